@@ -1,4 +1,4 @@
-//! What a server said that was not what a Socket.IO server says.
+//! Errors for server responses that do not follow the Socket.IO protocol, and for refused events.
 
 use roomcast_protocol::socket::Args;
 use serde::Deserialize;
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::ClientError;
 
-/// Engine.IO's refusals: `{"code":0,"message":"Transport unknown"}`.
+/// The body of an Engine.IO error: `{"code":0,"message":"Transport unknown"}`.
 #[derive(Deserialize)]
 struct Refusal {
     code: u64,
     message: String,
 }
 
-/// The error for an HTTP answer that opens no session.
+/// Returns the error for an HTTP response that opens no session.
 pub(super) fn refusal(status: u16, body: &[u8]) -> ClientError {
     if let Ok(Refusal { code, message }) = serde_json::from_slice(body) {
         let message = format!("{} (code {code})", shorten(message.as_bytes()));
@@ -28,7 +28,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> ClientError {
     }
 }
 
-/// The error for bytes that are no answer of HTTP.
+/// Returns the error for bytes that are not an HTTP response.
 pub(super) fn gibberish(received: &[u8]) -> ClientError {
     ClientError::NotSocketIo(if received.is_empty() {
         "it closes the connection without an answer".into()
@@ -37,13 +37,14 @@ pub(super) fn gibberish(received: &[u8]) -> ClientError {
     })
 }
 
-/// The error for a WebSocket server that is not one of Engine.IO.
+/// Returns the error for a WebSocket server that sends no Engine.IO handshake.
 pub(super) fn silence() -> ClientError {
     ClientError::NotSocketIo("it accepts WebSockets, but sends no handshake".into())
 }
 
-/// The refusal in an acknowledgement: how servers of this library answer an event that they do not
-/// accept.
+/// Returns the refusal in an acknowledgement, if it is one.
+///
+/// Servers of this library acknowledge an event that they reject in this format.
 pub(crate) fn refused(answer: &Args) -> Option<ClientError> {
     #[derive(Deserialize)]
     struct Failed {
@@ -65,7 +66,7 @@ pub(crate) fn refused(answer: &Args) -> Option<ClientError> {
     })
 }
 
-/// One printable line of what a server wrote.
+/// Returns the first characters of a server's text as one printable line.
 pub(super) fn shorten(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text.get(..SHOWN * 4).unwrap_or(text));
     let mut line: String = text
@@ -80,7 +81,7 @@ pub(super) fn shorten(text: &[u8]) -> String {
     line
 }
 
-/// Characters of a foreign text that an error repeats.
+/// Maximum number of characters of a server's text in an error.
 const SHOWN: usize = 100;
 
 #[cfg(test)]

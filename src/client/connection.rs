@@ -21,14 +21,14 @@ use super::{
 
 /// One connection, in one namespace, driven by its owner.
 ///
-/// Nothing happens outside of its methods: [`next`](Self::next) reads, answers pings, upgrades and
-/// writes what [`emit`](Self::emit) could not write at once, so it must be called again and again,
-/// or the server will think the client dead. Dropping it closes the connection without a goodbye.
+/// All work happens inside its methods. [`next`](Self::next) reads, answers pings, upgrades, and
+/// writes the data that [`emit`](Self::emit) could not write immediately. Call it continuously, or
+/// the server times the client out. Dropping the connection closes it without a close packet.
 #[derive(Debug)]
 pub struct Connection {
     link: Link,
     parser: Parser,
-    /// Events that came before the namespace's answer.
+    /// Events that arrived before the answer to `CONNECT`.
     early: VecDeque<Packet>,
     namespace: String,
     admission: Admission,
@@ -36,11 +36,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, and enters the namespace.
+    /// Connects, and joins the namespace.
     ///
     /// # Errors
-    /// If the options cannot be used, nobody answers in time, it is no Socket.IO server, or it
-    /// refuses.
+    /// Fails if the options are invalid, the server does not answer in time, it is not a Socket.IO
+    /// server, or it refuses.
     pub async fn open(options: &Options) -> Result<Self, ClientError> {
         let target = Target::new(options)?;
         let open = async {
@@ -76,7 +76,7 @@ impl Connection {
                         DisconnectReason::ServerDisconnect,
                     ));
                 }
-                // A session that goes on gets what it has missed before the answer.
+                // A recovered session replays missed events before it answers `CONNECT`.
                 Kind::Event => {
                     early += handshake::weight(&packet);
                     if early > options.max_message {
@@ -84,51 +84,51 @@ impl Connection {
                     }
                     self.early.push_back(packet);
                 }
-                Kind::Ack => {} // Nothing was asked yet, so this answers nobody here.
+                Kind::Ack => {} // No request was sent yet, so no caller waits for this.
             }
         }
     }
 
-    /// The socket's id in its namespace.
+    /// Returns the socket's id in its namespace.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.admission.sid
     }
 
-    /// The secret by which the session can be recovered; `None` if the server keeps none.
+    /// Returns the secret that recovers the session, or `None` if the server retains no sessions.
     ///
-    /// A client that offers it in `auth` as `pid`, with the last argument of the last event that it
-    /// has got as `offset`, goes on as the same socket.
+    /// A client recovers the session if its `auth` contains this value as `pid`, and the last
+    /// argument of the last received event as `offset`. It keeps its socket id.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
         self.admission.pid.as_deref()
     }
 
-    /// The namespace's name.
+    /// Returns the namespace's name.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The transport that packets leave on.
+    /// Returns the transport that sends the packets.
     #[must_use]
     pub const fn transport(&self) -> Transport {
         self.link.transport()
     }
 
-    /// Whether a WebSocket is being tried beside polling.
+    /// Returns whether a WebSocket upgrade is in progress.
     #[must_use]
     pub fn is_upgrading(&self) -> bool {
         self.link.is_upgrading()
     }
 
-    /// How many pings of the server were answered.
+    /// Returns how many pings of the server were answered.
     #[must_use]
     pub const fn pings(&self) -> u64 {
         self.link.pings()
     }
 
-    /// Bytes that wait to be sent.
+    /// Returns the number of bytes that wait to be sent.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.link.queued()
@@ -136,10 +136,10 @@ impl Connection {
 
     /// Sends an event.
     ///
-    /// What the kernel does not take at once is written by [`next`](Self::next).
+    /// [`next`](Self::next) writes the bytes that the kernel does not accept immediately.
     ///
     /// # Errors
-    /// If it cannot be encoded, too much waits already, or the connection has broken.
+    /// Fails if the event cannot be encoded, the send queue is full, or the connection has broken.
     pub fn emit(
         &mut self,
         name: &str,
@@ -149,7 +149,7 @@ impl Connection {
         self.send(&frame.map_err(ClientError::encode)?)
     }
 
-    /// Sends an event and asks for an acknowledgement: its id, by which the answer is known.
+    /// Sends an event with an acknowledgement request. Returns the id of the acknowledgement.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -165,7 +165,7 @@ impl Connection {
         Ok(self.last_ack)
     }
 
-    /// Answers the event that asked with this id.
+    /// Acknowledges the event that has this acknowledgement id.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -177,19 +177,22 @@ impl Connection {
     /// Sends an encoded packet.
     ///
     /// # Errors
-    /// If too much waits already, or the connection has broken.
+    /// Fails if the send queue is full or the connection has broken.
     pub fn send(&mut self, frame: &Frame) -> Result<(), ClientError> {
         self.link.send(frame)
     }
 
-    /// The next event or acknowledgement. Nothing is lost when the future is dropped.
+    /// Returns the next event or acknowledgement.
     ///
-    /// Why the connection has ended.
+    /// This method is cancel safe: dropping the future loses no packet.
+    ///
+    /// # Errors
+    /// Returns why the connection has ended.
     pub async fn next(&mut self) -> Result<Packet, ClientError> {
         poll_fn(|cx| self.poll_packet(cx)).await
     }
 
-    /// The same as [`next`](Self::next), for those who write futures.
+    /// Polls for the next packet, like [`next`](Self::next), for manual futures.
     pub fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, ClientError>> {
         if let Some(packet) = self.early.pop_front() {
             return Poll::Ready(Ok(packet));
@@ -207,17 +210,19 @@ impl Connection {
         }
     }
 
-    /// Leaves the namespace, ends the session, and waits until that is written; at most 5 s. The
-    /// server has handled what was sent before, and packets that it sends meanwhile are dropped.
+    /// Leaves the namespace, ends the session, and waits until that is written, for at most 5 s.
+    ///
+    /// The server handles all packets that were sent before. Packets that arrive while the
+    /// connection closes are dropped.
     ///
     /// # Errors
-    /// If the connection breaks meanwhile.
+    /// Fails if the connection breaks before that.
     pub async fn close(mut self) -> Result<(), ClientError> {
         let written = timeout(CLOSING, self.say_goodbye()).await;
         written.unwrap_or(Err(ClientError::Timeout("closing")))
     }
 
-    /// The same as [`close`](Self::close), but waits until the server has ended the connection, too.
+    /// Closes like [`close`](Self::close), and also waits until the server ends the connection.
     pub(crate) async fn end(mut self) -> Result<(), ClientError> {
         let ended = async {
             self.say_goodbye().await?;
@@ -235,7 +240,7 @@ impl Connection {
         self.link.say_goodbye().await
     }
 
-    /// The next packet of our namespace.
+    /// Polls for the next packet of this connection's namespace.
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, ClientError>> {
         loop {
             let packet = ready!(self.link.poll_packet(cx))?;
@@ -246,5 +251,5 @@ impl Connection {
     }
 }
 
-/// How long a goodbye may take to be written.
+/// Timeout of a graceful close.
 const CLOSING: Duration = Duration::from_secs(5);

@@ -6,37 +6,38 @@ use serde_json::Value;
 
 use crate::Refusal;
 
-/// Why a client could not connect, or why its connection ended.
+/// The error of a client: it could not connect, its connection ended, or a call failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The options cannot be used: what is wrong with which.
+    /// An option is invalid. Contains the description of the fault.
     Options(String),
     /// The address cannot be found or reached.
     Unreachable(io::Error),
-    /// Something took longer than allowed: what was waited for.
+    /// An operation timed out. Contains the name of the operation.
     Timeout(&'static str),
-    /// What answered is not a Socket.IO server of protocol 5: what it said instead.
+    /// The peer is not a Socket.IO server of protocol 5. Contains a description of its response.
     NotSocketIo(String),
-    /// The server refused the session before any namespace: HTTP status and its words.
+    /// The server refused the session before any namespace was entered.
     Status {
-        /// Status of the answer.
+        /// HTTP status code of the response.
         status: u16,
-        /// What its body said, shortened.
+        /// Body of the response, shortened.
         message: String,
     },
     /// The server refused the namespace, or an event by its acknowledgement.
     Refused {
-        /// The code for programs; empty if there is none.
+        /// Error code for programs. Empty if the server sends none.
         code: String,
-        /// The message for people.
+        /// Error message for people.
         message: String,
-        /// All that came with it: the `data` of a `CONNECT_ERROR`, the `error` of an acknowledgement.
+        /// The attached data: the `data` of a `CONNECT_ERROR`, or the `error` of an
+        /// acknowledgement.
         data: Option<Value>,
     },
-    /// An event came where none was to come: its name.
+    /// An unexpected event arrived. Contains its name.
     Unexpected(String),
-    /// The socket was disconnected, or is not connected any more: why.
+    /// The socket is disconnected. Contains the reason.
     Disconnected(DisconnectReason),
     /// The connection or the session ended.
     Closed(CloseReason),
@@ -44,18 +45,18 @@ pub enum ClientError {
     Io(io::Error),
     /// The server broke RFC 6455 or sent more than `max_message` allows.
     Frame(FrameError),
-    /// The server sent what is no packet.
+    /// The server sent an invalid packet.
     Packet(DecodeError),
-    /// More waits to be sent than `max_queued` allows.
+    /// The send queue exceeds `max_queued`.
     Full,
-    /// What was to be sent cannot be encoded.
+    /// The data to send cannot be encoded.
     Encode(socket::EncodeError),
-    /// An acknowledgement came that is not what was asked for.
+    /// The acknowledgement does not match the expected type.
     Answer(socket::ArgumentError),
 }
 
 impl ClientError {
-    /// A constant name for tables and counters.
+    /// Returns a constant name for tables and counters.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -77,10 +78,10 @@ impl ClientError {
         }
     }
 
-    /// The task of the client has ended with its runtime.
+    /// The error after the client's task has ended with its runtime.
     pub(super) const GONE: Self = Self::Disconnected(DisconnectReason::ForcedClose);
 
-    /// A copy of the error, for another who waits for the outcome.
+    /// Returns a copy of the error, for a further caller that waits for the same outcome.
     pub(crate) fn copy(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
@@ -108,7 +109,7 @@ impl ClientError {
             Self::Frame(error) => Self::Frame(*error),
             Self::Packet(error) => Self::Packet(*error),
             Self::Full => Self::Full,
-            // This error cannot be copied, because that of `serde_json` in it cannot.
+            // `socket::EncodeError` contains a `serde_json` error, which cannot be cloned.
             Self::Encode(error) => Self::Options(error.to_string()),
             Self::Answer(error) => Self::Answer(error.clone()),
         }
@@ -171,7 +172,7 @@ impl std::error::Error for ClientError {
             | Self::Unexpected(_)
             | Self::Disconnected(_)
             | Self::Closed(_)
-            | Self::Full => None, // The text has what a source would say.
+            | Self::Full => None, // The message includes the source.
         }
     }
 }
@@ -182,7 +183,7 @@ impl From<DecodeError> for ClientError {
     }
 }
 
-/// A fault of the client's application: the server learns nothing of it.
+/// An internal error of the client's application. The server receives no details.
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
         Self::internal().because(error.to_string())
@@ -195,27 +196,28 @@ impl From<FrameError> for ClientError {
     }
 }
 
-/// Why a socket was disconnected, in the words of the official client: what the event `disconnect`
-/// has as its argument.
+/// The reason why a socket was disconnected: the argument of the event `disconnect`.
+///
+/// The texts are those of the official client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// The server has disconnected the socket. It stays disconnected until it is told to connect.
+    /// The server disconnected the socket. It stays disconnected until the application connects it.
     #[serde(rename = "io server disconnect")]
     ServerDisconnect,
     /// [`Socket::disconnect`](crate::client::Socket::disconnect) was called.
     #[serde(rename = "io client disconnect")]
     ClientDisconnect,
-    /// The server sent no ping within the times that it had announced.
+    /// The server sent no ping within its announced interval and timeout.
     #[serde(rename = "ping timeout")]
     PingTimeout,
-    /// The server has ended the session or the transport.
+    /// The server ended the session or the transport.
     #[serde(rename = "transport close")]
     TransportClose,
     /// The transport failed, or the server did not answer in time.
     #[serde(rename = "transport error")]
     TransportError,
-    /// The server sent what is no packet.
+    /// The server sent an invalid packet.
     #[serde(rename = "parse error")]
     ParseError,
     /// [`Client::close`](crate::client::Client::close) was called.
@@ -224,7 +226,7 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Whether the client connects again by itself, if it may.
+    /// Returns whether the client reconnects by itself, if reconnection is enabled.
     #[must_use]
     pub const fn reconnects(self) -> bool {
         match self {
@@ -235,7 +237,7 @@ impl DisconnectReason {
         }
     }
 
-    /// The reason that an error of the connection is for sockets.
+    /// Returns the disconnect reason for a connection error.
     pub(crate) fn of(error: &ClientError) -> Self {
         match error {
             ClientError::Packet(_) => Self::ParseError,
@@ -260,7 +262,7 @@ impl DisconnectReason {
     }
 }
 
-/// The words of the official client.
+/// Writes the text of the official client.
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

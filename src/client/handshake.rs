@@ -1,4 +1,4 @@
-//! The first packet of a session, and the admission to its namespace.
+//! The first packet of a session, and the answer to `CONNECT`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{ClientError, answer};
 
-/// What a server says first. Unlike our own servers', its session id may be anything.
+/// The `OPEN` packet of a server. The session id may have any format.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Handshake {
@@ -24,7 +24,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// Reads the packet `0`.
+    /// Parses the packet `0`.
     pub(super) fn read(text: &[u8]) -> Result<Self, ClientError> {
         text.strip_prefix(b"0")
             .and_then(|json| serde_json::from_slice(json).ok())
@@ -35,7 +35,8 @@ impl Handshake {
             })
     }
 
-    /// Reads the packet `0` in front of a polling payload, and what stands behind it.
+    /// Parses the packet `0` at the start of a polling payload. Also returns the rest of the
+    /// payload.
     pub(super) fn read_payload(body: &Bytes) -> Result<(Self, Option<Bytes>), ClientError> {
         use roomcast_protocol::engine::payload::SEPARATOR;
         match body.iter().position(|&byte| byte == SEPARATOR) {
@@ -48,7 +49,7 @@ impl Handshake {
         self.upgrades.iter().any(|name| name == "websocket")
     }
 
-    /// The times that the server announced; nobody needs longer ones than a day.
+    /// Returns the announced times, limited to one day.
     pub(super) fn times(&self) -> SessionConfig {
         let time = |millis| Duration::from_millis(millis).min(Duration::from_secs(86_400));
         SessionConfig {
@@ -59,12 +60,12 @@ impl Handshake {
     }
 }
 
-/// What the answer to a `CONNECT` brings.
+/// The payload of the server's answer to `CONNECT`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Admission {
     /// The id of the socket.
     pub(super) sid: String,
-    /// The secret of a session that can be recovered.
+    /// The secret of a recoverable session.
     pub(super) pid: Option<String>,
 }
 
@@ -78,12 +79,12 @@ impl Admission {
     }
 }
 
-/// What an event takes while it waits for the answer to `CONNECT`, in bytes.
+/// Returns the size of an event that waits for the answer to `CONNECT`, in bytes.
 pub(super) fn weight(packet: &socket::Packet) -> usize {
     size_of::<socket::Packet>() + packet.event_name_bytes().len() + packet.args.size()
 }
 
-/// What a `CONNECT_ERROR` says.
+/// Returns the error in a `CONNECT_ERROR`.
 pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
     #[derive(Deserialize)]
     struct Refusal {
@@ -91,7 +92,7 @@ pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
         data: Option<Value>,
     }
     let Refusal { message, data } = packet.args.get(0).unwrap_or_else(|_| Refusal {
-        // In protocols before 5 the payload is a text alone.
+        // In protocols before 5 the payload is a plain string.
         message: packet.args.get(0).unwrap_or_default(),
         data: None,
     });

@@ -28,18 +28,18 @@ use super::{
     websocket::WebSocket,
 };
 
-/// A session that its owner drives: nothing happens outside of its methods.
+/// A session that its owner drives: all work happens inside its methods.
 #[derive(Debug)]
 pub(super) struct Link {
     session: Session,
     wire: Wire,
     decoder: Decoder,
-    /// Packets that were read and not looked at.
+    /// Packets that were received but not handled.
     inbox: VecDeque<engine::Packet>,
-    /// Goes off at the session's deadline, or before it: the deadline moves with every ping, and
-    /// the timer only when it goes off.
+    /// Fires at the session's deadline or earlier. Each ping moves the deadline, but the timer is
+    /// reset only when it fires.
     timer: Pin<Box<Sleep>>,
-    /// The waker of whoever waits for a packet.
+    /// The waker of the task that waits for a packet.
     waker: Option<Waker>,
     pings: u64,
     max_queued: usize,
@@ -70,7 +70,7 @@ impl Link {
                 });
                 let (http, body) = Polling::open(&endpoint).await?;
                 let (handshake, rest) = Handshake::read_payload(&body)?;
-                // The answer may have packets behind the handshake.
+                // The response may contain packets after the handshake.
                 let inbox: Result<_, _> = rest.into_iter().flat_map(payload::decode).collect();
                 let times = handshake.times();
                 let candidate =
@@ -113,7 +113,7 @@ impl Link {
         })
     }
 
-    /// The transport that packets leave on.
+    /// Returns the transport that sends the packets.
     pub(super) const fn transport(&self) -> Transport {
         match self.wire {
             Wire::WebSocket(_) => Transport::WebSocket,
@@ -121,17 +121,17 @@ impl Link {
         }
     }
 
-    /// Whether a WebSocket is being tried beside polling.
+    /// Returns whether a WebSocket upgrade is in progress.
     pub(super) fn is_upgrading(&self) -> bool {
         matches!(&self.wire, Wire::Polling(_, candidate) if !candidate.is_none())
     }
 
-    /// How many pings of the server were answered.
+    /// Returns how many pings of the server were answered.
     pub(super) const fn pings(&self) -> u64 {
         self.pings
     }
 
-    /// Bytes that wait to be sent.
+    /// Returns the number of bytes that wait to be sent.
     pub(super) fn queued(&self) -> usize {
         match &self.wire {
             Wire::WebSocket(websocket) => websocket.queued(),
@@ -142,13 +142,13 @@ impl Link {
     /// Sends an encoded packet.
     ///
     /// # Errors
-    /// If too much waits already, or the connection has broken.
+    /// Fails if the send queue is full or the connection has broken.
     pub(super) fn send(&mut self, frame: &Frame) -> Result<(), ClientError> {
         if self.queued().saturating_add(frame.len()) > self.max_queued {
             return Err(ClientError::Full);
         }
         self.push(frame)?;
-        // Whoever waits for a packet also writes what was left over, and has to be told of it.
+        // The task that waits for a packet also writes the remaining data, so it must be woken.
         if self.queued() > 0
             && let Some(waker) = self.waker.take()
         {
@@ -157,7 +157,7 @@ impl Link {
         Ok(())
     }
 
-    /// Queues an encoded packet whatever waits already, and writes it if nothing does.
+    /// Queues an encoded packet without a limit, and writes it if the queue was empty.
     pub(super) fn push(&mut self, frame: &Frame) -> Result<(), ClientError> {
         match &mut self.wire {
             Wire::WebSocket(websocket) => {
@@ -172,9 +172,10 @@ impl Link {
         Ok(())
     }
 
-    /// Queues an encoded packet that is sent apart from all others: after the server has handled
-    /// what came before it, and before anything that is queued later. `waiter` is notified when the
-    /// server has handled the packet, and dropped if that is not known.
+    /// Queues an encoded packet that is sent separately.
+    ///
+    /// It is sent after the server has handled all earlier packets, and before any later packet.
+    /// `waiter` is notified when the server has handled the packet, and dropped if that is unknown.
     pub(super) fn push_separate(
         &mut self,
         frame: &Frame,
@@ -189,7 +190,7 @@ impl Link {
         }
     }
 
-    /// The next packet, of any namespace. Nothing is lost when it is not polled again.
+    /// Polls for the next packet of any namespace. Cancel safe: no packet is lost.
     pub(super) fn poll_packet(
         &mut self,
         cx: &mut Context<'_>,
@@ -219,14 +220,14 @@ impl Link {
                     return Poll::Ready(Ok(packet));
                 }
             }
-            // After a timeout the timer is set anew, and polling it again registers the waker.
+            // After a timeout the timer is reset, and polling it again registers the waker.
             while self.timer.as_mut().poll(cx).is_ready() {
                 self.handle_timeout()?;
             }
             match &mut self.wire {
                 Wire::WebSocket(websocket) => {
                     let read = websocket.poll_read(cx, &mut self.inbox);
-                    // Reading may have queued pongs, which leave here as well.
+                    // Reading may have queued pongs, which must be sent as well.
                     if websocket.is_busy()
                         && let Poll::Ready(written) = websocket.poll_write(cx)
                     {
@@ -236,8 +237,8 @@ impl Link {
                 }
                 Wire::Polling(polling, candidate) => {
                     if !candidate.is_none() {
-                        // The candidate's readiness shows in what follows; its deadline is that of
-                        // the session.
+                        // The code below checks whether the candidate is ready. Its deadline is
+                        // part of the session's.
                         let _ = candidate.poll(cx, &mut self.session, polling);
                         if let Some(deadline) = self.session.poll_timeout()
                             && self.timer.deadline() > deadline.into()
@@ -256,7 +257,7 @@ impl Link {
         }
     }
 
-    /// What a packet of the session means to its owner.
+    /// Handles an engine packet. Returns the Socket.IO packet that it completes, if any.
     fn handle(&mut self, packet: engine::Packet) -> Result<Option<Packet>, ClientError> {
         if matches!(packet, engine::Packet::Ping(_)) {
             self.pings += 1;
@@ -295,7 +296,7 @@ impl Link {
         Ok(())
     }
 
-    /// From now on the WebSocket is used, also for what waited for a POST.
+    /// Switches to the WebSocket, and moves the packets that wait for a POST to it.
     fn switch(&mut self, mut websocket: Box<WebSocket>) -> Result<(), ClientError> {
         websocket.push(&Frame::packet(&engine::Packet::Upgrade))?;
         if let Wire::Polling(polling, _) = &mut self.wire {
@@ -315,16 +316,16 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what waits, and then the end of the session. Packets that arrive are dropped.
+    /// Writes all queued data, then the close packet. Packets that arrive are dropped.
     ///
-    /// An upgrade that has begun is completed first, because the server reads one transport only.
+    /// A started upgrade is completed first, because the server reads one transport only.
     pub(super) async fn say_goodbye(&mut self) -> Result<(), ClientError> {
         if let Wire::Polling(_, candidate @ Candidate::Connecting(_)) = &mut self.wire {
             *candidate = Candidate::None;
         }
         match poll_fn(|cx| self.poll_settled(cx)).await {
             Ok(()) => {}
-            // The server has ended the session after it had read everything.
+            // The server ended the session after it read all data.
             Err(ClientError::Closed(_)) if self.queued() == 0 => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -335,8 +336,8 @@ impl Link {
         poll_fn(|cx| self.poll_write(cx)).await
     }
 
-    /// Ready when everything was written, separate packets were handled, and no upgrade is under
-    /// way.
+    /// Completes when all data is written, separate packets are handled, and no upgrade is in
+    /// progress.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         loop {
             if !self.is_busy() {
@@ -358,7 +359,7 @@ impl Link {
         }
     }
 
-    /// Writes what waits, and reads nothing. Ready when all is written.
+    /// Writes queued data without reading. Completes when all data is written.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         match &mut self.wire {
             Wire::WebSocket(websocket) => websocket.poll_write(cx),

@@ -1,9 +1,8 @@
-//! A Socket.IO client for any server of protocol 5: the official one of Node, this library's, and
-//! others.
+//! A Socket.IO client for any server of protocol 5, such as the official Node.js server.
 //!
-//! [`Client::builder`] is what applications use: it connects, reconnects, and shares one connection
-//! among the [`Socket`]s of several namespaces. Its options, events and reasons have the names of the
-//! official client; `docs/rust-client.md` in the repository compares the two.
+//! Applications use [`Client::builder`]. A client connects, reconnects, and shares one connection
+//! among the [`Socket`]s of several namespaces. Options, events and reasons have the names of the
+//! official client; `docs/rust-client.md` in the repository compares both clients.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +21,7 @@
 //! # }
 //! ```
 //!
-//! Events also come as a [`Stream`](Events):
+//! Events are also available as a [`Stream`](Events):
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,13 +36,13 @@
 //! # }
 //! ```
 //!
-//! [`Connection`] is the small thing below: one connection in one namespace that its owner drives. It
-//! has no task and no lock, does not reconnect, and costs no buffer while it is idle. Load generators
-//! hold thousands of them.
+//! [`Connection`] is the low-level interface: one connection in one namespace, driven by its owner.
+//! It has no task and no lock, does not reconnect, and allocates no buffer while idle. Load
+//! generators hold thousands of them.
 //!
-//! The files of this folder are the transports, a session on them (`link`), and [`Connection`]; `api`
-//! has what applications hold, and `driver` the task behind it. This module knows of the server nothing
-//! but the values that handlers return.
+//! The files of this folder are the transports, the session (`link`), and [`Connection`]. `api`
+//! contains the application's handles, and `driver` the task that serves them. This module must not
+//! depend on the server, except for the values that handlers return.
 
 mod answer;
 mod api;

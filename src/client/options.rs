@@ -7,58 +7,60 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::{ClientError, stream::Stream};
 
-/// Where a client connects to, and how.
+/// Options of a connection.
 ///
-/// As with the original client, the path of the URL is the namespace, and the path of the HTTP
-/// requests is an option of its own.
+/// As in the official client, the path of the URL is the namespace. The path of the HTTP requests
+/// is a separate option.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://host:port/namespace?query`, also with scheme `ws` or none; with the feature `client-tls`
-    /// also `https` and `wss`.
+    /// `http://host:port/namespace?query`. The scheme may also be `ws` or absent, or `https` and
+    /// `wss` with the feature `client-tls`.
     pub url: String,
-    /// Where the server listens, if it is known; spares a name look-up for each connection.
+    /// The server's address, if known. It saves a name lookup per connection. Default is none.
     pub address: Option<SocketAddr>,
-    /// Path of the HTTP requests; `/socket.io/`.
+    /// Path of the HTTP requests. Default is `/socket.io/`.
     pub path: String,
-    /// The namespace; that of the URL, else `/`.
+    /// The namespace. Default is the path of the URL, or `/`.
     pub namespace: Option<String>,
-    /// Which transports are used; [`Transports::WebSocket`].
+    /// The transports. Default is [`Transports::WebSocket`].
     pub transports: Transports,
-    /// How packets are written, which must be how the server does it; [`Parser::Json`].
+    /// The packet format, which must match the server's. Default is [`Parser::Json`].
     pub parser: Parser,
-    /// What the server's authentication gets with `CONNECT`; must be an object. None.
+    /// The payload of `CONNECT` for the server's authentication; must be an object. Default is
+    /// none.
     pub auth: Option<Value>,
-    /// Further query parameters. None.
+    /// Additional query parameters. Default is none.
     pub query: Vec<(String, String)>,
-    /// Further request headers. None.
+    /// Additional request headers. Default is none.
     pub headers: Vec<(String, String)>,
-    /// From the TCP connection to the answer of the namespace; also for each HTTP request; 20 s.
+    /// Timeout from the TCP connection to the answer of the namespace, and of each HTTP request.
+    /// Default is 20 s.
     pub connect_timeout: Duration,
-    /// Bytes of one message or polling answer of the server; 16 MiB.
+    /// Maximum size of a message or polling response of the server, in bytes. Default is 16 MiB.
     pub max_message: usize,
-    /// Bytes that may wait to be sent; 4 MiB. Further packets are refused with
-    /// [`ClientError::Full`].
+    /// Maximum size of unsent data, in bytes. Further packets fail with [`ClientError::Full`].
+    /// Default is 4 MiB.
     pub max_queued: usize,
-    /// Size of the kernel's receive buffer in bytes; the system's choice.
+    /// Size of the kernel's receive buffer in bytes. Default is the system's.
     pub receive_buffer: Option<u32>,
-    /// Which certificates are trusted where the URL wants TLS; those of the system.
+    /// The trusted certificates for TLS URLs. Default is those of the system.
     #[cfg(feature = "client-tls")]
     pub tls: Option<super::ClientTls>,
 }
 
-/// Which transports a client uses.
+/// The transports that a client uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "every way to use two transports that clients have"
 )]
 pub enum Transports {
-    /// A WebSocket from the start.
+    /// WebSocket only.
     #[default]
     WebSocket,
     /// Long-polling only.
     Polling,
-    /// Long-polling first, then a WebSocket if the server offers one: the default of browsers.
+    /// Long-polling first, then WebSocket if the server offers it. The default of browsers.
     Upgrade,
 }
 
@@ -85,7 +87,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The options for this URL, others as usual.
+    /// Returns the options for this URL, with defaults for the rest.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -94,11 +96,12 @@ impl Options {
         }
     }
 
-    /// Looks the server's name up once, so that many clients need not, and connects once to see which
-    /// address answers.
+    /// Resolves the server's name once, so that many clients can share the address.
+    ///
+    /// Connects once to find an address that accepts connections.
     ///
     /// # Errors
-    /// If the options cannot be used or nobody listens there.
+    /// Fails if the options are invalid or no server accepts the connection in time.
     pub async fn resolve(mut self) -> Result<Self, ClientError> {
         let target = Target::new(&self)?;
         let connected = tokio::time::timeout(self.connect_timeout, target.connect_plain()).await;
@@ -108,7 +111,7 @@ impl Options {
     }
 }
 
-/// The checked form of [`Options`]: what requests consist of.
+/// The validated form of [`Options`], as used by requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Target {
     host: String,
@@ -117,7 +120,7 @@ pub(super) struct Target {
     receive_buffer: Option<u32>,
     /// The value of the header `Host`.
     pub(super) authority: String,
-    /// Path and query without `transport` and `sid`; ends with `EIO=4`.
+    /// Path and query without `transport` and `sid`. Ends with `EIO=4`.
     base: String,
     pub(super) namespace: String,
     pub(super) headers: Vec<(String, String)>,
@@ -164,7 +167,7 @@ impl Target {
             push_query(&mut base, name, value);
         }
         base.push_str("EIO=4");
-        // A space or a line break would end the target of the request.
+        // A space or a line break would end the request target.
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_visible(&base) {
             return Err(wrong(format!("{path:?} cannot be the path of a request")));
@@ -210,7 +213,7 @@ impl Target {
         })
     }
 
-    /// Path and query of a request.
+    /// Returns the path and query of a request.
     pub(super) fn request(&self, transport: &str, sid: Option<&str>) -> String {
         let mut target = format!("{}&transport={transport}", self.base);
         if let Some(sid) = sid {
@@ -221,7 +224,7 @@ impl Target {
         target
     }
 
-    /// A new connection, encrypted if the URL says so.
+    /// Opens a connection, encrypted if the URL requires it.
     pub(super) async fn connect(&self) -> Result<Stream, ClientError> {
         let stream = self.connect_plain().await?;
         #[cfg(feature = "client-tls")]
@@ -232,7 +235,7 @@ impl Target {
         Ok(Stream::Plain(stream))
     }
 
-    /// A new connection, to the first of the name's addresses that takes it.
+    /// Connects to the first of the host's addresses that accepts the connection.
     async fn connect_plain(&self) -> Result<TcpStream, ClientError> {
         if let Some(address) = self.address {
             return self.connect_to(address).await;

@@ -1,4 +1,4 @@
-//! The long-polling end of a connection: one GET that waits, and one POST at a time.
+//! The long-polling transport: one pending GET, and one POST at a time.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::{ClientError, answer, options::Target};
 
-/// What all requests of a session have in common.
+/// The shared parameters of a session's requests.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) target: Target,
@@ -35,17 +35,17 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Polling {
     endpoint: Arc<Endpoint>,
-    /// Path and query, session included.
+    /// Path and query, including the session id.
     path: Arc<str>,
     get: Slot,
     post: Slot,
     queue: VecDeque<Waiting>,
     queued: usize,
-    /// The callers that wait for the answer to the POST that is under way.
+    /// The callers that wait for the response to the current POST.
     posting: Vec<oneshot::Sender<()>>,
-    /// Bytes of one payload that the server takes.
+    /// Maximum bytes of one payload that the server accepts.
     max_payload: usize,
-    /// How long a poll may wait.
+    /// Timeout of a polling request.
     patience: Duration,
     is_paused: bool,
 }
@@ -54,14 +54,14 @@ pub(super) struct Polling {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) packets: Bytes,
-    /// Whether the packets are sent apart from all others.
+    /// Whether the packets are sent separately from all others.
     pub(super) is_separate: bool,
-    /// The caller that waits until the server has taken the packets.
+    /// Is notified when the server has accepted the packets.
     pub(super) waiter: Option<oneshot::Sender<()>>,
 }
 
 impl Polling {
-    /// Asks for a session; its handshake and what came with it.
+    /// Requests a session. Returns the connection and the response with the handshake.
     pub(super) async fn open(endpoint: &Endpoint) -> Result<(Http, Bytes), ClientError> {
         let request = Exchange {
             method: Method::GET,
@@ -114,8 +114,8 @@ impl Polling {
         }
     }
 
-    /// Queues a frame for a POST of its own, since Node's server drops events that share one with a
-    /// `DISCONNECT`. `waiter` is notified when the server has answered that POST.
+    /// Queues a frame for a separate POST. Node's server drops events that share a POST with a
+    /// `DISCONNECT`. `waiter` is notified when the server has answered the POST.
     pub(super) fn push_separate(&mut self, frame: &Frame, waiter: Option<oneshot::Sender<()>>) {
         self.queue(frame.polling(), true, waiter);
     }
@@ -129,17 +129,17 @@ impl Polling {
         });
     }
 
-    /// Bytes that wait for a POST.
+    /// Returns the number of bytes that wait for a POST.
     pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Returns whether the server has taken everything.
+    /// Returns whether the server has accepted all data.
     pub(super) fn is_written(&self) -> bool {
         self.queue.is_empty() && matches!(self.post, Slot::Idle(_))
     }
 
-    /// Reads and writes; ready when at least one packet is in `inbox`.
+    /// Reads and writes. Completes when `inbox` contains at least one packet.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -161,8 +161,8 @@ impl Polling {
                 return Poll::Pending;
             };
             let Some(answer) = result? else {
-                // The transport is paused: a POST that is under way wakes the task, or the caller
-                // takes over now.
+                // The transport is paused. Either a running POST wakes the task, or the caller
+                // switches to the WebSocket now.
                 return Poll::Pending;
             };
             for packet in payload::decode(answer) {
@@ -174,7 +174,7 @@ impl Polling {
         }
     }
 
-    /// Ready when nothing waits and no POST is under way.
+    /// Writes queued data. Completes when no data waits and no POST is in flight.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         loop {
             if matches!(self.post, Slot::Idle(_)) {
@@ -202,24 +202,24 @@ impl Polling {
         }
     }
 
-    /// Starts no further request. What waits is for the transport that follows.
+    /// Starts no further request. The next transport sends the queued data.
     pub(super) fn pause(&mut self) {
         self.is_paused = true;
     }
 
-    /// What waited for a POST.
+    /// Removes and returns the packets that wait for a POST.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Waiting> {
         self.queued = 0;
         self.queue.drain(..)
     }
 
-    /// Whether no request is under way.
+    /// Returns whether no request is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         matches!((&self.get, &self.post), (Slot::Idle(_), Slot::Idle(_)))
     }
 
-    /// As many packets as one payload may have; at least one. Separate packets share a payload
-    /// only with each other.
+    /// Takes as many packets as fit into one payload, at least one. Separate packets share a
+    /// payload only with separate packets.
     fn batch(&mut self) -> Bytes {
         let Some(first) = self.queue.pop_front() else {
             return Bytes::new();
@@ -247,12 +247,12 @@ impl Polling {
     }
 }
 
-/// The connection of a request if it can be used again, and the body of the answer.
+/// The request's connection, if reusable, and the body of the response.
 type ExchangeOutcome = (Option<Http>, Result<Bytes, ClientError>);
 
-/// One of the two requests that a session may have under way.
+/// One of the two concurrent requests of a session.
 enum Slot {
-    /// No request is under way. The connection of the last one is kept, if it lives.
+    /// No request is in flight. The last connection is retained if it is still open.
     Idle(Option<Http>),
     Busy(Pin<Box<dyn Future<Output = ExchangeOutcome> + Send + Sync>>),
 }
@@ -270,7 +270,7 @@ impl Slot {
         }));
     }
 
-    /// Returns `Ok(None)` if no request is under way.
+    /// Returns `Ok(None)` if no request is in flight.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         let Self::Busy(future) = self else {
             return Poll::Ready(Ok(None));
@@ -292,7 +292,7 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Sends a request within a session, on the connection of the last one if that still lives.
+/// Sends a request within a session. Reuses the last connection if it is still open.
 async fn answer_to(
     endpoint: &Endpoint,
     http: Option<Http>,
@@ -310,7 +310,7 @@ async fn answer_to(
     };
     match http.exchange(endpoint, request).await? {
         (200, body) => Ok((http, body)),
-        // The session is gone, and the answer does not say why.
+        // The session has ended, and the response does not contain the reason.
         (400, _) => Err(ClientError::Closed(CloseReason::TransportClose)),
         (status, body) => Err(answer::refusal(status, &body)),
     }
@@ -338,7 +338,7 @@ impl Http {
             .await;
         let (sender, connection) = connected.map_err(broken)?;
         let driver = tokio::spawn(async move {
-            // An error of the connection reaches the request that is under way.
+            // The current request reports an error of the connection.
             let _ = connection.await;
         });
         Ok(Self {
@@ -379,7 +379,7 @@ impl Http {
 
 impl Drop for Http {
     fn drop(&mut self) {
-        // The task would otherwise read from the connection until the server closes it.
+        // Otherwise the task would read from the connection until the server closes it.
         self.driver.abort();
     }
 }
@@ -391,5 +391,5 @@ fn broken(error: hyper::Error) -> ClientError {
     ClientError::Io(std::io::Error::other(error))
 }
 
-/// Bytes that hyper may buffer of a request's or answer's head and body.
+/// Maximum bytes of a request or response that hyper buffers.
 const BUFFER: usize = 16 * 1024;

@@ -14,7 +14,9 @@ use tokio::{
 #[cfg(feature = "client-tls")]
 use super::tls::Encrypted;
 
-/// A connection to a server. Without the feature `client-tls` it is as large as a TCP stream.
+/// A connection to a server.
+///
+/// Without the feature `client-tls`, it has the size of a TCP stream.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -23,7 +25,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Writes what the kernel takes now.
+    /// Writes the bytes that the kernel accepts immediately.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
@@ -32,7 +34,7 @@ impl Stream {
         }
     }
 
-    /// Bytes, roughly, that were written and have not reached the kernel.
+    /// Returns the approximate number of written bytes that have not reached the kernel.
     pub(super) fn unflushed(&self) -> usize {
         match self {
             Self::Plain(_) => 0,

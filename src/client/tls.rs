@@ -19,28 +19,28 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::ClientError;
 
-/// Which certificates a client trusts: TLS 1.2 and 1.3 with the suites that `rustls` holds for safe, by
-/// `ring`. Cloning gives another handle.
+/// The trusted certificates of a client. Clones are handles to the same configuration.
 ///
-/// A server's certificate is always verified.
+/// Uses TLS 1.2 and 1.3 with the default cipher suites of `rustls`, implemented by `ring`. The
+/// server's certificate is always verified.
 #[derive(Clone)]
 pub struct ClientTls(Arc<ClientConfig>);
 
 impl ClientTls {
-    /// Trusts what the system trusts, which is read now. This is what clients do if nothing else is said.
+    /// Trusts the system's certificates, which are loaded by this call. This is the default.
     ///
     /// # Errors
-    /// [`ClientError::Options`] if the system has no certificates.
+    /// Returns [`ClientError::Options`] if the system has no certificates.
     pub fn native_roots() -> Result<Self, ClientError> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Self::new(roots, "the system")
     }
 
-    /// Trusts these certificates alone: PEM, of authorities or of the server itself if it is its own.
+    /// Trusts only these PEM certificates: authorities, or a self-signed certificate of the server.
     ///
     /// # Errors
-    /// [`ClientError::Options`] if there is none, or one cannot be read.
+    /// Returns [`ClientError::Options`] if there are no certificates or one is invalid.
     pub fn roots_from_pem(pem: &[u8]) -> Result<Self, ClientError> {
         let wrong = |error: &dyn fmt::Display| ClientError::Options(format!("PEM: {error}"));
         let mut roots = RootCertStore::empty();
@@ -51,10 +51,10 @@ impl ClientTls {
         Self::new(roots, "the PEM")
     }
 
-    /// Trusts the authorities that Mozilla trusts, as they were when this was compiled.
+    /// Trusts Mozilla's certificate authorities, as of compile time.
     ///
     /// # Errors
-    /// None that an application could cause.
+    /// Does not fail in practice.
     #[cfg(feature = "client-webpki-roots")]
     pub fn webpki_roots() -> Result<Self, ClientError> {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
@@ -75,13 +75,13 @@ impl ClientTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// The name that the certificate of this host must have.
+    /// Returns the name that the certificate of this host must contain.
     pub(super) fn name(host: &str) -> Result<ServerName<'static>, ClientError> {
         ServerName::try_from(host.to_owned())
             .map_err(|_| ClientError::Options(format!("{host:?} cannot be the name of a server")))
     }
 
-    /// Encrypts a connection.
+    /// Performs the TLS handshake on a connection.
     pub(super) async fn encrypt(
         &self,
         stream: TcpStream,
@@ -102,19 +102,19 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// A connection after its handshake.
+/// A connection after its TLS handshake.
 #[derive(Debug)]
 pub(super) struct Encrypted {
     stream: TlsStream<TcpStream>,
-    /// Whether all that was encrypted has reached the kernel.
+    /// Whether all encrypted data has reached the kernel.
     is_flushed: bool,
 }
 
 impl Encrypted {
-    /// Writes what the kernel takes now. What was encrypted and is not taken leaves at the next
-    /// chance.
+    /// Writes the bytes that the kernel accepts immediately. Buffered encrypted data is sent by the
+    /// next write or flush.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Whoever has left something unwritten polls again, with a waker of its own.
+        // Callers that leave data unwritten poll again with their own waker.
         let cx = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(written) = self.poll_write(cx, bytes) else {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -136,8 +136,8 @@ impl Encrypted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
-            // Many peers close without a `close_notify`. This is taken for a plain end, because
-            // messages have lengths: none can be cut short unnoticed.
+            // Many peers close without a `close_notify`. This counts as a normal end, because
+            // messages contain their lengths, so truncation is always detected.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

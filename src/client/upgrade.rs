@@ -1,4 +1,4 @@
-//! The way from polling to a WebSocket.
+//! The upgrade from polling to a WebSocket.
 
 use std::{
     collections::VecDeque,
@@ -21,19 +21,19 @@ use super::{
     websocket::WebSocket,
 };
 
-/// The transport that a polling session tries.
+/// The WebSocket that a polling session may switch to.
 pub(super) enum Candidate {
-    /// There is none, or it failed; polling goes on.
+    /// No upgrade is in progress, or it failed. Polling continues.
     None,
     Connecting(Pin<Box<dyn Future<Output = Result<WebSocket, ClientError>> + Send + Sync>>),
-    /// The WebSocket was asked whether it works.
+    /// The probe was sent, and its answer is pending.
     Probing(Box<WebSocket>),
-    /// The WebSocket works, and the last polling requests are waited for.
+    /// The probe succeeded. The last polling requests are still in flight.
     Ready(Box<WebSocket>),
 }
 
 impl Candidate {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(super) fn connect(endpoint: Arc<Endpoint>, sid: String) -> Self {
         Self::Connecting(Box::pin(async move {
             let open = WebSocket::open(&endpoint.target, Some(&sid), endpoint.max_message);
@@ -46,8 +46,9 @@ impl Candidate {
         matches!(self, Self::None)
     }
 
-    /// Goes on with the upgrade. A candidate that fails is dropped, and the session stays. Ready
-    /// when there is nothing more to do here, because the candidate has failed or works.
+    /// Continues the upgrade. Completes when the candidate has failed or is ready.
+    ///
+    /// A failed candidate is dropped, and the session stays open.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -76,8 +77,8 @@ impl Candidate {
                         session.handle_detach();
                         *self = Self::None;
                     } else if let Self::Probing(websocket) = std::mem::replace(self, Self::None) {
-                        // No request begins from here on. The poll that is under way is answered by
-                        // the server, and its packets come before those of the WebSocket.
+                        // No request starts after this. The server answers the pending poll, and
+                        // its packets precede those of the WebSocket.
                         polling.pause();
                         *self = Self::Ready(websocket);
                     }
@@ -96,7 +97,7 @@ impl Candidate {
         }
     }
 
-    /// The new transport, as soon as the old one has nothing under way.
+    /// Returns the WebSocket when the polling transport has no request in flight.
     pub(super) fn take_over(&mut self, polling: &Polling) -> Option<Box<WebSocket>> {
         match self {
             Self::Ready(_) if polling.is_quiet() => {}

@@ -1,4 +1,4 @@
-//! The WebSocket end of a connection.
+//! The WebSocket transport.
 
 use std::{
     cell::RefCell,
@@ -26,22 +26,22 @@ use tokio::{
 
 use super::{ClientError, answer, options::Target, stream::Stream};
 
-/// A WebSocket whose handshake is done.
+/// A WebSocket after its handshake.
 #[derive(Debug)]
 pub(super) struct WebSocket {
     stream: Stream,
     decoder: Decoder,
-    /// Masked frames; the first `written` bytes have left.
+    /// Masked frames. The first `written` bytes are sent.
     out: Vec<u8>,
     written: usize,
-    /// What came in one piece with the answer to the handshake.
+    /// Bytes that arrived together with the handshake response.
     unread: Bytes,
-    /// Frames that wait behind a separate one. A connection without such frames has no buffer.
+    /// Frames that wait for a separate frame. Allocated only while such frames exist.
     barriers: Option<Box<Barriers>>,
 }
 
 impl WebSocket {
-    /// Opens a WebSocket, for a session that exists if `sid` is given.
+    /// Opens a WebSocket, for an existing session if `sid` is given.
     pub(super) async fn open(
         target: &Target,
         sid: Option<&str>,
@@ -75,7 +75,7 @@ impl WebSocket {
                 Err(error) if received.is_empty() => return Err(ClientError::Io(error)),
                 Err(_) => true,
             };
-            // A server of another protocol may never end a line, so its first bytes decide.
+            // A server of another protocol might never end a line, so its first bytes decide.
             let known = received.get(..HTTP.len()).unwrap_or(&received);
             if !HTTP.starts_with(known) {
                 return Err(answer::gibberish(&received));
@@ -107,7 +107,7 @@ impl WebSocket {
         }
     }
 
-    /// The first text message, which is the session's handshake.
+    /// Returns the first text message, which is the session's handshake.
     pub(super) async fn first(&mut self) -> Result<Bytes, ClientError> {
         loop {
             let mut input = &self.unread[..];
@@ -128,7 +128,7 @@ impl WebSocket {
         }
     }
 
-    /// Reads what there is; ready when at least one packet is in `inbox`.
+    /// Reads available data. Completes when `inbox` contains at least one packet.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -137,7 +137,7 @@ impl WebSocket {
         let unread = std::mem::take(&mut self.unread);
         self.feed(&unread, inbox)?;
         while inbox.is_empty() {
-            // No code of the application runs in here, so nobody wants the buffer a second time.
+            // No application code runs in this closure, so the buffer is never borrowed twice.
             let read = BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
                 let result = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
@@ -160,7 +160,7 @@ impl WebSocket {
                 Event::Text(text) => inbox.push_back(Packet::decode_text(text)?),
                 Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
                 Event::Ping(data) => {
-                    // An answer does not wait behind separate frames.
+                    // A pong does not wait for separate frames.
                     let mask = mask().map_err(ClientError::Io)?;
                     encode_frame(&mut self.out, true, Opcode::Pong, &data, Some(mask));
                 }
@@ -170,7 +170,7 @@ impl WebSocket {
                         self.write(&released)?;
                     }
                 }
-                // What came before the close is still worth having.
+                // Packets before the close frame are still delivered.
                 Event::Close(_) => inbox.push_back(Packet::Close),
             }
         }
@@ -191,8 +191,8 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Queues a frame that leaves when the server has handled what came before it. What is queued
-    /// later leaves when the server has handled this frame; `waiter` is notified then.
+    /// Queues a separate frame. It is sent after the server has handled all earlier frames. Later
+    /// frames are sent after the server has handled this frame; then `waiter` is notified.
     pub(super) fn push_separate(
         &mut self,
         frame: &Frame,
@@ -217,7 +217,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The buffer that further frames are put into.
+    /// Returns the buffer for further frames.
     fn last(&mut self) -> &mut Vec<u8> {
         let barriers = self.barriers.as_mut();
         barriers
@@ -232,20 +232,20 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub(super) fn queued(&self) -> usize {
         let waiting = self.barriers.as_ref();
         let waiting = waiting.map_or(0, |barriers| barriers.queued());
         self.out.len() - self.written + self.stream.unflushed() + waiting
     }
 
-    /// Returns whether anything is to be written, or to be answered before it was handled.
+    /// Returns whether data is unwritten or a separate frame is unconfirmed.
     pub(super) fn is_busy(&self) -> bool {
         let barriers = self.barriers.as_ref();
         self.queued() > 0 || barriers.is_some_and(|barriers| barriers.is_active())
     }
 
-    /// Writes what the kernel takes now.
+    /// Writes the bytes that the kernel accepts immediately.
     pub(super) fn try_write(&mut self) -> Result<(), ClientError> {
         while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write(rest) {
@@ -258,7 +258,7 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Ready when everything was written, and separate frames were handled.
+    /// Completes when all data is written and separate frames are handled.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         loop {
             while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
@@ -280,7 +280,7 @@ impl WebSocket {
         }
     }
 
-    /// Forgets what was written, and the memory of a burst.
+    /// Clears the written data, and frees the memory of a burst.
     fn clear(&mut self) {
         self.out.clear();
         self.out.shrink_to(KEPT);
@@ -288,23 +288,24 @@ impl WebSocket {
     }
 }
 
-/// The parts of what is to be sent that wait for the answer to a ping.
+/// The parts of the unsent data that wait for the answer to a ping.
 ///
-/// A server may read several frames at once and handle them out of order: Node's drops an event if a
-/// `DISCONNECT` was read together with it, and ends the session if a `CONNECT` was read together
-/// with a `DISCONNECT` of the same namespace. A separate frame therefore waits until the server has
-/// answered a ping (RFC 6455, 5.5.2) that follows everything before it. What follows the frame waits
-/// for the answer to a second ping.
+/// A server may read several frames in one step and handle them out of order. Node's server drops
+/// an event if it was read together with a `DISCONNECT`. It ends the session if a `CONNECT` was
+/// read together with a `DISCONNECT` of the same namespace.
 ///
-/// The last part always takes further frames, and the parts with separate frames are never last.
+/// A separate frame therefore waits until the server has answered a ping (RFC 6455, 5.5.2) that
+/// follows all earlier frames. Later frames wait for the answer to a second ping.
+///
+/// The last part always accepts further frames. Parts with separate frames are never last.
 #[derive(Debug, Default)]
 struct Barriers {
     parts: VecDeque<Part>,
-    /// The number in the ping that the first part waits for.
+    /// The number in the ping that releases the first part.
     ping: u64,
-    /// When the first part stops waiting. Runs from when its ping was written.
+    /// When the first part stops waiting. Starts when its ping is written.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Whether the server has left a ping unanswered.
+    /// Whether the server left a ping unanswered.
     is_ignored: bool,
 }
 
@@ -312,31 +313,31 @@ struct Barriers {
 struct Part {
     frames: Vec<u8>,
     is_separate: bool,
-    /// The callers that wait until everything before this part was handled.
+    /// Are notified when the server has handled all frames before this part.
     waiters: Vec<oneshot::Sender<()>>,
 }
 
-/// What a caller must write as soon as a part is added or released.
+/// The data to write after a part is added or released.
 #[derive(Debug, Default)]
 struct Released {
-    /// Frames that may leave now.
+    /// Frames to send now.
     frames: Vec<u8>,
-    /// The content of a ping that must follow them.
+    /// Content of a ping to send after them.
     ping: Option<[u8; 8]>,
 }
 
 impl Barriers {
-    /// Returns whether frames wait, or a caller does.
+    /// Returns whether frames or callers wait.
     fn is_active(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// Returns the number of bytes that wait.
+    /// Returns the number of waiting bytes.
     fn queued(&self) -> usize {
         self.parts.iter().map(|part| part.frames.len()).sum()
     }
 
-    /// Returns the buffer for further frames, if these must wait.
+    /// Returns the buffer for further frames, if they must wait.
     fn last(&mut self) -> Option<&mut Vec<u8>> {
         self.parts.back_mut().map(|part| &mut part.frames)
     }
@@ -376,7 +377,7 @@ impl Barriers {
         }
     }
 
-    /// Takes the answer to a ping.
+    /// Handles the answer to a ping.
     fn answered(&mut self, content: &[u8]) -> Released {
         if !self.is_active() || content != self.ping.to_be_bytes() {
             return Released::default();
@@ -388,8 +389,8 @@ impl Barriers {
         }
     }
 
-    /// Ready with all frames when the server takes too long to answer. Called when everything
-    /// before the first part was written.
+    /// Completes with all frames when the server does not answer the ping in time. Must be called
+    /// after all frames before the first part are written.
     fn poll_ignored(&mut self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         let deadline = self
             .deadline
@@ -421,7 +422,7 @@ impl Barriers {
     }
 }
 
-/// The body of an HTTP answer once it is complete, or all that an error needs.
+/// Returns the body of an HTTP response when it is complete or long enough for an error.
 fn body(answer: &[u8]) -> Option<&[u8]> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let (head, body) = answer.split_at_checked(end)?;
@@ -434,15 +435,15 @@ fn body(answer: &[u8]) -> Option<&[u8]> {
     (body.len() >= length).then_some(body)
 }
 
-/// Random bytes of the operating system.
+/// Returns random bytes of the operating system.
 fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
 }
 
-/// A fresh masking key, which nobody must be able to predict (RFC 6455, 5.3). The system is asked
-/// for 64 of them at once, because asking for each would cost more than the frame.
+/// Returns a new masking key, which must be unpredictable (RFC 6455, 5.3). Keys are generated 64 at
+/// a time, because a system call per key would cost more than the frame.
 fn mask() -> io::Result<[u8; 4]> {
     MASKS.with_borrow_mut(|keys| {
         if keys.is_empty() {
@@ -454,18 +455,18 @@ fn mask() -> io::Result<[u8; 4]> {
 }
 
 thread_local! {
-    /// Read into by all connections of a thread, so that an idle one needs no buffer.
+    /// Read buffer shared by all connections of a thread, so that idle connections need none.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into());
-    /// Masking keys that nobody has used.
+    /// Unused masking keys.
     static MASKS: RefCell<Vec<[u8; 4]>> = const { RefCell::new(Vec::new()) };
 }
 
 const HTTP: &[u8] = b"HTTP/1.1 ";
-/// Bytes of an error's body that are waited for.
+/// Maximum bytes of an error response's body to wait for.
 const MAX_BODY: usize = 4096;
-/// A buffer that grew beyond this is given back.
+/// Capacity above which a buffer is shrunk.
 const KEPT: usize = 16 * 1024;
-/// How long a server may take to answer a ping. Two of them end before the time of `disconnect`.
+/// Timeout of a ping's answer. Two of them fit into the timeout of `disconnect`.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -500,7 +501,7 @@ mod tests {
         barriers.add(b"A", None);
         assert!(barriers.add(b"B", None).ping.is_none());
         assert_eq!(answer(&mut barriers), (b"AB".to_vec(), true));
-        // The frame before this one has left, and its answer has not come.
+        // The previous frame is sent, but its ping is not answered yet.
         barriers.add(b"C", None);
         assert_eq!(answer(&mut barriers), (b"C".to_vec(), true));
         assert_eq!(answer(&mut barriers), (Vec::new(), false));

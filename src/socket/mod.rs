@@ -1,42 +1,45 @@
 //! Socket.IO: namespaces, sockets, rooms, events, acknowledgements.
 //!
-//! This file is a table of contents: no file below imports from it, and other modules of the library
-//! find the names here that they may use. Imports go down in this drawing, never up:
+//! This file contains only re-exports. No file below imports from it, and other modules of the
+//! library use these names. Imports point down in this diagram, never up:
 //!
 //! ```text
-//!          api                  what applications see
+//!          api                  the application's interface
 //!         /   \
-//!     apply   inbound            what reaches many sockets; a client's packets in
+//!     apply   inbound           operations on many sockets; incoming packets of a client
 //!        |      |
-//!        |   connect             who may come in, and how long they may stay
+//!        |   connect            which clients may connect, and for how long
 //!         \   /
-//!          life                  admitted, in rooms, recoverable, going on, ended
+//!          life                 admission, rooms, recovery, end of a socket
 //!         /    \
-//!   sending    dispatch          an event's way out; handlers at work
+//!   sending    dispatch         outgoing events; running handlers
 //!         \    /
-//!          core                  the state of servers, namespaces and sockets
+//!          core                 the state of servers, namespaces and sockets
 //!        /   |   \
-//!   rooms  acks  recovery        tables that know no socket
+//!   rooms  acks  recovery       tables that are independent of sockets
 //!        \   |   /
-//!          types                 names, arguments, answers, refusals, errors
+//!          types                names, arguments, answers, refusals, errors
 //! ```
 //!
-//! A packet's way in is `inbound/connection` → `inbound/event_queues` → `dispatch/running`; an event's way
-//! out is `apply/emitting` → `core/namespace` → `rooms/members` → the outboxes of the engine. What goes
-//! to other servers leaves in `apply/publishing` and comes in through `apply/received`.
+//! An incoming packet passes `inbound/connection` → `inbound/event_queues` → `dispatch/running`. An
+//! outgoing event passes `apply/emitting` → `core/namespace` → `rooms/members` → the outboxes of
+//! the engine. `apply/publishing` sends operations to other servers, and `apply/received` receives
+//! theirs.
 //!
-//! The types go in a circle: a server holds namespaces, which hold handlers, which take events,
-//! which hold sockets, which hold their namespace and server. So state is separated from what is done
-//! with it. The state lies in `core`, and the modules above add behaviour as further `impl` blocks of
-//! the same types; a table that `core` holds is generic where it would have to know a socket. Three
-//! borders have a reason of their own:
+//! The types form a cycle: a server holds namespaces, a namespace holds handlers, a handler takes
+//! events, an event holds its socket, and a socket holds its namespace and server. So state is
+//! separated from behaviour. `core` holds the state. The modules above add behaviour in further
+//! `impl` blocks of the same types. A table in `core` is generic if it would otherwise depend on a
+//! socket.
 //!
-//! - `sending` lies below who decides about clients, because the server sends as well: it tells a
-//!   client why it is disconnected, and that its credentials end.
-//! - `life` is a module of its own, because ending a socket takes rooms, recovery and handlers at
-//!   once, and because claiming a socket, admitting a client and disconnecting one all need it.
-//! - The event queues of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
-//!   middleware and admissions, so what drives it lies above all three.
+//! Three boundaries need an explanation:
+//!
+//! - `sending` is below the modules that decide about clients, because the server also sends: it
+//!   notifies clients of disconnects and of expiring credentials.
+//! - `life` is a separate module, because ending a socket involves rooms, recovery and handlers.
+//!   Claiming a socket, admitting a client and disconnecting a client all need it.
+//! - The event queues of a connection are in `inbound`, not in `dispatch`. One set of jobs holds
+//!   handlers, middleware and admissions, so the code that drives it is above all three.
 
 mod acks;
 mod api;

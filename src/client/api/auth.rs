@@ -2,7 +2,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use serde_json::Value;
 
-/// What a socket sends with its `CONNECT`, for the server's authentication.
+/// The payload of a socket's `CONNECT`, for the server's authentication.
 ///
 /// ```
 /// use roomcast::client::Auth;
@@ -26,15 +26,16 @@ pub(crate) enum Kind {
     Function(Arc<dyn Fn() -> AuthFuture + Send + Sync>),
 }
 
-/// What a function of the application makes: an object, or why there is none.
+/// The payload from a function of the application: an object, or an error message.
 pub(crate) type AuthFuture = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 
 impl Auth {
-    /// A function that is called before each `CONNECT`, that is whenever the socket connects anew. Its
-    /// value must be an object.
+    /// Returns an `Auth` that calls a function before each `CONNECT`, also after each reconnect.
     ///
-    /// The function has the time that connecting may take. If it fails, the socket's event
-    /// `connect_error` says why, and the socket stays disconnected until it is told to connect.
+    /// The returned value must be an object. The function must finish within the
+    /// [`connect_timeout`](super::super::ClientBuilder::connect_timeout). If it fails, the socket
+    /// emits `connect_error` with the message and stays disconnected until the application connects
+    /// it again.
     pub fn with<F, R, E>(function: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -48,7 +49,7 @@ impl Auth {
     }
 }
 
-/// The value is sent each time, and must be an object.
+/// Sends the same value each time. It must be an object.
 impl From<Value> for Auth {
     fn from(value: Value) -> Self {
         Self(Kind::Value(value))
@@ -57,7 +58,7 @@ impl From<Value> for Auth {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The value is left out, because it is secret.
+        // The value is omitted because it is secret.
         f.write_str(match self.0 {
             Kind::Nothing => "Auth(nothing)",
             Kind::Value(_) => "Auth(a value)",

@@ -5,39 +5,41 @@ use serde_json::Value;
 
 use super::super::{ClientError, DisconnectReason};
 
-/// What happens to the connection that all sockets of a [`Client`](super::Client) share: the events
-/// of the official client's `Manager`.
+/// A change of the connection that all sockets of a [`Client`](super::Client) share.
+///
+/// The variants correspond to the events of the official client's `Manager`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
-    /// `open`: there is a session; the namespaces are entered now.
+    /// `open`: a session is open. The sockets connect to their namespaces next.
     Open,
     /// `close`: the session has ended.
     Close(DisconnectReason),
-    /// `error`: there was no session to be had: why.
+    /// `error`: no session could be opened, with the reason.
     Error(String),
-    /// `reconnect_attempt`: an attempt begins, the first of which is 1.
+    /// `reconnect_attempt`: an attempt begins. The first attempt is 1.
     ReconnectAttempt(u32),
-    /// `reconnect`: this attempt has brought a session.
+    /// `reconnect`: this attempt opened a session.
     Reconnect(u32),
-    /// `reconnect_error`: an attempt has failed: why.
+    /// `reconnect_error`: an attempt failed, with the reason.
     ReconnectError(String),
-    /// `reconnect_failed`: that was the last attempt. The next one is made when a socket is told to
-    /// connect.
+    /// `reconnect_failed`: the last attempt failed. The client tries again when the application
+    /// connects a socket.
     ReconnectFailed,
 }
 
-/// Why a socket could not connect: what the event `connect_error` has as its argument.
+/// Why a socket could not connect: the argument of the event `connect_error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ConnectError {
-    /// What the server said, or why it could not be reached; `timeout` if it did not answer in time.
+    /// The server's message, or why the server is unreachable. `timeout` if the server did not
+    /// answer in time.
     pub message: String,
-    /// What the server sent along.
+    /// The data that the server sent with the message.
     pub data: Option<Value>,
 }
 
-/// The message alone.
+/// Formats the message only.
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.message)

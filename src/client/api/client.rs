@@ -18,12 +18,11 @@ use super::{
 };
 use crate::ListenerId;
 
-/// One connection to a server, with one [`Socket`](super::Socket) for each namespace that is used on it. Cloning
-/// gives another handle.
+/// One connection to a server, shared by one [`Socket`](super::Socket) per namespace.
 ///
-/// The connection is made when the first socket is told to connect, and ends when the last one is
-/// disconnected, or when the last handle is dropped: that of a client, of a socket, or a stream of
-/// events.
+/// Clones are handles to the same client. The client connects when the application connects the
+/// first socket. It disconnects when the last socket disconnects, or when the last handle is
+/// dropped. Handles are `Client`, `Socket` and [`Events`](super::Events).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), roomcast::client::ClientError> {
@@ -42,9 +41,9 @@ use crate::ListenerId;
 #[derive(Clone)]
 pub struct Client(Arc<Handle>);
 
-/// What keeps the task of a connection alive.
+/// The shared state of all handles. The connection's task ends when it is dropped.
 pub(crate) struct Handle {
-    /// The queue to the task, which `budget` bounds.
+    /// The queue to the task, bounded by `budget`.
     commands: mpsc::UnboundedSender<Command>,
     pub(super) sockets: Mutex<HashMap<Nsp, Arc<SharedNamespace>>>,
     pub(crate) budget: Arc<Budget>,
@@ -71,8 +70,9 @@ impl Client {
         Arc::downgrade(&self.0)
     }
 
-    /// Calls a function whenever something happens to the connection: it is opened or closed, and each
-    /// attempt to reconnect. The functions are called in the order in which they came.
+    /// Calls a function on each change of the connection: open, close and reconnect attempts.
+    ///
+    /// Functions start in the order of registration.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), roomcast::client::ClientError> {
@@ -99,19 +99,22 @@ impl Client {
         id
     }
 
-    /// Calls a function of [`on_change`](Self::on_change) no more.
+    /// Removes a function that [`on_change`](Self::on_change) registered.
     pub fn off(&self, id: ListenerId) {
         self.command(Command::Unwatch(id));
     }
 
-    /// Says whether a lost connection is made anew, from now on; it does not end an attempt that is
-    /// under way.
+    /// Sets whether the client reconnects after it loses the connection.
+    ///
+    /// An attempt in progress continues.
     pub fn set_reconnection(&self, is_on: bool) {
         self.command(Command::SetReconnection(is_on));
     }
 
-    /// Ends the connection for all sockets, and waits until that is written; at most 5 s. None of them
-    /// connects again by itself. A socket that is told to connect makes a new connection.
+    /// Disconnects all sockets, and waits until the close packet is written, for at most 5 s.
+    ///
+    /// No socket reconnects by itself. The client opens a new connection when the application
+    /// connects a socket.
     pub async fn close(&self) {
         let (sender, done) = oneshot::channel();
         self.command(Command::Close(sender));
@@ -126,7 +129,9 @@ impl Client {
         ListenerId::new(self.0.last_listener.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether the task is still there; it ends before its handles only with its runtime.
+    /// Enqueues a command. Returns whether the task is running.
+    ///
+    /// The task ends before its handles only if its runtime shuts down.
     pub(crate) fn command(&self, command: Command) -> bool {
         self.0.commands.send(command).is_ok()
     }

@@ -10,20 +10,20 @@ use super::{
 };
 use crate::{ListenerId, client::ClientError};
 
-/// What a handle asks of the task that owns the connection.
+/// A request from a handle to the task that owns the connection.
 pub(crate) enum Command {
-    /// Connects; the sender is told the first outcome.
+    /// Connects. The sender receives the first outcome.
     Open(
         Arc<SharedNamespace>,
         Option<oneshot::Sender<Result<(), ClientError>>>,
     ),
-    /// Leaves the namespace; the sender is told when that is written.
+    /// Leaves the namespace. The sender receives a notification when the server has handled it.
     Disconnect(Arc<SharedNamespace>, oneshot::Sender<()>),
-    /// Ends the session, whoever uses it.
+    /// Ends the session for all sockets.
     Close(oneshot::Sender<()>),
     /// Sends an event.
     Emit(Arc<SharedNamespace>, Outgoing),
-    /// Sends an acknowledgement if the session is still this one.
+    /// Sends an acknowledgement if the session `epoch` is still current.
     Answer {
         epoch: u64,
         frame: Frame,
@@ -37,21 +37,21 @@ pub(crate) enum Command {
     SetReconnection(bool),
 }
 
-/// An event on its way out.
+/// An event to send.
 pub(crate) struct Outgoing {
     pub(crate) name: Box<str>,
     pub(crate) args: Args,
-    /// Who waits for the acknowledgement.
+    /// Receives the acknowledgement.
     pub(crate) ack: Option<oneshot::Sender<Result<Args, ClientError>>>,
-    /// How long the acknowledgement may take.
+    /// Timeout of the acknowledgement.
     pub(crate) timeout: Duration,
     pub(crate) is_volatile: bool,
-    /// The share of the event in what may wait.
+    /// The event's share of the send budget.
     #[expect(dead_code, reason = "it is given back when it is dropped")]
     pub(crate) charge: Option<Charge>,
 }
 
-/// Whoever wants to know of events of a socket.
+/// A registered handler or stream of a socket.
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
     /// The name of the event, or `None` for all events.
@@ -65,11 +65,11 @@ pub(crate) struct Listener {
 pub(crate) enum Target {
     Handler(Arc<dyn Erased>),
     Stream(Sink),
-    /// The handler is told of events that are sent.
+    /// A handler that is called for each sent event.
     Outgoing(Arc<dyn Erased>),
 }
 
-/// Whoever wants to know of the connection.
+/// A function that is called on each change of the connection.
 #[derive(Clone)]
 pub(crate) struct Watcher {
     pub(crate) id: ListenerId,

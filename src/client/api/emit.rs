@@ -10,7 +10,7 @@ use crate::{
     socket::arguments,
 };
 
-/// An event that is about to be sent, and how; from [`Socket::timeout`] and [`Socket::volatile`].
+/// An event to send, with its options. Created by [`Socket::timeout`] and [`Socket::volatile`].
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emit<'a> {
@@ -20,24 +20,31 @@ pub struct Emit<'a> {
 }
 
 impl Socket {
-    /// Sends an event: a tuple is several arguments, `()` is none.
+    /// Sends an event. A tuple is several arguments, `()` is none.
     ///
     /// # Errors
-    /// If the arguments cannot be encoded, the name is one of the socket's own, or too much waits already
-    /// ([`ClientError::Full`]).
+    /// Fails if the arguments cannot be encoded or the event name is reserved. Returns
+    /// [`ClientError::Full`] if the send queue is full.
     pub fn emit(&self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
         Emit::new(self).emit(event, args)
     }
 
-    /// Sends an event and waits for its acknowledgement: one value (a [`Vec`] is one list), a
-    /// tuple for several, or [`Args`](crate::Args) for all of them. How long it may take is the builder's
-    /// [`ack_timeout`](super::super::ClientBuilder::ack_timeout), 20 s unless set, waiting for a connection included.
+    /// Sends an event and waits for its acknowledgement.
+    ///
+    /// `T` is one value (a [`Vec`] is one list), a tuple for several values, or
+    /// [`Args`](crate::Args) for all of them. The timeout is the builder's
+    /// [`ack_timeout`](super::super::ClientBuilder::ack_timeout), 20 s by default. It includes the
+    /// time until the socket is connected.
     ///
     /// # Errors
-    /// As [`emit`](Self::emit), [`ClientError::Timeout`] if nothing comes in time,
-    /// [`ClientError::Disconnected`] with the reason if the connection ended after it was sent,
-    /// [`ClientError::Refused`] if the server's handler refused it in the way of this library, and
-    /// [`ClientError::Answer`] if the answer is no `T`.
+    /// As [`emit`](Self::emit), and:
+    ///
+    /// - [`ClientError::Timeout`] if no acknowledgement arrives in time.
+    /// - [`ClientError::Disconnected`] with the reason if the connection ends after the event is
+    ///   sent.
+    /// - [`ClientError::Refused`] if the server's handler rejects the event in this library's
+    ///   format.
+    /// - [`ClientError::Answer`] if the acknowledgement is not a `T`.
     pub async fn emit_with_ack<T: Argument>(
         &self,
         event: &str,
@@ -62,13 +69,13 @@ impl Socket {
         self.emit_with_ack(T::EVENT, event).await
     }
 
-    /// Sets how long the acknowledgement of the event that follows may take.
+    /// Sets the acknowledgement timeout of the next event.
     pub fn timeout(&self, timeout: Duration) -> Emit<'_> {
         Emit::new(self).timeout(timeout)
     }
 
-    /// Lets the event that follows be lost: it is sent only if the socket is connected and nothing
-    /// waits to be written.
+    /// Makes the next event volatile: it is sent only if the socket is connected and no data waits
+    /// to be written.
     pub fn volatile(&self) -> Emit<'_> {
         Emit::new(self).volatile()
     }
@@ -83,15 +90,15 @@ impl<'a> Emit<'a> {
         }
     }
 
-    /// Sets how long the acknowledgement may take. With
-    /// [`retries`](super::super::ClientBuilder::retries), that of each attempt.
+    /// Sets the acknowledgement timeout. With [`retries`](super::super::ClientBuilder::retries),
+    /// the timeout applies to each attempt.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets the event be lost: it is sent only if the socket is connected and nothing waits to be
-    /// written, and it is not sent again.
+    /// Makes the event volatile: it is sent only if the socket is connected and no data waits to be
+    /// written. It is never sent again.
     pub fn volatile(mut self) -> Self {
         self.is_volatile = true;
         self
@@ -122,8 +129,8 @@ impl<'a> Emit<'a> {
         self.enqueue(event, &args, None)
     }
 
-    /// Sends an event and waits for its acknowledgement. One that was volatile and is lost is known by
-    /// the time that its acknowledgement takes.
+    /// Sends an event and waits for its acknowledgement. If a volatile event is dropped, the call
+    /// fails with a timeout.
     ///
     /// # Errors
     /// As [`Socket::emit_with_ack`].
@@ -134,10 +141,10 @@ impl<'a> Emit<'a> {
     ) -> Result<T, ClientError> {
         let (sender, answer) = oneshot::channel();
         self.enqueue(event, &args, Some(sender))?;
-        // The arguments are encoded by now, and need not wait for the answer.
+        // The arguments are encoded, so they need not live until the acknowledgement arrives.
         drop(args);
-        // A cancellation point: whoever drops this future gives up the answer, and the event is
-        // sent all the same.
+        // A cancellation point: dropping this future discards the acknowledgement, but the event is
+        // still sent.
         let answer = answer.await.unwrap_or(Err(ClientError::GONE))?;
         T::take_all(&answer)
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))

@@ -12,12 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{Command, Incoming, Socket, incoming::Sink};
 use crate::ListenerId;
 
-/// A [`Stream`] of events, from [`Socket::stream`]. It does not end by itself: not when the connection
-/// is lost, since the socket may come back.
+/// A [`Stream`] of events, from [`Socket::stream`].
+///
+/// The stream does not end when the connection is lost, since the socket may reconnect.
 pub struct Events {
     socket: Socket,
     id: ListenerId,
-    /// The queue of events, which the semaphore bounds.
+    /// The queue of events, bounded by the semaphore.
     events: mpsc::UnboundedReceiver<(Incoming, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
 }
@@ -45,14 +46,15 @@ impl Events {
         (events, sink)
     }
 
-    /// The socket that the events come to.
+    /// Returns the socket that receives the events.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The next event. `None` only if the runtime of the client has ended. Nothing is lost when the
-    /// future is dropped.
+    /// Returns the next event, or `None` if the client's runtime has ended.
+    ///
+    /// This method is cancel safe: dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Incoming> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -73,7 +75,7 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // Closing the semaphore wakes the task of the connection, should it wait for room.
+        // Closing the semaphore wakes the connection's task if it waits for room.
         self.room.close();
         let id = self.id;
         self.socket.command(|shared| Command::Unlisten(shared, id));

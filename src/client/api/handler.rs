@@ -1,4 +1,4 @@
-//! Handlers of clients: async functions of an event's arguments, whose value is the acknowledgement.
+//! Client handlers: async functions of an event's arguments that return the acknowledgement.
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -17,8 +17,8 @@ use crate::{Contract, Handling, IntoAck as _, Refusal, Reply};
 /// the server sent them, and returns an [answer](crate::IntoAck): `()`, [`Ack`](crate::Ack),
 /// [`NoAck`](crate::NoAck), or a `Result` of them.
 ///
-/// Closures and async closures do as well. One that captures something clones it into its future:
-/// `move |text: String| { let db = db.clone(); async move { … } }`.
+/// Closures and async closures are handlers, too. A closure that captures a value clones it into
+/// its future: `move |text: String| { let db = db.clone(); async move { … } }`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler of a client",
     label = "not an async function of an event's arguments",
@@ -26,29 +26,30 @@ use crate::{Contract, Handling, IntoAck as _, Refusal, Reply};
     note = "an async closure must not borrow what it captures"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
-    /// What it does with one event.
+    /// The future that handles one event.
     type Future;
 
-    /// Handles an event that had these parameters.
+    /// Handles an event with these parameters.
     fn handle(&self, parameters: M) -> Self::Future;
 }
 
-/// What a [`Handler`] of a client may take.
+/// A parameter of a client's [`Handler`].
 ///
-/// | type | what it is |
+/// | type | value |
 /// |---|---|
-/// | whatever implements [`DeserializeOwned`](serde::de::DeserializeOwned) | the next argument; `Option<T>` may be missing, `Bytes` is binary, also inside a struct |
-/// | [`Value`](crate::Value) | the next argument, whatever it is |
-/// | [`Args`](crate::Args) | all arguments that are left, unparsed |
-/// | [`Socket`] | the socket that the event came to |
-/// | [`Incoming`] | the whole event, its name included; it cannot be acknowledged |
+/// | [`DeserializeOwned`] | the next argument; an `Option` may be missing, `Bytes` are binary |
+/// | [`Value`](crate::Value) | the next argument, of any type |
+/// | [`Args`](crate::Args) | all remaining arguments, unparsed |
+/// | [`Socket`] | the socket that received the event |
+/// | [`Incoming`] | the whole event with its name; it cannot be acknowledged |
 pub trait Parameter: Sized {
-    /// Takes it from an event. `position` is that of the next argument, and is moved past those
-    /// that are taken.
+    /// Reads the parameter from an event, starting at argument `position`. Advances `position` past
+    /// the arguments that it reads.
     ///
     /// # Errors
     ///
-    /// What the server is told instead, if it asked for an acknowledgement; the handler does not run.
+    /// Returns the refusal that acknowledges the event, if the server requested an acknowledgement.
+    /// The handler does not run.
     fn take(event: &Incoming, position: &mut usize) -> Result<Self, Refusal>;
 }
 
@@ -77,7 +78,8 @@ pub trait Parameters: Sized + 'static {
     fn take(event: &Incoming) -> Result<Self, Refusal>;
 }
 
-/// The parameters of a handler of a [`Contract`](crate::Contract): the contract, and then any others.
+/// The parameters of a [`Contract`](crate::Contract) handler: the contract first, then any other
+/// parameters.
 pub trait ContractParameters: Parameters {
     /// The contract.
     type Contract: Contract;

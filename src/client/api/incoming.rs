@@ -1,4 +1,4 @@
-//! Events that came to a socket, and who takes them: handlers and streams.
+//! Received events, and the interfaces to their handlers and streams.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -8,22 +8,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use super::{Command, Socket};
 use crate::{Answer, Refusal, Reply, client::ClientError};
 
-/// An event that came to a socket.
+/// A received event.
 #[non_exhaustive]
 pub struct Incoming {
     /// The name of the event.
     pub name: String,
-    /// The arguments of the event. A server that can recover sessions puts a text behind those of the
-    /// application.
+    /// The arguments of the event. A server with session recovery appends an offset (a string) to
+    /// the application's arguments.
     pub args: Args,
     socket: Socket,
     ack: Option<Pending>,
 }
 
-/// An acknowledgement that the server waits for.
+/// An acknowledgement that the server expects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
-    /// The number of the session in which it was asked for.
+    /// The number of the session that received the event.
     pub(crate) epoch: u64,
     pub(crate) id: u64,
 }
@@ -38,23 +38,25 @@ impl Incoming {
         }
     }
 
-    /// The socket that the event came to.
+    /// Returns the socket that received the event.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// Whether the server waits for an acknowledgement, and it is this event's to give.
+    /// Returns whether [`ack`](Self::ack) sends an acknowledgement that the server expects.
     #[must_use]
     pub fn wants_ack(&self) -> bool {
         self.ack.is_some()
     }
 
-    /// Gives the acknowledgement that the event asked for. Nothing is sent if it did not ask, if a
-    /// handler gives it, or if the connection is another one by now.
+    /// Sends the acknowledgement that the event requested.
+    ///
+    /// Sends nothing if the event requested none, if a handler acknowledges it, or if the
+    /// connection has changed since.
     ///
     /// # Errors
-    /// If the arguments cannot be encoded, or too much waits already.
+    /// Fails if the arguments cannot be encoded or the send queue is full.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn ack(self, args: impl Arguments) -> Result<(), ClientError> {
         let Some(Pending { epoch, id }) = self.ack else {
@@ -73,7 +75,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// A copy of the event for somebody else.
+    /// Returns a copy of the event for another receiver, with this acknowledgement.
     pub(crate) fn with_ack(&self, ack: Option<Pending>) -> Self {
         Self {
             name: self.name.clone(),
@@ -83,12 +85,12 @@ impl Incoming {
         }
     }
 
-    /// Takes the acknowledgement away, for who is to give it.
+    /// Takes the acknowledgement out, to pass it to the handler or stream that sends it.
     pub(crate) fn take_ack(&mut self) -> Option<Pending> {
         self.ack.take()
     }
 
-    /// Roughly what the event takes while it waits, in bytes.
+    /// Returns the event's approximate size in a queue, in bytes.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.args.size()
     }
@@ -104,25 +106,25 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// The answer that a handler is still working on.
+/// The pending answer of a handler.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A handler whose parameters nobody needs to know.
+/// A handler with erased parameter types.
 pub(crate) trait Erased: Send + Sync {
     fn call(&self, event: &Incoming, reply: Reply) -> Result<AnswerFuture, Refusal>;
 }
 
-/// The end of a stream that events are put into.
+/// The sending half of an [`Events`](super::Events) stream.
 #[derive(Clone)]
 pub(crate) struct Sink {
     pub(super) events: mpsc::UnboundedSender<(Incoming, OwnedSemaphorePermit)>,
-    /// One permit for each byte that may wait.
+    /// One permit per byte of queue space.
     pub(super) room: Arc<Semaphore>,
     pub(super) max: usize,
 }
 
 impl Sink {
-    /// Puts an event in if there is room for it; else it is returned.
+    /// Enqueues an event. Returns the event if the queue has no room.
     pub(crate) fn try_send(&self, event: Incoming) -> Option<Incoming> {
         match Arc::clone(&self.room).try_acquire_many_owned(self.permits(&event)) {
             Ok(permit) => {
@@ -134,16 +136,16 @@ impl Sink {
         }
     }
 
-    /// Ready when there is room for the event, or nobody reads any more.
+    /// Waits until the queue has room for the event or the stream is dropped.
     pub(crate) async fn ready(&self, event: &Incoming) {
-        // The permits are given back at once. Only the task that waits here takes any, so the room
-        // stays for `try_send`.
+        // The permits are released immediately. Only the task that waits here acquires permits, so
+        // the room is still free for `try_send`.
         let _ = self.room.acquire_many(self.permits(event)).await;
     }
 
     fn permits(&self, event: &Incoming) -> u32 {
-        // An event that is larger than the stream takes all of it, and comes when everything before
-        // it was read.
+        // An event larger than the whole queue takes all permits, so it waits until the queue is
+        // empty.
         u32::try_from(event.weight().min(self.max)).unwrap_or(u32::MAX)
     }
 }

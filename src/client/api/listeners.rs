@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::command::{Listener, Target};
 use crate::ListenerId;
 
-/// All listeners of a socket, in the order in which they are called.
+/// All listeners of a socket, in call order.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     any: Vec<Listener>,
@@ -37,12 +37,12 @@ impl Listeners {
         });
     }
 
-    /// The listeners of all events.
+    /// Returns the listeners for all events.
     pub(crate) fn of_any(&self) -> Vec<Target> {
         targets(&self.any)
     }
 
-    /// The listeners of this event. Those that are for one event only have gone then.
+    /// Returns the listeners for this event, and removes those registered for one event only.
     pub(crate) fn take_named(&mut self, event: &str) -> Vec<Target> {
         let Some(list) = self.named.get_mut(event) else {
             return Vec::new();
@@ -55,7 +55,7 @@ impl Listeners {
         found
     }
 
-    /// The listeners of events that are sent.
+    /// Returns the listeners for sent events.
     pub(crate) fn of_outgoing(&self) -> Vec<Target> {
         targets(&self.outgoing)
     }

@@ -8,18 +8,19 @@ use crate::{Contract as _, Handling, ListenerId, Replies, Request};
 impl Socket {
     /// Calls a handler for each event of this name.
     ///
-    /// A handler is an async function of the event's arguments, in the order the server sent them,
-    /// and may take the [`Socket`] anywhere among them ([`Parameter`](super::Parameter)). What it
-    /// returns is the acknowledgement, as on the server ([`IntoAck`](crate::IntoAck)); of several handlers for one
-    /// name all are called, and the first answers. Arguments that do not fit are answered with the
-    /// refusal `INVALID_PAYLOAD`, and the handler is not called.
+    /// A handler is an async function of the event's arguments, in the order the server sent them.
+    /// The [`Socket`] may be a parameter at any position ([`Parameter`](super::Parameter)). The
+    /// return value is the acknowledgement, as on the server ([`IntoAck`](crate::IntoAck)). If a
+    /// name has several handlers, all are called and the first one acknowledges. If the arguments
+    /// do not match, the client acknowledges with the refusal `INVALID_PAYLOAD` and does not call
+    /// the handler.
     ///
-    /// Handlers start in the order of events, and run in the task of the connection: what takes long
-    /// without awaiting belongs in [`tokio::task::spawn_blocking`]. While 1,024 of them wait for
-    /// something, nothing is read from the server. A panic fails the one event only.
+    /// Handlers start in event order and run in the connection's task. Run blocking work in
+    /// [`tokio::task::spawn_blocking`]. While 1,024 handlers are pending, the client does not read
+    /// from the server. A panic fails only its event.
     ///
-    /// A handler that captures a handle keeps the connection for as long as it is registered; one that
-    /// takes the socket as a parameter does not.
+    /// A handler that captures a handle keeps the connection open while it is registered. A handler
+    /// that takes the socket as a parameter does not.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), roomcast::client::ClientError> {
@@ -43,7 +44,7 @@ impl Socket {
     }
 
     /// Calls a handler for each typed event; see [`Contract`](crate::Contract). The contract is the
-    /// first parameter, and any others may follow.
+    /// first parameter; other parameters may follow.
     pub fn on_contract<M: ContractParameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -51,7 +52,7 @@ impl Socket {
         self.on(M::Contract::EVENT, handler)
     }
 
-    /// Calls a handler for each typed event, which is acknowledged with a value of its type; see
+    /// Calls a handler for each typed event and acknowledges with a value of the reply type; see
     /// [`Request`].
     pub fn on_request<M>(
         &self,
@@ -76,13 +77,15 @@ impl Socket {
         self.add(listener.once())
     }
 
-    /// Calls a handler for every event of the server, before those for its name. Its value is no
-    /// acknowledgement. It may take the whole event as an [`Incoming`](super::Incoming).
+    /// Calls a handler for every event of the server, before the handlers for its name.
+    ///
+    /// The return value is not an acknowledgement. The handler may take the whole event as an
+    /// [`Incoming`](super::Incoming).
     pub fn on_any<M: Parameters>(&self, handler: impl Handler<M, Future: Handling>) -> ListenerId {
         self.add(self.listener(None, Target::Handler(erase(handler))))
     }
 
-    /// Calls a handler for every event of the server, before all others that are there now.
+    /// Calls a handler for every event of the server, before all handlers registered so far.
     pub fn prepend_any<M: Parameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -91,8 +94,10 @@ impl Socket {
         self.add(listener.first())
     }
 
-    /// Calls a handler for every event when it is sent to the server; not while it waits for a
-    /// connection, and again when it is sent again.
+    /// Calls a handler for every event at the moment that it is sent to the server.
+    ///
+    /// Events that wait for a connection are not reported until then. Repeated sends are reported
+    /// again.
     pub fn on_any_outgoing<M: Parameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -100,7 +105,7 @@ impl Socket {
         self.add(self.listener(None, Target::Outgoing(erase(handler))))
     }
 
-    /// Calls a handler for every event that is sent, before all others that are there now.
+    /// Calls a handler for every sent event, before all handlers registered so far.
     pub fn prepend_any_outgoing<M: Parameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -109,22 +114,25 @@ impl Socket {
         self.add(listener.first())
     }
 
-    /// Calls a handler no more.
+    /// Removes a handler.
     pub fn off(&self, id: ListenerId) {
         self.command(|shared| Command::Unlisten(shared, id));
     }
 
-    /// The events of this name from now on, as a stream. One that asks for an acknowledgement can be
-    /// [answered](super::Incoming::ack) if there is no handler for it.
+    /// Returns a stream of future events of this name.
     ///
-    /// Events that nobody takes wait: while they have twice the bytes that one message may have
-    /// (32 MiB unless set), nothing is read from the server, which in the end will think the client dead.
+    /// If no handler is registered for the name, the application can
+    /// [acknowledge](super::Incoming::ack) the events of the stream.
+    ///
+    /// Unread events are queued. The limit is twice the maximum message size, 32 MiB by default.
+    /// While a queue is full, the client does not read from the server, which eventually times the
+    /// client out.
     #[must_use]
     pub fn stream(&self, event: &str) -> Events {
         self.events(Some(event))
     }
 
-    /// All events of the server from now on, as a stream.
+    /// Returns a stream of all future events of the server.
     #[must_use]
     pub fn stream_any(&self) -> Events {
         self.events(None)

@@ -1,11 +1,11 @@
-//! What applications hold: the client, its sockets, handlers, streams of events.
+//! The handles that applications hold: clients, sockets, handlers, event streams.
 //!
-//! Nothing here owns a connection. A handle encodes what it is asked to send and puts it into the
-//! queue of the task in [`driver`](super::driver), which owns everything else; what a handle can be
-//! asked, it reads from a value that this task keeps up to date. So no handle ever waits for another,
-//! and nothing is locked while a function of the application runs.
+//! Nothing here owns a connection. A handle encodes what it sends and enqueues it for the task in
+//! [`driver`](super::driver), which owns all other state. To answer queries, a handle reads a value
+//! that the task updates. So no handle waits for another, and no lock is held while a function of
+//! the application runs.
 //!
-//! `driver` imports this module, and nothing in it may import `driver`.
+//! `driver` imports this module. This module must not import `driver`.
 
 mod auth;
 mod change;

@@ -3,11 +3,11 @@ use std::time::Duration;
 use super::Auth;
 use crate::client::{Options, options::Target};
 
-/// How a client connects and sends, checked when it was built.
+/// How a client connects and sends. Validated when the client is built.
 pub(crate) struct Settings {
     pub(crate) options: Options,
     pub(in crate::client) target: Target,
-    /// What sockets send that have no `auth` of their own.
+    /// The `auth` of sockets that have none of their own.
     pub(crate) auth: Auth,
     pub(crate) reconnection: bool,
     pub(crate) reconnection_attempts: u32,
@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) reconnection_delay_max: Duration,
     pub(crate) randomization_factor: f64,
     pub(crate) ack_timeout: Duration,
-    /// How often what was not acknowledged is sent again. With 0 events are sent once, and none
-    /// waits for the acknowledgement of another.
+    /// How many times an unacknowledged event is sent again. With 0, events are sent once, and no
+    /// event waits for the acknowledgement of another.
     pub(crate) retries: u32,
 }

@@ -8,24 +8,24 @@ use tokio::sync::watch;
 
 use crate::client::ClientError;
 
-/// What all handles of one namespace share with the task.
+/// The state that all handles of one namespace share with the task.
 #[derive(Debug)]
 pub(crate) struct SharedNamespace {
     pub(crate) nsp: Nsp,
     pub(crate) state: watch::Sender<SocketState>,
 }
 
-/// What a socket tells of itself.
+/// The state that a socket handle can query.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketState {
-    /// The id of the socket, only while it is connected.
+    /// The id of the socket while it is connected.
     pub(crate) id: Option<Arc<str>>,
     pub(crate) recovered: bool,
-    /// Whether the socket is connected, or will be as soon as that is possible.
+    /// Whether the socket is connected, or connects as soon as the server is reachable.
     pub(crate) is_active: bool,
 }
 
-/// How much may wait to be sent, over all sockets of a client.
+/// A limit on unsent data, shared by all sockets of a client, in bytes.
 #[derive(Debug)]
 pub(crate) struct Budget {
     waiting: AtomicUsize,
@@ -40,11 +40,13 @@ impl Budget {
         })
     }
 
-    /// A share for something of this size, if there is one.
+    /// Reserves space for an event of this size.
+    ///
+    /// # Errors
+    /// Returns [`ClientError::Full`] if the space is not available.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Charge, ClientError> {
         let bytes = bytes.saturating_add(OVERHEAD);
-        // `Relaxed` is enough: the count guards no other memory, and one exchange takes a share
-        // whole or not at all.
+        // `Relaxed` is enough: the counter guards no other memory, and the update is atomic.
         let taken = self
             .waiting
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
@@ -71,8 +73,8 @@ impl Drop for Charge {
     }
 }
 
-/// What an event that waits takes besides its name and arguments, in bytes; roughly, so that many
-/// small ones are bounded as well.
+/// Approximate size of a queued event without its name and arguments, in bytes. It bounds the
+/// number of small events.
 const OVERHEAD: usize = 256;
 
 #[cfg(test)]

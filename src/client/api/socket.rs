@@ -9,12 +9,13 @@ use super::{
 };
 use crate::client::ClientError;
 
-/// A namespace of a server, as a client uses it. Cloning gives another handle of the same socket.
+/// A client's socket in one namespace. Clones are handles to the same socket.
 ///
-/// [`emit`](Self::emit) never waits. What is sent while the socket is not connected waits in order
-/// until it is; [`max_buffered`](super::super::ClientBuilder::max_buffered) bounds how much.
+/// [`emit`](Self::emit) never waits. Events that are sent while the socket is disconnected are
+/// queued in order until it connects. [`max_buffered`](super::super::ClientBuilder::max_buffered)
+/// limits the queue.
 ///
-/// Besides the events of the server there are three of its own: `connect`, `disconnect` with a
+/// Besides the events of the server, a socket has three own events: `connect`, `disconnect` with a
 /// [`DisconnectReason`](super::super::DisconnectReason), and `connect_error` with a
 /// [`ConnectError`](super::ConnectError).
 #[derive(Clone)]
@@ -28,55 +29,56 @@ impl Socket {
         Self { client, shared }
     }
 
-    /// The connection that this socket shares with those of other namespaces.
+    /// Returns the client whose connection this socket shares with other namespaces.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The name of the namespace, with its leading slash.
+    /// Returns the name of the namespace, with its leading slash.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.shared.nsp.as_str()
     }
 
-    /// The id by which the server knows the socket; `None` while it is not connected.
+    /// Returns the server's id of the socket, or `None` if it is not connected.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         self.shared.state.borrow().id.as_deref().map(str::to_owned)
     }
 
-    /// Whether the server has let the socket in, and the connection stands.
+    /// Returns whether the server has admitted the socket and the connection is open.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.shared.state.borrow().id.is_some()
     }
 
-    /// Whether the socket is connected, or will be as soon as the server can be reached.
+    /// Returns whether the socket is connected, or connects as soon as the server is reachable.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shared.state.borrow().is_active
     }
 
-    /// Whether the server went on with the session of the last connection: the id is the same, and
-    /// nothing was missed.
+    /// Returns whether the server recovered the previous session: the id is the same, and no event
+    /// was missed.
     #[must_use]
     pub fn recovered(&self) -> bool {
         self.shared.state.borrow().recovered
     }
 
-    /// Begins to connect, and does not wait. Nothing happens if the socket [is
-    /// active](Self::is_active).
+    /// Starts to connect, without waiting. Does nothing if the socket [is active](Self::is_active).
     pub fn open(&self) {
         self.begin(None);
     }
 
-    /// Connects, and waits for the first outcome. If the server cannot be reached and the client may
-    /// [reconnect](super::super::ClientBuilder::reconnection), it goes on trying after the error was returned.
+    /// Connects, and waits for the first outcome.
+    ///
+    /// If the server is unreachable and [reconnection](super::super::ClientBuilder::reconnection)
+    /// is enabled, the client continues to try after the error.
     ///
     /// # Errors
-    /// If the server cannot be reached, refuses the namespace ([`ClientError::Refused`]), or does not
-    /// answer in time.
+    /// Fails if the server is unreachable, refuses the namespace ([`ClientError::Refused`]), or
+    /// does not answer in time.
     pub async fn connect(&self) -> Result<(), ClientError> {
         let (sender, outcome) = oneshot::channel();
         self.begin(Some(sender));
@@ -84,27 +86,27 @@ impl Socket {
     }
 
     fn begin(&self, outcome: Option<oneshot::Sender<Result<(), ClientError>>>) {
-        // The task sets the flag as well. It is set here, so that it is true as soon as this
-        // returns.
+        // The task sets this flag, too. Setting it here makes it true before this method returns.
         self.shared
             .state
             .send_modify(|state| state.is_active = true);
         self.command(|shared| Command::Open(shared, outcome));
     }
 
-    /// Leaves the namespace, and waits until the server has handled that; at most 5 s. The connection
-    /// ends with its last socket. Events that are sent from now on wait until the socket is told to
-    /// connect.
+    /// Leaves the namespace, and waits until the server has handled that, for at most 5 s.
     ///
-    /// The server has handled the events that were sent before, and ends the session: it cannot be
-    /// recovered. If the connection breaks or the server is silent, both are unknown.
+    /// The connection ends with its last socket. Events that are sent after this are queued until
+    /// the application connects the socket again.
+    ///
+    /// The server handles all events that were sent before, and ends the session, which cannot be
+    /// recovered. If the connection breaks or the server does not respond, neither is certain.
     pub async fn disconnect(&self) {
         let (sender, done) = oneshot::channel();
         self.command(|shared| Command::Disconnect(shared, sender));
         let _ = done.await;
     }
 
-    /// Sets what the socket sends with each `CONNECT` from now on. Default is that of the
+    /// Sets the payload of each future `CONNECT`. Defaults to the `auth` of the
     /// [builder](super::super::ClientBuilder::auth).
     pub fn set_auth(&self, auth: impl Into<Auth>) {
         let auth = auth.into();
@@ -117,11 +119,12 @@ impl Socket {
 }
 
 impl Client {
-    /// The socket of a namespace, which is not connected yet; for one name always the same. The
-    /// leading slash may be left out.
+    /// Returns the socket of a namespace, always the same for one name. It is not connected yet.
+    ///
+    /// The leading slash is optional.
     ///
     /// # Errors
-    /// [`ClientError::Encode`] if that cannot be the name of a namespace, since it has a comma.
+    /// Returns [`ClientError::Encode`] if the name contains a comma.
     pub fn socket(&self, namespace: &str) -> Result<Socket, ClientError> {
         let nsp = Nsp::from(namespace);
         let settings = &self.handle().settings;

@@ -5,8 +5,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::client::ClientError;
 
-/// The acknowledgements that a namespace waits for. Ids are counted from 0 on, as the official client
-/// does.
+/// The pending acknowledgements of a namespace. Ids start at 0, like those of the official client.
 #[derive(Default)]
 pub(super) struct Acks {
     next: u64,
@@ -14,15 +13,15 @@ pub(super) struct Acks {
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
-/// Who waits for an acknowledgement.
+/// The receiver of an acknowledgement.
 pub(super) enum Waiter {
     Caller(oneshot::Sender<Result<Args, ClientError>>),
-    /// The event of this number in the queue of those that are sent again.
+    /// The event with this number in the retry queue.
     Queue(u64),
 }
 
 impl Acks {
-    /// The id by which the acknowledgement will be known.
+    /// Registers a waiter. Returns the id of its acknowledgement.
     pub(super) fn add(&mut self, waiter: Waiter, deadline: Instant) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -37,7 +36,7 @@ impl Acks {
         Some(waiter)
     }
 
-    /// Takes a waiter whose time is over at `now`, with its id.
+    /// Removes and returns a waiter whose deadline has passed at `now`, with its id.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<(u64, Waiter)> {
         let &(deadline, id) = self.deadlines.first()?;
         if deadline > now {
@@ -50,7 +49,7 @@ impl Acks {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
-    /// Takes all waiters but those that `is_kept` names, in the order in which they have come.
+    /// Removes and returns all waiters except those that `is_kept` selects, in order of their ids.
     pub(super) fn take_all(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<Waiter> {
         let mut ids: Vec<u64> = self.waiting.keys().copied().collect();
         ids.retain(|&id| !is_kept(id));

@@ -2,18 +2,20 @@ use std::time::Duration;
 
 use crate::client::api::Settings;
 
-/// How long the client waits before it tries again: twice as long after each attempt, and by chance a
-/// little more or less, so that thousands of clients of one server do not come back at once.
+/// The delay before the next connection attempt.
+///
+/// The delay doubles after each attempt. Random jitter keeps thousands of clients from reconnecting
+/// to one server at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     pub(super) attempts: u32,
 }
 
 impl Backoff {
-    /// The wait before the next attempt.
+    /// Returns the delay before the next attempt.
     pub(super) fn next(&mut self, settings: &Settings) -> Duration {
         let mut bytes = [0; 8];
-        // Without random bytes there is no jitter.
+        // If no random bytes are available, there is no jitter.
         let chance = match getrandom::fill(&mut bytes) {
             Ok(()) => u64::from_le_bytes(bytes),
             Err(_) => u64::MAX / 2,
@@ -34,12 +36,11 @@ impl Backoff {
     }
 }
 
-/// `chance` is between 0 and 1: 0 is as early as may be, 1 as late.
+/// Returns the delay with jitter. `chance` is from 0 (shortest delay) to 1 (longest delay).
 fn wait(attempts: u32, min: Duration, max: Duration, factor: f64, chance: f64) -> Duration {
     let wait = min.as_secs_f64() * 2_f64.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
     let wait = wait * (1.0 + factor * (2.0 * chance - 1.0));
-    // After many attempts the wait is beyond what a duration can hold, which is longer than the
-    // longest one.
+    // After many attempts the delay exceeds the range of a `Duration`, and therefore `max`.
     Duration::try_from_secs_f64(wait.max(0.0)).map_or(max, |wait| wait.min(max))
 }
 

@@ -10,12 +10,11 @@ use crate::client::{
     options::Target,
 };
 
-/// How a [`Client`] connects and sends. The options have the names and defaults of the official
-/// client's, where nothing else is said.
+/// Options of a [`Client`]. Names and defaults match the official client unless noted.
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder(Settings);
 
-/// The options are left out, because there are secrets in them.
+/// Omits the options because they contain secrets.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").finish_non_exhaustive()
@@ -23,9 +22,10 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl Client {
-    /// Begins to describe a client of the server at `url`: `http://host:port/namespace?query`, also
-    /// with the scheme `ws` or none, and with the feature `client-tls` with `https` and `wss`. As with the official client,
-    /// the path of the URL is the namespace, and the path of requests is an
+    /// Returns a builder for a client of the server at `url`: `http://host:port/namespace?query`.
+    ///
+    /// The scheme may also be `ws` or absent, or `https` and `wss` with the feature `client-tls`.
+    /// As in the official client, the path of the URL is the namespace. The path of requests is an
     /// [option](ClientBuilder::path).
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         let options = Options::new(url);
@@ -45,20 +45,20 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// What sockets send with each `CONNECT`: an object, or a [function](Auth::with) that makes one.
+    /// Sets the payload of each `CONNECT`: an object, or a [function](Auth::with) that returns one.
     /// Default is nothing.
     pub fn auth(mut self, auth: impl Into<Auth>) -> Self {
         self.0.auth = auth.into();
         self
     }
 
-    /// A further request header, on all transports (`extraHeaders`). Default is none.
+    /// Adds a request header for all transports (`extraHeaders`). Default is none.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.options.headers.push((name.into(), value.into()));
         self
     }
 
-    /// A cookie that is sent with each request; several become one header. Default is none.
+    /// Adds a cookie to each request. Several cookies share one header. Default is none.
     pub fn cookie(mut self, name: &str, value: &str) -> Self {
         let headers = &mut self.0.options.headers;
         match headers
@@ -71,102 +71,105 @@ impl ClientBuilder {
         self
     }
 
-    /// A further query parameter. Default is none but those of the URL.
+    /// Adds a query parameter. Default is the parameters of the URL.
     pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.options.query.push((name.into(), value.into()));
         self
     }
 
-    /// The path of requests. Default is `/socket.io/`.
+    /// Sets the path of requests. Default is `/socket.io/`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.0.options.path = path.into();
         self
     }
 
-    /// The transports. Default is a WebSocket from the start, which is one connection and needs no
-    /// sticky sessions; the official client's default is [`Transports::Upgrade`].
+    /// Sets the transports.
+    ///
+    /// Default is a direct WebSocket, which uses one connection and needs no sticky sessions. The
+    /// official client's default is [`Transports::Upgrade`].
     pub fn transports(mut self, transports: Transports) -> Self {
         self.0.options.transports = transports;
         self
     }
 
-    /// How packets are written, which must be how the server does it. Default is JSON; MessagePack
-    /// needs the feature `msgpack`.
+    /// Sets the packet format, which must match the server's. Default is JSON. MessagePack requires
+    /// the feature `msgpack`.
     pub fn parser(mut self, parser: Parser) -> Self {
         self.0.options.parser = parser;
         self
     }
 
-    /// How long a session, and then the answer of a namespace, may take; also each request of
-    /// long-polling (`timeout`). Default is 20 s.
+    /// Sets the timeout for opening a session, and again for the answer of a namespace. It also
+    /// limits each long-polling request (`timeout`). Default is 20 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.0.options.connect_timeout = timeout;
         self
     }
 
-    /// Whether a lost connection is made anew, and one that fails is tried again. Default is `true`.
+    /// Sets whether the client retries lost and failed connections. Default is `true`.
     pub fn reconnection(mut self, is_on: bool) -> Self {
         self.0.reconnection = is_on;
         self
     }
 
-    /// After how many attempts in a row the client gives up. Default is [`u32::MAX`], never.
+    /// Sets the maximum number of consecutive attempts. Default is [`u32::MAX`], unlimited.
     pub fn reconnection_attempts(mut self, attempts: u32) -> Self {
         self.0.reconnection_attempts = attempts;
         self
     }
 
-    /// The wait before the first attempt to reconnect; each further one is twice as long. Default
-    /// is 1 s.
+    /// Sets the delay before the first attempt to reconnect. The delay doubles after each attempt.
+    /// Default is 1 s.
     pub fn reconnection_delay(mut self, delay: Duration) -> Self {
         self.0.reconnection_delay = delay;
         self
     }
 
-    /// The longest wait before an attempt to reconnect. Default is 5 s.
+    /// Sets the maximum delay before an attempt to reconnect. Default is 5 s.
     pub fn reconnection_delay_max(mut self, delay: Duration) -> Self {
         self.0.reconnection_delay_max = delay;
         self
     }
 
-    /// Which share of a wait is left to chance, to both sides: 0.5 makes 0.5 s to 1.5 s of 1 s. From 0
-    /// to 1. Default is 0.5.
+    /// Sets the jitter as a fraction of the delay, from 0 to 1. 0.5 turns 1 s into 0.5 s to 1.5 s.
+    /// Default is 0.5.
     pub fn randomization_factor(mut self, factor: f64) -> Self {
         self.0.randomization_factor = factor;
         self
     }
 
-    /// How long an acknowledgement may take. Default is 20 s; the official client waits without end.
+    /// Sets the acknowledgement timeout. Default is 20 s. The official client has no timeout.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.0.ack_timeout = timeout;
         self
     }
 
-    /// How often an event is sent again that was not acknowledged in time. From 1 on, each event that
-    /// is not volatile asks for an acknowledgement and waits for that of the one before it, so that the
-    /// server gets them in order and at least once. Default is 0.
+    /// Sets how many times an event is sent again if it is not acknowledged in time. Default is 0.
     ///
-    /// The time in which the socket is not connected does not count.
+    /// From 1 on, each non-volatile event requests an acknowledgement, and waits for that of the
+    /// event before it. So the server receives the events in order and at least once.
+    ///
+    /// Time without a connection does not count.
     pub fn retries(mut self, retries: u32) -> Self {
         self.0.retries = retries;
         self
     }
 
-    /// How much may wait to be sent, in bytes, in all sockets together. Default is 4 MiB; further events
-    /// are refused with [`ClientError::Full`].
+    /// Sets the maximum amount of unsent data in bytes, shared by all sockets. Default is 4 MiB.
+    /// Further events fail with [`ClientError::Full`].
     pub fn max_buffered(mut self, bytes: usize) -> Self {
         self.0.options.max_queued = bytes;
         self
     }
 
-    /// How long a message or a polling answer of the server may be, in bytes. Default is 16 MiB; a
-    /// longer one ends the connection.
+    /// Sets the maximum size of a server's message or polling response, in bytes. Default is 16
+    /// MiB. A larger message ends the connection.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.0.options.max_message = bytes;
         self
     }
 
-    /// Which certificates are trusted where the URL wants TLS. Default is
+    /// Sets the trusted certificates for TLS URLs. Default is
     /// [`ClientTls::native_roots`](crate::client::ClientTls::native_roots).
     #[cfg(feature = "client-tls")]
     pub fn tls(mut self, tls: crate::client::ClientTls) -> Self {
@@ -174,11 +177,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client, which connects when one of its sockets is told to. Must be called on a tokio
-    /// runtime.
+    /// Creates the client. It connects when the application connects one of its sockets. Must be
+    /// called on a tokio runtime.
     ///
     /// # Errors
-    /// [`ClientError::Options`] if an option cannot be used, or there is no runtime.
+    /// Returns [`ClientError::Options`] if an option is invalid or there is no runtime.
     pub fn build(self) -> Result<Client, ClientError> {
         let Self(mut settings) = self;
         let wrong = |what: &str| Err(ClientError::Options(what.into()));
@@ -205,8 +208,8 @@ impl ClientBuilder {
         Ok(client)
     }
 
-    /// Makes a client and the socket of the URL's namespace, which is not connected yet: its handlers
-    /// can be registered before anything can come.
+    /// Creates a client and the socket of the URL's namespace. The socket is not connected yet, so
+    /// handlers can be registered before the first event.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -215,11 +218,12 @@ impl ClientBuilder {
         client.socket(&client.handle().settings.target.namespace)
     }
 
-    /// Makes a client and its socket, and waits until the socket is connected. Events that come
-    /// before handlers are registered are lost.
+    /// Creates a client and its socket, and waits until the socket is connected. Events that arrive
+    /// before their handlers are registered are lost.
     ///
     /// # Errors
-    /// As [`build`](Self::build) and [`Socket::connect`]. The client has gone then, and does not try again.
+    /// As [`build`](Self::build) and [`Socket::connect`]. The client is dropped on error, and does
+    /// not try again.
     pub async fn connect(self) -> Result<Socket, ClientError> {
         let socket = self.socket()?;
         socket.connect().await?;

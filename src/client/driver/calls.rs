@@ -1,4 +1,4 @@
-//! Handlers while they run, and events for which there is no room yet.
+//! Running handlers, and events that wait for room in a stream.
 
 use std::{
     collections::VecDeque,
@@ -17,11 +17,11 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Calls {
     pub(super) running: FuturesUnordered<Pin<Box<dyn Future<Output = Finished> + Send>>>,
-    /// What streams have no room for, in the order in which it came.
+    /// Events that wait for room in their streams, in order of arrival.
     pub(super) blocked: VecDeque<(Sink, Incoming)>,
 }
 
-/// The end of a handler.
+/// The outcome of a handler.
 pub(super) struct Finished {
     pub(super) nsp: Nsp,
     pub(super) name: String,
@@ -30,12 +30,12 @@ pub(super) struct Finished {
 }
 
 impl Calls {
-    /// Whether there is room for what may be read next.
+    /// Returns whether the client can process another packet.
     pub(super) fn may_read(&self) -> bool {
         self.blocked.is_empty() && self.running.len() < MAX_RUNNING
     }
 
-    /// Calls a handler, of which the answer goes to `ack`.
+    /// Calls a handler. Its answer acknowledges `ack`.
     pub(super) fn call(&mut self, handler: &dyn Erased, event: &Incoming, ack: Option<Pending>) {
         let nsp = Nsp::from(event.socket().namespace());
         let reply = Reply {
@@ -52,7 +52,7 @@ impl Calls {
                 answer,
             }
         };
-        // A handler that panics must not end the task, which has the connection of all others.
+        // A panic must not end the task, because it owns the connection of all handlers.
         let started = catch_unwind(AssertUnwindSafe(|| handler.call(event, reply)));
         let handling = match started {
             Ok(Ok(handling)) => handling,
@@ -74,7 +74,7 @@ impl Calls {
         }));
     }
 
-    /// Calls who wants to know of a change of the connection.
+    /// Calls a watcher with a change of the connection.
     pub(super) fn watch(&mut self, watcher: &Watcher, client: Client, change: Change) {
         let function = watcher.function.clone();
         self.running.push(Box::pin(async move {
@@ -89,7 +89,7 @@ impl Calls {
         }));
     }
 
-    /// Puts an event into a stream, as soon as there is room.
+    /// Puts an event into a stream, or queues it until the stream has room.
     pub(super) fn offer(&mut self, sink: &Sink, event: Incoming) {
         let refused = match self.blocked.is_empty() {
             true => sink.try_send(event),
@@ -100,10 +100,10 @@ impl Calls {
         }
     }
 
-    /// Ready when the first of those that wait for room has gone.
+    /// Waits until the first blocked stream has room, and delivers its event.
     pub(super) async fn unblock(blocked: &mut VecDeque<(Sink, Incoming)>) {
         if let Some((sink, event)) = blocked.front() {
-            // A cancellation point: until there is room, nothing was taken out of the queue.
+            // A cancellation point: until there is room, the event stays in the queue.
             sink.ready(event).await;
         }
         if let Some((sink, event)) = blocked.pop_front()
@@ -118,5 +118,5 @@ fn panicked() -> Refusal {
     Refusal::internal().because("the handler panicked")
 }
 
-/// Handlers that may run before nothing is read any more.
+/// Maximum number of running handlers. At this limit the client stops reading.
 const MAX_RUNNING: usize = 1024;

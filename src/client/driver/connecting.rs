@@ -1,4 +1,4 @@
-//! Sessions are opened, lost and opened anew; namespaces are entered and left.
+//! Opens and reopens sessions; enters and leaves namespaces.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ use crate::client::{
     link::Link,
 };
 
-/// Who waits until a socket is connected, or cannot be.
+/// Receives the outcome of connecting a socket.
 type ConnectWaiter = oneshot::Sender<Result<(), ClientError>>;
 
 impl Driver {
-    /// The application wants a socket to be connected.
+    /// Handles the application's request to connect a socket.
     pub(super) fn open(&mut self, shared: &Arc<SharedNamespace>, waiter: Option<ConnectWaiter>) {
         let namespace = self.namespace(shared);
         namespace.waiters.extend(waiter);
@@ -47,9 +47,9 @@ impl Driver {
         }));
     }
 
-    /// There is a session.
+    /// Handles an opened session.
     pub(super) fn opened(&mut self, link: Link) {
-        // From here on nothing is accepted that was made for an earlier session.
+        // This invalidates acknowledgements and auth payloads of earlier sessions.
         self.epoch += 1;
         self.phase = Phase::Open(Box::new(link));
         self.tell(&Change::Open);
@@ -63,7 +63,7 @@ impl Driver {
         self.backoff.reset();
     }
 
-    /// There was no session to be had.
+    /// Handles a failed attempt to open a session.
     pub(super) fn unreachable(&mut self, error: &ClientError) {
         self.phase = Phase::Closed;
         let words = ConnectError::of(error);
@@ -79,7 +79,7 @@ impl Driver {
         }
     }
 
-    /// Makes the next attempt after a while, if there may be one.
+    /// Schedules the next attempt, if another attempt is allowed.
     fn reconnect(&mut self) {
         if !self.may_reconnect || self.active().is_empty() {
             self.backoff.reset();
@@ -93,7 +93,7 @@ impl Driver {
         }
     }
 
-    /// The wait before an attempt is over.
+    /// Starts an attempt after its delay.
     pub(super) fn attempt(&mut self) {
         self.dial();
         self.tell(&Change::ReconnectAttempt(self.backoff.attempts));
@@ -106,7 +106,7 @@ impl Driver {
         }
     }
 
-    /// The session has ended by itself.
+    /// Handles a session that the application did not end.
     pub(super) fn lost(&mut self, error: &ClientError) {
         if !matches!(self.phase, Phase::Open(_)) {
             return;
@@ -121,7 +121,7 @@ impl Driver {
         self.reconnect();
     }
 
-    /// Begins to enter a namespace in the session.
+    /// Starts to enter a namespace.
     fn enter(&mut self, nsp: &Nsp) {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
@@ -131,7 +131,7 @@ impl Driver {
             AuthKind::Nothing => self.connect(nsp, None),
             AuthKind::Value(value) => self.connect(nsp, Some(value)),
             AuthKind::Function(function) => {
-                // The function has its own time, and the answer to `CONNECT` another.
+                // The function and the answer to `CONNECT` each have their own timeout.
                 namespace.stage = Stage::Connecting(later(patience.saturating_mul(2)));
                 let (nsp, epoch) = (nsp.clone(), self.epoch);
                 self.auths.push(Box::pin(async move {
@@ -147,13 +147,13 @@ impl Driver {
         }
     }
 
-    /// Takes what a function of the application has made.
+    /// Handles the payload from an auth function.
     pub(super) fn authenticated(&mut self, made: Authenticated) {
         let Authenticated { nsp, epoch, auth } = made;
         let namespace = self.namespaces.get(&nsp);
         let is_connecting =
             namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Connecting(_)));
-        // The session has changed, or the socket has left, while the function was running.
+        // The session changed, or the socket left, while the function was running.
         if epoch != self.epoch || !is_connecting {
             return;
         }
@@ -167,7 +167,7 @@ impl Driver {
         }
     }
 
-    /// Sends `CONNECT`, with the session that may be recovered.
+    /// Sends `CONNECT`, with the `pid` and offset of a recoverable session.
     fn connect(&mut self, nsp: &Nsp, auth: Option<Value>) {
         let (Phase::Open(link), Some(namespace)) = (&mut self.phase, self.namespaces.get_mut(nsp))
         else {
@@ -196,21 +196,21 @@ impl Driver {
         }
     }
 
-    /// The server does not answer `CONNECT`, and another session may be luckier.
+    /// Handles a timeout of `CONNECT`. Ends the session, because a new session may succeed.
     pub(super) fn enter_late(&mut self, nsp: &Nsp) {
         let error = ClientError::Timeout("the answer to CONNECT");
         self.refuse(nsp, &error);
         self.lost(&error);
     }
 
-    /// The socket cannot be connected, and is not to be any more.
+    /// Deactivates a socket that cannot connect.
     pub(super) fn give_up(&mut self, nsp: &Nsp, error: &ClientError) {
         self.deactivate(nsp);
         self.refuse(nsp, error);
         self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
-    /// Tells a socket why it is not connected.
+    /// Notifies a socket why it is not connected.
     fn refuse(&mut self, nsp: &Nsp, error: &ClientError) {
         if let Some(namespace) = self.namespaces.get_mut(nsp) {
             namespace.go_out();
@@ -219,7 +219,7 @@ impl Driver {
         }
     }
 
-    /// A socket is not connected any more.
+    /// Handles a disconnect of a socket.
     pub(super) fn go_out(&mut self, nsp: &Nsp, reason: DisconnectReason) {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
@@ -228,7 +228,7 @@ impl Driver {
         if !reason.reconnects() || !self.may_reconnect {
             namespace.settle(Err(&ClientError::Disconnected(reason)));
         }
-        // Events that were not sent yet go on waiting, with their acknowledgements.
+        // Unsent events remain in the buffer, with their pending acknowledgements.
         let kept: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
         let waiters = namespace.acks.take_all(|id| kept.contains(&id));
         for waiter in waiters {
@@ -246,13 +246,13 @@ impl Driver {
         }
     }
 
-    /// The application leaves a namespace.
+    /// Handles the application's request to leave a namespace.
     pub(super) fn disconnect(&mut self, shared: &Arc<SharedNamespace>, done: oneshot::Sender<()>) {
         let nsp = &shared.nsp;
         let mut waiter = Some(done);
         if self.namespace(shared).is_in() {
             self.flush(nsp, usize::MAX);
-            // The connection ends with its last socket. The caller then waits for that end instead.
+            // The connection ends with its last socket. Then the caller waits for that end instead.
             let is_last = self.active().len() == 1;
             let handled = if is_last { None } else { waiter.take() };
             self.send_disconnect(nsp, handled);
@@ -263,8 +263,8 @@ impl Driver {
         self.hang_up_if_idle(DisconnectReason::ForcedClose, waiter);
     }
 
-    /// Drops the secret of a session that the application has ended: the next `CONNECT` must not
-    /// continue it, whatever `auth` it has.
+    /// Discards the recovery secret of a session that the application has ended. The next `CONNECT`
+    /// must not resume the session, whatever its `auth`.
     fn forget_session(&mut self, nsp: &Nsp) {
         if let Some(namespace) = self.namespaces.get_mut(nsp) {
             namespace.pid = None;
@@ -272,15 +272,15 @@ impl Driver {
         }
     }
 
-    /// The server disconnects a socket.
+    /// Handles a `DISCONNECT` packet of the server.
     pub(super) fn disconnected(&mut self, nsp: &Nsp) {
         self.deactivate(nsp);
         self.go_out(nsp, DisconnectReason::ServerDisconnect);
         self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
-    /// Sends that the socket is not in a namespace, apart from all other packets. `waiter` is
-    /// notified when the server has handled that.
+    /// Sends a `DISCONNECT` packet, separate from all other packets. `waiter` is notified when the
+    /// server has handled it.
     pub(super) fn send_disconnect(&mut self, nsp: &Nsp, waiter: Option<oneshot::Sender<()>>) {
         let frame = self.settings.options.parser.disconnect(nsp.as_str());
         if let (Phase::Open(link), Ok(frame)) = (&mut self.phase, frame)
@@ -290,7 +290,7 @@ impl Driver {
         }
     }
 
-    /// The application ends the connection.
+    /// Handles the application's request to close the connection.
     pub(super) fn close(&mut self, done: oneshot::Sender<()>) {
         for nsp in self.active() {
             self.flush(&nsp, usize::MAX);
@@ -301,7 +301,7 @@ impl Driver {
         self.hang_up_if_idle(DisconnectReason::ForcedClose, Some(done));
     }
 
-    /// No handle is left: what was sent is written, and the server told.
+    /// Flushes queued events and leaves all namespaces after the last handle is dropped.
     pub(super) fn leave(&mut self) {
         for nsp in self.active() {
             if self.namespaces.get(&nsp).is_some_and(Namespace::is_in) {
@@ -313,8 +313,8 @@ impl Driver {
         self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
-    /// Ends the session if no socket needs it. Dropping `waiter` ends the caller's wait, which
-    /// happens when the end is written.
+    /// Ends the session if no socket needs it. `waiter` is dropped when the close packet is
+    /// written, which ends the caller's wait.
     fn hang_up_if_idle(&mut self, reason: DisconnectReason, waiter: Option<oneshot::Sender<()>>) {
         if !self.active().is_empty() {
             return;
@@ -338,7 +338,7 @@ impl Driver {
         self.backoff.reset();
     }
 
-    /// The namespaces that are, or are to be, entered.
+    /// Returns the namespaces that are entered or should be entered.
     fn active(&self) -> Vec<Nsp> {
         let active = self
             .namespaces
@@ -348,8 +348,8 @@ impl Driver {
     }
 }
 
-/// What an error of the engine is for a namespace that sent what is no packet.
+/// The error for packets of a namespace that violate the protocol.
 pub(super) const MALFORMED: ClientError = ClientError::Closed(CloseReason::ParseError);
 
-/// How long a goodbye may take to be written.
+/// Timeout of a graceful close.
 const CLOSING: Duration = Duration::from_secs(5);

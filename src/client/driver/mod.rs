@@ -1,20 +1,20 @@
-//! The task that owns the connection of a client, and everything that belongs to it.
+//! The task that owns a client's connection and all its state.
 //!
-//! [`ClientBuilder`] starts one task for each client. It holds the session, the state of every
-//! namespace, the listeners, the handlers that are running, what waits to be sent, and all times. Handles
-//! reach it through one queue of [commands](super::api::Command); it ends when the last of them has gone.
-//! There are no locks, and no order of two tasks to think about.
+//! [`ClientBuilder`] starts one task per client. It holds the session, namespaces, listeners,
+//! running handlers, queued events, and timers. Handles reach it through one queue of
+//! [commands](super::api::Command). The task ends when the last handle is dropped. It needs no
+//! locks.
 //!
-//! The task does one step after the other (`Driver::step`): a command, a packet of the server, a handler
-//! that has finished, a time that is over. Each is handled without waiting:
+//! The task runs one step at a time (`Driver::step`): a command, a packet of the server, a finished
+//! handler, or an expired timer. Each step is handled without waiting:
 //!
-//! - `connecting`: sessions are opened, lost and opened anew (the official client's `Manager`);
-//! - `packets`: what the server sends to a namespace;
-//! - `sending`: events, acknowledgements, and what is sent again until it is acknowledged.
+//! - `connecting`: opens and reopens sessions (the official client's `Manager`);
+//! - `packets`: handles packets of the server for a namespace;
+//! - `sending`: sends events and acknowledgements, and retries unacknowledged events.
 //!
-//! What waits is bounded: by [`max_buffered`](ClientBuilder::max_buffered) what is to be sent, by the sizes
-//! of streams and the number of handlers what was received. While there is no room for what was received,
-//! nothing is read.
+//! All queues are bounded. [`max_buffered`](ClientBuilder::max_buffered) limits unsent data. The
+//! capacity of streams and the number of handlers limit received events. While one of these is
+//! full, the client does not read.
 
 mod acks;
 mod backoff;
@@ -52,27 +52,27 @@ use super::{
 
 struct Driver {
     settings: Arc<Settings>,
-    /// Handlers are given handles, and those alone keep the task alive.
+    /// Creates handles for handlers. Weak, because only handles keep the task alive.
     handle: Weak<Handle>,
     commands: mpsc::UnboundedReceiver<Command>,
     phase: Phase,
-    /// The number of the session, so that nothing of one gets into the next.
+    /// The number of the session. It separates the data of one session from the next.
     epoch: u64,
     backoff: Backoff,
-    /// Whether lost connections are made anew.
+    /// Whether the client reconnects after it loses the connection.
     may_reconnect: bool,
-    /// Whether the attempt that is under way, or waited for, is one to reconnect.
+    /// Whether the current or scheduled attempt is a reconnect attempt.
     is_reconnecting: bool,
     namespaces: BTreeMap<Nsp, Namespace>,
     watchers: Vec<Watcher>,
     calls: Calls,
-    /// What functions of the application make of `auth`.
+    /// Pending auth functions of the application.
     auths: FuturesUnordered<Pin<Box<dyn Future<Output = Authenticated> + Send>>>,
-    /// Sessions that are being ended.
+    /// Sessions that are closing.
     farewells: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-/// What a socket is to send with its `CONNECT`.
+/// The payload of a socket's `CONNECT`.
 struct Authenticated {
     nsp: Nsp,
     epoch: u64,
@@ -80,12 +80,12 @@ struct Authenticated {
 }
 
 enum Step {
-    /// A command of a handle, or `None` if no handle is left.
+    /// A command of a handle, or `None` if all handles are dropped.
     Command(Option<Command>),
     Progress(Progress),
     Handled(Finished),
     Authenticated(Authenticated),
-    /// A stream has room, a session has ended, or nothing at all.
+    /// A stream has room, a session has ended, or nothing happened.
     Again,
     Deadline,
 }
@@ -126,11 +126,11 @@ impl Driver {
             }
         }
         self.leave();
-        // Each farewell has a deadline, so this ends.
+        // Each close has a timeout, so this loop ends.
         while self.farewells.next().await.is_some() {}
     }
 
-    /// The next thing that happens. Nothing is lost when the others are asked again.
+    /// Waits for the next step. No event is lost when the other branches are polled again.
     async fn step(&mut self) -> Step {
         let deadline = self.deadline();
         let wants_room = self.namespaces.values().any(Namespace::wants_room);
@@ -144,8 +144,8 @@ impl Driver {
             ..
         } = self;
         let Calls { running, blocked } = calls;
-        // Every branch is cancel safe: none takes anything before it is ready, and what is under
-        // way stays in the fields.
+        // Every branch is cancel safe: none takes anything before it is ready, and unfinished work
+        // stays in the fields.
         tokio::select! {
             command = commands.recv() => Step::Command(command),
             progress = phase.next(may_read, wants_room) => Step::Progress(progress),
@@ -153,8 +153,8 @@ impl Driver {
             Some(made) = auths.next() => Step::Authenticated(made),
             Some(()) = farewells.next() => Step::Again,
             () = Calls::unblock(blocked), if !blocked.is_empty() => Step::Again,
-            // `select!` makes each future before it looks at the condition, so this one needs some
-            // time.
+            // `select!` evaluates each future before its condition, so this future needs a value
+            // even if there is no deadline.
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 Step::Deadline
             }
@@ -202,13 +202,13 @@ impl Driver {
             .or_insert_with(make)
     }
 
-    /// The handle of a namespace's socket, as long as the application has any handle.
+    /// Returns a handle to a namespace's socket, or `None` if the application holds no handle.
     fn socket(&self, shared: &Arc<SharedNamespace>) -> Option<Socket> {
         let client = Client::upgrade(&self.handle)?;
         Some(Socket::new(client, Arc::clone(shared)))
     }
 
-    /// Tells who wants to know what happens to the connection.
+    /// Notifies all watchers of a change of the connection.
     fn tell(&mut self, change: &Change) {
         let server = &*self.settings.target.authority;
         tracing::debug!(?change, server, "client");

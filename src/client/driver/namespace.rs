@@ -9,41 +9,42 @@ use crate::client::{
     api::{Auth, Listeners, Outgoing, SharedNamespace, SocketState},
 };
 
-/// All that the task knows of one namespace.
+/// The task's state of one namespace.
 pub(super) struct Namespace {
     pub(super) shared: Arc<SharedNamespace>,
     pub(super) listeners: Listeners,
     pub(super) auth: Auth,
-    /// Whether the socket is connected, or is to be connected whenever there is a session.
+    /// Whether the socket is connected, or must connect in each session.
     pub(super) is_active: bool,
     pub(super) stage: Stage,
-    /// Who waits for the outcome of connecting.
+    /// Receivers of the outcome of connecting.
     pub(super) waiters: Vec<oneshot::Sender<Result<(), ClientError>>>,
-    /// Events with the ids of their acknowledgements, until they are written.
+    /// Unsent events, with the ids of their acknowledgements.
     pub(super) buffer: VecDeque<(Option<u64>, Outgoing)>,
-    /// Events that came before the answer to `CONNECT`: what a recovered session has missed.
+    /// Events that arrived before the answer to `CONNECT`: the missed events of a recovered
+    /// session.
     pub(super) early: Vec<Packet>,
     pub(super) early_bytes: usize,
     pub(super) acks: Acks,
-    /// Events that are sent one after the other, each until it is acknowledged.
+    /// Events that are sent one at a time, each until it is acknowledged.
     pub(super) queue: VecDeque<Queued>,
     pub(super) last_queued: u64,
-    /// The secret and the place by which the session can be recovered.
+    /// The secret and the offset that recover the session.
     pub(super) pid: Option<String>,
     pub(super) offset: Option<String>,
 }
 
-/// Where a namespace is within the session.
+/// The state of a namespace within the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The client is not in the namespace.
     Out,
-    /// `CONNECT` is being made, or its answer is waited for, until then.
+    /// The client builds or has sent `CONNECT`. The field is the deadline of the answer.
     Connecting(Instant),
     In,
 }
 
-/// An event that is sent until it is acknowledged.
+/// An event that is sent again until it is acknowledged.
 pub(super) struct Queued {
     pub(super) number: u64,
     pub(super) outgoing: Outgoing,
@@ -75,7 +76,7 @@ impl Namespace {
         self.stage == Stage::In
     }
 
-    /// Whether the namespace could write more if the connection had room.
+    /// Returns whether the namespace has events to write.
     pub(super) fn wants_room(&self) -> bool {
         self.is_in() && !self.buffer.is_empty()
     }
@@ -98,7 +99,7 @@ impl Namespace {
             .send_modify(|state| state.is_active = true);
     }
 
-    /// Notes that the socket is not connected any more. Returns whether it was.
+    /// Marks the socket as disconnected. Returns whether it was connected.
     pub(super) fn go_out(&mut self) -> bool {
         let was_in = self.is_in();
         self.stage = Stage::Out;
@@ -112,8 +113,7 @@ impl Namespace {
         was_in
     }
 
-    /// Notes that the socket is connected with this id. `pid` is the secret of the session, if it
-    /// can be recovered.
+    /// Marks the socket as connected with this id. `pid` is the secret of a recoverable session.
     pub(super) fn go_in(&mut self, id: &str, pid: Option<String>) {
         let recovered = pid.is_some() && pid == self.pid;
         self.pid = pid;
@@ -125,8 +125,8 @@ impl Namespace {
         });
     }
 
-    /// Notes the place of an event in the session, which is its last argument if the session can be
-    /// recovered.
+    /// Stores the offset of an event if the session is recoverable. The offset is the last
+    /// argument.
     pub(super) fn note(&mut self, args: &Args) {
         if self.pid.is_some()
             && let Some(last) = args.len().checked_sub(1)
@@ -136,7 +136,7 @@ impl Namespace {
         }
     }
 
-    /// Tells everybody who waits for the outcome of connecting.
+    /// Notifies all callers that wait for the outcome of connecting.
     pub(super) fn settle(&mut self, outcome: Result<(), &ClientError>) {
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(outcome.map_err(ClientError::copy));
@@ -144,14 +144,15 @@ impl Namespace {
     }
 }
 
-/// The task has ended, maybe with its runtime: no handle may believe that the socket is connected.
+/// When the task ends, possibly with its runtime, no handle may report a connected socket.
 impl Drop for Namespace {
     fn drop(&mut self) {
         self.shared.state.send_replace(SocketState::default());
     }
 }
 
-/// The time in so long from now, at most in a year: more could be beyond what a clock can hold.
+/// Returns the instant after this duration, at most one year, because longer durations may overflow
+/// the clock.
 pub(super) fn later(duration: Duration) -> Instant {
     Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
 }

@@ -1,4 +1,4 @@
-//! What the server sends to a namespace.
+//! Handles packets of the server for a namespace.
 
 use roomcast_protocol::socket::{Arguments, Kind, Nsp, Packet, Parser};
 
@@ -19,7 +19,7 @@ use crate::{
 impl Driver {
     pub(super) fn receive(&mut self, packet: Packet) {
         let Some(namespace) = self.namespaces.get_mut(&packet.nsp) else {
-            return; // Nobody has asked for this namespace.
+            return; // The client has not entered this namespace.
         };
         let nsp = namespace.shared.nsp.clone();
         match (packet.kind, namespace.stage) {
@@ -27,7 +27,7 @@ impl Driver {
                 Ok(admission) => self.entered(&nsp, admission),
                 Err(error) => self.give_up(&nsp, &error),
             },
-            // The socket was disconnected meanwhile.
+            // The socket was disconnected before the answer arrived.
             (Kind::Connect, Stage::Out) => self.send_disconnect(&nsp, None),
             (Kind::ConnectError, Stage::Connecting(_)) => {
                 self.give_up(&nsp, &handshake::refusal(&packet));
@@ -52,14 +52,13 @@ impl Driver {
         }
     }
 
-    /// The server has let a socket in.
+    /// Handles the server's admission of a socket.
     fn entered(&mut self, nsp: &Nsp, admission: Admission) {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
         };
         namespace.go_in(&admission.sid, admission.pid);
-        // The order is that of the official client: what was missed, what has waited to be sent,
-        // then `connect`.
+        // The order is that of the official client: missed events, queued events, then `connect`.
         for packet in std::mem::take(&mut namespace.early) {
             self.event(nsp, packet);
         }
@@ -71,7 +70,7 @@ impl Driver {
         }
     }
 
-    /// An event of the server.
+    /// Handles an event of the server.
     fn event(&mut self, nsp: &Nsp, packet: Packet) {
         let ack = packet.id.map(|id| Pending {
             epoch: self.epoch,
@@ -93,7 +92,7 @@ impl Driver {
         }
     }
 
-    /// An event of the socket itself.
+    /// Dispatches an event that the client generates itself.
     pub(super) fn own_event(&mut self, nsp: &Nsp, name: &str, args: &impl Arguments) {
         let Some(namespace) = self.namespaces.get(nsp) else {
             return;
@@ -109,8 +108,9 @@ impl Driver {
     }
 }
 
-/// Tells everybody who wants to know of an event. The first handler for its name answers it; if there is
-/// none, the first stream may.
+/// Dispatches an event to all its listeners.
+///
+/// The first handler for its name acknowledges it. If there is none, the first stream may.
 fn dispatch(namespace: &mut Namespace, calls: &mut Calls, mut event: Incoming, is_own: bool) {
     let any = match is_own {
         true => Vec::new(),

@@ -9,23 +9,23 @@ use tokio::time::Sleep;
 
 use crate::client::{ClientError, link::Link};
 
-/// Where a client is with its connection.
+/// The state of a client's connection.
 pub(super) enum Phase {
-    /// There is no connection, and none is tried.
+    /// No connection is open or scheduled.
     Closed,
-    /// The next attempt is made at this time.
+    /// The next attempt starts when the timer fires.
     Waiting(Pin<Box<Sleep>>),
     Opening(Pin<Box<dyn Future<Output = Result<Link, ClientError>> + Send>>),
     Open(Box<Link>),
 }
 
-/// What happened to the connection.
+/// A change of the connection.
 pub(super) enum Progress {
-    /// It is time for the next attempt.
+    /// The delay before the next attempt is over.
     Due,
     Opened(Result<Link, ClientError>),
     Packet(Result<Packet, ClientError>),
-    /// More can be written.
+    /// The connection can accept more data.
     Room,
 }
 
@@ -40,8 +40,8 @@ impl Phase {
             Self::Waiting(sleep) => sleep.as_mut().poll(cx).map(|()| Progress::Due),
             Self::Opening(opening) => opening.as_mut().poll(cx).map(Progress::Opened),
             Self::Open(link) => {
-                // Writing goes on while reading does not, because the server may wait for just
-                // that.
+                // Writing continues while reading is paused, because the server may wait for this
+                // data.
                 if may_read {
                     if let Poll::Ready(packet) = link.poll_packet(cx) {
                         return Poll::Ready(Progress::Packet(packet));
@@ -58,5 +58,5 @@ impl Phase {
     }
 }
 
-/// With more bytes than this to be written, events wait before they are encoded.
+/// Maximum bytes to queue in the connection. Above this, events wait unencoded.
 pub(super) const HIGH_WATER: usize = 256 * 1024;

@@ -1,5 +1,4 @@
-//! What the application sends: events, acknowledgements, and what is sent again until it is
-//! acknowledged.
+//! Sends events, acknowledgements, and retries of unacknowledged events.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,7 +24,7 @@ use crate::{
 };
 
 impl Driver {
-    /// Sends an event as soon as that is possible.
+    /// Sends an event as soon as possible.
     pub(super) fn emit(&mut self, shared: &Arc<SharedNamespace>, outgoing: Outgoing) {
         if self.settings.retries == 0 || outgoing.is_volatile {
             return self.transmit(shared, outgoing, None);
@@ -41,7 +40,7 @@ impl Driver {
         self.drain(&shared.nsp);
     }
 
-    /// Sends the first event of the queue, unless it is under way.
+    /// Sends the first event of the retry queue, unless it is in flight.
     pub(super) fn drain(&mut self, nsp: &Nsp) {
         let Some(namespace) = self.namespaces.get_mut(nsp) else {
             return;
@@ -63,13 +62,13 @@ impl Driver {
             ack: None,
             timeout: first.outgoing.timeout,
             is_volatile: false,
-            charge: None, // The charge of the event in the queue stands for both.
+            charge: None, // The charge of the queued event covers this copy.
         };
         let shared = Arc::clone(&namespace.shared);
         self.transmit(&shared, outgoing, Some(number));
     }
 
-    /// Writes an event, or lets it wait behind those that do.
+    /// Writes an event, or appends it to the buffer.
     fn transmit(
         &mut self,
         shared: &Arc<SharedNamespace>,
@@ -85,13 +84,13 @@ impl Driver {
         let id = waiter.map(|waiter| namespace.acks.add(waiter, deadline));
         let is_possible = is_free && namespace.is_in() && namespace.buffer.is_empty();
         if outgoing.is_volatile && !is_possible {
-            return; // The acknowledgement never comes, as if the event were lost on the way.
+            return; // The acknowledgement times out, as if the event were lost.
         }
         namespace.buffer.push_back((id, outgoing));
         self.flush(&shared.nsp, HIGH_WATER);
     }
 
-    /// Writes what waits in all namespaces.
+    /// Writes the buffered events of all namespaces.
     pub(super) fn flush_all(&mut self) {
         let waiting = self
             .namespaces
@@ -103,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// Writes what waits in a namespace, until so many bytes wait in the connection.
+    /// Writes the buffered events of a namespace, until `limit` bytes are queued in the connection.
     pub(super) fn flush(&mut self, nsp: &Nsp, limit: usize) {
         let parser = self.settings.options.parser;
         let mut broken = None;
@@ -133,7 +132,7 @@ impl Driver {
                     .map_err(ClientError::encode)
                     .and_then(|frame| link.push(&frame));
                 if let Err(error) = sent {
-                    // The link is borrowed here, so its loss is handled below.
+                    // The link is borrowed here, so the loss is handled below.
                     broken = Some(error);
                     break;
                 }
@@ -144,7 +143,7 @@ impl Driver {
         }
     }
 
-    /// Sends an acknowledgement of the application if its session is still there.
+    /// Sends an acknowledgement if its session is still open.
     pub(super) fn answer(&mut self, epoch: u64, frame: &Frame) {
         if epoch != self.epoch {
             return;
@@ -152,13 +151,13 @@ impl Driver {
         let Phase::Open(link) = &mut self.phase else {
             return;
         };
-        // A server that asks and does not read is not waited for.
+        // A server that requests acknowledgements but never reads them loses the session.
         if let Err(error) = link.send(frame) {
             self.lost(&error);
         }
     }
 
-    /// Takes the value of a handler.
+    /// Sends the outcome of a handler as an acknowledgement.
     pub(super) fn finish(&mut self, finished: Finished) {
         let Finished {
             nsp,
@@ -179,9 +178,9 @@ impl Driver {
         }
     }
 
-    /// Takes an acknowledgement of the server.
+    /// Handles an acknowledgement of the server.
     pub(super) fn acknowledged(&mut self, nsp: &Nsp, id: u64, args: Args) {
-        // Timers are a little late, and an answer behind its time is one that did not come.
+        // Timers fire slightly late. An acknowledgement after its deadline counts as missing.
         if self
             .deadline()
             .is_some_and(|deadline| deadline <= Instant::now())
@@ -197,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// Gives up what takes too long.
+    /// Expires overdue acknowledgements and `CONNECT`s.
     pub(super) fn expire(&mut self) {
         let now = Instant::now();
         let names: Vec<Nsp> = self.namespaces.keys().cloned().collect();
@@ -212,7 +211,7 @@ impl Driver {
                 settle(namespace, waiter, Err(error), self.settings.retries);
             }
             if !expired.is_empty() {
-                // Events that were not sent in time are not sent any more.
+                // Events that were not sent before their deadline are dropped.
                 namespace.buffer.retain(|(id, _)| !expired.contains(id));
             }
             let is_late = matches!(namespace.stage, Stage::Connecting(until) if until <= now);
@@ -224,7 +223,7 @@ impl Driver {
     }
 }
 
-/// Hands the outcome of an event to who waits for it.
+/// Reports the outcome of an event to its waiter.
 pub(super) fn settle(
     namespace: &mut Namespace,
     waiter: Waiter,
@@ -236,7 +235,7 @@ pub(super) fn settle(
             let _ = caller.send(outcome);
         }
         Waiter::Queue(number) => {
-            // An answer to an event that has left the queue meanwhile changes nothing.
+            // An outcome for an event that has left the queue is ignored.
             let Some(first) = namespace
                 .queue
                 .front_mut()

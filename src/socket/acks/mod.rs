@@ -1,9 +1,8 @@
-//! What clients owe: the acknowledgements of one socket, and the answers of many clients to one
-//! broadcast.
+//! Pending acknowledgements: those of one socket, and the answers of many clients to one broadcast.
 //!
-//! Sockets and namespaces hold these tables, `sending` asks and waits, and incoming packets settle
-//! what was asked. Nothing in this module may know who asks or how a question is sent: an answer is
-//! a number, an id and arguments.
+//! Sockets and namespaces hold these tables. `sending` registers requests and waits, and incoming
+//! packets resolve them. This module must not know the callers or how requests are sent. An answer
+//! is a number, an id and arguments.
 
 mod questions;
 mod table;

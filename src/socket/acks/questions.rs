@@ -1,4 +1,4 @@
-//! The answers that many clients owe to one broadcast.
+//! The pending answers of many clients to one broadcast.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +18,7 @@ pub(crate) struct Answers {
     pub(crate) waker: Option<Waker>,
 }
 
-/// The recipients of a question, being collected.
+/// Collects the recipients of a request.
 pub(crate) struct Collecting<'a>(MutexGuard<'a, Answers>);
 
 impl<'a> Collecting<'a> {
@@ -35,7 +35,7 @@ impl<'a> Collecting<'a> {
     }
 }
 
-/// The questions that a namespace has open.
+/// The open requests of a namespace.
 #[derive(Default)]
 pub(crate) struct Questions(Mutex<HashMap<u64, Arc<Mutex<Answers>>>>);
 
@@ -53,7 +53,7 @@ impl Questions {
         self.0.lock().remove(&id);
     }
 
-    /// Takes an answer. Returns whether anybody waits for it.
+    /// Stores an answer. Returns whether the request expects it.
     pub(crate) fn resolve(&self, id: u64, from: SocketId, args: &Args) -> bool {
         let Some(answers) = self.0.lock().get(&id).cloned() else {
             return false;
@@ -61,9 +61,10 @@ impl Questions {
         settle(&answers, from, || Ok(args.clone()))
     }
 
-    /// A client has disconnected and answers nothing any more.
+    /// Fails all answers that a disconnected client owes.
     pub(crate) fn leave(&self, id: SocketId) {
-        // The questions are copied out, so that the lock of the table is not held together with that of a question.
+        // The requests are cloned, so that the lock of the table and the lock of a request are
+        // never held together.
         let open: Vec<_> = self.0.lock().values().cloned().collect();
         for answers in open {
             settle(&answers, id, || Err(AckError::Disconnected));
@@ -82,7 +83,7 @@ fn settle(
     }
     answers.ready.push_back((from, answer()));
     let waker = answers.waker.take();
-    // The waker is called without the lock, which whoever it wakes takes again.
+    // The waker is called without the lock, because the woken task acquires it.
     drop(answers);
     if let Some(waker) = waker {
         waker.wake();

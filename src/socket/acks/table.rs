@@ -1,4 +1,4 @@
-//! The answers that one client owes.
+//! The pending acknowledgements of one client.
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
@@ -15,13 +15,13 @@ pub(crate) struct AckTable(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// The places by number. A new one comes in at the end, unless a task with a higher number was faster.
+    /// Sorted by id. A new id belongs at the end, unless a task with a higher id registered first.
     waiting: Vec<(u64, oneshot::Sender<Args>)>,
     closed: bool,
 }
 
 impl AckTable {
-    /// Reserves a place for the answer to `id`.
+    /// Registers a request with this id. Returns the receiver of its acknowledgement.
     pub(crate) fn register(
         &self,
         id: u64,
@@ -42,27 +42,28 @@ impl AckTable {
         Ok(receiver)
     }
 
-    /// Hands an answer to the caller that waits for it. Returns whether there is one.
+    /// Delivers an acknowledgement to its caller. Returns whether a caller is registered.
     pub(crate) fn resolve(&self, id: u64, args: &Args, metrics: &Metrics) -> bool {
         let Some(sender) = self.0.lock().take(id) else {
             return false;
         };
         metrics.shift(Gauge::AcksPending, -1);
-        // Whoever has asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = sender.send(args.clone());
         true
     }
 
-    /// Whether answers are outstanding.
+    /// Returns whether acknowledgements are pending.
     pub(crate) fn is_pending(&self) -> bool {
         !self.0.lock().waiting.is_empty()
     }
 
-    /// Fails what is outstanding, and whatever is registered later.
+    /// Fails all pending and future acknowledgements.
     pub(crate) fn close(&self, metrics: &Metrics) {
         let mut table = self.0.lock();
         table.closed = true;
-        // The senders are dropped without the lock; that is what tells those who wait of the disconnect.
+        // The senders are dropped without the lock. The drop notifies their receivers of the
+        // disconnect.
         let waiting = std::mem::take(&mut table.waiting);
         drop(table);
         metrics.shift(Gauge::AcksPending, -(waiting.len() as i64));

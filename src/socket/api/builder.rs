@@ -33,7 +33,7 @@ use crate::{
     engine::{Forwarder, random_sid},
 };
 
-/// A server that is being put together: options, namespaces, handlers.
+/// Builds a server from options, namespaces and handlers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,16 +49,16 @@ use crate::{
 pub struct Builder {
     io: Io,
     config: Config,
-    /// Set by a method of its own, which beats the field of the options in whatever order.
+    /// Set by its own method, which overrides the field in the options regardless of order.
     recovery: Option<Recovery>,
     parser: Option<Parser>,
     pub(super) hooks: Hooks,
     guard: Option<(AddressLimits, Proxies)>,
     states: States,
-    /// By name.
+    /// Sorted by name.
     fixed: Vec<(Nsp, NamespaceBuilder)>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
-    /// What is wrong with a pattern, if anything is.
+    /// The first invalid pattern.
     pattern_error: Option<BuildError>,
     logs_connections: bool,
     watchers: Watchers,
@@ -92,41 +92,42 @@ impl Builder {
         }
     }
 
-    /// Sets all options. What [`recovery`](Self::recovery) and [`parser`](Self::parser) have said
-    /// stays, before or after.
+    /// Sets all options. Calls of [`recovery`](Self::recovery) and [`parser`](Self::parser)
+    /// override them, regardless of order.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets the builds of the JavaScript client that are handed out below the path, unless
-    /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
+    /// Sets the JavaScript client builds to serve below the path, unless
+    /// [`Config::serve_client`](crate::Config::serve_client) is off. Default is none.
     pub fn client_files(mut self, files: ClientFiles) -> Self {
         self.client_files = files;
         self
     }
 
-    /// Limits who may connect, and believes these proxies what they say of their clients. Without it
-    /// everybody may and nobody is believed.
+    /// Limits connections by client address, and trusts these proxies. Default is no limit and no
+    /// trusted proxy.
     ///
-    /// The limits go by addresses. Where this server is mounted in another one that does not tell them, as
-    /// axum's does only with `app.into_make_service_with_connect_info::<SocketAddr>()`, nobody is
-    /// served: every request is answered 500, and the answer and the log name the line to add.
+    /// The limits need the peer's address. A surrounding server must provide it; axum does so only
+    /// with `app.into_make_service_with_connect_info::<SocketAddr>()`. Without it, this server
+    /// answers every request with 500. The response and the log name the required line.
     pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
         self.guard = Some((limits.clone(), proxies));
         self
     }
 
-    /// Lets clients whose connection broke go on as the same socket: with its id, rooms and data,
-    /// and with the events that they have missed. Off unless this is called, or
-    /// [`Config::recovery`] is set.
+    /// Recovers clients after a broken connection: they keep their id, rooms and data, and receive
+    /// the events that they missed.
     ///
-    /// Stock clients need nothing for it. Every event that is emitted without asking for an
-    /// acknowledgement, and is not volatile, then carries one more argument: a text that says which
-    /// it was. The client offers the last one when it comes back; [`Socket::recovered`] says
-    /// whether it was accepted. What is promised is in `docs/delivery.md`.
+    /// Disabled unless this is called or [`Config::recovery`] is set.
     ///
-    /// Whoever [authenticates](crate::NamespaceBuilder::authenticate) clients is asked again first.
+    /// Stock clients support this. Each event that is not volatile and requests no acknowledgement
+    /// then carries one more argument: a string that identifies it. A client that reconnects sends
+    /// the last one. [`Socket::recovered`] returns whether the server accepted it.
+    /// `docs/delivery.md` lists the guarantees.
+    ///
+    /// The [authenticator](crate::NamespaceBuilder::authenticate) runs again before recovery.
     ///
     /// ```
     /// use std::time::Duration;
@@ -148,7 +149,7 @@ impl Builder {
         self
     }
 
-    /// Sets how packets are written, [`Config::parser`].
+    /// Sets the packet format, [`Config::parser`].
     ///
     /// ```
     /// use roomcast::{Io, Parser};
@@ -160,39 +161,37 @@ impl Builder {
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
     ///
-    /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`. A format of your
-    /// own is a [`CustomParser`](crate::parser::CustomParser), given with [`Parser::custom`].
+    /// Clients must set the same: `io({ parser: require("socket.io-msgpack-parser") })`. For a
+    /// custom format, pass a [`CustomParser`](crate::parser::CustomParser) to [`Parser::custom`].
     pub fn parser(mut self, parser: Parser) -> Self {
         self.parser = Some(parser);
         self
     }
 
-    /// Gives handlers something to work with, found by its type as
-    /// [`State<T>`](crate::State) or [`Event::state`](crate::Event::state). A second value of one
-    /// type replaces the first.
+    /// Adds a value for handlers, which access it by its type as [`State<T>`](crate::State) or
+    /// [`Event::state`](crate::Event::state). A second value of the same type replaces the first.
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(Arc::new(value));
         self
     }
 
-    /// Gives handlers something that is shared with others; see [`state`](Self::state).
+    /// Adds a shared value for handlers; see [`state`](Self::state).
     pub fn shared_state<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> &mut Self {
         self.states.insert(value);
         self
     }
 
-    /// The server that [`build`](Self::build) will return, for whoever must have it before. Until
-    /// then it reaches nobody.
+    /// Returns the server that [`build`](Self::build) will return, for code that needs it earlier.
+    /// Until then it reaches no socket.
     #[must_use]
     pub fn handle(&self) -> Io {
         self.io.clone()
     }
 
-    /// A namespace that exists from the start, made at the first call with this name. The leading
-    /// slash may be left out. [`Io::add_namespace`] adds namespaces while the server runs, and
-    /// [`Io::remove_namespace`] removes them.
+    /// Returns a namespace that exists from the start. The first call with a name creates it.
     ///
-    /// `/` exists only if it is asked for here, as every other.
+    /// The leading slash is optional. [`Io::add_namespace`] adds namespaces while the server runs,
+    /// and [`Io::remove_namespace`] removes them. `/` also exists only if it is created here.
     #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
     pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
         let name = Nsp::from(name);
@@ -206,11 +205,12 @@ impl Builder {
         &mut self.fixed[place].1
     }
 
-    /// Namespaces that are made when a first client is let in, and go with their last one
-    /// ([`Config::cleanup_empty_child_namespaces`]). They are those whose name, with its leading
-    /// slash, is accepted; the first call that accepts one says what it does. It is asked when the
-    /// namespace does not exist yet; [middleware](NamespaceBuilder::middleware) decides who may
-    /// connect to it.
+    /// Defines namespaces on demand: they are created with their first client and removed with
+    /// their last one ([`Config::cleanup_empty_child_namespaces`]).
+    ///
+    /// `accept` receives the name with its leading slash, if no namespace of that name exists. The
+    /// first definition that accepts a name applies. [Middleware](NamespaceBuilder::middleware)
+    /// decides which clients may connect.
     ///
     /// ```
     /// # let mut io = roomcast::Io::builder();
@@ -225,7 +225,7 @@ impl Builder {
     /// const socket = io("http://localhost:3000/tenant-7");
     /// ```
     ///
-    /// A regular expression of the crate `regex` is a predicate too:
+    /// A regular expression of the crate `regex` can be a predicate:
     /// `io.namespaces(move |name| pattern.is_match(name))`.
     pub fn namespaces(
         &mut self,
@@ -234,9 +234,10 @@ impl Builder {
         self.demand(Predicate::Now(Box::new(accept)))
     }
 
-    /// As [`namespaces`](Self::namespaces), for a predicate that has to ask somebody, or to look at
-    /// more than the name. Together with the middleware it has
-    /// [`Config::connect_timeout`].
+    /// Defines namespaces like [`namespaces`](Self::namespaces), with an async predicate.
+    ///
+    /// Use it if the decision needs a query, or more than the name. The predicate and the
+    /// middleware together must finish within [`Config::connect_timeout`].
     ///
     /// ```
     /// use roomcast::Connect;
@@ -261,9 +262,11 @@ impl Builder {
         namespaces
     }
 
-    /// Namespaces whose names match a pattern, in which `{name}` stands for one part between slashes
-    /// that is not empty. Handlers read it with [`Namespace::param`](crate::Namespace::param),
-    /// middleware with [`Connect::param`]. The rest is as with [`namespaces`](Self::namespaces).
+    /// Defines namespaces whose names match a pattern. `{name}` matches one non-empty part between
+    /// slashes.
+    ///
+    /// Handlers read it with [`Namespace::param`](crate::Namespace::param), middleware with
+    /// [`Connect::param`]. Otherwise this works like [`namespaces`](Self::namespaces).
     ///
     /// ```
     /// use roomcast::{Ack, Connect, Event, Refusal};
@@ -304,9 +307,10 @@ impl Builder {
         }
     }
 
-    /// Logs each client that connects, disconnects, is refused or expelled at the level `INFO`. By
-    /// default these lines have the level `DEBUG`, because an application logs what it needs with
-    /// [`on_event`](Self::on_event). Lines are limited for each address.
+    /// Logs connected, disconnected, refused and expelled clients at level `INFO`.
+    ///
+    /// The default level is `DEBUG`, because applications log what they need with
+    /// [`on_event`](Self::on_event). Lines are rate-limited per address.
     pub fn log_connections(mut self) -> Self {
         self.logs_connections = true;
         self
@@ -317,8 +321,8 @@ impl Builder {
         &mut self.on_demand.push_mut(entry).1
     }
 
-    /// Watches what happens on the server: who comes and goes and why, which rooms there are. See
-    /// [`Lifecycle`]. May be called more than once.
+    /// Adds an observer of the server's events, such as connects, disconnects with their reasons,
+    /// and room changes. See [`Lifecycle`]. Can be called several times.
     pub fn on_event(
         &mut self,
         watcher: impl Fn(&Lifecycle<'_>) + Send + Sync + 'static,
@@ -327,12 +331,12 @@ impl Builder {
         self
     }
 
-    /// Checks everything and makes the server.
+    /// Validates all settings and returns the server.
     ///
     /// # Errors
     ///
-    /// When an option makes no sense, there is no namespace, an event has two handlers, or a handler
-    /// asks for a [`State`](crate::State) that nobody gave.
+    /// Fails if an option is invalid, there is no namespace, an event has two handlers, or a
+    /// handler needs a [`State`](crate::State) that was not added.
     pub fn build(mut self) -> Result<Io, BuildError> {
         if let Some(recovery) = self.recovery {
             self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
@@ -414,7 +418,7 @@ impl Builder {
             client_files: self.client_files,
         });
         #[cfg(feature = "cluster")]
-        // The adapter may deliver as soon as it is started, so the server is complete before.
+        // The adapter may deliver as soon as it starts, so the server must be complete before.
         self.io.start_cluster();
         Ok(self.io)
     }
@@ -429,7 +433,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// The name of a server that has no others.
+/// Returns the node id of a server without a cluster.
 #[cfg(not(feature = "cluster"))]
 fn alone() -> Result<(Cluster, NodeId, Option<Arc<Forwarder>>), BuildError> {
     let node = NodeId::new(random_sid().as_str());
@@ -437,9 +441,9 @@ fn alone() -> Result<(Cluster, NodeId, Option<Arc<Forwarder>>), BuildError> {
     Ok((Cluster::Local, node, None))
 }
 
-/// Refuses a name that no client could ask for, or that the cluster uses.
+/// Rejects a name that no client can request or that the cluster uses.
 pub(super) fn check_name(name: &Nsp) -> Result<(), BuildError> {
-    // A comma ends the name of the namespace in a packet.
+    // A comma ends the namespace in a packet.
     let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
     if is_bad || *name == *NAMESPACE {
         return Err(BuildError::InvalidNamespace(name.as_str().into()));
@@ -447,7 +451,7 @@ pub(super) fn check_name(name: &Nsp) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// The greatest length of the name of a namespace, in bytes.
+/// Maximum length of a namespace's name, in bytes.
 const MAX_NAME: usize = 256;
 
 #[cfg(test)]

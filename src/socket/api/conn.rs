@@ -10,11 +10,11 @@ use crate::{
     },
 };
 
-/// The connection below a socket, which all sockets of one client share. Cloning is a reference
+/// The connection of a socket, shared by all sockets of one client. Clones share one reference
 /// count.
 ///
-/// What it tells is for looking below the events: to see when the transport changes, to wait until
-/// a client has taken what was sent, or to count bytes.
+/// Use it below the level of events: to detect transport changes, to wait until a client has
+/// received its data, or to count bytes.
 ///
 /// ```
 /// use roomcast::{ConnEvent, Event, Io, ListenError};
@@ -46,35 +46,35 @@ impl Conn {
         Self(shared)
     }
 
-    /// The transport that carries it now.
+    /// Returns the current transport.
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.0.outbox().transport()
     }
 
-    /// The request that opened it.
+    /// Returns the request that opened the connection.
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         self.0.handshake()
     }
 
-    /// The connected sockets on it, one for each namespace.
+    /// Returns the connected sockets of the connection, one per namespace.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
         self.0.sockets()
     }
 
-    /// Watches it. The watcher is called in the task in which something happens, without any lock
-    /// held, and must not wait. It ends with the connection.
+    /// Adds an observer of the connection.
     ///
-    /// Somebody who watches makes every broadcast to the namespaces of this client look for its
-    /// watchers.
+    /// The observer runs in the task that causes the event, without a lock held, and must not
+    /// block. It is removed when the connection ends. While observers exist, every broadcast to the
+    /// namespaces of this client looks for them.
     ///
     /// # Errors
     ///
-    /// When as many watch as
-    /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows, or the
-    /// connection is over.
+    /// Fails if the connection has
+    /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) observers, or
+    /// is closed.
     pub fn on_event(
         &self,
         watcher: impl Fn(&ConnEvent<'_>) + Send + Sync + 'static,
@@ -83,7 +83,7 @@ impl Conn {
         let limit = sockets.first().ok_or(ListenError::Disconnected)?;
         let limit = limit.io().config().sockets.max_listeners_per_socket;
         let id = self.0.make_watchers().add(Arc::new(watcher), limit)?;
-        // The outbox tells of a drain only if it was asked to.
+        // The outbox reports a drain only on request.
         let _ = self.0.outbox().watch_drain();
         for socket in &sockets {
             socket.observe();
@@ -91,7 +91,7 @@ impl Conn {
         Ok(id)
     }
 
-    /// Ends what was registered under this id; `false` if it is not there any more.
+    /// Removes the observer with this id. Returns `false` if it does not exist.
     #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
     pub fn off(&self, watcher: ListenerId) -> bool {
         self.0
@@ -99,8 +99,9 @@ impl Conn {
             .is_some_and(|watchers| watchers.remove(watcher))
     }
 
-    /// Closes it without telling any namespace: to the client it is lost, and stock clients come
-    /// back. [`Socket::disconnect`](crate::Socket::disconnect) says goodbye.
+    /// Closes the connection without a packet to any namespace. The client sees a lost connection,
+    /// and stock clients reconnect. [`Socket::disconnect`](crate::Socket::disconnect) sends a
+    /// packet.
     pub fn close(&self) {
         self.0.outbox().close(CloseReason::ForcedClose);
     }
@@ -115,7 +116,7 @@ impl fmt::Debug for Conn {
 }
 
 impl Socket {
-    /// The connection below.
+    /// Returns the connection of this socket.
     #[must_use]
     pub fn conn(&self) -> Conn {
         Conn::new(self.shared_arc())

@@ -1,4 +1,4 @@
-//! What a builder takes for the engine below: functions that look at requests and answers.
+//! Builder methods that set engine hooks: functions that inspect requests and responses.
 
 use http::HeaderMap;
 
@@ -6,14 +6,16 @@ use super::builder::Builder;
 use crate::engine::{ConnectionError, EngineRequest, Forbidden};
 
 impl Builder {
-    /// Asks whether a client may open a session, before anything is kept of it: the option
-    /// `allowRequest` of the official server. Refused requests are answered 403 (a WebSocket: 400)
-    /// with code 4 and the message. Requests of sessions that are open are not asked about.
+    /// Decides whether a client may open a session, like the option `allowRequest` of the official
+    /// server.
     ///
-    /// The function may wait, at most for
-    /// [`allow_request_timeout`](crate::Config::allow_request_timeout), and
-    /// [`max_pending_requests`](crate::Config::max_pending_requests) at the same time; a client
-    /// that is not answered in time is refused. A second call replaces the first.
+    /// Refused requests receive status 403 (a WebSocket: 400) with code 4 and the message. Requests
+    /// of open sessions are not checked.
+    ///
+    /// The function must finish within
+    /// [`allow_request_timeout`](crate::Config::allow_request_timeout); otherwise the client is
+    /// refused. At most [`max_pending_requests`](crate::Config::max_pending_requests) calls run at
+    /// the same time. A second call of this method replaces the function.
     ///
     /// ```
     /// use roomcast::{EngineRequest, Io};
@@ -38,14 +40,15 @@ impl Builder {
         self
     }
 
-    /// Makes the ids of sessions, which are random otherwise. An id has exactly 20 characters of
-    /// `[A-Za-z0-9_-]`, so 15 bytes in URL-safe base64; a UUID is none. Whoever knows one can speak
-    /// for the client, so they must not be guessed. Where servers hand requests on to each other
-    /// (`NodeOptions::address`) clients get it with the tag of the server
-    /// behind it.
+    /// Generates the session ids. Default is random ids.
     ///
-    /// A request whose id is malformed, in use or an error is refused with code 3. The time it takes
-    /// counts as [`allow_request`](Self::allow_request)'s.
+    /// An id has exactly 20 characters of `[A-Za-z0-9_-]`, i.e. 15 bytes in URL-safe base64. A UUID
+    /// is not valid. A client that knows an id can act for its session, so ids must be unguessable.
+    /// If servers forward requests (`NodeOptions::address`), the server's tag is appended to the
+    /// id.
+    ///
+    /// A request fails with code 3 if the id is malformed, in use or an error. The limits of
+    /// [`allow_request`](Self::allow_request) include this function.
     pub fn generate_id<F, R, E>(mut self, generate: F) -> Self
     where
         F: Fn(EngineRequest) -> R + Send + Sync + 'static,
@@ -59,8 +62,10 @@ impl Builder {
         self
     }
 
-    /// Allows further origins than [`Cors::origins`](crate::options::Cors::origins) does. It is called with
-    /// what a browser sent as `Origin`, only if [`cors`](crate::Config::cors) is set.
+    /// Allows origins in addition to [`Cors::origins`](crate::options::Cors::origins).
+    ///
+    /// The function receives the browser's `Origin`. It is called only if
+    /// [`cors`](crate::Config::cors) is set.
     pub fn cors_origin(
         mut self,
         is_allowed: impl Fn(&str) -> bool + Send + Sync + 'static,
@@ -69,8 +74,8 @@ impl Builder {
         self
     }
 
-    /// Changes the headers of the first answer of every session: that to a polling handshake, or
-    /// the `101` of a WebSocket.
+    /// Modifies the headers of the first response of a session: the polling handshake, or the `101`
+    /// of a WebSocket.
     ///
     /// ```
     /// # use roomcast::Io;
@@ -89,8 +94,8 @@ impl Builder {
         self
     }
 
-    /// Changes the headers of every answer of every session, the first one after
-    /// [`initial_headers`](Self::initial_headers). Refusals are not answers of a session.
+    /// Modifies the headers of every response of a session, after
+    /// [`initial_headers`](Self::initial_headers). Refusals are not part of a session.
     pub fn headers(
         mut self,
         change: impl Fn(&mut HeaderMap, &EngineRequest) + Send + Sync + 'static,
@@ -99,8 +104,8 @@ impl Builder {
         self
     }
 
-    /// Looks at requests that were refused, with the code and the exact reason: the event
-    /// `connection_error` of the official server. It must not block.
+    /// Observes refused requests with their code and exact reason, like the event
+    /// `connection_error` of the official server. The function must not block.
     ///
     /// ```
     /// # use roomcast::Io;

@@ -1,4 +1,4 @@
-//! A server as applications see it.
+//! The application's interface to a server.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,12 +23,12 @@ use crate::{
 };
 
 impl Io {
-    /// Starts to put a server together.
+    /// Returns a builder for a server.
     pub fn builder() -> Builder {
         Builder::new(Self::unbuilt())
     }
 
-    /// The namespace of this name. One that does not exist reaches nobody.
+    /// Returns the namespace of this name. If it does not exist, it reaches no socket.
     #[must_use]
     pub fn of(&self, name: &str) -> Namespace {
         Namespace::new(self.clone(), name)
@@ -36,11 +36,11 @@ impl Io {
 
     targets!("`/`");
 
-    /// All namespaces that exist now, in no order: those given to the builder, and those that were
-    /// made on demand and not taken down yet.
+    /// Returns all current namespaces, unordered: those of the builder, and those created on
+    /// demand.
     ///
-    /// What the official server calls sending to a parent namespace is sending to those of them
-    /// that belong to it:
+    /// In the official server, an application can send to a parent namespace. Here, send to each of
+    /// its child namespaces:
     ///
     /// ```no_run
     /// # fn example(io: roomcast::Io) {
@@ -67,20 +67,23 @@ impl Io {
             .collect()
     }
 
-    /// Asks the authenticators again about everybody who is connected, and disconnects those who
-    /// are not let in any more: each is told by the event `error` first. To be called when
-    /// something was revoked. Returns how many were disconnected.
+    /// Runs the authenticators again for all connected clients, and disconnects clients that they
+    /// reject.
     ///
-    /// Clients that are away lose what they could [recover](crate::options::Recovery) if they would have been
-    /// disconnected, whether they have been let in again by the time they come back or not.
+    /// Each rejected client receives the event `error` first. Call this after a revocation. Returns
+    /// the number of disconnected clients.
     ///
-    /// This looks at every socket, which takes about a millisecond for ten thousand.
+    /// Disconnected clients that the authenticators reject can no longer
+    /// [recover](crate::options::Recovery), even if they are accepted again when they reconnect.
+    ///
+    /// The call checks every socket, at about one millisecond per 10,000 sockets.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn revalidate(&self) -> usize {
         let Some(built) = self.0.built.get() else {
             return 0;
         };
-        // The round begins before anybody is looked for, because a client that is on its way back is found by nobody.
+        // The round begins before the search, because the search does not find clients that are
+        // reconnecting.
         if let Some(table) = self.recovery_table() {
             table.begin_round();
         }
@@ -98,49 +101,53 @@ impl Io {
         expelled
     }
 
-    /// Sessions that are open or closing: clients, whether they have joined a namespace or not. It is
-    /// `io.engine.clientsCount` of the official server.
+    /// Returns the number of open or closing sessions, whether or not they have joined a namespace.
+    /// It is `io.engine.clientsCount` of the official server.
     #[must_use]
     pub fn clients_count(&self) -> usize {
         let engine = self.0.engine.lock().upgrade();
         engine.map_or(0, |engine| engine.session_count())
     }
 
-    /// The tasks of this server that have ended although nobody asked them to: those that write to
-    /// clients, send pings, accept connections, sweep tables and look at the certificate. One that
-    /// panics is logged, counted (`roomcast_task_restarts_total`, `roomcast_tasks_ended`) and started
-    /// again, and is in here until it has run for ten seconds. A server with such a task should get no
-    /// new clients: it belongs into the answer to a load balancer that asks whether it is ready.
+    /// Returns the tasks of this server that have ended unexpectedly.
+    ///
+    /// These tasks write to clients, send pings, accept connections, sweep tables, and watch the
+    /// certificate. A task that panics is logged, counted (`roomcast_task_restarts_total`,
+    /// `roomcast_tasks_ended`) and restarted. It remains in the list until it has run for 10 s.
+    /// Report a non-empty list in the readiness check, because such a server should get no new
+    /// clients.
     #[must_use]
     pub fn ended_tasks(&self) -> Vec<EndedTask> {
         self.tasks().ended()
     }
 
-    /// The name of this server in its cluster, which it has even if there are no others; `None` before
-    /// it is built.
+    /// Returns this server's id in its cluster, or `None` before it is built. A single server also
+    /// has an id.
     #[must_use]
     pub fn node(&self) -> Option<&NodeId> {
         self.0.built.get().map(|built| &built.node)
     }
 
-    /// Whether new clients are refused because the server is about to stop. It belongs into the answer
-    /// to a load balancer that asks whether this server is ready.
+    /// Returns whether the server refuses new clients because it is about to stop. Report this in
+    /// the readiness check.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         let engine = self.0.engine.lock().upgrade();
         engine.is_some_and(|engine| engine.is_draining())
     }
 
-    /// Refuses new clients from now on, and moves those that are connected to other servers: within
-    /// `window`, at times that are spread over nine tenths of it with jitter, each client's connection is
-    /// closed so that stock clients reconnect by themselves. WebSockets are closed with 1001 (RFC 6455,
-    /// 7.4.1), polls are answered with a close packet, handshakes with 503 and `Retry-After`. A
-    /// client for which handlers run, or that owes acknowledgements, is moved when these are done, at the
-    /// latest at the end of the window. Everything queued is sent first.
+    /// Refuses new clients, and moves connected clients to other servers within `window`.
     ///
-    /// Returns when nobody is connected any more, at the latest at the end of the window. Where clients go on at
-    /// another server by `Builder::handover`, it waits up to five seconds more within the window until that has all of them.
-    /// [`close`](Self::close) comes after it; there is no way back.
+    /// Connections close at times spread over nine tenths of the window with jitter, and stock
+    /// clients reconnect by themselves. WebSockets close with 1001 (RFC 6455, 7.4.1), polls receive
+    /// a close packet, and handshakes 503 with `Retry-After`. A client with running handlers or
+    /// pending acknowledgements moves when these are done, at the latest at the end of the window.
+    /// All queued data is sent first.
+    ///
+    /// Returns when no client is connected, at the latest at the end of the window. With
+    /// `Builder::handover`, it waits up to five more seconds within the window, until other servers
+    /// have taken over all clients. Call [`close`](Self::close) afterwards; draining cannot be
+    /// undone.
     ///
     /// ```no_run
     /// # async fn example(io: roomcast::Io) {
@@ -161,11 +168,11 @@ impl Io {
         }
     }
 
-    /// Closes all connections and waits until everything queued for them is sent and all handlers
-    /// have ended, at most for `grace`.
+    /// Closes all connections. Waits until all queued data is sent and all handlers have ended, at
+    /// most for `grace`.
     pub async fn close(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        // What waits for the end of an interval is sent while there are still connections.
+        // Conflated events that wait for their interval are sent while connections are open.
         self.end_pacing();
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
@@ -175,11 +182,13 @@ impl Io {
             table.close();
         }
         #[cfg(feature = "cluster")]
-        // The cluster is left after all sockets have ended, since their state is saved for other servers meanwhile.
+        // Leave the cluster after all sockets have ended, because their state is saved for other
+        // servers until then.
         self.leave_cluster(deadline).await;
         let settled = async {
             loop {
-                // The waiter is made before the count is read, so that it sees every `notify_waiters` from then on.
+                // The waiter is created before the count is read, so that it sees every later
+                // `notify_waiters`.
                 let settled = self.0.settled.notified();
                 if self.0.detached.load(Ordering::Acquire) == 0 {
                     return;
@@ -193,9 +202,9 @@ impl Io {
         }
     }
 
-    /// The engine below, made for the first who serves.
+    /// Returns the engine, created by the first caller.
     pub(crate) fn engine(&self) -> Arc<Engine> {
-        // The lock is held while the engine is made, so that there is only one.
+        // The lock is held during creation, so that only one engine exists.
         let mut engine = self.0.engine.lock();
         engine.upgrade().unwrap_or_else(|| {
             let (config, hooks) = match self.0.built.get() {

@@ -1,4 +1,4 @@
-//! Listeners of one socket: what a [`Socket`] offers beyond the handlers of its namespace.
+//! Listeners of one socket, in addition to the handlers of its namespace.
 
 use super::namespace_builder::needs_of;
 use crate::socket::{
@@ -11,14 +11,14 @@ use crate::socket::{
 
 /// # Listeners
 ///
-/// Handlers belong to a namespace and are given to the builder, where everything can be checked.
-/// What only one client needs, or only for a while, is registered on its socket: at any time, from
-/// anywhere, up to [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket).
-/// All of it ends with the socket.
+/// Handlers belong to a namespace and are registered with the builder, which checks them. Listeners
+/// belong to one socket, for events of a single client or a limited time. They can be registered at
+/// any time, up to [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket),
+/// and are removed with the socket.
 ///
-/// An event goes first to those who watch all events, then through middleware, then to the handler
-/// of the namespace and to the listeners of the socket in the order of registration. The first of
-/// these answers, if the client asked for an acknowledgement.
+/// An event passes in this order: catch-all listeners, middleware, the handler of the namespace,
+/// and the listeners of the socket in the order of registration. The first handler or listener
+/// after middleware sends the acknowledgement, if the client requested one.
 ///
 /// ```
 /// use roomcast::{Ack, Event, Io, ListenError};
@@ -37,7 +37,7 @@ use crate::socket::{
 /// socket.on("start", () => socket.once("name", (name, reply) => reply(`hello ${name}`)));
 /// ```
 impl Socket {
-    /// Listens to an event of this client; `"disconnecting"` and `"disconnect"` too.
+    /// Listens to an event of this client, including `"disconnecting"` and `"disconnect"`.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Socket {
         self.listen_to(event, handler, false)
     }
 
-    /// Listens to the next event of this name, and no more.
+    /// Listens to the next event of this name only.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ impl Socket {
         self.listen_to(event, handler, true)
     }
 
-    /// Watches every event of this client before it is handled, after those who do already. What
-    /// the handler returns is not an answer to anything.
+    /// Observes every event of this client before it is handled, after existing observers. The
+    /// return value is not an acknowledgement.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Socket {
         self.watch_incoming(handler, Position::Last)
     }
 
-    /// As [`on_any`](Self::on_any), before those who do already.
+    /// Observes events like [`on_any`](Self::on_any), before existing observers.
     ///
     /// # Errors
     ///
@@ -88,11 +88,11 @@ impl Socket {
         self.watch_incoming(handler, Position::First)
     }
 
-    /// Watches every event that is sent to this client, alone or with others; acknowledgements are
-    /// none. It is called when the event has been queued, in the task of whoever sends it, and must
-    /// not wait.
+    /// Observes every event that is sent to this client, including broadcasts. Acknowledgements are
+    /// not events.
     ///
-    /// Somebody who watches makes every broadcast to the namespace look for its watchers.
+    /// The hook runs after the event is queued, in the task of the sender, and must not block.
+    /// While observers exist, every broadcast to the namespace looks for them.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Socket {
         self.watch_outgoing(std::sync::Arc::new(hook), Position::Last)
     }
 
-    /// As [`on_any_outgoing`](Self::on_any_outgoing), before those who do already.
+    /// Observes events like [`on_any_outgoing`](Self::on_any_outgoing), before existing observers.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Socket {
         self.watch_outgoing(std::sync::Arc::new(hook), Position::First)
     }
 
-    /// Looks at every event of this client before it is handled; see
+    /// Adds packet middleware for this client; see
     /// [`NamespaceBuilder::on_packet`](crate::NamespaceBuilder::on_packet).
     ///
     /// # Errors
@@ -131,22 +131,22 @@ impl Socket {
         listeners.on_packet(limit, incoming::erase(check))
     }
 
-    /// Takes away what was registered on this socket under this id, whatever it is; `false` if it
-    /// is not there any more.
+    /// Removes the listener, observer or middleware with this id from this socket. Returns `false`
+    /// if it does not exist.
     #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
     pub fn off(&self, listener: ListenerId) -> bool {
         let Some(listeners) = self.listeners() else {
             return false;
         };
         let is_gone = listeners.off(listener);
-        // Broadcasts need not look for this socket any more when nobody watches what it is sent.
+        // Broadcasts can skip this socket when no observer of its outgoing events remains.
         if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
             self.namespace_inner().set_observed(self, false);
         }
         is_gone
     }
 
-    /// Takes away all that listens to one event on this socket; how many there were.
+    /// Removes all listeners of one event from this socket. Returns their number.
     #[doc(alias = "removeAllListeners")]
     #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
     pub fn off_event(&self, event: &str) -> usize {
@@ -154,11 +154,10 @@ impl Socket {
             .map_or(0, |listeners| listeners.off_event(event))
     }
 
-    /// Removes everything that was registered on this socket: listeners, watchers and middleware.
-    /// Returns how many there were. The handlers of the namespace stay.
+    /// Removes all listeners, observers and middleware from this socket. Returns their number.
     ///
-    /// The official server's `removeAllListeners()` keeps watchers and middleware, which
-    /// `offAny` and `offAnyOutgoing` remove.
+    /// The handlers of the namespace remain. The official server's `removeAllListeners()` keeps
+    /// observers and middleware, which `offAny` and `offAnyOutgoing` remove.
     #[doc(alias = "removeAllListeners")]
     #[expect(clippy::must_use_candidate, reason = "the number is often not needed")]
     pub fn off_all(&self) -> usize {
@@ -172,8 +171,8 @@ impl Socket {
         count
     }
 
-    /// The names of the events that are listened to on this socket, each once, in the order of
-    /// registration. The handlers of the namespace are not among them.
+    /// Returns the names of the events that have listeners on this socket, each once, in the order
+    /// of registration. Handlers of the namespace are not included.
     #[doc(alias = "eventNames")]
     #[must_use]
     pub fn event_names(&self) -> Vec<String> {
@@ -181,14 +180,15 @@ impl Socket {
             .map_or_else(Vec::new, Listeners::event_names)
     }
 
-    /// How many listen to one event on this socket, without the handler of the namespace.
+    /// Returns the number of this socket's listeners of one event, without the handler of the
+    /// namespace.
     #[must_use]
     pub fn listener_count(&self, event: &str) -> usize {
         self.listeners()
             .map_or(0, |listeners| listeners.count(event))
     }
 
-    /// How many watch all events of this socket alone: those that come in, and those that go out.
+    /// Returns the numbers of this socket's observers of incoming and of outgoing events.
     #[must_use]
     pub fn watcher_counts(&self) -> (usize, usize) {
         self.listeners().map_or((0, 0), Listeners::watcher_counts)

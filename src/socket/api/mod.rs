@@ -1,10 +1,9 @@
-//! What applications see: building a server, its namespaces and broadcasts, listening on sockets,
-//! and serving.
+//! The application's interface: builder, namespaces, broadcasts, socket listeners, and serving.
 //!
-//! Everything outside of `socket` reaches this module through the table of contents of `socket`, as
-//! do fuzz targets; no other module of `socket` may import it. It is thin: it passes on to the
-//! modules below, as operations if more than one socket is concerned, and must not know incoming
-//! packets or connections.
+//! Code outside of `socket`, including fuzz targets, accesses this module through the re-exports of
+//! `socket`. No other module of `socket` may import it. It is a thin layer over the modules below,
+//! and uses operations if several sockets are involved. It must not know incoming packets or
+//! connections.
 
 mod broadcast;
 mod builder;

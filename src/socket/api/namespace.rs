@@ -1,4 +1,4 @@
-//! A namespace as applications see it.
+//! The application's interface to a namespace.
 
 use super::broadcast::{Broadcast, targets};
 use crate::socket::{
@@ -10,14 +10,17 @@ use crate::socket::{
 impl Namespace {
     targets!("the namespace");
 
-    /// The socket with this id, if it is connected.
+    /// Returns the socket with this id, if it is connected.
     #[must_use]
     pub fn socket(&self, id: SocketId) -> Option<Socket> {
         self.inner()?.socket(id)
     }
 
-    /// The rooms on this server and how many members each has, in no order; without the sockets' own
-    /// rooms. Those of all servers are [`fetch_sockets`](Self::fetch_sockets)`().await.`[`rooms`](super::Fetched::rooms)`()`.
+    /// Returns the rooms on this server with their number of members, unordered, without the
+    /// sockets' own rooms.
+    ///
+    /// For the rooms of all servers, call
+    /// [`fetch_sockets`](Self::fetch_sockets)`().await.`[`rooms`](super::Fetched::rooms)`()`.
     #[must_use]
     pub fn rooms(&self) -> Vec<(Room, usize)> {
         self.inner()

@@ -10,13 +10,13 @@ use crate::socket::{
     types::{BuildError, Contract as _, RESERVED, Refusal, Replies, Request, StateKind},
 };
 
-/// What a namespace does: who may come in, and what happens to events.
+/// Defines a namespace: which clients may connect, and how events are handled.
 ///
-/// Made by [`Builder::namespace`](crate::Builder::namespace) and
-/// [`Builder::namespaces`](crate::Builder::namespaces), and immutable once the server is built.
+/// Created by [`Builder::namespace`](crate::Builder::namespace) and
+/// [`Builder::namespaces`](crate::Builder::namespaces). It is immutable after the server is built.
 pub struct NamespaceBuilder {
     pub(crate) handlers: Handlers,
-    /// What is needed by what, and for which event.
+    /// The requirements of each event's handler.
     needs: Vec<(Box<str>, Vec<Needs>)>,
     error: Option<BuildError>,
 }
@@ -30,15 +30,14 @@ impl NamespaceBuilder {
         }
     }
 
-    /// Says what happens when a client sends the event `name`.
+    /// Registers the handler of the event `name`.
     ///
-    /// Handlers of one socket start in the order in which its events arrive. One that awaits does
-    /// not keep the next one waiting; [`on_serial`](Self::on_serial) does.
+    /// Handlers of one socket start in the order in which its events arrive. A handler that awaits
+    /// does not delay the next one; see [`on_serial`](Self::on_serial) for that.
     ///
-    /// `"disconnecting"` and `"disconnect"` are called when a socket is about to leave its rooms
-    /// and when it has; they may take the
-    /// [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a description as
-    /// arguments, and both may be registered more than once.
+    /// `"disconnecting"` runs before a socket leaves its rooms, and `"disconnect"` after. Both may
+    /// take the [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a
+    /// description as arguments. Both may have several handlers.
     pub fn on<M: Parameters>(
         &mut self,
         name: &str,
@@ -47,10 +46,10 @@ impl NamespaceBuilder {
         self.register(name, handler, false)
     }
 
-    /// Says what happens when a client sends the event `name`, one after the other.
+    /// Registers the handler of the event `name`, which runs serially.
     ///
-    /// Of all events that a namespace handles serially, a socket has one at work at a time; the
-    /// others wait, in the order in which they have arrived.
+    /// A socket runs one event at a time of all events that its namespace handles serially. Other
+    /// serial events wait in the order of arrival.
     pub fn on_serial<M: Parameters>(
         &mut self,
         name: &str,
@@ -59,8 +58,8 @@ impl NamespaceBuilder {
         self.register(name, handler, true)
     }
 
-    /// Handles a typed event of clients; see [`Contract`](crate::Contract). The contract is the first parameter behind
-    /// the [`Event`](crate::Event), and any others may follow.
+    /// Handles a typed event of clients; see [`Contract`](crate::Contract). The contract is the
+    /// first parameter after the [`Event`](crate::Event). Other parameters may follow.
     pub fn on_contract<M: ContractParameters>(
         &mut self,
         handler: impl Handler<M, Future: Handling>,
@@ -68,8 +67,8 @@ impl NamespaceBuilder {
         self.on(M::Contract::EVENT, handler)
     }
 
-    /// Handles a typed event of clients that is acknowledged with a value of its type; see
-    /// [`Request`]. The handler may take the same parameters as one of
+    /// Handles a typed event of clients and acknowledges with a value of the reply type; see
+    /// [`Request`]. The handler may take the same parameters as with
     /// [`on_contract`](Self::on_contract).
     pub fn on_request<M>(
         &mut self,
@@ -84,9 +83,10 @@ impl NamespaceBuilder {
         self.on(M::Contract::EVENT, handler)
     }
 
-    /// Says what happens when a client has connected, after it was told so. Its argument is what
-    /// the client sent along, its option `auth`. May be called more than once; the handlers start
-    /// in this order, before the handler of any event.
+    /// Adds a handler that runs after a client has connected and received its `CONNECT` answer.
+    ///
+    /// Its argument is the client's `auth` payload. Several handlers start in the order of
+    /// registration, before any event handler.
     pub fn on_connect<M: Parameters>(
         &mut self,
         handler: impl Handler<M, Future: Handling>,
@@ -96,8 +96,9 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Watches every event before its own handler is started; [`Event::name`](crate::Event::name)
-    /// says which it is. What the handler returns is not an answer to anything.
+    /// Adds an observer that runs before the handler of every event.
+    /// [`Event::name`](crate::Event::name) returns the event's name. The return value is not an
+    /// acknowledgement.
     pub fn on_any<M: Parameters>(
         &mut self,
         handler: impl Handler<M, Future: Handling>,
@@ -107,14 +108,16 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Looks at every event before its handler starts, like a middleware of the official server's
-    /// sockets: it may let it pass, change it, or stop it with an error. All are asked in this order,
-    /// those of [`Socket::on_packet`](crate::Socket::on_packet) after them; watchers
-    /// ([`on_any`](Self::on_any)) have seen the event by then.
+    /// Adds packet middleware, which runs before the handler of every event, like middleware of the
+    /// official server's sockets.
     ///
-    /// An error goes to [`on_error`](Self::on_error) and nowhere else, as in the official server: the
-    /// client is told nothing, an acknowledgement that it asked for does not come. While one
-    /// waits, later events of its socket wait too, so they still start in order.
+    /// It passes the event, changes it, or stops it with an error. Middleware runs in the order of
+    /// registration, then that of [`Socket::on_packet`](crate::Socket::on_packet). Observers
+    /// ([`on_any`](Self::on_any)) run before middleware.
+    ///
+    /// As in the official server, an error goes only to [`on_error`](Self::on_error). The client
+    /// receives no error and no acknowledgement. While middleware waits, later events of its socket
+    /// wait as well, so events still start in order.
     ///
     /// ```
     /// use roomcast::{Incoming, Io, Refusal};
@@ -143,7 +146,7 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Handles the events that have no handler of their own, which are ignored otherwise.
+    /// Handles the events without a handler of their own. By default they are ignored.
     pub fn fallback<M: Parameters>(
         &mut self,
         handler: impl Handler<M, Future: Handling>,
@@ -155,13 +158,14 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Looks at events that failed: middleware stopped it, the arguments did not fit, or the handler
-    /// returned an error, an answer that cannot be encoded, or panicked. [`Failure::answered`] says
-    /// whether the client is told. It must not block.
+    /// Observes failed events. [`Failure::answered`] returns whether the client receives the error.
     ///
-    /// The log has a line for each with the cause, too: at `error` for faults of the application, at
-    /// most a hundred at once and one a second from then on, and at `debug` for what a client was
-    /// refused.
+    /// Events fail if middleware stops them or the arguments do not match. They also fail if the
+    /// handler returns an error or an answer that cannot be encoded, or panics. The hook must not
+    /// block.
+    ///
+    /// Each failure is also logged with its cause. Faults of the application are logged at `error`,
+    /// at most 100 at once and then one per second. Refusals of a client are logged at `debug`.
     pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
         if self.handlers.on_error.replace(Box::new(hook)).is_some() {
             self.fail(BuildError::DuplicateHandler("on_error".into()));
@@ -169,12 +173,12 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Finds out who a client is, before all [middleware](Self::middleware). Everything later sees the
-    /// [`Principal`](crate::Principal). Without it everybody is
-    /// [`Principal::anonymous`](crate::Principal::anonymous).
+    /// Sets the authenticator, which runs before all [middleware](Self::middleware).
     ///
-    /// A closure asks again when a client recovers its socket; what implements
-    /// [`Authenticate`](crate::Authenticate) may decide that by itself.
+    /// Later code receives the [`Principal`](crate::Principal). Without an authenticator, every
+    /// client is [`Principal::anonymous`](crate::Principal::anonymous). A closure also runs when a
+    /// client recovers its socket. An [`Authenticate`](crate::Authenticate) implementation can
+    /// decide differently.
     ///
     /// ```
     /// use roomcast::{Connect, Io, Principal, Refusal};
@@ -206,10 +210,12 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Admits a client to the namespace or refuses it, like a middleware of the official server
-    /// (`nsp.use`). Middleware run in the order of registration, each after the one before has
-    /// admitted the client. The error of one becomes the client's `connect_error`. All of them
-    /// together have [`Config::connect_timeout`](crate::Config::connect_timeout).
+    /// Adds middleware that admits a client or refuses it, like middleware of the official server
+    /// (`nsp.use`).
+    ///
+    /// Middleware runs in the order of registration, until one refuses. Its error becomes the
+    /// client's `connect_error`. All middleware together must finish within
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout).
     #[doc(alias = "use")]
     pub fn middleware<M, E: Into<Refusal>>(
         &mut self,
@@ -225,7 +231,7 @@ impl NamespaceBuilder {
         self
     }
 
-    /// The former name of [`middleware`](Self::middleware). The next version does not have it.
+    /// The former name of [`middleware`](Self::middleware). The next version removes it.
     #[deprecated(note = "renamed to `middleware`")]
     pub fn gate<M, E: Into<Refusal>>(
         &mut self,
@@ -279,11 +285,12 @@ impl NamespaceBuilder {
     }
 
     pub(super) fn fail(&mut self, error: BuildError) {
-        // Methods that register return the builder, so that the first fault is kept until the server is built.
+        // Registration methods return the builder, so the first error is stored until the server is
+        // built.
         self.error.get_or_insert(error);
     }
 
-    /// The finished handlers, if nothing is wrong with them.
+    /// Returns the finished handlers, or the first error.
     pub(crate) fn build(
         mut self,
         has_state: impl Fn(StateKind) -> bool,
@@ -305,7 +312,7 @@ impl NamespaceBuilder {
     }
 }
 
-/// What a function of middleware needs.
+/// Returns the requirements of a middleware function.
 pub(super) fn needs_of<C, M, F: Middleware<C, M>>(_: &F) -> Vec<Needs> {
     F::needs()
 }

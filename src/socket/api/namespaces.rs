@@ -10,13 +10,14 @@ use crate::socket::{
 };
 
 impl Io {
-    /// Adds a namespace while the server runs. `define` registers its handlers and middleware, as
-    /// [`Builder::namespace`](crate::Builder::namespace) does before. The leading slash may be left
-    /// out. Clients can connect to it as soon as this returns.
+    /// Adds a namespace while the server runs. Clients can connect to it when this returns.
     ///
-    /// The namespace exists until it is [removed](Self::remove_namespace), whether it has clients or
-    /// not. Each server of a cluster adds its own, because each has its own handlers; events reach the
-    /// clients of all servers that have it.
+    /// `define` registers its handlers and middleware, as with
+    /// [`Builder::namespace`](crate::Builder::namespace). The leading slash is optional.
+    ///
+    /// The namespace exists until it is [removed](Self::remove_namespace), whether or not it has
+    /// clients. Each server of a cluster must add it, because each has its own handlers. Events
+    /// reach the clients of all servers that have the namespace.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -46,11 +47,13 @@ impl Io {
     ///
     /// # Errors
     ///
-    /// - [`BuildError::NamespaceExists`] if a namespace of this name exists, also one that was made on
-    ///   demand.
+    /// - [`BuildError::NamespaceExists`] if a namespace of this name exists, including one created
+    ///   on demand.
     /// - [`BuildError::TooManyNamespaces`] if
-    ///   [`Config::max_namespaces`](crate::Config::max_namespaces) were made on demand or added.
-    /// - [`BuildError::NotBuilt`] for the [handle](crate::Builder::handle) of a server that is not built.
+    ///   [`Config::max_namespaces`](crate::Config::max_namespaces) namespaces were added or created
+    ///   on demand.
+    /// - [`BuildError::NotBuilt`] if the server is not built yet
+    ///   ([`Builder::handle`](crate::Builder::handle)).
     /// - As [`Builder::build`](crate::Builder::build) for the name and the handlers.
     pub fn add_namespace(
         &self,
@@ -69,19 +72,20 @@ impl Io {
         Ok(Namespace::existing(self.clone(), inner))
     }
 
-    /// Removes a namespace from this server, and disconnects its clients from it. Their connections
-    /// and their other namespaces stay. Returns `false` if there is no such namespace.
+    /// Removes a namespace from this server, and disconnects its clients from it. Returns `false`
+    /// if it does not exist.
     ///
-    /// Every client gets the reason `io server disconnect`, also one that is away and would have
-    /// [recovered](crate::options::Recovery). A client that asks for the namespace afterwards gets
-    /// `Invalid namespace`, unless a predicate of
-    /// [`namespaces`](crate::Builder::namespaces) accepts the name: then the namespace is made again.
-    /// A client whose middleware is still being asked gets `Invalid namespace` as well. Any namespace
-    /// can be removed, also one of the builder, and can be added again with other handlers. Handles of a
-    /// removed namespace reach the clients of other servers, and those of a namespace that was added
-    /// again under the same name.
+    /// The clients' connections and other namespaces remain. Each client receives the reason `io
+    /// server disconnect`, including a recoverable client that is disconnected. Later `CONNECT`s,
+    /// and those whose middleware is still running, fail with `Invalid namespace`. If a predicate
+    /// of [`namespaces`](crate::Builder::namespaces) accepts the name, a later `CONNECT` creates
+    /// the namespace again.
     ///
-    /// Other servers of a cluster keep theirs: call this on each.
+    /// Any namespace can be removed, including those of the builder, and added again with other
+    /// handlers. Handles of a removed namespace reach the clients of other servers. They also reach
+    /// those of a namespace that is added later under the same name.
+    ///
+    /// Other servers of a cluster keep the namespace, so call this on each server.
     #[expect(clippy::must_use_candidate, reason = "the result is often known")]
     pub fn remove_namespace(&self, name: &str) -> bool {
         let name = Nsp::from(name);
@@ -92,7 +96,8 @@ impl Io {
         if !namespace.remove() {
             return false;
         }
-        // The name is free again before the clients are told, which may ask for it at once.
+        // The name is unlisted before the clients are notified, because they may reconnect
+        // immediately.
         self.unlist(&namespace);
         let members = Broadcast::new(TargetNamespace::Local(namespace.clone()));
         members.local().disconnect(false);

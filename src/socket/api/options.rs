@@ -1,4 +1,4 @@
-//! Options that make no sense together, or at all.
+//! Validates options and their combinations.
 
 use std::time::Duration;
 
@@ -101,5 +101,5 @@ pub(crate) fn check(config: &Config) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Less than this and the kernel sends hardly anything, or takes more all the same.
+/// Below this size, the kernel sends almost nothing or enforces a larger minimum.
 const MIN_KERNEL_BYTES: u32 = 4096;

@@ -1,5 +1,5 @@
-//! What operations other than emitting do to the sockets of this server: joining, leaving,
-//! disconnecting, counting.
+//! Applies operations other than events to the sockets of this server: join, leave, disconnect,
+//! count.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// A socket that is in too many rooms already does not join.
+/// Adds sockets to rooms. Sockets that have reached their room limit are skipped.
 pub(super) fn join(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -27,7 +27,7 @@ pub(super) fn join(
     Outcome::Nothing
 }
 
-/// Sockets whose clients are away and may come back leave the rooms as well.
+/// Removes sockets from rooms, including disconnected but recoverable sockets.
 pub(super) fn leave(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -36,7 +36,8 @@ pub(super) fn leave(
     for socket in sockets(namespace, target) {
         socket.leave(rooms);
     }
-    // Sockets whose clients are away are looked for last, so that one whose client leaves in between is found as well.
+    // Recoverable sockets are searched last, so that a socket that disconnects in the meantime is
+    // found.
     for socket in sockets_away(namespace, target) {
         socket.leave(rooms);
         socket.save_state(false);
@@ -44,7 +45,7 @@ pub(super) fn leave(
     Outcome::Nothing
 }
 
-/// Clients that are away cannot come back as the same socket.
+/// Disconnects sockets. Disconnected but recoverable sockets cannot be recovered afterwards.
 pub(super) fn disconnect(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -63,7 +64,7 @@ pub(super) fn sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>
     namespace.sockets_of(&ids(namespace, target))
 }
 
-/// How many sockets of this server are in the target.
+/// Returns the number of sockets of this server in the target.
 pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> usize {
     match target.rooms {
         Audience::All if target.except.is_empty() && target.sender.is_none() => namespace.len(),
@@ -71,7 +72,7 @@ pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) 
     }
 }
 
-/// The sockets of the target whose clients are away and may come back.
+/// Returns the disconnected but recoverable sockets of the target.
 fn sockets_away(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.away(target.rooms, &excepted(namespace, target))
 }

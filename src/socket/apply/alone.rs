@@ -1,4 +1,4 @@
-//! What stands for `publishing` where the feature `cluster` is off: there are no other servers.
+//! A stub for `publishing` without the feature `cluster`: there are no other servers.
 
 use roomcast_protocol::Frame;
 

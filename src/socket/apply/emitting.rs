@@ -15,11 +15,12 @@ use crate::{
     },
 };
 
-/// A question to many clients and how many received it, or why nobody did.
+/// An acknowledgement request and its number of recipients, or why it was not sent.
 pub(crate) type Asked = Result<(Question, usize), EmitError>;
 
-/// Gives an event to the adapter, by `publish`, and then to the sockets of this server: who is told that the adapter does not carry it must
-/// be able to rely on nobody having got it.
+/// Passes an event to the adapter with `publish`, then sends it to the sockets of this server.
+///
+/// The order ensures that no socket receives an event that the adapter rejects as too large.
 #[inline]
 pub(super) fn emit(
     namespace: &Arc<namespace::NamespaceInner>,
@@ -45,7 +46,7 @@ pub(super) fn emit(
     Applied { local, remote }
 }
 
-/// As [`emit`], for an event that asks for acknowledgements.
+/// Sends an event like [`emit`], and requests acknowledgements.
 pub(super) fn ask(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
@@ -68,8 +69,8 @@ pub(super) fn ask(
     if let Some(error) = remote.refusal() {
         return unasked(event, error, remote);
     }
-    // No answer is counted before all recipients are known, or the question could end too early. This lock comes before
-    // those of rooms.
+    // No answer is counted until all recipients are known, or the request could end too early. This
+    // lock is acquired before those of rooms.
     let mut recipients = question.collect();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Some(&mut reached));
@@ -98,7 +99,7 @@ fn push(
     namespace.broadcast(target.rooms, frame, mode, &except, reached)
 }
 
-/// Tells the observers of the sockets that received an event.
+/// Notifies the observers of the sockets that received an event.
 fn tell_observers(
     namespace: &namespace::NamespaceInner,
     reached: &[SocketId],

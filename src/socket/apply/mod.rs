@@ -1,14 +1,16 @@
-//! The only module that acts on many sockets: applies an operation to the sockets of this server
-//! and publishes it for the other servers.
+//! Applies an operation to the sockets of this server, and publishes it for other servers.
 //!
-//! `api` passes in what applications ask for, and adapters pass in, through `Applier`, what other
-//! servers have published. The same function applies both. This module imports `life`, since
-//! operations let sockets join, leave and end, and `sending`. Nothing in this module may know how
-//! an operation came about.
+//! This is the only module that acts on several sockets. `api` passes in the operations of
+//! applications. Adapters pass in, through `Applier`, the operations that other servers published.
+//! The same function applies both.
 //!
-//! Local sockets never wait for the network: adapters only queue. An event is given to the adapter before it is given to the sockets of
-//! this server, so that one that is too large for the adapter is refused as a whole. Whatever else cannot be published is applied on
-//! this server all the same; it is counted, and callers that can be told are told.
+//! This module imports `life`, because operations add, remove and disconnect sockets, and
+//! `sending`. It must not know the origin of an operation.
+//!
+//! Local sockets never wait for the network, because adapters only queue. An event is passed to the
+//! adapter before it is sent to the sockets of this server. So an event that is too large for the
+//! adapter is rejected completely. If publishing fails for another reason, the operation is still
+//! applied on this server. The failure is counted, and returned if the caller can receive it.
 
 mod acting;
 mod emitting;
@@ -52,7 +54,7 @@ pub(crate) struct Applied {
 }
 
 impl Applied {
-    /// The result of an event that was not published.
+    /// Returns the result of an event that was not published.
     fn emitted(emitted: Emitted) -> Self {
         Self {
             local: Outcome::Emitted(emitted),
@@ -63,7 +65,7 @@ impl Applied {
 
 /// The result of an operation on this server.
 pub(crate) enum Outcome {
-    /// The operation reaches nobody on this server, or has no result.
+    /// The operation reaches no socket on this server, or has no result.
     Nothing,
     Emitted(Emitted),
     Asked(Asked),
@@ -76,7 +78,8 @@ pub(crate) fn apply<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
 ) -> Applied {
-    // An operation that goes through a journal is applied when it comes back, in one order for all servers.
+    // A journaled operation is applied when the journal delivers it, in the same order on all
+    // servers.
     if let Some(remote) = publishing::journal(target_namespace, operation) {
         let local = Outcome::Nothing;
         return Applied { local, remote };
@@ -91,7 +94,8 @@ pub(crate) fn apply<A: Arguments>(
     }
 }
 
-/// Applies an operation to the sockets of this server, and publishes it by `publish`, which is given the frame that they receive.
+/// Applies an operation to the sockets of this server, and publishes it with `publish`, which
+/// receives the frame that they receive.
 #[inline]
 fn act<A: Arguments>(
     namespace: &Arc<namespace::NamespaceInner>,
@@ -110,7 +114,7 @@ fn act<A: Arguments>(
         Kind::Leave(rooms) => acting::leave(namespace, target, rooms),
         Kind::Disconnect { close } => acting::disconnect(namespace, target, close),
         Kind::FetchSockets => Outcome::Sockets(acting::sockets(namespace, target)),
-        // These operations are for the handlers of other servers, not for sockets.
+        // The handlers of other servers receive these operations; sockets do not.
         Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. } => Outcome::Nothing,
     };
     let remote = publish(None);

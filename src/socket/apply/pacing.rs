@@ -1,6 +1,8 @@
-//! Sends the events of a key at most once in an interval: the first one at once, and of those that follow the newest
-//! when the interval is over. That is decided before an operation is applied, so that other servers of a cluster are
-//! sent what the clients of this one are sent.
+//! Limits the events of a key to one per interval: the first immediately, then the newest at the
+//! end.
+//!
+//! The limit is applied before an operation, so that other servers receive the same events as the
+//! clients of this server.
 
 use std::{
     hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState},
@@ -21,7 +23,7 @@ use crate::{
     },
 };
 
-/// Sends an event now, or lets it wait until its key may be sent again. Of an event that waits nothing is known yet.
+/// Sends an event, or holds it until its key may be sent again. A held event has no result yet.
 pub(crate) fn apply_paced<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
@@ -36,7 +38,7 @@ pub(crate) fn apply_paced<A: Arguments>(
         Offered::Free => return apply(target_namespace, operation),
         Offered::Turn(turn) => (apply(target_namespace, operation), turn),
         Offered::Wait => {
-            // What encodes the arguments is the application's, so that no lock is held here.
+            // The application's code encodes the arguments, so no lock is held here.
             let held = match held(target_namespace, &operation.target, event, *args, interval) {
                 Ok(held) => held,
                 Err(error) => return Applied::emitted(Emitted::failed(event, error)),
@@ -53,7 +55,7 @@ pub(crate) fn apply_paced<A: Arguments>(
 }
 
 impl Io {
-    /// Sends all that waits for the end of an interval, and from now on everything at once.
+    /// Sends all held events. From then on, events are sent immediately.
     pub(crate) fn end_pacing(&self) {
         for held in self.paced().close() {
             self.send_held(&held);
@@ -69,7 +71,7 @@ impl Io {
         send(&target_namespace, held);
     }
 
-    /// Ends a turn, and starts the task that sends what waits, if there is none.
+    /// Ends a turn. Starts the task that sends held events if it is not running.
     fn finish(&self, mut turn: Turn<Held>) {
         loop {
             match turn.end() {
@@ -88,7 +90,7 @@ impl Io {
         if !self.keep("paced events", move || {
             watch(io.clone(), Arc::clone(&paced))
         }) {
-            // Without a runtime nobody can send anything later.
+            // Without a runtime, no task can send the events later.
             for held in self.paced().give_up() {
                 self.send_held(&held);
             }
@@ -138,7 +140,7 @@ fn held<A: Arguments>(
     })
 }
 
-/// The number of a key and whom its events are for.
+/// Returns the hash of a key and its target.
 fn key(target: &Target<'_>) -> u64 {
     let mut hasher = KEYS.build_hasher();
     let stream = match target.flags.delivery {
@@ -147,7 +149,8 @@ fn key(target: &Target<'_>) -> u64 {
     };
     (stream, target.sender, target.local).hash(&mut hasher);
     let mut add = |names: &[RoomName<'_>]| {
-        // The number of names separates the lists, so that no name of one counts for the other.
+        // The number of names separates the lists, so that names of different lists cannot be
+        // confused.
         names.len().hash(&mut hasher);
         names
             .iter()
@@ -162,7 +165,7 @@ fn key(target: &Target<'_>) -> u64 {
     hasher.finish()
 }
 
-/// Sends what is due, as long as there are keys that were sent lately.
+/// Sends held events when they are due, while any key is in its interval.
 async fn watch(io: WeakIo, paced: Arc<Paced>) {
     let mut sent = 0;
     loop {
@@ -185,7 +188,7 @@ async fn watch(io: WeakIo, paced: Arc<Paced>) {
     }
 }
 
-/// Numbers of keys are at random, so that clients who may choose names cannot choose two that meet.
+/// Hashes are randomly keyed, so that clients who choose names cannot construct a collision.
 static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-/// Events that are sent before other tasks get their turn; what is sent at once leaves for each client in one write.
+/// Events to send before other tasks run. Consecutive events reach each client in one write.
 const AT_ONCE: u32 = 64;

@@ -11,7 +11,7 @@ use crate::{
     socket::types::args,
 };
 
-/// Whether an operation is applied when it comes back from a journal.
+/// Returns whether an operation is applied when a journal delivers it.
 fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
     joined.journal().is_some()
         && match operation.kind {
@@ -25,28 +25,32 @@ fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
         }
 }
 
-/// Whether nobody has to hear of an operation: no other server listens, and none would have to answer. Where the namespace is
-/// not open on this server, nobody here knows who is in it.
+/// Returns whether an operation needs no publication, because no other server listens or must
+/// answer.
+///
+/// If the namespace is not open on this server, this server does not know its members.
 fn is_for_nobody<A>(
     joined: &Joined,
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
 ) -> bool {
     match operation.kind {
-        // Heartbeats are events between servers as well, but do not come here.
+        // Heartbeats are also server-side events, but do not use this path.
         Kind::Broadcast { .. }
         | Kind::Join(_)
         | Kind::Leave(_)
         | Kind::Disconnect { .. }
         | Kind::ServerSide { .. } => target_namespace.local().is_some() && joined.is_alone(),
-        // Questions are rare, and servers that should answer are waited for.
+        // Requests are rare, and the servers that should answer must be waited for.
         Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
             false
         }
     }
 }
 
-/// Gives an operation to a journal, from which it comes to this server as well; `None` if it does not go there.
+/// Publishes an operation through the journal, which also delivers it to this server.
+///
+/// Returns `None` if the operation does not use the journal.
 pub(super) fn journal<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
@@ -58,12 +62,13 @@ pub(super) fn journal<A: Arguments>(
     let remote = publish(joined, target_namespace, operation, None);
     let has_failed = matches!(remote, RemoteOutcome::Failed(Unpublished::Adapter(_)));
     let is_refused = remote.refusal().is_some() && matches!(operation.kind, Kind::Broadcast { .. });
-    // What the journal does not take is applied to the sockets of this server at once instead, unless it is an event that
-    // is too large for it.
+    // If the journal fails, the operation is applied to the sockets of this server immediately,
+    // unless it is an event that is too large.
     (!has_failed || is_refused).then_some(remote)
 }
 
-/// Publishes an operation unless it is local. `frame` is what the sockets of this server get of it.
+/// Publishes an operation unless it is local. `frame` is the frame that this server's sockets
+/// receive.
 #[inline]
 pub(super) fn others<A: Arguments>(
     target_namespace: &TargetNamespace,
@@ -71,7 +76,7 @@ pub(super) fn others<A: Arguments>(
     frame: Option<&Frame>,
 ) -> RemoteOutcome {
     match target_namespace.cluster().joined() {
-        // Only what the journal has not taken comes here.
+        // A journaled operation reaches this point only if the journal failed.
         Some(joined) if !operation.target.local && is_journaled(joined, operation) => {
             RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
         }
@@ -94,7 +99,7 @@ fn publish<A: Arguments>(
         return RemoteOutcome::None;
     }
     let parser = target_namespace.config().sockets.parser;
-    // The frame holds the encoded arguments already, unless an offset was added to it.
+    // The frame already contains the encoded arguments, unless an offset was appended.
     let frame = frame.filter(|frame| frame.stamp().is_none());
     let publication = operation.publication(|given| match frame {
         Some(frame) => args::read(parser, frame),
@@ -112,7 +117,7 @@ fn publish<A: Arguments>(
         | Kind::ServerSide { .. } => match joined.publish(publication) {
             Ok(()) => RemoteOutcome::Published,
             Err(error) => {
-                // Of an event the application is told, and of the others it cannot be.
+                // The application receives the error of an event. Other operations only log it.
                 if let Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } = operation.kind {
                     crate::throttled_log!(warn, %error, "rooms or connections are changed on this server alone");
                 }

@@ -1,4 +1,4 @@
-//! Applies what other servers have published.
+//! Applies operations that other servers published.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -28,15 +28,15 @@ use crate::{
     },
 };
 
-/// Applies what other servers have published to the sockets of this one. An applier does not keep
-/// the server alive.
+/// Applies operations of other servers to the sockets of this server. Does not keep the server
+/// alive.
 pub(crate) struct Applier {
     io: WeakIo,
     /// The number of handlers that run for other servers.
     serving: Arc<AtomicUsize>,
 }
 
-/// Which server has asked, and how to answer it.
+/// The server that sent a request, and how to answer it.
 #[derive(Clone)]
 struct Asker {
     cluster: Arc<Joined>,
@@ -83,7 +83,7 @@ impl Receiver for Applier {
             node: from.clone(),
             request,
         });
-        // Handlers may spawn tasks, which belong to the runtime of the server and not of the adapter.
+        // Handlers may spawn tasks, which belong to the server's runtime, not the adapter's.
         let _runtime = io.enter_runtime();
         let namespace = Namespace::new(io.clone(), publication.namespace.as_str());
         match &publication.kind {
@@ -158,7 +158,7 @@ impl Receiver for Applier {
         let io = io.clone();
         spawn(Box::pin(async move {
             let _serving = serving;
-            // A server that stops does not leave before it has answered.
+            // A server that shuts down does not leave before it has answered.
             let _answering = table.question();
             let has_client = || table.has(&wanted);
             let given = table.give(&wanted, &question, &io).await;
@@ -179,7 +179,7 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
     let outcome = namespace.inner().map(|inner| {
         let rooms = publication.audience();
         let except = publication.excepted();
-        // Every server numbers streams in its own way. The servers share the names of streams.
+        // Every server numbers streams differently, so servers exchange the names of streams.
         let number = |delivery: &Delivery| stream(&inner.name, delivery);
         let operation = publication.operation(&rooms, &except, number);
         act(&inner, &operation, |_| RemoteOutcome::None).local
@@ -201,15 +201,15 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
                 spawn(tell(sockets, asker).boxed());
             }
         }
-        // The namespace does not exist on this server, too many questions are open, or the
-        // operation is no question.
+        // The namespace does not exist on this server, too many requests are open, or the operation
+        // is not a request.
         None | Some(Outcome::Asked(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
             asker.announce(0);
         }
     }
 }
 
-/// Describes sockets one part of the list at a time, so that other tasks get their turn.
+/// Sends descriptions of sockets in parts, and yields to other tasks between parts.
 async fn tell(sockets: Vec<Socket>, asker: Asker) {
     for part in sockets.chunks(SOCKETS) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
@@ -221,8 +221,8 @@ async fn tell(sockets: Vec<Socket>, asker: Asker) {
     }
 }
 
-/// Passes the answers of clients on to the server that has asked. Late answers are not reported,
-/// because that server knows the deadline.
+/// Forwards the answers of clients to the requesting server. Late answers are not reported, because
+/// that server knows the deadline.
 async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
     while let Some((socket, answer)) = acks.next().await {
         let args = match answer {
@@ -235,10 +235,9 @@ async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
 }
 
 impl Applier {
-    /// Whether no more can be done for other servers now, which is counted.
+    /// Returns whether the limit of concurrent work for other servers is reached, and counts that.
     fn is_busy(&self, io: &Io) -> bool {
-        // What has to wait cannot do that without a runtime.
-        // Two that come at once may both pass, so the bound may be exceeded by a few.
+        // Asynchronous work needs a runtime. Concurrent calls may exceed the limit slightly.
         let is_busy =
             self.serving.load(Ordering::Relaxed) >= MAX_SERVING || Handle::try_current().is_err();
         if is_busy {
@@ -247,7 +246,7 @@ impl Applier {
         is_busy
     }
 
-    /// Calls the handler of an event between servers. Handlers start in the order of their events.
+    /// Calls the handler of a server-side event. Handlers start in event order.
     fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
         let inner = namespace.inner();
         let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
@@ -297,8 +296,8 @@ impl Applier {
                 (None, _) => {}
             }
         });
-        // The handler is polled at once, so that it starts before the handler of the next event.
-        // The task that goes on with it polls it again at once.
+        // The handler is polled immediately, so that it starts before the handler of the next
+        // event. The spawned task polls it again.
         let mut cx = Context::from_waker(Waker::noop());
         if handling.as_mut().poll(&mut cx).is_pending() {
             spawn(handling);
@@ -322,8 +321,8 @@ impl Drop for Serving {
     }
 }
 
-/// Spawns a task on the runtime of the server, which was entered, or else on that of the adapter. The
-/// task is boxed, so that what runs tasks is not compiled for each kind of them.
+/// Spawns a task on the entered runtime of the server, or else on the adapter's runtime. The task
+/// is boxed, so that the spawning code is compiled once.
 fn spawn(task: BoxFuture<'static, ()>) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(task)),
@@ -331,7 +330,7 @@ fn spawn(task: BoxFuture<'static, ()>) {
     }
 }
 
-/// How many sockets are in one part of a list: together at most a few hundred kibibytes.
+/// Sockets per part of a list. A part has at most a few hundred KiB.
 const SOCKETS: usize = 100;
-/// How many handlers may run for other servers at the same time.
+/// Maximum number of concurrent handlers for other servers.
 const MAX_SERVING: usize = 1024;

@@ -1,4 +1,4 @@
-//! What one server tells another about a socket.
+//! The description of a socket that servers exchange.
 
 use roomcast_protocol::socket::Value;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::socket::{
     types::{Room, Shared, SocketId},
 };
 
-/// What is known about a socket of another server.
+/// A snapshot of a socket on another server.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "cluster", derive(serde::Deserialize))]
 pub(crate) struct Record {
@@ -18,12 +18,12 @@ pub(crate) struct Record {
     pub(crate) rooms: Vec<Room>,
     #[cfg_attr(feature = "cluster", serde(deserialize_with = "handshake"))]
     pub(crate) handshake: Json,
-    /// Node servers have any value here, binary among them.
+    /// Node.js servers send any value here, including binary.
     #[cfg_attr(feature = "cluster", serde(default))]
     pub(crate) data: Value,
 }
 
-/// Reads what is JSON, but for binary in what clients of Node servers have authenticated themselves with.
+/// Parses JSON that may contain binary, because the `auth` payload on Node.js servers may.
 #[cfg(feature = "cluster")]
 fn handshake<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
     use serde::Deserialize as _;
@@ -32,7 +32,7 @@ fn handshake<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Json, 
     Ok(value.to_json_with_buffers())
 }
 
-/// Reads the names of rooms, which are texts or, from Node servers, numbers.
+/// Parses the names of rooms: strings, or numbers from Node.js servers.
 #[cfg(feature = "cluster")]
 fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     use serde::Deserialize as _;
@@ -48,7 +48,7 @@ fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>,
 impl Record {
     pub(crate) fn of(socket: &Socket) -> Self {
         let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
-        // Credentials are not sent: they stay on the server that has verified them.
+        // Credentials are omitted: they stay on the server that verified them.
         if let Some(Json::Object(headers)) = handshake.get_mut("headers") {
             for secret in ["authorization", "cookie"] {
                 headers.remove(secret);
@@ -63,7 +63,7 @@ impl Record {
         }
     }
 
-    /// The arguments of one part of a list.
+    /// Encodes the records of one part of a list as arguments.
     #[cfg(feature = "cluster")]
     pub(crate) fn list(
         records: &[Self],

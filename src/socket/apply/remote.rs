@@ -1,4 +1,4 @@
-//! What becomes of operations on other servers.
+//! The outcome of operations on other servers.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     allow(dead_code, reason = "there are no other servers")
 )]
 pub(crate) enum RemoteOutcome {
-    /// There are no other servers, the operation is local, or it has failed on this server.
+    /// There are no other servers, the operation is local, or it failed on this server.
     None,
     /// The operation was published, and expects no answer.
     Published,
@@ -27,7 +27,7 @@ pub(crate) enum RemoteOutcome {
 }
 
 impl RemoteOutcome {
-    /// Why the operation must not be applied to the sockets of this server either.
+    /// Returns why the operation must not be applied to the sockets of this server either.
     pub(crate) fn refusal(&self) -> Option<EmitError> {
         match self {
             Self::Failed(Unpublished::Adapter(AdapterError::TooLarge)) => Some(EmitError::TooLarge),
@@ -46,12 +46,12 @@ impl RemoteOutcome {
 pub(crate) enum Unpublished {
     Encode(EncodeError),
     Adapter(AdapterError),
-    /// Too many requests already wait for answers.
+    /// Too many requests are pending.
     TooManyPending,
 }
 
 impl Unpublished {
-    /// This failure as that of a request whose answers are all missing.
+    /// Converts this failure to that of a request whose answers are all missing.
     pub(crate) fn missing(self) -> Missing {
         Missing::failed(match self {
             Self::Adapter(error) => error,

@@ -1,4 +1,4 @@
-//! The namespace of an operation, which need not exist on this server.
+//! The namespace of an operation, which might not exist on this server.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     socket::core::{Io, namespace},
 };
 
-/// The namespace on which an operation acts.
+/// The namespace of an operation.
 #[derive(Clone, Debug)]
 pub(crate) enum TargetNamespace {
     Local(Arc<namespace::NamespaceInner>),
@@ -35,7 +35,7 @@ impl TargetNamespace {
         }
     }
 
-    /// The server, as long as there is one.
+    /// Returns the server, unless it was dropped.
     pub(crate) fn io(&self) -> Option<Io> {
         match self {
             Self::Local(namespace) => namespace.io.upgrade(),

@@ -1,4 +1,5 @@
-//! Admits a client to a namespace: claims the socket that it was before, authenticates it, and asks middleware.
+//! Admits a client to a namespace: claims its previous socket, authenticates it, and runs
+//! middleware.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,10 +20,10 @@ use crate::{
     },
 };
 
-/// What a client's request to connect to a namespace leads to.
+/// The outcome of a client's `CONNECT`.
 pub(crate) type ConnectOutcome = Result<ConnectGrant, Refusal>;
 
-/// What a client is admitted with.
+/// The result of a successful admission.
 pub(crate) struct ConnectGrant {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) principal: Arc<Principal>,
@@ -30,28 +31,28 @@ pub(crate) struct ConnectGrant {
     pub(crate) claim: Option<Claim>,
 }
 
-/// The decision about a client, while it is being made.
+/// A pending decision about a client.
 pub(crate) struct Admission {
     connect: Connect,
     deciding: Pin<Box<dyn Future<Output = ConnectOutcome> + Send>>,
 }
 
 impl Admission {
-    /// Begins to decide about a client. `may_look_up` is whether other servers may be asked for the
-    /// socket that it was before.
+    /// Starts to decide about a client. `may_look_up` allows requests to other servers for the
+    /// client's previous socket.
     pub(crate) fn new(lookup: Lookup, connect: Connect, may_look_up: bool) -> Self {
         let deciding = Box::pin(decide(lookup, connect.clone(), may_look_up));
         Self { connect, deciding }
     }
 
-    /// Decides at once if nothing has to be waited for.
+    /// Polls once, to decide immediately if no step has to wait.
     pub(crate) fn poll_now(&mut self) -> Poll<(Connect, ConnectOutcome)> {
-        // An admission that waits is polled again among the jobs of its connection, with a real waker.
+        // A pending admission is polled again by its connection, with a real waker.
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, ConnectOutcome)> {
-        // A panic of the application refuses this client, and leaves its other namespaces alone.
+        // A panic of the application refuses this client only, not its other namespaces.
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
             Ok(poll) => std::task::ready!(poll),
             Err(_) => {
@@ -82,7 +83,7 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
             return Err(Refusal::invalid_namespace());
         };
         connect.set_handlers(&handlers);
-        // The claim comes first, because whoever authenticates is told who the client was.
+        // The claim comes first, because authenticators receive the previous principal.
         let mut claim = claim(&connect, may_look_up).await;
         if let Some(authenticate) = &handlers.authenticate {
             let previous = claim.as_ref().and_then(Claim::principal);
@@ -94,15 +95,15 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
                 None => authenticate.authenticate(connect.clone()).await?,
             };
             match previous {
-                // Nobody knows whose socket it was.
+                // The previous owner of the socket is unknown.
                 None => {
                     if let Some(claim) = claim.take() {
                         claim.give_up();
                     }
                 }
-                // The socket of another user stays available for that user.
+                // Another user's socket remains available for that user.
                 Some(previous) if previous.subject != principal.subject => claim = None,
-                // The missed packets were meant for a user with more rights than this one has now.
+                // The missed packets were meant for a user with more rights.
                 Some(previous) if has_lost_rights(&previous, &principal) => {
                     if let Some(claim) = claim.take() {
                         claim.give_up();
@@ -130,20 +131,20 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
             claim,
         })
     };
-    // Everything above is cancelled at any of its awaits when the time is over or the connection ends.
-    // A claim that is dropped by that gives back what it has taken.
+    // The future above is cancelled at any await when the timeout expires or the connection ends. A
+    // dropped claim is released.
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
     tokio::time::timeout(limit, asking)
         .await
         .unwrap_or_else(|_| Err(late()))
 }
 
-/// Whether the user has lost a role, or has become a guest.
+/// Returns whether the user has lost a role or has become a guest.
 fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
     (now.guest && !before.guest) || before.roles.iter().any(|role| !now.has(role))
 }
 
-/// Claims the socket that the client asks to recover, if that can be recovered.
+/// Claims the socket that the client requests to recover, if it is recoverable.
 async fn claim(connect: &Connect, may_look_up: bool) -> Option<Claim> {
     let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;

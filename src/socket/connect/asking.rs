@@ -34,7 +34,7 @@ impl Connect {
         }))
     }
 
-    /// The same client with its principal, and whether it recovers a socket.
+    /// Returns a copy with the client's principal, and whether the client recovers a socket.
     pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
         Self(Arc::new(Asking {
             io: self.0.io.clone(),
@@ -43,25 +43,27 @@ impl Connect {
             payload: self.0.payload.clone(),
             principal,
             recovered,
-            // The data is shared, so that what middleware sets on an earlier copy reaches the socket as well.
+            // The data is shared, so that values from middleware of an earlier copy reach the
+            // socket.
             data: Arc::clone(&self.0.data),
             handlers: self.0.handlers.clone(),
         }))
     }
 
-    /// Notes what the namespace that was found does, which is known before middleware is asked.
+    /// Sets the handlers of the namespace, which are known before middleware runs.
     pub(super) fn set_handlers(&self, handlers: &Arc<Handlers>) {
-        // The handlers are set once, before the first copy with a principal is made.
+        // The handlers are set once, before the first copy with a principal.
         let _ = self.0.handlers.set(Arc::clone(handlers));
     }
 
-    /// The namespace it wants into, with its leading slash.
+    /// Returns the requested namespace, with its leading slash.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.0.nsp.as_str()
     }
 
-    /// The value of a parameter of [`namespace_pattern`](crate::Builder::namespace_pattern); see
+    /// Returns the value of a parameter of
+    /// [`namespace_pattern`](crate::Builder::namespace_pattern); see
     /// [`Namespace::param`](crate::Namespace::param).
     #[must_use]
     pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
@@ -69,16 +71,16 @@ impl Connect {
         pattern.param(self.namespace(), name)?.parse().ok()
     }
 
-    /// Reads the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
+    /// Parses the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
     ///
     /// # Errors
     ///
-    /// When there is none or it has another shape; `Option<T>` allows for a client without one.
+    /// Fails if there is no payload or it has another type. Use `Option<T>` to allow no payload.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
         self.0.payload.get(0)
     }
 
-    /// What the client offers to prove who it is.
+    /// Returns the client's credentials.
     #[must_use]
     pub fn credentials(&self) -> Credentials<'_> {
         let handshake = self.handshake();
@@ -91,68 +93,70 @@ impl Connect {
             .with_query(handshake.url().split_once('?').map(|(_, query)| query))
     }
 
-    /// The request that opened the connection.
+    /// Returns the request that opened the connection.
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         self.0.shared.handshake()
     }
 
-    /// The transport that carries the connection now.
+    /// Returns the current transport of the connection.
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.0.shared.outbox().transport()
     }
 
-    /// Who the client is: known to middleware, and [`Principal::anonymous`] while the client is being
-    /// authenticated.
+    /// Returns the client's principal. It is [`Principal::anonymous`] until authentication is
+    /// complete, so middleware receives the real one.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.0.principal
     }
 
-    /// Whether the client is about to go on as the socket that it was before its connection broke:
-    /// `socket.recovered` in a middleware of the official server. Middleware sees it where they are asked
-    /// at all ([`Recovery::skip_middlewares`](crate::options::Recovery::skip_middlewares)); while the client
-    /// is being authenticated it is `false`.
+    /// Returns whether the client is about to recover its previous socket, like `socket.recovered`
+    /// in middleware of the official server.
     ///
-    /// What the client has missed can grow too large while a middleware waits; then it starts afresh, and
-    /// [`Socket::recovered`](crate::Socket::recovered) is `false`.
+    /// It is `false` during authentication. Middleware can use it unless
+    /// [`Recovery::skip_middlewares`](crate::options::Recovery::skip_middlewares) skips it.
+    ///
+    /// If the missed events exceed the limit while middleware waits, the client gets a new session,
+    /// and [`Socket::recovered`](crate::Socket::recovered) is `false`.
     #[must_use]
     pub fn recovered(&self) -> bool {
         self.0.recovered
     }
 
-    /// The whole server.
+    /// Returns the server.
     #[must_use]
     pub fn io(&self) -> &Io {
         &self.0.io
     }
 
-    /// Something that was given to [`Builder::state`](crate::Builder::state).
+    /// Returns a value that was passed to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
     ///
-    /// When nobody gave it, which refuses this client.
+    /// Panics if there is no such value, which refuses this client.
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         self.0.io.state()
     }
 
-    /// Keeps a value for the socket that this client will be, one for each type; returns the one that
-    /// it replaces. Handlers find it as [`Data<T>`](crate::Data) or
-    /// [`Socket::data`](crate::Socket::data). If the client is not let in, the value is dropped. A client that goes
-    /// on as the socket that it was has the data it had, and what is set here replaces values of the same type.
+    /// Stores a value for the client's future socket, one per type. Returns the replaced value.
+    ///
+    /// Handlers read it as [`Data<T>`](crate::Data) or [`Socket::data`](crate::Socket::data). If
+    /// the client is refused, the value is dropped. A recovered socket keeps its data, and values
+    /// set here replace those of the same type.
     pub fn set_data<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         self.0.data.lock().insert(Arc::new(value))
     }
 
-    /// The value of this type that somebody before has set with [`set_data`](Self::set_data).
+    /// Returns the value of this type that [`set_data`](Self::set_data) stored earlier.
     #[must_use]
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.data.lock().shared()
     }
 
-    /// What the socket is to have with it.
+    /// Returns the initial data of the socket.
     pub(crate) fn states(&self) -> States {
         self.0.data.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! Finding out who a client is: when it comes, and again when it comes back.
+//! Authentication of clients when they connect and when they recover.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::{
     },
 };
 
-/// Finds out who a client is.
+/// Determines the principal of each client.
 ///
-/// Every async function of a [`Connect`] does, so that
-/// [`authenticate`](crate::NamespaceBuilder::authenticate) takes a closure as well. What has keys,
-/// logins or a list of the revoked implements it:
+/// Every async function of a [`Connect`] implements it, so
+/// [`authenticate`](crate::NamespaceBuilder::authenticate) accepts closures. Types with keys,
+/// logins or revocation lists implement it directly:
 ///
 /// ```
 /// use std::{collections::HashSet, sync::Arc};
@@ -51,19 +51,18 @@ use crate::{
     note = "its error converts into `Refusal`, and its future is `Send`"
 )]
 pub trait Authenticate: Send + Sync + 'static {
-    /// Finds out who asks to be let in. An error is the client's `connect_error`.
+    /// Returns the principal of a client that connects. An error becomes its `connect_error`.
     fn authenticate(
         &self,
         connect: Connect,
     ) -> impl Future<Output = Result<Principal, Refusal>> + Send;
 
-    /// Decides whether a client may go on as the socket of `previous`, whom it was before its
-    /// connection broke.
+    /// Decides whether a client may recover a socket that belonged to the principal `previous`.
     ///
-    /// An error refuses the client as [`authenticate`](Self::authenticate) does. The returned
-    /// principal replaces the previous one; if it is another user, or the same without one of its
-    /// roles, the client starts afresh and gets nothing of the old socket. The default asks for
-    /// the credentials again.
+    /// An error refuses the client, as with [`authenticate`](Self::authenticate). The returned
+    /// principal replaces the previous one. If it is another user, or lacks one of the previous
+    /// roles, the client gets a new session and nothing of the old socket. The default
+    /// implementation checks the credentials again.
     fn recover(
         &self,
         connect: Connect,
@@ -73,31 +72,35 @@ pub trait Authenticate: Send + Sync + 'static {
         self.authenticate(connect)
     }
 
-    /// Whether a principal that was let in is still good: not expired, not revoked. It is asked
-    /// when a socket has just been let in, and by [`Io::revalidate`](crate::Io::revalidate) for
-    /// all that are connected; so it must not wait, and decides by what is in memory.
+    /// Checks that an admitted principal is still valid: not expired and not revoked.
+    ///
+    /// Called right after a socket is admitted, and by [`Io::revalidate`](crate::Io::revalidate)
+    /// for all connected sockets. It must not block and must use data in memory.
     ///
     /// # Errors
     ///
-    /// What the client is told by the event `error` before it is disconnected. The default has
-    /// none.
+    /// Returns the refusal that the client receives in the event `error` before it is disconnected.
+    /// The default implementation never fails.
     fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
         let _ = principal;
         Ok(())
     }
 
-    /// How the end of a principal is dealt with. With `Some`, a client is warned by the event
-    /// `auth:expiring {expiresAt}`, may send `auth:refresh` with what [`refresh`](Self::refresh)
-    /// takes, and is told `TOKEN_EXPIRED` before it is disconnected. With `None`, the default, a client is
-    /// disconnected when its principal ends.
+    /// Returns how expiring principals are renewed.
+    ///
+    /// With `Some`, the client receives the warning `auth:expiring {expiresAt}`. It may send
+    /// `auth:refresh` with the input of [`refresh`](Self::refresh). Otherwise it receives
+    /// `TOKEN_EXPIRED` before it is disconnected. With `None`, the default, the client is
+    /// disconnected when its principal expires.
     fn renewal(&self) -> Option<Renewal> {
         None
     }
 
-    /// Finds out who a connected client is by what it sent with `auth:refresh`. The returned
-    /// principal replaces the current one; one with another subject is refused.
+    /// Returns the new principal of a connected client, from the arguments of its `auth:refresh`
+    /// event.
     ///
-    /// This method is called only if there is a [`renewal`](Self::renewal).
+    /// The returned principal replaces the current one. A principal with another subject is
+    /// refused. Called only if [`renewal`](Self::renewal) returns a value.
     fn refresh(
         &self,
         current: Arc<Principal>,
@@ -107,8 +110,10 @@ pub trait Authenticate: Send + Sync + 'static {
         async { Err(Refusal::unauthenticated("cannot be refreshed")) }
     }
 
-    /// A client has brought new credentials, and they are in force: takes it out of the rooms that it
-    /// may not be in any more. It is called before the client is answered. The default does nothing.
+    /// Called when new credentials of a client are in force, before the client is answered.
+    ///
+    /// Use it to remove the client from rooms that it may no longer be in. The default does
+    /// nothing.
     fn refreshed(&self, socket: &Socket) {
         let _ = socket;
     }
@@ -125,7 +130,7 @@ where
     }
 }
 
-/// What [`authenticate`](crate::NamespaceBuilder::authenticate) takes: something that implements
+/// A value accepted by [`authenticate`](crate::NamespaceBuilder::authenticate): an
 /// [`Authenticate`], or an async function of a [`Connect`] and up to three
 /// [`State`](crate::State)s.
 #[diagnostic::on_unimplemented(

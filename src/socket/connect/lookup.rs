@@ -1,4 +1,4 @@
-//! Looks up the namespace that a client asks for, and makes namespaces that exist on demand.
+//! Looks up the namespace of a `CONNECT`, and creates namespaces on demand.
 
 use std::{
     collections::hash_map::Entry,
@@ -19,41 +19,42 @@ use crate::{
     },
 };
 
-/// What is known at once of a namespace that a client asks for.
+/// The synchronous result of a namespace lookup.
 pub(crate) enum Lookup {
-    /// The application has registered no such namespace.
+    /// The application has defined no such namespace.
     Missing,
-    /// The namespace exists, or is made when the client is admitted.
+    /// The namespace exists, or is created when the client is admitted.
     Found(Arc<Handlers>),
-    /// The predicate at this position must be asked first.
+    /// The predicate at this position must decide first.
     Ask(usize),
 }
 
-/// A predicate that panics accepts nothing.
+/// Calls a predicate. A panic counts as `false`.
 fn accepts(accept: &dyn Fn(&str) -> bool, name: &str) -> bool {
     catch_unwind(AssertUnwindSafe(|| accept(name))).unwrap_or(false)
 }
 
 impl Io {
-    /// Returns `Some` if a refusal may be logged now, with the number of refusals that were not
-    /// logged since the last one.
+    /// Returns the number of refusals suppressed since the last log line, if a refusal may be
+    /// logged now.
     pub(crate) fn may_log_refusal(&self) -> Option<u64> {
         self.0.refusals.permit()
     }
 
-    /// Returns `Some` if a line about a client of this address that connects or disconnects may be
-    /// logged now, with the number of lines left out since the last one.
+    /// Returns the number of log lines suppressed since the last one, if a connect or disconnect of
+    /// this address may be logged now.
     pub(crate) fn may_log_coming(&self, address: IpAddr) -> Option<u64> {
         self.0.comings.permit(Network::of_client(address))
     }
 
-    /// Whether a refusal is one too many of its client's address, which is shut out then.
+    /// Records a refusal as a violation of the client's address. Returns whether the address is now
+    /// blocked.
     pub(crate) fn blame(&self, refusal: &Refusal, address: IpAddr) -> bool {
         let guard = self.guard().filter(|_| refusal.is_blamed());
         guard.is_some_and(|guard| guard.violation(address, Violation::Credentials))
     }
 
-    /// Looks up a namespace that a client asks for, as far as can be told without waiting.
+    /// Looks up the namespace of a `CONNECT` without waiting.
     pub(crate) fn lookup_namespace(&self, name: &str) -> Lookup {
         if let Some(namespace) = self.fixed_namespace(name) {
             return Lookup::Found(Arc::clone(&namespace.handlers));
@@ -61,12 +62,13 @@ impl Io {
         let Some(built) = self.0.built.get() else {
             return Lookup::Missing;
         };
-        // No client gets into the namespace of heartbeats, whatever a predicate says.
+        // No client may enter the heartbeat namespace, even if a predicate accepts it.
         if name == NAMESPACE {
             return Lookup::Missing;
         }
         if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {
-            // The namespace was added, or accepted once; its middleware decides about each client.
+            // The namespace was added, or accepted earlier. Its middleware decides about each
+            // client.
             return Lookup::Found(Arc::clone(&namespace.handlers));
         }
         for (position, on_demand) in built.on_demand.iter().enumerate() {
@@ -81,7 +83,7 @@ impl Io {
         Lookup::Missing
     }
 
-    /// Asks whether a namespace is to be made for a client, from this predicate on.
+    /// Evaluates predicates from this position on. Returns the handlers of the namespace to create.
     pub(crate) async fn ask_at(&self, position: usize, connect: &Connect) -> Option<Arc<Handlers>> {
         let on_demand = &self.0.built.get()?.on_demand;
         for on_demand in on_demand.iter().skip(position) {
@@ -96,7 +98,7 @@ impl Io {
         None
     }
 
-    /// The namespace for a client that may enter it, made if need be.
+    /// Returns the namespace for an admitted client. Creates it if necessary.
     pub(crate) fn namespace_to_enter(
         &self,
         name: &Nsp,
@@ -110,8 +112,8 @@ impl Io {
             all.any(|on_demand| Arc::ptr_eq(&on_demand.handlers, handlers))
         };
         let enter = |namespace: &Arc<namespace::NamespaceInner>| {
-            // Other middleware has asked the client than that of this namespace if the application has
-            // removed or added a namespace of this name in the meantime.
+            // If the application removed or added a namespace of this name in the meantime, the
+            // client was checked by other middleware.
             let known = &namespace.handlers;
             let may_enter =
                 Arc::ptr_eq(known, handlers) || (is_on_demand(known) && is_on_demand(handlers));
@@ -136,7 +138,8 @@ impl Io {
                 Arc::clone(entry.insert(new))
             }
         };
-        // The table is let go of before the adapter hears of the change, because the closure looks into it once more.
+        // The lock is released before the adapter is notified, because the closure acquires it
+        // again.
         drop(made);
         self.announce_new(&new);
         Ok(new)
@@ -186,7 +189,7 @@ impl Io {
         ))
     }
 
-    /// Tells the adapter and the application of a new namespace. Called without any lock held.
+    /// Notifies the adapter and the application of a new namespace. Called without a lock held.
     fn announce_new(&self, new: &Arc<namespace::NamespaceInner>) {
         let name = &new.name;
         self.cluster()

@@ -1,10 +1,11 @@
-//! Decides which clients may connect to a namespace and for how long: lookup of namespaces,
-//! authentication, middleware, and credentials that expire or are renewed.
+//! Decides which clients may connect to a namespace and for how long.
 //!
-//! `inbound` asks this module for every client that wants to connect to a namespace, and `api`
-//! registers what is asked. Nothing in this module may know the slots of a connection or how packets
-//! arrive. It decides about one client, which it knows as a [`Connect`](crate::Connect) or as a
-//! socket.
+//! It covers the lookup of namespaces, authentication, middleware, and credentials that expire or
+//! are renewed. `inbound` calls this module for every `CONNECT`, and `api` registers the
+//! authenticators and middleware.
+//!
+//! This module decides about one client, as a [`Connect`](crate::Connect) or a socket. It must not
+//! know the slots of a connection or how packets arrive.
 
 mod admission;
 mod asking;

@@ -1,4 +1,4 @@
-//! New credentials of a client that is connected.
+//! Renews the credentials of a connected client.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::{
     time::rfc3339,
 };
 
-/// The event by which a client offers new credentials.
+/// The event with which a client sends new credentials.
 pub(crate) const REFRESH: &str = "auth:refresh";
 
-/// The handler of `auth:refresh`.
+/// Returns the handler of `auth:refresh`.
 pub(crate) fn refresher<A: Authenticate>(
     authenticate: Arc<A>,
 ) -> impl Handler<(Args,), Future: Handling> {
@@ -32,7 +32,8 @@ pub(crate) fn refresher<A: Authenticate>(
                 Ok(principal) => {
                     let end = principal.expires_at;
                     event.socket.set_principal(principal);
-                    // The credentials may have been revoked while they were looked at, which nobody else would notice.
+                    // The credentials may have been revoked during the check, and no other code
+                    // would detect that.
                     event.socket.revalidate();
                     authenticate.refreshed(&event.socket);
                     crate::throttled_log!(info, socket = %event.socket.id(), "credentials refreshed");
@@ -57,7 +58,7 @@ pub(crate) fn refresher<A: Authenticate>(
     }
 }
 
-/// Returns the new principal if it is the same user's: a socket never changes its user.
+/// Returns the new principal if its user is unchanged. The user of a socket never changes.
 fn same(current: &Principal, refreshed: Principal) -> Result<Principal, Refusal> {
     if current.subject == refreshed.subject {
         Ok(refreshed)

@@ -1,7 +1,7 @@
-//! How long the principal of a socket is good, and what happens when it ends.
+//! Expiry of a socket's principal.
 //!
-//! There is no timer for it: it is one of the deadlines of the connection, which are looked at
-//! when the connection has its turn.
+//! There is no separate timer. The expiry is one of the connection's deadlines, which are checked
+//! when the connection is driven.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,23 +14,23 @@ use crate::{
     },
     time::rfc3339,
 };
-/// The event by which a client is told that it should.
+/// The event that asks a client to renew its credentials.
 const EXPIRING: &str = "auth:expiring";
 
-/// What comes next of a principal's end.
+/// The next step in the expiry of a principal.
 pub(crate) struct Validity {
-    /// When something is to be done next; `None` if the principal does not end.
+    /// Time of the next step; `None` if the principal does not expire or no step is left.
     at: Option<Instant>,
-    /// The client knows that the end is near.
+    /// Whether the client was warned.
     warned: bool,
-    /// Which of the socket's principals this is about.
+    /// The renewal count of the principal that this value describes.
     renewals: u16,
 }
 
 impl Validity {
-    /// The validity of a socket's current principal.
+    /// Returns the validity of a socket's current principal.
     pub(crate) fn of(socket: &Socket, now: Instant) -> Self {
-        // The count is read first, so that a principal that is replaced meanwhile makes this outdated.
+        // The count is read first, so that a concurrent renewal makes this value outdated.
         let renewals = socket.renewals();
         let end = socket.principal().expires_at;
         let renewal = renewal(socket);
@@ -42,7 +42,7 @@ impl Validity {
         }
     }
 
-    /// Whether the socket has another principal by now.
+    /// Returns whether the socket's principal was replaced since.
     pub(crate) fn is_outdated(&self, socket: &Socket) -> bool {
         self.renewals != socket.renewals()
     }
@@ -61,8 +61,8 @@ impl Validity {
         match (renewal, end) {
             (Some(renewal), Some(end)) if !self.warned => {
                 self.warned = true;
-                // A client that connected with an expired token, within the leeway, has the grace
-                // too.
+                // A client that connected with an expired token, within the leeway, also gets the
+                // grace period.
                 self.at = Some(now + left(end) + renewal.grace);
                 socket.emit(EXPIRING, Expiring::of(end));
             }
@@ -75,7 +75,7 @@ impl Validity {
     }
 }
 
-/// How much time is left; none if it is over.
+/// Returns the remaining time, or zero if it is over.
 fn left(end: SystemTime) -> Duration {
     let left = end.duration_since(SystemTime::now());
     left.unwrap_or(Duration::ZERO).min(LONGEST)
@@ -101,5 +101,5 @@ impl Expiring {
     }
 }
 
-/// Short enough to be added to any time.
+/// Short enough to be added to any `Instant`.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);

@@ -1,4 +1,4 @@
-//! What an application has registered, and what it is called with.
+//! Registered handlers, and the values that they receive.
 
 use std::{
     fmt,
@@ -29,19 +29,19 @@ use crate::{
     socket::types::{AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
 
-/// Something that happened on a socket, as its handler sees it.
+/// An event on a socket, as its handler receives it.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Event {
-    /// The socket it happened on.
+    /// The socket of the event.
     pub socket: Socket,
     pub(crate) name: Name,
     pub(crate) args: Args,
-    /// How to acknowledge it; `None` if no acknowledgement is requested.
+    /// How to acknowledge the event; `None` if no acknowledgement is requested.
     pub(crate) early: Option<Arc<EarlyAck>>,
 }
 
-/// The acknowledgement of an event, which is sent once.
+/// The acknowledgement of an event, which is sent at most once.
 pub(crate) struct EarlyAck {
     pub(crate) id: u64,
     is_sent: AtomicBool,
@@ -55,7 +55,7 @@ impl EarlyAck {
         }
     }
 
-    /// Returns whether the acknowledgement may be sent now, which is so once.
+    /// Claims the right to send the acknowledgement. Returns `true` once.
     pub(crate) fn claim(&self) -> bool {
         // `Relaxed` is enough: the flag guards no other memory.
         !self.is_sent.swap(true, Ordering::Relaxed)
@@ -63,30 +63,32 @@ impl EarlyAck {
 }
 
 impl Event {
-    /// The name of the event.
+    /// Returns the name of the event.
     #[must_use]
     pub fn name(&self) -> &str {
         self.socket.event_name(&self.name)
     }
 
-    /// All arguments, unparsed.
+    /// Returns all arguments, unparsed.
     #[must_use]
     pub fn args(&self) -> &Args {
         &self.args
     }
 
-    /// Whether the client asked for an acknowledgement.
+    /// Returns whether the client requested an acknowledgement.
     #[must_use]
     pub fn wants_ack(&self) -> bool {
         self.early.is_some()
     }
 
-    /// Acknowledges the event now, before the handler ends. The value of the handler is then not
-    /// sent, and an error that it returns goes to the log and to
-    /// [`on_error`](crate::NamespaceBuilder::on_error) only.
+    /// Acknowledges the event before the handler ends.
     ///
-    /// Nothing happens if the client requested no acknowledgement, or has got it already. For an
-    /// [`idempotent`](crate::idempotent()) handler, the value is what a repeated event gets.
+    /// The handler's return value is then not sent. An error that it returns is only logged and
+    /// passed to [`on_error`](crate::NamespaceBuilder::on_error).
+    ///
+    /// Does nothing if the client requested no acknowledgement or has received it. For an
+    /// [`idempotent`](crate::idempotent()) handler, repeats still receive the handler's return
+    /// value.
     ///
     /// ```
     /// use roomcast::{EncodeError, Event, Io};
@@ -103,7 +105,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// When the arguments cannot be encoded. The handler can still acknowledge then.
+    /// Fails if the arguments cannot be encoded. The handler can then still acknowledge.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn ack(&self, args: impl Arguments) -> Result<(), EncodeError> {
         let Some(early) = &self.early else {
@@ -112,36 +114,37 @@ impl Event {
         let parser = self.io().config().sockets.parser;
         let frame = parser.ack(self.socket.nsp(), early.id, &args)?;
         if early.claim() {
-            // A client that is gone or overflows learns nothing; its end has been noted.
+            // A disconnected or overflowing client receives nothing; its disconnect is recorded
+            // elsewhere.
             let _ = self.socket.push(&frame, Mode::Reliable);
         }
         Ok(())
     }
 
-    /// The principal of the socket, as is known now.
+    /// Returns the current principal of the socket.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
     }
 
-    /// The whole server.
+    /// Returns the server.
     #[must_use]
     pub fn io(&self) -> &Io {
         self.socket.io()
     }
 
-    /// The namespace of the socket.
+    /// Returns the namespace of the socket.
     #[must_use]
     pub fn namespace(&self) -> Namespace {
         self.socket.namespace()
     }
 
-    /// Something that was given to [`Builder::state`](crate::Builder::state).
+    /// Returns a value that was passed to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
     ///
-    /// When nobody gave it, which fails this event. A handler that takes it as
-    /// [`State<T>`](crate::State) makes that an error of `build` instead.
+    /// Panics if there is no such value, which fails this event. If a handler takes it as
+    /// [`State<T>`](crate::State), `build` returns an error instead.
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         self.io().state()
@@ -157,8 +160,8 @@ impl fmt::Debug for Event {
     }
 }
 
-/// An event that has come in and has not been handled, as
-/// [`on_packet`](crate::NamespaceBuilder::on_packet) sees it.
+/// A received event before it is handled, as packet middleware receives it
+/// ([`on_packet`](crate::NamespaceBuilder::on_packet)).
 #[derive(Clone)]
 pub struct Incoming {
     pub(in crate::socket) socket: Socket,
@@ -167,26 +170,26 @@ pub struct Incoming {
     pub(in crate::socket) wants_ack: bool,
 }
 
-/// An event that failed, as [`on_error`](crate::NamespaceBuilder::on_error) sees it.
+/// A failed event, as [`on_error`](crate::NamespaceBuilder::on_error) receives it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Failure<'a> {
-    /// The socket it happened on.
+    /// The socket of the event.
     pub socket: &'a Socket,
     /// The name of the event.
     pub event: &'a str,
-    /// Why. [`Refusal::reason`] is the cause, of which clients learn nothing.
+    /// The error. [`Refusal::reason`] is the internal cause, which clients do not receive.
     pub refusal: &'a Refusal,
-    /// Whether the client asked for an acknowledgement and is told the refusal by it.
+    /// Whether the client requested an acknowledgement and receives the refusal.
     pub answered: bool,
 }
 
-/// An event on its way to a client, as
-/// [`Socket::on_any_outgoing`](crate::Socket::on_any_outgoing) sees it.
+/// An event that is sent to a client, as
+/// [`Socket::on_any_outgoing`](crate::Socket::on_any_outgoing) receives it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outgoing<'a> {
-    /// The socket it is sent to.
+    /// The receiving socket.
     pub socket: &'a Socket,
     /// The name of the event.
     pub event: &'a str,
@@ -194,8 +197,8 @@ pub struct Outgoing<'a> {
     pub args: &'a Args,
 }
 
-/// An event that another server of the cluster has sent, as
-/// [`on_server_side`](crate::NamespaceBuilder::on_server_side) sees it.
+/// An event that another server of the cluster sent, as
+/// [`on_server_side`](crate::NamespaceBuilder::on_server_side) receives it.
 #[cfg(feature = "cluster")]
 #[derive(Clone)]
 pub struct ServerSide {
@@ -203,11 +206,11 @@ pub struct ServerSide {
     pub(in crate::socket) args: Args,
 }
 
-/// A client that asks to be let into a namespace. Cloning is cheap.
+/// A client that requests to connect to a namespace. Clones are cheap.
 #[derive(Clone)]
 pub struct Connect(pub(in crate::socket) Arc<Asking>);
 
-/// Which client asks, from where, and with what payload.
+/// The data of a [`Connect`].
 pub(crate) struct Asking {
     pub(in crate::socket) io: Io,
     pub(in crate::socket) nsp: Nsp,
@@ -215,13 +218,13 @@ pub(crate) struct Asking {
     pub(in crate::socket) payload: Args,
     pub(in crate::socket) principal: Arc<Principal>,
     pub(in crate::socket) recovered: bool,
-    /// What the socket is to have with it.
+    /// The initial data of the socket.
     pub(in crate::socket) data: Arc<Mutex<States>>,
-    /// What the namespace does, once it is found.
+    /// The handlers of the namespace, after the lookup.
     pub(in crate::socket) handlers: OnceLock<Arc<Handlers>>,
 }
 
-/// A handler without its type.
+/// A handler with its type erased.
 pub(crate) trait Erased: Send + Sync {
     fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, Refusal>;
 }
@@ -229,48 +232,48 @@ pub(crate) trait Erased: Send + Sync {
 /// A handler of a namespace.
 pub(crate) type BoxHandler = Box<dyn Erased>;
 
-/// A handler of one socket, which may go while it is called.
+/// A handler of one socket, which may be removed while it is called.
 pub(crate) type SharedHandler = Arc<dyn Erased>;
 
 /// Packet middleware with its type erased.
 pub(crate) type PacketMiddleware =
     Arc<dyn Fn(Incoming) -> BoxFuture<'static, Result<Incoming, Refusal>> + Send + Sync>;
 
-/// Looks at events that are sent to one socket.
+/// An observer of events that are sent to one socket.
 pub(crate) type OutgoingHook = Arc<dyn Fn(&Outgoing<'_>) + Send + Sync>;
 
-/// All that is registered on one socket.
+/// The listeners, observers and middleware of one socket.
 pub(crate) type Listeners = listeners::Listeners<SharedHandler, PacketMiddleware, OutgoingHook>;
 
-/// A handler of events that other servers have sent.
+/// A handler of server-side events.
 #[cfg(feature = "cluster")]
 pub(crate) type ServerSideHandler = Box<
     dyn Fn(ServerSide, Reply) -> BoxFuture<'static, crate::socket::types::Answer> + Send + Sync,
 >;
 
-/// Looks at events that failed without anybody to tell.
+/// An observer of failed events.
 pub(crate) type ErrorHook = Box<dyn Fn(&Failure<'_>) + Send + Sync>;
 
-/// Lets a client in or not.
+/// Middleware that admits or refuses a client.
 pub(crate) type ConnectMiddleware = Box<dyn Fn(Connect) -> Admission<()> + Send + Sync>;
 
-/// What somebody says about a client that asks to be let in.
+/// A pending decision about a connecting client.
 pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 
-/// How the end of a principal is dealt with.
+/// How expiring principals are renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "made by who implements `Authenticate`"
 )]
 pub struct Renewal {
-    /// How long before the end the client is warned.
+    /// The time before expiry at which the client is warned.
     pub lead: Duration,
-    /// How long after the end the client may still send new credentials.
+    /// The time after expiry in which the client may still send new credentials.
     pub grace: Duration,
 }
 
-/// An [`Authenticate`](crate::Authenticate) without its type.
+/// An [`Authenticate`](crate::Authenticate) with its type erased.
 pub(crate) struct Authenticator {
     pub(in crate::socket) check: StillGood,
     pub(in crate::socket) renewal: Option<Renewal>,
@@ -279,7 +282,7 @@ pub(crate) struct Authenticator {
         Box<dyn Fn(Connect, Arc<Principal>) -> Admission<Principal> + Send + Sync>,
 }
 
-/// Says whether a principal that was let in is still good.
+/// Checks whether an admitted principal is still valid.
 type StillGood = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
 
 impl Authenticator {
@@ -326,11 +329,11 @@ pub(crate) struct Handlers {
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) connect_middleware: Vec<ConnectMiddleware>,
-    /// The pattern by which the namespaces were found.
+    /// The pattern of the namespaces' names.
     pub(crate) pattern: Option<Arc<Pattern>>,
 }
 
-/// A handler and the event it is for.
+/// A handler and its event.
 pub(crate) struct Registered {
     pub(in crate::socket) name: Box<str>,
     pub(crate) is_serial: bool,
@@ -338,7 +341,7 @@ pub(crate) struct Registered {
 }
 
 impl Handlers {
-    /// The position of an event's handler.
+    /// Returns the position of an event's handler.
     pub(crate) fn find(&self, name: &[u8]) -> Option<u32> {
         let found = self
             .events
@@ -346,7 +349,7 @@ impl Handlers {
         found.ok().map(|position| position as u32)
     }
 
-    /// The handler of an event between servers.
+    /// Returns the handler of a server-side event.
     #[cfg(feature = "cluster")]
     pub(crate) fn server_side(&self, event: &str) -> Option<&ServerSideHandler> {
         let mut known = self.server_side.iter();
@@ -362,7 +365,7 @@ impl Handlers {
             .map_or("", |registered| &registered.name)
     }
 
-    /// Whether a client can be let in without asking anybody.
+    /// Returns whether clients are admitted without authentication and middleware.
     pub(crate) fn is_open(&self) -> bool {
         self.authenticate.is_none() && self.connect_middleware.is_empty()
     }
@@ -374,12 +377,11 @@ impl Registered {
     }
 }
 
-/// Something that has happened on a server, as [`Builder::on_event`](crate::Builder::on_event) sees
-/// it.
+/// A change on a server, as [`Builder::on_event`](crate::Builder::on_event) receives it.
 ///
-/// Watchers are called in the task in which it happened, after the fact and without any lock held,
-/// so they may use everything; but they must not wait. Two things that happen on different
-/// connections at the same time may be told in either order.
+/// Observers run in the task that made the change, after the change and without a lock held. They
+/// may call all methods, but must not block. Simultaneous changes on different connections are
+/// reported in any order.
 ///
 /// ```
 /// use roomcast::{Io, Lifecycle};
@@ -392,7 +394,7 @@ impl Registered {
 /// });
 /// ```
 ///
-/// The official server spreads these over events of its own:
+/// The official server reports these with several events:
 ///
 /// ```js
 /// io.on("connection", (socket) => { socket.on("disconnect", (reason) => {}); });
@@ -403,98 +405,98 @@ impl Registered {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Lifecycle<'a> {
-    /// A client was let into a namespace; told before its `on_connect` handlers start.
+    /// A client was admitted to a namespace. Reported before its `on_connect` handlers start.
     Connected {
         /// The client.
         socket: &'a Socket,
     },
-    /// A client has left a namespace and all its rooms; told before its `disconnect` handlers
+    /// A client has left a namespace and all its rooms. Reported before its `disconnect` handlers
     /// start.
     Disconnected {
         /// The client.
         socket: &'a Socket,
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
-        /// More about it, if there is more to say: what was wrong with the transport.
+        /// A description, if available, such as the transport error.
         description: Option<&'a str>,
     },
-    /// A client was not let into a namespace.
+    /// A client was refused by a namespace.
     Refused {
-        /// The namespace that it asked for, which need not exist.
+        /// The requested namespace, which might not exist.
         namespace: &'a str,
         /// The request that opened its connection.
         handshake: &'a Handshake,
-        /// What it was told.
+        /// The error that the client received.
         refusal: &'a Refusal,
     },
-    /// A namespace has come into being: when the server is built (all but `/`), on demand, or with
+    /// A namespace was created: when the server is built (all but `/`), on demand, or with
     /// [`Io::add_namespace`].
     NamespaceCreated {
         /// The namespace.
         namespace: &'a Namespace,
     },
-    /// A namespace that was made on demand has gone with its last client, or a namespace was removed
-    /// with [`Io::remove_namespace`].
+    /// A namespace created on demand was removed after its last client left, or
+    /// [`Io::remove_namespace`] removed a namespace.
     NamespaceRemoved {
         /// The name of the namespace, with the leading slash.
         namespace: &'a str,
     },
-    /// A room has got its first member.
+    /// The first member joined a room.
     ///
-    /// The rooms of sockets' own ids are not told of: they come and go with the sockets.
+    /// The rooms of sockets' own ids are not reported.
     RoomCreated {
-        /// The namespace of the socket, with the leading slash.
+        /// The namespace of the room, with its leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
     },
-    /// A room has lost its last member.
+    /// The last member left a room.
     RoomDeleted {
-        /// The namespace that was asked for, with the leading slash.
+        /// The namespace of the room, with its leading slash.
         namespace: &'a str,
         /// The room.
         room: &'a Room,
     },
-    /// A socket has joined a room.
+    /// A socket joined a room.
     RoomJoined {
         /// The socket.
         socket: &'a Socket,
         /// The room.
         room: &'a Room,
     },
-    /// A socket has left a room, by itself or with its end.
+    /// A socket left a room, or was disconnected.
     RoomLeft {
         /// The socket.
         socket: &'a Socket,
         /// The room.
         room: &'a Room,
     },
-    /// Another server of the cluster was heard of for the first time.
+    /// The first heartbeat of another server arrived.
     #[cfg(feature = "cluster")]
     NodeJoined {
         /// The server.
         node: &'a crate::adapter::Node,
     },
-    /// Another server of the cluster has said that it goes, or was silent for too long.
+    /// Another server left the cluster, or its heartbeats stopped for too long.
     #[cfg(feature = "cluster")]
     NodeLeft {
-        /// The server, as it was heard of last.
+        /// The server, as of its last heartbeat.
         node: &'a crate::adapter::Node,
     },
-    /// A connection went over from polling to WebSocket.
+    /// A connection was upgraded from polling to WebSocket.
     Upgraded {
-        /// The request that opened it.
+        /// The request that opened the connection.
         handshake: &'a Handshake,
     },
     /// A connection is being closed because its client reads too slowly, or sends faster than its
     /// events are handled.
     SlowClient {
-        /// The request that opened it.
+        /// The request that opened the connection.
         handshake: &'a Handshake,
     },
 }
 
-/// The watchers of a server.
+/// The observers of a server.
 #[derive(Default)]
 pub(crate) struct Watchers(Vec<Watcher>);
 
@@ -505,16 +507,16 @@ impl Watchers {
         self.0.push(Box::new(watcher));
     }
 
-    /// Whether nobody watches, so that nothing need be collected.
+    /// Returns whether there are no observers, so that no data needs to be collected.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Tells everybody. Called without any lock held.
+    /// Notifies all observers. Called without a lock held.
     pub(crate) fn tell(&self, metrics: &Metrics, event: &Lifecycle<'_>) {
         for watcher in &self.0 {
-            // A watcher that panics must not take along the task in which something happened.
+            // A panic of an observer must not end the task that made the change.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
                 crate::throttled_log!(error, ?event, "a watcher of the server has panicked");

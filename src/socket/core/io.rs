@@ -32,10 +32,10 @@ use crate::{
     tasks::Tasks,
 };
 
-/// A handle to the whole server. Cloning is a reference count.
+/// A handle to a server. Clones share a reference count.
 ///
-/// What it sends goes to the namespace `/`; [`of`](Self::of) gives the others. Methods that send
-/// work from any thread and never wait.
+/// It sends to the namespace `/`; [`of`](Self::of) returns other namespaces. Methods that send work
+/// from any thread and never wait.
 #[derive(Clone)]
 pub struct Io(pub(in crate::socket) Arc<IoInner>);
 
@@ -49,81 +49,83 @@ impl WeakIo {
     }
 }
 
-/// A server, built or not.
+/// The state of a server, built or not.
 pub(crate) struct IoInner {
     pub(in crate::socket) built: OnceLock<Built>,
     pub(in crate::socket) metrics: Arc<Metrics>,
     tasks: Tasks,
     anonymous: Arc<Principal>,
-    /// Where handlers go on that outlive their socket.
+    /// The runtime for handlers that outlive their socket.
     pub(in crate::socket) runtime: OnceLock<Handle>,
     pub(in crate::socket) detached: AtomicUsize,
     /// Notified when the last detached handler has ended.
     pub(in crate::socket) settled: Notify,
-    /// Lines about clients that are refused.
+    /// Log throttle for refused clients.
     pub(in crate::socket) refusals: LogThrottle,
-    /// Lines about clients that connect and disconnect.
+    /// Log throttle for connecting and disconnecting clients.
     pub(in crate::socket) comings: AddressLog,
-    /// Lines about faults of handlers.
+    /// Log throttle for handler errors.
     failures: LogThrottle,
-    /// Kept alive by whoever serves: the engine holds this server, so that a strong reference would be a circle.
+    /// Kept alive by the serving code. The engine holds this server, so a strong reference would be
+    /// a cycle.
     pub(in crate::socket) engine: Mutex<Weak<Engine>>,
-    /// Events that wait for the end of an interval.
+    /// Conflated events that wait for their interval.
     paced: Arc<Paced>,
 }
 
-/// What is known once the server is built.
+/// The state of a server after it is built.
 pub(crate) struct Built {
     pub(crate) config: Arc<Config>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
-    /// The namespaces of the builder, which exist until they are removed: few, so a list.
+    /// The namespaces of the builder, including removed ones. A list, because they are few.
     pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
-    /// The namespaces that exist now and were made on demand, or added while the server runs.
+    /// The current namespaces that were created on demand or added while the server runs.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
-    /// Whether lines about clients that connect and disconnect have the level `INFO`.
+    /// Whether connects and disconnects are logged at level `INFO`.
     pub(crate) logs_connections: bool,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
-    /// The other servers, if there are any.
+    /// The cluster, or `Cluster::Local` without an adapter.
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
     #[cfg(feature = "cluster")]
     pub(crate) registry: Arc<Registry>,
-    /// Hands requests on to other servers.
+    /// Forwards requests to other servers.
     pub(crate) forwarder: Option<Arc<Forwarder>>,
     #[cfg(feature = "cluster")]
     pub(crate) values: Values,
-    /// What the application says of a client that goes to another server.
+    /// The application's handover function.
     #[cfg(feature = "cluster")]
     pub(crate) handover: Option<Handover>,
-    /// `None` if no socket can be recovered.
+    /// `None` if recovery is disabled.
     pub(crate) recovery_table: Option<Arc<RecoveryTable>>,
 }
 
-/// Lines about refused clients, or about failed events, at once, before it is one a second.
+/// Log lines about refused clients, or about failed events, before the rate drops to one per
+/// second.
 const REFUSALS: u32 = 100;
 
-/// Takes leave of a client, and says what the application on the other server has to know; `None` if the client cannot
-/// go on there.
+/// Ends a client's session for a handover. Returns the data for the application on the other
+/// server, or `None` if the client cannot be handed over.
 #[cfg(feature = "cluster")]
 pub(crate) type Handover = Box<dyn Fn(&Socket) -> Option<serde_json::Value> + Send + Sync>;
 
-/// Which namespaces are made on demand.
+/// Decides which namespaces are created on demand.
 pub(crate) enum Predicate {
     Now(Box<dyn Fn(&str) -> bool + Send + Sync>),
     Ask(Box<dyn Fn(Connect) -> BoxFuture<'static, bool> + Send + Sync>),
 }
 
-/// Namespaces that are made when a client is let in.
+/// Namespaces that are created when a client is admitted.
 pub(crate) struct OnDemand {
     pub(crate) accept: Predicate,
     pub(crate) handlers: Arc<Handlers>,
 }
 
-/// Logs a line about one client, at `INFO` if the application wants these lines.
+/// Logs an event of one client, at `INFO` if the application enabled that.
 macro_rules! connection_log {
     ($io:expr, $($fields:tt)*) => {
         if $io.logs_connections() {
@@ -136,7 +138,7 @@ macro_rules! connection_log {
 pub(crate) use connection_log;
 
 impl Io {
-    /// Whether lines about clients that connect and disconnect have the level `INFO`.
+    /// Returns whether connects and disconnects are logged at level `INFO`.
     pub(crate) fn logs_connections(&self) -> bool {
         self.0
             .built
@@ -144,7 +146,7 @@ impl Io {
             .is_some_and(|built| built.logs_connections)
     }
 
-    /// A server that is not built yet.
+    /// Returns a server that is not built yet.
     pub(crate) fn unbuilt() -> Self {
         let metrics = Arc::new(Metrics::new());
         Self(Arc::new(IoInner {
@@ -163,7 +165,7 @@ impl Io {
         }))
     }
 
-    /// The options; the defaults while the server is being built.
+    /// Returns the options, or the defaults while the server is being built.
     #[must_use]
     #[inline]
     pub fn config(&self) -> &Config {
@@ -171,24 +173,24 @@ impl Io {
         self.0.built.get().map_or(&DEFAULT, |built| &built.config)
     }
 
-    /// The counters of this server.
+    /// Returns the metrics of this server.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 
-    /// The tasks of this server itself, not those of its clients.
+    /// Returns the tasks of this server itself, not those of its clients.
     #[doc(hidden)]
     #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
 
-    /// Something that was given to [`Builder::state`](crate::Builder::state).
+    /// Returns a value that was passed to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
     ///
-    /// When nobody gave it.
+    /// Panics if there is no such value.
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> &T {
         let state = self.states().get();
@@ -196,7 +198,7 @@ impl Io {
         state.unwrap_or_else(|| panic!("no state `{name}` was given to the builder"))
     }
 
-    /// The other servers, if there are any.
+    /// Returns the cluster, or `Cluster::Local` without an adapter.
     #[inline]
     pub(crate) fn cluster(&self) -> &Cluster {
         static NONE: Cluster = Cluster::Local;
@@ -207,19 +209,19 @@ impl Io {
         WeakIo(Arc::downgrade(&self.0))
     }
 
-    /// The sockets that can be recovered, if any can.
+    /// Returns the recoverable sockets, if recovery is enabled.
     #[inline]
     pub(crate) fn recovery_table(&self) -> Option<&Arc<RecoveryTable>> {
         self.0.built.get()?.recovery_table.as_ref()
     }
 
-    /// What the application says of a client that goes to another server, if clients may.
+    /// Returns the application's handover function, if it is set.
     #[cfg(feature = "cluster")]
     pub(crate) fn handover(&self) -> Option<&Handover> {
         self.0.built.get()?.handover.as_ref()
     }
 
-    /// Whether clients may go on at another server without a journal.
+    /// Returns whether clients may move to another server without a journal.
     #[cfg(feature = "cluster")]
     pub(crate) fn has_others_to_go_to(&self) -> bool {
         let joined = self.cluster().joined();
@@ -227,26 +229,25 @@ impl Io {
         has_others && self.handover().is_some() && !self.cluster().has_journal()
     }
 
-    /// There is no other server.
+    /// Returns `false`, because there is no other server.
     #[cfg(not(feature = "cluster"))]
     pub(crate) const fn has_others_to_go_to(&self) -> bool {
         false
     }
 
-    /// The events that wait for the end of an interval.
+    /// Returns the conflated events that wait for their interval.
     pub(crate) fn paced(&self) -> &Arc<Paced> {
         &self.0.paced
     }
 
-    /// Starts a task. Returns `false` if no connection has ever been driven, so that there is no
-    /// runtime.
+    /// Spawns a task. Returns `false` if no runtime is known, because no connection was driven yet.
     fn spawn(&self, task: BoxFuture<'static, ()>) -> bool {
         let runtime = self.0.runtime.get();
         runtime.map(|runtime| runtime.spawn(task)).is_some()
     }
 
-    /// Starts a task that is started again if it panics. Returns `false` if no connection has ever
-    /// been driven, so that there is no runtime.
+    /// Spawns a task that is restarted if it panics. Returns `false` if no runtime is known,
+    /// because no connection was driven yet.
     pub(crate) fn keep<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: &'static str,
@@ -255,27 +256,27 @@ impl Io {
         self.spawn(self.0.tasks.clone().keep(name, make))
     }
 
-    /// Who may connect, if [`Builder::guard`](crate::Builder::guard) limits it.
+    /// Returns the connection limits of [`Builder::guard`](crate::Builder::guard), if set.
     #[must_use]
     pub fn guard(&self) -> Option<&Arc<Guard>> {
         self.0.built.get()?.guard.as_ref()
     }
 
-    /// The builds of the JavaScript client that are handed out.
+    /// Returns the JavaScript client builds to serve.
     pub(crate) fn client_files(&self) -> &ClientFiles {
         static NONE: LazyLock<ClientFiles> = LazyLock::new(ClientFiles::default);
         let built = self.0.built.get();
         built.map_or(&NONE, |built| &built.client_files)
     }
 
-    /// The functions given to the builder.
+    /// Returns the hooks of the builder.
     pub(crate) fn hooks(&self) -> &Hooks {
         static NONE: LazyLock<Hooks> = LazyLock::new(Hooks::default);
         self.0.built.get().map_or(&NONE, |built| &built.hooks)
     }
 
     pub(crate) fn complete(&self, built: Built) {
-        // Only a builder completes a server, and building consumes the builder, so that the cell is empty.
+        // Only a builder completes a server, and building consumes it, so the cell is empty.
         let _ = self.0.built.set(built);
         for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
             if namespace.name != *"/" {
@@ -304,7 +305,7 @@ impl Io {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
-    /// Notes in all namespaces that something of other servers may be missing up to now.
+    /// Records in all namespaces that events of other servers may have been missed until now.
     #[cfg(feature = "cluster")]
     pub(crate) fn mark_gap(&self) {
         let Some(built) = self.0.built.get() else {
@@ -326,7 +327,7 @@ impl Io {
         }
     }
 
-    /// Whether somebody wants to be told what happens.
+    /// Returns whether there are observers.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.0
@@ -335,22 +336,22 @@ impl Io {
             .is_some_and(|built| !built.watchers.is_empty())
     }
 
-    /// Tells those who watch. Called without any lock held.
+    /// Notifies the observers. Called without a lock held.
     pub(crate) fn tell(&self, event: &Lifecycle<'_>) {
         if let Some(built) = self.0.built.get() {
             built.watchers.tell(&self.0.metrics, event);
         }
     }
 
-    /// Forgets a namespace that was made on demand and is empty.
+    /// Removes a namespace that was created on demand and is empty.
     pub(crate) fn take_down(&self, namespace: &Arc<namespace::NamespaceInner>) {
         if self.unlist(namespace) {
             self.announce_removal(namespace);
         }
     }
 
-    /// Removes a namespace from the table of those that were made or added. Returns whether it was
-    /// there.
+    /// Removes a namespace from the table of those created on demand or added. Returns whether it
+    /// was listed.
     pub(crate) fn unlist(&self, namespace: &Arc<namespace::NamespaceInner>) -> bool {
         let Some(built) = self.0.built.get() else {
             return false;
@@ -364,7 +365,7 @@ impl Io {
         is_listed
     }
 
-    /// Tells the adapter and the application that a namespace is gone. Called without any lock held.
+    /// Notifies the adapter and the application of a removed namespace. Called without a lock held.
     pub(crate) fn announce_removal(&self, namespace: &namespace::NamespaceInner) {
         let name = &namespace.name;
         self.cluster()
@@ -373,26 +374,26 @@ impl Io {
         self.tell(&Lifecycle::NamespaceRemoved { namespace });
     }
 
-    /// Whether a namespace of this name exists on this server.
+    /// Returns whether a namespace of this name exists on this server.
     pub(crate) fn has_namespace(&self, name: &Nsp) -> bool {
         self.fixed_namespace(name.as_str()).is_some() || self.made_namespace(name).is_some()
     }
 
-    /// Whether to write a line about a fault of a handler, and how many were left out since the last
-    /// one.
+    /// Returns the number of log lines suppressed since the last one, if a handler error may be
+    /// logged now.
     pub(crate) fn speak_of_failure(&self) -> Option<u64> {
         self.0.failures.permit()
     }
 
-    /// Remembers the runtime in which connections are driven, and other servers answered.
+    /// Stores the runtime that drives connections and answers other servers.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
         #[cfg(feature = "cluster")]
         self.start_adapter();
     }
 
-    /// Starts what the adapter has to do, and what tells others of this server, unless that was started
-    /// before. Within a runtime.
+    /// Starts the adapter's task and the heartbeat task, unless they are running. Must be called
+    /// within a runtime.
     #[cfg(feature = "cluster")]
     pub(crate) fn start_adapter(&self) {
         let Some(joined) = self
@@ -402,7 +403,7 @@ impl Io {
         else {
             return;
         };
-        // The tasks of the adapter must not keep the server alive.
+        // The adapter's tasks must not keep the server alive.
         let joined = Arc::downgrade(joined);
         let told = Weak::clone(&joined);
         let beat = move || keep_nodes(Weak::clone(&told));
@@ -418,7 +419,7 @@ impl Io {
         tokio::spawn(self.0.tasks.clone().keep("nodes", beat));
     }
 
-    /// Lets handlers that are started on a foreign thread find their runtime.
+    /// Enters the server's runtime, for handlers that start on a foreign thread.
     pub(crate) fn enter_runtime(&self) -> Option<EnterGuard<'_>> {
         self.0.runtime.get().map(Handle::enter)
     }

@@ -1,24 +1,24 @@
-//! What an application registers on one socket while it is connected, as in the official server.
+//! Listeners of one connected socket, as in the official server.
 //!
-//! Most sockets have none of it: the handlers of their namespace are enough. So it is made when the
-//! first is registered, and forgotten when the socket ends.
+//! Most sockets have none, because the handlers of their namespace suffice. So the table is
+//! allocated with the first listener, and cleared when the socket ends.
 
 use parking_lot::Mutex;
 
 use crate::socket::types::{ListenError, ListenerId};
 
-/// All that is registered on one socket: handlers `H`, packet middleware `C`, and watchers `W`
-/// of what goes out.
+/// The registrations of one socket: handlers `H`, packet middleware `C`, and observers `W` of
+/// outgoing events.
 pub(crate) struct Listeners<H, C, W>(Mutex<Table<H, C, W>>);
 
 struct Table<H, C, W> {
     last: u64,
-    /// For one event each, in the order of registration.
+    /// Listeners of named events, in the order of registration.
     events: Vec<Listener<H>>,
     any: Vec<(ListenerId, H)>,
     packet_middleware: Vec<(ListenerId, C)>,
     outgoing: Vec<(ListenerId, W)>,
-    /// The socket has ended.
+    /// Whether the socket has ended.
     closed: bool,
 }
 
@@ -28,7 +28,7 @@ struct Listener<H> {
     is_once: bool,
     handler: H,
 }
-/// Where in a list something is registered.
+/// Where to insert into a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
     First,
@@ -64,7 +64,7 @@ impl<H, C, W> Default for Table<H, C, W> {
 }
 
 impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
-    /// Registers something, unless there is too much already.
+    /// Adds a registration, unless the limit is reached.
     fn add(
         &self,
         limit: usize,
@@ -102,7 +102,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         })
     }
 
-    /// Watches all events that come in.
+    /// Observes all incoming events.
     pub(crate) fn on_any(
         &self,
         limit: usize,
@@ -114,12 +114,12 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         })
     }
 
-    /// Checks all events that come in.
+    /// Adds packet middleware.
     pub(crate) fn on_packet(&self, limit: usize, check: C) -> Result<ListenerId, ListenError> {
         self.add(limit, |table, id| table.packet_middleware.push((id, check)))
     }
 
-    /// Watches all events that go out.
+    /// Observes all outgoing events.
     pub(crate) fn on_any_outgoing(
         &self,
         limit: usize,
@@ -131,7 +131,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         })
     }
 
-    /// Takes one away; `false` if it is not there.
+    /// Removes a registration. Returns `false` if it does not exist.
     pub(crate) fn off(&self, id: ListenerId) -> bool {
         let mut table = self.0.lock();
         let before = table.len();
@@ -148,13 +148,13 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         gone.outgoing
             .extend(table.outgoing.extract_if(.., |(known, _)| *known == id));
         let is_gone = table.len() < before;
-        // Listeners may own anything, so they are dropped without the lock.
+        // Listeners may own any value, so they are dropped without the lock.
         drop(table);
         drop(gone);
         is_gone
     }
 
-    /// Takes all away that are for one event; how many there were.
+    /// Removes all listeners of one event. Returns their number.
     pub(crate) fn off_event(&self, event: &str) -> usize {
         let mut table = self.0.lock();
         let gone: Vec<_> = table
@@ -165,25 +165,24 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         gone.len()
     }
 
-    /// Removes everything. Returns how many listeners there were.
+    /// Removes all registrations. Returns their number.
     pub(crate) fn off_all(&self) -> usize {
         let mut table = self.0.lock();
         let count = table.len();
-        // Numbers and the end of the socket stay, so that ids are never used twice.
+        // The last id and the end of the socket are retained, so that ids are never reused.
         let rest = Table {
             last: table.last,
             closed: table.closed,
             ..Table::default()
         };
         let gone = std::mem::replace(&mut *table, rest);
-        // Listeners may own anything, so they are dropped without the lock.
+        // Listeners may own any value, so they are dropped without the lock.
         drop(table);
         drop(gone);
         count
     }
 
-    /// The names of the events for which there are listeners, each once, in the order of
-    /// registration.
+    /// Returns the names of the events with listeners, each once, in the order of registration.
     pub(crate) fn event_names(&self) -> Vec<String> {
         let table = self.0.lock();
         let mut names: Vec<String> = Vec::new();
@@ -221,10 +220,10 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             .collect()
     }
 
-    /// The listeners for one event. Those that are called only once are removed.
+    /// Returns the listeners of one event, and removes those that are called only once.
     pub(crate) fn take(&self, event: &str) -> Vec<H> {
         let mut table = self.0.lock();
-        // The handlers are cloned out and called without the lock, since they may register others.
+        // The handlers are cloned and called without the lock, because they may register listeners.
         let mut found = Vec::new();
         table.events.retain(|listener| {
             if *listener.event != *event {
@@ -236,7 +235,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         found
     }
 
-    /// How many there are for one event.
+    /// Returns the number of listeners of one event.
     pub(crate) fn count(&self, event: &str) -> usize {
         let table = self.0.lock();
         table
@@ -246,13 +245,13 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             .count()
     }
 
-    /// How many watch all that comes in, and all that goes out.
+    /// Returns the numbers of observers of incoming and of outgoing events.
     pub(crate) fn watcher_counts(&self) -> (usize, usize) {
         let table = self.0.lock();
         (table.any.len(), table.outgoing.len())
     }
 
-    /// The watchers of outgoing events.
+    /// Returns the observers of outgoing events.
     pub(crate) fn outgoing(&self) -> Vec<W> {
         let table = self.0.lock();
         table
@@ -262,7 +261,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
             .collect()
     }
 
-    /// Forgets all: what is registered may hold the socket itself.
+    /// Removes all registrations, because they may hold the socket itself.
     pub(crate) fn close(&self) {
         let mut table = self.0.lock();
         let gone = std::mem::take(&mut *table);

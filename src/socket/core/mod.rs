@@ -1,11 +1,14 @@
-//! The state of servers, namespaces and sockets, and of what is registered with them.
+//! The state of servers, namespaces and sockets, and their registered handlers.
 //!
-//! Every module above imports this one, to read and change the state and to add its own behaviour
-//! as further `impl` blocks of these types. A server holds namespaces, which hold handlers, which
-//! take events, which hold sockets, which hold their namespace and server. That is why `handlers`,
-//! `io`, `namespace` and `socket` import each other, and no other file may join that circle.
-//! Nothing in this module may start a handler, decide which client may connect, or know how a
-//! server is built.
+//! All modules above import this one. They read and change the state, and add behaviour in further
+//! `impl` blocks of these types.
+//!
+//! A server holds namespaces, a namespace holds handlers, a handler takes events, an event holds
+//! its socket, and a socket holds its namespace and server. Therefore `handlers`, `io`, `namespace`
+//! and `socket` import each other. No other file may join this cycle.
+//!
+//! This module must not start handlers, decide which client may connect, or know how a server is
+//! built.
 
 pub(crate) mod handlers;
 pub(crate) mod io;

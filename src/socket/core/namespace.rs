@@ -28,14 +28,14 @@ use crate::{
     },
 };
 
-/// A handle to one namespace. Cloning is cheap.
+/// A handle to one namespace. Clones are cheap.
 ///
-/// A handle can be had for a namespace that does not exist, or not yet; then it reaches nobody.
+/// The namespace might not exist, or not yet. Then the handle reaches no socket.
 #[derive(Clone)]
 pub struct Namespace {
     io: Io,
     name: Nsp,
-    /// `None` if the namespace is to be looked up by its name whenever it is used.
+    /// `None` if each use looks up the namespace by its name.
     fixed: Option<Arc<NamespaceInner>>,
 }
 
@@ -63,24 +63,26 @@ impl Namespace {
         }
     }
 
-    /// The name, with its leading slash.
+    /// Returns the name, with its leading slash.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
     }
 
-    /// The value of a parameter of [`namespace_pattern`](crate::Builder::namespace_pattern), as `T`;
-    /// `None` if the namespace has no such parameter or its value is no `T`. The value is a part of
-    /// the name, as the client has sent it.
+    /// Returns the value of a parameter of
+    /// [`namespace_pattern`](crate::Builder::namespace_pattern), as `T`.
+    ///
+    /// Returns `None` if the namespace has no such parameter or its value is not a `T`. The value
+    /// is part of the name as the client sent it.
     #[must_use]
     pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
-        // A handler of a namespace that has been removed still knows its parameters.
+        // A handler of a removed namespace can still read its parameters.
         let inner = self.fixed.clone().or_else(|| self.inner())?;
         let pattern = inner.handlers.pattern.as_ref()?;
         pattern.param(self.name(), name)?.parse().ok()
     }
 
-    /// The server it belongs to.
+    /// Returns the server of the namespace.
     #[must_use]
     pub fn io(&self) -> &Io {
         &self.io
@@ -105,32 +107,32 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// A namespace: its handlers, its sockets and their rooms.
+/// The state of a namespace: its handlers, sockets and rooms.
 pub(crate) struct NamespaceInner {
     pub(crate) name: Nsp,
-    /// The server that it belongs to.
+    /// The server of the namespace.
     pub(crate) io: WeakIo,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
     pub(crate) questions: Questions,
-    /// The namespace as a room.
+    /// All sockets of the namespace, as a room.
     pub(in crate::socket) everybody: Mutex<Members>,
     pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
-    /// Shared by all sockets, so that a broadcast that asks is one frame.
+    /// Shared by all sockets, so that a broadcast with acknowledgements is a single frame.
     ack_ids: AtomicU64,
-    /// Whether the namespace is taken down with its last socket.
+    /// Whether the namespace is removed with its last socket.
     pub(in crate::socket) goes_when_empty: bool,
     /// Whether the application has removed the namespace.
     is_removed: AtomicBool,
-    /// Sockets that want to know what is sent to them.
+    /// Sockets with observers of outgoing events.
     observers: Mutex<IdMap<Socket>>,
-    /// How many those are, so that most broadcasts need not look.
+    /// The number of `observers`, so that most broadcasts need no lock.
     observer_count: AtomicUsize,
-    /// Numbers its events if clients may recover.
+    /// Numbers the events, if recovery is enabled.
     pub(in crate::socket) channel: Option<Box<Channel<Socket>>>,
-    /// The other servers, if there are any.
+    /// The cluster, or `Cluster::Local` without an adapter.
     pub(crate) cluster: Cluster,
-    /// The name of this server in its cluster.
+    /// The id of this server in its cluster.
     pub(crate) node: NodeId,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
@@ -181,13 +183,13 @@ impl NamespaceInner {
         if self.is_removed.swap(true, Ordering::AcqRel) {
             return false;
         }
-        // A client that enters at this moment holds this lock. Whoever takes it afterwards sees the
-        // mark, and the others are members that the caller finds and disconnects.
+        // A client that enters concurrently holds this lock. Clients that acquire it later detect
+        // the mark. Earlier clients are members, which the caller disconnects.
         drop(self.everybody.lock());
         true
     }
 
-    /// Whether the application has removed the namespace.
+    /// Returns whether the application has removed the namespace.
     #[inline]
     pub(crate) fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Acquire)
@@ -203,7 +205,7 @@ impl NamespaceInner {
         &self.metrics
     }
 
-    /// A socket wants to know what is sent to it, or no more.
+    /// Registers or unregisters a socket with observers of outgoing events.
     pub(crate) fn set_observed(&self, socket: &Socket, is_observed: bool) {
         let mut observers = self.observers.lock();
         let before = if is_observed {
@@ -211,21 +213,22 @@ impl NamespaceInner {
         } else {
             observers.remove(&socket.id())
         };
-        // The count is a hint for broadcasts, so relaxed is enough: one that overlaps the change counts as before it.
+        // The count is a hint for broadcasts, so `Relaxed` is enough. A concurrent broadcast may
+        // miss the change.
         self.observer_count
             .store(observers.len(), Ordering::Relaxed);
-        // The socket may go with its last reference, which must not happen under the lock.
+        // This may drop the last reference to the socket, which must not happen under the lock.
         drop(observers);
         drop(before);
     }
 
-    /// Whether a broadcast should say whom it reached.
+    /// Returns whether a broadcast must collect its recipients.
     #[inline]
     pub(crate) fn has_observers(&self) -> bool {
         self.observer_count.load(Ordering::Relaxed) > 0
     }
 
-    /// The sockets among these that have observers.
+    /// Returns the sockets among `ids` that have observers.
     pub(crate) fn observers_of(&self, ids: &[SocketId]) -> Vec<Socket> {
         let observers = self.observers.lock();
         ids.iter()
@@ -235,7 +238,7 @@ impl NamespaceInner {
 
     #[inline]
     pub(crate) fn next_ack_id(&self) -> u64 {
-        // The ids only have to differ, so relaxed is enough.
+        // The ids only need to be unique, so `Relaxed` is enough.
         self.ack_ids.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -247,18 +250,18 @@ impl NamespaceInner {
         self.sockets.read().get(&id).cloned()
     }
 
-    /// The stamp of the next event that may be asked for again, if any may.
+    /// Returns the stamp of the next recoverable event, if recovery is enabled.
     #[inline]
     pub(crate) fn stamp(&self, position: Option<Position>) -> Option<(Stamp, EventOffset)> {
         self.channel.as_ref()?.next(position)
     }
 
-    /// The stamp of an event that a client has.
+    /// Returns the stamp of an event that a client has received.
     pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
         self.channel.as_ref()?.known(last)
     }
 
-    /// The members of a target whose clients are away.
+    /// Returns the disconnected but recoverable members of a target.
     pub(crate) fn away(&self, to: &Audience<'_>, except: &Except) -> Vec<Socket> {
         let Some(channel) = &self.channel else {
             return Vec::new();
@@ -274,7 +277,8 @@ impl NamespaceInner {
         channel.away_of(&ids)
     }
 
-    /// Whether anybody is in one of these rooms, or anywhere in the namespace if there are none; who is away is.
+    /// Returns whether one of these rooms, or the namespace if the list is empty, has members.
+    /// Recoverable sockets count.
     #[cfg(feature = "redis")]
     pub(crate) fn has_any(&self, rooms: &[crate::names::Room]) -> bool {
         if rooms.is_empty() {
@@ -285,7 +289,7 @@ impl NamespaceInner {
         names.any(|name| self.rooms.find(name.as_str()).is_some() || self.own_room(&name).is_some())
     }
 
-    /// Pushes a frame to the members of a target. Those it is queued for are added to `reached`.
+    /// Pushes a frame to the members of a target. The ids of the recipients are added to `reached`.
     pub(crate) fn broadcast(
         &self,
         to: &Audience<'_>,
@@ -305,7 +309,7 @@ impl NamespaceInner {
                     }
                 }
                 (None, None) => {}
-                // A room may be called like the id of a socket, and both are meant then.
+                // A room may have the same name as a socket's id. Then both are targets.
                 (Some(room), Some(single)) => pushing.union(vec![room], vec![single]),
             },
             Audience::Many(names) => {
@@ -319,7 +323,7 @@ impl NamespaceInner {
         pushing.finish()
     }
 
-    /// The ids of the members of a target.
+    /// Returns the ids of the members of a target.
     pub(crate) fn ids(&self, to: &Audience<'_>) -> IdSet {
         let mut ids = IdSet::default();
         match to {
@@ -343,7 +347,7 @@ impl NamespaceInner {
         ids.extend(own);
     }
 
-    /// As [`collect`](Self::collect), with those whose clients are away.
+    /// Adds ids like [`collect`](Self::collect), including recoverable sockets.
     pub(crate) fn collect_with_away(&self, name: &RoomName<'_>, ids: &mut IdSet) {
         self.collect(name, ids);
         if self.channel.is_some() {
@@ -354,7 +358,7 @@ impl NamespaceInner {
         }
     }
 
-    /// Keeps an event for a client that is away, or brings it to where it is now.
+    /// Pushes an event to a socket by its id, whether the client is disconnected or has recovered.
     pub(crate) fn push_to(&self, id: SocketId, frame: &Frame, mode: Mode) -> Push {
         match self.outbox_of(id) {
             Some(outbox) => outbox.push(frame, mode),
@@ -373,15 +377,16 @@ impl NamespaceInner {
             .collect()
     }
 
-    /// Every socket is in the room of its own id, without anybody keeping a list.
+    /// Returns the outbox of a room that is a socket's id. These rooms have no member list.
     fn own_room(&self, name: &RoomName<'_>) -> Option<(SocketId, Outbox)> {
         let id = name.id()?;
         Some((id, self.outbox_of(id)?))
     }
 
     fn outbox_of(&self, id: SocketId) -> Option<Outbox> {
-        // The socket is looked for among those present first. A socket whose client leaves is among those away before it
-        // leaves those present, so that it is always found in one of the two.
+        // Connected sockets are searched first. A socket that disconnects is added to the
+        // recoverable sockets before it is removed from the connected sockets. So one of the
+        // searches always finds it.
         if let Some(socket) = self.sockets.read().get(&id) {
             return Some(socket.outbox().clone());
         }

@@ -1,8 +1,8 @@
-//! Events of which each key is sent at most once in an interval, and the newest meanwhile waits for its turn.
+//! Limits each key to one event per interval, and holds the newest event until then.
 //!
-//! A key that was sent has an entry until its interval is over. Whoever sends has the *turn* of the key: what
-//! others have to send then waits in the entry, so that an older event never comes behind a newer one. Nothing is
-//! sent here: `apply` does that.
+//! A sent key has an entry until its interval is over. A sender holds the *turn* of its key: events
+//! of other senders wait in the entry, so that an older event is never sent after a newer one. This
+//! module sends nothing; `apply` does.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,7 +19,7 @@ use crate::{
     socket::types::{RoomName, SocketId, give_back},
 };
 
-/// An event that waits for the end of an interval, with all that is needed to send it.
+/// An event that waits for the end of an interval, with everything needed to send it.
 pub(crate) struct Held {
     pub(crate) namespace: Nsp,
     pub(crate) rooms: Audience<'static>,
@@ -33,57 +33,57 @@ pub(crate) struct Held {
     pub(crate) interval: Duration,
 }
 
-/// The keys of one server that were sent lately.
+/// The recently sent keys of one server.
 pub(crate) struct Paced<T = Held> {
     table: Mutex<Table<T>>,
-    /// Notified when something is due before all that was there.
+    /// Notified when an event is due before all others.
     stirred: Notify,
 }
 
 struct Table<T> {
     entries: HashMap<u64, Entry<T>>,
-    /// The entries that nobody has the turn of, by the time at which their interval is over.
+    /// Entries whose turn is free, sorted by the end of their interval.
     due: BTreeSet<(Instant, u64)>,
     /// Whether a task calls [`Paced::next`].
     is_watched: bool,
-    /// Whether nothing waits any more.
+    /// Whether events are no longer held.
     is_closed: bool,
 }
 
 struct Entry<T> {
-    /// When the next event may be sent; `None` while somebody has the turn.
+    /// Time of the next event; `None` while a sender holds the turn.
     due: Option<Instant>,
     waiting: Option<T>,
 }
 
-/// What is to be done with an event.
+/// How to process an event.
 pub(crate) enum Offered<T> {
-    /// To be sent now, with the turn.
+    /// Send the event now, with the turn.
     Turn(Turn<T>),
-    /// To be given to [`Paced::hold`].
+    /// Pass the event to [`Paced::hold`].
     Wait,
-    /// To be sent now: there is no room for its key, or the server closes.
+    /// Send the event now: there is no room for its key, or the server shuts down.
     Free,
 }
 
-/// What is due.
+/// The next due event.
 pub(crate) enum Next<T> {
     Send(T, Turn<T>),
     Wait(Instant),
-    /// There is no entry left; whoever asks must ask no more.
+    /// No entry is left. The caller must stop calling.
     Nothing,
 }
 
-/// What is to be done at the end of a turn.
+/// The action after a turn.
 pub(crate) enum After<T> {
     Nothing,
-    /// A task must begin to call [`Paced::next`]; if it cannot, [`Paced::give_up`] must be called.
+    /// A task must start to call [`Paced::next`]. If that is impossible, call [`Paced::give_up`].
     Watch,
-    /// The server closes: this is to be sent at once.
+    /// The server shuts down: send this event immediately.
     Send(T, Turn<T>),
 }
 
-/// The right to send an event of a key.
+/// The exclusive right to send an event of a key.
 pub(crate) struct Turn<T> {
     paced: Arc<Paced<T>>,
     key: u64,
@@ -106,7 +106,7 @@ impl<T> Default for Paced<T> {
 }
 
 impl<T> Paced<T> {
-    /// What is to be done with an event of this key, which may be sent again after `interval`.
+    /// Decides how to process an event of this key. The next event is allowed after `interval`.
     pub(crate) fn offer(self: &Arc<Self>, key: u64, interval: Duration) -> Offered<T> {
         let mut table = self.table.lock();
         if table.is_closed {
@@ -128,8 +128,10 @@ impl<T> Paced<T> {
         Offered::Turn(self.turn(key, interval))
     }
 
-    /// Lets an event wait in the place of the one that waits. One that need not wait any more is given back,
-    /// with the turn if the key has one.
+    /// Holds an event, and replaces the held event of its key.
+    ///
+    /// Returns the event as an error if it can be sent now. The turn is included unless the server
+    /// shuts down or there is no room for the key.
     pub(crate) fn hold(
         self: &Arc<Self>,
         key: u64,
@@ -141,13 +143,13 @@ impl<T> Paced<T> {
             return Err((event, None));
         }
         if let Some(entry) = table.entries.get_mut(&key) {
-            // The event that is replaced is dropped without the lock.
+            // The replaced event is dropped without the lock.
             let before = entry.waiting.replace(event);
             drop(table);
             drop(before);
             return Ok(());
         }
-        // The entry has gone since `offer`, so that the event need not wait any more.
+        // The entry was removed since `offer`, so the event can be sent now.
         if table.entries.len() >= MOST_KEYS {
             return Err((event, None));
         }
@@ -165,13 +167,13 @@ impl<T> Paced<T> {
         }
     }
 
-    /// What is due now, with the turn of its key for as long as `interval` says.
+    /// Returns the next due event, with the turn of its key for the event's `interval`.
     pub(crate) fn next(self: &Arc<Self>, interval: impl Fn(&T) -> Duration) -> Next<T> {
         let now = Instant::now();
         let mut table = self.table.lock();
         loop {
             let Some(&(due, key)) = table.due.first() else {
-                // Whoever has the last turn has a task begin anew at the end of the turn.
+                // The holder of the last turn starts a new task when the turn ends.
                 table.is_watched = false;
                 return Next::Nothing;
             };
@@ -193,26 +195,29 @@ impl<T> Paced<T> {
         }
     }
 
-    /// Waits until then, or until something is due before.
+    /// Waits until this time, or until an event is due earlier.
     pub(crate) async fn wait(&self, until: Instant) {
         let _ = tokio::time::timeout_at(until, self.stirred.notified()).await;
     }
 
-    /// No task can call [`next`](Self::next): gives back all that waits. Events wait again as soon as one can.
+    /// Returns all held events, because no task can call [`next`](Self::next). Later events are
+    /// held again.
     pub(crate) fn give_up(&self) -> Vec<T> {
         let mut table = self.table.lock();
         table.is_watched = false;
         table.take_waiting()
     }
 
-    /// From now on nothing waits: gives back all that does. What waits behind somebody's turn is sent at its end.
+    /// Stops holding events, and returns all held events. If a turn is held, its holder sends the
+    /// waiting event.
     pub(crate) fn close(&self) -> Vec<T> {
         let mut table = self.table.lock();
         table.is_closed = true;
         table.take_waiting()
     }
 
-    /// Ends a turn. Says what waited behind it if the server closes, and whether nobody calls [`next`](Self::next).
+    /// Ends a turn. Returns the event to send if the server shuts down, and whether no task calls
+    /// [`next`](Self::next).
     fn end(&self, key: u64, interval: Duration) -> (Option<T>, bool) {
         let mut table = self.table.lock();
         let is_closed = table.is_closed;
@@ -233,13 +238,14 @@ impl<T> Paced<T> {
         let is_watched = table.is_watched;
         drop(table);
         if is_first && is_watched {
-            // The task may be between `next` and `wait`: `notify_one` leaves a permit that ends this wait at once.
+            // The task may be between `next` and `wait`. The permit of `notify_one` then ends the
+            // wait immediately.
             self.stirred.notify_one();
         }
         (None, !is_watched)
     }
 
-    /// Whether whoever asks has to have [`next`](Self::next) called from now on.
+    /// Returns whether the caller must start the task that calls [`next`](Self::next).
     fn begin_watch(&self) -> bool {
         let mut table = self.table.lock();
         !table.due.is_empty() && !std::mem::replace(&mut table.is_watched, true)
@@ -247,7 +253,7 @@ impl<T> Paced<T> {
 }
 
 impl<T> Table<T> {
-    /// Forgets all entries that nobody has the turn of, and gives back what waits in them, in the order of its times.
+    /// Removes all entries whose turn is free. Returns their held events in due order.
     fn take_waiting(&mut self) -> Vec<T> {
         let due = std::mem::take(&mut self.due);
         let entries = due
@@ -265,14 +271,15 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Whether the interval is over and nothing waits.
+    /// Returns whether the interval is over and no event is held.
     fn is_over(&self, now: Instant) -> bool {
         self.waiting.is_none() && self.due.is_some_and(|due| due <= now)
     }
 }
 
 impl<T> Turn<T> {
-    /// The event was sent: the next one of its key may be when the interval is over.
+    /// Ends the turn after its event was sent. The next event of the key may be sent after the
+    /// interval.
     pub(crate) fn end(mut self) -> After<T> {
         self.is_over = true;
         let (waiting, is_unwatched) = self.paced.end(self.key, self.interval);
@@ -289,16 +296,16 @@ impl<T> Turn<T> {
 
 impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
-        // The turn is dropped unended only if sending has panicked. What waits is sent in its time, or at the end of the next
-        // turn of any key.
+        // The turn is dropped without `end` only if sending panicked. The held event is sent when
+        // it is due, or at the end of the next turn of any key.
         if !self.is_over {
             let _ = self.paced.end(self.key, self.interval);
         }
     }
 }
 
-/// When an interval is over that begins now. It is rounded up by at most an eighth of it, so that keys that were
-/// sent at about the same time are sent together, and each client gets them in one write.
+/// Returns the end of an interval that starts now. It is rounded up by at most an eighth, so that
+/// keys that were sent at about the same time share one write per client.
 fn due(now: Instant, interval: Duration) -> Instant {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let interval = interval.min(LONGEST);
@@ -308,9 +315,9 @@ fn due(now: Instant, interval: Duration) -> Instant {
     now + interval + Duration::from_nanos(u64::try_from(late).unwrap_or(0))
 }
 
-/// Keys that were sent lately; the events of further keys are sent at once.
+/// Maximum number of entries. Events of further keys are sent immediately.
 const MOST_KEYS: usize = 65_536;
-/// The longest interval.
+/// Maximum interval.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
@@ -323,7 +330,7 @@ mod tests {
 
     const TENTH: Duration = Duration::from_millis(100);
 
-    /// Offers an event as `apply` does, to a list in the place of clients.
+    /// Sends an event like `apply`, to a list instead of clients.
     fn send(paced: &Numbers, key: u64, event: u32, sent: &mut Vec<u32>) {
         match paced.offer(key, TENTH) {
             Offered::Free => sent.push(event),
@@ -335,7 +342,7 @@ mod tests {
         }
     }
 
-    /// What is due now, and when the next is.
+    /// Sends all due events. Returns when the next one is due.
     fn due_now(paced: &Numbers, sent: &mut Vec<u32>) -> Option<Instant> {
         loop {
             match paced.next(|_| TENTH) {
@@ -358,7 +365,7 @@ mod tests {
             advance(Duration::from_millis(10)).await;
             due_now(&paced, &mut sent);
         }
-        // Three intervals of at most 112.5 ms are over, or two.
+        // Two or three intervals of at most 112.5 ms are over.
         assert_eq!((sent[0], sent.len()), (1, 3), "{sent:?}");
         let next = due_now(&paced, &mut sent).unwrap();
         assert!(next <= begin + Duration::from_millis(350));
@@ -368,7 +375,7 @@ mod tests {
         sleep(idle - Instant::now()).await;
         assert_eq!(due_now(&paced, &mut sent), None);
         assert_eq!(sent.len(), 4);
-        // A key that has rested is sent at once again.
+        // After its interval a key is sent immediately again.
         send(&paced, 1, 26, &mut sent);
         assert_eq!(sent.last(), Some(&26));
     }
@@ -394,7 +401,7 @@ mod tests {
             panic!("a new key is sent at once");
         };
         send(&paced, 1, 2, &mut sent);
-        // However long it takes.
+        // The turn may take any time.
         advance(TENTH * 3).await;
         send(&paced, 1, 3, &mut sent);
         assert!(matches!(paced.next(|_| TENTH), Next::Nothing));
@@ -403,7 +410,7 @@ mod tests {
         advance(TENTH * 2).await;
         due_now(&paced, &mut sent);
         assert_eq!(sent, [3]);
-        // A turn that is never ended, since sending has panicked, ends all the same.
+        // A turn that is dropped because sending panicked also ends.
         advance(TENTH * 2).await;
         drop(paced.offer(1, TENTH));
         send(&paced, 1, 4, &mut sent);
@@ -426,7 +433,7 @@ mod tests {
         let mut waited = paced.close();
         waited.sort_unstable();
         assert_eq!(waited, [11, 12, 14]);
-        // What waits behind somebody's turn comes behind what is sent in it.
+        // An event held during a turn is sent after the event of the turn.
         let After::Send(behind, turn) = turn.end() else {
             panic!("it waits for the end of the turn");
         };

@@ -1,6 +1,6 @@
-//! Patterns of names of namespaces, with parameters.
+//! Patterns of namespace names, with parameters.
 
-/// Parts between slashes, of which some are parameters.
+/// A list of parts between slashes, some of which are parameters.
 #[derive(Debug)]
 pub(crate) struct Pattern(Vec<Part>);
 
@@ -11,8 +11,10 @@ enum Part {
 }
 
 impl Pattern {
-    /// Reads a pattern such as `/board/{id}`. Returns `None` if braces are not around a whole part,
-    /// a parameter has no name or the name of another, or a comma is in it.
+    /// Parses a pattern such as `/board/{id}`.
+    ///
+    /// Returns `None` if braces do not enclose a whole part, a parameter name is empty or repeated,
+    /// or a part contains a comma.
     pub(crate) fn parse(pattern: &str) -> Option<Self> {
         let mut parts: Vec<Part> = Vec::new();
         for part in pattern.strip_prefix('/').unwrap_or(pattern).split('/') {
@@ -47,7 +49,7 @@ impl Pattern {
         self.0.iter().all(is_equal) && values.next().is_none()
     }
 
-    /// The part of a name that matches for which this parameter stands.
+    /// Returns the value of a parameter in a matching name.
     pub(crate) fn param<'n>(&self, name: &'n str, param: &str) -> Option<&'n str> {
         let is_it = |part: &Part| matches!(part, Part::Parameter(name) if **name == *param);
         let position = self.0.iter().position(is_it)?;

@@ -1,4 +1,4 @@
-//! What the sockets of one connection share, and others reach while its task runs.
+//! The state that the sockets of one connection share, accessible outside of its task.
 
 use std::{
     sync::{
@@ -17,17 +17,17 @@ use crate::{
     metrics::Metrics,
 };
 
-/// What the sockets of one connection share.
+/// The shared state of one connection's sockets.
 pub(crate) struct ConnInner<S> {
     pub(in crate::socket) outbox: Outbox,
     pub(in crate::socket) handshake: Arc<Handshake>,
-    /// The references are weak, because each socket holds its connection.
+    /// Weak references, because each socket holds its connection.
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
-    /// Handlers that have outlived their socket and still wait.
+    /// Running handlers that have outlived their socket.
     detached: AtomicUsize,
-    /// When the client last sent a packet, in whole seconds since [`START`].
+    /// Time of the client's last packet, in whole seconds since [`START`].
     heard: Heard,
-    /// The watchers of the connection; most connections have none.
+    /// The observers of the connection. Most connections have none.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
@@ -43,7 +43,7 @@ impl<S> ConnInner<S> {
         }
     }
 
-    /// Queues a frame for the client and tells those who watch the connection.
+    /// Queues a frame for the client, and notifies the observers of the connection.
     #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode, metrics: &Metrics) -> Push {
         let push = self.outbox.push(frame, mode);
@@ -55,14 +55,14 @@ impl<S> ConnInner<S> {
         push
     }
 
-    /// The watchers of the connection, if it ever had one.
+    /// Returns the observers of the connection, if it ever had one.
     #[inline]
     pub(crate) fn watchers(&self) -> Option<&ConnWatchers> {
         let watchers = self.watchers.get().map(|watchers| &**watchers);
         watchers.filter(|watchers| watchers.is_watched())
     }
 
-    /// Everything has left, or the connection is over: who waits for it looks again.
+    /// Wakes callers that wait for a drain, because all data is sent or the connection is closed.
     pub(crate) fn release(&self) {
         if let Some(watchers) = self.watchers.get() {
             watchers.drained().notify_waiters();
@@ -73,7 +73,7 @@ impl<S> ConnInner<S> {
         self.watchers.get_or_init(Box::default)
     }
 
-    /// Handlers that have outlived their socket and still wait.
+    /// Returns the number of running handlers that have outlived their socket.
     pub(crate) fn detached(&self) -> usize {
         self.detached.load(Ordering::Relaxed)
     }
@@ -86,19 +86,19 @@ impl<S> ConnInner<S> {
         self.detached.fetch_sub(handlers, Ordering::Relaxed);
     }
 
-    /// The client has sent a packet.
+    /// Records that the client has sent a packet.
     #[inline]
     pub(crate) fn hear(&self, now: Instant) {
         self.heard.store(seconds(now), Ordering::Relaxed);
     }
 
-    /// How long ago the client last sent a packet, in whole seconds.
+    /// Returns the time since the client's last packet, in whole seconds.
     pub(crate) fn idle(&self, now: Instant) -> Duration {
         let heard = self.heard.load(Ordering::Relaxed);
         Duration::from_secs(seconds(now).saturating_sub(heard).into())
     }
 
-    /// When the client last sent a packet: the beginning of that second, by the clock of the system.
+    /// Returns the system time of the client's last packet, rounded down to a second.
     pub(crate) fn last_active(&self) -> SystemTime {
         let heard = self.heard.load(Ordering::Relaxed);
         started() + Duration::from_secs(heard.into())
@@ -120,14 +120,14 @@ impl<S> ConnInner<S> {
     }
 }
 
-/// A moment in whole seconds since [`START`].
+/// A time in whole seconds since [`START`].
 type Heard = AtomicU32;
 
-/// Bytes that the moment takes in which a client was heard last.
+/// Size of the time of a client's last packet, in bytes.
 #[cfg(test)]
 pub(in crate::socket) const HEARD_BYTES: usize = size_of::<Heard>();
 
-/// What times of connections are counted from, so that four bytes are enough for each.
+/// The reference for times of connections, so that each fits into four bytes.
 static START: LazyLock<Instant> = LazyLock::new(|| tokio::time::Instant::now().into_std());
 
 #[inline]
@@ -136,10 +136,12 @@ fn seconds(now: Instant) -> u32 {
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// When [`START`] was, by the clock of the system. Two clocks that are read one after the other never agree to the millisecond,
-/// so the time that was found first stays until the clock of the system was set.
+/// Returns [`START`] by the system clock.
+///
+/// Successive readings of two clocks differ slightly, so the first result is reused until the
+/// system clock is changed.
 fn started() -> SystemTime {
-    // The order of reading keeps what comes out from being later than it was.
+    // This order of reading ensures that the result is never too late.
     let clock = SystemTime::now();
     let now = tokio::time::Instant::now().into_std();
     let since = now.saturating_duration_since(*START);
@@ -156,7 +158,7 @@ fn apart(one: SystemTime, other: SystemTime) -> Duration {
     distance.unwrap_or_else(|error| error.duration())
 }
 
-/// What [`started`] has found.
+/// The cached result of [`started`].
 static STARTED: Mutex<Option<SystemTime>> = Mutex::new(None);
-/// How far the clock of the system is off by itself at most.
+/// A larger difference means that the system clock was changed.
 const CLOCK_WAS_SET: Duration = Duration::from_secs(2);

@@ -1,12 +1,13 @@
-//! What an idle connection costs.
+//! Memory limits of an idle connection.
 
 use super::shared::HEARD_BYTES;
 use super::socket::{self, ConnInner};
 use crate::engine::{Handshake, sizes};
 
-/// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so
-/// much. The rest is the task around the driver with its timer, the entries of tables, the record of
-/// the handshake, and what allocators need.
+/// Maximum size of these parts of a connection, in bytes.
+///
+/// A connection joined to `/` uses at most 4 KiB of resident memory. The rest is the driver's task
+/// with its timer, table entries, handshake data, and allocator overhead.
 const LIMIT: usize = 2048;
 
 #[test]

@@ -34,10 +34,10 @@ use crate::{
     },
 };
 
-/// One client in one namespace. Cloning is a reference count; every clone is the same socket.
+/// One client in one namespace. Clones share a reference count and are the same socket.
 ///
-/// Methods that send work from any thread and never wait. A socket that is kept after its client
-/// has left does no harm: it sends nothing and joins nothing.
+/// Methods that send work from any thread and never wait. After the client has disconnected, a
+/// retained socket sends nothing and joins no room.
 #[derive(Clone)]
 pub struct Socket(pub(in crate::socket) Arc<SocketInner>);
 
@@ -47,19 +47,19 @@ pub(crate) struct SocketInner {
     pub(in crate::socket) namespace: Arc<namespace::NamespaceInner>,
     pub(in crate::socket) shared: Arc<ConnInner>,
     principal: Mutex<Arc<Principal>>,
-    /// Counts how often the principal was replaced.
+    /// The number of replacements of the principal.
     renewals: AtomicU16,
-    /// Whether the client was told that its credentials are not good any more.
+    /// Whether the client was notified that its credentials are no longer valid.
     pub(in crate::socket) expelled: AtomicBool,
     payload: Args,
     pub(in crate::socket) rooms: Mutex<Joined>,
     acks: AckTable,
     data: Mutex<States>,
-    /// What is registered on this socket alone: nothing on most.
+    /// The listeners of this socket. Most sockets have none.
     listeners: OnceLock<Box<Listeners>>,
-    /// What is needed to go on as this socket on another connection.
+    /// The state to recover this socket on another connection.
     recoverable: Option<Box<Recoverable>>,
-    /// Why it was disconnected; unset while it is connected.
+    /// Why the socket was disconnected; unset while it is connected.
     pub(in crate::socket) reason: OnceLock<DisconnectReason>,
 }
 
@@ -87,8 +87,8 @@ impl Socket {
         )
     }
 
-    /// A socket with this id, in no room yet: a new one, or that of a client that was on another server, with what is
-    /// needed to recover it once more.
+    /// Creates a socket with this id, in no room. It is either new, or was on another server and
+    /// has the state to recover it again.
     #[inline]
     #[expect(
         clippy::too_many_arguments,
@@ -122,7 +122,8 @@ impl Socket {
         }))
     }
 
-    /// A socket that goes on in the place of another one, on another connection and with further data; in no room yet.
+    /// Creates a socket that replaces another one, on another connection and with additional data.
+    /// It is in no room yet.
     pub(crate) fn recover(
         old: &Self,
         shared: Arc<ConnInner>,
@@ -151,27 +152,26 @@ impl Socket {
         }))
     }
 
-    /// The id, drawn anew for every namespace and connection.
+    /// Returns the id, which is random for every namespace and connection.
     #[must_use]
     #[inline]
     pub fn id(&self) -> SocketId {
         self.0.id
     }
 
-    /// The principal of the socket, as is known now: what
-    /// [`authenticate`](crate::NamespaceBuilder::authenticate) has returned, or what has
-    /// [replaced](Self::set_principal) it.
+    /// Returns the current principal: the result of
+    /// [`authenticate`](crate::NamespaceBuilder::authenticate), or its
+    /// [replacement](Self::set_principal).
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         Arc::clone(&self.0.principal.lock())
     }
 
-    /// Replaces who the socket belongs to, with a new time at which that ends. Events that are
-    /// being handled keep the one they have.
+    /// Replaces the principal and its expiry. Running handlers keep the previous one.
     pub fn set_principal(&self, principal: Principal) {
         *self.0.principal.lock() = Arc::new(principal);
-        // The count grows behind the principal, so that whoever sees the new count reads the new principal. The driver is
-        // woken to look at its new end.
+        // The count is incremented after the principal is set, so that readers of the new count
+        // read the new principal. The driver is woken to check the new expiry.
         self.0.renewals.fetch_add(1, Ordering::Release);
         self.outbox().wake();
     }
@@ -180,68 +180,71 @@ impl Socket {
         self.0.renewals.load(Ordering::Acquire)
     }
 
-    /// The request that opened the connection.
+    /// Returns the request that opened the connection.
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         self.0.shared.handshake()
     }
 
-    /// Reads the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
+    /// Parses the payload of the `CONNECT` packet, the client's option `auth`, as `T`.
     ///
     /// # Errors
     ///
-    /// When there is none or it has another shape; `Option<T>` allows for a client without one.
+    /// Fails if there is no payload or it has another type. Use `Option<T>` to allow no payload.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
         self.0.payload.get(0)
     }
 
-    /// The transport that carries the connection now.
+    /// Returns the current transport of the connection.
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.outbox().transport()
     }
 
-    /// How long ago the client last sent a packet on its connection, in whole seconds: an event, an answer,
-    /// or whatever else but a heartbeat.
+    /// Returns the time since the client's last packet on its connection, in whole seconds.
+    /// Heartbeats do not count.
     #[must_use]
     pub fn idle(&self) -> Duration {
         self.0.shared.idle(tokio::time::Instant::now().into_std())
     }
 
-    /// When the client last sent a packet on its connection that is no heartbeat: the beginning of that second, by the clock of the
-    /// system. It stays the same for as long as the client is silent, unless that clock is set.
+    /// Returns the system time of the client's last packet on its connection, rounded down to a
+    /// second.
+    ///
+    /// Heartbeats do not count. The value is constant until the next packet, unless the system
+    /// clock is changed.
     #[must_use]
     pub fn last_active(&self) -> SystemTime {
         self.0.shared.last_active()
     }
 
-    /// The whole server.
+    /// Returns the server.
     #[must_use]
     #[inline]
     pub fn io(&self) -> &Io {
         &self.0.io
     }
 
-    /// The namespace it is in.
+    /// Returns the namespace of the socket.
     #[must_use]
     pub fn namespace(&self) -> Namespace {
         Namespace::of_socket(self)
     }
 
-    /// Whether the client is there, as far as is known.
+    /// Returns whether the client is connected, as far as the server knows.
     #[must_use]
     #[inline]
     pub fn is_connected(&self) -> bool {
         self.0.reason.get().is_none()
     }
 
-    /// Why it was disconnected; `None` while it is not.
+    /// Returns why the socket was disconnected, or `None` while it is connected.
     #[must_use]
     pub fn disconnect_reason(&self) -> Option<DisconnectReason> {
         self.0.reason.get().copied()
     }
 
-    /// Keeps a value with the socket, one for each type; returns the one that it replaces.
+    /// Stores a value with the socket, one per type. Returns the replaced value.
     ///
     /// ```
     /// # use roomcast::Socket;
@@ -256,17 +259,18 @@ impl Socket {
         self.0.data.lock().insert(Arc::new(value))
     }
 
-    /// The value of this type that is kept with the socket.
+    /// Returns the stored value of this type.
     #[must_use]
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.0.data.lock().shared()
     }
 
-    /// Queues a frame for the client, unless it has left.
+    /// Queues a frame for the client, unless it has disconnected.
     #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
-            // An event that is kept for recovery reaches the client when it comes back, wherever its socket is by then.
+            // A recoverable event reaches the client when it reconnects, even if its socket was
+            // replaced.
             if frame.stamp().is_some() {
                 return self.0.namespace.push_to(self.0.id, frame, mode);
             }
@@ -293,16 +297,17 @@ impl Socket {
         self.0.recoverable.as_deref()
     }
 
-    /// Whether the client has come back as this socket after its connection had broken, with its
-    /// id, rooms and data, and has got what it had missed. Always `false` without
-    /// [`Builder::recovery`](crate::Builder::recovery).
+    /// Returns whether the client recovered this socket after a broken connection. It then kept its
+    /// id, rooms and data, and received the missed events.
+    ///
+    /// Always `false` without [`Builder::recovery`](crate::Builder::recovery).
     #[must_use]
     pub fn recovered(&self) -> bool {
         self.recoverable()
             .is_some_and(|recoverable| recoverable.recovered)
     }
 
-    /// What is registered on this socket alone, if anything ever was.
+    /// Returns the listeners of this socket, if it ever had one.
     #[inline]
     pub(crate) fn listeners(&self) -> Option<&Listeners> {
         self.0.listeners.get().map(|listeners| &**listeners)
@@ -310,7 +315,7 @@ impl Socket {
 
     pub(crate) fn make_listeners(&self) -> &Listeners {
         let listeners = self.0.listeners.get_or_init(Box::default);
-        // A socket that has ended meanwhile may have missed these listeners when it closed what it had.
+        // A socket that ended concurrently may have been closed before these listeners existed.
         if !self.is_connected() {
             listeners.close();
         }
@@ -365,11 +370,11 @@ impl Socket {
     }
 }
 
-/// What the sockets of one connection share.
+/// The shared state of one connection's sockets.
 pub(crate) type ConnInner = shared::ConnInner<SocketInner>;
 
 impl ConnInner {
-    /// The connected sockets, one for each namespace.
+    /// Returns the connected sockets, one per namespace.
     pub(crate) fn sockets(&self) -> Vec<Socket> {
         self.sockets
             .lock()
@@ -383,7 +388,7 @@ impl ConnInner {
     }
 }
 
-/// The sockets of one server that can be recovered.
+/// The recoverable sockets of one server.
 pub(crate) type RecoveryTable = recovery::RecoveryTable<Socket, Weak<SocketInner>>;
 
 impl PartialEq for Socket {

@@ -1,4 +1,4 @@
-//! The watchers of one connection, and the events they are told.
+//! The observers of one connection, and the events that they receive.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,46 +17,45 @@ use crate::{
     socket::types::{DisconnectReason, ListenError, ListenerId},
 };
 
-/// Something that has happened on a connection.
+/// An event on a connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ConnEvent<'a> {
-    /// A message has come in: the text or the bytes of one Engine.IO packet of type 4.
+    /// A message arrived: the text or bytes of one Engine.IO packet of type 4.
     Packet {
-        /// What it carries, without the packet type.
+        /// The payload, without the packet type.
         data: &'a [u8],
     },
     /// A message was queued for the client.
     PacketCreate {
-        /// The packet as it stands in a polling payload: the packet type first, attachments behind
-        /// record separators.
+        /// The packet in polling format: the packet type, then attachments after record separators.
         data: &'a [u8],
     },
-    /// The client has answered a ping.
+    /// The client answered a ping.
     Heartbeat,
-    /// The connection went over to another transport.
+    /// The connection switched to another transport.
     Upgrade {
-        /// The transport that the connection uses from now on.
+        /// The new transport.
         transport: Transport,
     },
-    /// Everything that was queued has been handed to the transport.
+    /// All queued data was passed to the transport.
     Drain,
-    /// The connection is over. Its sockets are told after this.
+    /// The connection closed. Its sockets are notified afterwards.
     Close {
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
-        /// More about it, if there is more to say.
+        /// A description, if available.
         description: Option<&'a str>,
     },
 }
 
-/// The watchers of one connection.
+/// The observers of one connection.
 #[derive(Default)]
 pub(crate) struct ConnWatchers {
     table: Mutex<Table>,
-    /// Whether somebody has ever watched; spares all other connections the lock.
+    /// Whether an observer was ever added. Saves the lock on other connections.
     watched: AtomicBool,
-    /// Notified when everything has left, and when the connection is over.
+    /// Notified when all data is sent, and when the connection closes.
     drained: Notify,
 }
 
@@ -81,7 +80,7 @@ impl ConnWatchers {
         table.last += 1;
         let id = ListenerId::new(table.last);
         table.watchers.push((id, watcher));
-        // The flag rises last, so that whoever sees it finds the watcher.
+        // The flag is set last, so that readers of the flag find the observer.
         self.watched.store(true, Ordering::Release);
         Ok(id)
     }
@@ -90,7 +89,7 @@ impl ConnWatchers {
         self.watched.load(Ordering::Acquire)
     }
 
-    /// Notified when everything has left, and when the connection is over.
+    /// Returns the notification for drained data and closed connections.
     pub(crate) fn drained(&self) -> &Notify {
         &self.drained
     }
@@ -104,7 +103,7 @@ impl ConnWatchers {
     }
 
     pub(crate) fn tell(&self, metrics: &Metrics, event: &ConnEvent<'_>) {
-        // Watchers are called without the lock, since they may add and remove others.
+        // Observers are called without the lock, because they may add and remove observers.
         let watchers: Vec<_> = {
             let table = self.table.lock();
             table
@@ -114,7 +113,7 @@ impl ConnWatchers {
                 .collect()
         };
         for watcher in watchers {
-            // A watcher that panics must not take along the connection.
+            // A panic of an observer must not end the connection.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
                 crate::throttled_log!(error, "a watcher of a connection has panicked");
@@ -127,7 +126,7 @@ impl ConnWatchers {
         self.tell(metrics, &ConnEvent::PacketCreate { data });
     }
 
-    /// Forgets all: a watcher may hold the connection itself.
+    /// Removes all observers, because they may hold the connection itself.
     pub(crate) fn close(&self) {
         let mut table = self.table.lock();
         table.closed = true;

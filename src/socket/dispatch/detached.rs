@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Io {
-    /// Lets handlers that still wait end in a task of their own.
+    /// Runs the remaining handlers to completion in their own task.
     pub(crate) fn detach(&self, handlers: Vec<Running>, of: &Arc<ConnInner>) {
         let Some(runtime) = self.0.runtime.get() else {
             return;
@@ -23,7 +23,7 @@ impl Io {
         let mut handlers: FuturesUnordered<_> = handlers.into_iter().collect();
         let ending = async move {
             while handlers.next().await.is_some() {}
-            // The guard is moved in here, so that it counts until the last handler has ended.
+            // The guard is moved into the task, so that it counts until the last handler has ended.
             drop(detached);
         };
         runtime.spawn(ending.boxed());
@@ -48,13 +48,13 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        // The counts fall also if the runtime drops the task, so that nobody waits for these handlers for good.
+        // The counts also decrease if the runtime drops the task, so that no caller waits forever.
         self.of.count_settled(self.handlers);
         let inner = &self.io.0;
         inner
             .metrics
             .shift(Gauge::HandlersDetached, -(self.handlers as i64));
-        // Acquire and release: whoever sees that none is left also sees what the handlers have done.
+        // Acquire and release: a reader of zero also observes the effects of the handlers.
         if inner.detached.fetch_sub(self.handlers, Ordering::AcqRel) == self.handlers {
             inner.settled.notify_waiters();
         }

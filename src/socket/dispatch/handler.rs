@@ -1,4 +1,4 @@
-//! Handlers: async functions of an event and its arguments, whose value is the acknowledgement.
+//! Handlers: async functions of an event and its arguments that return the acknowledgement.
 
 use std::marker::PhantomData;
 
@@ -10,8 +10,8 @@ use crate::socket::{
 
 /// An async function that handles an event.
 ///
-/// A handler takes the [`Event`] and then up to six [parameters](crate::Parameter), usually the event's
-/// arguments in the order the client sent them, and returns an [answer](IntoAck):
+/// A handler takes the [`Event`] and then up to six [parameters](crate::Parameter), usually the
+/// event's arguments in the order the client sent them. It returns an [answer](IntoAck):
 ///
 /// ```
 /// use roomcast::{Ack, Args, Event, Refusal};
@@ -35,13 +35,13 @@ use crate::socket::{
 /// io.namespace("/").on("join", join).on("divide", divide).on("echo", echo);
 /// ```
 ///
-/// Closures and async closures do as well. One that captures something clones it into its future:
-/// `move |event: Event| { let db = db.clone(); async move { … } }`; what many handlers need is
-/// better given to the builder as [`State`](crate::State).
+/// Closures and async closures are handlers, too. A closure that captures a value clones it into
+/// its future: `move |event: Event| { let db = db.clone(); async move { … } }`. Pass values that
+/// many handlers need to the builder as [`State`](crate::State).
 ///
-/// A handler runs inside its connection's task: the part before its first `.await` at once, in the
-/// order in which events arrive. What takes long without awaiting belongs in
-/// [`tokio::task::spawn_blocking`]. A panic fails the one event only.
+/// A handler runs in its connection's task. The part before its first `.await` runs immediately, in
+/// the order of events. Run blocking work in [`tokio::task::spawn_blocking`]. A panic fails only
+/// its event.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of `Event` and its arguments",
@@ -49,14 +49,14 @@ use crate::socket::{
     note = "an async closure must not borrow what it captures"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
-    /// What it does with one event.
+    /// The future that handles one event.
     type Future;
 
-    /// Handles an event that had these parameters.
+    /// Handles an event with these parameters.
     fn handle(&self, event: Event, parameters: M) -> Self::Future;
 }
 
-/// What a handler does with one event: a future whose value is an [answer](IntoAck).
+/// The future of a handler, whose output is an [answer](IntoAck).
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "not a future of an answer",
@@ -71,7 +71,7 @@ struct Typed<F, M>(F, PhantomData<fn() -> M>);
 
 impl<M: Parameters, F: Handler<M, Future: Handling>> Erased for Typed<F, M> {
     fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, Refusal> {
-        // The parameters are taken before the handler is called, so that an event with wrong arguments never starts it.
+        // The parameters are parsed before the call, so wrong arguments never start the handler.
         let parameters = M::take(&event)?;
         let handling = self.0.handle(event, parameters);
         Ok(Box::pin(async move { handling.await.into_ack(reply) }))
@@ -82,8 +82,8 @@ pub(crate) fn erase<M: Parameters>(handler: impl Handler<M, Future: Handling>) -
     Box::new(Typed(handler, PhantomData))
 }
 
-// Only the shape of the function decides which of these it is. What is wrong with one parameter, or
-// with the answer, is then an error about that type and not about the whole function.
+// Only the arity of the function selects the implementation. An invalid parameter or return type is
+// then an error about that type, not about the whole function.
 macro_rules! handler {
     ($($parameter:ident)*) => {
         impl<F, R, $($parameter),*> Handler<($($parameter,)*)> for F

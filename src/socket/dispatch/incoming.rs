@@ -1,4 +1,4 @@
-//! Packet middleware: functions that see incoming events before their handlers start.
+//! Packet middleware: functions that process incoming events before their handlers start.
 
 use std::{
     fmt,
@@ -31,46 +31,46 @@ impl Incoming {
         }
     }
 
-    /// The socket on which the event arrived.
+    /// Returns the socket that received the event.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// The principal of the socket.
+    /// Returns the principal of the socket.
     #[must_use]
     pub fn principal(&self) -> Arc<Principal> {
         self.socket.principal()
     }
 
-    /// The name of the event.
+    /// Returns the name of the event.
     #[must_use]
     pub fn name(&self) -> &str {
         self.socket.event_name(&self.name)
     }
 
-    /// The arguments, unparsed.
+    /// Returns the arguments, unparsed.
     #[must_use]
     pub fn args(&self) -> &Args {
         &self.args
     }
 
-    /// Whether the client asked for an acknowledgement.
+    /// Returns whether the client requested an acknowledgement.
     #[must_use]
     pub fn wants_ack(&self) -> bool {
         self.wants_ack
     }
 
-    /// Changes the name: the event of that name is handled instead.
+    /// Changes the event's name, so that the handler of that name receives it.
     pub fn set_name(&mut self, name: &str) {
         self.name = Name::Wire(name.into());
     }
 
-    /// Replaces the arguments: a tuple is several, `()` is none.
+    /// Replaces the arguments. A tuple is several arguments, `()` is none.
     ///
     /// # Errors
     ///
-    /// When they cannot be serialised; the event keeps its arguments then.
+    /// Fails if the arguments cannot be serialized. The event then keeps its arguments.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
         self.args = args::arguments(self.socket.io().config().sockets.parser, &args)?;
@@ -91,8 +91,8 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// What packet middleware may return: `Ok(())` lets the event pass as it is, `Ok(incoming)` lets
-/// it pass changed, an error stops it.
+/// A return type of packet middleware. `Ok(())` passes the event unchanged, `Ok(incoming)` passes a
+/// changed event, and an error stops it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be what packet middleware returns",
     note = "return `Result<(), E>` or `Result<Incoming, E>` where `E` converts into `Refusal`"
@@ -123,7 +123,7 @@ pub(crate) fn erase<M>(
     })
 }
 
-/// An event on its way through packet middleware.
+/// An event in packet middleware.
 pub(crate) struct MiddlewareRun {
     socket: Socket,
     deciding: BoxFuture<'static, Result<Incoming, Refusal>>,
@@ -144,7 +144,7 @@ impl MiddlewareRun {
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Refusal>> {
         let deciding = Pin::new(&mut self.deciding);
-        // A panic counts as a refusal, because an event that nobody has checked must not pass.
+        // A panic counts as a refusal, because an unchecked event must not pass.
         catch_unwind(AssertUnwindSafe(|| deciding.poll(cx))).unwrap_or_else(|_| {
             self.socket.metrics().count(Counter::HandlerPanics);
             Poll::Ready(Err(

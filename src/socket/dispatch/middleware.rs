@@ -1,12 +1,12 @@
-//! Functions that are asked about clients, packets and servers, and the states that they take.
+//! Middleware functions for clients, packets and server-side events, and their states.
 
 use super::parameter::{Needs, State};
 #[cfg(feature = "cluster")]
 use crate::socket::core::ServerSide;
 use crate::socket::core::{Connect, Incoming, Io};
 
-/// An async function that is asked about something: of a [`Connect`], of an [`Incoming`] or (with the feature
-/// `cluster`) of a `ServerSide`, and behind it of up to three [`State`]s.
+/// An async middleware function. Its first parameter is a [`Connect`], an [`Incoming`] or (with the
+/// feature `cluster`) a `ServerSide`. Up to three [`State`]s may follow.
 ///
 /// ```
 /// use std::collections::HashSet;
@@ -24,24 +24,24 @@ use crate::socket::core::{Connect, Incoming, Io};
 /// # io.build().unwrap();
 /// ```
 ///
-/// A state that nobody gave makes [`build`](crate::Builder::build) fail, as with handlers.
+/// If a state is missing, [`build`](crate::Builder::build) fails, as with handlers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be asked about a `{C}`",
     label = "not a function of `{C}`",
     note = "it is `async fn({C}, State<A>, …) -> R` with at most three states"
 )]
 pub trait Middleware<C, M>: Send + Sync + 'static {
-    /// What it returns.
+    /// The future that it returns.
     type Future;
 
-    /// Asks it.
+    /// Calls the function.
     fn ask(&self, about: C) -> Self::Future;
 
     #[doc(hidden)]
     fn needs() -> Vec<Needs>;
 }
 
-/// What middleware is asked about.
+/// A first parameter of middleware.
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "nobody writes it")]
 pub trait About {

@@ -1,9 +1,10 @@
-//! Handlers: what makes a function a handler, and running handlers.
+//! Defines handlers and runs them.
 //!
-//! `life` starts the handlers of a socket's end through this module, `inbound` those of events, and
-//! `api` takes handlers from the application. A handler is called and polled once in place, kept as
-//! a future when it waits, and never trusted not to panic. Nothing in this module may know in which
-//! order events start or when a socket ends; it is given one call at a time.
+//! `life` starts the handlers of a disconnect through this module, and `inbound` those of events.
+//! `api` accepts handlers from the application. A handler is called and polled once in place,
+//! stored as a future if it waits, and guarded against panics.
+//!
+//! This module runs single calls. It must not know the order of events or when a socket ends.
 
 mod detached;
 mod handler;

@@ -1,4 +1,4 @@
-//! What a handler may take behind the event.
+//! The parameters of a handler after the event.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -13,19 +13,19 @@ use crate::{
     },
 };
 
-/// What a handler may take behind the [`Event`].
+/// A parameter of a handler after the [`Event`].
 ///
-/// | type | what it is |
+/// | type | value |
 /// |---|---|
-/// | whatever implements [`DeserializeOwned`](serde::de::DeserializeOwned) | the next argument; `Option<T>` may be missing, `Bytes` is binary, also inside a struct |
-/// | [`Value`](crate::Value) | the next argument, whatever it is |
-/// | [`Args`](crate::Args) | all arguments that are left, unparsed; no other may follow |
-/// | [`State<T>`](State) | something that was given to the builder |
-/// | [`Data<T>`](Data) | something that is kept with the socket |
-/// | [`Extension<T>`](Extension) | something that a layer in front has put with the request |
-/// | [`Principal`](crate::Principal) | who the socket belongs to, as of now |
+/// | any [`DeserializeOwned`] | the next argument; an `Option` may be missing, `Bytes` are binary |
+/// | [`Value`](crate::Value) | the next argument, of any type |
+/// | [`Args`](crate::Args) | all remaining arguments, unparsed; must be the last argument |
+/// | [`State<T>`](State) | a value that was passed to the builder |
+/// | [`Data<T>`](Data) | a value that is stored with the socket |
+/// | [`Extension<T>`](Extension) | a request extension of an outer layer |
+/// | [`Principal`](crate::Principal) | the current principal of the socket |
 ///
-/// One's own is written by implementing this for a type that is not deserialised:
+/// Custom parameters implement this trait for a type that is not deserialized:
 ///
 /// ```
 /// use roomcast::{Ack, Event, Io, Parameter, Refusal};
@@ -55,23 +55,23 @@ use crate::{
     note = "what the application has goes by `State<T>`, `Data<T>` or `Extension<T>`"
 )]
 pub trait Parameter: Sized {
-    /// Takes it from an event. `position` is that of the next argument, and is moved past those
-    /// that are taken.
+    /// Reads the parameter from an event, starting at argument `position`. Advances `position` past
+    /// the arguments that it reads.
     ///
     /// # Errors
     ///
-    /// What the client is told instead, if it asked for an acknowledgement; the handler does not
-    /// run.
+    /// Returns the refusal that acknowledges the event, if the client requested an acknowledgement.
+    /// The handler does not run.
     fn take(event: &Event, position: &mut usize) -> Result<Self, Refusal>;
 
-    /// What it needs, which is checked when the server is built. The default is nothing.
+    /// Returns the requirement, which `build` checks. The default is none.
     #[must_use]
     fn needs() -> Needs {
         Needs::nothing()
     }
 }
 
-/// What a [`Parameter`] needs.
+/// The requirement of a [`Parameter`].
 #[derive(Clone, Copy, Debug)]
 pub struct Needs(Need);
 
@@ -84,25 +84,25 @@ enum Need {
 }
 
 impl Needs {
-    /// Nothing that could be missing.
+    /// Returns a requirement that is always met.
     #[must_use]
     pub const fn nothing() -> Self {
         Self(Need::Nothing)
     }
 
-    /// A value of this type that was given to [`Builder::state`](crate::Builder::state).
+    /// Requires a value of this type in [`Builder::state`](crate::Builder::state).
     #[must_use]
     pub fn state<T: 'static>() -> Self {
         Self(Need::State(StateKind::of::<T>()))
     }
 
-    /// An argument of the event, so that it cannot follow one that takes all.
+    /// Requires an argument of the event, so it cannot follow a parameter that takes all arguments.
     #[must_use]
     pub const fn argument() -> Self {
         Self(Need::Argument)
     }
 
-    /// All arguments that are left.
+    /// Requires all remaining arguments.
     #[must_use]
     pub const fn all_arguments() -> Self {
         Self(Need::AllArguments)
@@ -124,17 +124,17 @@ impl<A: Argument> Parameter for A {
     }
 }
 
-/// The principal of the socket, as [`Event::principal`] returns it without a copy.
+/// A copy of the socket's principal. [`Event::principal`] returns it without a copy.
 impl Parameter for Principal {
     fn take(event: &Event, _: &mut usize) -> Result<Self, Refusal> {
         Ok(Self::clone(&event.principal()))
     }
 }
 
-/// Something that was given to [`Builder::state`](crate::Builder::state), as a parameter of handlers
-/// and of middleware.
+/// A value that was passed to [`Builder::state`](crate::Builder::state), as a parameter of handlers
+/// and middleware.
 ///
-/// Who asks for a state nobody gave makes [`build`](crate::Builder::build) fail.
+/// If the value is missing, [`build`](crate::Builder::build) fails.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,11 +171,13 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
     }
 }
 
-/// Something that is kept with the socket, by [`Connect::set_data`](crate::Connect::set_data) or
-/// [`Socket::set_data`](crate::Socket::set_data), as a handler's parameter.
+/// A value that [`Connect::set_data`](crate::Connect::set_data) or
+/// [`Socket::set_data`](crate::Socket::set_data) stored with the socket, as a parameter of
+/// handlers.
 ///
-/// Where it may be missing, ask [`Socket::data`](crate::Socket::data): an event whose handler wants
-/// what is not there fails with a fault of the application, of which the client learns nothing.
+/// If the value may be missing, call [`Socket::data`](crate::Socket::data) instead. With this
+/// parameter, an event without the value fails with an internal error, whose cause the client does
+/// not receive.
 ///
 /// ```
 /// use roomcast::{Ack, Connect, Data, Event, Io, Refusal};
@@ -201,11 +203,11 @@ impl<T: Send + Sync + 'static> Parameter for Data<T> {
     }
 }
 
-/// Something that a layer in front has put with the request that opened the connection, as a
-/// handler's parameter; see [`Handshake::extension`](crate::Handshake::extension).
+/// An extension of the request that opened the connection, as a parameter of handlers; see
+/// [`Handshake::extension`](crate::Handshake::extension).
 ///
-/// An event whose handler wants what is not there fails with a fault of the application, of which the
-/// client learns nothing.
+/// If it is missing, the event fails with an internal error, whose cause the client does not
+/// receive.
 #[derive(Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "handlers take it apart")]
 pub struct Extension<T>(pub T);
@@ -272,7 +274,7 @@ pub trait Parameters: Sized + 'static {
     fn needs() -> Vec<Needs>;
 }
 
-/// The parameters of a handler of a [`Contract`]: the contract, and then any others.
+/// The parameters of a [`Contract`] handler: the contract first, then any other parameters.
 #[diagnostic::on_unimplemented(
     message = "the first parameter behind `Event` is no contract that can be received",
     note = "it implements `roomcast::Contract` and `serde::Deserialize`"
@@ -285,11 +287,11 @@ pub trait ContractParameters: Parameters {
 /// Why a handler can never be called.
 pub(crate) enum Unmet {
     State(&'static str),
-    /// An argument is due after all have been taken.
+    /// A parameter requires an argument after all arguments are taken.
     Argument,
 }
 
-/// What a handler with these needs lacks.
+/// Returns the first requirement that is not met.
 pub(crate) fn unmet(needs: &[Needs], has_state: impl Fn(StateKind) -> bool) -> Option<Unmet> {
     let mut all_taken = false;
     needs.iter().find_map(|needs| match needs.0 {

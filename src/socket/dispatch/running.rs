@@ -1,4 +1,4 @@
-//! Handlers at work: called once in place, kept when they wait, and never trusted not to panic.
+//! Running handlers: called once in place, stored while they wait, and guarded against panics.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// One call of a handler: whose it is, and whether an answer is wanted.
+/// One call of a handler: its socket, and whether an acknowledgement is requested.
 pub(crate) struct Call {
     pub(crate) socket: Socket,
     pub(crate) name: Name,
@@ -28,7 +28,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A call for an event of the library's own, which nobody waits for.
+    /// Creates a call for an internal event, without an acknowledgement.
     pub(crate) fn own(socket: &Socket, name: &'static str) -> Self {
         Self {
             socket: socket.clone(),
@@ -38,7 +38,7 @@ impl Call {
         }
     }
 
-    /// Calls the handler and polls it once. Returned is a handler that waits.
+    /// Calls the handler and polls it once. Returns the handler if it waits.
     pub(crate) fn start(self, handler: &dyn Erased, args: Args) -> Option<Running> {
         let early = self.id.map(|id| Arc::new(EarlyAck::new(id)));
         let event = Event {
@@ -52,7 +52,7 @@ impl Call {
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
-        // Most handlers are done after the first poll, and never need a place among the jobs of the connection.
+        // Most handlers complete in the first poll, and need no entry among the connection's jobs.
         let first_poll = || -> Result<FirstPoll, Refusal> {
             let mut future = handler.call(event, reply)?;
             // A future that waits is polled again by the connection, with a real waker.
@@ -84,7 +84,7 @@ impl Call {
         None
     }
 
-    /// Runs a piece of a handler. An error: it panicked.
+    /// Runs one step of a handler. Returns an error if it panics.
     fn watch<T>(&self, piece: impl FnOnce() -> T) -> Result<T, Refusal> {
         let began = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(piece));
@@ -129,16 +129,17 @@ impl Call {
     }
 
     fn acknowledge(&self, frame: &Frame) {
-        // A client that is gone or overflows learns nothing; its end has been noted.
+        // A disconnected or overflowing client receives nothing; its disconnect is recorded
+        // elsewhere.
         let _ = self.socket.push(frame, Mode::Reliable);
     }
 
-    /// Tells the log and the application of a failure.
+    /// Reports a failure to the log and the application.
     pub(crate) fn fail(&self, refusal: &Refusal) {
         self.report(refusal, self.id.is_some());
     }
 
-    /// `is_answered` is whether the client receives the refusal.
+    /// Reports a failure. `is_answered` is whether the client receives the refusal.
     fn report(&self, refusal: &Refusal, is_answered: bool) {
         let event = self.socket.event_name(&self.name);
         let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());
@@ -166,16 +167,16 @@ enum FirstPoll {
     Waiting(AnswerFuture),
 }
 
-/// A handler that waits. As a future it never fails, and it has sent its answer when it is ready.
+/// A waiting handler. Its future never fails, and has sent the answer when it completes.
 pub(crate) struct Running {
     future: AnswerFuture,
     early: Option<Arc<EarlyAck>>,
-    /// Taken when it is ready.
+    /// `None` after completion.
     call: Option<Call>,
 }
 
 impl Future for Running {
-    /// The socket whose next serial event may start now.
+    /// The socket whose next serial event may start.
     type Output = Option<SocketId>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<SocketId>> {
@@ -188,12 +189,12 @@ impl Future for Running {
             Ok(Poll::Ready(answer)) => call.finish(answer.0, this.early.as_deref()),
             Err(refusal) => call.refuse(&refusal, this.early.as_deref()),
         }
-        // A handler that has panicked ends here as well, and is never polled again.
+        // A handler that panicked also ends here, and is never polled again.
         let serial = call.is_serial.then(|| call.socket.id());
         this.call = None;
         Poll::Ready(serial)
     }
 }
 
-/// A piece of a handler that takes longer keeps the rest of its connection waiting.
+/// A handler step that takes longer than this is counted as slow, because it blocks its connection.
 const SLOW: Duration = Duration::from_millis(10);

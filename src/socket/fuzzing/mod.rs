@@ -1,8 +1,8 @@
-//! Entry points for fuzzing and benches: sockets without connections, compared with naive models.
+//! Entry points for fuzzing and benches: sockets without connections, compared with simple models.
 //!
-//! Fuzz targets and benches import this module, and unit tests that need a socket whose client
-//! reads nothing. It is no part of the public interface, so it may know every module, and no other
-//! module may import it but in its tests.
+//! Fuzz targets, benches, and unit tests that need a socket without a reading client import this
+//! module. It is not public API, so it may depend on every module. Other modules may import it in
+//! tests only.
 
 mod recovery;
 mod rooms;

@@ -1,4 +1,4 @@
-//! Entry point for fuzzing: what clients may offer that want to go on as a socket that was theirs.
+//! Fuzzing entry point: recovery offers of clients.
 
 use std::{
     pin::pin,
@@ -21,11 +21,13 @@ use crate::{
     },
 };
 
-/// Sockets whose clients are away, and each of which has missed something of its own.
+/// Number of recoverable sockets. Each has missed a different event.
 const SOCKETS: usize = 2;
 
-/// Plays offers, one in a line: `$P0`, `$O0` and `$L0` stand for the secret of the first socket,
-/// the event that its client has, and the last one that was sent to it.
+/// Runs recovery offers, one per line.
+///
+/// In the input, `$P0` stands for the first socket's secret. `$O0` is the last event that its
+/// client has received, and `$L0` the last event that was sent to it.
 pub fn recovery_offers(data: &[u8]) {
     let mut builder = Io::builder().recovery(Recovery::default());
     builder.namespace("/");
@@ -83,7 +85,7 @@ pub fn recovery_offers(data: &[u8]) {
     if let Some(table) = io.recovery_table() {
         table.close();
     }
-    // Connected sockets keep their server, as it keeps them.
+    // Connected sockets keep their server alive, and the server keeps them alive.
     let root = io.of("/").inner();
     for socket in root.iter().flat_map(|root| root.all_sockets()) {
         socket.close(DisconnectReason::ServerNamespaceDisconnect);
@@ -91,7 +93,7 @@ pub fn recovery_offers(data: &[u8]) {
     assert_eq!(io.metrics().gauge(Gauge::RecoverySessions), 0);
 }
 
-/// Sends an event and tells its offset.
+/// Sends an event and returns its offset.
 fn sent(socket: &Socket, number: usize) -> String {
     let known = socket
         .namespace_inner()

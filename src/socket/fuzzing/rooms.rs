@@ -1,4 +1,4 @@
-//! The room router without connections: against a naive model, and for benches.
+//! The room router without connections: compared with a simple model, and for benches.
 //!
 //! Not part of the API.
 
@@ -16,8 +16,12 @@ use crate::{
     socket::core::{ConnInner, Io, Socket},
 };
 
-/// Plays operations that `data` spells on sockets and rooms, and compares who gets what with a
-/// model that is too simple to be wrong. Panics where they differ.
+/// Runs the operations in `data` on sockets and rooms, and compares the recipients with a simple
+/// model.
+///
+/// # Panics
+///
+/// Panics if they differ.
 pub fn rooms_ops(data: &[u8]) {
     let mut input = data.iter().copied();
     let mut game = Game::new();
@@ -25,12 +29,12 @@ pub fn rooms_ops(data: &[u8]) {
     game.end();
 }
 
-/// The router and its model side by side.
+/// The router and its model.
 struct Game {
     io: Io,
     outboxes: Unattended,
     sockets: BTreeMap<u8, Socket>,
-    /// Who is in which room.
+    /// The members of each room.
     model: BTreeMap<u8, BTreeSet<u8>>,
     sent: u64,
 }
@@ -97,8 +101,8 @@ impl Game {
         }
     }
 
-    /// Sends to the rooms whose bits are set (none: to all), and to a socket's own room, but not to
-    /// the members of other rooms nor to the sender.
+    /// Sends to the rooms of the set bits (none: to all), and to a socket's own room. Excludes the
+    /// members of other rooms and the sender.
     fn broadcast(&mut self, to: u8, except: u8, single: u8, sender: u8) {
         let members = |rooms: u8| -> BTreeSet<u8> {
             let named = self
@@ -170,7 +174,7 @@ impl Game {
     }
 }
 
-/// A socket in `/` that nobody writes for.
+/// Creates a socket in `/` without a writing transport.
 pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(random_sid(), usize::MAX);
@@ -190,7 +194,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     socket
 }
 
-/// The request of a client that said nothing of itself.
+/// Returns a request without client information.
 pub(crate) fn handshake() -> Arc<Handshake> {
     let uri = http::Uri::from_static("/socket.io/");
     let peer = Peer {
@@ -209,8 +213,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// `size` sockets in one room. They seem to be on WebSockets, which are all the one `stream`,
-    /// and nothing is written.
+    /// Creates `size` sockets in one room. They appear to be WebSockets that share the one
+    /// `stream`; no data is written.
     #[must_use]
     pub fn new(size: usize, stream: tokio::net::TcpStream) -> Self {
         let mut builder = Io::builder();
@@ -232,13 +236,13 @@ impl Crowd {
         crowd
     }
 
-    /// Sends one event to the room and tells how many it was queued for.
+    /// Sends one event to the room. Returns for how many members it was queued.
     #[must_use]
     pub fn broadcast(&self, payload: &str) -> usize {
         self.io.to(ROOM).emit("msg", payload).queued
     }
 
-    /// Takes everything out of the outboxes.
+    /// Removes all data from the outboxes.
     pub fn discard(&self) {
         for member in &self.members {
             Unattended::take(member.outbox());
@@ -246,7 +250,7 @@ impl Crowd {
         self.outboxes.forget();
     }
 
-    /// Lets one member leave and join again.
+    /// Removes one member from the room and adds it again.
     pub fn churn(&self, member: usize) {
         if let Some(member) = self.members.get(member % self.members.len().max(1)) {
             member.leave(ROOM);
@@ -254,7 +258,7 @@ impl Crowd {
         }
     }
 
-    /// Lets one member join a room of its own and leave it.
+    /// Adds one member to another room and removes it again.
     pub fn visit(&self, member: usize) {
         if let Some(member) = self.members.get(member % self.members.len().max(1)) {
             member.join("elsewhere").expect("two rooms are no limit");
@@ -268,6 +272,6 @@ fn name(room: u8) -> String {
 }
 
 const ROOM: &str = "room";
-/// Above the size from which a room has an index.
+/// Larger than the size from which a room has an index.
 const SOCKETS: u8 = 40;
 const ROOMS: u8 = 6;

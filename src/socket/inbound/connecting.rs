@@ -1,4 +1,4 @@
-//! A client asks to connect to a namespace, and is admitted or refused.
+//! Handles `CONNECT` packets: admits or refuses clients.
 
 use std::{sync::Arc, task::Poll, time::Instant};
 
@@ -31,7 +31,7 @@ impl Connection {
         }
         match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
             Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
-                // The server has disconnected this socket, and the client comes back.
+                // The server disconnected this socket, and the client reconnects.
                 Some(SlotState::Occupied { socket, .. }) if !socket.is_connected() => {
                     self.clear_slot(position);
                 }
@@ -39,7 +39,7 @@ impl Connection {
                     return Err(self.misplaced());
                 }
             },
-            // Slots of disconnected sockets are kept only while nobody needs the place.
+            // Slots of disconnected sockets are retained only until their space is needed.
             None if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection => {
                 self.clear_disconnected();
             }
@@ -52,7 +52,7 @@ impl Connection {
         }
         let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
         if payload > Limits::default().max_connect_payload {
-            // The payload is kept as long as the socket, so only a short one is accepted.
+            // The payload lives as long as the socket, so only a short one is accepted.
             return match &lookup {
                 Lookup::Found(handlers) if handlers.authenticate.is_some() => {
                     self.refuse(&packet.nsp, &Refusal::unauthenticated("token too long"));
@@ -68,18 +68,18 @@ impl Connection {
             return Ok(());
         }
         if self.running + self.shared.detached() >= self.io.config().sockets.max_in_flight {
-            // Handlers of new and of left namespaces count like those of events.
+            // Handlers of new and of left namespaces count like event handlers.
             self.refuse(
                 &packet.nsp,
                 &Refusal::new("", "Too many events in progress"),
             );
             return Ok(());
         }
-        // The packet's own name would keep the bytes of the packet.
+        // The packet's own name would keep the packet's bytes alive.
         let nsp = Nsp::from(packet.nsp.as_str());
         let shared = Arc::clone(&self.shared);
         let connect = Connect::new(self.io.clone(), nsp.clone(), shared, packet.args.clone());
-        // Most clients are in one namespace, and growing by itself makes room for four.
+        // Most clients use one namespace, and the default growth allocates four slots.
         self.slots.reserve_exact(1);
         self.slots.push(NamespaceSlot {
             nsp,
@@ -138,13 +138,14 @@ impl Connection {
             socket.observe();
         }
         if !socket.is_connected() {
-            // The whole client was disconnected meanwhile, before its new socket could be found.
+            // The whole client was disconnected concurrently, before its new socket could be found.
             if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
                 table.forget(known.pid);
             }
             socket.end_for_good();
             self.slots.retain(|slot| slot.nsp != *connect.nsp());
-            // Whoever disconnected it may have told the client so before the packet that admits it: what comes last counts.
+            // The client may have received its disconnect before its `CONNECT` answer. The last
+            // packet counts, so send another disconnect.
             self.dismiss(connect.nsp());
             return;
         }
@@ -183,16 +184,16 @@ impl Connection {
                 self.run(running);
             }
         }
-        // The credentials may have been revoked after they were checked and before the socket could
-        // be found by whoever revoked them.
+        // The credentials may have been revoked after the check and before the revoking code could
+        // find the socket.
         socket.revalidate();
-        // A client that recovers its socket is not found while the application removes the namespace.
+        // A recovering client is not found while the application removes the namespace.
         if socket.namespace_inner().is_removed() {
             socket.disconnect(false);
         }
     }
 
-    /// Makes a new socket and puts it into its namespace.
+    /// Creates a new socket and adds it to its namespace.
     fn enter(
         &self,
         connect: &Connect,
@@ -212,8 +213,8 @@ impl Connection {
             if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
                 table.enter(known.pid, socket.downgrade());
             }
-            // The connection knows the socket before the namespace does, so that whoever finds the
-            // socket in the namespace can close the whole connection.
+            // The socket is added to the connection before the namespace. So code that finds it in
+            // the namespace can close the whole connection.
             self.shared.sockets.lock().push(socket.downgrade());
             let Err(why) = namespace.admit(&socket, &[]) else {
                 return Ok(socket);
@@ -223,7 +224,8 @@ impl Connection {
             }
             self.shared.forget(&socket);
             match why {
-                // The last socket of the namespace has just left; the next lookup makes a new one.
+                // The last socket of the namespace has just left. The next lookup creates a new
+                // namespace.
                 NotAdmitted::TakenDown => self.io.take_down(&namespace),
                 NotAdmitted::Untold => {
                     socket.end_for_good();
@@ -249,7 +251,7 @@ impl Connection {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
             let payload = connect.payload().clone();
             let socket = Socket::recover(old, shared, principal, payload, connect.states());
-            // As with a new socket, the connection knows it before the namespace does.
+            // As with a new socket, the connection is updated before the namespace.
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
@@ -259,7 +261,7 @@ impl Connection {
         resumed
     }
 
-    /// The socket that a client has been on another server.
+    /// Creates the socket of a client that was on another server.
     fn restore(
         &self,
         connect: &Connect,
@@ -284,7 +286,8 @@ impl Connection {
             socket
         });
         match (&restored, self.io.recovery_table()) {
-            // Only now can another client take the socket over: the packet that admits this one is queued.
+            // Other clients can claim the socket from now on, because this client's `CONNECT`
+            // answer is queued.
             (Some(socket), Some(table)) => table.enter(pid, socket.downgrade()),
             (Some(_), None) => {}
             (None, _) => self.shared.forget_gone(),
@@ -292,11 +295,11 @@ impl Connection {
         restored
     }
 
-    /// Tells the client that it is not in a namespace.
+    /// Sends the client a disconnect from a namespace.
     fn dismiss(&self, nsp: &Nsp) {
         let parser = self.io.config().sockets.parser;
         if let Ok(frame) = parser.disconnect(nsp.as_str()) {
-            // A connection that is over takes nothing any more.
+            // A closed connection accepts no data.
             let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
         }
     }
@@ -328,7 +331,8 @@ impl Connection {
                 let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
             }
             Err(error) => {
-                // The client would wait for an answer in vain. Closing its connection tells it.
+                // The client would wait forever for an answer. Closing its connection ends the
+                // wait.
                 crate::throttled_log!(error, namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
                 self.shared.outbox.close(CloseReason::ForcedClose);
             }
@@ -337,8 +341,8 @@ impl Connection {
             let outbox = &self.shared.outbox;
             match outbox.transport() {
                 Transport::WebSocket => outbox.close(CloseReason::ForcedClose),
-                // Closing would leave by the next poll, and the polls of this address are not answered
-                // any more.
+                // A close packet would need another poll, and polls of this address are no longer
+                // answered.
                 Transport::Polling => outbox.abort(CloseReason::ForcedClose),
             }
         }
@@ -367,7 +371,7 @@ mod tests {
         let outbox = outboxes.outbox(random_sid(), usize::MAX);
         let handshake = fuzzing::handshake();
         let mut connection = Connection::new(&io, outbox.clone(), handshake, Instant::now());
-        // JSON has no way to write a name with a comma, and MessagePack has.
+        // JSON cannot encode a name with a comma, but MessagePack can.
         let frame = Parser::MessagePack.connect("/a,b", &()).unwrap();
         let (_, message) = frame.messages().next().unwrap();
         let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());

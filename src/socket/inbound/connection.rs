@@ -1,7 +1,7 @@
-//! The connection of one client: its incoming packets, its sockets, and the jobs that wait.
+//! The connection of one client: its incoming packets, its sockets, and its waiting jobs.
 //!
-//! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it needs a lock.
-//! What the sockets of the connection must reach from other tasks is in [`ConnInner`].
+//! A [`Connection`] belongs to the task of its Engine.IO session, so it needs no lock.
+//! [`ConnInner`] holds the state that other tasks access.
 
 use std::{
     collections::VecDeque,
@@ -39,57 +39,56 @@ pub(crate) struct Connection {
     pub(super) shared: Arc<ConnInner>,
     decoder: Decoder,
     pub(super) slots: Vec<NamespaceSlot>,
-    /// Made for the first job that waits, and dropped with the last.
+    /// Allocated for the first waiting job, and dropped with the last.
     jobs: Option<FuturesUnordered<Job>>,
     /// The number of handlers and middleware runs among the jobs.
     pub(super) running: usize,
     /// The number of middleware runs among the jobs, at most one for each socket.
     pub(super) in_middleware: usize,
-    /// Events for which there was no room among the running handlers, in the order of their
-    /// arrival.
+    /// Events that wait for room among the running handlers, in order of arrival.
     pub(super) parked: VecDeque<ParkedEvent>,
-    /// The number of all parked events, including those in serial queues and those held behind
+    /// The number of all parked events, including those in serial queues and those held because of
     /// middleware.
     pub(super) parked_events: usize,
     pub(super) parked_bytes: usize,
-    /// The time by which the client must have connected to a first namespace.
+    /// The deadline for the client's first namespace.
     pub(super) connect_by: Option<Instant>,
-    /// The time by which the attachments of the current packet must have arrived.
+    /// The deadline for the attachments of the current packet.
     attach_by: Option<Instant>,
-    /// The joins of the client, if they are limited.
+    /// The client's join limits, if enabled.
     pub(super) joins: Option<Box<Joins>>,
-    /// Why the connection ends, if that is more than the engine knows.
+    /// The disconnect reason, if the engine's reason is not specific enough.
     reason: Option<DisconnectReason>,
-    /// A description of the reason, if the engine knows more.
+    /// A description of the reason from the engine, if available.
     description: Option<&'static str>,
 }
 
-/// A namespace that the client is in, or has asked to connect to.
+/// A namespace that the client has joined or requested.
 pub(super) struct NamespaceSlot {
     pub(super) nsp: Nsp,
     pub(super) state: SlotState,
 }
 
 pub(super) enum SlotState {
-    /// The decision about the client is being made.
+    /// The admission is pending.
     Connecting,
-    /// There is, or was, a socket. A socket that the server has disconnected keeps its slot,
-    /// because the client may send to it until it learns of that.
+    /// The slot has a socket. A socket that the server disconnected keeps its slot, because the
+    /// client may send to it until it receives the disconnect.
     Occupied {
         socket: Socket,
-        /// Serial events that wait for the one being handled; `None` if none is being handled.
+        /// Serial events that wait for the running one; `None` if none is running.
         serial_queue: Option<VecDeque<ParkedEvent>>,
-        /// Events that wait behind one in middleware; `None` if none is in middleware.
+        /// Events that wait for an event in middleware; `None` if no event is in middleware.
         held: Option<Box<HeldEvents>>,
-        /// Until when the credentials of the principal are valid.
+        /// The expiry of the principal.
         validity: Validity,
     },
 }
 
-/// Something that waits inside the connection's task.
+/// A job that waits inside the connection's task.
 pub(super) enum Job {
     Handler(Running),
-    /// Taken out when the middleware has decided.
+    /// Taken out when the middleware completes.
     Middleware(Option<Box<EventInMiddleware>>),
     Admission(Admission),
 }
@@ -145,7 +144,7 @@ impl SessionHandler for Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.run_jobs(cx);
         self.renew();
-        // Handlers close a connection through its outbox, so nothing here ever asks the driver for its end.
+        // Handlers close a connection through its outbox, so this never requests an end.
         Poll::Pending
     }
 
@@ -197,7 +196,7 @@ impl SessionHandler for Connection {
 
     fn drained(&mut self) {
         if self.shared.watchers().is_some() {
-            // The outbox tells this once for each time it is asked to.
+            // The outbox reports this once per request.
             let _ = self.shared.outbox.watch_drain();
             self.tell(&ConnEvent::Drain);
         }
@@ -213,7 +212,7 @@ impl SessionHandler for Connection {
             let handshake = self.shared.handshake();
             self.io.tell(&Lifecycle::SlowClient { handshake });
         }
-        // The sockets end right after this, when the connection is dropped: the watchers hear of it first.
+        // The sockets end afterwards, when the connection is dropped. Observers are notified first.
         let reason = *self.reason.get_or_insert_with(|| reason.into());
         let description = self.description;
         self.tell(&ConnEvent::Close {
@@ -234,13 +233,12 @@ impl Connection {
                 config.sockets.parser,
                 Limits {
                     max_attachments: config.sockets.max_attachments,
-                    // A packet may be as large as all of its parts at their largest.
+                    // A packet may consist of all its parts at their maximum size.
                     max_bytes: config
                         .session
                         .max_payload
                         .saturating_mul(config.sockets.max_attachments.max(1)),
-                    // The payload of `CONNECT` is limited when it is known which namespace the
-                    // client asks for.
+                    // The payload of `CONNECT` is limited when the requested namespace is known.
                     max_connect_payload: config.session.max_payload,
                     ..Limits::default()
                 },
@@ -275,7 +273,8 @@ impl Connection {
                 self.packet(packet, now)
             }
             Ok(None) => {
-                // The time runs from the first part of a packet on, and further parts do not extend it.
+                // The deadline starts with the first part of a packet. Further parts do not extend
+                // it.
                 self.attach_by
                     .get_or_insert_with(|| now + self.io.config().session.message_timeout);
                 Ok(())
@@ -308,13 +307,14 @@ impl Connection {
         }
     }
 
-    /// Handles an `ACK` packet: the client answers an event.
+    /// Handles an `ACK` packet: the client acknowledges an event.
     fn ack(&mut self, packet: &Packet) -> Result<(), CloseReason> {
         let Some(socket) = self.socket(&packet.nsp) else {
             return Err(self.misplaced());
         };
         let metrics = socket.metrics();
-        // Questions to one client and to many take their ids from one counter, so that an id is in one table at most.
+        // Requests to one client and broadcasts share one id counter, so an id is in at most one
+        // table.
         let known = packet.id.is_some_and(|id| {
             socket.acks().resolve(id, &packet.args, metrics)
                 || socket
@@ -332,7 +332,7 @@ impl Connection {
         self.jobs.get_or_insert_default().push(job);
     }
 
-    /// Polls the handlers, middleware and admissions that wait.
+    /// Polls the waiting handlers, middleware and admissions.
     fn run_jobs(&mut self, cx: &mut Context<'_>) {
         while let Some(jobs) = &mut self.jobs {
             match jobs.poll_next_unpin(cx) {
@@ -358,7 +358,7 @@ impl Connection {
         }
     }
 
-    /// Tells the watchers of the connection.
+    /// Notifies the observers of the connection.
     fn tell(&self, event: &ConnEvent<'_>) {
         if let Some(watchers) = self.shared.watchers() {
             watchers.tell(self.io.metrics(), event);
@@ -396,7 +396,7 @@ impl Connection {
         }
     }
 
-    /// Takes over principals that were replaced.
+    /// Updates the expiry of replaced principals.
     fn renew(&mut self) {
         for slot in &mut self.slots {
             if let SlotState::Occupied {
@@ -409,8 +409,7 @@ impl Connection {
         }
     }
 
-    /// The reason for a packet that is valid but not expected in this state, or missing where one
-    /// was due.
+    /// Returns the reason for a packet that is valid but unexpected in this state, or overdue.
     pub(super) fn misplaced(&mut self) -> CloseReason {
         self.reason = Some(DisconnectReason::ForcedServerClose);
         CloseReason::ForcedClose
@@ -427,7 +426,7 @@ impl Connection {
     }
 }
 
-/// However a session ends, its sockets end with it.
+/// Closes all sockets, whatever the cause of the session's end.
 impl Drop for Connection {
     fn drop(&mut self) {
         let reason = self.reason.unwrap_or(DisconnectReason::TransportError);
@@ -443,7 +442,8 @@ impl Drop for Connection {
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
-            // The decisions about events and newcomers concern nobody any more. A claim that is dropped gives back its socket.
+            // Pending middleware and admissions have no further effect. A dropped claim releases
+            // its socket.
             Job::Middleware(_) | Job::Admission(_) => None,
         });
         self.io.detach(handlers.collect(), &self.shared);
@@ -457,8 +457,8 @@ mod tests {
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
         let client = size_of::<Connection>() + size_of::<ConnInner>() + size_of::<NamespaceSlot>();
-        // Eight of them since it is told how long a client has been idle, and eight for its joins.
-        // Eight for the messages that a custom parser waits for.
+        // Includes eight bytes for the idle time of a client, and eight for its joins. Includes
+        // eight for the messages that a custom parser waits for.
         assert!(client <= 440, "{client}");
         let socket = size_of::<crate::socket::core::socket::SocketInner>();
         assert!(socket <= 344, "{socket}");

@@ -1,10 +1,10 @@
-//! Moves the events of one client to their handlers: decides which events start at once and which
-//! wait, and starts those that have waited.
+//! Dispatches the events of one client to their handlers, and queues events that have to wait.
 //!
-//! Events start in the order in which they arrive, but for three reasons to wait. A serial event
-//! waits in the serial queue of its socket while another one is being handled. An event for which
-//! there is no room among the running handlers is parked. While packet middleware decides about an
-//! event, later events of the same socket are held behind it.
+//! Events start in order of arrival, except in three cases:
+//!
+//! - A serial event waits in the serial queue of its socket while another one is being handled.
+//! - An event is parked if the limit of running handlers is reached.
+//! - While packet middleware processes an event, later events of the same socket are held.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// An event that waits until it may start.
+/// An event that waits to be started.
 pub(super) struct ParkedEvent {
     pub(super) socket: Socket,
     handler: Option<u32>,
@@ -42,16 +42,16 @@ impl ParkedEvent {
     }
 }
 
-/// Events of a socket that wait behind one that is in packet middleware.
+/// Events of a socket that wait for an event in packet middleware.
 #[derive(Default)]
 pub(super) struct HeldEvents {
     pub(super) events: VecDeque<ParkedEvent>,
-    /// How many events at the front are older than the others, because they had waited for room
+    /// The number of events at the front that are older than the rest, because they were parked
     /// before.
     older: usize,
 }
 
-/// An event that all watchers have seen and all middleware has passed.
+/// An event after observers and middleware.
 struct NamedEvent {
     socket: Socket,
     name: Name,
@@ -84,7 +84,7 @@ impl Connection {
         let Some(SlotState::Occupied { socket, held, .. }) = slot.map(|slot| &slot.state) else {
             return Err(self.misplaced());
         };
-        // The client has not learned of its disconnect yet, so that what it sends is no fault.
+        // The client has not received its disconnect yet, so this packet is not an error.
         if !socket.is_connected() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Connection {
             .is_some_and(|registered| registered.is_serial);
         let socket = socket.clone();
         if !is_serial && held.is_none() && self.running < self.io.config().sockets.max_in_flight {
-            // Most events have nothing to wait for.
+            // Most events do not wait.
             self.begin(socket, handler, is_serial, packet);
             return Ok(());
         }
@@ -112,7 +112,7 @@ impl Connection {
         }
     }
 
-    /// Starts an event or queues it behind the events of its socket. Returns whether the event
+    /// Starts an event, or queues it after the events of its socket. Returns whether the event
     /// waits.
     fn arrive(&mut self, event: ParkedEvent) -> bool {
         let id = event.socket.id();
@@ -154,7 +154,7 @@ impl Connection {
 
     fn check_parked(&self) -> Result<(), CloseReason> {
         let config = self.io.config();
-        // One event is always accepted whatever its size, like one packet by an outbox.
+        // A single event is always accepted, whatever its size, like a single packet in an outbox.
         let is_only = self.parked_events == 1;
         let fits = self.parked_events <= config.sockets.max_parked_events
             && (is_only || self.parked_bytes <= config.outbox.outbox_bytes);
@@ -170,8 +170,8 @@ impl Connection {
         self.parked_bytes -= event.bytes();
     }
 
-    /// Starts the handlers of an event. Returns whether the event itself or its registered handler
-    /// waits, so that the serial queue of the socket stays occupied.
+    /// Starts the handlers of an event. Returns whether the event or its registered handler waits,
+    /// which keeps the serial queue of the socket occupied.
     fn start(&mut self, event: ParkedEvent) -> bool {
         if !event.socket.is_connected() {
             return false;
@@ -179,7 +179,7 @@ impl Connection {
         if self.in_middleware > 0
             && let Some(held) = self.held_events(event.socket.id())
         {
-            // The event has waited for room, so it is older than the events that were held since.
+            // The event was parked, so it is older than the events held since.
             let bytes = event.bytes();
             held.events.insert(held.older, event);
             held.older += 1;
@@ -196,7 +196,7 @@ impl Connection {
         self.begin(socket, handler, is_serial, packet)
     }
 
-    /// Starts the handlers of an event that nothing holds back. Returns the same as `start`.
+    /// Starts the handlers of an event that need not wait. Returns the same as `start`.
     fn begin(
         &mut self,
         socket: Socket,
@@ -233,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Calls the watchers of all events.
+    /// Calls the catch-all handlers.
     fn watch(&mut self, handlers: &Handlers, socket: &Socket, name: &Name, args: &Args) {
         let call = || Call {
             socket: socket.clone(),
@@ -256,8 +256,8 @@ impl Connection {
         }
     }
 
-    /// Runs the middleware for an event, that of the namespace before that of the socket. Returns
-    /// whether the event itself or its registered handler waits.
+    /// Runs the middleware of the namespace, then of the socket. Returns whether the event or its
+    /// registered handler waits.
     fn run_middleware(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
         let mut middleware = handlers.packet_middleware.clone();
         middleware.extend(
@@ -282,7 +282,7 @@ impl Connection {
             id,
             is_serial,
         };
-        // Middleware that waits is polled again among the jobs of the connection, with a real waker.
+        // Waiting middleware is polled again among the jobs of the connection, with a real waker.
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(verdict) => self.apply_verdict(&event, verdict),
             Poll::Pending => {
@@ -297,8 +297,8 @@ impl Connection {
         }
     }
 
-    /// Applies what the middleware has decided about an event. Returns whether its registered
-    /// handler waits.
+    /// Applies the middleware's decision about an event. Returns whether its registered handler
+    /// waits.
     fn apply_verdict(
         &mut self,
         event: &EventInMiddleware,
@@ -322,7 +322,7 @@ impl Connection {
                 self.fire(&handlers, passed)
             }
             Err(refusal) => {
-                // As with the official server, the client is not told of the refusal.
+                // As in the official server, the client does not receive the refusal.
                 let call = Call {
                     socket: socket.clone(),
                     name: event.name.clone(),
@@ -335,8 +335,8 @@ impl Connection {
         }
     }
 
-    /// Handles the decision of middleware that has waited: its event goes on, and then the events
-    /// that were held behind it.
+    /// Continues with an event whose middleware has completed, then with the events held because of
+    /// it.
     pub(super) fn middleware_done(
         &mut self,
         event: &EventInMiddleware,
@@ -355,15 +355,15 @@ impl Connection {
             self.count_unparked(&event);
             self.arrive(event);
             if let Some(held) = self.held_events(id) {
-                // The event that just arrived is in middleware now, and the others wait behind it.
+                // The event that was just started is in middleware, and the rest waits for it.
                 held.events.append(&mut waiting.events);
                 return;
             }
         }
     }
 
-    /// Calls the handlers of an event, of which the first answers. Returns whether the registered
-    /// handler of the namespace waits.
+    /// Calls the handlers of an event. The first one acknowledges it. Returns whether the
+    /// registered handler of the namespace waits.
     fn fire(&mut self, handlers: &Handlers, event: NamedEvent) -> bool {
         let NamedEvent {
             socket,
@@ -372,7 +372,7 @@ impl Connection {
             is_serial,
             args,
         } = event;
-        // Middleware may have given the event another name, which may have a handler.
+        // Middleware may have changed the event's name to one with a handler.
         let (name, position) = match name {
             Name::Wire(wire) => match handlers.find(wire.as_bytes()) {
                 Some(position) => (Name::Registered(position), Some(position)),
@@ -414,7 +414,7 @@ impl Connection {
             let running = call.start(own, args);
             return running.map(|running| self.run(running)).is_some();
         }
-        // Only the first handler gets the id, and with it the right to answer.
+        // Only the first handler receives the id, and may acknowledge.
         let mut id = id;
         let mut call = |is_serial| Call {
             socket: socket.clone(),
@@ -443,10 +443,11 @@ impl Connection {
         self.wait_for(Job::Handler(running));
     }
 
-    /// The serial event of a socket that was being handled has ended: starts the next ones.
+    /// Starts the next serial events of a socket after the running one has ended.
     pub(super) fn free_serial_queue(&mut self, id: SocketId) {
         loop {
-            // This is a loop and no recursion, because thousands of events may wait that are done at once.
+            // A loop instead of recursion, because thousands of queued events may complete
+            // immediately.
             let serial_queue = self
                 .slots
                 .iter_mut()
@@ -476,7 +477,7 @@ impl Connection {
         }
     }
 
-    /// Starts parked events as long as there is room for them.
+    /// Starts parked events while there is room.
     pub(super) fn unpark(&mut self) {
         while self.running < self.io.config().sockets.max_in_flight {
             let Some(event) = self.parked.pop_front() else {
@@ -492,7 +493,7 @@ impl Connection {
         }
     }
 
-    /// The place in which events of a socket are held while one of them is in middleware.
+    /// Returns the slot for a socket's held events.
     fn held_slot(&mut self, id: SocketId) -> Option<&mut Option<Box<HeldEvents>>> {
         let slots = self.slots.iter_mut();
         slots

@@ -1,7 +1,7 @@
-//! Limits how often a client may ask to join a namespace.
+//! Limits how often a client may join namespaces.
 //!
-//! A join costs an authentication, handlers, log lines and messages to other servers, and leaving
-//! costs as much again. One packet causes it, so the limit of packets alone does not protect the
+//! A join causes an authentication, handlers, log lines and messages to other servers. Leaving
+//! causes as much again. It needs only one packet, so the packet limit alone does not protect the
 //! server.
 
 use std::time::{Duration, Instant};
@@ -15,22 +15,22 @@ use crate::{
     socket::types::Refusal,
 };
 
-/// The joins of one connection.
+/// The join limits of one connection.
 #[derive(Debug)]
 pub(super) struct Joins {
-    /// When the client may make all joins of a minute again.
+    /// When the full number of joins per minute is available again.
     rested: Rested<Instant>,
-    /// The number of refused joins since the last one within the limits.
+    /// The number of refused joins since the last accepted one.
     refused: u32,
-    /// The number of joins that have asked to recover a socket.
+    /// The number of joins with a recovery offer.
     offers: usize,
 }
 
-/// The number of refused joins in a row after which the connection is closed.
+/// Maximum number of consecutive refused joins. Beyond that, the connection is closed.
 const REFUSED: u32 = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A join above a limit.
+/// A join that exceeds a limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooManyJoins {
     counter: Counter,
@@ -38,7 +38,7 @@ pub(super) struct TooManyJoins {
 }
 
 impl Connection {
-    /// Charges the connection and the address of the client for one join.
+    /// Charges the client's connection and address for one join.
     pub(super) fn charge_join(&mut self, now: Instant) -> Result<(), TooManyJoins> {
         let count = self.io.config().sockets.joins_per_minute;
         if count > 0 {
@@ -62,8 +62,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns whether other servers may be asked for the socket that the client asks to recover. A
-    /// client that has lost its connection asks once for each of its namespaces.
+    /// Returns whether other servers may be queried for the socket that the client offers to
+    /// recover. A reconnecting client needs one query per namespace.
     pub(super) fn may_look_up(&mut self, now: Instant) -> bool {
         let most = self.io.config().sockets.max_namespaces_per_connection;
         let joins = self.joins.get_or_insert_with(|| Joins::new(now));
@@ -71,7 +71,7 @@ impl Connection {
         joins.offers <= most
     }
 
-    /// Refuses a join above a limit. A client that goes on asking is disconnected.
+    /// Refuses a join that exceeds a limit. Closes the connection after too many refusals.
     pub(super) fn limit_join(
         &mut self,
         nsp: &Nsp,

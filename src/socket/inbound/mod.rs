@@ -1,10 +1,9 @@
-//! The packets of a client on their way in: one connection with its slots for namespaces, the queues
-//! in which its events wait, and its attempts to connect to namespaces.
+//! Incoming packets of a client: its connection with namespace slots, event queues, and `CONNECT`s.
 //!
-//! The engine drives a connection as its application; no other module of `socket` imports this one.
-//! A connection waits for admissions, middleware and handlers in one set of jobs, which is why this
-//! module lies above both `dispatch` and `connect`, and why `connection` and `event_queues` import each
-//! other. Nothing in this module may know how servers are built or served.
+//! The engine drives a connection as its application. No other module of `socket` imports this one.
+//! A connection waits for admissions, middleware and handlers in one set of jobs. Therefore this
+//! module is above both `dispatch` and `connect`, and `connection` and `event_queues` import each
+//! other. It must not know how servers are built or served.
 
 mod connecting;
 mod connection;

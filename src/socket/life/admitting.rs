@@ -1,4 +1,4 @@
-//! Admits sockets to a namespace and removes them from it.
+//! Adds sockets to a namespace and removes them.
 
 use roomcast_protocol::{Frame, Stamp};
 
@@ -13,21 +13,21 @@ use crate::{
 };
 
 impl NamespaceInner {
-    /// Drops what is kept for a client that will not come back.
+    /// Drops the replay data of a client that cannot recover.
     pub(crate) fn forget_replay(&self, socket: &Socket) {
         if let Some(channel) = &self.channel {
             socket.outbox().forget_replay(channel.id());
         }
     }
 
-    /// Keeps a socket among the members whose clients are away.
+    /// Moves a socket to the recoverable members of the namespace.
     pub(crate) fn keep_away(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
             channel.add_away(id, socket.clone());
         }
-        // The socket is among those away before it leaves those present, so that everybody who looks
-        // for it finds it in one of the two tables.
+        // The socket is added to the recoverable table before it is removed from the connected one.
+        // So a search always finds it in one of the tables.
         let mut everybody = self.everybody.lock();
         let was_there = everybody.contains(id);
         everybody.keep_away(id, socket.outbox());
@@ -38,9 +38,9 @@ impl NamespaceInner {
         self.forget_socket(id);
     }
 
-    /// Admits a client that comes back: it receives what it has missed, and then the packet that
-    /// admits it. Returns the number of events it had missed; `None` if it cannot be admitted any
-    /// more.
+    /// Admits a recovering client: it receives the missed events, then the `CONNECT` answer.
+    ///
+    /// Returns the number of missed events, or `None` if the client can no longer recover.
     pub(crate) fn readmit(
         &self,
         old: &Socket,
@@ -50,8 +50,8 @@ impl NamespaceInner {
     ) -> Option<usize> {
         let hello = self.hello(socket)?;
         let (id, outbox) = (socket.id(), socket.outbox());
-        // From here on the old outbox, which is still in the rooms, passes on whatever it is sent. So nothing is missed
-        // while the new one takes its place step by step.
+        // From here on, the old outbox, which is still in the rooms, forwards its data. So no event
+        // is missed while the new outbox replaces it step by step.
         let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
         self.sockets.write().insert(id, socket.clone());
         self.everybody.lock().resume(id, outbox);
@@ -61,7 +61,7 @@ impl NamespaceInner {
         Some(missed)
     }
 
-    /// The packet that admits a client.
+    /// Returns the `CONNECT` answer that admits a client.
     fn hello(&self, socket: &Socket) -> Option<Frame> {
         let admitted = Admitted {
             sid: socket.id(),
@@ -82,8 +82,8 @@ impl NamespaceInner {
         }
     }
 
-    /// Admits a socket: it is told its id and receives everything that is sent from then on, after
-    /// what it has missed.
+    /// Admits a socket. It receives the missed events, its `CONNECT` answer with its id, then all
+    /// later events.
     pub(crate) fn admit(&self, socket: &Socket, missed: &[Frame]) -> Result<(), NotAdmitted> {
         let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
         // The socket can be found by its id before the first broadcast reaches its client.
@@ -100,8 +100,8 @@ impl NamespaceInner {
             let (id, floor) = (channel.id(), recoverable.floor());
             socket.outbox().keep_for_replay(id, floor, channel.limits());
         }
-        // All of it happens under the lock of the list, so that no broadcast comes before what was missed and the
-        // packet that admits the client, and none after it is missed.
+        // All this happens under the lock of the member list. So no broadcast precedes the missed
+        // events and the `CONNECT` answer, and no later broadcast is missed.
         for frame in missed.iter().chain([&frame]) {
             let _ = socket.outbox().push(frame, Mode::Reliable);
         }
@@ -115,7 +115,8 @@ impl NamespaceInner {
         Ok(())
     }
 
-    /// Tells an adapter for which sockets are rooms as well that one has come or gone; who is away is there.
+    /// Notifies adapters that treat sockets as rooms of a new or removed socket. Recoverable
+    /// sockets count as existing.
     fn socket_changed(&self, id: SocketId) {
         let is_there = || {
             let everybody = self.everybody.lock();
@@ -155,16 +156,16 @@ impl NamespaceInner {
     }
 }
 
-/// Why a socket is not in its namespace.
+/// Why a socket was not admitted to its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
-    /// The namespace has just been taken down.
+    /// The namespace was removed concurrently.
     TakenDown,
-    /// The packet that admits the client cannot be encoded.
+    /// The `CONNECT` answer cannot be encoded.
     Untold,
 }
 
-/// The payload of the `CONNECT` packet that admits a client.
+/// The payload of the `CONNECT` answer.
 #[derive(serde::Serialize)]
 struct Admitted {
     sid: SocketId,

@@ -1,4 +1,4 @@
-//! What stands for `restoring` where the feature `cluster` is off: no state is kept elsewhere.
+//! A stub for `restoring` without the feature `cluster`: no state is saved elsewhere.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The state of a client of another server, which there is none of.
+/// The state of a client of another server. Never exists.
 #[derive(Debug)]
 pub(crate) enum Restored {}
 

@@ -1,5 +1,5 @@
-//! Sockets whose clients are away. They stay in their rooms, where their outboxes go on keeping
-//! what is sent to them, but they count as absent.
+//! Disconnected but recoverable sockets. They stay in their rooms, where their outboxes store
+//! missed events, but do not count as members.
 
 use roomcast_protocol::Stamp;
 
@@ -9,8 +9,10 @@ use crate::socket::{
     types::{DisconnectReason, Room},
 };
 
-/// A socket that is away in all rooms, and that no client can claim yet. It can from when this is dropped, whatever
-/// happens in between: who waits for the client would wait in vain for one that leaves for ever.
+/// A recoverable socket that no client can claim yet. Dropping this value makes it claimable.
+///
+/// The drop guarantees that a client that waits for the socket does not wait for a disconnect that
+/// never completes.
 pub(crate) struct Leaving<'a> {
     socket: &'a Socket,
     pid: Pid,
@@ -25,23 +27,24 @@ impl Drop for Leaving<'_> {
 }
 
 impl Socket {
-    /// Notes that the client leaves, before its handlers are told. Returns `Some` if it may come back as the same
-    /// socket.
+    /// Records that the client disconnects, before its handlers start. Returns `Some` if it may
+    /// recover the socket.
     pub(crate) fn begin_leaving(&self, reason: DisconnectReason) -> Option<&Recoverable> {
         let recoverable = self.recoverable()?;
         let table = self.io().recovery_table()?;
-        // When this server stops its clients are kept for others as long as it waits for them.
+        // If this server shuts down, clients remain recoverable while it waits for other servers.
         let stays = reason.is_recoverable()
             || reason == DisconnectReason::ServerShuttingDown && self.io().has_others_to_go_to();
-        // A client from another server lacks what the application has yet to give it, and cannot be recovered before.
+        // A client whose handover is incomplete lacks events, and cannot recover before it is
+        // complete.
         if stays && !self.is_arriving() {
             table.leave(recoverable.pid);
             Some(recoverable)
         } else {
             table.forget(recoverable.pid);
-            // Whoever waits for the application to be done with the socket waits in vain.
+            // Claims that wait for the handover to complete cannot succeed.
             table.settled.notify_waiters();
-            // Another server can go on with the client when this one stops.
+            // Another server can restore the client when this one stops.
             if reason == DisconnectReason::ServerShuttingDown {
                 self.save_state(true);
             }
@@ -49,20 +52,21 @@ impl Socket {
         }
     }
 
-    /// Whether the application has yet to give the client what it lacks of another server.
+    /// Returns whether the client's handover is incomplete.
     pub(crate) fn is_arriving(&self) -> bool {
         let arrival = self.recoverable().and_then(Recoverable::arrival);
         arrival.is_some()
     }
 
-    /// The place here that stands for what a client has of the server from which it came.
+    /// Returns the local stamp that corresponds to an offset of the client's previous server.
     pub(crate) fn known_from(&self, last: Last) -> Option<Stamp> {
         let channel = self.namespace_inner().channel.as_ref()?.id();
         let number = self.recoverable()?.number_of(last)?;
         Some(Stamp { channel, number })
     }
 
-    /// Keeps the socket in its rooms for a client that is away. The client may come back once what is returned is dropped.
+    /// Keeps the socket in its rooms as recoverable. It becomes claimable when the result is
+    /// dropped.
     pub(crate) fn keep_away(&self, recoverable: &Recoverable) -> Leaving<'_> {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
@@ -80,7 +84,7 @@ impl Socket {
         }
     }
 
-    /// Ends the socket for good: the client will not come back as this socket.
+    /// Ends the socket permanently. The client cannot recover it.
     pub(crate) fn end_for_good(&self) {
         self.end_membership();
         let namespace = self.namespace_inner();
@@ -90,14 +94,14 @@ impl Socket {
         namespace.forget_replay(self);
     }
 
-    /// Ends the socket of a client that is away, so that it cannot come back as the same one.
+    /// Ends a disconnected but recoverable socket, so that it cannot be recovered.
     pub(crate) fn expel_away(&self) {
         if let (Some(table), Some(recoverable)) = (self.io().recovery_table(), self.recoverable()) {
             table.expel(recoverable.pid);
         }
     }
 
-    /// Takes over the rooms of the socket that this one was recovered from.
+    /// Takes over the rooms of the socket that this socket was recovered from.
     pub(crate) fn rejoin(&self, old: &Self) {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();

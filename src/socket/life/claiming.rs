@@ -1,4 +1,5 @@
-//! Recovers sockets: which client may, which of two gets the socket, and when a socket that is kept ends.
+//! Recovers sockets: which clients may claim one, which of two claims wins, and when sockets
+//! expire.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -16,16 +17,16 @@ use crate::{
     },
 };
 
-/// What becomes of the socket that a client asks to recover.
+/// The result of looking up the socket that a client requests to recover.
 enum ClaimLookup {
     Nothing,
     Connected(Socket),
-    /// In a moment it is away, or the application is done with it.
+    /// The socket is about to become recoverable, or its handover is incomplete.
     Unsettled,
     Claim(Claim),
 }
 
-/// The client that asks to recover a socket.
+/// The client that requests to recover a socket.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "cluster"),
@@ -33,29 +34,30 @@ enum ClaimLookup {
 )]
 pub(crate) struct Asker {
     pub(crate) address: IpAddr,
-    /// Whether its connection has not asked too often for sockets of other servers.
+    /// Whether other servers may be queried. `false` if the connection has sent too many offers.
     pub(crate) may_look_up: bool,
 }
 
 impl RecoveryTable {
-    /// Keeps a socket whose client is away, and of whose end its handlers have begun to be told.
+    /// Stores the socket of a disconnected client, whose handlers have started.
     pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
         self.settled.notify_waiters();
     }
 
-    /// Keeps a socket until a time, or ends it if it cannot be kept.
+    /// Stores a socket until a deadline, or ends it if it cannot be stored.
     fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
-        // The state is saved before the table knows the socket, so that whoever expels the socket removes what was saved.
+        // The state is saved before the table contains the socket, so that expelling the socket
+        // also removes the saved state.
         socket.save_state(true);
         let kept = self.insert(pid, socket.clone(), until);
         if kept.is_expelled {
             socket.forget_saved_state();
         }
         self.end(kept.gone);
-        // The credentials may have been revoked after the client had left and before the socket
-        // could be found here.
+        // The credentials may have been revoked after the disconnect and before the socket could be
+        // found here.
         if !socket.may_go_on() {
             self.expel(pid);
         }
@@ -66,15 +68,15 @@ impl RecoveryTable {
         }
     }
 
-    /// Ends the sockets whose time is over, and returns when the time of the next one is.
+    /// Ends expired sockets. Returns the deadline of the next one.
     fn expire(&self) -> Option<Instant> {
         let (gone, next) = self.take_due(Instant::now());
         self.end(gone);
         next
     }
 
-    /// Ends the sockets of clients that are away and would be expelled if they were connected.
-    /// What is revoked now may not be revoked any more when they come back.
+    /// Ends recoverable sockets whose clients would be expelled if they were connected. The
+    /// revocation may no longer exist when they reconnect.
     pub(crate) fn revalidate(&self) {
         for (pid, socket) in self.all_away() {
             if !socket.may_go_on() {
@@ -83,12 +85,12 @@ impl RecoveryTable {
         }
     }
 
-    /// Ends all sockets that are kept; from here on none is.
+    /// Ends all stored sockets. Afterwards, none is stored.
     pub(crate) fn close(&self) {
         self.end(self.take_all());
     }
 
-    /// Ends a socket whose client is away, or is just leaving.
+    /// Ends a socket whose client is disconnected or disconnecting.
     pub(crate) fn expel(&self, pid: Pid) {
         let gone = self.lock_out(pid);
         if let Some(socket) = &gone {
@@ -97,33 +99,36 @@ impl RecoveryTable {
         self.end(gone);
     }
 
-    /// Takes the socket that a client asks to recover. The socket belongs to the claim from then
-    /// on, so one of two clients gets it. A socket whose client seems to be connected is taken
-    /// from that connection. One that has come from another server is taken when the application is done with it: until then
-    /// nobody could go on as it, and it stays where it is if that takes too long.
+    /// Takes the socket that a client requests to recover. It belongs to the claim from then on, so
+    /// only one of two clients gets it.
+    ///
+    /// A socket that still seems to be connected is taken from that connection. If its handover is
+    /// incomplete, this waits for it. Until then, no client can recover it, and after a timeout it
+    /// stays where it is.
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
         self.claim_if(offer, nsp, |_| true).await
     }
 
-    /// As [`claim`](Self::claim), but a socket for which `may` says no stays where it is.
+    /// Claims like [`claim`](Self::claim), but only sockets that satisfy `may`.
     pub(super) async fn claim_if(
         self: &Arc<Self>,
         offer: Offer,
         nsp: &Nsp,
         may: impl Fn(&Socket) -> bool + Send,
     ) -> Option<Claim> {
-        // Another server that waits for the answer must still get it in time.
+        // Another server that waits for the answer must receive it in time.
         let deadline = Instant::now() + self.claim_timeout / 2;
         loop {
-            // The waiter is registered before looking, so that a socket that is kept in between wakes this task.
+            // The waiter is registered before the lookup, so that a socket stored in between wakes
+            // this task.
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
             match self.look(offer, nsp, &may) {
                 ClaimLookup::Claim(claim) => return Some(claim),
-                // The connection is known to be dead, since its client has a new one. Its socket is
-                // kept or about to be when this looks again. The time is looked at because others may let the client in
-                // again and again meanwhile.
+                // The connection is dead, because its client has a new one. Its socket becomes
+                // recoverable before the next iteration. The deadline matters because other
+                // connections may take the socket repeatedly.
                 ClaimLookup::Connected(socket) if Instant::now() < deadline => socket.break_off(),
                 ClaimLookup::Unsettled if timeout_at(deadline, settled.as_mut()).await.is_ok() => {}
                 ClaimLookup::Connected(_) | ClaimLookup::Unsettled | ClaimLookup::Nothing => {
@@ -146,8 +151,8 @@ impl RecoveryTable {
             None => return ClaimLookup::Nothing,
         };
         let inner = socket.namespace_inner();
-        // What the client came with comes first: it may be an offset of this server, where it was before it was elsewhere, and
-        // what followed that then is not kept here.
+        // The offset of the previous server comes first. It may be an old offset of this server,
+        // from before the handover, whose subsequent events are not stored here.
         let came_with = socket.known_from(offer.last);
         let Some(known) = came_with.or_else(|| inner.known(offer.last)) else {
             return ClaimLookup::Nothing;
@@ -155,16 +160,16 @@ impl RecoveryTable {
         if inner.name != *nsp || !socket.outbox().has_all_after(known) || !may(&socket) {
             return ClaimLookup::Nothing;
         }
-        // What other servers have sent meanwhile may never have arrived here, and no client is told that it has
-        // everything.
+        // If events of other servers may be missing, the client must not be recovered as complete.
         let lacks = |channel: &Channel<Socket>| channel.has_gap_after(known);
         if socket.io().cluster().has_gap() || inner.channel.as_deref().is_some_and(lacks) {
             return ClaimLookup::Nothing;
         }
-        // The round is read before the socket is taken, so that a revalidation that does not find it any more is noticed.
+        // The round is read before the socket is taken, to detect a revalidation that cannot find
+        // the socket.
         let round = self.rounds();
         match is_away {
-            // If the socket is gone, another client was faster.
+            // If the socket is missing, another client was faster.
             true => self.take(offer.pid).map_or(ClaimLookup::Nothing, |away| {
                 ClaimLookup::Claim(Claim {
                     table: Arc::clone(self),
@@ -187,29 +192,29 @@ impl RecoveryTable {
     }
 }
 
-/// A socket that no other client can take. If a claim is dropped unused, its socket is kept
+/// Exclusive ownership of a recoverable socket. If a claim is dropped unused, its socket is stored
 /// again.
 pub(crate) struct Claim {
     table: Arc<RecoveryTable>,
     pid: Pid,
-    /// How often everybody had been asked for again before it was taken.
+    /// The number of revalidation rounds before the claim.
     round: u64,
     held: Option<Claimed>,
 }
 
-/// What a claim has taken, until it is restored or given back.
+/// The claimed state, until it is restored or released.
 #[cfg_attr(
     not(feature = "cluster"),
     allow(dead_code, reason = "there are no other servers")
 )]
 enum Claimed {
-    /// What the client has, until when the socket is kept, and the socket.
+    /// The client's stamp, the deadline of the socket, and the socket.
     Here(Stamp, (Instant, Socket)),
     Remote(Box<Restored>),
 }
 
 impl Claim {
-    /// Claims the state that another server has kept.
+    /// Claims the state of another server.
     #[cfg(feature = "cluster")]
     pub(super) fn restored(table: &Arc<RecoveryTable>, restored: Restored) -> Self {
         Self {
@@ -220,7 +225,7 @@ impl Claim {
         }
     }
 
-    /// Who the client was, if that is known.
+    /// Returns the client's previous principal, if known.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self.held.as_ref()? {
             Claimed::Here(_, (_, socket)) => Some(socket.principal()),
@@ -228,7 +233,7 @@ impl Claim {
         }
     }
 
-    /// Ends the socket, because its client has changed.
+    /// Ends the socket, because the user or its rights have changed.
     pub(crate) fn give_up(mut self) {
         self.table.metrics.count(Counter::SessionsNotRecovered);
         if let Some(Claimed::Here(_, (_, old))) = self.held.take() {
@@ -236,13 +241,14 @@ impl Claim {
         }
     }
 
-    /// Whether all sockets have been revalidated since this one was claimed. Revalidation does
-    /// not find a claimed socket, which must end therefore: its client may have been one to expel.
+    /// Returns whether a revalidation ran since the claim. It does not find claimed sockets, so the
+    /// socket must end, because its client might have been expelled.
     fn was_missed(&self) -> bool {
         self.table.rounds() != self.round
     }
 
-    /// The socket that was taken, and what its client has; `None` if it has to end, or is none of this server.
+    /// Takes the claimed socket with its client's stamp. Returns `None` if the socket must end or
+    /// is not on this server.
     #[cfg(feature = "cluster")]
     pub(super) fn take_own(&mut self) -> Option<(Stamp, Socket)> {
         if self.was_missed() {
@@ -257,7 +263,7 @@ impl Claim {
         }
     }
 
-    /// What another server has kept, to be gone on with by [`settle`](Self::settle).
+    /// Takes the state of another server, to be completed with [`settle`](Self::settle).
     pub(crate) fn take_restored(&mut self) -> Option<Restored> {
         if self.was_missed() {
             return None;
@@ -271,7 +277,7 @@ impl Claim {
         }
     }
 
-    /// Counts whether a client that was on another server goes on here.
+    /// Counts whether a client of another server was recovered.
     pub(crate) fn settle(self, socket: Option<Socket>) -> Option<Socket> {
         self.table.metrics.count(match &socket {
             Some(_) => Counter::SessionsRecovered,
@@ -280,7 +286,8 @@ impl Claim {
         socket
     }
 
-    /// Lets a new socket go on in the place of the claimed one. `None` if that cannot be, which ends the claimed one.
+    /// Replaces the claimed socket with a new one. If that fails, ends the claimed socket and
+    /// returns `None`.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
         if self.was_missed() {
             self.give_up();
@@ -292,7 +299,7 @@ impl Claim {
         let socket = resume(&old);
         let inner = old.namespace_inner();
         if let Some(sent) = inner.readmit(&old, &socket, known, self.table.limits) {
-            // Only now can another client take the new socket over.
+            // Other clients can claim the new socket only from now on.
             self.table.enter(self.pid, socket.downgrade());
             self.table.metrics.count(Counter::SessionsRecovered);
             tracing::debug!(socket = %socket.id(), sent, "a session goes on");

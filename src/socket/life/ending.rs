@@ -1,4 +1,4 @@
-//! The end of a socket, whoever causes it.
+//! Ends sockets, for any cause.
 
 use std::sync::atomic::Ordering;
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Socket {
-    /// Asks the authenticator again and disconnects the socket if it is not valid any more. Returns
-    /// whether the socket stays.
+    /// Checks the principal again, and disconnects the socket if it is no longer valid. Returns
+    /// whether the socket stays connected.
     pub(crate) fn revalidate(&self) -> bool {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
@@ -34,8 +34,8 @@ impl Socket {
         }
     }
 
-    /// Whether a client that is away may come back as this socket. Expired credentials do not
-    /// prevent that, since the client comes back with new ones.
+    /// Returns whether a disconnected client may recover this socket. Expired credentials are
+    /// allowed, because the client sends new ones.
     pub(crate) fn may_go_on(&self) -> bool {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
@@ -51,9 +51,9 @@ impl Socket {
         authenticator.revalidate(&endless).is_ok()
     }
 
-    /// Disconnects a client whose credentials are not valid any more, after telling it so.
+    /// Disconnects a client whose credentials are no longer valid, and notifies it before.
     pub(crate) fn expel(&self, refusal: &Refusal) {
-        // Several tasks may find out at the same time; the client is told once.
+        // Several tasks may detect this concurrently; the client is notified once.
         if !self.is_connected() || self.0.expelled.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -67,10 +67,10 @@ impl Socket {
         self.disconnect(false);
     }
 
-    /// Disconnects the client from this namespace; with `close`, from all its namespaces, and
-    /// closes the connection. The client does not come back by itself.
+    /// Disconnects the client from this namespace. With `close`, disconnects it from all its
+    /// namespaces and closes the connection. The client does not reconnect by itself.
     ///
-    /// The `disconnecting` and `disconnect` handlers are started before it returns.
+    /// Starts the `disconnecting` and `disconnect` handlers before it returns.
     pub fn disconnect(&self, close: bool) {
         if close {
             for socket in self.shared().sockets() {
@@ -82,8 +82,8 @@ impl Socket {
         }
     }
 
-    /// Closes the connection without telling any namespace: to the client it is lost, and stock
-    /// clients come back.
+    /// Closes the connection without a packet to any namespace. The client sees a lost connection,
+    /// and stock clients reconnect.
     pub fn drop_connection(&self) {
         self.outbox().close(CloseReason::ForcedClose);
     }
@@ -93,21 +93,21 @@ impl Socket {
             return;
         }
         if let Ok(frame) = self.0.io.config().sockets.parser.disconnect(self.nsp()) {
-            // A client that is gone, or for which too much waits, ends anyway.
+            // A disconnected or overflowing client ends anyway.
             let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
 
-    /// Ends the socket for any cause: tells the application, leaves all rooms, and fails what waits
-    /// for the client. Only the first call has an effect.
+    /// Ends the socket for any cause: notifies the application, leaves all rooms, and fails pending
+    /// acknowledgements. Only the first call has an effect.
     pub(crate) fn close(&self, reason: DisconnectReason) {
         self.close_described(reason, None);
     }
 
-    /// Ends the socket with a description of the reason.
+    /// Ends the socket, with a description of the reason.
     pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
-        // The cell is set once, so that of several causes at the same time one ends the socket.
+        // The cell is set once, so that only one of several concurrent causes ends the socket.
         if self.0.reason.set(reason).is_err() {
             return;
         }
@@ -124,12 +124,13 @@ impl Socket {
         }
         let handlers = &self.0.namespace.handlers;
         let args = reason_arguments(reason, description);
-        // The application may end a socket on a thread of its own, and handlers must be able to spawn tasks there.
+        // The application may end a socket on its own thread, where handlers must be able to spawn
+        // tasks.
         let _runtime = self.0.io.enter_runtime();
-        // The client counts as leaving before any handler runs: if it comes back meanwhile, it
-        // waits for the end of this instead of being told that there is no such socket.
+        // The client counts as leaving before any handler runs. If it reconnects in the meantime,
+        // it waits for this function instead of getting a new session.
         let recoverable = self.begin_leaving(reason);
-        // These handlers may look at the rooms of the socket, which therefore is still in them.
+        // These handlers may read the rooms of the socket, so it is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         let leaving = recoverable.map(|recoverable| self.keep_away(recoverable));
         if leaving.is_none() {
@@ -145,7 +146,7 @@ impl Socket {
             description,
         });
         waiting.extend(self.start_own("disconnect", &handlers.disconnect, &args));
-        // The listeners are dropped last, because they may handle `disconnect` themselves.
+        // The listeners are dropped last, because they may handle `disconnect`.
         if let Some(listeners) = self.listeners() {
             listeners.close();
         }
@@ -153,12 +154,13 @@ impl Socket {
             self.0.namespace.set_observed(self, false);
         }
         self.0.io.detach(waiting, &self.0.shared);
-        // Only now may the client go on, here or at another server: its new socket is connected after the handlers of this one
-        // have begun. Whoever asks for it waits, and not for longer than a moment, if one of them blocks this thread.
+        // The client can recover only from now on, here or on another server, so its new socket
+        // connects after these handlers have started. A claim that waits has a timeout, in case a
+        // handler blocks this thread.
         drop(leaving);
     }
 
-    /// Starts the handlers of an event of the library's own. Returns those that wait.
+    /// Starts the handlers of an internal event. Returns those that wait.
     fn start_own(&self, event: &'static str, handlers: &[BoxHandler], args: &Args) -> Vec<Running> {
         let mut waiting = Vec::new();
         let start = |handler: &dyn Erased| Call::own(self, event).start(handler, args.clone());
@@ -172,8 +174,8 @@ impl Socket {
         waiting
     }
 
-    /// Ends the whole connection, whose client is known to have a new one. What was queued for it still leaves: its client
-    /// may be about to be told that it is connected.
+    /// Ends the whole connection, because its client has a new one. Queued data is still sent,
+    /// because it may contain the client's `CONNECT` answer.
     pub(crate) fn break_off(&self) {
         self.outbox().supersede();
         for socket in self.shared().sockets() {
@@ -182,7 +184,7 @@ impl Socket {
     }
 }
 
-/// The event `error` that is sent to a client that is expelled.
+/// The event `error` that an expelled client receives.
 #[derive(Serialize)]
 struct ErrorEvent<'a> {
     #[serde(rename = "type")]
@@ -203,7 +205,7 @@ impl<'a> ErrorEvent<'a> {
     }
 }
 
-/// The arguments of `disconnecting` and `disconnect`.
+/// Returns the arguments of `disconnecting` and `disconnect`.
 fn reason_arguments(reason: DisconnectReason, description: Option<&str>) -> Args {
     match description {
         Some(description) => {

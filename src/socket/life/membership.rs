@@ -1,4 +1,4 @@
-//! The rooms that a socket is in.
+//! The room memberships of a socket.
 
 use std::collections::hash_map::Entry;
 
@@ -9,18 +9,19 @@ use crate::socket::{
 };
 
 impl Socket {
-    /// Joins rooms. Joining one twice is harmless.
+    /// Joins rooms. Has no effect for rooms that the socket is in.
     ///
     /// # Errors
     ///
-    /// When a name is longer than [`Room::MAX_BYTES`], when it would be in more rooms than
-    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or when it is
-    /// disconnected. Rooms before the faulty one are joined.
+    /// Fails if a name is longer than [`Room::MAX_BYTES`], if the socket would exceed
+    /// [`Config::max_rooms_per_socket`](crate::Config::max_rooms_per_socket), or if it is
+    /// disconnected. Rooms before the failing one are joined.
     pub fn join<'a, M>(&self, rooms: impl IntoRooms<'a, M>) -> Result<(), JoinError> {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
         let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
-        // The rooms of a socket are locked before any room. Who watches is told after both, since that calls the application.
+        // The rooms of a socket are locked before any room. Observers are notified after both
+        // locks, because they are application code.
         let mut joined = self.0.rooms.lock();
         let mut outcome = Ok(());
         rooms.each(|name| {
@@ -40,8 +41,8 @@ impl Socket {
         outcome
     }
 
-    /// Joins one room. Returns `None` if the socket was in it already, else whether the socket is
-    /// its first member.
+    /// Joins one room. Returns `None` if the socket is in it already, else whether it is the first
+    /// member.
     fn join_one(
         &self,
         joined: &mut Joined,
@@ -67,7 +68,7 @@ impl Socket {
         Ok(Some(is_first))
     }
 
-    /// Leaves rooms. Leaving one it is not in is harmless.
+    /// Leaves rooms. Has no effect for rooms that the socket is not in.
     pub fn leave<'a, M>(&self, rooms: impl IntoRooms<'a, M>) {
         let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
@@ -84,20 +85,20 @@ impl Socket {
         self.tell_left(&news);
     }
 
-    /// The rooms it has joined, in no order. The room of its own id, which it cannot leave, is not
-    /// among them.
+    /// Returns the joined rooms, unordered. The room of the socket's own id, which it cannot leave,
+    /// is not included.
     #[must_use]
     pub fn rooms(&self) -> Vec<Room> {
         self.0.rooms.lock().rooms.keys().cloned().collect()
     }
 
-    /// Whether the socket has joined a room.
+    /// Returns whether the socket has joined a room.
     #[must_use]
     pub fn is_in(&self, room: &str) -> bool {
         self.0.rooms.lock().rooms.contains_key(room)
     }
 
-    /// Leaves all rooms but that of its own id, and may join others afterwards.
+    /// Leaves all rooms except that of its own id. The socket may join rooms afterwards.
     ///
     /// ```
     /// # use roomcast::{Event, Io, JoinError};
@@ -122,11 +123,11 @@ impl Socket {
         self.tell_left(&news);
     }
 
-    /// Leaves all rooms for good.
+    /// Leaves all rooms permanently.
     pub(crate) fn end_membership(&self) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
-        // What joins after this is refused, so that no room is left behind.
+        // Later joins are refused, so that no room keeps a member.
         let rooms = std::mem::take(&mut joined.rooms);
         drop(joined);
         let is_told = self.tells_of_rooms();
@@ -138,7 +139,7 @@ impl Socket {
         }
     }
 
-    /// Stops joining rooms, stays in the present ones, and calls `each` for them.
+    /// Disables further joins, keeps the current rooms, and calls `each` for them.
     pub(crate) fn stay(&self, mut each: impl FnMut(&Room, &RoomCell)) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
@@ -147,8 +148,9 @@ impl Socket {
         }
     }
 
-    /// Joins the rooms of another socket that has left them, and calls `each` for every one.
-    /// Returns `false` if this socket has been disconnected; the rooms are left then.
+    /// Takes over the rooms of another socket, and calls `each` for each room.
+    ///
+    /// Returns `false` if this socket is disconnected. Then the rooms are left.
     pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
         // The rooms are moved out first, so that two sockets are never locked together.
         let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
@@ -168,13 +170,13 @@ impl Socket {
         true
     }
 
-    /// Whether anybody wants to know which rooms are joined and left.
+    /// Returns whether joins and leaves must be reported.
     pub(crate) fn tells_of_rooms(&self) -> bool {
         self.0.io.is_watched() || self.0.namespace.cluster.follows_rooms()
     }
 
-    /// Tells the adapter if the room has opened or closed. A room whose members are all away is
-    /// open, because it is still sent what they may come back for.
+    /// Notifies the adapter if the room was opened or closed. A room with only recoverable members
+    /// is open, because their missed events are still stored.
     fn room_changed(&self, room: &Room) {
         let namespace = &self.0.namespace;
         let exists = || namespace.rooms.find(room.as_str()).is_some();

@@ -1,9 +1,8 @@
-//! The life of a socket: it is admitted to its namespace, joins and leaves rooms, is kept when its
-//! connection breaks, is recovered, and ends.
+//! The life of a socket: admission, rooms, recovery after a broken connection, and end.
 //!
-//! `connect` and `inbound` let sockets begin and end through this module, and `api` passes on what
-//! applications ask for. It starts the handlers of a socket's end through `dispatch`. Nothing in
-//! this module may know incoming packets, or decide which client may connect.
+//! `connect` and `inbound` begin and end sockets through this module, and `api` forwards calls of
+//! applications. It starts the handlers of a socket's end through `dispatch`. It must not know
+//! incoming packets, or decide which client may connect.
 
 mod admitting;
 mod away;

@@ -1,8 +1,9 @@
-//! A client goes from one server to another without a journal: the server that has it gives it away once, and the one that
-//! has asked lets it in.
+//! Handover of clients between servers without a journal.
 //!
-//! The library alone cannot promise that nothing is missing between what the old server has sent and what the new one
-//! sends. So it gives a client away only where the application says that it knows the way: see `Builder::handover`.
+//! The server that has the client hands it over once, and the requesting server admits it. The
+//! library alone cannot guarantee that no event is missing between those of the old and the new
+//! server. Therefore it hands over a client only if the application opts in; see
+//! `Builder::handover`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -28,34 +29,35 @@ use crate::{
     },
 };
 
-/// A client that another server has given away, with what it has missed there.
+/// A client that another server handed over, with its missed events.
 pub(crate) struct Moved {
     pid: Pid,
-    /// What the client has offered.
+    /// The offset in the client's offer.
     last: Offset,
-    /// How this server has asked for it.
+    /// This server's request.
     question: Question,
     given: Given,
 }
 
-/// What came of asking the other servers for a client.
+/// The result of requesting a client from other servers.
 pub(super) enum Fetched {
     Moved(Box<Moved>),
-    /// All have answered, and none has the client.
+    /// All servers answered, and none has the client.
     Unknown,
-    /// The others were not asked, or not all have answered, or the client cannot go on.
+    /// No server was queried, an answer is missing, or the client cannot be recovered.
     Nothing,
 }
 
 impl RecoveryTable {
-    /// Returns whether this server has the client, whether or not another server may have it.
+    /// Returns whether this server has the client, even if another server may also have it.
     pub(crate) fn has(&self, wanted: &Wanted) -> bool {
         let offer = Offer::read(&wanted.pid, &wanted.offset);
         offer.is_some_and(|offer| self.find(offer.pid, Socket::upgrade).is_some())
     }
 
-    /// Gives a client away for good: to the server that asks for it here, and to nobody else. A question that another server
-    /// has answered before the client came here is read late, and takes nobody away.
+    /// Hands a client over to the requesting server, permanently.
+    ///
+    /// A delayed request that another server has already answered does not take the client away.
     pub(crate) async fn give(
         self: &Arc<Self>,
         wanted: &Wanted,
@@ -69,15 +71,15 @@ impl RecoveryTable {
         let claim = self.claim_if(offer, &nsp, is_open).await?;
         claim.give(|socket, known| {
             let joined = Arc::clone(socket.namespace_inner().cluster.joined()?);
-            // The application takes the socket out of the rooms for which it says where the client stands, so that what was
-            // kept of them is what was sent up to there.
+            // The application removes the socket from the rooms whose position it reports. So the
+            // stored events of these rooms end at that position.
             let arrival = handover(socket)?;
             let frames = socket.outbox().all_after(known)?;
             let parser = io.config().sockets.parser;
             let missed = frames.iter().map(|frame| event_of(parser, frame));
             let missed = missed.collect::<Option<_>>()?;
             let saved = socket.saved_state(&joined)?;
-            // JSON has no place for it.
+            // The JSON format of the handover cannot carry binary data.
             if saved.data.has_binary() {
                 return None;
             }
@@ -95,7 +97,7 @@ impl RecoveryTable {
 }
 
 impl Moved {
-    /// Asks the other servers for a client that was on one of them, if they `may_ask` be asked.
+    /// Requests a client from the other servers, if `may_ask` allows it.
     pub(super) async fn fetch(
         joined: &Arc<Joined>,
         offer: Offer,
@@ -110,8 +112,9 @@ impl Moved {
         let Some(tag) = last.tag else {
             return Fetched::Nothing;
         };
-        // All are asked, because the client may have gone on at another one without getting an event there: also about an
-        // offset of this server, which does not have the client. An offset of a server that nobody knows costs no question.
+        // All servers are queried, because the client may have moved on without receiving an event.
+        // It may then offer an offset of this server, which no longer has the client. An offset of
+        // an unknown server causes no request.
         let is_own = Tag::of(joined.node().as_str()) == Some(tag);
         let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
         if !joined.registry().has(is_known) || !may_ask() {
@@ -137,7 +140,7 @@ impl Moved {
                 continue;
             };
             let Some(given) = Given::read(&answer) else {
-                // The server has the client and keeps it for now.
+                // The server has the client, but does not hand it over now.
                 is_held = true;
                 continue;
             };
@@ -151,7 +154,7 @@ impl Moved {
                 given,
             }));
         }
-        // A server that has not answered may have the client.
+        // A server that did not answer may have the client.
         if request.missing().is_empty() && !is_held {
             Fetched::Unknown
         } else {
@@ -172,7 +175,7 @@ impl Moved {
         }))
     }
 
-    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    /// Restores the client's socket. Returns `None` if that is not possible.
     pub(super) fn resume(
         self,
         namespace: &Arc<namespace::NamespaceInner>,
@@ -186,7 +189,7 @@ impl Moved {
             ..
         } = self.given;
         let limits = namespace.channel.as_ref()?.limits();
-        // Behind this number comes all that the client does not have.
+        // All events after this number are new to the client.
         let (floor, _) = namespace.stamp(None)?;
         let frames = missed.iter().map(|event| namespace.frame_of_missed(event));
         let frames: Vec<Frame> = frames.collect::<Option<_>>()?;
@@ -216,14 +219,14 @@ impl Given {
 }
 
 impl Socket {
-    /// The questions of servers by which its client has come here.
+    /// Returns the requests with which previous servers obtained the client.
     fn answered(&self) -> &[Question] {
         self.recoverable().map_or(&[], Recoverable::answered)
     }
 }
 
 impl SavedState {
-    /// The user whose client it was; `None` if nobody knows.
+    /// Returns the user of the client, or `None` if unknown.
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
         let origin = self.roomcast.clone()?;
         let mut principal = Principal::new(origin.subject);
@@ -232,7 +235,7 @@ impl SavedState {
         Some(Arc::new(principal))
     }
 
-    /// Lets a socket into the rooms again.
+    /// Adds a socket to its saved rooms.
     pub(super) fn join_all(&self, socket: &Socket) {
         let own = socket.id();
         let rooms = self.rooms.iter();
@@ -245,14 +248,15 @@ impl SavedState {
 }
 
 impl Claim {
-    /// Takes out of the socket what its client needs on another server, and ends it. Whatever `take` says, the client does
-    /// not come back to this socket.
+    /// Ends the socket after `take` has extracted its state for another server. The client does not
+    /// recover this socket, whatever `take` returns.
     fn give<T>(
         mut self,
         take: impl FnOnce(&Socket, roomcast_protocol::Stamp) -> Option<T>,
     ) -> Option<T> {
         let (known, socket) = self.take_own()?;
-        // A panic of the application must neither leave the socket in its rooms nor the other server without an answer.
+        // After a panic of the application, the socket must still leave its rooms, and the other
+        // server must receive an answer.
         let taken = catch_unwind(AssertUnwindSafe(|| take(&socket, known)));
         socket.end_for_good();
         taken.unwrap_or_else(|_| {
@@ -264,7 +268,8 @@ impl Claim {
 }
 
 impl namespace::NamespaceInner {
-    /// An event that a client has missed on another server, as the client gets it here; `None` if it cannot be written.
+    /// Encodes an event that a client missed on another server. Returns `None` if it cannot be
+    /// encoded.
     fn frame_of_missed(&self, missed: &MissedEvent) -> Option<Frame> {
         let list = missed.args.get().to_owned();
         let args = Args::document(Parser::Json, list.into()).ok()?.items(0)?;
@@ -276,7 +281,8 @@ impl namespace::NamespaceInner {
     }
 }
 
-/// The event in a frame of this server without its offset, which is the last argument; `None` for one with binary in it.
+/// Decodes the event in a frame of this server, without its offset, which is the last argument.
+/// Returns `None` for binary data.
 fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
     let (event, args) = args::event(parser, frame).ok()?;
     let values = args.to_values().ok()?;
@@ -287,6 +293,6 @@ fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
     Some(MissedEvent { event, args })
 }
 
-/// How many questions by which a client has come are known. A question that is read later than so many moves is older than
-/// any server waits.
+/// Number of handover requests to remember per client. A request delayed by more moves than this
+/// has already timed out.
 const QUESTIONS: usize = 16;

@@ -1,5 +1,4 @@
-//! Going on with the state of a client that was on another server, which has kept it in the journal of the adapter or
-//! gives it away.
+//! Restores clients that were on another server, from the adapter's journal or by a handover.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -24,26 +23,27 @@ use crate::{
     },
 };
 
-/// The state of a client that was on another server, and what the client has missed.
+/// The state of a client that was on another server, with its missed events.
 pub(crate) enum Restored {
-    /// From the journal.
+    /// The state from the journal.
     Kept(Box<Kept>),
-    /// From that server.
+    /// The state that the other server handed over.
     Moved(Box<Moved>),
 }
 
-/// What a journal had of a client.
+/// A client's state from a journal.
 pub(crate) struct Kept {
     joined: Arc<Joined>,
     pid: Pid,
     saved: SavedState,
     missed: Missed,
-    /// What was applied here from before the journal was read.
+    /// The events applied here since before the journal was read.
     tail: Arc<Tail>,
 }
 
 impl RecoveryTable {
-    /// Takes what is kept of a client wherever it is. The journal says who gets it, also if it is here.
+    /// Claims a client's state, wherever it is stored. With a journal, the journal decides which
+    /// server gets it, even if the state is here.
     pub(crate) async fn claim_anywhere(
         self: &Arc<Self>,
         offer: Offer,
@@ -77,11 +77,13 @@ impl RecoveryTable {
         if here.is_none() && !self.may_ask_others(offer.pid, io, asker) {
             return None;
         }
-        // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
+        // If the client disconnects during this wait, its state may be taken and dropped. It then
+        // starts a new session.
         let deadline = Instant::now() + self.claim_timeout;
         let taking = timeout_at(deadline, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
-            // No other server gets the state from a journal that does not answer, so what is here goes on.
+            // If the journal does not answer, no other server gets the state, so the local one is
+            // used.
             return here;
         };
         let is_own = |saved: &SavedState| {
@@ -94,7 +96,7 @@ impl RecoveryTable {
                 if let Some(here) = here {
                     here.give_up();
                 }
-                // The client has been on another server since, so what may still be here is outdated.
+                // The client has been on another server since, so local state is outdated.
                 self.expel(offer.pid);
                 let kept = Kept::read(joined, offer, nsp, saved, deadline).await?;
                 Some(Claim::restored(self, Restored::Kept(Box::new(kept))))
@@ -103,14 +105,14 @@ impl RecoveryTable {
                 here.give_up();
                 None
             }
-            // Not remembered as unknown: another server, which has not noticed yet that its connection to the
-            // client is broken, may still store the state.
+            // Not recorded as unknown: another server may still store the state, if it has not
+            // detected the broken connection yet.
             (None, None) => None,
         }
     }
 
-    /// Returns whether other servers, or the journal, may be asked for a client that is unknown here. Each
-    /// such request costs all servers something, and a client can invent as many secrets as it likes.
+    /// Returns whether other servers or the journal may be queried for a client that is unknown
+    /// here. Each query causes work on all servers, and a client can invent any number of secrets.
     fn may_ask_others(&self, pid: Pid, io: &Io, asker: Asker) -> bool {
         let is_limited = || {
             let guard = io.guard();
@@ -136,7 +138,7 @@ impl Restored {
         }
     }
 
-    /// The user whose client it was; `None` if nobody knows.
+    /// Returns the user of the client, or `None` if unknown.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self {
             Self::Kept(kept) => kept.saved.principal(),
@@ -144,7 +146,7 @@ impl Restored {
         }
     }
 
-    /// Keeps the state again for whoever asks next, if there is a place for that.
+    /// Stores the state again for the next claim, if it came from a journal.
     pub(crate) fn give_back(&self, window: Duration) {
         if let Self::Kept(kept) = self
             && let Some(journal) = kept.joined.journal()
@@ -153,7 +155,7 @@ impl Restored {
         }
     }
 
-    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    /// Restores the client's socket. Returns `None` if that is not possible.
     pub(crate) fn resume(
         self,
         namespace: &Arc<namespace::NamespaceInner>,
@@ -181,11 +183,13 @@ impl Kept {
             return None;
         }
         let position = offer.last.position?;
-        // What is applied is followed before the journal is read, so that no event falls between the two.
+        // Applied events are recorded before the journal is read, so that no event is missed in
+        // between.
         let tail = joined.follow(nsp);
         let reading = joined.journal()?.since(nsp, position);
         let missed = timeout_at(deadline, reading).await.ok()?.ok()??;
-        // Behind the server that the client comes from, this one would tell it again what it has.
+        // If this server lags behind the client's previous server, it would send events that the
+        // client already has. So wait.
         while joined.between(|applied| applied < Some(position)) {
             timeout_at(deadline, sleep(PACE)).await.ok()?;
         }
@@ -198,15 +202,15 @@ impl Kept {
         })
     }
 
-    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    /// Restores the client's socket. Returns `None` if that is not possible.
     fn resume(
         self,
         namespace: &Arc<namespace::NamespaceInner>,
         make: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
         let joined = Arc::clone(&self.joined);
-        // Nothing of the journal is applied meanwhile: events up to `applied` are among the frames, and all later ones reach
-        // the socket as they reach others.
+        // The journal is paused in this closure. Events up to `applied` are among the frames, and
+        // all later events reach the socket in the normal way.
         joined.between(|applied| {
             let frames = self.frames(namespace, applied?)?;
             let socket = make(self.saved.sid, Recoverable::from_elsewhere(self.pid));
@@ -217,8 +221,8 @@ impl Kept {
         })
     }
 
-    /// All that the client has missed of what was applied here, as its frames. What was not will reach it as
-    /// others.
+    /// Returns the frames of the missed events that were applied here. Other events will reach the
+    /// client in the normal way.
     fn frames(
         &self,
         namespace: &namespace::NamespaceInner,
@@ -244,7 +248,7 @@ impl Kept {
         Some(frames)
     }
 
-    /// Whether the client would have got the event.
+    /// Returns whether the client would have received the event.
     fn is_for(&self, event: &Publication) -> bool {
         let is_in = |rooms: &[Room]| rooms.iter().any(|room| self.saved.rooms.contains(room));
         event.delivery == Delivery::Reliable
@@ -254,8 +258,8 @@ impl Kept {
 }
 
 impl Socket {
-    /// Saves the state of a client that has gone where other servers find it, if there is such a place; anew, or
-    /// only if it is still there.
+    /// Saves the state of a disconnected client in the journal, if there is one. Saves it always if
+    /// `is_new`, otherwise only if an entry exists.
     pub(crate) fn save_state(&self, is_new: bool) {
         let Some(table) = self.io().recovery_table() else {
             return;
@@ -271,7 +275,7 @@ impl Socket {
         }
     }
 
-    /// The state of a client for other servers; `None` if it cannot be recovered.
+    /// Returns the state of a client for other servers, or `None` if it cannot be recovered.
     pub(super) fn saved_state(&self, joined: &Joined) -> Option<SavedState> {
         let recoverable = self.recoverable()?;
         let mut rooms = vec![Room::from(self.id().as_str())];
@@ -293,7 +297,7 @@ impl Socket {
         })
     }
 
-    /// Lets no other server go on with the client.
+    /// Removes the saved state, so that no other server can restore the client.
     pub(crate) fn forget_saved_state(&self) {
         if let Some(recoverable) = self.recoverable()
             && let Some(joined) = self.namespace_inner().cluster.joined()
@@ -305,7 +309,7 @@ impl Socket {
 }
 
 impl namespace::NamespaceInner {
-    /// An event of the journal as clients get it; `None` if it cannot be written.
+    /// Encodes an event of the journal for clients. Returns `None` if it cannot be encoded.
     fn frame_of(&self, event: &Publication) -> Option<Frame> {
         let Kind::Broadcast { event: name, args } = &event.kind else {
             return None;
@@ -318,7 +322,7 @@ impl namespace::NamespaceInner {
     }
 }
 
-/// How often a server that is behind looks how far it is.
+/// Interval at which a lagging server checks its position.
 const PACE: Duration = Duration::from_millis(5);
 
 impl fmt::Debug for Restored {

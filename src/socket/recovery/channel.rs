@@ -20,27 +20,27 @@ use crate::{
     socket::types::{IdMap, IdSet, SocketId, give_back},
 };
 
-/// The numbered events of a namespace that clients may ask for again.
+/// The numbered, recoverable events of a namespace.
 #[derive(Debug)]
 pub(crate) struct Channel<S> {
     id: u64,
     next: AtomicU64,
-    /// Behind the event before this number something of other servers may be missing.
+    /// Events of other servers may be missing before this number.
     gap: AtomicU64,
     limits: Limits,
     /// Set only in a cluster.
     tag: Option<Tag>,
-    /// Events are numbered by a journal that all servers share.
+    /// Whether a journal shared by all servers numbers the events.
     journals: bool,
-    /// Sockets whose clients are away.
+    /// Disconnected but recoverable sockets.
     away: Mutex<IdMap<S>>,
 }
 
 impl<S: Clone> Channel<S> {
     pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>, journals: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // The clock keeps a server that starts anew from repeating the numbers of the one before: each second of the clock
-        // makes room for 65,536 numbers.
+        // The clock prevents a restarted server from reusing numbers: each second of the clock
+        // provides 65,536 numbers.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = now.map_or(1, |now| now.as_secs().max(1));
         Self {
@@ -80,21 +80,21 @@ impl<S: Clone> Channel<S> {
         ids.iter().filter_map(|id| away.get(id).cloned()).collect()
     }
 
-    /// Notes that something of other servers may be missing up to now.
+    /// Records that events of other servers may have been missed until now.
     #[cfg(feature = "cluster")]
     pub(crate) fn mark_gap(&self) {
         self.gap
             .store(self.next.load(Ordering::Relaxed), Ordering::Release);
     }
 
-    /// Whether a client that has this event, and none that is newer, may lack something of other servers that is not
-    /// among what is kept for it.
+    /// Returns whether events of other servers may be missing after this event, which is the
+    /// client's newest.
     pub(crate) fn has_gap_after(&self, known: Stamp) -> bool {
         !self.journals && known.number < self.gap.load(Ordering::Acquire)
     }
 
-    /// The stamp of a new event and what clients are told of it; with a journal only what has come from there has
-    /// one.
+    /// Returns the stamp and offset of a new event. With a journal, only events from the journal
+    /// have one.
     pub(crate) fn next(&self, position: Option<Position>) -> Option<(Stamp, EventOffset)> {
         let channel = self.id;
         if self.journals {
@@ -107,7 +107,8 @@ impl<S: Clone> Channel<S> {
         Some((Stamp { channel, number }, place))
     }
 
-    /// The stamp of an event that a client has; `None` if it has it from another server.
+    /// Returns the stamp of an event that a client has received, or `None` if another server sent
+    /// it.
     pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
         let channel = self.id;
         if self.journals {
@@ -120,7 +121,7 @@ impl<S: Clone> Channel<S> {
     }
 }
 
-/// Arguments of an event with its number behind them.
+/// An event's arguments, followed by its offset.
 #[derive(Debug)]
 pub(crate) struct Numbered<'a, A> {
     args: &'a A,

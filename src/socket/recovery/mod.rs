@@ -1,10 +1,11 @@
-//! Connection state recovery, as data: a client whose connection broke goes on as the same socket.
+//! Connection state recovery, as data: a client with a broken connection resumes its socket.
 //!
-//! The outbox of a session keeps what was lately sent to its client, and goes on keeping it while the
-//! client is away. This module decides who may ask for that: it has the secret of every socket,
-//! the numbers of events, and the table in which sockets are kept until they expire. `core` holds these
-//! tables, and `life` claims, keeps and ends sockets with them. Nothing in this module may know
-//! what a socket or a frame is: the tables are generic over what they keep.
+//! The outbox of a session stores recent events for its client, also while the client is
+//! disconnected. This module decides which client may receive them. It contains the secret of every
+//! socket, the numbers of events, and the table of recoverable sockets with their expiry. `core`
+//! holds these tables, and `life` uses them to claim, store and end sockets.
+//!
+//! This module must not know sockets or frames. The tables are generic over their values.
 
 mod channel;
 mod offer;

@@ -1,5 +1,5 @@
-//! What recovery sends over the wire: the secret of a socket, the offset of an event, and the
-//! offer that a client makes with both.
+//! The wire format of recovery: the secret of a socket, the offset of an event, and the client's
+//! offer with both.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{adapter::Position, engine::random_sid};
 
-/// The secret by which a client proves that a socket was its own. The secret is never logged.
+/// The secret that proves a client's ownership of a socket. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Pid(Sid);
 
 impl Pid {
-    /// Draws a secret that nobody can guess.
+    /// Generates an unguessable secret.
     pub(crate) fn random() -> Self {
         Self(random_sid())
     }
@@ -25,7 +25,7 @@ impl Pid {
         Sid::parse(text).map(Self)
     }
 
-    /// The secret itself, for where the state of clients is kept.
+    /// Returns the secret itself, for stores of client state.
     #[cfg(feature = "cluster")]
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str()
@@ -44,20 +44,22 @@ impl Serialize for Pid {
     }
 }
 
-/// The number of an event among those of its namespace, as clients see it: base 64, without leading
-/// zeros. In a cluster the tag of its server follows a full stop, so that it means nothing to others.
+/// The number of an event within its namespace, as clients see it.
+///
+/// The format is base 64 without leading zeros. In a cluster, a full stop and the tag of the server
+/// follow, so that the offset is invalid on other servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offset {
     pub(crate) number: u64,
     pub(crate) tag: Option<Tag>,
 }
 
-/// What tells the offsets of one server from those of others.
+/// Distinguishes the offsets of different servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag([u8; TAG]);
 
 impl Tag {
-    /// The tag of a server: what its name begins with.
+    /// Returns the tag of a server: the start of its name.
     pub(crate) fn of(node: &str) -> Option<Self> {
         let start = node.as_bytes().get(..TAG)?;
         let is_plain = start.iter().all(|byte| DIGITS.contains(byte));
@@ -77,7 +79,7 @@ impl Offset {
     }
 
     fn parse_number(text: &str) -> Option<u64> {
-        // `A` is the digit zero: without leading zeros each number has one spelling.
+        // `A` is the digit zero. Without leading zeros, each number has one spelling.
         if text.len() > MAX_DIGITS || text.starts_with('A') {
             return None;
         }
@@ -116,7 +118,7 @@ impl Serialize for Offset {
     }
 }
 
-/// What clients are told of an event.
+/// The offset of an event, as sent to clients.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum EventOffset {
@@ -124,7 +126,7 @@ pub(crate) enum EventOffset {
     Journal(Position),
 }
 
-/// What a client has said of the last event that it has: what it may mean.
+/// The last offset that a client sent, in each form that it can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Last {
     pub(crate) own: Option<Offset>,
@@ -138,7 +140,7 @@ impl Last {
     }
 }
 
-/// What a client offers that wants to go on as a socket: its secret, and the last event that the client has.
+/// A client's request to recover a socket: its secret, and the last event that it has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,
@@ -146,7 +148,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// The offer that these texts are.
+    /// Parses an offer from its two strings.
     pub(crate) fn read(pid: &str, offset: &str) -> Option<Self> {
         Some(Self {
             pid: Pid::parse(pid)?,
@@ -154,12 +156,11 @@ impl Offer {
         })
     }
 
-    /// The offer in the payload of a `CONNECT` packet. A payload without a valid offer counts as no
-    /// offer.
+    /// Returns the offer in the payload of a `CONNECT` packet. An invalid offer counts as no offer.
     pub(crate) fn of(payload: &Args) -> Option<Self> {
         #[derive(Deserialize)]
         struct Payload {
-            // Fields of any type are accepted, and only a text can be an offer.
+            // Fields of any type are accepted, but only strings can be an offer.
             #[serde(default)]
             pid: Value,
             #[serde(default)]
@@ -173,11 +174,11 @@ impl Offer {
     }
 }
 
-/// Digits of base 64 as in ids.
+/// Base 64 digits, as in ids.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Characters of a tag.
+/// Length of a tag, in characters.
 const TAG: usize = 6;
-/// Digits of the largest number.
+/// Number of digits of the largest number.
 const MAX_DIGITS: usize = 11;
 
 #[cfg(test)]

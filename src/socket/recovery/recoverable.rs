@@ -1,4 +1,4 @@
-//! What a socket and its outbox need for recovery.
+//! The recovery state of a socket and the limits of its outbox.
 
 #[cfg(feature = "cluster")]
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::offer::{Last, Offset, Pid};
 use crate::adapter::Question;
 use crate::{config, engine::Limits};
 
-/// The limits of what outboxes keep for recovery.
+/// Returns the limits of the recovery data in outboxes.
 pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
     Limits {
         messages: recovery.max_messages,
@@ -20,26 +20,27 @@ pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
     }
 }
 
-/// What a socket has whose client may come back as the same socket.
+/// The recovery state of a socket.
 #[derive(Debug)]
 pub(crate) struct Recoverable {
     pub(crate) pid: Pid,
     /// Whether this socket was recovered.
     pub(crate) recovered: bool,
-    /// The offset with which the client came from another server, and the number here behind which all that it does not have
-    /// is kept. Until the client gets an event of this server, it offers that offset again.
+    /// The client's offset from another server, and the local number after which all missed events
+    /// are stored. The client sends that offset until it receives an event of this server.
     came: Option<(Offset, u64)>,
-    /// What another server gave for the application.
+    /// Data from the previous server for the application.
     arrival: Option<Arrival>,
-    /// The questions of servers by which the client has come here. Who reads one of them late does not give the client away.
+    /// The requests with which servers obtained the client. A delayed copy of such a request does
+    /// not hand over the client.
     #[cfg(feature = "cluster")]
     answered: Arc<[Question]>,
 }
 
-/// What the application has to do for a client that was on another server.
+/// The pending application part of a handover.
 #[derive(Debug)]
 struct Arrival {
-    /// What the application has said at the other server.
+    /// The application's data from the previous server.
     state: Value,
     is_over: AtomicBool,
 }
@@ -56,7 +57,7 @@ impl Recoverable {
         }
     }
 
-    /// What a socket has whose client has been on another server.
+    /// Creates the state of a socket that was restored from another server.
     #[cfg(feature = "cluster")]
     pub(crate) fn from_elsewhere(pid: Pid) -> Self {
         Self {
@@ -69,7 +70,8 @@ impl Recoverable {
         }
     }
 
-    /// What a socket has whose client another server has given away, of which the client has all up to `came`.
+    /// Creates the state of a socket that another server handed over. The client has all events up
+    /// to `came`.
     #[cfg(feature = "cluster")]
     pub(crate) fn given(
         pid: Pid,
@@ -87,7 +89,7 @@ impl Recoverable {
         }
     }
 
-    /// What the next socket has, as which the client has come back.
+    /// Returns the state of the socket that replaces this one after a recovery.
     pub(crate) fn again(&self) -> Self {
         Self {
             pid: self.pid,
@@ -99,30 +101,31 @@ impl Recoverable {
         }
     }
 
-    /// The number behind which all is kept that a client from another server does not have.
+    /// Returns the number after which all missed events of a client from another server are stored.
     pub(crate) fn floor(&self) -> Option<u64> {
         self.came.map(|(_, floor)| floor)
     }
 
-    /// The number here that stands for an offset of another server, if the client came with that.
+    /// Returns the local number of an offset from another server, if the client arrived with that
+    /// offset.
     pub(crate) fn number_of(&self, last: Last) -> Option<u64> {
         let (offset, floor) = self.came?;
         (last.own == Some(offset)).then_some(floor)
     }
 
-    /// The questions by which the client has come here, the latest last.
+    /// Returns the requests that led the client here, the latest one last.
     #[cfg(feature = "cluster")]
     pub(crate) fn answered(&self) -> &[Question] {
         &self.answered
     }
 
-    /// What another server gave for the application, as long as that has not dealt with it.
+    /// Returns the data from the previous server, until the application has handled it.
     pub(crate) fn arrival(&self) -> Option<&Value> {
         let arrival = self.arrival.as_ref()?;
         (!arrival.is_over.load(Ordering::Acquire)).then_some(&arrival.state)
     }
 
-    /// The application has done what it had to.
+    /// Marks the application part of a handover as complete.
     #[cfg(feature = "cluster")]
     pub(crate) fn arrived(&self) {
         if let Some(arrival) = &self.arrival {

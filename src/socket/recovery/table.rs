@@ -21,40 +21,40 @@ use crate::{
     socket::types::{Expiring, give_back},
 };
 
-/// The sockets of one server that can be recovered, including those whose clients are connected.
-/// The table keeps sockets `S` whose clients are away, and weak references `W` to the others. Its
-/// lock is a leaf in the lock order: nothing is called under it but the upgrade of a reference.
+/// The recoverable sockets of one server, including those of connected clients.
+///
+/// The table holds sockets `S` of disconnected clients, and weak references `W` to connected ones.
+/// Its lock is a leaf in the lock order: only the upgrade of a reference is called under it.
 pub(crate) struct RecoveryTable<S, W> {
     pub(crate) window: Duration,
-    /// How long it may take to find out whether a client can go on.
+    /// Maximum time to decide whether a client can recover.
     pub(crate) claim_timeout: Duration,
     max: usize,
     pub(crate) limits: Limits,
     state: Mutex<Entries<S, W>>,
     rounds: AtomicU64,
-    /// Notified when a socket is kept whose client has gone away, and when the application is done with one that has come from
-    /// another server.
+    /// Notified when a disconnected client's socket is stored, and when a handover is complete.
     pub(crate) settled: Notify,
-    /// Notified when there is no socket any more, whether its client is away or not.
+    /// Notified when the table has no socket of a connected or disconnected client.
     emptied: Notify,
-    /// The clients that no server knows.
+    /// Clients that no server knows.
     #[cfg(feature = "cluster")]
     pub(crate) unknown: UnknownClients,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// No secret is in both of the maps.
+/// No secret is in both maps.
 struct Entries<S, W> {
     present: HashMap<Pid, ClientState<W>>,
-    /// The sockets whose clients are away.
+    /// The sockets of disconnected clients.
     away: Expiring<Pid, S>,
-    /// Questions of other servers for a client that are not answered yet.
+    /// Pending requests of other servers for a client.
     questions: usize,
-    /// The server stops, so that no socket is kept any more.
+    /// The server shuts down, so sockets are no longer stored.
     is_closed: bool,
 }
 
-/// A question of another server for a client, until it is answered and this is dropped.
+/// A pending request of another server for a client. Dropped when it is answered.
 #[cfg(feature = "cluster")]
 pub(crate) struct OpenQuestion<S, W>(Arc<RecoveryTable<S, W>>);
 
@@ -66,31 +66,31 @@ impl<S, W> Drop for OpenQuestion<S, W> {
 }
 
 enum ClientState<W> {
-    /// The client is connected, as far as is known.
+    /// The client is connected, as far as the server knows.
     Connected(W),
-    /// The client has just disconnected, and its handlers are being told.
+    /// The client has just disconnected, and its handlers are being called.
     Leaving,
-    /// As `Leaving`, and the client may not come back.
+    /// As `Leaving`, but the client may not recover.
     Expelled,
 }
 
-/// What became of a socket that was to be kept.
+/// The result of storing a socket.
 pub(crate) struct Kept<S> {
-    /// The sockets that have to end for it, the socket itself if it cannot be kept.
+    /// The sockets that must end, including the new one if it cannot be stored.
     pub(crate) gone: Vec<S>,
-    /// Whether the caller must start a task that sweeps.
+    /// Whether the caller must start a sweep task.
     pub(crate) must_sweep: bool,
     /// Whether the client was expelled while it was leaving.
     pub(crate) is_expelled: bool,
 }
 
-/// What is known about the client of a socket.
+/// The state of a client's socket.
 pub(crate) enum KnownClient<S> {
-    /// The client is away.
+    /// The client is disconnected but recoverable.
     Away(S),
-    /// The client is connected, as far as is known.
+    /// The client is connected, as far as the server knows.
     Connected(S),
-    /// The client has just disconnected, and its handlers are being told.
+    /// The client has just disconnected, and its handlers are being called.
     Leaving,
 }
 
@@ -128,18 +128,18 @@ impl<S, W> RecoveryTable<S, W> {
         }
     }
 
-    /// A client is being admitted.
+    /// Adds a client that is being admitted.
     pub(crate) fn enter(&self, pid: Pid, socket: W) {
         let client = ClientState::Connected(socket);
         self.state.lock().present.insert(pid, client);
     }
 
-    /// A client has disconnected, and may come back once its socket is kept.
+    /// Marks a client as leaving. It may recover when its socket is stored.
     pub(crate) fn leave(&self, pid: Pid) {
         self.state.lock().present.insert(pid, ClientState::Leaving);
     }
 
-    /// A client has disconnected for good.
+    /// Removes a client that cannot recover.
     pub(crate) fn forget(&self, pid: Pid) {
         let gone = self.change(|state| {
             state.present.remove(&pid);
@@ -148,10 +148,10 @@ impl<S, W> RecoveryTable<S, W> {
         drop(gone);
     }
 
-    /// Keeps a socket whose client is away.
+    /// Stores the socket of a disconnected client.
     pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> Kept<S> {
         self.change(|state| {
-            // The secret moves from one map to the other under the lock, so that a client that asks finds it in one of them.
+            // The secret moves between the maps under the lock, so that lookups always find it.
             let before = state.present.remove(&pid);
             let is_expelled = matches!(before, Some(ClientState::Expelled));
             if state.is_closed || is_expelled || until <= Instant::now() {
@@ -162,7 +162,7 @@ impl<S, W> RecoveryTable<S, W> {
                 };
             }
             let mut gone = Vec::from_iter(state.away.insert(pid, socket, until));
-            // The sockets that would expire first make room.
+            // Sockets that would expire first are evicted.
             while state.away.len() > self.max {
                 gone.extend(state.away.pop().map(|(_, socket)| socket));
             }
@@ -174,7 +174,7 @@ impl<S, W> RecoveryTable<S, W> {
         })
     }
 
-    /// Takes the sockets whose time is over, and returns when the time of the next one is.
+    /// Removes and returns expired sockets, and the deadline of the next one.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
         self.change(|state| {
             let due = iter::from_fn(|| state.away.pop_due(now));
@@ -183,7 +183,7 @@ impl<S, W> RecoveryTable<S, W> {
         })
     }
 
-    /// Takes all sockets; from here on none is kept.
+    /// Removes and returns all sockets. Afterwards, none is stored.
     pub(crate) fn take_all(&self) -> Vec<S> {
         self.change(|state| {
             state.is_closed = true;
@@ -192,7 +192,8 @@ impl<S, W> RecoveryTable<S, W> {
         })
     }
 
-    /// What is known about the client with this secret; `upgrade` finds the socket of one that is connected.
+    /// Returns the state of the client with this secret. `upgrade` returns the socket of a
+    /// connected client.
     pub(crate) fn find(
         &self,
         pid: Pid,
@@ -212,7 +213,7 @@ impl<S, W> RecoveryTable<S, W> {
         }
     }
 
-    /// All sockets whose clients are away at this moment.
+    /// Returns all stored sockets.
     pub(crate) fn all_away(&self) -> Vec<(Pid, S)>
     where
         S: Clone,
@@ -222,29 +223,30 @@ impl<S, W> RecoveryTable<S, W> {
         away.map(|(pid, socket)| (pid, socket.clone())).collect()
     }
 
-    /// All sockets are about to be revalidated.
+    /// Records that a revalidation of all sockets begins.
     pub(crate) fn begin_round(&self) {
-        // Release and acquire: whoever sees that a round has begun also sees what was revoked before.
+        // Release and acquire: code that reads the new round also observes earlier revocations.
         self.rounds.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often all sockets have been revalidated.
+    /// Returns the number of revalidations.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Acquire)
     }
 
-    /// Another server asks for a client.
+    /// Registers a request of another server for a client.
     #[cfg(feature = "cluster")]
     pub(crate) fn question(self: &Arc<Self>) -> OpenQuestion<S, W> {
         self.state.lock().questions += 1;
         OpenQuestion(Arc::clone(self))
     }
 
-    /// Waits until no client is connected, none is away that may come back, and other servers have their answers.
+    /// Waits until no client is connected or recoverable, and requests of other servers are
+    /// answered.
     #[cfg(feature = "cluster")]
     pub(crate) async fn emptied(&self) {
         loop {
-            // The waiter is made before the look, and sees every `notify_waiters` from then on.
+            // The waiter is created before the check, so that it sees every later `notify_waiters`.
             let emptied = self.emptied.notified();
             if self.state.lock().is_empty() {
                 return;
@@ -253,7 +255,8 @@ impl<S, W> RecoveryTable<S, W> {
         }
     }
 
-    /// Takes the socket of a client that may not come back, if it is kept already; if it is about to be, it will not.
+    /// Excludes a client from recovery. Returns its socket if it is stored. A leaving client's
+    /// socket will not be stored.
     pub(crate) fn lock_out(&self, pid: Pid) -> Option<S> {
         self.change(|state| {
             if let Some(state @ ClientState::Leaving) = state.present.get_mut(&pid) {
@@ -263,12 +266,12 @@ impl<S, W> RecoveryTable<S, W> {
         })
     }
 
-    /// Takes a socket whose client is away, with the time until which it was to be kept.
+    /// Removes the socket of a disconnected client. Returns it with its deadline.
     pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
         self.change(|state| state.away.remove(&pid))
     }
 
-    /// Changes the table and the gauge together. What is removed is returned, to be dropped without
+    /// Updates the table and its gauge together. Removed values are returned, to be dropped without
     /// the lock.
     fn change<R>(&self, change: impl FnOnce(&mut Entries<S, W>) -> R) -> R {
         let mut state = self.state.lock();

@@ -1,5 +1,4 @@
-//! Remembers clients that no server of the cluster knows, so that asking for one again costs no
-//! request to the others.
+//! Caches clients that no server of the cluster knows, to avoid repeated queries of other servers.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,22 +7,22 @@ use tokio::time::Instant;
 
 use super::offer::Pid;
 
-/// Secrets that were unknown a moment ago. A secret is drawn at random by a server, so that an
-/// unknown one does not become known.
+/// Secrets that were recently unknown. Servers generate secrets at random, so an unknown one never
+/// becomes known.
 ///
-/// There are two generations. The older one is removed when the younger one is full or old enough.
+/// There are two generations. The older one is dropped when the younger one is full or old enough.
 pub(crate) struct UnknownClients(Mutex<Generations>);
 
 struct Generations {
     young: HashSet<Pid>,
     old: HashSet<Pid>,
-    /// When the younger generation began.
+    /// When the younger generation started.
     since: Instant,
 }
 
-/// The number of secrets of one generation.
+/// Maximum number of secrets per generation.
 const MAX: usize = 8192;
-/// The age at which a generation is full.
+/// Maximum age of the younger generation.
 const AGE: Duration = Duration::from_secs(60);
 
 impl UnknownClients {
@@ -35,7 +34,7 @@ impl UnknownClients {
         }))
     }
 
-    /// Remembers a client that no server knows.
+    /// Caches a client that no server knows.
     pub(crate) fn insert(&self, pid: Pid) {
         let mut generations = self.0.lock();
         generations.turn();
@@ -45,7 +44,7 @@ impl UnknownClients {
         generations.young.insert(pid);
     }
 
-    /// Returns whether no server has known the client a moment ago.
+    /// Returns whether the client was recently unknown to all servers.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         let mut generations = self.0.lock();
         generations.turn();

@@ -3,10 +3,10 @@ use std::{collections::HashMap, sync::Arc};
 use super::members::RoomCell;
 use crate::socket::types::Room;
 
-/// The rooms that a socket is in.
+/// The joined rooms of a socket.
 #[derive(Default)]
 pub(crate) struct Joined {
     pub(crate) rooms: HashMap<Room, Arc<RoomCell>>,
-    /// The socket has left all rooms for good.
+    /// The socket has permanently left all rooms.
     pub(crate) closed: bool,
 }

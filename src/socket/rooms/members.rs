@@ -1,4 +1,4 @@
-//! The members of one room, and a frame on its way to them.
+//! The members of one room, and the delivery of a frame to them.
 
 use std::sync::Arc;
 
@@ -10,18 +10,19 @@ use crate::{
     socket::types::{IdMap, IdSet, SocketId},
 };
 
-/// A room: a handle to its members that outlives the name.
+/// A room: a handle to its members that remains valid after the name is removed.
 pub(crate) type RoomCell = Mutex<Members>;
 
 /// The members of a room, or of a whole namespace.
 #[derive(Default)]
 pub(crate) struct Members {
     slots: Vec<Slot>,
-    /// Position by id; kept from [`INDEXED`] members on.
+    /// Position by id; exists if there are more than [`INDEXED`] members.
     index: Option<IdMap<u32>>,
-    /// Members whose clients are away: they count as absent, and receive only what can be replayed.
+    /// Disconnected but recoverable members. They count as absent, and receive only replayable
+    /// frames.
     away: Option<Box<IdMap<Outbox>>>,
-    /// The last member has left and the name is being removed: nobody may join any more.
+    /// The last member has left and the name is being removed, so no socket may join.
     gone: bool,
 }
 
@@ -45,20 +46,20 @@ impl Members {
         self.position(id).is_some()
     }
 
-    /// Whether the list was closed to newcomers by [`close_if_empty`](Self::close_if_empty).
+    /// Returns whether the list was closed by [`close_if_empty`](Self::close_if_empty).
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Closes an empty list to newcomers.
+    /// Closes the list to new members if it is empty.
     #[inline]
     pub(crate) fn close_if_empty(&mut self) -> bool {
         self.gone = self.slots.is_empty() && self.away.is_none();
         self.gone
     }
 
-    /// The client of a member is away. Returns whether no other member is present.
+    /// Marks a member as recoverable. Returns whether no other member is present.
     pub(crate) fn keep_away(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         let was_last = self.remove(id) && self.slots.is_empty();
         let away = self.away.get_or_insert_default();
@@ -66,14 +67,14 @@ impl Members {
         was_last
     }
 
-    /// The client of a member is back. Returns whether no other member is present.
+    /// Restores a recoverable member. Returns whether no other member is present.
     pub(crate) fn resume(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         self.forget_away(id);
         self.insert(id, outbox.clone());
         self.slots.len() == 1
     }
 
-    /// A client that is away will not come back.
+    /// Removes a recoverable member.
     #[inline]
     pub(crate) fn forget_away(&mut self, id: SocketId) {
         let Some(away) = &mut self.away else {
@@ -88,17 +89,17 @@ impl Members {
         }
     }
 
-    /// The outbox of a member whose client is away.
+    /// Returns the outbox of a recoverable member.
     pub(crate) fn away(&self, id: SocketId) -> Option<Outbox> {
         self.away.as_ref()?.get(&id).cloned()
     }
 
-    /// The ids of the members whose clients are away.
+    /// Returns the ids of the recoverable members.
     pub(crate) fn ids_away(&self) -> impl Iterator<Item = SocketId> {
         self.away.iter().flat_map(|away| away.keys().copied())
     }
 
-    /// Adds a member; one that is there already stays where it is.
+    /// Adds a member. Has no effect if it exists.
     #[inline]
     pub(crate) fn insert(&mut self, id: SocketId, outbox: Outbox) {
         if self.contains(id) {
@@ -118,7 +119,7 @@ impl Members {
         }
     }
 
-    /// Removes a member; the last member of the list takes its place.
+    /// Removes a member. The last member of the list takes its position.
     #[inline]
     pub(crate) fn remove(&mut self, id: SocketId) -> bool {
         let Some(position) = self.position(id) else {
@@ -130,7 +131,8 @@ impl Members {
             if let Some(moved) = self.slots.get(position) {
                 index.insert(moved.id, position as u32);
             }
-            // The index goes at half the size at which it came, so that a room at the border does not build it all the time.
+            // The index is dropped at half its creation size, so that a room near the limit does
+            // not rebuild it repeatedly.
             if self.slots.len() <= INDEXED / 2 {
                 self.index = None;
             }
@@ -149,12 +151,12 @@ impl Members {
         }
     }
 
-    /// Pushes a frame to every member that is not excepted. The caller holds the lock of the room,
-    /// so nothing called here may call back.
+    /// Pushes a frame to all members that are not excluded. The caller holds the lock of the room,
+    /// so the called code must not call back.
     fn push(&self, push: &mut Pushing<'_>) {
         for slots in self.slots.chunks(AHEAD) {
-            // A push is full of atomic operations, each of which waits for every load before it.
-            // So what several of them need is fetched in one go, side by side.
+            // A push performs many atomic operations, and each one waits for all earlier loads. So
+            // the data of several pushes is prefetched in parallel.
             let fetched = slots.iter().fold(0, |sum, slot| sum ^ slot.outbox.touch());
             std::hint::black_box(fetched);
             for slot in slots {
@@ -175,10 +177,10 @@ impl Members {
     }
 }
 
-/// Members whose memory is fetched together; a core has about a dozen fetches in flight.
+/// Number of members to prefetch together. A core has about a dozen loads in flight.
 const AHEAD: usize = 8;
 
-/// The sockets that do not receive a broadcast although they are in a named room.
+/// The sockets that a broadcast excludes, even if they are in a target room.
 #[derive(Debug, Default)]
 pub(crate) struct Except {
     pub(crate) sender: Option<SocketId>,
@@ -196,7 +198,7 @@ impl Except {
     }
 }
 
-/// What became of a frame, by number of recipients.
+/// The numbers of recipients by the outcome of a push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) queued: usize,
@@ -216,12 +218,12 @@ impl Tally {
     }
 }
 
-/// One broadcast on its way: what is sent in which way, and which members it has reached.
+/// One broadcast in progress: its frame and options, and the members that it has reached.
 pub(crate) struct Pushing<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) mode: Mode,
     pub(crate) except: &'a Except,
-    /// Collects the members for which the frame was queued, if anybody wants to know.
+    /// Collects the members for which the frame was queued, if requested.
     pub(crate) reached: Option<&'a mut Vec<SocketId>>,
     pub(crate) batch: Batch,
     pub(crate) tally: Tally,
@@ -244,7 +246,7 @@ impl<'a> Pushing<'a> {
         }
     }
 
-    /// Pushes to one recipient, whatever room it is in.
+    /// Pushes to one recipient.
     pub(crate) fn one(&mut self, id: SocketId, outbox: &Outbox) {
         let push = outbox.push_batched(self.frame, self.mode, &mut self.batch);
         if push == Push::Queued
@@ -255,27 +257,27 @@ impl<'a> Pushing<'a> {
         self.tally.count(push);
     }
 
-    /// Keeps the frame for one recipient that is away. It does not count as reached.
+    /// Stores the frame for one recoverable recipient. It does not count as reached.
     fn one_away(&mut self, outbox: &Outbox) {
         let _ = outbox.push_batched(self.frame, self.mode, &mut self.batch);
     }
 
-    /// The members of one room.
+    /// Pushes to the members of one room.
     pub(crate) fn room(&mut self, cell: &RoomCell) {
         cell.lock().push(self);
     }
 
-    /// The members of several rooms and `singles`, each of them once.
+    /// Pushes to the members of several rooms and to `singles`, once per member.
     pub(crate) fn union(
         &mut self,
         mut cells: Vec<Arc<RoomCell>>,
         singles: Vec<(SocketId, Outbox)>,
     ) {
-        // All calls lock in the same order, so that two of them cannot wait for each other.
+        // All calls lock in the same order, to prevent deadlocks.
         cells.sort_unstable_by_key(|cell| Arc::as_ptr(cell).addr());
         cells.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        // All rooms are locked at once, so that two broadcasts reach their common members in one
-        // order.
+        // All rooms are locked together, so that two broadcasts reach their common members in the
+        // same order.
         let rooms: Vec<MutexGuard<'_, Members>> = cells.iter().map(|cell| cell.lock()).collect();
         let mut seen = IdSet::default();
         for slot in rooms.iter().flat_map(|members| &members.slots) {
@@ -298,7 +300,7 @@ impl<'a> Pushing<'a> {
         }
     }
 
-    /// Hands the outboxes to their flushers and returns the counts. Must be called without any lock
+    /// Passes the outboxes to their flushers and returns the counts. Must be called without a lock
     /// held.
     #[inline]
     pub(crate) fn finish(self) -> Tally {
@@ -307,7 +309,7 @@ impl<'a> Pushing<'a> {
     }
 }
 
-/// A list longer than this has an index.
+/// Lists with more members have an index.
 const INDEXED: usize = 16;
 
 #[cfg(test)]

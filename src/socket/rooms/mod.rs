@@ -1,10 +1,9 @@
-//! The router of rooms: which socket is in which room of a namespace, and how one frame reaches all
-//! of them.
+//! The room router: the rooms of a namespace, their members, and the delivery of a frame to all of
+//! them.
 //!
-//! `core` holds these tables in namespaces and sockets, and passes on whoever joins, leaves or sends.
-//! A member of a room is an id and an outbox here. Nothing in this module may know sockets,
-//! namespaces, events or the application. The only thing called under a lock is a filter, with
-//! the id of a recipient.
+//! `core` holds these tables in namespaces and sockets, and forwards joins, leaves and sends. Here,
+//! a member of a room is an id and an outbox. This module must not know sockets, namespaces, events
+//! or the application. Under a lock, it only calls a filter with the id of a recipient.
 
 mod joined;
 mod members;

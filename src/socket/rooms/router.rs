@@ -1,8 +1,8 @@
-//! Who is in which room, and how one frame reaches all of them.
+//! The rooms of a namespace by name.
 //!
-//! A room is a contiguous list of outboxes behind its own mutex, which is held while a broadcast
-//! pushes: two broadcasts never interleave, so all members see them in one order. The sharded map
-//! is only there to find a room by name; neither lock of it is ever held together with a room's.
+//! A room is a contiguous list of outboxes with its own mutex, which is held while a broadcast
+//! pushes. So two broadcasts never interleave, and all members receive them in the same order. The
+//! sharded map only maps names to rooms. Its locks are never held together with a room's lock.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -34,14 +34,14 @@ impl Rooms {
         }
     }
 
-    /// The room of this name, if it has members.
+    /// Returns the room of this name, if it has members.
     #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<Arc<RoomCell>> {
         self.shard(name).read().get(name).cloned()
     }
 
-    /// Adds a member, and makes the room if it does not exist. Returns also whether the member is
-    /// its first.
+    /// Adds a member, and creates the room if necessary. Also returns whether the member is the
+    /// first one.
     pub(crate) fn join(&self, room: &Room, id: SocketId, outbox: &Outbox) -> (Arc<RoomCell>, bool) {
         loop {
             let cell = self.find_or_make(room);
@@ -52,20 +52,20 @@ impl Rooms {
                 drop(members);
                 return (cell, is_first);
             }
-            // The last member has left between the lookup and the lock, and whoever removed it is
-            // about to remove the name as well.
+            // The last member left between the lookup and the lock, and the thread that removed it
+            // is about to remove the name as well.
             drop(members);
             self.forget(room, &cell);
         }
     }
 
-    /// Removes a member, and the room with its last one. Returns whether that was the last one.
+    /// Removes a member, and the room with its last member. Returns whether it was the last one.
     pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
         let mut members = cell.lock();
         let was_last = members.remove(id) && members.len() == 0;
         members.forget_away(id);
-        // Closed under the lock of the room: a socket that has found the room by its name and locks it
-        // later sees that, and makes a new one.
+        // The room is closed under its lock. A socket that found the room earlier and locks it
+        // later detects that, and creates a new room.
         let empty = members.close_if_empty();
         drop(members);
         if empty {
@@ -74,9 +74,10 @@ impl Rooms {
         was_last
     }
 
-    /// Names and sizes of all rooms, in no order.
+    /// Returns the names and sizes of all rooms, unordered.
     pub(crate) fn sizes(&self) -> Vec<(Room, usize)> {
-        // The rooms are collected first, because the lock of the map is never held together with that of a room.
+        // The rooms are collected first, because the lock of the map is never held together with
+        // that of a room.
         let mut cells = Vec::new();
         for shard in &self.shards {
             let shard = shard.read();
@@ -94,7 +95,7 @@ impl Rooms {
 
     #[inline]
     fn find_or_make(&self, room: &Room) -> Arc<RoomCell> {
-        // Most rooms that are joined exist already, and finding one takes a shared lock alone.
+        // Most rooms to join exist already, and finding one needs only a shared lock.
         if let Some(cell) = self.find(room.as_str()) {
             return cell;
         }
@@ -107,7 +108,7 @@ impl Rooms {
         }
     }
 
-    /// Removes the name, unless it belongs to a newer room by now.
+    /// Removes the name, unless it belongs to a newer room.
     fn forget(&self, room: &Room, cell: &Arc<RoomCell>) {
         let mut shard = self.shard(room.as_str()).write();
         if shard
@@ -125,8 +126,8 @@ impl Rooms {
 
     #[inline]
     fn shard(&self, name: &str) -> &Shard {
-        // FNV-1a. Names may come from clients; what they can achieve is a busy shard, the maps
-        // inside are keyed at random.
+        // FNV-1a. Clients may choose names, but can at most overload one shard. The maps inside are
+        // randomly keyed.
         let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(io.except(id).count(), 1);
         sockets[1].leave(id);
         assert!(sockets[1].rooms().is_empty());
-        // Somebody else may join it, as any room.
+        // Other sockets may join it like any room.
         sockets[0].join(id).unwrap();
         assert_eq!(io.to(id).count(), 2);
     }

@@ -1,4 +1,4 @@
-//! What the server asks one client.
+//! Acknowledgement requests to one client.
 
 use std::{
     fmt,
@@ -17,9 +17,9 @@ use crate::{
     socket::{core::Socket, types::AckError},
 };
 
-/// The acknowledgement of a client that was asked: a value of type `R`, or why there is none.
+/// A pending acknowledgement of a client: a value of type `R`, or an error.
 ///
-/// The event is on its way already; dropping this only stops waiting. It is awaited inside a tokio
+/// The event is already sent, so dropping this only stops waiting. Must be awaited inside a tokio
 /// runtime.
 #[must_use = "the answer is only seen by awaiting it"]
 pub struct AckFuture<R> {
@@ -51,7 +51,7 @@ impl<R> fmt::Debug for AckFuture<R> {
     }
 }
 
-/// One outstanding acknowledgement. Dropping it frees the place.
+/// One pending acknowledgement. Dropping it frees its slot.
 pub(crate) struct Asked {
     socket: Socket,
     id: u64,
@@ -85,7 +85,7 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        // Whoever stops waiting frees the place; an answer that comes later counts as unknown.
+        // A caller that stops waiting frees the slot. A later acknowledgement counts as unknown.
         self.socket.acks().forget(self.id, self.socket.metrics());
     }
 }

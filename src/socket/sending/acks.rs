@@ -1,4 +1,4 @@
-//! What the server asks many clients at once.
+//! Acknowledgement requests to many clients.
 
 use std::{
     fmt,
@@ -25,14 +25,13 @@ use crate::{
     },
 };
 
-/// The answers to a broadcast, as they come in.
+/// The acknowledgements of a broadcast, in order of arrival.
 ///
-/// Every recipient is one item: its answer, or why there is none. Partial results are what has come
-/// when the time is over; then every recipient that is still missing is an [`AckError::Timeout`].
-/// Dropping it stops waiting.
+/// Every recipient is one item: its answer or an error. After the timeout, each missing recipient
+/// is an [`AckError::Timeout`]. Dropping this value stops waiting.
 ///
-/// A recipient on another server of a cluster may have no id: one that has not answered in time is known
-/// only as a number, and servers of other kinds tell nothing but the answer.
+/// A recipient on another server of a cluster may have no id. The server reports late recipients
+/// only as a number, and servers of other kinds send the answer without an id.
 ///
 /// ```no_run
 /// # async fn example(io: roomcast::Io) {
@@ -50,7 +49,7 @@ use crate::{
 #[must_use = "answers are only taken by asking for the next one"]
 pub struct Acks<R> {
     question: Option<Question>,
-    /// Sockets of this server.
+    /// Recipients on this server.
     expected: usize,
     /// `None` without a cluster.
     others: Option<Box<Others>>,
@@ -58,31 +57,34 @@ pub struct Acks<R> {
     answer: PhantomData<fn() -> R>,
 }
 
-/// The sockets of other servers.
+/// The recipients on other servers.
 #[derive(Default)]
 struct Others {
-    /// The request to the other servers, as long as something may come.
+    /// The request to the other servers, while answers may arrive.
     request: Option<Request>,
-    /// How many were asked, when nothing more may come.
+    /// The number of recipients, after the request has ended.
     asked: usize,
-    /// The number of clients that are too late.
+    /// The number of late clients that are not returned yet.
     late: usize,
     missing: Missing,
 }
 
-/// A broadcast that waits for answers. Dropping it frees its place.
+/// A broadcast that waits for acknowledgements. Dropping it frees its slot.
 pub(crate) struct Question {
     namespace: Arc<namespace::NamespaceInner>,
     id: u64,
     answers: Arc<Mutex<Answers>>,
     deadline: Instant,
-    /// Made when it is first waited for: asking needs no runtime, waiting does.
+    /// Created by the first poll, because waiting needs a runtime, but sending does not.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R: Argument> Acks<R> {
-    /// A question to sockets of this server and how many got it, counted while answers are locked out:
-    /// the first may come at any time after. And one to other servers.
+    /// Creates the answers of a request.
+    ///
+    /// `local` is the request to this server's sockets with its number of recipients. It is counted
+    /// while answers are locked out, because the first one may arrive at any time afterwards.
+    /// `remote` is the request to other servers.
     pub(crate) fn asked(local: Option<(Question, usize)>, remote: Option<Request>) -> Self {
         let (question, expected) = local.unzip();
         let others = remote.map(|request| {
@@ -108,7 +110,7 @@ impl<R: Argument> Acks<R> {
         }
     }
 
-    /// These answers without those of other servers, which could not be asked.
+    /// Adds servers that could not be queried.
     pub(crate) fn without(mut self, missing: Missing) -> Self {
         self.others = Some(Box::new(Others {
             missing,
@@ -117,8 +119,8 @@ impl<R: Argument> Acks<R> {
         self
     }
 
-    /// How many clients were asked, as far as is known: in a cluster it grows until all other servers
-    /// have said how many they have asked.
+    /// Returns the number of recipients, as far as known. In a cluster, it grows until all other
+    /// servers have reported their numbers.
     #[must_use]
     pub fn expected(&self) -> usize {
         let others = self
@@ -131,8 +133,10 @@ impl<R: Argument> Acks<R> {
         self.expected + others
     }
 
-    /// The servers that have not said whom they have asked, and why the others could not be asked.
-    /// Known once [`next`](Self::next) has returned `None`; always empty without a cluster.
+    /// Returns the servers that did not report their recipients, and why the servers could not be
+    /// queried.
+    ///
+    /// Complete after [`next`](Self::next) returns `None`. Always empty without a cluster.
     #[must_use]
     pub fn missing(&self) -> &Missing {
         static NOBODY: Missing = Missing::nobody();
@@ -141,7 +145,7 @@ impl<R: Argument> Acks<R> {
             .map_or(&NOBODY, |others| &others.missing)
     }
 
-    /// Why nobody was asked, if it failed.
+    /// Returns why the event was not sent, if it failed.
     #[must_use]
     pub fn error(&self) -> Option<&EmitError> {
         self.error.as_ref()
@@ -151,7 +155,7 @@ impl<R: Argument> Acks<R> {
         self.error
     }
 
-    /// The next answer; `None` after all.
+    /// Returns the next answer, or `None` after the last one.
     pub async fn next(&mut self) -> Option<(Option<SocketId>, Result<R, AckError>)> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -189,7 +193,7 @@ impl Others {
                 Some((_, Item::Acknowledgement { socket, args })) => {
                     return Poll::Ready(Some((socket, args.ok_or(AckError::Disconnected))));
                 }
-                // Items of other kinds answer nothing that was asked here.
+                // Items of other kinds do not belong to this request.
                 Some((_, Item::Sockets(_) | Item::Answer(_))) => {}
                 None => {
                     self.asked = request.announced();
@@ -200,14 +204,14 @@ impl Others {
                 }
             }
         }
-        // Clients of other servers that are late are known as a number alone, and each is one item.
+        // Late clients of other servers are known only as a number. Each one is an item.
         let is_late = self.late > 0;
         self.late = self.late.saturating_sub(1);
         Poll::Ready(is_late.then_some((None, Err(AckError::Timeout))))
     }
 }
 
-/// Which client answers, as far as is known, and what.
+/// The answering client, if known, and its answer.
 type Answer<R> = (Option<SocketId>, Result<R, AckError>);
 
 impl<R: Argument> Stream for Acks<R> {
@@ -228,8 +232,8 @@ impl<R> fmt::Debug for Acks<R> {
 }
 
 impl Question {
-    /// Announces a question, unless too many are open. Answers may come as soon as the first
-    /// recipient has it, so this comes before the broadcast.
+    /// Registers a request, unless too many are open. Must precede the broadcast, because answers
+    /// may arrive as soon as the first recipient has it.
     pub(crate) fn open(
         namespace: &Arc<namespace::NamespaceInner>,
         id: u64,
@@ -250,7 +254,7 @@ impl Question {
         })
     }
 
-    /// Locks out answers while the recipients are being collected.
+    /// Locks out answers while the recipients are collected.
     pub(crate) fn collect(&self) -> Collecting<'_> {
         Collecting::of(&self.answers)
     }
@@ -268,7 +272,8 @@ impl Question {
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.as_mut().poll(cx).is_pending() {
-            // The waker is stored under the lock under which nothing was found: an answer that comes from now on sees it.
+            // The waker is stored under the lock that protects the answers, so that every later
+            // answer wakes it.
             answers.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -285,11 +290,11 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        // Answers that come from now on find no question, and count as unknown.
+        // Later answers find no request, and count as unknown.
         self.namespace.questions.remove(self.id);
         self.namespace.metrics().shift(Gauge::AcksPending, -1);
     }
 }
 
-/// Short enough to be added to any time.
+/// Short enough to be added to any `Instant`.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);

@@ -1,4 +1,4 @@
-//! Sending to one socket.
+//! Sends to one socket.
 
 use std::{pin::pin, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// One socket, and how to send to it.
+/// One socket, with send options.
 ///
-/// Made by [`Socket::timeout`](crate::Socket::timeout),
+/// Created by [`Socket::timeout`](crate::Socket::timeout),
 /// [`Socket::volatile`](crate::Socket::volatile) and [`Socket::compress`](crate::Socket::compress).
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it only sends when something is emitted"]
@@ -37,13 +37,14 @@ impl<'a> Direct<'a> {
         }
     }
 
-    /// Lets the event be lost if it cannot leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
+    /// Makes the event volatile: it is dropped if it cannot be sent immediately; see
+    /// [`Broadcast::volatile`](crate::Broadcast::volatile).
     pub fn volatile(mut self) -> Self {
         self.flags.delivery = Delivery::Volatile;
         self
     }
 
-    /// Lets only the newest event of this key wait if the client is too slow; see
+    /// Keeps only the newest event of this key in the queue of a slow client; see
     /// [`Broadcast::conflate`](crate::Broadcast::conflate).
     pub fn conflate(mut self, key: &str) -> Self {
         let number = stream(&self.socket.namespace_inner().name, &Delivery::Newest(key));
@@ -51,7 +52,7 @@ impl<'a> Direct<'a> {
         self
     }
 
-    /// Lets only the last `keep` events of this stream wait if the client is too slow; see
+    /// Keeps only the last `keep` events of this stream in the queue of a slow client; see
     /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
     pub fn drop_oldest(mut self, name: &str, keep: u16) -> Self {
         let number = stream(
@@ -62,21 +63,23 @@ impl<'a> Direct<'a> {
         self
     }
 
-    /// Says whether the event may be compressed. Default `true`.
+    /// Sets whether the event may be compressed. Default is `true`.
     pub fn compress(mut self, compress: bool) -> Self {
         self.flags.compress = compress;
         self
     }
 
-    /// Says how long the acknowledgement may take, or [`drained`](Self::drained). Default
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout), and
-    /// [`Config::write_timeout`](crate::Config::write_timeout).
+    /// Sets the timeout of the acknowledgement or of [`drained`](Self::drained).
+    ///
+    /// Default is [`Config::ack_timeout`](crate::Config::ack_timeout) or
+    /// [`Config::write_timeout`](crate::Config::write_timeout), respectively.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
     }
 
-    /// Sends an event through the journal, in the order of what comes from there; `None` if it goes there by itself.
+    /// Sends an event through the journal, in the journal's order. Returns `None` if it must be
+    /// sent directly.
     #[cfg(feature = "cluster")]
     fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
         use crate::{
@@ -85,7 +88,7 @@ impl<'a> Direct<'a> {
         };
         let namespace = self.socket.namespace_inner();
         let joined = namespace.cluster.joined()?;
-        // What may be lost is never sent again, so that it needs no place in the journal.
+        // Lossy events are never replayed, so they are not published to the journal.
         if self.flags.delivery != Delivery::Reliable || !joined.journal()?.is_up() {
             return None;
         }
@@ -104,9 +107,9 @@ impl<'a> Direct<'a> {
         };
         match joined.publish(publication) {
             Ok(()) => Some(Emitted::default()),
-            // Sent directly it would overtake what is on its way through the journal.
+            // Sent directly, the event would overtake events in the journal.
             Err(AdapterError::TooLarge) => Some(Emitted::failed(event, EmitError::TooLarge)),
-            // What the adapter refuses for another reason is sent to the client directly.
+            // If the adapter fails for another reason, the event is sent directly.
             Err(_) => None,
         }
     }
@@ -148,19 +151,20 @@ impl<'a> Direct<'a> {
         AckFuture::new(self.ask(event, &args))
     }
 
-    /// Waits until everything that is queued for the client has left. See
+    /// Waits until all data that is queued for the client is sent. See
     /// [`Socket::drained`](crate::Socket::drained).
     ///
     /// # Errors
     ///
-    /// When it takes too long, or the client goes away.
+    /// Fails if it times out or the client disconnects.
     pub async fn drained(&self) -> Result<(), DrainError> {
         let limit = self.socket.io().config().http.write_timeout;
         let deadline = Instant::now() + self.flags.timeout.unwrap_or(limit);
         let shared = self.socket.shared();
         let drained = shared.make_watchers().drained();
         loop {
-            // The waiter is registered before anything is looked at, because `notify_waiters` wakes only those who wait already.
+            // The waiter is registered before the checks, because `notify_waiters` wakes only
+            // existing waiters.
             let mut next = pin!(drained.notified());
             next.as_mut().enable();
             if !self.socket.is_connected() {
@@ -184,9 +188,10 @@ impl<'a> Direct<'a> {
             .flags
             .timeout
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
-        // The place is taken before the event leaves, since the client may be faster than this task.
+        // The slot is reserved before the event is sent, because the client may answer before this
+        // task continues.
         let asked = Asked::new(self.socket, id, timeout)?;
-        // A frame that does not leave is as good as one that is not answered.
+        // A frame that is not sent has the same result as a missing answer.
         let push = self.socket.push(&frame, mode(self.flags.delivery));
         self.socket.tell_outgoing(push, event, args);
         Ok(asked)
@@ -196,26 +201,28 @@ impl<'a> Direct<'a> {
 impl Socket {
     /// Sends an event to the client.
     ///
-    /// `args` is anything that can be serialised: a tuple is several arguments, `()` is none,
-    /// `Bytes` at any depth are attachments, [`Args`](crate::Args) are passed on untouched.
+    /// `args` is any serializable value. A tuple is several arguments, `()` is none, `Bytes` at any
+    /// depth are attachments, and [`Args`](crate::Args) are forwarded unchanged.
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         Direct::new(self).emit(event, args)
     }
 
-    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, a
-    /// tuple for several, or [`Args`](crate::Args) for all that it answers with.
+    /// Sends an event to the client and waits for its acknowledgement.
     ///
-    /// The event is sent at once; the future fails after
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.
+    /// `R` is one value, a tuple for several, or [`Args`](crate::Args) for all arguments. The event
+    /// is sent immediately. The future fails after
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), or the [`timeout`](Self::timeout).
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
         Direct::new(self).emit_with_ack(event, args)
     }
 
-    /// Waits until everything that is queued for the client has left: handed to the kernel on a
-    /// WebSocket, taken by polls otherwise. It is back-pressure for who has more to send than
-    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes), which `emit` would cut the client for.
-    /// It takes at most [`Config::write_timeout`](crate::Config::write_timeout), or what
-    /// [`timeout`](Self::timeout) says, and no time if nothing is queued.
+    /// Waits until all data that is queued for the client is sent.
+    ///
+    /// On a WebSocket, the data is passed to the kernel; otherwise, polls have fetched it. Use this
+    /// as back-pressure to send more than [`Config::outbox_bytes`](crate::Config::outbox_bytes), at
+    /// which `emit` disconnects the client. Waits at most
+    /// [`Config::write_timeout`](crate::Config::write_timeout), or the [`timeout`](Self::timeout).
+    /// Returns immediately if no data is queued.
     ///
     /// ```
     /// use roomcast::{DrainError, Event, Io};
@@ -237,36 +244,36 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// When it takes too long, which changes nothing, or the client goes away.
+    /// Fails if it times out, which has no other effect, or if the client disconnects.
     pub async fn drained(&self) -> Result<(), DrainError> {
         Direct::new(self).drained().await
     }
 
-    /// This socket, which must acknowledge in this time.
+    /// Sets the acknowledgement timeout of the next event.
     pub fn timeout(&self, timeout: Duration) -> Direct<'_> {
         Direct::new(self).timeout(timeout)
     }
 
-    /// This socket, for an event that may be lost; see [`Direct::volatile`].
+    /// Makes the next event volatile; see [`Direct::volatile`].
     pub fn volatile(&self) -> Direct<'_> {
         Direct::new(self).volatile()
     }
 
-    /// This socket, for an event of which the newest is enough; see [`Broadcast::conflate`].
+    /// Conflates the next event by this key; see [`Broadcast::conflate`].
     ///
     /// [`Broadcast::conflate`]: crate::Broadcast::conflate
     pub fn conflate(&self, key: &str) -> Direct<'_> {
         Direct::new(self).conflate(key)
     }
 
-    /// This socket, for an event of which the last ones are enough; see [`Broadcast::drop_oldest`].
+    /// Limits the queued events of this stream; see [`Broadcast::drop_oldest`].
     ///
     /// [`Broadcast::drop_oldest`]: crate::Broadcast::drop_oldest
     pub fn drop_oldest(&self, stream: &str, keep: u16) -> Direct<'_> {
         Direct::new(self).drop_oldest(stream, keep)
     }
 
-    /// This socket, with this compression flag; see [`Direct::compress`].
+    /// Sets the compression flag of the next event; see [`Direct::compress`].
     pub fn compress(&self, compress: bool) -> Direct<'_> {
         Direct::new(self).compress(compress)
     }

@@ -1,4 +1,4 @@
-//! Sending: what, to whom, and what became of it.
+//! Encodes events, and reports their outcome.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -16,34 +16,34 @@ use crate::{
     socket::{core::namespace, recovery::Numbered, rooms::Tally, types::EmitError},
 };
 
-/// What became of an event, by number of recipients. Nothing waits for the clients themselves.
+/// The outcome of an event, by number of recipients. Sending does not wait for clients.
 ///
-/// The value may be ignored, as `emit` of the official server is, so the type is not `must_use`: an
-/// event that cannot be sent is logged, and a client for which too much waits is disconnected, which
-/// [`Lifecycle`](crate::Lifecycle) reports. To act on a failure, call [`ok`](Self::ok), whose `Result`
-/// the compiler does not let pass unused.
+/// The value may be ignored, like that of `emit` in the official server, so the type is not
+/// `must_use`. An event that cannot be sent is logged. A client whose queue overflows is
+/// disconnected, which [`Lifecycle`](crate::Lifecycle) reports. To handle failures, call
+/// [`ok`](Self::ok), whose `Result` the compiler requires to be used.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Emitted {
-    /// The number of sockets for which the event waits to be written.
+    /// The number of sockets for which the event is queued.
     pub queued: usize,
-    /// The number of sockets that were too slow for an event that may be lost.
+    /// The number of sockets that were too slow for a lossy event.
     pub dropped: usize,
-    /// The number of sockets that are being closed because the event did not fit into what may wait
-    /// for them.
+    /// The number of sockets that are being closed because their queue overflowed.
     pub overflowed: usize,
     /// The number of sockets that had just been closed.
     pub closed: usize,
-    /// Why it went nowhere: it could not be encoded, or is too large for the adapter.
+    /// Why the event was not sent: it could not be encoded, or is too large for the adapter.
     pub error: Option<EmitError>,
 }
 
 impl Emitted {
-    /// For who must know that the event is on its way to somebody.
+    /// Returns the outcome, or an error if the event was not sent.
     ///
     /// # Errors
     ///
-    /// When it went nowhere (see [`error`](Self::error)), and when the only recipients were closed or overflowed.
+    /// Returns [`error`](Self::error) if it is set. Returns [`EmitError::Closed`] if the event was
+    /// queued for no socket, and a recipient was closed or overflowed.
     pub fn ok(self) -> Result<Self, EmitError> {
         match self.error {
             Some(error) => Err(error),
@@ -75,7 +75,7 @@ impl From<Tally> for Emitted {
     }
 }
 
-/// What may happen to a frame of an event.
+/// Returns the outbox mode of an event.
 #[inline]
 pub(crate) fn mode(delivery: Delivery<u64>) -> Mode {
     let lossy = |stream, policy| Mode::Conflated { stream, policy };
@@ -87,11 +87,11 @@ pub(crate) fn mode(delivery: Delivery<u64>) -> Mode {
     }
 }
 
-/// The number of the stream of an event; 0 if it is of none.
+/// Returns the number of an event's stream, or 0 without a stream.
 pub(crate) fn stream<S: AsRef<str>>(nsp: &Nsp, delivery: &Delivery<S>) -> u64 {
     match delivery {
         Delivery::Reliable | Delivery::Volatile => 0,
-        // A connection may be in several namespaces, and a name may be that of a key and of a stream.
+        // A connection may be in several namespaces, and keys and streams may have the same names.
         Delivery::Newest(key) => STREAMS.hash_one((nsp.as_str(), true, key.as_ref())),
         Delivery::Last(name, _) => STREAMS.hash_one((nsp.as_str(), false, name.as_ref())),
     }
@@ -106,7 +106,8 @@ pub(crate) fn encode(
 ) -> Result<Frame, EncodeError> {
     let nsp = namespace.name.as_str();
     let parser = namespace.config().sockets.parser;
-    // As in the official server, only what is neither lossy nor to be acknowledged is kept and carries an offset.
+    // As in the official server, lossy events and those with an acknowledgement are not stored and
+    // carry no offset.
     let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
     let stamp = is_kept.then(|| namespace.stamp(flags.position)).flatten();
     let frame = match stamp {
@@ -123,6 +124,6 @@ pub(crate) fn encode(
     })
 }
 
-/// How names of streams become numbers. At random, so that clients who may choose names cannot
-/// choose two that meet. Other servers are told the names, and have numbers of their own.
+/// Maps names of streams to numbers. Randomly keyed, so that clients who choose names cannot
+/// construct a collision. Other servers receive the names, and have their own numbers.
 static STREAMS: LazyLock<RandomState> = LazyLock::new(RandomState::new);

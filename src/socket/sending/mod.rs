@@ -1,9 +1,10 @@
-//! Sends events to one socket or to many, with or without acknowledgement.
+//! Sends events to one socket or to many, with or without acknowledgements.
 //!
-//! Applications reach this module through `api` and `apply`. The server itself sends as well, when
-//! it tells a client that its credentials end. An event is encoded once, stamped if it may be
-//! replayed, and pushed into outboxes; callers that want acknowledgements wait here. Nothing in
-//! this module may start handlers, or know how clients connect and disconnect.
+//! Applications access this module through `api` and `apply`. The server also uses it, to notify
+//! clients of expiring credentials. An event is encoded once, stamped if it is replayable, and
+//! pushed into outboxes. Callers that request acknowledgements wait here.
+//!
+//! This module must not start handlers, or know how clients connect and disconnect.
 
 mod ack;
 mod acks;

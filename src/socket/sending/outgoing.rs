@@ -1,4 +1,4 @@
-//! Telling those who watch what is sent to a socket.
+//! Notifies the observers of events that are sent to a socket.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,16 +17,16 @@ use crate::{
 };
 
 impl Socket {
-    /// From now on broadcasts that reach this socket say so.
+    /// Makes broadcasts report that they reach this socket.
     pub(crate) fn observe(&self) {
         self.namespace_inner().set_observed(self, true);
-        // A socket that has ended meanwhile may have done so before it was an observer, and would stay one for good.
+        // A socket that ended concurrently might remain registered, so unregister it here.
         if !self.is_connected() {
             self.namespace_inner().set_observed(self, false);
         }
     }
 
-    /// An event was pushed for this client.
+    /// Notifies observers of an event that was pushed for this client.
     #[inline]
     pub(crate) fn tell_outgoing(&self, push: Push, event: &str, args: &impl Arguments) {
         let Some(listeners) = self.listeners() else {
@@ -40,7 +40,7 @@ impl Socket {
         }
     }
 
-    /// An event of a broadcast was pushed for this client.
+    /// Notifies observers of a broadcast event that was pushed for this client.
     pub(crate) fn tell_broadcast(&self, event: &str, args: &Args, frame: &Frame) {
         self.tell(event, args);
         if let Some(watchers) = self.conn_watchers() {
@@ -56,7 +56,7 @@ impl Socket {
                 args,
             };
             for hook in listeners.outgoing() {
-                // A watcher that panics must not take along whoever sends.
+                // A panic of an observer must not end the sending task.
                 if catch_unwind(AssertUnwindSafe(|| hook(&outgoing))).is_err() {
                     self.metrics().count(Counter::HandlerPanics);
                     crate::throttled_log!(error, event, "a watcher of events has panicked");

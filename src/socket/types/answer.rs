@@ -1,4 +1,4 @@
-//! What a handler answers an event with.
+//! The answer of a handler to an event.
 
 use std::pin::Pin;
 
@@ -9,22 +9,22 @@ use roomcast_protocol::{
 
 use super::refusal::{INVALID_PAYLOAD, Refusal};
 
-/// What a handler may return.
+/// A return value of a handler.
 ///
-/// | value | acknowledgement, if the client asked for one |
+/// | value | acknowledgement, if the client requested one |
 /// |---|---|
 /// | `()` | without arguments |
-/// | [`Ack(value)`](Ack), `Ack((a, b))` | the value; several |
-/// | [`NoAck`] | none, the client waits in vain |
+/// | [`Ack(value)`](Ack), `Ack((a, b))` | the value; several values |
+/// | [`NoAck`] | none; the client receives no answer |
 /// | `Err(error)` | `{success: false, error: {code, message, …}}`, see [`Refusal`] |
 ///
-/// An error that nobody can be told goes to [`on_error`](crate::NamespaceBuilder::on_error).
+/// All errors are also passed to [`on_error`](crate::NamespaceBuilder::on_error).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be what a handler returns",
     note = "return `()`, `Ack<T>`, or a `Result` of them whose error converts into `Refusal`"
 )]
 pub trait IntoAck {
-    /// Turns the value into the answer to one event.
+    /// Converts the value into the answer to one event.
     fn into_ack(self, reply: Reply) -> Answer;
 }
 
@@ -34,7 +34,7 @@ impl IntoAck for () {
     }
 }
 
-/// The value of a handler that acknowledges with it.
+/// A return value that acknowledges the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<T>(pub T);
 
@@ -44,7 +44,7 @@ impl<T: Arguments> IntoAck for Ack<T> {
     }
 }
 
-/// The value of a handler that leaves a requested acknowledgement unanswered.
+/// A return value that leaves the event without an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoAck;
 
@@ -63,7 +63,7 @@ impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
     }
 }
 
-/// The value of a handler that acknowledges with an `R`, unless it fails.
+/// A return value that acknowledges with an `R`, or an error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the reply that the request has",
     note = "return `Ack<{R}>`, or a `Result` of it whose error converts into `Refusal`"
@@ -73,7 +73,7 @@ pub trait Replies<R>: IntoAck {}
 impl<R> Replies<R> for Ack<R> where Self: IntoAck {}
 
 impl<R, T: Replies<R>, E: Into<Refusal>> Replies<R> for Result<T, E> {}
-/// Where an answer goes: to whoever asked, if anybody did.
+/// The destination of an answer, if an acknowledgement was requested.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub(crate) parser: Parser,
@@ -82,7 +82,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Answers with these arguments.
+    /// Encodes an acknowledgement with these arguments.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     #[must_use]
     pub fn with(self, args: impl Arguments) -> Answer {
@@ -91,7 +91,8 @@ impl Reply {
         };
         match self.parser.ack(self.nsp.as_str(), id, &args) {
             Ok(frame) => Answer(AckOutcome::Frame(frame)),
-            // The arguments have come from a client and cannot be sent back, so the fault is not the server's.
+            // These arguments came from a client and cannot be sent back, so it is not a server
+            // error.
             Err(error @ EncodeError::InvalidArguments) => {
                 let refusal = Refusal::new(INVALID_PAYLOAD, error.to_string());
                 let place = serde_json::json!({"details": {"field": "[0]"}});
@@ -110,10 +111,10 @@ impl Reply {
 pub struct Answer(pub(crate) AckOutcome);
 
 impl Answer {
-    /// The encoded acknowledgement, if there is one to send.
+    /// Returns the encoded acknowledgement, if there is one to send.
     ///
     /// # Errors
-    /// The refusal, if the event failed.
+    /// Returns the refusal if the event failed.
     #[cfg(feature = "client")]
     pub(crate) fn into_frame(self) -> Result<Option<Frame>, Refusal> {
         match self.0 {
@@ -126,7 +127,7 @@ impl Answer {
 
 #[derive(Debug)]
 pub(crate) enum AckOutcome {
-    /// There is nothing to send.
+    /// No acknowledgement is sent.
     Nothing,
     /// The encoded acknowledgement.
     Frame(Frame),
@@ -134,5 +135,5 @@ pub(crate) enum AckOutcome {
     Refused(Refusal),
 }
 
-/// The answer that a handler is still working on.
+/// The pending answer of a handler.
 pub(crate) type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;

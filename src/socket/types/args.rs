@@ -1,4 +1,4 @@
-//! Arguments of ours in the form in which those of clients are.
+//! Converts the server's own arguments to the type of received arguments.
 
 use roomcast_protocol::{
     Frame,
@@ -8,7 +8,7 @@ use roomcast_protocol::{
     },
 };
 
-/// Arguments of the library's own events.
+/// Parses the arguments of an internal event.
 pub(crate) fn literal(json: &str) -> Args {
     let text = format!("3{json}");
     match Decoder::new(LIMITS).text(text.into()) {
@@ -17,12 +17,12 @@ pub(crate) fn literal(json: &str) -> Args {
     }
 }
 
-/// Arguments of ours in the form in which those of clients are.
+/// Converts arguments to the type of received arguments.
 pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, EncodeError> {
     read(parser, &parser.ack("/", 0, args)?)
 }
 
-/// The same in JSON, or in MessagePack where more binary is in them than JSON has places for.
+/// Converts arguments to JSON, or to MessagePack if they exceed the number of JSON attachments.
 pub(crate) fn whatever(args: &impl Arguments) -> Result<Args, EncodeError> {
     match arguments(Parser::Json, args) {
         #[cfg(feature = "msgpack")]
@@ -31,12 +31,12 @@ pub(crate) fn whatever(args: &impl Arguments) -> Result<Args, EncodeError> {
     }
 }
 
-/// The arguments in a frame that is one packet of ours.
+/// Returns the arguments of a frame that this server encoded as one packet.
 pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
     Ok(packet(parser, frame)?.args)
 }
 
-/// The name and the arguments of the event in a frame of ours.
+/// Returns the name and arguments of the event in a frame of this server.
 #[cfg(feature = "cluster")]
 pub(crate) fn event(parser: Parser, frame: &Frame) -> Result<(String, Args), EncodeError> {
     let packet = packet(parser, frame)?;
@@ -46,7 +46,7 @@ pub(crate) fn event(parser: Parser, frame: &Frame) -> Result<(String, Args), Enc
 fn packet(parser: Parser, frame: &Frame) -> Result<Packet, EncodeError> {
     let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
-    // The polling form has all parts of the packet one behind the other, attachments included.
+    // The polling format contains all parts of the packet in sequence, including attachments.
     for message in payload::decode(frame.polling()) {
         packet = match message {
             Ok(engine::Packet::Message(Message::Text(text))) => decoder.text(text),
@@ -59,7 +59,7 @@ fn packet(parser: Parser, frame: &Frame) -> Result<Packet, EncodeError> {
     packet.ok_or(EncodeError::InvalidArguments)
 }
 
-/// Arguments of the application are not limited in size.
+/// Limits for the application's arguments, whose size is unlimited.
 const LIMITS: Limits = Limits {
     max_attachments: MAX_ATTACHMENTS,
     max_bytes: usize::MAX,

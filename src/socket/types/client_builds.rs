@@ -1,4 +1,4 @@
-//! The JavaScript client that a server hands out: builds of the official one, which the application gives.
+//! Builds of the JavaScript client that a server serves.
 
 use std::{fs, io, path::Path};
 
@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::engine::compression::Encoding;
 
-/// Builds of the JavaScript client, which the server then hands out below its path: `socket.io.js`, its
-/// minified forms and their source maps. Given to
+/// Builds of the JavaScript client, served below the server's path: `socket.io.js`, its minified
+/// versions and their source maps. Passed to
 /// [`Builder::client_files`](crate::Builder::client_files).
 ///
 /// ```no_run
@@ -26,7 +26,7 @@ pub struct ClientFiles {
 }
 
 impl ClientFiles {
-    /// No file yet, of this version of the client, by which browsers know what they have already.
+    /// Creates an empty set for this client version, which browsers use for caching.
     pub fn new(version: impl Into<String>) -> Self {
         Self {
             version: version.into(),
@@ -34,7 +34,7 @@ impl ClientFiles {
         }
     }
 
-    /// No file, and the reason that whoever asks for one is told.
+    /// Creates an empty set. Requests for a file receive this reason.
     pub fn missing(reason: impl Into<String>) -> Self {
         Self {
             missing: Some(reason.into()),
@@ -42,12 +42,13 @@ impl ClientFiles {
         }
     }
 
-    /// The builds in the folder `dist` of the npm package `socket.io-client`, which is at `package`.
-    /// The files are read and compressed once, here.
+    /// Reads the builds from the folder `dist` of the npm package `socket.io-client` at `package`.
+    ///
+    /// The files are read and compressed once, by this call.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read, there is none, or `package.json` has no version.
+    /// Fails if a file cannot be read, there is none, or `package.json` has no version.
     pub fn from_package(package: impl AsRef<Path>) -> io::Result<Self> {
         #[derive(serde::Deserialize)]
         struct Manifest {
@@ -62,7 +63,7 @@ impl ClientFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            // The files are compressed once, so that the highest level pays.
+            // The files are compressed only once, so the highest level is worthwhile.
             for encoding in [Encoding::Gzip, Encoding::Deflate] {
                 let smaller = encoding.compress(&plain, 9)?;
                 files = files.file(format!("{name}.{}", suffix(encoding)), smaller);
@@ -76,8 +77,8 @@ impl ClientFiles {
         Ok(files)
     }
 
-    /// Adds a file by its name in the package. What is compressed already is added beside it, with
-    /// `.br`, `.gz` (gzip) or `.zz` (zlib) behind the name.
+    /// Adds a file by its name in the package. To add a compressed version, append `.br`, `.gz`
+    /// (gzip) or `.zz` (zlib) to the name.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, content: impl Into<Bytes>) -> Self {
         let name = name.into();
@@ -99,7 +100,7 @@ impl ClientFiles {
         file.map(|(_, content)| content.clone())
     }
 
-    /// A file in fewer bytes, if it was given so.
+    /// Returns a compressed version of a file, if it was added.
     pub(crate) fn encoded(&self, name: &str, encoding: Encoding) -> Option<Bytes> {
         self.get(&format!("{name}.{}", suffix(encoding)))
     }
@@ -113,7 +114,7 @@ fn suffix(encoding: Encoding) -> &'static str {
     }
 }
 
-/// Every file there may be.
+/// The names of all possible files.
 pub(crate) const NAMES: [&str; 8] = [
     "socket.io.esm.min.js",
     "socket.io.esm.min.js.map",

@@ -1,4 +1,4 @@
-//! Why the server could not do what an application asked of it, and what a client is told of that.
+//! Errors of calls by the application, and their conversion to refusals for clients.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use roomcast_protocol::socket::{ArgumentError, EncodeError};
 
 use super::refusal::{INVALID_PAYLOAD, Refusal};
 
-/// Why a client's acknowledgement is missing.
+/// The error of an acknowledgement.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AckError {
     /// The acknowledgement did not arrive in time.
     Timeout,
-    /// The client went away.
+    /// The client disconnected.
     Disconnected,
-    /// The acknowledgement has a shape that was not asked for.
+    /// The acknowledgement does not have the expected type.
     Decode(ArgumentError),
-    /// The event could not be encoded, so nothing was sent.
+    /// The event could not be encoded, so it was not sent.
     Encode(EncodeError),
-    /// Nothing was sent: as many acknowledgements are outstanding as
-    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    /// The event was not sent, because
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) acknowledgements are pending.
     TooManyPending,
 }
 
@@ -37,11 +37,11 @@ impl fmt::Display for AckError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// Has no source, because the message is complete.
 impl std::error::Error for AckError {}
 
-/// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
-/// ours stays here.
+/// Converts errors of the client to `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD`. Errors of the
+/// server are internal.
 impl From<AckError> for Refusal {
     fn from(error: AckError) -> Self {
         let message = error.to_string();
@@ -59,18 +59,19 @@ impl From<AckError> for Refusal {
     }
 }
 
-/// Why an event went to nobody.
+/// Why an event was not sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// The recipient is gone.
+    /// The recipient is disconnected.
     Closed,
     /// The event cannot be encoded.
     Encode(EncodeError),
-    /// Nothing was sent: as many broadcasts wait for acknowledgements as
-    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    /// The event was not sent, because
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) broadcasts wait for
+    /// acknowledgements.
     TooManyPending,
-    /// Nothing was sent, on no server: the event is larger than the adapter carries.
+    /// The event was not sent on any server, because it exceeds the adapter's size limit.
     TooLarge,
 }
 
@@ -91,16 +92,16 @@ impl fmt::Display for EmitError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// Has no source, because the message is complete.
 impl std::error::Error for EmitError {}
 
-/// Why what is queued for a client has not left.
+/// Why the data queued for a client was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainError {
-    /// The time is over, and something is still queued.
+    /// The timeout expired while data was queued.
     Timeout,
-    /// The client went away.
+    /// The client disconnected.
     Disconnected,
 }
 
@@ -160,20 +161,21 @@ impl From<JoinError> for Refusal {
     }
 }
 
-/// Why nothing can be registered on a socket.
+/// Why a listener cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// As many are registered on the socket as
-    /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows.
+    /// The socket has [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket)
+    /// registrations.
     TooMany,
     /// The socket is disconnected.
     Disconnected,
     /// Clients cannot send this event.
     Reserved,
-    /// The handler asks for a [`State`](crate::State) of this type, and the builder got none.
+    /// The handler needs a [`State`](crate::State) of this type, which the builder does not have.
     MissingState(&'static str),
-    /// The handler of this event takes all arguments as [`Args`](crate::Args), and then one more.
+    /// The handler of this event has a parameter after [`Args`](crate::Args), which takes all
+    /// arguments.
     ArgsNotLast(String),
 }
 
@@ -197,15 +199,15 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// A fault of the application: the client learns nothing of it.
+/// An internal error of the application. The client receives no details.
 impl From<ListenError> for Refusal {
     fn from(error: ListenError) -> Self {
         Self::internal().because(error.to_string())
     }
 }
 
-/// Something that is registered on a socket or a connection; [`Socket::off`](crate::Socket::off) or
-/// [`Conn::off`](crate::Conn::off) takes it away.
+/// The id of a registration on a socket or a connection. [`Socket::off`](crate::Socket::off) or
+/// [`Conn::off`](crate::Conn::off) removes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 
@@ -219,28 +221,30 @@ impl ListenerId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// An option has a value that makes no sense; the text says which and why.
+    /// An option is invalid. Contains its name and the fault.
     InvalidOption(&'static str),
-    /// There is no namespace, so that the server would refuse every client.
+    /// There is no namespace, so the server would refuse every client.
     NoNamespace,
-    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes. Or a pattern
-    /// that is none.
+    /// The name of a namespace contains a comma or exceeds 256 bytes, or a pattern is invalid.
     InvalidNamespace(String),
-    /// A namespace is added that exists already.
+    /// A namespace to add already exists.
     NamespaceExists(String),
-    /// A namespace is added, and [`Config::max_namespaces`](crate::Config::max_namespaces) exist already.
+    /// A namespace cannot be added, because
+    /// [`Config::max_namespaces`](crate::Config::max_namespaces) exist.
     TooManyNamespaces,
-    /// A namespace is added to a server that is not built yet. The builder has
-    /// [`namespace`](crate::Builder::namespace) for it.
+    /// A namespace cannot be added, because the server is not built yet. Use
+    /// [`Builder::namespace`](crate::Builder::namespace) instead.
     NotBuilt,
-    /// Two handlers for one event, or two of something there is one of.
+    /// An event has two handlers, or a setting that is allowed once is set twice.
     DuplicateHandler(String),
-    /// A handler for an event that clients cannot send. For new clients there is
+    /// The event cannot be sent by clients. For new clients, use
     /// [`on_connect`](crate::NamespaceBuilder::on_connect).
     ReservedEvent(String),
-    /// A handler or middleware asks for a [`State`](crate::State) of this type, and nobody gave one.
+    /// A handler or middleware needs a [`State`](crate::State) of this type, which the builder does
+    /// not have.
     MissingState(&'static str),
-    /// The handler of this event takes all arguments as [`Args`](crate::Args), and then one more.
+    /// The handler of this event has a parameter after [`Args`](crate::Args), which takes all
+    /// arguments.
     ArgsNotLast(String),
 }
 

@@ -1,4 +1,4 @@
-//! What is kept for a time.
+//! A map whose values expire.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,10 +8,10 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Values by key, each until a time of its own.
+/// Values by key, each with its own deadline.
 ///
-/// Nothing goes by itself: who keeps them sends a task to [`sweep`] as often as
-/// [`must_sweep`](Self::must_sweep) says.
+/// Values are not removed automatically. When [`must_sweep`](Self::must_sweep) returns `true`, the
+/// owner spawns a [`sweep`] task.
 pub(crate) struct Expiring<K, V> {
     values: HashMap<K, (Expiry, V)>,
     order: BTreeMap<Expiry, K>,
@@ -19,7 +19,7 @@ pub(crate) struct Expiring<K, V> {
     is_swept: bool,
 }
 
-/// A time, and a number that makes it unique.
+/// A deadline, and a number that makes it unique.
 type Expiry = (Instant, u64);
 
 impl<K, V> Default for Expiring<K, V> {
@@ -34,7 +34,7 @@ impl<K, V> Default for Expiring<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
-    /// Keeps a value until then; the one that had the key is returned.
+    /// Inserts a value with a deadline. Returns the previous value of the key.
     pub(crate) fn insert(&mut self, key: K, value: V, until: Instant) -> Option<V> {
         let before = self.remove(&key);
         self.last += 1;
@@ -44,7 +44,7 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         before.map(|(_, value)| value)
     }
 
-    /// All that is kept, in no order.
+    /// Returns all values, unordered.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         self.values.iter().map(|(key, (_, value))| (*key, value))
     }
@@ -53,7 +53,7 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         self.values.get(key).map(|(_, value)| value)
     }
 
-    /// Takes a value out, with the time until which it was to be kept.
+    /// Removes a value. Returns it with its deadline.
     pub(crate) fn remove(&mut self, key: &K) -> Option<(Instant, V)> {
         let (expiry, value) = self.values.remove(key)?;
         self.order.remove(&expiry);
@@ -61,14 +61,14 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         Some((expiry.0, value))
     }
 
-    /// Takes out what would be the first to go.
+    /// Removes and returns the value with the earliest deadline.
     pub(crate) fn pop(&mut self) -> Option<(K, V)> {
         let key = *self.order.first_key_value()?.1;
         let (_, value) = self.remove(&key)?;
         Some((key, value))
     }
 
-    /// Takes out something whose time is over.
+    /// Removes and returns an expired value, if any.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(K, V)> {
         let is_due = self.next().is_some_and(|next| next <= now);
         is_due.then(|| self.pop()).flatten()
@@ -78,14 +78,14 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
         self.values.len()
     }
 
-    /// Whether a task must be sent to [`sweep`]. Whoever asks sends it.
+    /// Returns whether the caller must spawn a [`sweep`] task.
     pub(crate) fn must_sweep(&mut self) -> bool {
-        // The flag rises and falls under the lock of whoever keeps the table: there is never more than one task, and
-        // a value that comes right after the task has found nothing starts a new one.
+        // The flag changes under the lock of the table's owner. So there is at most one task, and a
+        // value inserted right after the task has ended starts a new one.
         !self.values.is_empty() && !std::mem::replace(&mut self.is_swept, true)
     }
 
-    /// When the task that sweeps is to look again; with `None` it ends.
+    /// Returns when the sweep task must check again. It ends on `None`.
     pub(crate) fn look_again(&mut self) -> Option<Instant> {
         let next = self.next();
         self.is_swept = next.is_some();
@@ -97,17 +97,17 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
     }
 }
 
-/// Calls `expire` at the times that it tells, as long as it tells any.
+/// Calls `expire` repeatedly, each time at the deadline that it returned, until it returns `None`.
 pub(crate) async fn sweep<T>(of: Weak<T>, expire: impl Fn(&T) -> Option<Instant>) {
     while let Some(strong) = of.upgrade() {
         let Some(next) = expire(&strong) else { return };
-        // The task keeps only a weak reference while it sleeps, so that it ends with the table.
+        // The task holds only a weak reference while it sleeps, so that it ends with the table.
         drop(strong);
         sleep_until(next).await;
     }
 }
 
-/// Gives memory back that a map has had for many more entries.
+/// Shrinks a map that has capacity for many more entries.
 pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     if map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);

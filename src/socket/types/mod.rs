@@ -1,9 +1,10 @@
-//! Plain values that all modules of `socket` use: names of events (those of sockets and rooms lie in
-//! `crate::names`, since adapters need them too), arguments, answers, refusals, errors, values that
-//! expire, and files that are served.
+//! Plain values that all modules of `socket` use.
 //!
-//! Every other module of `socket` imports this one. Nothing in this module may know what a socket, a
-//! namespace or a server is, nor import any other module of `socket`.
+//! They are names of events, arguments, answers, refusals, errors, expiring values, and served
+//! files. The names of sockets and rooms are in `crate::names`, because adapters need them as well.
+//!
+//! Every other module of `socket` imports this one. It must not know sockets, namespaces or
+//! servers, or import another module of `socket`.
 
 mod answer;
 pub(crate) mod args;

@@ -1,17 +1,17 @@
 use std::sync::Arc;
 
-/// The name of an event, without a copy where one is known already.
+/// The name of an event, without a copy if it is known.
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
-    /// An event of the library itself.
+    /// An internal event of the library.
     Own(&'static str),
-    /// Position in the handlers of the socket's namespace.
+    /// The position in the handlers of the socket's namespace.
     Registered(u32),
-    /// An event for which no handler is registered.
+    /// An event without a registered handler.
     Wire(Arc<str>),
 }
 
-/// Names for which clients cannot send an event.
+/// Event names that clients cannot send.
 pub(crate) const RESERVED: [&str; 5] = [
     "connect",
     "connection",

@@ -3,7 +3,7 @@ use std::fmt;
 use roomcast_protocol::engine::CloseReason;
 use serde::{Deserialize, Serialize};
 
-/// Why a socket was disconnected, in the official server's words.
+/// Why a socket was disconnected, with the texts of the official server.
 ///
 /// A handler of `disconnecting` or `disconnect` may take it as its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,11 +16,11 @@ pub enum DisconnectReason {
     /// expired.
     #[serde(rename = "server namespace disconnect")]
     ServerNamespaceDisconnect,
-    /// The server closed the connection: no namespace joined in time, or a packet that is out of
-    /// place.
+    /// The server closed the connection: the client joined no namespace in time, or sent an
+    /// unexpected packet.
     #[serde(rename = "forced server close")]
     ForcedServerClose,
-    /// The connection ended, as when a tab is closed or a network is left.
+    /// The connection ended, for example because a tab was closed or the network was left.
     #[serde(rename = "transport close")]
     TransportClose,
     /// The connection failed.
@@ -29,23 +29,23 @@ pub enum DisconnectReason {
     /// The client answered no ping.
     #[serde(rename = "ping timeout")]
     PingTimeout,
-    /// The client sent an invalid Engine.IO packet, or an invalid one of MessagePack.
+    /// The client sent an invalid Engine.IO packet, or an invalid MessagePack packet.
     #[serde(rename = "parse error")]
     ParseError,
-    /// The server cut the connection: an invalid Socket.IO packet in JSON, or
+    /// The server closed the connection: an invalid Socket.IO packet in JSON, or
     /// [`Socket::drop_connection`](crate::Socket::drop_connection).
     #[serde(rename = "forced close")]
     ForcedClose,
-    /// The server stops.
+    /// The server shuts down.
     #[serde(rename = "server shutting down")]
     ServerShuttingDown,
-    /// The client was too slow, or sent faster than its events are handled.
+    /// The client was too slow, or sent faster than its events were handled.
     #[serde(rename = "overflow")]
     Overflow,
 }
 
 impl DisconnectReason {
-    /// The official server's name of the reason.
+    /// Returns the official server's name of the reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,11 +62,11 @@ impl DisconnectReason {
         }
     }
 
-    /// Whether the client may come back as the same socket, if the server lets it; see
+    /// Returns whether the client may recover its socket, if the server allows it; see
     /// [`Builder::recovery`](crate::Builder::recovery).
     ///
-    /// The official server has `server shutting down` among these reasons. Here nothing is left to
-    /// come back to when the server has stopped.
+    /// The official server includes `server shutting down`. Here, the sessions are lost when the
+    /// server stops.
     #[must_use]
     pub const fn is_recoverable(self) -> bool {
         match self {
@@ -83,7 +83,8 @@ impl DisconnectReason {
         }
     }
 
-    /// Whether one side meant it: nothing was lost, and a client does not come back by itself.
+    /// Returns whether one side disconnected on purpose. Then no data was lost, and clients do not
+    /// reconnect by themselves.
     #[must_use]
     pub const fn is_deliberate(self) -> bool {
         match self {
@@ -115,7 +116,7 @@ impl From<CloseReason> for DisconnectReason {
             CloseReason::ForcedClose => Self::ForcedClose,
             CloseReason::ServerShutdown => Self::ServerShuttingDown,
             CloseReason::Overflow => Self::Overflow,
-            // Reasons that the engine may learn later are failures of the transport.
+            // Future reasons of the engine count as transport errors.
             CloseReason::TransportError | _ => Self::TransportError,
         }
     }

@@ -4,12 +4,12 @@ use roomcast_protocol::socket::{ArgumentError, EncodeError};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value};
 
-/// A "no" to a client: why its connect or its event was refused.
+/// A rejection that a client receives: why its `CONNECT` or its event was refused.
 ///
-/// A refusal has two forms on the wire. A refused event is acknowledged with
-/// `{"success":false,"error":{"code":…,"message":…}}`, a refused connect is a `CONNECT_ERROR` with
-/// `{"message":…,"data":{"code":…}}`. In both, the fields of [`data`](Self::data) stand beside the
-/// code.
+/// A refusal has two wire formats. A refused event is acknowledged with
+/// `{"success":false,"error":{"code":…,"message":…}}`. A refused `CONNECT` is answered with a
+/// `CONNECT_ERROR` of `{"message":…,"data":{"code":…}}`. In both, the fields of
+/// [`data`](Self::data) are siblings of the code.
 ///
 /// ```
 /// use roomcast::Refusal;
@@ -30,12 +30,13 @@ struct RefusalInner {
     message: Cow<'static, str>,
     data: Value,
     reason: Option<Cow<'static, str>>,
-    /// Whether the refusal tells against the client's address.
+    /// Whether the refusal counts as a violation of the client's address.
     is_blamed: bool,
 }
 
 impl Refusal {
-    /// A refusal with a code for programs and a message for people. An empty code is not sent.
+    /// Creates a refusal with a code for programs and a message for people. An empty code is
+    /// omitted.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(RefusalInner {
             code: code.into(),
@@ -46,72 +47,76 @@ impl Refusal {
         }))
     }
 
-    /// The one answer to all credentials that are no good: `UNAUTHENTICATED`, and no word why. The
-    /// log says the reason.
+    /// Creates the answer to all invalid credentials: `UNAUTHENTICATED`, without details. The
+    /// reason is only logged.
     ///
-    /// With a [guard](crate::Builder::guard) it counts towards an automatic block of the client's
-    /// address ([`AddressLimits::block_after_credentials`](crate::options::AddressLimits)), unless it is
-    /// [`excused`](Self::excused).
+    /// With a [guard](crate::Builder::guard), it counts towards an automatic block of the client's
+    /// address ([`AddressLimits::block_after_credentials`](crate::options::AddressLimits)), unless
+    /// it is [`excused`](Self::excused).
     pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
         let mut refusal = Self::new(UNAUTHENTICATED, "unauthorized").because(reason);
         refusal.0.is_blamed = true;
         refusal
     }
 
-    /// Does not count the refusal against the client's address, for example because the client has offered nothing.
+    /// Excludes the refusal from the violations of the client's address, for example if the client
+    /// sent no credentials.
     #[must_use]
     pub fn excused(mut self) -> Self {
         self.0.is_blamed = false;
         self
     }
 
-    /// Whether the refusal tells against the client's address.
+    /// Returns whether the refusal counts as a violation of the client's address.
     pub(crate) fn is_blamed(&self) -> bool {
         self.0.is_blamed
     }
 
-    /// Sets what the log says instead of the message. Clients never see it.
+    /// Sets the reason for the log, which replaces the message there. Clients never receive it.
     #[must_use]
     pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.0.reason = Some(reason.into());
         self
     }
 
-    /// What the log says.
+    /// Returns the reason for the log.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.0.reason.as_deref().unwrap_or(&self.0.message)
     }
 
-    /// Adds what else the client should know: the fields of an object, or any other value as
-    /// `details`.
+    /// Adds data for the client. The fields of an object are added to those of the refusal.
+    ///
+    /// In an acknowledgement, any other value becomes the field `details`. In a `CONNECT_ERROR`, it
+    /// becomes the whole `data`.
     #[must_use]
     pub fn data(mut self, data: Value) -> Self {
         self.0.data = data;
         self
     }
 
-    /// The code for programs.
+    /// Returns the code for programs.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.0.code
     }
 
-    /// The message for people.
+    /// Returns the message for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// What [`data`](Self::data) added, `null` if nothing.
+    /// Returns the value of [`data`](Self::data), or `null`.
     #[must_use]
     pub fn details(&self) -> &Value {
         &self.0.data
     }
 
-    /// An event whose arguments are not what its handler takes. `details.field` is where: a path in
-    /// the first argument, `[0]` if it is that argument itself, and the same with `[1]` and so on in
-    /// front for the others.
+    /// Creates the refusal of an event whose arguments do not match its handler.
+    ///
+    /// `details.field` is the position of the fault: a path within the first argument, or `[0]` for
+    /// that argument itself. For other arguments, `[1]` and so on precede the path.
     pub(crate) fn invalid(error: &ArgumentError) -> Self {
         let field = match (error.index(), error.path()) {
             (0, path) if !path.is_empty() => path.to_owned(),
@@ -122,22 +127,22 @@ impl Refusal {
             .data(serde_json::json!({"details": {"field": field}}))
     }
 
-    /// The namespace does not exist, in the words of the official server.
+    /// Creates the refusal of a missing namespace, with the official server's text.
     pub(crate) fn invalid_namespace() -> Self {
         Self::new("", "Invalid namespace")
     }
 
-    /// A fault of ours, of which the client learns nothing else.
+    /// Creates the refusal for an internal error, without details.
     pub(crate) fn internal() -> Self {
         Self::new(INTERNAL, "internal error")
     }
 
-    /// Whether the refusal is a fault of ours.
+    /// Returns whether the refusal is an internal error.
     pub(crate) fn is_internal(&self) -> bool {
         self.0.code == INTERNAL
     }
 
-    /// The field `data` of a `CONNECT_ERROR`.
+    /// Returns the field `data` of a `CONNECT_ERROR`.
     pub(crate) fn connect_data(&self) -> Option<Value> {
         let code = |data: &mut Map<String, Value>| {
             if !self.0.code.is_empty() {
@@ -145,7 +150,7 @@ impl Refusal {
             }
         };
         match &self.0.data {
-            // In the official server an error without data has no such field either.
+            // As in the official server, an error without data has no such field.
             Value::Null if self.0.code.is_empty() => None,
             Value::Null => {
                 let mut data = Map::new();
@@ -163,7 +168,7 @@ impl Refusal {
         }
     }
 
-    /// The argument of an error acknowledgement.
+    /// Returns the argument of an error acknowledgement.
     pub(crate) fn as_ack(&self) -> impl Serialize + '_ {
         #[derive(Serialize)]
         struct Failed<'a> {
@@ -177,7 +182,7 @@ impl Refusal {
     }
 }
 
-/// The object in an error acknowledgement: code, message and the added fields.
+/// Serializes the object in an error acknowledgement: code, message and the added fields.
 impl Serialize for Refusal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -189,7 +194,7 @@ impl Serialize for Refusal {
             Value::Null => {}
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    // A field of the application must not come a second time under the name of one of the library.
+                    // Fields of the application must not duplicate those of the library.
                     if key != "code" && key != "message" {
                         map.serialize_entry(key, value)?;
                     }
@@ -211,14 +216,14 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// `INVALID_PAYLOAD`, and where what a client has sent is not what it should be.
+/// Converts to `INVALID_PAYLOAD` with the position of the fault.
 impl From<ArgumentError> for Refusal {
     fn from(error: ArgumentError) -> Self {
         Self::invalid(&error)
     }
 }
 
-/// A fault of the application: the client learns nothing of it.
+/// An internal error of the application. The client receives no details.
 impl From<EncodeError> for Refusal {
     fn from(error: EncodeError) -> Self {
         Self::internal().because(error.to_string())

@@ -21,7 +21,7 @@ impl StateKind {
     }
 }
 
-/// Values by their type; few of them, so a list.
+/// Values by type. A list, because they are few.
 #[derive(Clone, Default)]
 pub(crate) struct States(Vec<(TypeId, Arc<dyn Any + Send + Sync>)>);
 
@@ -30,7 +30,7 @@ impl States {
         Self(Vec::new())
     }
 
-    /// Adds a value and returns the one of the same type that it replaces.
+    /// Adds a value. Returns the replaced value of the same type.
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> Option<Arc<T>> {
         let id = TypeId::of::<T>();
         let value: Arc<dyn Any + Send + Sync> = value;
@@ -41,7 +41,7 @@ impl States {
         None
     }
 
-    /// Adds the values of others, which replace those of the same types.
+    /// Adds the values of another list, which replace those of the same types.
     pub(crate) fn extend(&mut self, others: Self) {
         for (id, value) in others.0 {
             match self.0.iter_mut().find(|(known, _)| *known == id) {
@@ -79,7 +79,7 @@ impl std::fmt::Debug for States {
     }
 }
 
-/// What a socket shows of itself to other servers; kept among its data.
+/// The value that a socket shares with other servers. Stored among its data.
 pub(crate) struct Shared(pub(crate) Value);
 
 #[cfg(test)]

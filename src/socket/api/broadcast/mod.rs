@@ -1,7 +1,7 @@
-//! Operations on many sockets: choosing them, sending to them, acting on them, and what is known of
-//! sockets on other servers.
+//! Operations on many sockets: selection, sending, actions, and data of remote sockets.
 //!
-//! Every method builds an operation and gives it to `apply`; none looks at a socket itself.
+//! Every method builds an operation and passes it to `apply`. This module does not access sockets
+//! itself.
 
 mod operator;
 mod remote;

@@ -1,4 +1,4 @@
-//! Choosing sockets of one namespace, sending to them and acting on them.
+//! Selects sockets of one namespace, sends to them and acts on them.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-/// Many sockets of one namespace, and how to send to them.
+/// A selection of sockets of one namespace, with send options.
 ///
-/// Made by [`Io::to`](crate::Io::to), [`Namespace::to`](crate::Namespace::to),
-/// [`Socket::to`](crate::Socket::to) and their like. Every method narrows or widens it and hands it
-/// on; the last one uses it:
+/// Created by methods such as [`Io::to`](crate::Io::to), [`Namespace::to`](crate::Namespace::to)
+/// and [`Socket::to`](crate::Socket::to). Methods chain: each one changes the selection or an
+/// option, and the last one uses it:
 ///
 /// ```no_run
 /// # fn example(io: roomcast::Io) {
@@ -30,8 +30,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Named rooms are a union in which every socket counts once. Without a named room it is the whole
-/// namespace.
+/// Several rooms form a union that contains each socket once. Without a room, the selection is the
+/// whole namespace.
 #[derive(Clone, Debug)]
 #[must_use = "it only sends when something is emitted"]
 pub struct Broadcast<'a> {
@@ -41,9 +41,9 @@ pub struct Broadcast<'a> {
     except: Vec<RoomName<'a>>,
     local: bool,
     flags: Flags,
-    /// The name of the stream of `flags`; kept only if other servers have to know it.
+    /// The stream name in `flags`. Stored only if other servers need it.
     stream: Option<Box<str>>,
-    /// The time in which the key is sent once at most.
+    /// The interval in which at most one event of the key is sent.
     interval: Option<Duration>,
 }
 
@@ -77,47 +77,51 @@ impl<'a> Broadcast<'a> {
             named @ (Audience::One(_) | Audience::Many(_)) => Some(named),
         };
         rooms.each(|room| to = Some(to.take().unwrap_or(Audience::All).add(room)));
-        // A list of rooms that happens to be empty must reach nobody, and not everybody.
+        // An empty list of rooms must select no socket, instead of all sockets.
         self.to = to.unwrap_or(Audience::Many(Vec::new()));
         self
     }
 
-    /// Adds rooms, as [`to`](Self::to) does.
+    /// Adds rooms, like [`to`](Self::to).
     pub fn in_<M>(self, rooms: impl IntoRooms<'a, M>) -> Self {
         self.to(rooms)
     }
 
-    /// Takes out whoever is in one of these rooms.
+    /// Excludes the members of these rooms.
     pub fn except<M>(mut self, rooms: impl IntoRooms<'a, M>) -> Self {
         rooms.each(|room| self.except.push(room));
         self
     }
 
-    /// Lets the event be lost to a client to which it cannot go at once: something that was sent
-    /// before has not left yet, or it is between two polls.
+    /// Makes the event volatile: it is dropped for clients that cannot receive it immediately.
+    ///
+    /// That is the case if earlier data is unsent, or if the client is between two polls.
     pub fn volatile(mut self) -> Self {
         self.flags.delivery = Delivery::Volatile;
         self.interval = None;
         self
     }
 
-    /// Lets only the newest event of this key wait for a client that is too slow, or for its next
-    /// poll: one that is waiting gives way to it. For what replaces itself, such as a price or a
-    /// position.
+    /// Keeps only the newest event of this key in a client's queue.
     ///
-    /// What waits so leaves behind everything else that waits. There are at most 256 such events for
-    /// one client, [`drop_oldest`](Self::drop_oldest) included, within
-    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes); past that, those of further keys are
-    /// dropped. No client is closed for want of room for them, and
-    /// [recovery](crate::Builder::recovery) does not send them again.
+    /// A client that is too slow, or between two polls, receives only the newest event. Use this
+    /// for values that replace each other, such as a price or a position.
+    ///
+    /// Such events are sent after all other queued events. A client can have at most 256 of them,
+    /// [`drop_oldest`](Self::drop_oldest) included, within
+    /// [`Config::outbox_bytes`](crate::Config::outbox_bytes). Beyond that, events of further keys
+    /// are dropped. A client is never disconnected because of these events, and
+    /// [recovery](crate::Builder::recovery) does not replay them.
     pub fn conflate(mut self, key: &str) -> Self {
         self.lossy(Delivery::Newest(key));
         self
     }
 
-    /// As [`conflate`](Self::conflate), and sends the events of this key to these targets at most once in `interval`: the
-    /// first one at once, and of those that follow within it the newest, when it is over. For what changes
-    /// more often than anybody can look at it.
+    /// Limits events of this key to one per `interval`, and otherwise works like
+    /// [`conflate`](Self::conflate).
+    ///
+    /// The first event is sent immediately. Of those that follow within the interval, the newest is
+    /// sent at its end. Use this for values that change faster than a person can read them.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -127,27 +131,30 @@ impl<'a> Broadcast<'a> {
     /// # }
     /// ```
     ///
-    /// The last event always goes out, at the latest an eighth of the interval late, since keys that were sent at about the same
-    /// time are sent together; or when the server [closes](crate::Io::close). What is folded away is sent nowhere,
-    /// neither to clients nor to other servers of a cluster; each server has intervals of its own. Targets are the same if the
-    /// same rooms are named in the same order. The interval is that of the event that was sent last; it is a day
-    /// at most, and with zero it is as `conflate`.
+    /// The last event is always sent: at the latest an eighth of the interval late, or when the
+    /// server [closes](crate::Io::close). The delay occurs because keys that were sent at about the
+    /// same time are batched. Replaced events are sent neither to clients nor to other servers.
+    /// Each server of a cluster has its own intervals.
     ///
-    /// One event waits for each key and target, of which there can be 65,536 in their intervals; events of further ones are sent at
-    /// once. Questions
-    /// ([`emit_with_acks`](Self::emit_with_acks)) do not wait.
+    /// Two targets are equal if they name the same rooms in the same order. The interval of the
+    /// last sent event applies. The maximum is one day. A zero interval works like `conflate`.
+    ///
+    /// One event per key and target is queued. There can be 65,536 running intervals; events of
+    /// further keys are sent immediately. Requests ([`emit_with_acks`](Self::emit_with_acks)) are
+    /// not delayed.
     pub fn conflate_every(mut self, key: &str, interval: Duration) -> Self {
         self.lossy(Delivery::Newest(key));
         self.interval = Some(interval).filter(|interval| !interval.is_zero());
         self
     }
 
-    /// Lets only the last `keep` events of this stream wait for a client that is too slow, or for
-    /// its next poll: the oldest goes. For what is worth less the older it is, such as trades or lines of
-    /// a log. 0 counts as 1.
+    /// Keeps only the last `keep` events of this stream in a client's queue, and drops the oldest.
     ///
-    /// The rest is as with [`conflate`](Self::conflate); where there is no room the stream gives up
-    /// more of its own, and then the event itself.
+    /// This affects clients that are too slow or between two polls. Use it for events that lose
+    /// value with age, such as trades or log lines. 0 counts as 1.
+    ///
+    /// The limits of [`conflate`](Self::conflate) apply. If there is no room, the stream drops more
+    /// of its own events, and then the new event itself.
     pub fn drop_oldest(mut self, stream: &str, keep: u16) -> Self {
         self.lossy(Delivery::Last(stream, keep.max(1)));
         self
@@ -166,21 +173,23 @@ impl<'a> Broadcast<'a> {
         self.interval = None;
     }
 
-    /// Says whether the event may be compressed. Default `true`.
+    /// Sets whether the event may be compressed. Default is `true`.
     pub fn compress(mut self, compress: bool) -> Self {
         self.flags.compress = compress;
         self
     }
 
-    /// Keeps what is done on this server, if it is one of a cluster.
+    /// Restricts the operation to this server of the cluster.
     pub fn local(mut self) -> Self {
         self.local = true;
         self
     }
 
-    /// Says how long acknowledgements may take. Default
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout). For what other servers are asked beside
-    /// that, default `Adapter::request_timeout`.
+    /// Sets the acknowledgement timeout. Default is
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout).
+    ///
+    /// It also limits other requests to the servers of the cluster. Their default is
+    /// `Adapter::request_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
@@ -205,15 +214,16 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Sends an event to all of them.
+    /// Sends an event to the selected sockets.
     ///
-    /// `args` is anything that can be serialised; a tuple is several arguments, `()` is none. It is
-    /// encoded once. All members of one room get what is sent to it in one order; in a cluster that
-    /// holds on each server, for the events of each server that sends.
+    /// `args` is any serializable value. A tuple is several arguments, `()` is none. It is encoded
+    /// once. All members of one room receive its events in the same order. In a cluster, this holds
+    /// on each server for the events of each sending server.
     ///
-    /// What is returned is about the sockets of this server; it is empty for an event that
-    /// [waits](Self::conflate_every). One that is larger than the adapter carries is sent to nobody, on no server, and
-    /// [`Emitted::error`] says so; what the adapter does not take for another reason reaches the sockets of this server.
+    /// The result covers the sockets of this server. It is empty for an event that is
+    /// [delayed](Self::conflate_every). An event that exceeds the adapter's size limit is sent on
+    /// no server, and [`Emitted::error`] contains the error. If the adapter fails for another
+    /// reason, the event still reaches the sockets of this server.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let args = &args;
@@ -224,8 +234,8 @@ impl<'a> Broadcast<'a> {
         };
         match (applied.local, applied.remote) {
             (Outcome::Emitted(emitted), _) => emitted,
-            // The namespace is not on this server, or the event goes through a journal, so that only publishing has found
-            // what is wrong with the event.
+            // The namespace is not on this server, or the event uses a journal, so only publishing
+            // detected the error.
             (_, RemoteOutcome::Failed(Unpublished::Encode(error))) => Emitted::failed(event, error),
             (_, remote) => match remote.refusal() {
                 Some(error) => Emitted::failed(event, error),
@@ -234,28 +244,29 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// Sends a typed event to all of them; see [`Contract`].
+    /// Sends a typed event to the selected sockets; see [`Contract`].
     pub fn send<T: Contract>(&self, event: T) -> Emitted {
         self.emit(T::EVENT, event)
     }
 
-    /// Sends a typed event to all of them and asks each for its reply; see [`Request`] and
-    /// [`emit_with_acks`](Self::emit_with_acks).
+    /// Sends a typed event to the selected sockets and requests a reply from each; see [`Request`]
+    /// and [`emit_with_acks`](Self::emit_with_acks).
     pub async fn request<T: Request>(&self, event: T) -> Acks<T::Reply> {
         self.emit_with_acks(T::EVENT, event).await
     }
 
-    /// Sends an event to all of them and asks each for an acknowledgement of type `R`: one value,
-    /// or [`Args`](crate::Args) for all that a client answers with.
+    /// Sends an event to the selected sockets and requests an acknowledgement of type `R` from
+    /// each.
     ///
-    /// In a cluster the answers of other servers' clients are among them; [`Acks::missing`] says which
-    /// servers have told nothing.
+    /// `R` is one value, or [`Args`](crate::Args) for all arguments. In a cluster, the result
+    /// includes the answers of other servers' clients. [`Acks::missing`] lists the servers that did
+    /// not answer.
     pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         self.question(self.local, event, &args)
     }
 
-    /// Asks as [`emit_with_acks`](Self::emit_with_acks) does, without waiting for anything, so that it can be
-    /// called where nothing may wait; it asks the sockets of this server only.
+    /// Works like [`emit_with_acks`](Self::emit_with_acks), but is synchronous. It includes the
+    /// sockets of this server only.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         self.question(true, event, &args)
@@ -264,7 +275,7 @@ impl<'a> Broadcast<'a> {
     fn question<R: Argument>(&self, local: bool, event: &str, args: &impl Arguments) -> Acks<R> {
         let mut operation = self.operation(Kind::BroadcastWithAck { event, args });
         operation.target.local = local;
-        // The timeout is the same for all servers.
+        // All servers use the same timeout.
         let timeout = &mut operation.target.flags.timeout;
         *timeout = timeout.or(Some(self.target_namespace.config().sockets.ack_timeout));
         let Applied { local, remote } = apply(&self.target_namespace, &operation);
@@ -289,15 +300,15 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// How many sockets these are on this server.
+    /// Returns the number of selected sockets on this server.
     #[must_use]
     pub fn count(&self) -> usize {
         let local = self.target_namespace.local();
         local.map_or(0, |namespace| count(namespace, &self.target()))
     }
 
-    /// The sockets themselves, those of this server; [`fetch_sockets`](Self::fetch_sockets) tells of
-    /// all.
+    /// Returns the selected sockets of this server. [`fetch_sockets`](Self::fetch_sockets) includes
+    /// all servers.
     pub async fn sockets(&self) -> Vec<Socket> {
         let mut operation = self.operation::<()>(Kind::FetchSockets);
         operation.target.local = true;
@@ -307,8 +318,10 @@ impl<'a> Broadcast<'a> {
         }
     }
 
-    /// What is known of all of them, on all servers of the cluster, and which servers have not
-    /// answered within [`timeout`](Self::timeout). Those of this server come first.
+    /// Returns data of the selected sockets on all servers of the cluster, those of this server
+    /// first.
+    ///
+    /// The result also lists the servers that did not answer within [`timeout`](Self::timeout).
     pub async fn fetch_sockets(&self) -> Fetched {
         let applied = apply(
             &self.target_namespace,
@@ -317,7 +330,7 @@ impl<'a> Broadcast<'a> {
         Fetched::collect(&self.target_namespace, applied).await
     }
 
-    /// Lets all of them join rooms. One that may not, for it is in too many, is left out.
+    /// Adds the selected sockets to rooms. Sockets that have reached their room limit are skipped.
     pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
         apply(
@@ -326,7 +339,7 @@ impl<'a> Broadcast<'a> {
         );
     }
 
-    /// Lets all of them leave rooms, those too whose clients are away and may come back.
+    /// Removes the selected sockets from rooms, including disconnected but recoverable sockets.
     pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         let rooms = owned(rooms);
         apply(
@@ -335,9 +348,9 @@ impl<'a> Broadcast<'a> {
         );
     }
 
-    /// Disconnects all of them from the namespace, or closes their connections with all namespaces
-    /// on them. See [`Socket::disconnect`](crate::Socket::disconnect). Those whose clients are away
-    /// do not come back as the same socket.
+    /// Disconnects the selected sockets from the namespace, or closes their connections with all
+    /// namespaces. See [`Socket::disconnect`](crate::Socket::disconnect). Disconnected but
+    /// recoverable sockets cannot be recovered.
     pub fn disconnect(&self, close: bool) {
         apply(
             &self.target_namespace,
@@ -353,17 +366,17 @@ fn owned<'r, M>(rooms: impl IntoRooms<'r, M>) -> Vec<Room> {
 }
 
 impl Socket {
-    /// Everybody in the namespace but this socket.
+    /// Selects all sockets of the namespace except this one.
     pub fn broadcast(&self) -> Broadcast<'_> {
         Broadcast::from_sender(self)
     }
 
-    /// The members of rooms but this socket.
+    /// Selects the members of rooms except this socket.
     pub fn to<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().to(rooms)
     }
 
-    /// Everybody in the namespace but this socket and the members of rooms.
+    /// Selects all sockets of the namespace except this one and the members of rooms.
     pub fn except<'a, M>(&'a self, rooms: impl IntoRooms<'a, M>) -> Broadcast<'a> {
         self.broadcast().except(rooms)
     }

@@ -1,4 +1,4 @@
-//! What is known of sockets wherever they are.
+//! Snapshots of sockets on any server.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// A socket of any server of a cluster, as it was when it was asked for.
+/// A snapshot of a socket on any server of a cluster.
 #[derive(Clone, Debug)]
 pub struct RemoteSocket {
     target_namespace: TargetNamespace,
@@ -29,7 +29,7 @@ pub struct RemoteSocket {
 
 impl RemoteSocket {
     fn new(target_namespace: &TargetNamespace, node: &NodeId, mut record: Record) -> Self {
-        // Node servers tell the room of the socket's own id as well.
+        // Node.js servers include the room of the socket's own id.
         let own = record.id.as_str();
         record.rooms.retain(|room| room.as_str() != own);
         Self {
@@ -42,34 +42,38 @@ impl RemoteSocket {
         }
     }
 
-    /// The id of the socket.
+    /// Returns the id of the socket.
     #[must_use]
     pub fn id(&self) -> SocketId {
         self.id
     }
 
-    /// The server that it is connected to.
+    /// Returns the server that the socket is connected to.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// The rooms it had joined, in no order, without that of its own id.
+    /// Returns the rooms that the socket had joined, unordered, without the room of its own id.
     #[must_use]
     pub fn rooms(&self) -> &[Room] {
         &self.rooms
     }
 
-    /// The request that opened its connection, as a [`Handshake`](crate::Handshake) is serialized, but
-    /// without the headers `authorization` and `cookie`. Binary in it, which sockets of Node servers may have, is as
-    /// `JSON.stringify` writes a `Buffer`.
+    /// Returns the request that opened the connection, in the format of a serialized
+    /// [`Handshake`](crate::Handshake).
+    ///
+    /// The headers `authorization` and `cookie` are omitted. Binary values, which sockets of
+    /// Node.js servers may have, appear as `JSON.stringify` writes a `Buffer`.
     #[must_use]
     pub fn handshake(&self) -> &Json {
         &self.handshake
     }
 
-    /// What its server has [shown](Socket::share) of it, as `T`; `None` if that is nothing, or another
-    /// thing. Binary is `Bytes`, and anything is a [`Value`](crate::Value).
+    /// Returns the value that the socket's server has [shared](Socket::share), as `T`.
+    ///
+    /// Returns `None` if no value was shared or it is not a `T`. Binary is `Bytes`, and any value
+    /// is a [`Value`](crate::Value).
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
         if self.data == Value::Null {
@@ -78,22 +82,22 @@ impl RemoteSocket {
         args::whatever(&(&self.data,)).ok()?.get(0).ok()
     }
 
-    /// The socket alone, wherever it is now.
+    /// Selects only this socket, on its current server.
     pub fn target<'a>(&self) -> Broadcast<'a> {
         Broadcast::new(self.target_namespace.clone()).to(self.id)
     }
 
-    /// Sends an event to it.
+    /// Sends an event to the socket.
     pub fn emit(&self, event: &str, args: impl Arguments) {
         self.target().emit(event, args);
     }
 
-    /// Sends a typed event to it; see [`Contract`].
+    /// Sends a typed event to the socket; see [`Contract`].
     pub fn send(&self, event: impl Contract) {
         self.target().send(event);
     }
 
-    /// Sends a typed event to it and waits for its reply; see [`Request`].
+    /// Sends a typed event to the socket and waits for its reply; see [`Request`].
     ///
     /// # Errors
     ///
@@ -102,14 +106,16 @@ impl RemoteSocket {
         self.emit_with_ack(T::EVENT, event).await
     }
 
-    /// Sends an event to it and waits for its acknowledgement: one value, a tuple for several, or
-    /// [`Args`](crate::Args) for all of them. For another time than
-    /// [`Config::ack_timeout`](crate::Config::ack_timeout), use [`target`](Self::target) with
-    /// [`timeout`](Broadcast::timeout) and [`emit_with_acks`](Broadcast::emit_with_acks).
+    /// Sends an event to the socket and waits for its acknowledgement.
+    ///
+    /// `R` is one value, a tuple for several, or [`Args`](crate::Args) for all of them. The timeout
+    /// is [`Config::ack_timeout`](crate::Config::ack_timeout). For a different one, use
+    /// [`target`](Self::target) with [`timeout`](Broadcast::timeout) and
+    /// [`emit_with_acks`](Broadcast::emit_with_acks).
     ///
     /// # Errors
     ///
-    /// [`AckError::Disconnected`] if the socket is on no server any more, and as for
+    /// Returns [`AckError::Disconnected`] if the socket is no longer on any server. Otherwise as
     /// [`Socket::emit_with_ack`].
     pub async fn emit_with_ack<R: Argument>(
         &self,
@@ -124,41 +130,41 @@ impl RemoteSocket {
         Err(match answers.into_error() {
             Some(EmitError::Encode(error)) => AckError::Encode(error),
             Some(EmitError::TooManyPending) => AckError::TooManyPending,
-            // A server that did not say whether it has the socket may have it.
+            // A server that did not answer may still have the socket.
             None if is_missing => AckError::Timeout,
             Some(EmitError::Closed | EmitError::TooLarge) | None => AckError::Disconnected,
         })
     }
 
-    /// Lets it join rooms.
+    /// Adds the socket to rooms.
     pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         self.target().join(rooms);
     }
 
-    /// Lets it leave rooms.
+    /// Removes the socket from rooms.
     pub fn leave<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         self.target().leave(rooms);
     }
 
-    /// Disconnects it; see [`Socket::disconnect`].
+    /// Disconnects the socket; see [`Socket::disconnect`].
     pub fn disconnect(&self, close: bool) {
         self.target().disconnect(close);
     }
 }
 
-/// What is known of the sockets of a cluster; see [`Broadcast::fetch_sockets`].
+/// Snapshots of the sockets of a cluster; see [`Broadcast::fetch_sockets`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Fetched {
-    /// The sockets of all servers that have answered.
+    /// The sockets of all servers that answered.
     pub sockets: Vec<RemoteSocket>,
-    /// The servers that have not, or not completely, or in a way that nobody can read.
+    /// The servers that did not answer, or whose answer was incomplete or invalid.
     pub missing: Missing,
 }
 
 impl Fetched {
-    /// The rooms of these sockets and how many of the sockets each has, in no order; without the
-    /// sockets' own rooms.
+    /// Returns the rooms of these sockets with their number of sockets, unordered. The sockets' own
+    /// rooms are omitted.
     #[must_use]
     pub fn rooms(&self) -> Vec<(Room, usize)> {
         let mut sizes: HashMap<&Room, usize> = HashMap::new();
@@ -218,14 +224,16 @@ impl Fetched {
 }
 
 impl Socket {
-    /// Shows a value to whoever [fetches](Broadcast::fetch_sockets) this socket, on this server and on
-    /// others; it replaces what was shown before. Nothing else of what is [kept](Socket::set_data) with
-    /// a socket leaves its server. Bytes (`bytes::Bytes`, not `Vec<u8>`) are binary at any depth; servers of Node
-    /// get them as `JSON.stringify` writes a `Buffer`.
+    /// Shares a value with callers that [fetch](Broadcast::fetch_sockets) this socket on any
+    /// server.
+    ///
+    /// The value replaces the previous one. No other [data](Socket::set_data) of a socket leaves
+    /// its server. Bytes (`bytes::Bytes`, not `Vec<u8>`) are binary at any depth. Node.js servers
+    /// receive them as `JSON.stringify` writes a `Buffer`.
     ///
     /// # Errors
     ///
-    /// When it cannot be serialized, or is nested deeper than a hundred levels.
+    /// Fails if the value cannot be serialized or is nested deeper than 100 levels.
     pub fn share(&self, value: impl Serialize) -> Result<(), EncodeError> {
         let shown = args::whatever(&(value,))?;
         let value = shown.get(0).map_err(|_| EncodeError::InvalidArguments)?;
@@ -237,7 +245,7 @@ impl Socket {
     }
 }
 
-/// Whether a value has no more than so many levels.
+/// Returns whether a value has at most this many levels.
 fn is_flat(value: &Value, levels: usize) -> bool {
     let is_inner_flat = |value: &Value| levels > 0 && is_flat(value, levels - 1);
     match value {
@@ -249,5 +257,5 @@ fn is_flat(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Less than what decoders take, since lists of sockets lie around it.
+/// Less than the limit of decoders, because lists of sockets wrap the value.
 const MAX_LEVELS: usize = 100;

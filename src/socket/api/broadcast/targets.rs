@@ -1,8 +1,8 @@
-//! The methods that [`Io`](crate::Io) and [`Namespace`](crate::Namespace) have in common: both stand
-//! for everybody in a namespace.
+//! The methods that [`Io`](crate::Io) and [`Namespace`](crate::Namespace) share. Both select all
+//! sockets of a namespace.
 
-/// Writes the methods for a type that has `all(&self) -> Broadcast`; `$who` ends the sentence
-/// "everybody …".
+/// Generates the methods for a type that has `all(&self) -> Broadcast`. `$who` completes the
+/// documentation phrase "everybody …".
 macro_rules! targets {
     ($who:literal) => {
         #[doc = concat!("The members of rooms of ", $who, ".")]

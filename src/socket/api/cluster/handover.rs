@@ -1,4 +1,4 @@
-//! Clients that go from one server to another without a journal: what the application has to do with it.
+//! Handover of clients between servers without a journal: the application's part.
 
 use serde_json::Value;
 
@@ -8,23 +8,30 @@ use super::super::builder::Builder;
 use crate::socket::core::{Io, Socket};
 
 impl Builder {
-    /// Lets clients whose connection broke go on at another server of the cluster, with [recovery](Self::recovery) and an
-    /// adapter that has no [journal](crate::adapter::Journal). Off unless this is called, and it has to be called at all
-    /// servers.
+    /// Lets clients recover on another server of the cluster, with [recovery](Self::recovery) and
+    /// an adapter without a [journal](crate::adapter::Journal). Off by default. All servers must
+    /// call it.
     ///
-    /// The server to which a client comes asks the others for it, for two seconds at most. The one that has it gives it away
-    /// once: its id, rooms and [shared data](Socket::share), and the events that it has missed. It is let in with these, and
-    /// [`Socket::recovered`] is `true`. The authenticator is asked again before.
+    /// The server that a client reaches requests it from its peers, for at most 2 s. The server
+    /// that has the client hands it over once: its id, rooms, [shared data](Socket::share), and
+    /// missed events. The authenticator runs again before that. [`Socket::recovered`] is then
+    /// `true`.
     ///
-    /// What the new server had sent before the client was in its rooms, and the old one would have sent later, is not among
-    /// that: without a journal servers have no common order. So the application has to know the way for the rooms in which
-    /// nothing may be missing. `leave` is called at the old server. It takes the socket out of each of these rooms, and
-    /// returns what the new server needs to know, such as the number of the last event that was sent to each room. The client stays in all
-    /// other rooms, and may miss or get twice what is sent to them at that moment. What `leave` returns is the new socket's
-    /// [`arrival`](Socket::arrival). With `None` the client starts afresh, and so it does if an event that it has missed has
-    /// binary in it, or if there is more than 512 KiB of them.
+    /// Without a journal, servers have no common order of events. Missed events do not include
+    /// those that the new server sent before the client joined its rooms, unless the old server had
+    /// already sent them. So the application must close this gap for the rooms where no event may
+    /// be lost.
     ///
-    /// `leave` must neither wait nor call [`Socket::disconnect`]; what it sends to the socket is sent again at the other server.
+    /// The old server calls `leave`, which removes the socket from each of these rooms. It returns
+    /// the data that the new server needs, such as the number of the last event of each room. The
+    /// new socket reads that data with [`arrival`](Socket::arrival). In all other rooms, the client
+    /// may miss events of that moment or receive them twice.
+    ///
+    /// The client starts a new session if `leave` returns `None`, if a missed event contains binary
+    /// data, or if the missed events exceed 512 KiB.
+    ///
+    /// `leave` must not block or call [`Socket::disconnect`]. Events that it sends to the socket
+    /// are sent again on the other server.
     ///
     /// ```
     /// use roomcast::{Event, Io, options::Recovery};
@@ -54,17 +61,21 @@ impl Builder {
 }
 
 impl Socket {
-    /// What the application has said at the server from which the client comes; see [`Builder::handover`]. `None` for all
-    /// other clients, and after [`arrived`](Self::arrived).
+    /// Returns the data of [`Builder::handover`] from the client's previous server.
+    ///
+    /// Returns `None` for all other clients, and after [`arrived`](Self::arrived).
     #[must_use]
     pub fn arrival(&self) -> Option<&Value> {
         self.recoverable()?.arrival()
     }
 
-    /// The application has sent what the client lacked of what another server would have sent, and it is in its rooms again.
-    /// Until then a client whose connection breaks again starts afresh, as it does when the application ends the
-    /// connection because it could not do that ([`drop_connection`](Self::drop_connection)). A second connection that offers
-    /// the same client waits for this for a second, and starts afresh then.
+    /// Marks a handover as complete: the application has sent the missed events, and the socket is
+    /// in its rooms again.
+    ///
+    /// Until then, a client whose connection breaks again starts a new session. The same happens if
+    /// the application cannot complete the handover and calls
+    /// [`drop_connection`](Self::drop_connection). A second connection that claims the same client
+    /// waits for this call for 1 s, then starts a new session.
     pub fn arrived(&self) {
         if let Some(recoverable) = self.recoverable() {
             recoverable.arrived();
@@ -76,7 +87,8 @@ impl Socket {
 }
 
 impl Io {
-    /// Waits until other servers have got all clients that are away, at most until then.
+    /// Waits until other servers have taken over all disconnected but recoverable clients, at most
+    /// until `end`.
     pub(in crate::socket::api) async fn hand_over_until(&self, end: Instant) {
         if self.has_others_to_go_to()
             && let Some(table) = self.recovery_table()
@@ -89,5 +101,6 @@ impl Io {
     }
 }
 
-/// How long a server that stops waits for clients to come to another one: stock clients come after a second or two.
+/// Maximum time that a stopping server waits for clients to reach another server. Stock clients
+/// reconnect after one or two seconds.
 const LINGERING: Duration = Duration::from_secs(5);

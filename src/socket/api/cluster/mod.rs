@@ -1,10 +1,11 @@
-//! One of several servers, as applications see it: joining them, knowing of them, and what they share.
+//! The application's view of a cluster: joining it, its servers, and shared values.
 //!
-//! The builder takes a server's [`Membership`] from here, and enters it when the server is built; applications come in
-//! through methods of [`Builder`] and [`Io`], through `server_side`, which has events from server to server, and through
-//! `handover`, by which clients go from server to server. This
-//! module is only there with the feature `cluster`. It hands on what it is told to `adapter`, and must not know what a
-//! broadcast or a client is.
+//! The builder collects a server's [`Membership`] and enters the cluster when the server is built.
+//! Applications use methods of [`Builder`] and [`Io`]. `server_side` contains events between
+//! servers, and `handover` moves clients between servers.
+//!
+//! This module requires the feature `cluster`. It forwards calls to `adapter`, and must not know
+//! broadcasts or clients.
 
 mod handover;
 mod server_side;
@@ -37,7 +38,7 @@ use crate::{
     engine::{Bounds, Directory, Own, Owner},
 };
 
-/// What was said of the cluster of a server.
+/// The cluster settings of a server that is being built.
 #[derive(Default)]
 pub(super) struct Membership {
     adapter: Option<Box<dyn Adapter>>,
@@ -46,8 +47,8 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Makes a server one of its cluster, or the only one. Nothing is received before it is started.
-    /// It may have so many connections.
+    /// Joins the cluster of the adapter, or creates a single server without one. Receives nothing
+    /// until the cluster is started. `connections` is the server's connection limit.
     pub(super) fn enter(
         self,
         io: &Io,
@@ -80,7 +81,7 @@ impl Membership {
     }
 }
 
-/// The cluster, the name in it, what knows the others, what hands requests on to them, what is shared with them.
+/// The cluster, this server's id, the peer registry, the request forwarder, and shared values.
 type Entered = (
     Cluster,
     NodeId,
@@ -89,7 +90,8 @@ type Entered = (
     Values,
 );
 
-/// What knows the other servers, and what hands requests on to them if there may be any; this one has so many connections.
+/// Creates the peer registry, and the request forwarder if forwarding is enabled. `connections` is
+/// the server's connection limit.
 fn registry(
     name: &NodeId,
     options: NodeOptions,
@@ -103,7 +105,7 @@ fn registry(
         let address = options.given_address();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
-        // Binary data grows by a third, and what was compressed may be larger than it was.
+        // Binary data grows by a third, and decompressed data may be larger.
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
         let own = Own {
             tag: forwarding.tag,
@@ -138,25 +140,26 @@ impl Directory for Arc<Registry> {
 }
 
 impl Builder {
-    /// Makes this server one of a cluster: what is sent to rooms and namespaces reaches the sockets of
-    /// all servers that the adapter connects, unless it is [`local`](crate::Broadcast::local). Without
-    /// it there is one server. What is promised is in `docs/delivery.md`.
+    /// Makes this server part of a cluster. Default is a single server.
+    ///
+    /// Events for rooms and namespaces reach the sockets of all servers that the adapter connects,
+    /// unless they are [`local`](crate::Broadcast::local). `docs/delivery.md` lists the guarantees.
     pub fn adapter(mut self, adapter: impl Adapter) -> Self {
         self.membership.adapter = Some(Box::new(adapter));
         self
     }
 
-    /// What this server tells the others of a cluster of itself: its id, its address, how often. Each of
-    /// them has the list, [`Io::nodes`].
+    /// Sets this server's id, address and heartbeat options. Peers list it in [`Io::nodes`].
     ///
-    /// An id that is given must not be another server's: the one that has run for less time learns that
-    /// from [`Server::bind`](crate::Server::bind), or when the two hear of each other, and ends.
+    /// A given id must be unique. If two servers use the same id, the one with the shorter uptime
+    /// stops. It detects the conflict in [`Server::bind`](crate::Server::bind), or when the two
+    /// servers receive each other's heartbeats.
     pub fn node(mut self, node: NodeOptions) -> Self {
         self.membership.node = node;
         self
     }
 
-    /// Where [values](Io::values) and locks are kept, instead of where the adapter says.
+    /// Sets the store of [values](Io::values) and locks. Default is the adapter's store.
     pub fn values(mut self, store: impl ValueStore) -> Self {
         self.membership.values = Some(Box::new(store));
         self
@@ -164,22 +167,27 @@ impl Builder {
 }
 
 impl Io {
-    /// The servers of the cluster as far as they have told of themselves, this one among them, by id.
-    /// Without an [adapter](crate::Builder::adapter) this server is the only one; before it is built there is none.
+    /// Returns the known servers of the cluster by id, including this server.
     ///
-    /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone, unless this server
-    /// hears nobody. Those who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
-    /// [`Lifecycle::NodeLeft`](crate::Lifecycle::NodeLeft). Servers of other kinds, such as Node's, are not
-    /// in here, nor are programs that only send.
+    /// Without an [adapter](crate::Builder::adapter), this is the only server. Before it is built,
+    /// the list is empty.
+    ///
+    /// A server expires when no heartbeat arrives within the
+    /// [lease](crate::adapter::NodeOptions::lease), unless this server receives no heartbeats at
+    /// all. [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
+    /// [`Lifecycle::NodeLeft`](crate::Lifecycle::NodeLeft) report changes. The list does not
+    /// include servers of other kinds, such as Node.js servers, or programs that only send.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         let built = self.0.built.get();
         built.map_or_else(Vec::new, |built| built.registry.nodes())
     }
 
-    /// Writes how much the servers of the cluster have to do, in rows with the label `node`, their id: as
-    /// they have told in their last heartbeats, at most 256 of them, this one first. Before these, what waits now in the
-    /// adapter of this one. Nothing without an [adapter](crate::Builder::adapter).
+    /// Writes metrics of the adapter, and of each server with the label `node`.
+    ///
+    /// The adapter's queue comes first. Server rows contain the values of the last heartbeat, for
+    /// at most 256 servers, this one first. Writes nothing without an
+    /// [adapter](crate::Builder::adapter).
     pub fn expose_nodes(&self, out: &mut Exposition) {
         let Some(joined) = self.cluster().joined() else {
             return;
@@ -187,7 +195,7 @@ impl Io {
         let backlog = joined.backlog();
         out.gauge("roomcast_adapter_queued", backlog.messages);
         out.gauge("roomcast_adapter_queued_bytes", backlog.bytes);
-        // As long as nothing is known there is no row, which is not the same as no lag.
+        // An unknown lag has no row, which differs from no lag.
         if let Some(lag) = backlog.lag {
             out.gauge("roomcast_adapter_lag_seconds", lag.as_secs_f64());
         }
@@ -196,7 +204,7 @@ impl Io {
         let time = gaps.time.as_secs_f64();
         out.total("roomcast_cluster_gap_seconds_total", time);
         let mut nodes = self.nodes();
-        // One of two servers with one id is about to go, and rows must differ.
+        // Of two servers with the same id, one is about to stop. Rows must be unique.
         nodes.dedup_by(|second, first| first.id == second.id);
         nodes.sort_by_key(|node| !node.is_this);
         out.gauge("roomcast_nodes", nodes.len());
@@ -222,13 +230,15 @@ impl Io {
         }
     }
 
-    /// Looks whether the id that was given to this server ([`Builder::node`](crate::Builder::node)) is
-    /// another one's: tells the others of this server and waits for half a second, or for at most three
-    /// while they are not reached. At once if no id was given. [`Server::bind`](crate::Server::bind) does it.
+    /// Checks whether this server's given id ([`Builder::node`](crate::Builder::node)) is unique.
+    ///
+    /// Announces this server and waits for half a second, or for at most three seconds while the
+    /// adapter is not connected. Returns immediately if no id was given.
+    /// [`Server::bind`](crate::Server::bind) calls this.
     ///
     /// # Errors
     ///
-    /// If it is, and the other server has run for longer.
+    /// Fails if another server with a longer uptime uses the id.
     pub async fn check_node(&self) -> Result<(), NodeTaken> {
         match (self.0.built.get(), self.cluster().joined()) {
             (Some(built), Some(joined)) if built.registry.has_given_id() => {
@@ -238,7 +248,8 @@ impl Io {
         }
     }
 
-    /// Why this server must not run: another one has its id. [`Server::run`](crate::Server::run) ends then.
+    /// Returns the id conflict because of which this server must stop, if any.
+    /// [`Server::run`](crate::Server::run) returns then.
     #[must_use]
     pub fn node_taken(&self) -> Option<NodeTaken> {
         self.0.built.get()?.registry.taken()
@@ -251,12 +262,16 @@ impl Io {
         }
     }
 
-    /// What this server shares with the others of its cluster: values with versions that are changed only if
-    /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
-    /// others are told so and read again. `None` before the server is built.
+    /// Returns the values and locks that the servers of the cluster share, or `None` before the
+    /// server is built.
     ///
-    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis, PostgreSQL and NATS there; else in the
-    /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
+    /// Values have versions and change by compare-and-set. If several servers change the same
+    /// version at the same time, the first one wins. The other servers receive a conflict and read
+    /// again.
+    ///
+    /// Values are stored where the [adapter](crate::adapter::Adapter::values) specifies: Redis,
+    /// PostgreSQL and NATS store them. Otherwise they are stored in this server's memory, unless
+    /// [`Builder::values`](crate::Builder::values) sets a store.
     ///
     /// ```
     /// # async fn example(io: roomcast::Io) -> Result<(), Box<dyn std::error::Error>> {
@@ -280,22 +295,25 @@ impl Io {
         self.0.built.get().map(|built| built.values.clone())
     }
 
-    /// Whether the [adapter](crate::Builder::adapter) reaches other servers, as far as it knows; `None`
-    /// without one.
+    /// Returns whether the [adapter](crate::Builder::adapter) is connected to other servers, as far
+    /// as it knows, or `None` without an adapter.
     #[must_use]
     pub fn adapter_health(&self) -> Option<Health> {
         self.cluster().joined().map(|cluster| cluster.health())
     }
 
-    /// What waits in the [adapter](crate::Builder::adapter) to be sent to other servers, and how long messages take;
-    /// `None` without one.
+    /// Returns the [adapter](crate::Builder::adapter)'s unsent messages and its latency, or `None`
+    /// without an adapter.
     #[must_use]
     pub fn adapter_backlog(&self) -> Option<Backlog> {
         self.cluster().joined().map(|cluster| cluster.backlog())
     }
 
-    /// How often and for how long this server was cut off from the others by its [adapter](crate::Builder::adapter), so that
-    /// what they sent may be missing here; `None` without one. It is also in [`Load`](crate::adapter::Load), of all servers.
+    /// Returns the number and duration of gaps in the [adapter](crate::Builder::adapter)'s
+    /// connection, or `None` without an adapter.
+    ///
+    /// During a gap, this server may have missed messages of its peers.
+    /// [`Load`](crate::adapter::Load) contains the gaps of all servers.
     #[must_use]
     pub fn adapter_gaps(&self) -> Option<Gaps> {
         self.cluster()
@@ -303,34 +321,36 @@ impl Io {
             .map(|cluster| cluster.adapter_gaps())
     }
 
-    /// Waits until what other servers send to the rooms that are open now reaches this server. Joining a
-    /// room does not wait: with an adapter that has a channel for each room, such as the sharded form of
-    /// Redis, the first events of others may be missed for a moment. Whoever tells a client that it has
-    /// joined may wait here before. Without such an adapter there is nothing to wait for; if the others
-    /// cannot be reached, it ends with the time that they have to answer.
+    /// Waits until this server receives the events of other servers for all rooms that are open
+    /// now.
+    ///
+    /// Joining a room does not wait for that. If an adapter has a channel per room, such as the
+    /// sharded Redis adapter, the first remote events may be missed. Call this before notifying a
+    /// client that it has joined. Other adapters need no wait. If the adapter is not connected,
+    /// this ends after the request timeout.
     pub async fn rooms_followed(&self) {
         if let Some(cluster) = self.cluster().joined() {
             cluster.followed().await;
         }
     }
 
-    /// Begins to receive what other servers send.
+    /// Starts to receive the operations of other servers.
     pub(super) fn start_cluster(&self) {
         let cluster = self.cluster();
         if let Some(cluster) = cluster.joined() {
-            // The adapter must have its inbox before it hears of the first namespace.
+            // The adapter must have its inbox before its first namespace.
             cluster.start();
         }
         for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
             cluster.namespace_changed(&namespace.name, || true);
         }
-        // Without a runtime the adapter is started by whoever serves.
+        // Without a runtime, the code that serves starts the adapter later.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.start_adapter();
         }
     }
 
-    /// Tells the others that this server goes, as long as there is time.
+    /// Announces to peers that this server leaves, until the deadline.
     pub(super) async fn leave_cluster(&self, deadline: Instant) {
         if let Some(cluster) = self.cluster().joined()
             && tokio::time::timeout_at(deadline, cluster.close())
@@ -343,13 +363,13 @@ impl Io {
 }
 
 impl Namespace {
-    /// The servers of the cluster, [`Io::nodes`](crate::Io::nodes). Whether the namespace exists on them they
-    /// do not tell.
+    /// Returns the servers of the cluster, [`Io::nodes`](crate::Io::nodes), whether or not the
+    /// namespace exists on them.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         self.io().nodes()
     }
 }
 
-/// Servers that the metrics show.
+/// Maximum number of servers in the metrics.
 const MAX_SHOWN: usize = 256;

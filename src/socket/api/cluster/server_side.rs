@@ -16,19 +16,19 @@ use crate::{
 };
 
 impl ServerSide {
-    /// The namespace that it was sent to.
+    /// Returns the namespace of the event.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// The server on which the event arrived.
+    /// Returns the server that received the event.
     #[must_use]
     pub fn io(&self) -> &Io {
         self.namespace.io()
     }
 
-    /// All arguments, unparsed.
+    /// Returns all arguments, unparsed.
     #[must_use]
     pub fn args(&self) -> &Args {
         &self.args
@@ -38,7 +38,7 @@ impl ServerSide {
     ///
     /// # Errors
     ///
-    /// When it is missing or has another shape.
+    /// Fails if the argument is missing or has another type.
     pub fn arg<T: Argument>(&self, i: usize) -> Result<T, ArgumentError> {
         T::take(&self.args, &mut { i })
     }
@@ -53,26 +53,26 @@ impl fmt::Debug for ServerSide {
     }
 }
 
-/// Why an event cannot be sent to other servers.
+/// The error of an event between servers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerSideError {
-    /// The name is one of the library's own: `connect`, `connection`, `new_namespace`.
+    /// The name is reserved: `connect`, `connection`, `new_namespace`.
     Reserved,
-    /// The arguments cannot be serialised.
+    /// The arguments cannot be serialized.
     Encode(EncodeError),
-    /// Some servers have not answered in time; the answers of the others are in here.
+    /// Some servers did not answer in time. Contains the received answers.
     Timeout(PartialAnswers),
-    /// A server has answered with something else than was asked for.
+    /// The answer of a server has an unexpected type.
     Decode(ArgumentError),
-    /// The other servers were not told.
+    /// The adapter did not send the event.
     Adapter(AdapterError),
-    /// The other servers were not told, since as many requests wait for answers as
-    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
+    /// The event was not sent, because
+    /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) requests are pending.
     TooManyPending,
 }
 
-/// The answers of some servers, where others have not answered.
+/// The received answers, if some servers did not answer.
 #[derive(Debug)]
 pub struct PartialAnswers {
     answers: Vec<Args>,
@@ -80,14 +80,14 @@ pub struct PartialAnswers {
 }
 
 impl PartialAnswers {
-    /// The answers that have come and are an `R`.
+    /// Returns the received answers that are an `R`.
     #[must_use]
     pub fn answers<R: Argument>(&self) -> Vec<R> {
         let read = |args| R::take_all(args).ok();
         self.answers.iter().filter_map(read).collect()
     }
 
-    /// The servers that have not answered.
+    /// Returns the servers that did not answer.
     #[must_use]
     pub fn missing(&self) -> &Missing {
         &self.missing
@@ -107,12 +107,12 @@ impl fmt::Display for ServerSideError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// Has no source, because the message is complete.
 impl std::error::Error for ServerSideError {}
 
 impl NamespaceBuilder {
-    /// Says what happens when another server of the cluster sends an event with
-    /// [`server_side_emit`](crate::Namespace::server_side_emit); what is returned is the
+    /// Handles events that other servers of the cluster send with
+    /// [`server_side_emit`](crate::Namespace::server_side_emit). The return value is the
     /// acknowledgement.
     ///
     /// ```
@@ -150,9 +150,10 @@ impl NamespaceBuilder {
 }
 
 impl Namespace {
-    /// Sends an event to the other servers of the cluster, not to this one, and not to clients. They
-    /// handle it with [`on_server_side`](crate::NamespaceBuilder::on_server_side). Without an
-    /// [adapter](crate::Builder::adapter) there are none.
+    /// Sends an event to the other servers of the cluster, not to this server or to clients.
+    ///
+    /// The servers handle it with [`on_server_side`](crate::NamespaceBuilder::on_server_side).
+    /// Without an [adapter](crate::Builder::adapter), there are no other servers.
     ///
     /// # Errors
     ///
@@ -168,14 +169,16 @@ impl Namespace {
         Ok(())
     }
 
-    /// As [`server_side_emit`](Self::server_side_emit), and waits for the answer of every other server,
-    /// at most for [`Adapter::request_timeout`](crate::adapter::Adapter::request_timeout). A server
-    /// that has no handler for the event, or whose handler answers nothing, is not waited for and has
-    /// no answer among these.
+    /// Sends an event like [`server_side_emit`](Self::server_side_emit), and waits for the answers.
+    ///
+    /// The timeout is [`Adapter::request_timeout`](crate::adapter::Adapter::request_timeout). A
+    /// server without a handler, or whose handler returns no answer, is not waited for and adds no
+    /// answer.
     ///
     /// # Errors
     ///
-    /// See [`ServerSideError`]; [`Timeout`](ServerSideError::Timeout) has the answers that have come.
+    /// See [`ServerSideError`]. [`Timeout`](ServerSideError::Timeout) contains the received
+    /// answers.
     pub async fn server_side_emit_with_acks<R: Argument>(
         &self,
         event: &str,
@@ -235,7 +238,7 @@ impl Namespace {
             RemoteOutcome::Failed(Unpublished::TooManyPending) => {
                 Err(ServerSideError::TooManyPending)
             }
-            // No other server is there to find out whether the arguments can be encoded.
+            // Without other servers, encoding errors must be detected here.
             RemoteOutcome::None => match args::arguments(Parser::Json, args) {
                 Ok(_) => Ok(None),
                 Err(error) => Err(ServerSideError::Encode(error)),
@@ -244,7 +247,7 @@ impl Namespace {
     }
 }
 
-/// Names that are not sent between servers.
+/// Event names that cannot be sent between servers.
 const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Handlers that run once for every key of a user.
+//! Handlers that run once per key and user.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -15,12 +15,11 @@ use crate::{
     },
 };
 
-/// A handler that runs once for every key of a user: who repeats an event gets the answer of the
-/// first one.
+/// Wraps a handler so that it runs once per key and user. A repeated event receives the first
+/// answer.
 ///
-/// `key` finds in an event what makes it the same as another one: [`field`] and [`argument`] name a
-/// part of its arguments, and any function of the [`Event`] will do. `None` is an event that is the
-/// same as no other one.
+/// `key` returns the key of an event. [`field`] and [`argument`] read it from the arguments; any
+/// function of the [`Event`] works. An event with the key `None` always runs the handler.
 ///
 /// ```
 /// use roomcast::{Ack, Event, Io, field, idempotent};
@@ -44,15 +43,16 @@ use crate::{
 /// socket.emit("order", { orderId: crypto.randomUUID(), amount: 3 }, (error, amount) => {});
 /// ```
 ///
-/// - Two events are the same if namespace, user and key are: the user is the subject of the
-///   [`Principal`](crate::Principal), on whichever connection; for anonymous clients it is the
-///   socket. The other arguments are not compared.
-/// - A repeat that comes while the first one is still at work waits for it. That one goes on when
-///   its client leaves.
-/// - What is remembered is the answer. An event that was refused, whose handler panicked, or whose
-///   arguments did not fit has done nothing, so it may be tried again: a repeat runs.
-/// - It is remembered for [`window`](Idempotent::window), in the memory of this server, and not
-///   longer than there is room. What must survive that needs the key in its own store.
+/// - Two events are equal if their namespace, user and key are equal. The user is the subject of
+///   the [`Principal`](crate::Principal), on any connection. For an anonymous client it is the
+///   socket. Other arguments are not compared.
+/// - A repeat that arrives while the first handler is running waits for it. The first handler
+///   continues if its client disconnects.
+/// - Only answers are stored. If the event was refused, the handler panicked, or the arguments did
+///   not match, a repeat runs the handler again.
+/// - Answers are stored for [`window`](Idempotent::window), in the memory of this server, and
+///   evicted earlier if there is no room. For longer guarantees, store the key in the application's
+///   database.
 pub fn idempotent<K, H>(key: K, handler: H) -> Idempotent<K, H>
 where
     K: Fn(&Event) -> Option<String> + Send + Sync + 'static,
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// The key is this field of the first argument: a text, or a whole number.
+/// Returns a key function for a field of the first argument: a string or an integer.
 pub fn field(name: &'static str) -> impl Fn(&Event) -> Option<String> + Send + Sync + 'static {
     move |event| {
         let Value::Object(mut fields) = event.args().get(0).ok()? else {
@@ -75,7 +75,7 @@ pub fn field(name: &'static str) -> impl Fn(&Event) -> Option<String> + Send + S
     }
 }
 
-/// The key is the argument at this position: a text, or a whole number.
+/// Returns a key function for the argument at this position: a string or an integer.
 pub fn argument(position: usize) -> impl Fn(&Event) -> Option<String> + Send + Sync + 'static {
     move |event| text(event.args().get(position).ok()?)
 }
@@ -93,7 +93,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// What [`idempotent`] makes of a handler.
+/// A handler wrapped by [`idempotent`].
 #[must_use = "it is a handler, to be given to `on`"]
 pub struct Idempotent<K, H> {
     key: K,
@@ -103,26 +103,27 @@ pub struct Idempotent<K, H> {
 }
 
 impl<K, H> Idempotent<K, H> {
-    /// How long an answer is remembered, from when it was given. Default 10 min.
+    /// Sets how long an answer is stored after it was sent. Default is 10 min.
     pub fn window(mut self, window: Duration) -> Self {
         self.bounds.window = window;
         self
     }
 
-    /// How many answers are remembered; the oldest go first. Default 100,000.
+    /// Sets the maximum number of stored answers; the oldest are evicted first. Default is 100,000.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.bounds.keys = keys;
         self
     }
 
-    /// How many answers are remembered of one user, so that none makes room at the cost of others.
-    /// Default 1,000.
+    /// Sets the maximum number of stored answers per user, so that no user evicts the answers of
+    /// others. Default is 1,000.
     pub fn max_keys_per_user(mut self, keys: usize) -> Self {
         self.bounds.keys_of_user = keys;
         self
     }
 
-    /// How many bytes all answers may have that are remembered; the oldest go first. Default 64 MiB.
+    /// Sets the maximum size of all stored answers in bytes; the oldest are evicted first. Default
+    /// is 64 MiB.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.bounds.bytes = bytes;
         self
@@ -137,7 +138,7 @@ impl<K, H> fmt::Debug for Idempotent<K, H> {
     }
 }
 
-/// The parameters of the handler inside, which are not taken before it is known that it runs.
+/// The parameters of the inner handler. They are parsed only if the handler runs.
 #[doc(hidden)]
 #[expect(unnameable_types, reason = "nobody writes it")]
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl<M: Parameters> Parameters for ByKey<M> {
     }
 }
 
-/// An answer that is made once it is known where it goes.
+/// An answer that is built when its reply address is known.
 #[doc(hidden)]
 #[expect(
     unnameable_types,
@@ -213,7 +214,8 @@ where
         let metrics = Arc::clone(event.io().metrics());
         match self.table.begin(&event, &key, self.bounds, &metrics) {
             Begun::First(ticket) => {
-                // The answer is made under an id that is only a placeholder, and sent again under that of each who asks.
+                // The answer is built with a placeholder id, and encoded again with the id of each
+                // caller.
                 let captured = Reply {
                     parser: event.io().config().sockets.parser,
                     nsp: event.socket.namespace_inner().name.clone(),
@@ -233,7 +235,8 @@ where
             Begun::Running(mut verdict) => {
                 metrics.count(Counter::EventsRepeated);
                 Box::pin(async move {
-                    // If the first handler fails without a verdict, its sender is dropped, which ends this wait as well.
+                    // If the first handler fails without a verdict, its sender is dropped, which
+                    // also ends this wait.
                     let verdict = verdict.wait_for(Option::is_some).await;
                     match verdict.ok().and_then(|verdict| verdict.clone()) {
                         Some(Verdict::Answered(answered)) => {
@@ -252,7 +255,7 @@ where
     }
 }
 
-/// Remembers what a handler has answered, and gives it to who asked first.
+/// Stores the answer of a handler, and returns it for the first caller.
 fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
     let answered = match given.0 {
         AckOutcome::Nothing => Answered::Nothing,
@@ -280,5 +283,5 @@ fn answer(reply: Reply, answered: &Answered) -> Answer {
     }
 }
 
-/// Bytes of a key.
+/// Maximum length of a key, in bytes.
 const MAX_KEY: usize = 256;

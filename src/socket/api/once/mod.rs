@@ -1,10 +1,10 @@
-//! Effectively once: a repeated event gets the answer of the first one, and nothing is done twice.
+//! Effectively-once handlers: a repeated event receives the first answer without a second effect.
 //!
-//! Stock clients with the option `retries` send an event again when its acknowledgement is late,
-//! under a new id and without a mark: only the application knows by what two events are the same.
+//! Stock clients with the option `retries` send an event again when its acknowledgement is late.
+//! The repeat has a new id and no mark, so only the application can identify equal events.
 //!
-//! Applications wrap a handler with this module before they register it; no other module imports
-//! it. It sees an event and the answer of a handler, and must not know namespaces, connections or
+//! Applications wrap a handler with this module before they register it. No other module imports
+//! it. It uses an event and the answer of a handler. It must not know namespaces, connections or
 //! incoming packets.
 
 mod idempotent;

@@ -1,4 +1,4 @@
-//! Which events have been handled, and what they were answered with.
+//! The handled events and their answers.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +20,7 @@ use crate::{
     tasks::Tasks,
 };
 
-/// How much is remembered.
+/// The limits of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) window: Duration,
@@ -40,7 +40,7 @@ impl Default for Bounds {
     }
 }
 
-/// The answers of one handler. Its lock is a leaf.
+/// The answers of one handler. Its lock is a leaf lock.
 #[derive(Default)]
 pub(super) struct Table {
     entries: Mutex<Entries>,
@@ -52,22 +52,23 @@ pub(super) struct Table {
 struct Entries {
     running: HashMap<Print, watch::Receiver<Option<Verdict>>>,
     done: Expiring<Print, Done>,
-    /// What is done, by user, the oldest first.
+    /// The finished events of each user, oldest first.
     users: HashMap<Print, VecDeque<Print>>,
     bytes: usize,
 }
 
-/// A hash of what may be long.
+/// A hash of a key of any length.
 type Print = [u64; 2];
 
-/// Makes hashes of 128 bits: SipHash with two secret keys of this table. Who does not know the keys
-/// can find no two texts with one hash but by chance, which is as good as none for so few.
+/// Computes 128-bit hashes: SipHash with two secret keys per table. Without the keys, an attacker
+/// cannot construct a collision, and an accidental collision is negligibly likely.
 #[derive(Default)]
 struct Prints([RandomState; 2]);
 
 impl Prints {
     fn of(&self, parts: &[&str]) -> Print {
-        // Each text is hashed with a byte behind it that is in none, so that no text can end in another.
+        // Each string is hashed with a terminator byte, so that different lists cannot concatenate
+        // to equal input.
         self.0.each_ref().map(|key| key.hash_one(parts))
     }
 }
@@ -78,7 +79,7 @@ struct Done {
     bytes: usize,
 }
 
-/// What a handler answered with.
+/// The answer of a handler.
 #[derive(Clone, Debug)]
 pub(super) enum Answered {
     Nothing,
@@ -94,24 +95,24 @@ impl Answered {
     }
 }
 
-/// How a handler has ended.
+/// The outcome of a handler.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Answered(Answered),
     Refused(Refusal),
 }
 
-/// What is to be done with an event.
+/// How to process an event.
 pub(super) enum Begun {
-    /// The event is handled now.
+    /// The event is new and must be handled.
     First(Ticket),
-    /// Another one like it is at work.
+    /// An equal event is being handled.
     Running(watch::Receiver<Option<Verdict>>),
-    /// Another one like it has been answered.
+    /// An equal event has been answered.
     Done(Answered),
 }
 
-/// A handler at work. Dropped without a verdict, it was never there.
+/// A running handler. If it is dropped without an outcome, the event counts as never handled.
 pub(super) struct Ticket {
     table: Arc<Table>,
     print: Print,
@@ -134,14 +135,15 @@ impl Table {
         let namespace = event.socket.nsp();
         let principal = event.principal();
         let id = event.socket.id();
-        // A client without a name is known by its socket alone.
+        // An anonymous client is identified by its socket only.
         let (kind, who) = match principal.subject.as_str() {
             "" => ("socket", id.as_str()),
             subject => ("user", subject),
         };
         let user = self.prints.of(&[kind, who]);
         let print = self.prints.of(&[namespace, kind, who, key]);
-        // Looking and beginning happen under one lock, so that of two equal events one is the first.
+        // The lookup and the insertion share one lock, so that exactly one of two equal events is
+        // first.
         let mut entries = self.entries.lock();
         entries.expire(metrics);
         if let Some(done) = entries.done.get(&print) {
@@ -166,7 +168,7 @@ impl Table {
 }
 
 impl Ticket {
-    /// The handler has answered.
+    /// Stores the answer of the handler.
     pub(super) fn answer(mut self, answered: Answered) {
         self.is_settled = true;
         let done = Done {
@@ -201,13 +203,14 @@ impl Ticket {
             runtime.spawn(self.tasks.clone().keep("sweep of answers", sweeping));
         }
         drop(entries);
-        // The waiting repeats are told last, so that no event comes in between.
+        // Waiting repeats are notified last, after the answer is stored.
         let _ = self.verdict.send(Some(Verdict::Answered(answered)));
     }
 
-    /// The handler has refused: the event may be tried again.
+    /// Notifies waiting repeats of a refusal. The event may be tried again.
     pub(super) fn refuse(self, refusal: Refusal) {
-        // The event counts as not handled before the waiting repeats are told, because they may be tried at once.
+        // The event is removed before waiting repeats are notified, because they may be retried
+        // immediately.
         let verdict = self.verdict.clone();
         drop(self);
         let _ = verdict.send(Some(Verdict::Refused(refusal)));
@@ -223,7 +226,7 @@ impl Drop for Ticket {
 }
 
 impl Entries {
-    /// A handler is at work no more.
+    /// Removes a handler that has ended.
     fn ends(&mut self, print: &Print) {
         self.running.remove(print);
         give_back(&mut self.running);
@@ -251,12 +254,13 @@ impl Entries {
         }
     }
 
-    /// An answer has gone.
+    /// Subtracts a removed answer from the totals.
     fn forget(&mut self, print: &Print, done: &Done, metrics: &Metrics) {
         metrics.shift(Gauge::IdempotentAnswers, -1);
         self.bytes -= done.bytes;
         if let Some(own) = self.users.get_mut(&done.user) {
-            // All are remembered for the same time, so the oldest of all is its user's, too.
+            // All answers have the same lifetime, so the oldest of the table is also the oldest of
+            // its user.
             let oldest = own.pop_front();
             debug_assert_eq!(oldest.as_ref(), Some(print));
             if own.is_empty() {

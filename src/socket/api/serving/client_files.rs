@@ -1,4 +1,4 @@
-//! Hands out the JavaScript client.
+//! Serves the JavaScript client.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -12,19 +12,20 @@ use crate::{
     },
 };
 
-/// The file that a path below the server's own names.
+/// Returns the name of the client file at a path, if it is one.
 fn name<'a>(io: &Io, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(io.config().http.path.trim_end_matches('/'))?;
     let name = rest.strip_prefix('/')?;
     NAMES.contains(&name).then_some(name)
 }
 
-/// Whether a path is that of a file of the client.
+/// Returns whether a path belongs to a client file.
 pub(super) fn owns(io: &Io, path: &str) -> bool {
     io.config().http.serve_client && name(io, path).is_some()
 }
 
-/// The answer, if the request is for the client: by its whole path, or what a router has left of it.
+/// Returns the response if the request is for a client file, by its full path or its path within a
+/// router.
 pub(super) fn answer(io: &Io, request: &Parts) -> Option<Response<Full<Bytes>>> {
     let config = io.config();
     if !config.http.serve_client {
@@ -49,9 +50,11 @@ pub(super) fn answer(io: &Io, request: &Parts) -> Option<Response<Full<Bytes>>> 
     Some(response)
 }
 
-/// Browsers are to take the files for what they are, and pages of all sites may load them, also
-/// those that are isolated (`Cross-Origin-Embedder-Policy`). There is no policy of content: a worker
-/// made of a file would have to obey it.
+/// Adds security headers.
+///
+/// Browsers must not guess the content type. Pages of all sites may load the files, including
+/// isolated sites (`Cross-Origin-Embedder-Policy`). There is no content security policy, because a
+/// worker created from a file would inherit it.
 fn harden<T>(response: &mut Response<T>) {
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");
@@ -60,7 +63,7 @@ fn harden<T>(response: &mut Response<T>) {
     headers.insert(policy, HeaderValue::from_static("cross-origin"));
 }
 
-/// A service that hands out the client as well.
+/// Returns a service that serves the client files before the fallback.
 pub(super) fn before(fallback: Fallback, io: &Io) -> Fallback {
     if !io.config().http.serve_client {
         return fallback;
@@ -98,7 +101,7 @@ fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes
     }
     let known = &request.headers.get(header::IF_NONE_MATCH);
     let known = known.and_then(|known| known.to_str().ok()).unwrap_or("");
-    // A proxy that changes the encoding of an answer makes its tag a weak one.
+    // A proxy that changes the content encoding makes the tag weak.
     if known.trim_start_matches("W/") == etag {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
@@ -120,7 +123,7 @@ fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes
     response
 }
 
-/// Says why there is nothing.
+/// Returns a 404 response with the reason.
 fn missing(files: &ClientFiles) -> Response<Full<Bytes>> {
     let reason = files.why_missing().unwrap_or(NOTHING).to_owned();
     let mut response = Response::new(Full::from(reason));

@@ -1,8 +1,8 @@
-//! Serving: on listeners of the library's own, as a `tower` service inside another server, and with
-//! the JavaScript client beside it.
+//! Serving: on own listeners, or as a `tower` service inside another server, with the JavaScript
+//! client.
 //!
-//! Applications reach this module through `api`, and no other module imports it. It joins a server
-//! with the engine below it; it must not know sockets, events or namespaces.
+//! Applications access this module through `api`, and no other module imports it. It connects a
+//! server with its engine. It must not know sockets, events or namespaces.
 
 mod client_files;
 mod mount;

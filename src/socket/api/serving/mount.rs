@@ -1,4 +1,4 @@
-//! An [`Io`] as a `tower` service and layer, for axum, hyper and whatever speaks `tower`.
+//! An [`Io`] as a `tower` service and layer, for axum, hyper and other `tower` servers.
 
 use std::{
     convert::Infallible,
@@ -23,18 +23,24 @@ use crate::{
 };
 
 impl Io {
-    /// This server as a `tower` service that answers every request as Socket.IO, to be mounted
-    /// under a path of another server. What follows the path is not looked at, but for the files of
+    /// Returns a `tower` service that treats every request as Socket.IO, to mount under a path of
+    /// another server.
+    ///
+    /// The rest of the path is ignored, except for the files of
     /// [`serve_client`](crate::Config::serve_client).
     ///
-    /// The server around must speak HTTP/1 with upgrades (`axum::serve` does), for WebSockets. It
-    /// tells the address of clients as a `SocketAddr` in the extensions of requests; with the
-    /// feature `axum` also as axum's `ConnectInfo<SocketAddr>`
-    /// (`Router::into_make_service_with_connect_info`), and what axum's `nest_service` has taken from the
-    /// URL is in the [`Handshake`](crate::Handshake) all the same. Without an address it is `0.0.0.0:0`,
-    /// which is logged with the first request, and a server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
-    /// with the request is [`Handshake::extension`](crate::Handshake::extension). The deadlines and
-    /// limits of requests of the server around are in force, and this server's own for everything else.
+    /// WebSockets require that the outer server supports HTTP/1 upgrades, as `axum::serve` does.
+    ///
+    /// The outer server provides the client's address as a `SocketAddr` in the request extensions.
+    /// With the feature `axum`, axum's `ConnectInfo<SocketAddr>` also works
+    /// (`Router::into_make_service_with_connect_info`). Without an address, it is `0.0.0.0:0`,
+    /// which is logged with the first request. A server with a [guard](crate::Builder::guard) then
+    /// answers every request with 500.
+    ///
+    /// The [`Handshake`](crate::Handshake) contains the full URL, even if axum's `nest_service`
+    /// removed a prefix. Request extensions of outer layers are available with
+    /// [`Handshake::extension`](crate::Handshake::extension). The outer server's request timeouts
+    /// and limits apply, and this server's own for everything else.
     ///
     /// ```no_run
     /// # use std::net::SocketAddr;
@@ -60,9 +66,10 @@ impl Io {
         }
     }
 
-    /// This server as a `tower` layer: requests of its [`path`](crate::Config::path) are answered
-    /// as Socket.IO, all others by what is inside. See [`service`](Self::service) for what it wants
-    /// of the server around.
+    /// Returns a `tower` layer that answers requests of its [`path`](crate::Config::path) as
+    /// Socket.IO, and passes other requests to the inner service.
+    ///
+    /// See [`service`](Self::service) for the requirements on the outer server.
     ///
     /// ```no_run
     /// # use std::net::SocketAddr;
@@ -81,7 +88,7 @@ impl Io {
     }
 }
 
-/// See [`Io::service`]. Cloning is a reference count.
+/// The service of [`Io::service`]. Clones share a reference count.
 #[derive(Clone)]
 pub struct IoService {
     engine: Arc<Engine>,
@@ -90,7 +97,8 @@ pub struct IoService {
 }
 
 impl IoService {
-    /// Says that the server around encrypts, for [`Handshake::is_secure`](crate::Handshake::is_secure).
+    /// Sets whether the outer server encrypts, for
+    /// [`Handshake::is_secure`](crate::Handshake::is_secure).
     #[must_use]
     pub fn secure(mut self, is_secure: bool) -> Self {
         self.secure = is_secure;
@@ -104,7 +112,7 @@ impl IoService {
         B::Error: Send,
     {
         let (parts, body) = request.into_parts();
-        // Nothing is generic from here on, so that all that follows is compiled once.
+        // The code from here on is not generic, so that it is compiled once.
         self.answer_parts(parts, Box::new(Box::pin(body)))
     }
 
@@ -120,7 +128,7 @@ impl IoService {
 
 type ResponseFuture = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 
-/// The answer to one request.
+/// The response to one request.
 pub type IoFuture<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
 
 impl<B> Service<Request<B>> for IoService
@@ -143,7 +151,7 @@ where
     }
 }
 
-/// See [`Io::layer`].
+/// The layer of [`Io::layer`].
 #[derive(Clone, Debug)]
 pub struct IoLayer(IoService);
 
@@ -166,14 +174,14 @@ impl<S> Layer<S> for IoLayer {
     }
 }
 
-/// A service in front of which Socket.IO is answered. See [`Io::layer`].
+/// A service with Socket.IO in front of it. See [`Io::layer`].
 #[derive(Clone, Debug)]
 pub struct Layered<S> {
     io: IoService,
     inner: S,
 }
 
-/// The answer of a [`Layered`] service: Socket.IO's or that of the service inside.
+/// The response body of a [`Layered`] service: Socket.IO's or that of the inner service.
 pub type LayeredBody<B> = Either<Full<Bytes>, B>;
 
 impl<S, B, R> Service<Request<B>> for Layered<S>

@@ -1,4 +1,4 @@
-//! Serving an [`Io`] on listeners of its own.
+//! Serves an [`Io`] on its own listeners.
 
 use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     socket::{core::Io, types::BuildError},
 };
 
-/// An [`Io`] with listeners: what answers clients.
+/// An [`Io`] with listeners that accept clients.
 ///
 /// ```no_run
 /// # async fn example(io: roomcast::Io) -> Result<(), roomcast::Error> {
@@ -43,7 +43,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server without listeners yet; requests outside of the Socket.IO path answer 404.
+    /// Returns a server without listeners. Requests outside of the Socket.IO path return 404.
     #[must_use]
     pub fn new(io: Io) -> Self {
         Self {
@@ -57,10 +57,12 @@ impl Server {
         }
     }
 
-    /// Answers everything outside of the Socket.IO path: a router of axum, or any other service of
-    /// `tower`, which is cloned for each request. It finds who asks as
-    /// [`Client`](crate::limit::Client) in the extensions of the request, and with the feature `axum`
-    /// the address as `axum::extract::ConnectInfo<SocketAddr>`, too.
+    /// Sets the service for requests outside of the Socket.IO path: an axum router or any `tower`
+    /// service.
+    ///
+    /// The service is cloned for each request. The request extensions contain the client as
+    /// [`Client`](crate::limit::Client). With the feature `axum`, they also contain its address as
+    /// `axum::extract::ConnectInfo<SocketAddr>`.
     #[must_use]
     pub fn router<S, B>(mut self, service: S) -> Self
     where
@@ -74,7 +76,7 @@ impl Server {
         self
     }
 
-    /// Serves plain Engine.IO as well, under the path of its own configuration.
+    /// Also serves plain Engine.IO, under the path of its own configuration.
     #[must_use]
     pub fn raw(mut self, raw: RawEngine) -> Self {
         self.raw = Some(raw);
@@ -89,33 +91,33 @@ impl Server {
         self
     }
 
-    /// In which time clients are moved to other servers before this one stops: see [`Io::drain`]. Zero
-    /// ends all connections at once. Default zero.
+    /// Sets the time window in which clients move to other servers before this server stops; see
+    /// [`Io::drain`]. Zero closes all connections immediately. Default is zero.
     #[must_use]
     pub fn drain(mut self, window: Duration) -> Self {
         self.drain = window;
         self
     }
 
-    /// How long stopping may take before connections are cut, after the window of
-    /// [`drain`](Self::drain). Default 10 s.
+    /// Sets how long a shutdown may take before connections are aborted, after the window of
+    /// [`drain`](Self::drain). Default is 10 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Listens on an address, as `"127.0.0.1:3000"`; port 0 takes a free one. May be called
+    /// Listens on an address such as `"127.0.0.1:3000"`. Port 0 selects a free port. Can be called
     /// several times.
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the address is none or is taken; in a cluster `Error::Node` if the id of this
-    /// server is another one's.
+    /// Returns [`Error::Listen`] if the address is invalid or in use. In a cluster, returns
+    /// `Error::Node` if another server has this server's id.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
         self.io.keep_runtime();
         #[cfg(feature = "cluster")]
-        // No client may come before it is known that the id of this server is its own.
+        // No client may connect before this server's id is known to be unique.
         self.io.check_node().await.map_err(Error::Node)?;
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
@@ -132,7 +134,7 @@ impl Server {
         Err(fault(last))
     }
 
-    /// The addresses listened on, in the order of [`bind`](Self::bind).
+    /// Returns the addresses of the listeners, in the order of the [`bind`](Self::bind) calls.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners
@@ -141,13 +143,16 @@ impl Server {
             .collect()
     }
 
-    /// Serves until [`Io::close`] is called, or, in a cluster, `Io::node_taken` says why this server must end.
+    /// Serves until [`Io::close`] is called, or until `Io::node_taken` reports an id conflict in a
+    /// cluster.
     pub async fn run(self) {
         self.run_until(std::future::pending()).await;
     }
 
-    /// Serves until `stop` is ready, then moves clients in the window of [`drain`](Self::drain), lets
-    /// queues flush and handlers end, at most for the [`grace`](Self::grace).
+    /// Serves until `stop` completes, then shuts down.
+    ///
+    /// Clients move during the window of [`drain`](Self::drain). Then queues are flushed and
+    /// handlers end, for at most the [`grace`](Self::grace) period.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let io = self.io.clone();
         let mut running = self.start();
@@ -158,8 +163,8 @@ impl Server {
         }
     }
 
-    /// Starts to serve. This is not `async`, so that everything below is compiled with the library and not with each of its
-    /// users.
+    /// Starts to serve. Not `async`, so that the code below is compiled with the library instead of
+    /// with each user.
     fn start(self) -> Running {
         self.io.keep_runtime();
         let endpoints = Arc::new(Endpoints {
@@ -197,12 +202,12 @@ impl Server {
     }
 }
 
-/// A server whose listeners are served, until it is dropped.
+/// A server that serves its listeners until it is dropped.
 struct Running {
     io: Io,
     endpoints: Arc<Endpoints>,
     serving: JoinSet<()>,
-    /// Dropping the set ends its tasks.
+    /// Dropping the set aborts its tasks.
     _sweeping: JoinSet<()>,
     drain: Duration,
     grace: Duration,
@@ -215,7 +220,7 @@ impl Running {
 
     fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // All parts are moved in here, because the listeners must go on while clients are moved: health checks still come.
+            // Moves all fields, because listeners must accept health checks while clients move.
             let Self {
                 io,
                 endpoints,
@@ -260,21 +265,21 @@ async fn until_node_taken(io: &Io) {
     io.until_node_taken().await;
 }
 
-/// There is no other server that could have the id.
+/// Never completes, because there is no other server that could have the id.
 #[cfg(not(feature = "cluster"))]
 async fn until_node_taken(_: &Io) {
     std::future::pending().await
 }
 
-/// Why a server could not be built or started.
+/// The error of building or starting a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was given to the builder cannot work.
+    /// The builder's settings are invalid.
     Build(BuildError),
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     Listen(String, io::Error),
-    /// The id of this server is another one's.
+    /// Another server has this server's id.
     #[cfg(feature = "cluster")]
     Node(crate::adapter::NodeTaken),
 }
