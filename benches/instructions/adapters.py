@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What an adapter adds to a broadcast while no other server is there: instructions in user space, counted by callgrind.
 
-    cargo build --release --example fanout
-    benches/instructions/adapters.py TARGET/release/examples/fanout [ADAPTER...]
+    cargo build --profile dist --example fanout
+    benches/instructions/adapters.py TARGET/dist/examples/fanout [ADAPTER...]
 
 It plays the contract server with one worker, without an adapter and with each that is named (postgres, redis, redis-sharded,
 redis-streams, nats, nats-jetstream; default: all), whose broker it starts itself. A count is the difference of two runs that

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures bursts of prices: two servers on one PostgreSQL, one that is published to and one whose clients follow.
 
-    benches/instructions/prices.py target/release/roomcast postgres://USER@HOST/DATABASE [SECONDS]
+    benches/instructions/prices.py target/dist/roomcast postgres://USER@HOST/DATABASE [SECONDS]
 
 The database must be empty, and PostgreSQL must have `fsync`. Prints a table for benches/README.md: how long a lone
 `POST /prices` takes, without load and during a burst of 9,000 new symbols, and how long after the first server took a

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What sealing adds to a broadcast between two servers: instructions in user space, counted by callgrind.
 
-    cargo build --release --example fanout
-    benches/instructions/sealed.py TARGET/release/examples/fanout [ADAPTER...]
+    cargo build --profile dist --example fanout
+    benches/instructions/sealed.py TARGET/dist/examples/fanout [ADAPTER...]
 
 Two contract servers with one worker each have the members of one room, as many at either server. A client of the first sends one
 message at a time. The first server or the second runs under callgrind: the sender and the receiver of the publication. A count is the

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What one unit of work costs the server: instructions in user space, counted by callgrind.
 
-    cargo build --release --example fanout
-    benches/instructions/units.py TARGET/release/examples/fanout [OLDER PROGRAM...]
+    cargo build --profile dist --example fanout
+    benches/instructions/units.py TARGET/dist/examples/fanout [OLDER PROGRAM...]
 
 It plays the contract server with one worker, and with several programs in turn. A count is the difference of two runs that differ in the
 number of units, so that starting is no part of it; the system calls around a unit and what an idle worker does are. Wants
