@@ -1,6 +1,6 @@
-//! What identity costs: all that a token adds to a connect (`auth/connect_hs256`, goal: ≤ 30 µs), and
-//! the check of a permission at each event (`auth/permission`, goal: ≤ 200 ns). Single-threaded and
-//! without I/O, so that what criterion measures is CPU time.
+//! The cost of authentication: what a token adds to a connect (`auth/connect_hs256`, goal: ≤ 30
+//! µs), and the permission check of each event (`auth/permission`, goal: ≤ 200 ns). Single-threaded
+//! and without I/O, so that criterion measures CPU time.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
@@ -29,7 +29,7 @@ fn token() -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// As many as a busy server may have.
+/// Returns as many revocations as a busy server may have.
 fn revocations() -> Arc<Revocations> {
     let revocations = Revocations::new();
     let until = jiff::Timestamp::now() + Duration::from_secs(3600);
@@ -57,14 +57,14 @@ fn tokens(bench: &mut Criterion) {
     });
 }
 
-/// The payload of a CONNECT packet, read as the server reads it.
+/// Parses the payload of a CONNECT packet like the server.
 fn payload(packet: &bytes::Bytes) -> Args {
     let packet = Decoder::new(Limits::default()).text(packet.clone());
     packet.unwrap().unwrap().args
 }
 
-/// From the bytes of `40{"token":…}` to a principal; the same from the header; and what a CONNECT
-/// costs that proves nothing, which is no cost of authentication.
+/// Measures the way from the bytes of `40{"token":…}` to a principal, and the same from the header.
+/// Also measures a CONNECT without credentials, whose cost is not part of authentication.
 fn connects(bench: &mut Criterion) {
     let tokens = JwtAuthenticator::from_keys(Keys::from_secret(SECRET))
         .issuer("id")
@@ -109,7 +109,7 @@ fn permissions(bench: &mut Criterion) {
     bench.bench_function("auth/permission", |b| {
         b.iter(|| roles.allow(black_box(turn.next().unwrap()), Permission::ChatSend));
     });
-    // Somebody whose permissions were not asked for before, or are forgotten.
+    // This is a user whose permissions were not checked before, or were evicted.
     let stranger = Principal::new("stranger").with_role("user");
     bench.bench_function("auth/permission_first", |b| {
         b.iter(|| {

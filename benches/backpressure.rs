@@ -1,6 +1,6 @@
-//! What clients that do not read cost those that do: one broadcast to a room, until the last member
-//! that reads has it, with more and more members whose buffers are full. Their outboxes are so large
-//! that none is cut off.
+//! Measures how much clients that do not read slow down the readers. Times one broadcast to a room
+//! until the last reading member has received it, with more and more members whose buffers are
+//! full. Their outboxes are so large that no member is disconnected.
 
 #![allow(
     clippy::indexing_slicing,

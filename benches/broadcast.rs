@@ -15,7 +15,7 @@ use cpu::OtherThreads;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use support::Client;
 
-/// The binary's allocator, so that what is measured here is what it does.
+/// The binary's allocator, so that the measurement matches the binary.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -46,7 +46,7 @@ fn broadcast(c: &mut Criterion) {
     group.finish();
 }
 
-/// What recovery adds to a delivery, in CPU time of the server.
+/// Measures what recovery adds to a delivery, in CPU time of the server.
 fn recovery(c: &mut Criterion<OtherThreads>) {
     const MEMBERS: usize = 1000;
     let mut group = c.benchmark_group("recovery");

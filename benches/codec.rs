@@ -29,7 +29,7 @@ fn message() -> Message {
     }
 }
 
-/// Shared already, as what a transport has read is.
+/// Returns bytes that are already shared, like those that a transport has read.
 fn shared(text: impl Into<Vec<u8>>) -> Bytes {
     let bytes = Bytes::from(text.into());
     drop(bytes.clone());
@@ -140,7 +140,7 @@ fn encoding(c: &mut Criterion) {
     group.finish();
 }
 
-/// A packet whose only argument is a `T`, as another implementation reads and writes it.
+/// A packet whose only argument is a `T`, for another implementation.
 #[derive(Deserialize, Serialize)]
 struct Whole<T> {
     r#type: u8,
@@ -148,7 +148,7 @@ struct Whole<T> {
     data: (String, T),
 }
 
-/// What an application sends more of: a list of messages, with numbers and binary.
+/// A typical larger value of an application: a list of messages, with numbers and binary data.
 #[derive(Deserialize, Serialize)]
 struct Page {
     messages: Vec<Entry>,
@@ -180,8 +180,8 @@ fn page() -> Page {
     }
 }
 
-/// Numbers as `Math.random()` makes them, with 16 or 17 digits each: reading and converting them is
-/// what exact numbers cost.
+/// Measures the cost of exact numbers, with numbers as `Math.random()` creates them, with 16 or 17
+/// digits each.
 fn floats(c: &mut Criterion) {
     let mut group = c.benchmark_group("floats");
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -211,7 +211,8 @@ fn floats(c: &mut Criterion) {
     group.finish();
 }
 
-/// MessagePack beside `rmp-serde` with the same packets: it may take at most 1.5 times as long.
+/// Compares MessagePack with `rmp-serde` on the same packets. It may take at most 1.5 times as
+/// long.
 fn messagepack(c: &mut Criterion) {
     compare(c, "message", &message());
     compare(c, "page", &page());
@@ -270,7 +271,8 @@ fn compare<T: Serialize + DeserializeOwned>(c: &mut Criterion, name: &str, value
     group.finish();
 }
 
-/// Bytes of a socket to an event, and an event to bytes for a socket: the whole way of one message.
+/// Measures the whole path of a message: bytes of a socket to an event, and an event to bytes for a
+/// socket.
 fn round_trip(c: &mut Criterion) {
     let mut group = c.benchmark_group("websocket");
     let mut frame = Vec::new();

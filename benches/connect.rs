@@ -1,4 +1,5 @@
-//! Opening a session and joining `/`, over WebSocket at once and by polling; and not being let in.
+//! Opens a session and joins `/`, directly over WebSocket and by polling, and measures refused
+//! connections.
 
 #![allow(
     clippy::indexing_slicing,
@@ -36,7 +37,7 @@ fn polling(c: &mut Criterion) {
     });
 }
 
-/// A server that is full says so, and when to come back.
+/// Measures how a full server refuses a connection and returns the time to retry.
 fn refused(c: &mut Criterion) {
     let address = support::serve(support::io_for(1), 1);
     let _held = Client::connect(address);
@@ -62,7 +63,7 @@ impl Http {
         Self(stream)
     }
 
-    /// A request on the kept-alive connection; the body of the answer.
+    /// Sends a request on the kept-alive connection. Returns the body of the response.
     fn request(&mut self, method: &str, sid: &str, body: &str) -> String {
         let request = format!(
             "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\

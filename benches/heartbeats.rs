@@ -1,7 +1,7 @@
 //! Processor time of the server for one ping and its pong, with many idle connections.
 //!
-//! Not a criterion bench: it measures once and prints. The clients live in the same process, on
-//! another thread, whose time is left out.
+//! Not a criterion bench: it measures once and prints. The clients run in the same process on
+//! another thread, whose time is excluded.
 
 #![allow(
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ const CLIENTS: usize = 2000;
 const ROUNDS: usize = 10;
 
 fn main() {
-    // `cargo test --benches` runs this too; then a handful of clients proves that it works.
+    // `cargo test --benches` also runs this; then a handful of clients shows that it works.
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let (clients, rounds) = if measuring { (CLIENTS, ROUNDS) } else { (5, 1) };
     let address = support::serve(

@@ -1,4 +1,4 @@
-//! What limits cost on the way of a connect and of an event: at most 100 ns each.
+//! The cost of limits for a connect and for an event: at most 100 ns each.
 //!
 //! `cargo bench --bench limits`
 
@@ -22,7 +22,7 @@ fn limits(criterion: &mut Criterion) {
         let mut connection = limited.connection();
         bencher.iter(|| black_box(connection.packet()));
     });
-    // Block list and connects, with a thousand networks blocked.
+    // This checks the block list and the connect limit, with a thousand networks blocked.
     let mut address = 0;
     group.bench_function("connect of an address", |bencher| {
         bencher.iter(|| {

@@ -1,4 +1,4 @@
-//! Resident memory of connections, as `/proc/<pid>/statm` tells it of a server in a process of its own.
+//! Resident memory per connection, read from `/proc/<pid>/statm` of a server in a separate process.
 //!
 //! Not a criterion bench: it measures once and prints.
 
@@ -24,27 +24,28 @@ use support::Client;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What makes this program the server of another run of it.
+/// The argument with which this program runs as the server.
 const SERVE: &str = "serve-for-the-memory-bench";
-/// Messages that every client gets in a burst.
+/// The number of messages that every client gets in a burst.
 const BURST: usize = 20;
 
 fn main() {
     allow_files();
     if std::env::args().any(|argument| argument == SERVE) {
         println!("{}", support::serve(support::io(), 1));
-        // Until the other run ends.
+        // The server runs until the measuring process ends.
         let _ = std::io::stdin().read(&mut [0]);
         return;
     }
-    // `cargo test --benches` runs this too; then a handful of clients proves that it works.
+    // `cargo test --benches` also runs this; then a handful of clients shows that it works.
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let clients = if measuring { 2000 } else { 10 };
     websockets(clients);
     polling(clients / 2);
 }
 
-/// Idle WebSockets in a room, what they cost after a burst, and what is left when they have gone.
+/// Measures idle WebSockets in a room, their cost after a burst, and the memory that remains after
+/// they disconnect.
 fn websockets(clients: usize) {
     let server = Server::start();
     let mut held = server.cost("idle_websocket_in_a_room", clients, || {
@@ -68,7 +69,8 @@ fn websockets(clients: usize) {
     server.settle("after_all_have_gone", server.empty);
 }
 
-/// Polling sessions, each with a poll that waits on one connection and another connection kept alive.
+/// Measures polling sessions, each with a pending poll on one connection and another kept-alive
+/// connection.
 fn polling(sessions: usize) {
     let server = Server::start();
     let held = server.cost("polling_session_with_two_connections", sessions, || {
@@ -89,7 +91,7 @@ fn polling(sessions: usize) {
 struct Server {
     process: Child,
     address: SocketAddr,
-    /// Its memory after the first clients, who pay for what all share.
+    /// Its memory after the first clients, which cause the shared allocations.
     empty: usize,
 }
 
@@ -123,7 +125,7 @@ impl Server {
         server
     }
 
-    /// Makes clients and tells what each costs.
+    /// Creates clients and prints the cost of each.
     fn cost<T>(&self, name: &str, clients: usize, make: impl Fn() -> T) -> Vec<T> {
         let before = self.resident();
         let held: Vec<T> = (0..clients).map(|_| make()).collect();
@@ -132,7 +134,7 @@ impl Server {
         held
     }
 
-    /// Waits for memory to come back and tells how much of it has not.
+    /// Waits for memory to be freed and prints how much remains in use.
     fn settle(&self, name: &str, before: usize) {
         let start = Instant::now();
         while self.resident() > before && start.elapsed() < Duration::from_secs(2) {
@@ -142,7 +144,7 @@ impl Server {
         println!("memory/{name}: {more} bytes more than before ({before})");
     }
 
-    /// Resident bytes of the server.
+    /// Returns the resident bytes of the server.
     fn resident(&self) -> usize {
         let statm = format!("/proc/{}/statm", self.process.id());
         let statm = std::fs::read_to_string(statm).expect("Linux");
@@ -162,7 +164,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is kept alive.
+/// A kept-alive connection.
 struct Http(TcpStream);
 
 impl Http {
@@ -172,7 +174,7 @@ impl Http {
         Self(stream)
     }
 
-    /// A request as a browser sends it, in size.
+    /// Sends a request of the size of a browser's request.
     fn send(&mut self, method: &str, sid: &str, body: &str) {
         let request = format!(
             "{method} /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: localhost\r\n\
@@ -187,7 +189,7 @@ impl Http {
             .expect("the server reads");
     }
 
-    /// A request; the body of the answer.
+    /// Sends a request and returns the body of the response.
     fn request(&mut self, method: &str, sid: &str, body: &str) -> String {
         self.send(method, sid, body);
         let mut answer = Vec::new();
@@ -212,7 +214,7 @@ impl Http {
     }
 }
 
-/// As many files as may be open.
+/// Raises the limit of open files to its maximum.
 fn allow_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,9 +1,9 @@
-//! The room router without I/O: what it costs to queue one frame to every member of a room, and to
-//! join and leave.
+//! The room router without I/O: the cost of queueing one frame to every member of a room, and of
+//! joining and leaving.
 //!
 //! `broadcast/room/N` is one broadcast to N members; its throughput is members per second. Outboxes
-//! are emptied between measurements, which is not counted. The members seem to be on WebSockets, so
-//! handing them to a flusher is part of the cost; waking it and writing is not.
+//! are emptied between measurements, which is not counted. The members simulate WebSockets, so
+//! passing them to a flusher is part of the cost; waking it and writing is not.
 #![allow(missing_docs, reason = "made by a macro")]
 
 use std::{

@@ -1,7 +1,7 @@
-//! A search in 1,000,000 messages, with PostgreSQL and SQLite.
+//! Searches 1,000,000 messages with PostgreSQL and SQLite.
 //!
-//! `cargo bench --bench search`. It fills both databases first, which takes minutes; PostgreSQL is one of
-//! its own, from the programs that are installed.
+//! `cargo bench --bench search` fills both databases first, which takes minutes. It starts a
+//! private PostgreSQL from the installed programs.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ mod postgres;
 
 const MESSAGES: u64 = 1_000_000;
 const ROOM: Uuid = Uuid::from_u128(1);
-/// A hundred other conversations lie in between, as in a database that is in use.
+/// A hundred other conversations are interleaved, as in a database in use.
 const OTHERS: u64 = 100;
 
 fn search(criterion: &mut Criterion) {
@@ -67,7 +67,7 @@ fn open(runtime: &Runtime, url: &str) -> Store {
 
 fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &Store) {
     let mut group = criterion.benchmark_group("search");
-    // One in a thousand, one in all, and everything.
+    // The words occur in one of a thousand messages, in one message, in all, and in none.
     for (search_name, text, found) in [
         ("a rare word", "rare7", 50),
         ("a word that is there once", "once999", 1),
@@ -92,7 +92,8 @@ fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &Sto
     group.finish();
 }
 
-/// Texts of about a hundred characters; every thousandth has a rare word, one has a word of its own.
+/// Texts of about a hundred characters. Every thousandth has a rare word, and one has a unique
+/// word.
 const TEXT: &str = "'message ' || n || ' of a long conversation about nothing in particular, as they go on' \
     || CASE WHEN n % 1000 = 7 THEN ' rare7' ELSE '' END || CASE WHEN n = 999 THEN ' once999' ELSE '' END";
 

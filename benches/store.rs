@@ -1,7 +1,7 @@
-//! The stores themselves: messages in one transaction with others, and a page of a long history.
+//! The stores without a server: messages that share transactions, and a page of a long history.
 //!
-//! `HISTORY` says how long (default 1,000,000 messages, which takes minutes to write). PostgreSQL is
-//! a private server that waits for the disk; the databases lie in `TMPDIR`.
+//! `HISTORY` sets the length of the history (default 1,000,000 messages, which takes minutes to
+//! write). PostgreSQL is a private server that waits for the disk; the databases are in `TMPDIR`.
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "a bench")]
 
@@ -27,10 +27,10 @@ use serde_json::value::RawValue;
 use tokio::{runtime::Runtime, task::JoinSet};
 use uuid::Uuid;
 
-/// Who sends and reads.
+/// The user who sends and reads.
 const USER: &str = "ann";
 
-/// A store with a conversation, and somebody who emits.
+/// A store with a conversation, and a task that drains its commits.
 struct OpenStore {
     name: &'static str,
     store: Store,
@@ -68,7 +68,7 @@ impl OpenStore {
         }
     }
 
-    /// Stores so many messages, `senders` of them at a time.
+    /// Stores this many messages, `senders` of them concurrently.
     async fn fill(&self, messages: u64, senders: u64) {
         let mut all = JoinSet::new();
         for sender in 0..senders {
@@ -86,7 +86,7 @@ impl OpenStore {
         }
     }
 
-    /// A page of 50.
+    /// Reads a page of 50 messages.
     async fn page(&self, page: Page) -> usize {
         let read = self.store.messages(self.conversation, USER, page, 50).await;
         read.unwrap().expect("a member").messages.len()
@@ -108,7 +108,7 @@ fn message(conversation_id: Uuid) -> NewMessage {
     }
 }
 
-/// Runs `bench` in each store, one after the other.
+/// Runs `bench` with each store, one after the other.
 fn each(runtime: &Runtime, stores: &[&'static str], mut bench: impl FnMut(&OpenStore)) {
     for &name in stores {
         let folder = tempfile::tempdir().unwrap();
@@ -124,7 +124,8 @@ fn each(runtime: &Runtime, stores: &[&'static str], mut bench: impl FnMut(&OpenS
     }
 }
 
-/// One message alone waits for its own transaction; many share one.
+/// Measures insertion: a single message waits for its own transaction; concurrent messages share
+/// one.
 fn insert(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = c.benchmark_group("store_insert");
@@ -132,7 +133,7 @@ fn insert(c: &mut Criterion) {
         .sample_size(10)
         .measurement_time(Duration::from_secs(5));
     group.throughput(Throughput::Elements(1));
-    // The store in memory is full after some seconds of this.
+    // The in-memory store would be full after some seconds of this.
     each(&runtime, &["sqlite", "postgres"], |place| {
         for senders in [1, 64, 1024] {
             group.bench_function(BenchmarkId::new(place.name, senders), |b| {
@@ -147,13 +148,13 @@ fn insert(c: &mut Criterion) {
     group.finish();
 }
 
-/// 50 messages of a conversation of a million.
+/// Reads 50 messages of a conversation with a million messages.
 fn history(c: &mut Criterion) {
     let length = std::env::var("HISTORY").ok();
     let length = length.map_or(1_000_000, |length| {
         length.parse().expect("HISTORY is a number")
     });
-    // `cargo test --benches` runs this once, to see that it works.
+    // `cargo test --benches` runs this once, to test that it works.
     let is_measured = std::env::args().any(|argument| argument == "--bench");
     let length = if is_measured { length } else { 200 };
     let runtime = Runtime::new().unwrap();

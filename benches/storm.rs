@@ -1,8 +1,9 @@
-//! What a storm of bad tokens does to those who are in. Goal: their p99 stays within 25 % or 1 ms.
+//! Measures how a storm of bad tokens affects established clients. Goal: their p99 stays within 25
+//! % or 1 ms.
 //!
-//! `cargo bench --bench storm`: the real server in a process of its own, established clients that ask
-//! at fixed times whether or not they were answered, and a second process that connects from many
-//! addresses with forged tokens. Phases with and without the storm take turns.
+//! `cargo bench --bench storm` runs the real server in a separate process. Established clients send
+//! requests at fixed times, whether or not earlier ones were answered. A second process connects
+//! from many addresses with forged tokens. Phases with and without the storm alternate.
 
 #![allow(missing_docs, clippy::indexing_slicing, reason = "a bench")]
 
@@ -28,19 +29,20 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-/// How it is measured; each field is a variable of the environment, as `STORM_CLIENTS`.
+/// The parameters of the measurement; each field is an environment variable, such as
+/// `STORM_CLIENTS`.
 struct Plan {
-    /// Established clients.
+    /// The number of established clients.
     clients: u64,
-    /// What they ask per second, all together.
+    /// Their requests per second, all together.
     asks: u64,
-    /// How long a phase lasts, in seconds.
+    /// The length of a phase, in seconds.
     seconds: u64,
-    /// Phases of each kind for every rate.
+    /// The number of phases of each kind for every rate.
     rounds: u64,
-    /// Bad tokens per second, one rate after the other.
+    /// The rates of bad tokens per second, used one after the other.
     rates: Vec<u64>,
-    /// Addresses that they come from.
+    /// The number of addresses that they come from.
     addresses: u64,
 }
 
@@ -88,7 +90,8 @@ async fn measure(plan: &Plan) {
     println!(
         "guard    tokens/s  refused/s  turned away/s  log lines/s    p50 quiet  storm    p99 quiet  storm    p99 ratio"
     );
-    // The guard looks away; then it blocks addresses whose credentials are refused again and again.
+    // First the guard is disabled; then it blocks addresses whose credentials are refused
+    // repeatedly.
     for (name, exempt) in [("off", "true"), ("on", "false")] {
         let server = Server::start(exempt);
         let clients = establish(server.address, plan).await;
@@ -99,7 +102,7 @@ async fn measure(plan: &Plan) {
                 quiet.extend(ask(&clients, plan).await);
                 let before = server.lines.load(Ordering::Relaxed);
                 let child = Storm::start(server.address, rate);
-                // It needs a moment to get going.
+                // The storm needs a moment to start.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 stormy.extend(ask(&clients, plan).await);
                 told.add(&child.end());
@@ -110,7 +113,7 @@ async fn measure(plan: &Plan) {
     }
 }
 
-/// The clients whose times are taken, each with a conversation of its own to ask for.
+/// Connects the measured clients, each with a conversation of its own to request.
 async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Socket, Value)>> {
     let mut clients = Vec::new();
     for n in 0..plan.clients {
@@ -128,7 +131,7 @@ async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Socket, Value)>
     clients
 }
 
-/// Asks for one phase; how long each answer took, in microseconds.
+/// Sends requests for one phase. Returns the latency of each response in microseconds.
 async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
     let (sender, mut times) = mpsc::channel((plan.asks * plan.seconds) as usize);
     let start = Instant::now();
@@ -146,7 +149,7 @@ async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
                 .await
                 .expect("established clients stay");
             assert_eq!(answer["success"], true, "{answer}");
-            // There is room for all.
+            // The channel has room for all.
             let _ = sender.try_send(asked.elapsed().as_micros() as u64);
         });
     }
@@ -158,7 +161,7 @@ async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
     all
 }
 
-/// What became of the tokens.
+/// The outcomes of the tokens.
 #[derive(Default)]
 struct TokenCounts {
     refused: u64,
@@ -202,11 +205,11 @@ impl TokenCounts {
     }
 }
 
-/// The real server, killed with this value.
+/// The real server, killed when this is dropped.
 struct Server {
     process: Child,
     address: SocketAddr,
-    /// Lines that it has logged.
+    /// The number of lines that it has logged.
     lines: Arc<AtomicU64>,
 }
 
@@ -219,11 +222,12 @@ impl Server {
                 ("ROOMCAST_PROFILE", "development"),
                 ("ROOMCAST_AUTH__JWT__SECRET", SECRET),
                 ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", exempts_loopback),
-                // Established clients come from one address, and ask faster than people do.
+                // Established clients connect from one address, and send requests faster than
+                // people do.
                 ("ROOMCAST_LIMITS__CONNECTS", "0"),
                 ("ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
                 ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
-                // Its clients are guests, and make conversations.
+                // The clients are guests, and create conversations.
                 ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
                 ("NO_COLOR", "1"),
             ])
@@ -259,7 +263,7 @@ impl Drop for Server {
     }
 }
 
-/// A command, behind what `variable` says, as `taskset -c 0`.
+/// Creates a command with the prefix from the environment variable, such as `taskset -c 0`.
 fn command(variable: &str, program: &str) -> Command {
     let before = env::var(variable).unwrap_or_default();
     let mut words = before.split_whitespace();
@@ -273,7 +277,7 @@ fn command(variable: &str, program: &str) -> Command {
     }
 }
 
-/// The process that offers bad tokens.
+/// The process that sends bad tokens.
 struct Storm(Child);
 
 impl Storm {
@@ -288,14 +292,15 @@ impl Storm {
         Self(process.expect("the storm starts"))
     }
 
-    /// Waits for its end: what it says of its tokens.
+    /// Waits for its end and returns its output.
     fn end(self) -> String {
         let output = self.0.wait_with_output().expect("the storm ends");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
-/// Offers bad tokens for one phase and says how many were refused, and how many not even heard.
+/// Sends bad tokens for one phase. Prints how many were refused, and how many connections were
+/// turned away before.
 async fn storm(target: SocketAddr, plan: &Plan) {
     let rate = number("STORM_RATE", 100);
     let told: Arc<[AtomicU64; 2]> = Arc::default();
@@ -306,7 +311,7 @@ async fn storm(target: SocketAddr, plan: &Plan) {
     while start.elapsed() < duration {
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
         for n in offered..due {
-            // What the server does not keep up with is not offered.
+            // Tokens beyond the server's pace are skipped.
             let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
                 continue;
             };
@@ -325,7 +330,8 @@ async fn storm(target: SocketAddr, plan: &Plan) {
     println!("{refused} {turned_away}");
 }
 
-/// Offers one token on a connection of its own. `false`: the server did not want to hear it.
+/// Sends one token on its own connection. Returns `false` if the server refused the connection
+/// before.
 async fn offer(target: SocketAddr, from: u64, n: u64) -> std::io::Result<bool> {
     let socket = TcpSocket::new_v4()?;
     let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 1).to_bits() + from as u32);
@@ -351,7 +357,7 @@ async fn offer(target: SocketAddr, from: u64, n: u64) -> std::io::Result<bool> {
     }
 }
 
-/// A token whose signature is wrong: everything else of it must be looked at first.
+/// Returns a token with a wrong signature, whose other parts the server must check first.
 fn forged(n: u64) -> String {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = part(json!({"alg": "HS256", "typ": "JWT"}));

@@ -1,4 +1,5 @@
-//! Two servers that are one: a client of port 3000 and a client of port 3001 see the same events.
+//! Two servers as one cluster: a client of port 3000 and a client of port 3001 receive the same
+//! events.
 //!
 //! ```sh
 //! cargo run --example adapter
@@ -12,8 +13,9 @@
 //! }
 //! ```
 //!
-//! The adapter carries envelopes as bytes through a channel of this process. One for several machines
-//! looks the same, with a network in the place of the channel; `docs/adapters.md` says what it owes.
+//! The adapter transports envelopes as bytes through a channel of this process. An adapter for
+//! several machines looks the same, with a network instead of the channel. `docs/adapters.md`
+//! describes its obligations.
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +27,7 @@ use roomcast::{
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// What the servers share: a line on which everybody hears everything, and the list of who is there.
+/// State that the servers share: a broadcast channel, and the list of connected servers.
 #[derive(Clone)]
 struct Bus {
     line: broadcast::Sender<Bytes>,
@@ -35,7 +37,7 @@ struct Bus {
 impl Bus {
     fn new() -> Self {
         Self {
-            // So many envelopes may wait; whoever is slower than that loses some, and is told so.
+            // The channel holds this many envelopes. A slower receiver loses some, and is notified.
             line: broadcast::Sender::new(4096),
             members: Arc::default(),
         }
@@ -60,7 +62,7 @@ impl Adapter for Member {
         let _ = self.node.set(inbox.node().clone());
         let mut line = self.bus.line.subscribe();
         self.bus.members.lock().push(inbox.clone());
-        // One task delivers, so envelopes are applied in their order.
+        // A single task delivers, so envelopes are applied in order.
         tokio::spawn(async move {
             loop {
                 match line.recv().await {
@@ -82,7 +84,7 @@ impl Adapter for Member {
     }
 
     fn reply(&self, _to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
-        // Everybody hears it; only the server that it is for takes it.
+        // All servers receive it; only the addressed server handles it.
         self.publish(envelope)
     }
 

@@ -1,5 +1,5 @@
-//! Socket.IO inside of someone's axum, next to a REST API: an order that is posted is told to everybody
-//! who watches.
+//! Socket.IO within an existing axum application, next to a REST API: each posted order is sent to
+//! all watching clients.
 //!
 //! ```sh
 //! cargo run --example beside_axum

@@ -1,7 +1,7 @@
-//! A bot in the Lobby of the chat server, which answers "!ping".
+//! A bot in the Lobby of the chat server that answers "!ping".
 //!
-//! Start the chat with `cargo run --release`, then the bot with
-//! `cargo run --example bot`, and say "!ping" on <http://localhost:3000>.
+//! Start the chat with `cargo run --release`, then the bot with `cargo run --example bot`, and send
+//! "!ping" on <http://localhost:3000>.
 
 use std::env;
 
@@ -19,7 +19,7 @@ struct Message {
     content: String,
 }
 
-/// Joins whenever there is a connection: also after one was lost.
+/// Joins after every connect, including reconnects.
 async fn join(socket: Socket) -> Result<(), ClientError> {
     let joined: Value = socket.emit_with_ack("join_conversation", LOBBY).await?;
     match joined.get("success") {
@@ -51,7 +51,7 @@ async fn main() -> Result<(), ClientError> {
     bot.on("disconnect", async |reason: DisconnectReason| {
         println!("{reason}")
     });
-    // The client goes on trying if nobody is there yet.
+    // The client keeps trying if the server is not running yet.
     bot.open();
     let _ = tokio::signal::ctrl_c().await;
     bot.disconnect().await;

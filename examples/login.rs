@@ -1,5 +1,5 @@
-//! A login at the HTTP API is known to Socket.IO: a layer finds out who sends a request and
-//! puts the user with it as an extension, as layers for logins do (`tower-sessions`, `axum-login`).
+//! Makes a login at the HTTP API available to Socket.IO. A layer identifies the user of a request
+//! and adds the user as an extension, like layers for logins (`tower-sessions`, `axum-login`).
 //!
 //! ```sh
 //! cargo run --example login
@@ -20,13 +20,13 @@ use roomcast::{
 };
 use tokio::net::TcpListener;
 
-/// The user who has sent a request, as far as the layer knows.
+/// The user who sent a request, according to the layer.
 #[derive(Clone)]
 struct User {
     name: String,
 }
 
-/// The layer. One with sessions looks the cookie up instead of believing it.
+/// Identifies the user. A layer with sessions looks the cookie up instead of trusting it.
 async fn log_in(mut request: Request, next: middleware::Next) -> Response {
     let cookie = request.headers().get("cookie");
     let cookie = cookie.and_then(|cookie| cookie.to_str().ok());
@@ -37,7 +37,7 @@ async fn log_in(mut request: Request, next: middleware::Next) -> Response {
     next.run(request).await
 }
 
-/// The request that opened the connection decides who it belongs to.
+/// Authenticates the connection: the request that opened it decides to which user it belongs.
 async fn authenticate(connect: Connect) -> Result<Principal, Refusal> {
     let user = connect.handshake().extension::<User>();
     let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
@@ -46,7 +46,7 @@ async fn authenticate(connect: Connect) -> Result<Principal, Refusal> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Addresses are limited, so the server around must tell them.
+    // Address limits need the peer addresses, so the axum server must provide them.
     let mut io = Io::builder().guard(&AddressLimits::default(), Proxies::default());
     io.namespace("/")
         .authenticate(authenticate)
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/me", get(me))
         .layer(io.layer())
-        .layer(middleware::from_fn(log_in)) // outside of Socket.IO, so that it comes first
+        .layer(middleware::from_fn(log_in)) // outside of Socket.IO, so that it runs first
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
     axum::serve(listener, app).await?;

@@ -1,4 +1,4 @@
-//! Asking clients: one of them, and all of a room.
+//! Sends requests to clients: to one client, and to all clients in a room.
 //!
 //! ```js
 //! const socket = io("http://localhost:3000");
@@ -17,7 +17,7 @@ struct Outcome {
     asked: usize,
 }
 
-/// The value of a handler is the acknowledgement.
+/// Asks all players. The return value of a handler is the acknowledgement.
 async fn start(event: Event) -> Ack<Outcome> {
     let players = event.io().to("players").timeout(Duration::from_secs(5));
     let mut answers = players.emit_with_acks::<bool>("ready?", ()).await;

@@ -1,11 +1,12 @@
-//! The chat as a whole: the binary on one core, `roomcast bench chat` on another, and a private
+//! The whole chat: the binary on one core, `roomcast bench chat` on another, and a private
 //! PostgreSQL that waits for the disk, or SQLite. It prints the table of `benches/README.md`, and a
-//! line of JSON for each run to the error output.
+//! line of JSON for each run to stderr.
 //!
-//! `cargo bench --bench chat` plays everything in about ten minutes. Words behind `--` choose: `postgres` or `sqlite` that
-//! store, `processing`, `sustained` or `last` that figure, numbers these rates in place of its own, and `quick` little of all,
-//! to see that it works. The databases lie in `TMPDIR`, which must be on a disk.
-//! Not a criterion bench: a run is as long as a run has to be.
+//! `cargo bench --bench chat` measures everything in about ten minutes. Arguments after `--`
+//! restrict it: `postgres` or `sqlite` to that store, `processing`, `sustained` or `last` to that
+//! figure. Numbers replace the rates of the figure, and `quick` makes short runs, to test that it
+//! works. The databases are in `TMPDIR`, which must be on a disk. Not a criterion bench, because a
+//! run has a fixed duration.
 
 #![allow(
     clippy::indexing_slicing,
@@ -33,12 +34,12 @@ use binary::Server;
 use postgres::Postgres;
 use server::{load, processing};
 
-/// One figure that is asked for.
+/// A measured figure.
 struct Case {
     name: &'static str,
-    /// Who is there, as the generator is told.
+    /// The clients, as arguments of the generator.
     words: &'static str,
-    /// Seconds before measuring, and of it.
+    /// The seconds before the measurement, followed by the measured seconds.
     warmup: u32,
     duration: u32,
     rates: &'static [u32],
@@ -53,11 +54,11 @@ const PROCESSING: Case = Case {
     rates: &[500],
     goal: "p99 < 50 ms",
 };
-/// Goes up until a rate cannot be kept.
+/// Increases the rate until the server cannot keep up.
 const SUSTAINED: Case = Case {
     name: "sustained, 50 conversations of 4",
     words: "--clients 200 --rooms 50",
-    // After 15 s a server knows that it is alone, and publishes for no other.
+    // After 15 s, a server knows that it has no peers, and stops publishing for them.
     warmup: 20,
     duration: 20,
     rates: &[2000, 4000, 8000, 10_000, 12_000, 14_000],
@@ -66,14 +67,15 @@ const SUSTAINED: Case = Case {
 const LAST: Case = Case {
     name: "last of 1,000 members, 10/s",
     words: "--clients 1000 --rooms 1 --senders 10",
-    // Everybody is told of those who come, one after another; that is over when measuring begins.
+    // Every member is notified of the members that join one after another. That is over when the
+    // measurement begins.
     warmup: 20,
     duration: 60,
     rates: &[10],
     goal: "p99 < 100 ms",
 };
 
-/// Longer than this, and messages pile up.
+/// The maximum latency in milliseconds; beyond it, messages are accumulating.
 const PATIENCE_MS: f64 = 1000.0;
 
 fn main() {
@@ -105,7 +107,7 @@ const HEAD: &str = "\
 | figure | store | messages/s | stored and queued p99 ms | acknowledged p50, p99 ms | at the last member p99 ms | cores of server, generator, database | faults | goal |
 |---|---|---|---|---|---|---|---|---|";
 
-/// The words of the command line.
+/// The arguments of the command line.
 struct Asked(Vec<String>);
 
 const STORES: [&str; 2] = ["postgres", "sqlite"];
@@ -116,7 +118,7 @@ impl Asked {
         self.0.iter().any(|one| one == word)
     }
 
-    /// Whether one of several is asked for: by its name, or because none of them is named.
+    /// Returns whether a choice is selected: by its name, or because no choice of `all` is named.
     fn wants(&self, word: &str, all: &[&str]) -> bool {
         self.has(word) || !all.iter().any(|word| self.has(word))
     }
@@ -126,7 +128,7 @@ impl Asked {
     }
 }
 
-/// Plays what is asked for on a store, each rate on a new database.
+/// Measures the selected figures on a store, each rate on a new database.
 fn measure(store: &str, asked: &Asked, database: Option<&Postgres>) {
     let url = || database.map_or_else(|| "sqlite:chat.db".to_owned(), Postgres::database);
     let cases = FIGURES.into_iter().zip([PROCESSING, SUSTAINED, LAST]);
@@ -170,13 +172,14 @@ fn play(case: &Case, rate: u32, url: &str, database: Option<&Postgres>) -> Outco
     }
 }
 
-/// What came of a run.
+/// The results of a run.
 struct Outcome {
     report: Value,
-    /// From receiving a message to its being stored and queued, as the server counts it: the upper
-    /// end of the bucket.
+    /// The time from receiving a message until it is stored and queued, as measured by the server:
+    /// the upper bound of the bucket.
     p99: Option<Duration>,
-    /// Cores of PostgreSQL, from the first connection to the last look.
+    /// The average number of cores used by PostgreSQL, from the first connection to the last
+    /// sample.
     database: Option<f64>,
 }
 
@@ -186,7 +189,8 @@ impl Outcome {
         value.unwrap_or(f64::NAN)
     }
 
-    /// How much was lost, doubled, out of order, not stored and so on.
+    /// Returns the number of messages that were lost, duplicated, out of order, not stored and so
+    /// on.
     fn faults(&self) -> f64 {
         let messages = [
             "lost",
@@ -202,7 +206,7 @@ impl Outcome {
         messages.iter().chain(&stored).sum()
     }
 
-    /// Whether the server did everything at this rate without falling behind.
+    /// Returns whether the server kept up with this rate without errors.
     fn is_kept(&self, rate: u32) -> bool {
         let seconds = self.number("/options/durationSeconds");
         let acknowledged = self.number("/acks/count") / seconds;

@@ -1,4 +1,4 @@
-//! The load of the binary, and what it says of itself.
+//! The load generator of the binary, and the server's metrics.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     processor,
 };
 
-/// Plays `roomcast bench chat` with these words on these cores: its report.
+/// Runs `roomcast bench chat` with these arguments on these cores, and returns its report.
 pub fn load(server: &Server, words: &str, cores: &str) -> Value {
     let url = format!("http://{}", server.address());
     let output = processor::command(cores, BINARY)
@@ -25,7 +25,7 @@ pub fn load(server: &Server, words: &str, cores: &str) -> Value {
     })
 }
 
-/// How long messages have taken until now, as the server counts it.
+/// Returns the processing times of messages until now, from the server's metrics.
 pub fn processing(server: &Server) -> Processing {
     let bucket = |line: &str| {
         let row = line.strip_prefix("roomcast_message_processing_seconds_bucket{le=\"")?;
@@ -39,17 +39,17 @@ pub fn processing(server: &Server) -> Processing {
     Processing(server.metrics().lines().filter_map(bucket).collect())
 }
 
-/// How many messages took no longer than what.
+/// The number of messages whose processing time did not exceed each bound.
 pub struct Processing(Vec<(Duration, u64)>);
 
 impl Processing {
-    /// Those that were not there before.
+    /// Returns the counts since `before`.
     pub fn since(&self, before: &Self) -> Self {
         let both = self.0.iter().zip(&before.0);
         Self(both.map(|(now, then)| (now.0, now.1 - then.1)).collect())
     }
 
-    /// The bound that this share does not exceed, if there were any.
+    /// Returns the bound that this share does not exceed, if there were any messages.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let all = self.0.last()?.1;
         let wanted = (share * all as f64).ceil() as u64;

@@ -1,10 +1,10 @@
-//! What joins the servers, on the core of the clients.
+//! The broker that connects the servers, on the core of the clients.
 
 use rustix::process::Pid;
 
 use crate::{nats::NatsServer, postgres::Postgres, processor, redis::RedisServer};
 
-/// What can be asked for.
+/// The adapters that the command line accepts.
 pub const ADAPTERS: [&str; 5] = [
     "postgres",
     "redis",
@@ -13,7 +13,7 @@ pub const ADAPTERS: [&str; 5] = [
     "nats",
 ];
 
-/// A broker of its own, gone when this is dropped.
+/// A private broker, stopped when this is dropped.
 pub struct Broker {
     url: String,
     _process: Process,
@@ -27,13 +27,13 @@ enum Process {
 }
 
 impl Broker {
-    /// Starts what an adapter needs.
+    /// Starts the broker of an adapter.
     pub fn start(adapter: &str) -> Self {
         let redis = || {
             let server = RedisServer::start();
             (server.url(), Process::Redis(server))
         };
-        // What is started from here has this process's core, PostgreSQL the one it is given.
+        // Brokers started here inherit this process's core; PostgreSQL is moved to it explicitly.
         let (url, process) = match adapter {
             "postgres" => {
                 let server = Postgres::start_durable();
@@ -59,7 +59,7 @@ impl Broker {
         }
     }
 
-    /// What the contract server takes as its adapter.
+    /// Returns the adapter URL for the contract server.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,4 +1,4 @@
-//! Members of rooms at both servers, and one client for each room that sends.
+//! Members of rooms on both servers, and one sending client for each room.
 
 use std::{
     sync::mpsc,
@@ -14,42 +14,44 @@ use crate::{processor, servers::Server, support::Client};
 
 /// The clients of a run, and the messages that are sent to them.
 pub struct Plan {
-    /// Clients of each server.
+    /// The number of clients of each server.
     pub members: usize,
     pub rooms: usize,
-    /// Messages a second, of all senders together.
+    /// Messages per second, of all senders together.
     pub rate: usize,
-    /// For how many seconds the load is measured; the same load runs for [`WARM_UP`] seconds before.
+    /// The measured seconds; the same load runs for [`WARM_UP`] seconds before.
     pub seconds: usize,
 }
 
-/// What came of it. Times count from when a message was due.
+/// The results. Times count from when a message was due.
 pub struct Figures {
-    /// At the members of the server that the sender is at.
+    /// The latency to the members on the sender's server.
     pub here: Vec<Duration>,
-    /// At those of the other one.
+    /// The latency to the members on the other server.
     pub there: Vec<Duration>,
-    /// For each message: from the last member here to the last one there, if that came later.
+    /// For each message, the time from the last member on the sender's server to the last on the
+    /// other server, if that was later.
     pub behind: Vec<Duration>,
     pub lost: usize,
-    /// Seconds of processor time of both servers.
+    /// The processor time of both servers, in seconds.
     pub cpu: f64,
-    /// Bytes of memory of both.
+    /// The resident memory of both servers, in bytes.
     pub resident: usize,
 }
 
 const WARM_UP: usize = 3;
-/// How long what was sent may be under way.
+/// The maximum time for messages in flight.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of a message.
+/// The size of a message in bytes.
 const PAYLOAD: usize = 128;
-/// Digits of its number, at its beginning.
+/// The number of digits of its number, at its beginning.
 const DIGITS: usize = 9;
 
-/// What a member has heard: numbers of messages, and when they came.
+/// The message numbers that a member has received, and when.
 type Heard = Vec<(usize, Instant)>;
 
-/// Plays a plan with two servers: a sender of each room is at the first one or the second one in turn.
+/// Plays a plan with two servers. The senders of the rooms alternate between the first and the
+/// second server.
 pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,7 +87,7 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
             );
             senders[room].send(&text);
         }
-        // They stay until everything has come.
+        // The senders stay connected until everything has arrived.
         let _ = done.send(senders);
     });
     let first = WARM_UP * plan.rate;
@@ -139,7 +141,7 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
     figures
 }
 
-/// A client that has joined a room.
+/// Connects a client and joins a room.
 async fn enter(server: &Server, room: usize) -> Connection {
     let options = Options {
         transports: Transports::WebSocket,
@@ -157,7 +159,7 @@ async fn enter(server: &Server, room: usize) -> Connection {
     }
 }
 
-/// Notes what comes until it is over. Each message must come once, and in order.
+/// Records messages until the run ends. Each must arrive once, and in order.
 async fn hear(mut connection: Connection, mut ended: watch::Receiver<bool>) -> Heard {
     let mut heard = Heard::new();
     loop {

@@ -1,13 +1,15 @@
-//! Two servers of one chat and a broker on one machine: what it takes until what one of them sends is with the clients of
-//! the other one, and what that costs.
+//! Two servers of one chat and a broker on one machine: how long a message takes from one server to
+//! the clients of the other, and what that costs.
 //!
-//! `cargo build --release --example fanout`, then `cargo bench --bench nodes -- latency`: 1,000 messages a second through each
-//! adapter, to one member at either server. `-- compare`: 1,000 clients of each of two servers, ours and those of Node in turn,
-//! with the adapter of Redis. Names of adapters behind that choose (`postgres`, `redis`, `redis-sharded`, `redis-streams`,
-//! `nats`), numbers are the messages a second and the seconds that are measured.
+//! Run `cargo build --profile dist --example fanout`, then
+//! `cargo bench --profile dist --bench nodes -- latency`. It sends 1,000 messages a second through
+//! each adapter, to one member on each server. `-- compare` measures 1,000 clients on each of two
+//! servers, alternately of Roomcast and Node.js, with the Redis adapter. Further arguments select
+//! adapters (`postgres`, `redis`, `redis-sharded`, `redis-streams`, `nats`); numbers are the
+//! messages per second and the measured seconds.
 //!
-//! The servers have the first core; the broker, the clients and the sender have the last one. Not a criterion bench: it is
-//! about time that passes.
+//! The servers use the first core; the broker, the clients and the sender use the last core. Not a
+//! criterion bench, because it measures elapsed time.
 
 #![allow(
     clippy::indexing_slicing,
@@ -42,28 +44,28 @@ use load::{Figures, Plan};
 use rustix::process::getpid;
 use servers::{Kind, Server};
 
-/// One room with a member at either server, which a client of the first one sends to.
+/// One room with a member on each server, to which a client of the first server sends.
 const LATENCY: Plan = Plan {
     members: 1,
     rooms: 1,
     rate: 1000,
     seconds: 20,
 };
-/// A hundred rooms of ten members at either server.
+/// A hundred rooms of ten members on each server.
 const COMPARE: Plan = Plan {
     members: 1000,
     rooms: 100,
     rate: 1000,
     seconds: 10,
 };
-/// How often each kind of servers is played in turn.
+/// The number of alternating rounds of each kind of server.
 const ROUNDS: usize = 3;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|one| one == word);
     if !has("--bench") {
-        println!("nodes: measured by `cargo bench --bench nodes` only");
+        println!("nodes: measured by `cargo bench --profile dist --bench nodes` only");
         return;
     }
     let mut plan = if has("compare") { COMPARE } else { LATENCY };
@@ -128,7 +130,7 @@ fn compare(plan: &Plan) {
     }
 }
 
-/// The median and the 99th percentile, in milliseconds.
+/// Formats the median and the 99th percentile, in milliseconds.
 fn show(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let at = |part: f64| {

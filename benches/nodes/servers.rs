@@ -1,4 +1,4 @@
-//! The contract server, ours or that of Node, as a process with an adapter.
+//! The contract server, of Roomcast or Node.js, as a process with an adapter.
 
 use std::{
     env,
@@ -12,21 +12,21 @@ use rustix::{param::page_size, process::Pid};
 
 use crate::processor;
 
-/// The product that a server belongs to.
+/// The implementation of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Ours,
     Node,
 }
 
-/// A server on the first core, killed with this value.
+/// A server on the first core, killed when this is dropped.
 pub struct Server {
     process: Child,
     address: SocketAddr,
 }
 
 impl Server {
-    /// Starts one that is joined to others by this adapter.
+    /// Starts a server that uses this adapter.
     pub fn start(kind: Kind, adapter: &str) -> Self {
         let cores = processor::cores();
         let mut command = match kind {
@@ -44,7 +44,7 @@ impl Server {
             .env("PORT", "0")
             .env("WORKERS", "1")
             .env("ADAPTER", adapter)
-            // Heartbeats of clients are no part of what is measured.
+            // Client heartbeats are not part of the measurement.
             .env("PING_INTERVAL_MS", "3600000")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,7 +62,7 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -71,7 +71,7 @@ impl Server {
         Pid::from_child(&self.process)
     }
 
-    /// Bytes of memory that it has.
+    /// Returns its resident memory in bytes.
     pub fn resident(&self) -> usize {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).unwrap();
         let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
@@ -86,13 +86,13 @@ impl Drop for Server {
     }
 }
 
-/// The example `fanout`, which lies beside the folder of this program.
+/// Returns the example `fanout`, which is next to the folder of this program.
 fn contract() -> PathBuf {
     let program = env::current_exe().unwrap();
     let path = program.ancestors().nth(2).unwrap().join("examples/fanout");
     assert!(
         path.exists(),
-        "{} is not built: cargo build --release --example fanout",
+        "{} is not built: cargo build --profile dist --example fanout",
         path.display()
     );
     path

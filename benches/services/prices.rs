@@ -1,12 +1,16 @@
-//! Prices that a service publishes far faster than anybody can look at them: the binary on one core, and on another one a
-//! service that publishes by `POST /api/v1/prices` and the clients that follow all symbols, some of which are slow.
+//! Prices that a service publishes far faster than people can read. The binary runs on one core. On
+//! another core, a service publishes with `POST /api/v1/prices`, and clients follow all symbols,
+//! some of them slowly.
 //!
-//! `cargo bench --bench prices` publishes 10,000 prices a second in batches of 100 symbols for 30 seconds, to 1,000 clients: 900
-//! that read all, 50 that read 4 KiB a second, and 50 that read nothing before the end. Numbers behind `--` are the seconds, the
-//! clients that read all, and those that do not; `quick` plays little, to see that it works. The price in a payload is the time at
-//! which it was due, in microseconds, so that a service or a generator that is late hides nothing. At the end every client
-//! reads what is left, and must have the last price of each symbol. The store (SQLite) lies in `TMPDIR`, which must be on a disk.
-//! Not a criterion bench: it is about time that passes.
+//! `cargo bench --bench prices` publishes 10,000 prices a second in batches of 100 symbols for 30
+//! seconds to 1,000 clients. 900 clients read everything, 50 read 4 KiB a second, and 50 read
+//! nothing before the end. Numbers after `--` are the seconds, the clients that read everything,
+//! and those that do not. `quick` makes a short run, to test that it works.
+//!
+//! The price in a payload is the time at which it was due, in microseconds, so that a late service
+//! or generator hides nothing. At the end, every client reads the rest, and must have the last
+//! price of each symbol. The store (SQLite) is in `TMPDIR`, which must be on a disk. Not a
+//! criterion bench, because it measures elapsed time.
 
 #![allow(
     clippy::indexing_slicing,
@@ -37,17 +41,17 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
 
-/// Prices that are published at once, one of each symbol.
+/// The number of prices in a batch, one for each symbol.
 const SYMBOLS: usize = 100;
 const BATCHES_PER_SECOND: u64 = 100;
-/// What is told before is not measured.
+/// The time before the measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How long a client waits at the end for what is on its way.
+/// The maximum time that a client waits at the end for events in flight.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a slow client has for the kernel to keep.
+/// The receive buffer of a slow client, in bytes.
 const SMALL_BUFFER: u32 = 4096;
 
-/// Who does not read must stay, and pings would be missed.
+/// Clients that do not read must stay connected, and would miss pings.
 const SETTINGS: [(&str, &str); 3] = [
     ("ROOMCAST_ENGINE__PING_INTERVAL", "1h"),
     ("ROOMCAST_ENGINE__WRITE_TIMEOUT", "1h"),
@@ -58,19 +62,20 @@ const SETTINGS: [(&str, &str); 3] = [
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reading {
     All,
-    /// 4 KiB a second.
+    /// Reads 4 KiB a second.
     Little,
     Nothing,
 }
 
-/// What all clients share.
+/// State that all clients share.
 struct Run {
     start: Instant,
-    /// Until then clients read as they do.
+    /// The end of the measured reading.
     end: Instant,
-    /// The price that was published last.
+    /// The last published price.
     last: Cell<u64>,
-    /// Times from when a price was due to when a client that reads all had it, by tenths of a millisecond.
+    /// The number of prices per delay, in tenths of a millisecond. The delay is from when a price
+    /// was due to its arrival at a client that reads everything.
     times: RefCell<Vec<u64>>,
 }
 
@@ -172,7 +177,7 @@ impl Run {
         times[slot.min(most)] += 1;
     }
 
-    /// Milliseconds.
+    /// Returns quantiles in milliseconds.
     fn quantiles(&self) -> (f64, f64, f64) {
         let times = self.times.borrow();
         let all: u64 = times.iter().sum();
@@ -189,7 +194,8 @@ impl Run {
     }
 }
 
-/// Publishes until the end: how many prices were taken, how many batches were not, and how late batches were sent (p99, ms).
+/// Publishes until the end. Returns the number of accepted prices, of refused batches, and the
+/// delay of batches (p99, ms).
 async fn publish(address: SocketAddr, run: Rc<Run>) -> (u64, u64, f64) {
     let bearer = token(&["--sub", "backend", "--role", "service"]);
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -232,7 +238,7 @@ async fn publish(address: SocketAddr, run: Rc<Run>) -> (u64, u64, f64) {
     (taken, refused, p99)
 }
 
-/// Whether an answer has come with its body.
+/// Returns whether a response has arrived with its body.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return false;
@@ -243,11 +249,12 @@ fn is_whole(answer: &[u8]) -> bool {
     answer.len() >= end + 4 + length.expect("answers have a length")
 }
 
-/// A client that reads frames as they lie in its buffer: a generator that decoded every one would be what is measured.
+/// A client that parses frames directly in its buffer. A generator that decoded every frame would
+/// dominate the measurement.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// Where the next frame begins.
+    /// The index at which the next frame begins.
     begin: usize,
     /// The last price of each symbol.
     last: Vec<u64>,
@@ -293,8 +300,8 @@ impl Client {
         client
     }
 
-    /// Reads prices until the end and then all that is left: whether it has the last price of each symbol, and how many
-    /// updates there were.
+    /// Reads prices until the end and then the rest. Returns whether it has the last price of each
+    /// symbol, and the number of updates.
     async fn follow(mut self, run: &Run, reading: Reading) -> (bool, u64) {
         while Instant::now() < run.end {
             let left = run.end.saturating_duration_since(Instant::now());
@@ -332,7 +339,7 @@ impl Client {
         assert!(read > 0, "the server has closed the connection");
     }
 
-    /// The payload of the next frame, if it has come whole.
+    /// Returns the payload of the next frame, if it is complete.
     fn frame(&mut self) -> Option<std::ops::Range<usize>> {
         let rest = &self.buffer[self.begin..];
         let (head, length) = match *rest.get(1)? {
@@ -362,7 +369,7 @@ impl Client {
         }
     }
 
-    /// Takes the prices that have come.
+    /// Handles the prices that have arrived.
     fn take(&mut self, timed: Option<&Run>) {
         const BEGIN: &[u8] = b"42[\"price:update\",{\"symbol\":\"S";
         const BETWEEN: &[u8] = b"\",\"price\":";

@@ -1,8 +1,10 @@
-//! How long an event that a service publishes inside of its own transaction takes to reach a client: the binary, a private
-//! PostgreSQL that waits for the disk, publishers with a connection each, and one client of each of two servers.
+//! Measures how long an event that a service publishes within its own transaction takes to reach a
+//! client. Uses the binary, a private PostgreSQL that waits for the disk, publishers with a
+//! connection each, and one client of each of two servers.
 //!
-//! `cargo bench --bench publications` plays 1,000 rows a second for 30 seconds; `-- RATE SECONDS` something else. The
-//! database lies in `TMPDIR`, which must be on a disk. Not a criterion bench: it is about time that passes.
+//! `cargo bench --bench publications` publishes 1,000 rows a second for 30 seconds; `-- RATE
+//! SECONDS` changes that. The database is in `TMPDIR`, which must be on a disk. Not a criterion
+//! bench, because it measures elapsed time.
 
 #![allow(
     clippy::indexing_slicing,
@@ -35,10 +37,10 @@ use rustix::process::getpid;
 use tokio::{task::JoinSet, time::interval};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-/// Connections that publish.
+/// The number of connections that publish.
 const PUBLISHERS: usize = 8;
 
-/// When each row was due, and when its commit was answered.
+/// When each row was due, and when its commit was confirmed.
 type Times = Arc<Mutex<Vec<Option<(Instant, Instant)>>>>;
 
 fn main() {
@@ -81,7 +83,7 @@ async fn measure(rate: usize, seconds: usize, cores: &Cores) {
             let publish = client.prepare(publish).await.unwrap();
             let mut due = interval(Duration::from_secs_f64(PUBLISHERS as f64 / rate as f64));
             for row in (publisher..count).step_by(PUBLISHERS) {
-                // A publisher that is late counts from when the row was due.
+                // The time of a late publisher counts from when the row was due.
                 let at = due.tick().await.into_std();
                 client.query(&publish, &[&(row as i64)]).await.unwrap();
                 times.lock().unwrap()[row] = Some((at, Instant::now()));
@@ -138,7 +140,7 @@ async fn connect(address: SocketAddr) -> Stream {
     stream
 }
 
-/// When each row came; each must come once.
+/// Returns when each row arrived. Each must arrive once.
 async fn receive(mut stream: Stream, count: usize) -> Vec<Instant> {
     let mut times = vec![None; count];
     let mut left = count;

@@ -1,10 +1,11 @@
-//! What services publish over HTTP: the binary on one core, and on another one connections that are kept, each with one request
-//! after the other, and the clients that what is published goes to, one for each request.
+//! Publishing over HTTP. The binary runs on one core. On another core, kept-alive connections send
+//! one request after the other, and clients receive the published events, one for each request.
 //!
-//! `cargo bench --bench requests` publishes by `POST /api/v1/emit`, and by `POST /api/v1/notifications`, which are stored (in
-//! SQLite; with `-- postgres` in a private PostgreSQL that waits for the disk). `emit` or `notifications` behind `--` plays one
-//! of them; numbers are the connections and the seconds. The store lies in `TMPDIR`, which must be on a disk. Not a criterion
-//! bench: it is about time that passes.
+//! `cargo bench --bench requests` publishes with `POST /api/v1/emit`, and with `POST
+//! /api/v1/notifications`, which are stored in SQLite, or with `-- postgres` in a private
+//! PostgreSQL that waits for the disk. `emit` or `notifications` after `--` selects one of them;
+//! numbers are the connections and the seconds. The store is in `TMPDIR`, which must be on a disk.
+//! Not a criterion bench, because it measures elapsed time.
 
 #![allow(
     clippy::indexing_slicing,
@@ -41,7 +42,7 @@ use tokio::{
 };
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-/// A route that publishes, and the event that a client hears once for each request.
+/// A route that publishes, and the event that a client receives for each request.
 struct Case {
     name: &'static str,
     route: &'static str,
@@ -72,7 +73,7 @@ const CASES: [Case; 2] = [
     },
 ];
 
-/// Clients, one of each user. Each may have 1,000 notifications that it does not acknowledge.
+/// The number of clients, each of its own user. Each may have 1,000 unacknowledged notifications.
 const USERS: usize = 200;
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -142,7 +143,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
     let times: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
     let deadline = Instant::now() + PATIENCE;
     while heard.get() < times.len() && Instant::now() < deadline {
-        // The pace of looking.
+        // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut measured: Vec<Duration> = times
@@ -165,7 +166,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
     );
 }
 
-/// How long what was answered may be under way to its client.
+/// The maximum time from a response to the arrival of its event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn request(case: &Case, user: usize, bearer: &str) -> String {
@@ -178,7 +179,8 @@ fn request(case: &Case, user: usize, bearer: &str) -> String {
     )
 }
 
-/// Sends these requests in turn, each when the one before was answered: when each was sent, and how long it took.
+/// Sends these requests in rotation, each after the response to the previous one. Returns the start
+/// and the duration of each.
 async fn publish(
     mut stream: TcpStream,
     requests: Vec<String>,
@@ -205,7 +207,7 @@ async fn publish(
     times
 }
 
-/// Whether an answer has come with its body.
+/// Returns whether a response has arrived with its body.
 fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
         return false;
@@ -230,7 +232,7 @@ async fn connect(address: SocketAddr, user: usize) -> Stream {
     stream
 }
 
-/// Counts what is heard, for as long as the run lasts.
+/// Counts the received events for as long as the run lasts.
 async fn listen(mut stream: Stream, what: &'static str, heard: Rc<Cell<usize>>) {
     while let Some(Ok(message)) = stream.next().await {
         let Ok(text) = message.to_text() else {

@@ -1,4 +1,4 @@
-//! The binary as a process.
+//! The server binary as a process.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::processor;
 
-/// The server's program, as it was built for benches.
+/// The path of the server binary that was built for benches.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
-/// What tokens are signed with.
+/// The variable and the value of the token secret.
 pub const SECRET: (&str, &str) = (
     "ROOMCAST_AUTH__JWT__SECRET",
     "a secret that is good enough for a bench",
 );
-/// Nothing is limited but what the machine does.
+/// Settings that disable all limits, so that only the machine limits the load.
 const UNLIMITED: [(&str, &str); 7] = [
     ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
     ("ROOMCAST_LIMITS__CHANGES_PER_MINUTE", "0"),
@@ -31,11 +31,11 @@ const UNLIMITED: [(&str, &str); 7] = [
     ("ROOMCAST_ENGINE__BYTES_PER_SECOND", "0"),
 ];
 
-/// `roomcast serve` in a folder of its own, killed with this value.
+/// `roomcast serve` in its own folder, killed when this is dropped.
 pub struct Server {
     process: Child,
     address: SocketAddr,
-    /// Where its metrics are.
+    /// The address of its metrics.
     admin: SocketAddr,
     _folder: TempDir,
 }
@@ -46,7 +46,7 @@ impl Server {
         Self::start_with(store, cores, &[])
     }
 
-    /// The same with more settings, as variables of the environment.
+    /// Starts it with additional settings, as environment variables.
     pub fn start_with(store: &str, cores: &str, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut process = processor::command(cores, BINARY)
@@ -72,7 +72,7 @@ impl Server {
             });
             address.expect("the server starts")
         });
-        // A pipe that nobody reads would stop the server sooner or later.
+        // A pipe without a reader would eventually block the server.
         std::thread::spawn(move || log.for_each(drop));
         Self {
             process,
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -91,7 +91,7 @@ impl Server {
         Pid::from_child(&self.process)
     }
 
-    /// What it says of itself.
+    /// Returns its metrics.
     pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the server listens");
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -109,7 +109,7 @@ impl Drop for Server {
     }
 }
 
-/// A token of somebody with these words of `roomcast token`.
+/// Creates a token with these arguments of `roomcast token`.
 pub fn token(words: &[&str]) -> String {
     let folder = TempDir::new().unwrap();
     let output = processor::command("0", BINARY)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The CPU time, user and system, of all threads of this process but the one that asks, which is
-/// that of the clients. It does not grow while another process has the core.
+/// The CPU time, user and system, of all threads of this process except the calling thread, which
+/// runs the clients. It does not increase while another process has the core.
 #[derive(Debug)]
 pub struct OtherThreads;
 

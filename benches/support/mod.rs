@@ -1,4 +1,4 @@
-//! A server in this process and plain blocking clients for it.
+//! A server in this process and simple blocking clients for it.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -16,22 +16,23 @@ use roomcast::{
 use roomcast_protocol::websocket::{self, Decoder, Opcode, Role};
 use socket2::{Domain, Socket, Type};
 
-/// The events of the load generators' contract: join a room, broadcast to it, echo.
+/// Creates a server with the events of the load generators' contract: join a room, broadcast to it,
+/// echo.
 pub fn io() -> Io {
     events(Io::builder())
 }
 
-/// The same with connection state recovery.
+/// Creates the same server with connection state recovery.
 pub fn io_with_recovery() -> Io {
     events(Io::builder().recovery(Recovery::default()))
 }
 
-/// The same with these options.
+/// Creates the same server with these options.
 pub fn io_with(config: Config) -> Io {
     events(Io::builder().config(config))
 }
 
-/// The same behind a connection limiter that admits so many.
+/// Creates the same server with a limit of this many connections.
 pub fn io_for(connections: usize) -> Io {
     let limits = AddressLimits::default().connections(connections);
     events(Io::builder().guard(&limits, Proxies::default()))
@@ -50,7 +51,8 @@ fn events(mut io: Builder) -> Io {
         )
         .on("stall", async |event: Event| {
             let text = "x".repeat(64 * 1024);
-            // As much as the kernel takes for clients that do not read; the rest is dropped.
+            // This is as much as the kernel buffers for clients that do not read; the rest is
+            // dropped.
             for _ in 0..32 {
                 event.io().to("stalled").volatile().emit("fill", &text);
                 tokio::task::yield_now().await;
@@ -61,7 +63,7 @@ fn events(mut io: Builder) -> Io {
     io.build().expect("the options are valid")
 }
 
-/// Serves `io` on a free port for as long as the process lives.
+/// Serves `io` on a free port until the process ends.
 pub fn serve(io: Io, workers: usize) -> SocketAddr {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -76,7 +78,7 @@ pub fn serve(io: Io, workers: usize) -> SocketAddr {
     address
 }
 
-/// What opens a WebSocket.
+/// The request that opens a WebSocket.
 pub const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
     Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -97,12 +99,13 @@ impl Client {
         client
     }
 
-    /// A WebSocket session that has joined no namespace.
+    /// Opens a WebSocket session that has joined no namespace.
     pub fn open(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).expect("the server listens"))
     }
 
-    /// A client that has joined `/` and a room, and whose buffers [`stall`](Self::stall) fills.
+    /// Creates a client that has joined `/` and a room, and whose buffers [`stall`](Self::stall)
+    /// fills.
     pub fn stalled(address: SocketAddr, room: &str) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let small = socket.set_recv_buffer_size(4096);
@@ -116,7 +119,7 @@ impl Client {
         client
     }
 
-    /// Fills the buffers of all that are stalled.
+    /// Fills the buffers of all stalled clients.
     pub fn stall(&mut self) {
         self.send("420[\"stall\"]");
         assert!(self.receive().starts_with(b"430["));
@@ -171,7 +174,7 @@ impl Client {
         self.send("3");
     }
 
-    /// The next text message. Heartbeats are answered on the way.
+    /// Returns the next text message. Answers pings that arrive before it.
     pub fn receive(&mut self) -> bytes::Bytes {
         loop {
             let text = self.message();
@@ -203,7 +206,7 @@ impl Client {
     }
 }
 
-/// A receiver that counts its messages on a thread of its own.
+/// Starts a receiver that counts its messages on its own thread.
 pub fn count_messages(mut client: Client, counted: Arc<std::sync::atomic::AtomicU64>) {
     std::thread::spawn(move || {
         loop {
@@ -213,7 +216,7 @@ pub fn count_messages(mut client: Client, counted: Arc<std::sync::atomic::Atomic
     });
 }
 
-/// Options that keep heartbeats out of the figures.
+/// Returns options that keep heartbeats out of the measurement.
 pub fn quiet() -> Config {
     Config::default().ping_interval(std::time::Duration::from_secs(3600))
 }

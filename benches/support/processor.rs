@@ -1,4 +1,4 @@
-//! Who runs where.
+//! Assigns processes to cores.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -6,15 +6,15 @@ use std::process::Command;
 
 use rustix::{param::clock_ticks_per_second, process::Pid};
 
-/// The cores of the three that work at the same time, in the words of `taskset`.
+/// The cores of the three concurrent processes, as arguments of `taskset`.
 pub struct Cores {
     pub server: String,
     pub generator: String,
-    /// Where there are only two, it shares that of the generator.
+    /// With only two cores, the database shares the core of the generator.
     pub database: String,
 }
 
-/// The first core is the server's alone.
+/// Returns the assignment: the server has the first core for itself.
 pub fn cores() -> Cores {
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let others = match last {
@@ -28,14 +28,14 @@ pub fn cores() -> Cores {
     }
 }
 
-/// A command that runs on these cores, and ends with this process, however that ends.
+/// Returns a command that runs on these cores, and is killed when this process ends.
 pub fn command(cores: &str, program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "taskset", "-c", cores, program]);
     command
 }
 
-/// Moves a process, with what it starts from now on.
+/// Moves a process and its future children to these cores.
 pub fn pin(process: Pid, cores: &str) {
     let moved = Command::new("taskset")
         .args(["-a", "-c", "-p", cores, &process.to_string()])
@@ -44,11 +44,12 @@ pub fn pin(process: Pid, cores: &str) {
     assert!(moved.status.success(), "taskset: {moved:?}");
 }
 
-/// Seconds that processes have had a core since they began.
+/// Returns the processor time that processes have used since they began, in seconds.
 pub fn worked(processes: &[Pid]) -> f64 {
     let ticks = |process: &Pid| {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name, in parentheses, may have anything in it; eleven columns behind it come those of user and system.
+        // The name in parentheses may contain anything. User and system time are eleven columns
+        // after it.
         let mut columns = stat.rsplit(") ").next()?.split(' ').skip(11);
         let mut next = || columns.next()?.parse::<u64>().ok();
         Some(next()? + next()?)

@@ -1,4 +1,4 @@
-//! One Engine.IO packet: decoding never panics, and what was decoded is encoded to the same packet.
+//! One Engine.IO packet: decoding never panics, and a decoded packet is encoded to the same packet.
 #![no_main]
 
 use bytes::Bytes;

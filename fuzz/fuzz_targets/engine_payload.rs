@@ -1,4 +1,5 @@
-//! A polling payload: an error ends it, nothing grows beyond the body, and it is encoded to the same.
+//! A polling payload: an error ends it, its messages together are no larger than the body, and
+//! decoded packets are encoded to the same payload.
 #![no_main]
 
 use bytes::Bytes;

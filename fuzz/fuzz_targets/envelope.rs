@@ -1,4 +1,5 @@
-//! An envelope of another server is read whole or refused, and says the same when it is passed on.
+//! An envelope of another server is decoded completely or refused, and keeps its content when it is
+//! forwarded.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +9,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(envelope) = Envelope::from_bytes(data.to_vec()) else {
         return;
     };
-    // Arguments may hold what no server sends, such as more attachments than a packet may have.
+    // Arguments may contain values that no server sends, such as more attachments than a packet may
+    // have.
     let Ok(bytes) = envelope.to_bytes() else {
         return;
     };

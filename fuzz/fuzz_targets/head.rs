@@ -1,5 +1,5 @@
-//! A head that is read without hyper says what its lines say and names one host, and nothing in it
-//! gives its body another length.
+//! A head that is parsed without hyper has the same content as its lines and names one host. No
+//! header changes the length of its body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! One packet of the MessagePack parser, with rmpv as oracle for its values, and the way back.
+//! One packet of the MessagePack parser, with rmpv as the oracle for its values, and its round
+//! trip.
 #![no_main]
 
 use bytes::Bytes;
@@ -51,14 +52,15 @@ fn check(message: &[u8], packet: &Packet) {
         other => panic!("{other:?}"),
     }
     let is_sent = pass_on(packet).is_some();
-    // Such a text beside the arguments is enough: nobody sends one.
+    // A text that is not UTF-8 justifies the refusal, even outside of the arguments; no client
+    // sends one.
     assert!(
         is_sent || has_broken_text(&whole),
         "what was decoded can be sent"
     );
 }
 
-/// Whether there is a text that is not UTF-8, which is an error of the argument that it stands in.
+/// Returns whether the value contains a text that is not UTF-8, which is an error of its argument.
 fn has_broken_text(value: &Oracle) -> bool {
     match value {
         Oracle::String(text) => text.as_str().is_none(),
@@ -70,7 +72,7 @@ fn has_broken_text(value: &Oracle) -> bool {
     }
 }
 
-/// Compares with the oracle, as far as it knows what the parser means.
+/// Compares with the oracle, as far as it knows the parser's semantics.
 fn same(value: &Value, oracle: &Oracle) {
     match (oracle, value) {
         (Oracle::Nil, Value::Null) => {}
@@ -96,7 +98,7 @@ fn same(value: &Value, oracle: &Oracle) {
             }
         }
         (Oracle::Map(oracle), Value::Object(values)) => assert!(values.len() <= oracle.len()),
-        // `undefined`, dates (an impossible one is null) and array buffers.
+        // These are `undefined`, dates (an impossible date is null) and array buffers.
         (Oracle::Ext(0, _), Value::Null | Value::String(_)) => {}
         (Oracle::Ext(0, oracle), value) => {
             assert_eq!(value.as_binary().expect("bytes"), oracle)
@@ -115,7 +117,7 @@ fn same_float(oracle: f64, value: &Value) {
     }
 }
 
-/// Sends it again; `None` if that is refused.
+/// Encodes the packet again; `None` if that is refused.
 fn pass_on(packet: &Packet) -> Option<()> {
     let nsp = packet.nsp.as_str();
     let send = |parser: Parser| match (packet.kind, packet.id) {
@@ -133,7 +135,7 @@ fn pass_on(packet: &Packet) -> Option<()> {
             assert_eq!(again.id, packet.id);
         }
     }
-    // JSON has limits of its own; what it takes it must be able to write.
+    // JSON has limits of its own. If it accepts the packet, the frame must not be empty.
     if let Some(Ok(frame)) = send(Parser::Json) {
         assert!(frame.packets() > 0);
     }

@@ -1,4 +1,5 @@
-//! What Node servers send through Redis is read or refused, and what was read may be written again.
+//! Messages of Node.js servers through Redis are decoded or refused, and decoded messages can be
+//! encoded again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

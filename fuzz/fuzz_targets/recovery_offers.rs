@@ -1,4 +1,4 @@
-//! No offer of a client gets what another client has missed, or anything twice.
+//! No recovery offer of a client returns another client's missed events, or any event twice.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,10 +1,10 @@
-//! A query and headers, however odd, are a request or one of the official errors.
+//! Any query and headers are a valid request or give one of the official errors.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // First line: the query; every further one: a header.
+    // The first line is the query; every further line is a header.
     let mut lines = data.split(|byte| *byte == b'\n');
     let query = String::from_utf8_lossy(lines.next().unwrap_or_default());
     let mut headers = http::HeaderMap::new();

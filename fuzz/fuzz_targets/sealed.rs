@@ -1,4 +1,4 @@
-//! What arrives is refused unless it was sealed, whatever it looks like, and what was sealed opens once.
+//! Input is refused unless it was sealed, whatever it looks like, and sealed data opens once.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

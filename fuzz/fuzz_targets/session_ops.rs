@@ -1,4 +1,4 @@
-//! Any packets at any time: the invariants of a session hold after each step.
+//! Arbitrary packets at arbitrary times: the invariants of a session hold after each step.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -26,9 +26,9 @@ enum Op {
         is_candidate: bool,
         packet: Wire,
     },
-    /// Time passes without anybody looking.
+    /// Time passes without a call of the driver.
     Sleep(u16),
-    /// Time passes and everything due is done.
+    /// Time passes, and the driver handles everything that is due.
     Run(u16),
     Attach,
     Detach,
@@ -64,13 +64,13 @@ impl Wire {
     }
 }
 
-/// What must be true of the session, kept apart from it.
+/// The expected state of the session, tracked independently.
 struct Model {
     session: Session,
     now: Instant,
     transport: Transport,
     closed: Option<CloseReason>,
-    /// No session without a pong (or ping, for a client) lives longer than this.
+    /// Without a pong (or ping, for a client), no session lives longer than this.
     alive_until: Instant,
     patience: Duration,
     is_client: bool,
@@ -120,7 +120,7 @@ impl Model {
             Op::Sleep(millis) => {
                 let slept = Duration::from_millis((*millis).into());
                 self.now += slept;
-                // Deadlines that were missed are late by as much.
+                // A missed deadline is postponed by this time.
                 self.alive_until += slept;
             }
             Op::Run(millis) => self.run(self.now + Duration::from_millis((*millis).into())),
@@ -197,7 +197,7 @@ impl Model {
         }
     }
 
-    /// Does everything due up to `until`, as a driver does.
+    /// Handles everything due up to `until`, like a driver.
     fn run(&mut self, until: Instant) {
         loop {
             let Some(due) = self.session.poll_timeout() else {

@@ -1,4 +1,5 @@
-//! Texts and attachments in any order: the limits hold and every placeholder has its attachment.
+//! Texts and attachments in arbitrary order: the limits hold and every placeholder has its
+//! attachment.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -13,7 +14,7 @@ use roomcast_protocol::{
 #[derive(Arbitrary, Debug)]
 enum Op<'a> {
     Text(&'a str),
-    /// A packet with this many placeholders, the numbers given.
+    /// A packet with this many placeholders, which have these numbers.
     Announce {
         count: u8,
         numbers: Vec<u8>,
@@ -32,7 +33,7 @@ const LIMITS: Limits = Limits {
 
 fuzz_target!(|ops: Vec<Op<'_>>| {
     let mut decoder = Decoder::new(LIMITS);
-    // The bytes and attachments of the packet that waits.
+    // These are the bytes and attachments of the incomplete packet.
     let mut bytes = 0;
     let mut attachments = 0;
     for op in ops {
@@ -94,7 +95,7 @@ fn check(packet: &Packet) {
     for i in 0..packet.args.len() {
         let _ = packet.args.get::<Vec<Option<Bytes>>>(i);
     }
-    // Passed on, whole and in part, it is a packet again.
+    // Forwarded as a whole and in part, it is a packet again.
     for skip in 0..=packet.args.len().min(3) {
         let args = packet.args.skip(skip);
         let nsp = packet.nsp.as_str();
@@ -126,7 +127,7 @@ fn check(packet: &Packet) {
     }
 }
 
-/// Every object that claims to be a placeholder is one.
+/// Asserts that every object that looks like a placeholder is one.
 fn walk(value: &Value, args: &Args, used: &mut usize) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| walk(item, args, used)),

@@ -1,4 +1,4 @@
-//! One Socket.IO packet, with serde_json as oracle for its JSON, and the way back.
+//! One Socket.IO packet, with serde_json as the oracle for its JSON, and its round trip.
 #![no_main]
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
         Ok(Some(packet)) => check(text, &packet),
         Ok(None) => {}
         Err(DecodeError::InvalidJson) => {
-            // Without a namespace the payload begins behind the digits.
+            // Without a namespace, the payload begins after the digits.
             let payload = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
             if text.as_bytes().get(1) != Some(&b'/') && !payload.starts_with('/') {
                 assert!(
@@ -67,7 +67,7 @@ fn check(text: &str, packet: &Packet) {
 }
 
 fn same(packet: &Packet, frame: &Frame) {
-    // Text alone is one packet whatever it contains.
+    // Text without attachments is one packet, whatever it contains.
     let polling = frame.polling();
     assert_eq!(polling.first(), Some(&b'4'));
     let again = Decoder::new(Limits::default()).text(polling.slice(1..));

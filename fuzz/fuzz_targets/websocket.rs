@@ -1,4 +1,4 @@
-//! WebSocket frames: however they are cut they mean the same, and tungstenite agrees.
+//! WebSocket frames: the result does not depend on how they are split, and tungstenite agrees.
 #![no_main]
 
 #[path = "../../protocol/tests/frames/both.rs"]

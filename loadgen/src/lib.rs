@@ -1,14 +1,15 @@
-//! A load generator for any Socket.IO server, with an account of every message; `roomcast bench` is
-//! made of it.
+//! A load generator for any Socket.IO server that accounts for every message; the basis of
+//! `roomcast bench`.
 //!
-//! The generator knows the server under test only by what it says on the wire: a [`Vocabulary`]
-//! names the events to send, and a stamp inside the payload is found again wherever the server puts
-//! it. Load is open loop: a message has a time at which it is due, and latency counts from there,
-//! so that neither a stalled server nor a stalled generator can hide what it delays.
+//! The generator knows the server under test only by its messages: a [`Vocabulary`] names the
+//! events to send, and a stamp in each payload identifies it wherever the server puts it. Load is
+//! open loop: each message has a due time, from which its latency counts. So neither a stalled
+//! server nor a stalled generator can hide delays.
 //!
-//! [`run`] plays a [`Plan`] against one server and [`compare()`] alternates between two; each thread
-//! has its own clients and its own figures, merged at the end. What came of it is a [`Report`] or a
-//! [`Comparison`], which `serde` writes as JSON and which functions turn into text or a page.
+//! [`run`] plays a [`Plan`] against one server and [`compare()`] alternates between two. Each
+//! thread has its own clients and its own figures, which are merged at the end. The result is a
+//! [`Report`] or a [`Comparison`], which `serde` writes as JSON and functions format as text or a
+//! page.
 //!
 //! ```no_run
 //! use std::{sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
 use std::fmt;
 
-/// What is wrong with bytes that a peer sent.
+/// The error in bytes that a peer sent.
 ///
-/// Every variant is a fault of the peer: the connection is closed and the fault is counted under
-/// [`name`](Self::name). Nothing of the input is kept, so the value is [`Copy`] and safe to log.
+/// Every variant is a violation by the peer: the connection is closed, and metrics count the error
+/// under [`name`](Self::name). The value contains no input, so it is [`Copy`] and safe to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -11,17 +11,17 @@ pub enum DecodeError {
     EmptyPacket,
     /// An Engine.IO type that does not exist on this transport.
     UnknownPacket,
-    /// Base64 of a binary message in a polling payload that does not decode.
+    /// A binary message in a polling payload with invalid base64.
     InvalidBase64,
     /// Text that is not UTF-8.
     InvalidUtf8,
     /// A Socket.IO type that does not exist.
     UnknownKind,
-    /// A namespace name beyond [`max_nsp`](crate::socket::Limits::max_nsp).
+    /// A namespace name longer than [`max_nsp`](crate::socket::Limits::max_nsp).
     NamespaceTooLong,
     /// An acknowledgement id that does not fit 64 bits.
     InvalidAckId,
-    /// An attachment count that is no number, or placeholders that do not match the attachments.
+    /// An attachment count that is not a number, or placeholders that do not match the attachments.
     IllegalAttachments,
     /// More attachments announced than
     /// [`max_attachments`](crate::socket::Limits::max_attachments).
@@ -32,7 +32,7 @@ pub enum DecodeError {
     InvalidMessagePack,
     /// A MessagePack extension that the official parser does not write.
     UnknownExtension,
-    /// More bytes behind a MessagePack packet.
+    /// More bytes after a MessagePack packet.
     TrailingBytes,
     /// Values nested deeper than [`max_depth`](crate::socket::Limits::max_depth).
     TooDeep,
@@ -42,11 +42,11 @@ pub enum DecodeError {
     InvalidCustom,
     /// An event name that only the library itself may use.
     ReservedEvent,
-    /// A `CONNECT` payload beyond
+    /// A `CONNECT` payload larger than
     /// [`max_connect_payload`](crate::socket::Limits::max_connect_payload), or a packet whose
     /// attachments exceed [`max_bytes`](crate::socket::Limits::max_bytes).
     TooLarge,
-    /// Text where an attachment or a MessagePack packet was due.
+    /// Text where an attachment or a MessagePack packet was expected.
     UnexpectedText,
     /// Binary data that no packet announced.
     UnexpectedBinary,
@@ -77,7 +77,7 @@ impl DecodeError {
         Self::UnexpectedBinary,
     ];
 
-    /// The label of this fault in metrics.
+    /// Returns the label of this error in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -16,9 +16,9 @@ use crate::{
 
 /// One or more Engine.IO messages, encoded once and shared by reference count.
 ///
-/// Every recipient and every transport uses the same bytes: a broadcast clones the frame, which
-/// copies nothing. A Socket.IO packet with its attachments is one frame, so that nothing can come
-/// between them.
+/// All recipients and transports use the same bytes: a broadcast clones the frame, which copies
+/// nothing. A Socket.IO packet and its attachments are one frame, so that no other packet can
+/// separate them.
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Encoded>);
 
@@ -36,7 +36,7 @@ struct Encoded {
     stamp: Option<Stamp>,
 }
 
-/// In how many places a frame is kept waiting. A copy waits nowhere.
+/// The number of queues in which a frame waits. A copy starts with zero.
 #[derive(Debug, Default)]
 struct QueueCount(AtomicU32);
 
@@ -46,16 +46,17 @@ impl Clone for QueueCount {
     }
 }
 
-/// What a frame is known by that may be asked for again: its place in the order of a channel.
+/// The identity of a frame that a client may request again: its position in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The channel in whose order the frame has its place.
+    /// The channel that orders the frame.
     pub channel: u64,
-    /// The number of the frame, which no other frame of the channel has.
+    /// The number of the frame, unique in its channel.
     pub number: u64,
 }
 
-/// Most frames have no binary message, and most others have one: neither is worth an allocation.
+/// The binary messages of a frame. Most frames have none, and most others have one; neither needs
+/// an allocation.
 #[derive(Clone, Debug, Default)]
 struct Ranges {
     first: Option<Range<usize>>,
@@ -83,7 +84,7 @@ impl FromIterator<Range<usize>> for Ranges {
 }
 
 impl Frame {
-    /// The frame of one packet.
+    /// Creates the frame of one packet.
     #[must_use]
     pub fn packet(packet: &Packet) -> Self {
         match packet {
@@ -102,7 +103,7 @@ impl Frame {
         }
     }
 
-    /// The frame of one text message; `text` is without the packet type `4`.
+    /// Creates the frame of one text message. `text` does not contain the packet type `4`.
     #[must_use]
     pub fn text(text: &[u8]) -> Self {
         let mut builder = Builder::new();
@@ -110,7 +111,7 @@ impl Frame {
         builder.finish(b"4")
     }
 
-    /// The frame of one binary message.
+    /// Creates the frame of one binary message.
     #[must_use]
     pub fn binary(data: &[u8]) -> Self {
         let mut builder = Builder::new();
@@ -118,7 +119,7 @@ impl Frame {
         builder.finish(b"")
     }
 
-    /// A WebSocket control frame of at most 125 bytes, of which polling knows nothing.
+    /// Creates a WebSocket control frame of at most 125 bytes, which polling does not support.
     #[must_use]
     pub fn websocket_control(opcode: Opcode, payload: &[u8]) -> Self {
         let mut frame = Vec::with_capacity(2 + payload.len());
@@ -134,15 +135,16 @@ impl Frame {
         }))
     }
 
-    /// What goes on a WebSocket: every message with its frame header.
+    /// Returns the bytes for a WebSocket: every message with its frame header.
     #[must_use]
     pub fn websocket(&self) -> &Bytes {
         &self.0.websocket
     }
 
-    /// What goes into a polling payload: the packets joined by the record separator.
+    /// Returns the polling payload: the packets joined by the record separator.
     ///
-    /// Text alone is a slice of [`websocket`](Self::websocket); base64 is computed at most once.
+    /// Text without attachments is a slice of [`websocket`](Self::websocket). Base64 is computed at
+    /// most once.
     #[must_use]
     pub fn polling(&self) -> Bytes {
         let encoded = &*self.0;
@@ -152,22 +154,24 @@ impl Frame {
         encoded.polling.get_or_init(|| encoded.to_polling()).clone()
     }
 
-    /// The bytes that the frame takes on a WebSocket, which is what budgets count.
+    /// Returns the size of the frame on a WebSocket in bytes, which is what budgets count.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
         self.0.websocket.len()
     }
 
-    /// How many Engine.IO packets these are.
+    /// Returns the number of Engine.IO packets in the frame.
     #[must_use]
     pub fn packets(&self) -> usize {
         usize::from(!self.0.text.is_empty()) + self.0.binary.len()
     }
 
-    /// The messages of the frame one by one as WebSocket payloads, for a client, which must mask
-    /// each anew. A text message has its packet type in front, a binary one has none. Control
-    /// frames have none.
+    /// Returns the messages of the frame as WebSocket payloads, for a client, which must mask each
+    /// separately.
+    ///
+    /// A text message begins with its packet type, a binary message does not. Control frames
+    /// contain no message.
     pub fn messages(&self) -> impl Iterator<Item = (Opcode, &[u8])> {
         let encoded = &*self.0;
         let slice = |range: &Range<usize>| encoded.websocket.get(range.clone()).unwrap_or_default();
@@ -177,13 +181,13 @@ impl Frame {
             .chain(binary.map(move |range| (Opcode::Binary, slice(range))))
     }
 
-    /// Whether a transport may compress the frame; `true` unless said otherwise.
+    /// Returns whether a transport may compress the frame; `true` by default.
     #[must_use]
     pub fn is_compressible(&self) -> bool {
         self.0.compress
     }
 
-    /// Says whether a transport may compress the frame.
+    /// Sets whether a transport may compress the frame.
     #[must_use]
     pub fn with_compress(mut self, compress: bool) -> Self {
         if self.0.compress != compress {
@@ -193,18 +197,18 @@ impl Frame {
     }
 }
 
-/// Counting what is kept waiting, each frame once whatever the number of places.
+/// Queue accounting, which counts each frame once, however many queues it is in.
 impl Frame {
-    /// Counts one more queue in which the frame waits. Returns whether it waited in none before.
+    /// Counts one more queue in which the frame waits. Returns whether it was in no queue before.
     #[must_use]
     pub fn hold(&self) -> bool {
-        // `Relaxed` is enough: the count guards no other memory, and of several callers exactly one
-        // sees it leave zero or come back to it.
+        // `Relaxed` suffices: the count guards no other memory, and exactly one of several callers
+        // sees it leave or reach zero.
         self.0.waiting.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
-    /// Counts one queue less; one call for each of [`hold`](Self::hold). Returns whether the frame
-    /// waits in no queue any more.
+    /// Counts one queue less. Call it once for each [`hold`](Self::hold). Returns whether the frame
+    /// is no longer in any queue.
     #[must_use]
     pub fn release(&self) -> bool {
         self.0.waiting.0.fetch_sub(1, Ordering::Relaxed) == 1
@@ -212,13 +216,13 @@ impl Frame {
 }
 
 impl Frame {
-    /// What the frame is known by, if it may be asked for again.
+    /// Returns the identity of the frame, if a client may request it again.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         self.0.stamp
     }
 
-    /// Says what the frame is known by. A frame that nobody shares yet is not copied.
+    /// Sets the identity of the frame. A frame that is not shared yet is not copied.
     #[must_use]
     pub fn with_stamp(mut self, stamp: Stamp) -> Self {
         Arc::make_mut(&mut self.0).stamp = Some(stamp);
@@ -249,8 +253,8 @@ impl Encoded {
 
 /// Collects the messages of a frame.
 ///
-/// The text lies in a buffer of the thread that is used again and again; only the finished frame
-/// is allocated, in its exact size.
+/// The text is written to a thread-local buffer that is reused. Only the finished frame is
+/// allocated, with its exact size.
 pub(crate) struct Builder {
     text: Vec<u8>,
     attachments: Attachments,
@@ -266,12 +270,12 @@ impl Builder {
         }
     }
 
-    /// Where the text message and the binary messages are written.
+    /// Returns the buffers for the text message and the binary messages.
     pub(crate) const fn parts(&mut self) -> (&mut Vec<u8>, &mut Attachments) {
         (&mut self.text, &mut self.attachments)
     }
 
-    /// Makes a frame of one binary message: what was written as text.
+    /// Creates a frame of one binary message from the text buffer.
     #[cfg(feature = "msgpack")]
     pub(crate) fn finish_binary(self) -> Frame {
         let length = self.text.len();
@@ -294,7 +298,7 @@ impl Builder {
         }))
     }
 
-    /// Makes the frame; `prefix` stands before the text.
+    /// Creates the frame. `prefix` precedes the text.
     pub(crate) fn finish(self, prefix: &[u8]) -> Frame {
         let Self {
             text: scratch,
@@ -332,17 +336,17 @@ impl Builder {
     }
 }
 
-/// The binary messages of a frame that is being built.
+/// The binary messages of an unfinished frame.
 #[derive(Default)]
 pub(crate) struct Attachments {
     /// The messages with their WebSocket headers, contiguous.
     frames: Vec<u8>,
-    /// Where each lies in `frames`, without its header.
+    /// The position of each message in `frames`, without its header.
     ranges: Vec<Range<usize>>,
 }
 
 impl Attachments {
-    /// Adds a binary message and tells its number.
+    /// Adds a binary message and returns its number.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
         let number = self.ranges.len();
         let length = data.len() as u64;
@@ -354,12 +358,12 @@ impl Attachments {
         number
     }
 
-    /// How many there are.
+    /// Returns the number of messages.
     pub(crate) const fn len(&self) -> usize {
         self.ranges.len()
     }
 
-    /// The messages without their headers.
+    /// Returns the messages without their headers.
     pub(crate) fn to_bytes(&self) -> Vec<Bytes> {
         let message = |range: &Range<usize>| self.frames.get(range.clone()).unwrap_or_default();
         let copy = |range| Bytes::copy_from_slice(message(range));
@@ -367,7 +371,7 @@ impl Attachments {
     }
 }
 
-/// Lets the next frame use the buffer.
+/// Returns the buffer for the next frame.
 fn keep(scratch: Vec<u8>) {
     if scratch.capacity() <= KEPT_SCRATCH {
         SCRATCH.set(scratch);
@@ -375,10 +379,10 @@ fn keep(scratch: Vec<u8>) {
 }
 
 thread_local! {
-    /// The buffer is taken while a frame is built; a frame built inside another one starts a new
-    /// buffer.
+    /// The buffer is taken while a frame is built. A frame that is built during that time starts
+    /// with a new buffer.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer that grew beyond this is given back.
+/// The maximum capacity of a reused buffer in bytes; a larger buffer is freed.
 const KEPT_SCRATCH: usize = 64 * 1024;

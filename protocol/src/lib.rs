@@ -1,17 +1,17 @@
 //! Engine.IO v4, Socket.IO v5 and RFC 6455 codecs without I/O.
 //!
-//! Bytes and the time go in, values come out: nothing here opens a connection, reads a clock, draws
-//! random numbers or logs. A driver moves bytes like this:
+//! Inputs are bytes and the time, outputs are values: this crate opens no connection, reads no
+//! clock, draws no random numbers and does not log. A driver moves bytes like this:
 //!
-//! 1. WebSocket frames go through [`websocket::Decoder`]; a polling body through
-//!    [`engine::payload::decode`]. Both end in [`engine::Packet`]s.
-//! 2. Each packet goes to the [`engine::Session`], whose [`Action`](engine::Action) says what to
-//!    do; [`poll_timeout`](engine::Session::poll_timeout) says when to call
+//! 1. WebSocket frames go through [`websocket::Decoder`], a polling body through
+//!    [`engine::payload::decode`]. Both produce [`engine::Packet`]s.
+//! 2. Each packet goes to the [`engine::Session`]. The returned [`Action`](engine::Action) is what
+//!    the driver must do; [`poll_timeout`](engine::Session::poll_timeout) returns when to call
 //!    [`handle_timeout`](engine::Session::handle_timeout).
 //! 3. A delivered [`engine::Message`] goes to the [`socket::Decoder`], which joins attachments to
-//!    their packet and hands out [`socket::Packet`]s with raw JSON [`Args`](socket::Args).
-//! 4. What is sent is encoded once into a [`Frame`] by [`socket::encode`], and shared by every
-//!    recipient and transport.
+//!    their packet and returns [`socket::Packet`]s with raw [`Args`](socket::Args).
+//! 4. [`socket::encode`] encodes an outgoing packet once into a [`Frame`], which all recipients and
+//!    transports share.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -32,7 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// Each item says which feature it needs where docs.rs builds the documentation.
+// On docs.rs, each item names the feature that it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod engine;

@@ -5,25 +5,25 @@ use serde::{Serialize, Serializer};
 
 /// A session or socket id: 20 characters of `[A-Za-z0-9_-]`.
 ///
-/// A session's id is a secret (who knows it can post as the client), so [`Debug`](fmt::Debug)
-/// shows its start only. [`Display`](fmt::Display) writes the whole id.
+/// A session's id is a secret, because it allows posting as the client. So [`Debug`](fmt::Debug)
+/// shows only its beginning. [`Display`](fmt::Display) writes the whole id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sid([u8; LENGTH]);
 
 impl Sid {
-    /// The id that these random bytes spell in URL-safe base64.
+    /// Creates an id from random bytes, encoded in URL-safe base64.
     #[must_use]
     pub fn from_random(bytes: [u8; 15]) -> Self {
         Self(spell(&bytes))
     }
 
-    /// Reads an id as a peer sent it; `None` unless it has exactly the form of one.
+    /// Parses an id from a peer; `None` unless it has exactly the form of an id.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         read(text).map(Self)
     }
 
-    /// The 20 characters.
+    /// Returns the 20 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         shown(&self.0)
@@ -48,45 +48,45 @@ impl Serialize for Sid {
     }
 }
 
-/// Says which server of a cluster a session is at: 8 characters of `[A-Za-z0-9_-]`.
+/// Identifies the server of a cluster that has a session: 8 characters of `[A-Za-z0-9_-]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tag([u8; TAG]);
 
 impl Tag {
-    /// The tag that these random bytes spell in URL-safe base64.
+    /// Creates a tag from random bytes, encoded in URL-safe base64.
     #[must_use]
     pub fn from_random(bytes: [u8; 6]) -> Self {
         Self(spell(&bytes))
     }
 
-    /// Reads a tag as another server sent it; `None` unless it has exactly the form of one.
+    /// Parses a tag from another server; `None` unless it has exactly the form of a tag.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         read(text).map(Self)
     }
 
-    /// The 8 characters.
+    /// Returns the 8 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         shown(&self.0)
     }
 }
 
-/// What a client calls its session: the id, and behind it, where servers hand requests on to each other, the
-/// tag of the server that has it; 20 or 28 characters of `[A-Za-z0-9_-]`.
+/// The session id that a client uses: 20 or 28 characters of `[A-Za-z0-9_-]`.
 ///
-/// [`Debug`](fmt::Debug) hides what that of a [`Sid`] hides.
+/// If servers forward requests to each other, the tag of the server that has the session follows
+/// the id. [`Debug`](fmt::Debug) hides the same part as that of a [`Sid`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the two parts of the text")]
 pub struct SessionId {
-    /// What the server knows the session by.
+    /// The id that the server uses.
     pub sid: Sid,
-    /// Which server that is.
+    /// The server that has the session.
     pub tag: Option<Tag>,
 }
 
 impl SessionId {
-    /// Reads an id as a peer sent it; `None` unless it has exactly the form of one.
+    /// Parses an id from a peer; `None` unless it has exactly the form of an id.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (sid, tag) = match text.len() {
@@ -123,7 +123,7 @@ impl Serialize for SessionId {
     }
 }
 
-/// URL-safe base64 of a multiple of three bytes, each three of which are four of the `N` characters.
+/// Encodes bytes in URL-safe base64: each three bytes become four of the `N` characters.
 fn spell<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut text = [b'A'; N];
     URL_SAFE_NO_PAD

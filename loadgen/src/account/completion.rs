@@ -1,16 +1,16 @@
-//! When messages had come to the last of their receivers.
+//! The times at which messages have reached their last receivers.
 
 use std::time::Duration;
 
 use super::times::Times;
 use crate::load::Plan;
 
-/// Arrivals of each message; several threads' add up.
+/// The arrivals of each message; those of several threads can be merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Completion {
-    /// The arrivals of each message, by its turn in the whole run; at most [`MAX_TURNS`].
+    /// The arrivals of each message, by its position in the run; at most [`MAX_TURNS`].
     messages: Vec<Arrivals>,
-    /// Clients of each room that were there to the end.
+    /// The clients of each room that stayed connected to the end.
     pub(crate) receivers: Vec<u32>,
     /// Whether senders are among the receivers of their own messages.
     pub(crate) includes_own: bool,
@@ -19,12 +19,12 @@ pub(crate) struct Completion {
 #[derive(Clone, Copy, Debug, Default)]
 struct Arrivals {
     count: u32,
-    /// The longest time of them, in nanoseconds.
+    /// The longest of these times, in nanoseconds.
     longest: u64,
 }
 
 impl Completion {
-    /// A message has come to one more receiver.
+    /// Records that a message has reached another receiver.
     pub(crate) fn note(&mut self, turn: u64, time: Duration) {
         let Some(turn) = usize::try_from(turn).ok().filter(|&turn| turn < MAX_TURNS) else {
             return;
@@ -39,7 +39,7 @@ impl Completion {
         }
     }
 
-    /// Takes in what another thread has seen.
+    /// Adds the arrivals that another thread has recorded.
     pub(crate) fn merge(&mut self, other: &Self) {
         let length = self.messages.len().max(other.messages.len());
         self.messages.resize(length, Arrivals::default());
@@ -55,7 +55,7 @@ impl Completion {
         self.includes_own |= other.includes_own;
     }
 
-    /// The time until the last receiver had a message, of every message that all have got.
+    /// Returns the time until the last receiver got a message, for every message that reached all.
     pub(crate) fn times(&self, plan: &Plan) -> Times {
         let mut times = Times::new();
         let schedule = plan.schedule();
@@ -73,7 +73,7 @@ impl Completion {
     }
 }
 
-/// Messages whose receivers are counted; more would take too much memory.
+/// The maximum number of messages whose receivers are counted; more would take too much memory.
 const MAX_TURNS: usize = 4_000_000;
 
 #[cfg(test)]

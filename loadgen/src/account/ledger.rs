@@ -1,31 +1,31 @@
-//! What a sender has sent, and which of it has come to a receiver, and how.
+//! Compares the messages that a sender has sent with those that a receiver has received.
 
-/// What one receiver has got of one sender.
+/// The messages that one receiver has received from one sender.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Track {
     /// One more than the highest number seen.
     next: u64,
-    /// Different messages received.
+    /// The number of different messages received.
     received: u64,
-    /// Numbers below `next` that have not come, ascending; at most [`MAX_MISSING`].
+    /// The numbers below `next` that are missing, ascending; at most [`MAX_MISSING`].
     missing: Vec<u64>,
-    /// How many further messages have not come, of which only the number is known.
+    /// The count of further missing messages, whose numbers are not stored.
     uncounted: u64,
 }
 
-/// How a message came.
+/// How a message arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// The message came after all that were sent before it and have come.
+    /// The message arrived after all received messages that were sent before it.
     InOrder,
-    /// The message came after one that was sent later.
+    /// The message arrived after a message that was sent later.
     Late,
-    /// The message has come before.
+    /// The message has arrived before.
     Duplicate,
 }
 
 impl Track {
-    /// Takes the message of this number.
+    /// Records the message of this number.
     pub(crate) fn take(&mut self, number: u64) -> Arrival {
         if number >= self.next {
             for number in self.next..number {
@@ -50,19 +50,20 @@ impl Track {
         Arrival::Late
     }
 
-    /// How many different messages have come.
+    /// Returns the number of different messages received.
     pub(crate) const fn received(&self) -> u64 {
         self.received
     }
 
-    /// How many have not come although a later one has; those in `excused` (ascending) do not count.
+    /// Returns how many messages are missing although a later message arrived, not counting
+    /// `excused` (ascending).
     pub(crate) fn holes(&self, excused: &[u64]) -> u64 {
         let missing = self.missing.iter();
         let lost = missing.filter(|number| excused.binary_search(number).is_err());
         lost.count() as u64 + self.uncounted
     }
 
-    /// How many of `sent` have not come behind the last one that has.
+    /// Returns how many of `sent` messages are missing after the last received message.
     pub(crate) fn tail(&self, sent: u64, excused: &[u64]) -> u64 {
         let first = excused.partition_point(|&number| number < self.next);
         let last = excused.partition_point(|&number| number < sent);
@@ -71,16 +72,16 @@ impl Track {
     }
 }
 
-/// What a sender has sent.
+/// The messages that a sender has sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Total {
     /// One more than the highest number of the sender.
     pub(crate) sent: u64,
-    /// Numbers that nobody can expect: not sent, or refused by the server. Ascending.
+    /// Numbers of messages that are not expected: not sent, or refused by the server. Ascending.
     pub(crate) excused: Vec<u64>,
-    /// Numbers whose acknowledgement has not come.
+    /// Numbers of messages without an acknowledgement.
     pub(crate) unanswered: Vec<u64>,
-    /// Whether its connection ended, so that nobody knows what of its last messages left.
+    /// Whether its connection ended, so that it is unknown which of its last messages were sent.
     pub(crate) ended: bool,
 }
 

@@ -1,9 +1,9 @@
-//! The account of a run: numbers of messages, times, faults, the messages that a chat has stored, and
-//! the resources that the processes have used.
+//! The figures of a run: message counts, times, errors, the messages that a chat has stored, and
+//! the resource usage of the processes.
 //!
-//! `clients` and `play` fill it in, and `report` reads it. Of the other folders it imports only `load`,
-//! for the plan and the stamps. It must not know how messages travel, nor in which words or shape its
-//! figures are told: figures go in, figures come out, and those of several threads add up.
+//! `clients` and `play` fill it in, and `report` reads it. Of the other folders, it imports only
+//! `load`, for the plan and the stamps. It must not know how messages are transported or how
+//! figures are formatted. The figures of several threads can be merged.
 
 mod completion;
 mod ledger;

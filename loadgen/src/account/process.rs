@@ -1,8 +1,8 @@
-//! What the operating system says of a process: its time and its memory.
+//! Reads the processor time and the memory of a process.
 
 use std::{fs, time::Duration};
 
-/// A process at one moment.
+/// The resource usage of a process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Process {
     /// User and system time of all its threads.
@@ -12,22 +12,23 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Looks at a process; `None` if there is none or the system does not tell.
+    /// Reads the usage of a process; `None` if it does not exist or the system does not provide the
+    /// data.
     pub(crate) fn look(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         Self::parse(&stat, &status, rustix::param::clock_ticks_per_second())
     }
 
-    /// Looks at this process.
+    /// Reads the usage of this process.
     pub(crate) fn own() -> Option<Self> {
         Self::look(std::process::id())
     }
 
     fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Self> {
-        // The second field is a name in brackets, which may hold anything.
+        // The second field is a name in brackets, which may contain any characters.
         let (_, fields) = stat.rsplit_once(") ")?;
-        // User and system time are fields 14 and 15 (proc_pid_stat(5)), and the first one left here
+        // User and system time are fields 14 and 15 (proc_pid_stat(5)). The first remaining field
         // is field 3.
         let mut fields = fields.split(' ').skip(11);
         let mut ticks = || fields.next()?.parse::<u64>().ok();
@@ -43,29 +44,29 @@ impl Process {
     }
 }
 
-/// What a process and ourselves had used at the moments that matter.
+/// The usage of the server and of this process at the relevant moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Samples {
     /// The server before the first client.
     pub(crate) empty: Option<Process>,
-    /// The server when all clients were there.
+    /// The server when all clients were connected.
     pub(crate) full: Option<Process>,
-    /// The server and ourselves when the measured time began.
+    /// The server and this process when the measured time began.
     pub(crate) begin: Option<Processes>,
-    /// The server and ourselves when the measured time ended.
+    /// The server and this process when the measured time ended.
     pub(crate) end: Option<Processes>,
 }
 
 type Processes = (Option<Process>, Option<Process>);
 
 impl Samples {
-    /// Processor time of the server over the measured time.
+    /// Returns the processor time of the server during the measured time.
     pub(crate) fn server_cpu(&self) -> Option<Duration> {
         let ((from, _), (to, _)) = self.begin.zip(self.end)?;
         Some(to?.cpu.saturating_sub(from?.cpu))
     }
 
-    /// Our own processor time over the measured time.
+    /// Returns the processor time of this process during the measured time.
     pub(crate) fn own_cpu(&self) -> Option<Duration> {
         let ((_, from), (_, to)) = self.begin.zip(self.end)?;
         Some(to?.cpu.saturating_sub(from?.cpu))

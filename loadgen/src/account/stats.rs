@@ -1,4 +1,4 @@
-//! The figures that one thread collects, and how those of several become one.
+//! The figures that one thread collects, and their merging.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
     times::{Timeline, Times},
 };
 
-/// Names and how often each occurred; of more than 32 different ones the rest is put together.
+/// Counts of names. From the 33rd different name on, all further names are counted together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(pub(crate) BTreeMap<String, u64>);
 
@@ -39,7 +39,7 @@ impl Tally {
     }
 }
 
-/// What went wrong with messages.
+/// Errors in the delivery of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
@@ -47,32 +47,32 @@ pub(crate) struct Faults {
     pub(crate) out_of_order: u64,
     pub(crate) corrupt: u64,
     pub(crate) misrouted: u64,
-    /// Requests that were never answered.
+    /// Requests without an acknowledgement.
     pub(crate) unanswered: u64,
 }
 
-/// Everything that a thread collects.
+/// All figures that a thread collects.
 #[derive(Clone, Debug)]
 pub(crate) struct Stats {
-    /// From when a message was due to when it was read.
+    /// The time from when a message was due to when it was received.
     pub(crate) latency: Times,
-    /// From when a message was due to when its acknowledgement was read.
+    /// The time from when a message was due to when its acknowledgement was received.
     pub(crate) acks: Times,
-    /// How long connecting took, the namespace included.
+    /// The duration of connecting, including the namespace.
     pub(crate) connect: Times,
-    /// From when a message was due to when it was sent: the generator's own part.
+    /// The time from when a message was due to when it was sent: the generator's own delay.
     pub(crate) lag: Times,
     pub(crate) timeline: Timeline,
     pub(crate) sent: u64,
-    /// Messages that were due when the client had gone or its queue was full.
+    /// Messages that were due when the client was disconnected or its queue was full.
     pub(crate) unsent: u64,
-    /// Messages that each client was to get.
+    /// The deliveries expected by all clients.
     pub(crate) expected: u64,
     pub(crate) delivered: u64,
-    /// Messages that clients did not get because their connection had ended.
+    /// Messages that clients did not receive because their connection had ended.
     pub(crate) missed: u64,
     pub(crate) faults: Faults,
-    /// What the server did not accept, by its reason.
+    /// Messages that the server refused, by reason.
     pub(crate) refused: Tally,
     pub(crate) opened: u64,
     /// Clients that could not connect, by reason.
@@ -81,9 +81,10 @@ pub(crate) struct Stats {
     pub(crate) dropped: Tally,
     pub(crate) pings: u64,
     pub(crate) slow: Slow,
-    /// When messages had come to everyone.
+    /// The times at which messages had reached all receivers.
     pub(crate) completion: Completion,
-    /// What a chat has stored, or why that is not known. Found out when all threads have ended.
+    /// The messages that a chat has stored, or why that is unknown. Set when all threads have
+    /// ended.
     pub(crate) stored: Option<Result<Stored, String>>,
 }
 
@@ -94,12 +95,12 @@ pub(crate) struct Slow {
     pub(crate) cut: u64,
     pub(crate) expected: u64,
     pub(crate) received: u64,
-    /// Messages missing although later ones came.
+    /// Messages that are missing although later messages arrived.
     pub(crate) holes: u64,
 }
 
 impl Stats {
-    /// Makes figures for a measured time of this length.
+    /// Creates figures for a measured time of this length.
     pub(crate) fn new(length: Duration) -> Self {
         Self {
             latency: Times::new(),
@@ -124,7 +125,7 @@ impl Stats {
         }
     }
 
-    /// Takes in what another thread has collected.
+    /// Adds the figures of another thread.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.acks.add(&other.acks);

@@ -1,49 +1,49 @@
-//! What a chat has stored, and how that compares with what was sent.
+//! Compares the messages that a chat has stored with those that were sent.
 
 use serde::Serialize;
 
 use super::ledger::{Arrival, Total, Track};
 use crate::load::{PayloadCheck, Stamps};
 
-/// The messages that were found in the store of the chat.
+/// The result of the check of stored messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stored {
     /// Messages of this run that are stored.
     pub(crate) found: u64,
-    /// Acknowledged and not stored.
+    /// Messages that were acknowledged but not stored.
     pub(crate) missing: u64,
-    /// Stored again.
+    /// Messages that were stored more than once.
     pub(crate) doubled: u64,
-    /// Stored after one that the same client sent later.
+    /// Messages that were stored after a message that the same client sent later.
     pub(crate) out_of_order: u64,
-    /// Stored although the server said that they were refused.
+    /// Messages that were stored although the server refused them.
     pub(crate) refused: u64,
-    /// Numbers of a conversation that no message has.
+    /// Numbers in conversations that no message has.
     pub(crate) gaps: u64,
 }
 
 impl Stored {
-    /// How much is wrong.
+    /// Returns the number of errors.
     pub(crate) fn faults(&self) -> u64 {
         self.missing + self.doubled + self.out_of_order + self.refused + self.gaps
     }
 }
 
-/// What one conversation should have, and has.
+/// The expected and the stored messages of one conversation.
 pub(crate) struct Book<'a> {
     /// The `seq` of the last message that was entered.
     pub(crate) last_seq: u64,
     room: usize,
     rooms: usize,
-    /// What the senders of the whole run have sent.
+    /// The messages that the senders of the whole run have sent.
     totals: &'a [Total],
-    /// The messages that were found of each sender of this conversation.
+    /// The stored messages of each sender of this conversation.
     tracks: Vec<Track>,
 }
 
 impl<'a> Book<'a> {
-    /// Opens the book of conversation `room` of `rooms`, in which nothing is entered yet.
+    /// Creates the book of conversation `room` of `rooms`, without entries.
     pub(crate) fn new(room: usize, rooms: usize, totals: &'a [Total]) -> Self {
         let senders = totals.iter().skip(room).step_by(rooms).count();
         Self {
@@ -55,12 +55,12 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Enters a stored message. They must come in the order of `seq`.
+    /// Enters a stored message. Messages must be entered in the order of `seq`.
     pub(crate) fn enter(&mut self, seq: u64, content: &str, stamps: &Stamps, stored: &mut Stored) {
         stored.gaps += seq.saturating_sub(self.last_seq + 1);
         self.last_seq = seq;
         let PayloadCheck::Intact(stamp) = stamps.look(content) else {
-            // This is the trial before the run, or a corrupt message, which counts as missing.
+            // This is the preflight message, or a corrupt message, which counts as missing.
             return;
         };
         let is_of_room = stamp.sender % self.rooms == self.room;
@@ -85,11 +85,11 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Closes the book when all messages have been entered.
+    /// Closes the book after all messages have been entered.
     pub(crate) fn close(self, stored: &mut Stored) {
         let senders = self.totals.iter().skip(self.room).step_by(self.rooms);
         for (track, total) in self.tracks.iter().zip(senders) {
-            // Nobody can say whether a message without an answer was stored.
+            // A message without an acknowledgement may or may not have been stored.
             let mut unsure = [&total.excused[..], &total.unanswered].concat();
             unsure.sort_unstable();
             stored.missing += track.holes(&unsure) + track.tail(total.sent, &unsure);
@@ -114,7 +114,7 @@ mod tests {
     /// The `seq` of a message, its sender, and its number.
     type StoredRow = (u64, usize, u64);
 
-    /// The findings in a conversation that has these messages, of senders 0 and 2 of three.
+    /// Returns the result for a conversation with these messages, of senders 0 and 2 of three.
     fn found(totals: &[Total], rows: &[StoredRow]) -> Stored {
         let stamps = Stamps::new(7, 40);
         let mut stored = Stored::default();

@@ -1,10 +1,10 @@
-//! Times and how they are spread, of a whole run and of its parts.
+//! Distributions of times, of a whole run and of its intervals.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Times in nanoseconds, with three digits, up to ten minutes.
+/// Times in nanoseconds, with three significant digits, up to ten minutes.
 #[derive(Clone, Debug)]
 pub(crate) struct Times(Histogram<u64>);
 
@@ -27,7 +27,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The time that a share of all (0 to 1) does not exceed, in milliseconds.
+    /// Returns the time that a share of all times (0 to 1) does not exceed, in milliseconds.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         millis(self.0.value_at_quantile(share))
     }
@@ -53,12 +53,12 @@ fn millis(nanos: u64) -> f64 {
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     interval: Duration,
-    /// The histogram of each interval, which is made when something falls into it.
+    /// The histogram of each interval, which is created for its first value.
     buckets: Vec<Option<Box<Histogram<u64>>>>,
 }
 
 impl Timeline {
-    /// Makes a timeline for a time of this length; at most 120 intervals, of a second or more.
+    /// Creates a timeline for this length, with at most 120 intervals of a second or more.
     pub(crate) fn new(length: Duration) -> Self {
         let seconds = length.as_secs_f64().max(1.0);
         let interval = (seconds / 120.0).ceil();
@@ -69,7 +69,7 @@ impl Timeline {
         }
     }
 
-    /// Notes something that was due `at` after the beginning; what lies outside is left out.
+    /// Records a time that was due `at` after the beginning; times outside are ignored.
     pub(crate) fn record(&mut self, at: Duration, time: Duration) {
         let index = at.as_secs_f64() / self.interval.as_secs_f64();
         if let Some(bucket) = self.buckets.get_mut(index as usize) {
@@ -93,7 +93,8 @@ impl Timeline {
         }
     }
 
-    /// Seconds from the beginning, number per second, and p50, p99 and maximum in milliseconds.
+    /// Returns the seconds from the beginning, the rate per second, and p50, p99 and maximum in
+    /// milliseconds.
     pub(crate) fn points(&self) -> impl Iterator<Item = [f64; 5]> {
         let interval = self.interval.as_secs_f64();
         self.buckets.iter().enumerate().map(move |(i, bucket)| {
@@ -112,7 +113,7 @@ impl Timeline {
     }
 }
 
-/// Longer times count as this long.
+/// The maximum in nanoseconds; longer times count as this long.
 const MAX: u64 = 600_000_000_000;
 
 #[cfg(test)]

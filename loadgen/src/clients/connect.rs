@@ -1,4 +1,4 @@
-//! Clients that come and go: one connects whenever one is due.
+//! Clients that connect and disconnect: one connects at each tick.
 
 use std::{
     rc::Rc,
@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use super::{enter, worker::Worker};
 use crate::load::{Tick, pace};
 
-/// Lets clients connect, enter the namespace, and part again.
+/// Lets clients connect, join the namespace, and disconnect again.
 pub(super) async fn play(worker: &Rc<Worker>) {
     let plan = &worker.plan;
     let start = worker.shared.meet_to_start().await;
@@ -29,10 +29,10 @@ pub(super) async fn play(worker: &Rc<Worker>) {
             _ = stop.wait_for(|stop| *stop) => None,
         };
         let Some(tick) = tick else { break };
-        // Visits that have ended are taken out, or the set would grow as long as the run lasts.
+        // Finished visits are removed, or the set would grow during the whole run.
         while visits.try_join_next().is_some() {}
-        // A client that has to wait for a place is late, and that is measured; but not any number
-        // may wait.
+        // A client that waits for a slot is late, and its delay is measured. But the number of
+        // waiting clients is limited.
         let has_place = visits.len() < places + MAX_WAITING;
         expect(worker, tick, start, has_place);
         if !has_place {
@@ -63,7 +63,7 @@ fn expect(worker: &Worker, tick: Tick, start: Instant, has_place: bool) {
     }
 }
 
-/// Counts the visits that have not come to anything in time.
+/// Counts the visits that have not finished in time.
 fn settle(worker: &Worker) {
     let mut stats = worker.stats.borrow_mut();
     let stats = &mut *stats;
@@ -72,7 +72,7 @@ fn settle(worker: &Worker) {
     stats.faults.unanswered += stats.sent.saturating_sub(done);
 }
 
-/// Counts a client that is there.
+/// Counts a client that has connected.
 fn welcome(worker: &Worker, tick: Tick, start: Instant) {
     let progress = &worker.shared.progress;
     progress.connected.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +96,7 @@ async fn visit(worker: &Worker, tick: Tick, start: Instant) {
     match Connection::open(&options).await {
         Ok(connection) => {
             welcome(worker, tick, start);
-            // The place is free when the client has left.
+            // The slot is free when the client has disconnected.
             let _ = timeout(LEAVING, connection.close()).await;
         }
         Err(error) => {
@@ -106,6 +106,6 @@ async fn visit(worker: &Worker, tick: Tick, start: Instant) {
     }
 }
 
-/// Visits that may wait for a place.
+/// The maximum number of visits that wait for a slot.
 const MAX_WAITING: usize = 10_000;
 const LEAVING: Duration = Duration::from_secs(5);

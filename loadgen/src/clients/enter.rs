@@ -1,4 +1,4 @@
-//! How a client connects, and enters its room.
+//! Connects a client and joins its room.
 
 use roomcast::client::{ClientError, Connection, Options};
 use roomcast_protocol::socket::Kind;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::load::{Blanks, Plan, Spoken, refusal};
 
-/// How a client of this number connects.
+/// Returns the connection options of a client.
 pub(crate) fn options(plan: &Plan, client: usize) -> Options {
     let blanks = Blanks {
         client,
@@ -21,10 +21,10 @@ pub(crate) fn options(plan: &Plan, client: usize) -> Options {
     }
 }
 
-/// Lets a client enter its room, and waits until the server says so.
+/// Joins a client's room and waits for the server's confirmation.
 ///
 /// # Errors
-/// What went wrong, in one line.
+/// Returns what went wrong, in one line.
 pub(crate) async fn join(
     plan: &Plan,
     connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! What a client receives: whose message it is, how it came, and when.
+//! Handles the packets that a client receives: sender, order and time of each message.
 
 use std::{
     sync::atomic::Ordering,
@@ -14,7 +14,7 @@ use crate::{
     load::{PayloadCheck, Scenario, Stamp, reason, refusal, seq},
 };
 
-/// Looks at what a client has received.
+/// Handles a received packet.
 pub(super) fn take(worker: &Worker, member: &Member, packet: &Packet) {
     let now = Instant::now();
     match packet.kind {
@@ -23,8 +23,8 @@ pub(super) fn take(worker: &Worker, member: &Member, packet: &Packet) {
             if let Some(id) = packet.id
                 && let Some(connection) = member.connection.borrow_mut().as_mut()
             {
-                // The server wants to know whether the event has come. If it cannot be told, the
-                // connection is broken, and whoever reads it will see that.
+                // The server requests an acknowledgement. If it cannot be sent, the connection is
+                // broken, and the reading task detects that.
                 let _ = connection.ack(id, &());
             }
             take_event(worker, member, packet, now);
@@ -56,7 +56,7 @@ fn take_ack(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
             number,
         };
         match worker.shared.stamps.find(&packet.args) {
-            // A server may acknowledge with something else than the payload.
+            // A server may acknowledge with other data than the payload.
             PayloadCheck::Nothing => {}
             PayloadCheck::Intact(stamp) if stamp == expected => {}
             PayloadCheck::Intact(_) | PayloadCheck::Corrupt => stats.faults.corrupt += 1,
@@ -91,13 +91,13 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     };
     let plan = &worker.plan;
     let schedule = plan.schedule();
-    // Only the server itself could have made up such a number.
+    // Only the server could have invented such a number.
     if stamp.sender >= schedule.senders || stamp.number > schedule.messages(stamp.sender) {
         stats.faults.corrupt += 1;
         return;
     }
     if !plan.scenario.is_broadcast() {
-        return; // The echo event of a chat may be heard by others.
+        return; // Other clients may receive the echo event of a chat.
     }
     if plan.room_of(stamp.sender) != member.room {
         stats.faults.misrouted += 1;
@@ -145,7 +145,7 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     }
 }
 
-/// Whether what is due then counts: the warm-up is over.
+/// Returns whether a message that is due then counts, because the warm-up is over.
 pub(super) fn is_measured(worker: &Worker, due: Duration) -> bool {
     due >= worker.plan.warmup
 }

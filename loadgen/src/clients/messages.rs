@@ -1,4 +1,4 @@
-//! Messages to rooms, and requests: sending them in time, and the account of what came.
+//! Messages to rooms, and requests: sends them in time and accounts for their arrival.
 
 use std::{
     rc::Rc,
@@ -15,7 +15,7 @@ use crate::{
     load::{Blanks, Own, Scenario, Spoken, Stamp, Tick, pace},
 };
 
-/// Sends what is due, waits for what is under way, and draws up the account.
+/// Sends the messages that are due, waits for those in flight, and computes the account.
 pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
     let plan = &worker.plan;
     let schedule = plan.schedule();
@@ -42,13 +42,13 @@ pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
     while outstanding(worker) > 0 && Instant::now() < deadline && !worker.shared.is_stopped() {
         sleep(Duration::from_millis(10)).await;
     }
-    // Refusals may have come meanwhile.
+    // Refusals may have arrived in the meantime.
     publish(worker);
     worker.shared.meet().await;
     account(worker);
 }
 
-/// Sends the message that is due.
+/// Sends the message of a tick.
 fn fire(worker: &Worker, tick: Tick, start: Instant) {
     let plan = &worker.plan;
     let mut stats = worker.stats.borrow_mut();
@@ -93,7 +93,7 @@ fn fire(worker: &Worker, tick: Tick, start: Instant) {
             let sent = &worker.shared.progress.sent;
             sent.fetch_add(1, Ordering::Relaxed);
         }
-        // A broken connection is noticed, and counted, by who reads it.
+        // The reading task detects and counts a broken connection.
         Err(_) => {
             stats.unsent += 1;
             state.total.excused.push(tick.number);
@@ -101,7 +101,7 @@ fn fire(worker: &Worker, tick: Tick, start: Instant) {
     }
 }
 
-/// Tells the other threads what this one's senders have sent.
+/// Publishes the sent messages of this thread's senders to the other threads.
 fn publish(worker: &Worker) {
     let mut totals = worker.shared.totals.lock();
     for member in worker.members() {
@@ -114,18 +114,18 @@ fn publish(worker: &Worker) {
     }
 }
 
-/// Whether senders are to get their own messages.
+/// Returns whether senders are expected to receive their own messages.
 fn includes_own(worker: &Worker) -> bool {
     match worker.plan.vocabulary.own {
         Own::Yes => true,
         Own::No => false,
-        // All threads meet before the account is drawn up, which makes what each has stored visible
-        // to the others.
+        // All threads meet before the account, which makes the writes of each thread visible to
+        // all.
         Own::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
     }
 }
 
-/// Messages and acknowledgements that may still come.
+/// Returns the number of messages and acknowledgements that may still arrive.
 fn outstanding(worker: &Worker) -> u64 {
     let plan = &worker.plan;
     let totals = worker.shared.totals.lock();
@@ -154,7 +154,7 @@ fn outstanding(worker: &Worker) -> u64 {
     waiting.sum()
 }
 
-/// What every client was to get, and got.
+/// Compares the messages that every client should have received with those that it did.
 fn account(worker: &Worker) {
     let plan = &worker.plan;
     let totals = worker.shared.totals.lock();
@@ -166,7 +166,7 @@ fn account(worker: &Worker) {
     if plan.scenario == Scenario::Echo {
         stats.expected = stats.sent - stats.refused.total().min(stats.sent);
     }
-    // Nobody has waited for what was under way when the run was stopped.
+    // If the run was stopped, it did not wait for messages in flight.
     let is_stopped = worker.shared.is_stopped();
     for member in worker.members() {
         let state = member.state.borrow();
@@ -193,7 +193,7 @@ fn account(worker: &Worker) {
             received += track.received();
             expected += total.sent.saturating_sub(total.excused.len() as u64);
             if total.ended || is_stopped {
-                // Nobody knows whether these ever left, or would still have come.
+                // It is unknown whether these were sent, or would still have arrived.
                 expected = expected.saturating_sub(tail);
             } else {
                 tails += tail;
@@ -220,5 +220,5 @@ fn account(worker: &Worker) {
     }
 }
 
-/// Acknowledgements that a client waits for; with more, it does not send.
+/// The maximum number of pending acknowledgements of a client; beyond that, it does not send.
 const MAX_PENDING: usize = 10_000;

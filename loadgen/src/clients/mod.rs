@@ -1,9 +1,10 @@
-//! The clients of one thread, from their first connection to their last: they connect, enter a room,
-//! send what is due, and note what they hear.
+//! The clients of one thread: they connect, join a room, send messages when due, and record what
+//! they receive.
 //!
-//! `play` starts each thread with [`play_part`] and watches all of them through [`RunState`]; it also uses
-//! [`options`] and [`join`] for clients of its own. Of the other folders this one imports `load` and
-//! `account`. It must not know of reports and of other runs, and of the server only what the plan says.
+//! `play` starts each thread with [`play_part`] and observes all of them through [`RunState`]. It
+//! also uses [`options`] and [`join`] for clients of its own. Of the other folders, this one
+//! imports `load` and `account`. It must not know reports or other runs, and knows the server only
+//! by the plan.
 
 mod connect;
 mod enter;

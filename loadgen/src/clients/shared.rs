@@ -1,4 +1,4 @@
-//! What the threads of a run share with each other, and with whoever watches them.
+//! State that the threads of a run share with each other and with the observer.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64},
@@ -16,24 +16,24 @@ use crate::{
     load::{Plan, Stamps},
 };
 
-/// What all threads of a run and the one that watches them share.
+/// State that all threads of a run and the observing thread share.
 #[derive(Debug)]
 pub(crate) struct RunState {
     pub(crate) stamps: Stamps,
-    /// For the eyes of whoever watches; figures come from [`Stats`](crate::account::Stats).
+    /// For the progress display only; the figures come from [`Stats`](crate::account::Stats).
     pub(crate) progress: Progress,
-    /// Set when the run is to end early.
+    /// Set to end the run early.
     pub(crate) stop: watch::Sender<bool>,
-    /// When the first message is due; set when all clients have come together.
+    /// The time at which the first message is due; set when all clients have connected.
     pub(crate) start: Mutex<Option<Instant>>,
-    /// What each sender has sent.
+    /// The messages that each sender has sent.
     pub(crate) totals: Mutex<Vec<Total>>,
-    /// Whether a sender has got a message of its own.
+    /// Whether a sender has received its own message.
     pub(super) own_seen: AtomicBool,
     barrier: Barrier,
 }
 
-/// Counters that only ever grow.
+/// Counters that never decrease.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) connected: AtomicU64,
@@ -60,19 +60,19 @@ impl RunState {
         self.barrier.wait().await;
     }
 
-    /// Waits for the other threads, and agrees with them on a start.
+    /// Waits for the other threads and agrees with them on a start time.
     pub(super) async fn meet_to_start(&self) -> Instant {
         if self.barrier.wait().await.is_leader() {
-            // The start lies ahead, so that no thread is late for the first message.
+            // The start is in the future, so that no thread is late for the first message.
             *self.start.lock() = Some(Instant::now() + Duration::from_millis(20));
         }
-        // Nobody reads the start before the leader has set it.
+        // No thread reads the start before the leader has set it.
         self.barrier.wait().await;
         let start = *self.start.lock();
         start.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until this time, or until the run is to end. Returns whether it may go on.
+    /// Waits until this time, or until the run is stopped. Returns whether the run continues.
     pub(super) async fn wait_until(&self, time: Instant) -> bool {
         let mut stop = self.stop.subscribe();
         tokio::select! {

@@ -1,4 +1,4 @@
-//! One thread of the generator: its clients, from the first connection to the last.
+//! A thread of the generator: its clients, from the first connection to the last.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,10 +26,10 @@ use crate::{
     load::{Plan, Scenario},
 };
 
-/// Plays a thread's part.
+/// Plays the part of one thread.
 ///
 /// # Errors
-/// If the system gives no runtime.
+/// If the runtime cannot be created.
 pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<RunState>) -> io::Result<Stats> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +66,7 @@ pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<RunState>) ->
 }
 
 impl Worker {
-    /// Lets this thread's clients connect one after the other.
+    /// Connects this thread's clients one after the other.
     async fn gather(self: &Rc<Self>) {
         let plan = &self.plan;
         let permits = Arc::new(Semaphore::new(CONNECTING));
@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Connects a client and lets it join its room. Returns `None` if that fails.
+    /// Connects a client and joins its room. Returns `None` if that fails.
     async fn admit(self: &Rc<Self>, id: usize) -> Option<Rc<Member>> {
         let plan = &self.plan;
         let is_slow = id >= plan.clients - plan.slow_clients();
@@ -153,7 +153,7 @@ impl Worker {
                 if pause.wait_for(|paused| !*paused).await.is_err() {
                     return;
                 }
-                // Dropping the read loses nothing: what has come stays in the connection.
+                // Dropping the read loses nothing: received data stays in the connection.
                 tokio::select! {
                     packet = packet => packet,
                     _ = pause.changed() => continue,
@@ -168,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// A connection has ended by itself.
+    /// Records a connection that ended by itself.
     fn end(&self, member: &Member, error: &ClientError) {
         let mut state = member.state.borrow_mut();
         if state.has_ended || self.is_closing.get() {
@@ -183,7 +183,7 @@ impl Worker {
         }
     }
 
-    /// Says goodbye for all clients.
+    /// Closes the connections of all clients.
     async fn part(&self) {
         self.is_closing.set(true);
         let permits = Rc::new(Semaphore::new(CONNECTING));
@@ -201,16 +201,16 @@ impl Worker {
             });
         }
         let all = async { while partings.join_next().await.is_some() {} };
-        // Clients that cannot part in time are dropped.
+        // Clients that cannot close in time are dropped.
         let _ = timeout(PARTING, all).await;
     }
 }
 
-/// Clients of a thread that may be connecting, or parting, at once.
+/// The maximum number of clients of a thread that connect or disconnect at the same time.
 const CONNECTING: usize = 128;
-/// How long upgrades are waited for.
+/// The maximum time to wait for upgrades.
 const UPGRADING: Duration = Duration::from_secs(12);
-/// How long goodbyes are waited for.
+/// The maximum time to wait for clients to disconnect.
 const PARTING: Duration = Duration::from_secs(10);
-/// Receive buffer of slow clients, so that what they are owed stays with the server.
+/// The receive buffer of slow clients in bytes, so small that unread messages stay with the server.
 const SLOW_BUFFER: u32 = 64 * 1024;

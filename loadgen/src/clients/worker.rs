@@ -1,4 +1,4 @@
-//! What one thread has: its clients, and its own figures.
+//! The state of one thread: its clients and its figures.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,15 +19,15 @@ use crate::{
     load::Plan,
 };
 
-/// The part of a run that one thread plays. No borrow of its cells is held across an await, so the
-/// tasks of the thread never meet in one.
+/// The state of one thread. No borrow of its cells is held across an await, so the tasks of the
+/// thread never conflict.
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
     pub(super) shared: Arc<RunState>,
     pub(super) stats: RefCell<Stats>,
     pub(super) start: Cell<Option<Instant>>,
-    /// Client `i` of the run is that of thread `i % threads`, and its number there `i / threads`.
+    /// Client `i` of the run belongs to thread `i % threads` and has the index `i / threads` there.
     pub(super) members: RefCell<Vec<Option<Rc<Member>>>>,
     /// Whether slow clients stop reading.
     pub(super) pause: watch::Sender<bool>,
@@ -41,18 +41,18 @@ pub(super) struct Member {
     pub(super) room: usize,
     pub(super) room_name: String,
     pub(super) is_slow: bool,
-    /// The connection, which is taken out when it has ended.
+    /// The connection, which is removed when it has ended.
     pub(super) connection: RefCell<Option<Connection>>,
     pub(super) state: RefCell<ClientRecord>,
 }
 
-/// What a client remembers.
+/// The state of a client.
 #[derive(Debug, Default)]
 pub(super) struct ClientRecord {
     pub(super) has_ended: bool,
     /// One track for each sender of the room.
     pub(super) tracks: Vec<Track>,
-    /// Messages whose acknowledgement has not come, by its id.
+    /// Messages without an acknowledgement yet, by its id.
     pub(super) pending: HashMap<u64, u64>,
     /// The `seq` of the last message in a conversation.
     pub(super) last_seq: u64,
@@ -60,7 +60,7 @@ pub(super) struct ClientRecord {
 }
 
 impl Worker {
-    /// Puts every client where its number says.
+    /// Moves every client to the index of its number.
     pub(super) fn sort_members(&self) {
         let mut members = self.members.borrow_mut();
         let last = self.plan.clients / self.plan.threads;
@@ -73,13 +73,13 @@ impl Worker {
         *members = sorted;
     }
 
-    /// The client of this number, if it is this thread's and has connected.
+    /// Returns the client of this number, if it belongs to this thread and has connected.
     pub(super) fn member(&self, id: usize) -> Option<Rc<Member>> {
         let members = self.members.borrow();
         members.get(id / self.plan.threads)?.clone()
     }
 
-    /// The clients that have connected.
+    /// Returns the clients that have connected.
     pub(super) fn members(&self) -> impl Iterator<Item = Rc<Member>> {
         let members: Vec<_> = self.members.borrow().iter().flatten().cloned().collect();
         members.into_iter()

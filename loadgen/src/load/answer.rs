@@ -1,5 +1,5 @@
-//! Reads answers and events of a server: whether a server refuses, and the number that our
-//! own chat gives a message.
+//! Parses acknowledgements and events of a server: refusals, and the message numbers of the
+//! Roomcast chat.
 
 use roomcast_protocol::socket::Args;
 use serde::Deserialize;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::stamp::position;
 
-/// Why a server did not accept something, if its answer says so: `{success: false, error}`.
+/// Returns why a server refused a request, if its acknowledgement is `{success: false, error}`.
 pub(crate) fn refusal(args: &Args) -> Option<String> {
     let json = args.raw(0)?;
-    // Looking for these bytes first spares reading the JSON of every acknowledgement.
+    // Searching for these bytes first avoids parsing every acknowledgement.
     position(json, b"\"success\":false")?;
     #[derive(Deserialize)]
     struct Acknowledgement {
@@ -21,7 +21,7 @@ pub(crate) fn refusal(args: &Args) -> Option<String> {
     (!answer.success).then(|| reason(answer.error.as_ref()))
 }
 
-/// The short name of an error that a server sent.
+/// Returns the short name of an error that a server sent.
 pub(crate) fn reason(error: Option<&Value>) -> String {
     let text = match error {
         Some(Value::String(text)) => Some(text.as_str()),
@@ -33,7 +33,7 @@ pub(crate) fn reason(error: Option<&Value>) -> String {
     text.unwrap_or("no reason given").chars().take(80).collect()
 }
 
-/// The `seq` of the message in an event, if there is one.
+/// Returns the `seq` of the message in an event, if there is one.
 pub(crate) fn seq(args: &Args) -> Option<u64> {
     let json = args.raw(0)?;
     let behind = position(json, NAME)? + NAME.len();

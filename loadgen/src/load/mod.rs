@@ -1,9 +1,9 @@
-//! What a run says, and when: the plan with its scenario, the events of the server under test, the
-//! schedule of the messages, and the stamp by which each message is known again.
+//! The load of a run: the plan with its scenario, the events of the server under test, the schedule
+//! of the messages, and the stamp that identifies each message.
 //!
-//! Every other folder imports this one, and whoever starts a run fills in its [`Plan`]. It imports no
-//! other folder. It opens no connection and collects no figures: it must not know who sends, what came
-//! of it, and who is told.
+//! All other folders import this one, and the caller of a run fills in its [`Plan`]. This folder
+//! imports no other. It opens no connection and collects no figures. It must not know the senders,
+//! the results, or their reports.
 
 mod answer;
 mod plan;

@@ -1,4 +1,4 @@
-//! The plan of a run, and whether it can be played.
+//! The plan of a run, and its validation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use roomcast::client::{Options, Transports};
 
 use super::{Scenario, Vocabulary, schedule::Schedule, stamp::MIN_PAYLOAD};
 
-/// What a run does. Checked by [`check`](Self::check) before it starts.
+/// The plan of a run. [`check`](Self::check) validates it before the run starts.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the clients do.
+    /// The behaviour of the clients.
     pub scenario: Scenario,
     /// The server, and how each client connects to it; its `auth` comes from the vocabulary.
     pub client: Options,
@@ -17,41 +17,44 @@ pub struct Plan {
     pub vocabulary: Vocabulary,
     /// Name of the vocabulary, for the report.
     pub preset: String,
-    /// Connections, at least 1; with `connect` how many may be open or opening at once.
+    /// The number of connections, at least 1; with `connect` the maximum number that are open or
+    /// opening.
     pub clients: usize,
-    /// Rooms, at least 1; client `i` is in room `i % rooms`. Where messages go to rooms, each needs two
-    /// clients.
+    /// The number of rooms, at least 1; client `i` is in room `i % rooms`. If messages go to rooms,
+    /// each room needs two clients.
     pub rooms: usize,
-    /// Clients of each room that send, at least 1.
+    /// The number of sending clients in each room, at least 1.
     pub senders: usize,
     /// Messages, requests or connections per second, all clients together: 0.001 to 10,000,000.
     pub rate: f64,
-    /// Bytes of text in a message, at least 32 and at most half of [`Options::max_queued`].
+    /// The text size of a message in bytes, at least 32 and at most half of
+    /// [`Options::max_queued`].
     pub payload: usize,
-    /// Time that is measured: more than none, at most 24 h.
+    /// The measured time: more than zero, at most 24 h.
     pub duration: Duration,
-    /// Time before it in which the load is the same, at most 24 h.
+    /// The time with the same load before the measured time, at most 24 h.
     pub warmup: Duration,
-    /// Time after it in which what is under way may arrive; the run ends sooner if nothing is.
+    /// The maximum time after it for messages in flight to arrive; the run ends earlier if none is.
     pub drain: Duration,
-    /// Connections per second while clients gather: 0.001 to 10,000,000.
+    /// Connections per second while clients connect before the load: 0.001 to 10,000,000.
     pub connect_rate: f64,
-    /// Threads with clients of their own: 1 to 256, and no more than there are clients.
+    /// The number of threads, each with its own clients: 1 to 256, and at most the number of
+    /// clients.
     pub threads: usize,
-    /// Share of the clients that stop reading in `slow`, from 0 to less than 1.
+    /// The share of the clients that stop reading in `slow`, from 0 to less than 1.
     pub slow_share: f64,
-    /// A token for each client, where `{token}` stands in the `auth` of the vocabulary; who it is of is
-    /// said by [`subject`](Self::subject).
+    /// A token for each client, which replaces `{token}` in the `auth` of the vocabulary.
+    /// [`subject`](Self::subject) returns its user.
     pub tokens: Arc<[String]>,
-    /// Process of the server on this machine, to measure its processor time and memory.
+    /// The process id of the server on this machine, to measure its processor time and memory.
     pub server_pid: Option<u32>,
 }
 
 impl Plan {
-    /// Whether the plan can be played.
+    /// Checks whether the plan can run.
     ///
     /// # Errors
-    /// What cannot work, in words for the command line.
+    /// Returns why the plan cannot work, as a text for the command line.
     pub fn check(&self) -> Result<(), String> {
         let is_broadcast = self.scenario.is_broadcast();
         if self.clients == 0 || self.threads == 0 || self.rooms == 0 || self.senders == 0 {
@@ -60,7 +63,8 @@ impl Plan {
         if self.threads > self.clients.min(256) {
             return Err("there cannot be more threads than clients, nor more than 256".into());
         }
-        // The client can encrypt where another package of the build asks for that; here it is not measured.
+        // The client supports TLS if another package of the build enables it, but this tool does
+        // not measure it.
         if ["https://", "wss://"]
             .iter()
             .any(|scheme| self.client.url.starts_with(scheme))
@@ -123,7 +127,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether conversations have to be made for the run.
+    /// Returns whether the run needs new conversations.
     pub(crate) fn makes_conversations(&self) -> bool {
         match self.scenario {
             Scenario::Chat => true,
@@ -134,7 +138,7 @@ impl Plan {
         }
     }
 
-    /// How many clients stop reading; the last ones.
+    /// Returns how many clients stop reading. These are the last clients.
     pub(crate) fn slow_clients(&self) -> usize {
         match self.scenario {
             Scenario::Slow => (self.clients as f64 * self.slow_share).ceil() as usize,
@@ -147,7 +151,7 @@ impl Plan {
         }
     }
 
-    /// How many clients send; the first ones.
+    /// Returns how many clients send. These are the first clients.
     pub(crate) fn all_senders(&self) -> usize {
         match self.scenario {
             Scenario::Fanout | Scenario::Rooms | Scenario::Slow | Scenario::Chat => {
@@ -160,18 +164,18 @@ impl Plan {
         }
     }
 
-    /// The user that a client's token is of: `bench-` and its number.
+    /// Returns the user of a client's token: `bench-` and the client's number.
     #[must_use]
     pub fn subject(client: usize) -> String {
         format!("bench-{client}")
     }
 
-    /// The room of a client.
+    /// Returns the room of a client.
     pub(crate) fn room_of(&self, client: usize) -> usize {
         client % self.rooms.max(1)
     }
 
-    /// When messages are due.
+    /// Returns the schedule of the messages.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule {
             rate: self.rate,
@@ -180,7 +184,7 @@ impl Plan {
         }
     }
 
-    /// Open files that the run needs.
+    /// Returns the number of open files that the run needs.
     pub(crate) fn open_files(&self) -> u64 {
         let each = match self.client.transports {
             Transports::WebSocket => 1,
@@ -198,7 +202,7 @@ pub(super) mod tests {
     use super::*;
     use crate::load::Preset;
 
-    /// A small plan for the contract server.
+    /// Returns a small plan for the contract server.
     pub(crate) fn small_plan(scenario: Scenario) -> Plan {
         let (clients, rooms, rate) = scenario.defaults();
         Plan {

@@ -1,27 +1,27 @@
-//! Scenarios: how the clients of a measurement behave, and how many of them make sense.
+//! Scenarios: how the clients of a measurement behave, and their reasonable numbers.
 
 /// The behaviour of the clients in a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scenario {
-    /// One room, everyone gets every message.
+    /// One room in which every client gets every message.
     Fanout,
     /// Many small rooms.
     Rooms,
     /// Requests with acknowledgement.
     Echo,
-    /// Clients come and go.
+    /// Clients connect and disconnect.
     Connect,
-    /// Clients stay and say nothing.
+    /// Clients stay connected and send nothing.
     Idle,
-    /// As `fanout`, but some stop reading.
+    /// Like `fanout`, but some clients stop reading.
     Slow,
-    /// Conversations of our own chat, and whether what it acknowledges is stored.
+    /// Conversations of the Roomcast chat, with a check that acknowledged messages are stored.
     Chat,
 }
 
 impl Scenario {
-    /// The name of the scenario on the command line and in reports.
+    /// Returns the name of the scenario on the command line and in reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Fanout => "fanout",
@@ -34,17 +34,18 @@ impl Scenario {
         }
     }
 
-    /// Whether messages go to rooms.
+    /// Returns whether messages go to rooms.
     pub(crate) const fn is_broadcast(self) -> bool {
         matches!(self, Self::Fanout | Self::Rooms | Self::Slow | Self::Chat)
     }
 
-    /// Whether clients stay and say nothing, or come and go.
+    /// Returns whether clients send no messages.
     pub(crate) const fn is_silent(self) -> bool {
         matches!(self, Self::Connect | Self::Idle)
     }
 
-    /// Clients, rooms and rate (per second, all clients together) that make sense on any machine.
+    /// Returns the numbers of clients and rooms and the total rate per second that are reasonable
+    /// on any machine.
     #[must_use]
     pub const fn defaults(self) -> (usize, usize, f64) {
         match self {

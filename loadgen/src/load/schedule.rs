@@ -1,4 +1,4 @@
-//! When messages are due, and a thread that says so in time.
+//! The schedule of messages, and a thread that signals when each is due.
 
 use std::{
     thread,
@@ -7,18 +7,18 @@ use std::{
 
 use tokio::sync::mpsc;
 
-/// The times at which a worker's senders are due.
+/// The times at which messages are due.
 ///
-/// All senders of all workers take turns: message `k` of the run is due `k / rate` seconds after its
-/// start and belongs to sender `k % senders`, as that sender's message `k / senders`. So a message's
-/// time follows from its stamp, and no time stamp has to travel.
+/// The senders of all workers send in rotation: message `k` of the run is due `k / rate` seconds
+/// after its start. It belongs to sender `k % senders`, as that sender's message `k / senders`. So
+/// the stamp of a message gives its due time, and the message needs no timestamp.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    /// Messages per second of all senders together; positive.
+    /// Messages per second of all senders together; must be positive.
     pub(crate) rate: f64,
-    /// Senders of all workers; at least one.
+    /// The number of senders of all workers; at least one.
     pub(crate) senders: usize,
-    /// From the first message to the end of the last interval.
+    /// The time from the first message to the end of the last interval.
     pub(crate) length: Duration,
 }
 
@@ -26,29 +26,30 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tick {
     pub(crate) sender: usize,
-    /// The sender's messages count from 0.
+    /// The number of the message, counted from 0 for each sender.
     pub(crate) number: u64,
-    /// After the start of the run.
+    /// The due time, relative to the start of the run.
     pub(crate) due: Duration,
 }
 
 impl Schedule {
-    /// When a message is due.
+    /// Returns when a message is due.
     pub(crate) fn due(&self, sender: usize, number: u64) -> Duration {
         let turn = number as f64 * self.senders as f64 + sender as f64;
         Duration::try_from_secs_f64(turn / self.rate).unwrap_or(Duration::MAX)
     }
 
-    /// How many messages a sender has in all.
+    /// Returns the total number of messages of a sender.
     pub(crate) fn messages(&self, sender: usize) -> u64 {
         let turns = self.length.as_secs_f64() * self.rate - sender as f64;
         (turns / self.senders as f64).ceil().max(0.0) as u64
     }
 
-    /// The messages of the senders `worker`, `worker + workers`, … in the order of their times.
+    /// Returns the messages of the senders `worker`, `worker + workers`, … in the order of their
+    /// times.
     pub(crate) fn ticks(self, worker: usize, workers: usize) -> impl Iterator<Item = Tick> {
-        // One message more than there should be is looked at: `take_while` decides, whatever
-        // rounding did.
+        // This covers one message too many, and `take_while` decides, so that rounding does no
+        // harm.
         (0..=self.messages(worker))
             .flat_map(move |number| {
                 let senders = (worker..self.senders).step_by(workers.max(1));
@@ -63,8 +64,10 @@ impl Schedule {
     }
 }
 
-/// Sends each tick when it is due, from a thread of its own: the runtime's timer is only good to a
-/// millisecond. A receiver that is late finds the ticks waiting; their times stay what they were.
+/// Sends each tick when it is due, from a thread of its own, because the runtime's timer is only
+/// accurate to a millisecond.
+///
+/// A late receiver finds the ticks queued with their original times.
 pub(crate) fn pace(
     start: Instant,
     ticks: impl Iterator<Item = Tick> + Send + 'static,

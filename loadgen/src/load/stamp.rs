@@ -1,43 +1,43 @@
-//! What makes a payload recognisable: who sent it in which run, and its number.
+//! Payloads that identify their run, their sender and their number.
 
 use std::fmt::Write as _;
 
 use roomcast_protocol::socket::Args;
 
-/// Writes and finds the payloads of one run.
+/// Writes and recognises the payloads of one run.
 ///
-/// A payload is `rcb:<run>:<sender>:<number>;` and letters up to its size, which depend on the
-/// number, so that a server that mixes or cuts payloads is found out.
+/// A payload is `rcb:<run>:<sender>:<number>;` followed by letters up to its size. The letters
+/// depend on the number, so that payloads that a server mixes up or truncates are detected.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamps {
-    /// `rcb:` and eight digits that no other run has, so that what others left on the server is not
-    /// counted.
+    /// `rcb:` and eight digits that are unique to this run, so that messages of earlier runs on the
+    /// server are not counted.
     mark: String,
     size: usize,
-    /// The alphabet again and again, `size` letters and one alphabet more.
+    /// The alphabet repeated, `size` letters plus one alphabet.
     letters: String,
 }
 
-/// What a payload says about itself.
+/// The sender and the number that a payload contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) sender: usize,
     pub(crate) number: u64,
 }
 
-/// What was found in the arguments of a packet.
+/// The result of a search for a payload in the arguments of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadCheck {
-    /// No payload of this run.
+    /// No payload of this run was found.
     Nothing,
-    /// A payload that is as it was sent.
+    /// The payload is unchanged.
     Intact(Stamp),
-    /// A payload of this run that is not as it was sent.
+    /// A payload of this run was changed.
     Corrupt,
 }
 
 impl Stamps {
-    /// Payloads of `size` bytes, at least [`MIN_PAYLOAD`].
+    /// Creates payloads of `size` bytes, at least [`MIN_PAYLOAD`].
     pub(crate) fn new(run: u32, size: usize) -> Self {
         let alphabet = ('a'..='z').cycle();
         Self {
@@ -47,7 +47,7 @@ impl Stamps {
         }
     }
 
-    /// The payload of a message.
+    /// Returns the payload of a message.
     pub(crate) fn write(&self, stamp: Stamp) -> String {
         let mut text = String::with_capacity(self.size);
         text.push_str(&self.mark);
@@ -57,7 +57,7 @@ impl Stamps {
         text
     }
 
-    /// Looks for a payload of this run anywhere in the arguments.
+    /// Searches the arguments for a payload of this run.
     pub(crate) fn find(&self, args: &Args) -> PayloadCheck {
         for json in args {
             if let Some(at) = position(json, self.mark.as_bytes()) {
@@ -70,7 +70,7 @@ impl Stamps {
         PayloadCheck::Nothing
     }
 
-    /// Looks at a whole text that may be a payload of this run.
+    /// Checks whether a whole text is a payload of this run.
     pub(crate) fn look(&self, text: &str) -> PayloadCheck {
         let Some(rest) = text.strip_prefix(&self.mark) else {
             return PayloadCheck::Nothing;
@@ -80,7 +80,7 @@ impl Stamps {
             .map_or(PayloadCheck::Corrupt, PayloadCheck::Intact)
     }
 
-    /// Reads what stands behind the mark. The payload must end where its JSON string ends.
+    /// Parses the text after the mark. The payload must end at the end of its JSON string.
     fn read(&self, rest: &[u8]) -> Option<Stamp> {
         let (sender, behind) = number(rest, b':')?;
         let (number, padding) = number(behind, b';')?;
@@ -94,7 +94,7 @@ impl Stamps {
         })
     }
 
-    /// The letters behind a header of `header` bytes.
+    /// Returns the letters after a header of `header` bytes.
     fn padding(&self, number: u64, header: usize) -> &str {
         let from = (number % 26) as usize;
         let length = self.size.saturating_sub(header);
@@ -102,9 +102,9 @@ impl Stamps {
     }
 }
 
-/// Digits up to `end`, and what stands behind it.
+/// Parses digits up to `end`. Returns the number and the text after `end`.
 fn number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
-    // A number of 64 bits has at most twenty digits.
+    // A 64-bit number has at most twenty digits.
     let length = text.iter().take(21).position(|&byte| byte == end)?;
     let digits = str::from_utf8(text.get(..length)?).ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -112,7 +112,8 @@ fn number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
     Some((number, text.get(length + 1..)?))
 }
 
-/// Where `needle` begins; payloads mostly begin their argument.
+/// Returns the position of `needle`. Payloads usually begin their argument, so that position is
+/// tried first.
 pub(super) fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     if haystack
         .get(1..)
@@ -123,7 +124,8 @@ pub(super) fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     memchr::memmem::find(haystack, needle)
 }
 
-/// Bytes of the longest header: mark, seven digits of sender, ten of number, two separators.
+/// The size of the longest header in bytes: mark, seven digits of sender, ten of number, two
+/// separators.
 pub(super) const MIN_PAYLOAD: usize = 32;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What to say to a server that knows nothing of us: events, and the shape of their arguments.
+//! The events of the server under test and the shape of their arguments.
 
 use roomcast_protocol::socket::{Arguments, EncodeError, Encoder};
 use serde::{Serialize, Serializer};
@@ -7,22 +7,23 @@ use serde_json::{Value, json};
 /// The events of a server under test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vocabulary {
-    /// Enters a room; `None` if nothing is needed to receive.
+    /// Joins a room; `None` if clients receive messages without it.
     pub join: Option<Call>,
     /// Sends a message to a room.
     pub send: Call,
-    /// An event that the server acknowledges.
+    /// An event that the server acknowledges with the payload.
     pub echo: Call,
-    /// The `auth` of every client, with `{client}` for its number and `{run}` for that of the run.
+    /// The `auth` of every client. `{client}` stands for its number and `{run}` for the number of
+    /// the run.
     pub auth: Option<Value>,
     /// Whether a sender gets its own messages.
     pub own: Own,
-    /// Names of rooms; others are called `bench-0`, `bench-1`, … if `any_room`.
+    /// The names of rooms. If `any_room` is set, further rooms are called `bench-0`, `bench-1`, ….
     pub rooms: Vec<String>,
     /// Whether the server lets clients join rooms of any name.
     pub any_room: bool,
-    /// Whether the rooms are conversations of our own chat, which are made for the run: nothing is
-    /// written where people are.
+    /// Whether the rooms are conversations of the Roomcast chat, which are created for the run, so
+    /// that no existing conversation gets messages.
     pub conversations: bool,
 }
 
@@ -31,8 +32,8 @@ pub struct Vocabulary {
 pub struct Call {
     /// The name of the event.
     pub event: String,
-    /// The arguments. In their strings `{room}`, `{payload}`, `{id}` (of the payload, another one
-    /// in each), `{client}` and `{token}` are filled in.
+    /// The arguments. Their strings may contain `{room}`, `{payload}`, `{id}` (unique to each
+    /// payload), `{client}` and `{token}`.
     pub args: Vec<Value>,
     /// Whether the server acknowledges the event.
     pub ack: bool,
@@ -42,26 +43,26 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Own {
-    /// A sender gets them, as everyone in the room does.
+    /// A sender gets them, like all members of the room.
     Yes,
-    /// Only the others in the room get them.
+    /// Only the other members of the room get them.
     No,
-    /// The first own message that comes back shows it.
+    /// Detected from the first own message that comes back.
     Auto,
 }
 
-/// Vocabularies that have a name.
+/// Built-in vocabularies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {
-    /// The chat of `roomcast serve`: conversations of its own.
+    /// The chat of `roomcast serve`, with its conversations.
     Chat,
     /// The server of `docs/bench.md`: `join`, `bcast`, `echo`.
     Rooms,
 }
 
 impl Preset {
-    /// The name of the preset on the command line and in reports.
+    /// Returns the name of the preset on the command line and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -70,7 +71,7 @@ impl Preset {
         }
     }
 
-    /// The events that it stands for.
+    /// Returns the events of the preset.
     #[must_use]
     pub fn vocabulary(self) -> Vocabulary {
         let call = |event: &str, args: Value, ack| Call {
@@ -118,7 +119,7 @@ impl Preset {
 }
 
 impl Vocabulary {
-    /// Makes users of this run of those that the `auth` names, where it wants that.
+    /// Replaces `{run}` in the `auth`, so that its users belong to this run.
     pub(crate) fn stamp(&mut self, run: u32) {
         for text in self
             .auth
@@ -133,7 +134,7 @@ impl Vocabulary {
         }
     }
 
-    /// The name of a room; `None` if there are not so many.
+    /// Returns the name of a room, or `None` if there are not so many rooms.
     pub(crate) fn room(&self, index: usize) -> Option<String> {
         match self.rooms.get(index) {
             Some(name) => Some(name.clone()),
@@ -142,7 +143,7 @@ impl Vocabulary {
     }
 }
 
-/// What is filled in for the blanks of a value.
+/// The values for the placeholders of an argument.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Blanks<'a> {
     pub(crate) room: &'a str,
@@ -152,7 +153,7 @@ pub(crate) struct Blanks<'a> {
 }
 
 impl<'a> Blanks<'a> {
-    /// A value with its blanks filled in.
+    /// Returns a value with its placeholders replaced.
     pub(crate) const fn fill(self, value: &'a Value) -> Filled<'a> {
         Filled {
             value,
@@ -161,7 +162,7 @@ impl<'a> Blanks<'a> {
     }
 }
 
-/// A value that is serialised with its blanks filled in.
+/// A value whose placeholders are replaced when it is serialised.
 pub(crate) struct Filled<'a> {
     value: &'a Value,
     blanks: Blanks<'a>,
@@ -193,12 +194,12 @@ impl Serialize for Filled<'_> {
     }
 }
 
-/// What is different in each payload: its stamp.
+/// Returns the part that is unique to each payload: its stamp.
 fn id_of(payload: &str) -> &str {
     payload.split_once(';').map_or(payload, |(id, _)| id)
 }
 
-/// The arguments of a call with their blanks filled in.
+/// The arguments of a call with their placeholders replaced.
 pub(crate) struct Spoken<'a> {
     pub(crate) call: &'a Call,
     pub(crate) blanks: Blanks<'a>,

@@ -1,8 +1,8 @@
-//! Conversations of our own chat: one for each room before a run, in which nobody else is, and which is
-//! deleted afterwards; and with the scenario `chat` whether what was acknowledged is stored once, in order
-//! and without a gap.
+//! Conversations of the Roomcast chat: creates a private conversation for each room before a run,
+//! and deletes it afterwards. With the scenario `chat`, verifies that acknowledged messages are
+//! stored once, in order and without a gap.
 //!
-//! These events are those of our own chat; no other file of this folder knows them.
+//! These events belong to the Roomcast chat; no other file of this folder knows them.
 
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use crate::{
     load::{Blanks, Call, Plan, Spoken, Stamps, refusal},
 };
 
-/// Makes a conversation for each room, of all clients that belong to it, and adds their ids to `made`.
+/// Creates a conversation for each room, with all clients that belong to it, and adds their ids to
+/// `made`.
 ///
 /// # Errors
-/// Why the server has not made one, or that somebody has stopped it.
+/// Returns why the server did not create a conversation, or that the user stopped the run.
 pub(super) async fn prepare(
     plan: &Plan,
     made: &mut Vec<String>,
@@ -49,7 +50,7 @@ pub(super) async fn prepare(
         let Made {
             conversation: Conversation { id },
         } = ask(plan, &mut owner, "create_conversation", new).await?;
-        // The conversation is noted before anything else can fail, so that it is deleted in any
+        // The conversation is recorded before anything else can fail, so that it is deleted in any
         // case.
         made.push(id.clone());
         for user in later {
@@ -70,10 +71,10 @@ fn go_on(interrupts: &Interrupts) -> Result<(), String> {
     }
 }
 
-/// Deletes the conversations that were made, until somebody is tired of waiting for that.
+/// Deletes the created conversations, until the user interrupts.
 ///
 /// # Errors
-/// Why some of them are left.
+/// Returns why some of them remain.
 pub(super) async fn remove(
     plan: &Plan,
     made: &[String],
@@ -92,7 +93,7 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// The users that the clients are: those of their tokens, or those that the server says they are.
+/// Returns the users of the clients, from their tokens or as the server reports them.
 async fn users(plan: &Plan) -> Result<Vec<String>, String> {
     if plan.tokens.len() >= plan.clients {
         return Ok((0..plan.clients).map(Plan::subject).collect());
@@ -107,7 +108,7 @@ async fn users(plan: &Plan) -> Result<Vec<String>, String> {
     Ok(users)
 }
 
-/// The user that a client is to the server, which tells that in the event `session`.
+/// Returns the user of a client, which the server sends in the event `session`.
 async fn identity(connection: &mut Connection) -> Result<String, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -125,10 +126,10 @@ async fn identity(connection: &mut Connection) -> Result<String, String> {
     }
 }
 
-/// Reads every conversation of the run, and compares it with what was sent.
+/// Reads every conversation of the run and compares it with the sent messages.
 ///
 /// # Errors
-/// Why it could not be read.
+/// Returns why it could not be read.
 pub(super) async fn verify(
     plan: &Plan,
     stamps: &Stamps,
@@ -175,7 +176,7 @@ async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
     opened.map_err(|error| error.to_string())
 }
 
-/// Asks one question, and asks it again later if the server wants that.
+/// Sends a request, and sends it again later if the server asks for that.
 async fn ask<T: DeserializeOwned>(
     plan: &Plan,
     connection: &mut Connection,
@@ -218,10 +219,10 @@ async fn answer(connection: &mut Connection, id: u64) -> Result<Args, String> {
     }
 }
 
-/// Members that a conversation may have from the start.
+/// The maximum number of members that a conversation is created with.
 const MEMBERS: usize = 1000;
-/// Messages of a page of history, at most.
+/// The maximum number of messages of a page of history.
 const PAGE: u64 = 200;
-/// How often a question is asked again, and after which pause.
+/// The maximum number of attempts of a request; [`PAUSE`] is the delay between them.
 const TRIES: usize = 120;
 const PAUSE: Duration = Duration::from_millis(500);

@@ -1,15 +1,15 @@
-//! Ctrl-C, heard from the beginning of a run until what it has made is removed.
+//! Handles Ctrl-C from the beginning of a run until its conversations are deleted.
 
 use std::future::pending;
 
 use tokio::sync::watch;
 
-/// How often Ctrl-C was pressed.
+/// Counts how often Ctrl-C was pressed.
 #[derive(Clone, Debug)]
 pub(super) struct Interrupts(watch::Receiver<u32>);
 
 impl Interrupts {
-    /// Listens as long as the runtime in which this is called.
+    /// Listens while the runtime in which this is called exists.
     pub(super) fn listen() -> Self {
         let (sender, receiver) = watch::channel(0);
         tokio::spawn(async move {
@@ -20,7 +20,7 @@ impl Interrupts {
         Self(receiver)
     }
 
-    /// How often Ctrl-C has been pressed.
+    /// Returns how often Ctrl-C has been pressed.
     pub(super) fn count(&self) -> u32 {
         *self.0.borrow()
     }

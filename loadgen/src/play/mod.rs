@@ -1,9 +1,8 @@
-//! Runs from their beginning to their end: what is tried before, the threads, what is watched
-//! meanwhile, and what is asked of the server afterwards.
+//! Plays runs: the preflight, the threads, their observation, and the final checks on the server.
 //!
-//! Nothing in this package imports it but the root, which gives [`run()`] and [`compare`] to whoever
-//! starts a run. It imports all other folders. It must not know what a single client does with a
-//! message, nor how a report looks.
+//! Only the root of this package imports this folder, and exports [`run()`] and [`compare`]. This
+//! folder imports all other folders. It must not know what a single client does with a message, or
+//! how a report looks.
 
 mod chat;
 mod interrupts;

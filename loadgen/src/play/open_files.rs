@@ -1,10 +1,10 @@
-//! How many files this process may have open, which is how many clients it may have.
+//! The limit of open files of this process, which limits the number of clients.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit of open files as far as this process may.
+/// Raises the limit of open files as far as this process is allowed to.
 ///
-/// If that is not far enough; the error is how many there may be.
+/// Fails with the allowed number if that is less than `needed`.
 pub(super) fn allow_open_files(needed: u64) -> Result<(), u64> {
     let limit = getrlimit(Resource::Nofile);
     let (current, maximum) = (

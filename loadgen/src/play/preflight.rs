@@ -1,4 +1,4 @@
-//! Two clients try what the run will do, so that what cannot work is said before it starts.
+//! Tests with two clients what the run will do, so that problems are reported before it starts.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::{
     load::{Blanks, PayloadCheck, Plan, Scenario, Spoken, Stamp, Stamps, reason, refusal},
 };
 
-/// Tries the scenario once.
+/// Tests the scenario once.
 ///
 /// # Errors
-/// Why the run would come to nothing, in one line.
+/// Returns why the run would fail, in one line.
 pub(super) async fn check(plan: &Plan, stamps: &Stamps) -> Result<(), String> {
     let open = async |client| {
         let opened = Connection::open(&options(plan, client)).await;
@@ -36,7 +36,7 @@ pub(super) async fn check(plan: &Plan, stamps: &Stamps) -> Result<(), String> {
     result
 }
 
-/// A client that is in the room of the first one.
+/// Returns a client that is in the room of the first client.
 fn neighbour(plan: &Plan) -> usize {
     plan.rooms
 }
@@ -124,7 +124,7 @@ async fn check_cast(
     }
 }
 
-/// The first packet of which `wanted` makes something; nothing if it does not come in time.
+/// Returns the first packet that `wanted` accepts, or `None` if it does not arrive in time.
 async fn until<T>(
     plan: &Plan,
     connection: &mut Connection,
@@ -146,5 +146,5 @@ const FIRST: Stamp = Stamp {
     sender: 0,
     number: 0,
 };
-/// How long a server may take to answer or to pass on one message.
+/// The time within which a server must answer or forward one message.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! A line on the terminal that shows how far a run is.
+//! A line on the terminal that shows the progress of a run.
 
 use std::{io::IsTerminal as _, sync::atomic::Ordering, time::Duration};
 
@@ -9,13 +9,13 @@ use crate::{
     load::{Plan, Scenario},
 };
 
-/// Shown on the error output if that is a terminal.
+/// The progress display, shown on stderr if that is a terminal.
 #[derive(Debug)]
 pub(super) struct Display {
     bar: ProgressBar,
     clients: u64,
     is_coming: bool,
-    /// Arrivals and time at the last look.
+    /// Arrivals and time at the last update.
     last: (u64, Duration),
 }
 
@@ -25,7 +25,7 @@ impl Display {
             let length = plan.warmup + plan.duration;
             let bar = ProgressBar::new(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
             let style = ProgressStyle::with_template("{prefix} {bar:30} {msg}");
-            // A constant template that is right; if it were not, the default would do.
+            // The template is constant and valid; if it were not, the default would do.
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(title.to_owned());
             bar
@@ -40,7 +40,7 @@ impl Display {
         }
     }
 
-    /// Shows where the run is; `elapsed` since the first message was due.
+    /// Updates the display. `elapsed` is the time since the first message was due.
     pub(super) fn show(&mut self, shared: &RunState, elapsed: Option<Duration>) {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let progress = &shared.progress;

@@ -1,4 +1,4 @@
-//! One run: from the plan to the report.
+//! Plays one run, from the plan to the report.
 
 use std::{
     fmt,
@@ -20,15 +20,15 @@ use crate::{
     report::Report,
 };
 
-/// Why there are no figures.
+/// The reason why a run has no figures.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BenchError {
-    /// The plan cannot be played on this machine.
+    /// The plan cannot run on this machine.
     Plan(String),
-    /// The server cannot be reached, is none, or refuses: its URL, and what happened.
+    /// The server is unreachable, is no Socket.IO server, or refuses: its URL, and what happened.
     Server(String, String),
-    /// Something of ours is broken.
+    /// An internal error.
     Internal(String),
 }
 
@@ -43,15 +43,14 @@ impl fmt::Display for BenchError {
 
 impl std::error::Error for BenchError {}
 
-/// Plays a plan against its server. Ctrl-C ends it early, with the figures so far. Conversations that it has
-/// made are deleted in any case.
+/// Plays a plan against its server. Ctrl-C ends it early, with the figures so far.
 ///
-/// The call takes this thread until the run is over, and must not be made inside an asynchronous
-/// runtime. If the error output is a terminal, a line there shows how far the run is, behind
-/// `title`.
+/// Conversations that the run has created are deleted in any case. The call blocks the thread until
+/// the run ends, and must not be made within an asynchronous runtime. If stderr is a terminal, a
+/// line after `title` shows the progress.
 ///
 /// # Errors
-/// If there is nothing to tell: the plan cannot be played, or nobody could connect.
+/// If the plan cannot run, or no client could connect.
 pub fn run(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     plan.check().map_err(BenchError::Plan)?;
     allow_open_files(plan.open_files()).map_err(|limit| {
@@ -110,7 +109,7 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     }
 }
 
-/// Plays a plan whose rooms are there.
+/// Plays a plan whose rooms exist.
 async fn measure(
     plan: Plan,
     title: &str,
@@ -119,7 +118,7 @@ async fn measure(
 ) -> Result<Report, BenchError> {
     let url = plan.client.url.clone();
     let failed = |error: String| BenchError::Server(url.clone(), error);
-    // The trial has a mark of its own, so that its messages do not count in the run.
+    // The preflight has a mark of its own, so that its messages do not count in the run.
     let trial = Stamps::new(!run, plan.payload);
     preflight::check(&plan, &trial).await.map_err(failed)?;
 
@@ -153,7 +152,7 @@ async fn measure(
         &look,
     );
     let all_ended = async {
-        // A thread that panicked would let the others wait for it.
+        // If a thread panics, the other threads wait for it forever.
         while !threads.iter().all(thread::JoinHandle::is_finished) {
             sleep(Duration::from_millis(20)).await;
         }
@@ -172,7 +171,7 @@ async fn measure(
         () = observed => {}
     }
     drop(display);
-    // Where nothing is waited for, the end comes between two looks.
+    // Without a drain, the run may end between two samples.
     samples.end = samples.end.or_else(|| Some((look(), Process::own())));
     let mut stats = Stats::new(plan.duration);
     for thread in threads {
@@ -202,7 +201,7 @@ async fn measure(
     Ok(Report::new(&plan, &stats, &samples, started, stopped))
 }
 
-/// Shows progress, takes samples at the right moments, and hears Ctrl-C; never ends.
+/// Shows progress, takes samples at the right moments, and handles Ctrl-C. Never returns.
 async fn observe(
     plan: &Plan,
     shared: &RunState,
@@ -235,5 +234,5 @@ async fn observe(
     }
 }
 
-/// How long the other threads may need when one has ended; more means that one broke.
+/// The time that the other threads may take after one has ended; more means that one panicked.
 const BROKEN: Duration = Duration::from_secs(120);

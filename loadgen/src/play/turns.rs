@@ -1,9 +1,9 @@
-//! Two servers, measured in turns.
+//! Measures two servers alternately.
 
 use super::run::{BenchError, run};
 use crate::{load::Plan, report::Comparison};
 
-/// Plays two plans in turns, each as often as there are `rounds`, as [`run`] does.
+/// Plays two plans alternately, `rounds` times each, like [`run`].
 ///
 /// # Errors
 /// If one of the servers cannot be measured at all.
@@ -11,8 +11,8 @@ pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison,
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     'rounds: for round in 1..=rounds {
         let mut turns = [(first, &mut ours), (second, &mut theirs)];
-        // The server that goes first changes with each round, so that a machine that gets slower or
-        // faster favours neither.
+        // The first server changes with each round, so that a machine that becomes slower or faster
+        // favours neither.
         if round % 2 == 0 {
             turns.reverse();
         }

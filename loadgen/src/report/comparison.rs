@@ -1,15 +1,15 @@
-//! The figures of two servers side by side.
+//! Compares the figures of two servers.
 
 use serde::Serialize;
 
 use super::Report;
 use crate::load::Scenario;
 
-/// Two servers, measured in turns, so that what the machine does otherwise hits both.
+/// Two servers, measured alternately, so that other load on the machine affects both.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
-    /// Version of this format.
+    /// The version of this format.
     pub(super) format: u32,
     pub(super) rounds: usize,
     /// Whether every run was complete.
@@ -31,14 +31,14 @@ pub(super) struct Ratio {
     /// Medians over the rounds.
     pub(super) first: f64,
     pub(super) second: f64,
-    /// Median, least and greatest of the rounds' ratios, second to first.
+    /// The median, minimum and maximum of the rounds' ratios, second to first.
     pub(super) ratio: f64,
     pub(super) min: f64,
     pub(super) max: f64,
 }
 
 impl Comparison {
-    /// What came of so many rounds of the same scenario, in their order.
+    /// Creates the comparison of several rounds of the same scenario, in their order.
     pub(crate) fn new(scenario: Scenario, first: Vec<Report>, second: Vec<Report>) -> Self {
         let ratios = METRICS
             .iter()
@@ -56,7 +56,7 @@ impl Comparison {
         }
     }
 
-    /// Whether both servers did everything right in all rounds.
+    /// Returns whether both servers made no errors and all rounds were complete.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.complete && self.first.iter().chain(&self.second).all(Report::is_clean)
@@ -72,8 +72,8 @@ struct Metric {
 }
 
 impl Metric {
-    /// Compares the rounds of two servers. Returns `None` if a server has no such figure, or none
-    /// but zero.
+    /// Compares the rounds of two servers. Returns `None` if a server has no such figure, or only
+    /// zeros.
     fn compare(&self, first: &[Report], second: &[Report]) -> Option<Ratio> {
         let values = |reports: &[Report]| reports.iter().filter_map(self.of).collect::<Vec<_>>();
         let (first, second) = (values(first), values(second));
@@ -97,7 +97,7 @@ impl Metric {
     }
 }
 
-/// Median, least and greatest.
+/// Returns the median, minimum and maximum.
 fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What a run came to, in the shape in which `--json` writes it; `docs/bench.md` explains each field.
+//! The results of a run, in the format that `--json` writes; `docs/bench.md` explains each field.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,30 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Version of this format.
+    /// The version of this format.
     pub(super) format: u32,
     pub(super) tool: String,
     pub(super) started_at: String,
     pub(super) url: String,
     pub(super) scenario: &'static str,
     pub(super) options: Settings,
-    /// Whether every client did everything that was planned; see `problems`.
+    /// Whether every client did everything that was planned. If not, `problems` gives the reasons.
     pub(super) complete: bool,
     pub(super) problems: Vec<String>,
     pub(super) connections: Connections,
     /// The counts of messages, which `connect` and `idle` do not have.
     pub(super) messages: Option<Messages>,
-    /// The latency of deliveries, with `echo` of requests, and with `connect` of connections.
+    /// The latency of deliveries; with `echo` of requests, and with `connect` of connections.
     pub(super) latency: Latency,
-    /// The latency of acknowledgements, where messages ask for them.
+    /// The latency of acknowledgements, if messages request them.
     pub(super) acks: Option<Latency>,
-    /// The time until a message had come to the last of its receivers; null without messages to
-    /// rooms.
+    /// The time until a message has reached its last receiver; null if messages do not go to rooms.
     pub(super) to_all: Option<Latency>,
-    /// What is stored; only with `chat`.
+    /// The check of stored messages; only with `chat`.
     pub(super) stored: Option<Stored>,
     pub(super) slow: Option<SlowClients>,
     pub(super) generator: Generator,
-    /// What the server has used, only with `--server-pid`.
+    /// The resource usage of the server; only with `--server-pid`.
     pub(super) server: Option<Server>,
     pub(super) timeline: Vec<Point>,
 }
@@ -99,7 +98,7 @@ pub(super) struct Latency {
     pub(super) p99: f64,
     pub(super) p999: f64,
     pub(super) max: f64,
-    /// Share and time, for a plot.
+    /// Pairs of share and time, for a plot.
     pub(super) percentiles: Vec<[f64; 2]>,
 }
 
@@ -116,10 +115,10 @@ pub(super) struct SlowClients {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Generator {
-    /// How late messages left, in milliseconds.
+    /// The delay of sent messages in milliseconds, 99th percentile.
     pub(super) late_p99: f64,
     pub(super) late_max: f64,
-    /// Cores in use over the measured time.
+    /// The average number of cores in use during the measured time.
     pub(super) cores: Option<f64>,
 }
 
@@ -150,7 +149,7 @@ impl Latency {
             0 => Vec::new(),
             count => SHARES
                 .iter()
-                // A share finer than one of `count` would only repeat the maximum.
+                // A share with fewer samples above it than one would only repeat the maximum.
                 .filter(|&&share| {
                     share == 0.0 || share == 1.0 || (1.0 - share) * count as f64 >= 1.0
                 })
@@ -289,18 +288,18 @@ impl Report {
         }
     }
 
-    /// Takes note of what went wrong after the run.
+    /// Records a problem after the run.
     pub(crate) fn add_problem(&mut self, problem: String) {
         self.complete = false;
         self.problems.push(problem);
     }
 
-    /// Whether somebody stopped the run.
+    /// Returns whether the user stopped the run.
     pub(crate) fn is_stopped(&self) -> bool {
         self.problems.iter().any(|problem| problem == STOPPED)
     }
 
-    /// Whether the server did everything right, and everything planned was done.
+    /// Returns whether the server made no error and the run was complete.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let faults = self.messages.as_ref().map_or(0, |messages| {
@@ -318,7 +317,7 @@ impl Report {
     }
 }
 
-/// What keeps a run from being complete.
+/// Returns why a run is incomplete.
 fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
     let mut problems = Vec::new();
     if stopped {
@@ -367,7 +366,7 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
     problems
 }
 
-/// What a way to connect is called.
+/// Returns the name of a transport setting.
 const fn transport_name(transports: Transports) -> &'static str {
     match transports {
         Transports::WebSocket => "websocket",
@@ -390,7 +389,7 @@ pub(super) mod tests {
     use super::*;
     use crate::load::small_plan;
 
-    /// A report with some figures.
+    /// Returns a report with some figures.
     pub(crate) fn report(change: impl FnOnce(&mut Stats)) -> Report {
         let plan = small_plan(Scenario::Fanout);
         let mut stats = Stats::new(plan.duration);

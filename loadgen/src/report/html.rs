@@ -1,4 +1,4 @@
-//! Reports as one HTML file: no scripts, nothing from elsewhere.
+//! Reports as one HTML file without scripts and external resources.
 
 use std::fmt::Write as _;
 
@@ -9,14 +9,14 @@ use super::{
     text::{latency_name, number},
 };
 
-/// The page of one run.
+/// Returns the page of one run.
 #[must_use]
 pub fn page(report: &Report) -> String {
     let title = format!("{}: {}", report.scenario, report.url);
     document(&title, &body(report))
 }
 
-/// The page of a comparison: the ratios, and the last round of each server.
+/// Returns the page of a comparison: the ratios, and the last round of each server.
 #[must_use]
 pub fn comparison(comparison: &Comparison) -> String {
     let urls = |reports: &[Report]| reports.last().map_or_else(String::new, |r| r.url.clone());
@@ -164,7 +164,7 @@ fn row(html: &mut String, name: &str, latency: &Latency) {
     );
 }
 
-/// Everything that is counted, and what the server and the generator used.
+/// Formats all counts, and the resource usage of the server and the generator.
 fn counts(report: &Report) -> String {
     let c = &report.connections;
     let mut rows: Vec<(&str, String)> = vec![
@@ -249,7 +249,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// Text as it may stand in an element or an attribute.
+/// Escapes text for an element or an attribute.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,9 +1,9 @@
-//! What a run, or a comparison of two servers, is told in: fields for JSON, text for a terminal, and
-//! pages of HTML with plots.
+//! Reports of a run, or of a comparison of two servers: JSON fields, text for a terminal, and HTML
+//! pages with plots.
 //!
-//! `play` makes a [`Report`] of each run, and whoever started it reads that. Of the other folders this
-//! one imports `load` and `account`. It must not know how a run is played: it opens no connection,
-//! reads no clock and writes no file, so the same figures always give the same report.
+//! `play` creates a [`Report`] for each run and returns it to the caller. Of the other folders,
+//! this one imports `load` and `account`. It must not know how a run is played. It opens no
+//! connection, reads no clock and writes no file, so the same figures always give the same report.
 
 mod comparison;
 mod figures;

@@ -7,23 +7,23 @@ use super::text::number;
 /// One line of a plot.
 #[derive(Debug)]
 pub(super) struct Series<'a> {
-    /// The name beside the line, which whoever makes the series has escaped.
+    /// The label of the line, which the caller has escaped.
     pub(super) name: &'a str,
-    /// Class of the line: `a`, `b`, …
+    /// The CSS class of the line: `a`, `b`, …
     pub(super) class: &'a str,
     pub(super) points: Vec<[f64; 2]>,
 }
 
-/// How a plot is scaled.
+/// The scale of the x axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scale {
-    /// Seconds along the x axis.
+    /// Seconds.
     Time,
-    /// Shares from 0 to 1, each nine as wide as the one before it.
+    /// Shares from 0 to 1, with the same width for each further nine.
     Nines,
 }
 
-/// A plot of milliseconds, from zero.
+/// Returns a plot of milliseconds, from zero.
 pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>]) -> String {
     let all = || series.iter().flat_map(|series| &series.points);
     let top = ceiling(all().map(|point| point[1]).fold(0.0, f64::max));
@@ -82,7 +82,7 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
             let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value));
         }
         if series.points.len() == 1 {
-            path.push_str("h0"); // A line of no length shows as a dot.
+            path.push_str("h0"); // A line of no length is drawn as a dot.
         }
         let place = WIDTH - RIGHT - 10.0 - 110.0 * (series_count - 1 - i) as f64;
         let _ = write!(
@@ -98,13 +98,13 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
 }
 
 impl Scale {
-    /// Where a value lies; of shares, `finest` is the greatest one below 1.
+    /// Returns the position of a value. For shares, `finest` is the greatest share below 1.
     fn place(self, value: f64, finest: f64) -> f64 {
         let nines = |share: f64| -(1.0 - share).max(1e-6).log10();
         match self {
             Self::Time => value,
             Self::Nines if value < 1.0 => nines(value),
-            // The maximum stands a little behind the finest share.
+            // The maximum is drawn a little after the finest share.
             Self::Nines => nines(finest) + 0.5,
         }
     }
@@ -132,7 +132,7 @@ impl Scale {
     }
 }
 
-/// The next 1, 2 or 5 with zeros that is not less.
+/// Returns the smallest 1, 2 or 5 times a power of ten that is not less.
 fn ceiling(value: f64) -> f64 {
     if !value.is_finite() || value <= 0.0 {
         return 1.0;

@@ -1,4 +1,4 @@
-//! Reports for people at a terminal.
+//! Text reports for a terminal.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::{
     figures::{Latency, Report},
 };
 
-/// A run in about fifteen lines.
+/// Formats a run in about fifteen lines.
 #[must_use]
 pub fn summary(report: &Report) -> String {
     let mut out = String::new();
@@ -133,7 +133,7 @@ pub fn summary(report: &Report) -> String {
     out
 }
 
-/// What the main latency of a report is the latency of.
+/// Returns what the main latency of a report measures.
 pub(super) fn latency_name(report: &Report) -> &'static str {
     match report.scenario {
         "connect" | "idle" => "connecting",
@@ -156,7 +156,7 @@ fn latency(latency: &Latency) -> String {
     )
 }
 
-/// Two servers side by side.
+/// Formats the comparison of two servers.
 #[must_use]
 pub fn comparison(comparison: &Comparison) -> String {
     let mut out = String::new();
@@ -197,7 +197,7 @@ pub fn comparison(comparison: &Comparison) -> String {
     out
 }
 
-/// Three significant digits, thousands with commas.
+/// Formats a number with three significant digits, and thousands with commas.
 pub(super) fn number(value: f64) -> String {
     if value != 0.0 && value.abs() < 100.0 && value.fract() != 0.0 {
         let digits = match value.abs() {
@@ -222,8 +222,8 @@ pub(super) fn number(value: f64) -> String {
     out
 }
 
-/// The text without what could move the cursor of a terminal, because servers choose some of these
-/// words.
+/// Removes control characters, which could move the cursor of a terminal. Servers choose parts of
+/// these texts.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

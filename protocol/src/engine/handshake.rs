@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SessionId, Tag};
 
-/// The handshake that a server sends first: the data of packet `0`.
+/// The handshake that a server sends first, as the data of packet `0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The session's id.
     pub sid: SessionId,
     /// The transports that the client may upgrade to.
     pub upgrades: Vec<Transport>,
-    /// The time between two pings of the server.
+    /// The interval between two pings of the server.
     pub ping_interval: Duration,
-    /// How long a ping may stay unanswered.
+    /// The time within which the peer must answer a ping.
     pub ping_timeout: Duration,
-    /// The largest polling payload or WebSocket message the server takes, in bytes.
+    /// The largest polling payload or WebSocket message that the server accepts, in bytes.
     pub max_payload: u64,
 }
 
@@ -27,8 +27,8 @@ impl Open {
             upgrades: wire
                 .upgrades
                 .iter()
-                // A server may offer transports that are unknown here, as WebTransport: those are
-                // left out.
+                // A server may offer transports that are unknown here, such as WebTransport. They
+                // are left out.
                 .filter_map(|name| Transport::parse(name))
                 .collect(),
             ping_interval: Duration::from_millis(wire.ping_interval),
@@ -38,7 +38,7 @@ impl Open {
     }
 
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        // Ids and names of transports have no character that JSON escapes.
+        // Ids and transport names contain no character that JSON escapes.
         out.extend_from_slice(b"{\"sid\":\"");
         out.extend_from_slice(self.sid.sid.as_str().as_bytes());
         let tag = self.sid.tag.as_ref();
@@ -61,7 +61,7 @@ impl Open {
     }
 }
 
-/// A way to carry packets.
+/// A transport of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(
@@ -76,7 +76,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The transport of this name, as in the `transport` query parameter.
+    /// Returns the transport of this name, as in the `transport` query parameter.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -86,7 +86,7 @@ impl Transport {
         }
     }
 
-    /// The name on the wire.
+    /// Returns the name in the wire format.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

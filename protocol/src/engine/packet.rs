@@ -11,29 +11,29 @@ pub enum Packet {
     Open(Open),
     /// `1`: the session ends.
     Close,
-    /// `2`: a heartbeat of the server, or a client's question whether a new transport works.
+    /// `2`: a heartbeat of the server, or a client's probe of a new transport.
     Ping(Probe),
     /// `3`: the answer to a ping.
     Pong(Probe),
-    /// `4`, or a binary frame: what the sessions are there for.
+    /// `4`, or a binary frame: application data.
     Message(Message),
-    /// `5`: from now on the new transport is used.
+    /// `5`: the session switches to the new transport.
     Upgrade,
-    /// `6`: nothing; ends a poll that has nothing else to answer.
+    /// `6`: no content; ends a poll for which the server has no other packet.
     Noop,
 }
 
-/// The data of a message packet, shared with the bytes it came in.
+/// The data of a message packet. It shares the buffer that it was received in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these two")]
 pub enum Message {
-    /// UTF-8 text. Who makes the value has checked it.
+    /// UTF-8 text. The creator of the value must have checked that it is valid.
     Text(Bytes),
     /// Any bytes.
     Binary(Bytes),
 }
 
-/// Whether a ping or pong carries the data `probe`; other data is the same as none.
+/// Whether a ping or pong carries the data `probe`. Other data is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
@@ -42,12 +42,12 @@ pub enum Message {
 pub enum Probe {
     /// A heartbeat.
     None,
-    /// `2probe` or `3probe`, on a transport that is being tried.
+    /// `2probe` or `3probe`, on a transport under test.
     Probe,
 }
 
 impl Message {
-    /// The length of the packet in bytes.
+    /// Returns the length of the data in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         match self {
@@ -55,7 +55,7 @@ impl Message {
         }
     }
 
-    /// Whether the message is empty.
+    /// Returns whether the message is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
@@ -63,10 +63,10 @@ impl Message {
 }
 
 impl Packet {
-    /// Reads a packet from a text frame, or from a polling payload where it is text.
+    /// Parses a packet from a text frame, or from a text element of a polling payload.
     ///
-    /// `text` must be UTF-8. An open packet without a proper handshake says nothing and is read as
-    /// [`Noop`](Self::Noop): a server ignores both, a client waits for neither.
+    /// `text` must be UTF-8. An open packet without a valid handshake is read as
+    /// [`Noop`](Self::Noop): a server ignores both, and a client expects neither.
     ///
     /// # Errors
     /// If the text is empty or its first byte is no packet type.
@@ -85,15 +85,15 @@ impl Packet {
         })
     }
 
-    /// The packet of a binary frame, which is always a message.
+    /// Returns the packet of a binary frame, which is always a message.
     #[must_use]
     pub const fn decode_binary(data: Bytes) -> Self {
         Self::Message(Message::Binary(data))
     }
 
-    /// Appends the packet as it stands in a polling payload: binary messages as `b` and base64.
+    /// Appends the packet as it is encoded in a polling payload: binary messages as `b` and base64.
     ///
-    /// On a WebSocket the text form is the same, and a binary message is its bytes alone.
+    /// On a WebSocket, the text form is the same, and a binary message consists of its bytes only.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Open(open) => {

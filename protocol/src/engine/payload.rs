@@ -1,4 +1,4 @@
-//! Polling payloads: packets joined by the record separator, binary messages in base64.
+//! Polling payloads: packets joined by the record separator, with binary messages in base64.
 
 use std::iter::FusedIterator;
 
@@ -11,14 +11,14 @@ use bytes::{Buf, Bytes};
 use super::Packet;
 use crate::DecodeError;
 
-/// Separates the packets of a payload.
+/// The separator between the packets of a payload.
 pub const SEPARATOR: u8 = 0x1e;
 
-/// Reads the packets of a request body or answer one by one.
+/// Decodes the packets of a request or response body one by one.
 ///
-/// Nothing behind the packet asked for is looked at, so a caller may stop where its quota ends.
-/// Text is checked to be UTF-8. The first error is the last item. An empty body is one empty packet
-/// and therefore an error, as in the original.
+/// The iterator does not look ahead, so a caller may stop when its quota is used up. Text must be
+/// valid UTF-8. The first error is the last item. An empty body is one empty packet and therefore
+/// an error, as in the Node.js implementation.
 #[must_use]
 pub const fn decode(body: Bytes) -> Packets {
     Packets { rest: Some(body) }
@@ -27,7 +27,7 @@ pub const fn decode(body: Bytes) -> Packets {
 /// The packets of a payload; see [`decode`].
 #[derive(Clone, Debug)]
 pub struct Packets {
-    /// What is not read yet; `None` behind the last packet and after an error.
+    /// The unread rest; `None` after the last packet and after an error.
     rest: Option<Bytes>,
 }
 

@@ -9,14 +9,14 @@ use super::{Message, Packet, Probe, Transport};
 ///
 /// It holds no transport and reads no clock. Its methods are of four kinds:
 ///
-/// - questions: [`transport`](Self::transport), [`is_upgrading`](Self::is_upgrading),
+/// - queries: [`transport`](Self::transport), [`is_upgrading`](Self::is_upgrading),
 ///   [`is_probed`](Self::is_probed), [`close_reason`](Self::close_reason),
 ///   [`next_ping`](Self::next_ping);
-/// - `handle_*`: what came from the network or the clock; the [`Action`] is what to do now;
+/// - `handle_*`: input from the network or the clock; the returned [`Action`] is what the driver
+///   must do;
 /// - [`close`](Self::close): a command of the application;
-/// - [`poll_timeout`](Self::poll_timeout): when to call
-///   [`handle_timeout`](Self::handle_timeout), which is called again until it says
-///   [`Action::None`].
+/// - [`poll_timeout`](Self::poll_timeout): when to call [`handle_timeout`](Self::handle_timeout).
+///   Repeat that call until it returns [`Action::None`].
 ///
 /// A closed session answers everything with [`Action::None`].
 #[derive(Clone, Debug)]
@@ -27,58 +27,58 @@ pub struct Session {
     config: SessionConfig,
 }
 
-/// Which end of the connection a [`Session`] is.
+/// The end of the connection that a [`Session`] represents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
 pub enum Role {
     /// Sends pings and offers upgrades.
     Server,
-    /// Answers pings and asks for upgrades.
+    /// Answers pings and requests upgrades.
     Client,
 }
 
-/// The times of a session, which a server announces in its handshake.
+/// The timing of a session, which a server announces in its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// The time from the open packet or a pong to the next ping.
     pub ping_interval: Duration,
-    /// How long a ping may stay unanswered.
+    /// The time within which the peer must answer a ping.
     pub ping_timeout: Duration,
-    /// How long an upgrade may take from the new transport's appearance to its use.
+    /// The maximum time from the attachment of a new transport to the switch to it.
     pub upgrade_timeout: Duration,
 }
 
-/// The transport that a packet came from.
+/// The transport that a packet was received on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a session has at most these two")]
 pub enum Source {
-    /// The one in use.
+    /// The transport in use.
     Current,
-    /// The one that an upgrade is trying.
+    /// The transport that an upgrade is testing.
     Candidate,
 }
 
-/// What a driver has to do now.
+/// The next step of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a driver must handle every action")]
 pub enum Action {
     /// Nothing.
     None,
-    /// Hand the message to the application.
+    /// Deliver the message to the application.
     Deliver(Message),
-    /// Send the packet on the transport that the handled one came from; from
-    /// [`Session::handle_timeout`], on the current one.
+    /// Send the packet on the transport on which the handled packet arrived. From
+    /// [`Session::handle_timeout`], send it on the current transport.
     Reply(Packet),
-    /// The candidate is the current transport now. A server flushes to it and ends the old one; a
-    /// client first sends [`Packet::Upgrade`] on it.
+    /// The candidate becomes the current transport. A server flushes to it and closes the old
+    /// transport. A client first sends [`Packet::Upgrade`] on it.
     Switch,
-    /// Close the candidate. The session stays as it is.
+    /// Close the candidate. The session remains as it is.
     DropCandidate,
-    /// The session is over.
+    /// The session has ended.
     Close(CloseReason),
 }
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -86,20 +86,20 @@ pub enum CloseReason {
     TransportClose,
     /// The transport failed or was misused.
     TransportError,
-    /// No pong came.
+    /// The peer did not answer a ping in time.
     PingTimeout,
-    /// A packet could not be read.
+    /// A packet could not be parsed.
     ParseError,
     /// The application ended the session.
     ForcedClose,
-    /// The server stops.
+    /// The server is shutting down.
     ServerShutdown,
-    /// The peer read too slowly, its outbox was full.
+    /// The peer read too slowly, so its outbox was full.
     Overflow,
 }
 
 impl Session {
-    /// A server's session that has just been opened on `transport`.
+    /// Creates the session of a server that has just been opened on `transport`.
     #[must_use]
     pub fn server(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
@@ -112,22 +112,22 @@ impl Session {
         }
     }
 
-    /// A client's session whose handshake has just been read from `transport`.
+    /// Creates the session of a client that has just received the handshake from `transport`.
     #[must_use]
     pub fn client(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
             role: Role::Client,
             state: SessionState::Open { transport },
             heartbeat: Heartbeat::Waiting {
-                // A client sends no pings. It waits as long as the official one for those of the
-                // server.
+                // A client sends no pings. It waits for the server's ping as long as the official
+                // client does.
                 until: now + config.ping_interval + config.ping_timeout,
             },
             config,
         }
     }
 
-    /// The transport in use, or the last one used.
+    /// Returns the transport in use, or the last transport after the session is closed.
     #[must_use]
     pub const fn transport(&self) -> Transport {
         match self.state {
@@ -136,13 +136,13 @@ impl Session {
         }
     }
 
-    /// Whether a candidate transport is attached.
+    /// Returns whether a candidate transport is attached.
     #[must_use]
     pub const fn is_upgrading(&self) -> bool {
         matches!(self.state, SessionState::Upgrading { .. })
     }
 
-    /// Whether the candidate has proved that it works.
+    /// Returns whether the candidate has answered the probe.
     ///
     /// A server then ends pending polls with [`Packet::Noop`], so that the client can switch.
     #[must_use]
@@ -150,7 +150,7 @@ impl Session {
         matches!(self.state, SessionState::Upgrading { probed: true, .. })
     }
 
-    /// Why the session is over, if it is.
+    /// Returns why the session ended, if it has.
     #[must_use]
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self.state {
@@ -159,11 +159,12 @@ impl Session {
         }
     }
 
-    /// When a server pings next. `None` while it waits for a pong and once closed, and for a client.
+    /// Returns when a server pings next.
     ///
-    /// Whoever sends the pings of many sessions at once may do it without this state machine, never
-    /// before this time, and tells it of each before the pong:
-    /// [`handle_timeout`](Self::handle_timeout) with the time at which the ping was sent.
+    /// Returns `None` while it waits for a pong, once closed, and for a client. A driver may send
+    /// the pings of many sessions itself, but never before this time. It must report each ping
+    /// before its pong arrives: call [`handle_timeout`](Self::handle_timeout) with the time at
+    /// which the ping was sent.
     #[must_use]
     pub const fn next_ping(&self) -> Option<Instant> {
         match (&self.state, self.heartbeat) {
@@ -175,7 +176,7 @@ impl Session {
         }
     }
 
-    /// Takes a packet that was read from a transport.
+    /// Handles a packet that was received on a transport.
     pub fn handle_packet(&mut self, now: Instant, from: Source, packet: Packet) -> Action {
         match (&self.state, from) {
             (SessionState::Closed { .. }, _) => Action::None,
@@ -189,10 +190,11 @@ impl Session {
         }
     }
 
-    /// A WebSocket of this session appeared beside its polling transport.
+    /// Attaches a WebSocket of this session as the candidate, next to the polling transport.
     ///
-    /// Returns `false` if the WebSocket must be closed, because the session is closed, uses a WebSocket
-    /// already, or is trying another one. A client sends [`Packet::Ping`] with [`Probe::Probe`] on it first.
+    /// Returns `false` if the WebSocket must be closed, because the session is closed, uses a
+    /// WebSocket already, or is testing another. A client sends [`Packet::Ping`] with
+    /// [`Probe::Probe`] on it first.
     #[must_use]
     pub fn handle_attach(&mut self, now: Instant) -> bool {
         match self.state {
@@ -214,7 +216,7 @@ impl Session {
         }
     }
 
-    /// The candidate went away; polling goes on.
+    /// Detaches the candidate. The session continues with polling.
     pub const fn handle_detach(&mut self) {
         if self.is_upgrading() {
             self.state = SessionState::Open {
@@ -223,7 +225,7 @@ impl Session {
         }
     }
 
-    /// Does what is due at `now`; to be called again until it returns [`Action::None`].
+    /// Handles what is due at `now`. Call it again until it returns [`Action::None`].
     pub fn handle_timeout(&mut self, now: Instant) -> Action {
         match self.state {
             SessionState::Closed { .. } => return Action::None,
@@ -235,9 +237,9 @@ impl Session {
         }
         match self.heartbeat {
             Heartbeat::Due { ping } if ping <= now => {
-                // The timeout counts from when the ping was due: timers are a little late, and the
-                // peer counts from the same moment. What is later than a timer can be counts from
-                // now.
+                // The timeout counts from when the ping was due: timers are slightly late, and the
+                // peer counts from the same moment. If the delay exceeds the slack of a timer, it
+                // counts from now.
                 let sent = if now.saturating_duration_since(ping) <= TIMER_SLACK {
                     ping
                 } else {
@@ -253,7 +255,8 @@ impl Session {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; `None` once closed.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called next, or `None` once
+    /// closed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let heartbeat = match self.heartbeat {
@@ -267,7 +270,7 @@ impl Session {
         }
     }
 
-    /// Ends the session. The first reason stays.
+    /// Ends the session. The first reason is kept.
     pub const fn close(&mut self, reason: CloseReason) {
         if self.close_reason().is_none() {
             self.state = SessionState::Closed {
@@ -282,8 +285,8 @@ impl Session {
             (Packet::Message(message), _) => Action::Deliver(message),
             (Packet::Close, _) => self.end(CloseReason::TransportClose),
             (Packet::Pong(_), Role::Server) => {
-                // A pong that nobody asked for changes nothing, so a flood of them cannot put off
-                // the next ping.
+                // An unsolicited pong has no effect, so a flood of them cannot postpone the next
+                // ping.
                 if matches!(self.heartbeat, Heartbeat::Waiting { .. }) {
                     self.heartbeat = Heartbeat::Due {
                         ping: now + self.config.ping_interval,
@@ -296,7 +299,7 @@ impl Session {
                 self.heartbeat = Heartbeat::Waiting { until };
                 Action::Reply(Packet::Pong(Probe::None))
             }
-            // "Invalid heartbeat direction": in version 4 pings come from the server only.
+            // "Invalid heartbeat direction": in version 4, only the server sends pings.
             (Packet::Ping(_), Role::Server) | (Packet::Pong(_), Role::Client) => {
                 self.end(CloseReason::TransportError)
             }
@@ -344,7 +347,7 @@ impl Session {
 }
 
 impl CloseReason {
-    /// Every reason, for metrics that start at zero.
+    /// All reasons, for metrics that start at zero.
     pub const ALL: &[Self] = &[
         Self::TransportClose,
         Self::TransportError,
@@ -355,7 +358,7 @@ impl CloseReason {
         Self::Overflow,
     ];
 
-    /// The label of this reason in metrics.
+    /// Returns the label of this reason in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -370,7 +373,7 @@ impl CloseReason {
     }
 }
 
-/// The words of the original server, which has none for an overflow.
+/// Writes the text of the Node.js server, which has none for an overflow.
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -384,7 +387,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// How late a timer may be.
+/// The maximum delay of a timer.
 const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug)]
@@ -392,7 +395,7 @@ enum SessionState {
     Open {
         transport: Transport,
     },
-    /// Polling goes on while a WebSocket is tried.
+    /// Polling continues while a WebSocket is tested.
     Upgrading {
         until: Instant,
         probed: bool,

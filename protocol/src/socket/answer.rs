@@ -1,4 +1,4 @@
-//! The arguments of an acknowledgement as one value, in the form in which they are sent.
+//! Reads the arguments of an acknowledgement as one value, in the form in which they are sent.
 
 use std::cell::Cell;
 
@@ -11,8 +11,8 @@ use serde_json::Error;
 
 use super::{Args, ArgumentError};
 
-/// Reads what [`Arguments`](super::Arguments) writes: a tuple is several arguments, everything else
-/// is the first.
+/// Reads what [`Arguments`](super::Arguments) writes: a tuple takes several arguments, every other
+/// type takes the first.
 pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError> {
     let progress = Progress::default();
     match T::deserialize(Root(args, &progress)) {
@@ -20,7 +20,7 @@ pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError>
         Err(_) if !progress.is_tuple.get() => return args.get(0),
         Err(_) => {}
     }
-    // Only what has failed is read again, since the path to the fault costs allocations.
+    // Tracking the path costs allocations, so only a failed value is read again with it.
     match serde_path_to_error::deserialize(Root(args, &progress)) {
         Ok(value) => Ok(value),
         Err(error) => {
@@ -28,7 +28,7 @@ pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError>
             if index >= args.len() {
                 return Err(ArgumentError::missing(index, error.inner()));
             }
-            // The path begins with the argument, which the error names by its index.
+            // The path begins with the argument, which the error already names by its index.
             let path = error.path().to_string();
             let path = path.split_once(']').map_or("", |(_, inner)| inner);
             let path = path.strip_prefix('.').unwrap_or(path);
@@ -37,15 +37,15 @@ pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError>
     }
 }
 
-/// What a type has asked for so far.
+/// What the type has requested so far.
 #[derive(Default)]
 struct Progress {
     is_tuple: Cell<bool>,
-    /// The argument that is read.
+    /// The index of the current argument.
     index: Cell<usize>,
 }
 
-/// Hands out the arguments to tuples. Other types learn nothing, because they are one argument.
+/// Passes the arguments to tuples only. Other types are a single argument and are read separately.
 #[derive(Clone, Copy)]
 struct Root<'de>(&'de Args, &'de Progress);
 

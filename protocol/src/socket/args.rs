@@ -14,33 +14,34 @@ use super::{
 };
 use crate::DecodeError;
 
-/// The arguments of a packet as they came: JSON and the attachments it refers to, or MessagePack.
+/// The raw arguments of a packet: JSON with the attachments it refers to, or MessagePack.
 ///
-/// Cloning copies no bytes. Nothing is parsed before [`get`](Self::get) asks for it, and what it
-/// finds does not depend on the [`Parser`].
+/// Cloning copies no bytes. Arguments are parsed only when [`get`](Self::get) requests them. Its
+/// results do not depend on the [`Parser`].
 #[derive(Clone, Default)]
 pub struct Args {
-    /// Valid JSON or MessagePack, maybe with other things around it.
+    /// Valid JSON or MessagePack, possibly with other data around it.
     text: Bytes,
     elements: Elements,
-    /// The element that is the first argument; at most `elements.len()`.
+    /// The index of the first argument among the elements; at most `elements.len()`.
     from: usize,
     attachments: Option<Arc<[Bytes]>>,
     /// Whether arguments that may refer to attachments were skipped.
     is_partial: bool,
     format: Format,
-    /// Whether MessagePack has values that JavaScript calls `undefined`.
+    /// Whether the MessagePack contains `undefined` values.
     #[cfg(feature = "msgpack")]
     has_undefined: bool,
-    /// Whether MessagePack has texts that are not UTF-8. Some clients cannot read them, so they are not
-    /// passed on.
+    /// Whether the MessagePack contains text that is not UTF-8. It is not forwarded, because some
+    /// clients cannot read it.
     pub(super) has_invalid_text: bool,
-    /// Whether MessagePack has timestamps, which clients do not know either: they get texts for them.
+    /// Whether the MessagePack contains timestamps. Clients do not support them either, so they get
+    /// text instead.
     pub(super) has_timestamp: bool,
 }
 
 impl Args {
-    /// The arguments are the elements from the one of index `from`.
+    /// Creates arguments from the elements at index `from` and later.
     #[inline]
     pub(super) fn new(text: Bytes, elements: Elements, from: usize) -> Self {
         let from = from.min(elements.len());
@@ -58,7 +59,7 @@ impl Args {
         }
     }
 
-    /// The arguments are the elements of MessagePack from the one of index `from`.
+    /// Creates arguments from the MessagePack elements at index `from` and later.
     #[cfg(feature = "msgpack")]
     pub(super) fn packed(
         text: Bytes,
@@ -73,12 +74,14 @@ impl Args {
         }
     }
 
-    /// A document that is no packet, as the only argument: for formats that have packets, or what is
-    /// in them, inside of something else. What it is made of is found by [`items`](Self::items) and
-    /// [`entries`](Self::entries) without being copied. It may be nested 128 deep.
+    /// Wraps a document that is not a packet, as the only argument.
+    ///
+    /// This is for formats that embed packets or their contents. [`items`](Self::items) and
+    /// [`entries`](Self::entries) take it apart without copying. The document may be nested 128
+    /// deep.
     ///
     /// # Errors
-    /// If it is not one value of the format that `parser` says, which is JSON for a custom one.
+    /// If it is not one value in the format of `parser`, which is JSON for a custom parser.
     pub fn document(parser: Parser, document: Bytes) -> Result<Self, DecodeError> {
         match Format::of(parser) {
             Format::Json => Self::json_document(document),
@@ -96,7 +99,7 @@ impl Args {
         Ok(Self::new(document, whole, 0))
     }
 
-    /// The elements of the list that the argument at `i` is, as arguments; `None` if it is no list.
+    /// Returns the elements of the list at `i` as arguments, or `None` if it is no list.
     #[must_use]
     pub fn items(&self, i: usize) -> Option<Self> {
         let span = self.span(i)?;
@@ -116,8 +119,10 @@ impl Args {
         Some(self.with_elements(elements))
     }
 
-    /// The entries of the object that the argument at `i` is, each value as the only argument; `None`
-    /// if it is no object. The last one counts of two with one name.
+    /// Returns the entries of the object at `i`, each value as a single argument, or `None` if it
+    /// is no object.
+    ///
+    /// If a name occurs twice, the last value counts.
     #[must_use]
     pub fn entries(&self, i: usize) -> Option<HashMap<String, Self>> {
         let span = self.span(i)?;
@@ -148,8 +153,8 @@ impl Args {
         self.attachments = Some(attachments.into());
     }
 
-    /// The arguments as JSON with U+FFFD for every half of a surrogate pair, which are no text for
-    /// `serde_json`.
+    /// Returns the arguments as JSON with U+FFFD for every lone surrogate, which `serde_json` would
+    /// reject.
     pub(super) fn repaired(&self) -> Self {
         let mut repaired = self.clone();
         let mut text = self.text.to_vec();
@@ -162,24 +167,24 @@ impl Args {
         &self.text
     }
 
-    /// The element before the first argument: the name of an event.
+    /// Returns the element before the first argument: the name of an event.
     pub(super) fn before_first(&self) -> Option<Span> {
         self.elements.get(self.from.checked_sub(1)?)
     }
 
-    /// How many arguments there are.
+    /// Returns the number of arguments.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.elements.len() - self.from
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no arguments.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How the arguments are written: [`Parser::Json`] for those of a custom parser.
+    /// Returns the encoding of the arguments: [`Parser::Json`] for a custom parser.
     #[must_use]
     pub const fn parser(&self) -> Parser {
         self.format.parser()
@@ -189,7 +194,7 @@ impl Args {
         self.format
     }
 
-    /// The argument at `i` as it came.
+    /// Returns the raw argument at `i`.
     #[must_use]
     pub fn raw(&self, i: usize) -> Option<&[u8]> {
         Some(self.span(i)?.of(&self.text))
@@ -199,7 +204,7 @@ impl Args {
         self.elements.get(self.from.checked_add(i)?)
     }
 
-    /// Every argument as it came.
+    /// Returns an iterator over the raw arguments.
     #[must_use]
     pub const fn iter(&self) -> Iter<'_> {
         Iter {
@@ -208,7 +213,7 @@ impl Args {
         }
     }
 
-    /// All arguments as they came, in JSON with commas between them; `None` if there are none.
+    /// Returns all raw arguments, in JSON with commas between them, or `None` if there are none.
     pub(super) fn joined(&self) -> Option<&[u8]> {
         let first = self.elements.get(self.from)?;
         let last = self.elements.get(self.elements.len().checked_sub(1)?)?;
@@ -221,13 +226,14 @@ impl Args {
         )
     }
 
-    /// The attachments of a packet of JSON; binary values of MessagePack stand where they belong.
+    /// Returns the attachments of a JSON packet. MessagePack has none, because it contains binary
+    /// values in place.
     #[must_use]
     pub fn attachments(&self) -> &[Bytes] {
         self.attachments.as_deref().unwrap_or_default()
     }
 
-    /// The bytes of the arguments, with all attachments of the packet.
+    /// Returns the size of the arguments and all attachments of the packet, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let attached = self.attachments().iter().map(Bytes::len);
@@ -240,16 +246,18 @@ impl Args {
 
     /// Parses the argument at `i`.
     ///
-    /// Types that ask for bytes, like [`Bytes`], get an attachment or a binary value, at any depth.
-    /// [`Value`] takes anything; [`serde_json::Value`] has no place for binary, so that binary where
-    /// it stands is an error. A missing argument is read as `null`, so that it can be an [`Option`]. What JSON does
-    /// not know is read from MessagePack as JavaScript writes it to JSON: dates as strings,
-    /// `undefined` as nothing.
+    /// Types that request bytes, like [`Bytes`], get an attachment or a binary value, at any depth.
+    /// [`Value`] accepts anything. [`serde_json::Value`] cannot represent binary data, so reading
+    /// binary data as one is an error. A missing argument is read as `null`, so that it can be an
+    /// [`Option`].
+    ///
+    /// MessagePack values that JSON does not have are read as JavaScript writes them to JSON: dates
+    /// as strings, `undefined` as nothing.
     ///
     /// # Errors
-    /// If the argument is missing or is not a `T`, and if a text in it that a `T` takes has half a
-    /// surrogate pair: JavaScript has such texts, Rust has not, and no other is put in its place. In
-    /// MessagePack clients write all sorts of bytes for them.
+    /// If the argument is missing or is not a `T`, or if a text in it that `T` requests contains a
+    /// lone surrogate. JavaScript has such texts and Rust does not, and no replacement is inserted.
+    /// In MessagePack, clients write arbitrary bytes for them.
     pub fn get<T: DeserializeOwned>(&self, i: usize) -> Result<T, ArgumentError> {
         let Some(span) = self.span(i) else {
             return serde_json::from_slice(b"null")
@@ -282,7 +290,8 @@ impl Args {
         }
     }
 
-    /// Parses the argument at `i`, without the place of a fault. A missing argument is read as `null`.
+    /// Parses the argument at `i`, with an error without a path. A missing argument is read as
+    /// `null`.
     pub(super) fn get_seed<'de, T: DeserializeSeed<'de>>(
         &'de self,
         i: usize,
@@ -305,7 +314,7 @@ impl Args {
         }
     }
 
-    /// The arguments without the first `n`.
+    /// Returns the arguments without the first `n`.
     #[must_use]
     pub fn skip(&self, n: usize) -> Self {
         let mut rest = self.clone();
@@ -314,25 +323,27 @@ impl Args {
         rest
     }
 
-    /// Every argument as a value.
+    /// Returns every argument as a value.
     ///
     /// # Errors
-    /// If an argument is no value, such as a number beyond all range.
+    /// If an argument cannot be converted to a value, such as a number out of range.
     pub fn to_values(&self) -> Result<Vec<Value>, ArgumentError> {
         (0..self.len()).map(|i| self.get(i)).collect()
     }
 }
 
-/// Where a part of JSON lies that was read from `json`, which lies at `span`. The part borrows from
-/// `json`, so the difference of their addresses is its position.
+/// Returns the span of `part`, which was read from the JSON at `span`.
+///
+/// `part` borrows from `json`, so the difference of their addresses is its position.
 fn inside(span: Span, json: &[u8], part: &RawValue) -> Span {
     let part = part.get().as_bytes();
     let start = span.start as usize + (part.as_ptr() as usize - json.as_ptr() as usize);
     Span::new(start, start + part.len())
 }
 
-/// Returns the value, or where it is wrong. Keeping the path costs allocations, so only what has
-/// failed is read again with it.
+/// Returns the value, or the error with its path.
+///
+/// Tracking the path costs allocations, so only a failed argument is parsed again with it.
 fn parse<T>(
     i: usize,
     result: Result<T, serde_json::Error>,
@@ -366,7 +377,7 @@ impl<'a> IntoIterator for &'a Args {
     }
 }
 
-/// Each argument as it came; see [`Args::iter`].
+/// An iterator over the raw arguments; see [`Args::iter`].
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
     args: &'a Args,
@@ -390,31 +401,33 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
-/// Something that can be taken from arguments, in order: what a handler's parameter can be.
+/// A type that can be taken from arguments in order: a possible parameter of a handler.
 ///
-/// Everything that can be deserialised is one argument; [`Args`] is all the rest.
+/// Every deserialisable type takes one argument; [`Args`] takes all the rest.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be taken from the arguments of an event",
     note = "derive `serde::Deserialize` for it, without borrowed fields"
 )]
 pub trait Argument: Sized {
-    /// Whether this type takes all arguments that are left, so that no other can follow.
+    /// Whether this type takes all remaining arguments, so that no other can follow.
     const TAKES_ALL: bool = false;
 
-    /// Takes what is at `position` and moves on.
+    /// Takes the argument at `position` and advances the position.
     ///
     /// # Errors
-    /// If it is missing or something else.
+    /// If it is missing or has another type.
     fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError>;
 
-    /// Takes all arguments of an acknowledgement, in the form in which [`Arguments`](super::Arguments)
-    /// sends them: a tuple is several, [`Args`] is all of them, everything else is the first. More
-    /// than are asked for are ignored.
+    /// Takes all arguments of an acknowledgement, in the form in which
+    /// [`Arguments`](super::Arguments) sends them.
+    ///
+    /// A tuple takes several arguments, [`Args`] takes all, every other type takes the first.
+    /// Surplus arguments are ignored.
     ///
     /// ```
     /// # use roomcast_protocol::{engine::Message, socket::{Args, Argument, Decoder, Limits}};
     /// # let packet = Decoder::new(Limits::default()).text(r#"30["a",[1,2]]"#.into())?.unwrap();
-    /// // The server has acknowledged with `("a", vec![1, 2])`, or Node's with `ack("a", [1, 2])`.
+    /// // The server acknowledged with `("a", vec![1, 2])`, or in Node.js with `ack("a", [1, 2])`.
     /// let (text, numbers) = <(String, Vec<u8>)>::take_all(&packet.args)?;
     /// assert_eq!((&*text, &*numbers), ("a", &[1, 2][..]));
     /// assert_eq!(String::take_all(&packet.args)?, "a");
@@ -423,7 +436,7 @@ pub trait Argument: Sized {
     /// ```
     ///
     /// # Errors
-    /// If an argument is missing or something else.
+    /// If an argument is missing or has another type.
     fn take_all(args: &Args) -> Result<Self, ArgumentError> {
         Self::take(args, &mut 0)
     }

@@ -1,11 +1,11 @@
-//! The fault of an argument, in words that may be sent to whoever sent it.
+//! Errors about arguments, with texts that are safe to send to the peer.
 
 use std::fmt;
 
-/// An argument that is missing or is not what was asked for.
+/// An argument that is missing or has the wrong type.
 ///
-/// The error can be sent to the peer: the path names places, the message what was expected and
-/// which kind of value was found, and nothing repeats a value that came in.
+/// The error can be sent to the peer. The path contains names and indices, the message the expected
+/// and actual types; neither repeats a received value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentError {
     index: usize,
@@ -24,7 +24,7 @@ impl ArgumentError {
                 "half of a surrogate pair".to_owned()
             }
             Some(fault @ ("missing field" | "duplicate field")) => {
-                // The path ends at the object; the field is a name in the type.
+                // The path ends at the object. The field name comes from the type.
                 let field = text.split('`').nth(1).map(shown).unwrap_or_default();
                 if !path.is_empty() {
                     path.push('.');
@@ -50,7 +50,7 @@ impl ArgumentError {
         }
     }
 
-    /// `error` is what was wrong with `null` in its place.
+    /// Creates the error for a missing argument. `error` comes from parsing `null` instead.
     pub(super) fn missing(index: usize, error: &serde_json::Error) -> Self {
         let message = match expected(&error.to_string()) {
             Some(expected) => format!("missing: expected {expected}"),
@@ -63,19 +63,19 @@ impl ArgumentError {
         }
     }
 
-    /// Which argument, counted from 0.
+    /// Returns the index of the argument, counted from 0.
     #[must_use]
     pub const fn index(&self) -> usize {
         self.index
     }
 
-    /// Where in the argument, as in `items[2].name`; empty for the argument itself.
+    /// Returns the path within the argument, as in `items[2].name`; empty for the argument itself.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The fault at that place, as in `invalid type: expected a string, found an integer`.
+    /// Returns the error at that path, as in `invalid type: expected a string, found an integer`.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -98,10 +98,10 @@ impl fmt::Display for ArgumentError {
 
 impl std::error::Error for ArgumentError {}
 
-/// A path that is safe in logs and answers: keys of maps are the peer's words.
+/// Returns a path that is safe in logs and responses, because the peer chose the keys of maps.
 fn shown(path: &str) -> String {
     if path == "." {
-        // The argument itself is called `.` in paths.
+        // serde calls the argument itself `.`.
         return String::new();
     }
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
@@ -111,39 +111,39 @@ fn shown(path: &str) -> String {
         .collect()
 }
 
-/// What a type has asked for, in its own words, which come last in a message of serde.
+/// Returns what the type expected, which is at the end of a serde message.
 fn expected(text: &str) -> Option<String> {
     if text.contains(", there are no ") {
         return None;
     }
     let (_, expected) = text.rsplit_once(", expected ")?;
     let expected = expected.split(" at line ").next()?;
-    // How a type of the application is called means nothing to clients.
+    // The name of an application's type means nothing to clients.
     let named = NAMED
         .into_iter()
         .find(|(name, _)| expected.starts_with(name));
     let expected = named.map_or(expected, |(_, shape)| shape);
-    // A type may have made its message of what came in.
+    // A type may have put received data into its message.
     let is_plain = |c: char| !c.is_control() && !matches!(c, '<' | '>' | '&' | '"');
     let is_short = expected.len() <= MAX_EXPECTED;
     (is_short && expected.chars().all(is_plain)).then(|| expected.to_owned())
 }
 
-/// Which kind of value is there instead, without the value.
+/// Returns the type of the actual value, without the value.
 fn found<'a>(text: &'a str, fault: &str) -> Option<&'a str> {
     let found = text.get(fault.len()..)?.trim_start_matches([':', ' ']);
     if fault == "invalid length" {
         return found.split(',').next();
     }
     if !matches!(fault, "invalid type" | "invalid value") {
-        // What follows is a name that came in.
+        // A name that was received follows.
         return None;
     }
     let kind = KINDS.into_iter().find(|(kind, _)| found.starts_with(kind));
     kind.map(|(_, word)| word)
 }
 
-/// How the messages of serde begin.
+/// The beginnings of serde's messages.
 const FAULTS: [&str; 9] = [
     "missing field",
     "invalid type",
@@ -156,7 +156,7 @@ const FAULTS: [&str; 9] = [
     "unexpected end of hex escape",
 ];
 
-/// How serde calls what there is, and how clients do.
+/// The names of types in serde's messages and in messages for clients.
 const KINDS: [(&str, &str); 13] = [
     ("boolean", "a boolean"),
     ("integer", "an integer"),
@@ -173,7 +173,7 @@ const KINDS: [(&str, &str); 13] = [
     ("map", "an object"),
 ];
 
-/// How serde calls types of the application, and what they are to clients.
+/// The beginnings of serde's names for application types, and their names for clients.
 const NAMED: [(&str, &str); 9] = [
     ("struct ", "an object"),
     ("struct variant ", "an object"),

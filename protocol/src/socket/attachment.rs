@@ -1,4 +1,4 @@
-//! Attachments: the binary values that placeholder objects in the JSON stand for.
+//! Attachments: the binary values that placeholder objects in the JSON refer to.
 
 use std::{borrow::Cow, collections::VecDeque, fmt, marker::PhantomData};
 
@@ -15,15 +15,16 @@ use serde_json::value::RawValue;
 use super::{Args, Value, value::Reread};
 use crate::DecodeError;
 
-/// Checks that every placeholder is the number of an attachment and that there are enough of them.
-/// Returns how many placeholders there are for each.
+/// Checks that every placeholder refers to an attachment and that there are enough placeholders.
+///
+/// Returns the number of placeholders for each attachment.
 pub(super) fn count_placeholders(
     args: &Args,
     attachments: usize,
 ) -> Result<Box<[usize]>, DecodeError> {
     let mut counts = vec![0; attachments].into_boxed_slice();
     for json in args {
-        // The scan has refused what is nested too deep, so this recursion is bounded.
+        // The scan has refused values that are nested too deep, so this recursion is bounded.
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         Walk(&mut counts)
             .deserialize(&mut deserializer)
@@ -36,10 +37,10 @@ pub(super) fn count_placeholders(
     }
 }
 
-/// Looks for placeholders in one value, and counts those of every attachment.
+/// Searches a value for placeholders and counts them for each attachment.
 struct Walk<'a>(&'a mut [usize]);
 
-/// What matters of a value that was looked at.
+/// The relevant part of an inspected value.
 #[derive(PartialEq)]
 enum Seen {
     True,
@@ -106,8 +107,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
         if is_placeholder {
             let number = match num {
-                // Whatever else is in a placeholder would be lost when its attachment takes its
-                // place.
+                // Other entries of a placeholder would be lost when its attachment replaces it.
                 Seen::Number(number) if entries == 2 => usize::try_from(number).ok(),
                 Seen::Number(_) | Seen::True | Seen::Other => None,
             };
@@ -121,10 +121,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A deserialiser that hands out an attachment where bytes are asked for, or anything.
+/// A deserialiser that supplies an attachment if bytes or any type are requested.
 ///
-/// Types that look before they know what they are ask for anything: enums that are tagged inside or
-/// not at all, and structs with flattened fields.
+/// Types that inspect the value first request any type: internally tagged and untagged enums, and
+/// structs with flattened fields.
 pub(super) struct Attached<'a, D> {
     inner: D,
     attachments: &'a [Bytes],
@@ -168,8 +168,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         self.inner.deserialize_any(Anything(visitor))
     }
 
-    // An object must not be read from an attachment: its placeholder would pass for an object of
-    // which all fields are optional.
+    // An object must not be read from an attachment: its placeholder would pass for an object whose
+    // fields are all optional.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
         let visitor = Attached::new(visitor, attachments);
@@ -210,7 +210,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
             .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
             .is_ok();
         if !walked || counts.iter().any(|&count| count > 0) {
-            // Without its attachments a placeholder would mean something else, or nothing.
+            // Without its attachments, a placeholder would have another meaning or none.
             return Err(de::Error::invalid_type(
                 de::Unexpected::Other(BINARY),
                 &visitor,
@@ -410,7 +410,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
     }
 }
 
-/// A visitor that takes anything: an object that turns out to be a placeholder is its attachment.
+/// A visitor that accepts anything, and replaces placeholder objects by their attachments.
 struct Anything<'a, V>(Attached<'a, V>);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
@@ -441,8 +441,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut inner: A) -> Result<V::Value, A::Error> {
-        // Either entry of a placeholder may come first, and it has no others. An object of the
-        // application may begin in the same way.
+        // A placeholder has exactly two entries, in any order. An object of the application may
+        // begin in the same way.
         let mut ahead = VecDeque::new();
         while ahead.len() < 2 {
             let Some(Key(key)) = inner.next_key()? else {
@@ -467,7 +467,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
     }
 }
 
-/// The attachment for which an object with these entries stands.
+/// Returns the attachment that an object with these entries refers to.
 fn attachment<'a>(
     entries: &VecDeque<(Cow<'_, str>, Option<Value>)>,
     attachments: &'a [Bytes],
@@ -484,7 +484,7 @@ fn attachment<'a>(
     }
 }
 
-/// A map of which the first entries were read ahead; the last of them maybe without its value.
+/// A map whose first entries were read ahead; the value of the last of them may be unread.
 struct Ahead<'de, A> {
     ahead: VecDeque<(Cow<'de, str>, Option<Value>)>,
     value: Option<Value>,
@@ -519,7 +519,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
     }
 }
 
-/// Reads the first key of an object, as `serde_json` reads keys.
+/// Reads the first key of an object like `serde_json`.
 struct FirstKey<T>(T);
 
 impl<'de, T: DeserializeSeed<'de>> Visitor<'de> for FirstKey<T> {
@@ -562,17 +562,17 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'_, 'de, V> {
             }
         }
         match num.and_then(|number| self.attachments.get(number)) {
-            // Each use of an attachment is a copy, which is why the decoder counts an attachment as
-            // often as it is named.
+            // Each use of an attachment copies it, so the decoder counts an attachment as often as
+            // placeholders refer to it.
             Some(data) if is_placeholder => self.visitor.visit_byte_buf(data.to_vec()),
             Some(_) | None => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
         }
     }
 }
 
-/// What errors call bytes.
+/// The name of bytes in errors.
 pub(super) const BINARY: &str = "binary";
-/// How `serde_json` calls its `RawValue` towards (de)serialisers.
+/// The name of `RawValue` in serde's data model.
 pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 pub(super) const PLACEHOLDER: &str = "_placeholder";
 pub(super) const NUM: &str = "num";

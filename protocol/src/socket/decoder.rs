@@ -11,20 +11,24 @@ use super::{
 };
 use crate::DecodeError;
 
-/// What a peer may send in one packet.
+/// The limits for a packet of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Attachments of one packet; 10, as in the original. MessagePack has none.
+    /// The maximum number of attachments of a packet; default 10, as in the Node.js implementation.
+    /// MessagePack has no attachments.
     pub max_attachments: usize,
-    /// Bytes of a packet that has attachments, its text included, and each attachment as often as it
-    /// is named; 10,000,000. One that waits for attachments holds at most this much memory. Text
-    /// alone is limited by the transport.
+    /// The maximum size in bytes of a packet with attachments; default 10,000,000.
+    ///
+    /// It includes the text, and each attachment as often as placeholders refer to it. An
+    /// incomplete packet uses at most this much memory. The transport limits text without
+    /// attachments.
     pub max_bytes: usize,
-    /// Nested arrays and objects, the array of arguments included; 128, which is also the maximum.
+    /// The maximum nesting depth of arrays and objects, including the array of arguments; default
+    /// 128, which is also the maximum.
     pub max_depth: usize,
-    /// Bytes of a namespace's name; 256.
+    /// The maximum length of a namespace's name in bytes; default 256.
     pub max_nsp: usize,
-    /// Bytes of a connect packet's payload; 16 KiB.
+    /// The maximum size of a connect packet's payload in bytes; default 16 KiB.
     pub max_connect_payload: usize,
 }
 
@@ -40,15 +44,15 @@ impl Default for Limits {
     }
 }
 
-/// Makes packets of the messages of one session.
+/// Decodes the messages of one session into packets.
 ///
-/// After an error the session must be closed; the decoder then holds nothing.
+/// After an error, the session must be closed. The decoder then holds no data.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
     format: Format,
     partial: Option<Box<Partial>>,
-    /// What a custom parser needs; in JSON and MessagePack nothing.
+    /// The decoder of a custom parser; `None` for JSON and MessagePack.
     custom: Option<Box<CustomDecoder>>,
 }
 
@@ -57,16 +61,16 @@ pub struct Decoder {
 struct Partial {
     packet: Packet,
     attachments: Vec<Bytes>,
-    /// How many placeholders stand for each attachment; there are more of them than `attachments`,
-    /// at most `Limits::max_attachments`.
+    /// The number of placeholders for each attachment. Longer than `attachments`, and at most
+    /// `Limits::max_attachments` long.
     counts: Box<[usize]>,
-    /// The bytes, with every attachment as often as it is named: so often it is copied when it is
-    /// read.
+    /// The size in bytes, with every attachment as often as placeholders refer to it. Reading the
+    /// packet copies it that often.
     bytes: usize,
 }
 
 impl Decoder {
-    /// A decoder that waits for the first packet, of [`Parser::Json`].
+    /// Creates a decoder for packets of [`Parser::Json`].
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
         Self {
@@ -77,7 +81,7 @@ impl Decoder {
         }
     }
 
-    /// A decoder that waits for the first packet.
+    /// Creates a decoder for packets of this parser.
     #[must_use]
     pub fn with_parser(parser: Parser, limits: Limits) -> Self {
         Self {
@@ -93,17 +97,18 @@ impl Decoder {
         }
     }
 
-    /// Whether a packet waits for attachments.
+    /// Returns whether a packet is incomplete.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         let custom = self.custom.as_ref();
         self.partial.is_some() || custom.is_some_and(|custom| custom.is_waiting())
     }
 
-    /// Takes a text message, which must be UTF-8. Returns `None` if attachments must follow.
+    /// Decodes a text message, which must be UTF-8. Returns `None` if attachments must follow.
     ///
     /// # Errors
-    /// If attachments or packets of MessagePack are due, or the text is no packet within the limits.
+    /// If an attachment or a MessagePack packet is expected, or the text is no packet within the
+    /// limits.
     pub fn text(&mut self, text: Bytes) -> Result<Option<Packet>, DecodeError> {
         if let Some(custom) = &mut self.custom {
             let text = String::from_utf8(text.into()).map_err(|_| DecodeError::InvalidUtf8)?;
@@ -156,10 +161,11 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes an attachment, or a packet of MessagePack. Returns `None` if more must follow.
+    /// Decodes an attachment or a MessagePack packet. Returns `None` if more messages must follow.
     ///
     /// # Errors
-    /// If no attachment is due, the packet becomes too large, or it is no packet within the limits.
+    /// If no attachment is expected, the packet becomes too large, or it is no packet within the
+    /// limits.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
         if let Some(custom) = &mut self.custom {
             return custom.decode(CustomMessage::Binary(data), &self.limits);
@@ -190,14 +196,14 @@ impl Decoder {
     }
 }
 
-/// What stands before the payload.
+/// The part of a packet before its payload.
 struct Header {
     kind: Kind,
     /// The number of attachments, or `None` in packets that cannot have any.
     attachments: Option<usize>,
     nsp: Option<Span>,
     id: Option<u64>,
-    /// Where the payload begins.
+    /// The index at which the payload begins.
     end: usize,
 }
 
@@ -231,8 +237,8 @@ impl Header {
         })
     }
 
-    /// Checks the payload, and finds the arguments in it. Returns also whether they have halves of
-    /// surrogate pairs.
+    /// Validates the payload and finds its arguments. Returns also whether they contain lone
+    /// surrogates.
     #[inline]
     fn args(&self, text: Bytes, limits: &Limits) -> Result<(Args, bool), DecodeError> {
         let payload = text.get(self.end..).unwrap_or_default();
@@ -256,7 +262,7 @@ impl Header {
     }
 }
 
-/// Reads how many attachments follow: digits and a dash.
+/// Reads the number of attachments: digits and a dash.
 fn read_attachments(text: &[u8], at: &mut usize, max: usize) -> Result<usize, DecodeError> {
     let start = *at;
     let mut count = 0;
@@ -278,7 +284,7 @@ fn read_attachments(text: &[u8], at: &mut usize, max: usize) -> Result<usize, De
     }
 }
 
-/// Reads the name of a namespace: a slash and what follows up to the comma or the end.
+/// Reads the name of a namespace: a slash and the text up to the comma or the end.
 fn read_nsp(text: &[u8], at: &mut usize, max: usize) -> Result<Option<Span>, DecodeError> {
     let start = *at;
     let rest = text.get(start..).unwrap_or_default();
@@ -300,11 +306,11 @@ fn read_nsp(text: &[u8], at: &mut usize, max: usize) -> Result<Option<Span>, Dec
         }
         None => return Err(DecodeError::NamespaceTooLong),
     };
-    // A slash alone names the root, as a missing name does.
+    // A single slash means the root namespace, like a missing name.
     Ok((length > 1).then(|| Span::new(start, start + length)))
 }
 
-/// Reads the id of an acknowledgement, which is any digits.
+/// Reads the id of an acknowledgement: any number of digits.
 fn read_id(text: &[u8], at: &mut usize) -> Result<Option<u64>, DecodeError> {
     let mut id: Option<u64> = None;
     while let Some(&digit @ b'0'..=b'9') = text.get(*at) {
@@ -316,12 +322,13 @@ fn read_id(text: &[u8], at: &mut usize) -> Result<Option<u64>, DecodeError> {
     Ok(id)
 }
 
-/// The first element of an event's array: a string, or an integer.
+/// Reads the first element of an event's array: a string, or an integer.
 pub(super) fn read_name(args: &Args) -> Result<Name, DecodeError> {
     let span = args.before_first().ok_or(DecodeError::InvalidPayload)?;
     let json = span.of(args.text());
     match json {
-        // Most names have no escape and stay a part of the message. Only the others are copied.
+        // Most names have no escapes and remain a span of the message. Only names with escapes are
+        // copied.
         [b'"', name @ .., b'"'] if name.contains(&b'\\') => {
             let name: Box<str> =
                 serde_json::from_slice(json).map_err(|_| DecodeError::InvalidUtf8)?;

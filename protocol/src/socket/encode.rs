@@ -1,4 +1,4 @@
-//! Packets to frames.
+//! Encodes packets as frames.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{Frame, frame::Builder};
 
-/// [`Parser::event`] in JSON.
+/// Encodes an event in JSON; see [`Parser::event`].
 ///
 /// # Errors
-/// If the name is reserved, the namespace cannot be written, or an argument cannot be serialised.
+/// If the name is reserved, the namespace cannot be encoded, or an argument cannot be serialised.
 pub fn event(
     nsp: &str,
     id: Option<u64>,
@@ -27,26 +27,26 @@ pub fn event(
     Parser::Json.event(nsp, id, name, args)
 }
 
-/// [`Parser::ack`] in JSON.
+/// Encodes an acknowledgement in JSON; see [`Parser::ack`].
 ///
 /// # Errors
-/// If the namespace cannot be written or an argument cannot be serialised.
+/// If the namespace cannot be encoded or an argument cannot be serialised.
 pub fn ack(nsp: &str, id: u64, args: &(impl Arguments + ?Sized)) -> Result<Frame, EncodeError> {
     Parser::Json.ack(nsp, id, args)
 }
 
-/// [`Parser::connect`] in JSON.
+/// Encodes a connect packet in JSON; see [`Parser::connect`].
 ///
 /// # Errors
-/// If the namespace cannot be written or the payload cannot be serialised.
+/// If the namespace cannot be encoded or the payload cannot be serialised.
 pub fn connect(nsp: &str, payload: &(impl Serialize + ?Sized)) -> Result<Frame, EncodeError> {
     Parser::Json.connect(nsp, payload)
 }
 
-/// [`Parser::connect_error`] in JSON.
+/// Encodes the refusal of a connection in JSON; see [`Parser::connect_error`].
 ///
 /// # Errors
-/// If the namespace cannot be written.
+/// If the namespace cannot be encoded.
 pub fn connect_error(
     nsp: &str,
     message: &str,
@@ -55,15 +55,15 @@ pub fn connect_error(
     Parser::Json.connect_error(nsp, message, data)
 }
 
-/// [`Parser::disconnect`] in JSON.
+/// Encodes a disconnect packet in JSON; see [`Parser::disconnect`].
 ///
 /// # Errors
-/// If the namespace cannot be written.
+/// If the namespace cannot be encoded.
 pub fn disconnect(nsp: &str) -> Result<Frame, EncodeError> {
     Parser::Json.disconnect(nsp)
 }
 
-/// The payload of a packet that refuses a namespace.
+/// The payload of a packet that refuses a connection.
 #[derive(Serialize)]
 pub(super) struct Refusal<'a> {
     pub(super) message: &'a str,
@@ -71,12 +71,12 @@ pub(super) struct Refusal<'a> {
     pub(super) data: Option<&'a RawValue>,
 }
 
-/// What can be sent as the arguments of an event or an ack.
+/// Values that can be sent as the arguments of an event or an acknowledgement.
 ///
-/// Everything that can be serialised: a tuple is several arguments, `()` is none, everything else
-/// is one. Fixed-size arrays are tuples to serde, so `[1, 2]` is two arguments; send a slice or a
-/// [`Vec`] for one. Bytes (`bytes::Bytes`, not `Vec<u8>`) become binary at any depth. [`Args`]
-/// are passed on as they came.
+/// All serialisable types implement this: a tuple is several arguments, `()` is none, every other
+/// type is one. To serde, fixed-size arrays are tuples, so `[1, 2]` is two arguments; send a slice
+/// or a [`Vec`] for one. Bytes (`bytes::Bytes`, not `Vec<u8>`) become binary data at any depth.
+/// [`Args`] are forwarded unchanged.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent as the arguments of an event",
     note = "derive `serde::Serialize` for it"
@@ -111,7 +111,7 @@ impl<T: Serialize + ?Sized> Arguments for T {
 
 impl Arguments for Args {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
-        // Attachments that nothing refers to any more must not be sent: number them anew.
+        // Unreferenced attachments must not be sent, so the rest are numbered again.
         let is_renumbered = self.is_partial() && !self.attachments().is_empty();
         if is_renumbered || self.has_timestamp || self.format() != encoder.format {
             for i in 0..self.len() {
@@ -142,16 +142,16 @@ impl Arguments for &Args {
     }
 }
 
-/// Where [`Arguments`] are written.
+/// The target to which [`Arguments`] are written.
 pub struct Encoder {
     format: Format,
-    /// What a custom parser has to write in front of the arguments, which are JSON until then.
+    /// The packet fields for a custom parser, which receives the arguments as JSON at the end.
     custom: Option<Box<Head>>,
     kind: Kind,
     builder: Builder,
-    /// The arguments so far.
+    /// The number of arguments so far.
     count: usize,
-    /// What is in front of them in MessagePack.
+    /// The header of the argument list in MessagePack.
     #[cfg(feature = "msgpack")]
     list: Option<Header>,
 }
@@ -221,7 +221,7 @@ impl Encoder {
         }
     }
 
-    /// Writes the payload of a packet that has no arguments, if it has one.
+    /// Writes the payload of a packet without arguments, unless it is a unit.
     pub(super) fn payload(
         &mut self,
         payload: &(impl Serialize + ?Sized),
@@ -231,7 +231,7 @@ impl Encoder {
         match self.format {
             Format::Json => {
                 serde_json::to_writer(&mut *text, payload).map_err(EncodeError::Serialize)?;
-                // A unit stands for no payload.
+                // A unit means no payload.
                 if text.get(start..) == Some(b"null") {
                     text.truncate(start);
                 }
@@ -299,7 +299,7 @@ impl fmt::Debug for Encoder {
     }
 }
 
-/// Writes namespace and id the way they stand behind the kind and the number of attachments.
+/// Writes namespace and id, which follow the kind and the number of attachments.
 fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), EncodeError> {
     if nsp != "/" {
         // A comma ends the name on the wire.
@@ -315,21 +315,21 @@ fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), Enco
     Ok(())
 }
 
-/// Why something cannot be sent.
+/// The reason why something cannot be sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The event name is one of [`RESERVED_EVENTS`](super::RESERVED_EVENTS).
     ReservedEvent,
-    /// The namespace lacks the leading slash or, in [`Parser::Json`], has a comma.
+    /// The namespace lacks the leading slash or, in [`Parser::Json`], contains a comma.
     InvalidNamespace,
-    /// More binary values than [`MAX_ATTACHMENTS`], in JSON or for a custom parser.
+    /// The packet has more than [`MAX_ATTACHMENTS`] binary values, in JSON or for a custom parser.
     TooManyAttachments,
-    /// A packet of 4 GiB or more, in MessagePack or for a custom parser.
+    /// The packet has 4 GiB or more, in MessagePack or for a custom parser.
     TooLarge,
-    /// Arguments that were passed on hold something that cannot be written again.
+    /// Forwarded arguments contain a value that cannot be encoded again.
     InvalidArguments,
-    /// The [custom parser](super::CustomParser) cannot write the packet.
+    /// The [custom parser](super::CustomParser) cannot encode the packet.
     Custom(CustomParserError),
     /// A value's own serialisation failed.
     Serialize(serde_json::Error),
@@ -349,8 +349,9 @@ impl fmt::Display for EncodeError {
     }
 }
 
-/// The error has no source, because its text has what the source says.
+/// The error has no source, because its text contains that of the source.
 impl std::error::Error for EncodeError {}
 
-/// The most attachments of one packet: stock clients and servers end a connection that sends more.
+/// The maximum number of attachments of one packet: stock clients and servers close a connection
+/// that sends more.
 pub const MAX_ATTACHMENTS: usize = 10;

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 /// The name of a namespace, with its leading slash.
 ///
-/// A name that a decoder made shares the bytes of its packet. To keep a name longer than the
-/// packet, make a new one of [`as_str`](Self::as_str).
+/// A name from a decoder shares the bytes of its packet. To keep a name longer than the packet,
+/// create a new one from [`as_str`](Self::as_str).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Nsp(Bytes);
 
@@ -13,18 +13,18 @@ impl Nsp {
     /// The namespace `/`.
     pub const ROOT: Self = Self(Bytes::from_static(b"/"));
 
-    /// `name` is UTF-8 with a leading slash.
+    /// Creates a name. `name` must be UTF-8 with a leading slash.
     pub(crate) const fn from_wire(name: Bytes) -> Self {
         Self(name)
     }
 
-    /// The name: `/` or `/chat`.
+    /// Returns the name: `/` or `/chat`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether the namespace is `/`.
+    /// Returns whether the namespace is `/`.
     #[must_use]
     pub fn is_root(&self) -> bool {
         *self.0 == *b"/"

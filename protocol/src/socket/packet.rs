@@ -1,23 +1,23 @@
 use super::{Args, Nsp, json::Span};
 
-/// What a packet is for. That it carries attachments is a detail of its encoding.
+/// The type of a packet. Whether it carries attachments is a detail of its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these five")]
 pub enum Kind {
-    /// `0`: a client enters a namespace, or the server admits it.
+    /// `0`: a client requests to join a namespace, or the server accepts it.
     Connect,
     /// `1`: one side leaves a namespace.
     Disconnect,
     /// `2` or `5`: an event with arguments.
     Event,
-    /// `3` or `6`: the answer to an event.
+    /// `3` or `6`: the acknowledgement of an event.
     Ack,
-    /// `4`: the server does not admit a client to a namespace.
+    /// `4`: the server refuses a client's request to join a namespace.
     ConnectError,
 }
 
 impl Kind {
-    /// The number of the kind in the protocol; `type` of packets in JavaScript.
+    /// Returns the number of the kind in the protocol; `type` of packets in JavaScript.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -29,7 +29,8 @@ impl Kind {
         }
     }
 
-    /// The kind of this number. `5` and `6` are an event and an answer with attachments.
+    /// Returns the kind of this number. `5` and `6` are an event and an acknowledgement with
+    /// attachments.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -47,14 +48,14 @@ impl Kind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Packet {
-    /// What the packet is for.
+    /// The type of the packet.
     pub kind: Kind,
     /// The namespace that the packet belongs to.
     pub nsp: Nsp,
-    /// The acknowledgement asked for or given.
+    /// The id of the requested acknowledgement, or of the event that is acknowledged.
     pub id: Option<u64>,
-    /// The arguments behind an event's name, the values of an ack, or the payload of a connect
-    /// packet.
+    /// The arguments after an event's name, the values of an acknowledgement, or the payload of a
+    /// connect packet.
     pub args: Args,
     pub(super) name: Name,
 }
@@ -62,16 +63,16 @@ pub struct Packet {
 #[derive(Clone, Debug)]
 pub(super) enum Name {
     None,
-    /// The name stands in the text of the arguments as it is.
+    /// The name is a span of the argument text.
     Plain(Span),
-    /// The name was written in another way.
+    /// The converted name: it contained escapes, or was a MessagePack integer.
     Unescaped(Box<str>),
 }
 
 impl Packet {
-    /// The name of an event; empty for other kinds.
+    /// Returns the name of an event, or an empty text for other kinds.
     ///
-    /// An event that was named with an integer has its decimal text as name. The name borrows from
+    /// If an event was named with an integer, its name is the decimal text. The name borrows from
     /// [`args`](Self::args).
     #[must_use]
     pub fn event_name(&self) -> &str {
@@ -82,7 +83,7 @@ impl Packet {
         }
     }
 
-    /// The bytes of [`event_name`](Self::event_name), which need no check.
+    /// Returns the bytes of [`event_name`](Self::event_name), without a UTF-8 check.
     #[must_use]
     pub fn event_name_bytes(&self) -> &[u8] {
         match &self.name {
@@ -93,7 +94,8 @@ impl Packet {
     }
 }
 
-/// Event names that only the library may use; as events from a peer or to a peer they are errors.
+/// Event names that only the library may use. Events with these names are errors in both
+/// directions.
 pub const RESERVED_EVENTS: [&str; 6] = [
     "connect",
     "connect_error",

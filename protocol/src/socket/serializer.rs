@@ -1,4 +1,4 @@
-//! How values become arguments.
+//! Serialises values as arguments.
 
 use std::io;
 
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::frame::Attachments;
 
-/// A JSON serialiser that puts bytes aside as attachments.
+/// A JSON serialiser that stores bytes as attachments.
 pub(super) type Json<'a> = serde_json::Serializer<&'a mut Vec<u8>, Placeholders<'a>>;
 
 pub(super) fn json<'a>(text: &'a mut Vec<u8>, attachments: &'a mut Attachments) -> Json<'a> {
     serde_json::Serializer::with_formatter(text, Placeholders(attachments))
 }
 
-/// Compact JSON with placeholder objects for bytes.
+/// Writes compact JSON with placeholder objects for bytes.
 pub(super) struct Placeholders<'a>(&'a mut Attachments);
 
 impl Formatter for Placeholders<'_> {
@@ -29,7 +29,7 @@ impl Formatter for Placeholders<'_> {
         writer: &mut W,
         value: &[u8],
     ) -> io::Result<()> {
-        // A packet with more is refused when it is finished, so they need not be copied.
+        // Finishing refuses a packet with more attachments, so these need not be copied.
         let is_taken = self.0.len() < MAX_ATTACHMENTS;
         let number = self.0.push(if is_taken { value } else { &[] });
         write!(writer, "{{\"{PLACEHOLDER}\":true,\"{NUM}\":{number}}}")
@@ -54,12 +54,14 @@ impl<'a> Open<'a> for msgpack::Serializer<'a> {
     }
 }
 
-/// The serialiser of all arguments: a tuple is several, `()` is none, anything else is one.
+/// The serialiser of all arguments: a tuple is several arguments, `()` is none, every other type is
+/// one.
 pub(super) struct Root<'a, 'b, S> {
     pub(super) encoder: &'a mut Encoder,
-    /// Whether the value takes no space. A JSON null calls itself a unit as well; it takes some.
+    /// Whether the value has size zero. A JSON null also serialises as a unit, but is one argument
+    /// and has a size.
     pub(super) is_empty: bool,
-    /// Where the serialiser of a single argument lives while it is written.
+    /// Holds the serialiser of a single argument while it is written.
     pub(super) slot: &'b mut Option<S>,
 }
 

@@ -1,4 +1,4 @@
-//! Values whose shape is known only when they are there.
+//! Dynamically typed values.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Deref};
 
@@ -15,11 +15,10 @@ use serde_json::{Map, Number};
 
 use super::attachment::BINARY;
 
-/// Anything that a client can send: what JSON has, and binary.
+/// Any value that a client can send: JSON or binary.
 ///
-/// This type is what [`serde_json::Value`] is for JSON alone. That one has no place for binary, so
-/// that reading an argument with binary as one is an error; this one keeps it, and sends it as it
-/// came.
+/// This type corresponds to [`serde_json::Value`], which cannot represent binary data, so that
+/// reading such an argument as one fails. This type keeps binary data and sends it unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -35,16 +34,16 @@ pub enum Value {
     Number(Number),
     /// A text.
     String(String),
-    /// Binary: an attachment of JSON, or binary of MessagePack.
+    /// Binary data: an attachment in JSON, or a binary value in MessagePack.
     Binary(Bytes),
     /// A list.
     Array(Vec<Self>),
-    /// An object, its keys in order.
+    /// An object, sorted by key.
     Object(BTreeMap<String, Self>),
 }
 
 impl Value {
-    /// The text, if the value is one.
+    /// Returns the text, if the value is a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -58,7 +57,7 @@ impl Value {
         }
     }
 
-    /// The bytes, if the value is binary.
+    /// Returns the bytes, if the value is binary.
     #[must_use]
     pub const fn as_binary(&self) -> Option<&Bytes> {
         match self {
@@ -72,7 +71,7 @@ impl Value {
         }
     }
 
-    /// The value of this key, if the value is an object that has it.
+    /// Returns the value of this key, if the value is an object that contains it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
@@ -86,7 +85,7 @@ impl Value {
         }
     }
 
-    /// The value as JSON; `None` if there is binary in it.
+    /// Returns the value as JSON, or `None` if it contains binary data.
     #[must_use]
     pub fn to_json(&self) -> Option<serde_json::Value> {
         Some(match self {
@@ -106,7 +105,8 @@ impl Value {
 }
 
 impl Value {
-    /// The value as `JSON.stringify` of Node.js writes it: binary is `{"type":"Buffer","data":[1,2]}`, as of a `Buffer`.
+    /// Returns the value as `JSON.stringify` of Node.js writes it, with binary data as a `Buffer`:
+    /// `{"type":"Buffer","data":[1,2]}`.
     #[must_use]
     pub fn to_json_with_buffers(&self) -> serde_json::Value {
         match self {
@@ -128,7 +128,7 @@ impl Value {
         }
     }
 
-    /// Whether binary is in it.
+    /// Returns whether the value contains binary data.
     #[must_use]
     pub fn has_binary(&self) -> bool {
         match self {
@@ -164,7 +164,7 @@ impl From<serde_json::Value> for Value {
     }
 }
 
-/// A value with binary in it equals none in JSON.
+/// A value with binary data equals no JSON value.
 impl PartialEq<serde_json::Value> for Value {
     fn eq(&self, other: &serde_json::Value) -> bool {
         self.to_json().as_ref() == Some(other)
@@ -228,7 +228,7 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                // JSON has neither infinities nor NaN, and JavaScript writes null for them.
+                // JSON has neither infinities nor NaN. JavaScript writes null for them.
                 Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
             }
 
@@ -249,8 +249,8 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-                // No room is reserved by a hint: a value takes far more memory than the byte in
-                // which it is announced.
+                // The size hint reserves no capacity: a value takes far more memory than the byte
+                // that announces it.
                 let mut values = Vec::new();
                 while let Some(value) = seq.next_element()? {
                     values.push(value);
@@ -271,11 +271,12 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Bytes that refuse everything but binary, in every type.
+/// Bytes that accept only binary data, in every type.
 ///
-/// As an argument and in structs and plain enums, [`Bytes`] do so as well. In types that serde reads
-/// ahead into a buffer (enums with `tag`, with `tag` and `content`, or `untagged`, and structs with
-/// `flatten`), `Bytes` accept texts and lists of numbers, and a client could pass one for the other.
+/// [`Bytes`] do so as arguments and in structs and plain enums. But serde reads some types into a
+/// buffer first: enums with `tag`, with `tag` and `content`, or `untagged`, and structs with
+/// `flatten`. In those, `Bytes` accept text and lists of numbers, so a client could substitute one
+/// for the other.
 ///
 /// ```
 /// use roomcast_protocol::socket::Binary;
@@ -348,7 +349,7 @@ impl<'de> Deserialize<'de> for Binary {
     }
 }
 
-/// Reads other types from a value that was read ahead.
+/// Deserialises other types from a buffered value.
 pub(super) struct Reread<E> {
     value: Value,
     error: PhantomData<fn() -> E>,
@@ -371,7 +372,7 @@ impl<'de, E: de::Error> IntoDeserializer<'de, E> for Reread<E> {
     }
 }
 
-/// The fields of an object as entries of a map.
+/// Returns the fields of an object as map entries.
 fn entries<E>(fields: BTreeMap<String, Value>) -> impl Iterator<Item = (String, Reread<E>)> {
     let entry = |(key, value)| (key, Reread::new(value));
     fields.into_iter().map(entry)

@@ -6,38 +6,39 @@ use super::{FrameError, Opcode, control, header::encode_frame};
 
 /// The status code of a close frame (RFC 6455 section 7.4).
 ///
-/// Only codes that may be sent can be made: 1000–1003, 1007–1014 and 3000–4999.
+/// Values are limited to the codes that may be sent: 1000–1003, 1007–1014 and 3000–4999.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
     /// 1000: the purpose of the connection has been fulfilled.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the server goes down or the browser leaves the page.
+    /// 1001: the server shuts down or the browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
-    /// 1002: the peer broke the protocol.
+    /// 1002: the peer violated the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that this endpoint does not take.
+    /// 1003: this endpoint does not accept the type of data.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1007: data inside a message is not what its type says, such as text that is not UTF-8.
+    /// 1007: the data in a message does not match its type, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: the message breaks a policy.
+    /// 1008: the message violates a policy.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: the message is too big to process.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: the client wanted an extension that the server did not negotiate.
+    /// 1010: the client requires an extension that the server did not negotiate.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
-    /// 1011: the server met an unexpected condition.
+    /// 1011: the server encountered an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// 1012: the service restarts.
     pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: the service is overloaded, try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
-    /// The code with this number, if it may appear in a close frame.
+    /// Returns the code with this number, if it may occur in a close frame.
     ///
-    /// 1004, 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control frame"; 1016–2999
-    /// belong to future revisions of the protocol, and numbers below 1000 and from 5000 are not used.
+    /// 1004, 1005, 1006 and 1015 "MUST NOT be set as a status code in a Close control frame";
+    /// 1016–2999 belong to future revisions of the protocol, and numbers below 1000 and from 5000
+    /// are not used.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {
@@ -46,7 +47,7 @@ impl CloseCode {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn as_u16(self) -> u16 {
         self.0
@@ -65,17 +66,17 @@ impl From<CloseCode> for u16 {
     }
 }
 
-/// What a peer said in its close frame.
+/// The content of a close frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CloseFrame {
-    /// Why the peer closes.
+    /// The reason for closing.
     pub code: CloseCode,
-    /// The explanation of the code, at most 123 bytes and often empty.
+    /// A text that explains the code, at most 123 bytes and often empty.
     pub reason: Box<str>,
 }
 
 impl CloseFrame {
-    /// Reads the body of a close frame: nothing, or a code and a reason (RFC 6455 section 5.5.1).
+    /// Decodes the body of a close frame: empty, or a code and a reason (RFC 6455 section 5.5.1).
     pub(super) fn decode(body: &[u8]) -> Result<Option<Self>, FrameError> {
         let (code, reason) = match body {
             [] => return Ok(None),
@@ -91,9 +92,9 @@ impl CloseFrame {
     }
 }
 
-/// Writes a whole close frame.
+/// Writes a complete close frame.
 ///
-/// A reason longer than the 123 bytes that fit is cut at the last whole character. A client gives the
+/// A reason of more than 123 bytes is truncated at a character boundary. A client passes the
 /// masking key, a server `None`.
 pub fn encode_close(out: &mut impl BufMut, code: CloseCode, reason: &str, mask: Option<[u8; 4]>) {
     let mut body = [0; control::MAX];

@@ -1,6 +1,6 @@
 use std::{fmt, ops::Deref};
 
-/// The payload of a ping or pong: at most 125 bytes, kept without an allocation.
+/// The payload of a ping or pong: at most 125 bytes, stored inline.
 #[derive(Clone)]
 pub struct Control {
     bytes: [u8; MAX],
@@ -9,7 +9,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// As much of `data` as fits.
+    /// Creates a payload from as much of `data` as fits.
     pub(super) fn new(data: &[u8]) -> Self {
         let mut control = Self {
             bytes: [0; MAX],
@@ -27,11 +27,11 @@ impl Control {
         if let Some((to, from)) = room.get_mut(..taken).zip(data.get(..taken)) {
             to.copy_from_slice(from);
         }
-        // At most MAX in all: `room` is what MAX leaves of `start`.
+        // The sum is at most MAX, because `room` has MAX - `start` bytes.
         self.len += taken as u8;
     }
 
-    /// The bytes, to be unmasked in place.
+    /// Returns the bytes, so that they can be unmasked in place.
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
         self.bytes
             .get_mut(..usize::from(self.len))

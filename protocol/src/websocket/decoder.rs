@@ -9,36 +9,37 @@ use super::{
     message::{Kind, Message, Rest, take},
 };
 
-/// Turns the bytes that a peer sent into [`Event`]s.
+/// Decodes the bytes that a peer sent into [`Event`]s.
 ///
-/// Give it what was read from the connection, in any pieces, and call [`decode`](Self::decode) until it
-/// answers `Ok(None)`. The same bytes give the same events however they were cut.
+/// Pass the bytes read from the connection, in any pieces, and call [`decode`](Self::decode) until
+/// it returns `Ok(None)`. The events do not depend on how the bytes are split.
 ///
 /// # Memory
 ///
-/// An idle decoder owns no heap memory. A message that lies whole in one input slice costs one
-/// allocation of its size and one copy, unmasked on the way. Of an incomplete one only the bytes received
-/// are held, in a buffer of at most twice their number, whatever length its header announces.
+/// An idle decoder owns no heap memory. A message that is complete in one input slice costs one
+/// allocation of its size and one copy, which also unmasks it. For an incomplete message, the
+/// decoder holds only the received bytes, in a buffer of at most twice their number, whatever
+/// length the header announces.
 ///
 /// # After the end
 ///
-/// After [`Event::Close`] everything further is swallowed: "after receiving a control frame indicating the
-/// connection should be closed, a peer discards any further data received" (RFC 6455 section 1.4). After an
-/// error every call gives that error again.
+/// After [`Event::Close`], all further input is discarded: "after receiving a control frame
+/// indicating the connection should be closed, a peer discards any further data received" (RFC 6455
+/// section 1.4). After an error, every call returns that error again.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
-    /// The data message in progress: between its fragments, or inside one of its frames.
+    /// The incomplete data message: between its fragments, or within one of its frames.
     message: Option<Message>,
     state: DecoderState,
     role: Role,
-    /// The reserved bits that an extension claims.
+    /// The reserved bits that an extension uses.
     allowed: u8,
-    /// The reserved bits of the data message that was given out last.
+    /// The reserved bits of the last returned data message.
     rsv: u8,
 }
 
-/// Which end of the connection reads.
+/// The end of the connection that reads.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
 pub enum Role {
@@ -48,15 +49,18 @@ pub enum Role {
     Client,
 }
 
-/// How much one message may cost.
+/// The limits for one message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Bytes of one message, all its fragments together; 1,000,000 by default. More is refused with
-    /// [`FrameError::MessageTooBig`] when the header that announces it is read, before its payload.
+    /// The maximum size of a message in bytes, all its fragments together; default 1,000,000.
+    ///
+    /// A larger message fails with [`FrameError::MessageTooBig`] when the header that announces it
+    /// is read, before its payload.
     pub max_message: usize,
-    /// Frames of one message; 16,384 by default. One more is refused with
-    /// [`FrameError::TooManyFragments`], which also ends a flood of empty fragments. Each message
-    /// counts anew.
+    /// The maximum number of frames of a message; default 16,384.
+    ///
+    /// One more fails with [`FrameError::TooManyFragments`], which also stops a flood of empty
+    /// fragments. The count restarts with each message.
     pub max_fragments: u32,
 }
 
@@ -69,44 +73,45 @@ impl Default for Limits {
     }
 }
 
-/// What a peer said.
+/// A message, ping, pong or close frame of the peer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "RFC 6455 has these five and reserves the rest"
 )]
 pub enum Event {
-    /// A text message. Valid UTF-8, unless an extension claims it ([`Decoder::rsv`] is not zero).
+    /// A text message. It is valid UTF-8, unless an extension transformed it ([`Decoder::rsv`] is
+    /// not zero).
     Text(Bytes),
     /// A binary message.
     Binary(Bytes),
-    /// A ping, to be answered with a pong of the same payload.
+    /// A ping, which must be answered with a pong of the same payload.
     Ping(Control),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(Control),
-    /// The peer closes the connection; with a code, or without.
+    /// The peer closes the connection, optionally with a code.
     Close(Option<CloseFrame>),
 }
 
-/// Where in the stream the decoder is.
+/// The position of the decoder in the stream.
 #[derive(Debug)]
 enum DecoderState {
-    /// Between frames, or inside a header of which `len` bytes have come.
+    /// Between frames, or within a header of which `len` bytes have arrived.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
-    /// Inside the payload of a data frame.
+    /// Within the payload of a data frame.
     Data(Rest),
-    /// Inside the payload of a control frame.
+    /// Within the payload of a control frame.
     Control {
         signal: Signal,
         key: Key,
         /// At most 125.
         missing: u8,
-        /// What was received, still masked.
+        /// The received bytes, still masked.
         payload: Box<Control>,
     },
-    /// The peer has closed.
+    /// The peer has closed the connection.
     Closed,
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     Failed(FrameError),
 }
 
@@ -116,7 +121,7 @@ impl DecoderState {
         len: 0,
     };
 
-    /// Where a data frame leaves the decoder.
+    /// Returns the state after a data frame.
     fn after(rest: Rest) -> Self {
         if rest.missing == 0 {
             Self::IDLE
@@ -135,7 +140,7 @@ enum Signal {
 }
 
 impl Decoder {
-    /// A decoder at the start of a connection, behind the handshake.
+    /// Creates a decoder for the beginning of a connection, after the handshake.
     #[must_use]
     pub fn new(role: Role, limits: Limits) -> Self {
         Self {
@@ -148,28 +153,28 @@ impl Decoder {
         }
     }
 
-    /// Lets data messages carry the reserved bits of `allowed` (`0x40`, `0x20`, `0x10`), which an
-    /// extension has negotiated.
+    /// Allows the reserved bits of `allowed` (`0x40`, `0x20`, `0x10`), which an extension has
+    /// negotiated, on data messages.
     ///
-    /// The bits may be set on the first frame of a data message and nowhere else. A text message that
-    /// has one is not checked for UTF-8, because it is not text before the extension has undone its
-    /// work; [`rsv`](Self::rsv) tells such messages from others.
+    /// The bits may be set only on the first frame of a data message. A text message with such a
+    /// bit is not checked for UTF-8, because it is text only after the extension has reversed its
+    /// transformation. [`rsv`](Self::rsv) identifies such messages.
     #[must_use]
     pub fn with_rsv(mut self, allowed: u8) -> Self {
         self.allowed = allowed & RSV;
         self
     }
 
-    /// Takes from the front of `input` until something has happened.
+    /// Consumes bytes from the front of `input` until an event is complete.
     ///
     /// Returns `Ok(None)` if all of the input was consumed and more is needed.
     ///
     /// # Errors
     ///
-    /// The peer broke RFC 6455 or a limit, see [`FrameError::close_code`]. What is left of the input has no
-    /// meaning.
+    /// If the peer violated RFC 6455 or a limit, see [`FrameError::close_code`]. The rest of the
+    /// input is then meaningless.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
-        // An event is large, so it is made in the last place and never looked at on its way out.
+        // An event is large, so it is created in its final place and not inspected on its way out.
         loop {
             match self.state {
                 DecoderState::Header { .. } => {
@@ -213,10 +218,10 @@ impl Decoder {
         }
     }
 
-    /// Whether nothing of a frame or of a fragmented message is held.
+    /// Returns whether the decoder holds no part of a frame or of a fragmented message.
     ///
-    /// A peer that leaves the decoder in the middle of a message for too long holds memory and should
-    /// be given a deadline.
+    /// A peer that leaves a message incomplete occupies memory. The caller should set a deadline
+    /// for it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         match self.state {
@@ -226,7 +231,7 @@ impl Decoder {
         }
     }
 
-    /// Bytes of heap memory held for what has come of an incomplete message.
+    /// Returns the heap memory in bytes that an incomplete message occupies.
     #[must_use]
     pub fn held(&self) -> usize {
         let control = match self.state {
@@ -239,13 +244,13 @@ impl Decoder {
         control + self.message.as_ref().map_or(0, Message::capacity)
     }
 
-    /// The reserved bits of the data message that was given out last (`0x40`, `0x20`, `0x10`).
+    /// Returns the reserved bits of the last returned data message (`0x40`, `0x20`, `0x10`).
     #[must_use]
     pub fn rsv(&self) -> u8 {
         self.rsv
     }
 
-    /// Reads a header in place if it came in one piece.
+    /// Decodes a header in place if it is complete in the input.
     #[inline]
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
         let rules = Rules {
@@ -269,7 +274,8 @@ impl Decoder {
         gather_header(rules, bytes, len, input)
     }
 
-    /// Begins a message; gives it back if its only frame is here as a whole, which is the usual case.
+    /// Begins a message. Returns it if its only frame is complete in the input, which is the usual
+    /// case.
     #[inline]
     fn begin_message(
         &mut self,
@@ -287,7 +293,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Begins a further frame of the open message.
+    /// Begins another frame of the incomplete message.
     fn continue_message(
         &mut self,
         header: &Header,
@@ -303,7 +309,7 @@ impl Decoder {
         self.read_data(Rest::of(header), input)
     }
 
-    /// Takes what there is of a data frame; gives the message if that ends it.
+    /// Consumes the available part of a data frame. Returns the message if that completes it.
     fn read_data(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
         let Some(message) = &mut self.message else {
             return Err(FrameError::UnexpectedContinuation);
@@ -324,7 +330,8 @@ impl Decoder {
         }))
     }
 
-    /// Begins a control frame, which rarely comes in pieces: only then its payload goes to the heap.
+    /// Begins a control frame. Its payload is stored on the heap only if it arrives in pieces,
+    /// which is rare.
     fn begin_control(
         &mut self,
         signal: Signal,
@@ -395,7 +402,7 @@ impl Decoder {
     }
 }
 
-/// Collects a header that comes in pieces, byte by byte.
+/// Collects a header that arrives in pieces, byte by byte.
 #[cold]
 fn gather_header(
     rules: Rules,

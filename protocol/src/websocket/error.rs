@@ -2,30 +2,32 @@ use std::fmt;
 
 use super::CloseCode;
 
-/// What a peer did wrong on its WebSocket.
+/// A protocol violation by the peer of a WebSocket.
 ///
-/// The connection cannot go on after any of these: send a close frame with [`FrameError::close_code`]
-/// and drop the connection (RFC 6455 section 7.1.7, "Fail the WebSocket Connection").
+/// The connection cannot continue after any of these: send a close frame with
+/// [`FrameError::close_code`] and drop the connection (RFC 6455 section 7.1.7, "Fail the WebSocket
+/// Connection").
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A reserved bit was set that no extension claims (section 5.2).
+    /// A reserved bit was set that no extension uses (section 5.2).
     ReservedBits,
     /// The opcode was one of 3–7 or B–F (section 5.2).
     ReservedOpcode,
-    /// A control frame came without the FIN bit (section 5.5).
+    /// A control frame had no FIN bit (section 5.5).
     FragmentedControl,
     /// A control frame announced more than 125 bytes (section 5.5).
     OversizedControl,
-    /// A continuation frame came while no message was open (section 5.4).
+    /// A continuation frame arrived without an incomplete message (section 5.4).
     UnexpectedContinuation,
-    /// A new message began inside a fragmented one (section 5.4).
+    /// A new message began within a fragmented message (section 5.4).
     ExpectedContinuation,
     /// A client sent a frame without a mask (section 5.1).
     Unmasked,
     /// A server sent a frame with a mask (section 5.1).
     Masked,
-    /// The length was written in more bytes than it needs (section 5.2, "the minimal number of bytes").
+    /// The length was encoded in more bytes than necessary (section 5.2, "the minimal number of
+    /// bytes").
     LengthNotMinimal,
     /// The most significant bit of a 64-bit length was set (section 5.2).
     LengthOverflow,
@@ -37,7 +39,7 @@ pub enum FrameError {
     InvalidUtf8,
     /// A close frame had a body of one byte (section 5.5.1).
     TruncatedClose,
-    /// A close frame carried a code that must not be sent (section 7.4).
+    /// A close frame had a code that must not be sent (section 7.4).
     InvalidCloseCode,
 }
 
@@ -61,7 +63,7 @@ impl FrameError {
         Self::InvalidCloseCode,
     ];
 
-    /// The code to close the connection with (section 7.4.1).
+    /// Returns the code to close the connection with (section 7.4.1).
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
@@ -83,7 +85,7 @@ impl FrameError {
         }
     }
 
-    /// A short constant name, for labels of metrics.
+    /// Returns a short constant name for metric labels.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

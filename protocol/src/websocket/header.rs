@@ -5,7 +5,7 @@ use super::{
     mask::{self, Key},
 };
 
-/// What a frame is (RFC 6455 section 5.2).
+/// The type of a frame (RFC 6455 section 5.2).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -20,14 +20,14 @@ pub enum Opcode {
     Binary = 0x2,
     /// The end of the connection.
     Close = 0x8,
-    /// A question for a [`Pong`](Self::Pong) with the same payload.
+    /// A request for a [`Pong`](Self::Pong) with the same payload.
     Ping = 0x9,
-    /// The answer to a [`Ping`](Self::Ping), or an unasked sign of life.
+    /// The reply to a [`Ping`](Self::Ping), or an unsolicited heartbeat.
     Pong = 0xA,
 }
 
 impl Opcode {
-    /// The opcode with this number, unless it is reserved.
+    /// Returns the opcode with this number, unless it is reserved.
     #[must_use]
     pub fn new(number: u8) -> Option<Self> {
         match number {
@@ -41,7 +41,7 @@ impl Opcode {
         }
     }
 
-    /// Whether frames of this kind may come between the fragments of a message.
+    /// Returns whether frames of this type may occur between the fragments of a message.
     #[must_use]
     pub fn is_control(self) -> bool {
         match self {
@@ -53,8 +53,8 @@ impl Opcode {
 
 /// Writes the header of a frame with `len` bytes of payload.
 ///
-/// A client gives the masking key of the frame, fresh and unpredictable, and masks the payload with it
-/// ([`mask::apply`]); a server gives `None` (RFC 6455 section 5.3). The reserved bits are zero.
+/// A client must pass a fresh and unpredictable masking key, and mask the payload with it
+/// ([`mask::apply`]). A server passes `None` (RFC 6455 section 5.3). The reserved bits are zero.
 pub fn encode_header(
     out: &mut impl BufMut,
     fin: bool,
@@ -81,7 +81,7 @@ pub fn encode_header(
     }
 }
 
-/// Writes a whole frame, its payload masked if a key is given.
+/// Writes a complete frame. Masks its payload if a key is given.
 pub fn encode_frame(
     out: &mut impl BufMut,
     fin: bool,
@@ -105,7 +105,7 @@ pub fn encode_frame(
     }
 }
 
-/// How many bytes [`encode_header`] writes.
+/// Returns the number of bytes that [`encode_header`] writes.
 #[must_use]
 pub const fn header_len(len: u64, masked: bool) -> usize {
     let length = match len {
@@ -116,14 +116,14 @@ pub const fn header_len(len: u64, masked: bool) -> usize {
     if masked { length + 4 } else { length }
 }
 
-/// The longest header: two bytes, a 64-bit length and a masking key.
+/// The length of the longest header in bytes: two bytes, a 64-bit length and a masking key.
 pub const MAX_HEADER: usize = 14;
 
-/// A header that was received and obeys the [`Rules`].
+/// A received header that satisfies the [`Rules`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Header {
     pub(super) fin: bool,
-    /// The reserved bits, where they are in the first byte.
+    /// The reserved bits, at their position in the first byte.
     pub(super) rsv: u8,
     pub(super) opcode: Opcode,
     pub(super) key: Key,
@@ -131,25 +131,26 @@ pub(super) struct Header {
     pub(super) len: usize,
 }
 
-/// What the next header must obey, given what came before.
+/// The constraints on the next header, given the earlier frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// Which side reads.
+    /// The side that reads.
     pub(super) role: Role,
-    /// The reserved bits that an extension claims.
+    /// The reserved bits that an extension uses.
     pub(super) rsv: u8,
-    /// Whether a fragmented message is open.
+    /// Whether a fragmented message is incomplete.
     pub(super) open: bool,
-    /// How many bytes the message may still grow.
+    /// The number of bytes by which the message may still grow.
     pub(super) room: usize,
 }
 
 impl Rules {
-    /// Reads the header at the front of `input` and gives what follows it, or `None` if it is incomplete.
+    /// Decodes the header at the front of `input` and returns it with the rest, or `None` if it is
+    /// incomplete.
     ///
-    /// Each byte is judged as soon as it is there, and in their order, so a header that comes in pieces
-    /// fails with the same error as a whole one.
-    // This has a hot and a cold caller; the hot one should not pay for a call and a header in
+    /// Each byte is checked in order, as soon as it is available. So a header in pieces fails with
+    /// the same error as a complete one.
+    // This has a hot and a cold caller. The hot caller should not pay for a call and a header in
     // memory.
     #[inline(always)]
     pub(super) fn decode<'a>(
@@ -202,7 +203,8 @@ impl Rules {
     fn first(&self, byte: u8) -> Result<(bool, u8, Opcode), FrameError> {
         let fin = byte & FIN != 0;
         let rsv = byte & RSV;
-        // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values" (5.2)
+        // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values"
+        // (5.2)
         if rsv & !self.rsv != 0 {
             return Err(FrameError::ReservedBits);
         }
@@ -216,7 +218,8 @@ impl Rules {
                 return Err(FrameError::ExpectedContinuation);
             }
             Opcode::Text | Opcode::Binary => {}
-            // An extension marks whole messages, hence their first frames only (RFC 7692 section 6).
+            // An extension marks whole messages, hence their first frames only (RFC 7692 section
+            // 6).
             Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong if rsv != 0 => {
                 return Err(FrameError::ReservedBits);
             }
@@ -240,8 +243,8 @@ impl Rules {
     }
 
     fn length(&self, short: u8, len: u64, opcode: Opcode) -> Result<usize, FrameError> {
-        // "the minimal number of bytes MUST be used to encode the length", "the most significant bit
-        // MUST be 0" (5.2)
+        // "the minimal number of bytes MUST be used to encode the length", "the most significant
+        // bit MUST be 0" (5.2)
         match short {
             LEN_16 if len <= SHORT_MAX => return Err(FrameError::LengthNotMinimal),
             LEN_64 if len > i64::MAX as u64 => return Err(FrameError::LengthOverflow),
@@ -259,7 +262,7 @@ impl Rules {
 pub(super) const RSV: u8 = 0x70;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
-/// The largest length that is written in the second byte.
+/// The largest length that fits into the second byte.
 const SHORT_MAX: u64 = 125;
 const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;

@@ -2,10 +2,10 @@
 //!
 //! Masking is its own inverse, so the same functions mask and unmask.
 
-/// The masking key of a frame. Zeros stand for no mask, because they change nothing.
+/// The masking key of a frame. Zeros mean no mask, because they change nothing.
 pub(super) type Key = [u8; 4];
 
-/// Masks `data` in place, where `data` begins `offset` bytes behind the start of the payload.
+/// Masks `data` in place. `data` begins `offset` bytes after the start of the payload.
 pub fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
     let key = rotate(key, offset);
     let word = u32::from_ne_bytes(key);
@@ -18,7 +18,7 @@ pub fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
-/// The key for the bytes that follow `offset` bytes of payload.
+/// Returns the key for the bytes that follow `offset` bytes of payload.
 #[must_use]
 pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
     let turn = 8 * (offset % 4) as u32;
@@ -27,7 +27,7 @@ pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
 
 /// Appends `data` masked with `key`.
 ///
-/// The data goes block by block, so that each block is still in the nearest cache when it is
+/// The data is copied in blocks, so that each block is still in the nearest cache when it is
 /// masked.
 #[inline]
 pub(super) fn append(out: &mut Vec<u8>, data: &[u8], key: Key) {
@@ -41,7 +41,8 @@ pub(super) fn append(out: &mut Vec<u8>, data: &[u8], key: Key) {
     }
 }
 
-/// A multiple of four, so that every block begins with the first byte of the key.
+/// The block size in bytes. It is a multiple of four, so that every block begins with the first
+/// byte of the key.
 const BLOCK: usize = 4096;
 
 #[cfg(test)]

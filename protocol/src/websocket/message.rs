@@ -7,40 +7,42 @@ use super::{
     utf8,
 };
 
-/// The data message that is being received, its fragments joined in one buffer.
+/// The incomplete data message, with its fragments joined in one buffer.
 #[derive(Debug)]
 pub(super) struct Message {
     buffer: Vec<u8>,
-    /// Bytes at the front of `buffer` that are known to be UTF-8; unused unless `kind` is text.
+    /// Number of leading bytes of `buffer` that were checked to be UTF-8; unused unless `kind` is
+    /// text.
     checked: usize,
-    /// Frames of this message so far.
+    /// The number of frames of this message so far.
     pub(super) fragments: u32,
     pub(super) kind: Kind,
     /// The reserved bits of the first frame.
     pub(super) rsv: u8,
 }
 
-/// What a data message holds.
+/// The content type of a data message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Text,
     Binary,
-    /// Text that an extension has transformed: not UTF-8 before the extension has undone that.
+    /// Text that an extension has transformed. It is UTF-8 only after the extension has reversed
+    /// that.
     ExtendedText,
 }
 
-/// What is still to come of a data frame.
+/// The missing part of a data frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
     pub(super) missing: usize,
-    /// The masking key, turned so that it begins at the next byte.
+    /// The masking key, rotated so that it begins at the next byte.
     key: Key,
     /// Whether the message ends with this frame.
     pub(super) fin: bool,
 }
 
 impl Rest {
-    /// The whole payload behind this header.
+    /// Returns the whole payload after this header.
     pub(super) fn of(header: &Header) -> Self {
         Self {
             missing: header.len,
@@ -51,7 +53,7 @@ impl Rest {
 }
 
 impl Message {
-    /// An open message of which nothing was received; allocates nothing.
+    /// Creates a message without received bytes; allocates nothing.
     pub(super) fn new(kind: Kind, rsv: u8) -> Self {
         Self {
             buffer: Vec::new(),
@@ -62,18 +64,18 @@ impl Message {
         }
     }
 
-    /// Bytes received so far.
+    /// Returns the number of bytes received so far.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Bytes of heap in use.
+    /// Returns the allocated capacity in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Takes what there is of a frame from the front of `input`; gives what is still to come.
-    // This has two callers; the one for a message in one frame should keep the message in
+    /// Consumes the available part of a frame from the front of `input`. Returns the missing part.
+    // This has two callers. The caller for a message in one frame should keep the message in
     // registers.
     #[inline(always)]
     pub(super) fn receive(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Rest, FrameError> {
@@ -91,10 +93,10 @@ impl Message {
         })
     }
 
-    /// Makes room for `additional` bytes that are here.
+    /// Reserves space for `additional` bytes that have arrived.
     ///
-    /// Doubling follows the bytes received: what was only announced reserves nothing. Where the end of the
-    /// message is known the buffer gets no larger than that.
+    /// The buffer doubles with the received bytes: an announced length reserves nothing. In the
+    /// last frame of a message, the buffer does not exceed the final length.
     fn reserve(&mut self, additional: usize, rest: Rest) {
         let len = self.buffer.len();
         if self.buffer.capacity() - len < additional {
@@ -108,7 +110,7 @@ impl Message {
         }
     }
 
-    /// The whole message, once its last frame is there.
+    /// Returns the complete message, after its last frame has arrived.
     pub(super) fn finish(self) -> Result<Bytes, FrameError> {
         match self.kind {
             Kind::Text if self.checked < self.buffer.len() => Err(FrameError::InvalidUtf8),

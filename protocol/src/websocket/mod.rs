@@ -1,16 +1,15 @@
 //! The WebSocket protocol (RFC 6455), both directions, without I/O.
 //!
-//! Bytes that were read from a connection go into a [`Decoder`], which gives [`Event`]s; what is to be
-//! written comes from [`encode_header`], [`encode_frame`] and [`encode_close`]. The opening handshake
-//! (RFC 6455 section 4) is in [`handshake`].
+//! A [`Decoder`] converts the bytes read from a connection into [`Event`]s. [`encode_header`],
+//! [`encode_frame`] and [`encode_close`] produce the bytes to write. The opening handshake (RFC
+//! 6455 section 4) is in [`handshake`].
 //!
-//! The layer knows nothing of Engine.IO, of sockets, of time and of randomness: masking keys and
-//! nonces are arguments, deadlines belong to the caller (see [`Decoder::is_idle`]), and so do answers:
-//! a ping is reported, the pong is written by whoever owns the connection. Compression is not known
-//! here either; the reserved bits that it would use are a parameter of the decoder.
+//! This module must not depend on Engine.IO, sockets, time or randomness. Masking keys and nonces
+//! are arguments, and the caller sets deadlines (see [`Decoder::is_idle`]). The decoder reports
+//! pings; the owner of the connection sends the pongs. Compression is not implemented here; the
+//! decoder only takes the reserved bits that it would use as a parameter.
 //!
-//! What every function obeys: nothing that a peer sends makes it panic, and no memory is reserved for
-//! what a peer has only announced.
+//! No input from a peer makes a function panic, and an announced length reserves no memory.
 //!
 //! ```
 //! use roomcast_protocol::websocket::{Decoder, Event, Limits, Role};

@@ -2,18 +2,20 @@ use simdutf8::compat;
 
 use super::FrameError;
 
-/// Checks the part of a growing text that was not checked before.
+/// Checks the unchecked part of a growing text.
 ///
-/// `checked` bytes at its front are known to be whole characters. Gives the new number of such bytes,
-/// which is less than the length while the last character is incomplete. Fails at the first byte that
-/// no continuation can make valid, so an attacker's text is refused before the rest of it is there.
+/// The first `checked` bytes are known to be complete characters. Returns the new number of such
+/// bytes, which is less than the length while the last character is incomplete. Fails at the first
+/// byte that no continuation can make valid, so invalid text is refused before the rest of it
+/// arrives.
 ///
-/// A text in `n` pieces costs its length plus at most three bytes again per piece.
+/// A text in `n` pieces costs its length, plus at most three bytes that are checked again per
+/// piece.
 pub(super) fn check(text: &[u8], checked: usize) -> Result<usize, FrameError> {
     let fresh = text.get(checked..).unwrap_or_default();
     match compat::from_utf8(fresh) {
         Ok(_) => Ok(text.len()),
-        // No length means that the input ended inside a character which may still become valid.
+        // Without an error length, the input ended within a character that may still become valid.
         Err(error) if error.error_len().is_none() => Ok(checked + error.valid_up_to()),
         Err(_) => Err(FrameError::InvalidUtf8),
     }
@@ -23,7 +25,8 @@ pub(super) fn check(text: &[u8], checked: usize) -> Result<usize, FrameError> {
 mod tests {
     use super::*;
 
-    /// Feeds byte by byte and gives the number of bytes accepted before the failure, if any.
+    /// Checks a text byte by byte and returns the number of bytes accepted before the failure, if
+    /// any.
     fn fails_at(text: &[u8]) -> Option<usize> {
         let mut checked = 0;
         for end in 1..=text.len() {

@@ -1,8 +1,8 @@
-//! What a peer sends, what the decoder must make of it, and the run that compares the two.
+//! A test case: the input, the expected result, and the code that compares the two.
 
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role, mask};
 
-/// One row.
+/// A row of the table.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) frames: Vec<Frame>,
@@ -11,21 +11,21 @@ pub(crate) struct Case {
     pub(crate) limits: Limits,
 }
 
-/// A frame as a server sends it: its header, and its payload (which may be less than announced).
+/// A frame as a server sends it: its header, and its payload, which may be shorter than announced.
 #[derive(Clone)]
 pub(crate) struct Frame {
     pub(crate) header: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
 
-/// An event as the table writes it.
+/// An expected event.
 #[derive(Clone)]
 pub(crate) enum Seen {
     Text(Vec<u8>),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
-    /// With its code and reason, if it has a payload.
+    /// A close frame with its code and reason, if it has a payload.
     Close(Option<(u16, Vec<u8>)>),
 }
 
@@ -45,14 +45,14 @@ impl Seen {
     }
 }
 
-/// How a row ends.
+/// The state after the input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     /// Nothing is pending, or the peer has closed.
     Idle,
-    /// The decoder waits for more of a message.
+    /// The decoder waits for the rest of a message.
     Waits,
-    /// The peer broke a rule.
+    /// The peer violated a rule.
     Fails(FrameError),
 }
 
@@ -120,7 +120,7 @@ impl Case {
             );
             let single = self.run(role, bytes.chunks(1));
             assert!(single == whole, "{} byte by byte", self.name);
-            // A long input is cut everywhere in its first header, and at some places behind it.
+            // A long input is split at each byte of its first header, and at some later positions.
             let (near, step) = if bytes.len() <= 2048 {
                 (bytes.len(), 1)
             } else {

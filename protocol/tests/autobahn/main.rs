@@ -1,15 +1,17 @@
-//! The sections of the Autobahn test suite as tables of literal bytes, a text file each.
+//! The sections of the Autobahn test suite as tables of literal bytes, one text file each.
 //!
-//! Every row is run as a server reads it (masked) and as a client reads it, whole, byte by byte, and cut
-//! in two at every place (long ones at some), always with the same outcome. A row is
+//! Every row is decoded as a server (masked) and as a client. Its bytes arrive as a whole, byte by
+//! byte, and split in two at every position (long rows at some positions). The outcome must always
+//! be the same. A row is
 //!
 //! ```text
 //! name | frames | events | how it ends | largest message, most fragments
 //! ```
 //!
-//! A frame is its header as a server sends it, in hexadecimal, and its payload in quotes, which may be
-//! less than was announced. `x3` repeats the bytes before it, `times 3` the frame or event. It ends
-//! `idle`, or `waits` for more of a message, or with an error. The limits may be left out.
+//! A frame is its header as a server sends it, in hexadecimal, and its payload in quotes, which may
+//! be shorter than announced. `x3` repeats the bytes before it, `times 3` the frame or event. A row
+//! ends with `idle`, with `waits` (for the rest of a message), or with an error. The limits are
+//! optional.
 
 mod case;
 mod row;
@@ -44,7 +46,7 @@ sections! {
     misc = "10_misc";
 }
 
-/// How many cases there are; one that is added or left out on purpose changes this.
+/// The number of cases; adding or removing a case intentionally changes this.
 const ROWS: usize = 354;
 
 #[test]

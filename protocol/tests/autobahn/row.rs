@@ -1,4 +1,4 @@
-//! Reads the rows of a table. What does not parse fails the test.
+//! Parses the rows of a table. Invalid rows fail the test.
 
 use roomcast_protocol::websocket::{
     FrameError::{self, *},
@@ -7,7 +7,7 @@ use roomcast_protocol::websocket::{
 
 use crate::case::{Case, End, Frame, Seen};
 
-/// The rows of a file. Lines that begin with `#` say what they are about.
+/// Parses the rows of a file. Lines that begin with `#` are comments.
 pub(crate) fn cases(file: &'static str) -> Vec<Case> {
     let rows = file.lines().filter(|line| !line.starts_with('#'));
     rows.map(case).collect()
@@ -36,7 +36,7 @@ fn case(row: &'static str) -> Case {
     }
 }
 
-/// The parts between commas that are in no quotes.
+/// Splits a column at the commas that are not in quotes.
 fn list(column: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let parts = column.split(move |c| {
@@ -103,7 +103,7 @@ fn ending(end: &str) -> End {
     }
 }
 
-/// What stands before `times 3`, and the 3.
+/// Splits off a trailing `times 3` and returns the number, which is 1 by default.
 fn times(part: &str) -> (&str, usize) {
     match part.rsplit_once(" times ") {
         Some((part, times)) => (part, times.parse().expect(part)),
@@ -111,7 +111,7 @@ fn times(part: &str) -> (&str, usize) {
     }
 }
 
-/// The bytes in quotes, as often as is said behind them.
+/// Parses the bytes in quotes, with an optional repetition such as `x3`.
 fn data(text: &str) -> Vec<u8> {
     if text.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Acknowledgements as values, and bytes that refuse everything else.
+//! Acknowledgements as values, and the strict `Binary` type.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -54,7 +54,7 @@ fn acknowledgement_is_read_in_the_form_in_which_it_is_sent() {
         assert_eq!(<()>::take_all(&args), Ok(()));
         assert_eq!(<Option<u8>>::take_all(&args), Ok(None));
     }
-    // More than is asked for is ignored, and an optional argument may be missing.
+    // Surplus arguments are ignored, and an optional argument may be missing.
     for args in both(&(1_u8, "b")) {
         assert_eq!(u8::take_all(&args), Ok(1));
         assert_eq!(<(u8,)>::take_all(&args), Ok((1,)));
@@ -85,7 +85,7 @@ fn acknowledgement_is_read_in_the_form_in_which_it_is_sent() {
     }
 }
 
-/// `Bytes` accept texts and lists of numbers there, because serde has read them ahead.
+/// `Bytes` accept text and lists of numbers there, because serde has buffered them.
 #[test]
 fn binary_refuses_texts_and_number_lists_in_types_that_are_read_ahead() {
     #[derive(Debug, Deserialize, PartialEq)]
@@ -149,7 +149,7 @@ fn binary_refuses_texts_and_number_lists_in_types_that_are_read_ahead() {
     assert_eq!(read("BIN").get(0), Ok(Untagged::File(data())));
     assert_eq!(args("\"a\"").get(0), Ok(Untagged::Text("a".into())));
     assert_eq!(args("[1]").get(0), Ok(Untagged::List(vec![1])));
-    // It is sent as `Bytes` are.
+    // It is encoded like `Bytes`.
     let frame = encode::event("/", None, "y", &data()).unwrap();
     let bytes = encode::event("/", None, "y", &Bytes::from_static(&[7])).unwrap();
     assert_eq!(wire(&frame), wire(&bytes));

@@ -1,4 +1,4 @@
-//! Arguments: typed access, attachments, passing on.
+//! Arguments: typed access, attachments, forwarding.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -308,7 +308,7 @@ fn bytes_are_attachments_only() {
     assert!(args.get::<String>(0).is_err());
 }
 
-/// Types that serde reads ahead into a buffer of its own before it knows what they are.
+/// Types that serde buffers before it knows their variant.
 mod read_ahead {
     use std::collections::HashMap;
 
@@ -475,7 +475,7 @@ fn binary_is_no_json() {
         "argument 0 at `a[0]`: invalid type: expected any valid JSON value, found binary"
     );
     assert!(args.get::<Box<RawValue>>(0).is_err());
-    // What has none of it is read as ever.
+    // Arguments without binary data are read as usual.
     assert_eq!(args.get(1), Ok(json!({"a": 1, "num": [2]})));
     let raw = args.get::<Box<RawValue>>(1).unwrap();
     assert_eq!(raw.get(), r#"{"a":1,"num":[2]}"#);

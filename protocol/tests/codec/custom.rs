@@ -1,4 +1,4 @@
-//! What custom parsers may write, and what is refused.
+//! Valid and invalid output of custom parsers.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -9,7 +9,7 @@ use roomcast_protocol::{
     websocket::Opcode,
 };
 
-/// Writes what the name of the event says, and reads events without arguments.
+/// A parser whose output depends on the event name, and that decodes events without arguments.
 struct Odd;
 
 impl CustomParser for Odd {

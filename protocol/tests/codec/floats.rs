@@ -1,5 +1,5 @@
-//! Floating-point numbers keep their value to the last bit, in both formats and in every form in
-//! which an application reads or sends them.
+//! Floating-point numbers keep their exact value, in both formats and in every form in which an
+//! application reads or sends them.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 const PARSERS: [Parser; 2] = [Parser::Json, Parser::MessagePack];
 
-/// Numbers of one packet, and packets of a test: a million numbers.
+/// The count of numbers in one packet; with [`BATCHES`] packets, a test has a million numbers.
 const BATCH: usize = 10_000;
 const BATCHES: u64 = 100;
 
-/// Numbers at the edges of the format, which every batch has in front.
+/// Edge cases of the format, which every batch begins with.
 const EDGES: [f64; 17] = [
     0.0,
     -0.0,
@@ -35,7 +35,7 @@ const EDGES: [f64; 17] = [
     f64::MIN,
 ];
 
-/// Finite numbers of random bit patterns.
+/// Returns the edge cases and finite numbers with random bit patterns.
 fn batch(seed: u64) -> Vec<f64> {
     let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let random = std::iter::repeat_with(move || {
@@ -48,14 +48,14 @@ fn batch(seed: u64) -> Vec<f64> {
     EDGES.into_iter().chain(random).take(BATCH).collect()
 }
 
-/// The arguments of a packet as the peer receives them.
+/// Encodes the arguments and returns them as the peer receives them.
 fn received(parser: Parser, args: &(impl Arguments + ?Sized)) -> Args {
     let frame = parser.ack("/", 0, args).unwrap();
     let mut decoder = Decoder::with_parser(parser, Limits::default());
     let mut packet = None;
     for (opcode, message) in frame.messages() {
         let read = match opcode == Opcode::Text {
-            // A text has the packet type of Engine.IO in front.
+            // A text begins with the packet type of Engine.IO.
             true => decoder.text(Bytes::copy_from_slice(&message[1..])),
             false => decoder.binary(Bytes::copy_from_slice(message)),
         };
@@ -76,7 +76,7 @@ fn assert_same(found: &[f64], expected: &[f64]) {
     }
 }
 
-/// Has an application receive a million numbers as `T`, send them again, and compares the result.
+/// Receives a million numbers as `T`, sends them again, and compares the result.
 fn pass_a_million<T: DeserializeOwned + Serialize>(parser: Parser) {
     for seed in 0..BATCHES {
         let numbers = batch(seed);
@@ -126,7 +126,7 @@ fn a_million_numbers_passed_on_between_formats_keep_their_value() {
     }
 }
 
-/// A type for which serde keeps a copy of the value before it knows what it is.
+/// A type whose value serde buffers before it knows the variant.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum Kept {
@@ -166,7 +166,7 @@ fn numbers_beside_binary_and_in_untagged_types_keep_their_value() {
     }
 }
 
-/// Every text of a number means what the standard library reads, however it is written.
+/// Every text of a number has the value that the standard library parses, however it is written.
 #[test]
 fn texts_of_every_length_mean_the_nearest_number() {
     let mut texts: Vec<String> = [
@@ -188,7 +188,8 @@ fn texts_of_every_length_mean_the_nearest_number() {
     .map(Into::into)
     .into();
     for number in batch(7).into_iter().take(2_000) {
-        // All digits of a number, and of those halfway to the next: the text decides by its last digit.
+        // These are all digits of a number and of the midpoint to the next: the last digit decides
+        // the rounding.
         let exact = format!("{number:.40e}");
         let (digits, exponent) = exact.split_once('e').unwrap();
         texts.push(exact.clone());
@@ -202,7 +203,7 @@ fn texts_of_every_length_mean_the_nearest_number() {
             texts.push(format!("{halfway}000000000000000000000{tail}"));
         }
     }
-    // Rounding the largest number up leads beyond all numbers, which is an error in JSON.
+    // Rounding the largest number up leaves the range of numbers, which is an error in JSON.
     texts.retain(|text| text.parse().is_ok_and(f64::is_finite));
     let expected: Vec<f64> = texts.iter().map(|text| text.parse().unwrap()).collect();
     let packet = format!("30[[{}]]", texts.join(","));
@@ -213,7 +214,7 @@ fn texts_of_every_length_mean_the_nearest_number() {
     assert_same(&passed.get::<Vec<f64>>(0).unwrap(), &expected);
 }
 
-/// Whole numbers are no business of floating point: they keep all their digits.
+/// Integers are not converted to floating point: they keep all their digits.
 #[test]
 fn whole_numbers_of_64_bits_keep_all_digits() {
     let whole = [9_007_199_254_740_993, 1 << 63, u64::MAX];

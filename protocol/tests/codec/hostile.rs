@@ -1,4 +1,4 @@
-//! What attackers send. Each test is named after its row in the table of hostile input.
+//! Hostile input. Each test has the number of its row in the table of hostile input.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -97,9 +97,9 @@ fn a17_half_a_surrogate_pair_is_an_error_of_the_argument_and_never_another_text(
         texts.to_string(),
         "argument 3 at `[0]`: half of a surrogate pair"
     );
-    // What passes it on passes it on as it came.
+    // Forwarding keeps the text unchanged.
     assert_eq!(packet.args.raw(0), Some(&br#""x\udfffy""#[..]));
-    // Rust has no text that could be the name of such an event.
+    // A Rust string cannot represent the name of such an event.
     assert_eq!(refused(r#"2["\ud800"]"#), DecodeError::InvalidUtf8);
     let packet = event(r#"2/\ud800,["a"]"#);
     assert_eq!(packet.nsp, r"/\ud800");
@@ -289,7 +289,7 @@ fn c3_an_attachment_may_be_used_twice() {
 
 #[test]
 fn c3_an_attachment_counts_as_often_as_it_is_named() {
-    // So often it is copied by who reads it: a megabyte, thirty thousand times.
+    // Reading copies the attachment for each placeholder: one megabyte, thirty thousand times.
     for (named, fits) in [(2, true), (9, true), (11, false), (30_000, false)] {
         let placeholders = format!(",{PLACEHOLDER}").repeat(named);
         let mut decoder = Decoder::new(Limits::default());
@@ -330,7 +330,7 @@ fn c4_attachment_counts_that_are_no_number_are_illegal() {
     ] {
         assert_eq!(refused(text), IllegalAttachments, "{text}");
     }
-    // The second count is JSON to the decoder.
+    // For the decoder, the second count is JSON.
     assert_eq!(refused("55-1-[\"a\"]"), InvalidPayload);
 }
 

@@ -1,4 +1,4 @@
-//! The codec against literal bytes, hostile input and itself.
+//! Tests the codec with literal bytes, hostile input and round trips.
 
 #[cfg(test)]
 mod answer;

@@ -1,4 +1,4 @@
-//! Packets of the MessagePack parser as literal bytes, as the official parser writes them.
+//! Packets of the MessagePack parser as literal bytes, in the format of the official parser.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -28,7 +28,7 @@ pub(crate) fn decode(message: impl Into<Bytes>) -> Result<Packet, DecodeError> {
     Ok(packet.expect("complete"))
 }
 
-/// The one binary message that a frame is, as a WebSocket and as a poll carries it.
+/// Returns the single binary message of a frame, which must be the same for WebSocket and polling.
 pub(crate) fn message(frame: &Frame) -> Bytes {
     assert_eq!(frame.packets(), 1);
     let polled: Vec<_> = payload::decode(frame.polling()).collect();
@@ -44,7 +44,7 @@ fn wire(frame: Result<Frame, EncodeError>) -> Bytes {
     message(&frame.expect("encodes"))
 }
 
-/// The arguments of an event named `x`.
+/// Returns the arguments of an event named `x`.
 pub(crate) fn args(arguments: &str, count: u8) -> Args {
     let mut message = hex("83 a474797065 02 a36e7370 a12f a464617461").to_vec();
     message.push(0x91 + count);
@@ -210,7 +210,7 @@ fn an_event_of_many_arguments_has_a_longer_list() {
     }
 }
 
-/// An event with these small numbers as arguments.
+/// Returns an event with these small numbers as arguments.
 fn numbered(numbers: &[u8]) -> Args {
     let mut event = hex("83 a474797065 02 a36e7370 a12f a464617461 dd").to_vec();
     event.extend(u32::try_from(numbers.len() + 1).unwrap().to_be_bytes());
@@ -351,7 +351,7 @@ fn of_two_entries_with_one_key_the_last_counts() {
 
 #[test]
 fn text_that_is_not_utf8_is_an_error_of_the_argument_and_not_passed_on() {
-    // What clients write for half of a surrogate pair: itself as UTF-8 would have it, or any bytes.
+    // Clients write lone surrogates as if UTF-8 allowed them, or as arbitrary bytes.
     let packet = "83 a474797065 02 a464617461 95 a178 a5 61eda08062 81 a3 edbfbf 01 a162 a261ff a36e7370 a12f";
     let packet = decode(hex(packet)).unwrap();
     for i in [0, 1, 3] {
@@ -359,7 +359,7 @@ fn text_that_is_not_utf8_is_an_error_of_the_argument_and_not_passed_on() {
         assert_eq!(error.message(), "half of a surrogate pair");
     }
     assert_eq!(packet.args.get(2), Ok("b".to_owned()));
-    // Clients that are sent it would end their connection.
+    // Clients that receive it would close their connection.
     for parser in [Parser::MessagePack, Parser::Json] {
         let passed_on = parser.event("/", None, "x", &packet.args);
         assert!(matches!(passed_on, Err(EncodeError::InvalidArguments)));
@@ -433,7 +433,7 @@ fn binary_reaches_types_that_look_before_they_know_what_they_are() {
     let five = Bytes::from_static(&[5]);
     let tagged = args("82 a164 c40105 a174 a146", 1);
     assert_eq!(tagged.get(0), Ok(Tagged::F { d: five }));
-    // To serde, bytes that are UTF-8 would do for a text.
+    // serde would accept bytes that are UTF-8 as a text.
     let binary = Bytes::from_static(&[0xff]);
     assert_eq!(args("c401ff", 1).get(0), Ok(Untagged::Binary(binary)));
     assert_eq!(args("a141", 1).get(0), Ok(Untagged::Text("A".into())));

@@ -1,4 +1,4 @@
-//! What no honest client sends to the MessagePack parser.
+//! Hostile input to the MessagePack parser.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn refused(bytes: &str) -> DecodeError {
     decode(hex(bytes)).expect_err(bytes)
 }
 
-/// An event whose arguments are these bytes.
+/// Returns an event with these encoded arguments.
 fn event(data: &[u8]) -> Bytes {
     let mut event = hex("83 a474797065 02 a36e7370 a12f a464617461").to_vec();
     event.extend(data);
@@ -316,7 +316,7 @@ proptest! {
                     prop_assert_eq!(again.args.len(), values.len());
                     prop_assert!(again.args.iter().eq(packet.args.iter()));
                 }
-                // A text that is not UTF-8 is an error of its argument, and not passed on.
+                // A text that is not UTF-8 is an error of its argument, and is not forwarded.
                 Err(error) => {
                     prop_assert_eq!(error.message(), "half of a surrogate pair");
                     prop_assert!(passed_on.is_err());

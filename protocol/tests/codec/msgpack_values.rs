@@ -1,4 +1,4 @@
-//! Values in MessagePack: the same bytes as `rmp-serde`, the same values as JSON.
+//! MessagePack values: the same bytes as `rmp-serde`, the same values as JSON.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +13,7 @@ use super::{
     socket::decode_frame,
 };
 
-/// A value of everything that serde knows.
+/// A value with all types of serde's data model.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Everything {
     bools: Vec<bool>,
@@ -95,7 +95,7 @@ fn everything() -> impl Strategy<Value = Everything> {
     })
 }
 
-/// What another implementation makes of a value.
+/// Serialises a value with another implementation.
 fn oracle(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut serializer = rmp_serde::Serializer::new(&mut out)
@@ -105,7 +105,7 @@ fn oracle(value: &impl Serialize) -> Vec<u8> {
     out
 }
 
-/// The bytes of one argument.
+/// Returns the bytes of one argument.
 fn packed(value: &impl Serialize) -> Vec<u8> {
     let frame = Parser::MessagePack.ack("/", 0, &(value,)).unwrap();
     let packet = decode(message(&frame)).unwrap();
@@ -158,7 +158,7 @@ fn lengths_that_serde_does_not_know_are_filled_in_later() {
                 }
                 map.end()
             } else {
-                // A length that is not true.
+                // The announced length is wrong.
                 let mut list = serializer.serialize_seq(Some(self.0 * 2 + 1))?;
                 for i in 0..self.0 {
                     list.serialize_element(&[i])?;

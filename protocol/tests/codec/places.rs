@@ -1,4 +1,4 @@
-//! Where the errors of arguments point to in types in which serde reads ahead.
+//! Paths in argument errors of types that serde buffers.
 
 use serde::Deserialize;
 
@@ -54,7 +54,7 @@ fn errors_name_the_deepest_place_that_serde_reads_directly() {
     // The tag comes first, so the content is read directly.
     let adjacent = path::<Adjacent>(&format!(r#"{{"a":{{"t":"A","c":{wrong}}}}}"#));
     assert_eq!(adjacent, "a.c.list[1]");
-    // serde copies these before it reads them, and tracks no path in the copy.
+    // serde buffers these values before it reads them, and tracks no path in the buffer.
     let late = path::<Adjacent>(&format!(r#"{{"a":{{"c":{wrong},"t":"A"}}}}"#));
     assert_eq!(late, "a");
     assert_eq!(path::<Tagged>(tagged), "a");

@@ -1,4 +1,4 @@
-//! What is encoded is decoded to the same, whatever it is.
+//! Encoded values are decoded to the same values.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn open() -> impl Strategy<Value = Open> {
         )
 }
 
-/// JSON with attachments in it.
+/// JSON that contains attachments.
 #[derive(Clone, Debug)]
 enum Tree {
     Leaf(Value),
@@ -79,7 +79,7 @@ impl Serialize for Tree {
 }
 
 impl Tree {
-    /// The value as a decoder shows it; attachments go to `attachments`.
+    /// Returns the value as a decoder presents it, and adds its attachments to `attachments`.
     fn shown(&self, attachments: &mut Vec<Bytes>) -> Shown {
         match self {
             Self::Leaf(value) => value.clone().into(),
@@ -149,7 +149,7 @@ fn nsp() -> impl Strategy<Value = String> {
     prop_oneof![Just("/".to_owned()), "/[^,]{1,20}"]
 }
 
-/// The messages in the WebSocket bytes of a frame, read by a client.
+/// Returns the messages in the WebSocket bytes of a frame, as a client decodes them.
 fn by_websocket(frame: &Frame) -> Vec<Message> {
     let limits = websocket::Limits {
         max_message: 1 << 20,

@@ -32,7 +32,7 @@ fn text(text: &'static str) -> Packet {
     Packet::Message(Message::Text(Bytes::from_static(text.as_bytes())))
 }
 
-/// Both ends, the packets between them, and the time.
+/// Both ends, the packets between them, and the simulated time.
 struct Pair {
     start: Instant,
     now: Instant,
@@ -43,10 +43,10 @@ struct Pair {
     client: End,
 }
 
-/// One end and what happened to it.
+/// One end and its observed events.
 struct End {
     session: Session,
-    /// Packets on the way to it, with their time of arrival.
+    /// Packets in transit to it, with their time of arrival.
     inbox: VecDeque<(Instant, Transport, Packet)>,
     delivered: Vec<Message>,
     received: Vec<Packet>,
@@ -80,7 +80,7 @@ impl Pair {
         }
     }
 
-    /// `side` sends to the other one.
+    /// Sends a packet from `side` to the other side.
     fn send(&mut self, side: Side, transport: Transport, packet: Packet) {
         let arrival = self.now + self.latency;
         if !self.is_cut {
@@ -95,7 +95,7 @@ impl Pair {
         }
     }
 
-    /// Lets time pass up to `until` after the start.
+    /// Advances the time to `until` after the start.
     fn run_until(&mut self, until: Duration) {
         let until = self.start + until;
         loop {

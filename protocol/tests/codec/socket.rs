@@ -1,4 +1,4 @@
-//! Socket.IO packets in their literal forms, both ways.
+//! Socket.IO packets in literal form, encoded and decoded.
 
 use bytes::Bytes;
 use roomcast_protocol::{
@@ -8,7 +8,7 @@ use roomcast_protocol::{
 };
 use serde_json::{json, value::to_raw_value};
 
-/// The packet that these messages make; the last one must complete it.
+/// Decodes messages that form one packet; the last message must complete it.
 pub(crate) fn decode_all(messages: &[Message]) -> Result<Packet, DecodeError> {
     let mut decoder = Decoder::new(Limits::default());
     let mut packet = None;
@@ -23,7 +23,7 @@ pub(crate) fn decode_all(messages: &[Message]) -> Result<Packet, DecodeError> {
     Ok(packet.expect("the messages are one packet"))
 }
 
-/// What a client makes of a frame, by way of polling.
+/// Decodes the polling payload of a frame as a client.
 pub(crate) fn decode_frame(frame: &Frame) -> Result<Packet, DecodeError> {
     let messages: Vec<_> = payload::decode(frame.polling())
         .map(|packet| match packet {
@@ -359,6 +359,6 @@ fn failing_serialisation_is_told() {
 #[test]
 fn a_packet_is_not_large() {
     assert!(size_of::<Packet>() <= 200, "{}", size_of::<Packet>());
-    // Eight bytes of it are for the messages that a custom parser waits for.
+    // Eight bytes of it point to the decoder of a custom parser.
     assert!(size_of::<Decoder>() <= 64, "{}", size_of::<Decoder>());
 }

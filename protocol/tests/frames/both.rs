@@ -1,17 +1,17 @@
-//! The same bytes for our decoder and for tungstenite, and what they make of them in common terms.
+//! Decodes the same bytes with this crate's decoder and with tungstenite, and compares the results.
 //! Shared with the fuzz target `websocket`.
 //!
 //! Known differences, all intended:
 //!
-//! - We refuse a length that is not in its shortest form, and every control frame whose length is not in
-//!   one byte; tungstenite reads both if the length itself is allowed.
-//! - We limit the number of fragments; tungstenite does not.
-//! - We refuse as soon as a byte is wrong; tungstenite when the frame is complete. So where we refuse,
-//!   tungstenite is given zeros until it has its frame.
-//! - We refuse a close code that must not be sent; tungstenite reports code 1002 in its place. It takes
-//!   1014 for such a code, which was registered later ("bad gateway").
-//! - Where a frame breaks several rules the code to close with may differ. We give 1002 for a length of
-//!   more than 63 bits, tungstenite finds it too big.
+//! - This crate refuses a length that is not in its shortest form, and every control frame whose
+//!   length does not fit one byte. Tungstenite accepts both if the length itself is allowed.
+//! - This crate limits the number of fragments; tungstenite does not.
+//! - This crate refuses a wrong byte immediately; tungstenite waits for the complete frame. So
+//!   after a refusal, tungstenite gets zeros until it has its frame.
+//! - This crate refuses a close code that must not be sent; tungstenite reports code 1002 instead.
+//!   It treats 1014 as such a code, which was registered later ("bad gateway").
+//! - If a frame violates several rules, the close code may differ. This crate returns 1002 for a
+//!   length of more than 63 bits; for tungstenite, the frame is too big.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -22,7 +22,7 @@ use tungstenite::{
     protocol::{Role as TheirRole, WebSocketConfig, frame::coding::CloseCode},
 };
 
-/// A message in common terms.
+/// A message in a common format.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Text(Vec<u8>),
@@ -32,7 +32,7 @@ pub(crate) enum Seen {
     Close(Option<(u16, String)>),
 }
 
-/// Reads `input` both ways and fails where the two disagree. Messages are at most `max` bytes.
+/// Decodes `input` with both and panics if they disagree. Messages are at most `max` bytes.
 pub(crate) fn compare(role: Role, input: &[u8], max: usize) {
     let (seen, error) = ours(role, [input], max);
     let (plain, refused) = theirs(role, input.to_vec(), max);
@@ -55,7 +55,7 @@ pub(crate) fn compare(role: Role, input: &[u8], max: usize) {
     }
 }
 
-/// What we see in `segments`, one after the other, and the fault that ended it.
+/// Decodes `segments` one after the other. Returns the messages and the error that ended them.
 pub(crate) fn ours<'a>(
     role: Role,
     segments: impl IntoIterator<Item = &'a [u8]>,
@@ -88,7 +88,7 @@ pub(crate) fn ours<'a>(
     (seen, None)
 }
 
-/// A connection that gives its input, then ends, and forgets what is written.
+/// A connection that returns its input, then ends, and discards written data.
 struct Wire(Cursor<Vec<u8>>);
 
 impl Read for Wire {
@@ -107,7 +107,7 @@ impl Write for Wire {
     }
 }
 
-/// What tungstenite saw, and whether it refused what followed.
+/// Decodes with tungstenite. Returns the messages, and whether it refused the rest.
 fn theirs(role: Role, input: Vec<u8>, max: usize) -> (Vec<Seen>, bool) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(max))

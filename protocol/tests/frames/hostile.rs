@@ -8,7 +8,7 @@ fn server() -> Decoder {
     Decoder::new(Role::Server, Limits::default())
 }
 
-/// What a fresh server makes of these bytes: the events, and the number it closes with.
+/// Returns the events and the close code of a new server for these bytes.
 fn outcome(input: &[u8]) -> (Vec<Event>, Option<u16>) {
     let (events, error) = drain(&mut server(), input);
     (events, error.map(|error| error.close_code().as_u16()))
@@ -132,7 +132,7 @@ fn d5_fragments_over_the_limit_are_refused_from_the_header_of_the_last() {
 #[test]
 fn d6_memory_follows_the_bytes_received() {
     let mut decoder = server();
-    // A million bytes are announced, one arrives.
+    // A million bytes are announced, and one arrives.
     let (events, error) = drain(
         &mut decoder,
         b"\x82\xff\x00\x00\x00\x00\x00\x0f\x42\x40\x00\x00\x00\x00x",
@@ -197,7 +197,7 @@ fn d8_invalid_text_is_refused_at_its_first_bad_byte() {
         (b"abc\xf0\x9f\x98", b'x'),
         ("κόσμε".as_bytes(), 0xff),
     ] {
-        // Each frame announces 100 bytes: what is missing does not delay the verdict.
+        // Each frame announces 100 bytes: the missing bytes do not delay the error.
         let mut decoder = server();
         let frame = masked(
             true,
@@ -368,7 +368,7 @@ fn d11_a_ping_gives_only_the_bytes_received() {
             .collect()
     }
     let mut decoder = server();
-    // A long payload first: nothing of it may appear in a later, shorter one.
+    // A long payload comes first: no part of it may appear in a later, shorter payload.
     let long = masked(true, Opcode::Ping, &[b'A'; 125]);
     let short = masked(true, Opcode::Ping, b"b");
     let (events, _) = drain(&mut decoder, &[long.clone(), short.clone()].concat());
@@ -418,7 +418,8 @@ fn d13_every_byte_in_its_own_segment_is_the_same_session() {
 
 #[test]
 fn d15_what_a_message_means_is_not_judged_here() {
-    // Base64 is for polling and a binary message needs a header before it: both are for the layers above.
+    // Base64 is for polling, and a binary message needs a header before it: the layers above check
+    // both.
     let input = [
         masked(true, Opcode::Text, b"bAQID"),
         masked(true, Opcode::Binary, b"\x04x"),

@@ -1,4 +1,4 @@
-//! Frames from peers that mean harm, and frames against another implementation.
+//! Tests frames of hostile peers, and compares with another implementation.
 
 mod both;
 mod hostile;

@@ -1,4 +1,4 @@
-//! Against tungstenite: the same bytes give the same messages, or both refuse.
+//! Compares with tungstenite: the same bytes give the same messages, or both refuse them.
 
 use std::io::Cursor;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const MAX: usize = 70_000;
 
-/// However the input is cut it means the same, and tungstenite agrees.
+/// Asserts that the result does not depend on how the input is split, and that tungstenite agrees.
 fn read_alike(role: Role, input: &[u8], pieces: &[Index]) {
     let mut cuts: Vec<_> = pieces
         .iter()
@@ -29,12 +29,12 @@ fn read_alike(role: Role, input: &[u8], pieces: &[Index]) {
     compare(role, input, MAX);
 }
 
-/// A frame with its header spelled out, so that everything in it may be wrong.
+/// A frame with an explicit header, any part of which may be invalid.
 #[derive(Clone, Debug)]
 struct Loose {
     first: u8,
     masked: bool,
-    /// 0: the shortest form of the length; 1: 16 bits; 2: 64 bits
+    /// 0: the shortest form of the length; 1: 16 bits; 2: 64 bits.
     form: u8,
     payload: Vec<u8>,
 }
@@ -96,12 +96,12 @@ fn loose(masked: bool) -> impl Strategy<Value = Loose> {
     })
 }
 
-/// A message in its fragments, with control frames between them.
+/// A fragmented message with control frames between the fragments.
 #[derive(Clone, Debug)]
 struct Whole {
     opcode: Opcode,
     fragments: Vec<Vec<u8>>,
-    /// Before the fragment with this number, if there is one.
+    /// A control frame before the fragment with this number, if any.
     control: Option<(Index, Opcode, Vec<u8>)>,
 }
 

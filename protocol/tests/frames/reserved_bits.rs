@@ -1,4 +1,4 @@
-//! Reserved bits that an extension claims.
+//! Tests reserved bits that an extension uses.
 
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
 
@@ -49,7 +49,7 @@ fn other_bits_stay_refused() {
         let (_, error) = drain(&mut client(), &[first, 0]);
         assert_eq!(error, Some(FrameError::ReservedBits));
     }
-    // The parameter holds reserved bits only: it cannot let an opcode or FIN through.
+    // The parameter accepts only reserved bits: it cannot allow an opcode or FIN.
     let mut decoder = Decoder::new(Role::Client, Limits::default()).with_rsv(0x8f);
     let (_, error) = drain(&mut decoder, b"\xc1\x00");
     assert_eq!(error, Some(FrameError::ReservedBits));

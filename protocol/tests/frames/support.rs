@@ -1,6 +1,6 @@
 use roomcast_protocol::websocket::{Decoder, Event, FrameError, Opcode, encode_frame};
 
-/// All events of these bytes in one segment, and the error that ended them.
+/// Decodes these bytes in one segment. Returns all events, and the error that ended them.
 pub(crate) fn drain(decoder: &mut Decoder, mut input: &[u8]) -> (Vec<Event>, Option<FrameError>) {
     let mut events = Vec::new();
     loop {
@@ -15,7 +15,7 @@ pub(crate) fn drain(decoder: &mut Decoder, mut input: &[u8]) -> (Vec<Event>, Opt
     }
 }
 
-/// A frame as a client sends it.
+/// Encodes a frame as a client does.
 pub(crate) fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     encode_frame(&mut frame, fin, opcode, payload, Some(KEY));

@@ -1,4 +1,4 @@
-//! What can go wrong with a store, at start and later.
+//! The errors of a store, at start and later.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,40 +6,47 @@ use std::time::Duration;
 use tokio::sync::TryAcquireError;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// Why the store did not do what it was asked to; details are logged and never leave the server.
+/// The reason why the store could not handle a request. Details are logged and never leave the
+/// server.
 ///
-/// Whatever the variant but [`StoreError::Unknown`] and [`StoreError::TimedOut`], nothing of the
-/// request was stored. A caller may try again after [`StoreError::retry_after`].
+/// Nothing of the request was stored, except possibly after [`StoreError::Unknown`] and
+/// [`StoreError::TimedOut`]. A caller may try again after [`StoreError::retry_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// More requests wait than the store's queue holds.
+    /// More requests are waiting than the store's queue holds.
     Overloaded,
-    /// The database refused: locked, full, read-only, broken, gone.
+    /// The database failed: it is locked, full, read-only, broken or unreachable.
     Failed,
-    /// The database did not answer lately and is not asked before this has passed.
+    /// The database has not responded lately. The store sends no request until this time has
+    /// passed.
     Suspended(Duration),
-    /// The connection was lost while the change was committed, and the database did not come back
-    /// in time to say whether it was. If it was, it will be emitted. Sent again with the same
-    /// `client_message_id`, a message is stored once in any case.
+    /// The connection was lost during the commit, and the database did not return in time to report
+    /// its outcome.
+    ///
+    /// If the change was committed, it will be emitted. A message that is sent again with the same
+    /// `client_message_id` is stored once in any case.
     Unknown,
-    /// The store neither did it nor failed within
-    /// [`answer_timeout`](crate::config::Store::answer_timeout). A change may still be stored, and is
-    /// emitted then. Sent again with the same `client_message_id`, a message is stored once in any case.
+    /// The store neither succeeded nor failed within
+    /// [`answer_timeout`](crate::config::Store::answer_timeout).
+    ///
+    /// A change may still be stored, and is emitted then. A message that is sent again with the
+    /// same `client_message_id` is stored once in any case.
     TimedOut,
-    /// The store was closed: the server is stopping.
+    /// The store is closed, because the server is shutting down.
     Closed,
 }
 
 impl StoreError {
-    /// How long a caller should wait before it tries again.
+    /// Returns how long a caller should wait before it tries again.
     #[must_use]
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Overloaded => Duration::from_millis(500),
             Self::Failed | Self::Unknown | Self::TimedOut => Duration::from_secs(2),
             Self::Suspended(wait) => wait.max(Duration::from_millis(1)),
-            // The server is stopping: its clients find another one, or this one when it is back.
+            // The server is shutting down: its clients connect to another server, or to this one
+            // after its restart.
             Self::Closed => Duration::from_secs(5),
         }
     }
@@ -78,41 +85,41 @@ impl<T> From<TrySendError<T>> for StoreError {
     }
 }
 
-/// Why a store could not be opened: an error at start, with what a person needs to mend it.
+/// The reason why a store could not be opened, with the information an operator needs to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The URL is not of a known form; the credentials a URL may hold are not in here.
+    /// The URL has no known form. The text does not contain credentials of the URL.
     Url(&'static str),
     /// The backend is not part of this build.
     Absent {
         /// The backend that the URL asks for.
         backend: &'static str,
-        /// What has to be done to have it.
+        /// How to get the backend.
         remedy: &'static str,
     },
     /// The database could not be opened or set up.
     Database {
         /// The database file, or the server and database; without credentials.
         database: String,
-        /// What the database said.
+        /// The message of the database.
         reason: String,
     },
-    /// A migration failed, or the database was written by another version.
+    /// A migration failed, or another version wrote the database.
     Migration {
         /// The database file, or the server and database; without credentials.
         database: String,
         /// What failed.
         reason: String,
     },
-    /// Another server has the database file.
+    /// Another server uses the database file.
     Taken {
         /// The database file.
         database: String,
         /// The process that holds the database and, once it listens, its address.
         by: String,
     },
-    /// The thread that writes could not be started.
+    /// The writer thread could not be started.
     Thread(String),
 }
 

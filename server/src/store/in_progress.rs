@@ -1,4 +1,4 @@
-//! The changes that are being stored: a store in which one takes too long does not work.
+//! Tracks the changes in progress: a store in which a change takes too long is unhealthy.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The changes that are being stored at this moment.
+/// The changes in progress.
 #[derive(Debug, Default)]
 pub(super) struct InProgress(Mutex<Begun>);
 
 #[derive(Debug, Default)]
 struct Begun {
-    /// When each change began. Later changes have larger numbers.
+    /// The start times by number, in ascending order.
     times: BTreeMap<u64, Instant>,
     next: u64,
 }
 
-/// A change that is being stored, until this is dropped.
+/// A change in progress, until this is dropped.
 #[derive(Debug)]
 #[must_use = "the change is in progress until this is dropped"]
 pub(super) struct Step {
@@ -29,7 +29,7 @@ pub(super) struct Step {
 pub(super) const STUCK: Duration = Duration::from_secs(2);
 
 impl InProgress {
-    /// Begins to store a change.
+    /// Registers the start of a change.
     pub(super) fn begin(self: &Arc<Self>) -> Step {
         let mut begun = self.0.lock();
         let number = begun.next;

@@ -1,10 +1,11 @@
-//! The lane: from a message that is to be stored to the one place that emits it.
+//! Lanes: queues that store changes in order and pass them to a single emitter.
 //!
-//! A lane stores one [`Write`] after another and hands each that others must hear of, in the order
-//! of the commits, to its lane of [`Commits`]. Whoever drains that emits it first and acknowledges it
-//! afterwards with [`Commit::resolve`]. The sender only waits for the acknowledgement: if it goes
-//! away after the commit, the message is emitted all the same. What other servers have committed is
-//! announced through the same lanes, and read in `shared::order`.
+//! A lane stores one [`Write`] after another. It passes each write that has an event to its queue
+//! of [`Commits`], in commit order. The emitter drains the queue, emits the commit first and then
+//! acknowledges it with [`Commit::resolve`]. The sender only waits for the acknowledgement. If the
+//! sender disconnects after the commit, the message is emitted nevertheless.
+//!
+//! Commits of other servers are announced through the same lanes, and read in `shared::order`.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,16 +23,17 @@ use super::change::{
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 use super::{Entry, StoreError};
 
-/// What was stored, in the order of the commits of each conversation. There is one per store.
+/// The stored changes, in commit order within each conversation. Each store has one instance.
 #[derive(Debug)]
 pub struct Commits(Vec<mpsc::Receiver<Commit>>);
 
 impl Commits {
-    /// The next change that was stored; none after the store was closed and everything was drained.
+    /// Returns the next stored change, or `None` after the store is closed and drained.
     pub async fn next(&mut self) -> Option<Commit> {
         poll_fn(|context| {
             let mut is_open = false;
-            // All lanes are polled before this waits, so that each of them has left its waker.
+            // All lanes are polled before this waits, so that each of them has registered the
+            // waker.
             for lane in &mut self.0 {
                 match lane.poll_recv(context) {
                     Poll::Ready(Some(commit)) => return Poll::Ready(Some(commit)),
@@ -48,8 +50,10 @@ impl Commits {
         .await
     }
 
-    /// The lanes, to be drained at the same time: all that is stored in one conversation comes out of one of
-    /// them. When one is dropped, the conversations of that lane take nothing more.
+    /// Splits this into its lanes, so that they can be drained in parallel.
+    ///
+    /// Each conversation belongs to one lane. If a lane is dropped, its conversations accept no
+    /// more changes.
     #[must_use]
     pub fn split(self) -> Vec<Self> {
         let one = |lane| Self(vec![lane]);
@@ -57,9 +61,9 @@ impl Commits {
     }
 }
 
-/// A change that is stored and waits to be emitted and acknowledged.
+/// A stored change that waits to be emitted and acknowledged.
 ///
-/// Dropping it acknowledges nothing; the sender is then told that nobody knows.
+/// If it is dropped without [`resolve`](Self::resolve), the sender gets [`StoreError::Unknown`].
 #[must_use = "the sender waits until the commit is resolved"]
 pub struct Commit {
     event: Committed,
@@ -71,21 +75,22 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// What was stored.
+    /// Returns what was stored.
     #[must_use]
     pub fn event(&self) -> &Committed {
         &self.event
     }
 
-    /// How far the conversation has come with it.
+    /// Returns the revision of the conversation after the change.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Another server has committed something: to be handed on behind all that this one has committed
-    /// before it knew. With `confirm` that one wants to know who receives it here. What comes back is resolved
-    /// with the commit.
+    /// Creates the announcement of another server's commit, and a receiver that resolves with it.
+    ///
+    /// The announcement follows everything that this server had committed when it was created. With
+    /// `confirm`, the sender wants to know which users receive the event here.
     #[cfg(feature = "postgres")]
     pub(super) fn announced(
         event: Committed,
@@ -109,25 +114,26 @@ impl Commit {
         (commit, resolved)
     }
 
-    /// Whether another server has committed it.
+    /// Returns whether another server committed the change.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.is_foreign
     }
 
-    /// Where the change came from.
+    /// Returns the origin of the change.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The journals and entries that were stored with a message of this server for those whom it mentions.
+    /// Returns the journal entries that were stored with a message of this server to notify
+    /// mentioned users.
     #[must_use]
     pub fn notified(&self) -> &[(String, Entry)] {
         &self.notified
     }
 
-    /// Tells the sender that its change is stored.
+    /// Notifies the sender that its change is stored.
     pub fn resolve(self) {
         (self.answer)();
     }
@@ -143,35 +149,35 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// The answering half of a request.
+/// The sending half of an answer.
 #[derive(Debug)]
 pub(super) struct Reply<T>(oneshot::Sender<Result<T, StoreError>>);
 
 impl<T> Reply<T> {
-    /// Answers; nobody minds if the asker has gone.
+    /// Sends the answer. Has no effect if the caller no longer waits.
     pub(super) fn send(self, answer: Result<T, StoreError>) {
         let _ = self.0.send(answer);
     }
 }
 
-/// The asking half of a request.
+/// The receiving half of an answer.
 pub(super) struct PendingAnswer<T>(oneshot::Receiver<Result<T, StoreError>>);
 
 impl<T> PendingAnswer<T> {
     /// Waits for the answer.
     pub(super) async fn wait(self) -> Result<T, StoreError> {
-        // A reply that is dropped says nothing: what it was for may be stored.
+        // If the reply was dropped, the change may or may not be stored.
         self.0.await.unwrap_or(Err(StoreError::Unknown))
     }
 }
 
-/// Both halves of a request.
+/// Returns both halves of an answer.
 pub(super) fn request<T>() -> (Reply<T>, PendingAnswer<T>) {
     let (reply, answer) = oneshot::channel();
     (Reply(reply), PendingAnswer(answer))
 }
 
-/// A change that waits to be stored, and the caller that waits for the answer.
+/// A change that waits to be stored, with the reply to its caller.
 #[derive(Debug)]
 pub(super) enum Write {
     Message {
@@ -181,7 +187,7 @@ pub(super) enum Write {
     },
     Edit {
         edit: Edit,
-        /// The conversation that the message belongs to, as it was looked up.
+        /// The conversation that the message belongs to.
         conversation_id: Uuid,
         origin: Origin,
         reply: Reply<Change<Arc<Message>>>,
@@ -205,7 +211,7 @@ pub(super) enum Write {
     },
     Member {
         change: MemberChange,
-        /// The hash of the invitation by which somebody is added who asks for it himself.
+        /// The hash of the invitation, if the user joins by one.
         invite: Option<String>,
         origin: Origin,
         reply: Reply<Change<Conversation>>,
@@ -226,20 +232,20 @@ pub(super) enum Write {
     },
 }
 
-/// What a lane found out about a change.
+/// The outcome of a change in a lane.
 #[derive(Debug)]
 pub(super) enum Done {
     Message(InsertOutcome),
     Changed(Change<Arc<Message>>),
     Annotated(Change<Arc<Annotated>>),
     Conversation(Conversation),
-    /// The members or the title of a conversation.
+    /// A change of members or title.
     Member(Change<Conversation>),
     Deletion(Change<Removal>),
     Read(Option<ReadMark>),
 }
 
-/// What a lane found out about a new message.
+/// The outcome of a new message in a lane.
 #[derive(Debug)]
 pub(super) enum InsertOutcome {
     /// The row is stored, by this request or by an earlier one.
@@ -247,18 +253,18 @@ pub(super) enum InsertOutcome {
         message: Arc<Message>,
         repeated: bool,
     },
-    /// There is no such conversation for this sender.
+    /// The conversation does not exist, or the sender is not a member.
     Absent,
-    /// The client's id is taken in another conversation.
+    /// The sender used the client id in another conversation.
     Conflict,
-    /// The message answers none of the conversation.
+    /// The message replies to a message that is not in the conversation.
     NoOriginal,
-    /// The message mentions somebody who is not a member, at this place in the list.
+    /// The message mentions a user who is not a member, at this index of the list.
     NoMember(usize),
 }
 
 impl Done {
-    /// Whether it is a new message.
+    /// Returns whether this is a new message.
     pub(super) fn is_new_message(&self) -> bool {
         matches!(
             self,
@@ -269,7 +275,8 @@ impl Done {
         )
     }
 
-    /// Whether it is a change beside messages that takes a step in the order of its conversation.
+    /// Returns whether this is a change, other than a message, that increases the revision of its
+    /// conversation.
     pub(super) fn is_change(&self) -> bool {
         matches!(
             self,
@@ -283,7 +290,7 @@ impl Done {
 
 #[cfg(feature = "postgres")]
 impl Done {
-    /// The id of the new message, if it is one.
+    /// Returns the id of the message, if this is a new message.
     pub(super) fn new_message_id(&self) -> Option<Uuid> {
         match self {
             Self::Message(InsertOutcome::Row {
@@ -302,7 +309,7 @@ impl Done {
 }
 
 impl Write {
-    /// The conversation that it changes: changes of one go through one lane.
+    /// Returns the conversation that it changes. All changes of a conversation use the same lane.
     pub(super) fn conversation_id(&self) -> Uuid {
         match self {
             Self::Message { message, .. } => message.conversation_id,
@@ -323,7 +330,7 @@ impl Write {
         }
     }
 
-    /// Tells whoever waits that it is not stored.
+    /// Notifies the caller that the change is not stored.
     pub(super) fn refuse(self, error: StoreError) {
         match self {
             Self::Message { reply, .. } => reply.send(Err(error)),
@@ -336,8 +343,9 @@ impl Write {
         }
     }
 
-    /// The commit to emit, or an answer at once where there is nothing to emit. `revision` is how far the
-    /// conversation had come then.
+    /// Returns the commit to emit, or replies immediately if there is nothing to emit.
+    ///
+    /// `revision` is the revision of the conversation after the change.
     pub(super) fn settle(self, done: Done, revision: Revision) -> Option<Commit> {
         match (self, done) {
             (
@@ -356,8 +364,8 @@ impl Write {
                     } else {
                         (Committed::Message(row), Insert::Stored(message))
                     };
-                    // A message is answered only by whoever emits it, so that no sender hears of it
-                    // before the others.
+                    // Only the emitter acknowledges a message, so that no sender receives the
+                    // answer before other users get the message.
                     return Some(Commit {
                         notified: notice.map_or_else(Vec::new, |notice| notice.take_stored()),
                         ..commit(event, revision, origin, reply, insert)
@@ -442,14 +450,15 @@ impl Write {
                 reply.send(Ok(conversation));
             }
             (Self::Read { reply, .. }, Done::Read(mark)) => reply.send(Ok(mark)),
-            // A lane answers each kind with its own.
+            // The kinds do not match, which cannot happen: a lane returns the outcome of the same
+            // kind.
             (write, _) => write.refuse(StoreError::Failed),
         }
         None
     }
 }
 
-/// The commit of a change that was made; one that was not is answered at once.
+/// Returns the commit of a change that was made. Replies immediately if it was not.
 fn changed<T: Send + 'static>(
     change: Change<T>,
     event: impl FnOnce(&T) -> Committed,
@@ -486,7 +495,7 @@ fn commit<T: Send + 'static>(
     }
 }
 
-/// Bounded queues, of which each conversation has one for all that happens in it.
+/// Bounded queues. All changes of a conversation use the same queue.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
     queues: Box<[mpsc::Sender<T>]>,
@@ -494,7 +503,7 @@ pub(super) struct Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// So many queues, and how many may wait in each.
+    /// Creates `count` queues that hold `capacity` items each.
     pub(super) fn new(count: usize, capacity: usize) -> (Self, Vec<mpsc::Receiver<T>>) {
         let (queues, ends): (Vec<_>, _) = (0..count.max(1))
             .map(|_| mpsc::channel(capacity.max(1)))
@@ -506,9 +515,9 @@ impl<T> Lanes<T> {
         (lanes, ends)
     }
 
-    /// The queue of a conversation.
+    /// Returns the queue of a conversation.
     pub(super) fn of(&self, conversation: Uuid) -> &mpsc::Sender<T> {
-        // One conversation always has the same lane, which is what keeps its commits in order.
+        // A conversation always has the same lane, which keeps its commits in order.
         let index = self.hasher.hash_one(conversation) % self.queues.len() as u64;
         #[expect(
             clippy::indexing_slicing,
@@ -518,25 +527,25 @@ impl<T> Lanes<T> {
         &self.queues[index as usize]
     }
 
-    /// Whether somebody who took from one of the queues is gone.
+    /// Returns whether the receiver of any queue has been dropped.
     #[cfg(feature = "sqlite")]
     pub(super) fn is_any_closed(&self) -> bool {
         self.queues.iter().any(mpsc::Sender::is_closed)
     }
 
-    /// The queues, for those who put into one each.
+    /// Returns the queues, for producers that use one queue each.
     #[cfg(feature = "postgres")]
     pub(super) fn into_queues(self) -> Box<[mpsc::Sender<T>]> {
         self.queues
     }
 }
 
-/// The ends of so many lanes of [`Commits`], in each of which so many may wait.
+/// Creates the commit queues of `lanes` lanes that hold `capacity` commits each.
 pub(super) fn commits(lanes: usize, capacity: usize) -> (Lanes<Commit>, Commits) {
     let (lanes, ends) = Lanes::new(lanes, capacity);
     (lanes, Commits(ends))
 }
 
-/// From how many lanes a store emits that writes in one.
-// Emitting to many sockets is work of its own, so several tasks share it although one writes.
+/// The number of emission lanes of a store with a single writer.
+// Several tasks share the work of emitting to many sockets.
 pub(super) const EMISSION_LANES: usize = 4;

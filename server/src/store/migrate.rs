@@ -1,8 +1,7 @@
-//! Brings a database to the tables that this version uses.
+//! Migrates a database to the schema of this version.
 //!
-//! The two backends have migrations of their own with their own numbers, but the same tables. How a
-//! migration must look so that old and new servers can work side by side is told in
-//! `docs/storage.md`.
+//! Each backend has its own migrations and version numbers, but the tables are the same.
+//! `docs/storage.md` describes the rules that let old and new servers run side by side.
 
 use refinery::{Report, Runner};
 #[cfg(feature = "postgres")]
@@ -10,10 +9,10 @@ use tokio_postgres::error::SqlState;
 
 use super::OpenError;
 
-/// Applies the migrations that an SQLite database does not have yet, or only looks whether there
-/// are any.
+/// Applies the pending migrations of an SQLite database, or only checks that none is pending.
 ///
-/// A database that has migrations unknown to this version was written by a newer one and is refused.
+/// A database with migrations unknown to this version was written by a newer version and is
+/// refused.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite(
     connection: &mut rusqlite::Connection,
@@ -28,7 +27,8 @@ pub(super) fn sqlite(
     if !apply {
         let applied = runner.get_applied_migrations(connection).map_err(refused)?;
         let last = applied.iter().map(refinery::Migration::version).max();
-        // Without the right to migrate the server only looks, and refuses tables that are too old.
+        // If migrating is disabled, the server only checks the version and refuses an outdated
+        // schema.
         return complete(&runner, last.unwrap_or(0), &path.display().to_string());
     }
     runner
@@ -37,11 +37,10 @@ pub(super) fn sqlite(
         .map_err(refused)
 }
 
-/// Applies the migrations that a PostgreSQL database does not have yet, or only looks whether there
-/// are any.
+/// Applies the pending migrations of a PostgreSQL database, or only checks that none is pending.
 ///
-/// Of many servers that start at the same time one migrates and the others wait for it. A database
-/// of a newer version is taken unless that version says that this one cannot work with it.
+/// If several servers start at the same time, one migrates and the rest wait. A database of a newer
+/// version is accepted unless its schema requires a newer server.
 #[cfg(feature = "postgres")]
 pub(super) async fn postgres(
     client: &mut tokio_postgres::Client,
@@ -52,7 +51,8 @@ pub(super) async fn postgres(
         database: database.into(),
         reason,
     };
-    // During an update a newer server has migrated first, and this one may go on beside it.
+    // During a rolling update, a newer server may already have migrated. This server can keep
+    // working.
     let runner = in_postgres::migrations::runner().set_abort_missing(false);
     if !apply {
         let known = client
@@ -75,9 +75,9 @@ pub(super) async fn postgres(
         complete(&runner, last.map_or(0, |last| last.version()), database)?;
         return compatible(client, &runner).await.map_err(refused);
     }
-    // The lock belongs to the database session, so it is gone with the connection, whatever happens.
-    // The short limit that follows is for the tables: as long as a migration waits for one, everybody
-    // else who wants that table waits behind it.
+    // The lock belongs to the database session, so PostgreSQL releases it when the connection
+    // closes. The short timeout that follows applies to table locks: while a migration waits for a
+    // table lock, all later requests for the table queue after it.
     let lock = format!(
         "SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK});
          SET lock_timeout = '{TABLE_PATIENCE}'"
@@ -90,8 +90,8 @@ pub(super) async fn postgres(
         Ok(applied) => applied,
         Err(error) => return Err(refused(explain(client, &error).await)),
     };
-    // The tables are checked behind the migrations, since another server may have gone further
-    // meanwhile.
+    // Compatibility is checked after the migrations, because another server may have migrated
+    // further while this one waited.
     compatible(client, &runner).await.map_err(refused)?;
     client
         .batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))
@@ -100,8 +100,8 @@ pub(super) async fn postgres(
     Ok(applied)
 }
 
-/// Applies migrations, each in a transaction of its own. One that does not get the lock of a table in
-/// time is tried again after a pause, in which others get theirs.
+/// Applies migrations, each in its own transaction. Retries after a delay if a table lock times
+/// out, so that waiting transactions proceed.
 #[cfg(feature = "postgres")]
 async fn run(
     runner: &Runner,
@@ -117,8 +117,8 @@ async fn run(
             }
             Err(error) => error,
         };
-        // The migrations before the one that failed are committed, and are reported with the next
-        // attempt.
+        // The migrations before the failed one are committed. They are added to the report of the
+        // next attempt.
         applied.extend(error.report().into_iter().flat_map(names));
         if !is_lock_timeout(&error) || tokio::time::Instant::now() >= deadline {
             return Err(error);
@@ -128,13 +128,13 @@ async fn run(
     }
 }
 
-/// Whether a statement did not get a lock within `lock_timeout`.
+/// Returns whether a statement did not get a lock within `lock_timeout`.
 #[cfg(feature = "postgres")]
 fn is_lock_timeout(error: &refinery::Error) -> bool {
     code(error) == Some(SqlState::LOCK_NOT_AVAILABLE)
 }
 
-/// Returns what PostgreSQL has answered, if an error is an answer of PostgreSQL.
+/// Returns the SQLSTATE, if the error is a response of PostgreSQL.
 #[cfg(feature = "postgres")]
 fn code(error: &(dyn std::error::Error + 'static)) -> Option<SqlState> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
@@ -146,7 +146,8 @@ fn code(error: &(dyn std::error::Error + 'static)) -> Option<SqlState> {
 #[cfg(feature = "postgres")]
 async fn explain(client: &tokio_postgres::Client, error: &refinery::Error) -> String {
     let text = chain(error);
-    // Without a schema in which the role may make tables, PostgreSQL says that there is none.
+    // Without a schema in which the role may create tables, PostgreSQL reports that no schema
+    // exists.
     let lacks = [
         SqlState::INSUFFICIENT_PRIVILEGE,
         SqlState::INVALID_SCHEMA_NAME,
@@ -160,7 +161,7 @@ async fn explain(client: &tokio_postgres::Client, error: &refinery::Error) -> St
     }
 }
 
-/// Returns the right that the role lacks to migrate, and the statement that gives it.
+/// Returns the right that the role lacks to migrate, with the statement that grants it.
 #[cfg(feature = "postgres")]
 pub(super) async fn missing_right(
     client: &tokio_postgres::Client,
@@ -194,7 +195,7 @@ pub(super) async fn missing_right(
     }))
 }
 
-/// Joins an error and its causes, which have what PostgreSQL has answered.
+/// Joins the messages of an error and its causes, which contain PostgreSQL's response.
 #[cfg(feature = "postgres")]
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -210,7 +211,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the tables, if they are newer, are fit for this version.
+/// Checks that this version can use the schema, which may be newer.
 #[cfg(feature = "postgres")]
 async fn compatible(
     client: &tokio_postgres::Client,
@@ -231,24 +232,24 @@ async fn compatible(
     Ok(Vec::new())
 }
 
-/// The advisory lock of the server that migrates.
+/// The advisory lock that a migrating server holds.
 #[cfg(feature = "postgres")]
 const LOCK: i64 = 0x726f_6f6d_0001;
 
-/// How long another server may take to migrate.
+/// The maximum time to wait for the migration of another server.
 #[cfg(feature = "postgres")]
 const LOCK_PATIENCE: &str = "5min";
-/// How long a migration waits for a table, and others behind it.
+/// The maximum time that a migration waits for a table lock, because other requests queue after it.
 #[cfg(feature = "postgres")]
 const TABLE_PATIENCE: &str = "1s";
-/// How long a migration leaves a table to others before it tries again.
+/// The delay before a migration retries after a lock timeout.
 #[cfg(feature = "postgres")]
 const TABLES_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
-/// How long migrations try to get their tables.
+/// The total time for which migrations retry after lock timeouts.
 #[cfg(feature = "postgres")]
 const TABLES_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 
-/// The migrations of a report, in order; each is logged.
+/// Returns the applied migrations of a report in order, and logs each.
 fn names(report: &Report) -> Vec<String> {
     let applied = report.applied_migrations().iter().map(|migration| {
         tracing::info!(%migration, "migrated the database");
@@ -257,7 +258,7 @@ fn names(report: &Report) -> Vec<String> {
     applied.collect()
 }
 
-/// Whether a database is at least at the version that this server was made for.
+/// Checks that the schema of a database is at least at the version that this server needs.
 fn complete(runner: &Runner, version: i32, database: &str) -> Result<Vec<String>, OpenError> {
     let wanted = newest(runner);
     if version < wanted {
@@ -271,7 +272,7 @@ fn complete(runner: &Runner, version: i32, database: &str) -> Result<Vec<String>
     Ok(Vec::new())
 }
 
-/// The version of the tables that this server was made for.
+/// Returns the schema version that this server was built for.
 fn newest(runner: &Runner) -> i32 {
     let versions = runner.get_migrations().iter();
     versions

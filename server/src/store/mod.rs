@@ -1,14 +1,14 @@
-//! Where conversations and messages are kept.
+//! Stores conversations and messages.
 //!
-//! [`Store`] is one of a closed set of backends with the same behaviour, proven by one test-suite.
-//! Its methods are named after what the services need. Writing goes through a lane
-//! ([`Commits`]): it stores in order and hands each stored message to whoever emits it. Reading
-//! goes past the lane and sees what is committed.
+//! [`Store`] is one of a closed set of backends with the same behaviour; one test suite verifies
+//! them all. Its methods are named after what the services need. Writes go through a lane, which
+//! stores them in order and passes each stored message to the emitter through [`Commits`]. Reads
+//! bypass the lane and see committed data.
 //!
-//! Permissions are the services' business, but membership is decided here, in the same transaction
-//! as what depends on it: a conversation that is unknown and one that is foreign look alike.
+//! Services check permissions, but this module decides on membership, in the same transaction as
+//! the change that depends on it. An unknown conversation and one of other users look alike.
 
-/// Calls one method on whichever backend a store has. The macro stands above the modules, which use it too.
+/// Calls a method on the backend of a store. Defined before the modules, because they use it too.
 macro_rules! each {
     ($store:expr, $backend:ident => $call:expr) => {
         match &$store.backend {
@@ -76,9 +76,9 @@ pub use self::opening::{ClusterSecrets, Reservation};
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
-    /// How long whoever asks waits for an answer.
+    /// The time that a caller waits for an answer.
     patience: Duration,
-    /// This server has written something that the feed has.
+    /// Notified when this server has written something that appears in the feed.
     fed: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
@@ -95,13 +95,13 @@ enum Backend {
 impl Store {
     /// Stores a message and waits until it is emitted.
     ///
-    /// The message is on its way when the future is first polled: dropping it later only forgoes the
-    /// answer.
+    /// The message is submitted when the future is first polled. Dropping the future later only
+    /// discards the answer.
     ///
     /// # Errors
     ///
-    /// If it could not be stored; then it is not, and will not be, unless the error says that
-    /// nobody knows ([`StoreError::Unknown`], [`StoreError::TimedOut`]).
+    /// If it could not be stored. Then it is not and never will be stored, unless the outcome is
+    /// unknown ([`StoreError::Unknown`], [`StoreError::TimedOut`]).
     pub async fn insert_message(
         &self,
         message: NewMessage,
@@ -120,8 +120,10 @@ impl Store {
         }
     }
 
-    /// Gives a message a new text, keeps the old one as a previous version, and waits until that is
-    /// emitted. A message that is deleted is absent.
+    /// Changes the text of a message, retains the old text as a version, and waits until that is
+    /// emitted.
+    ///
+    /// The result for a deleted message is [`Change::Absent`].
     ///
     /// # Errors
     ///
@@ -131,8 +133,8 @@ impl Store {
         edit: Edit,
         origin: Origin,
     ) -> Result<Change<Arc<Message>>, StoreError> {
-        // The conversation is looked up first because it decides on the lane; that of a message
-        // never changes.
+        // The conversation is looked up first because it determines the lane. The conversation of a
+        // message never changes.
         let Some(conversation_id) = self.conversation_of(edit.message_id).await? else {
             return Ok(Change::Absent);
         };
@@ -145,8 +147,10 @@ impl Store {
         .await
     }
 
-    /// Takes text and metadata out of a message, keeps them as a previous version, and waits until
-    /// that is emitted. The row stays, so that `seq` has no gap.
+    /// Removes text and metadata of a message, retains them as a version, and waits until that is
+    /// emitted.
+    ///
+    /// The row stays, so that `seq` has no gap.
     ///
     /// # Errors
     ///
@@ -168,7 +172,7 @@ impl Store {
         .await
     }
 
-    /// Stores a conversation, if there is none of that id, and returns the one that there is.
+    /// Stores a conversation unless its id exists, and returns the stored conversation.
     ///
     /// # Errors
     ///
@@ -184,9 +188,11 @@ impl Store {
         self.feeding(made).await
     }
 
-    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may;
-    /// the owner cannot be removed. An owner that leaves is followed by the member that has been there for longest, and
-    /// cannot leave ([`Change::Conflict`]) if there is none.
+    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may do
+    /// so.
+    ///
+    /// The owner cannot be removed. If the owner leaves, the longest-standing member becomes the
+    /// owner. If there is none, the owner cannot leave ([`Change::Conflict`]).
     ///
     /// # Errors
     ///
@@ -205,7 +211,8 @@ impl Store {
         .await
     }
 
-    /// Gives a conversation a new title and waits until that is emitted. Only the owner or an admin may.
+    /// Changes the title of a conversation and waits until that is emitted. Only the owner or an
+    /// admin may do so.
     ///
     /// # Errors
     ///
@@ -223,8 +230,9 @@ impl Store {
         .await
     }
 
-    /// Notes how far a user has read; never further back than before. None if the conversation is
-    /// unknown or foreign.
+    /// Records how far a user has read; the mark never moves back.
+    ///
+    /// Returns `None` if the conversation is unknown or the user is not a member.
     ///
     /// # Errors
     ///
@@ -236,30 +244,31 @@ impl Store {
     async fn submit<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
         let (reply, answer) = lane::request();
         let write = write(reply);
-        // The change is handed over before anything is awaited: a caller that goes away from here
-        // on gives up the answer and not the change.
+        // The change is submitted before the first await: a caller that is dropped from here on
+        // loses the answer, but the change is stored.
         let submitted = each!(self, backend => backend.submit(write));
         let answer = match submitted {
             Ok(()) => self.patiently(answer.wait()).await,
             Err(error) => Err(error),
         };
-        // Each refused change counts, however many of them were in one transaction.
+        // Each refused change counts, even if several were in one transaction.
         answer.inspect_err(|_| self.metrics.count(Counter::StoreErrors))
     }
 
-    /// An answer, unless it takes longer than anybody should wait: a database that neither works nor
-    /// fails has the changes in it, but not their senders.
+    /// Returns an answer, or an error after the maximum time.
+    ///
+    /// A stuck database then still holds the changes, but their senders no longer wait.
     async fn patiently<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(self.patience, answer).await;
-        // Giving up waiting takes nothing back: the change may still be stored, and is emitted
-        // then.
+        // A timeout undoes nothing: the change may still be stored, and is emitted then.
         answer.unwrap_or(Err(StoreError::TimedOut))
     }
 
-    /// A conversation as `user` sees it; none if it is unknown or foreign.
+    /// Returns a conversation as `user` sees it, or `None` if it is unknown or `user` is not a
+    /// member.
     ///
     /// # Errors
     ///
@@ -272,7 +281,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.membership(conversation, Some(user))).await)
     }
 
-    /// A conversation, whoever is a member of it; none if it is unknown.
+    /// Returns a conversation regardless of membership, or `None` if it is unknown.
     ///
     /// # Errors
     ///
@@ -281,7 +290,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.membership(conversation, None)).await)
     }
 
-    /// Whether `user` is a member of a conversation.
+    /// Returns whether `user` is a member of a conversation.
     ///
     /// # Errors
     ///
@@ -290,8 +299,9 @@ impl Store {
         each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
     }
 
-    /// At most `limit` of the conversations that `user` is a member of, with what is unread; those behind
-    /// `before`, if that is given.
+    /// Returns at most `limit` of the conversations that `user` is a member of, with unread counts.
+    ///
+    /// Starts after `before`, if given.
     ///
     /// # Errors
     ///
@@ -305,7 +315,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.conversations(user, before, limit)).await)
     }
 
-    /// The ids of at most `limit` conversations that `user` is a member of.
+    /// Returns the ids of at most `limit` conversations that `user` is a member of.
     ///
     /// # Errors
     ///
@@ -318,8 +328,10 @@ impl Store {
         each!(self, backend => self.patiently(backend.conversation_ids(user, limit)).await)
     }
 
-    /// The other members of conversations of a user that have at most so many members, each once and in no order: at
-    /// most `limit`.
+    /// Returns at most `limit` users who share a conversation of at most `most_members` members
+    /// with `user`.
+    ///
+    /// Each appears once, in no particular order.
     ///
     /// # Errors
     ///
@@ -333,7 +345,8 @@ impl Store {
         each!(self, backend => self.patiently(backend.contacts(user, most_members, limit)).await)
     }
 
-    /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
+    /// Returns a page of at most `limit` messages, or `None` if the conversation is unknown or
+    /// `user` is not a member.
     ///
     /// # Errors
     ///
@@ -348,8 +361,10 @@ impl Store {
         each!(self, backend => self.patiently(backend.messages(conversation, Some(user), page, limit)).await)
     }
 
-    /// A page of at most `limit` messages, whoever is a member: for exports and for the server
-    /// itself. None if the conversation is unknown.
+    /// Returns a page of at most `limit` messages regardless of membership, or `None` if the
+    /// conversation is unknown.
+    ///
+    /// This is for exports and for the server itself.
     ///
     /// # Errors
     ///
@@ -363,9 +378,10 @@ impl Store {
         each!(self, backend => self.patiently(backend.messages(conversation, None, page, limit)).await)
     }
 
-    /// At most `limit` messages that have all the words, the newest of them, ascending. Only in
-    /// conversations that `user` is a member of; none if one is named that is unknown or foreign.
-    /// Without words nothing is found.
+    /// Returns at most `limit` of the newest messages that contain all the words, ascending.
+    ///
+    /// Searches only conversations that `user` is a member of. Returns `None` if the search names a
+    /// conversation that is unknown or has other members. Without words, nothing is found.
     ///
     /// # Errors
     ///
@@ -379,8 +395,9 @@ impl Store {
         each!(self, backend => self.patiently(backend.search(user, search, limit)).await)
     }
 
-    /// What a message was before it was edited or deleted, oldest first. For admins: the member rule
-    /// is not applied.
+    /// Returns the former texts of a message from before its edits or deletion, oldest first.
+    ///
+    /// This is for admins: membership is not checked.
     ///
     /// # Errors
     ///
@@ -389,7 +406,8 @@ impl Store {
         each!(self, backend => self.patiently(backend.versions(message)).await)
     }
 
-    /// Whose a message is; none if it is unknown. For admins: the member rule is not applied.
+    /// Returns the author of a message, or `None` if it is unknown. This is for admins: membership
+    /// is not checked.
     ///
     /// # Errors
     ///
@@ -398,14 +416,16 @@ impl Store {
         each!(self, backend => backend.authorship(message).await)
     }
 
-    /// The conversation that a message belongs to; that never changes.
+    /// Returns the conversation that a message belongs to, which never changes.
     async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
         each!(self, backend => self.patiently(backend.conversation_of(message)).await)
     }
 
-    /// Removes messages that were stored before `time`, with their versions: about `limit` of the
-    /// oldest, and of each conversation a beginning, so that what is left has no gap. Returns how
-    /// many; 0 says that nothing so old is left.
+    /// Removes about `limit` of the oldest messages that were stored before `time`, with their
+    /// versions.
+    ///
+    /// Each conversation loses its oldest messages only, so that the rest has no gap. Returns how
+    /// many; 0 means that no such message is left.
     ///
     /// # Errors
     ///
@@ -414,8 +434,8 @@ impl Store {
         each!(self, backend => backend.expire(time, limit).await)
     }
 
-    /// Waits until this server has written something that the [feed](Self::feed) has since this was waited for
-    /// last. For one who waits.
+    /// Waits until this server writes something that appears in the [feed](Self::feed), since the
+    /// last call. Supports a single waiter.
     pub async fn fed(&self) {
         self.fed.notified().await;
     }
@@ -424,21 +444,22 @@ impl Store {
         &self,
         writing: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        // Whoever reads the feed is woken behind the commit, or would find nothing new there.
+        // The reader of the feed is woken after the commit; before it, there would be nothing new
+        // to read.
         let written = writing.await?;
         self.fed.notify_one();
         Ok(written)
     }
 
-    /// Whether changes are stored: the last one did not fail, and none takes too long.
+    /// Returns whether changes are stored: the last change did not fail, and none takes too long.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         each!(self, backend => backend.is_healthy())
     }
 
-    /// Stores what is waiting, takes nothing more, and returns when the store is closed.
+    /// Stores the queued changes, accepts no more, and returns when the store is closed.
     ///
-    /// The commits must be drained meanwhile.
+    /// The caller must keep draining the commits while this runs.
     pub async fn close(&self) {
         each!(self, backend => backend.close().await);
     }

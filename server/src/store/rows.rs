@@ -1,4 +1,4 @@
-//! What is stored, in the form in which it is also sent.
+//! The rows that the store reads and writes, some of which are also sent to clients.
 
 use std::borrow::Cow;
 use std::io;
@@ -36,8 +36,8 @@ pub struct Message {
     /// A JSON object, as it was sent; `{}` if there was none.
     #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
-    /// The message that it answers, as that is now where this one is read, and as it was when this one was sent where it
-    /// is told; none if there is no such message any more.
+    /// The message that it answers, as that is now where this one is read, and as it was when this
+    /// one was sent where it is told; none if there is no such message any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<Quote>,
     /// The users whom it mentions, as it was sent.
@@ -62,7 +62,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The row with another text, as `edit` wants it; it must not be deleted.
+    /// Returns the row with a new text. The message must not be deleted.
     pub(super) fn edited(&self, content: String, now: Time) -> Self {
         Self {
             content,
@@ -72,7 +72,7 @@ impl Message {
         }
     }
 
-    /// The row without text, metadata and reactions.
+    /// Returns the row without text, metadata and reactions.
     pub(super) fn deleted(&self, now: Time) -> Self {
         Self {
             content: String::new(),
@@ -83,14 +83,14 @@ impl Message {
         }
     }
 
-    /// What an edit or deletion of this row is refused for, if anything. `is_member` is about the
-    /// one who asks.
+    /// Returns why an edit or deletion of this row is refused, if it is. `is_member` refers to the
+    /// user who asks.
     pub(super) fn refuses<T>(&self, by: &Actor, is_member: bool) -> Option<Change<T>> {
         by.refused(Some(&self.user_id), is_member)
     }
 }
 
-/// What is known of the metadata of a message, which is kept as it was sent.
+/// The JSON schema of message metadata, which is stored as it was sent.
 pub(crate) enum Metadata {}
 
 impl JsonSchema for Metadata {
@@ -110,7 +110,7 @@ impl JsonSchema for Metadata {
     }
 }
 
-/// What a message was before an edit or its deletion.
+/// A former state of a message, from before an edit or its deletion.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
@@ -146,7 +146,7 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// The word used on the wire and in the database.
+    /// Returns the word used on the wire and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -171,21 +171,22 @@ pub struct NewMessage {
     pub kind: MessageKind,
     /// A JSON object.
     pub metadata: Box<RawValue>,
-    /// Makes sending idempotent: a user's messages with the same one are stored once.
+    /// An idempotency key: messages of a user with the same id are stored once.
     pub client_message_id: Option<String>,
-    /// The message of the same conversation that it answers.
+    /// The message of the same conversation that it replies to.
     pub reply_to: Option<Uuid>,
-    /// Members whom it mentions.
+    /// The mentioned members.
     pub mentions: Vec<String>,
-    /// What is stored with it for each member whom it mentions.
+    /// Creates the journal entry that is stored with the message for each mentioned member.
     pub notice: Option<Notice>,
 }
 
 impl NewMessage {
-    /// The row that is stored under `seq`. `original` is what it answers.
+    /// Returns the row that is stored under `seq`. `original` is the quote of the message that it
+    /// replies to.
     pub(super) fn stored(self, seq: u64, now: Time, original: Option<Quote>) -> Message {
         Message {
-            // The lane makes the ids one after another, so that they ascend like the numbers.
+            // The lane creates the ids one after another, so that they ascend like `seq`.
             id: Uuid::now_v7(),
             conversation_id: self.conversation_id,
             seq,
@@ -206,18 +207,18 @@ impl NewMessage {
     }
 }
 
-/// Where a message came from: carried through the store untouched, for who emits it afterwards.
+/// The origin of a message, which the store passes to the emitter unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin {
-    /// The socket that sent it and does not get it back.
+    /// The socket that sent it and that does not receive it.
     pub socket: Option<Sid>,
-    /// Whether that socket wants to know who received it.
+    /// Whether that socket asks which users received it.
     pub confirm: bool,
-    /// When the server began to work on it.
+    /// When the server began to process it.
     pub received: Option<Instant>,
 }
 
-/// What became of a message that was to be stored.
+/// The outcome of storing a message.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::exhaustive_enums,
@@ -226,15 +227,15 @@ pub struct Origin {
 pub enum Insert {
     /// The message is stored.
     Stored(Arc<Message>),
-    /// The message was stored before under the same `client_message_id`: this is that row.
+    /// The message was stored before under the same `client_message_id`. Contains that row.
     Repeated(Arc<Message>),
-    /// There is no such conversation, or the sender is not a member of it.
+    /// The conversation does not exist, or the sender is not a member of it.
     Absent,
     /// The sender used the same `client_message_id` in another conversation.
     Conflict,
-    /// The message answers what is none of the conversation, or a deleted one.
+    /// The message replies to a message that is deleted or not in the conversation.
     NoOriginal,
-    /// The message mentions somebody who is not a member, at this place in `mentions`.
+    /// The message mentions a user who is not a member, at this index of `mentions`.
     NoMember(usize),
 }
 
@@ -264,16 +265,16 @@ pub struct NewConversation {
     pub id: Uuid,
     /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// The owner, who is a member without being named in `member_ids`.
+    /// The owner, who is a member even if `member_ids` does not contain the owner's id.
     pub owner_id: Option<String>,
-    /// The members; doubles are ignored.
+    /// The members; duplicates are ignored.
     pub member_ids: Vec<String>,
-    /// Whether everyone counts as a member.
+    /// Whether every user counts as a member.
     pub is_open: bool,
 }
 
 impl NewConversation {
-    /// The conversation that is there from the start in development, open to everyone.
+    /// Returns the conversation that exists from the start in development, open to everyone.
     #[must_use]
     pub fn lobby() -> Self {
         Self {
@@ -293,14 +294,14 @@ pub struct Membership {
     pub conversation: Conversation,
     /// The `seq` of its newest message; 0 if it has none.
     pub last_seq: u64,
-    /// How many changes it has had beside its messages.
+    /// The number of changes that are not messages.
     pub changes: u64,
-    /// Whether everyone counts as a member.
+    /// Whether every user counts as a member.
     pub is_open: bool,
 }
 
 impl Membership {
-    /// How far the conversation has come.
+    /// Returns the revision of the conversation.
     #[must_use]
     pub fn revision(&self) -> Revision {
         Revision {
@@ -310,9 +311,11 @@ impl Membership {
     }
 }
 
-/// How far a conversation has come. Everything that is committed in it takes one step, under one lock: a
-/// new message in `seq`, and an edit, a deletion, a new title or a change of its members in `changes`.
-/// Revisions of one conversation are therefore in one order, which is that of these fields.
+/// The position of a conversation in its history.
+///
+/// Every commit in a conversation takes one step under one lock. A new message increases `seq`; an
+/// edit, a deletion, a new title or a member change increases `changes`. So the revisions of a
+/// conversation are totally ordered, by these fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_structs, reason = "a place in one order")]
 pub struct Revision {
@@ -322,24 +325,24 @@ pub struct Revision {
     pub changes: u64,
 }
 
-/// Which messages of a conversation; bounds are exclusive but `through`.
+/// Selects messages of a conversation. All bounds are exclusive except `through`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "each backend must answer each form"
 )]
 pub enum Page {
-    /// The newest.
+    /// The newest messages.
     Newest,
-    /// The newest before this `seq`.
+    /// The newest messages before this `seq`.
     Before(u64),
-    /// The oldest after this `seq`.
+    /// The oldest messages after this `seq`.
     After(u64),
-    /// The oldest after one `seq`, up to and with another.
+    /// The oldest messages after one `seq`, up to and including another.
     Between {
-        /// The last `seq` that is known already.
+        /// The last known `seq`.
         after: u64,
-        /// The last `seq` that is wanted.
+        /// The last requested `seq`.
         through: u64,
     },
 }
@@ -355,7 +358,7 @@ pub struct Messages {
     pub has_more: bool,
 }
 
-/// Collects a page in the order of reading and ends it at the limit or at [`PAGE_BYTES`].
+/// Collects a page in reading order and ends it at the limit or at [`PAGE_BYTES`].
 pub(super) struct PageBuilder<T> {
     items: Vec<T>,
     has_more: bool,
@@ -364,7 +367,7 @@ pub(super) struct PageBuilder<T> {
 }
 
 impl<T: Serialize> PageBuilder<T> {
-    /// A page of at most `limit` items.
+    /// Creates an empty page of at most `limit` items.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             items: Vec::new(),
@@ -374,11 +377,11 @@ impl<T: Serialize> PageBuilder<T> {
         }
     }
 
-    /// Adds one; false says that the page had no room, and that no further one is wanted.
+    /// Adds an item. Returns `false` if the page is full.
     pub(super) fn push(&mut self, item: T) -> bool {
         let bytes = json_len(&item);
         let full = self.items.len() >= self.limit
-            // A page has at least one item, or a very large one would never be read.
+            // A page has at least one item, or a very large item could never be read.
             || (!self.items.is_empty() && self.bytes + bytes > PAGE_BYTES);
         if full {
             self.has_more = true;
@@ -391,10 +394,10 @@ impl<T: Serialize> PageBuilder<T> {
 }
 
 impl PageBuilder<Arc<Message>> {
-    /// The page; `descending` says that the newest was pushed first.
+    /// Returns the page. `descending` means that the newest message was pushed first.
     pub(super) fn finish(mut self, descending: bool) -> Messages {
         if descending {
-            // Pages are always ascending, whichever end they were read from.
+            // Pages are always ascending, in whichever direction they were read.
             self.items.reverse();
         }
         Messages {
@@ -405,7 +408,7 @@ impl PageBuilder<Arc<Message>> {
 }
 
 impl PageBuilder<Listed> {
-    /// The list, in the order of pushing.
+    /// Returns the list in the order of pushing.
     pub(super) fn finish(self) -> List {
         let last = self.items.last().filter(|_| self.has_more);
         List {
@@ -417,8 +420,8 @@ impl PageBuilder<Listed> {
 }
 
 impl Messages {
-    /// Ends the page at [`PAGE_BYTES`] again after something was added to its messages. `descending` says that the newest
-    /// is what was asked for first.
+    /// Cuts the page at [`PAGE_BYTES`] again after its messages have grown. With `descending`,
+    /// keeps the newest messages.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn cut(self, descending: bool) -> Self {
         let limit = self.messages.len();
@@ -436,7 +439,7 @@ impl Messages {
     }
 }
 
-/// How many bytes something takes in a JSON array.
+/// Returns the number of bytes of an item in a JSON array.
 fn json_len(item: &impl Serialize) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
@@ -448,11 +451,11 @@ fn json_len(item: &impl Serialize) -> usize {
             Ok(())
         }
     }
-    // The comma behind the item counts as well.
+    // The comma after the item counts as well.
     let mut counter = Counter(1);
     serde_json::to_writer(&mut counter, item).expect("a row is JSON, and counting succeeds");
     counter.0
 }
 
-/// The size at which a page of messages ends early: half of the smallest `maxPayload` in use.
+/// The size in bytes at which a page of messages ends: half of the smallest `maxPayload` in use.
 pub const PAGE_BYTES: usize = 512 * 1024;

@@ -22,35 +22,35 @@ impl Time {
         Timestamp::now().into()
     }
 
-    /// So long before; the beginning of time at the earliest.
+    /// Returns the time `span` earlier, or the earliest time if it would be out of range.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.checked_sub(span).unwrap_or(Timestamp::MIN))
     }
 
-    /// So long after; the end of time at the latest.
+    /// Returns the time `span` later, or the latest time if it would be out of range.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         self.0.checked_add(span).unwrap_or(Timestamp::MAX).into()
     }
 
-    /// The time in the calendar's own type.
+    /// Returns the time as a `jiff` timestamp.
     #[cfg(feature = "postgres")]
     pub(super) fn timestamp(self) -> Timestamp {
         self.0
     }
 
-    /// An id that is not greater than any of version 7 made at this time or later.
+    /// Returns an id that is not greater than any version 7 UUID created at this time or later.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn first_id(self) -> uuid::Uuid {
         let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
-        // Ids of version 7 begin with the time, so that the index of ids finds messages by age.
+        // Version 7 UUIDs begin with the time, so the primary key finds messages by age.
         uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
     }
 }
 
 impl From<Timestamp> for Time {
-    /// Cuts to whole milliseconds; in the last second that there is, to that second.
+    /// Truncates to whole milliseconds, at most the beginning of the last second.
     fn from(timestamp: Timestamp) -> Self {
         let last = Timestamp::MAX.as_second() * 1000;
         Self(
@@ -67,7 +67,7 @@ impl From<Time> for Timestamp {
 }
 
 impl From<SystemTime> for Time {
-    /// Cuts to whole milliseconds; what the calendar does not reach is its last second.
+    /// Truncates to whole milliseconds. Times out of range become the last second.
     fn from(time: SystemTime) -> Self {
         Timestamp::try_from(time).unwrap_or(Timestamp::MAX).into()
     }
@@ -92,7 +92,7 @@ impl FromStr for Time {
     }
 }
 
-/// Whether the text of a time has the second 60, which the calendar's parser would turn into second 59.
+/// Returns whether a time has second 60, which the parser would convert to second 59.
 fn has_second_60(text: &str) -> bool {
     let Some((_, clock)) = text.split_once(['T', 't', ' ']) else {
         return false;
@@ -139,7 +139,8 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time: Self = text.parse().map_err(de::Error::custom)?;
-        // What was stored before is read as well, from the first year to the last.
+        // Stored times may be outside the years 1 to 9998, so the server's own format is always
+        // accepted.
         if !is_rfc3339(&text) && time.to_string() != text {
             let problem = "not a time as RFC 3339 writes it, of the years 1 to 9998";
             return Err(de::Error::custom(problem));
@@ -148,8 +149,9 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601, of the years 1 to 9998: every such time
-/// is one in UTC, wherever it was written.
+/// Returns whether a text is an RFC 3339 time (stricter than ISO 8601) of the years 1 to 9998.
+///
+/// Every such time can be expressed in UTC, whatever its offset.
 pub(crate) fn is_rfc3339(text: &str) -> bool {
     let shape = |text: &str, pattern: &str| {
         text.len() == pattern.len()
@@ -179,21 +181,21 @@ pub(crate) fn is_rfc3339(text: &str) -> bool {
             && offset.get(1..3).is_some_and(|hours| hours < "24")
             && offset.get(4..6).is_some_and(|minutes| minutes < "60");
     let years = "0001".."9999";
-    // Any number of digits may follow the seconds; they make no time right or wrong.
+    // Any number of digits may follow the seconds; they do not affect validity.
     shape(seconds, "0000-00-00T00:00:00")
         && seconds.get(..4).is_some_and(|year| years.contains(&year))
         && offset_is_right
         && format!("{seconds}{offset}").parse::<Time>().is_ok()
 }
 
-/// A month and a day, but for 29 February, as a regular expression.
+/// A regular expression for a month and a day, except 29 February.
 macro_rules! day {
     () => {
         "(?:(?:0[13578]|1[02])-31|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8]))"
     };
 }
 
-/// A date of the years 1 to 9998, as a regular expression.
+/// A regular expression for a date of the years 1 to 9998.
 macro_rules! date {
     () => {
         concat!(
@@ -204,14 +206,14 @@ macro_rules! date {
     };
 }
 
-/// The times that are read, of which [`is_rfc3339`] allows more digits of the second.
+/// A regular expression for accepted times. [`is_rfc3339`] allows more fractional digits.
 pub(crate) const TIME_PATTERN: &str = concat!(
     "^",
     date!(),
     "[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,9})?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 );
 
-/// A time as it is written, without anchors.
+/// A regular expression for times as the server writes them, without anchors.
 pub(crate) const WRITTEN_TIME: &str = concat!(
     date!(),
     "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{3}Z"

@@ -1,4 +1,4 @@
-//! One pass over a JSON text: is it valid, and where are its top-level elements?
+//! Validates a JSON text and finds its top-level elements in one pass.
 
 use std::sync::Arc;
 
@@ -30,12 +30,13 @@ impl Span {
     }
 }
 
-/// The elements of an array, or the one value that is no array; few of them without allocation.
+/// The elements of an array, or the single value of another text. A few elements need no
+/// allocation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Elements {
     first: [Span; INLINE],
     length: u32,
-    /// The elements behind `first`; only unique while they are collected.
+    /// The elements after `first`; uniquely owned only while they are collected.
     more: Option<Arc<Vec<Span>>>,
 }
 
@@ -69,11 +70,11 @@ impl Elements {
     }
 }
 
-/// Checks that `text[start..]` is one JSON text, nested at most `max_depth` deep (at most 128), and
-/// adds its elements to `elements`.
+/// Checks that `text[start..]` is one JSON text, nested at most `max_depth` deep (at most 128).
 ///
-/// Returns whether the JSON has `\u` escapes that are half a surrogate pair, so that not all of its texts are text.
-/// There is no recursion: the open brackets are the bits of one number. The text is shorter than 4 GiB.
+/// Adds its elements to `elements`. Returns whether the JSON has `\u` escapes of lone surrogates,
+/// which Rust strings cannot represent. There is no recursion: the open brackets are the bits of
+/// one number. The text must be shorter than 4 GiB.
 pub(crate) fn scan(
     text: &[u8],
     start: usize,
@@ -89,8 +90,10 @@ pub(crate) fn scan(
     Ok(scanner.has_lone_surrogate)
 }
 
-/// Replaces every lone surrogate escape by `\ufffd`, which has the same length. What is made of it is
-/// for looking at its structure only: an application gets what the peer has sent, or an error.
+/// Replaces every lone surrogate escape by `\ufffd`, which has the same length.
+///
+/// The result serves only to inspect the structure: an application gets what the peer has sent, or
+/// an error.
 pub(crate) fn repair(text: &mut [u8]) {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -122,7 +125,8 @@ impl Scanner<'_> {
         // One bit for each open bracket, the innermost lowest: 1 is an object.
         let mut open: u128 = 0;
         let mut depth = 0;
-        // The depth at which a value is a top-level element: 1 once the text is known as an array.
+        // The depth at which a value is a top-level element: 1 once the text is known to be an
+        // array.
         let mut top = 0;
         let mut element = 0;
         'value: loop {
@@ -158,7 +162,7 @@ impl Scanner<'_> {
                 b'n' => self.literal(b"null")?,
                 _ => return Err(DecodeError::InvalidJson),
             }
-            // A value has ended, and maybe the containers around it.
+            // A value has ended, and possibly the containers around it.
             loop {
                 if depth == top {
                     elements.push(Span::new(element, self.at));
@@ -202,13 +206,13 @@ impl Scanner<'_> {
         }
     }
 
-    /// The next byte that is no whitespace; it is not consumed.
+    /// Returns the next byte that is not whitespace, without consuming it.
     fn next_token(&mut self) -> Result<u8, DecodeError> {
         self.skip_whitespace();
         self.peek().ok_or(DecodeError::InvalidJson)
     }
 
-    /// A key and its colon.
+    /// Reads a key and its colon.
     fn key(&mut self) -> Result<(), DecodeError> {
         if self.peek() != Some(b'"') {
             return Err(DecodeError::InvalidJson);
@@ -243,11 +247,11 @@ impl Scanner<'_> {
         }
     }
 
-    /// The next quote, backslash or control character inside a string; it is not consumed.
+    /// Returns the next quote, backslash or control character of a string, without consuming it.
     #[inline]
     fn next_special(&mut self) -> Option<u8> {
         let mut rest = self.text.get(self.at..)?;
-        // Vectors at a time as long as nothing is in them, then eight bytes.
+        // Reads whole vectors while they contain no special byte, then eight bytes at a time.
         while let Some((chunk, behind)) = rest.split_first_chunk::<32>() {
             let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b < 0x20);
             if chunk.iter().fold(false, |any, &b| any | is_special(b)) {
@@ -299,7 +303,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// One digit or more.
+    /// Reads one or more digits.
     fn digits(&mut self) -> Result<(), DecodeError> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.peek() {
@@ -327,13 +331,13 @@ impl Scanner<'_> {
 }
 
 enum Escape {
-    /// An escape, or the two of a surrogate pair, of this length.
+    /// An escape, or a surrogate pair of two escapes, of this length.
     Valid(usize),
-    /// Half a surrogate pair, of length `LONE`.
+    /// Half of a surrogate pair, of length `LONE`.
     Lone,
 }
 
-/// The escape that the backslash at `at` begins, if it is one.
+/// Returns the escape that begins with the backslash at `at`, if it is valid.
 fn escape(text: &[u8], at: usize) -> Option<Escape> {
     match text.get(at + 1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(Escape::Valid(2)),
@@ -349,7 +353,7 @@ fn escape(text: &[u8], at: usize) -> Option<Escape> {
     }
 }
 
-/// The value of `\uXXXX` at `at`.
+/// Returns the value of `\uXXXX` at `at`.
 fn code_unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + LONE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit: u16, &digit| {
@@ -362,7 +366,7 @@ const fn closing(is_object: bool) -> u8 {
     if is_object { b'}' } else { b']' }
 }
 
-/// The lowest bit set marks a zero byte, if there is one; higher ones may be wrong.
+/// Sets the high bit of zero bytes. The lowest set bit marks a zero byte; higher bits may be wrong.
 const fn has_zero(word: u64) -> u64 {
     word.wrapping_sub(EACH) & !word & (EACH * 0x80)
 }
@@ -375,13 +379,13 @@ const fn narrow(at: usize) -> u32 {
     at as u32
 }
 
-/// Times a byte: that byte eight times.
+/// The factor that repeats a byte eight times.
 const EACH: u64 = 0x0101_0101_0101_0101;
-/// How many elements need no allocation.
+/// The number of elements that need no allocation.
 const INLINE: usize = 4;
 /// The length of `\ud800`.
 const LONE: usize = 6;
-/// The bits that hold open brackets.
+/// The number of bits that represent open brackets.
 const MAX_DEPTH: usize = 128;
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn a17_lone_surrogates_become_the_replacement_character() {
     assert_eq!(elements(r#""\ud800\u""#), Err(DecodeError::InvalidJson));
 }
 
-/// JSON, often damaged, and made of what hurts.
+/// Generates JSON from critical tokens, often damaged.
 fn text() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
         "[",

@@ -1,6 +1,7 @@
-//! Dates as JSON has them, so that a handler reads the same from both parsers.
+//! Converts dates to JSON, so that a handler reads the same value from both parsers.
 
-/// The time as `Date.prototype.toJSON` writes it; at most [`MAX_MILLIS`] from 1970.
+/// Returns the time as `Date.prototype.toJSON` writes it. `millis` is at most [`MAX_MILLIS`] from
+/// 1970.
 pub(super) fn to_json(millis: i64) -> String {
     let days = millis.div_euclid(DAY);
     let millis = millis.rem_euclid(DAY);
@@ -14,9 +15,9 @@ pub(super) fn to_json(millis: i64) -> String {
     format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// Year, month and day of a day counted from 1970, in the Gregorian calendar.
+/// Returns the Gregorian year, month and day of a day number counted from 1970.
 const fn civil(days: i64) -> (i64, i64, i64) {
-    // Years begin in March here, so that a leap day is the last one. An era is 400 years.
+    // Here a year begins in March, so that a leap day is its last day. An era is 400 years.
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
@@ -34,7 +35,7 @@ const fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 const DAY: i64 = 86_400_000;
-/// The furthest that a JavaScript date can be from 1970 (ECMA-262 §21.4.1.1).
+/// The maximum distance of a JavaScript date from 1970, in milliseconds (ECMA-262 §21.4.1.1).
 pub(super) const MAX_MILLIS: u64 = 8_640_000_000_000_000;
 
 #[cfg(test)]

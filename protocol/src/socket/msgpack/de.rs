@@ -1,8 +1,7 @@
-//! MessagePack to values, the way JSON becomes values: what a handler asks for means the same with
-//! both parsers.
+//! Deserialises MessagePack like JSON, so that handlers get the same values from both parsers.
 //!
-//! The message was checked when it arrived, so neither depth nor lengths can surprise here. Errors
-//! are those of `serde_json`, because only serde's own words are ever looked at.
+//! The message was checked when it arrived, so depth and lengths are valid. Errors are those of
+//! `serde_json`, because callers only inspect the messages of serde.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -53,13 +52,12 @@ macro_rules! known {
     };
 }
 
-/// Deserialises the value at one place of a message.
+/// Deserialises the value at one position of a message.
 ///
-/// - Binary is bytes for types that ask for bytes, or for anything.
-/// - `undefined` and `nil` are a unit, or no [`Option`]; an entry of a map that is `undefined` is
-///   not there.
-/// - Dates are the strings that JSON has for them.
-/// - Keys that are integers are their decimal text, and the other way round.
+/// - Binary values are bytes for types that request bytes or any type.
+/// - `undefined` and `nil` are a unit or `None`. A map entry with the value `undefined` is skipped.
+/// - Dates are strings, as in JSON.
+/// - Integer keys are read as their decimal text, and decimal text as integers.
 pub(in crate::socket) struct Deserializer<'de> {
     reader: Reader<'de>,
     has_undefined: bool,
@@ -80,7 +78,7 @@ impl<'de> Deserializer<'de> {
         self.reader.token().map_err(fault)
     }
 
-    /// A number, without the detour by a token if it is one.
+    /// Visits a number directly. Falls back to a token for other values.
     #[inline]
     fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.reader.number() {
@@ -91,15 +89,15 @@ impl<'de> Deserializer<'de> {
         }
     }
 
-    /// A value of a type that knows what it is.
+    /// Visits a value for a type with a fixed shape.
     #[inline]
     fn known<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let token = self.token()?;
         self.visit(&token, visitor)
     }
 
-    /// Visits a value that is not asked for as bytes. Binary is an error, because some types would
-    /// take it for something else.
+    /// Visits a value that is not requested as bytes. Binary data is an error, because some types
+    /// would accept it as something else.
     #[inline]
     fn visit<V: Visitor<'de>>(
         &mut self,
@@ -242,14 +240,14 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 }
 
-/// What is left of an array, or of a map.
+/// The remaining elements of an array or a map.
 struct Elements<'a, 'de> {
     de: &'a mut Deserializer<'de>,
     left: usize,
 }
 
 impl Elements<'_, '_> {
-    /// Checks that the visitor has taken everything.
+    /// Checks that the visitor has consumed everything.
     fn end(&self) -> Result<(), Error> {
         if self.left == 0 {
             Ok(())
@@ -287,8 +285,8 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
-        // JSON leaves entries out that are `undefined`. Looking ahead for them costs a second
-        // reading of keys, so it is done only where the check has seen some.
+        // JSON omits entries that are `undefined`. Looking ahead for them reads keys twice, so it
+        // is done only if the check has found some.
         while self.de.has_undefined && self.left > 0 {
             let mut ahead = self.de.reader.clone();
             ahead.token().map_err(fault)?;
@@ -320,14 +318,14 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
 struct Key<'a, 'de>(&'a mut Deserializer<'de>);
 
 impl<'de> Key<'_, 'de> {
-    /// A number, which may be written as text.
+    /// Visits a number, which may be encoded as text.
     fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.token()? {
             Token::Unsigned(value) => visitor.visit_u64(value),
             Token::Negative(value) => visitor.visit_i64(value),
             Token::Str(value) => {
                 let text = text(value)?;
-                // JSON quotes a key as a whole, so a number in it is read from its text.
+                // JSON quotes whole keys, so a numeric key is parsed from its text.
                 if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
                     let mut number = serde_json::Deserializer::from_str(text);
                     let value = number.deserialize_any(visitor)?;
@@ -405,7 +403,7 @@ impl<'de> de::Deserializer<'de> for Key<'_, 'de> {
     }
 }
 
-/// A variant with content: a map whose only key is its name.
+/// A variant with content: a map whose only key is the variant's name.
 struct Variant<'a, 'de>(&'a mut Deserializer<'de>);
 
 impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
@@ -450,8 +448,7 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    // Clients in JavaScript write bytes that are not UTF-8 where a text has half of a surrogate
-    // pair.
+    // JavaScript clients write invalid UTF-8 for a text with a lone surrogate.
     basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 

@@ -1,12 +1,13 @@
-//! The wire of `socket.io-msgpack-parser`: every packet is one binary message, a MessagePack map.
+//! The wire format of `socket.io-msgpack-parser`: every packet is one binary message, a MessagePack
+//! map.
 //!
-//! The map has the keys `type`, `nsp`, `data` and maybe `id`, in any order; others are ignored.
-//! Binary values stand where they belong, so there is nothing to reassemble. What is peculiar to
-//! the library behind that parser (notepack.io 2) is known here too: `undefined`, dates and array
-//! buffers are extensions of type 0.
+//! The map has the keys `type`, `nsp`, `data` and optionally `id`, in any order; other keys are
+//! ignored. It contains binary values in place, so there is nothing to reassemble. This module
+//! supports the extensions of that parser's library (notepack.io 2): `undefined`, dates and array
+//! buffers have extension type 0.
 //!
-//! A message is checked once, when it arrives ([`packet`]); what it holds is read when a handler
-//! asks for it ([`de`]), from the same bytes.
+//! A message is checked once, when it arrives ([`packet`]). A handler's values are read from the
+//! same bytes on request ([`de`]).
 
 mod date;
 mod de;

@@ -1,4 +1,4 @@
-//! A message to a packet: the one pass that checks everything.
+//! Decodes a message to a packet, in one pass that checks everything.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -19,14 +19,14 @@ use crate::{
     },
 };
 
-/// Reads a packet of a whole binary message.
+/// Decodes a packet from a complete binary message.
 pub(in crate::socket) fn decode(message: Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
     u32::try_from(message.len()).map_err(|_| DecodeError::TooLarge)?;
     let fields = Fields::read(&message, limits.max_depth.min(MAX_DEPTH))?;
     fields.packet(message, limits)
 }
 
-/// Reads a document that is one value and no packet.
+/// Decodes a document that is one value and no packet.
 pub(in crate::socket) fn document(document: Bytes) -> Result<Args, DecodeError> {
     u32::try_from(document.len()).map_err(|_| DecodeError::TooLarge)?;
     let mut reader = Reader::new(&document, 0);
@@ -42,7 +42,8 @@ pub(in crate::socket) fn document(document: Bytes) -> Result<Args, DecodeError> 
     Ok(args)
 }
 
-/// The elements of the list in `span`, which has been checked already; `None` if it is no list.
+/// Returns the elements of the list in `span`, or `None` if it is no list. The document must have
+/// been checked.
 pub(in crate::socket) fn items(document: &[u8], span: Span) -> Option<Elements> {
     let mut reader = Reader::new(document, span.start as usize);
     let Ok(Token::Array(count)) = reader.token() else {
@@ -57,7 +58,7 @@ pub(in crate::socket) fn items(document: &[u8], span: Span) -> Option<Elements> 
     Some(elements)
 }
 
-/// The keys of a map that are texts, and the positions of their values.
+/// Returns the text keys of the map in `span`, with the spans of their values.
 pub(in crate::socket) fn entries(document: &[u8], span: Span) -> Option<Vec<(String, Span)>> {
     let mut reader = Reader::new(document, span.start as usize);
     let Ok(Token::Map(count)) = reader.token() else {
@@ -77,7 +78,7 @@ pub(in crate::socket) fn entries(document: &[u8], span: Span) -> Option<Vec<(Str
     Some(entries)
 }
 
-/// The entries of the map that a packet is. Of two with one key the last one counts.
+/// The entries of the map that represents a packet. If a key occurs twice, the last value counts.
 #[derive(Default)]
 struct Fields {
     kind: Option<Kind>,
@@ -86,7 +87,7 @@ struct Fields {
     data: Data,
     has_undefined: bool,
     has_invalid_text: bool,
-    /// Whether there are timestamps, which only documents can have.
+    /// Whether there are timestamps, which are valid only in documents.
     has_timestamp: bool,
 }
 
@@ -192,7 +193,7 @@ impl Fields {
         if let Token::Array(count) = head {
             let inside = max_depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
             reader.token()?;
-            // No room is reserved by the count, since a message can announce more than it holds.
+            // The count reserves no capacity, because a message can announce more than it contains.
             let mut elements = Elements::default();
             for _ in 0..count {
                 let start = reader.at();
@@ -213,7 +214,7 @@ impl Fields {
         Ok(())
     }
 
-    /// Checks a value. The recursion ends with `depth`, which is at most [`MAX_DEPTH`].
+    /// Checks a value. `depth`, at most [`MAX_DEPTH`], bounds the recursion.
     #[inline]
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
         if let Some(text) = reader.short_text() {
@@ -226,7 +227,7 @@ impl Fields {
         self.other(reader, depth)
     }
 
-    /// Checks a value that is not one of the most frequent.
+    /// Checks a value of a less frequent type.
     fn other(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
         match reader.token()? {
             Token::Array(count) => {
@@ -290,7 +291,7 @@ fn namespace(message: &Bytes, span: Option<Span>, max: usize) -> Result<Nsp, Dec
     }
 }
 
-/// The first element of an event's array: a string, or an integer.
+/// Reads the first element of an event's array: a string, or an integer.
 fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
     let mut reader = Reader::new(message, first.start as usize);
     match reader.token()? {
@@ -305,10 +306,10 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
     }
 }
 
-/// Where the text lies that was just read.
+/// Returns the span of the text that was just read.
 fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
 }
 
-/// The depth that JSON may have, too.
+/// The maximum nesting depth, the same as for JSON.
 const MAX_DEPTH: usize = 128;

@@ -1,5 +1,5 @@
-//! Values to MessagePack, the way they become JSON: structs are maps with the names of their
-//! fields, keys are strings, variants are named.
+//! Serialises values to MessagePack as they would be to JSON: structs become maps with field names,
+//! keys become strings, variants are named.
 
 use serde::{
     Serialize,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::socket::attachment::RAW_VALUE;
 
-/// Appends a value to a buffer. Bytes are binary, in place.
+/// Appends a value to a buffer. Bytes become binary values in place.
 #[derive(Debug)]
 pub(in crate::socket) struct Serializer<'a>(pub(in crate::socket) &'a mut Vec<u8>);
 
@@ -204,11 +204,11 @@ impl<'b> Serializer<'b> {
     }
 }
 
-/// An array or a map on its way. What its type says about its length is not believed.
+/// An array or a map in progress. The length that its type announces is only a hint.
 #[derive(Debug)]
 pub(in crate::socket) struct Compound<'a, 'b> {
     serializer: &'a mut Serializer<'b>,
-    /// `None` if this is no map but the JSON text that `RawValue` passes as its only field.
+    /// `None` if this is not a map but the JSON text that `RawValue` passes as its only field.
     header: Option<Header>,
     count: usize,
 }
@@ -316,7 +316,7 @@ impl ser::SerializeMap for Compound<'_, '_> {
     }
 }
 
-/// Writes the key of a map: a string, or what JSON makes a string of in that place.
+/// Writes the key of a map: a string, or a value that JSON converts to a string there.
 struct Key<'a>(&'a mut Vec<u8>);
 
 impl Key<'_> {

@@ -1,44 +1,44 @@
-//! MessagePack, one token after the other.
+//! Reads MessagePack token by token.
 
 use super::date::MAX_MILLIS;
 use crate::DecodeError;
 
-/// A value, or the head of one that contains others.
+/// A value, or the header of a container.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Token<'a> {
     Nil,
-    /// What JavaScript says of a value that is not there.
+    /// The `undefined` value of JavaScript.
     Undefined,
     Bool(bool),
     Unsigned(u64),
-    /// A number below zero.
+    /// A negative number.
     Negative(i64),
     Float(f64),
-    /// A text, which may not be UTF-8.
+    /// A text, which might not be UTF-8.
     Str(&'a [u8]),
     Binary(&'a [u8]),
-    /// Milliseconds since 1970, at most [`MAX_MILLIS`] before or after.
+    /// Milliseconds since 1970, between -[`MAX_MILLIS`] and [`MAX_MILLIS`].
     Date(i64),
-    /// A timestamp in the form of MessagePack itself (extension -1), which clients do not know.
+    /// A standard MessagePack timestamp (extension -1), which clients do not support.
     Timestamp(i64),
-    /// As many values follow; there are at least as many bytes.
+    /// An array of this many values. At least as many bytes follow.
     Array(usize),
-    /// As many keys follow, each with its value; there are at least two bytes for each.
+    /// A map of this many entries. At least two bytes per entry follow.
     Map(usize),
 }
 
-/// A place in a message.
+/// A position in a message.
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     /// The length of the whole message.
     end: usize,
-    /// Whether extension -1 is known.
+    /// Whether extension -1 is supported.
     takes_timestamps: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `data` from `at` on; the places it tells are those in `data`.
+    /// Creates a reader of `data` that starts at `at`. Positions are relative to `data`.
     pub(super) fn new(data: &'a [u8], at: usize) -> Self {
         Self {
             rest: data.get(at..).unwrap_or_default(),
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a packet, in which timestamps are unknown extensions.
+    /// Creates a reader of a packet, in which timestamps are unknown extensions.
     pub(super) fn of_packet(data: &'a [u8]) -> Self {
         Self {
             takes_timestamps: false,
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The first byte of what comes next.
+    /// Returns the first byte of the next value.
     #[inline]
     pub(super) const fn marker(&self) -> Option<u8> {
         match self.rest {
@@ -73,8 +73,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over at most as many values that are nil, a boolean or a number and whole, and
-    /// tells how many they are.
+    /// Skips at most `most` complete values that are nil, booleans or numbers. Returns how many.
     #[inline]
     pub(super) fn skip_plain(&mut self, most: usize) -> usize {
         let mut rest = self.rest;
@@ -84,8 +83,8 @@ impl<'a> Reader<'a> {
             && let length @ 1.. = plain_length(*first)
             && rest.len() >= length
         {
-            // Values of one kind often follow one another, and then the length need not be looked
-            // up again.
+            // Consecutive values often have the same type, so the length is looked up once for each
+            // run.
             while count < most
                 && let [marker, ..] = rest
                 && marker == first
@@ -101,7 +100,7 @@ impl<'a> Reader<'a> {
         count
     }
 
-    /// Reads a text of less than 32 bytes, if that comes next.
+    /// Reads a text of less than 32 bytes, if it is next.
     #[inline]
     pub(super) fn short_text(&mut self) -> Option<&'a [u8]> {
         let (marker @ 0xa0..=0xbf, rest) = self.rest.split_first()? else {
@@ -114,7 +113,7 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// Passes over a nil or `undefined`, if that comes next.
+    /// Skips a nil or `undefined`, if it is next.
     pub(super) fn take_nil(&mut self) -> bool {
         if !matches!(self.marker(), Some(0xc0 | 0xc7 | FIXEXT_1 | FIXEXT_8)) {
             return false;
@@ -127,12 +126,12 @@ impl<'a> Reader<'a> {
         is_nil
     }
 
-    /// Whether what comes next is `undefined`.
+    /// Returns whether the next value is `undefined`.
     pub(super) fn is_undefined(&self) -> bool {
         matches!(self.rest, [FIXEXT_1, 0, ..])
     }
 
-    /// Reads a number, if that comes next.
+    /// Reads a number, if it is next.
     #[inline]
     pub(super) fn number(&mut self) -> Option<Token<'a>> {
         let (marker, rest) = self.rest.split_first()?;
@@ -159,7 +158,7 @@ impl<'a> Reader<'a> {
         Some(number)
     }
 
-    /// Reads one token. Nothing is allocated, whatever lengths it tells.
+    /// Reads one token. Allocates nothing, whatever length the token announces.
     #[inline]
     pub(super) fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         #[cfg(test)]
@@ -190,7 +189,7 @@ impl<'a> Reader<'a> {
             FIXEXT_8 => match self.array::<1>()? {
                 [0] => match i64::from_be_bytes(self.array()?) {
                     millis if millis.unsigned_abs() <= MAX_MILLIS => Token::Date(millis),
-                    // JSON has `null` for a date that JavaScript cannot hold.
+                    // JSON has `null` for a date that JavaScript cannot represent.
                     _ => Token::Nil,
                 },
                 [TIMESTAMP] if self.takes_timestamps => {
@@ -226,14 +225,14 @@ impl<'a> Reader<'a> {
                 let count = self.length::<4>()?;
                 self.map(count)?
             }
-            // No value has this marker, or it is that of a number or a text that is cut off.
+            // No value has this marker, or the marker's number or text is truncated.
             0xc1 | 0x00..=0x7f | 0xa0..=0xbf | 0xca..=0xd3 | 0xe0..=0xff => {
                 return Err(DecodeError::InvalidMessagePack);
             }
         })
     }
 
-    /// Passes over one value, however deep; what it contains has been checked already.
+    /// Skips one value of any depth, whose contents have been checked.
     pub(super) fn skip(&mut self) -> Result<(), DecodeError> {
         let mut left: u64 = 1;
         while left > 0 {
@@ -257,8 +256,8 @@ impl<'a> Reader<'a> {
     }
 
     const fn list(&self, count: usize) -> Result<Token<'a>, DecodeError> {
-        // Each value takes at least a byte. Refusing what cannot follow keeps loops from running
-        // for what was only announced.
+        // Each value takes at least one byte. Refusing impossible counts bounds the loops over
+        // announced values.
         if count > self.rest.len() {
             return Err(DecodeError::InvalidMessagePack);
         }
@@ -316,7 +315,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a value of known length from the front.
+/// Reads a value of fixed length from the front.
 #[inline]
 fn read<T, const N: usize>(bytes: &[u8], value: impl FnOnce([u8; N]) -> T) -> Option<(T, &[u8])> {
     let (bytes, rest) = bytes.split_first_chunk()?;
@@ -335,7 +334,7 @@ fn signed(value: impl Into<i64>) -> Token<'static> {
     }
 }
 
-/// The length of a value by its first byte, if that says it all; otherwise 0.
+/// Returns the length of a value if its first byte determines it; otherwise 0.
 const fn plain_length(marker: u8) -> usize {
     match marker {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
@@ -347,9 +346,9 @@ const fn plain_length(marker: u8) -> usize {
     }
 }
 
-/// A timestamp of MessagePack; one that JavaScript cannot tell is nil.
+/// Converts a MessagePack timestamp. A time that JavaScript cannot represent becomes nil.
 fn timestamp(seconds: i128, nanos: u32) -> Token<'static> {
-    // Milliseconds of a time that has 64 bits of seconds need more than 64 bits.
+    // With 64 bits of seconds, the milliseconds need more than 64 bits.
     let millis = seconds * 1000 + i128::from(nanos / 1_000_000);
     match i64::try_from(millis) {
         Ok(millis) if millis.unsigned_abs() <= MAX_MILLIS => Token::Timestamp(millis),
@@ -357,7 +356,7 @@ fn timestamp(seconds: i128, nanos: u32) -> Token<'static> {
     }
 }
 
-/// The extension that timestamps are.
+/// The extension type of timestamps.
 const TIMESTAMP: u8 = 0xff;
 const FIXEXT_1: u8 = 0xd4;
 const FIXEXT_4: u8 = 0xd6;

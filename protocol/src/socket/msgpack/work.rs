@@ -1,5 +1,7 @@
-//! How much work a message makes, whatever is in it: everything that is done with one reads a
-//! bounded number of tokens for each of its bytes, and writes a bounded number of bytes.
+//! Tests that the work for a message is linear in its size, whatever it contains.
+//!
+//! Everything that is done with a message reads a bounded number of tokens for each of its bytes,
+//! and writes a bounded number of bytes.
 
 use std::cell::Cell;
 
@@ -17,12 +19,12 @@ thread_local! {
     static TOKENS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Values have been read, or looked at.
+/// Counts values that have been read or inspected.
 pub(super) fn count(values: usize) {
     TOKENS.set(TOKENS.get() + values);
 }
 
-/// An event with these arguments, which are already written.
+/// Returns an event with these encoded arguments.
 fn event(count: u32, args: &[u8]) -> Vec<u8> {
     let mut out = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\xdd".to_vec();
     out.extend((count + 1).to_be_bytes());
@@ -31,13 +33,13 @@ fn event(count: u32, args: &[u8]) -> Vec<u8> {
     out
 }
 
-/// As many of these arguments as make `size` bytes.
+/// Returns an event that repeats this argument until it has `size` bytes.
 fn many(size: usize, arg: &[u8]) -> Vec<u8> {
     let count = size / arg.len();
     event(u32::try_from(count).unwrap(), &arg.repeat(count))
 }
 
-/// A map of this many entries.
+/// Returns an event whose argument is a map of this many entries.
 fn map(entries: usize, entry: impl Fn(usize, &mut Vec<u8>)) -> Vec<u8> {
     let mut out = vec![0xdf];
     out.extend(u32::try_from(entries).unwrap().to_be_bytes());
@@ -49,11 +51,11 @@ fn nested(open: &[u8], close: &[u8]) -> Vec<u8> {
     [open.repeat(126), close.to_vec()].concat()
 }
 
-/// What costs most for its size, about `size` bytes of each.
+/// Returns the most expensive messages for their size, of about `size` bytes each.
 fn worst_cases(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     let key = |i: usize, out: &mut Vec<u8>| write::text(out, format!("{i:0>30}").as_bytes());
     let placeholder = b"\x82\xac_placeholder\xc3\xa3num";
-    // The place of the binary value, which is the first argument.
+    // The position of the binary value, which is the first argument.
     let at = u8::try_from(event(1, b"").len()).unwrap();
     let mut mentions = vec![0xc6];
     mentions.extend(u32::try_from(size / 2).unwrap().to_be_bytes());
@@ -136,7 +138,7 @@ fn worst_cases(size: usize) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Everything that is ever done with a message, and what it is written as.
+/// Does everything that is ever done with a message, and returns the encoded results.
 fn work(message: &[u8]) -> Vec<Result<Frame, EncodeError>> {
     #[derive(Deserialize)]
     #[expect(dead_code, reason = "only read")]

@@ -1,11 +1,12 @@
-//! MessagePack tokens to bytes, always in their shortest form, and what is around the arguments.
+//! Writes MessagePack tokens in their shortest form, and the packet around the arguments.
 
 use serde::Serialize;
 
 use super::Serializer;
 use crate::socket::{EncodeError, Kind};
 
-/// Begins a packet. With arguments or a payload it is a map of one entry more.
+/// Begins a packet. For events and acknowledgements, the map's length includes the arguments;
+/// [`payload`] adds an entry for a payload.
 pub(in crate::socket) fn begin(
     out: &mut Vec<u8>,
     kind: Kind,
@@ -34,13 +35,13 @@ pub(in crate::socket) fn begin(
     Ok(())
 }
 
-/// Begins the arguments, which are the last entry.
+/// Begins the list of arguments, which is the last entry.
 pub(in crate::socket) fn begin_list(out: &mut Vec<u8>) -> Header {
     text(out, b"data");
     Header::begin(out, false, 0)
 }
 
-/// Adds a payload to a packet that has no arguments, unless it is nil.
+/// Adds the payload of a packet without arguments, unless it is nil.
 pub(in crate::socket) fn payload(
     out: &mut Vec<u8>,
     payload: &(impl Serialize + ?Sized),
@@ -51,15 +52,15 @@ pub(in crate::socket) fn payload(
     payload.serialize(&mut Serializer(out))?;
     if out.get(start..) == Some(&[0xc0]) {
         out.truncate(end);
-    // The first byte of a packet is the head of a map of at most four entries, whose number is in
-    // the low bits.
+    // The first byte of a packet is the header of a map of at most four entries. Its low bits are
+    // the number of entries.
     } else if let Some(map) = out.first_mut() {
         *map += 1;
     }
     Ok(())
 }
 
-/// The head of an array or a map, written before it is known how much will be inside.
+/// The header of an array or a map, written before its length is known.
 #[derive(Debug)]
 pub(in crate::socket) struct Header {
     at: usize,
@@ -69,7 +70,7 @@ pub(in crate::socket) struct Header {
 }
 
 impl Header {
-    /// Writes a head for as many elements as are expected.
+    /// Writes a header for the expected number of elements.
     #[inline]
     pub(in crate::socket) fn begin(out: &mut Vec<u8>, is_map: bool, expected: usize) -> Self {
         let at = out.len();
@@ -82,7 +83,7 @@ impl Header {
         }
     }
 
-    /// Writes how many elements there are in fact. What follows moves if the head must be longer.
+    /// Writes the actual number of elements. If the header must be longer, the contents move.
     #[inline]
     pub(in crate::socket) fn end(self, out: &mut Vec<u8>, count: usize) {
         if count != self.expected {
@@ -172,7 +173,8 @@ pub(super) fn marked<const N: usize>(out: &mut Vec<u8>, marker: u8, bytes: [u8; 
     out.extend_from_slice(&bytes);
 }
 
-/// A packet of 4 GiB is refused when it is finished, and with it everything that is as long.
+/// Converts a length. Finishing refuses a packet of 4 GiB or more, so longer values need no error
+/// here.
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
-//! Parsers of applications: another wire format for the same packets.
+//! Custom parsers of applications: another wire format for the same packets.
 //!
-//! A custom parser translates at the border. Inside, its packets are those of [`Parser::Json`], so
-//! that handlers, adapters and recovery need not know of it.
+//! A custom parser translates at the boundary. Inside the library, its packets are those of
+//! [`Parser::Json`], so that handlers, adapters and recovery need not know it.
 //!
 //! [`Parser::Json`]: crate::socket::Parser::Json
 
@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// A wire format of packets that an application brings, like the option `parser` of the JavaScript
-/// libraries. Use it with [`Parser::custom`](crate::socket::Parser::custom). Both sides must have it.
+/// libraries. Use it with [`Parser::custom`](crate::socket::Parser::custom). Both sides must have
+/// it.
 ///
 /// The library checks what [`decode`](Self::decode) returns, and limits what it keeps for a packet
 /// that is not complete. A parser that panics fails as with an error.
@@ -82,23 +83,26 @@ use crate::{
 /// # Ok::<(), roomcast_protocol::socket::EncodeError>(())
 /// ```
 pub trait CustomParser: Send + Sync + 'static {
-    /// The name of the format. Parsers with one name are taken for the same parser.
+    /// Returns the name of the format. Parsers with the same name count as the same parser.
     fn name(&self) -> &'static str;
 
-    /// Writes a packet as one message or several. A text can only be the first message. The packet of
-    /// a broadcast is written once for all clients.
+    /// Encodes a packet as one or more messages. Only the first message can be text.
+    ///
+    /// The packet of a broadcast is encoded once for all clients.
     ///
     /// # Errors
     ///
-    /// If the format has no place for the packet. The sender gets [`EncodeError::Custom`].
+    /// If the format cannot represent the packet. The sender gets [`EncodeError::Custom`].
     fn encode(&self, packet: &CustomPacket) -> Result<Vec<CustomMessage>, CustomParserError>;
 
-    /// Reads a packet from all messages that came since the last one. Returns `None` if more must
-    /// follow: then it is called again with one message more, at most
-    /// [`max_attachments`](Limits::max_attachments) times and up to [`max_bytes`](Limits::max_bytes).
+    /// Decodes a packet from all messages that were received since the last packet.
     ///
-    /// The messages come from a peer and may be anything. Their sizes are limited by the transport;
-    /// the parser must bound what it does with them.
+    /// Returns `None` if more messages must follow. It is then called again with one more message,
+    /// at most [`max_attachments`](Limits::max_attachments) times and up to
+    /// [`max_bytes`](Limits::max_bytes).
+    ///
+    /// The messages are untrusted. The transport limits their sizes; the parser must bound its
+    /// work.
     ///
     /// # Errors
     ///
@@ -107,27 +111,29 @@ pub trait CustomParser: Send + Sync + 'static {
     -> Result<Option<CustomPacket>, CustomParserError>;
 }
 
-/// Why a [`CustomParser`] cannot write or read a packet.
+/// The reason why a [`CustomParser`] cannot encode or decode a packet.
 pub type CustomParserError = Box<dyn Error + Send + Sync>;
 
-/// A packet as a [`CustomParser`] writes and reads it, with the fields that packets have in
-/// JavaScript.
+/// A packet of a [`CustomParser`], with the fields that packets have in JavaScript.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "applications make it, and the protocol has these four fields"
 )]
 pub struct CustomPacket {
-    /// What the packet is for, `type` in JavaScript: 0 `CONNECT`, 1 `DISCONNECT`, 2 `EVENT`, 3 `ACK`,
-    /// 4 `CONNECT_ERROR`. 5 and 6 are read as 2 and 3. A number and no type, so that the names of the
-    /// variants do not lengthen those that the compiler writes into errors about handlers.
+    /// The packet type, `type` in JavaScript: 0 `CONNECT`, 1 `DISCONNECT`, 2 `EVENT`, 3 `ACK`, 4
+    /// `CONNECT_ERROR`. 5 and 6 are read as 2 and 3.
+    ///
+    /// This is a number instead of an enum, so that variant names do not lengthen compiler errors
+    /// about handlers.
     pub code: u8,
     /// The name of the namespace, with its leading slash.
     pub nsp: String,
-    /// The acknowledgement that is requested or given.
+    /// The id of the requested acknowledgement, or of the event that is acknowledged.
     pub id: Option<u64>,
-    /// An event has a list of its name and its arguments, an acknowledgement a list of its values, a
-    /// refusal an object with `message`. A `CONNECT` packet has an object or nothing.
+    /// The payload: for an event, a list of its name and arguments; for an acknowledgement, a list
+    /// of its values; for a refusal, an object with `message`. A `CONNECT` packet has an object or
+    /// nothing.
     pub data: Option<Value>,
 }
 
@@ -180,13 +186,13 @@ impl Hash for Custom {
     }
 }
 
-/// Reads the packets of one peer.
+/// Decodes the packets of one peer.
 #[derive(Debug)]
 pub(in crate::socket) struct CustomDecoder {
     parser: Custom,
-    /// The messages of a packet that is not complete.
+    /// The messages of an incomplete packet.
     messages: Vec<CustomMessage>,
-    /// The bytes of `messages`.
+    /// The total size of `messages`, in bytes.
     bytes: usize,
 }
 
@@ -199,12 +205,12 @@ impl CustomDecoder {
         }
     }
 
-    /// Whether a packet is not complete.
+    /// Returns whether a packet is incomplete.
     pub(in crate::socket) const fn is_waiting(&self) -> bool {
         !self.messages.is_empty()
     }
 
-    /// Takes a message. Returns `None` if more must follow.
+    /// Decodes a message. Returns `None` if more messages must follow.
     pub(in crate::socket) fn decode(
         &mut self,
         message: CustomMessage,
@@ -230,7 +236,7 @@ impl CustomDecoder {
     }
 }
 
-/// Checks a packet and makes it one of JSON.
+/// Checks a packet and converts it to a JSON packet.
 fn read(packet: CustomPacket, limits: &Limits) -> Result<Packet, DecodeError> {
     let CustomPacket {
         code,
@@ -257,7 +263,7 @@ fn read(packet: CustomPacket, limits: &Limits) -> Result<Packet, DecodeError> {
     }
     let mut args = Args::default();
     if let Some(data) = data {
-        // Serialisation is recursive, so the depth is checked before.
+        // Serialisation is recursive, so the depth is checked before it.
         if !is_within(&data, limits.max_depth.min(MAX_DEPTH)) {
             return Err(DecodeError::TooDeep);
         }
@@ -276,7 +282,7 @@ fn read(packet: CustomPacket, limits: &Limits) -> Result<Packet, DecodeError> {
         args = Args::new(text.into(), elements, usize::from(kind == Kind::Event));
         if attachments.len() > 0 {
             let counts = attachment::count_placeholders(&args, attachments.len())?;
-            // An object of the peer that looks like a placeholder would multiply an attachment.
+            // An object of the peer that looks like a placeholder would duplicate an attachment.
             if counts.iter().any(|&count| count != 1) {
                 return Err(DecodeError::IllegalAttachments);
             }
@@ -296,7 +302,7 @@ fn read(packet: CustomPacket, limits: &Limits) -> Result<Packet, DecodeError> {
     })
 }
 
-/// Whether lists and objects are nested at most `depth` deep.
+/// Returns whether lists and objects are nested at most `depth` deep.
 fn is_within(value: &Value, depth: usize) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Binary(_) => {
@@ -308,10 +314,10 @@ fn is_within(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// The nesting that decoders of JSON allow at most.
+/// The maximum nesting depth that JSON decoders allow.
 const MAX_DEPTH: usize = 128;
 
-/// What is known of a packet before its data, which is written as JSON first.
+/// The fields of a packet other than its data, which is first encoded as JSON.
 pub(in crate::socket) struct Head {
     parser: Custom,
     kind: Kind,
@@ -337,7 +343,7 @@ impl Head {
         })
     }
 
-    /// Makes the frame of a packet whose data is this JSON; an empty text is no data.
+    /// Creates the frame of a packet with this JSON as its data; empty text means no data.
     pub(in crate::socket) fn finish(
         self,
         text: &[u8],

@@ -1,6 +1,6 @@
 use super::Parser;
 
-/// How arguments are written: those of a custom parser are JSON inside of the library.
+/// The encoding of arguments. Arguments of a custom parser are JSON inside the library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::socket) enum Format {
     #[default]

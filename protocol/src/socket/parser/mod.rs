@@ -1,4 +1,4 @@
-//! The formats in which packets are written: the two of this crate, and those of applications.
+//! The wire formats of packets: the two of this crate, and custom formats of applications.
 
 mod custom;
 mod format;
@@ -15,35 +15,34 @@ use super::{
 };
 use crate::Frame;
 
-/// How packets are written: both sides of a connection must agree on it.
+/// The wire format of packets, on which both sides of a connection must agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Parser {
-    /// JSON text, and a binary message for every attachment: what clients speak if nothing else is
-    /// said.
+    /// JSON text, and a binary message for each attachment. This is the default of clients.
     #[default]
     Json,
     /// One binary message of MessagePack for every packet: clients with `socket.io-msgpack-parser`.
     #[cfg(feature = "msgpack")]
     #[cfg_attr(docsrs, doc(cfg(feature = "msgpack")))]
     MessagePack,
-    /// A format of the application; see [`Parser::custom`]. It cannot be named in a configuration
-    /// file.
+    /// A format of the application; see [`Parser::custom`]. A configuration file cannot name it.
     #[serde(skip)]
     Custom(Custom),
 }
 
 impl Parser {
-    /// A format of the application, as clients have it with the option `parser`. Every packet is
-    /// written and read once more than with the other parsers. A packet has at most
-    /// [`MAX_ATTACHMENTS`](super::encode::MAX_ATTACHMENTS) binary values.
+    /// Creates a format of the application, which clients set with the option `parser`.
+    ///
+    /// Every packet is encoded and decoded one more time than with the other parsers. A packet has
+    /// at most [`MAX_ATTACHMENTS`](super::encode::MAX_ATTACHMENTS) binary values.
     #[must_use]
     pub const fn custom(parser: &'static dyn CustomParser) -> Self {
         Self::Custom(Custom::new(parser))
     }
 
-    /// Whether a packet is one binary message, in which binary values stand where they belong.
+    /// Returns whether a packet is one binary message that contains its binary values in place.
     #[must_use]
     pub const fn is_binary(self) -> bool {
         match self {
@@ -53,10 +52,10 @@ impl Parser {
         }
     }
 
-    /// An event with its arguments; `id` asks for an acknowledgement.
+    /// Encodes an event with its arguments; `id` requests an acknowledgement.
     ///
     /// # Errors
-    /// If the name is reserved, the namespace cannot be written, or an argument cannot be
+    /// If the name is reserved, the namespace cannot be encoded, or an argument cannot be
     /// serialised.
     pub fn event(
         self,
@@ -74,10 +73,10 @@ impl Parser {
         encoder.finish()
     }
 
-    /// The answer to the event with this `id`.
+    /// Encodes the acknowledgement of the event with this `id`.
     ///
     /// # Errors
-    /// If the namespace cannot be written or an argument cannot be serialised.
+    /// If the namespace cannot be encoded or an argument cannot be serialised.
     pub fn ack(
         self,
         nsp: &str,
@@ -89,10 +88,12 @@ impl Parser {
         encoder.finish()
     }
 
-    /// Enters a namespace, or admits to it. The payload must be an object; `&()` is none at all.
+    /// Encodes a packet that requests or confirms the connection to a namespace.
+    ///
+    /// The payload must be an object; `&()` means no payload.
     ///
     /// # Errors
-    /// If the namespace cannot be written or the payload cannot be serialised.
+    /// If the namespace cannot be encoded or the payload cannot be serialised.
     pub fn connect(
         self,
         nsp: &str,
@@ -103,10 +104,11 @@ impl Parser {
         encoder.finish()
     }
 
-    /// Refuses a namespace, with a message and maybe more for the program on the other side.
+    /// Encodes a packet that refuses the connection to a namespace, with a message and optional
+    /// data.
     ///
     /// # Errors
-    /// If the namespace cannot be written.
+    /// If the namespace cannot be encoded.
     pub fn connect_error(
         self,
         nsp: &str,
@@ -118,10 +120,10 @@ impl Parser {
         encoder.finish()
     }
 
-    /// Leaves a namespace.
+    /// Encodes a packet that disconnects from a namespace.
     ///
     /// # Errors
-    /// If the namespace cannot be written.
+    /// If the namespace cannot be encoded.
     pub fn disconnect(self, nsp: &str) -> Result<Frame, EncodeError> {
         Encoder::new(self, Kind::Disconnect, nsp, None)?.finish()
     }

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{VERSION, accept_key, has_token};
 
-/// A client's request for a WebSocket.
+/// A client's request to open a WebSocket.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Path and query, such as `/socket.io/?EIO=4&transport=websocket`.
@@ -18,7 +18,8 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The text to send; `None` if a part has a character that would end its line or the target.
+    /// Returns the request text, or `None` if a part contains a character that would end its line
+    /// or the target.
     #[must_use]
     pub fn encode(&self) -> Option<String> {
         let is_word =
@@ -61,21 +62,21 @@ impl Request<'_> {
     }
 }
 
-/// The value of `Sec-WebSocket-Key` for 16 random bytes (RFC 6455 section 4.1).
+/// Returns the value of `Sec-WebSocket-Key` for 16 random bytes (RFC 6455 section 4.1).
 #[must_use]
 pub fn key(nonce: [u8; 16]) -> String {
     STANDARD.encode(nonce)
 }
 
-/// Reads a server's answer to a request with `key`, from everything received so far.
+/// Parses a server's response to a request with `key`, from all bytes received so far.
 ///
-/// Returns `Ok(None)` if the answer is incomplete, and `Ok(Some(len))` if the server accepted and
-/// the frames begin behind the first `len` bytes. The checks are those of RFC 6455 section 4.1;
-/// since [`Request`] asks for no extension and no subprotocol, an answer that names one is refused.
+/// Returns `Ok(None)` if the response is incomplete. Returns `Ok(Some(len))` if the server accepted
+/// and the frames begin after the first `len` bytes. The checks are those of RFC 6455 section 4.1.
+/// [`Request`] requests no extension and no subprotocol, so a response that names one is refused.
 ///
 /// # Errors
 ///
-/// The server did not accept, or not properly: drop the connection.
+/// If the server did not accept the request, or sent an invalid response: drop the connection.
 pub fn read_answer(input: &[u8], key: &str) -> Result<Option<usize>, AnswerError> {
     let searched = input.get(..MAX_ANSWER).unwrap_or(input);
     let Some(end) = searched.windows(END.len()).position(|window| window == END) else {
@@ -127,7 +128,7 @@ fn check(head: &str, key: &str) -> Result<(), AnswerError> {
     Ok(())
 }
 
-/// The number in a status line of HTTP/1.1.
+/// Returns the status code of an HTTP/1.1 status line.
 fn status(line: &str) -> Option<u16> {
     let rest = line.strip_prefix("HTTP/1.1 ")?;
     let number = rest.split(' ').next()?;
@@ -137,23 +138,23 @@ fn status(line: &str) -> Option<u16> {
     number.parse().ok()
 }
 
-/// Why a server's answer does not open a WebSocket.
+/// The reason why a server's response does not open a WebSocket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// The bytes are no answer of HTTP/1.1.
+    /// The bytes are not an HTTP/1.1 response.
     Malformed,
-    /// The head of the answer is longer than 16 KiB.
+    /// The head of the response is longer than 16 KiB.
     TooLong,
-    /// Another status than 101.
+    /// The status is not 101.
     Status(u16),
-    /// `Upgrade` does not name `websocket`.
+    /// `Upgrade` does not contain `websocket`.
     Upgrade,
-    /// `Connection` does not name `upgrade`.
+    /// `Connection` does not contain `upgrade`.
     Connection,
-    /// `Sec-WebSocket-Accept` does not fit the key.
+    /// `Sec-WebSocket-Accept` does not match the key.
     Accept,
-    /// The server chose an extension or a subprotocol that was not asked for.
+    /// The server selected an extension or a subprotocol that was not requested.
     Unrequested,
 }
 

@@ -1,10 +1,11 @@
-//! The opening handshake (RFC 6455 section 4): what the headers of both sides must say.
+//! The opening handshake (RFC 6455 section 4).
 //!
-//! The server side judges header values that an HTTP server has parsed ([`check`]) and computes the
-//! answer to the client's key ([`accept_key`]). The client side writes the text of a request
-//! ([`Request::encode`]) and reads the answer ([`read_answer`]). Every function is linear in its input.
+//! The server side checks header values that an HTTP server has parsed ([`check`]) and computes the
+//! response to the client's key ([`accept_key`]). The client side writes the text of a request
+//! ([`Request::encode`]) and parses the response ([`read_answer`]). Every function is linear in its
+//! input.
 //!
-//! Extensions and subprotocols are not looked at: a server that does not name them in its answer has
+//! Extensions and subprotocols are ignored: a server that does not name them in its response has
 //! declined them (section 4.2.2), whatever a client offered.
 
 mod client;
@@ -16,7 +17,8 @@ use sha1_smol::Sha1;
 pub use client::{AnswerError, Request, key, read_answer};
 pub use server::{HandshakeError, Upgrade, check};
 
-/// The value of `Sec-WebSocket-Accept` that proves that the key was read (section 4.2.2).
+/// Returns the value of `Sec-WebSocket-Accept`, which proves that the server read the key (section
+/// 4.2.2).
 #[must_use]
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
@@ -25,7 +27,8 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.digest().bytes())
 }
 
-/// Whether a comma-separated header value has this token, in any case (RFC 9110 section 5.6.1).
+/// Returns whether a comma-separated header value contains this token, ignoring case (RFC 9110
+/// section 5.6.1).
 #[must_use]
 pub fn has_token(value: &str, token: &str) -> bool {
     value
@@ -33,7 +36,7 @@ pub fn has_token(value: &str, token: &str) -> bool {
         .any(|item| item.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
 }
 
-/// The only version of the protocol that browsers speak.
+/// The only version of the protocol that browsers support.
 pub const VERSION: &str = "13";
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -2,10 +2,10 @@ use std::fmt;
 
 use super::{VERSION, has_token};
 
-/// The header values of a request that asks for a WebSocket; `None` where a header is missing.
+/// The header values of a request to open a WebSocket; `None` for a missing header.
 ///
-/// Values of a header that comes several times are joined with a comma (RFC 9110 section 5.3). The
-/// method (GET) and the HTTP version (1.1) are for the caller to check.
+/// If a header occurs several times, its values are joined with a comma (RFC 9110 section 5.3). The
+/// caller must check the method (GET) and the HTTP version (1.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upgrade<'a> {
     /// `Upgrade`
@@ -18,11 +18,11 @@ pub struct Upgrade<'a> {
     pub key: Option<&'a str>,
 }
 
-/// Checks that a request asks for a WebSocket as RFC 6455 section 4.2.1 wants it.
+/// Checks that a request is a valid WebSocket request (RFC 6455 section 4.2.1).
 ///
 /// # Errors
 ///
-/// The first header that is wrong; [`HandshakeError::status`] is how to answer.
+/// Returns the first invalid header; [`HandshakeError::status`] is the status of the response.
 pub fn check(request: &Upgrade<'_>) -> Result<(), HandshakeError> {
     if !request
         .upgrade
@@ -45,15 +45,15 @@ pub fn check(request: &Upgrade<'_>) -> Result<(), HandshakeError> {
     Ok(())
 }
 
-/// Which header of a request for a WebSocket is missing or wrong.
+/// The missing or invalid header of a request to open a WebSocket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// `Upgrade` does not name `websocket`.
+    /// `Upgrade` does not contain `websocket`.
     Upgrade,
-    /// `Connection` does not name `upgrade`.
+    /// `Connection` does not contain `upgrade`.
     Connection,
-    /// `Sec-WebSocket-Version` is not 13; the answer should have `Sec-WebSocket-Version: 13`.
+    /// `Sec-WebSocket-Version` is not 13; the response should contain `Sec-WebSocket-Version: 13`.
     Version,
     /// `Sec-WebSocket-Key` is not 16 bytes in base64.
     Key,
@@ -63,7 +63,8 @@ impl HandshakeError {
     /// Every variant, for tables and metrics.
     pub const ALL: &[Self] = &[Self::Upgrade, Self::Connection, Self::Version, Self::Key];
 
-    /// The HTTP status to answer with: 426 if another version was asked for, else 400.
+    /// Returns the HTTP status of the response: 426 if the client requested another version, else
+    /// 400.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -72,7 +73,7 @@ impl HandshakeError {
         }
     }
 
-    /// A short constant name, for labels of metrics.
+    /// Returns a short constant name for metric labels.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,9 +98,9 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-/// Whether this is base64 of 16 bytes: 22 characters and their padding.
+/// Returns whether this is base64 of 16 bytes: 22 characters and their padding.
 ///
-/// The four bits that the last character has too many are not looked at, as by other servers.
+/// The four unused bits of the last character are ignored, as other servers do.
 fn is_nonce(key: &str) -> bool {
     let Some(digits) = key.strip_suffix("==") else {
         return false;
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn b5_b6_long_values_are_refused_without_backtracking() {
-        // Walked once each; a quadratic scan would not come back.
+        // Each value is scanned once; a quadratic scan would take forever.
         let blanks = format!("b{}x", " ".repeat(5_000_000));
         let commas = ",".repeat(5_000_000);
         for value in [Some(blanks.as_str()), Some(commas.as_str())] {

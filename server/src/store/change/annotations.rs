@@ -1,4 +1,4 @@
-//! What members say about messages without writing one: reactions and pins; and what a message shows of others.
+//! Annotations of messages: reactions, pins and quotes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::super::rows::Message;
 use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
 
-/// What is shown of a message elsewhere: its beginning. Wherever it is read it is as the message is now.
+/// What is shown of a message elsewhere: its beginning. Wherever it is read it is as the message is
+/// now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
@@ -35,7 +36,7 @@ pub struct Quote {
 }
 
 impl Quote {
-    /// What is shown of a message.
+    /// Returns the quote of a message.
     pub(in crate::store) fn of(message: &Message) -> Self {
         Self {
             id: message.id,
@@ -97,7 +98,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word used on the wire and in the database.
+    /// Returns the word used on the wire and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,7 +108,8 @@ impl Level {
         }
     }
 
-    /// The level of a word from the database; a check on the column closes the set.
+    /// Returns the level for a word from the database, where a check constraint allows no other
+    /// words.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(in crate::store) fn of(word: Option<&str>) -> Self {
         match word {
@@ -130,13 +132,13 @@ pub struct Opening {
     pub pins: Vec<Pin>,
     /// Of what the member wants to be notified.
     pub notification_level: Level,
-    /// The newest message that somebody else has read, by its `seq`; left out if nobody has read any, and where the conversation
-    /// has so many sockets that `message_read` is not told.
+    /// The newest message that somebody else has read, by its `seq`; left out if nobody has read
+    /// any, and where the conversation has so many sockets that `message_read` is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub others_read_seq: Option<u64>,
 }
 
-/// A reaction or a pin that is to be added to a message or taken away.
+/// A request to add or remove a reaction or a pin.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Annotate {
@@ -144,17 +146,17 @@ pub struct Annotate {
     pub message_id: Uuid,
     /// The user who asks for it: a member for a reaction, the owner or an admin for a pin.
     pub by: Actor,
-    /// What is to be done.
+    /// The requested change.
     pub annotation: Annotation,
 }
 
-/// What is to be done to a message beside its text.
+/// A change of a message that does not affect its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "each backend must do each of them")]
 pub enum Annotation {
     /// The user reacts with an emoji.
     React(String),
-    /// The user takes a reaction with an emoji back.
+    /// The user removes a reaction with an emoji.
     Unreact(String),
     /// The message is pinned.
     Pin,
@@ -162,7 +164,7 @@ pub enum Annotation {
     Unpin,
 }
 
-/// What became of a message beside its text.
+/// The result of an [`Annotation`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(
@@ -170,7 +172,7 @@ pub enum Annotation {
     reason = "whoever emits must say what each is for the members"
 )]
 pub enum Annotated {
-    /// Somebody has reacted, or has taken a reaction back.
+    /// A user added or removed a reaction.
     Reaction(Reacted),
     /// The message is pinned.
     Pinned(Pinned),
@@ -233,7 +235,7 @@ pub struct Unpinned {
 }
 
 impl Annotated {
-    /// The conversation of the message.
+    /// Returns the conversation of the message.
     #[must_use]
     pub fn conversation_id(&self) -> Uuid {
         match self {
@@ -243,7 +245,7 @@ impl Annotated {
         }
     }
 
-    /// The place of the message in its conversation.
+    /// Returns the `seq` of the message.
     #[must_use]
     pub fn seq(&self) -> u64 {
         match self {
@@ -255,21 +257,24 @@ impl Annotated {
 }
 
 impl Annotate {
-    /// What it is refused for, if anything. `owner` owns the conversation, and `is_member` is about the one who asks:
-    /// nobody reacts who is not there to read, an admin included.
+    /// Returns why the request is refused, if it is.
+    ///
+    /// `owner` owns the conversation, and `is_member` refers to the user who asks. Only members may
+    /// react; admins are no exception.
     pub(in crate::store) fn refused<T>(
         &self,
         owner: Option<&str>,
         is_member: bool,
     ) -> Option<Change<T>> {
         match self.annotation {
-            // A reaction is said in one's own name, to people whom one is among.
+            // A reaction is personal, so the right of an admin to act for other users does not
+            // apply.
             Annotation::React(_) | Annotation::Unreact(_) => (!is_member).then_some(Change::Absent),
             Annotation::Pin | Annotation::Unpin => self.by.refused(owner, is_member),
         }
     }
 
-    /// The user's reaction to a message as it is now.
+    /// Returns the user's reaction as added or removed, with the new count.
     pub(in crate::store) fn reacted(
         &self,
         message: &Message,
@@ -289,7 +294,7 @@ impl Annotate {
         }))
     }
 
-    /// A message with its pin.
+    /// Returns the event for a message that was pinned.
     pub(in crate::store) fn pinned(message: &Message, by: String, at: Time) -> Arc<Annotated> {
         Arc::new(Annotated::Pinned(Pinned {
             conversation_id: message.conversation_id,
@@ -301,7 +306,7 @@ impl Annotate {
         }))
     }
 
-    /// A message without a pin.
+    /// Returns the event for a message that was unpinned.
     pub(in crate::store) fn unpinned(&self, message: &Message, now: Time) -> Arc<Annotated> {
         Arc::new(Annotated::Unpinned(Unpinned {
             conversation_id: message.conversation_id,
@@ -313,30 +318,32 @@ impl Annotate {
     }
 }
 
-/// The reactions to a message as one user finds them who reacts with an emoji.
+/// The reactions to a message, from the view of one user and one emoji.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::store) struct Standing {
-    /// How many have reacted with that emoji.
+    /// The number of users who have reacted with the emoji.
     pub(in crate::store) count: u64,
-    /// Whether the user is one of them.
+    /// Whether the user has reacted with the emoji.
     pub(in crate::store) is_there: bool,
-    /// How many different emojis there are.
+    /// The number of different emojis.
     pub(in crate::store) emojis: usize,
-    /// With how many of them the user has reacted.
+    /// The number of emojis with which the user has reacted.
     pub(in crate::store) own: usize,
 }
 
 impl Standing {
-    /// Whether the user may react with the emoji.
+    /// Returns whether the user may react with the emoji.
     pub(in crate::store) fn has_room(&self) -> bool {
-        // An emoji that is there already takes no further row of its own.
+        // An emoji that already occurs needs no further row.
         self.own < USER_EMOJIS && (self.count > 0 || self.emojis < MESSAGE_EMOJIS)
     }
 }
 
 impl Store {
-    /// Adds a reaction or a pin or takes it away, and waits until that is emitted. What is so already is unchanged. A
-    /// message that is deleted is absent, and what finds no room is a conflict.
+    /// Adds or removes a reaction or a pin, and waits until that is emitted.
+    ///
+    /// The result is [`Change::Unchanged`] if nothing changes, [`Change::Absent`] for a deleted
+    /// message, and [`Change::Conflict`] if a limit is reached.
     ///
     /// # Errors
     ///
@@ -358,8 +365,10 @@ impl Store {
         .await
     }
 
-    /// The pins of a conversation, of what a user wants to be notified in it, and how far others have read it; none if it is
-    /// unknown or foreign to the user, if one is named.
+    /// Returns the pins of a conversation, the user's notification level and how far other users
+    /// have read.
+    ///
+    /// Returns `None` if the conversation is unknown or the user, if given, is not a member.
     ///
     /// # Errors
     ///
@@ -372,7 +381,8 @@ impl Store {
         each!(self, backend => self.patiently(backend.opening(conversation, user)).await)
     }
 
-    /// Notes of what a user wants to be notified in a conversation. Returns `false` if it is unknown or foreign.
+    /// Stores a user's notification level in a conversation. Returns `false` if it is unknown or
+    /// the user is not a member.
     ///
     /// # Errors
     ///
@@ -387,12 +397,13 @@ impl Store {
     }
 }
 
-/// Characters of a [`Quote`].
+/// The maximum number of characters of a [`Quote`].
 pub(in crate::store) const EXCERPT: u32 = 200;
-/// Users whom a [`Reaction`] names.
+/// The maximum number of users that a [`Reaction`] names.
 pub(in crate::store) const NAMED: u32 = 10;
-/// Different emojis that a message may have, and of these with how many a user may have reacted.
+/// The maximum number of different emojis on a message; [`USER_EMOJIS`] is the maximum for one
+/// user.
 const MESSAGE_EMOJIS: usize = 20;
 const USER_EMOJIS: usize = 10;
-/// Pins that a conversation may have.
+/// The maximum number of pins in a conversation.
 pub(in crate::store) const PINS: usize = 50;

@@ -1,4 +1,4 @@
-//! Networks that are shut out.
+//! Blocked networks.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use roomcast::network::{Block, Network};
 /// A change of the block list.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum BlockChange {
-    /// Adds a block; one of the same network gives way.
+    /// Adds a block, and replaces a block of the same network.
     Insert(Block),
-    /// Removes blocks; those that are not there are none.
+    /// Removes blocks; missing blocks are ignored.
     Delete(Vec<Uuid>),
 }
 
-/// The table, in memory. It is as large as the block list of the server, which is bounded.
+/// The in-memory table. The server's block list bounds its size.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Blocks(HashMap<Network, Block>);
 
@@ -38,7 +38,7 @@ impl Blocks {
 }
 
 impl Store {
-    /// Stores a block; one of the same network is replaced.
+    /// Stores a block. Replaces a block of the same network.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Store {
         self.change_blocks(BlockChange::Insert(block)).await
     }
 
-    /// Takes blocks away; those that are not there are none.
+    /// Removes blocks; missing blocks are ignored.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Store {
         self.change_blocks(BlockChange::Delete(ids)).await
     }
 
-    /// All blocks, the oldest first, those that have ended included.
+    /// Returns all blocks, oldest first, including expired ones.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Conversations that are deleted: first for everybody, and a little at a time from the store.
+//! Deletes conversations: hides them immediately, and removes their data step by step.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use super::super::lane::Write;
 use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
 
-/// A conversation that is to be deleted, with all that belongs to it.
+/// A request to delete a conversation with everything that belongs to it.
 #[derive(Clone, Debug)]
 pub struct DeleteConversation {
     /// The conversation.
@@ -18,7 +18,7 @@ pub struct DeleteConversation {
 }
 
 impl DeleteConversation {
-    /// What it is refused for, if anything. `is_member` is about the one who asks.
+    /// Returns why the request is refused, if it is. `is_member` refers to the user who asks.
     pub(crate) fn refused<T>(
         &self,
         owner: Option<&str>,
@@ -26,18 +26,18 @@ impl DeleteConversation {
         is_member: bool,
     ) -> Option<Change<T>> {
         let refused = self.by.refused(owner, is_member);
-        // Who may not delete at all hears of that first, and learns nothing about the conversation.
+        // The right to delete is checked first, so that a user without it learns nothing about the
+        // conversation.
         refused.or_else(|| is_open.then_some(Change::Conflict))
     }
 
-    /// What whoever asks is told of one that is deleted already.
+    /// Returns the result of a request to delete a conversation that is already deleted.
     pub(in crate::store) fn repeated(
         &self,
         owner: Option<&str>,
         deleted: DeletedConversation,
     ) -> Change<Removal> {
-        // The members are gone with the conversation, so that the owner is all that is left to go
-        // by.
+        // The members were deleted with the conversation, so only the owner can be checked.
         if self.by.is_admin || owner == Some(self.by.user_id.as_str()) {
             Change::Unchanged(Removal {
                 deleted,
@@ -63,7 +63,7 @@ pub struct DeletedConversation {
     pub deleted_by: String,
 }
 
-/// What a lane has deleted.
+/// The result of a deletion in a lane.
 #[derive(Debug)]
 pub(in crate::store) struct Removal {
     pub(in crate::store) deleted: DeletedConversation,
@@ -72,9 +72,12 @@ pub(in crate::store) struct Removal {
 }
 
 impl Store {
-    /// Deletes a conversation and waits until that is emitted. From then on it is unknown to everybody,
-    /// with its messages, which [`Store::purge`] removes later. Only the owner or an admin may, and are
-    /// told the same again until the row is removed too. One that is open to everyone is never deleted.
+    /// Deletes a conversation and waits until that is emitted. Only the owner or an admin may do
+    /// so.
+    ///
+    /// The conversation is then unknown to all users, with its messages, which [`Store::purge`]
+    /// removes later. Repeated requests get the same result until its row is removed. A
+    /// conversation that is open to everyone cannot be deleted.
     ///
     /// # Errors
     ///
@@ -92,9 +95,11 @@ impl Store {
         .await
     }
 
-    /// Removes what conversations that are deleted have left: at most `limit` messages, with their
-    /// versions, or read marks; and of those that were deleted before `time` and have nothing left, the
-    /// row. Returns how many rows; 0 says that nothing is left to be removed by now.
+    /// Removes part of the remains of deleted conversations and returns the number of rows.
+    ///
+    /// One call removes at most `limit` messages with their versions, or read marks. If none are
+    /// left, it removes the rows of conversations that were deleted before `time`. 0 means that
+    /// nothing can be removed yet.
     ///
     /// # Errors
     ///

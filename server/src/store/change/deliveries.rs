@@ -1,4 +1,4 @@
-//! Deliveries of webhooks that wait to be made, or made again.
+//! Webhook deliveries that wait for their first or next attempt.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError, Time};
 
-/// What is to be delivered.
+/// A webhook request to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Delivery {
@@ -18,27 +18,27 @@ pub struct Delivery {
     pub created_at: Time,
 }
 
-/// A delivery that is being made. Until `until` nobody else takes it.
+/// A delivery that a server has taken. No other server takes it until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by the stores")]
 pub struct TakenDelivery {
     /// What is delivered.
     pub delivery: Delivery,
-    /// How often it was taken, this time included.
+    /// The number of times it was taken, including this time.
     pub attempts: u32,
 }
 
-/// A change of the deliveries.
+/// A change of the delivery queue.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum DeliveryChange {
-    /// Stores a delivery, unless so many wait.
+    /// Stores a delivery, unless `most` are waiting.
     Insert { delivery: Delivery, most: usize },
-    /// Takes the one that is due for the longest time. It is due again at `until`.
+    /// Takes the delivery that has been due longest. It is due again at `until`.
     Take { now: Time, until: Time },
-    /// The delivery was made, or is given up. Nothing happens if it was taken by somebody else
-    /// meanwhile.
+    /// Removes a delivery that was made or abandoned. Has no effect if another server has taken it
+    /// since.
     End { id: Uuid, attempts: u32 },
-    /// The delivery is made again later, unless somebody else has taken it meanwhile.
+    /// Schedules another attempt. Has no effect if another server has taken the delivery since.
     Postpone {
         id: Uuid,
         attempts: u32,
@@ -46,10 +46,10 @@ pub(in crate::store) enum DeliveryChange {
     },
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct DeliveryOutcome {
-    /// Whether it is stored, for one that is inserted.
+    /// Whether the delivery was stored, if the change is an insertion.
     pub(in crate::store) is_stored: bool,
     pub(in crate::store) taken: Option<TakenDelivery>,
 }
@@ -70,11 +70,11 @@ impl DeliveryOutcome {
     }
 }
 
-/// The table, in memory.
+/// The in-memory table.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Deliveries {
     rows: HashMap<Uuid, Row>,
-    /// Roughly what all of it takes.
+    /// The approximate size of all rows.
     bytes: usize,
 }
 
@@ -92,7 +92,7 @@ impl Row {
 }
 
 impl Deliveries {
-    /// Applies a change if what it adds fits into `room` bytes.
+    /// Applies a change if it needs at most `room` additional bytes.
     pub(in crate::store) fn apply(
         &mut self,
         change: DeliveryChange,
@@ -151,7 +151,7 @@ impl Deliveries {
 
     fn row(&mut self, id: Uuid, attempts: u32) -> Option<&mut Row> {
         let row = self.rows.get_mut(&id);
-        // The number of attempts tells whether somebody else has taken the delivery since.
+        // The number of attempts shows whether another server has taken the delivery since.
         row.filter(|row| row.attempts == attempts)
     }
 
@@ -160,11 +160,12 @@ impl Deliveries {
     }
 }
 
-/// What an entry of a table takes beside its contents, roughly.
+/// The approximate overhead of a table entry, in bytes.
 const ENTRY_BYTES: usize = 64;
 
 impl Store {
-    /// Stores a delivery of a webhook, which is due at once. Returns `false` if `most` wait already.
+    /// Stores a webhook delivery, which is due immediately. Returns `false` if `most` are already
+    /// waiting.
     ///
     /// # Errors
     ///
@@ -178,7 +179,8 @@ impl Store {
         Ok(self.change_deliveries(insert).await?.is_stored)
     }
 
-    /// Takes the delivery that is due for the longest time, if one is. It is due again at `until`, unless it is ended or postponed before.
+    /// Takes the delivery that has been due longest, if any is due. It is due again at `until`,
+    /// unless it is ended or postponed before.
     ///
     /// # Errors
     ///
@@ -192,8 +194,9 @@ impl Store {
         Ok(self.change_deliveries(take).await?.taken)
     }
 
-    /// Forgets a delivery that was made or is given up, or with `due_at` has it made again. Nothing happens if it was
-    /// taken again meanwhile.
+    /// Removes a delivery that was made or abandoned, or schedules another attempt at `due_at`.
+    ///
+    /// Has no effect if the delivery was taken again in the meantime.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Links by which somebody becomes a member of a conversation.
+//! Invitation links to conversations.
 
 use std::collections::HashMap;
 
@@ -9,45 +9,44 @@ use crate::store::lane::Write;
 use crate::store::rows::{Conversation, Origin};
 use crate::store::{Backend, Store, StoreError, Time};
 
-/// An invitation: not the token, which only those have who were given it, but the hash of it.
+/// An invitation. It contains only the hash of the token, which the invited users know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
 pub struct Invite {
     /// SHA-256 of the token in hexadecimal digits.
     pub token_hash: String,
-    /// The conversation that it is for.
+    /// The conversation that a user joins with it.
     pub conversation_id: Uuid,
-    /// The user who made it.
+    /// The user who created it.
     pub created_by: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Time,
-    /// How many may still become members by it; none stands for as many as there is room for.
+    /// How many more users may join with it; `None` if only the member limit applies.
     pub uses_left: Option<u32>,
 }
 
 impl Invite {
-    /// Whether somebody may become a member by it.
+    /// Returns whether a user may join with it.
     fn is_valid(&self, now: Time) -> bool {
         self.expires_at > now && self.uses_left != Some(0)
     }
 }
 
-/// The table, in memory.
+/// The in-memory table.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Invites {
     rows: HashMap<String, Invite>,
-    /// The hashes of each conversation.
+    /// The token hashes of each conversation.
     of: HashMap<Uuid, Vec<String>>,
 }
 
 impl Invites {
-    /// Keeps an invitation, unless its conversation has `limit` others that are valid. Those that
-    /// are not valid go.
+    /// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
+    /// ones.
     pub(in crate::store) fn insert(&mut self, invite: Invite, limit: usize, now: Time) -> bool {
         let rows = &mut self.rows;
         let hashes = self.of.entry(invite.conversation_id).or_default();
-        // Invitations that have ended go when the next one is made, so that no sweep is needed for
-        // them.
+        // Expired invitations are removed when the next one is created, so they need no sweep.
         hashes.retain(|hash| {
             let is_valid = rows.get(hash).is_some_and(|other| other.is_valid(now));
             if !is_valid {
@@ -63,14 +62,13 @@ impl Invites {
         has_room
     }
 
-    /// A valid invitation, by the hash of its token.
+    /// Returns a valid invitation by the hash of its token.
     pub(in crate::store) fn find(&self, token_hash: &str, now: Time) -> Option<Invite> {
         let found = self.rows.get(token_hash);
         found.filter(|invite| invite.is_valid(now)).cloned()
     }
 
-    /// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if
-    /// that is not valid.
+    /// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
     pub(in crate::store) fn take(&mut self, token_hash: &str, id: Uuid, now: Time) -> bool {
         let found = self.rows.get_mut(token_hash);
         let valid = found.filter(|invite| invite.conversation_id == id && invite.is_valid(now));
@@ -81,26 +79,28 @@ impl Invites {
         true
     }
 
-    /// Removes the invitations to a conversation, and says how many were valid.
+    /// Removes the invitations to a conversation. Returns how many were valid.
     pub(in crate::store) fn remove(&mut self, conversation: Uuid, now: Time) -> u64 {
         let hashes = self.of.remove(&conversation).unwrap_or_default();
         let removed = hashes.iter().filter_map(|hash| self.rows.remove(hash));
         removed.filter(|invite| invite.is_valid(now)).count() as u64
     }
 
-    /// What all of it takes, roughly.
+    /// Returns the approximate size of all rows in bytes.
     pub(in crate::store) fn bytes(&self) -> u64 {
         (self.rows.len() * ROW_BYTES) as u64
     }
 }
 
-/// A row, with the longest id of a user and the hash twice.
+/// The approximate size of a row in bytes, with the longest user id and two copies of the hash.
 const ROW_BYTES: usize = 512;
 
 impl Store {
-    /// Makes a user a member by an invitation, counts that, and waits until it is emitted. Who is a member already stays
-    /// one, and is not counted. One that is unknown, has ended, is used up or was taken back is absent. `limit` is how
-    /// many members the conversation may have beside its owner.
+    /// Makes a user a member by an invitation, counts its use, and waits until that is emitted.
+    ///
+    /// An existing member stays a member and is not counted. An invitation that is unknown,
+    /// expired, used up or revoked gives [`Change::Absent`]. `limit` is the maximum number of
+    /// members besides the owner.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Store {
         limit: usize,
         origin: Origin,
     ) -> Result<Change<Conversation>, StoreError> {
-        // The invitation is only looked up for its conversation. Whether it counts is decided in
-        // the transaction, where it may have been used up.
+        // This lookup only finds the conversation. The transaction decides whether the invitation
+        // is still valid.
         let Some(invite) = self.invite(token_hash).await? else {
             return Ok(Change::Absent);
         };
@@ -137,7 +137,7 @@ impl Store {
         .await
     }
 
-    /// Stores an invitation. Returns `false` if its conversation has `limit` others that are valid.
+    /// Stores an invitation. Returns `false` if its conversation has `limit` other valid ones.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.insert_invite(invite, limit)).await)
     }
 
-    /// A valid invitation to a conversation that there is, by the hash of its token.
+    /// Returns a valid invitation to an existing conversation, by the hash of its token.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.invite(token_hash)).await)
     }
 
-    /// Takes all invitations of a conversation back; says how many were valid.
+    /// Revokes all invitations to a conversation. Returns how many were valid.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Requests that name a key, so that one that is sent again is not done again.
+//! Idempotency keys: a request that is sent again under the same key is not executed again.
 
 use std::collections::HashMap;
 
@@ -6,48 +6,48 @@ use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError, Time};
 
-/// One attempt to do what a request asks for.
+/// An attempt to execute a request.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Attempt {
-    /// A hash of the caller and its key, which is what the row is found by.
+    /// A hash of the caller and its key; identifies the row.
     pub key: String,
-    /// A hash of what is asked for.
+    /// A hash of the request.
     pub request: String,
-    /// Tells this attempt from others under the same key.
+    /// Identifies this attempt among the attempts under the same key.
     pub id: Uuid,
-    /// When it begins.
+    /// When the attempt begins.
     pub now: Time,
-    /// When nobody believes any more that it is still being done.
+    /// When the attempt is presumed dead.
     pub locked_until: Time,
-    /// When the key is forgotten.
+    /// When the key expires.
     pub expires_at: Time,
 }
 
-/// What is known under the key of an attempt.
+/// The state of a key when an attempt begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "a caller must say what each outcome means"
 )]
 pub enum Begun {
-    /// Nothing: the attempt may go on, and others wait for it.
+    /// The key is unused: this attempt may proceed, and others wait for it.
     First,
-    /// Another attempt is being made.
+    /// Another attempt is running.
     Running,
-    /// The key was used for something else.
+    /// The key was used for a different request.
     Other,
-    /// The request was done, with this answer.
+    /// The request was executed, with this response.
     Done(KeptAnswer),
 }
 
-/// An answer of HTTP that is kept.
+/// A stored HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct KeptAnswer {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The body; none if it is not kept.
+    /// The body; `None` if it is not stored.
     pub body: Option<String>,
 }
 
@@ -55,20 +55,20 @@ pub struct KeptAnswer {
 #[derive(Clone, Debug)]
 pub(in crate::store) enum KeyChange {
     Begin(Attempt),
-    /// An attempt has ended: with an answer that is kept, or as if it had never been.
+    /// Ends an attempt. Stores the response, or removes the key if there is none.
     End {
         key: String,
         attempt: Uuid,
         answer: Option<KeptAnswer>,
     },
-    /// Forgets what has expired, and the oldest beyond so many.
+    /// Removes expired keys, and the oldest beyond `keep`.
     Sweep {
         now: Time,
         keep: usize,
     },
 }
 
-/// A row as it was found, and what it says to an attempt that did not get it.
+/// Returns the outcome for an attempt whose key is taken by the given row.
 pub(in crate::store) fn found(
     attempt: &Attempt,
     request: &str,
@@ -76,7 +76,7 @@ pub(in crate::store) fn found(
     body: Option<String>,
 ) -> Begun {
     match status {
-        // Another request under the same key is a mistake of the caller, whatever has become of the
+        // A different request under the same key is a caller's mistake, whatever the state of the
         // first.
         _ if request != attempt.request => Begun::Other,
         None => Begun::Running,
@@ -84,11 +84,11 @@ pub(in crate::store) fn found(
     }
 }
 
-/// The table, in memory.
+/// The in-memory table.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Keys {
     rows: HashMap<String, Row>,
-    /// Roughly what all of it takes.
+    /// The approximate size of all rows.
     bytes: usize,
 }
 
@@ -110,7 +110,7 @@ impl Row {
 }
 
 impl Keys {
-    /// Applies a change if what it adds fits into `room` bytes.
+    /// Applies a change if it needs at most `room` additional bytes.
     pub(in crate::store) fn apply(
         &mut self,
         change: KeyChange,
@@ -127,7 +127,7 @@ impl Keys {
                     return Ok(Begun::First);
                 };
                 let before = row.size();
-                // An attempt that has lost its lease must not end the one that has taken over.
+                // An attempt whose lease has expired must not end the attempt that took over.
                 if row.attempt.id == attempt {
                     self.bytes -= before;
                     let Some(answer) = answer else {
@@ -147,8 +147,8 @@ impl Keys {
                 if beyond > 0 {
                     let ends = self.rows.values().map(|row| row.attempt.expires_at);
                     let mut ends: Vec<_> = ends.collect();
-                    // Only the border is looked for, since sorting all keys would take the lock of
-                    // the store for long.
+                    // Only the cutoff is searched, because sorting all keys would hold the store's
+                    // lock for long.
                     let (_, last, _) = ends.select_nth_unstable(beyond - 1);
                     let last = *last;
                     self.rows.retain(|_, row| row.attempt.expires_at > last);
@@ -162,7 +162,7 @@ impl Keys {
     fn begin(&mut self, attempt: Attempt, room: u64) -> Result<Begun, StoreError> {
         if let Some(row) = self.rows.get(&attempt.key)
             && row.attempt.expires_at > attempt.now
-            // The same attempt comes twice if a connection is lost while it is stored.
+            // The same attempt begins twice if the connection is lost while it is stored.
             && row.attempt.id != attempt.id
             && (row.answer.is_some()
                 || row.attempt.locked_until > attempt.now
@@ -191,11 +191,11 @@ impl Keys {
     }
 }
 
-/// What an entry of a table takes beside its contents, roughly.
+/// The approximate overhead of a table entry, in bytes.
 const ENTRY_BYTES: usize = 64;
 
 impl Store {
-    /// Begins to do what a request asks for that names a key, unless that was done before.
+    /// Begins to execute a request with an idempotency key, unless it was executed before.
     ///
     /// # Errors
     ///
@@ -204,8 +204,9 @@ impl Store {
         self.change_keys(KeyChange::Begin(attempt)).await
     }
 
-    /// Keeps the answer to a request that names a key; without one, the key is free again. Nothing happens if
-    /// another attempt has the key by now.
+    /// Stores the response to a request with an idempotency key. Without a response, frees the key.
+    ///
+    /// Has no effect if another attempt has the key by now.
     ///
     /// # Errors
     ///
@@ -225,7 +226,7 @@ impl Store {
         self.change_keys(end).await.map(drop)
     }
 
-    /// Forgets the keys of requests that have expired, and the oldest beyond `keep`.
+    /// Removes expired idempotency keys, and the oldest beyond `keep`.
     ///
     /// # Errors
     ///

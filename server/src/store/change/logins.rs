@@ -1,36 +1,36 @@
-//! Login sessions, and what was revoked before it expired.
+//! Login sessions, and revocations of credentials that have not expired.
 
 use std::collections::HashMap;
 
 use crate::store::{Backend, Store, StoreError, Time};
 
-/// A login session: not the id, which only its owner has, but the hash of it.
+/// A login session. It contains only the hash of the id, which its user alone knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
 pub struct Login {
     /// SHA-256 of the id in hexadecimal digits.
     pub id_hash: String,
-    /// The user whose login it is.
+    /// The user who logged in.
     pub user_id: String,
-    /// The roles it gives.
+    /// The roles that it grants.
     pub roles: Vec<String>,
-    /// A JSON object that its maker keeps with it.
+    /// A JSON object that the creator of the session stores with it.
     pub data: Option<String>,
-    /// Seconds that it lives without being used.
+    /// The lifetime without use, in seconds.
     pub ttl_s: u64,
     /// When it was made.
     pub created_at: Time,
-    /// When it ends, if it is not used before.
+    /// When it ends, if it is not used before then.
     pub expires_at: Time,
 }
 
-/// Something that is not valid any more although it has not expired.
+/// A revocation of credentials that have not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
 pub struct Revocation {
     /// `token`, `session`, `user` or `role`.
     pub kind: String,
-    /// The `jti`, the hash of the login's id, the user's id, the role.
+    /// The `jti`, the hash of the login's id, the user's id, or the role.
     pub value: String,
     /// The time until which it is revoked.
     pub until: Time,
@@ -47,26 +47,26 @@ pub(in crate::store) enum LoginChange {
     Sweep { now: Time },
 }
 
-/// What a change found.
+/// The outcome of a change.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct LoginOutcome {
     /// The login that was deleted.
     pub(in crate::store) deleted: Option<Login>,
-    /// How many rows are not what they were.
+    /// The number of changed rows.
     pub(in crate::store) changed: usize,
 }
 
-/// Both tables, in memory.
+/// Both in-memory tables.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Logins {
     logins: HashMap<String, Login>,
     revocations: HashMap<(String, String), Time>,
-    /// Roughly what all of it takes.
+    /// The approximate size of all rows.
     bytes: usize,
 }
 
 impl Logins {
-    /// Applies a change if what it adds fits into `room` bytes.
+    /// Applies a change if it needs at most `room` additional bytes.
     pub(in crate::store) fn apply(
         &mut self,
         change: LoginChange,
@@ -124,7 +124,7 @@ impl Logins {
                 let revocations: usize = revocations
                     .map(|(kind, value)| size_of_revocation(kind, value))
                     .sum();
-                // The sum is made anew now and then, so that no error in counting grows.
+                // The sum is recomputed now and then, so that counting errors do not accumulate.
                 self.bytes = logins + revocations;
             }
         }
@@ -144,7 +144,7 @@ impl Logins {
             .logins
             .values()
             .filter(|login| login.user_id == user)
-            // A user may log in again and again, and the list is for one answer.
+            // The number of logins of a user is unbounded, but the list must fit into one response.
             .take(MAX_OF_USER)
             .cloned()
             .collect();
@@ -178,13 +178,13 @@ fn size_of_revocation(kind: &str, value: &str) -> usize {
     kind.len() + value.len() + 2 * size_of::<String>() + ENTRY_BYTES
 }
 
-/// What an entry of a table takes beside its contents, roughly.
+/// The approximate overhead of a table entry, in bytes.
 const ENTRY_BYTES: usize = 64;
-/// How many logins of one user are looked at.
+/// The maximum number of logins of one user that are listed.
 pub(in crate::store) const MAX_OF_USER: usize = 100;
 
 impl Store {
-    /// Stores a login session; one of the same hash is replaced.
+    /// Stores a login session. Replaces a session with the same hash.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Store {
         Ok(())
     }
 
-    /// A login session, whether it has ended or not.
+    /// Returns a login session, even if it has expired.
     ///
     /// # Errors
     ///
@@ -203,7 +203,7 @@ impl Store {
         each!(self, backend => backend.login(id_hash).await)
     }
 
-    /// The login sessions of a user, the oldest first, at most a hundred.
+    /// Returns at most 100 login sessions of a user, oldest first.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl Store {
         each!(self, backend => backend.logins_of(user).await)
     }
 
-    /// Moves the end of a login session. Returns `false` if there is none any more.
+    /// Changes the expiry time of a login session. Returns `false` if the session does not exist.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl Store {
         Ok(self.change_logins(touch).await?.changed > 0)
     }
 
-    /// Takes a login session away and returns it.
+    /// Removes a login session and returns it.
     ///
     /// # Errors
     ///
@@ -237,7 +237,7 @@ impl Store {
         Ok(outcome.deleted)
     }
 
-    /// Stores a revocation; one of the same is replaced.
+    /// Stores a revocation. Replaces one of the same kind and value.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a revocation back. Returns `false` if there is none.
+    /// Removes a revocation. Returns `false` if there is none.
     ///
     /// # Errors
     ///
@@ -259,7 +259,7 @@ impl Store {
         Ok(self.feeding(restored).await?.changed > 0)
     }
 
-    /// All revocations, those that have ended included.
+    /// Returns all revocations, including expired ones.
     ///
     /// # Errors
     ///
@@ -268,7 +268,7 @@ impl Store {
         each!(self, backend => backend.revocations().await)
     }
 
-    /// Forgets login sessions and revocations that have ended; says how many.
+    /// Removes expired login sessions and revocations. Returns how many.
     ///
     /// # Errors
     ///

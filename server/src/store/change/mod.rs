@@ -1,8 +1,9 @@
-//! What is stored beside messages and conversations, and what changes these: each file has the types of one kind, the
-//! rules that hold on every backend, and the methods of [`Store`](crate::store::Store) for it.
+//! Changes and further data of the store: each file defines the types of one kind, the rules that
+//! hold on every backend, and the methods of [`Store`](crate::store::Store).
 //!
-//! Services make these values and get them back; the three backends import them, so that a rule is written once and not
-//! three times. The methods pass on to the backend that the store has, and nothing else in here may know one, or SQL.
+//! Services create and receive these values. The three backends use the rules, so that each is
+//! written once. The methods forward to the backend. Apart from that, this module must not know
+//! backends or SQL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,19 +46,22 @@ pub use notices::Notice;
 pub struct Actor {
     /// The user.
     pub user_id: String,
-    /// Whether this user may change what belongs to others, and where it is not a member.
+    /// Whether this user may change data of other users, without being a member.
     pub is_admin: bool,
 }
 
 impl Actor {
-    /// What a change is refused for, if anything. `owner` owns what is changed, and `is_member` tells
-    /// whether the actor is a member of the conversation.
+    /// Returns why a change is refused, if it is.
+    ///
+    /// `owner` owns the changed item, and `is_member` tells whether the actor is a member of the
+    /// conversation.
     pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
-        // Whoever moderates need not be a member.
+        // A moderator need not be a member.
         if self.is_admin {
             None
         } else if !is_member {
-            // A stranger gets the answer for what is not there, and cannot tell the two apart.
+            // A user who is not a member gets the answer for a missing item, and cannot tell the
+            // two apart.
             Some(Change::Absent)
         } else if owner != Some(self.user_id.as_str()) {
             Some(Change::Denied)
@@ -66,7 +70,7 @@ impl Actor {
         }
     }
 
-    /// What invitations to a conversation are refused for, to make them and to take them back, if anything.
+    /// Returns why creating or revoking invitations to a conversation is refused, if it is.
     pub(crate) fn invitations_refused<T>(
         &self,
         found: &Membership,
@@ -78,7 +82,7 @@ impl Actor {
     }
 }
 
-/// Whose a message is.
+/// The author of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct Authorship {
@@ -99,18 +103,18 @@ pub struct Edit {
     pub by: Actor,
     /// The new text.
     pub content: String,
-    /// The version that the editor has seen; the edit is refused if there is a newer one.
+    /// The version that the editor has seen. The edit is refused if there is a newer version.
     pub version: Option<u32>,
 }
 
 impl Edit {
-    /// Whether a message can be edited at all: a deleted one cannot.
+    /// Returns whether a message can be edited: a deleted one cannot.
     pub(crate) const fn is_possible(is_deleted: bool) -> bool {
         !is_deleted
     }
 }
 
-/// A message that is to be deleted: its row stays, without its text.
+/// A request to delete a message: its row stays, without its text.
 #[derive(Clone, Debug)]
 pub struct Delete {
     /// The message.
@@ -119,7 +123,7 @@ pub struct Delete {
     pub by: Actor,
 }
 
-/// A member that is to be added or removed.
+/// A request to add or remove a member.
 #[derive(Clone, Debug)]
 pub struct MemberChange {
     /// The conversation.
@@ -128,25 +132,26 @@ pub struct MemberChange {
     pub user_id: String,
     /// The user who asks for the change: the owner, an admin, or a member that removes itself.
     pub by: Actor,
-    /// True removes.
+    /// Whether the user is removed.
     pub removes: bool,
-    /// How many members the conversation may have beside its owner; one more is refused.
+    /// The maximum number of members besides the owner.
     pub limit: usize,
 }
 
 impl MemberChange {
-    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    /// Returns why the change is refused, if it is. `is_member` refers to the user who asks.
     pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
-        // Members own their own membership, so that everybody may leave.
+        // Members own their own membership, so every member may leave.
         let leaves = self.leaves();
         let owner_of_change = if leaves { Some(&*self.user_id) } else { owner };
         let removes_owner = self.is_of(owner) && !leaves;
         let refused = self.by.refused(owner_of_change, is_member);
-        // The owner is protected last: who may not remove anybody is not told who the owner is.
+        // The owner is checked last: a user without the right to remove members does not learn who
+        // the owner is.
         refused.or_else(|| removes_owner.then_some(Change::Conflict))
     }
 
-    /// Whether the owner leaves, so that the conversation needs another one.
+    /// Returns whether the owner leaves, so that the conversation needs a new owner.
     pub(super) fn hands_over(&self, owner: Option<&str>) -> bool {
         self.is_of(owner) && self.leaves()
     }
@@ -155,12 +160,12 @@ impl MemberChange {
         self.removes && self.by.user_id == self.user_id
     }
 
-    /// Whether the owner's membership is to end.
+    /// Returns whether the change removes the owner.
     fn is_of(&self, owner: Option<&str>) -> bool {
         self.removes && owner == Some(self.user_id.as_str())
     }
 
-    /// How many members the conversation may have, its owner included.
+    /// Returns the maximum number of members, including the owner.
     pub(super) fn most(&self, owner: Option<&str>) -> usize {
         self.limit.saturating_add(usize::from(owner.is_some()))
     }
@@ -178,7 +183,7 @@ pub struct Rename {
 }
 
 impl Rename {
-    /// What the change is refused for, if anything. `is_member` is about the one who asks.
+    /// Returns why the change is refused, if it is. `is_member` refers to the user who asks.
     pub(super) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
         self.by.refused(owner, is_member)
     }
@@ -191,7 +196,7 @@ pub struct MarkRead {
     pub conversation_id: Uuid,
     /// The user.
     pub user_id: String,
-    /// The last `seq` that was read; past the newest message it means that one.
+    /// The last `seq` that was read. A value past the newest message means the newest message.
     pub seq: u64,
 }
 
@@ -240,8 +245,8 @@ pub struct List {
     pub has_more: bool,
 }
 
-/// The last conversation of a page: the next page has those that changed before it. One that changes
-/// meanwhile comes to the front of the list.
+/// The last conversation of a page: the next page has those that changed before it. One that
+/// changes meanwhile comes to the front of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String")]
 #[expect(clippy::exhaustive_structs, reason = "a place in one order")]
@@ -253,7 +258,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The place of a conversation.
+    /// Returns the position of a conversation.
     pub(super) fn of(conversation: &Conversation) -> Self {
         Self {
             updated_at: conversation.updated_at,
@@ -268,7 +273,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A text that is no cursor.
+/// The error for a text that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to say")]
 pub struct NoCursor;
@@ -276,14 +281,14 @@ pub struct NoCursor;
 impl FromStr for Cursor {
     type Err = NoCursor;
 
-    /// Takes what [`Display`](fmt::Display) has written and no other spelling of it.
+    /// Parses what [`Display`](fmt::Display) has written, and no other spelling of it.
     fn from_str(text: &str) -> Result<Self, NoCursor> {
         let (updated_at, id) = text.split_once('_').ok_or(NoCursor)?;
         let cursor = Self {
             updated_at: updated_at.parse().map_err(|_| NoCursor)?,
             id: id.parse().map_err(|_| NoCursor)?,
         };
-        // A cursor has one spelling, so that none can be made up that leads somewhere else.
+        // A cursor has only one spelling, so clients cannot construct other positions.
         (cursor.to_string() == text)
             .then_some(cursor)
             .ok_or(NoCursor)
@@ -296,18 +301,18 @@ impl Serialize for Cursor {
     }
 }
 
-/// What is looked for in messages.
+/// A search in messages.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// The words that a message must all have; see [`words`].
+    /// The words that a message must contain; see [`words`].
     pub words: Vec<String>,
-    /// Only in this conversation; none looks into all that the user is a member of.
+    /// The conversation to search; `None` searches all conversations of the user.
     pub conversation: Option<Uuid>,
     /// Only messages that are older than this one.
     pub before: Option<Uuid>,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -316,18 +321,18 @@ pub struct Search {
 pub enum Change<T> {
     /// The change is stored.
     Done(T),
-    /// The state was so already: nothing is stored or emitted.
+    /// Nothing would change: nothing is stored or emitted.
     Unchanged(T),
-    /// There is no such thing, or not for whoever asked.
+    /// The item does not exist, or the user who asked must not know that it does.
     Absent,
-    /// The user who asked may see the thing, but not change it.
+    /// The user who asked may see the item, but not change it.
     Denied,
-    /// The change does not fit what is stored: another version, the owner who cannot be removed, or
-    /// as many members as there may be.
+    /// The change conflicts with the stored state: another version, the owner cannot be removed, or
+    /// the member limit is reached.
     Conflict,
 }
 
-/// What was stored, for whoever emits it.
+/// A stored change, for the emitter.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::exhaustive_enums,
@@ -336,7 +341,8 @@ pub enum Change<T> {
 pub enum Committed {
     /// A new message.
     Message(Arc<Message>),
-    /// A message that an earlier request stored. It was emitted then, unless that was cut off.
+    /// A message that an earlier request stored. It was emitted then, unless the emission was
+    /// interrupted.
     Repeated(Arc<Message>),
     /// A message with a new text.
     Edited(Arc<Message>),
@@ -347,22 +353,22 @@ pub enum Committed {
         /// The user who deleted the message.
         by: String,
     },
-    /// A message has, or has no longer, a reaction or a pin.
+    /// A reaction or a pin was added to a message or removed.
     Annotated(Arc<Annotated>),
-    /// A conversation has another title.
+    /// A conversation has a new title.
     Renamed(Arc<Conversation>),
-    /// A user is, or is no longer, a member.
+    /// A member was added or removed.
     Members {
         /// The conversation as it is now.
         conversation: Arc<Conversation>,
         /// The user.
         user_id: String,
-        /// Whether that one was removed.
+        /// Whether the user was removed.
         removed: bool,
     },
     /// A conversation is deleted, with all messages.
     ConversationDeleted {
-        /// What is told of it.
+        /// The content of the event.
         deleted: Arc<DeletedConversation>,
         /// The users who were members.
         member_ids: Arc<[String]>,
@@ -372,7 +378,7 @@ pub enum Committed {
 }
 
 impl Committed {
-    /// The conversation in which it happened.
+    /// Returns the conversation of the change.
     #[must_use]
     pub fn conversation_id(&self) -> Uuid {
         match self {
@@ -387,8 +393,10 @@ impl Committed {
         }
     }
 
-    /// What has to be shown before it, if it has this revision: what is before it in the order of the
-    /// conversation. Something that takes no step itself waits for all.
+    /// Returns the revision that must be emitted before this change, if the change has this
+    /// revision.
+    ///
+    /// A change that takes no step waits for everything up to the revision.
     pub(crate) fn before(&self, revision: Revision) -> Revision {
         let Revision { seq, changes } = revision;
         match self {
@@ -405,14 +413,13 @@ impl Committed {
                 seq,
                 changes: changes.saturating_sub(1),
             },
-            // Such an event is about all that there was, and comes out when everything before it
-            // has.
+            // These events refer to the whole revision, so they follow everything up to it.
             Self::Repeated(_) | Self::Announced(_) => revision,
         }
     }
 }
 
-/// The words of a text, as all stores look for them: runs of letters and digits, in lower case.
+/// Returns the words of a text for search in all stores: runs of letters and digits, in lower case.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric())
@@ -421,7 +428,7 @@ pub fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Past this many, unread messages are no longer counted.
+/// The maximum count of unread messages.
 pub const UNREAD_MAX: u64 = 1000;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Reactions, pins and notification levels; and what is shown of messages beside what is theirs.
+//! Reactions, pins and notification levels, and the parts of a shown message that are not in its
+//! row.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,12 +38,12 @@ impl Emoji {
     }
 }
 
-/// What the reactions to a message take.
+/// Returns the size of the reactions to a message, in bytes.
 pub(super) fn bytes_of(reactions: &[Emoji]) -> usize {
     reactions.iter().map(Emoji::bytes).sum()
 }
 
-/// A message that is pinned.
+/// A pinned message.
 #[derive(Debug)]
 pub(super) struct Pinned {
     seq: u64,
@@ -85,12 +86,12 @@ impl Memory {
 }
 
 impl Room {
-    /// Of what a user wants to be notified.
+    /// Returns a user's notification level.
     pub(super) fn level(&self, user: &str) -> Level {
         self.levels.get(user).copied().unwrap_or_default()
     }
 
-    /// The newest message that somebody else has read.
+    /// Returns the `seq` of the newest message that another user has read.
     fn others_read_seq(&self, user: &str) -> Option<u64> {
         let others = self.reads.iter().filter(|(reader, _)| *reader != user);
         others.map(|(_, seq)| *seq).max().filter(|seq| *seq > 0)
@@ -112,15 +113,14 @@ impl Tables {
             return Ok(false);
         }
         if !room.levels.contains_key(user) {
-            // The room is counted before anything is changed, so that a refusal leaves everything
-            // as it was.
+            // The size is checked before anything changes, so that a refusal has no effect.
             self.bytes = add(self.bytes, user.len() + ENTRY_BYTES, max)?;
         }
         room.levels.insert(user.to_owned(), level);
         Ok(true)
     }
 
-    /// A message as a reader finds it, with what it answers and the reactions to it.
+    /// Returns a message with its quote and reactions, as `reader` sees it.
     pub(super) fn shown(&self, stored: &Stored, reader: Option<&str>) -> Arc<Message> {
         let message = &stored.message;
         if message.answers.is_none() && stored.reactions.is_empty() {
@@ -134,15 +134,17 @@ impl Tables {
         })
     }
 
-    /// What is shown of a message elsewhere.
+    /// Returns the quote of a message.
     fn quote(&self, id: Uuid) -> Option<Quote> {
         let (conversation, seq) = self.index.places.get(&id)?;
         let message = self.room(*conversation, None)?.message(*seq)?;
         Some(Quote::of(message))
     }
 
-    /// What a message answers, and the entries that are stored with it; the place of a user whom it mentions and who is
-    /// not a member, or none if there is nothing that it could answer.
+    /// Returns the quote of the message that `new` replies to.
+    ///
+    /// The error is the index of a mentioned user who is not a member, or `None` if the original
+    /// does not exist.
     pub(super) fn references(&self, new: &NewMessage) -> Result<Option<Quote>, Option<usize>> {
         let Some(room) = self.room(new.conversation_id, None) else {
             return Err(None);
@@ -161,7 +163,8 @@ impl Tables {
         original.map(|message| Some(Quote::of(message))).ok_or(None)
     }
 
-    /// Stores the entries that tell those whom a new message mentions. One that finds no room is left out.
+    /// Stores the journal entries that notify mentioned users. Drops an entry if its journal is
+    /// full.
     pub(super) fn notify(&mut self, new: &NewMessage, message: &Message) {
         let Some(notice) = &new.notice else {
             return;
@@ -171,8 +174,8 @@ impl Tables {
             None => Vec::new(),
         };
         for entry in entries {
-            // A message is worth more than the notification of it, so a full journal does not
-            // refuse the message.
+            // A message matters more than its notification, so a full journal does not refuse the
+            // message.
             let journal = entry.journal.clone();
             if let Ok(appended) = self.append(entry) {
                 notice.note(journal, appended);
@@ -294,7 +297,7 @@ impl Stored {
 }
 
 impl Room {
-    /// Takes the pin of a message away, and says what it took; none if there is none.
+    /// Unpins a message and returns the freed bytes, or `None` if it was not pinned.
     pub(super) fn unpin(&mut self, seq: u64) -> Option<usize> {
         let place = self.pins.iter().position(|pinned| pinned.seq == seq)?;
         let pinned = self.pins.remove(place);

@@ -1,4 +1,4 @@
-//! Changes of what is stored: edits, deletions, members, read marks, expiry.
+//! Changes of stored data: edits, deletions, members, read marks, expiry.
 
 use std::sync::Arc;
 
@@ -19,8 +19,7 @@ impl Tables {
             Ok(_) => return Ok(Change::Absent),
             Err(refused) => return Ok(refused),
         };
-        // The version is compared under the lock: of two edits of one text only the first one is
-        // made.
+        // The version is compared under the lock: of two concurrent edits, only the first succeeds.
         if edit.version.is_some_and(|version| version != old.version) {
             return Ok(Change::Conflict);
         }
@@ -42,7 +41,7 @@ impl Tables {
         self.replace(&old, new, &delete.by, now).map(Change::Done)
     }
 
-    /// A message that `by` may change, or what to say instead.
+    /// Returns a message that `by` may change, or the refusal.
     fn changeable(&self, id: uuid::Uuid, by: &Actor) -> Result<Arc<Message>, Change<Arc<Message>>> {
         let place = self.index.places.get(&id);
         let Some((room, message)) = place.and_then(|(conversation, seq)| {
@@ -93,7 +92,7 @@ impl Tables {
         Ok(self.as_it_is(&new))
     }
 
-    /// A message with what it answers and the reactions to it.
+    /// Returns a message with its quote and reactions.
     fn as_it_is(&self, message: &Arc<Message>) -> Arc<Message> {
         let room = self.rooms.get(&message.conversation_id);
         let stored = room.and_then(|room| room.messages.get(room.index(message.seq)));
@@ -204,7 +203,7 @@ impl Tables {
         let mut removed = 0;
         let (mut bytes, limit) = (0, limit as u64);
         for room in self.rooms.values_mut() {
-            // Messages go from the front alone, so that what is left has no gap.
+            // Only the oldest messages are removed, so that the rest has no gap.
             while removed < limit
                 && let Some(Stored { message, .. }) = room.messages.front()
                 && message.created_at < time

@@ -1,4 +1,4 @@
-//! Conversations that are deleted, and what they leave.
+//! Deletes conversations and purges their remains.
 
 use std::mem;
 
@@ -73,7 +73,7 @@ impl Tables {
                 bytes += levels.sum::<usize>();
             }
         }
-        // The row goes last and only when nothing refers to it, as in the databases.
+        // The conversation is removed last, when nothing refers to it, as in the databases.
         if removed == 0 {
             let before = self.rooms.len();
             self.rooms

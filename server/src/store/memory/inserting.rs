@@ -1,4 +1,4 @@
-//! New messages and conversations.
+//! Inserts messages and conversations.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ impl Tables {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
-        // A message that is sent again is found before its references are checked: the original may
-        // be gone by now.
+        // Repetitions are found before references are checked, because the original may have been
+        // removed since.
         if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
             return Ok(match room.messages.get(room.index(seq)) {
                 Some(stored) if conversation == new.conversation_id => InsertOutcome::Row {
@@ -44,8 +44,7 @@ impl Tables {
         let seq = room.last_seq() + 1;
         self.bytes = add(self.bytes, bytes, max)?;
         let stored = new.clone().stored(seq, now, original);
-        // The entries are stored under the lock of the message, so that there is neither without
-        // the other.
+        // The entries are stored under the same lock as the message, so that both or neither exist.
         self.notify(&new, &stored);
         let place = (stored.conversation_id, stored.seq);
         let message = Arc::new(stored);

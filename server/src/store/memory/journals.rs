@@ -1,4 +1,4 @@
-//! Journals: what services publish.
+//! Journals in memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use crate::store::{
     StoreError, Time, WITHDRAWAL,
 };
 
-/// One journal. Its revision never goes back, also when entries are removed.
+/// A journal. Its revision never decreases, even when entries are removed.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     revision: u64,
@@ -18,7 +18,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// The current entry of a key.
+    /// Returns the current entry of a key.
     pub(super) fn current(&self, key: &str) -> Option<&Entry> {
         self.entries.get(self.current.get(key)?)
     }
@@ -27,13 +27,13 @@ impl Journal {
         self.current.get(&entry.key) == Some(&entry.revision)
     }
 
-    /// The current entries that have not ended, the newest first.
+    /// Returns the current entries that have not expired, newest first.
     fn newest(&self, now: Time) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.values().rev();
         entries.filter(move |entry| self.is_current(entry) && !is_over(entry, now))
     }
 
-    /// Removes an entry, and says what it took.
+    /// Removes an entry and returns the freed bytes.
     fn remove(&mut self, revision: u64) -> usize {
         let Some(entry) = self.entries.remove(&revision) else {
             return 0;
@@ -58,8 +58,7 @@ impl Tables {
             {
                 return Ok(Appended::There(before.clone()));
             }
-            // An entry that has ended is still there until the sweep removes it, and counts as
-            // absent.
+            // An expired entry remains until the sweep removes it, and counts as absent.
             Some(before) if append.needs_open && is_over(before, now) => {
                 return Ok(Appended::Absent);
             }
@@ -127,7 +126,7 @@ impl Tables {
         Ok(revisions)
     }
 
-    /// Stores an entry, which the entries of its journal allow.
+    /// Stores an entry without further checks of its conditions.
     fn put_entry(&mut self, append: Append) -> Result<Entry, StoreError> {
         let known = self.journals.get(&append.journal);
         let before = known.and_then(|journal| journal.current(&append.key));
@@ -138,8 +137,8 @@ impl Tables {
         }
         self.bytes = add(self.bytes, more, self.max())?;
         let journal = self.journals.entry(append.journal).or_default();
-        // The room of the new entry was counted already, so that the old one is given up only for
-        // an entry that fits.
+        // The size of the new entry was checked already, so the old entry is removed only for an
+        // entry that fits.
         if let Some(before) = before
             && !append.if_open.keeps_replaced()
         {
@@ -220,7 +219,7 @@ impl Tables {
         }
     }
 
-    /// Replaces the current entry of a key, if it is still the one that the caller knows.
+    /// Replaces the current entry of a key, if the caller knows its revision.
     pub(super) fn amend(&mut self, amend: Amend) -> Result<Option<Entry>, StoreError> {
         let journal = self.journals.get(&amend.journal);
         let known = journal.and_then(|journal| journal.current(&amend.key));
@@ -292,7 +291,7 @@ fn is_over(entry: &Entry, now: Time) -> bool {
     entry.expires_at.is_some_and(|end| end <= now)
 }
 
-/// What an entry takes, roughly.
+/// Returns the approximate size of an entry in bytes.
 fn size(key: &str, body: &str, category: Option<&str>) -> usize {
     2 * key.len() + body.len() + category.map_or(0, str::len) + size_of::<Entry>() + ENTRY_BYTES
 }

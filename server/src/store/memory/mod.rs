@@ -1,9 +1,9 @@
-//! The store that keeps everything in memory and loses it at the end of the process.
+//! The store that holds everything in memory and loses it when the process ends.
 //!
-//! It is for development and tests, and behaves as the databases do: one suite holds all of them to it. `tables` has
-//! what is kept and counts what it takes, so that there is an end to it; the other files have the changes and the
-//! questions. Only `store` comes in here. Everything happens under one lock, which nobody holds while waiting for
-//! something else.
+//! It is for development and tests and behaves like the databases; one test suite verifies them
+//! all. `tables` holds the data and limits its size; the other files implement changes and queries.
+//! Only `store` uses this module. One lock protects everything, and no code waits for anything else
+//! while it holds the lock.
 
 mod annotations;
 mod changes;
@@ -47,7 +47,7 @@ struct MemoryInner {
 }
 
 impl Memory {
-    /// An empty store.
+    /// Creates an empty store.
     pub(super) fn new(config: &config::Store, metrics: Arc<Metrics>) -> (Self, Commits) {
         let (lanes, commits) = lane::commits(EMISSION_LANES, config.queue);
         let state = Tables {
@@ -75,7 +75,7 @@ impl Memory {
         let mut state = self.0.state.lock();
         let lanes = state.commits.as_ref().ok_or(StoreError::Closed)?;
         let lane = lanes.of(write.conversation_id()).clone();
-        // A place is reserved first, since what is stored must also be emitted.
+        // A queue slot is reserved first, because every stored change must be emitted.
         let place = lane.try_reserve()?;
         let done = self.record(state.apply(&write))?;
         let revision = state.step(write.conversation_id(), &done);
@@ -114,7 +114,7 @@ impl Memory {
 
     pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
         let mut state = self.open()?;
-        // The block list is bounded by the guard and needs no room of its own.
+        // The guard limits the block list, so it needs no size check.
         state.blocks.apply(change);
         self.record(Ok(()))
     }
@@ -363,11 +363,11 @@ impl Memory {
     }
 
     pub(super) async fn close(&self) {
-        // Dropping the lanes lets whoever emits come to the end of them.
+        // Dropping the lanes lets the emitters end.
         self.0.state.lock().commits = None;
     }
 
-    /// The tables, to be changed. They are refused once the store is closed.
+    /// Returns the tables for a change, or an error if the store is closed.
     fn open(&self) -> Result<MutexGuard<'_, Tables>, StoreError> {
         let state = self.0.state.lock();
         match state.commits {
@@ -376,7 +376,7 @@ impl Memory {
         }
     }
 
-    /// Notes whether a change could be stored.
+    /// Records whether a change could be stored.
     fn record<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         self.0.healthy.store(result.is_ok(), Ordering::Relaxed);
         self.0.metrics.count(match result {
@@ -387,5 +387,5 @@ impl Memory {
     }
 }
 
-/// How much is kept if the configuration does not say.
+/// The default size limit, in bytes.
 const DEFAULT_BYTES: u64 = 256 << 20;

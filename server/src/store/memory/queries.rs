@@ -1,4 +1,4 @@
-//! What is read: pages, lists, searches.
+//! The read queries: pages, lists, searches.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use crate::store::change::{Cursor, List, Listed, Search, UNREAD_MAX, words};
 use crate::store::rows::{Messages, Page, PageBuilder};
 
 impl Tables {
-    /// A page of the messages of a conversation as a reader finds them.
+    /// Returns a page of a conversation's messages, as `reader` sees them.
     pub(super) fn page(
         &self,
         room: &Room,
@@ -41,7 +41,7 @@ impl Tables {
 }
 
 impl Room {
-    /// Messages of others that a user has not read, up to [`UNREAD_MAX`].
+    /// Returns the number of unread messages of other users, up to [`UNREAD_MAX`].
     pub(super) fn unread(&self, user: &str) -> u64 {
         let read = self.reads.get(user).copied().unwrap_or(0);
         self.messages
@@ -107,7 +107,7 @@ impl Tables {
     }
 }
 
-/// Whether a text has all the words, of which there must be one.
+/// Returns whether a text contains all the words; `false` without words.
 fn has_words(content: &str, wanted: &[String]) -> bool {
     if wanted.is_empty() {
         return false;

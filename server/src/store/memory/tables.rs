@@ -1,4 +1,4 @@
-//! The tables of the store in memory, and roughly how many bytes they take.
+//! The in-memory tables and their approximate size.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::store::lane::{Commit, Done, Lanes, Write};
 use crate::store::rows::{Conversation, Message, Revision, Version};
 use crate::store::{StoreError, Time};
 
-/// The lane is this state's lock: whoever holds it stores and hands on, so both happen in one order.
+/// The tables. The lock of this state serves as the lane: its holder stores and forwards, so both
+/// happen in one order.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) rooms: HashMap<Uuid, Room>,
@@ -27,26 +28,27 @@ pub(super) struct Tables {
     pub(super) keys: Keys,
     pub(super) deliveries: Deliveries,
     pub(super) invites: Invites,
-    /// Roughly what all but the logins, keys of requests, deliveries and invitations takes; with them at most `max_bytes`.
+    /// The approximate size of everything except logins, idempotency keys, deliveries and
+    /// invitations. Together they take at most `max_bytes`.
     pub(super) bytes: u64,
     pub(super) max_bytes: u64,
-    /// None after closing.
+    /// `None` after the store is closed.
     pub(super) commits: Option<Lanes<Commit>>,
 }
 
-/// What is known of messages beside the conversations that they are in.
+/// Indexes of messages across conversations.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Where each message is: conversation and `seq`.
+    /// The conversation and `seq` of each message.
     pub(super) places: HashMap<Uuid, (Uuid, u64)>,
-    /// User and client's id of every message that has one, and where it is.
+    /// The conversation and `seq` of each message with a client id, by user and client id.
     pub(super) sent: HashMap<(String, String), (Uuid, u64)>,
-    /// What messages were before.
+    /// The former versions of messages.
     pub(super) versions: HashMap<Uuid, Vec<Version>>,
 }
 
 impl Index {
-    /// Forgets a message that is removed, and says what all of it took.
+    /// Removes a message from the indexes and returns the freed bytes.
     pub(super) fn forget(&mut self, stored: Stored) -> usize {
         let Stored {
             message,
@@ -80,27 +82,27 @@ impl Index {
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) conversation: Conversation,
-    /// Once it is deleted: there is no member any more, and no conversation for anybody else.
+    /// Set when the conversation is deleted: it then has no members and is unknown to all users.
     pub(super) deleted: Option<DeletedConversation>,
-    /// The members, with their place in the order in which they came.
+    /// The members, with their position in the order of joining.
     pub(super) members: BTreeMap<String, u64>,
     pub(super) is_open: bool,
-    /// How many changes there were beside messages.
+    /// The number of changes that are not messages.
     pub(super) changes: u64,
-    /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
+    /// The number of expired messages: the message with `seq` n is at index n - 1 - expired.
     pub(super) expired: u64,
     pub(super) messages: VecDeque<Stored>,
-    /// Up to where each user has read.
+    /// The last `seq` that each user has read.
     pub(super) reads: HashMap<String, u64>,
     /// The pins, the oldest first.
     pub(super) pins: Vec<annotations::Pinned>,
-    /// Of what each user wants to be notified, who has said so.
+    /// The notification levels that users have chosen.
     pub(super) levels: HashMap<String, Level>,
 }
 
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// The row; [`Tables::shown`] adds what it answers, as that is now, and the reactions to it.
+    /// The row. [`Tables::shown`] adds the current quote and the reactions.
     pub(super) message: Arc<Message>,
     pub(super) client_message_id: Option<String>,
     pub(super) reactions: Vec<annotations::Emoji>,
@@ -111,7 +113,7 @@ impl Room {
         self.is_open || self.members.contains_key(user)
     }
 
-    /// The member that has been there for longest, but for one.
+    /// Returns the longest-standing member other than `user`.
     pub(super) fn oldest_but(&self, user: &str) -> Option<&String> {
         let others = self.members.iter().filter(|(member, _)| *member != user);
         others
@@ -123,7 +125,7 @@ impl Room {
         self.expired + self.messages.len() as u64
     }
 
-    /// The index of a `seq`, or of the first one after it.
+    /// Returns the index of a `seq`, or of the first message after it.
     pub(super) fn index(&self, seq: u64) -> usize {
         usize::try_from(seq.saturating_sub(self.expired).saturating_sub(1))
             .unwrap_or(usize::MAX)
@@ -138,16 +140,16 @@ impl Room {
 }
 
 impl Tables {
-    /// A conversation as a user sees it, or whoever is a member.
+    /// Returns a conversation as a user sees it; without a user, regardless of membership.
     pub(super) fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms
             .get(&conversation)
-            // Unknown and foreign are one answer here already, so that no caller can tell them
-            // apart by mistake.
+            // Unknown and foreign conversations give the same result here, so that no caller can
+            // distinguish them by mistake.
             .filter(|room| room.deleted.is_none() && user.is_none_or(|user| room.admits(user)))
     }
 
-    /// Counts a change, and says how far its conversation has come.
+    /// Counts a change and returns the revision of its conversation.
     pub(super) fn step(&mut self, conversation: Uuid, done: &Done) -> Revision {
         let Some(room) = self.rooms.get_mut(&conversation) else {
             return Revision::default();
@@ -163,7 +165,8 @@ impl Tables {
         self.max().saturating_sub(self.bytes)
     }
 
-    /// What all but the logins, the keys of requests, the deliveries and the invitations may take.
+    /// Returns the maximum size of everything except logins, idempotency keys, deliveries and
+    /// invitations.
     pub(super) fn max(&self) -> u64 {
         let others = self.logins.bytes()
             + self.keys.bytes()
@@ -196,7 +199,7 @@ impl Tables {
     }
 }
 
-/// What a message takes, roughly.
+/// Returns the approximate size of a message in bytes.
 pub(super) fn size(content: &str, metadata: &RawValue, user_id: &str, user_name: &str) -> usize {
     content.len()
         + metadata.get().len()
@@ -207,10 +210,10 @@ pub(super) fn size(content: &str, metadata: &RawValue, user_id: &str, user_name:
         + ENTRY_BYTES
 }
 
-/// The new sum, unless it is over the limit.
+/// Returns the new sum, or an error if it exceeds the limit.
 pub(super) fn add(bytes: u64, more: usize, max: u64) -> Result<u64, StoreError> {
     let sum = bytes.saturating_add(more as u64);
-    // A store in memory ends somewhere, or senders could take all the memory of the process.
+    // Without a limit, senders could exhaust the memory of the process.
     if sum > max {
         Err(StoreError::Failed)
     } else {
@@ -218,5 +221,5 @@ pub(super) fn add(bytes: u64, more: usize, max: u64) -> Result<u64, StoreError> 
     }
 }
 
-/// What an entry of a table takes beside its contents, roughly.
+/// The approximate overhead of a table entry, in bytes.
 pub(super) const ENTRY_BYTES: usize = 64;

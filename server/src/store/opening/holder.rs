@@ -1,4 +1,5 @@
-//! Finds out which process holds the lock of a database file, for the message of a server that cannot have it.
+//! Finds the process that holds the lock of a database file, for the error message of a server that
+//! cannot get it.
 
 use std::{
     fs::{self, File},
@@ -12,23 +13,23 @@ use rustix::fs::{major, minor};
 /// The process that holds a lock.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// A server: its process and, if the server has noted it, its address.
+    /// A server, described by its process and, if noted, its address.
     Server(String),
-    /// A process that is no server of this database.
+    /// A process that is not a server of this database.
     Stranger(String),
-    /// A process that cannot be seen from here, as one in another container.
+    /// A process that is not visible from here, such as one in another container.
     Unseen,
 }
 
-/// Finds the holder of the lock on a file, in which servers note their process.
+/// Finds the holder of the lock on a file in which servers note their process.
 pub(super) fn find(file: &File) -> Holder {
     let mut note = String::new();
     let noted = file.take(LONGEST).read_to_string(&mut note);
     let note = note.trim();
     let noted = noted.ok().and_then(|_| noted_process(note));
     let Some(pid) = locking_process(file) else {
-        // Without `/proc/locks` the note counts, if it is of a server that is still running. In
-        // another container this process may have the same number as the holder.
+        // Without `/proc/locks`, the note counts if its process is a running server. In another
+        // container, the holder may have the same process id as this process.
         return match noted {
             Some(pid) if pid != process::id() && is_server(pid) => Holder::Server(note.to_owned()),
             Some(_) | None => Holder::Unseen,
@@ -79,12 +80,12 @@ fn locking_process(file: &File) -> Option<u32> {
         })
     };
     let exact = holders().find(|(_, at)| *at == place);
-    // Some file systems show another device than the kernel lists.
+    // Some file systems report a different device than the kernel lists.
     let found = exact.or_else(|| holders().find(|(_, at)| at.ends_with(&inode)));
     found.map(|(pid, _)| pid).filter(|pid| *pid != 0)
 }
 
-/// Whether a process runs the same program as this one.
+/// Returns whether a process runs the same program as this one.
 fn is_server(pid: u32) -> bool {
     name(pid).is_some_and(|found| name(process::id()) == Some(found))
 }
@@ -95,7 +96,7 @@ fn name(pid: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-/// More than any process and address take, in bytes.
+/// The maximum length in bytes that is read; longer than any process and address.
 const LONGEST: u64 = 200;
 
 #[cfg(test)]
@@ -112,7 +113,7 @@ mod tests {
             "process".into(),
             "no note".into(),
             String::new(),
-            // In another container the holder may have the number of this process.
+            // In another container, the holder may have the id of this process.
             format!("process {} at 127.0.0.1:3000", process::id()),
         ] {
             fs::write(file.path(), &note).unwrap();

@@ -1,14 +1,14 @@
-//! Which database a store's URL names.
+//! Parses the URL of a store.
 
 use std::path::PathBuf;
 
 use crate::store::OpenError;
 
-/// What a store's URL names.
+/// The database that a store's URL names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
     Memory,
-    /// The URL with its credentials, which must not be shown.
+    /// The URL with its credentials, which must not be displayed.
     Postgres(String),
     Sqlite(PathBuf),
 }

@@ -1,7 +1,7 @@
-//! From the URL of a store to its backend.
+//! Opens the backend that the URL of a store names.
 //!
-//! [`Store::open`] is what processes call at start. Only this module knows which backend a URL names, and what
-//! is missing in a build without it; nothing here knows what is stored.
+//! Processes call [`Store::open`] at start. Only this module maps URLs to backends and reports
+//! backends that are missing from the build. It must not know what is stored.
 
 mod holder;
 mod location;
@@ -25,9 +25,10 @@ use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
 
 impl Store {
-    /// Opens the store that the configuration names, makes or migrates its tables, and returns it
-    /// with the end at which its commits come out: when that is dropped, nothing is stored any more.
-    /// Nobody watches its tasks; see [`open_supervised`](Self::open_supervised).
+    /// Opens the store that the configuration names, and creates or migrates its tables.
+    ///
+    /// Also returns the receiver of its commits. If that is dropped, nothing more is stored. The
+    /// tasks of the store are not supervised; see [`open_supervised`](Self::open_supervised).
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl Store {
         Self::open_supervised(config, metrics, &supervisor).await
     }
 
-    /// Opens the store with tasks that a supervisor watches.
+    /// Opens the store. `supervisor` watches its tasks.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl Store {
         Ok((store, commits))
     }
 
-    /// Whether a store could be opened with this configuration, without touching it.
+    /// Checks that the configuration names a usable store, without touching it.
     ///
     /// # Errors
     ///
@@ -104,11 +105,11 @@ impl Store {
         }
     }
 
-    /// Takes the right to serve the database, where there may be one server only.
+    /// Reserves the database, if it supports only one server.
     ///
     /// # Errors
     ///
-    /// If the URL is not usable, or another server has it.
+    /// If the URL is not usable, or another server has reserved it.
     pub fn reserve(config: &config::Store) -> Result<Option<Reservation>, OpenError> {
         match Location::parse(&config.url)? {
             Location::Memory | Location::Postgres(_) => Ok(None),
@@ -116,12 +117,12 @@ impl Store {
         }
     }
 
-    /// Whether the store can be opened and is fit for this version, without changing it.
+    /// Checks that the store can be opened and is fit for this version, without changing it.
     ///
     /// # Errors
     ///
-    /// If the URL is not usable, the database cannot be reached, or its tables need a migration that this server may not
-    /// do.
+    /// If the URL is not usable, the database cannot be reached, or its tables need a migration
+    /// that this server is not allowed to run.
     pub async fn try_out(config: &config::Store) -> Result<(), OpenError> {
         match Location::parse(&config.url)? {
             Location::Memory => Ok(()),
@@ -134,7 +135,8 @@ impl Store {
         }
     }
 
-    /// Returns what makes the database file unsafe: a folder through which every user of the machine could replace it.
+    /// Returns the folder that makes the database file unsafe, because every user of the machine
+    /// could replace the file.
     ///
     /// # Errors
     ///
@@ -150,8 +152,8 @@ impl Store {
         })
     }
 
-    /// Reads the secrets of the cluster from the table that servers share, and who else could read it; `None` if
-    /// the store is no PostgreSQL.
+    /// Reads the secrets of the cluster and the roles that could read them, or returns `None` if
+    /// the store is not PostgreSQL.
     ///
     /// # Errors
     ///
@@ -168,8 +170,9 @@ impl Store {
         }
     }
 
-    /// Returns the statements by which PUBLIC loses the right to connect to the database; `None` if PUBLIC has no such
-    /// right, or the store is no PostgreSQL.
+    /// Returns the statements that revoke PUBLIC's right to connect to the database.
+    ///
+    /// Returns `None` if PUBLIC has no such right, or if the store is not PostgreSQL.
     ///
     /// # Errors
     ///
@@ -184,8 +187,9 @@ impl Store {
         }
     }
 
-    /// Brings the database to the tables of this version and says which migrations that took. Many
-    /// processes may do so at once: one does, the others wait.
+    /// Migrates the database to the schema of this version and returns the applied migrations.
+    ///
+    /// Several processes may call this at the same time: one migrates, the rest wait.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Lets one server have a database file: what one server keeps in memory, others would not learn.
+//! Reserves a database file for one server, because other servers would miss the state that it
+//! keeps in memory.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -11,25 +12,26 @@ use std::{
 use super::holder::{self, Holder};
 use crate::{config::private_files, store::OpenError};
 
-/// The right to serve a database file, until it is dropped or the process ends. It is a lock on a file
-/// beside the database that says who has it; the file stays.
+/// The exclusive right to serve a database file, until it is dropped or the process ends.
+///
+/// It is a lock on a file next to the database that names the holder. The file remains.
 #[derive(Debug)]
 pub struct Reservation(File);
 
 impl Reservation {
-    /// Takes the right to serve a database file, unless somebody else has it.
+    /// Locks a database file, unless another process has it.
     pub(super) fn of(database: &Path) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Database {
             database: database.display().to_string(),
             reason,
         };
         let path = lock_path(database);
-        // Another user who can open the file could lock it, and no server would start.
+        // Otherwise another user could open and lock the file, and no server would start.
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = private_files::open(&path, &mut options)
             .map_err(|error| failed(format!("{}: {error}", path.display())))?;
-        // The lock belongs to the open file, so the system lifts it however the process ends.
+        // The lock belongs to the open file, so the system releases it however the process ends.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -61,28 +63,28 @@ impl Reservation {
         Ok(reservation)
     }
 
-    /// Says where the server is that has it.
+    /// Notes the address of this server in the lock file.
     ///
     /// # Errors
     ///
-    /// If that cannot be written down.
+    /// If the lock file cannot be written.
     pub fn listening(&self, address: SocketAddr) -> io::Result<()> {
         self.note(&format!("process {} at {address}", process::id()))
     }
 
     fn note(&self, text: &str) -> io::Result<()> {
         let mut file = &self.0;
-        // The text is only for people and is written under the lock, so nobody reads half of it as
-        // something else.
+        // The text is only for humans. It is written under the lock, so a partially written text is
+        // not mistaken for another.
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(text.as_bytes())
     }
 }
 
-/// The lock file of a database, the same by whichever path the database is named.
+/// Returns the lock file of a database, which is the same for all paths to the database.
 fn lock_path(database: &Path) -> PathBuf {
-    // The database may not be there yet at the first start, but its folder is.
+    // The database may not exist yet at the first start, but its folder does.
     let real = private_files::real_path(database);
     let mut path = real
         .unwrap_or_else(|_| database.to_owned())

@@ -1,4 +1,4 @@
-//! Where the database is, and how to get there: the URL, TLS, timeouts, connections.
+//! The address of the database and how to connect: URL, TLS, timeouts and pools.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_postgres::Config;
 use crate::config;
 use crate::store::OpenError;
 
-/// A database that connections can be made to.
+/// A database address, with everything that is needed to connect.
 #[derive(Clone)]
 pub(super) struct Address {
     name: String,
@@ -21,7 +21,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads a URL. Errors do not repeat it, since it has credentials.
+    /// Parses a URL. Errors do not repeat it, because it contains credentials.
     pub(super) fn new(url: &str, store: &config::Store) -> Result<Self, OpenError> {
         if store.max_bytes.is_some() {
             return Err(OpenError::Url(
@@ -34,8 +34,8 @@ impl Address {
         })?;
         let name = address.name();
         let PostgresAddress { mut config, tls } = address;
-        // The own settings stand first, so that those of the URL win where they are repeated. The
-        // last ones are what an acknowledgement promises.
+        // The server's own settings come first, so that settings of the URL override them. The last
+        // settings cannot be overridden, because acknowledgements depend on them.
         let options = format!(
             "-c statement_timeout={0} -c idle_in_transaction_session_timeout={0} {1} \
              -c synchronous_commit=on -c default_transaction_isolation=read\\ committed",
@@ -45,8 +45,8 @@ impl Address {
         config
             .options(options)
             .connect_timeout(store.connect_timeout)
-            // A server that vanishes without a word is noticed by the kernel and not only by the
-            // next statement.
+            // The kernel also detects a database host that vanishes silently, not only the next
+            // statement.
             .tcp_user_timeout(store.statement_timeout + store.connect_timeout)
             .keepalives_idle(Duration::from_secs(30));
         Ok(Self {
@@ -58,11 +58,11 @@ impl Address {
         })
     }
 
-    /// A pool of at most `size` connections, opened when needed.
+    /// Creates a pool of at most `size` connections, which are opened on demand.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, OpenError> {
         let manager = ManagerConfig {
-            // A connection is not tested before each use: a statement that fails on a lost one is
-            // tried again anyway.
+            // A connection is not tested before each use: a statement that fails on a lost
+            // connection is retried anyway.
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), manager);
@@ -77,18 +77,18 @@ impl Address {
             .map_err(|error| self.refused(&error))
     }
 
-    /// One connection outside of any pool, without a limit on how long a statement may take.
+    /// Opens one connection outside of any pool, without a statement timeout.
     pub(super) async fn connect(&self) -> Result<tokio_postgres::Client, ConnectError> {
         let mut config = self.config.clone();
         let options = config.get_options().unwrap_or_default();
-        // Migrations may take long on large tables, and are not what the limit is for.
+        // Migrations may take long on large tables; the timeout is not meant for them.
         let options = format!("{options} -c statement_timeout=0");
         config.options(options);
         match timeout(self.connect_timeout, config.connect(self.tls.clone())).await {
             Ok(Ok((client, connection))) => {
                 tokio::spawn(async move {
-                    // The task ends with the client; errors of the connection reach the client's
-                    // queries.
+                    // The task ends with the client. Errors of the connection also reach the
+                    // client's queries.
                     let _ = connection.await;
                 });
                 Ok(client)
@@ -98,7 +98,7 @@ impl Address {
         }
     }
 
-    /// Server and database, without credentials.
+    /// Returns the host and the database, without credentials.
     pub(super) fn name(&self) -> String {
         self.name.clone()
     }
@@ -118,11 +118,11 @@ impl Address {
     }
 }
 
-/// Lets a connection forget its plans whenever it has been used twice as often as the last time.
+/// Resets a connection's cached plans whenever its use count reaches a power of two.
 ///
 /// PostgreSQL keeps the plan of a prepared statement until it has gathered statistics about the
-/// tables, which takes minutes. A plan from when the tables were empty reads them from end to end
-/// ever after; this way none is used for longer than the connection had been before.
+/// tables, which takes minutes. A plan from when the tables were empty would scan them in full
+/// until then. This way no plan is used for more than half of the connection's uses.
 fn plan_again(patience: Duration) -> Hook {
     Hook::async_fn(move |client, uses| {
         Box::pin(async move {
@@ -137,7 +137,7 @@ fn plan_again(patience: Duration) -> Hook {
     })
 }
 
-/// Why there is no connection.
+/// The reason why a connection could not be opened.
 pub(super) enum ConnectError {
     Refused(tokio_postgres::Error),
     TimedOut,

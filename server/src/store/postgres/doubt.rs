@@ -1,7 +1,8 @@
-//! What became of a transaction whose commit was not answered.
+//! Finds out whether a transaction whose commit got no response was committed.
 //!
-//! The database knows transactions by their numbers, but one that was lost in a crash may leave its number to
-//! another. So what is looked for is something that only this one can have stored.
+//! The database identifies transactions by number, but after a crash it may reuse the number of a
+//! lost transaction. So this module looks for data that only this transaction can have stored: the
+//! witness.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
@@ -16,24 +17,24 @@ use crate::store::change::Change;
 use crate::store::lane::{Done, Write};
 use crate::store::rows::Revision;
 
-/// What is needed to find out whether a transaction was committed.
+/// An in-doubt transaction, with everything that is needed to find its outcome.
 #[derive(Debug)]
 pub(super) struct Doubt {
     /// The transaction's number.
     pub(super) transaction: String,
-    /// The server process that ran it.
+    /// The PostgreSQL server process that ran it.
     pub(super) process: i32,
-    /// What it came to, if it was committed.
+    /// The results of its changes, if it was committed.
     pub(super) done: Vec<(Done, Revision)>,
     pub(super) witness: Witness,
     pub(super) reason: String,
 }
 
-/// What only this transaction can have stored.
+/// Data that only this transaction can have stored.
 #[derive(Debug)]
 pub(super) enum Witness {
     Messages(Vec<Uuid>),
-    /// A former text of a message, kept at this time.
+    /// A former text of a message, replaced at this time.
     Version {
         message: Uuid,
         version: i32,
@@ -49,12 +50,12 @@ pub(super) enum Witness {
         is_in: bool,
         at: Timestamp,
     },
-    /// A new title, given at this time.
+    /// A new title, set at this time.
     Title {
         conversation: Uuid,
         at: Timestamp,
     },
-    /// A step of a conversation that says this.
+    /// A step of a conversation with this detail.
     Annotation {
         conversation: Uuid,
         number: u64,
@@ -65,12 +66,12 @@ pub(super) enum Witness {
         conversation: Uuid,
         at: Timestamp,
     },
-    /// Only what may be stored twice and is not emitted.
+    /// No witness: the changes may be stored twice and are not emitted.
     Nothing,
 }
 
 impl Witness {
-    /// The best one for a group that came to this.
+    /// Returns the best witness of a group with these results.
     pub(super) fn of(group: &[Write], done: &[(Done, Revision)], now: Time) -> Self {
         let ids = done.iter().filter_map(|(done, _)| done.new_message_id());
         let ids: Vec<Uuid> = ids.collect();
@@ -90,7 +91,8 @@ impl Witness {
                     };
                 }
                 (Write::Edit { .. }, Done::Changed(Change::Done(message))) => {
-                    // An edit makes a new version of what it keeps, a deletion does not.
+                    // An edit increases the version, so the version that it replaced is the
+                    // witness. A deletion does not increase it.
                     return Self::version(message.id, message.version.saturating_sub(1), at);
                 }
                 (Write::Delete { .. }, Done::Changed(Change::Done(message))) => {
@@ -102,7 +104,7 @@ impl Witness {
                     let id = conversation.id;
                     best = Self::Conversation { id, at };
                 }
-                // The last change of members is the witness, since it may undo those before it.
+                // The last member change is the witness, because it may undo earlier ones.
                 (Write::Member { change, .. }, Done::Member(Change::Done(_))) => {
                     best = Self::Member {
                         conversation: change.conversation_id,
@@ -133,7 +135,7 @@ impl Witness {
         }
     }
 
-    /// Whether it is stored; none if there is nothing to look for.
+    /// Returns whether the witness is stored, or `None` if there is no witness.
     async fn is_there(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
         let row = match self {
             Self::Messages(ids) => {
@@ -197,8 +199,8 @@ impl Witness {
                     WHERE id = $1 AND deleted_at = $2)";
                 client.query_one(sql, &[conversation, at]).await?
             }
-            // Without a witness the number has to do: only what may be stored twice is in doubt
-            // then.
+            // Without a witness, the transaction number must do: only changes that may be stored
+            // twice are in doubt then.
             Self::Nothing => return Ok(None),
         };
         row.try_get(0).map(Some)
@@ -206,11 +208,10 @@ impl Witness {
 }
 
 impl Doubt {
-    /// Whether the transaction was committed; none if it is still under way.
+    /// Returns whether the transaction was committed, or `None` if it is still running.
     pub(super) async fn outcome(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
-        // Until its server process is gone the transaction may still come to its end.
-        // The process is ended as well, so that the answer does not depend on how long it would
-        // hang on.
+        // The transaction may still end until its server process has exited. The process is
+        // terminated, so that the outcome does not have to wait for it.
         let running = client
             .query_opt(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -221,8 +222,8 @@ impl Doubt {
         if running.is_some() {
             return Ok(None);
         }
-        // The witness goes before the number of the transaction, which a database that has crashed
-        // may have given again.
+        // The witness has priority over the transaction number, which a database may have reused
+        // after a crash.
         if let Some(is_there) = self.witness.is_there(client).await? {
             return Ok(Some(is_there));
         }
@@ -234,7 +235,7 @@ impl Doubt {
             .await;
         let row = match status {
             Ok(row) => row,
-            // The transaction was forgotten in a crash, and its number is not given to another yet.
+            // The database lost the transaction in a crash, and has not reused its number yet.
             Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
                 return Ok(Some(false));
             }
@@ -248,7 +249,7 @@ impl Doubt {
     }
 }
 
-/// A transaction's number as the activity view has it, without the epoch.
+/// Returns a transaction number without the epoch, as `pg_stat_activity` lists it.
 fn low_half(transaction: &str) -> String {
     let id: u64 = transaction.parse().unwrap_or(0);
     (id & u64::from(u32::MAX)).to_string()

@@ -1,28 +1,28 @@
-//! What an error of the database means for whoever asked.
+//! Classifies database errors.
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
 use roomcast::internal::chain;
 
-/// What kind of fault it is, and therefore what to do.
+/// The class of an error, which determines the reaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The database cannot be reached, does not answer in time, or is about to stop. The connection is
-    /// of no more use; trying again on another may help.
+    /// The database is unreachable, does not respond in time, or is shutting down. The connection
+    /// is unusable; a retry on another may succeed.
     Lost,
-    /// The database works and asks to try again: a deadlock, a race.
+    /// The database works and asks for a retry, for example after a deadlock or a race.
     Again,
-    /// The database works but does not store: its disk is full, it only reads.
+    /// The database works but does not store: its disk is full, or it is read-only.
     Full,
     /// The database works, but the server's role lacks a right, or the schema lacks a table or a
-    /// column. Every change fails until an operator mends that.
+    /// column. Every change fails until an operator fixes that.
     Missing,
-    /// The database did not like this very request.
+    /// The database rejected this particular request.
     Bad,
 }
 
-/// A fault with what the database said.
+/// An error's class and the database's message.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) fault: Fault,
@@ -30,7 +30,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// An answer that did not come in time.
+    /// Returns the failure for a response that did not arrive in time.
     pub(super) fn timed_out() -> Self {
         Self {
             fault: Fault::Lost,
@@ -63,7 +63,7 @@ impl From<PoolError> for Failure {
     }
 }
 
-/// Whether a right, a table or a column is missing, which concerns every change.
+/// Returns whether a right, a table or a column is missing, which affects every change.
 fn is_missing(state: &SqlState) -> bool {
     [
         SqlState::INSUFFICIENT_PRIVILEGE,
@@ -74,11 +74,11 @@ fn is_missing(state: &SqlState) -> bool {
     .contains(state)
 }
 
-/// The kind of an error, by its SQLSTATE (PostgreSQL, appendix A).
+/// Classifies an error by its SQLSTATE (PostgreSQL, appendix A).
 pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     let Some(state) = error.code() else {
-        // The error is no answer of the database, or a value did not fit its column, which has no
-        // code either.
+        // Without a SQLSTATE, the error is not a response of the database, or a value did not fit
+        // its column.
         let text = error.to_string();
         let unfit = ["error serializing", "error deserializing"];
         return if unfit.iter().any(|start| text.starts_with(start)) {
@@ -91,7 +91,7 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::LOCK_NOT_AVAILABLE,
-        // Another server stored the same a moment ago: next time it will be seen.
+        // Another server has just stored the same row. The retry will find it.
         SqlState::UNIQUE_VIOLATION,
     ]
     .contains(state)
@@ -100,16 +100,14 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     }
     // The first two characters are the class.
     match state.code().get(..2) {
-        // These are connection exceptions, interventions of an operator, statements that took too
-        // long, and system errors. Such a connection may be dead or about to be, so another one is
-        // tried.
+        // These are connection exceptions, operator interventions, statement timeouts and system
+        // errors. Such a connection may be dead or closing, so the caller retries on another.
         Some("08" | "57" | "58") => Fault::Lost,
         Some("53") if *state == SqlState::TOO_MANY_CONNECTIONS => Fault::Lost,
-        // Trying again at once would find the disk as full as before.
+        // An immediate retry would find the disk just as full.
         Some("53" | "25") => Fault::Full,
         _ if is_missing(state) => Fault::Missing,
-        // Credentials that are wrong and a database that is gone may be mended while the server
-        // runs.
+        // Wrong credentials and a missing database may be fixed while the server runs.
         Some("28" | "3D") => Fault::Lost,
         _ => Fault::Bad,
     }

@@ -1,4 +1,4 @@
-//! Whether the database is there, and whether it stores.
+//! Monitors whether the database is reachable and stores changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,19 +14,19 @@ use super::lane::throw_away;
 use crate::breaker::Breaker;
 use crate::store::in_progress::InProgress;
 
-/// What all who use the database know of it.
+/// The health state shared by all users of the database.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) breaker: Breaker,
-    /// Whether the last change was taken: a full database reads but does not write.
+    /// Whether the last change was stored. A full database serves reads but rejects writes.
     writable: AtomicBool,
-    /// Whether a change has failed for a reason that may concern others as well.
+    /// Whether a change has failed for a reason that may affect other changes.
     suspected: AtomicBool,
-    /// Notified when the database should be asked soon.
+    /// Notified when the database should be probed soon.
     asked: Notify,
-    /// The changes that are being stored.
+    /// The changes in progress.
     pub(super) changes: Arc<InProgress>,
-    /// Lines about changes and queries that have failed.
+    /// Limits the log lines about failed changes and queries.
     pub(super) failures: LogThrottle,
 }
 
@@ -48,8 +48,8 @@ impl Health {
             && !self.changes.is_stuck()
     }
 
-    /// Has the database asked soon whether it stores, because a change has failed. One failed change
-    /// alone does not say that others fail.
+    /// Requests an early probe because a change has failed. One failed change does not prove that
+    /// others fail.
     pub(super) fn suspect(&self) {
         self.suspected.store(true, Ordering::Relaxed);
         self.asked.notify_one();
@@ -59,14 +59,14 @@ impl Health {
         self.suspected.load(Ordering::Relaxed) || !self.writable.load(Ordering::Relaxed)
     }
 
-    /// Notes that the database has stored a change.
+    /// Records that the database has stored a change.
     pub(super) fn stores(&self) {
         if !self.writable.swap(true, Ordering::Relaxed) {
             tracing::info!("the database stores again");
         }
     }
 
-    /// Notes that no change can be stored because of this failure.
+    /// Records that no change can be stored because of this failure.
     pub(super) fn fails(&self, failure: &Failure) {
         let reason = &*failure.reason;
         match failure.fault {
@@ -79,14 +79,14 @@ impl Health {
         }
     }
 
-    /// Notes that no change can be stored for this reason.
+    /// Records that no change can be stored for this reason.
     pub(super) fn refuses(&self, reason: &str) {
         if self.begins_to_fail() {
             tracing::error!(reason, "the database does not store");
         }
     }
 
-    /// Marks the database as one that does not store. Returns whether it stored until now.
+    /// Marks the database as unwritable. Returns whether it was writable before.
     fn begins_to_fail(&self) -> bool {
         let did_store = self.writable.swap(false, Ordering::Relaxed);
         if did_store {
@@ -96,8 +96,8 @@ impl Health {
     }
 }
 
-/// Asks now and then, so that a breaker that opened without traffic, or stays open for lack of it,
-/// closes again. Ends with the store.
+/// Probes the database periodically, so that an open breaker closes again even without traffic.
+/// Ends when the store is dropped.
 pub(super) async fn watch(
     health: Weak<Health>,
     pool: Pool,
@@ -106,7 +106,8 @@ pub(super) async fn watch(
 ) {
     loop {
         {
-            // The handle is weak and held for one interval only, so that the task ends with the store.
+            // The handle is weak and upgraded for one interval only, so that the task ends with the
+            // store.
             let Some(health) = health.upgrade() else {
                 return;
             };
@@ -137,8 +138,8 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
     };
     let client = match pool.get().await {
         Ok(client) => client,
-        // All connections are in use: whoever uses them will say how it went.
-        // The admission is dropped without a verdict, which leaves the breaker as it is.
+        // All connections are in use, so their users observe the database's state. Dropping the
+        // admission without a result leaves the breaker unchanged.
         Err(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => return,
         Err(error) => {
             tracing::debug!(reason = Failure::from(error).reason, "no connection");
@@ -160,10 +161,10 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
                 health.stores();
             }
         }
-        // A database that answers with an error is there, although it may not store.
+        // A database that responds with an error is reachable, even if it does not store.
         Ok(Err(error)) if error.code().is_some() => {
             admission.succeeded();
-            // What is left on a connection whose probe has failed is not worth finding out.
+            // A connection whose probe failed is in an unknown state.
             throw_away(client);
             if is_suspected {
                 health.fails(&error.into());
@@ -179,9 +180,11 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
     }
 }
 
-/// Whether changes can be stored: a small change, and the locks and rights that changes of
-/// conversations need. The statements of one query are one transaction. Its time limit is shorter
-/// than that of changes, because readiness waits for it.
+/// Checks whether changes can be stored: makes a small change and needs the locks and rights of
+/// conversation changes.
+///
+/// The statements of one query run in one transaction. The time limit is shorter than that of
+/// changes, because readiness waits for the probe.
 const PROBE: &str = "SET LOCAL lock_timeout = '500ms';
     UPDATE roomcast_schema SET oldest = oldest;
     UPDATE conversations SET last_seq = last_seq WHERE false;
@@ -192,10 +195,10 @@ const PROBE: &str = "SET LOCAL lock_timeout = '500ms';
     INSERT INTO conversation_changes SELECT * FROM conversation_changes WHERE false;
     INSERT INTO journals SELECT * FROM journals WHERE false;
     INSERT INTO journal_entries SELECT * FROM journal_entries WHERE false";
-/// The line about a right or a table that is missing, with its remedy.
+/// The log message about a missing right or table, with its remedy.
 const MISSING: &str = "the database refuses changes: the server's role lacks a right, or a table is missing: \
     grant the right (see docs/storage.md) or run `roomcast migrate`";
-/// The number of log lines about failures at once, before it is one per second.
+/// The burst of log lines about failures, before the limit is one per second.
 const LOG_LINES: u32 = 20;
 /// The time after which a probe without an answer has failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! A lane: stores groups one after another, and finds out what became of one that was cut off.
+//! A lane: stores groups one after another, and resolves groups whose commit is in doubt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,47 +16,48 @@ use crate::store::StoreError;
 use crate::store::lane::{Commit, Done, Write};
 use crate::store::rows::Revision;
 
-/// What waits in a lane.
+/// An order that waits in a lane.
 #[derive(Debug)]
 pub(super) enum Order {
     Write {
         write: Write,
-        /// The change's place in the queue of all lanes.
+        /// The change's slot in the queue, which all lanes share.
         _place: OwnedSemaphorePermit,
     },
-    /// What another server has committed in a conversation, or how far it has come there. It is handed on behind
-    /// all that this lane had committed when that was seen, so that nothing of this server's own is taken for
-    /// missed.
+    /// What another server has committed in a conversation, or a revision that it has reached.
+    ///
+    /// The lane forwards it after everything that it had committed when the announcement was
+    /// queued. So this server's own commits are not mistaken for missed ones.
     Announced(Commit),
 }
 
-/// Stores the changes of some of the conversations.
+/// The task that stores the changes of some of the conversations.
 pub(super) struct Lane {
     pub(super) pool: Pool,
     pub(super) commits: mpsc::Sender<Commit>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
-    /// One permit, which all lanes have in common: whoever has it stores its group.
+    /// One permit, shared by all lanes: its holder stores its group.
     pub(super) turn: Arc<Semaphore>,
     /// How many messages all lanes have stored.
     pub(super) stored: Arc<watch::Sender<u64>>,
-    /// Changes of one transaction at most.
+    /// The maximum number of changes in one transaction.
     pub(super) group: usize,
-    /// How long one step of a transaction may take.
+    /// The timeout of one step of a transaction.
     pub(super) patience: Duration,
-    /// How long a group is tried again.
+    /// The time for which a group is retried.
     pub(super) retry: Duration,
     /// Becomes true when the store closes.
     pub(super) closing: watch::Receiver<bool>,
 }
 
 impl Lane {
-    /// Stores what comes until the store closes and nothing waits any more.
+    /// Stores changes until the store closes and the queue is empty.
     pub(super) async fn run(self, mut waiting: mpsc::Receiver<Order>) {
         let mut taken = Vec::new();
         while self.take(&mut waiting, &mut taken).await > 0 {
             let turn = self.turn().await;
-            // What has come meanwhile is stored with the rest.
+            // Changes that arrived while waiting are stored with the rest.
             let room = self.group.max(1).saturating_sub(taken.len());
             taken.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(room));
             let (mut group, mut announced) = (Vec::new(), Vec::new());
@@ -67,12 +68,12 @@ impl Lane {
                 }
             }
             if self.commits.is_closed() {
-                // With nobody left to emit the changes, nothing is stored.
+                // Without an emitter, nothing is stored.
                 refuse(group, StoreError::Closed);
                 continue;
             }
-            // The group is stored before the announcements are handed on, since these were seen
-            // behind its commits.
+            // The group is stored before the announcements are forwarded, because they were queued
+            // after its commits.
             if !group.is_empty() {
                 let _step = self.health.changes.begin();
                 if let Some((group, doubt)) = self.store(group, turn).await {
@@ -85,44 +86,43 @@ impl Lane {
         }
     }
 
-    /// Takes what waits, once there is something.
+    /// Waits until there is something to store, and takes it.
     async fn take(&self, waiting: &mut mpsc::Receiver<Order>, taken: &mut Vec<Order>) -> usize {
         let mut closing = self.closing.clone();
         let limit = self.group.max(1);
         tokio::select! {
-            // All that has come meanwhile becomes one transaction: the slower the database, the
-            // larger the groups.
+            // Everything that arrived in the meantime becomes one transaction: the slower the
+            // database, the larger the groups.
             count = waiting.recv_many(taken, limit) => return count,
             () = async { drop(closing.wait_for(|closing| *closing).await) } => {}
         }
-        // Nothing new is taken from here on, and what waits is still stored.
+        // No new changes are accepted from here on. Queued changes are still stored.
         waiting.close();
         waiting.recv_many(taken, limit).await
     }
 
-    /// Waits until no other lane stores, but not for long: one whose conversation is locked by somebody else must not hold
-    /// up the others.
+    /// Waits briefly until no other lane stores. The wait is limited, because a lane may be blocked
+    /// by a conversation that another session has locked.
     ///
-    /// Transactions that insert at the same time wait for the same pages, and are switched on and off by a database that has
-    /// few processors; one after the other they are larger and take less time together.
+    /// Concurrent inserts wait for the same pages, and a database with few processors switches
+    /// between them. Sequential transactions are larger and take less time in total.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN, self.turn.acquire()).await.ok()?.ok()
     }
 
-    /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody
-    /// knows.
+    /// Stores a group, or notifies all its senders that it is not stored. Returns the group if its
+    /// commit is in doubt.
     async fn store(
         &self,
         group: Vec<Write>,
         mut turn: Option<SemaphorePermit<'_>>,
     ) -> Option<(Vec<Write>, Doubt)> {
-        // The senders wait for this group and all that is behind it, so that trying again has an
-        // end.
+        // The senders in this group and in the queue wait, so retries have a deadline.
         let deadline = Instant::now() + self.retry;
         let mut pause = FIRST_PAUSE;
         loop {
             let attempt = self.attempt(&group).await;
-            // It is the turn of others while this lane hands on what is stored, or waits to try again.
+            // Other lanes may store while this lane forwards its commits or waits to retry.
             drop(turn.take());
             let failure = match attempt {
                 Ok(done) => {
@@ -141,7 +141,7 @@ impl Lane {
                 Fault::Lost | Fault::Again if Instant::now() + pause < deadline => {
                     self.metrics.count(Counter::StoreRetries);
                     sleep(pause).await;
-                    // The pause doubles, since all lanes of all servers try again at the same time.
+                    // The delay doubles, because all lanes of all servers retry at the same time.
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Fault::Full | Fault::Missing => {
@@ -150,13 +150,13 @@ impl Lane {
                     return None;
                 }
                 Fault::Bad if group.len() > 1 => {
-                    // One bad change must not fail the others.
+                    // One rejected change must not fail the rest of the group.
                     let mut rest = group.into_iter();
                     while let Some(write) = rest.next() {
                         let single = Box::pin(self.store(vec![write], None));
                         if let Some(doubt) = single.await {
-                            // The rest was not sent to the database, so it is certain that it is
-                            // not stored.
+                            // The remaining changes were not sent to the database, so they are
+                            // certainly not stored.
                             refuse(rest.collect(), StoreError::Failed);
                             return Some(doubt);
                         }
@@ -164,7 +164,7 @@ impl Lane {
                     return None;
                 }
                 Fault::Lost | Fault::Again => {
-                    // It was tried until no more time was left, so others would fail as well.
+                    // The retries took all the time, so other changes would fail as well.
                     self.health.fails(&failure);
                     self.log_failure(&failure);
                     refuse(group, StoreError::Failed);
@@ -186,9 +186,9 @@ impl Lane {
         }
     }
 
-    /// One transaction on one connection. A connection that it broke is thrown away.
+    /// Runs one transaction on one connection. Discards the connection if the transaction broke it.
     async fn attempt(&self, group: &[Write]) -> Result<Vec<(Done, Revision)>, Attempt> {
-        // With the breaker open nobody waits for a timeout that all others have waited for already.
+        // While the breaker is open, the attempt does not wait for yet another timeout.
         let admission = self.health.breaker.admit().map_err(Attempt::Suspended)?;
         let client = match self.pool.get().await {
             Ok(client) => client,
@@ -205,8 +205,8 @@ impl Lane {
             }
             Err(Aborted::Committing(doubt)) => {
                 admission.failed();
-                // The commit may still be under way on this connection, which must not serve
-                // anybody else.
+                // The commit may still be running on this connection, so the pool must not reuse
+                // it.
                 throw_away(client);
                 Err(Attempt::Doubt(doubt))
             }
@@ -216,11 +216,11 @@ impl Lane {
                 Err(Attempt::Failed(failure))
             }
             Err(Aborted::Before(failure)) => {
-                // The database has answered, so the breaker stays closed although the group was
-                // refused.
+                // The database responded, so the breaker stays closed although the group was
+                // rejected.
                 admission.succeeded();
-                // The transaction is ended before the connection goes back, or the next user would
-                // be inside of it.
+                // The transaction ends before the connection returns to the pool, or the next user
+                // would be inside it.
                 let undone = timeout(self.patience, client.batch_execute("ROLLBACK")).await;
                 if !matches!(undone, Ok(Ok(()))) {
                     throw_away(client);
@@ -230,9 +230,11 @@ impl Lane {
         }
     }
 
-    /// Asks until the database says whether it committed: then what it stored is emitted, or everybody
-    /// learns that it is not stored. The senders do not wait for longer than [`Store`] lets them, but
-    /// what is stored must be emitted, however late.
+    /// Polls until the outcome of the commit is known. Then emits what was stored, or notifies the
+    /// senders that nothing was.
+    ///
+    /// The senders wait no longer than [`Store`] allows, but stored changes must be emitted,
+    /// however late.
     ///
     /// [`Store`]: crate::store::Store
     async fn resolve(&self, group: Vec<Write>, doubt: Doubt, waiting: &mut mpsc::Receiver<Order>) {
@@ -260,11 +262,11 @@ impl Lane {
                 Ok(None) => {}
                 Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
             }
-            // The changes that came meanwhile would wait for an unknown time.
-            // Nothing may be stored here meanwhile: if the group in doubt is committed, it has to
-            // be emitted first.
+            // Changes that arrive now would wait for an unknown time, so they are refused. Nothing
+            // may be stored in this lane in the meantime: if the group is committed, it must be
+            // emitted first.
             while let Ok(order) = waiting.try_recv() {
-                // Announcements are found again.
+                // Announcements may be dropped, because the next poll finds them again.
                 if let Order::Write { write, .. } = order {
                     write.refuse(StoreError::Suspended(LONGEST_PAUSE));
                 }
@@ -272,8 +274,7 @@ impl Lane {
             if *closing.borrow() {
                 break group;
             }
-            // A store that closes asks once more and then gives up, since a stop must come to an
-            // end.
+            // On shutdown, the lane polls once more and then gives up.
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = closing.changed() => {}
@@ -284,7 +285,7 @@ impl Lane {
         refuse(given_up, StoreError::Unknown);
     }
 
-    /// Whether a transaction was committed; none if it is still under way.
+    /// Returns whether a transaction was committed, or `None` if it is still running.
     async fn was_committed(&self, doubt: &Doubt) -> Result<Option<bool>, Failure> {
         let client = self.pool.get().await?;
         let answer = timeout(self.patience, doubt.outcome(&client)).await;
@@ -304,17 +305,18 @@ impl Lane {
         self.stored
             .send_modify(|all| *all = all.saturating_add(stored));
         self.metrics.count(Counter::StoreCommits);
-        // The order of the group is that of its numbers, and is kept on the way to whoever emits.
+        // The group is in the order of its numbers, and stays so on the way to the emitter.
         for (write, (done, revision)) in group.into_iter().zip(done) {
             if let Some(commit) = write.settle(done, revision) {
-                // With nobody left to emit the change, it is not acknowledged: nobody knows.
+                // Without an emitter, the change is not acknowledged; the sender gets
+                // `StoreError::Unknown`.
                 let _ = self.commits.send(commit).await;
             }
         }
     }
 }
 
-/// What came of an attempt that stored nothing, as far as is known.
+/// The result of an attempt that is not known to have stored anything.
 enum Attempt {
     /// The breaker is open.
     Suspended(Duration),
@@ -328,13 +330,14 @@ fn refuse(group: Vec<Write>, error: StoreError) {
     }
 }
 
-/// Closes a connection that cannot be used again.
+/// Closes a connection that cannot be reused.
 pub(super) fn throw_away(client: Object) {
     drop(Object::take(client));
 }
 
-/// How long a lane waits for its turn; several times what a transaction takes where the database is near.
+/// The maximum time that a lane waits for other lanes; several times the duration of a transaction
+/// on a nearby database.
 const TURN: Duration = Duration::from_millis(25);
-/// The first and the longest pause between two tries.
+/// The first delay between two attempts; [`LONGEST_PAUSE`] is the maximum.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

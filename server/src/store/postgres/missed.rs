@@ -1,4 +1,4 @@
-//! What other servers have committed in a conversation, in its order.
+//! Reads what other servers have committed in a conversation, in revision order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Postgres {
     }
 }
 
-/// How far each of these conversations has come; unknown ones are left out.
+/// Returns the revisions of these conversations; unknown conversations are left out.
 async fn revisions(
     client: &ClientWrapper,
     conversations: &[Uuid],
@@ -71,7 +71,8 @@ async fn revisions(
     rows.iter().map(read).collect()
 }
 
-/// At most about `limit` of the steps after one revision, up to and with another, which is committed.
+/// Returns about `limit` steps after one revision, up to and including `through`, which is
+/// committed.
 async fn missed(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -80,8 +81,8 @@ async fn missed(
     limit: usize,
 ) -> Result<Missed, Error> {
     let wanted = through.changes.saturating_sub(after.changes);
-    // The changes are read first: a text that changes after that is read as it was, by its
-    // versions.
+    // The changes are read first: if a text changes afterwards, its earlier version is read from
+    // the version table.
     let rows = changes(client, conversation, after, through, limit).await?;
     let page = Page::Between {
         after: after.seq,
@@ -94,18 +95,18 @@ async fn missed(
         None
     };
     let numbers = rows.iter().map(|row| row.number);
-    // Changes have no gaps in their numbers, so a gap says that old ones were forgotten.
+    // Change numbers have no gaps, so a gap means that old changes were removed.
     let is_whole = (after.changes + 1..)
         .zip(numbers)
         .all(|(next, number)| next == number)
         && (wanted == 0 || !rows.is_empty());
     let Some(new) = new else {
-        // The conversation is gone, and all that was said in it.
+        // The conversation is deleted, with all messages.
         let gone = closed(client, conversation).await?;
         return Ok(
             gone.map_or(Missed::Forgotten(None), |(changes, event)| Missed::Steps {
-                // The deletion may be a later step than those that are asked for, and is read as
-                // that one.
+                // The deletion may be a later step than the requested ones. A later read returns
+                // it.
                 steps: if changes > through.changes {
                     Vec::new()
                 } else {
@@ -120,8 +121,8 @@ async fn missed(
     }
     let has_all = rows.len() as u64 >= wanted;
     let (steps, reached) = merge(after, through, new, rows, has_all);
-    // Each message is told as it was at its step, since somebody may have been removed between two
-    // edits.
+    // Each message is returned as it was at its step, because a member may have been removed
+    // between two edits.
     let texts = Texts::read(client, conversation, after, &steps).await?;
     let now = Now::read(client, conversation, after, now).await?;
     let event = |(revision, step)| Some((revision, texts.event(revision, step, &now)?));
@@ -131,8 +132,8 @@ async fn missed(
     })
 }
 
-/// The last step of a conversation that is deleted, and its number among the changes; none if nobody knows
-/// it any more.
+/// Returns the deletion of a conversation and its change number, or `None` if its row no longer
+/// exists.
 async fn closed(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -168,7 +169,8 @@ enum Step {
     Change(Change),
 }
 
-/// Puts messages and changes into one order, and says up to where these are all.
+/// Merges messages and changes into revision order. Returns also the revision up to which the
+/// result is complete.
 fn merge(
     after: Revision,
     through: Revision,
@@ -185,11 +187,11 @@ fn merge(
     let mut changes = changes.into_iter().peekable();
     let (mut steps, mut reached) = (Vec::new(), after);
     loop {
-        // A change comes behind the last message that there was before it.
+        // A change follows the last message before it.
         let change = changes.next_if(|change| change.seq <= last);
         let until = match &change {
             Some(change) => change.seq,
-            // Behind those that were read there may be changes that were not.
+            // Further changes that were not read may follow the ones that were.
             None if changes.peek().is_none() && !has_all_changes => break,
             None => last,
         };
@@ -207,7 +209,7 @@ fn merge(
     (steps, reached)
 }
 
-/// Forgets changes that are older than any server should be behind; says how many.
+/// Removes changes that are older than any server's gap should be. Returns how many.
 async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
@@ -222,7 +224,7 @@ async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
         .await
 }
 
-/// What a user was to hear lately of conversations, in the order of each.
+/// Returns the recent changes that concern a user, in the order of each conversation.
 async fn recent(
     client: &ClientWrapper,
     user: &str,
@@ -253,9 +255,9 @@ async fn recent(
     rows.iter().map(read).collect()
 }
 
-/// A row of a change.
+/// A row of a conversation change.
 struct Change {
-    /// What was told of a reaction or a pin.
+    /// The JSON of a reaction or a pin.
     detail: Option<String>,
     number: u64,
     seq: u64,
@@ -300,17 +302,18 @@ async fn changes(
     rows.iter().map(read).collect()
 }
 
-/// A conversation as it is now, for those who are told of an earlier step of it.
+/// The current state of a conversation, for recipients of an earlier step.
 struct Now {
     conversation: Option<Arc<Conversation>>,
-    /// The conversation without its title, for those who have been removed since, if it has got
-    /// another title after that.
+    /// The conversation without its title, and the number of the last removal of a member before
+    /// the last renaming. The title must not reach the removed member.
     untitled: Option<(Arc<Conversation>, u64)>,
 }
 
 impl Now {
-    /// What was read of it, and whether somebody must not see all of that. What is looked up later than the
-    /// conversation itself leaves no title out.
+    /// Reads whether a member was removed before the last renaming.
+    ///
+    /// Changes that happen after `now` was read do not hide a title that `now` does not contain.
     async fn read(
         client: &ClientWrapper,
         conversation: Uuid,
@@ -348,8 +351,10 @@ impl Now {
         })
     }
 
-    /// What those are told of it who are members before the change of this number: the title follows with the
-    /// change that has set it, to those who are members then.
+    /// Returns the conversation as members at the change of this number may see it.
+    ///
+    /// Before the removal of a member, the title is hidden. The change that set it follows, for the
+    /// members at that time.
     fn at(&self, number: u64) -> Option<Arc<Conversation>> {
         match &self.untitled {
             Some((untitled, removed)) if number <= *removed => Some(Arc::clone(untitled)),
@@ -358,14 +363,15 @@ impl Now {
     }
 }
 
-/// Messages as they are now and as they were: who was removed between two edits must not get the later one
-/// in place of the earlier.
+/// Current and former texts of messages. A member who was removed between two edits must get the
+/// earlier text, not the later one.
 struct Texts {
     /// The messages that were changed.
     messages: HashMap<Uuid, Arc<Message>>,
-    /// The later changes of each new message, in their order: number, and version until then.
+    /// The later changes of each new message, in order: change number, and message version before
+    /// it.
     later: HashMap<Uuid, Vec<(u64, i32)>>,
-    /// Former texts by message and version, and when they were replaced.
+    /// Former texts by message and version, with the time of replacement.
     former: HashMap<(Uuid, i32), (String, Box<RawValue>, Time)>,
 }
 
@@ -384,7 +390,7 @@ impl Texts {
         let (mut changed, mut edited) = (Vec::new(), Vec::new());
         for (_, step) in steps {
             match step {
-                // What is told of a reaction or a pin is in the step itself.
+                // The step itself contains the reaction or the pin.
                 Step::Change(change) if change.detail.is_some() => {}
                 Step::Change(change) => changed.extend(change.message),
                 Step::Message(message)
@@ -409,7 +415,8 @@ impl Texts {
                 Some((message.id, texts.version(message.id, revision.changes)?))
             }
         });
-        // Each version is read with the one before, which says when it was made.
+        // Each version is read with the preceding one, whose replacement time is the time of the
+        // edit.
         let wanted: Vec<(Uuid, i32)> = wanted
             .flat_map(|(id, version)| [(id, version), (id, version.saturating_sub(1))])
             .collect();
@@ -455,7 +462,7 @@ impl Texts {
         for row in client.query(&statement, &parameters).await? {
             let version: i32 = row.try_get("version")?;
             let kind: &str = row.try_get("kind")?;
-            // A deletion makes no new version.
+            // A deletion does not increase the version.
             let before = version.saturating_sub(i32::from(kind == "edited"));
             let number = unsigned(row.try_get("number")?);
             let changes: &mut Vec<_> = self.later.entry(row.try_get("message_id")?).or_default();
@@ -486,20 +493,20 @@ impl Texts {
         Ok(())
     }
 
-    /// The version that a new message had when its conversation had had this many changes, if it has another
-    /// one by now.
+    /// Returns the version of a new message when its conversation had this many changes, if it has
+    /// changed since.
     fn version(&self, message: Uuid, changes: u64) -> Option<i32> {
         let later = self.later.get(&message)?;
         let next = later.iter().find(|(number, _)| *number > changes);
         next.map(|(_, before)| *before)
     }
 
-    /// A message as it was with this version.
+    /// Returns a message as it was at this version.
     fn as_of(&self, message: &Arc<Message>, version: i32) -> Arc<Message> {
         let Some((content, metadata, _)) = self.former.get(&(message.id, version)) else {
             return Arc::clone(message);
         };
-        // An edit is made when the text before it is replaced.
+        // The time of an edit is the time at which the preceding text was replaced.
         let before = self.former.get(&(message.id, version.saturating_sub(1)));
         Arc::new(Message {
             content: content.clone(),
@@ -511,7 +518,7 @@ impl Texts {
         })
     }
 
-    /// What was committed; none if it is about a message that is there no more.
+    /// Returns the event of a step, or `None` if its message no longer exists.
     fn event(&self, revision: Revision, step: Step, now: &Now) -> Option<Committed> {
         let change = match step {
             Step::Message(message) => {

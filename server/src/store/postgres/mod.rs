@@ -1,9 +1,9 @@
-//! The store in a PostgreSQL database: some lanes write, a pool reads.
+//! The store in a PostgreSQL database: several lanes write, a pool reads.
 //!
-//! Several servers may work on one database: the row of a conversation is locked while one hands
-//! out its next `seq`s. Each server emits what it has stored itself; what others have stored it
-//! finds when it looks. Every step has a deadline, and a [`Breaker`](crate::breaker::Breaker) keeps
-//! all away from a database that does not answer.
+//! Several servers may use one database: the row of a conversation is locked while a server assigns
+//! its next `seq`s. Each server emits what it stores itself, and polls for commits of other
+//! servers. Every step has a deadline, and a [`Breaker`](crate::breaker::Breaker) stops requests
+//! while the database does not respond.
 
 mod address;
 mod connecting;
@@ -50,14 +50,14 @@ pub(super) struct Postgres(Arc<PostgresInner>);
 
 #[derive(Debug)]
 struct PostgresInner {
-    /// What waits to be stored.
+    /// The queues of changes to store.
     lanes: Lanes<Order>,
     running: Mutex<Vec<JoinHandle<()>>>,
     closing: watch::Sender<bool>,
-    /// One permit per change that waits in a lane; closed when the store is.
+    /// One permit per change that waits in a lane; closed when the store closes.
     queue: Arc<Semaphore>,
     readers: Pool,
-    /// One permit per read that runs or waits; closed when the store is.
+    /// One permit per running or waiting read; closed when the store closes.
     reads: Semaphore,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -79,14 +79,15 @@ impl Postgres {
         let health = Arc::new(Health::new());
         let count = config.lanes.clamp(1, MAX_LANES);
         let (lanes, waiting) = Lanes::new(count, config.queue);
-        // Each lane has an end of its own for commits, so that a slow conversation holds up one
-        // lane and not all.
+        // Each lane has its own commit queue, so that a slow conversation delays one lane and not
+        // all.
         let (emitted, commits) = lane_ends::commits(count, config.queue.div_ceil(count));
-        // The readers get one connection more, for the question whether the database is there.
-        // The writers get one as well, to sort the words of what they have written.
+        // The pools have one extra connection each: the readers for the health probe, the writers
+        // to update the search index.
         let writers = address.pool(count.saturating_add(1))?;
         let readers = address.pool(config.readers.saturating_add(1))?;
-        // The server's own limit comes first; this one is for a server that says nothing at all.
+        // The database's own statement timeout comes first. This timeout is for a database that
+        // does not respond at all.
         let patience = config.statement_timeout + MARGIN;
         let turn = Arc::new(Semaphore::new(1));
         let (stored, counted) = watch::channel(0);
@@ -105,8 +106,8 @@ impl Postgres {
                 retry: config.retry_timeout,
                 closing: closed.clone(),
             };
-            // A lane that has panicked is not started again: a successor would not know what became
-            // of its group.
+            // A lane that has panicked is not restarted: a new task would not know whether its
+            // group was stored.
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
         supervisor.start("search index", move || {
@@ -117,7 +118,7 @@ impl Postgres {
             let interval = config.health_interval;
             move || health::watch(health.clone(), readers.clone(), interval, patience)
         });
-        // Reads that wait are bounded as well, or a slow database would collect them without end.
+        // Waiting reads are bounded too, or they would pile up on a slow database.
         let reads = config.readers.saturating_add(config.waiting_reads);
         let inner = PostgresInner {
             lanes,
@@ -136,13 +137,12 @@ impl Postgres {
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
-        // A change that could only wait for its timeout is refused at once, which keeps the queue
-        // free.
+        // A change that could only time out is refused immediately, which keeps the queue free.
         if let Some(wait) = self.0.health.breaker.wait() {
             return Err(StoreError::Suspended(wait));
         }
-        // All lanes share one bound, so that the memory does not depend on how conversations are
-        // spread over them.
+        // All lanes share one bound, so that memory use does not depend on how conversations are
+        // distributed.
         let place = Arc::clone(&self.0.queue).try_acquire_owned()?;
         let lane = self.0.lanes.of(write.conversation_id());
         let order = Order::Write {
@@ -152,7 +152,7 @@ impl Postgres {
         Ok(lane.try_send(order)?)
     }
 
-    /// Lets who emits know what another server has committed.
+    /// Queues what another server has committed, so that this server emits it.
     pub(super) fn announce(
         &self,
         event: Committed,
@@ -161,7 +161,7 @@ impl Postgres {
     ) -> oneshot::Receiver<()> {
         let conversation = event.conversation_id();
         let (commit, resolved) = Commit::announced(event, revision, confirm);
-        // An announcement that finds the lane full or closed is found again by the next look.
+        // If the lane is full or closed, the next poll finds the change again.
         let _ = self
             .0
             .lanes
@@ -261,7 +261,7 @@ impl Postgres {
 
     pub(super) async fn close(&self) {
         self.0.queue.close();
-        // The lanes take nothing more, store what waits, and come to their end.
+        // The lanes accept no more changes, store the queued ones, and end.
         let _ = self.0.closing.send(true);
         let running = std::mem::take(&mut *self.0.running.lock());
         for lane in running {
@@ -272,8 +272,8 @@ impl Postgres {
     }
 }
 
-/// Transactions at the same time at most; each has a connection.
+/// The maximum number of lanes. Each runs one transaction at a time on its own connection.
 const MAX_LANES: usize = 64;
 
-/// How much longer than its server a client waits for the end of a statement.
+/// The additional time for which the client waits after the database's statement timeout.
 const MARGIN: Duration = Duration::from_secs(1);

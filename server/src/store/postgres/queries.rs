@@ -1,4 +1,4 @@
-//! What is read, as functions of a connection, and how rows become values.
+//! The read queries, and the conversion of rows to values.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
 
-/// The columns of a message. They are named, here and everywhere: a statement that was prepared with `*`
-/// fails from the moment at which a newer server adds a column.
+/// The columns of a message. Queries name columns everywhere: a prepared statement with `*` fails
+/// once a newer server adds a column.
 macro_rules! message_columns {
     () => {
         "id, conversation_id, seq, user_id, user_name, content, type, metadata, reply_to, mentions, \
@@ -76,7 +76,8 @@ pub(super) async fn is_member(
     Ok(row.is_some())
 }
 
-/// A page of messages; none if the conversation is unknown or foreign.
+/// Returns a page of messages, or `None` if the conversation is unknown or the user is not a
+/// member.
 pub(super) async fn messages(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -104,18 +105,17 @@ pub(super) async fn messages(
         }
     };
     let statement = client
-        // Two statements instead of one with a condition, so that each goes along the index in its
-        // direction.
+        // Separate statements instead of a condition let each use the index in its own direction.
         .prepare_cached(if descending { DESCENDING } else { ASCENDING })
         .await?;
     let limits = one_more(limit);
     let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
-    // Rows are read one by one, since a page may end by its size long before its limit.
+    // Rows are streamed, because a page may end by its size long before its limit.
     let rows = client.query_raw(&statement, parameters).await?;
     let found = collect(rows, limit, descending).await?;
     let found = shown_page(client, found, user, descending).await?;
-    // Membership is asked last, so that whoever was removed meanwhile gets nothing that came behind
-    // the removal.
+    // Membership is checked last, so that a user who was removed in the meantime does not get later
+    // messages.
     Ok(is_member(client, conversation, user)
         .await?
         .then_some(found))
@@ -145,7 +145,7 @@ pub(super) async fn contacts(
     most_members: usize,
     limit: usize,
 ) -> Result<Vec<String>, Error> {
-    // No more members are counted than there may be, however large a conversation is.
+    // The count stops at the limit, however large a conversation is.
     let statement = client
         .prepare_cached(
             "WITH small AS MATERIALIZED (
@@ -211,7 +211,7 @@ pub(super) async fn conversations(
     Ok(builder.finish())
 }
 
-/// The newest messages that have all the words.
+/// Returns the newest messages that contain all the words.
 pub(super) async fn search(
     client: &ClientWrapper,
     user: &str,
@@ -227,8 +227,8 @@ pub(super) async fn search(
         return Ok(Some(Messages::default()));
     }
     let (words, limits) = (search.words.join(" "), one_more(limit));
-    // The search is not prepared: how it is best done depends on how common the words are and on how
-    // much there is in these conversations, so it is planned with them.
+    // The search is not prepared: the best plan depends on how common the words are and how many
+    // messages these conversations have.
     let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
         (&words, Type::TEXT),
         (&search.before, Type::UUID),
@@ -238,8 +238,8 @@ pub(super) async fn search(
     let rows = client.query_typed_raw(SEARCH, parameters).await?;
     let found = collect(rows, limit, true).await?;
     let mut found = shown_page(client, found, Some(user), true).await?;
-    // Membership is asked again, so that whoever was removed meanwhile gets nothing that came
-    // behind the removal.
+    // Membership is checked again, so that a user who was removed in the meantime does not get
+    // later messages.
     let still = match search.conversation {
         None => own(client, user).await?,
         Some(id) if is_member(client, id, Some(user)).await? => vec![id],
@@ -260,7 +260,7 @@ const SEARCH: &str = concat!(
      ORDER BY id DESC LIMIT $4",
 );
 
-/// The conversations that a user may look into.
+/// Returns the conversations that a user may read.
 async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
     let statement = client
         .prepare_cached(
@@ -327,8 +327,7 @@ pub(super) async fn authorship(
     row.map(read).transpose()
 }
 
-/// Removes a beginning of each conversation that has some of the oldest messages, unless another
-/// server is doing that.
+/// Removes the oldest messages of each affected conversation, unless another server is doing so.
 pub(super) async fn expire(
     client: &ClientWrapper,
     before: Time,
@@ -352,8 +351,8 @@ pub(super) async fn expire(
             &statement,
             &[
                 &EXPIRE_LOCK,
-                // The bound on the id lets the primary key find old messages, since ids ascend with
-                // the time.
+                // The bound on the id lets the primary key find old messages, because ids ascend
+                // with time.
                 &before.first_id(),
                 &before.timestamp(),
                 &i64::try_from(limit).unwrap_or(i64::MAX),
@@ -362,8 +361,8 @@ pub(super) async fn expire(
         .await
 }
 
-/// Removes a part of what deleted conversations have left, in the order in which one thing refers to
-/// another, unless another server is doing that.
+/// Removes part of the remains of deleted conversations, referring rows first, unless another
+/// server is doing so.
 pub(super) async fn purge(
     client: &ClientWrapper,
     before: Time,
@@ -383,14 +382,14 @@ pub(super) async fn purge(
              WHERE c.deleted_at IS NOT NULL LIMIT $2)
          DELETE FROM reads USING old, mine WHERE mine.locked
              AND reads.conversation_id = old.conversation_id AND reads.user_id = old.user_id";
-    // A server of the version before may have stored something meanwhile.
+    // A server of the previous version may have stored messages since the deletion.
     const ROWS: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
          old AS MATERIALIZED (
              SELECT c.id FROM conversations c WHERE c.deleted_at < $3
                  AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id) LIMIT $2)
          DELETE FROM conversations USING old, mine WHERE mine.locked AND conversations.id = old.id";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // One kind goes with each call, in small transactions that writers hardly notice.
+    // Each call removes rows of one kind, in small transactions that hardly disturb writers.
     for sql in [MESSAGES, READS] {
         let statement = client.prepare_cached(sql).await?;
         let removed = client.execute(&statement, &[&EXPIRE_LOCK, &limit]).await?;
@@ -403,7 +402,7 @@ pub(super) async fn purge(
     client.execute(&statement, &parameters).await
 }
 
-/// Reads rows one by one until the page is full: what does not fit is never kept.
+/// Streams rows until the page is full, so that no surplus rows are held in memory.
 async fn collect(rows: RowStream, limit: usize, descending: bool) -> Result<Messages, Error> {
     let mut rows = pin!(rows);
     let mut builder = PageBuilder::new(limit);
@@ -423,7 +422,7 @@ pub(super) fn message(row: &Row) -> Result<Message, Error> {
         user_id: row.try_get("user_id")?,
         user_name: row.try_get("user_name")?,
         content: row.try_get("content")?,
-        // A check on the column closes the set.
+        // A check constraint allows no other kind.
         kind: match row.try_get("type")? {
             "ai" => MessageKind::Ai,
             _ => MessageKind::User,
@@ -440,7 +439,7 @@ pub(super) fn message(row: &Row) -> Result<Message, Error> {
     })
 }
 
-/// A conversation with the column `member_ids`.
+/// Converts a row with the column `member_ids` to a conversation.
 pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
     Ok(Conversation {
         id: row.try_get("id")?,
@@ -452,7 +451,8 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
     })
 }
 
-/// The column `metadata`; what is no JSON, which only other programs can have written, is empty.
+/// Returns the column `metadata`. Invalid JSON, which only another program can have written,
+/// becomes an empty object.
 pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
@@ -461,7 +461,8 @@ pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     }))
 }
 
-/// The column `mentions`; what is no list, which only other programs can have written, is empty.
+/// Returns the column `mentions`. Invalid JSON, which only another program can have written,
+/// becomes an empty list.
 fn mentions(row: &Row) -> Result<Vec<String>, Error> {
     let list: Option<&str> = row.try_get("mentions")?;
     Ok(list
@@ -483,7 +484,7 @@ pub(super) fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Err
     Ok(time.map(Time::from))
 }
 
-/// The name of the database.
+/// Returns the unique id of the database.
 pub(super) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
     let statement = client
         .prepare_cached("SELECT store_id FROM roomcast_schema")
@@ -491,20 +492,21 @@ pub(super) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
     client.query_one(&statement, &[]).await?.try_get(0)
 }
 
-/// PostgreSQL's integers are signed; a `seq` never reaches the border.
+/// Converts a signed integer of PostgreSQL; a `seq` is never negative.
 pub(super) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
-/// A bound may be anything a client sends; past the border it means "the end".
+/// Converts a bound, which may be any number that a client sends. Values past the maximum mean "the
+/// end".
 pub(super) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-/// One more than asked for tells whether there are more.
+/// Returns `limit + 1`: the extra row shows whether there are more.
 fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// The advisory lock that is held by the server that removes what has expired.
+/// The advisory lock that a server holds while it removes expired rows.
 const EXPIRE_LOCK: i64 = 0x726f_6f6d_0002;

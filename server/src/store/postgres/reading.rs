@@ -1,4 +1,4 @@
-//! Reading: queries on connections that a pool lends, and what becomes of these connections.
+//! Runs queries on pooled connections and decides which connections return to the pool.
 
 use deadpool_postgres::{Object, PoolError, TimeoutType};
 use tokio::sync::SemaphorePermit;
@@ -12,9 +12,10 @@ use crate::breaker::Admission;
 use crate::metrics::Counter;
 use crate::store::StoreError;
 
-/// Runs a query on a connection that reads; once more on another one if the first is lost. Statements that
-/// change something must bear being repeated. (A macro, since a future that borrows its connection
-/// cannot be told to be `Send` in a bound.)
+/// Runs a query on a read connection, and once more on another connection if the first is lost.
+///
+/// Statements that change data must be repeatable. This is a macro because a bound cannot require
+/// `Send` of a future that borrows its connection.
 macro_rules! read {
     ($store:expr, $client:ident => $query:expr) => {{
         let _permit = $store.permit_read()?;
@@ -30,7 +31,7 @@ macro_rules! read {
     }};
 }
 
-/// Runs a query that changes something, as `read!` does, and has the health of the database follow it.
+/// Runs a query that changes data, like `read!`, and updates the health of the database.
 macro_rules! change {
     ($store:expr, $client:ident => $query:expr) => {{
         let step = $store.0.health.changes.begin();
@@ -48,9 +49,11 @@ macro_rules! change {
     }};
 }
 
-/// Runs a query once, whose failure does not count against the database: for queries that nobody waits for and that
-/// are asked again soon. A restart that nobody else notices must not open the breaker. Returns the [`Failure`] of the query;
-/// that there is no connection for it ends the caller. (A macro for the same reason as `read!`.)
+/// Runs a query once, without counting its failure against the database.
+///
+/// This is for polling queries that no caller waits for: a restart that only they notice must not
+/// open the breaker. Returns the [`Failure`] of the query. If there is no connection, the calling
+/// function returns the error. (A macro for the same reason as `read!`.)
 macro_rules! once {
     ($store:expr, $client:ident => $query:expr) => {{
         let _permit = $store.permit_read()?;
@@ -63,14 +66,14 @@ macro_rules! once {
 
 pub(super) use {change, once, read};
 
-/// A connection that reads, and the right to use it.
+/// A read connection and the breaker's admission to use it.
 pub(super) struct Lent<'a> {
     pub(super) admission: Admission<'a>,
     pub(super) client: Object,
 }
 
 impl Lent<'_> {
-    /// Gives the connection back with what came of a query that is not tried again.
+    /// Returns the connection to the pool after a query that is not retried.
     pub(super) fn give_back<T>(
         self,
         answer: Result<Result<T, Error>, Elapsed>,
@@ -79,7 +82,7 @@ impl Lent<'_> {
         match &answer {
             Ok(_) => self.admission.succeeded(),
             Err(failure) => match failure.fault {
-                // A database that refuses a statement is available.
+                // A database that rejects a statement is available.
                 Fault::Bad | Fault::Missing => self.admission.succeeded(),
                 Fault::Lost => throw_away(self.client),
                 Fault::Again | Fault::Full => {}
@@ -90,23 +93,23 @@ impl Lent<'_> {
 }
 
 impl Postgres {
-    /// Permits one more read, unless too many run or wait.
+    /// Reserves a slot for a read, unless too many are running or waiting.
     pub(super) fn permit_read(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         Ok(self.0.reads.try_acquire()?)
     }
 
-    /// Lends a connection for a query that is tried once.
+    /// Borrows a connection for a query that is tried once.
     pub(super) async fn lend_once(&self) -> Result<Lent<'_>, StoreError> {
         let admission = self.0.health.breaker.admit();
         let admission = admission.map_err(StoreError::Suspended)?;
         match self.0.readers.get().await {
-            // No connection in time ends the call without a verdict on the database.
+            // If no connection is free in time, the call fails without a result for the breaker.
             Ok(client) => Ok(Lent { admission, client }),
             Err(_) => Err(StoreError::Failed),
         }
     }
 
-    /// Lends a connection that reads.
+    /// Borrows a read connection.
     pub(super) async fn lend(&self, tries: &mut u32) -> Result<Lent<'_>, StoreError> {
         loop {
             let admission = self
@@ -118,7 +121,7 @@ impl Postgres {
             let failure = match self.0.readers.get().await {
                 Ok(client) => return Ok(Lent { admission, client }),
                 Err(PoolError::Closed) => return Err(StoreError::Closed),
-                // All connections are lent, which says nothing about the database.
+                // All connections are in use, which is no sign of the database's health.
                 Err(PoolError::Timeout(TimeoutType::Wait)) => {
                     self.0.metrics.count(Counter::StoreErrors);
                     return Err(StoreError::Overloaded);
@@ -130,7 +133,8 @@ impl Postgres {
         }
     }
 
-    /// Takes a connection back with what came of it; none says that the query is worth another try.
+    /// Returns the connection to the pool with the query's result; `None` means that the query
+    /// should be retried.
     pub(super) fn take_back<T>(
         &self,
         lent: Lent<'_>,
@@ -146,7 +150,7 @@ impl Postgres {
         };
         if failure.fault == Fault::Lost {
             lent.admission.failed();
-            // A statement may still run on it, and the next one would wait behind that.
+            // A statement may still be running on the connection and would block the next one.
             throw_away(lent.client);
         } else {
             lent.admission.succeeded();
@@ -154,11 +158,11 @@ impl Postgres {
         self.try_again(&failure, tries).map(|()| None)
     }
 
-    /// Another connection may do what a lost one did not; but only once.
+    /// Allows one retry on another connection after a transient failure.
     fn try_again(&self, failure: &Failure, tries: &mut u32) -> Result<(), StoreError> {
         self.0.metrics.count(Counter::StoreErrors);
-        // Only one failure is tried again: a restart of the database breaks one connection, and the
-        // next try gets a new one.
+        // A restart of the database breaks every connection. One retry suffices, because it gets a
+        // new connection.
         *tries += 1;
         if *tries < READS && matches!(failure.fault, Fault::Lost | Fault::Again) {
             self.0.metrics.count(Counter::StoreRetries);
@@ -175,7 +179,7 @@ impl Postgres {
     }
 }
 
-/// The value of an answer, or why there is none.
+/// Returns the value of a response, or the failure.
 fn timely<T>(answer: Result<Result<T, Error>, Elapsed>) -> Result<T, Failure> {
     match answer {
         Ok(Ok(value)) => Ok(value),
@@ -184,5 +188,5 @@ fn timely<T>(answer: Result<Result<T, Error>, Elapsed>) -> Result<T, Failure> {
     }
 }
 
-/// How often a query is tried.
+/// The maximum number of attempts of a query.
 const READS: u32 = 2;

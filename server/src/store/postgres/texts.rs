@@ -1,10 +1,10 @@
-//! Whether a database is fit for texts of all languages.
+//! Checks whether a database can store and search text of all languages.
 
 use tokio_postgres::{Client, Error};
 
 use crate::store::OpenError;
 
-/// Texts are Unicode, so the database must be able to keep all of it.
+/// Checks the encoding. Text is Unicode, so the database must be able to store all of it.
 pub(super) async fn check_encoding(
     client: &Client,
     database: &str,
@@ -25,8 +25,8 @@ pub(super) async fn check_encoding(
     })
 }
 
-/// Search takes the database's word for what a letter is. Where that is ASCII only, everything else works
-/// but other words are not found: a warning.
+/// Warns if the database recognizes only ASCII letters. Search then misses words with other
+/// letters; everything else works.
 pub(super) async fn check_search(client: &Client) -> Result<(), Error> {
     let row = client
         .query_one(
@@ -39,7 +39,7 @@ pub(super) async fn check_search(client: &Client) -> Result<(), Error> {
         .await?;
     if !row.try_get::<_, bool>(0)? {
         let ctype: Option<&str> = row.try_get(1)?;
-        // Everything else works, so a server that is already in use is not refused for this.
+        // A warning suffices, so that a database in use is not refused.
         tracing::warn!(
             ctype,
             "search finds only ASCII words: the database's LC_CTYPE knows no others, C.UTF-8 or en_US.UTF-8 would"

@@ -1,8 +1,9 @@
-//! Sorts the words of new messages into the search index beside the lanes.
+//! Moves the words of new messages into the search index, in the background.
 //!
-//! The database collects new words in a list, and whoever fills that list sorts it into the index within its own
-//! transaction, for which a whole lane waits. Here the list is emptied before it is full, on a connection for which nobody
-//! waits. Nothing is lost if this does not happen: a lane sorts in what fills the list.
+//! PostgreSQL collects new words in a pending list. The transaction that fills the list moves it
+//! into the index, and its whole lane waits for that. This task empties the list before it is full,
+//! on a connection of its own. If it fails, nothing is lost: a lane moves the words when the list
+//! is full.
 
 use std::future::pending;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use tokio_postgres::error::SqlState;
 
 use super::lane::throw_away;
 
-/// Sorts words in whenever many more messages are stored, until nobody stores any. Each time may take `patience`.
+/// Updates the index after every [`MANY`] stored messages until all lanes have ended. Each update
+/// may take `patience`.
 pub(super) async fn keep_sorted(mut stored: watch::Receiver<u64>, pool: Pool, patience: Duration) {
     let mut sorted = *stored.borrow();
     loop {
         let many = sorted.saturating_add(MANY);
-        // What is stored from here on counts for the next time, since this one may miss it.
+        // Messages stored from here on count for the next update, because this one may miss them.
         match stored.wait_for(|stored| *stored >= many).await {
             Ok(stored) => sorted = *stored,
             Err(_) => return,
@@ -37,7 +39,7 @@ struct NotAllowed;
 
 async fn sort(pool: &Pool, patience: Duration) -> Result<(), NotAllowed> {
     let Ok(client) = pool.get().await else {
-        // Whoever stores finds out that the database is away.
+        // Lanes detect that the database is unreachable.
         return Ok(());
     };
     let sorting = client.batch_execute("SELECT gin_clean_pending_list('messages_by_word')");
@@ -46,7 +48,7 @@ async fn sort(pool: &Pool, patience: Duration) -> Result<(), NotAllowed> {
         Ok(Err(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             Err(NotAllowed)
         }
-        // The next time may do better, on a connection that works.
+        // The next update may succeed, on a working connection.
         Ok(Err(_)) | Err(_) => {
             throw_away(client);
             Ok(())
@@ -54,8 +56,8 @@ async fn sort(pool: &Pool, patience: Duration) -> Result<(), NotAllowed> {
     }
 }
 
-/// Messages whose words are worth sorting in, far fewer than fill the list.
+/// The number of messages after which an update is worthwhile; far fewer than fill the list.
 const MANY: u64 = 256;
 
-/// The shortest time between two sortings, which leaves the database to the lanes meanwhile.
+/// The minimum interval between two updates, which leaves the database to the lanes.
 const PACE: Duration = Duration::from_millis(20);

@@ -1,7 +1,8 @@
-//! What has changed that all servers of one store must know and that is not part of a conversation.
+//! The change feed: notifies all servers of one store of changes that are not part of a
+//! conversation.
 //!
-//! The feed says which entry of which table has changed; the table says what it is now. So it bears being
-//! read again, and two changes of one entry need no order.
+//! The feed names the table and the entry that changed; the table holds the current value. So an
+//! entry may be read repeatedly, and two changes of one entry need no order.
 
 #![cfg_attr(
     not(feature = "postgres"),
@@ -19,20 +20,21 @@ use super::SharedBackend;
 use crate::store::{Revocation, StoreError};
 use roomcast::network::Block;
 
-/// The changes that the servers of one store tell one another. Cloning gives another handle.
+/// The change feed that the servers of one store share. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub struct Feed(pub(super) SharedBackend);
 
-/// How far somebody has read the feed.
+/// A position in the feed up to which a reader has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedMark {
-    /// The transactions whose changes are known, as the database writes it.
+    /// The database snapshot whose visible transactions have been read, in the database's text
+    /// form.
     pub(in crate::store) snapshot: String,
-    /// How far the page behind that goes, if there are more.
+    /// The end of the last page, if more pages follow.
     pub(in crate::store) reading: Option<Reading>,
 }
 
-/// A place between two pages.
+/// A position between two pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Reading {
     /// The snapshot of the first page.
@@ -49,23 +51,23 @@ pub(in crate::store) struct Reading {
 pub struct Changed {
     /// The table: `revocations`, `blocks`, or one of a newer version.
     pub topic: String,
-    /// Which entry: `KIND:VALUE` of a revocation, the id of a block. Without a key any entry may have
-    /// changed.
+    /// The entry: `KIND:VALUE` of a revocation, the id of a block. Without a key, any entry may
+    /// have changed.
     pub key: Option<String>,
 }
 
-/// A part of the feed.
+/// A page of the feed.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "an answer, taken apart by who asked"
 )]
 pub struct FeedPage {
-    /// In the order of the transactions' ids, which is not that of their commits.
+    /// The changes in the order of their transaction ids, which is not the order of the commits.
     pub changes: Vec<Changed>,
-    /// Where the next page begins.
+    /// The position at which the next page begins.
     pub next: FeedMark,
-    /// Whether that page is there already.
+    /// Whether the next page is already available.
     pub has_more: bool,
 }
 
@@ -77,7 +79,8 @@ impl FeedMark {
 }
 
 impl Feed {
-    /// The end of the feed. Who reads the tables afterwards misses nothing from here on.
+    /// Returns the end of the feed. A reader that reads the tables afterwards misses no later
+    /// change.
     ///
     /// # Errors
     ///
@@ -89,8 +92,10 @@ impl Feed {
         }
     }
 
-    /// At most `limit` of the changes behind a mark. None is left out, whatever was being stored meanwhile.
-    /// The answer is none if some of them are not kept any more, and the tables have to be read.
+    /// Returns at most `limit` changes after a mark, without gaps even under concurrent commits.
+    ///
+    /// Returns `None` if some of the changes are no longer stored. The caller must then read the
+    /// tables.
     ///
     /// # Errors
     ///
@@ -106,8 +111,10 @@ impl Feed {
         }
     }
 
-    /// Forgets changes that everybody knows who had read up to `below`, and the oldest beyond about `most`. Returns
-    /// `true` if there are more to forget.
+    /// Removes changes before `below` that all readers have read, and the oldest beyond about
+    /// `most`.
+    ///
+    /// Returns `true` if there are more to remove.
     ///
     /// # Errors
     ///
@@ -119,7 +126,7 @@ impl Feed {
         }
     }
 
-    /// The revocations that there are among those with these kinds and values.
+    /// Returns the existing revocations among these kinds and values.
     ///
     /// # Errors
     ///
@@ -134,7 +141,8 @@ impl Feed {
         }
     }
 
-    /// At most `limit` revocations behind this one, or the first, in the order of kinds and values.
+    /// Returns at most `limit` revocations after `last`, or from the first, ordered by kind and
+    /// value.
     ///
     /// # Errors
     ///
@@ -154,7 +162,7 @@ impl Feed {
         }
     }
 
-    /// The blocks that there are among those with these ids.
+    /// Returns the existing blocks among these ids.
     ///
     /// # Errors
     ///

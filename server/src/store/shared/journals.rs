@@ -1,8 +1,10 @@
-//! Journals: what services publish, one list for each matter, such as the trades of one user.
+//! Journals: ordered lists of entries that services publish, one per subject, such as the trades of
+//! one user.
 //!
-//! Entries of a journal are numbered by revision in the order of their commits, whichever server appends them. Of all entries of
-//! one key the last is current: an open one may be followed by another, a closed one is final. So whoever publishes something
-//! final twice stores it once, and of two who close the same entry one is first.
+//! Revisions number the entries of a journal in commit order, on whichever server they are
+//! appended. The last entry of a key is current. An open entry may be followed by another; a closed
+//! one is final. So a final entry that is published twice is stored once, and of two concurrent
+//! closings of an entry one wins.
 
 use serde::Deserialize;
 
@@ -15,62 +17,64 @@ use crate::store::{Backend, Store, StoreError, Time};
     reason = "a row, taken apart by who reads it"
 )]
 pub struct Entry {
-    /// Its place in the journal: larger than that of all entries before it.
+    /// Its position in the journal, larger than that of all earlier entries.
     pub revision: u64,
-    /// What it is about.
+    /// The key of the entry's subject.
     pub key: String,
-    /// JSON.
+    /// The content, as JSON.
     pub body: String,
-    /// The part of the journal that it is in, if it has parts.
+    /// The category within the journal, if it has categories.
     pub category: Option<String>,
-    /// Whether another one of its key may follow.
+    /// Whether another entry of its key may follow.
     pub is_open: bool,
     /// When it was appended.
     pub created_at: Time,
-    /// When it is forgotten, if that is said.
+    /// When it expires, if it does.
     pub expires_at: Option<Time>,
 }
 
-/// An entry that is to be appended.
+/// An entry to append.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Append {
     /// The name of the journal.
     pub journal: String,
-    /// What it is about.
+    /// The key of the entry's subject.
     pub key: String,
-    /// JSON.
+    /// The content, as JSON.
     pub body: String,
-    /// The part of the journal that it is in.
+    /// The category within the journal.
     pub category: Option<String>,
-    /// Whether another one of its key may follow.
+    /// Whether another entry of its key may follow.
     pub is_open: bool,
-    /// What becomes of an open entry of its key.
+    /// What happens to the open entry of its key.
     pub if_open: IfOpen,
-    /// Whether there has to be an open entry of its key.
+    /// Whether an open entry of its key must exist.
     pub needs_open: bool,
-    /// The time of this server.
+    /// The time, by this server's clock.
     pub created_at: Time,
-    /// When it is forgotten.
+    /// When it expires.
     pub expires_at: Option<Time>,
-    /// Open entries that there may be, if this is an open one of a new key.
+    /// The maximum number of open entries, checked if this is an open entry of a new key.
     pub most_open: u32,
     /// Which open entries count towards `most_open`, and what happens if there are too many.
     pub quota: Quota,
 }
 
-/// Which open entries of a journal count before an open one of a new key is appended. Entries that have expired never count.
+/// Which open entries of a journal count before an open entry of a new key is appended. Expired
+/// entries never count.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
 pub enum Quota {
-    /// All count. If there are too many, the answer is [`Appended::Full`].
+    /// All entries count. If there are too many, the result is [`Appended::Full`].
     All,
-    /// Those whose keys do not begin with this text count. If there are too many, the answer is [`Appended::Full`].
+    /// Entries whose keys do not begin with this text count. If there are too many, the result is
+    /// [`Appended::Full`].
     Without(&'static str),
-    /// Those whose keys begin with this text count. If there are too many, the oldest are closed with this body, and the
-    /// entry is always stored. `most_open` must not be zero.
+    /// Entries whose keys begin with `prefix` count. If there are too many, the oldest are closed
+    /// with `body`, and the entry is always stored. `most_open` must not be zero.
     Dropping {
-        /// How the keys of the counted entries begin.
+        /// The prefix of the keys that count.
         prefix: &'static str,
         /// The body of the entries that close the oldest.
         body: String,
@@ -80,8 +84,8 @@ pub enum Quota {
 }
 
 impl Append {
-    /// Returns whether an open entry of the key stays in place of this one, since this one is older. PostgreSQL decides the
-    /// same in `roomcast_append`.
+    /// Returns whether the existing open entry of the key is newer than this one and therefore
+    /// stays. The SQL function `roomcast_append` applies the same rule.
     pub(in crate::store) fn is_outdated(&self, known: &Entry) -> bool {
         #[derive(Deserialize)]
         struct Dated {
@@ -101,7 +105,7 @@ impl Append {
         }
     }
 
-    /// The entry that closes another one of the same journal to make room for this one.
+    /// Returns the entry that closes the entry `key` of the same journal to make room for this one.
     pub(in crate::store) fn closing(&self, key: String, body: String, expires_at: Time) -> Self {
         Self {
             journal: self.journal.clone(),
@@ -119,46 +123,49 @@ impl Append {
     }
 }
 
-/// An entry that takes the place of the current entry of its key, also if that is closed.
+/// An entry that replaces the current entry of its key, even a closed one.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Amend {
     /// The name of the journal.
     pub journal: String,
-    /// What it is about.
+    /// The key of the entry's subject.
     pub key: String,
-    /// The revision of the entry that it replaces. If another entry is current by then, nothing is stored.
+    /// The revision of the entry that it replaces. If another entry is current by then, nothing is
+    /// stored.
     pub replaces: u64,
-    /// JSON. A body that begins with [`WITHDRAWAL`] withdraws the key.
+    /// The content, as JSON. A body that begins with [`WITHDRAWAL`] withdraws the key.
     pub body: String,
-    /// Whether another one of its key may follow.
+    /// Whether another entry of its key may follow.
     pub is_open: bool,
-    /// The time of this server.
+    /// The time, by this server's clock.
     pub created_at: Time,
-    /// When it is forgotten.
+    /// When it expires.
     pub expires_at: Option<Time>,
 }
 
-/// How the body of an entry begins that withdraws its key. No view has such an entry, so that it takes the place of no other;
-/// servers that catch up read it.
+/// The beginning of the body of an entry that withdraws its key.
+///
+/// Views exclude such entries, so that they displace no other entry. Servers that catch up read
+/// them.
 pub const WITHDRAWAL: &str = r#"{"withdrawn":"#;
 
-/// Open entries of one journal that take the places of those of their keys.
+/// Open entries of one journal that replace the open entries of their keys.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Replace {
     /// The name of the journal.
     pub journal: String,
-    /// Their keys and bodies; of one key the last counts.
+    /// The keys and bodies. If a key occurs twice, the last body counts.
     pub entries: Vec<(String, String)>,
-    /// The time of this server.
+    /// The time, by this server's clock.
     pub created_at: Time,
-    /// Open entries that there may be, where a key is new.
+    /// The maximum number of open entries, checked if a key is new.
     pub most_open: u32,
 }
 
 impl Replace {
-    /// The entries one by one.
+    /// Returns the entries one by one.
     pub(in crate::store) fn each(&self) -> impl Iterator<Item = Append> {
         self.entries.iter().map(|(key, body)| Append {
             journal: self.journal.clone(),
@@ -176,32 +183,32 @@ impl Replace {
     }
 }
 
-/// What becomes of an open entry when another one of its key is appended.
+/// What happens to an open entry when another entry of its key is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
 pub enum IfOpen {
     /// The open entry is removed.
     Remove,
-    /// The open entry stays in the journal as what was before.
+    /// The open entry stays in the journal as history.
     Keep,
-    /// The open entry stays what it is, and nothing is appended.
+    /// The open entry stays current, and nothing is appended.
     Refuse,
-    /// The open entry is removed, unless the `timestamp` in its body is later than that of the new one: then nothing is
-    /// appended.
+    /// The open entry is removed, unless the `timestamp` in its body is later than that of the new
+    /// entry. Then nothing is appended.
     RemoveOlder,
-    /// The open entry stays in the journal as what was before, unless the `timestamp` in its body is later than that of the
-    /// new one: then nothing is appended.
+    /// The open entry stays in the journal as history, unless the `timestamp` in its body is later
+    /// than that of the new entry. Then nothing is appended.
     KeepOlder,
 }
 
 impl IfOpen {
-    /// Returns whether an open entry that gives way stays in the journal as what was before.
+    /// Returns whether a replaced open entry stays in the journal as history.
     pub(in crate::store) fn keeps_replaced(self) -> bool {
         matches!(self, Self::Keep | Self::KeepOlder)
     }
 }
 
-/// What came of an [`Append`].
+/// The outcome of an [`Append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -210,38 +217,39 @@ impl IfOpen {
 pub enum Appended {
     /// The entry is stored.
     Stored(Entry),
-    /// Nothing is stored: this entry of its key is closed, stays by [`IfOpen::Refuse`], or is newer.
+    /// Nothing is stored: the contained entry of the key is closed, stays by [`IfOpen::Refuse`], or
+    /// is newer.
     There(Entry),
-    /// There is no open entry of its key, and there had to be one.
+    /// Nothing is stored: no open entry of the key exists, but one is required.
     Absent,
-    /// There are as many open entries as there may be.
+    /// Nothing is stored: the maximum number of open entries is reached.
     Full,
 }
 
-/// Which current entries of a journal are read.
+/// Selects current entries of a journal.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who reads")]
 pub struct Current<'a> {
     /// The name of the journal.
     pub journal: &'a str,
-    /// Only those of this category.
+    /// If set, selects only entries of this category.
     pub category: Option<&'a str>,
-    /// At most so many of the open ones, the newest.
+    /// The maximum number of open entries; the newest are selected.
     pub open: usize,
-    /// And at most so many of all, the newest.
+    /// The maximum number of further entries of any state; the newest are selected.
     pub newest: usize,
-    /// Whether the newest are those that are closed, instead of all.
+    /// Whether `newest` selects closed entries only.
     pub is_closed: bool,
-    /// Only those whose revision is smaller than this.
+    /// If set, selects only entries with a smaller revision.
     pub before: Option<u64>,
-    /// Whether entries that withdraw their keys are among them. By default they are left out.
+    /// Whether entries that withdraw their keys are included. They are excluded by default.
     pub with_withdrawn: bool,
-    /// What expires at this time or before is left out.
+    /// The current time. Entries that expire at this time or before are excluded.
     pub now: Time,
 }
 
 impl Current<'_> {
-    /// Returns with what the bodies begin that are left out.
+    /// Returns the beginning of the bodies that are excluded.
     pub(in crate::store) const fn left_out(&self) -> &'static str {
         if self.with_withdrawn {
             NO_BODY
@@ -251,56 +259,59 @@ impl Current<'_> {
     }
 }
 
-/// No body begins with it, because bodies are JSON.
+/// Matches no body, because bodies are JSON.
 const NO_BODY: &str = "\u{1}";
 
-/// A journal at one moment.
+/// A consistent view of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "an answer, taken apart by who asked"
 )]
 pub struct JournalView {
-    /// The revision of its last entry; 0 if there was none.
+    /// The revision of its last entry; 0 if it has never had an entry.
     pub revision: u64,
-    /// In the order of their revisions.
+    /// The entries in the order of their revisions.
     pub entries: Vec<Entry>,
 }
 
-/// What is removed from all journals.
+/// Limits for the removal of entries from all journals.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who removes")]
 pub struct JournalSweep {
-    /// What expires at this time or before.
+    /// Removes entries that expire at this time or before.
     pub now: Time,
-    /// What was replaced and is older than this.
+    /// Removes replaced entries that are older than this.
     pub replaced_before: Time,
-    /// What is closed, has no end of its own, and is older than this.
+    /// Removes closed entries without an expiry time that are older than this.
     pub closed_before: Time,
-    /// Entries that are removed at once, of each of the three kinds.
+    /// The maximum number of removed entries of each of the three kinds.
     pub limit: usize,
 }
 
 impl Store {
-    /// Appends an entry to a journal, if the open and closed entries there allow it.
+    /// Appends an entry to a journal, if the entry's conditions allow it.
     ///
     /// # Errors
     ///
-    /// If it could not be stored; then it may be all the same if the error says that nobody knows.
+    /// If it could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], it may
+    /// still be stored.
     pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         let appending =
             async { each!(self, backend => self.patiently(backend.append(append)).await) };
-        // Other servers are woken behind the commit; they would find it by the clock as well.
+        // Other servers are notified after the commit. Without the notification they poll for it.
         self.feeding(appending).await
     }
 
-    /// Appends entries to journals, all of them in one transaction, and returns the outcome of each in their order. The
-    /// entries must be in the order of the names of their journals: transactions that lock several journals lock them in
-    /// one order, so that none waits for another in a circle.
+    /// Appends entries to journals in one transaction and returns the outcomes in the same order.
+    ///
+    /// The entries must be sorted by journal name. All transactions lock journals in this order, so
+    /// that they cannot deadlock.
     ///
     /// # Errors
     ///
-    /// If they could not be stored; then they may be all the same if the error says that nobody knows.
+    /// If they could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], they
+    /// may still be stored.
     pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
         let appending =
@@ -308,31 +319,38 @@ impl Store {
         self.feeding(appending).await
     }
 
-    /// Replaces the current entry of a key, also a closed one, if it is still the entry that the caller knows. Returns the
-    /// new entry, which has the category of the replaced one, or `None` if another entry is current.
+    /// Replaces the current entry of a key, even a closed one, if the caller knows the current
+    /// revision.
+    ///
+    /// Returns the new entry, which keeps the category of the replaced one, or `None` if another
+    /// entry is current.
     ///
     /// # Errors
     ///
-    /// If it could not be stored; then it may be all the same if the error says that nobody knows.
+    /// If it could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], it may
+    /// still be stored.
     pub async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
         let amending = async { each!(self, backend => self.patiently(backend.amend(amend)).await) };
         self.feeding(amending).await
     }
 
-    /// Replaces open entries of one journal, all of them in one transaction. Says the revision of each, or `None` where there are
-    /// too many open ones or a closed one is there. Servers hear of them together if the journal is `prices`, and not at
-    /// all if it is another one that several servers follow.
+    /// Replaces open entries of one journal in one transaction.
+    ///
+    /// Returns the revision of each entry, or `None` if the limit of open entries is reached or the
+    /// current entry is closed. Servers receive one notification for all entries if the journal is
+    /// `prices`. For other journals that several servers follow, they receive none.
     ///
     /// # Errors
     ///
-    /// If they could not be stored; then they may be all the same if the error says that nobody knows. Doing it again is harmless.
+    /// If they could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], they
+    /// may still be stored. The call may be repeated.
     pub async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
         let replacing =
             async { each!(self, backend => self.patiently(backend.replace(replace)).await) };
         self.feeding(replacing).await
     }
 
-    /// Current entries of a journal, with its revision at that moment.
+    /// Returns current entries of a journal and its revision at the same moment.
     ///
     /// # Errors
     ///
@@ -341,8 +359,10 @@ impl Store {
         each!(self, backend => self.patiently(backend.journal(current)).await)
     }
 
-    /// At most `limit` entries of a journal behind a revision and not behind another one, in their order; those that were
-    /// replaced as well, if they are kept.
+    /// Returns at most `limit` entries of a journal after one revision, up to and including
+    /// `through`, in order.
+    ///
+    /// Replaced entries are included if they are retained.
     ///
     /// # Errors
     ///
@@ -357,7 +377,8 @@ impl Store {
         each!(self, backend => self.patiently(backend.journal_after(journal, after, through, limit)).await)
     }
 
-    /// How many entries of a journal are open and have not ended at this time, with the revision of that moment.
+    /// Returns how many open entries of a journal have not expired at `now`, and the revision at
+    /// that moment.
     ///
     /// # Errors
     ///
@@ -366,7 +387,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.count_open(journal, now)).await)
     }
 
-    /// The current entry of a key.
+    /// Returns the current entry of a key.
     ///
     /// # Errors
     ///
@@ -379,7 +400,7 @@ impl Store {
         each!(self, backend => self.patiently(backend.journal_entry(journal, key)).await)
     }
 
-    /// Removes closed entries of a journal whose revision is smaller than this.
+    /// Removes closed entries of a journal whose revision is smaller than `before`.
     ///
     /// # Errors
     ///
@@ -388,8 +409,10 @@ impl Store {
         each!(self, backend => self.patiently(backend.trim_journal(journal, before)).await)
     }
 
-    /// Removes open entries of a journal that were appended before `before`, and open withdrawals that were appended before
-    /// `withdrawn_before`. Returns how many. No server is notified.
+    /// Removes open entries appended before `before`, and open withdrawals appended before
+    /// `withdrawn_before`.
+    ///
+    /// Returns how many. No server is notified.
     ///
     /// # Errors
     ///
@@ -405,7 +428,7 @@ impl Store {
         })
     }
 
-    /// Removes what has ended, was replaced or is old. Says how many.
+    /// Removes expired, replaced and old entries. Returns how many.
     ///
     /// # Errors
     ///

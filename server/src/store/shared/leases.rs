@@ -1,7 +1,8 @@
-//! Who is where, as the servers that work on one store tell one another.
+//! Leases and presence of the servers that share one store.
 //!
-//! A server has a lease, which it renews. What it tells counts as long as the lease does; others remove
-//! what a server told whose lease ran out. Time is the database's: clocks of servers may differ.
+//! A server renews its lease. Its presence entries are valid while the lease is; peers remove the
+//! entries of a server whose lease has expired. All times are the database's, because the clocks of
+//! servers may differ.
 
 #![cfg_attr(
     not(feature = "postgres"),
@@ -23,7 +24,7 @@ use crate::store::{StoreError, Time};
 #[derive(Clone, Debug)]
 pub struct Leases(pub(super) SharedBackend);
 
-/// A user in a conversation, as one server sees it.
+/// The presence of a user in a conversation, as one server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
     /// The conversation.
@@ -32,14 +33,15 @@ pub struct Here {
     pub user_id: String,
     /// The user's name.
     pub name: String,
-    /// Connections in this conversation; 0 says that the user is not there any more, or that its server is dead.
+    /// Connections in this conversation; 0 if the user has left or the lease of the user's server
+    /// has expired.
     pub connections: u32,
-    /// Since when the user is there.
+    /// The time since which the user is present.
     pub since: Time,
 }
 
 impl Leases {
-    /// Gives a server a lease. Its id must be one that was never used before.
+    /// Creates a lease for a server. The id must never have been used before.
     ///
     /// # Errors
     ///
@@ -51,8 +53,9 @@ impl Leases {
         }
     }
 
-    /// Makes a server's lease end later. Returns `false` if it has run out: others may have removed what the server
-    /// told, and it needs a new id.
+    /// Extends a server's lease. Returns `false` if it has expired.
+    ///
+    /// Peers may have removed the entries of an expired lease, so the server then needs a new id.
     ///
     /// # Errors
     ///
@@ -64,7 +67,7 @@ impl Leases {
         }
     }
 
-    /// Ends a server's lease and removes what it told.
+    /// Ends a server's lease and removes its presence entries.
     ///
     /// # Errors
     ///
@@ -76,8 +79,10 @@ impl Leases {
         }
     }
 
-    /// Removes what servers told whose leases ran out so long ago, and says how many there were. Whoever looks before that
-    /// sees that their users are gone with their servers.
+    /// Removes the entries of servers whose leases expired at least `dead_for` ago. Returns the
+    /// number of servers.
+    ///
+    /// A reader that reads before the removal sees that the users left because their server died.
     ///
     /// # Errors
     ///
@@ -101,7 +106,8 @@ impl Leases {
         }
     }
 
-    /// After how long the next lease of another server ends, if it is not renewed; `None` if there is no other server.
+    /// Returns the time until the next lease of another server expires, or `None` if there is no
+    /// other server.
     ///
     /// # Errors
     ///
@@ -113,8 +119,10 @@ impl Leases {
         }
     }
 
-    /// Tells the others who is here; users of no others are named than what has changed, each once.
-    /// Returns `false` if the lease has run out, and nothing was told.
+    /// Publishes presence changes of this server's users, each entry at most once.
+    ///
+    /// `here` contains only the users whose presence changed. Returns `false` if the lease has
+    /// expired; then nothing is stored.
     ///
     /// # Errors
     ///
@@ -126,9 +134,11 @@ impl Leases {
         }
     }
 
-    /// The users who are in these conversations at other servers: each user once, with all connections to servers whose leases count, in the
-    /// order of the conversations' and users' ids. 100,000 at most. Who was only at servers whose leases have run out has no
-    /// connection.
+    /// Returns the users who are in these conversations on other servers, at most 100,000.
+    ///
+    /// Each user appears once, with the sum of the connections to servers with valid leases,
+    /// ordered by conversation and user id. A user whose servers' leases have all expired has 0
+    /// connections.
     ///
     /// # Errors
     ///

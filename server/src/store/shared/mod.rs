@@ -1,6 +1,8 @@
-//! What the servers of one store tell one another: who is where, under leases, what was committed in conversations, and what has changed that
-//! all of them must know. Handles to stores that several servers can share; the others give none. Journals, which all stores have, are what
-//! every server tells its clients in the same order.
+//! State that the servers of one store share: leases, presence, conversation order, the change feed
+//! and shared values.
+//!
+//! The handles exist only for stores that several servers can share; other stores return `None`.
+//! Journals exist in all stores. Every server sends their entries to its clients in the same order.
 
 mod feed;
 mod journals;
@@ -26,7 +28,7 @@ pub use values::SharedValues;
 use super::postgres::Postgres;
 use super::{Backend, Store};
 
-/// The stores that can be shared.
+/// The backends that several servers can share.
 #[derive(Clone, Debug)]
 enum SharedBackend {
     #[cfg(feature = "postgres")]
@@ -34,7 +36,7 @@ enum SharedBackend {
 }
 
 impl Store {
-    /// The backend, if several servers may work on the same data.
+    /// Returns the backend, if several servers may use the same database.
     fn shared(&self) -> Option<SharedBackend> {
         match &self.backend {
             Backend::Memory(_) => None,
@@ -45,31 +47,32 @@ impl Store {
         }
     }
 
-    /// Whether several servers may work on the same data.
+    /// Returns whether several servers may use the same database.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.shared().is_some()
     }
 
-    /// The leases of the servers that share this store; none if it belongs to one server.
+    /// Returns the leases of the servers that share this store, or `None` if it belongs to a single
+    /// server.
     #[must_use]
     pub fn leases(&self) -> Option<Leases> {
         self.shared().map(Leases)
     }
 
-    /// The values and locks of the servers that share this store; none if it belongs to one server.
+    /// Returns the shared values and locks, or `None` if the store belongs to a single server.
     #[must_use]
     pub fn values(&self) -> Option<SharedValues> {
         self.shared().map(SharedValues)
     }
 
-    /// What has changed that all servers that share this store must know; none if it belongs to one server.
+    /// Returns the change feed, or `None` if the store belongs to a single server.
     #[must_use]
     pub fn feed(&self) -> Option<Feed> {
         self.shared().map(Feed)
     }
 
-    /// What services publish by the store; none if it belongs to one server.
+    /// Returns the publications of services, or `None` if the store belongs to a single server.
     #[must_use]
     pub fn publications(&self) -> Option<Publications> {
         self.shared().map(Publications)

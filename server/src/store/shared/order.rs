@@ -1,4 +1,4 @@
-//! What was committed in conversations, in their order, for servers that share a store.
+//! Reads what was committed in conversations, in revision order, for servers that share a store.
 
 use std::time::Duration;
 
@@ -11,43 +11,47 @@ use crate::store::change::Committed;
 use crate::store::rows::{Membership, Page, Revision};
 use crate::store::{Store, StoreError};
 
-/// What was committed in a conversation after a revision.
+/// Changes that were committed in a conversation after a revision.
 #[derive(Debug)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "whoever emits must say what each is for the members"
 )]
 pub enum Missed {
-    /// The next steps, in their order, each as it was then; what has been removed since is left out.
+    /// The next steps in revision order, each as it was at that step. Messages that have been
+    /// removed since are left out.
     Steps {
-        /// What was committed, with the revision that it made.
+        /// The committed changes, each with the revision that it made.
         steps: Vec<(Revision, Committed)>,
-        /// The revision up to which these are all.
+        /// The revision up to which `steps` is complete.
         reached: Revision,
     },
-    /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.
+    /// Some of the changes are no longer stored. Contains the current conversation, or `None` if it
+    /// was deleted.
     Forgotten(Option<Membership>),
 }
 
-/// A change of a conversation of which members hear without being in it.
+/// A conversation change that also concerns members who have not joined the conversation's room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecentChange {
     pub(crate) conversation: Uuid,
-    /// Its number among the changes of the conversation; 0: the conversation was made.
+    /// The number of the change in its conversation; 0 for the creation of the conversation.
     pub(crate) number: u64,
-    /// The last message before it.
+    /// The `seq` of the last message before the change.
     pub(crate) seq: u64,
 }
 
-/// How many of them are told of at most.
+/// The maximum number of recent changes that are returned for one user.
 pub(crate) const MOST_RECENT: u64 = 1000;
 
-/// How many changes are forgotten at a time.
+/// The maximum number of changes that one statement removes.
 pub(crate) const FORGOTTEN_AT_ONCE: u64 = 10_000;
 
 impl Store {
-    /// How far these conversations have come, whoever has committed in them; those that are unknown are
-    /// left out. Empty if the store belongs to one server, which need not ask.
+    /// Returns the current revisions of these conversations, including commits of other servers.
+    ///
+    /// Unknown conversations are left out. The result is empty if the store belongs to a single
+    /// server, which need not ask.
     ///
     /// # Errors
     ///
@@ -69,11 +73,15 @@ impl Store {
         }
     }
 
-    /// Lets who emits know what another server has committed at a revision, or with [`Committed::Announced`] that
-    /// it has come so far: it comes out of [`Commits`](crate::store::Commits) behind all that this server had
-    /// committed in the conversation when that was seen. With `confirm` that one wants to know who receives it.
+    /// Queues what another server has committed at a revision, so that this server emits it.
     ///
-    /// What comes back is resolved with the commit, and ends without that if there was no room for it.
+    /// [`Committed::Announced`] only states that the conversation has reached the revision. The
+    /// announcement comes out of [`Commits`](crate::store::Commits) after everything that this
+    /// server had committed in the conversation when the call was made. With `confirm`, the sender
+    /// wants to know which users receive the event.
+    ///
+    /// The returned receiver resolves with the commit. It closes without a value if the queue was
+    /// full.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(
@@ -96,8 +104,10 @@ impl Store {
         }
     }
 
-    /// The name of the database that servers share, which it has from its first migration on; none if the store
-    /// belongs to one server.
+    /// Returns the unique id of the database that the servers share, or `None` if the store belongs
+    /// to a single server.
+    ///
+    /// The first migration creates the id.
     ///
     /// # Errors
     ///
@@ -116,8 +126,11 @@ impl Store {
         }
     }
 
-    /// What a user was to hear of conversations lately without being in them, at most [`MOST_RECENT`]: that there is one more, a new
-    /// title, that the user has become a member or is none any more, the end. Nothing if the store belongs to one server.
+    /// Returns recent conversation changes that a user should be notified of without having joined,
+    /// at most [`MOST_RECENT`].
+    ///
+    /// These are new conversations, new titles, membership changes of the user, and deletions. The
+    /// result is empty if the store belongs to a single server.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(clippy::unused_async, unused_variables, reason = "nobody else writes")
@@ -136,9 +149,11 @@ impl Store {
         }
     }
 
-    /// What was committed in a conversation after one revision, up to and with another: about `limit`
-    /// steps, or the conversation as it is now if changes among them are not kept any more. A store of
-    /// one server keeps messages only.
+    /// Returns what was committed in a conversation after one revision, up to and including
+    /// another.
+    ///
+    /// Returns about `limit` steps, or the current conversation if some of the changes are no
+    /// longer stored. A store of a single server retains messages only.
     ///
     /// # Errors
     ///
@@ -155,7 +170,7 @@ impl Store {
             let missed = postgres.missed(conversation, after, through, limit);
             return self.patiently(missed).await;
         }
-        // A store of one server keeps no changes, so the conversation is read as it is now.
+        // A store of a single server records no changes, so the conversation is read as it is now.
         if through.changes > after.changes {
             let now = self.conversation(conversation).await?;
             return Ok(Missed::Forgotten(now));
@@ -164,7 +179,7 @@ impl Store {
             after: after.seq,
             through: through.seq,
         };
-        // The membership is not asked here: who may see a message is decided where it is emitted.
+        // Membership is not checked here: the emitter decides which users may see a message.
         let Some(read) = self.history(conversation, page, limit).await? else {
             return Ok(Missed::Forgotten(None));
         };
@@ -180,7 +195,7 @@ impl Store {
         })
     }
 
-    /// Forgets changes of conversations that no other server should need any more; says how many.
+    /// Removes conversation changes that no other server should still need. Returns how many.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! Events that services publish inside of their own transactions: rows that every server emits once.
+//! Events that services publish within their own transactions, as rows that every server emits
+//! once.
 //!
-//! The first server that sees a row gives it its place in one order for all servers, so a position is a number, and
-//! what is committed late comes late.
+//! The first server that reads a row assigns its position in one order for all servers. So a
+//! position is a number, and a row that is committed late gets a late position.
 
 #![cfg_attr(
     not(feature = "postgres"),
@@ -19,7 +20,7 @@ use std::time::Duration;
 use super::SharedBackend;
 use crate::store::StoreError;
 
-/// What services publish by the store. Cloning gives another handle.
+/// Events that services publish through the store. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub struct Publications(pub(super) SharedBackend);
 
@@ -30,42 +31,43 @@ pub struct Publications(pub(super) SharedBackend);
     reason = "a row, taken apart by who reads it"
 )]
 pub struct Publication {
-    /// Its place in the order; none is left out, unless it is not kept any more.
+    /// Its position in the order. Positions have no gaps, except for publications that have been
+    /// removed.
     pub position: i64,
-    /// Who gets it.
+    /// The recipients.
     pub audience: Audience,
     /// The name of the event.
     pub event: String,
     /// Its argument as JSON, if it has one.
     pub payload: Option<String>,
-    /// How long ago it was written, by the clock of the database.
+    /// The time since it was written, by the clock of the database.
     pub age: Duration,
-    /// Whether a server has said that it cannot be emitted.
+    /// Whether a server has recorded that it cannot be emitted.
     pub is_refused: bool,
 }
 
-/// Who gets a publication.
+/// The recipients of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the table has no others")]
 pub enum Audience {
-    /// The sockets in a room.
+    /// All sockets in a room.
     Room(String),
-    /// The sockets of a user.
+    /// All sockets of a user.
     User(String),
-    /// Everyone.
+    /// All sockets.
     Everyone,
 }
 
-/// Why publications could not be read.
+/// The reason why publications could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "whoever reads must say what each means"
 )]
 pub enum PublicationFault {
-    /// The database does not allow it, or lacks the tables: it has to be mended by people.
+    /// The database denies access or lacks the tables; an operator must fix it.
     Denied(String),
-    /// The store cannot be read at the moment.
+    /// The store is currently unavailable.
     Store(StoreError),
 }
 
@@ -87,7 +89,7 @@ impl From<StoreError> for PublicationFault {
 }
 
 impl Publications {
-    /// Gives what is committed its places, and returns the last one that is given.
+    /// Assigns positions to committed publications and returns the last assigned position.
     ///
     /// # Errors
     ///
@@ -99,7 +101,7 @@ impl Publications {
         }
     }
 
-    /// At most `limit` publications behind a position, in their order.
+    /// Returns at most `limit` publications after a position, in order.
     ///
     /// # Errors
     ///
@@ -117,7 +119,7 @@ impl Publications {
         }
     }
 
-    /// Notes why a publication is not emitted; the first reason stays.
+    /// Records why a publication is not emitted. The first recorded reason remains.
     ///
     /// # Errors
     ///
@@ -131,8 +133,11 @@ impl Publications {
         }
     }
 
-    /// Where a server of this name goes on: where it was, or behind what is older than `oldest`. The answer is none
-    /// if it was never there.
+    /// Returns the position at which the server of this name resumes, or `None` if the name is
+    /// unknown.
+    ///
+    /// This is its recorded position, or the position of the last publication older than `oldest`
+    /// if that is later.
     ///
     /// # Errors
     ///
@@ -148,7 +153,7 @@ impl Publications {
         }
     }
 
-    /// Notes how far a server has come.
+    /// Records the position that a server has reached.
     ///
     /// # Errors
     ///
@@ -162,8 +167,11 @@ impl Publications {
         }
     }
 
-    /// Removes some of what got its place longer ago than `keep`, and of what there is beyond about `most`; what was refused is kept
-    /// for a week, and 10,000 of it. Returns `true` if there may be more.
+    /// Removes some of the publications numbered longer than `keep` ago, and those beyond about
+    /// `most`.
+    ///
+    /// Refused publications are retained for a week, at most 10,000 of them. Returns `true` if
+    /// there may be more to remove.
     ///
     /// # Errors
     ///

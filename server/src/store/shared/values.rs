@@ -16,8 +16,10 @@ use super::SharedBackend;
 #[cfg(feature = "postgres")]
 use crate::store::StoreError;
 
-/// A change that may have been made although its answer was lost is made again, and conflicts with itself then: to
-/// be read again, as after any conflict.
+/// Shared values and locks of a store; implements [`ValueStore`].
+///
+/// If the answer to a change is lost, the change may have been made. Its repetition then conflicts
+/// with itself. Read the value again, as after any conflict.
 #[derive(Clone, Debug)]
 pub struct SharedValues(pub(super) SharedBackend);
 

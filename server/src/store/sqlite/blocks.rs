@@ -1,4 +1,4 @@
-//! The SQL of blocked networks, as functions of a connection.
+//! The SQL of blocked networks.
 
 use std::str::FromStr;
 
@@ -40,7 +40,7 @@ pub(super) fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::
     Ok(())
 }
 
-/// All blocks, the oldest first.
+/// Returns all blocks, oldest first.
 pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
     connection
         .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")?

@@ -1,4 +1,4 @@
-//! Conversations that are deleted, and what they leave.
+//! Deletes conversations and purges their remains.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -7,7 +7,7 @@ use super::sql::{self, Id};
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
-/// What is known of a conversation, whether it is deleted or not.
+/// A conversation, deleted or not.
 struct FoundConversation {
     owner: Option<String>,
     is_open: bool,
@@ -74,11 +74,11 @@ pub(super) const PURGE: &str = "DELETE FROM messages WHERE number IN (
         ON messages.conversation_id = conversations.id
     WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)";
 
-/// Removes a part of what is left, in the order in which one thing refers to another.
+/// Removes part of the remains of deleted conversations, referring rows first.
 pub(super) fn purge(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
-    // Each call removes one kind and ends, so that the writer gets back to its queue.
+    // Each call removes rows of one kind, so that the writer returns to its queue.
     if messages > 0 {
         return Ok(messages as u64);
     }

@@ -1,4 +1,4 @@
-//! The SQL of deliveries of webhooks, as functions of a connection.
+//! The SQL of webhook deliveries.
 
 use rusqlite::{Connection, OptionalExtension, params};
 

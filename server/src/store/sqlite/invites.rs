@@ -1,4 +1,4 @@
-//! The SQL of invitations, as functions of a connection.
+//! The SQL of invitations.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -7,8 +7,8 @@ use super::sql::{Id, unsigned};
 use crate::store::Time;
 use crate::store::change::Invite;
 
-/// Stores an invitation, unless its conversation has `limit` others that are valid. Those that are
-/// not valid go.
+/// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
+/// ones.
 pub(super) fn insert(
     connection: &Connection,
     invite: &Invite,
@@ -38,7 +38,7 @@ pub(super) fn insert(
     Ok(inserted > 0)
 }
 
-/// A valid invitation to a conversation that there is.
+/// Returns a valid invitation to an existing conversation.
 pub(super) fn find(
     connection: &Connection,
     token_hash: &str,
@@ -62,8 +62,7 @@ pub(super) fn find(
         .optional()
 }
 
-/// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if that
-/// is not valid.
+/// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
 pub(super) fn take(
     connection: &Connection,
     token_hash: &str,
@@ -80,7 +79,7 @@ pub(super) fn take(
     Ok(taken > 0)
 }
 
-/// Removes the invitations to a conversation, and says how many were valid.
+/// Removes the invitations to a conversation. Returns how many were valid.
 pub(super) fn remove(
     connection: &Connection,
     conversation: Uuid,

@@ -1,4 +1,4 @@
-//! The SQL of journals, as functions of a connection.
+//! The SQL of journals.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -27,7 +27,7 @@ impl Sqlite {
     }
 }
 
-/// Appends an entry, if the open and closed entries of its journal allow it.
+/// Appends an entry, if its conditions allow it.
 pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
     let known = current(connection, &append.journal, &append.key)?;
     let now = append.created_at;
@@ -78,7 +78,7 @@ pub(super) fn replace(
     Ok(revisions)
 }
 
-/// Replaces the current entry of a key, if it is still the one that the caller knows.
+/// Replaces the current entry of a key, if the caller knows its revision.
 fn amend(connection: &Connection, amend: &Amend) -> rusqlite::Result<Option<Entry>> {
     let known = current(connection, &amend.journal, &amend.key)?;
     let Some(known) = known.filter(|known| known.revision == amend.replaces) else {
@@ -100,7 +100,7 @@ fn amend(connection: &Connection, amend: &Amend) -> rusqlite::Result<Option<Entr
     put(connection, &append, Some(&known)).map(Some)
 }
 
-/// Stores an entry, which the entries of its journal allow, in the place of the current one of its key.
+/// Stores an entry without further checks, in place of the current entry of its key.
 fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusqlite::Result<Entry> {
     if let Some(known) = known {
         let gives_way = if append.if_open.keeps_replaced() {
@@ -145,7 +145,7 @@ fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusql
     })
 }
 
-/// Drops the oldest entries if the quota says so. Returns whether there is room.
+/// Closes the oldest entries if the quota requires it. Returns whether there is room.
 fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
     match &append.quota {
         Quota::All => Ok(!is_full(connection, append)?),
@@ -195,8 +195,10 @@ fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool>
     }
 }
 
-/// Whether as many entries are open as may be. Those that have expired are told apart only if there are that many with
-/// them: an index alone answers the first question, and rows are read for the second.
+/// Returns whether the maximum number of open entries is reached.
+///
+/// Expired entries are excluded only if the total reaches the limit: an index alone answers the
+/// first query, and the second reads rows.
 fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
     let open: u32 = connection
         .prepare_cached(
@@ -220,12 +222,12 @@ fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
     Ok(open >= append.most_open)
 }
 
-/// Current entries and the revision, of one moment.
+/// Returns current entries and the revision, read in one transaction.
 pub(super) fn view(
     connection: &Connection,
     current: &Current<'_>,
 ) -> rusqlite::Result<JournalView> {
-    // The entries and the revision are of one moment only within a transaction.
+    // Only a transaction makes the entries and the revision consistent.
     let transaction = connection.unchecked_transaction()?;
     let revision: Option<i64> = transaction
         .prepare_cached("SELECT revision FROM journals WHERE name = ?1")?
@@ -259,7 +261,7 @@ pub(super) fn view(
         }
     }
     entries.sort_by_key(|entry: &Entry| entry.revision);
-    // Open entries may be among the newest ones as well.
+    // Open entries may also be among the newest entries.
     entries.dedup_by_key(|entry| entry.revision);
     Ok(JournalView {
         revision: unsigned(revision.unwrap_or(0)),
@@ -286,7 +288,8 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
         AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
 
-/// The revision, and how many entries are open, of one moment because one statement reads both.
+/// Returns the revision and the number of open entries. One statement reads both, so that they are
+/// consistent.
 pub(super) fn count_open(
     connection: &Connection,
     journal: &str,
@@ -303,7 +306,7 @@ pub(super) fn count_open(
         })
 }
 
-/// Entries between two revisions.
+/// Returns the entries between two revisions.
 pub(super) fn after(
     connection: &Connection,
     journal: &str,
@@ -328,7 +331,7 @@ pub(super) fn after(
         .collect()
 }
 
-/// The current entry of a key.
+/// Returns the current entry of a key.
 pub(super) fn current(
     connection: &Connection,
     journal: &str,
@@ -353,7 +356,7 @@ pub(super) fn trim(connection: &Connection, journal: &str, before: u64) -> rusql
     Ok(())
 }
 
-/// Removes open entries that were appended before a time, and open withdrawals before another one.
+/// Removes open entries appended before a time, and open withdrawals appended before another time.
 fn expire(
     connection: &Connection,
     journal: &str,
@@ -370,7 +373,7 @@ fn expire(
     Ok(expired as u64)
 }
 
-/// Removes some of what is not needed any more.
+/// Removes some expired, replaced and old entries.
 pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
     let mut removed = 0;
     for (condition, time) in [

@@ -1,4 +1,4 @@
-//! The SQL of the keys of requests, as functions of a connection.
+//! The SQL of idempotency keys.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -77,6 +77,6 @@ fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Begun> 
             Ok(found(attempt, &request, row.get(1)?, row.get(2)?))
         })
         .optional()?;
-    // The row cannot be gone within a transaction; if it were, trying again would settle it.
+    // The row cannot disappear within a transaction. If it did, a retry would resolve it.
     Ok(row.unwrap_or(Begun::Running))
 }

@@ -1,4 +1,4 @@
-//! The SQL of login sessions and revocations, as functions of a connection.
+//! The SQL of login sessions and revocations.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -64,7 +64,7 @@ pub(super) fn apply(
     Ok(outcome)
 }
 
-/// A login session by the hash of its id.
+/// Returns a login session by the hash of its id.
 pub(super) fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE id_hash = ?1")?
@@ -72,7 +72,7 @@ pub(super) fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<
         .optional()
 }
 
-/// The login sessions of a user, the oldest first.
+/// Returns the login sessions of a user, oldest first.
 pub(super) fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2")?
@@ -80,7 +80,7 @@ pub(super) fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<V
         .collect()
 }
 
-/// All revocations.
+/// Returns all revocations.
 pub(super) fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
     connection
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")?

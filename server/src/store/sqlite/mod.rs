@@ -55,7 +55,7 @@ pub(super) struct Sqlite(Arc<SqliteInner>);
 
 #[derive(Debug)]
 struct SqliteInner {
-    /// What waits for the writer.
+    /// The orders that wait for the writer.
     orders: mpsc::Sender<Order>,
     readers: Readers,
     healthy: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ struct SqliteInner {
 }
 
 impl Sqlite {
-    /// Opens or makes the database and starts the thread that writes.
+    /// Opens or creates the database and starts the writer thread.
     pub(super) fn open(
         path: PathBuf,
         config: &config::Store,
@@ -74,8 +74,8 @@ impl Sqlite {
         migrate::sqlite(&mut connection, &path, config.migrate)?;
 
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
-        // What is stored and not emitted yet is bounded by the same number as what waits to be
-        // stored.
+        // The number of stored changes that wait to be emitted has the same bound as the queue of
+        // changes to store.
         let capacity = config.queue.div_ceil(EMISSION_LANES);
         let (lanes, commits) = lane::commits(EMISSION_LANES, capacity);
         let healthy = Arc::new(AtomicBool::new(true));
@@ -108,8 +108,9 @@ impl Sqlite {
         self.order(Order::Write(write))
     }
 
-    /// Runs SQL on the connection that writes, within the transaction of its group. It may run twice:
-    /// if the group fails, each of it is tried by itself.
+    /// Runs SQL on the write connection, within the transaction of its group.
+    ///
+    /// The query may run twice: if the group fails, each of its orders is retried alone.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -267,8 +268,8 @@ impl Sqlite {
         self.0
             .readers
             .read(move |connection| {
-                // Membership and messages are of one moment, so that whoever is removed meanwhile
-                // gets nothing that comes behind the removal.
+                // One transaction reads membership and messages, so that a removed user gets
+                // nothing newer than the removal.
                 let transaction = connection.unchecked_transaction()?;
                 if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
                     return Ok(None);
@@ -431,8 +432,8 @@ impl Sqlite {
 
     pub(super) async fn close(&self) {
         let (reply, answer) = lane::request();
-        // An error says that the store is closed already. The order to close waits for a place in
-        // the queue, behind everything that is to be stored.
+        // An error means that the store is closed already. The close order waits for a slot in the
+        // queue, after everything that is to be stored.
         if self.0.orders.send(Order::Close(reply)).await.is_ok() {
             let _ = answer.wait().await;
         }
@@ -440,7 +441,7 @@ impl Sqlite {
     }
 }
 
-/// Brings a database to the tables of this version.
+/// Migrates a database to the schema of this version.
 pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>, OpenError> {
     let config = config::Store {
         migrate: true,
@@ -450,7 +451,7 @@ pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>
     migrate::sqlite(&mut connection, path, true)
 }
 
-/// Whether the database can be opened, or made, without touching it.
+/// Checks that the database can be opened or created, without touching it.
 pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenError> {
     let failed = |reason: String| OpenError::Database {
         database: path.display().to_string(),
@@ -460,7 +461,7 @@ pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenErr
         rustix::fs::access(place, access)
             .map_err(|error| failed(format!("{}: {error}", place.display())))
     };
-    // SQLite makes files beside the database.
+    // SQLite creates files next to the database.
     let folder = private_files::folder_of(path);
     needed(folder, Access::WRITE_OK | Access::EXEC_OK)?;
     if !path.exists() {
@@ -484,14 +485,14 @@ pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenErr
     ))
 }
 
-/// The connection that writes.
+/// Opens the write connection.
 fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
     let failed = |reason| OpenError::Database {
         database: path.display().to_string(),
         reason,
     };
     protect(path, config.migrate).map_err(failed)?;
-    // A database that must not be migrated must exist.
+    // If migrating is disabled, the database must exist.
     let connection = connect(path, config.busy_timeout, config.migrate).and_then(|connection| {
         set_up(&connection, config)?;
         Ok(connection)
@@ -499,19 +500,19 @@ fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError>
     connection.map_err(|error| failed(error.to_string()))
 }
 
-/// Takes the rights of other users from the files of the database.
+/// Removes the access rights of other users from the database files.
 fn protect(path: &Path, makes: bool) -> Result<(), String> {
-    // The files beside the database are named after its real path. A folder that is missing is
-    // reported by SQLite.
+    // SQLite names the accompanying files after the real path. It reports a missing folder itself.
     let Ok(real) = private_files::real_path(path) else {
         return Ok(());
     };
     let failed = |path: &Path, error| format!("{}: {error}", path.display());
     if makes {
-        // SQLite would make it with the rights that the umask leaves.
+        // SQLite would create it with the rights that the umask leaves.
         private_files::make(&real).map_err(|error| failed(&real, error))?;
     }
-    // SQLite makes the other files with the rights of the first, but does not change existing ones.
+    // SQLite creates the accompanying files with the rights of the database file, but does not
+    // change existing ones.
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut file = real.clone().into_os_string();
         file.push(suffix);
@@ -521,11 +522,11 @@ fn protect(path: &Path, makes: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// A connection with what all connections need.
+/// Opens a connection with the settings that all connections need.
 fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // Readers never make a database: an empty one in the place of a lost one would look like the
-    // loss of everything.
+    // Readers never create a database: an empty database in place of a missing one would look as if
+    // all data were lost.
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, makes);
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
@@ -534,9 +535,9 @@ fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result
     Ok(connection)
 }
 
-/// What the database and its writing connection need.
+/// Applies the settings of the database and of the write connection.
 fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<()> {
-    // The mode is stored in the database; readers go on while the writer commits.
+    // The mode is stored in the database. Readers continue while the writer commits.
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(
         None,
@@ -546,7 +547,7 @@ fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<(
             Durability::Full => "full",
         },
     )?;
-    // After a burst the log would otherwise keep its largest size for ever.
+    // Without a limit, the write-ahead log would keep its largest size after a burst.
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     if let Some(max_bytes) = config.max_bytes {
         let page_size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -556,7 +557,7 @@ fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<(
     Ok(())
 }
 
-/// How much of the write-ahead log is kept between two checkpoints after a burst.
+/// The maximum size of the write-ahead log file after a checkpoint, in bytes.
 const JOURNAL_BYTES: i64 = 64 << 20;
 
 #[cfg(test)]

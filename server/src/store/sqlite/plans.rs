@@ -1,4 +1,4 @@
-//! How SQLite goes about what is asked most: along an index, and no further than it has to.
+//! Tests that the most frequent queries use an index and read no more rows than necessary.
 
 use rusqlite::{Connection, StatementStatus, ToSql, params};
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use crate::config;
 use crate::store::change::{Search, words};
 use crate::store::rows::Page;
 
-/// Messages of one conversation; others lie between them.
+/// The number of messages in one conversation. Messages of other conversations are interleaved.
 const LENGTH: i32 = 20_000;
 const ROOM: Uuid = Uuid::from_u128(1);
 const IN_ORDER: [&str; 1] = ["messages USING INDEX messages_in_order"];
@@ -132,7 +132,7 @@ fn how_far_others_have_read_takes_the_same_steps_however_many_there_are() {
     let few = read(1, 3);
     let many = read(4, 5_000);
     assert!(many <= few, "{many} steps for 5,000 readers, {few} for 3");
-    // The own mark is passed over, wherever it is.
+    // The user's own read mark is skipped, wherever it is in the index.
     let newest = params![Id(ROOM), "reader 5000"];
     database.is_direct("of the others", OTHERS_READ, newest, &index);
     let seq = |asked: &[&dyn ToSql]| {
@@ -158,7 +158,7 @@ fn what_is_asked_is_answered_rightly_by_these_statements() {
         .unwrap();
     let seqs: Vec<_> = found.messages.iter().map(|message| message.seq).collect();
     assert_eq!((seqs, found.has_more), (vec![7007, 8007, 9007], true));
-    // Before one that is not there, and before all.
+    // The first search starts before a missing message, the second before all messages.
     let rare = |before| Search {
         before: Some(before),
         ..rare.clone()
@@ -218,7 +218,7 @@ impl Database {
         }
     }
 
-    /// The statement goes along these indexes, and nothing is read through or sorted.
+    /// Asserts that the statement uses these indexes, and neither scans nor sorts.
     fn is_direct(&self, name: &str, sql: &str, parameters: &[&dyn ToSql], along: &[&str]) {
         let plan = self.plan(sql, parameters);
         for index in along {
@@ -244,12 +244,12 @@ impl Database {
         steps.unwrap().map(Result::unwrap).collect()
     }
 
-    /// Operations of SQLite's machine that it takes.
+    /// Returns the number of SQLite virtual machine steps of a statement.
     fn steps(&self, sql: &str, parameters: &[&dyn ToSql]) -> i32 {
         self.count(StatementStatus::VmStep, sql, parameters)
     }
 
-    /// Runs a statement to its end, and says how often something happened meanwhile.
+    /// Runs a statement to its end and returns how often an event occurred.
     fn count(&self, what: StatementStatus, sql: &str, parameters: &[&dyn ToSql]) -> i32 {
         let mut statement = self.connection.prepare(sql).unwrap();
         let mut rows = statement.query(parameters).unwrap();
@@ -259,7 +259,7 @@ impl Database {
     }
 }
 
-/// The id of the message with this `seq`.
+/// Returns the id of the message with this `seq`.
 fn id(seq: u128) -> Uuid {
     let (high, low) = (seq / 65536, seq % 65536);
     let text = format!("0193{high:04x}-{low:04x}-7000-8000-000000000000");

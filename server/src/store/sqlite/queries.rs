@@ -1,4 +1,4 @@
-//! What is read: pages, lists, searches.
+//! The read queries: pages, lists, searches.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) const ASCENDING: &str = "SELECT * FROM messages
 pub(super) const DESCENDING: &str = "SELECT * FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
 
-/// A page of messages.
+/// Returns a page of messages.
 pub(super) fn messages(
     connection: &Connection,
     conversation: Uuid,
@@ -44,14 +44,14 @@ pub(super) fn messages(
     shown_page(connection, builder.finish(descending), reader, descending)
 }
 
-/// A user's conversations, those that changed last first.
+/// Returns a user's conversations, most recently changed first.
 pub(super) fn conversations(
     connection: &Connection,
     user: &str,
     before: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<List> {
-    // The rows are read in one transaction, so that they belong together.
+    // One transaction reads all rows, so that they are consistent.
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare_cached(
         "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq, level
@@ -108,7 +108,7 @@ pub(super) fn contacts(
     most_members: usize,
     limit: usize,
 ) -> rusqlite::Result<Vec<String>> {
-    // No more members are counted than there may be, however large a conversation is.
+    // The count stops at the limit, however large a conversation is.
     let mut statement = connection.prepare_cached(
         "WITH small AS MATERIALIZED (
              SELECT own.conversation_id FROM members own
@@ -126,7 +126,7 @@ pub(super) fn contacts(
 pub(super) const UNREAD: &str = "SELECT count(*) FROM (SELECT 1 FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL LIMIT ?4)";
 
-/// Messages of others after `read`, up to [`UNREAD_MAX`].
+/// Returns the number of messages of other users after `read`, up to [`UNREAD_MAX`].
 pub(super) fn unread(
     connection: &Connection,
     conversation: Uuid,
@@ -139,8 +139,10 @@ pub(super) fn unread(
     )
 }
 
-/// In the order of their numbers, which is that of storing, the index gives the newest first and stops
-/// when there are enough: sorted by anything else, all messages with a common word would have to be read.
+/// Searches in the order of message numbers, which is the order of storing.
+///
+/// The index then returns the newest message first and stops when there are enough. Any other order
+/// would read all messages that contain a common word.
 pub(super) const SEARCH: &str = "SELECT messages.* FROM messages_by_word JOIN messages
         ON messages.number = messages_by_word.rowid
     WHERE messages_by_word MATCH ?1
@@ -155,14 +157,14 @@ pub(super) const SEARCH: &str = "SELECT messages.* FROM messages_by_word JOIN me
                     AND members.conversation_id = messages.conversation_id)))
     ORDER BY messages_by_word.rowid DESC LIMIT ?5";
 
-/// The newest messages that have all the words.
+/// Returns the newest messages that contain all the words.
 pub(super) fn search(
     connection: &Connection,
     user: &str,
     search: &Search,
     limit: usize,
 ) -> rusqlite::Result<Option<Messages>> {
-    // The rows are of one moment with what is shown beside them.
+    // One transaction reads messages, quotes and reactions, so that they are consistent.
     let connection = &*connection.unchecked_transaction()?;
     if let Some(conversation) = search.conversation
         && last_seq(connection, conversation, Some(user))?.is_none()
@@ -191,7 +193,7 @@ pub(super) fn search(
     shown_page(connection, page, Some(user), true).map(Some)
 }
 
-/// The words as a query of FTS5: each quoted, so that none is an operator.
+/// Returns the words as an FTS5 query, each quoted so that none is an operator.
 fn all_of(words: &[String]) -> String {
     let mut query = String::new();
     for word in words {
@@ -246,7 +248,7 @@ pub(super) fn authorship(
         .optional()
 }
 
-/// One more than asked for tells whether there are more.
+/// Returns `limit + 1`: the extra row shows whether there are more.
 fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }

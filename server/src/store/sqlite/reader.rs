@@ -1,4 +1,4 @@
-//! The connections that read, lent to blocking threads.
+//! The read connections, which blocking threads borrow.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::config;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
 
-/// A bounded set of reading connections, opened when first needed.
+/// A bounded set of read connections, opened on demand.
 #[derive(Debug)]
 pub(super) struct Readers {
-    /// One permit per read that runs or waits; closed when the store is.
+    /// One permit per running or waiting read; closed when the store closes.
     admitted: Arc<Semaphore>,
     /// One permit per connection.
     running: Arc<Semaphore>,
@@ -28,7 +28,7 @@ pub(super) struct Readers {
 struct Pool {
     path: PathBuf,
     busy_timeout: Duration,
-    /// How long a query may take: nobody waits for it any more after that.
+    /// The timeout of a query, after which its caller no longer waits.
     patience: Duration,
     idle: Mutex<Vec<Connection>>,
 }
@@ -51,20 +51,20 @@ impl Readers {
         }
     }
 
-    /// Runs `query` on a blocking thread with a connection of its own.
+    /// Runs `query` on a blocking thread with an exclusive connection.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // A read that finds no place is refused and not queued, since the queue of blocking threads
-        // has no bound.
+        // A read without a slot is refused and not queued, because the queue of blocking threads is
+        // unbounded.
         let admitted = Arc::clone(&self.admitted).try_acquire_owned()?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| StoreError::Closed)?;
         let pool = Arc::clone(&self.pool);
         let read = tokio::task::spawn_blocking(move || {
             let result = pool.run(query);
-            // The permits are given back here and not by the caller, which may be gone while the
+            // The permits are released here and not by the caller, which may be dropped while the
             // thread still reads.
             drop((running, admitted));
             result
@@ -88,7 +88,8 @@ impl Readers {
 }
 
 impl Pool {
-    /// A connection goes back only after a success: one that failed is replaced by a new one.
+    /// Runs a query. The connection is returned only after a success; after a failure, the next
+    /// query opens a new one.
     fn run<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -98,14 +99,15 @@ impl Pool {
             Some(connection) => connection,
             None => {
                 let connection = connect(&self.path, self.busy_timeout, false)?;
-                // Only the writer may write, or the order of commits would not be that of the lane.
+                // Only the writer may write, or the order of commits would differ from the order of
+                // the lane.
                 connection.pragma_update(None, "query_only", true)?;
                 connection
             }
         };
         let begin = Instant::now();
         let patience = self.patience;
-        // A query that nobody waits for any more must not keep one of the few connections.
+        // A query without a waiting caller must not occupy one of the few connections.
         connection.progress_handler(STEPS, Some(move || begin.elapsed() > patience))?;
         let value = query(&connection)?;
         self.idle.lock().push(connection);
@@ -113,7 +115,7 @@ impl Pool {
     }
 }
 
-/// How many steps of SQLite's machine lie between two looks at the time: about a millisecond.
+/// The number of SQLite virtual machine steps between two timeout checks: about a millisecond.
 const STEPS: i32 = 10_000;
 
 #[cfg(test)]

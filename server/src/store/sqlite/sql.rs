@@ -1,4 +1,4 @@
-//! Conversations and new messages, and how rows become values.
+//! Conversations and new messages, and the conversion of rows to values.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
 };
 
-/// Whether a user is a member; everyone is one of an open conversation.
+/// Returns whether a user is a member. Every user is a member of an open conversation.
 pub(super) fn is_member(
     connection: &Connection,
     conversation: Uuid,
@@ -23,7 +23,8 @@ pub(super) fn is_member(
     Ok(last_seq(connection, conversation, Some(user))?.is_some())
 }
 
-/// The newest `seq` of a conversation; none if it is unknown or foreign to the user, if there is one.
+/// Returns the newest `seq` of a conversation, or `None` if it is unknown or `user` is not a
+/// member.
 pub(super) fn last_seq(
     connection: &Connection,
     conversation: Uuid,
@@ -39,13 +40,14 @@ pub(super) fn last_seq(
         .optional()
 }
 
-/// A conversation as a user sees it; none if it is unknown or foreign.
+/// Returns a conversation as a user sees it, or `None` if it is unknown or the user is not a
+/// member.
 pub(super) fn membership(
     connection: &Connection,
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<Membership>> {
-    // Revision and members are read in one transaction, so that they belong together.
+    // One transaction reads revision and members, so that they are consistent.
     let transaction = connection.unchecked_transaction()?;
     if last_seq(&transaction, conversation, user)?.is_none() {
         return Ok(None);
@@ -61,7 +63,7 @@ pub(super) fn membership(
     }))
 }
 
-/// How far a conversation has come, and whether it is open to everyone.
+/// Returns the revision of a conversation, and whether it is open to everyone.
 pub(super) fn revision(
     connection: &Connection,
     conversation: Uuid,
@@ -78,7 +80,7 @@ pub(super) fn revision(
         .optional()
 }
 
-/// Counts a change beside messages.
+/// Counts a change that is not a message.
 pub(super) fn count_change(connection: &Connection, conversation: Uuid) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE conversations SET changes = changes + 1 WHERE id = ?1")?
@@ -110,7 +112,7 @@ pub(super) fn read_conversation(
         })
 }
 
-/// Stores a conversation, unless there is one of that id, and reads it.
+/// Stores a conversation unless its id exists, and reads it.
 pub(super) fn insert_conversation(
     connection: &Connection,
     new: &NewConversation,
@@ -140,7 +142,7 @@ pub(super) fn insert_conversation(
     read_conversation(connection, new.id)
 }
 
-/// Stores a message as the next of its conversation, unless it was stored before.
+/// Stores a message with the next `seq` of its conversation, unless it was stored before.
 pub(super) fn insert_message(
     connection: &Connection,
     new: &NewMessage,
@@ -190,12 +192,11 @@ pub(super) fn insert_message(
             ":created_at": message.created_at,
         })?;
     connection
-        // The writer is the only one that numbers, so reading and adding one is safe within its
+        // Only the writer assigns numbers, so reading and incrementing is safe within its
         // transaction.
         .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
         .execute(params![Id(message.conversation_id), last_seq + 1])?;
-    // The notifications are stored in the transaction of their message: either all of it is there
-    // or nothing.
+    // The notifications are stored in the message's transaction, so that both or neither exist.
     notify(connection, new, &message)?;
     Ok(InsertOutcome::Row {
         message: Arc::new(message),
@@ -203,7 +204,7 @@ pub(super) fn insert_message(
     })
 }
 
-/// The message that a user sent under an id of its own choice.
+/// Returns the message that a user sent with this client id.
 fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Option<Message>> {
     connection
         .prepare_cached("SELECT * FROM messages WHERE user_id = ?1 AND client_message_id = ?2")?
@@ -232,7 +233,7 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
-/// A list of texts as the column `mentions` has it.
+/// Encodes a list of texts for the column `mentions`.
 fn list(texts: &[String]) -> String {
     serde_json::to_string(texts).expect("texts are JSON")
 }
@@ -245,13 +246,13 @@ fn mentions(row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-/// The column `metadata`.
+/// Returns the column `metadata`.
 pub(super) fn metadata(row: &Row<'_>) -> rusqlite::Result<Box<RawValue>> {
     RawValue::from_string(row.get("metadata")?)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-/// A UUID as lower-case text.
+/// A UUID that is stored as lower-case text.
 pub(super) struct Id(pub(super) Uuid);
 
 impl ToSql for Id {
@@ -291,12 +292,13 @@ impl FromSql for MessageKind {
     }
 }
 
-/// SQLite's integers are signed; a `seq` never reaches the border.
+/// Converts a signed integer of SQLite; a `seq` is never negative.
 pub(super) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
-/// A bound may be anything a client sends; past the border it means "the end".
+/// Converts a bound, which may be any number that a client sends. Values past the maximum mean "the
+/// end".
 pub(super) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The thread that writes: it groups what waits into one transaction.
+//! The writer thread, which stores the queued changes in grouped transactions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::store::lane::{self, Commit, Done, Lanes, PendingAnswer, Reply, Write}
 use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
 
-/// What waits for the writer.
+/// An order that waits for the writer.
 #[derive(Debug)]
 pub(super) enum Order {
     Write(Write),
     Job(Job),
-    /// Store what waits, take nothing more, answer when the database is closed.
+    /// Stores the queued changes, accepts no more, and replies when the database is closed.
     Close(Reply<()>),
 }
 
-/// SQL that nobody hears of but the one who waits for its answer.
+/// SQL without an event: only its caller gets the result.
 pub(super) struct Job {
     run: Box<Query>,
     answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
@@ -43,8 +43,8 @@ impl Job {
         let found = Arc::clone(&value);
         let job = Self {
             run: Box::new(move |connection| {
-                // The job may run twice: the value of the attempt that is committed replaces the
-                // one before.
+                // The job may run twice: the value of the committed attempt replaces the earlier
+                // one.
                 *value.lock() = Some(query(connection)?);
                 Ok(())
             }),
@@ -63,12 +63,12 @@ impl fmt::Debug for Job {
     }
 }
 
-/// The only connection that writes, and the way out for what it stored.
+/// The only write connection, and the queues of commits to emit.
 pub(super) struct Writer {
     connection: Connection,
     commits: Lanes<Commit>,
     healthy: Arc<AtomicBool>,
-    /// The transactions that are being stored.
+    /// The transactions in progress.
     changes: Arc<InProgress>,
     metrics: Arc<Metrics>,
 }
@@ -90,26 +90,26 @@ impl Writer {
         }
     }
 
-    /// Stores what comes, up to `limit` changes a transaction, until every sender is gone or one
-    /// asks to close.
+    /// Stores changes, up to `limit` per transaction, until all senders are dropped or a close
+    /// order arrives.
     pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Order>, limit: usize) {
         let mut group = Vec::new();
         let mut closing = None;
-        // All that has come meanwhile becomes one transaction: a commit waits for the disk,
-        // whatever is in it.
+        // Everything that arrived in the meantime becomes one transaction: a commit waits for the
+        // disk, whatever its size.
         while self.receive(&mut waiting, &mut group, limit) > 0 {
             if group.iter().any(|order| matches!(order, Order::Close(_))) {
                 waiting.close();
             }
             let mut group = std::mem::take(&mut group);
             if self.commits.is_any_closed() {
-                // With nobody left to emit a change, it is not stored.
+                // Without an emitter, a change is not stored.
                 let emitted = |order| self.if_emitted(order);
                 group = group.into_iter().filter_map(emitted).collect();
             }
             closing = self.store(group).or(closing);
         }
-        // The last connection to close folds the write-ahead log into the database.
+        // The last connection to close merges the write-ahead log into the database.
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "could not close the database");
         }
@@ -118,8 +118,8 @@ impl Writer {
         }
     }
 
-    /// Waits for changes. While the database does not store, it is tried again and again, so that
-    /// readiness recovers without changes of clients.
+    /// Waits for changes. While the database does not store, probes it repeatedly, so that
+    /// readiness recovers without changes from clients.
     fn receive(
         &mut self,
         waiting: &mut mpsc::Receiver<Order>,
@@ -148,7 +148,7 @@ impl Writer {
         waiting.blocking_recv_many(group, limit)
     }
 
-    /// Makes a change that needs room on the disk, and takes it back.
+    /// Makes a change that needs disk space, and undoes it.
     fn probe(&mut self) -> rusqlite::Result<()> {
         let transaction = self
             .connection
@@ -157,8 +157,10 @@ impl Writer {
         transaction.commit()
     }
 
-    /// Stores a group in one transaction. If that fails, each change is tried by itself, so that
-    /// one bad change does not fail the others, and a nearly full disk takes what still fits.
+    /// Stores a group in one transaction. If that fails, retries each change alone.
+    ///
+    /// So one rejected change does not fail the rest, and a nearly full disk accepts the changes
+    /// that fit.
     fn store(&mut self, group: Vec<Order>) -> Option<Reply<()>> {
         let mut closing = None;
         match self.transact(&group) {
@@ -167,8 +169,8 @@ impl Writer {
                     closing = self.hand_on(order, done).or(closing);
                 }
             }
-            // With the database locked each single change would wait for it anew, and the queue
-            // behind them all.
+            // While the database is locked, each single change would wait for the lock again and
+            // delay the queue.
             Err(error) if group.len() == 1 || is_locked(&error) => {
                 self.failed(&error);
                 for order in group {
@@ -184,16 +186,16 @@ impl Writer {
         closing
     }
 
-    /// One transaction; on an error nothing of it remains. What was done is none for what is no
-    /// [`Write`].
+    /// Runs one transaction; an error rolls everything back. The result contains `None` for orders
+    /// that are not a [`Write`].
     fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
         let _step = self.changes.begin();
         let transaction = self
             .connection
-            // The lock is taken at once: one that is taken with the first change could fail in the
-            // middle of the group.
+            // The transaction takes the write lock at its beginning. If the first change took it,
+            // it could fail in the middle of the group.
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // All changes of a group have one time; their order is in their numbers.
+        // All changes of a group have the same time; their numbers give their order.
         let now = Time::now();
         let done = group
             .iter()
@@ -217,15 +219,16 @@ impl Writer {
         Ok(done)
     }
 
-    /// Hands a stored change to who emits it, or answers at once where nothing is emitted.
+    /// Sends a stored change to the emitter, or replies immediately if it has no event.
     fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
             (Order::Write(write), Some((done, revision))) => {
-                // A lane that is full blocks this thread, which is wanted: nothing may be stored
-                // faster than it is emitted.
+                // A full lane blocks this thread intentionally: storing must not be faster than
+                // emitting.
                 let lane = self.commits.of(write.conversation_id());
                 if let Some(commit) = write.settle(done, revision) {
-                    // With nobody left to emit the change, it is not acknowledged: nobody knows.
+                    // Without an emitter, the change is not acknowledged; the sender gets
+                    // `StoreError::Unknown`.
                     let _ = lane.blocking_send(commit);
                 }
                 None
@@ -238,7 +241,7 @@ impl Writer {
         }
     }
 
-    /// Refuses what others are to hear of, if nobody is left who emits it.
+    /// Refuses a change that must be emitted if the emitter of its lane has ended.
     fn if_emitted(&self, order: Order) -> Option<Order> {
         match order {
             Order::Write(write) if self.commits.of(write.conversation_id()).is_closed() => {
@@ -270,16 +273,16 @@ impl Writer {
     }
 }
 
-/// A change that takes pages of the file, in one transaction that leaves nothing of it.
+/// Writes pages of the file in one transaction, and leaves nothing behind.
 const PROBE: &str = "CREATE TABLE roomcast_probe (bytes blob);
     INSERT INTO roomcast_probe VALUES (zeroblob(16384));
     DROP TABLE roomcast_probe";
 /// The interval between two probes of a database that does not store.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The interval between two looks for changes while the database does not store.
+/// The polling interval for changes while the database does not store.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Carries a change out, and says how far its conversation has come.
+/// Applies a change and returns its result with the revision of its conversation.
 fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {
     let done = match write {
         Write::Message { message, .. } => {
@@ -305,7 +308,8 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
     };
     let id = write.conversation_id();
     if done.is_change() {
-        // The number is given in the transaction of the change, under which nobody else numbers.
+        // The number is assigned in the change's transaction; no concurrent transaction assigns
+        // numbers.
         sql::count_change(connection, id)?;
     }
     let known = sql::revision(connection, id)?;
@@ -315,7 +319,7 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
     ))
 }
 
-/// Tells who waits that the change is not stored; closing is never refused.
+/// Notifies the caller that the change is not stored. Close orders are never refused.
 fn refuse(order: Order) -> Option<Reply<()>> {
     match order {
         Order::Write(write) => write.refuse(StoreError::Failed),
@@ -325,7 +329,8 @@ fn refuse(order: Order) -> Option<Reply<()>> {
     None
 }
 
-/// Whether someone else has locked the database: trying again at once would only wait again.
+/// Returns whether another process has locked the database: an immediate retry would only wait
+/// again.
 fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -356,7 +361,7 @@ mod tests {
         let (store, _commits) = Sqlite::open(path.clone(), &config, metrics, &supervisor).unwrap();
         let fill = "CREATE TABLE ballast AS SELECT zeroblob(262144) AS bytes";
         store.write(move |c| c.execute_batch(fill)).await.unwrap();
-        // A number below that of the pages is taken for that of the pages.
+        // A limit below the current page count sets it to the current page count.
         let limit = |c: &Connection| c.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()));
         store.write(limit).await.unwrap();
         assert!(store.is_healthy());
@@ -367,7 +372,7 @@ mod tests {
         let full = Instant::now();
         while full.elapsed() < SEVERAL_PROBES {
             assert!(!store.is_healthy());
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // The polling interval.
         }
 
         let operator = Connection::open(path).unwrap();
@@ -375,7 +380,7 @@ mod tests {
         let freed = Instant::now();
         while !store.is_healthy() {
             assert!(freed.elapsed() < DEADLINE, "it has room");
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // The polling interval.
         }
         store.write(move |c| c.execute_batch(more)).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! The first connection to a database: whether it is fit, and its migrations.
+//! Makes the first connection to a database: checks it and runs migrations.
 
 mod rights;
 
@@ -14,12 +14,12 @@ use super::texts;
 use crate::config;
 use crate::store::{OpenError, migrate as migrations};
 
-/// Whether a URL is usable, without connecting.
+/// Checks that a URL is usable, without connecting.
 pub(in crate::store) fn check(url: &str, config: &config::Store) -> Result<(), OpenError> {
     Address::new(url, config).map(|_| ())
 }
 
-/// Brings a database to the tables of this version.
+/// Migrates a database to the schema of this version.
 pub(in crate::store) async fn migrate(
     url: &str,
     config: &config::Store,
@@ -28,16 +28,16 @@ pub(in crate::store) async fn migrate(
     set_up(&address, config, true).await
 }
 
-/// Whether the database can be reached and is fit for this version, without changing it.
+/// Checks that the database is reachable and fit for this version, without changing it.
 pub(in crate::store) async fn try_out(url: &str, config: &config::Store) -> Result<(), OpenError> {
     let address = Address::new(url, config)?;
-    // A database that is just starting is not waited for.
+    // This check does not wait for a database that is starting.
     let config = config::Store {
         retry_timeout: Duration::ZERO,
         ..config.clone()
     };
     match set_up(&address, &config, false).await {
-        // The server brings the tables to its version itself, if it may.
+        // The server migrates at start, if it has the rights.
         Err(OpenError::Migration { .. }) if config.migrate => {
             let client = address.connect().await;
             let client = client.map_err(|_| address.failed("cannot connect"))?;
@@ -51,7 +51,7 @@ pub(in crate::store) async fn try_out(url: &str, config: &config::Store) -> Resu
     }
 }
 
-/// Connects, with some patience for a database that is just starting, and migrates.
+/// Connects, retries while the database starts, and migrates.
 pub(super) async fn set_up(
     address: &Address,
     config: &config::Store,
@@ -62,8 +62,8 @@ pub(super) async fn set_up(
         match address.connect().await {
             Ok(mut client) => {
                 let refused = |error: Error| address.refused(&error);
-                // The encoding is checked before the tables are made, since it cannot be changed
-                // afterwards.
+                // The encoding is checked before the tables are created, because it cannot be
+                // changed afterwards.
                 texts::check_encoding(&client, &address.name())
                     .await
                     .map_err(refused)??;
@@ -78,7 +78,7 @@ pub(super) async fn set_up(
             Err(ConnectError::Refused(error)) => {
                 let transient = failure::fault(&error) == Fault::Lost
                     && error.code().is_none_or(|code| {
-                        // Wrong credentials and missing databases do not mend themselves.
+                        // Retrying does not help with wrong credentials or a missing database.
                         !code.code().starts_with("28") && !code.code().starts_with("3D")
                     });
                 if !transient || Instant::now() >= deadline {
@@ -94,7 +94,7 @@ pub(super) async fn set_up(
             }
             Err(ConnectError::TimedOut) => {}
         }
-        // The pause is short because the server is just starting, and nobody is served yet.
+        // The delay is short because the server is just starting and serves no clients yet.
         sleep(Duration::from_millis(200)).await;
     }
 }

@@ -1,10 +1,11 @@
-//! Warns of rights with which any role of the database can act as this server.
+//! Warns of rights with which any database role could act as this server.
 
 use tokio_postgres::{Client, Error};
 
-/// Looks what PUBLIC may do in the schema. Migrations revoke it, but the schema is not theirs, and
-/// a backup may have been restored without its privileges. The server works all the same, so it
-/// warns.
+/// Checks what PUBLIC may do in the schema, and logs a warning.
+///
+/// Migrations revoke these rights, but they do not own the schema, and a backup may have been
+/// restored without its privileges. The server works nevertheless, so it only warns.
 pub(super) async fn check(client: &Client) -> Result<(), Error> {
     let row = client
         .query_one(

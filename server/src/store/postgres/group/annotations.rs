@@ -1,4 +1,5 @@
-//! Reactions, pins and notification levels; and what is shown of messages beside their rows.
+//! Reactions, pins and notification levels, and the parts of a shown message that are not in its
+//! row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::store::postgres::{Postgres, change, read};
 use crate::store::rows::{Message, Messages};
 use crate::store::{StoreError, Time};
 
-/// The columns of what is shown of a message elsewhere, of the table `m`: 200 characters, as in all stores.
+/// The columns of a quote, from the table `m`, with an excerpt of 200 characters as in all stores.
 macro_rules! quote_columns {
     () => {
         "m.id, m.seq, m.user_id, m.user_name, left(m.content, 200) AS excerpt, m.edited_at, m.deleted_at"
@@ -43,7 +44,8 @@ impl Postgres {
     }
 }
 
-/// The pins of a conversation, of what a user wants to be notified, and how far others have read; none if it is unknown or foreign.
+/// Returns the pins, the user's notification level and how far other users have read. Returns
+/// `None` if the conversation is unknown or the user is not a member.
 async fn opening(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -79,13 +81,13 @@ async fn opening(
         notification_level: Level::of(own.try_get("level")?),
         others_read_seq: others_read_seq.map(unsigned),
     };
-    // Membership is asked last, so that whoever was removed meanwhile gets nothing that came behind
-    // the removal.
+    // Membership is checked last, so that a user who was removed in the meantime does not get later
+    // messages.
     let is_member = is_member(client, conversation, user).await?;
     Ok(is_member.then_some(opening))
 }
 
-/// Notes of what a member wants to be notified.
+/// Stores a member's notification level.
 async fn set_level(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -107,7 +109,7 @@ async fn set_level(
     Ok(stored > 0)
 }
 
-/// A page with what its messages answer and the reactions to them, as a reader finds them.
+/// Adds quotes and reactions to the messages of a page, as `reader` sees them.
 pub(in crate::store::postgres) async fn shown_page(
     client: &ClientWrapper,
     mut page: Messages,
@@ -122,7 +124,7 @@ pub(in crate::store::postgres) async fn shown_page(
     })
 }
 
-/// Adds to messages what they answer and the reactions to them; says whether there is anything.
+/// Adds quotes and reactions to messages. Returns whether there are any.
 pub(in crate::store::postgres) async fn show(
     client: &ClientWrapper,
     messages: &mut [Arc<Message>],
@@ -157,7 +159,7 @@ async fn reactions(
     if messages.is_empty() {
         return Ok(found);
     }
-    // The limit of ten is the number of users whom a reaction names.
+    // A reaction names at most ten users.
     let statement = client
         .prepare_cached(
             "SELECT e.message_id, e.emoji, e.count,
@@ -212,7 +214,7 @@ fn quote(row: &Row) -> Result<Quote, Error> {
     })
 }
 
-/// Adds a reaction or a pin or takes it away, and leaves that as a step in the order of the conversation.
+/// Adds or removes a reaction or a pin, and records it as a step of the conversation.
 pub(super) async fn annotate(
     client: &ClientWrapper,
     locked: &LockedRows,
@@ -257,7 +259,7 @@ pub(super) async fn annotate(
             }
         }
     };
-    // The step is written in the same transaction, so that other servers find the change in the
+    // The step is written in the same transaction, so that other servers read the change in the
     // order of the conversation.
     if let Change::Done(annotated) = &changed {
         let statement = client
@@ -272,7 +274,7 @@ pub(super) async fn annotate(
     Ok(changed)
 }
 
-/// What a step of the conversation has of it, from which others read it.
+/// Returns the JSON that a step stores, from which other servers read the change.
 pub(in crate::store::postgres) fn detail(annotated: &Annotated) -> String {
     serde_json::to_string(annotated).expect("it is JSON")
 }

@@ -1,4 +1,4 @@
-//! What a group does beside storing messages: conversations, texts, members, read marks.
+//! The changes of a group other than new messages: conversations, edits, members, read marks.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::store::change::{
 use crate::store::lane::Done;
 use crate::store::rows::{Conversation, Message, NewConversation, Revision};
 
-/// Stores a conversation unless there is one of that id, and reads it; says whether it is new.
+/// Stores a conversation unless its id exists, and reads it. Returns also whether it is new.
 pub(super) async fn insert_conversation(
     client: &ClientWrapper,
     new: &NewConversation,
@@ -71,7 +71,7 @@ pub(super) async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conver
     read_conversation(&row)
 }
 
-/// How many changes beside messages a conversation has had.
+/// Returns the number of changes of a conversation, not counting messages.
 pub(super) async fn changes_of(client: &ClientWrapper, id: Uuid) -> Result<u64, Error> {
     let read = client
         .prepare_cached("SELECT changes FROM conversations WHERE id = $1")
@@ -115,7 +115,8 @@ pub(super) async fn remove_text(
     Ok(Change::Done(Arc::new(new)))
 }
 
-/// A message that `by` may change, or what to say instead. Its conversation's lock keeps it as it is.
+/// Returns a message that `by` may change, or the refusal. The lock of the conversation keeps it
+/// unchanged.
 async fn changeable(
     client: &ClientWrapper,
     locked: &LockedRows,
@@ -210,12 +211,12 @@ pub(super) async fn change_member(
             .prepare_cached("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
             .await?;
         client.execute(&statement, &[&id, &change.user_id]).await?
-    // The room is looked at before the invitation is used up.
+    // The member limit is checked before the invitation is used.
     } else if is_full(client, change, room.owner.as_deref()).await? {
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
-        // A member who follows the link again takes no use of it away.
+        // A member who follows the link again does not use it up.
         && !take(client, hash, id, now).await?
     {
         return Ok(Change::Absent);
@@ -230,7 +231,7 @@ pub(super) async fn change_member(
             .execute(&statement, &[&id, &change.user_id, &now.timestamp()])
             .await?
     };
-    // Nothing has changed, so the conversation takes no step and nobody is told.
+    // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
         return read_back(client, id).await.map(Change::Unchanged);
     }
@@ -241,7 +242,7 @@ pub(super) async fn change_member(
     read_back(client, id).await.map(Change::Done)
 }
 
-/// Makes the member that has been there for longest the owner, but for the one that leaves. Says whether there is one.
+/// Makes the longest-standing other member the owner. Returns whether there is one.
 async fn hand_over(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
@@ -257,7 +258,7 @@ async fn hand_over(client: &ClientWrapper, change: &MemberChange) -> Result<bool
     Ok(changed > 0)
 }
 
-/// Gives a conversation a new title.
+/// Changes the title of a conversation.
 pub(super) async fn rename(
     client: &ClientWrapper,
     locked: &LockedRows,
@@ -289,8 +290,8 @@ pub(super) async fn rename(
     })
 }
 
-/// Whether there is no room for one who is not a member yet. The conversation is locked, so nobody else
-/// takes the last place.
+/// Returns whether the conversation is full for a new member. The conversation is locked, so no
+/// concurrent change takes the last place.
 async fn is_full(
     client: &ClientWrapper,
     change: &MemberChange,

@@ -1,4 +1,4 @@
-//! Conversations that are deleted.
+//! Deletes conversations.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::invites;
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
-/// Deletes a conversation, which stays locked.
+/// Deletes a conversation. Its row stays locked.
 pub(super) async fn delete_conversation(
     client: &ClientWrapper,
     locked: &LockedRows,
@@ -25,7 +25,7 @@ pub(super) async fn delete_conversation(
     if let Some(refused) = deletion.refused(room.owner.as_deref(), room.is_open, is_member) {
         return Ok(refused);
     }
-    // The members are read before they are deleted, since they have to be told.
+    // The members are read before they are deleted, because they must be notified.
     let member_ids = read_back(client, id).await?.member_ids;
     let update = client
         .prepare_cached(

@@ -1,4 +1,4 @@
-//! The new messages of a group, inserted by one statement.
+//! Inserts the new messages of a group with one statement.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
@@ -21,7 +21,7 @@ pub(super) struct Rows {
     metadata: Vec<String>,
     client_message_ids: Vec<Option<String>>,
     replies_to: Vec<Option<Uuid>>,
-    /// Lists in JSON: arrays of the database cannot have arrays of different lengths.
+    /// JSON lists, because a PostgreSQL array cannot contain arrays of different lengths.
     mentions: Vec<Option<String>>,
 }
 
@@ -43,7 +43,7 @@ impl Rows {
     }
 
     pub(super) async fn insert(&self, client: &ClientWrapper, now: Time) -> Result<(), Error> {
-        // Groups of read marks alone are common, and spare a round trip.
+        // Groups with read marks only are common and need no round trip.
         if self.ids.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Invitations. What stores one bears being repeated.
+//! Invitations. Storing one may be repeated.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Error, Row};
@@ -32,8 +32,8 @@ impl Postgres {
     }
 }
 
-/// Stores an invitation, unless its conversation has `limit` others that are valid. Those that are
-/// not valid go.
+/// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
+/// ones.
 async fn insert(
     client: &ClientWrapper,
     invite: &Invite,
@@ -74,7 +74,7 @@ async fn insert(
     Ok(inserted > 0)
 }
 
-/// A valid invitation to a conversation that there is.
+/// Returns a valid invitation to an existing conversation.
 async fn find(
     client: &ClientWrapper,
     token_hash: &str,
@@ -106,8 +106,7 @@ fn invite(row: &Row) -> Result<Invite, Error> {
     })
 }
 
-/// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if that
-/// is not valid.
+/// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
 pub(super) async fn take(
     client: &ClientWrapper,
     token_hash: &str,
@@ -127,7 +126,7 @@ pub(super) async fn take(
     Ok(taken > 0)
 }
 
-/// Removes the invitations to a conversation, and says how many were valid.
+/// Removes the invitations to a conversation. Returns how many were valid.
 pub(super) async fn remove(
     client: &ClientWrapper,
     conversation: Uuid,

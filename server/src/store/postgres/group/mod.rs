@@ -1,10 +1,12 @@
-//! One transaction for a group of changes.
+//! Stores a group of changes in one transaction.
 //!
-//! First the rows of all conversations are locked, in the order of their ids, so that two servers
-//! never wait for one another in a circle; whoever holds them hands out their `seq`. What a group
-//! of messages costs does not depend on how many they are: one statement each to lock, to look who is
-//! a member and what was sent before, to insert, to count, and one commit. What is no message is done one
-//! by one, and numbered by triggers, so that servers of the version before number it too.
+//! The transaction first locks the rows of all conversations in the order of their ids, so that two
+//! servers cannot deadlock. The lock holder assigns the next `seq`.
+//!
+//! The number of statements does not depend on the number of messages. One statement each locks,
+//! checks members, finds repetitions, inserts and updates the counters; then follows one commit.
+//! Other changes run one by one. Triggers number them, so that servers of the previous version
+//! number them too.
 
 pub(super) mod annotations;
 mod changes;
@@ -42,16 +44,18 @@ use crate::store::lane::{Done, InsertOutcome, Write};
 use crate::store::rows::{Message, NewConversation, NewMessage, Revision};
 use roomcast::internal::chain;
 
-/// How a transaction did not come to its end.
+/// How a transaction failed.
 #[derive(Debug)]
 pub(super) enum Aborted {
     /// Nothing of it is stored.
     Before(Failure),
-    /// The connection was lost after the commit was sent: it may or may not be stored.
+    /// The connection was lost after the commit was sent: the transaction may be stored.
     Committing(Doubt),
 }
 
-/// Stores a group in one transaction, and says of each change how far its conversation had come with it.
+/// Stores a group in one transaction, and returns each outcome with the revision of its
+/// conversation.
+///
 /// Each step may take `patience`.
 pub(super) async fn transact(
     client: &ClientWrapper,
@@ -64,9 +68,9 @@ pub(super) async fn transact(
         .await
         .map_err(before)?;
     let mut done: Vec<Option<(Done, Revision)>> = group.iter().map(|_| None).collect();
-    // The changes are made one after the other, which is the order in which they get their numbers and
-    // are emitted. Only the rows of messages are stored together at the end: nothing before looks at
-    // them.
+    // The changes are made one after the other, which is the order of their numbers and of their
+    // emission. Only the message rows are inserted together at the end, because no earlier
+    // statement reads them.
     let mut rows = Rows::default();
     for (write, done) in group.iter().zip(&mut done) {
         let id = write.conversation_id();
@@ -93,7 +97,7 @@ pub(super) async fn transact(
                 .map_err(before)?,
         };
         let revision = locked.revision(id);
-        // The revision was read before this, since the conversation is forgotten for what follows.
+        // The revision was read before this, because later changes no longer find the conversation.
         if let Done::Deletion(Change::Done(_)) = outcome {
             locked.forget(id);
         }
@@ -102,7 +106,7 @@ pub(super) async fn transact(
     within(patience, rows.insert(client, now))
         .await
         .map_err(before)?;
-    // The journals are locked behind the conversations and in the order of their names, as in every
+    // The journals are locked after the conversations and in the order of their names, as in every
     // transaction.
     within(patience, locked.references.insert(client))
         .await
@@ -125,14 +129,16 @@ pub(super) async fn transact(
         .await
         .map_err(before)?;
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
-    // The witness is chosen before the commit is sent: afterwards there may be no connection to
-    // ask.
+    // The witness is chosen before the commit is sent, because the connection may be lost
+    // afterwards.
     let witness = Witness::of(group, &done, now);
     commit(client, locked, done, witness, patience).await
 }
 
-/// Carries out what is no message. A trigger numbers it behind the last message that the database knows, so
-/// those of this group are counted first.
+/// Applies a change that is not a message.
+///
+/// A trigger numbers it after the last message in the database, so the messages of this group are
+/// counted first.
 async fn change(
     client: &ClientWrapper,
     locked: &mut LockedRows,
@@ -140,8 +146,8 @@ async fn change(
     now: Time,
 ) -> Result<Done, Error> {
     let id = write.conversation_id();
-    // The row has to know the messages of this group, or the trigger would number the change before
-    // them.
+    // The row must include the messages of this group, or the trigger would number the change
+    // before them.
     locked.count(client, Some(id)).await?;
     let done = match write {
         Write::Edit { edit, .. } => Done::Changed(change_text(client, locked, edit, now).await?),
@@ -177,8 +183,7 @@ async fn change(
     if done.is_change()
         && let Some(room) = locked.rooms.get_mut(&id)
     {
-        // The trigger has counted; whether it counts one is its own business, so the number is read
-        // back.
+        // The trigger decides whether it counts the change, so the number is read back.
         room.changes = changes_of(client, id).await?;
     }
     Ok(done)
@@ -191,17 +196,17 @@ async fn commit(
     witness: Witness,
     patience: Duration,
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
-    // The number and the process are known since the locks were taken, in case the commit is not
-    // answered.
+    // The transaction's number and process were read with the locks, in case the commit gets no
+    // response.
     let (transaction, process) = (locked.transaction.clone(), locked.process);
     let count = locked.count(client, None);
     let commit = client.batch_execute("COMMIT");
-    // Both are sent together: if counting fails, the commit turns into a rollback.
+    // Both are sent together: if counting fails, the commit becomes a rollback.
     let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
     let reason = match answer {
         Ok((Ok(()), Ok(()))) => return Ok(done),
         Ok((Err(error), _) | (Ok(()), Err(error))) if is_refusal(&error) => {
-            // The database says itself that it has not committed.
+            // The database itself reports that it did not commit.
             return Err(Aborted::Before(error.into()));
         }
         Ok((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
@@ -216,8 +221,8 @@ async fn commit(
     }))
 }
 
-/// Whether an error says that a statement was not carried out. What ends the whole connection may have come
-/// after the commit.
+/// Returns whether an error means that the statement was not executed. An error that ends the
+/// connection may follow a successful commit.
 fn is_refusal(error: &Error) -> bool {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     match severity {
@@ -243,35 +248,34 @@ async fn within<T>(
     }
 }
 
-/// What a transaction knows of the conversations it has locked.
+/// The state of the conversations that a transaction has locked.
 struct LockedRows {
-    /// Writes down `last_seq`. It is prepared at the beginning, since the commit is sent right behind it.
+    /// Writes `last_seq`. Prepared at the beginning, because the commit is sent right after it.
     counting: Statement,
     transaction: String,
     process: i32,
     rooms: HashMap<Uuid, Room>,
-    /// The conversations in which the users who ask are members by name.
+    /// The acting users and the conversations that list them as members.
     members: HashSet<(Uuid, String)>,
-    /// What was sent before under one of the ids that clients gave.
+    /// Earlier messages with a sender and client id that this group uses again.
     sent: HashMap<(String, String), Arc<Message>>,
     references: References,
 }
 
 struct Room {
     last_seq: u64,
-    /// `last_seq` as the row has it.
+    /// `last_seq` as stored in the row.
     stored_seq: u64,
-    /// Changes beside messages, as the row has them.
+    /// The number of changes other than messages, as stored in the row.
     changes: u64,
     is_open: bool,
     owner: Option<String>,
 }
 
-/// Begins, locks and looks: five statements, one round trip.
+/// Begins the transaction, locks and reads: five statements in one round trip.
 async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Error> {
     let mut ids: Vec<Uuid> = group.iter().map(Write::conversation_id).collect();
-    // Rows are locked in the order of ids by every server, so that no two of them wait for one
-    // another.
+    // Every server locks rows in the order of ids, so that no two servers deadlock.
     ids.sort_unstable();
     ids.dedup();
     let (mut homes, mut users, mut senders, mut sent_ids) = (vec![], vec![], vec![], vec![]);
@@ -307,8 +311,8 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
              WHERE (conversation_id, user_id) IN (SELECT * FROM unnest($1::uuid[], $2::text[]))",
         )
         .await?;
-    // One look into the index for each, whatever the database believes about the table: there is
-    // one at most, but only a limit lets it plan for that.
+    // Each pair needs one index lookup, whatever the table statistics are. At most one row matches,
+    // but the planner uses the index only with an explicit limit.
     let sent = client
         .prepare_cached(concat!(
             "SELECT client_message_id, ",
@@ -330,10 +334,10 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     let (locks, asked, repeats): (Parameters<'_, 1>, Parameters<'_, 2>, Parameters<'_, 2>) =
         ([&ids], [&homes, &users], [&senders, &sent_ids]);
     // The statements are sent in this order without waiting. Each sees what was committed before it
-    // began, and all behind the first query begin when the locks are held.
+    // began, and those after the first query begin once the locks are held.
     let (_, locked, name, members, sent) = tokio::try_join!(
         biased;
-        // These are pipelined: one round trip to a database that may be far away.
+        // Pipelining takes one round trip to a database that may be far away.
         client.batch_execute("BEGIN"),
         client.query(&lock, &locks),
         client.query_one(&name, &[]),
@@ -375,7 +379,7 @@ fn room(row: &Row) -> Result<(Uuid, Room), Error> {
     Ok((row.try_get("id")?, room))
 }
 
-/// Whose membership a change depends on.
+/// Returns the user whose membership a change requires.
 fn asker(write: &Write) -> Option<&str> {
     match write {
         Write::Message { message, .. } => Some(&message.user_id),
@@ -398,7 +402,7 @@ impl LockedRows {
             || self.members.contains(&(conversation, user.to_owned()))
     }
 
-    /// How far a conversation has come with what this group has done so far.
+    /// Returns the revision of a conversation, including the changes of this group so far.
     fn revision(&self, conversation: Uuid) -> Revision {
         let room = self.rooms.get(&conversation);
         room.map_or_else(Revision::default, |room| Revision {
@@ -407,7 +411,7 @@ impl LockedRows {
         })
     }
 
-    /// Takes note of a member that was added or removed: what follows in this group depends on it.
+    /// Records an added or removed member for later changes of this group.
     fn set_member(&mut self, change: &MemberChange) {
         let member = (change.conversation_id, change.user_id.clone());
         if change.removes {
@@ -417,13 +421,13 @@ impl LockedRows {
         }
     }
 
-    /// Takes note of a conversation that is deleted: for what follows in this group there is none.
+    /// Removes a deleted conversation, so that later changes of this group do not find it.
     fn forget(&mut self, conversation: Uuid) {
         self.rooms.remove(&conversation);
         self.members.retain(|(of, _)| *of != conversation);
     }
 
-    /// Takes note of a conversation that this group has stored.
+    /// Records a conversation that this group has stored.
     fn learn(&mut self, new: &NewConversation, is_new: bool) {
         if !is_new {
             return;
@@ -440,7 +444,7 @@ impl LockedRows {
         });
     }
 
-    /// Gives a message its place, unless it was sent before or must not be sent.
+    /// Assigns a `seq` to a message, unless it is a repetition or the sender may not send it.
     fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> InsertOutcome {
         if !self.admits(new.conversation_id, &new.user_id) {
             return InsertOutcome::Absent;
@@ -449,8 +453,8 @@ impl LockedRows {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
-        // A repetition is found before anything else is checked, since what it answers may have
-        // been deleted by now.
+        // Repetitions are found before any other check, because the message they reply to may have
+        // been deleted since.
         if let Some(message) = key.as_ref().and_then(|key| self.sent.get(key)) {
             return if message.conversation_id == new.conversation_id {
                 InsertOutcome::Row {
@@ -470,13 +474,13 @@ impl LockedRows {
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
             return InsertOutcome::Absent;
         };
-        // The lock of the row makes the number this server's own until the commit.
+        // The row lock reserves the number for this server until the commit.
         room.last_seq += 1;
         let message = Arc::new(new.clone().stored(room.last_seq, now, original));
         self.references.notify(new, &message);
         rows.push(&message, new.client_message_id.clone());
         if let Some(key) = key {
-            // The same message may come twice in one group.
+            // The same message may occur twice in one group.
             self.sent.insert(key, Arc::clone(&message));
         }
         InsertOutcome::Row {
@@ -485,7 +489,7 @@ impl LockedRows {
         }
     }
 
-    /// Writes down the new `last_seq` of every conversation that has one, or of one.
+    /// Writes the new `last_seq` of all conversations, or of `only` one.
     async fn count(&mut self, client: &ClientWrapper, only: Option<Uuid>) -> Result<(), Error> {
         let (mut ids, mut seqs): (Vec<Uuid>, Vec<i64>) = (vec![], vec![]);
         for (id, room) in &mut self.rooms {

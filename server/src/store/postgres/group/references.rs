@@ -1,4 +1,4 @@
-//! What new messages refer to: messages that they answer, members whom they mention.
+//! What new messages refer to: the messages they reply to and the members they mention.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,19 +14,19 @@ use crate::store::change::{Notice, Quote};
 use crate::store::lane::Write;
 use crate::store::rows::{Message, NewMessage};
 
-/// What is known of that, read under the locks of the conversations.
+/// The references of a group, read while the conversations are locked.
 #[derive(Default)]
 pub(super) struct References {
-    /// The messages that new ones answer, with their conversations.
+    /// The messages that new messages reply to, with their conversations.
     originals: HashMap<Uuid, (Uuid, Quote)>,
-    /// The users among those who are mentioned who are notified of nothing.
+    /// The mentioned users who have turned notifications off, by conversation.
     silent: HashSet<(Uuid, String)>,
-    /// What is stored with the messages of the group.
+    /// The journal entries to store with the messages of the group.
     notices: Vec<(Notice, Append)>,
 }
 
 impl References {
-    /// Reads what the messages of a group refer to; most refer to nothing, and nothing is read.
+    /// Reads what the messages of a group refer to. Runs no query if they refer to nothing.
     pub(super) async fn read(client: &ClientWrapper, group: &[Write]) -> Result<Self, Error> {
         let mut references = Self::default();
         let (mut originals, mut homes, mut users) = (Vec::new(), Vec::new(), Vec::new());
@@ -48,8 +48,7 @@ impl References {
                 ))
                 .await?;
             for row in client.query(&statement, &[&originals]).await? {
-                // The conversations are locked, so the messages stay as they are read here until
-                // the commit.
+                // The conversations are locked, so the messages cannot change before the commit.
                 references.learn(&message(&row)?);
             }
         }
@@ -69,13 +68,17 @@ impl References {
         Ok(references)
     }
 
-    /// Takes note of a message as it is now: one that this group has changed may be answered in it.
+    /// Records the current state of a message, so that later messages of this group may reply to
+    /// it.
     pub(super) fn learn(&mut self, message: &Message) {
         let original = (message.conversation_id, Quote::of(message));
         self.originals.insert(message.id, original);
     }
 
-    /// What a new message answers; none if there is nothing that it could answer.
+    /// Returns the quote of the message that `new` replies to, or `Some(None)` if it is not a
+    /// reply.
+    ///
+    /// Returns `None` if the original is missing, deleted or in another conversation.
     pub(super) fn original(&self, new: &NewMessage) -> Option<Option<Quote>> {
         let Some(id) = new.reply_to else {
             return Some(None);
@@ -85,7 +88,7 @@ impl References {
         is_there.then(|| Some(quote.clone()))
     }
 
-    /// Takes note of what is stored with a message.
+    /// Records the journal entries to store with a message.
     pub(super) fn notify(&mut self, new: &NewMessage, message: &Message) {
         let Some(notice) = &new.notice else {
             return;
@@ -97,10 +100,13 @@ impl References {
             .extend(entries.map(|entry| (notice.clone(), entry)));
     }
 
-    /// Stores that, in the order of the journals: two transactions that lock several never wait for one another in a circle.
-    /// One that finds no room is left out.
+    /// Stores the entries, sorted by journal: transactions that lock several journals cannot
+    /// deadlock.
+    ///
+    /// Drops an entry if its journal is full.
     pub(super) async fn insert(&mut self, client: &ClientWrapper) -> Result<(), Error> {
-        // The notices of several messages are mixed, so the order of each alone is not enough.
+        // The entries of several messages are interleaved, so the order within each message is not
+        // enough.
         self.notices
             .sort_by(|(_, a), (_, b)| a.journal.cmp(&b.journal));
         if self.notices.is_empty() {
@@ -116,7 +122,7 @@ impl References {
 }
 
 impl LockedRows {
-    /// The place of a user whom a new message mentions and who is not a member.
+    /// Returns the index of the first mentioned user who is not a member.
     pub(super) fn stranger(&self, new: &NewMessage) -> Option<usize> {
         let mut mentions = new.mentions.iter();
         mentions.position(|user| !self.admits(new.conversation_id, user))

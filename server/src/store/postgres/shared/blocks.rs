@@ -1,4 +1,4 @@
-//! The SQL of blocked networks, as functions of a connection. Changes bear being repeated.
+//! The SQL of blocked networks. Changes may be repeated.
 
 use deadpool_postgres::ClientWrapper;
 use std::time::SystemTime;
@@ -68,8 +68,8 @@ async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error
     Ok(())
 }
 
-/// All blocks, the oldest first. One that cannot be read, which only other programs can have
-/// written, is left out.
+/// Returns all blocks, oldest first. Blocks that cannot be parsed are left out; only another
+/// program can have written them.
 async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(
@@ -83,7 +83,7 @@ async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
         .collect()
 }
 
-/// The blocks with these ids that exist.
+/// Returns the existing blocks among these ids.
 async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(

@@ -1,5 +1,6 @@
-//! The SQL of deliveries of webhooks, as functions of a connection. Each change bears being repeated: of two takings the first
-//! one is over when its lease is.
+//! The SQL of webhook deliveries. Each change may be repeated.
+//!
+//! If taking a delivery is repeated, the lease of the first attempt simply expires.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
@@ -41,7 +42,7 @@ async fn apply(client: &ClientWrapper, change: &DeliveryChange) -> Result<Delive
             return Ok(DeliveryOutcome::stored(inserted > 0));
         }
         DeliveryChange::Take { now, until } => {
-            // Servers that take at the same time take different ones.
+            // Concurrent servers take different deliveries.
             let statement = client
                 .prepare_cached(
                     "UPDATE webhook_deliveries SET due_at = $2, attempts = attempts + 1

@@ -1,8 +1,8 @@
-//! The SQL of the change feed, as functions of a connection. Each statement may be repeated.
+//! The SQL of the change feed. Each statement may be repeated.
 //!
-//! A mark is a snapshot: of each transaction it says whether that was over. What a snapshot does not show
-//! was written by a transaction from the oldest on that was under way then (its `xmin`), in whatever
-//! order they are committed. `changes_kept` says from which transaction on the feed is whole.
+//! A mark is a snapshot, which tells for each transaction whether it had ended. Rows that a
+//! snapshot does not show were written by transactions from its `xmin` on, in any commit order.
+//! `changes_kept` holds the first transaction from which the feed is complete.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
@@ -33,8 +33,10 @@ impl Postgres {
     }
 }
 
-/// The end of the feed. Rows of transactions that are still to come, which a database has that was
-/// restored from another one's dump, are thrown away: they would never be over.
+/// Returns the end of the feed and deletes rows of future transactions.
+///
+/// A database restored from another database's dump has such rows. They would never become visible
+/// to a mark.
 async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
     let statement = client
         .prepare_cached(
@@ -51,8 +53,11 @@ async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
     Ok(FeedMark::at(row.try_get("snapshot")?))
 }
 
-/// What a mark does not show, in the order of transactions; none if some of that may be gone. A snapshot
-/// that is newer than the database's is of another database, or of one that has lost what it had.
+/// Returns the rows that a mark does not show, ordered by transaction, or `None` if some may have
+/// been removed.
+///
+/// A mark newer than the database's snapshot belongs to another database, or to one that has lost
+/// transactions.
 async fn read(
     client: &ClientWrapper,
     mark: &FeedMark,
@@ -86,13 +91,13 @@ async fn read(
     let mut changes = Vec::new();
     let mut next = mark.clone();
     for row in &rows {
-        // A mark that is too old is refused as a whole, since nobody knows what is missing.
+        // An outdated mark is rejected as a whole, because the missing changes are unknown.
         if row.try_get("is_behind")? {
             return Ok(None);
         }
-        // What comes between two pages may belong before the second: that is read the next time.
-        // The snapshot of the first page counts for all pages: what it does not show is read from
-        // there the next time.
+        // Rows committed between two pages may sort before the second page, and are read by the
+        // next poll. All pages use the snapshot of the first page; the next poll starts from it and
+        // reads the rows that it does not show.
         let first = mark.reading.as_ref().map(|reading| &reading.snapshot);
         let snapshot = first.map_or_else(|| row.try_get("snapshot"), |first| Ok(first.clone()))?;
         let Some(topic) = row.try_get("topic")? else {
@@ -120,9 +125,11 @@ async fn read(
     }))
 }
 
-/// Forgets a page of what a mark shows, and of what there is beyond so many. Whether there is more.
-/// Nothing is forgotten that was written by a transaction as young as one that is under way: of that
-/// nobody has seen all.
+/// Removes one page of rows that the mark shows or that exceed `most`. Returns whether there is
+/// more.
+///
+/// Rows of transactions that are not older than a running one are retained, because no reader has
+/// read all of them.
 async fn shorten(
     client: &ClientWrapper,
     below: Option<&FeedMark>,
@@ -156,5 +163,5 @@ async fn shorten(
     Ok(row.try_get::<_, i64>(0)? >= PAGE)
 }
 
-/// Rows that one statement forgets at most.
+/// The maximum number of rows that one statement removes.
 const PAGE: i64 = 10_000;

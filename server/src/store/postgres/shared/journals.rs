@@ -1,6 +1,7 @@
-//! The SQL of journals, as functions of a connection, and the methods of the store that run it.
+//! The SQL of journals, and the store methods that run it.
 //!
-//! Appending may be repeated: what is closed is found there, with the same body, and what is open is replaced by itself.
+//! Appending may be repeated: a repeated closed entry is found with the same body, and a repeated
+//! open entry replaces itself.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
@@ -129,7 +130,8 @@ pub(in crate::store::postgres) async fn append(
     appended(&row)
 }
 
-/// Appends entries in their order, each under the lock of its journal's row and within its quota, in one statement.
+/// Appends entries in order in one statement, each under the lock of its journal's row and within
+/// its quota.
 pub(in crate::store::postgres) async fn append_all(
     client: &ClientWrapper,
     appends: impl Iterator<Item = &Append> + Clone,
@@ -243,13 +245,15 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
         )
         .await?;
     let revisions: Vec<i64> = row.try_get(0)?;
-    // The function answers 0 for an entry that it has not stored.
+    // The function returns 0 for an entry that it did not store.
     let revision = |number: i64| Some(unsigned(number)).filter(|revision| *revision > 0);
     Ok(revisions.into_iter().map(revision).collect())
 }
 
-/// Replaces the current entry of a key under the lock of the journal's row, in one statement. If another server has
-/// replaced the entry while the statement waited for the lock, nothing is stored; the revision that was taken is left out.
+/// Replaces the current entry of a key under the lock of the journal's row, in one statement.
+///
+/// If another server replaced the entry while the statement waited for the lock, nothing is stored.
+/// The revision number is then skipped.
 async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, Error> {
     let statement = client
         .prepare_cached(
@@ -286,7 +290,7 @@ async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, E
     row.as_ref().map(entry).transpose()
 }
 
-/// Current entries and the revision, of one moment because they are read by one statement.
+/// Returns current entries and the revision. One statement reads both, so that they are consistent.
 async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalView, Error> {
     let statement = client
         .prepare_cached(
@@ -334,7 +338,8 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
     Ok(view)
 }
 
-/// The revision, and how many entries are open, of one moment because one statement reads both.
+/// Returns the revision and the number of open entries. One statement reads both, so that they are
+/// consistent.
 async fn count_open(client: &ClientWrapper, journal: &str, now: Time) -> Result<(u64, u64), Error> {
     let statement = client
         .prepare_cached(
@@ -349,7 +354,7 @@ async fn count_open(client: &ClientWrapper, journal: &str, now: Time) -> Result<
     Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?)))
 }
 
-/// Entries between two revisions.
+/// Returns the entries between two revisions.
 async fn after(
     client: &ClientWrapper,
     journal: &str,
@@ -373,7 +378,7 @@ async fn after(
     rows.iter().map(entry).collect()
 }
 
-/// The current entry of a key.
+/// Returns the current entry of a key.
 async fn current(client: &ClientWrapper, journal: &str, key: &str) -> Result<Option<Entry>, Error> {
     let statement = client
         .prepare_cached(
@@ -399,7 +404,9 @@ async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), 
     Ok(())
 }
 
-/// Removes open entries that were appended before a time, and open withdrawals before another one. An entry that another server replaces in the meantime stays.
+/// Removes open entries appended before a time, and open withdrawals appended before another time.
+///
+/// An entry that another server replaces concurrently stays.
 async fn expire(
     client: &ClientWrapper,
     journal: &str,
@@ -422,7 +429,7 @@ async fn expire(
         .await
 }
 
-/// Removes some of what is not needed any more. What another server is removing is left to it.
+/// Removes some expired, replaced and old entries. Skips rows that another server is removing.
 async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
@@ -468,7 +475,7 @@ fn entry(row: &Row) -> Result<Entry, Error> {
     })
 }
 
-/// PostgreSQL's integers are signed; a revision never reaches the border.
+/// Converts a signed integer of PostgreSQL; a revision is never negative.
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

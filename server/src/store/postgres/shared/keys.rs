@@ -1,4 +1,4 @@
-//! The SQL of the keys of requests, as functions of a connection. Each change bears being repeated.
+//! The SQL of idempotency keys. Each change may be repeated.
 
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
@@ -93,8 +93,7 @@ async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<Begun, Error
         .prepare_cached("SELECT request, status, body FROM api_keys WHERE key = $1")
         .await?;
     let Some(row) = client.query_opt(&statement, &[&attempt.key]).await? else {
-        // The row was removed between the two statements: whoever asks tries again, and gets the
-        // key then.
+        // The row was removed between the two statements. The caller retries and then gets the key.
         return Ok(Begun::Running);
     };
     let status: Option<i32> = row.try_get(1)?;

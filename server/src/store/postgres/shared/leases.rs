@@ -1,6 +1,4 @@
-//! Leases of servers, and who is where, as functions of a connection.
-//!
-//! Each statement may be repeated: that changes nothing more.
+//! The SQL of server leases and presence. Each statement may be repeated.
 
 use std::time::Duration;
 
@@ -79,7 +77,7 @@ async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(),
     Ok(())
 }
 
-/// A lease that has run out stays so, because other servers act on it.
+/// Extends a lease. An expired lease stays expired, because peers act on it.
 async fn renew(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
@@ -100,7 +98,8 @@ async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
     Ok(())
 }
 
-/// Two servers that look at the same time do not wait for one another.
+/// Removes servers whose leases expired. Skips rows that another server is removing, so that
+/// neither waits.
 async fn bury(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
@@ -131,7 +130,8 @@ async fn count(client: &ClientWrapper) -> Result<usize, Error> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// The server's row is held meanwhile, so that nothing is told for one that is being removed.
+/// Stores presence entries. Locks the server's row, so that no entries are stored for a server that
+/// is being removed.
 async fn tell(client: &ClientWrapper, node: Uuid, here: &[Here]) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
@@ -212,5 +212,5 @@ pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Rows of one answer.
+/// The maximum number of rows in one result.
 const MAX_ELSEWHERE: i64 = 100_000;

@@ -1,5 +1,5 @@
-//! The SQL of login sessions and revocations, as functions of a connection. Each change bears being
-//! repeated, but for what a deletion returns.
+//! The SQL of login sessions and revocations. Each change may be repeated, except for the result of
+//! a deletion.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
@@ -138,7 +138,7 @@ async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutc
     Ok(outcome)
 }
 
-/// A login session by the hash of its id.
+/// Returns a login session by the hash of its id.
 async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
     let statement = client
         .prepare_cached(
@@ -150,7 +150,7 @@ async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, E
     found.as_ref().map(row).transpose()
 }
 
-/// The login sessions of a user, the oldest first.
+/// Returns the login sessions of a user, oldest first.
 async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
     let statement = client
         .prepare_cached(
@@ -163,7 +163,7 @@ async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error
     rows.iter().map(row).collect()
 }
 
-/// All revocations.
+/// Returns all revocations.
 async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
     let statement = client
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")
@@ -172,7 +172,7 @@ async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
     rows.iter().map(revocation).collect()
 }
 
-/// The revocations with these names that exist, a value for each kind.
+/// Returns the existing revocations among these pairs of kind and value.
 async fn revocations_named(
     client: &ClientWrapper,
     kinds: &[&str],
@@ -189,7 +189,7 @@ async fn revocations_named(
     rows.iter().map(revocation).collect()
 }
 
-/// The revocations behind this one, in the order of kinds and values.
+/// Returns the revocations after this one, ordered by kind and value.
 async fn revocations_after(
     client: &ClientWrapper,
     kind: &str,

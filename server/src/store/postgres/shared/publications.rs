@@ -1,7 +1,7 @@
 //! The SQL of publications. Each statement may be repeated.
 //!
-//! A query is tried once and does not count against the database, as those of others that look again soon: nobody
-//! waits for it.
+//! A query is tried once, and its failure does not open the circuit breaker. No caller waits for
+//! it, and it is polled again soon.
 
 use std::time::Duration;
 
@@ -59,9 +59,9 @@ impl Postgres {
     }
 }
 
-/// What is said of a query that failed: whether people have to mend something.
+/// Converts a failed query to the error that tells whether an operator must act.
 fn denied(failure: Failure) -> PublicationFault {
-    // No waiting mends a statement that is refused, or that lacks a right or a table.
+    // Waiting does not help a statement that is rejected or that lacks a right or a table.
     if matches!(failure.fault, Fault::Bad | Fault::Missing) {
         PublicationFault::Denied(failure.reason)
     } else {
@@ -102,7 +102,7 @@ fn publication(row: &Row) -> Result<Publication, Error> {
     let audience = match row.try_get("target")? {
         "room" => Audience::Room(name),
         "user" => Audience::User(name),
-        // The table has no others.
+        // A check constraint allows no other target.
         _ => Audience::Everyone,
     };
     let age: i64 = row.try_get("age")?;
@@ -126,7 +126,10 @@ async fn refuse(client: &ClientWrapper, position: i64, reason: &str) -> Result<(
     Ok(())
 }
 
-/// A database that has lost what it had is behind: then the server goes on at its end.
+/// Returns the position at which a server resumes.
+///
+/// If the database has lost rows, the recorded position may be past its end; then the server
+/// resumes at the end.
 async fn place(client: &ClientWrapper, node: &str, oldest: Duration) -> Result<Option<i64>, Error> {
     let statement = client
         .prepare_cached(
@@ -153,7 +156,7 @@ async fn note(client: &ClientWrapper, node: &str, position: i64) -> Result<(), E
     Ok(())
 }
 
-/// What another server is removing is left to it.
+/// Removes old publications. Skips rows that another server is removing.
 async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
@@ -192,7 +195,7 @@ async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<boo
     Ok(row.try_get::<_, i64>(0)? >= FORGOTTEN_AT_ONCE)
 }
 
-/// Publications that get their places in one transaction.
+/// The maximum number of publications that one transaction numbers.
 const NUMBERED_AT_ONCE: i32 = 1000;
-/// Rows of a kind that one statement forgets.
+/// The maximum number of rows of each kind that one statement removes.
 const FORGOTTEN_AT_ONCE: i64 = 10_000;

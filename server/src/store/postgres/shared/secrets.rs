@@ -1,4 +1,4 @@
-//! The secrets of the cluster, and whom the database keeps out.
+//! The secrets of the cluster, and the rights that protect them.
 
 use tokio_postgres::{Client, Error};
 
@@ -6,14 +6,14 @@ use crate::config;
 use crate::store::postgres::address::{Address, ConnectError};
 use crate::store::{ClusterSecrets, OpenError};
 
-/// Makes the first secret, unless there is one.
+/// Creates the first secret if there is none.
 pub(in crate::store::postgres) async fn make(client: &Client) -> Result<(), Error> {
     let mut secret = [0_u8; SECRET_BYTES];
     if getrandom::fill(&mut secret).is_err() {
-        // A server that finds no secret refuses to start and says why.
+        // A server without a secret refuses to start and reports why.
         return Ok(());
     }
-    // Of servers that start at the same time the first one makes the secret.
+    // If several servers start at the same time, the first creates the secret.
     let insert = "INSERT INTO cluster_secrets (position, secret)
          SELECT 1, $1 WHERE NOT EXISTS (SELECT FROM cluster_secrets) ON CONFLICT DO NOTHING";
     client
@@ -22,7 +22,7 @@ pub(in crate::store::postgres) async fn make(client: &Client) -> Result<(), Erro
         .map(drop)
 }
 
-/// Reads the secrets, and which roles could read or replace them.
+/// Reads the secrets and the roles that could read or replace them.
 pub(in crate::store) async fn cluster_secrets(
     url: &str,
     config: &config::Store,
@@ -41,7 +41,8 @@ pub(in crate::store) async fn cluster_secrets(
     read.await.map_err(|error: Error| address.refused(&error))
 }
 
-/// Returns the statements by which PUBLIC loses the right to connect to the database; `None` if it has none.
+/// Returns the statements that revoke PUBLIC's right to connect to the database, or `None` if
+/// PUBLIC has no such right.
 pub(in crate::store) async fn open_to_public(
     url: &str,
     config: &config::Store,
@@ -63,15 +64,18 @@ async fn connect(address: &Address) -> Result<Client, OpenError> {
     })
 }
 
-/// Bytes of a secret that a server makes.
+/// The length in bytes of a generated secret.
 const SECRET_BYTES: usize = 32;
 
 const SECRETS: &str = "SELECT secret FROM cluster_secrets ORDER BY position";
 
-/// The roles that could read the secrets or put others in their place, and neither own the table, nor are superusers,
-/// nor are the server's own. Roles inherit rights from the roles of which they are members, or take them on by `SET
-/// ROLE`. The predefined roles have ids below 16384: who is in them counts, and nobody connects as one. Neither does
-/// anybody as a group by which the server's own role has its rights.
+/// Selects the roles that could read or replace the secrets, except the owner, superusers and the
+/// server's own role.
+///
+/// Roles inherit rights from the roles of which they are members, or acquire them with `SET ROLE`.
+/// Predefined roles have ids below 16384. Their members are selected, but not the predefined roles,
+/// because no session connects as one. The same applies to a group role through which the server's
+/// own role has its rights.
 const READERS: &str = "
     WITH secrets AS (SELECT oid, relowner, relacl FROM pg_class WHERE oid = 'cluster_secrets'::regclass::oid),
     able AS (
@@ -90,7 +94,8 @@ const READERS: &str = "
         AND EXISTS (SELECT FROM able a WHERE pg_has_role(r.oid, a.oid, 'MEMBER'))
     ORDER BY name";
 
-/// The server's own role may have the right by PUBLIC alone.
+/// Selects the statements that revoke CONNECT from PUBLIC. The server's role gets CONNECT first,
+/// because it may have it only through PUBLIC.
 const PUBLIC: &str = "
     SELECT CASE WHEN has_database_privilege('public', current_database(), 'CONNECT') THEN format(
         'GRANT CONNECT ON DATABASE %1$I TO %2$I; REVOKE CONNECT ON DATABASE %1$I FROM PUBLIC;',

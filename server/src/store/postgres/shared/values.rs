@@ -1,7 +1,7 @@
-//! Values with versions, and locks with leases, as functions of a connection.
+//! Versioned values and leased locks in PostgreSQL.
 //!
-//! Numbers are drawn while the row is held that they are for: of two holders of a lock the later one has the
-//! larger number, whoever asked first.
+//! A number is drawn from the sequence while its row is locked. So a later holder of a lock always
+//! has a larger number, whatever the order of the requests.
 
 use std::time::Duration;
 
@@ -80,15 +80,15 @@ async fn get(client: &ClientWrapper, key: &str) -> Result<Option<StoredValue>, E
     .transpose()
 }
 
-/// Stores a value. Returns `None` if there is no room for one more.
+/// Stores a value. Returns `None` if the maximum number of values is reached.
 async fn put(
     client: &ClientWrapper,
     key: &str,
     expected: Expected,
     text: &str,
 ) -> Result<Option<Put>, Error> {
-    // A known value is updated first: an insertion counts all values, which is only needed for a
-    // new one.
+    // An existing value is updated first. An insertion counts all values, which only a new value
+    // needs.
     if expected != Expected::Nothing {
         let statement = client
             .prepare_cached(
@@ -104,7 +104,7 @@ async fn put(
             return Ok(Some(Put::Stored(number(row.try_get(0)?))));
         }
         if version.is_some() {
-            // The version is read after the attempt and may be newer still; the caller reads the
+            // The version is read after the attempt and may be newer still. The caller reads the
             // value again anyway.
             return Ok(Some(Put::Conflict(version_at(client, key).await?)));
         }
@@ -154,7 +154,7 @@ async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result
     Ok(Put::Stored(number(row.try_get(0)?)))
 }
 
-/// The number of whoever has the lock from now on; `None` if somebody else has it.
+/// Returns the fencing number of the new holder, or `None` if another holder has the lock.
 async fn lock(
     client: &ClientWrapper,
     name: &str,

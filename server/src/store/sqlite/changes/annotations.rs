@@ -1,4 +1,5 @@
-//! Reactions, pins and notification levels; and what is shown of messages beside their rows.
+//! Reactions, pins and notification levels, and the parts of a shown message that are not in its
+//! row.
 
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ fn opening(
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<Opening>> {
-    // Membership and pins are of one moment, so that whoever is removed meanwhile gets nothing that
-    // comes behind the removal.
+    // One transaction reads membership and pins, so that a removed user gets nothing newer than the
+    // removal.
     let transaction = connection.unchecked_transaction()?;
     if last_seq(&transaction, conversation, user)?.is_none() {
         return Ok(None);
@@ -83,7 +84,7 @@ fn opening(
 pub(in crate::store::sqlite) const OTHERS_READ: &str = "SELECT seq FROM reads
     WHERE conversation_id = ?1 AND user_id <> ?2 AND seq > 0 ORDER BY seq DESC LIMIT 1";
 
-/// The newest message that somebody else has read.
+/// Returns the `seq` of the newest message that another user has read.
 fn others_read_seq(
     connection: &Connection,
     conversation: Uuid,
@@ -97,7 +98,7 @@ fn others_read_seq(
         .optional()
 }
 
-/// Of what a user wants to be notified.
+/// Returns a user's notification level.
 pub(in crate::store::sqlite) fn level(
     connection: &Connection,
     conversation: Uuid,
@@ -130,7 +131,7 @@ fn set_level(
     Ok(true)
 }
 
-/// A page with what its messages answer and the reactions to them, as a reader finds them.
+/// Adds quotes and reactions to the messages of a page, as `reader` sees them.
 pub(in crate::store::sqlite) fn shown_page(
     connection: &Connection,
     page: Messages,
@@ -151,7 +152,7 @@ pub(in crate::store::sqlite) fn shown_page(
     })
 }
 
-/// A message with what it answers and the reactions to it.
+/// Adds quote and reactions to a message.
 pub(in crate::store::sqlite) fn shown(
     connection: &Connection,
     message: Message,
@@ -159,7 +160,7 @@ pub(in crate::store::sqlite) fn shown(
     Ok(more(connection, &message, None)?.unwrap_or(message))
 }
 
-/// A message with what is shown beside its row, if there is anything.
+/// Returns a message with its quote and reactions, or `None` if it has neither.
 fn more(
     connection: &Connection,
     message: &Message,
@@ -213,7 +214,7 @@ fn reactions(
     Ok(reactions)
 }
 
-/// What is shown of a message elsewhere, and its conversation.
+/// Returns the quote of a message, and its conversation.
 fn found(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<(Uuid, Quote)>> {
     connection
         .prepare_cached(
@@ -239,8 +240,10 @@ fn quote(row: &Row<'_>) -> rusqlite::Result<Quote> {
     })
 }
 
-/// What a new message answers; the place of a user whom it mentions and who is not a member, or none if there is nothing
-/// that it could answer.
+/// Returns the quote of the message that `new` replies to.
+///
+/// The error is the index of a mentioned user who is not a member, or `None` if the original does
+/// not exist.
 pub(in crate::store::sqlite) fn references(
     connection: &Connection,
     new: &NewMessage,
@@ -259,7 +262,7 @@ pub(in crate::store::sqlite) fn references(
     Ok(original.map(|(_, quote)| Some(quote)).ok_or(None))
 }
 
-/// Stores the entries that tell those whom a new message mentions. One that finds no room is left out.
+/// Stores the journal entries that notify mentioned users. Drops an entry if its journal is full.
 pub(in crate::store::sqlite) fn notify(
     connection: &Connection,
     new: &NewMessage,
@@ -277,8 +280,7 @@ pub(in crate::store::sqlite) fn notify(
     for entry in notice.entries(message, |user| {
         silent.iter().any(|silent| **silent == *user)
     }) {
-        // An entry that finds no room is an outcome and no error, so that the message is stored all
-        // the same.
+        // A full journal is an outcome and no error, so that the message is stored nevertheless.
         let appended = journals::append(connection, &entry)?;
         notice.note(entry.journal, appended);
     }

@@ -1,8 +1,8 @@
-//! Changes of what is stored: edits, deletions, members, read marks, expiry.
+//! Changes of stored data: edits, deletions, members, read marks, expiry.
 //!
-//! The thread that writes calls these functions within the transaction that it has opened for a group, so that whoever
-//! is a member when they look is one when they write. `annotations` has reactions, pins and levels, and how they are
-//! read. Nothing in here may end that transaction, or tell anybody what was changed.
+//! The writer thread calls these functions within the transaction of a group, so that membership
+//! cannot change between check and write. `annotations` contains reactions, pins and levels, and
+//! their queries. This module must not end the transaction or emit events.
 
 pub(super) mod annotations;
 
@@ -52,7 +52,7 @@ pub(super) fn delete(
     Ok(Change::Done(Arc::new(new)))
 }
 
-/// A message that `by` may change, or what to say instead.
+/// Returns a message that `by` may change, or the refusal.
 fn changeable(
     connection: &Connection,
     id: Uuid,
@@ -144,7 +144,7 @@ pub(super) fn change_member(
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
-        // A member who follows the link again takes no use of it away.
+        // A member who follows the link again does not use it up.
         && !invites::take(connection, hash, change.conversation_id, now)?
     {
         return Ok(Change::Absent);
@@ -156,7 +156,7 @@ pub(super) fn change_member(
             )?
             .execute(params![id, change.user_id, now])?
     };
-    // Nothing has changed, so the conversation takes no step and nobody is told.
+    // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
         return read_conversation(connection, change.conversation_id).map(Change::Unchanged);
     }
@@ -166,7 +166,7 @@ pub(super) fn change_member(
     read_conversation(connection, change.conversation_id).map(Change::Done)
 }
 
-/// Makes the member that has been there for longest the owner, but for the one that leaves. Says whether there is one.
+/// Makes the longest-standing other member the owner. Returns whether there is one.
 fn hand_over(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
     let changed = connection
         .prepare_cached(
@@ -207,7 +207,7 @@ pub(super) fn rename(
     read_conversation(connection, rename.conversation_id).map(Change::Done)
 }
 
-/// Whether there is no room for one who is not a member yet.
+/// Returns whether the conversation is full for a new member.
 fn is_full(
     connection: &Connection,
     change: &MemberChange,
@@ -259,7 +259,7 @@ pub(super) fn mark_read(
     }))
 }
 
-/// Removes a beginning of each conversation that has some of the oldest messages.
+/// Removes the oldest messages of each affected conversation.
 pub(super) fn expire(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
     let removed = connection
         .prepare_cached(
