@@ -1,8 +1,9 @@
-//! A circuit breaker for what is behind the network. A leaf: it knows no other module.
+//! A circuit breaker for remote services. This module imports no other module.
 //!
-//! After a number of failures in a row it opens: nobody asks any more, which spares the askers the
-//! wait and the asked the crowd. After a while it lets one through; if that works it closes, else it
-//! stays open twice as long. Whoever owns it should see to it that somebody does try.
+//! After a number of consecutive failures, the breaker opens and refuses calls, which spares
+//! callers the timeout and the service the load. After a delay it admits one call. If that
+//! succeeds, the breaker closes; otherwise it stays open twice as long. The owner should ensure
+//! that calls are attempted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,33 +13,33 @@ use parking_lot::Mutex;
 
 /// A circuit breaker. Transitions are logged.
 pub(crate) struct Breaker {
-    /// What is behind it, for the log.
+    /// The name of the service, for the log.
     name: &'static str,
     state: Mutex<BreakerState>,
-    /// Whether the state is [`BreakerState::Closed`], for those who only look.
+    /// Whether the state is [`BreakerState::Closed`], for readers without the lock.
     closed: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BreakerState {
-    /// All are admitted.
+    /// All calls are admitted.
     Closed {
         /// Failures since the last success.
         failures: u32,
     },
     /// No call is admitted before `until`.
     Open { until: Instant, wait: Duration },
-    /// One call is admitted, and the others wait for its result.
+    /// One call is admitted, and others wait for its result.
     Trying { wait: Duration },
 }
 
-/// The right to try. Dropped without a result it counts as if it had not been given.
+/// The permission for one call. Dropped without a result, it counts as not given.
 #[derive(Debug)]
 #[must_use = "the breaker has to learn the result"]
 pub(crate) struct Admission<'a>(Option<&'a Breaker>);
 
 impl Breaker {
-    /// A closed breaker.
+    /// Creates a closed breaker.
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -47,14 +48,14 @@ impl Breaker {
         }
     }
 
-    /// Admission, or how long to wait before asking again.
+    /// Admits a call, or returns how long to wait.
     pub(crate) fn admit(&self) -> Result<Admission<'_>, Duration> {
         let mut state = self.state.lock();
         *state = state.admit(Instant::now())?;
         Ok(Admission(Some(self)))
     }
 
-    /// How long nobody will be admitted; none if somebody may be.
+    /// Returns how long no call will be admitted, or `None` if calls may be admitted.
     #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn wait(&self) -> Option<Duration> {
         if self.is_closed() {
@@ -69,7 +70,7 @@ impl Breaker {
         }
     }
 
-    /// Whether all are admitted.
+    /// Returns whether all calls are admitted.
     #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
@@ -80,7 +81,7 @@ impl Breaker {
         let before = *state;
         *state = next(before);
         let is_closed = matches!(*state, BreakerState::Closed { .. });
-        // The flag is for those who only look, and may be a moment behind the state.
+        // The flag may lag behind the state for a moment.
         self.closed.store(is_closed, Ordering::Relaxed);
         match (before, *state) {
             (BreakerState::Closed { .. }, BreakerState::Open { wait, .. }) => {
@@ -104,8 +105,8 @@ impl BreakerState {
     fn admit(self, now: Instant) -> Result<Self, Duration> {
         match self {
             Self::Closed { .. } => Ok(self),
-            // One call alone finds out: with all of them the crowd would be back before it is known
-            // to be bearable.
+            // Only one call probes the service. If all were admitted, the full load would return
+            // before the service is known to work.
             Self::Open { until, wait } if until <= now => Ok(Self::Trying { wait }),
             Self::Open { until, .. } => Err(until.saturating_duration_since(now)),
             Self::Trying { wait } => Err(wait),
@@ -134,7 +135,7 @@ impl BreakerState {
 
     fn forgone(self, now: Instant) -> Self {
         match self {
-            // The call was given up without a result, so the next one may try at once.
+            // The call was abandoned without a result, so the next one may try immediately.
             Self::Trying { wait } => Self::Open { until: now, wait },
             Self::Closed { .. } | Self::Open { .. } => self,
         }
@@ -142,14 +143,14 @@ impl BreakerState {
 }
 
 impl Admission<'_> {
-    /// The call succeeded.
+    /// Reports that the call succeeded.
     pub(crate) fn succeeded(mut self) {
         if let Some(breaker) = self.0.take() {
             breaker.change(BreakerState::succeeded);
         }
     }
 
-    /// The call was not answered, or not in time.
+    /// Reports that the call failed or timed out.
     pub(crate) fn failed(mut self) {
         if let Some(breaker) = self.0.take() {
             breaker.change(|state| state.failed(Instant::now()));
@@ -174,7 +175,7 @@ impl fmt::Debug for Breaker {
     }
 }
 
-/// Failures in a row that open it.
+/// Consecutive failures that open the breaker.
 const FAILURES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
-//! The server on top of the library: authenticated chat with presence, confirmation of delivery and
+//! The server on top of the library: authenticated chat with presence, delivery confirmations and
 //! storage, rate limits, and an HTTP API.
 //!
-//! What is public is for its own binary, tests and benches.
+//! The public items are for its own binary, tests and benchmarks.
 
 pub mod auth;
 mod breaker;
@@ -16,7 +16,7 @@ mod service;
 pub mod store;
 pub mod supervisor;
 
-/// Entry points of benches; not part of the API.
+/// Entry points of benchmarks; not part of the API.
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::limit::bench::Limited;

@@ -1,5 +1,5 @@
-//! What the server counts besides what the library does, and both as one Prometheus text. A leaf of
-//! the server: it knows no other module.
+//! The metrics of the server, rendered together with those of the library as Prometheus text. This
+//! module imports no other module of the server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use roomcast::{
 };
 
 metric_table! {
-    /// What only grows.
+    /// Values that only grow.
     pub enum Counter {
         RefusedUser => "roomcast_connects_refused_total"["reason" = "user connections"],
         LimitedMessages => "roomcast_events_limited_total"["class" = "messages"],
@@ -76,7 +76,7 @@ metric_table! {
 }
 
 metric_table! {
-    /// What goes up and down.
+    /// Values that grow and shrink.
     pub enum Gauge {
         PermissionCache => "roomcast_permission_cache_size",
         Revocations => "roomcast_revocations",
@@ -87,14 +87,14 @@ metric_table! {
 }
 
 metric_table! {
-    /// What takes time.
+    /// Measured durations.
     pub enum Timing {
         MessageProcessing => "roomcast_message_processing_seconds",
         Publication => "roomcast_publication_lag_seconds",
     }
 }
 
-/// The metrics of one server, and with them those of its [`Io`](roomcast::Io).
+/// The metrics of one server, including those of its [`Io`](roomcast::Io).
 #[derive(Debug, Default)]
 pub struct Metrics {
     library: Arc<roomcast::metrics::Metrics>,
@@ -113,7 +113,7 @@ impl Default for Times {
 }
 
 impl Metrics {
-    /// All rows at zero, beside those of a library.
+    /// Creates metrics with all values at zero, in addition to those of a library.
     #[must_use]
     pub fn beside(library: Arc<roomcast::metrics::Metrics>) -> Self {
         Self {
@@ -122,7 +122,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics of the library.
+    /// Returns the metrics of the library.
     #[must_use]
     pub fn library(&self) -> &Arc<roomcast::metrics::Metrics> {
         &self.library
@@ -138,7 +138,7 @@ impl Metrics {
         self.counters.add(counter as usize, n);
     }
 
-    /// The value of a counter.
+    /// Returns the value of a counter.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.value(counter as usize)
@@ -149,24 +149,25 @@ impl Metrics {
         self.gauges.shift(gauge as usize, delta);
     }
 
-    /// The value of a gauge.
+    /// Returns the value of a gauge.
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges.value(gauge as usize)
     }
 
-    /// Notes how long something took.
+    /// Records a duration.
     pub fn time(&self, timing: Timing, took: Duration) {
         self.of(timing).time(took);
     }
 
-    /// How often a time was noted.
+    /// Returns how many durations were recorded.
     #[must_use]
     pub fn timed(&self, timing: Timing) -> u64 {
         self.of(timing).count()
     }
 
-    /// The time below which a part of those noted are, from 0 to 1; `None` if none was.
+    /// Returns the quantile `part`, from 0 to 1, of the recorded durations. `None` if there are
+    /// none.
     #[must_use]
     pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
         self.of(timing).time_quantile(part)
@@ -180,13 +181,13 @@ impl Metrics {
         }
     }
 
-    /// All rows in the Prometheus text format (version 0.0.4).
+    /// Renders all metrics in the Prometheus text format (version 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
         self.render_with(|_| {})
     }
 
-    /// Renders the metrics, and adds what `more` writes.
+    /// Renders the metrics, followed by the output of `more`.
     #[must_use]
     pub fn render_with(&self, more: impl FnOnce(&mut Exposition)) -> String {
         let mut out = Exposition::default();

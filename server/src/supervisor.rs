@@ -1,8 +1,9 @@
-//! What starts every task that lives as long as the server, and knows when one has ended unasked.
+//! Starts and supervises the tasks that live as long as the server.
 //!
-//! Each has a name and one of two policies. A task whose state is elsewhere is started again, after a
-//! pause. One whose state is lost with it, as what it has taken and not yet stored or emitted, ends the
-//! process: a new one knows what to do about that. A leaf but for the metrics.
+//! Each task has a name and one of two policies. A task whose state is stored elsewhere is
+//! restarted after a delay. A task whose state is lost with it, such as events taken but not yet
+//! stored or emitted, ends the process; a new process can recover. This module imports only the
+//! metrics.
 
 use std::{io, thread};
 
@@ -14,16 +15,16 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::metrics::Metrics;
 
-/// The long-lived tasks of one server. Cloning gives another handle.
+/// The long-lived tasks of one server. Clones share the same state.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     tasks: Tasks,
-    /// The tasks for which the process has to end. One often takes others with it, in any order.
+    /// The tasks whose failure ends the process. One often causes others to fail, in any order.
     fatal: watch::Sender<Vec<&'static str>>,
 }
 
 impl Supervisor {
-    /// No tasks yet.
+    /// Creates a supervisor without tasks.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
@@ -32,7 +33,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a task that is started again when it ends unasked.
+    /// Starts a task that is restarted when it ends unexpectedly.
     pub fn start<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: &'static str,
@@ -41,7 +42,7 @@ impl Supervisor {
         tokio::spawn(self.tasks.clone().keep(name, make))
     }
 
-    /// Starts a task with which the process ends.
+    /// Starts a task whose end also ends the process.
     pub fn start_once(
         &self,
         name: &'static str,
@@ -52,11 +53,11 @@ impl Supervisor {
         tokio::spawn(async move { supervisor.note(running.await) })
     }
 
-    /// Starts a thread with which the process ends.
+    /// Starts a thread whose end also ends the process.
     ///
     /// # Errors
     ///
-    /// If the system gives none.
+    /// If the thread cannot be created.
     pub fn start_thread(
         &self,
         name: &'static str,
@@ -70,8 +71,7 @@ impl Supervisor {
 
     fn note(&self, ended: Result<(), Ended>) {
         if let Err(Ended { name }) = ended {
-            // The names are kept and not only a flag, since the log of the end has to say what has
-            // ended.
+            // The names are stored and not only a flag, because the final log line lists the tasks.
             self.fatal.send_modify(|names| {
                 if !names.contains(&name) {
                     names.push(name);
@@ -80,32 +80,32 @@ impl Supervisor {
         }
     }
 
-    /// The tasks that have ended unasked, and those that were started again a moment ago.
+    /// Returns the tasks that ended unexpectedly, including recently restarted ones.
     #[must_use]
     pub fn ended(&self) -> Vec<EndedTask> {
         self.tasks.ended()
     }
 
-    /// The tasks for which the process has to end.
+    /// Returns the tasks whose failure ends the process.
     #[must_use]
     pub fn fatal(&self) -> Vec<&'static str> {
         self.fatal.borrow().clone()
     }
 
-    /// Waits until the process has to end.
+    /// Waits until the process must end.
     pub async fn failed(&self) {
         let mut fatal = self.fatal.subscribe();
-        // The sender lives as long as this handle, so that waiting never fails.
+        // The sender lives as long as this handle, so waiting never fails.
         let _ = fatal.wait_for(|names| !names.is_empty()).await;
     }
 
-    /// The server stops: a task that returns from now on was asked to.
+    /// Marks the server as stopping: tasks that end from now on are expected to.
     pub fn stop(&self) {
         self.tasks.let_end();
     }
 
-    /// Lets a test kill tasks: those whose name is written into the file that a variable names. No
-    /// release build knows that variable.
+    /// Lets tests kill tasks: the file that an environment variable names contains the name of the
+    /// task. Release builds do not support this.
     #[cfg(debug_assertions)]
     pub(crate) fn obey_tests(&self, io: &roomcast::Io) {
         let Some(file) = std::env::var_os("SUPERVISOR_TEST_KILLS") else {

@@ -1,5 +1,4 @@
-//! The authenticator of the binary: tokens, login sessions and guests, with one rule for which of
-//! them counts.
+//! The authenticator of the server: tokens, login sessions and guests, and their precedence.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::metrics::{Counter, Metrics};
 
-/// A login session of this server, as it is stored.
+/// A stored login session of this server.
 #[derive(Clone, Debug)]
 pub(crate) struct ActiveLogin {
     pub(crate) user_id: String,
@@ -25,22 +24,23 @@ pub(crate) struct ActiveLogin {
     pub(crate) data: Option<String>,
 }
 
-/// Uses the login with this hash, which prolongs it. The answer is none if there is no such login,
-/// and `Err` if the store could not say.
+/// Looks up a login by the hash of its id, and extends its expiry.
+///
+/// The result is `None` if there is no such login, and `Err` if the store is unavailable.
 pub(crate) type UseLogin = Arc<
     dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<ActiveLogin>, ()>> + Send>>
         + Send
         + Sync,
 >;
 
-/// Name of the cookie that may hold the id of a login.
+/// Name of the cookie with the id of a login.
 const LOGIN_COOKIE: &str = "roomcast_session";
-/// Characters of a name.
+/// Maximum characters of a name.
 pub(crate) const MAX_NAME: usize = 256;
-/// Bytes that the id of a login may have; the ids that this server makes have 43.
+/// Maximum bytes of a login id. The ids that this server creates have 43.
 const MAX_LOGIN_ID: usize = 128;
 
-/// Says who somebody is. Cloning gives another handle.
+/// Authenticates clients and callers. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
     tokens: JwtAuthenticator,
@@ -51,12 +51,12 @@ pub(crate) struct Authenticator {
     metrics: Arc<Metrics>,
 }
 
-/// Why somebody is nobody.
+/// The reason why a client is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// The credentials are no good.
+    /// The credentials are invalid.
     Fault(AuthFault),
-    /// There are no credentials, and what a guest says of itself is no good.
+    /// There are no credentials, and the guest's name or key is invalid.
     Guest(GuestError),
 }
 
@@ -85,8 +85,7 @@ impl Authenticator {
         }
     }
 
-    /// Authenticates a client. Credentials that are offered and invalid are not overlooked: nobody
-    /// becomes a guest by a bad token.
+    /// Authenticates a client. A client with invalid credentials does not become a guest.
     pub(crate) async fn admit(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
         let admitted = match self.proven(credentials).await {
             Err(AuthFault::Missing) if self.guests => self.guest(credentials),
@@ -96,7 +95,7 @@ impl Authenticator {
         admitted
     }
 
-    /// The user whose credentials the client offers.
+    /// Returns the user of the offered credentials.
     pub(crate) async fn proven(
         &self,
         credentials: &Credentials<'_>,
@@ -118,20 +117,20 @@ impl Authenticator {
     async fn backend_login(&self, cookie: &str) -> Result<Principal, AuthFault> {
         let backend = self.backend.as_ref().ok_or(AuthFault::Missing)?;
         let principal = backend.user(cookie).await?;
-        // The backend does not know what was revoked at this server.
+        // The backend does not know revocations of this server.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
         Ok(principal)
     }
 
-    /// Authenticates a caller of the HTTP API by a token in its header, and by nothing that a
-    /// browser sends by itself.
+    /// Authenticates a caller of the HTTP API by the token in its header, and by nothing that a
+    /// browser sends automatically.
     pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
         let caller = match authorization.map(|header| bearer(header.as_bytes())) {
             Some(Ok(Some(token))) => self.tokens.verify(token).await,
-            // Another scheme is refused here, while a client that connects may have it for a proxy
-            // in between.
+            // Another scheme is refused here. A connecting client may send one that is meant for a
+            // proxy.
             Some(Ok(None) | Err(_)) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
@@ -139,26 +138,26 @@ impl Authenticator {
         caller
     }
 
-    /// The user of a token that is offered on a live socket.
+    /// Returns the user of a token that a connected socket offers.
     pub(crate) async fn token(&self, token: &str) -> Result<Principal, AuthFault> {
         self.tokens.verify(token).await
     }
 
-    /// The user of a login, which is prolonged by that.
+    /// Returns the user of a login, and extends its expiry.
     pub(crate) async fn login(&self, id: &str) -> Result<Principal, AuthFault> {
-        // The length is checked first, so that no long text is hashed or looked up for somebody
-        // unknown.
+        // The length is checked first, so that unauthenticated clients cannot cause hashing or
+        // lookups of long input.
         if id.is_empty() || id.len() > MAX_LOGIN_ID {
             return Err(AuthFault::UnknownLogin);
         }
         self.login_by_hash(secret_hash(id)).await
     }
 
-    /// The user of a login, by the hash of its id.
+    /// Returns the user of a login, by the hash of its id.
     pub(crate) async fn login_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
         let revoked = Revoked::Login(hash.clone());
-        // The revocation is asked before the store: a login that was just ended must not be
-        // prolonged by this use.
+        // Revocations are checked before the store, so that this use does not extend a login that
+        // was just ended.
         if self.revocations.has(&revoked) {
             return Err(AuthFault::Revoked);
         }
@@ -166,7 +165,7 @@ impl Authenticator {
         let login = login
             .map_err(|()| AuthFault::Unavailable)?
             .ok_or(AuthFault::UnknownLogin)?;
-        // The store returns logins that have ended until a sweep removes them.
+        // The store returns expired logins until a sweep removes them.
         if login.expires_at <= Timestamp::now() {
             return Err(AuthFault::LoginExpired);
         }
@@ -177,8 +176,7 @@ impl Authenticator {
         principal.roles = login.roles;
         principal.session = Some(hash);
         principal.data = login.data.map(Into::into);
-        // The user or one of the roles may be revoked, which was not known before the login was
-        // read.
+        // The user or one of the roles may be revoked. They are known only after the login is read.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
@@ -187,17 +185,17 @@ impl Authenticator {
 
     fn guest(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
         let guest = guest::admit(credentials).map_err(Denied::Guest)?;
-        // A guest has no credentials that end, so the revocation is all that keeps one out.
+        // A guest has no credentials that expire, so only a revocation can refuse it.
         if self.revocations.covers(&guest) {
             return Err(AuthFault::Revoked.into());
         }
         Ok(guest)
     }
 
-    /// Whether a principal that was let in earlier would still be.
+    /// Returns whether an admitted principal would still be admitted.
     pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
-        // A socket must live long enough to be refreshed, and clocks of issuers may be off by the
-        // default leeway.
+        // The grace leaves time to refresh a socket. Issuers' clocks may differ by the default
+        // leeway of 30 s.
         let grace = self.grace().max(Duration::from_secs(30));
         jwt::revalidate(principal, &self.revocations, grace)?;
         let backend = self.backend.as_ref();
@@ -212,7 +210,7 @@ impl Authenticator {
         self.tokens.grace
     }
 
-    /// Counts somebody who was refused elsewhere.
+    /// Counts a refusal that was decided elsewhere.
     pub(crate) fn count(&self, fault: AuthFault) {
         self.metrics.count(fault.counter());
     }
@@ -226,7 +224,7 @@ impl Authenticator {
     }
 }
 
-/// The name that a login's data give its user, if they give one that is a text.
+/// Returns the `name` in the data of a login, if it is a string.
 pub(crate) fn name_given(data: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Data {
@@ -235,7 +233,8 @@ pub(crate) fn name_given(data: &str) -> Option<String> {
     serde_json::from_str::<Data>(data).ok()?.name
 }
 
-/// The name in `data`, if it is valid. Logins that were made by an older server may have others.
+/// Returns the `name` in the data of a login, if it is valid. Logins created by older servers may
+/// have invalid names.
 fn name_in(data: &str) -> Option<String> {
     name_given(data).filter(|name| is_name(name, MAX_NAME))
 }

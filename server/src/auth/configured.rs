@@ -1,4 +1,4 @@
-//! Keys and tokens as the configuration has them.
+//! Keys and token rules as configured.
 
 use std::{
     env, fmt,
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::config::{self, Jwt, Profile, Secret, Settings, private_files};
 
-/// The keys that tokens are verified with: the configured ones, in development without any the
-/// one of this machine's user.
+/// Returns the keys that verify tokens: the configured keys, or in development without any the key
+/// of this machine's user.
 pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     let jwt = &settings.auth.jwt;
     let fixed = match fixed(settings) {
-        // A server in development without a home folder still serves guests.
+        // In development, a server without a home folder still serves guests.
         Err(error @ (ConfiguredError::NoHome | ConfiguredError::Development(_, _))) => {
             tracing::warn!(%error, "no token is accepted");
             Keys::default()
@@ -50,7 +50,7 @@ pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     Ok(ring)
 }
 
-/// Whether [`ring`] could be made, without making a key.
+/// Checks whether [`ring`] would succeed, without creating a key.
 pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
     let jwt = &settings.auth.jwt;
     secret(settings)?;
@@ -79,7 +79,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
     Ok(())
 }
 
-/// Fetches the set of keys at the configured address, if there is one. Returns the address as it may be shown.
+/// Fetches the configured key set, if any. Returns its URL without secrets, and the outcome.
 pub(crate) async fn fetch(jwt: &Jwt) -> Option<(String, Result<(), String>)> {
     let text = jwt.jwks_url.as_deref()?;
     let url = match JwksUrl::parse(text, jwt.jwks_ca_file.as_deref()) {
@@ -98,10 +98,10 @@ pub(crate) async fn fetch(jwt: &Jwt) -> Option<(String, Result<(), String>)> {
     Some((url.to_string(), fetched))
 }
 
-/// The keys that tokens can be signed with.
+/// Returns the keys that can sign tokens.
 pub(crate) fn signing(settings: &Settings) -> Result<Keys, ConfiguredError> {
     let jwt = &settings.auth.jwt;
-    // In production no key is made up: a server accepts nothing that is signed with it.
+    // In production, no key is generated: servers would not accept tokens signed with it.
     if !jwt.has_keys() && settings.profile() == Profile::Production {
         return Err(ConfiguredError::NoKey);
     }
@@ -114,7 +114,7 @@ pub(crate) fn signing(settings: &Settings) -> Result<Keys, ConfiguredError> {
     Ok(keys)
 }
 
-/// Tokens that are signed with these keys, by the rules of the configuration.
+/// Returns the token authenticator for these keys and the configured rules.
 pub(crate) fn tokens(
     auth: &config::Auth,
     keys: &Arc<KeyRing>,
@@ -149,7 +149,7 @@ fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
     Ok(Keys::from_secret(&key))
 }
 
-/// Returns what is allowed and not good: secrets that can be guessed.
+/// Returns warnings about secrets that are accepted but guessable.
 pub(crate) fn advice(settings: &Settings) -> Vec<String> {
     let mut advice = Vec::new();
     if settings.profile() == Profile::Development {
@@ -169,25 +169,25 @@ pub(crate) fn advice(settings: &Settings) -> Vec<String> {
             advice.extend(weakness);
         }
     }
-    // The secrets of a backend are also configured there, and a cookie is not believed without the
-    // backend's answer. So they are never refused.
+    // Secrets of a backend are shared with it, and cookies need its confirmation. Therefore weak
+    // ones are never refused.
     let secrets = &settings.auth.backend.secrets;
     let weak = secrets.iter().find_map(of_hmac);
     advice.extend(weak.map(|weakness| format!("auth.backend.secrets: {weakness}")));
     advice
 }
 
-/// Returns why a secret that HMAC-SHA256 is used with can be guessed.
+/// Returns why a secret for HMAC-SHA256 is guessable, if it is.
 fn of_hmac(secret: &Secret) -> Option<Weakness> {
     Weakness::of("HMAC-SHA256", SHORT, secret.expose().as_bytes())
 }
 
-/// Returns why a token can be guessed.
+/// Returns why a token is guessable, if it is.
 fn of_token(secret: &Secret) -> Option<Weakness> {
     Weakness::of("a token", SHORT, secret.expose().as_bytes())
 }
 
-/// What becomes of secrets that can be guessed.
+/// Returns how guessable secrets are treated in the profile.
 fn weak_secrets(settings: &Settings) -> WeakSecrets {
     match settings.profile() {
         Profile::Production => WeakSecrets::Refused,
@@ -195,7 +195,7 @@ fn weak_secrets(settings: &Settings) -> WeakSecrets {
     }
 }
 
-/// Reads the configured secret, which must not be weak in production.
+/// Reads the configured secret. In production it must not be weak.
 fn secret(settings: &Settings) -> Result<Keys, ConfiguredError> {
     let keys = read_secret(&settings.auth.jwt)?;
     match keys.weakness() {
@@ -214,7 +214,7 @@ fn read_secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
     Keys::from_secret_for(bytes, &jwt.algorithm).map_err(ConfiguredError::Secret)
 }
 
-/// Where the key of this machine's user is, for servers in development and `roomcast token`.
+/// Returns the path of the current user's key, for servers in development and for `roomcast token`.
 fn development_key_path() -> Option<PathBuf> {
     let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|path| path.is_absolute()).or_else(|| {
@@ -224,8 +224,8 @@ fn development_key_path() -> Option<PathBuf> {
     Some(state.join("roomcast/development.key"))
 }
 
-/// Reads the key, or makes it. It is random, so that a development server that is reached from
-/// elsewhere after all knows nobody; and only its user can read it.
+/// Reads or creates the key. It is random, so that a development server that is reachable from
+/// other machines accepts no foreign tokens. Only its user can read it.
 fn development_key(path: &Path) -> io::Result<Vec<u8>> {
     let folder = private_files::folder_of(path);
     private_files::make_folder(folder)?;
@@ -245,12 +245,12 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         file.write_all(&key)?;
         file.sync_all()?;
-        // The link appears whole or not at all, and whoever comes second takes the key of the
-        // first.
+        // The link is created atomically, so a concurrent process uses the key of the first.
         let _ = fs::hard_link(path.with_extension("new"), path);
     }
     let _ = fs::remove_file(path.with_extension("new"));
-    // A key that others can read lets them sign in as anybody, so it is refused rather than mended.
+    // A key that other users can read lets them sign in as any user, so it is refused and not
+    // repaired.
     let metadata = fs::metadata(path)?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others can read it"));
@@ -265,22 +265,22 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
     Ok(key)
 }
 
-/// Why there are no keys.
+/// The reason why keys are not available.
 #[derive(Debug)]
 pub(crate) enum ConfiguredError {
-    /// A key is to sign and none is configured.
+    /// A key is needed for signing, but none is configured.
     NoKey,
-    /// There is no place for a development key.
+    /// There is no folder for a development key.
     NoHome,
     /// The development key cannot be used.
     Development(PathBuf, io::Error),
-    /// `auth.jwt.secret` and `auth.jwt.algorithm`.
+    /// `auth.jwt.secret` or `auth.jwt.algorithm` is invalid.
     Secret(KeysError),
-    /// The secret of this key of the configuration can be guessed.
+    /// The secret with this configuration key is guessable.
     Weak(&'static str, Weakness),
-    /// `auth.jwt.keys_file`
+    /// `auth.jwt.keys_file` is invalid.
     File(FileError),
-    /// `auth.jwt.jwks_url`
+    /// `auth.jwt.jwks_url` is invalid.
     Url(UrlFault),
 }
 
@@ -311,7 +311,7 @@ impl fmt::Display for ConfiguredError {
 impl std::error::Error for ConfiguredError {}
 
 const SECRET_VARIABLE: &str = "ROOMCAST_AUTH__JWT__SECRET";
-/// Bytes that a secret for HS256 should have.
+/// Minimum bytes of a secret for HS256.
 const SHORT: usize = 32;
 
 #[cfg(test)]

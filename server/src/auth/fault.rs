@@ -1,11 +1,11 @@
-//! Why credentials are not accepted.
+//! The reasons why credentials are refused.
 
 use std::fmt;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident => $reason:literal, $counter:ident;)+) => {
-        /// Why credentials are not accepted. For logs and metrics: a client learns no more than
-        /// that they are not.
+        /// The reason why credentials are refused. It is for logs and metrics; clients do not learn
+        /// it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum AuthFault {
@@ -16,7 +16,7 @@ macro_rules! faults {
             /// All faults.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// The reason in a few words, free of anything that the client sent.
+            /// Returns a short reason that contains no client data.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -35,22 +35,21 @@ macro_rules! faults {
 }
 
 faults! {
-    /// Nothing was offered.
+    /// No credentials were offered.
     Missing => "no credentials", AuthMissing;
-    /// What was offered is not of the shape it should have, or there are two of it.
+    /// The credentials have the wrong form or are duplicated.
     Malformed => "malformed credentials", AuthMalformed;
-    /// The token is a cookie, and the page that sent the request may not use cookies, or does not
-    /// say which page it is.
+    /// The credentials are in a cookie, but the origin of the request is not allowed or missing.
     Origin => "cookie of an origin that is not allowed", AuthOrigin;
     /// The token is longer than the limit.
     TooLong => "token too long", AuthTooLong;
-    /// The token does not consist of three parts of base64url, or they are malformed.
+    /// The token does not consist of three valid base64url parts.
     NotAToken => "not a token", AuthMalformed;
-    /// `alg` is `none`, or an algorithm that is not supported.
+    /// `alg` is `none` or not supported.
     Algorithm => "algorithm not supported", AuthAlgorithm;
-    /// `alg` is not the algorithm that the key is for.
+    /// `alg` is not the algorithm of the key.
     AlgorithmMismatch => "algorithm is not the key's", AuthAlgorithm;
-    /// `crit` asks for an extension (RFC 7515, 4.1.11).
+    /// `crit` requires an extension (RFC 7515, 4.1.11).
     Critical => "critical header parameters not supported", AuthAlgorithm;
     /// There are no keys.
     NoKeys => "no keys are configured", AuthUnknownKey;
@@ -58,11 +57,11 @@ faults! {
     UnknownKey => "unknown kid", AuthUnknownKey;
     /// Two keys have this `kid`.
     DuplicateKey => "duplicated kid", AuthUnknownKey;
-    /// There is more than one key, and no `kid` says which it is.
+    /// There are several keys, and the token has no `kid`.
     NoKeyId => "no kid", AuthUnknownKey;
-    /// The signature is not the key's.
+    /// The signature does not match the key.
     Signature => "wrong signature", AuthSignature;
-    /// The claims are not an object, or one of them is not of its type.
+    /// The claims are not an object, or a claim has the wrong type.
     Claims => "malformed claims", AuthMalformed;
     /// There is no `exp`.
     NoExpiry => "no exp", AuthClaims;
@@ -70,36 +69,37 @@ faults! {
     NotANumber => "exp or nbf is not a number", AuthClaims;
     /// `exp` has passed.
     Expired => "expired", AuthExpired;
-    /// `nbf` has not come.
+    /// `nbf` is in the future.
     NotYetValid => "not yet valid", AuthClaims;
-    /// There is no numeric `iat`, without which nobody knows how long the token lives.
+    /// There is no numeric `iat`, which is needed to compute the lifetime of the token.
     NoIssuedAt => "no iat", AuthClaims;
-    /// From `iat` to `exp` it is longer than tokens may live, or `iat` has not come.
+    /// The time from `iat` to `exp` exceeds the maximum lifetime, or `iat` is in the future.
     TooLongLived => "valid for longer than allowed", AuthClaims;
-    /// `iss` is not the configured one.
+    /// `iss` is not the configured issuer.
     Issuer => "wrong issuer", AuthClaims;
-    /// `aud` does not have the configured one.
+    /// `aud` does not contain the configured audience.
     Audience => "wrong audience", AuthClaims;
-    /// `sub` is missing or no user's id.
+    /// `sub` is missing or not a valid user id.
     Subject => "no usable sub", AuthClaims;
-    /// The token, the login, the user or one of the roles has been revoked.
+    /// The token, the login, the user or one of the roles is revoked.
     Revoked => "revoked", AuthRevoked;
     /// No login has this id.
     UnknownLogin => "unknown session", AuthUnknownLogin;
-    /// The login has ended.
+    /// The login has expired.
     LoginExpired => "session expired", AuthExpired;
-    /// The store could not say whether there is such a login.
+    /// The store is unavailable, so the login cannot be looked up.
     Unavailable => "the store is not available", AuthUnavailable;
-    /// The backend's record of the user is invalid. Trying again does not help.
+    /// The backend's record of the user is invalid. A retry does not help.
     UserRecord => "invalid user record of the backend", AuthMalformed;
-    /// The backend did not say whose session it is.
+    /// The backend did not return the user of the session.
     BackendUnavailable => "the backend does not answer", AuthUnavailable;
 }
 
 impl AuthFault {
-    /// Whether it tells against whoever offered the credentials. Nobody is blamed who offers none,
-    /// whose browser sent a cookie for a page of somebody else's, or who comes while it is the
-    /// server that cannot tell.
+    /// Returns whether the fault counts as a violation by the client.
+    ///
+    /// It does not if the client offered no credentials, if its browser sent a cookie for a page of
+    /// another origin, or if the server cannot verify credentials.
     #[must_use]
     pub(crate) const fn is_blamed(self) -> bool {
         !matches!(

@@ -1,4 +1,4 @@
-//! People nobody vouches for.
+//! Guests: users whose identity is not verified.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Credentials, Principal, name::is_name};
 
-/// What a guest may say of itself in the payload of the `CONNECT` packet.
+/// The optional data of a guest in the payload of the `CONNECT` packet.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Introduction {
@@ -15,23 +15,23 @@ struct Introduction {
     guest_key: Option<String>,
 }
 
-/// Lets a guest in.
+/// Admits a guest.
 ///
-/// Who has the same `guestKey` is the same user: on the next visit, in the next tab. The key is a
-/// secret of the client and the id does not give it away. Without one the user is new.
+/// The same `guestKey` results in the same user, also on the next visit and in other tabs. The key
+/// is a secret of the client and cannot be derived from the id. Without a key, the user is new.
 ///
 /// # Errors
 ///
-/// If the name or the key does not keep to the rules.
+/// If the name or the key is invalid.
 pub(crate) fn admit(credentials: &Credentials<'_>) -> Result<Principal, GuestError> {
     let introduction: Option<Introduction> = credentials.parse().map_err(|_| GuestError::Shape)?;
     introduction.unwrap_or_default().admit()
 }
 
-/// How the ids of guests begin.
+/// The prefix of guest ids.
 const GUEST_ID: &str = "guest:";
 
-/// Whether a user's id is one of a guest. No token and no login is for such an id.
+/// Returns whether a user id belongs to a guest. Tokens and logins with such an id are refused.
 pub(crate) fn is_guest(user_id: &str) -> bool {
     user_id.starts_with(GUEST_ID)
 }
@@ -44,8 +44,7 @@ impl Introduction {
             return Err(GuestError::Name);
         }
         let digits = match self.guest_key {
-            // The id is told to everybody, so it is made from a hash that does not give the key
-            // away.
+            // The id is public, so it is derived with a hash that does not reveal the key.
             Some(key) if is_of_length(&key, 16, 64) => hex(&Sha256::digest(key)),
             Some(_) => return Err(GuestError::Key),
             None => {
@@ -60,7 +59,7 @@ impl Introduction {
     }
 }
 
-/// The first 16 hexadecimal digits.
+/// Returns the first 16 hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -73,12 +72,12 @@ fn is_of_length(text: &str, min: usize, max: usize) -> bool {
     (min..=max).contains(&text.chars().take(max + 1).count())
 }
 
-/// Why a guest is not let in.
+/// The reason why a guest is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestError {
-    /// The payload is not an object with texts.
+    /// The payload is not an object with string fields.
     Shape,
-    /// The name is too short, too long, or has characters that are not seen.
+    /// The name is too short, too long, or has control or invisible characters.
     Name,
     /// The key is too short or too long.
     Key,

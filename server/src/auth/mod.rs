@@ -1,7 +1,7 @@
 //! Authentication: tokens, login sessions and guests, roles, and revocations.
 //!
-//! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token. This
-//! module knows sockets only as what asks for a principal.
+//! Every proof of identity results in a [`Principal`]; later code never sees a token. This module
+//! knows sockets only as callers that request a principal.
 
 pub(crate) mod authenticator;
 pub(crate) mod backend;

@@ -1,24 +1,27 @@
-//! What a text may consist of that stands for somebody or something: ids, names, roles, titles.
+//! Checks of texts that serve as ids, names, roles and titles.
 
-/// Whether a text can be shown and logged as a name: not empty, not too long, with something to see,
-/// and without what is not seen.
+/// Returns whether a text can be displayed and logged as a name. It must have 1 to `max`
+/// characters, at least one of them visible, and no hidden ones.
 ///
-/// Names are compared by eye. Two that look the same and are not would let one user pass for another,
-/// and marks of direction would change how the line around a name reads.
+/// People compare names by eye. Two names that look the same could make one user pass for another,
+/// and direction marks could change how the surrounding line is displayed.
 pub(crate) fn is_name(text: &str, max: usize) -> bool {
     text.chars().take(max + 1).count() <= max
         && !text.chars().all(char::is_whitespace)
         && !text.chars().any(is_hidden)
 }
 
-/// Whether a character has no place in a name: it controls something, or it is not seen.
+/// Returns whether a character is forbidden in names because it is a control character or
+/// invisible.
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
 
-/// Whether a character is not seen but changes how others are, or takes no room: marks of direction,
-/// joiners, spaces without width, separators of lines and paragraphs, fillers, tags (Unicode's
-/// `Default_Ignorable_Code_Point` without variation selectors, which emoji need).
+/// Returns whether a character is invisible or has no width.
+///
+/// These are direction marks, joiners, zero-width spaces, line and paragraph separators, fillers
+/// and tags. They correspond to Unicode's `Default_Ignorable_Code_Point` without variation
+/// selectors, which emoji need.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,

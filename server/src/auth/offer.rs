@@ -1,4 +1,4 @@
-//! What a client offers, found in the places where it may be, in one order.
+//! Finds the credentials that a client offers, in a fixed order of places.
 
 use std::borrow::Cow;
 
@@ -7,30 +7,30 @@ use serde_json::Value;
 
 use super::{AuthFault, Credentials};
 
-/// Something that proves an identity, or does not.
+/// Offered credentials, not yet verified.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Offered<'a> {
     /// A JSON Web Token.
     Token(Cow<'a, str>),
     /// The id of a login.
     Login(Cow<'a, str>),
-    /// The signed cookie of a session of the backend.
+    /// The signed session cookie of a backend.
     Backend(&'a str),
 }
 
-/// Where to look.
+/// The places to search for credentials.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer<'a> {
     pub(crate) token_cookie: &'a str,
-    /// The cookie with the id of a login session; none if there are no such sessions.
+    /// The cookie with the id of a login session. `None` if there are no such sessions.
     pub(crate) login_cookie: Option<&'a str>,
-    /// The cookie of a backend's session; none if there is no such backend.
+    /// The cookie of a backend's session. `None` if there is no backend.
     pub(crate) backend_cookie: Option<&'a str>,
-    /// Whether the query of the handshake counts.
+    /// Whether the query of the handshake may contain a token.
     pub(crate) query: bool,
 }
 
-/// The part of the client's option `auth` that proves something.
+/// The credentials in the client's `auth` option.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Payload {
@@ -39,26 +39,28 @@ struct Payload {
 }
 
 impl Offer<'_> {
-    /// What the client offers first: `auth.token`, the bearer header, the cookie with a token, `auth.sessionId`, the
-    /// cookie with a login's id, that of a backend's session, the query. Later ones are not tried if that one is no
-    /// good.
+    /// Returns the first credentials that the client offers.
+    ///
+    /// The order is `auth.token`, the bearer header, the token cookie, `auth.sessionId`, the login
+    /// cookie, the backend cookie, the query. If the first credentials are invalid, later ones are
+    /// not tried.
     ///
     /// # Errors
     ///
-    /// [`AuthFault::Malformed`] if it is not of the shape it should have, or is there twice.
+    /// Returns [`AuthFault::Malformed`] if they have the wrong form or are duplicated.
     pub(crate) fn of<'c>(
         &self,
         credentials: &Credentials<'c>,
     ) -> Result<Option<Offered<'c>>, AuthFault> {
-        // A payload is an object. One that cannot be read has one of the fields twice.
+        // A payload is an object. If it cannot be parsed, a field is duplicated.
         let payload = credentials.parse::<Option<Payload>>();
         let payload = payload.map_err(|_| AuthFault::Malformed)?;
         let payload = payload.unwrap_or_default();
         if let Some(token) = text(payload.token)? {
             return Ok(Some(Offered::Token(token)));
         }
-        // A payload is written by the page itself, so what it says goes before what a browser sends
-        // unasked.
+        // The page itself writes the payload, so it takes precedence over cookies, which a browser
+        // sends automatically.
         if let Some(token) = self.of_headers(credentials, Some(payload.session_id))? {
             return Ok(Some(token));
         }
@@ -77,7 +79,7 @@ impl Offer<'_> {
         Ok(None)
     }
 
-    /// What the headers offer, with the login's id of the payload in between.
+    /// Returns the credentials in headers, or the login id in the payload, in order of precedence.
     fn of_headers<'c>(
         &self,
         credentials: &Credentials<'c>,
@@ -118,11 +120,11 @@ fn text(value: Option<Value>) -> Result<Option<Cow<'static, str>>, AuthFault> {
     }
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750, 2.1); none if it is another scheme.
+/// Returns the token of `Authorization: Bearer …` (RFC 6750, 2.1), or `None` for another scheme.
 ///
 /// # Errors
 ///
-/// [`AuthFault::Malformed`] if there is no scheme, or `Bearer` without a token that is text.
+/// Returns [`AuthFault::Malformed`] if there is no scheme, or `Bearer` without a token in UTF-8.
 pub(crate) fn bearer(authorization: &[u8]) -> Result<Option<&str>, AuthFault> {
     let text = str::from_utf8(authorization).map_err(|_| AuthFault::Malformed)?;
     let text = text.trim();
@@ -144,8 +146,12 @@ pub(crate) fn bearer(authorization: &[u8]) -> Result<Option<&str>, AuthFault> {
     Ok(Some(token))
 }
 
-/// The value of a cookie (RFC 6265, 5.4), whatever the others are. Two of one name are none: somebody
-/// else may have set one of them. One that any page can have made the browser send is none either.
+/// Returns the value of a cookie (RFC 6265, 5.4), regardless of other cookies.
+///
+/// # Errors
+///
+/// Returns [`AuthFault::Malformed`] if the name occurs twice, because another site may have set one
+/// of them, and [`AuthFault::Origin`] if the origin is not trusted.
 fn cookie<'a>(credentials: &Credentials<'a>, name: &str) -> Result<Option<&'a str>, AuthFault> {
     let mut values = credentials
         .cookie
@@ -164,15 +170,15 @@ fn cookie<'a>(credentials: &Credentials<'a>, name: &str) -> Result<Option<&'a st
                 .unwrap_or(value)
         });
     match (values.next(), values.next()) {
-        // A browser adds cookies to requests of foreign pages too, so a cookie proves nothing
-        // without its origin.
+        // Browsers add cookies to requests of any page, so a cookie proves nothing without a
+        // trusted origin.
         (Some(_), None) if !credentials.trusted_origin => Err(AuthFault::Origin),
         (Some(value), None) => {
             let value = str::from_utf8(value).map_err(|_| AuthFault::Malformed)?;
             Ok(Some(value))
         }
-        // Of two cookies of one name a subdomain may have set one, and nothing says which comes
-        // first.
+        // A subdomain may have set one of two cookies with the same name, and their order is
+        // undefined.
         (Some(_), Some(_)) => Err(AuthFault::Malformed),
         (None, _) => Ok(None),
     }
@@ -196,7 +202,7 @@ mod tests {
         packet.unwrap().unwrap().args
     }
 
-    /// The token that is offered by these; none if nothing is.
+    /// Returns the credentials that are offered, as text.
     fn offered(
         json: &str,
         authorization: Option<&[u8]>,

@@ -1,8 +1,9 @@
-//! One request to one configured address, with a limit for everything: executors of trades, receivers of webhooks and backends that know
-//! sessions are asked by it.
+//! Sends requests to configured services: trade executors, webhook receivers and session backends.
+//! All steps have limits.
 //!
-//! The name is resolved for each request, the addresses are checked, and exactly one that was checked is connected to: a name that
-//! points into the private network, now or a moment later, leads nowhere. Redirects are not followed.
+//! The host name is resolved for each request, all addresses are checked, and the connection uses
+//! only checked addresses. So a name that resolves to the private network, now or later, is never
+//! contacted. Redirects are not followed.
 
 use std::{
     fmt, io,
@@ -30,21 +31,21 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::jwt::tls_client;
 
-/// An address as it is configured.
+/// A configured service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
-    /// The section of the configuration, for what is said of it.
+    /// The section of the configuration, for messages.
     pub(crate) section: &'static str,
     pub(crate) url: &'a str,
-    /// Certificates in PEM of those who vouch for its server; else whom this machine trusts.
+    /// PEM certificates of trusted authorities. Default: the authorities that this machine trusts.
     pub(crate) ca_file: Option<&'a Path>,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub(crate) timeout: Duration,
-    /// Whether it may be at an address that is not on the public internet, and be asked without TLS.
+    /// Whether private addresses and requests without TLS are allowed.
     pub(crate) allow_private: bool,
 }
 
-/// Where requests go.
+/// A client for one service.
 pub(crate) struct Outbound {
     uri: Uri,
     host: String,
@@ -54,13 +55,13 @@ pub(crate) struct Outbound {
     allows_private: bool,
 }
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// The address is one that must not be asked.
+    /// The address must not be contacted.
     Refused(&'static str),
     Connect(io::Error),
-    /// The connection has ended, or what came over it is not HTTP.
+    /// The connection ended, or the response is not HTTP.
     Broken {
         was_sent: bool,
         why: String,
@@ -71,7 +72,7 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
-    /// Whether nothing of the request can have arrived.
+    /// Returns whether no part of the request can have arrived.
     pub(crate) fn is_before_sending(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Connect(_) => true,
@@ -91,7 +92,7 @@ impl fmt::Display for SendError {
     }
 }
 
-/// Why a service cannot be asked as the configuration says, with the name of the option.
+/// A configuration error of a service, including the name of the option.
 #[derive(Debug)]
 pub(crate) struct OutboundFault(pub(crate) String);
 
@@ -104,9 +105,11 @@ impl fmt::Display for OutboundFault {
 impl std::error::Error for OutboundFault {}
 
 impl Outbound {
+    /// Creates a client.
+    ///
     /// # Errors
     ///
-    /// If requests cannot or must not go there, and why.
+    /// If requests to this URL are impossible or not allowed.
     pub(crate) fn new(target: Target<'_>) -> Result<Self, OutboundFault> {
         let section = target.section;
         Self::parse(target).map_err(|why| OutboundFault(format!("{section}.url: {why}")))
@@ -120,7 +123,7 @@ impl Outbound {
         let authority = uri
             .authority()
             .ok_or("not an address that begins with https://")?;
-        // Credentials in an address would end up in logs and error messages.
+        // Credentials in a URL would appear in logs and error messages.
         if authority.as_str().contains('@') {
             return Err("an address with a user name or a password".into());
         }
@@ -149,7 +152,7 @@ impl Outbound {
         })
     }
 
-    /// Sends JSON and returns the answer.
+    /// Sends JSON and returns the response.
     pub(crate) async fn post(
         &self,
         headers: &HeaderMap,
@@ -158,12 +161,12 @@ impl Outbound {
         self.send(Method::POST, headers, body, true).await
     }
 
-    /// Asks and returns the answer.
+    /// Sends a GET request and returns the response.
     pub(crate) async fn get(&self, headers: &HeaderMap) -> Result<(StatusCode, String), SendError> {
         self.send(Method::GET, headers, Vec::new(), true).await
     }
 
-    /// Sends JSON and returns how it was answered. Nothing more of the answer is read.
+    /// Sends JSON and returns the status of the response. The body is not read.
     pub(crate) async fn tell(
         &self,
         headers: &HeaderMap,
@@ -173,7 +176,7 @@ impl Outbound {
         answered.map(|(status, _)| status)
     }
 
-    /// Connects, with TLS if the address has it, and sends nothing.
+    /// Connects, with TLS if configured, and sends nothing.
     pub(crate) async fn reach(&self) -> Result<(), SendError> {
         let reaching = async {
             let stream = self.connect().await?;
@@ -217,8 +220,7 @@ impl Outbound {
             let stream = self.encrypt(tls, stream).await?;
             ask(stream, request, &is_sent, reads_body).await
         };
-        // One limit covers lookup, handshake and answer, so that no part of it can wait without
-        // end.
+        // One timeout covers lookup, handshake and response, so that no step can wait forever.
         let answer = timeout(self.timeout, sending).await;
         answer.unwrap_or_else(|_| {
             let was_sent = is_sent.load(Ordering::Relaxed);
@@ -236,7 +238,7 @@ impl Outbound {
         *request.uri_mut() = path.parse().unwrap_or_default();
         let all = request.headers_mut();
         all.extend(headers.clone());
-        // A part of an address has no byte that a header has not.
+        // The authority of a URL contains only bytes that are valid in a header.
         if let Ok(host) = HeaderValue::from_str(host) {
             all.insert(header::HOST, host);
         }
@@ -259,24 +261,24 @@ impl Outbound {
         request
     }
 
-    /// Connects to one of the addresses of the host, all of which must be fit to be asked.
+    /// Connects to one of the host's addresses, all of which must be allowed.
     async fn connect(&self) -> Result<TcpStream, SendError> {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses: Vec<SocketAddr> = found.map_err(SendError::Connect)?.collect();
-        // All addresses are checked and not only the first: which of them is connected to is up to
-        // the network.
+        // All addresses are checked, because the network determines which one is used.
         if !self.allows_private && !addresses.iter().all(|address| is_public(address.ip())) {
             return Err(SendError::Refused(
                 "its address is not on the public internet",
             ));
         }
-        // The connection is made by address, since the name may lead to another one by now.
+        // The connection uses the checked addresses, because the name can resolve differently by
+        // now.
         let stream = TcpStream::connect(&*addresses).await;
         stream.map_err(SendError::Connect)
     }
 }
 
-/// Sends a request over a connection, which ends with it, and returns the answer.
+/// Sends a request over a connection, closes the connection, and returns the response.
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
@@ -290,8 +292,8 @@ async fn ask(
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
     let asking = async {
-        // From here on the service may have done what was asked, so the request is never reported
-        // as unsent.
+        // From here on, the service may have processed the request, so it is never reported as
+        // unsent.
         is_sent.store(true, Ordering::Relaxed);
         let response = sender.send_request(request).await;
         let response = response.map_err(|error| broken(&error))?;
@@ -299,20 +301,20 @@ async fn ask(
         if !reads_body {
             return Ok((status, String::new()));
         }
-        // A service that streams without end must not fill the memory of the server.
+        // An endless response must not fill the server's memory.
         let body = Limited::new(response.into_body(), MAX_BYTES)
             .collect()
             .await;
         let body = body.map_err(|error| broken(&error))?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    // The connection is driven here and ends with the request, whoever gives up first.
+    // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);
     let mut asking = std::pin::pin!(asking);
     tokio::select! {
         biased;
         answer = &mut asking => answer,
-        // The answer may still be buffered when the connection has ended well.
+        // The response may still be buffered when the connection ends without an error.
         ended = &mut connection => match ended {
             Ok(()) => asking.await,
             Err(error) => Err(broken(&error)),
@@ -320,8 +322,10 @@ async fn ask(
     }
 }
 
-/// Whether an address is on the public internet: none of the special-purpose registries of IANA (RFC 6890), no multicast, and no
-/// such IPv4 address within an IPv6 one.
+/// Returns whether an address is on the public internet.
+///
+/// Addresses in IANA's special-purpose registries (RFC 6890), multicast addresses, and IPv6
+/// addresses that embed such IPv4 addresses are not public.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -354,18 +358,18 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match (a, b) {
-        // NAT64 and 6to4 lead to the IPv4 address within.
+        // NAT64 and 6to4 addresses are routed to the embedded IPv4 address.
         (0x64, 0xff9b) => segments[2..6] == [0; 4] && inner(segments[6], segments[7]),
         (0x2002, _) => inner(b, segments[2]),
-        // Teredo, benchmarks, ORCHID and documentation are no addresses of hosts.
+        // Teredo, benchmarking, ORCHID and documentation prefixes contain no host addresses.
         (0x2001, b) if b < 0x200 || b == 0xdb8 => false,
         (0x3fff, b) if b < 0x1000 => false,
-        // Of the rest only global unicast addresses are given out.
+        // Of the rest, only global unicast addresses are assigned.
         (a, _) => a & 0xe000 == 0x2000,
     }
 }
 
-/// Bytes of an answer.
+/// Maximum bytes of a response.
 const MAX_BYTES: usize = 64 << 10;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Roles and what they may do.
+//! Roles and their permissions.
 //!
-//! Roles are configuration, permissions are ours. What a principal may do is the union of what its
-//! roles grant; it is worked out once and remembered, since every event asks.
+//! Roles are configurable, permissions are fixed. A principal has the union of its roles'
+//! permissions. It is cached because every event checks it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +23,7 @@ use crate::{
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
-        /// Something that a role may allow.
+        /// A permission that a role can grant.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Permission {
@@ -34,7 +34,7 @@ macro_rules! permissions {
             /// All permissions.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// The name of the permission in configuration.
+            /// Returns the name of the permission in the configuration.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -46,49 +46,49 @@ macro_rules! permissions {
 }
 
 permissions! {
-    /// Join, leave and read conversations, see who is there.
+    /// Join, leave and read conversations, and see who is present.
     ChatRead = "chat:read",
     /// Send messages.
     ChatSend = "chat:send",
-    /// Send messages as a machine.
+    /// Send messages of type `ai`.
     ChatSendAi = "chat:send_ai",
-    /// Make conversations and change their members.
+    /// Create conversations and change their members.
     ChatManage = "chat:manage",
-    /// Change messages and conversations of others.
+    /// Change messages and conversations of other users.
     ChatModerate = "chat:moderate",
-    /// Show that one is typing.
+    /// Show a typing indicator.
     ChatType = "chat:type",
-    /// Make and end logins over HTTP.
+    /// Create and end logins over HTTP.
     ApiLogins = "api:sessions",
     /// Revoke tokens, logins, users and roles over HTTP.
     ApiRevocations = "api:revocations",
-    /// Block addresses over HTTP.
+    /// Block networks over HTTP.
     ApiBlocks = "api:blocks",
     /// Read the metrics from another machine.
     ApiMetrics = "api:metrics",
-    /// Ask over HTTP why somebody may do something.
+    /// Request over HTTP why a user may or may not send an event.
     ApiExplain = "api:explain",
-    /// Ask over HTTP who is where, and what users say of themselves, and set that in their name.
+    /// Read over HTTP where users are present, and read and set their statuses.
     ApiPresence = "api:presence",
-    /// Read conversations of anybody over HTTP, and make and change them in the name of users.
+    /// Read conversations of any user over HTTP, and create and change them on behalf of users.
     ApiConversations = "api:conversations",
-    /// Read messages of anybody over HTTP, and send, edit and delete them in the name of users.
+    /// Read messages of any user over HTTP, and send, edit and delete them on behalf of users.
     ApiMessages = "api:messages",
     /// Publish events over HTTP.
     ApiEmit = "api:emit",
     /// List and disconnect sockets over HTTP.
     ApiSockets = "api:sockets",
-    /// List rooms over HTTP, and see who is in them.
+    /// List rooms and their sockets over HTTP.
     ApiRooms = "api:rooms",
-    /// Make logins over HTTP that may do more than whoever makes them.
+    /// Create logins over HTTP with more permissions than the caller has.
     RolesGrant = "roles:grant",
-    /// Come into the namespace of admins.
+    /// Enter the admin namespace.
     Admin = "admin",
-    /// Have trades executed.
+    /// Execute trades.
     TradesExecute = "trades:execute",
     /// Publish trades of users.
     TradesPublish = "trades:publish",
-    /// Read trades of anybody over HTTP.
+    /// Read trades of any user over HTTP.
     TradesRead = "trades:read",
     /// Publish signals.
     SignalsPublish = "signals:publish",
@@ -96,13 +96,13 @@ permissions! {
     SignalsRead = "signals:read",
     /// Publish portfolios of users.
     PortfolioPublish = "portfolio:publish",
-    /// Read portfolios of anybody over HTTP.
+    /// Read portfolios of any user over HTTP.
     PortfolioRead = "portfolio:read",
-    /// Publish prices, which trades are filled at.
+    /// Publish prices, at which paper trades are executed.
     PricesPublish = "prices:publish",
     /// Send notifications to users.
     NotificationsPublish = "notifications:publish",
-    /// Read notifications of anybody over HTTP.
+    /// Read notifications of any user over HTTP.
     NotificationsRead = "notifications:read",
 }
 
@@ -111,7 +111,7 @@ permissions! {
 pub struct Permissions(u32);
 
 impl Permissions {
-    /// Whether it has this one.
+    /// Returns whether the set contains a permission.
     #[must_use]
     pub fn has(self, permission: Permission) -> bool {
         self.0 & Self::of(permission).0 != 0
@@ -125,42 +125,42 @@ impl Permissions {
         Self(self.0 | other.0)
     }
 
-    /// Whether all of these are among those.
+    /// Returns whether all permissions of this set are in the other set.
     fn are_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 }
 
-/// The role of those whom nobody vouches for.
+/// The role of guests, whose identity is not verified.
 pub(crate) const GUEST: &str = "guest";
 
-/// The roles that count for a principal: those of its credentials, and [`GUEST`] for guests, whose
-/// principals have none.
+/// Returns the effective roles of a principal: those of its credentials, and [`GUEST`] for guests.
 pub(crate) fn roles_of(principal: &Principal) -> impl Iterator<Item = &str> {
     let guest = principal.guest.then_some(GUEST);
     principal.roles.iter().map(String::as_str).chain(guest)
 }
 
-/// The roles there are, and the permissions of those who were asked about lately.
+/// The configured roles, and a cache of principals' permissions.
 pub struct Roles {
     grants: HashMap<String, Grants>,
     cache: Cache,
 }
 
-/// What a role allows.
+/// The permissions of a role.
 #[derive(Debug)]
 struct Grants {
     permissions: Permissions,
-    /// The rule of the configuration by which, for people.
+    /// The configuration rule that grants each permission, for people.
     rules: Vec<(Permission, Arc<str>)>,
 }
 
 impl Roles {
-    /// Works out what each role allows, for at most `remembered` principals at a time.
+    /// Resolves the permissions of each role. Caches the permissions of at most `remembered`
+    /// principals.
     ///
     /// # Errors
     ///
-    /// If a role names a permission or a role that does not exist, or inherits itself.
+    /// If a role refers to an unknown permission or role, or inherits itself.
     pub fn new(
         roles: &BTreeMap<String, Role>,
         remembered: usize,
@@ -183,19 +183,19 @@ impl Roles {
         })
     }
 
-    /// Whether a principal may do this, by its roles.
+    /// Returns whether the roles of a principal grant a permission.
     #[must_use]
     pub fn allow(&self, by: &Principal, permission: Permission) -> bool {
         self.permissions(by).has(permission)
     }
 
-    /// Everything that a principal may do, by its roles.
+    /// Returns all permissions that the roles of a principal grant.
     #[must_use]
     pub fn permissions(&self, by: &Principal) -> Permissions {
         self.cache.get(by, || self.work_out(by))
     }
 
-    /// The first of these roles that allows something which a principal may not do.
+    /// Returns the first of `roles` that grants a permission which the principal does not have.
     #[must_use]
     pub fn beyond<'a>(&self, by: &Principal, roles: &'a [String]) -> Option<&'a str> {
         let own = self.permissions(by);
@@ -214,7 +214,7 @@ impl Roles {
             })
     }
 
-    /// The rule by which one of these roles allows something.
+    /// Returns the rule with which one of these roles grants a permission.
     #[must_use]
     pub fn rule<'a>(
         &self,
@@ -228,7 +228,7 @@ impl Roles {
         })
     }
 
-    /// The roles that allow something, in the order of their names.
+    /// Returns the roles that grant a permission, sorted by name.
     #[must_use]
     pub fn granting(&self, permission: Permission) -> Vec<&str> {
         let mut roles: Vec<_> = self
@@ -241,12 +241,12 @@ impl Roles {
         roles
     }
 
-    /// Forgets what was worked out for everybody whose roles are to be looked at again.
+    /// Evicts the cached permissions of matching principals, given by subject and roles.
     pub fn forget(&self, is_meant: impl Fn(&str, &[String]) -> bool) {
         self.cache.forget(is_meant);
     }
 
-    /// Forgets what was worked out for those who were not asked about since the last but one call.
+    /// Evicts cached permissions that were not used since the call before the last.
     pub fn sweep(&self) {
         self.cache.sweep();
     }
@@ -260,7 +260,7 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// Adds the rules of a role and of those that it inherits; `path` is where it came from.
+/// Adds the rules of a role and of the roles that it inherits. `path` is the chain of inheritance.
 fn collect(
     roles: &BTreeMap<String, Role>,
     name: &str,
@@ -287,12 +287,12 @@ fn collect(
     for inherited in &role.inherits {
         collect(roles, inherited, path, rules)?;
     }
-    // Two roles may inherit one role in common; only a role on its own path is a cycle.
+    // Two roles may inherit the same role. A cycle exists only if a role is on its own path.
     path.pop();
     Ok(())
 }
 
-/// Whether a pattern, `*`, `area:*` or a name, means a permission.
+/// Returns whether a pattern (`*`, `area:*` or a name) matches a permission.
 fn matches(pattern: &str, permission: Permission) -> bool {
     let name = permission.as_str();
     match pattern.strip_suffix('*') {
@@ -302,19 +302,19 @@ fn matches(pattern: &str, permission: Permission) -> bool {
     }
 }
 
-/// Why there are no roles.
+/// The reason why the roles are invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RolesError {
-    /// A role inherits one that is not there.
+    /// A role inherits an undefined role.
     UnknownRole(String),
     /// A role inherits itself.
     Cycle(String),
-    /// A role has a permission that is not there.
+    /// A role has an unknown permission.
     UnknownPermission {
         /// The role.
         role: String,
-        /// What it has.
+        /// The unknown permission.
         permission: String,
     },
 }
@@ -340,13 +340,13 @@ impl fmt::Display for RolesError {
 
 impl std::error::Error for RolesError {}
 
-/// Permissions by principal: bounded, and swept.
+/// Cached permissions by principal. The cache is bounded and swept.
 struct Cache {
     shards: [Mutex<HashMap<Box<str>, CachedPermissions>>; SHARDS],
     hasher: RandomState,
-    /// Entries of one shard.
+    /// Maximum entries of one shard.
     limit: usize,
-    /// Counts sweeps: the clock of the cache.
+    /// Counts sweeps; serves as the clock of the cache.
     sweeps: AtomicU32,
     metrics: Arc<Metrics>,
 }
@@ -373,15 +373,15 @@ impl Cache {
 
     fn get(&self, by: &Principal, work_out: impl FnOnce() -> Permissions) -> Permissions {
         let now = self.sweeps.load(Ordering::Relaxed);
-        // Every event of every socket comes here, so one lock for all would be contended.
+        // Every event of every socket uses the cache, so a single lock would be contended.
         let shard = self.hasher.hash_one(by.subject.as_str()) as usize % SHARDS;
         let Some(shard) = self.shards.get(shard) else {
             return work_out();
         };
         let mut entries = shard.lock();
         if let Some(entry) = entries.get_mut(by.subject.as_str())
-            // A user may be connected with two tokens whose roles differ; the entry counts for one
-            // of them.
+            // A user can be connected with two tokens with different roles. An entry is valid for
+            // only one of them.
             && *entry.roles == *by.roles
             && entry.guest == by.guest
         {
@@ -393,7 +393,8 @@ impl Cache {
         let permissions = work_out();
         let before = entries.len();
         if before >= self.limit && !entries.contains_key(by.subject.as_str()) {
-            // Any entry may go: working one out again is cheap, and keeping an order of use is not.
+            // Any entry may be evicted: recomputing it is cheap, and tracking the order of use is
+            // not.
             let victim = entries.keys().next().cloned();
             victim.and_then(|victim| entries.remove(&victim));
         }
@@ -414,7 +415,7 @@ impl Cache {
 
     fn sweep(&self) {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        // Whoever was used since the sweep before stays, so an entry lives for one to two
+        // Entries used since the previous sweep stay, so an unused entry lives for one to two
         // intervals.
         self.retain(|_, entry| now.wrapping_sub(entry.used) < 2);
     }
@@ -424,8 +425,8 @@ impl Cache {
             let mut entries = shard.lock();
             let before = entries.len();
             entries.retain(|subject, entry| keep(subject, entry));
-            // The room of a crowd that has gone is given back; a quarter keeps the map from
-            // shrinking and growing in turns.
+            // The memory of many removed entries is freed. The factor of four keeps the map from
+            // shrinking and growing repeatedly.
             if entries.len() < entries.capacity() / 4 {
                 let kept = entries.len() * 2;
                 entries.shrink_to(kept);

@@ -1,4 +1,4 @@
-//! What is not valid any more although it has not expired.
+//! Revocations: credentials that are invalid although they have not expired.
 
 use std::{collections::HashMap, fmt};
 
@@ -12,7 +12,7 @@ use super::{
     rbac::{GUEST, roles_of},
 };
 
-/// What can be revoked.
+/// The subject of a revocation.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Revoked {
@@ -20,20 +20,20 @@ pub enum Revoked {
     Token(String),
     /// The login with this [hash](secret_hash), and every token with its `sid`.
     Login(String),
-    /// Everything of the user with this id.
+    /// All credentials and sockets of the user with this id.
     User(String),
-    /// Everything that gives this role; `guest` is the role of all guests.
+    /// All credentials and sockets with this role. `guest` is the role of all guests.
     Role(String),
 }
 
 impl Revoked {
-    /// The login with this id.
+    /// Returns the revocation of the login with this id.
     #[must_use]
     pub fn login(id: &str) -> Self {
         Self::Login(secret_hash(id))
     }
 
-    /// The kind of what is revoked: `token`, `session`, `user` or `role`.
+    /// Returns the kind of the subject: `token`, `session`, `user` or `role`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Revoked {
         }
     }
 
-    /// The value that tells which one of its kind is meant.
+    /// Returns the value that identifies the subject within its kind.
     #[must_use]
     pub fn value(&self) -> &str {
         match self {
@@ -54,7 +54,8 @@ impl Revoked {
         }
     }
 
-    /// What [`kind`](Self::kind) and [`value`](Self::value) say; none for an unknown kind.
+    /// Creates a subject from [`kind`](Self::kind) and [`value`](Self::value). Returns `None` for
+    /// an unknown kind.
     #[must_use]
     pub fn from_parts(kind: &str, value: String) -> Option<Self> {
         Some(match kind {
@@ -66,7 +67,7 @@ impl Revoked {
         })
     }
 
-    /// Whether a principal is what is revoked, or has it.
+    /// Returns whether the revocation applies to a principal.
     #[must_use]
     pub fn covers(&self, principal: &Principal) -> bool {
         match self {
@@ -77,8 +78,8 @@ impl Revoked {
         }
     }
 
-    /// Whether guests are meant, all or one of them. They have no credentials that could end, so that
-    /// nothing but the revocation keeps them out.
+    /// Returns whether the subject is a guest or the role of guests. Guests have no credentials
+    /// that expire, so only the revocation refuses them.
     pub(crate) fn is_of_guests(&self) -> bool {
         match self {
             Self::User(id) => is_guest(id),
@@ -88,13 +89,13 @@ impl Revoked {
     }
 }
 
-/// Shows users and roles by name, and leaves out the ids of tokens and logins.
+/// Shows the names of users and roles, and omits the ids of tokens and logins.
 impl fmt::Debug for Revoked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(_) => f.write_str("Token(…)"),
-            // The ids of tokens and the hashes of logins are left out of the log, in which they
-            // would name a person.
+            // Ids of tokens and hashes of logins are omitted because they would identify a person
+            // in the log.
             Self::Login(_) => f.write_str("Session(…)"),
             Self::User(id) => f.debug_tuple("User").field(id).finish(),
             Self::Role(role) => f.debug_tuple("Role").field(role).finish(),
@@ -102,10 +103,10 @@ impl fmt::Debug for Revoked {
     }
 }
 
-/// Everything that is revoked, each until it would have expired anyway.
+/// All revocations, each until the revoked credentials would have expired anyway.
 ///
-/// Adding to it refuses who comes; [`Io::revalidate`](roomcast::Io::revalidate) then disconnects who
-/// is there.
+/// An entry refuses new connections. [`Io::revalidate`](roomcast::Io::revalidate) disconnects
+/// existing ones.
 #[derive(Debug, Default)]
 pub struct Revocations {
     entries: RwLock<Entries>,
@@ -148,22 +149,22 @@ impl Entries {
 }
 
 impl Revocations {
-    /// Nothing is revoked.
+    /// Creates an empty list.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Refuses this from now on until the time that is given. A second call for the same thing
-    /// replaces the time.
+    /// Revokes a subject until the given time. A second call for the same subject replaces the
+    /// time.
     ///
     /// # Errors
     ///
-    /// [`TooManyRevocations`] when there are [`MAX_REVOCATIONS`] others.
+    /// Returns [`TooManyRevocations`] if there are already [`MAX_REVOCATIONS`] other entries.
     pub fn insert(&self, revoked: &Revoked, until: Timestamp) -> Result<(), TooManyRevocations> {
         let mut entries = self.entries.write();
-        // The list is bounded, since every server keeps all of it in memory; nothing in force is
-        // dropped to make room.
+        // The list is bounded because every server holds all of it in memory. Active entries are
+        // never evicted.
         let is_full = entries.len() >= MAX_REVOCATIONS;
         let map = entries.of(revoked);
         match map.get_mut(revoked.value()) {
@@ -176,13 +177,13 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes a revocation back. Returns `false` if there was none.
+    /// Removes a revocation. Returns `false` if there was none.
     pub fn remove(&self, revoked: &Revoked) -> bool {
         let mut entries = self.entries.write();
         entries.of(revoked).remove(revoked.value()).is_some()
     }
 
-    /// All that is revoked, be it over or not.
+    /// Returns all revoked subjects, including expired entries.
     pub(crate) fn all(&self) -> Vec<Revoked> {
         let entries = self.entries.read();
         let tokens = entries.tokens.keys().cloned().map(Revoked::Token);
@@ -192,13 +193,13 @@ impl Revocations {
         tokens.chain(logins).chain(users).chain(roles).collect()
     }
 
-    /// Until when this is revoked, be it over or not.
+    /// Returns until when a subject is revoked, also if that time has passed.
     pub(crate) fn until(&self, revoked: &Revoked) -> Option<Timestamp> {
         let entries = self.entries.read();
         entries.kind(revoked).get(revoked.value()).copied()
     }
 
-    /// Whether this is revoked now.
+    /// Returns whether a subject is currently revoked.
     #[must_use]
     pub fn has(&self, revoked: &Revoked) -> bool {
         let entries = self.entries.read();
@@ -206,17 +207,17 @@ impl Revocations {
         until.is_some_and(|until| *until > Timestamp::now())
     }
 
-    /// Whether something of a principal is revoked now.
+    /// Returns whether a revocation currently applies to a principal.
     #[must_use]
     pub fn covers(&self, principal: &Principal) -> bool {
         self.covering(principal).is_some()
     }
 
-    /// What of a principal is revoked now.
+    /// Returns the revocation that currently applies to a principal, if any.
     #[must_use]
     pub fn covering(&self, principal: &Principal) -> Option<Revoked> {
         let entries = self.entries.read();
-        // Most servers have no revocations, and every admission asks.
+        // Most servers have no revocations, and every admission calls this.
         if entries.len() == 0 {
             return None;
         }
@@ -239,7 +240,7 @@ impl Revocations {
         role.map(|role| Revoked::Role(role.to_owned()))
     }
 
-    /// Forgets what would have expired by now.
+    /// Removes expired entries.
     pub fn sweep(&self) {
         let now = Timestamp::now();
         let mut entries = self.entries.write();
@@ -257,23 +258,23 @@ impl Revocations {
         }
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.read().len()
     }
 
-    /// Whether nothing is revoked.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// How much can be revoked at the same time.
+/// Maximum number of revocations.
 pub const MAX_REVOCATIONS: usize = 100_000;
 
-/// There are [`MAX_REVOCATIONS`] already.
+/// The list already has [`MAX_REVOCATIONS`] entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TooManyRevocations;
@@ -286,8 +287,8 @@ impl fmt::Display for TooManyRevocations {
 
 impl std::error::Error for TooManyRevocations {}
 
-/// What is kept of a secret, such as the id of a login: SHA-256 in hexadecimal digits. The secret
-/// itself has 256 random bits, so that no salt is needed and a fast hash is enough.
+/// Returns the stored form of a secret such as a login id: its SHA-256 hash in hexadecimal. The
+/// secret has 256 random bits, so a fast hash without a salt is sufficient.
 #[must_use]
 pub fn secret_hash(id: &str) -> String {
     let digest = Sha256::digest(id);

@@ -1,4 +1,4 @@
-//! The authenticators of `auth` as authenticators of sockets.
+//! Implements the socket authentication of the library for the authenticators in `auth`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use roomcast::{
     internal::LogThrottle,
 };
 
-/// `auth:refresh`: new credentials; neither prolongs the session by which the client came.
+/// `auth:refresh`: new credentials. Without a field, the current session is extended.
 #[derive(Default, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct RefreshOffer {
@@ -27,32 +27,33 @@ pub(crate) struct RefreshOffer {
 
 impl RefreshOffer {
     fn of(args: &Args) -> Result<Self, Refusal> {
-        // A derived type would take an array of its fields as well.
+        // A derived implementation also accepts an array of the fields.
         let offer: Result<Option<Map<String, Value>>, _> = args.get(0);
         let offer = offer.map(|fields| match fields {
             Some(fields) => serde_json::from_value(Value::Object(fields)),
             None => Ok(Self::default()),
         });
-        // The parser's own message could repeat what was sent, which may be a secret.
+        // The parser's message could repeat a secret that the client sent.
         let malformed = || Refusal::new("INVALID_PAYLOAD", "auth:refresh takes {token}");
         offer.ok().and_then(Result::ok).ok_or_else(malformed)
     }
 }
 
-/// Milliseconds after which trying again may make sense.
+/// Milliseconds after which a retry may make sense.
 const RETRY_AFTER: u64 = 2000;
 
-/// The one answer to credentials that are no good, and another one where nobody can tell whether they are.
+/// Returns the same refusal for all invalid credentials, and a different one if the backend is
+/// unavailable.
 fn refused(fault: AuthFault) -> Refusal {
     if fault == AuthFault::BackendUnavailable {
         let message = "who you are is not known now, try again later";
         let refusal = Refusal::new("STORE_UNAVAILABLE", message).because(fault.as_str());
         return refusal.data(json!({"retryAfter": RETRY_AFTER}));
     }
-    // A client learns no reason: it would tell an attacker which part of a forged token is already
-    // right.
+    // Clients do not learn the reason, because it would reveal to an attacker which part of a
+    // forged token is correct.
     let refusal = Refusal::unauthenticated(fault.as_str());
-    // Only a fault of the client counts towards the block of its address.
+    // Only a violation by the client counts towards a block of its address.
     if fault.is_blamed() {
         refusal
     } else {
@@ -60,7 +61,7 @@ fn refused(fault: AuthFault) -> Refusal {
     }
 }
 
-/// What a socket is told whose credentials are not good any more.
+/// Returns the message for a socket whose credentials are no longer valid.
 fn ended(fault: AuthFault) -> Refusal {
     if fault == AuthFault::Revoked {
         Refusal::new("TOKEN_REVOKED", "the credentials have been revoked")
@@ -94,7 +95,7 @@ impl Authenticate for JwtAuthenticator {
 }
 
 impl Authenticator {
-    /// Whether a request that opens a connection carries a header or a cookie that is good.
+    /// Checks the headers and cookies of a request that opens a connection.
     pub(crate) async fn at_handshake(
         &self,
         log_throttle: &LogThrottle,
@@ -133,20 +134,21 @@ impl Authenticate for Authenticator {
         })
     }
 
-    /// Asks for the credentials again. A guest has none that say who it is, but it had the id of its
-    /// session, which is a secret.
+    /// Verifies the credentials again. A guest has no credentials that prove its identity, but it
+    /// knew the id of its session, which is a secret.
     async fn recover(
         &self,
         connect: Connect,
         previous: Arc<Principal>,
     ) -> Result<Principal, Refusal> {
         let admitted = Authenticate::authenticate(self, connect).await?;
-        // Whoever has an account must prove again that it is the same one, since its rights may
-        // have changed while it was away.
+        // A registered user must authenticate again, because its permissions may have changed in
+        // the meantime.
         if !(admitted.guest && previous.guest) {
             return Ok(admitted);
         }
-        // The guest's identity comes from before the break, and may have been revoked since.
+        // The guest's identity dates from before the disconnection, and may have been revoked
+        // since.
         self.revalidate(&previous).map_err(refused)?;
         Ok(Principal::clone(&previous))
     }
@@ -162,15 +164,15 @@ impl Authenticate for Authenticator {
         })
     }
 
-    /// Refreshes with a new token, with a login session, or with nothing, which prolongs the login
-    /// session that the socket has.
+    /// Refreshes with a new token, with a login session, or with nothing, which extends the
+    /// socket's current login session.
     async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
         let offer = RefreshOffer::of(&offer)?;
         let refreshed = match (offer.token, offer.session_id, &current.session) {
             (Some(token), _, _) => self.token(&token).await,
             (None, Some(id), _) => self.login(&id).await,
-            // A token may carry a `sid`, whose login must not prolong a socket that came by the
-            // token.
+            // A token can contain a `sid`. That login must not extend a socket that was
+            // authenticated with the token.
             (None, None, Some(hash)) if current.token_id.is_none() => {
                 self.login_by_hash(hash.clone()).await
             }

@@ -1,8 +1,8 @@
-//! Secrets that can be guessed.
+//! Detection of guessable secrets.
 
 use std::fmt;
 
-/// Why a secret can be guessed. Nothing of the secret is in here.
+/// The reason why a secret is guessable. It contains no part of the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weakness {
     /// The secret has fewer bytes than the purpose needs.
@@ -16,7 +16,7 @@ pub(crate) enum Weakness {
 }
 
 impl Weakness {
-    /// Returns why a secret that needs so many bytes can be guessed.
+    /// Returns why a secret is guessable, if it is. `needed` is the minimum number of bytes.
     pub(crate) fn of(purpose: &'static str, needed: usize, secret: &[u8]) -> Option<Self> {
         if secret.len() < needed {
             let bytes = secret.len();
@@ -54,9 +54,9 @@ impl fmt::Display for Weakness {
     }
 }
 
-/// Prints 64 characters, as many as any algorithm needs.
+/// A command that prints 64 characters, enough for every algorithm.
 const GENERATE: &str = "openssl rand -base64 48";
-/// Characters of a pattern that a secret must not repeat. No random secret does.
+/// Maximum length of a repeated pattern that is detected. No random secret repeats such a pattern.
 const LONGEST_PATTERN: usize = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `roomcast bench`: its flags, and where its reports go.
+//! `roomcast bench`: arguments and output of the load generator.
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -11,18 +11,19 @@ use crate::config::Settings;
 use roomcast::client::{Options, Transports};
 use roomcast_loadgen::{self, BenchError, Call, Own, Plan, Preset, Scenario};
 
-/// Load for any Socket.IO server.
+/// Load generator for any Socket.IO server.
 #[derive(Clone, Debug, Args)]
 pub(super) struct BenchArguments {
-    /// What to play: fanout (one room), rooms (many), echo (acknowledgements), connect (clients come
-    /// and go), idle (they stay), slow (some stop reading), chat (conversations of our own chat, and
-    /// whether what it acknowledges is stored; makes tokens as `roomcast token` does).
+    /// Load to generate: fanout (one room), rooms (many), echo (acknowledgements), connect (clients
+    /// connect and disconnect), idle (clients stay connected), slow (some clients stop reading),
+    /// chat (conversations of the Roomcast chat, verifying that acknowledged messages are stored;
+    /// creates tokens like `roomcast token`).
     scenario: ScenarioName,
 
-    /// The server, such as `http://localhost:3000`; its path is the namespace.
+    /// URL of the server, such as `http://localhost:3000`; its path is the namespace.
     url: String,
 
-    /// A second server: both are measured in turns, and the figures compared.
+    /// A second server; both are measured in alternating rounds and compared.
     #[arg(long, value_name = "URL")]
     compare: Option<String>,
 
@@ -30,23 +31,23 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
 
-    /// Connections; with `connect` how many may be open at once.
+    /// Number of connections; with `connect`, the maximum of concurrent connections.
     #[arg(long, short = 'n')]
     clients: Option<usize>,
 
-    /// Messages, requests or connections per second, all clients together.
+    /// Messages, requests or connections per second of all clients together.
     #[arg(long, short)]
     rate: Option<f64>,
 
-    /// Seconds that are measured.
+    /// Seconds of measurement.
     #[arg(long, short, default_value_t = 10.0)]
     duration: f64,
 
-    /// Seconds before that with the same load.
+    /// Seconds of the same load before the measurement.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
 
-    /// Seconds afterwards in which what is under way may arrive.
+    /// Seconds after the measurement for messages in flight to arrive.
     #[arg(long, default_value_t = 5.0)]
     drain: f64,
 
@@ -58,19 +59,19 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     rooms: Option<usize>,
 
-    /// Clients of each room that send.
+    /// Clients in each room that send.
     #[arg(long)]
     senders: Option<usize>,
 
-    /// Share of the clients that stop reading (`slow`).
+    /// Fraction of clients that stop reading (`slow`).
     #[arg(long, default_value_t = 0.2)]
     slow_share: f64,
 
-    /// Connections per second while the clients gather.
+    /// Connections per second while the clients connect.
     #[arg(long, default_value_t = 1000.0)]
     connect_rate: f64,
 
-    /// Threads of the generator, each with clients of its own.
+    /// Threads of the generator, each with separate clients.
     #[arg(long, default_value_t = 1)]
     threads: usize,
 
@@ -78,33 +79,33 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value = "websocket")]
     transport: TransportName,
 
-    /// Path of the HTTP requests.
+    /// Path of Engine.IO requests.
     #[arg(long, default_value = "/socket.io/")]
     path: String,
 
-    /// Namespace, instead of the URL's path.
+    /// Namespace, overriding the URL's path.
     #[arg(long)]
     namespace: Option<String>,
 
-    /// JSON object for the server's authentication; `{client}` becomes the client's number.
+    /// JSON object for the server's authentication; `{client}` is replaced by the client's number.
     #[arg(long, value_name = "JSON")]
     auth: Option<String>,
 
-    /// Make a token for each client, of user bench-0, bench-1, … with the role `user`, as
-    /// `roomcast token` does; it stands in for `{token}` in --auth. `chat` always does, and so do all that
-    /// make conversations of our own chat, which guests may not, unless --auth says who clients are.
+    /// Create a token for each client, for users bench-0, bench-1, … with the role `user`, like
+    /// `roomcast token`. It replaces `{token}` in --auth. Always on with `chat`, and with scenarios
+    /// that create conversations of the Roomcast chat, which guests must not, unless --auth is set.
     #[arg(long)]
     tokens: bool,
 
-    /// Further request header, `Name: value`; may be repeated.
+    /// Additional request header, `Name: value`; may be repeated.
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
 
-    /// Seconds that connecting may take.
+    /// Timeout of connecting, in seconds.
     #[arg(long, default_value_t = 20.0)]
     connect_timeout: f64,
 
-    /// Events of the server: chat (that of `roomcast serve`), or rooms (`join`, `bcast`, `echo`;
+    /// Events of the server: chat (of `roomcast serve`), or rooms (`join`, `bcast`, `echo`;
     /// docs/bench.md has such a server in ten lines).
     #[arg(long, default_value = "chat")]
     preset: PresetName,
@@ -113,7 +114,7 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     compare_preset: Option<PresetName>,
 
-    /// Event that sends a message, or that is acknowledged (`echo`), and its arguments as JSON:
+    /// Event that sends a message or, with `echo`, is acknowledged, and its arguments as JSON:
     /// `say ["{room}", "{payload}"]`.
     #[arg(long, value_name = "NAME [ARGS]")]
     event: Option<String>,
@@ -122,8 +123,8 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     ack: bool,
 
-    /// Event that enters a room, and its arguments as JSON: `join ["{room}"]`; `none` if rooms need
-    /// not be entered.
+    /// Event that joins a room, and its arguments as JSON: `join ["{room}"]`; `none` if rooms need
+    /// not be joined.
     #[arg(long, value_name = "NAME [ARGS]")]
     join: Option<String>,
 
@@ -131,20 +132,20 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     join_without_ack: bool,
 
-    /// Name of a room; may be repeated. Others are called bench-0, bench-1, …. Not with the events of
-    /// the chat, which get conversations of their own.
+    /// Name of a room; may be repeated. Further rooms are called bench-0, bench-1, …. Not for the
+    /// chat, which uses new conversations.
     #[arg(long)]
     room: Vec<String>,
 
-    /// Process id of the server on this machine, to measure its processor time and memory.
+    /// Process id of the server on this machine, to measure its CPU time and memory.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// The process of the server of `--compare`.
+    /// Process id of the server of `--compare`.
     #[arg(long, value_name = "PID")]
     compare_pid: Option<u32>,
 
-    /// Write the report as JSON to the standard output.
+    /// Write the report as JSON to standard output.
     #[arg(long)]
     json: bool,
 
@@ -178,7 +179,7 @@ enum PresetName {
 }
 
 impl BenchArguments {
-    /// Whether the configuration of a server is needed to make tokens.
+    /// Returns whether the configuration of the server is needed to create tokens.
     pub(super) fn makes_tokens(&self) -> bool {
         let presets = [Some(self.preset), self.compare_preset];
         let is_chat = presets.contains(&Some(PresetName::Chat));
@@ -195,10 +196,11 @@ impl From<PresetName> for Preset {
     }
 }
 
-/// Measures, and tells. 0: everything went as it should; 1: a run was incomplete, or the server
-/// made mistakes; 2: there is nothing to tell.
+/// Runs the load and prints the report.
 ///
-/// `settings` are those of the server, which make tokens; they are only looked at for those.
+/// The exit code is 0 after a clean run, 1 if a run was incomplete or the server made errors, and 2
+/// if there is no report. `settings` is the configuration of the server, used only to create
+/// tokens.
 pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> ExitCode {
     match measure(arguments, settings) {
         Ok(true) => ExitCode::SUCCESS,
@@ -259,13 +261,13 @@ fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bo
     Ok(is_clean)
 }
 
-/// Whether a client is to offer a token.
+/// Returns whether clients send a token in this payload.
 fn names_token(auth: &Value) -> bool {
     auth.as_object()
         .is_some_and(|auth| auth.values().any(|value| value == "{token}"))
 }
 
-/// A token for each client, that outlives the run.
+/// Creates a token for each client that is valid for longer than the run.
 fn mint(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
     let minter = Minter::new(settings)?;
     let run = plan.warmup + plan.duration + plan.drain;
@@ -347,7 +349,7 @@ fn plan(
     let rooms = arguments
         .rooms
         .unwrap_or_else(|| rooms.min(clients / 2).max(1));
-    // A chat lets nobody send more than a message every two seconds.
+    // The chat allows each user only one message every two seconds.
     let rate = match (preset, arguments.rate) {
         (_, Some(rate)) => rate,
         (Preset::Chat, None) if matches!(scenario, Scenario::Echo | Scenario::Chat) => {
@@ -393,7 +395,7 @@ fn plan(
     })
 }
 
-/// A name, and maybe a JSON array behind it.
+/// Parses the name of an event with optional arguments as a JSON array.
 fn call(text: &str, default: &[Value]) -> Result<Call, String> {
     let (event, args) = match text.split_once(' ') {
         None => (text, default.to_vec()),
@@ -423,5 +425,5 @@ fn headers(lines: &[String]) -> Result<Vec<(String, String)>, String> {
     lines.iter().map(header).collect()
 }
 
-/// Every client remembers what it got of every sender.
+/// Maximum senders per room. Every client tracks the messages of every sender.
 const MAX_SENDERS: usize = 100;

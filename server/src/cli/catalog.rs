@@ -9,7 +9,7 @@ use crate::service::documents::{Catalogue, printed};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Catalog {
-    /// What to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -27,7 +27,7 @@ enum Format {
     JsonSchema,
 }
 
-/// Prints it.
+/// Prints the catalogue.
 pub(super) fn run(catalog: &Catalog) -> ExitCode {
     let events = Catalogue::new();
     let text = match catalog.format {

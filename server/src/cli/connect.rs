@@ -1,4 +1,4 @@
-//! `roomcast check-config --connect`: whether everything that the configuration names can be reached.
+//! `roomcast check-config --connect`: tests whether all configured targets can be reached.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use crate::{
     server::{Trial, try_all},
 };
 
-/// Tries everything and prints a line for each.
+/// Tests all targets and prints a line for each.
 pub(super) fn run(settings: &Settings) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,

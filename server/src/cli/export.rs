@@ -18,39 +18,39 @@ use crate::store::{Conversation, Membership, Message, Page, Store, Time, Version
 /// Arguments of `export`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Export {
-    /// The conversation's id.
+    /// Id of the conversation.
     #[arg(long)]
     conversation: Uuid,
-    /// The file, which must not exist yet. Default: standard output.
+    /// Output file, which must not exist. Default: standard output.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Ndjson)]
     format: Format,
-    /// With what messages were before they were edited or deleted.
+    /// Include earlier versions of edited and deleted messages.
     #[arg(long)]
     versions: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A line for the conversation, then one for each message.
+    /// One line for the conversation, then one line per message.
     Ndjson,
-    /// One object.
+    /// A single object.
     Json,
 }
 
-/// The beginning: what is exported, and how far.
+/// The header of an export.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Head<'a> {
     conversation: &'a Conversation,
-    /// The `seq` of the last message there was at the time.
+    /// The `seq` of the last exported message.
     last_seq: u64,
     exported_at: Time,
 }
 
-/// A message as clients see it, and what it was before if that is wanted.
+/// A message as clients see it, with its earlier versions if requested.
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
@@ -59,7 +59,7 @@ struct Line<'a> {
     versions: Option<Vec<Version>>,
 }
 
-/// Writes the conversation, and how many messages it has to the error output.
+/// Writes the conversation, and prints the number of messages to standard error.
 pub(super) fn run(settings: &Settings, export: &Export) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
@@ -84,7 +84,7 @@ async fn write(config: &config::Store, export: &Export) -> Result<u64, String> {
     if config.url == "memory:" {
         return Err("a store in memory is in the memory of its server alone (store.url)".into());
     }
-    // Reading changes nothing, not even the version of the tables.
+    // Exporting changes nothing, not even the schema version.
     let config = config::Store {
         migrate: false,
         ..config.clone()
@@ -99,7 +99,7 @@ async fn write(config: &config::Store, export: &Export) -> Result<u64, String> {
     result
 }
 
-/// Writes beside the file first, so that it is there as a whole or not at all.
+/// Writes to a temporary file first, so that the output file is complete or does not exist.
 async fn to_file(store: &Store, export: &Export, path: &Path) -> Result<u64, String> {
     let shown = path.display();
     if path.exists() {
@@ -116,15 +116,15 @@ async fn to_file(store: &Store, export: &Export, path: &Path) -> Result<u64, Str
             .map_err(|error| format!("{shown}: {error}"))
     });
     if kept.is_err() {
-        // Half an export must not be taken for a whole one.
+        // An incomplete export must not be mistaken for a complete one.
         let _ = fs::remove_file(&partial);
     }
     kept
 }
 
-/// Makes a new file that other users cannot read.
+/// Creates a new file that other users cannot read.
 fn private(path: &Path) -> io::Result<File> {
-    // What an export that was killed has left may have other rights, or belong to another user.
+    // A file left by a killed export can have other permissions or another owner.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => private_files::open(path, OpenOptions::new().write(true).create_new(true)),
@@ -156,7 +156,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
     let head = json(&head)?;
     match export.format {
         Format::Ndjson => writeln!(out, "{head}"),
-        // The object goes on with the messages.
+        // The messages are added to the same object.
         Format::Json => write!(
             out,
             "{},\"messages\":[",
@@ -176,7 +176,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
         let page = read.map_err(|error| error.to_string())?;
         let page = page.ok_or("the conversation is gone")?;
         for message in &page.messages {
-            // The beginning of the conversation may have expired.
+            // The first messages of the conversation may have expired.
             if written > 0 && message.seq != after + 1 {
                 return Err(format!("there is no message {}", after + 1));
             }
@@ -221,5 +221,5 @@ fn json(value: &impl Serialize) -> Result<String, String> {
     serde_json::to_string(value).map_err(|error| error.to_string())
 }
 
-/// Messages that are read at a time.
+/// Messages read per query.
 const PAGE: usize = 200;

@@ -1,14 +1,13 @@
-//! How many files, and so connections, the process may have open.
+//! Raises the limit of open files, which bounds the number of connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Limits, Settings};
 
-/// Files that are open for other reasons than clients.
+/// Open files that are not client connections.
 const OTHERS: u64 = 128;
 
-/// Raises the limit of open files as far as the process may, and says how far that takes the
-/// configuration.
+/// Raises the limit of open files to the hard limit, and logs how many connections that allows.
 pub(super) fn raise_limit(settings: &Settings) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -27,7 +26,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     tracing::info!(files, connections = room, "limit of open files");
     let wanted = settings.limits.connections as u64;
     if wanted > room && wanted == Limits::default().connections as u64 {
-        // The limit is raised without being asked for, so that is logged.
+        // The limit is raised without being configured, so this is logged.
         tracing::info!(
             wanted,
             room,
@@ -43,7 +42,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     }
 }
 
-/// Connections that so many files allow.
+/// Returns the number of connections that a limit of open files allows.
 fn connections(files: u64) -> u64 {
     files.saturating_sub(OTHERS)
 }

@@ -21,16 +21,16 @@ use crate::{
 /// Arguments of `token`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Token {
-    /// The user's id; claim `sub`.
+    /// Id of the user; claim `sub`.
     #[arg(long)]
     sub: String,
-    /// A role; may be given several times. Default `user`.
+    /// Role of the user; may be repeated. Default `user`.
     #[arg(long = "role")]
     roles: Vec<String>,
-    /// The user's name; claim `name`.
+    /// Name of the user; claim `name`.
     #[arg(long)]
     name: Option<String>,
-    /// How long it is valid.
+    /// Validity of the token.
     #[arg(long, default_value = "1h", value_parser = duration)]
     ttl: Duration,
 }
@@ -38,20 +38,19 @@ pub(super) struct Token {
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Explain {
-    /// The user's id.
+    /// Id of the user.
     #[arg(long)]
     user: String,
-    /// The event that the user sends.
+    /// Event that the user sends.
     #[arg(long)]
     event: String,
-    /// The room that it is about, as `conversation:ID`.
+    /// Room that the event is about, as `conversation:ID`.
     #[arg(long)]
     room: Option<String>,
-    /// The id of the message that it is about.
+    /// Id of the message that the event is about.
     #[arg(long)]
     message: Option<Uuid>,
-    /// A role of the user; may be given several times. Default: those of the newest session, else
-    /// `user`.
+    /// Role of the user; may be repeated. Default: roles of the newest session, or `user`.
     #[arg(long = "role")]
     roles: Vec<String>,
 }
@@ -67,7 +66,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// Prints a token and nothing else.
+/// Prints a token.
 pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
     match mint(settings, token) {
         Ok(token) => {
@@ -103,16 +102,16 @@ fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
     minter.mint(&token.sub, token.name.as_deref(), roles, token.ttl)
 }
 
-/// Makes tokens by the rules of a configuration.
+/// Creates tokens according to a configuration.
 pub(super) struct Minter<'a> {
     settings: &'a Settings,
     keys: Keys,
-    /// What servers with this configuration take.
+    /// Verifies tokens as servers with this configuration do.
     tokens: JwtAuthenticator,
 }
 
 impl<'a> Minter<'a> {
-    /// A minter that signs with the keys of the configuration.
+    /// Creates a minter that signs with the configured keys.
     pub(super) fn new(settings: &'a Settings) -> Result<Self, String> {
         let keys = configured::signing(settings).map_err(|error| error.to_string())?;
         let ring = Arc::new(KeyRing::new(keys.clone()));
@@ -123,7 +122,7 @@ impl<'a> Minter<'a> {
         })
     }
 
-    /// A token that a server takes.
+    /// Creates a token that servers accept, or returns why they would refuse it.
     pub(super) fn mint(
         &self,
         sub: &str,

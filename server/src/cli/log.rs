@@ -1,4 +1,4 @@
-//! Log output: human lines or JSON, to standard output or files of limited size.
+//! Log output: text lines or JSON, to standard output or files of limited size.
 
 use std::{fmt, io};
 
@@ -8,14 +8,14 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter}
 use super::{log_filter, rotating::Rotating};
 use crate::config::{Log, LogFormat, Profile, private_files};
 
-/// Why logging could not be started.
+/// The reason why logging could not be started.
 #[derive(Debug)]
 pub(super) enum LogError {
     Level(tracing_subscriber::filter::ParseError),
-    /// What is wrong with the level of a directive.
+    /// The level of a directive is invalid, with the reason.
     Directive(String),
     File(std::path::PathBuf, io::Error),
-    /// Every user can replace the log through this folder.
+    /// Every user of the machine can replace the log through this folder.
     Folder(std::path::PathBuf),
     Init(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -39,23 +39,23 @@ impl fmt::Display for LogError {
     }
 }
 
-/// Libraries that say themselves what the server says of them: each migration, and that NATS cannot be reached, which
-/// would be an error at each try. One of two is enough, unless the configured level names the library.
+/// Libraries whose logs duplicate the server's: each migration, and an error for each failed NATS
+/// connection. Their levels apply unless the configured filter names the library.
 const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "off")];
 
-/// Whether the options can be used.
+/// Checks the log options.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
     parse(log).map(drop)
 }
 
 fn parse(log: &Log) -> Result<EnvFilter, LogError> {
-    // This check names what is meant, the library what it expects.
+    // This check reports the mistake; the library only reports what it expects.
     log_filter::check(&log.level).map_err(LogError::Directive)?;
     let filter = EnvFilter::builder().parse(&log.level);
     filter.map_err(LogError::Level)
 }
 
-/// Starts logging. Lines are written by a thread of their own until the guard is dropped.
+/// Starts logging. A separate thread writes the lines until the guard is dropped.
 pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError> {
     let mut filter = parse(log)?;
     for (library, level) in QUIETED {

@@ -1,6 +1,7 @@
-//! Checks the filter of the log before the library reads it, which takes a misspelt level for the name of a module.
+//! Checks the log filter before the library parses it, because the library takes a misspelled level
+//! for a module.
 
-/// Returns what is wrong with a filter.
+/// Checks a filter. Returns what is wrong with it.
 pub(super) fn check(filter: &str) -> Result<(), String> {
     for directive in directives(filter) {
         check_directive(directive.trim())?;
@@ -8,7 +9,7 @@ pub(super) fn check(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Splits a filter at the commas that are not part of the fields of a span.
+/// Splits a filter at commas outside of span fields.
 fn directives(filter: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     filter.split(move |c| {
@@ -22,7 +23,7 @@ fn directives(filter: &str) -> impl Iterator<Item = &str> {
 }
 
 fn check_directive(directive: &str) -> Result<(), String> {
-    // The fields of a span may have an equals sign, which is not the one before the level.
+    // Span fields can contain an equals sign, which does not precede a level.
     let from = directive.rfind([']', '}']).unwrap_or_default();
     let (target, level) = match directive.get(from..).and_then(|rest| rest.split_once('=')) {
         Some((before, level)) => (directive.get(..from + before.len()), Some(level)),
@@ -32,7 +33,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
     match level {
         None if target.contains('[') => Ok(()),
         None if is_level(target) => Ok(()),
-        // A module without a level is rather a level that is misspelt.
+        // A module without a level is more likely a misspelled level.
         None => Err(format!(
             "{} For a module write `{}=debug`",
             no_level(target),
@@ -49,7 +50,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
 
 fn is_level(text: &str) -> bool {
     let is_name = LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level));
-    // The library takes numbers as well.
+    // The library also accepts numbers.
     is_name || matches!(text, "0" | "1" | "2" | "3" | "4" | "5")
 }
 
@@ -59,7 +60,7 @@ fn no_level(text: &str) -> String {
     format!("`{text}` is no level: there are {levels}; did you mean `{nearest}`?")
 }
 
-/// Returns the level that a text is most like.
+/// Returns the level that is most similar to a text.
 fn nearest(text: &str) -> &'static str {
     let text = text.to_ascii_lowercase();
     let named = LEVELS.iter().map(|level| (*level, *level));
@@ -71,7 +72,7 @@ fn nearest(text: &str) -> &'static str {
     similar.map_or("info", |(_, level)| level)
 }
 
-/// Refuses the name of a module that is almost one of this program.
+/// Refuses a module name that is similar to, but not the same as, one of this program's crates.
 fn check_target(target: &str) -> Result<(), String> {
     let name = target.split([':', '[']).next().unwrap_or_default();
     let is_almost = |module: &&&str| strsim::jaro_winkler(module, name) > ALMOST;
@@ -84,7 +85,7 @@ fn check_target(target: &str) -> Result<(), String> {
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// What levels are called elsewhere.
+/// Names of levels in other programs.
 const OTHER_NAMES: [(&str, &str); 9] = [
     ("none", "off"),
     ("quiet", "off"),
@@ -103,7 +104,7 @@ const MODULES: [&str; 4] = [
     "roomcast_protocol",
     "roomcast_loadgen",
 ];
-/// How similar names are of which one is misspelt.
+/// The similarity above which a name counts as misspelled.
 const ALMOST: f64 = 0.9;
 
 #[cfg(test)]

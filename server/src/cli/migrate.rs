@@ -1,4 +1,4 @@
-//! `roomcast migrate`: brings the database to the tables of this version.
+//! `roomcast migrate`: migrates the database to the schema of this version.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use super::output::{errln, outln};
 use crate::config::Settings;
 use crate::store::Store;
 
-/// Applies what is missing and says what that was.
+/// Applies missing migrations and prints their names.
 pub(super) fn run(settings: &Settings) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,

@@ -1,8 +1,9 @@
-//! The command line: flags, and what each command does with them.
+//! The command line: arguments and commands.
 //!
-//! The binary calls this module and nothing else does. One file has one command or a few that are alike; `settings`
-//! puts the configuration together, `log` opens the log, and `remote` asks a running server. Commands call the
-//! composition root, the store and the services as others do: a rule of the product has no place in here.
+//! Only the binary calls this module. Each file has one command or a few similar ones. `settings`
+//! loads the configuration, `log` starts logging, and `remote` calls a running server. Commands use
+//! the composition root, the store and the services; this module must not contain rules of the
+//! product.
 
 mod bench;
 mod catalog;
@@ -30,7 +31,7 @@ use crate::{
     server::RunError,
 };
 
-/// A Socket.IO server with a chat on it.
+/// A Socket.IO server with a chat.
 #[derive(Debug, Parser)]
 #[command(name = "roomcast", version)]
 struct Arguments {
@@ -45,7 +46,7 @@ struct Arguments {
     #[arg(long, global = true)]
     listen: Option<SocketAddr>,
 
-    /// Where messages are kept: `postgres://…`, `sqlite:PATH` or `memory:`; `store.url`.
+    /// Store of messages: `postgres://…`, `sqlite:PATH` or `memory:`; `store.url`.
     #[arg(long, global = true)]
     store: Option<String>,
 
@@ -53,7 +54,7 @@ struct Arguments {
     #[arg(long, global = true, value_parser = settings::parse_profile)]
     profile: Option<Profile>,
 
-    /// What to log, for example `info` or `roomcast=debug`; `log.level`.
+    /// Log filter, such as `info` or `roomcast=debug`; `log.level`.
     #[arg(long, global = true)]
     log: Option<String>,
 }
@@ -62,38 +63,39 @@ struct Arguments {
 enum Command {
     /// Run the server (the default).
     Serve,
-    /// Bring the database to the tables of this version; many processes may do so at once.
+    /// Migrate the database to the schema of this version; several processes may do so at the same
+    /// time.
     Migrate,
-    /// Write a conversation with all its messages to a file or to standard output. The server may
-    /// run meanwhile.
+    /// Write a conversation with all its messages to a file or to standard output, also while the
+    /// server runs.
     Export(export::Export),
-    /// Say whether the configuration is valid.
+    /// Check whether the configuration is valid.
     CheckConfig(CheckConfig),
     /// Print the configuration in force, as TOML.
     PrintConfig,
-    /// Measure a Socket.IO server, ours or any other.
+    /// Measure Roomcast or any other Socket.IO server.
     Bench(Box<bench::BenchArguments>),
     /// Print a token for a user, signed with the configured key.
     Token(identity::Token),
-    /// Print the catalogue of events: their payloads, answers, permissions and limits.
+    /// Print the catalogue of events with payloads, answers, permissions and limits.
     Catalog(catalog::Catalog),
-    /// Say why a user may or may not send an event, and by which rule.
+    /// Explain why a user may or may not send an event, and by which rule.
     Explain(identity::Explain),
     /// Call any route of the HTTP API of a running server, and print the answer.
     Call(remote::CallArguments),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
     Emit(remote::EmitArguments),
-    /// List the sockets of a running server and of those joined to it, a line of JSON for each.
+    /// List the sockets of a running server and its cluster, one line of JSON for each.
     Sockets(remote::SocketsArguments),
-    /// List the servers that are joined to a running one.
+    /// List the servers in the cluster of a running server.
     Nodes(remote::NodesArguments),
 }
 
 /// Arguments of `check-config`.
 #[derive(Clone, Debug, Args)]
 struct CheckConfig {
-    /// Also try the database, the adapter, the sources of keys, the services that are called, and the
-    /// files. Nothing is changed there. The exit code is 1 if something does not work.
+    /// Also test the database, the adapter, the sources of keys, the called services, and the
+    /// files. Nothing is changed there. The exit code is 1 if a test fails.
     #[arg(long)]
     connect: bool,
 }
@@ -105,11 +107,11 @@ pub fn run() -> ExitCode {
     if let Some(Command::Bench(arguments)) = &arguments.command
         && !arguments.makes_tokens()
     {
-        // This command has no business with the configuration of a server.
+        // This command needs no server configuration.
         return bench::run(arguments, None);
     }
     if let Some(Command::Catalog(catalog)) = &arguments.command {
-        // The document is the same whatever is configured.
+        // The catalogue does not depend on the configuration.
         return catalog::run(catalog);
     }
     let overrides = Overrides {
@@ -224,7 +226,7 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
     };
     let outcome = runtime.block_on(crate::server::run(settings));
     if matches!(outcome, Err(RunError::Hurried)) {
-        // Whatever still runs is not waited for.
+        // The process does not wait for tasks that are still running.
         runtime.shutdown_background();
     }
     match outcome {
@@ -240,10 +242,11 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
     }
 }
 
-/// The exit code when a task has ended that cannot be started again: `EX_SOFTWARE` of sysexits(3).
+/// The exit code if a task ended that cannot be restarted: `EX_SOFTWARE` of sysexits(3).
 const TASK_ENDED: u8 = 70;
 
-/// One core needs no work stealing and is faster without; several need threads.
+/// Creates the runtime. On a single core, the current-thread runtime is faster because it needs no
+/// work stealing.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = if cores == 1 {
@@ -254,7 +257,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Prints for commands. A reader that has gone, as in `roomcast catalog | head`, ends the command without a word.
+//! Output of commands. A closed pipe, as in `roomcast catalog | head`, ends the command silently.
 
 use std::{
     fmt,
@@ -6,24 +6,24 @@ use std::{
     process,
 };
 
-/// Prints to the standard output.
+/// Prints to standard output.
 macro_rules! out {
     ($($argument:tt)*) => { $crate::cli::output::print(format_args!($($argument)*)) };
 }
 
-/// Prints a line to the standard output.
+/// Prints a line to standard output.
 macro_rules! outln {
     ($($argument:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($argument)*))) };
 }
 
-/// Prints a line to the standard error output.
+/// Prints a line to standard error.
 macro_rules! errln {
     ($($argument:tt)*) => { $crate::cli::output::complain(format_args!($($argument)*)) };
 }
 
 pub(super) use {errln, out, outln};
 
-/// Prints to the standard output, or ends the process if that is not possible.
+/// Prints to standard output, or ends the process if that fails.
 pub(super) fn print(text: fmt::Arguments<'_>) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_fmt(text).and_then(|()| stdout.flush()) {
@@ -31,14 +31,14 @@ pub(super) fn print(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Prints a line to the standard error output, if there is a reader.
+/// Prints a line to standard error. Ignores failures.
 pub(super) fn complain(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Ends the process because the standard output cannot be written.
+/// Ends the process because standard output cannot be written.
 pub(super) fn end(error: &io::Error) -> ! {
-    // The reader has seen enough, which is no failure.
+    // The reader has closed the pipe, which is not a failure.
     if error.kind() == ErrorKind::BrokenPipe {
         process::exit(0);
     }

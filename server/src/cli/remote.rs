@@ -1,5 +1,5 @@
-//! Commands that ask a running server: `call`, `emit`, `sockets` and `nodes`, through its HTTP API or, for events,
-//! through the adapter.
+//! Commands that call a running server: `call`, `emit`, `sockets` and `nodes`. They use its HTTP
+//! API or, for `emit`, optionally the adapter.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -18,16 +18,17 @@ use crate::{
     service::api::Emit,
 };
 
-/// Which server is asked, and by whom.
+/// The server to call, and the caller's credentials.
 #[derive(Clone, Debug, Args)]
 struct Server {
-    /// Address of the server: `https`, or `http` on this machine. Default: where the configured one listens.
+    /// URL of the server: `https`, or `http` on this machine. Default: the address on which the
+    /// configured server listens.
     #[arg(long)]
     url: Option<String>,
-    /// Certificates in PEM that the server's certificate is checked against. Default: those that this machine trusts.
+    /// PEM file with the trusted certificate authorities. Default: those that this machine trusts.
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Token of who asks. Default: one that is signed with the configured key for a minute.
+    /// Token of the caller. Default: a token signed with the configured key, valid for a minute.
     #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -35,25 +36,26 @@ struct Server {
 /// Arguments of `emit`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct EmitArguments {
-    /// The room whose members get the event; `*` for everyone.
+    /// Room whose members receive the event; `*` for everyone.
     room: String,
-    /// The name of the event.
+    /// Name of the event.
     event: String,
-    /// Its arguments, each as JSON.
+    /// Arguments of the event, each as JSON.
     #[arg(value_parser = json)]
     args: Vec<Box<RawValue>>,
-    /// Milliseconds in which clients may acknowledge it; their answers are printed.
+    /// Milliseconds in which clients may acknowledge the event; the acknowledgements are printed.
     #[arg(long)]
     ack: Option<u64>,
-    /// Publish it through an adapter, and not through a server: `redis://…`, `redis-streams://…`, `postgres://…`, `nats://…` or another URL
-    /// that `adapter.url` may have. `configured`, or nothing at the end of the command: the adapter that is configured, in
-    /// `ROOMCAST_ADAPTER__URL` for example, so that no password stands in the list of processes.
+    /// Publish through an adapter instead of a server: `redis://…`, `redis-streams://…`,
+    /// `postgres://…`, `nats://…` or any other value of `adapter.url`. `configured`, or no value at
+    /// the end of the command, is the configured adapter, for example in `ROOMCAST_ADAPTER__URL`,
+    /// so that no password appears in the process list.
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = CONFIGURED,
           conflicts_with_all = ["url", "token", "cacert", "ack"])]
     adapter: Option<String>,
-    /// Publish it through the adapter without sealing it, to servers that are configured with `adapter.trust =
-    /// "shared-with-node"` and to Node servers. Else it is sealed with `adapter.secret`, or with the secrets in the
-    /// PostgreSQL of `store.url`.
+    /// Publish through the adapter without sealing, to servers with
+    /// `adapter.trust = "shared-with-node"` and to Node servers. Otherwise the event is sealed with
+    /// `adapter.secret`, or with the secrets in the PostgreSQL of `store.url`.
     #[arg(long, requires = "adapter")]
     unsealed: bool,
     #[command(flatten)]
@@ -63,18 +65,18 @@ pub(super) struct EmitArguments {
 /// Arguments of `call`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct CallArguments {
-    /// GET, POST, PUT, PATCH or DELETE.
+    /// HTTP method: GET, POST, PUT, PATCH or DELETE.
     method: Method,
-    /// The path of the route behind `/api/v1`, with its query: `/sockets?userId=ann`.
+    /// Path of the route after `/api/v1`, with its query: `/sockets?userId=ann`.
     #[arg(value_parser = path)]
     path: String,
-    /// The body of the request.
+    /// Body of the request, as JSON.
     #[arg(value_parser = json)]
     body: Option<Box<RawValue>>,
-    /// An `Idempotency-Key`, under which the request is safely sent again.
+    /// `Idempotency-Key`, with which the request can be repeated safely.
     #[arg(long)]
     key: Option<String>,
-    /// The role of the token that is signed for the call.
+    /// Role in the token that is signed for the call.
     #[arg(long, default_value = SERVICE, conflicts_with = "token")]
     role: String,
     #[command(flatten)]
@@ -84,10 +86,10 @@ pub(super) struct CallArguments {
 /// Arguments of `sockets`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketsArguments {
-    /// Only those of this user.
+    /// Only sockets of this user.
     #[arg(long)]
     user: Option<String>,
-    /// Only those in this room.
+    /// Only sockets in this room.
     #[arg(long)]
     room: Option<String>,
     #[command(flatten)]
@@ -112,7 +114,7 @@ fn json(text: &str) -> Result<Box<RawValue>, String> {
     RawValue::from_string(text.to_owned()).map_err(|error| format!("no JSON: {error}"))
 }
 
-/// Calls any route of the HTTP API, and prints the answer.
+/// Calls any route of the HTTP API, and prints the response.
 pub(super) fn call(settings: &Settings, arguments: CallArguments) -> ExitCode {
     run(async {
         let caller = Caller::with_role(settings, &arguments.server, &arguments.role)?;
@@ -123,7 +125,7 @@ pub(super) fn call(settings: &Settings, arguments: CallArguments) -> ExitCode {
         let answer = caller
             .call_under(key, arguments.method, &arguments.path, body)
             .await?;
-        // Some routes answer nothing.
+        // Some routes return no body.
         if answer.is_null() {
             Ok(())
         } else {
@@ -132,7 +134,7 @@ pub(super) fn call(settings: &Settings, arguments: CallArguments) -> ExitCode {
     })
 }
 
-/// Publishes an event, and prints what became of it.
+/// Publishes an event, and prints the outcome.
 pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
     run(async {
         let is_for_all = arguments.room == EVERYONE;
@@ -193,7 +195,7 @@ async fn through_adapter(
     };
     let sent = emission.emit(&event.event, prepared.args);
     sent.map_err(|error| error.to_string())?;
-    // What finds no connection in five seconds is lost, and so is what the broker refuses.
+    // A message is lost if there is no connection within five seconds, or if the broker refuses it.
     let closed = emitter.close().await;
     closed.map_err(|lost| format!("the event was not sent: {}", lost.why))
 }
@@ -203,7 +205,7 @@ async fn through_adapter(_: &Settings, _: &str, _: bool, _: &Emit) -> Result<(),
     Err("this build has no adapter".to_owned())
 }
 
-/// Prints all sockets, each as a line of JSON.
+/// Prints all sockets, one line of JSON for each.
 pub(super) fn sockets(settings: &Settings, arguments: &SocketsArguments) -> ExitCode {
     run(async {
         let caller = Caller::new(settings, &arguments.server)?;
@@ -274,11 +276,11 @@ fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
     }
 }
 
-/// Somebody who calls the HTTP API of a server.
+/// A client of a server's HTTP API.
 struct Caller {
     url: String,
     token: String,
-    /// Certificates that the server's certificate is checked against.
+    /// The trusted certificate authorities.
     cacert: Option<PathBuf>,
 }
 
@@ -301,12 +303,12 @@ impl Caller {
         Ok(Self { url, token, cacert })
     }
 
-    /// The answer to a call, unless it is a refusal.
+    /// Returns the response of a call, or an error if it was refused.
     async fn call(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
         self.call_under(None, method, path, body).await
     }
 
-    /// Sends a request under an `Idempotency-Key`.
+    /// Sends a request, optionally with an `Idempotency-Key`.
     async fn call_under(
         &self,
         key: Option<&str>,
@@ -348,7 +350,7 @@ impl Caller {
     }
 }
 
-/// Where the configured server is found from this machine.
+/// Returns the URL of the configured server, as reached from this machine.
 fn configured(settings: &Settings) -> String {
     let mut address = settings.server.listen;
     if address.ip().is_unspecified() {
@@ -360,15 +362,15 @@ fn configured(settings: &Settings) -> String {
     }
 }
 
-/// What stands for the adapter that is configured.
+/// The value of `--adapter` that selects the configured adapter.
 const CONFIGURED: &str = "configured";
-/// The role of who asks, unless another one is named.
+/// The default role of the caller.
 const SERVICE: &str = "service";
-/// The room that stands for everyone.
+/// The room argument that selects all clients.
 const EVERYONE: &str = "*";
-/// How long the token of a command is good.
+/// The validity of a command's token.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// How long a server may take to answer: longer than it waits for acknowledgements.
+/// The timeout of a response. It exceeds the time that a server waits for acknowledgements.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Bytes of an answer.
+/// Maximum bytes of a response.
 const MAX_BYTES: usize = 16 << 20;

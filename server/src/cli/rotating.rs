@@ -1,4 +1,4 @@
-//! A log file that is kept by size and number.
+//! A log file with limited size and a limited number of older files.
 
 use std::{
     ffi::OsString,
@@ -9,8 +9,8 @@ use std::{
 
 use crate::config::private_files;
 
-/// Writes to a file, and to a new one of the same name when that is full: `FILE` becomes `FILE.1`, which
-/// becomes `FILE.2`, and the oldest goes.
+/// A log file that is rotated when it is full: `FILE` becomes `FILE.1`, which becomes `FILE.2`, and
+/// the oldest is deleted.
 #[derive(Debug)]
 pub(super) struct Rotating {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Rotating {
 }
 
 impl Rotating {
-    /// Goes on with the file, or makes it and its folder.
+    /// Opens the file for appending, or creates it and its folder.
     pub(super) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
         private_files::make_folder(private_files::folder_of(path))?;
         let file = private_files::open(path, OpenOptions::new().create(true).append(true))?;
@@ -33,7 +33,7 @@ impl Rotating {
             files: files.max(1),
         };
         for number in 1.. {
-            // Earlier versions wrote files that other users could read. The numbers have no gap.
+            // Earlier versions created files that other users could read. The numbers have no gaps.
             let file = log.numbered(number);
             if !file.exists() {
                 break;
@@ -54,14 +54,14 @@ impl Rotating {
         options.create(true).append(true);
         self.file = private_files::open(&self.path, &mut options)?;
         if self.files == 1 {
-            // With one file there is nothing to put it away into, so it begins anew.
+            // A single file has no older files, so it is truncated.
             self.file.set_len(0)?;
         }
         self.bytes = self.file.metadata()?.len();
         Ok(())
     }
 
-    /// The file of this age.
+    /// Returns the path of the file with this number; 0 is the current one.
     fn numbered(&self, number: usize) -> PathBuf {
         if number == 0 {
             return self.path.clone();
@@ -72,12 +72,13 @@ impl Rotating {
     }
 }
 
-/// Each call is one line or more, whole.
+/// Each call writes one or more complete lines.
 impl Write for Rotating {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let bytes = lines.len() as u64;
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.max_bytes {
-            // A file that cannot be put away is written on: a full log is better than none.
+            // If rotation fails, the current file is used further: an oversized log is better than
+            // none.
             let _ = self.rotate();
         }
         self.file.write_all(lines)?;
@@ -126,7 +127,7 @@ mod tests {
             ("roomcast.log.2", "abcd\n"),
         ]);
         assert_eq!(lines(path.parent().unwrap()), expected);
-        // A server that starts again goes on with the file.
+        // A restarted server appends to the file.
         drop(log);
         let mut log = Rotating::open(&path, 10, 3).unwrap();
         log.write_all(b"1234567\n").unwrap();

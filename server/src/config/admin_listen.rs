@@ -1,4 +1,4 @@
-//! Where the server listens for operators.
+//! The address of the admin listener.
 
 use std::{fmt, net::SocketAddr};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Server;
 
-/// Where `/metrics` and `/health/websocket/detailed` are served.
+/// The address at which `/metrics` and `/health/websocket/detailed` are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 #[expect(clippy::exhaustive_enums, reason = "they are served or not")]
 pub enum AdminListen {
-    /// Nowhere but at the address for all, if there is a token.
+    /// Not on a separate address. The main address serves them if a token is configured.
     Off,
     /// At this address.
     At(SocketAddr),
@@ -49,7 +49,7 @@ impl Server {
     #[must_use]
     pub fn admin_listen(&self) -> AdminListen {
         self.admin_listen.unwrap_or_else(|| {
-            // A server that takes any free port is one of many on its machine.
+            // A server that uses any free port is probably one of several on its machine.
             let port = if self.listen.port() == 0 { 0 } else { PORT };
             AdminListen::At(SocketAddr::from(([127, 0, 0, 1], port)))
         })
@@ -82,9 +82,9 @@ impl Server {
 }
 
 const OFF: &str = "off";
-/// The port by default, which OpenTelemetry has for exporters of metrics as well.
+/// The default port, which OpenTelemetry also uses for metrics exporters.
 const PORT: u16 = 9464;
-/// Characters of a token.
+/// Maximum characters of a token.
 const MAX_TOKEN: usize = 512;
 
 #[cfg(test)]

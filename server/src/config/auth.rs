@@ -1,4 +1,4 @@
-//! Section `[auth]`: who may come in, and what they may do.
+//! Section `[auth]`: authentication and permissions.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -10,31 +10,32 @@ use super::{Backend, store::without_password};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// Whether guests may enter. Default: only in the development profile.
+    /// Whether guests are admitted. Default: only in the development profile.
     pub guests: Option<bool>,
-    /// Address at which people sign in; the chat page leads there. Default: none, and the page takes a token instead.
+    /// URL at which users sign in; the chat page links to it. Default: none, and the page asks for
+    /// a token instead.
     pub login_url: Option<String>,
-    /// Address at which people sign out; the chat page leads there. Default: none.
+    /// URL at which users sign out; the chat page links to it. Default: none.
     pub logout_url: Option<String>,
-    /// Whether a request that opens a connection must already carry a valid header or cookie.
-    /// Default `false`: the `CONNECT` packet may carry it. It excludes guests.
+    /// Whether a request that opens a connection must already have a valid header or cookie.
+    /// Excludes guests. Default `false`: the `CONNECT` packet may contain the credentials.
     pub at_handshake: bool,
-    /// Whether the query parameter `token` counts. Default `false`: addresses end up in logs.
+    /// Whether the query parameter `token` is accepted. Default `false`, because URLs are logged.
     pub query_token: bool,
-    /// Seconds before the end of a token or session at which the client gets `auth:expiring`.
-    /// Default 60.
+    /// Seconds before the expiry of a token or session at which the client receives
+    /// `auth:expiring`. Default 60.
     pub expiring_lead_s: u64,
-    /// Seconds that a socket stays after the end of its token or session. Default 10.
+    /// Seconds that a socket stays connected after the expiry of its token or session. Default 10.
     pub grace_s: u64,
-    /// Seconds that a session may last without being used, at most. Default 2,592,000 (30 days).
+    /// Maximum seconds until an unused session expires. Default 2,592,000 (30 days).
     pub session_max_ttl_s: u64,
-    /// Principals whose permissions are remembered. Default 10,000.
+    /// Maximum principals whose permissions are cached. Default 10,000.
     pub permission_cache: usize,
     /// Tokens.
     pub jwt: Jwt,
     /// Sessions of a Node backend.
     pub backend: Backend,
-    /// What each role may do.
+    /// Permissions of each role.
     pub roles: BTreeMap<String, Role>,
 }
 
@@ -61,32 +62,32 @@ impl Default for Auth {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jwt {
-    /// Secret that tokens are signed with, at least as long as the hash: 32 bytes for HS256.
+    /// Secret that signs tokens, at least as long as the hash: 32 bytes for HS256.
     pub secret: Option<Secret>,
     /// Algorithm of the secret: `HS256`, `HS384` or `HS512`. Default `HS256`.
     pub algorithm: String,
-    /// File with a JWK set; read again when it changes.
+    /// File with a JWK set; reloaded when it changes.
     pub keys_file: Option<PathBuf>,
-    /// Address of a JWK set; fetched again every `jwks_refresh_s`, and when an unknown `kid` turns
-    /// up. `https`, or `http` on a loopback address.
+    /// URL of a JWK set, fetched every `jwks_refresh_s` and for an unknown `kid`. `https`, or
+    /// `http` on a loopback address.
     pub jwks_url: Option<String>,
-    /// File with the certificates (PEM) of those who may vouch for the server at that address.
-    /// Default: whom the system trusts.
+    /// PEM file with the certificate authorities for `jwks_url`. Default: those that the system
+    /// trusts.
     pub jwks_ca_file: Option<PathBuf>,
     /// Seconds between two fetches of the JWK set. Default 300.
     pub jwks_refresh_s: u64,
-    /// Seconds that a fetch of the JWK set may take. Default 5.
+    /// Timeout of a fetch of the JWK set, in seconds. Default 5.
     pub jwks_timeout_s: u64,
     /// Required `iss`.
     pub issuer: Option<String>,
     /// Required `aud`.
     pub audience: Option<String>,
-    /// Seconds that the issuer's clock may be away from ours. Default 30.
+    /// Maximum seconds by which the issuer's clock may differ from this server's. Default 30.
     pub leeway_s: u64,
-    /// Bytes that a token may have. Default 8,192.
+    /// Maximum bytes of a token. Default 8,192.
     pub max_bytes: usize,
-    /// Seconds from a token's `iat` to its `exp`, at most; `iat` is required then. Default: no
-    /// limit, so that a revocation which does not say until when never ends.
+    /// Maximum seconds from a token's `iat` to its `exp`; requires `iat`. Default: no limit, and
+    /// revocations without an end never expire.
     pub max_lifetime_s: Option<u64>,
 }
 
@@ -110,7 +111,7 @@ impl Default for Jwt {
 }
 
 impl Jwt {
-    /// The address of the JWK set without what may be a secret: its query and a user's name and password.
+    /// Returns the URL of the JWK set without possible secrets: the query and the password.
     pub(super) fn shown_jwks_url(&self) -> Option<String> {
         let url = self.jwks_url.as_ref()?;
         let (url, _) = url.split_once('#').unwrap_or((url, ""));
@@ -121,7 +122,7 @@ impl Jwt {
         Some(shown)
     }
 
-    /// Whether there are keys of any source.
+    /// Returns whether any source of keys is configured.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.secret.is_some() || self.keys_file.is_some() || self.jwks_url.is_some()
@@ -132,13 +133,13 @@ impl Jwt {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Role {
-    /// What it may do: names of permissions, `chat:*` for all of one area, `*` for all.
+    /// Permissions of the role: names, `chat:*` for all of an area, or `*` for all.
     pub permissions: Vec<String>,
-    /// Roles whose permissions it has as well.
+    /// Roles whose permissions this role has as well.
     pub inherits: Vec<String>,
 }
 
-/// The roles that there are without configuration.
+/// Returns the default roles.
 fn roles() -> BTreeMap<String, Role> {
     let table: [(&str, &[&str], &[&str]); 6] = [
         (
@@ -146,11 +147,11 @@ fn roles() -> BTreeMap<String, Role> {
             &["chat:read", "chat:send", "chat:manage", "chat:type"],
             &[],
         ),
-        // Nobody vouches for guests, so they put nobody into conversations.
+        // Guests are not verified, so they must not add users to conversations.
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
-        // The role runs the chat for its users, whoever owns what.
+        // The role administers the chat for its users, regardless of ownership.
         (
             "service",
             &[
@@ -183,19 +184,19 @@ fn roles() -> BTreeMap<String, Role> {
         .collect()
 }
 
-/// A text that is shown to nobody.
+/// A text that is never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What `print-config` shows instead.
+    /// Returns the text that `print-config` shows instead.
     #[must_use]
     pub fn hidden() -> Self {
         Self("(hidden)".into())
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -215,19 +216,19 @@ impl fmt::Debug for Secret {
 }
 
 impl Auth {
-    /// How long before the end a client is warned.
+    /// Returns how long before the expiry a client is notified.
     #[must_use]
     pub fn expiring_lead(&self) -> Duration {
         Duration::from_secs(self.expiring_lead_s)
     }
 
-    /// How long a socket stays after the end.
+    /// Returns how long a socket stays connected after the expiry.
     #[must_use]
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_s)
     }
 
-    /// Whether the values make sense that no type can judge.
+    /// Checks the values.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let numbers = [
             (self.session_max_ttl_s, "auth.session_max_ttl_s is zero"),
@@ -290,7 +291,7 @@ impl Auth {
     }
 }
 
-/// Whether a page may be there; anything else in a link could be a script.
+/// Returns whether a URL can be the address of a page. Other schemes in a link could run scripts.
 fn is_page(url: &str) -> bool {
     let is_whole = url.starts_with("https://") || url.starts_with("http://");
     let is_path = url.starts_with('/') && !url.starts_with("//");

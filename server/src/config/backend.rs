@@ -6,37 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use super::{Secret, store::shown_address};
 
-/// Section `[auth.backend]`: the signed session cookie of a Node backend, and where that says whose it is.
+/// Section `[auth.backend]`: accepts the signed session cookie of a Node backend, which returns the
+/// user of a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backend {
-    /// Where it is asked whose session it is: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere, and
-    /// there are no such sessions.
+    /// URL that returns the user of a session: `https://…`, or `http://…` if private addresses are
+    /// allowed. Default: none, and such sessions are not accepted.
     pub url: Option<String>,
     /// Name of the cookie. Default `connect.sid`.
     pub cookie: String,
-    /// Secrets that the cookie may be signed with, as in `secret` of express-session. Required with `url`.
+    /// Secrets that may sign the cookie, as in `secret` of express-session. Required with `url`.
     pub secrets: Vec<Secret>,
-    /// How long an answer counts for those who connect. Default 10 s.
+    /// How long a user is cached for new connections. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub cache: Duration,
-    /// How long it counts that a session is nobody's. Default 2 s.
+    /// How long the absence of a user is cached. Default 2 s.
     #[serde(with = "humantime_serde")]
     pub negative_cache: Duration,
-    /// How often is asked again about the sessions of those who are connected: a logout disconnects within this time. Default 30 s.
+    /// Interval between checks of connected sessions: a logout disconnects within this time.
+    /// Default 30 s.
     #[serde(with = "humantime_serde")]
     pub recheck: Duration,
-    /// How long those who are connected stay while the backend does not answer. Default 10 min.
+    /// How long connected users stay while the backend does not respond. Default 10 min.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
-    /// Sessions that are remembered; past that nobody comes in by another one. Default 100,000.
+    /// Maximum sessions. Beyond it, clients with other sessions are refused. Default 100,000.
     pub sessions: usize,
-    /// How long one question may take. Default 3 s.
+    /// Timeout of one request. Default 3 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Certificates in PEM of those who vouch for the backend. Default: whom this machine trusts.
+    /// PEM file with the certificate authorities for the backend. Default: those that this machine
+    /// trusts.
     pub ca_file: Option<PathBuf>,
-    /// Whether it may be at an address that is not on the public internet, and be asked without TLS. Default `false`.
+    /// Whether the backend may have an address that is not on the public internet, and be called
+    /// without TLS. Default `false`.
     pub allow_private: bool,
 }
 
@@ -59,7 +63,7 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// Shows the settings without what must not be shown.
+    /// Returns the settings without secrets.
     pub(super) fn shown(&self) -> Self {
         Self {
             url: self.url.as_deref().map(shown_address),

@@ -8,37 +8,37 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Chat {
-    /// Characters a message may have. Default 10,000.
+    /// Maximum characters of a message. Default 10,000.
     pub content_chars: usize,
-    /// Bytes a message's metadata may have, as it was sent. Default 4,096.
+    /// Maximum bytes of a message's metadata, as sent. Default 4,096.
     pub metadata_bytes: usize,
-    /// Members a conversation may have beside its owner. Default 1,000.
+    /// Maximum members of a conversation in addition to its owner. Default 1,000.
     pub members: usize,
-    /// Messages a page of history may have. Default 200.
+    /// Maximum messages on a page of history. Default 200.
     pub page: usize,
-    /// Messages a page of history has if the client does not say. Default 50.
+    /// Default messages on a page of history. Default 50.
     pub page_default: usize,
-    /// How long the receivers of a message may take to confirm it. Default 5 s.
+    /// Timeout of the confirmations of a message. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
-    /// Confirmations that may be outstanding in all conversations together; past that, messages go
-    /// out without asking for them, and their senders are told so. One takes about 60 bytes. Default
-    /// 100,000.
+    /// Maximum pending confirmations in all conversations together. Beyond it, messages are sent
+    /// without requesting confirmations, and their senders are notified. A confirmation takes about
+    /// 60 bytes. Default 100,000.
     pub confirmations: usize,
-    /// What the text of a message is. Default [`Content::Text`].
+    /// Format of message texts. Default [`Content::Text`].
     pub content: Content,
 }
 
-/// What the text of a message is.
+/// Format of message texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "two kinds of text are the design")]
 pub enum Content {
-    /// Plain text, delivered as it was sent; clients show it as text.
+    /// Plain text, delivered unchanged; clients display it as text.
     #[default]
     Text,
-    /// HTML for clients that insert it into a page: only an allow-list of elements and attributes
-    /// is stored and delivered.
+    /// HTML for clients that insert it into a page. Only listed elements and attributes are stored
+    /// and delivered.
     Html,
 }
 
@@ -61,19 +61,18 @@ impl Default for Chat {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Presence {
-    /// How long a user who lost the connection still counts as present. Default 5 s.
+    /// How long a user with a lost connection still counts as present. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
-    /// The shortest time between two lists of those present; in large conversations it is
-    /// longer. Within this time the others are told at most twice that the same user has come or
-    /// gone. Default 250 ms.
+    /// Minimum interval between two presence lists; longer in large conversations. Within it, other
+    /// users receive at most two events about the same user joining or leaving. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How many of those present the answer to `join_conversation` and the event `presence` name, at
-    /// most 1,000; who asks for `presence` gets up to 1,000 in any case. Default 100.
+    /// Maximum users in the answer to `join_conversation` and in the event `presence`, at most
+    /// 1,000. A `presence` request always returns up to 1,000. Default 100.
     pub listed: usize,
-    /// How long others go on seeing the users of a server that is dead or stands still, where several
-    /// servers share one PostgreSQL. It is renewed three times as often. Default 15 s.
+    /// How long the users of a crashed or stalled server stay visible on other servers that share
+    /// its PostgreSQL. The lease is renewed three times as often. Default 15 s.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
 }

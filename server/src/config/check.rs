@@ -1,4 +1,4 @@
-//! Values that each make sense and together do not, or not as far as anybody will live to see.
+//! Checks combinations of values, and durations that are unreasonably long.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use roomcast::options::{Cookie, SameSite};
 
 use super::Settings;
 
-/// Longer than anything is meant to take, and short enough to be added to any time.
+/// The maximum duration. It is short enough to be added to any time.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-/// What cannot work, and why.
+/// Returns the first fault.
 pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     let Settings {
         server,
@@ -84,11 +84,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether an `Origin` can be like this (RFC 6454, 6.2); `*` for any characters is left to others
-/// to judge.
+/// Returns whether a text can be an `Origin` (RFC 6454, 6.2). The wildcard `*` is checked
+/// elsewhere.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else {
-        // These values are refused with a reason of their own.
+        // These values are refused elsewhere with a specific reason.
         return text == "*" || text == "null";
     };
     let host = host.strip_suffix('/').unwrap_or(host);
@@ -99,7 +99,7 @@ fn is_origin(text: &str) -> bool {
     !scheme.is_empty() && scheme.bytes().all(is_scheme) && has_host && host.bytes().all(is_host)
 }
 
-/// Whether browsers keep a cookie (RFC 6265bis, 5.7).
+/// Returns whether browsers store a cookie (RFC 6265bis, 5.7).
 fn is_kept(cookie: &Cookie, is_encrypted: bool) -> bool {
     let must_be_secure = cookie.same_site == Some(SameSite::None) || cookie.partitioned;
     !must_be_secure || cookie.secure || is_encrypted

@@ -1,4 +1,4 @@
-//! Sections `[adapter]` and `[node]`: what makes several servers one, and what one of them is called.
+//! Sections `[adapter]` and `[node]`: the cluster, and this server's identity in it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -11,49 +11,54 @@ use super::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adapter {
-    /// What carries events between servers that share a store: `redis://…` or `redis-streams://…`, with `rediss` for
-    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, `nats://…` or `nats+tls://…`, or `none`.
-    /// Default: the PostgreSQL of the store; `none` where the store is no PostgreSQL.
+    /// Transport of events between servers that share a store: `redis://…` or `redis-streams://…`,
+    /// `postgres://…`, `nats://…` or `nats+tls://…`, or `none`. For Redis, `rediss` adds TLS, and
+    /// `+sentinel`, `+cluster` and `+sharded` may follow the scheme. Default: the PostgreSQL of the
+    /// store, or `none` for any other store.
     pub url: Option<String>,
-    /// What the names of channels begin with; servers with different keys know nothing of each other. Default
+    /// Prefix of channel names; servers with different keys do not communicate. Default
     /// `socket.io`, as on Node servers.
     pub key: String,
-    /// With `+sharded` alone: which channels a server listens on, one for each namespace and for each room that has members
-    /// here (`rooms`; Node: `dynamic`), or for each namespace only (`namespaces`; `static`), or for each socket as well (`sockets`;
-    /// `dynamic-private`). All servers must agree. Default `rooms`.
+    /// Only with `+sharded`: the channels on which a server listens. `rooms` (Node: `dynamic`): one
+    /// for each namespace and each room with members on this server. `namespaces` (`static`): one
+    /// for each namespace. `sockets` (`dynamic-private`): additionally one for each socket. All
+    /// servers must agree. Default `rooms`.
     pub subscriptions: Subscriptions,
-    /// With `redis-streams` alone: the name of the stream, 1 to 128 characters. Default: the key.
+    /// Only with `redis-streams`: name of the stream, 1 to 128 characters. Default: the key.
     pub stream_name: Option<String>,
-    /// With `redis` alone, in its classic form: whether Node servers are answered on a channel of their own
-    /// (`publishOnSpecificResponseChannel`). Default `false`.
+    /// Only with `redis` in its classic form: whether responses to Node servers use a separate
+    /// channel (`publishOnSpecificResponseChannel`). Default `false`.
     pub specific_responses: bool,
-    /// With `postgres` alone: the table of what is binary or longer than 7,999 bytes, 1 to 128 characters; a schema may stand before a
-    /// point. Default `socket_io_attachments`.
+    /// Only with `postgres`: table for messages that are binary or longer than 7,999 bytes, 1 to
+    /// 128 characters. A schema and a dot may precede the name. Default `socket_io_attachments`.
     pub table: Option<String>,
-    /// The secrets with which servers seal what they send each other: the first seals, all open. Each has 32 bytes or
-    /// more; one may stand without a list. Default: those in the table `cluster_secrets` of the store.
+    /// Secrets for sealing messages between servers: the first one seals, all of them open. Each
+    /// has at least 32 bytes; a single one need not be in a list. Default: the secrets in the table
+    /// `cluster_secrets` of the store.
     #[serde(deserialize_with = "one_or_more")]
     pub secret: Vec<Secret>,
-    /// Whether what is not sealed is accepted too, for one rolling upgrade of servers that do not seal. Default `false`.
+    /// Whether unsealed messages are accepted too, for one rolling upgrade from servers that do not
+    /// seal. Default `false`.
     pub accept_plain: bool,
-    /// Who is trusted at the broker: with `servers` only servers that know the secret, with `shared-with-node` all who
-    /// reach it, so that Node servers and emitters can take part. Default `servers`.
+    /// Trust in clients of the broker: `servers` trusts only servers with the secret;
+    /// `shared-with-node` trusts all clients, so that Node servers and emitters can take part.
+    /// Default `servers`.
     pub trust: Trust,
 }
 
-/// Who is trusted at the broker.
+/// Trust in clients of the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Trust {
-    /// Servers that know the secret: what they send each other is sealed.
+    /// Only servers with the secret are trusted, and messages are sealed.
     #[default]
     Servers,
-    /// All clients of the broker: nothing is sealed.
+    /// All clients of the broker are trusted, and nothing is sealed.
     SharedWithNode,
 }
 
-/// Reads a secret, or a list of secrets.
+/// Deserializes a secret or a list of secrets.
 fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Secret>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -67,17 +72,17 @@ fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Secret>, D::Err
     })
 }
 
-/// The channels that a server listens on.
+/// The channels on which a server listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Subscriptions {
-    /// One for each namespace, and one for each room that has members here.
+    /// One for each namespace, and one for each room with members on this server.
     #[default]
     Rooms,
     /// One for each namespace.
     Namespaces,
-    /// One for each namespace, for each room that has members here, and for each socket.
+    /// One for each namespace, for each room with members on this server, and for each socket.
     Sockets,
 }
 
@@ -98,7 +103,8 @@ impl Default for Adapter {
 }
 
 impl Adapter {
-    /// The URL, if there is an adapter: the configured one, else that of a store that several servers can share.
+    /// Returns the URL of the adapter: the configured one, or that of a shareable store. `None` if
+    /// there is no adapter.
     #[must_use]
     pub fn url<'a>(&'a self, store: &'a Store) -> Option<&'a str> {
         match self.url.as_deref() {
@@ -108,7 +114,7 @@ impl Adapter {
         }
     }
 
-    /// The URL that is in force, or `none`, without the password that may be in it.
+    /// Returns the URL in force, or `none`, without a password.
     #[must_use]
     pub fn shown_url(&self, store: &Store) -> String {
         let Some(url) = self.url(store) else {
@@ -116,7 +122,7 @@ impl Adapter {
         };
         let parts = url.rsplit_once('@').zip(url.split_once("://"));
         match parts {
-            // A user without a password is a token there, and others may follow.
+            // For NATS, a user without a password is a token, and further servers can follow.
             Some(((_, host), (scheme @ ("nats" | "nats+tls"), _))) => {
                 format!("{scheme}://***@{host}")
             }
@@ -124,7 +130,7 @@ impl Adapter {
         }
     }
 
-    /// As many secrets as are configured, without their texts.
+    /// Returns a placeholder for each configured secret.
     pub(super) fn shown_secret(&self) -> Vec<Secret> {
         self.secret.iter().map(|_| Secret::hidden()).collect()
     }
@@ -177,17 +183,19 @@ impl Adapter {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
-    /// What this server is called among those of its cluster; no two may be called alike. 1 to 40 letters, digits,
-    /// dots, hyphens and underscores. Default: a random name with each start.
+    /// Name of this server in the cluster, which must be unique. 1 to 40 letters, digits, dots,
+    /// hyphens and underscores. Default: a random name at each start.
     pub id: Option<String>,
-    /// Where other servers of the cluster reach this one: `http://HOST:PORT`, or `https` where the server has TLS.
-    /// Default: they do not. With `http`, and an adapter, they hand requests of this server's sessions on to it.
+    /// URL at which other servers of the cluster reach this one: `http://HOST:PORT`, or `https` if
+    /// the server has TLS. Default: none. With `http` and an adapter, other servers forward
+    /// requests of this server's sessions to it.
     pub address: Option<String>,
-    /// Requests of other servers' sessions that this server may have under way at the same time; further ones wait for
-    /// their turn, and polls are answered sooner meanwhile. 0: none are handed on. Default: `limits.connections`.
+    /// Maximum concurrent requests that this server forwards to other servers. Further requests
+    /// wait, and polls are answered earlier in the meantime. 0 forwards none. Default:
+    /// `limits.connections`.
     pub max_forwarded: Option<usize>,
-    /// WebSockets of other servers' sessions that may go through this server at the same time; further ones are refused, and
-    /// their clients go on polling. Default: `limits.connections`.
+    /// Maximum concurrent WebSockets that this server forwards to other servers. Further ones are
+    /// refused, and their clients continue polling. Default: `limits.connections`.
     pub max_tunnels: Option<usize>,
 }
 
@@ -210,7 +218,7 @@ fn is_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && id.bytes().all(is_part)
 }
 
-/// Whether it is the beginning of a URL, up to and with the port.
+/// Returns whether a text is a URL that ends after the port.
 fn is_address(address: &str) -> bool {
     let rest = address.strip_prefix("http://");
     let rest = rest.or_else(|| address.strip_prefix("https://"));
@@ -232,13 +240,13 @@ fn is_address(address: &str) -> bool {
     is_host && is_port
 }
 
-/// Bytes of the shortest secret.
+/// Minimum bytes of a secret.
 const MIN_SECRET: usize = 32;
-/// Bytes of the longest key.
+/// Maximum bytes of a key.
 const MAX_KEY: usize = 128;
-/// Bytes of the longest id, which leaves room for what a server adds to it.
+/// Maximum bytes of an id. It leaves room for a suffix that the server adds.
 const MAX_ID: usize = 40;
-/// Bytes of the longest name of a host (RFC 1035, 2.3.4).
+/// Maximum bytes of a host name (RFC 1035, 2.3.4).
 const MAX_HOST: usize = 253;
 
 #[cfg(test)]

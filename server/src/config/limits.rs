@@ -1,76 +1,77 @@
-//! Section `[limits]`: who may connect, how often, and how fast users may act.
+//! Section `[limits]`: limits of connections and of user activity.
 
 use std::time::Duration;
 
 use roomcast::{network::Network, options::AddressLimits};
 use serde::{Deserialize, Serialize};
 
-/// Section `[limits]`. 0 switches a limit off; what is absent is the preset's.
+/// Section `[limits]`. 0 disables a limit; an absent value is that of the preset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// `standard` or `strict`. Default `standard`. The strict one also caps `chat.content_chars` at
+    /// `standard` or `strict`. Default `standard`. `strict` also caps `chat.content_chars` at
     /// 5,000.
     pub preset: Preset,
-    /// Whether clients on this machine are exempt from all limits by address but the block list.
-    /// Default `true`; a proxy on this machine belongs into `server.trusted_proxies`.
+    /// Whether clients on this machine are exempt from all limits by address except the block list.
+    /// Default `true`. A proxy on this machine must be in `server.trusted_proxies`.
     pub exempt_loopback: bool,
-    /// Connections an address may open at once, and again within `connects_window`. An IPv6 address
-    /// is its /64. Default 60 (`strict`: 5).
+    /// Maximum burst of connections that an address may open, which recovers within
+    /// `connects_window`. An IPv6 address counts as its /64 network. Default 60 (`strict`: 5).
     pub connects: Option<u32>,
-    /// See `connects`. Default 5 min.
+    /// Window of `connects`. Default 5 min.
     #[serde(with = "humantime_serde")]
     pub connects_window: Duration,
-    /// Connections an address may have at the same time. Default 200 (`strict`: 20).
+    /// Maximum concurrent connections of an address. Default 200 (`strict`: 20).
     pub connections_per_address: Option<u32>,
-    /// Connections a user may have at the same time. Default 20 (`strict`: 10).
+    /// Maximum concurrent connections of a user. Default 20 (`strict`: 10).
     pub connections_per_user: Option<u32>,
-    /// Requests to join a namespace that an address may make in a minute, and as many at once. A
-    /// connection has `engine.joins_per_minute`. Default 600 (`strict`: 120).
+    /// Maximum namespace joins of an address per minute, also as a burst. For a connection, see
+    /// `engine.joins_per_minute`. Default 600 (`strict`: 120).
     pub joins_per_address: Option<u32>,
-    /// Requests to other servers that clients of an address may cause in a minute, and as many at once, by
-    /// asking to recover a session that this server does not know. Default 120 (`strict`: 30).
+    /// Maximum requests to other servers per minute that clients of an address may cause by
+    /// recovering sessions unknown to this server, also as a burst. Default 120 (`strict`: 30).
     pub lookups_per_address: Option<u32>,
-    /// Requests to join a namespace that a user may make in a minute, and as many at once. Default 120
-    /// (`strict`: 60).
+    /// Maximum namespace joins of a user per minute, also as a burst. Default 120 (`strict`: 60).
     pub joins_per_user: Option<u32>,
-    /// Connections the server has at the same time. Default 100,000.
+    /// Maximum concurrent connections of the server. Default 100,000.
     pub connections: usize,
-    /// Networks that are shut out for good, as `192.0.2.0/24`. Default none.
+    /// Permanently blocked networks, such as `192.0.2.0/24`. Default none.
     pub blocked: Vec<Network>,
-    /// Violations of limits within `block_window` after which an address is shut out for
-    /// `block_time`. Default 100.
+    /// Violations within `block_window` after which an address is blocked for `block_time`. Default
+    /// 100.
     pub block_after: u32,
-    /// Credentials of an address that are refused within `block_window` after which it is shut out
-    /// for `block_time`. Default 300, one a second: a client whose token has ended does not get
-    /// there by coming back. Credentials that are missing, or a cookie that a page of another site
-    /// had sent, do not count.
+    /// Refused credentials within `block_window` after which an address is blocked for
+    /// `block_time`. Missing credentials, and cookies sent by pages of other sites, do not count.
+    /// Default 300, one per second, which a client that reconnects with an expired token does not
+    /// reach.
     pub block_after_credentials: u32,
-    /// See `block_after`. Default 5 min.
+    /// Window of `block_after`. Default 5 min.
     #[serde(with = "humantime_serde")]
     pub block_window: Duration,
-    /// See `block_after`. Default 15 min.
+    /// Duration of a block. Default 15 min.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
-    /// Messages a user may send, edit and delete in a minute. Default 30 (`strict`: 10).
+    /// Maximum messages that a user may send, edit and delete per minute. Default 30 (`strict`:
+    /// 10).
     pub messages_per_minute: Option<u32>,
-    /// Typing notices a user may send in a second. Default 5.
+    /// Maximum typing events of a user per second. Default 5.
     pub typing_per_second: Option<u32>,
-    /// Conversations and subscriptions a user may join, leave, make or change in a minute. Default
-    /// 120 (`strict`: 60).
+    /// Maximum conversations and subscriptions that a user may join, leave, create or change per
+    /// minute. Default 120 (`strict`: 60).
     pub changes_per_minute: Option<u32>,
-    /// Other events a user may send in a second, most of them questions. Default 20 (`strict`: 10).
+    /// Maximum other events of a user per second, mostly requests. Default 20 (`strict`: 10).
     pub requests_per_second: Option<u32>,
-    /// Calls of the HTTP API that a caller may make in a second, on each server. Default 100 (`strict`: 50).
+    /// Maximum calls of the HTTP API by a caller per second, on each server. Default 100 (`strict`:
+    /// 50).
     pub api_calls_per_second: Option<u32>,
-    /// Whether the limits of users hold over all servers of a cluster: about every second each of them tells
-    /// the others what users have done on it. Default `true`; without a cluster it does nothing.
+    /// Whether limits of users apply across all servers of a cluster, which report user activity to
+    /// each other about every second. No effect without a cluster. Default `true`.
     pub shared: bool,
-    /// Addresses that are remembered, about 120 bytes each. Past that those that have used least of their
-    /// limits are forgotten; if all have used more than half, newcomers share one limit. Default 100,000.
+    /// Maximum tracked addresses, about 120 bytes each. Beyond it, the least active are evicted; if
+    /// all have used more than half of a limit, new addresses share one limit. Default 100,000.
     pub addresses: usize,
-    /// Users that are remembered, about 300 bytes each, beside those who are connected. Past that those that
-    /// have used least of their limits are forgotten; if all have used more than half, newcomers share one
+    /// Maximum tracked users in addition to connected ones, about 300 bytes each. Beyond it, the
+    /// least active are evicted; if all have used more than half of a limit, new users share one
     /// limit. Default 50,000.
     pub users: usize,
 }
@@ -107,7 +108,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits with the preset's values where none are given.
+    /// Returns the limits, with the preset's values for absent ones.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let by = |given: Option<u32>, standard, strict| {
@@ -132,7 +133,7 @@ impl Limits {
         }
     }
 
-    /// The limits of addresses, with the preset's values where none are given.
+    /// Returns the limits of addresses, with the preset's values for absent ones.
     #[must_use]
     pub fn addresses(&self) -> AddressLimits {
         let limits = self.in_force();
@@ -152,7 +153,7 @@ impl Limits {
             .addresses(limits.addresses)
     }
 
-    /// Characters a message may have if the configuration says `configured`.
+    /// Returns the maximum characters of a message if `configured` is the setting of the chat.
     #[must_use]
     pub fn content_chars(&self, configured: usize) -> usize {
         match self.preset {
@@ -161,7 +162,7 @@ impl Limits {
         }
     }
 
-    /// Whether the values make sense.
+    /// Checks the values.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.addresses == 0 || self.users == 0 {
             return Err("limits.addresses or limits.users is zero");
@@ -170,14 +171,14 @@ impl Limits {
     }
 }
 
-/// How narrow the limits are whose value is not given.
+/// The defaults of absent limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Preset {
-    /// For people with several tabs, behind shared addresses.
+    /// For users with several tabs, and users that share an address.
     Standard,
-    /// For a server that is under attack, or has few users.
+    /// For a server under attack or with few users.
     Strict,
 }
 

@@ -10,50 +10,54 @@ use super::{Secret, store::shown_address};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Market {
-    /// Whether the trading page of the chat page is for every user who is no guest, and not only for those who may have trades
-    /// executed. Default `false`.
+    /// Whether the chat page links to the trading page for all users except guests, instead of only
+    /// for those who may execute trades. Default `false`.
     pub page: bool,
-    /// What executes trades. Default [`Executor::Paper`].
+    /// Executor of trades. Default [`Executor::Paper`].
     pub executor: Executor,
-    /// What the paper executor fills at as long as no price of the symbol was published: `SYMBOL=PRICE`. Default: none.
+    /// Prices that the paper executor uses while no price of the symbol is published:
+    /// `SYMBOL=PRICE`. Default: none.
     pub prices: Vec<String>,
-    /// How long after a price of a symbol was told further ones wait, of which only the newest is told then. Zero: every price is told.
-    /// Default 100 ms.
+    /// Minimum interval between two price events of a symbol. Prices in between wait, and only the
+    /// newest is sent. Zero sends every price. Default 100 ms.
     #[serde(with = "humantime_serde")]
     pub price_interval: Duration,
-    /// How long after its last publication the price of a symbol is known. Then the symbol is removed, and makes room for
-    /// another one. Default 7 days.
+    /// How long a price is known after its last publication. Then its symbol is removed, which
+    /// makes room for another. Default 7 days.
     #[serde(with = "humantime_serde")]
     pub symbol_expiry: Duration,
-    /// Trades of one user that may be open, which all come with a snapshot. Default 200.
+    /// Maximum open trades of a user, all of which are part of a snapshot. Default 200.
     pub open_trades: u32,
-    /// Channels of signals that one connection may be subscribed to. Default 100.
+    /// Maximum signal channels to which a connection may be subscribed. Default 100.
     pub channels: usize,
-    /// Whether `subscribe:trades` also subscribes to the portfolio and the notifications of the user, and `unsubscribe:trades` ends all
-    /// three: for clients that know no other subscription. Default `false`.
+    /// Whether `subscribe:trades` also subscribes to the user's portfolio and notifications, and
+    /// `unsubscribe:trades` ends all three, for clients that know no other subscription. Default
+    /// `false`.
     pub bundle_subscriptions: bool,
-    /// Who may follow which channels of signals: `CHANNEL=WHO`, of which the first that fits a channel counts. `CHANNEL` is a
-    /// name, or the beginning of names with `*` at its end. `WHO` is `everyone`, `users` (no guests), `role:NAME` or
-    /// `claim:NAME`, a claim of the token that is `true`, the channel, or a list with the channel. Default: everyone, all.
+    /// Access to channels of signals: `CHANNEL=WHO`; the first rule that matches a channel applies.
+    /// `CHANNEL` is a name, or a prefix followed by `*`. `WHO` is `everyone`, `users` (no guests),
+    /// `role:NAME` or `claim:NAME`: a claim of the token that is `true`, the channel, or a list
+    /// with the channel. Default: everyone may follow all channels.
     pub signal_access: Vec<String>,
-    /// How long signals, and trades that are executed, failed or canceled, are kept. Default 30 days.
+    /// How long signals and settled trades (executed, failed or canceled) are retained. Default 30
+    /// days.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
-    /// Where the executor `webhook` sends trades.
+    /// Service that executes trades for the executor `webhook`.
     pub webhook: Webhook,
 }
 
-/// What executes trades.
+/// The executor of trades.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "these are all that there are")]
 pub enum Executor {
     /// None: trades are refused.
     None,
-    /// The server fills them itself at the last known price.
+    /// The server executes trades itself at the last known price.
     #[default]
     Paper,
-    /// A service that is asked over HTTP.
+    /// A service that is called over HTTP.
     Webhook,
 }
 
@@ -61,25 +65,28 @@ pub enum Executor {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
-    /// Where trades are sent: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere.
+    /// URL to which trades are sent: `https://…`, or `http://…` if private addresses are allowed.
+    /// Default: none.
     pub url: Option<String>,
-    /// The bearer token that requests carry. Default: none.
+    /// Bearer token in requests. Default: none.
     pub token: Option<Secret>,
-    /// Certificates in PEM of those who vouch for its server. Default: whom this machine trusts.
+    /// PEM file with the certificate authorities for the service. Default: those that this machine
+    /// trusts.
     pub ca_file: Option<PathBuf>,
-    /// How long one request may take, from the name of the host to the last byte of the answer. Default 5 s.
+    /// Timeout of one request, from resolving the host name to the last byte of the response.
+    /// Default 5 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How often a trade is sent, with the same idempotency key, before its client is told that the outcome is not
-    /// known yet. Default 3.
+    /// How often a trade is sent with the same idempotency key before its client is notified that
+    /// the outcome is unknown. Default 3.
     pub attempts: u32,
-    /// The pause after the first attempt; each further one is twice as long, 10 s at most. Default 200 ms.
+    /// Delay after the first attempt; each further one doubles it, up to 10 s. Default 200 ms.
     #[serde(with = "humantime_serde")]
     pub pause: Duration,
-    /// How long after that a trade without an outcome is sent again. Default 30 s.
+    /// How long after that a trade with an unknown outcome is sent again. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub resume: Duration,
-    /// Whether it may be at an address that is not on the public internet. Default `false`.
+    /// Whether the service may have an address that is not on the public internet. Default `false`.
     pub allow_private: bool,
 }
 
@@ -117,7 +124,7 @@ impl Default for Webhook {
 }
 
 impl Market {
-    /// The configured price of a symbol.
+    /// Returns the configured price of a symbol.
     #[must_use]
     pub fn price(&self, symbol: &str) -> Option<f64> {
         let prices = self.prices.iter().filter_map(|price| parse(price));
@@ -127,13 +134,13 @@ impl Market {
             .next_back()
     }
 
-    /// The rules of [`signal_access`](Self::signal_access), in their order.
+    /// Returns the rules of [`signal_access`](Self::signal_access) in order.
     pub(crate) fn signal_rules(&self) -> Vec<SignalRule> {
         let rules = self.signal_access.iter();
         rules.filter_map(|rule| SignalRule::parse(rule)).collect()
     }
 
-    /// The claims of tokens that the rules of signals name.
+    /// Returns the token claims that the signal rules use.
     pub(crate) fn claims(&self) -> Vec<String> {
         let rules = self.signal_rules().into_iter();
         let named = rules.filter_map(|rule| match rule.who {
@@ -143,7 +150,7 @@ impl Market {
         named.collect()
     }
 
-    /// Shows the settings without what must not be shown.
+    /// Returns the settings without secrets.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
         shown.webhook.url = self.webhook.url.as_deref().map(shown_address);
@@ -202,21 +209,21 @@ impl Market {
     }
 }
 
-/// Who may follow the channels of signals whose names fit.
+/// An access rule for channels of signals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SignalRule {
     channel: String,
-    /// Whether the names of channels only begin with `channel`.
+    /// Whether `channel` is a prefix of channel names.
     is_prefix: bool,
     pub(crate) who: Followers,
 }
 
-/// Who may follow a channel of signals.
+/// The users who may follow a channel of signals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Followers {
-    /// Guests as well.
+    /// All users and guests.
     Everyone,
-    /// All but guests.
+    /// All users, no guests.
     Users,
     /// Users with this role.
     Role(String),
@@ -225,7 +232,7 @@ pub(crate) enum Followers {
 }
 
 impl SignalRule {
-    /// Whether the rule is about this channel.
+    /// Returns whether the rule applies to a channel.
     pub(crate) fn is_about(&self, channel: &str) -> bool {
         if self.is_prefix {
             channel.starts_with(&self.channel)
@@ -235,7 +242,7 @@ impl SignalRule {
     }
 
     fn parse(rule: &str) -> Option<Self> {
-        // The names of channels may have any character, and those of roles and claims have no `=`.
+        // Channel names can contain any character; names of roles and claims cannot contain `=`.
         let (channel, who) = rule.rsplit_once('=')?;
         let (channel, who) = (channel.trim(), who.trim());
         let who = match who.split_once(':') {
@@ -262,8 +269,11 @@ fn parse(price: &str) -> Option<(&str, f64)> {
     (!symbol.is_empty() && price > 0.0).then_some((symbol, price))
 }
 
-/// Parses a decimal number as a double. Returns `None` for a text that is no finite decimal number, and for a number that a
-/// double would change: printing the double must give the same digits and the same magnitude.
+/// Parses a decimal number as a double.
+///
+/// Returns `None` for a text that is not a finite decimal number, and for a number that a double
+/// cannot hold exactly. That is the case if printing the double results in other digits or another
+/// magnitude.
 pub(crate) fn exact_number(text: &str) -> Option<f64> {
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
@@ -272,12 +282,14 @@ pub(crate) fn exact_number(text: &str) -> Option<f64> {
         .parse()
         .ok()
         .filter(|number: &f64| number.is_finite())?;
-    // Of two shortest texts that are equally close the one that is sent counts, and not that of the standard library.
+    // If two shortest texts are equally close, the text that is sent decides, not that of the
+    // standard library.
     let printed = serde_json::to_string(&number).ok()?;
     (digits(text)? == digits(&printed)?).then_some(number)
 }
 
-/// Returns the significant digits of a decimal number with the power of ten of the last one. Zero has neither.
+/// Returns the significant digits of a decimal number, and the power of ten of the last digit. For
+/// zero, the digits are empty.
 fn digits(text: &str) -> Option<(String, i64)> {
     let text = text.strip_prefix('-').unwrap_or(text);
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -297,24 +309,27 @@ fn digits(text: &str) -> Option<(String, i64)> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notifications {
-    /// How long notifications of one user wait for others after one was sent, so that they come as one event; urgent ones
-    /// do not wait. Zero: none does. Default 1 s.
+    /// Time in which notifications of a user are batched into one event after one was sent. Urgent
+    /// ones are sent immediately. Zero disables batching. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub window: Duration,
-    /// How long one is kept that nobody acknowledges and that says nothing else. Default 30 days.
+    /// Default expiry of an unacknowledged notification. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
-    /// Unacknowledged notifications of one user that services have sent; past that no more are taken. Mentions do not count.
-    /// Default 200.
+    /// Maximum unacknowledged notifications of a user that services have sent. Beyond it, new ones
+    /// are refused. Mentions do not count. Default 200.
     pub per_user: u32,
-    /// Unacknowledged urgent notifications that services may send a user beyond `per_user`. Default 50.
+    /// Maximum unacknowledged urgent notifications that services may send in addition to
+    /// `per_user`. Default 50.
     pub urgent_reserve: u32,
-    /// Unacknowledged notifications of mentions of one user; past that a new mention replaces the oldest. Default 100.
+    /// Maximum unacknowledged mention notifications of a user. Beyond it, a new mention replaces
+    /// the oldest. Default 100.
     pub mentions: u32,
-    /// How long an acknowledged notification is in the history of its user. Default 30 days.
+    /// How long an acknowledged notification stays in its user's history. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub history: Duration,
-    /// Whether every connection is subscribed to its user's notifications from the start. Default `false`.
+    /// Whether every connection is subscribed to its user's notifications when it connects. Default
+    /// `false`.
     pub on_connect: bool,
 }
 
@@ -333,13 +348,13 @@ impl Default for Notifications {
 }
 
 impl Notifications {
-    /// Unacknowledged notifications that services may have sent a user when they send another one.
+    /// Returns the maximum unacknowledged notifications that services may send to a user.
     pub(crate) fn most_sent(&self, is_urgent: bool) -> u32 {
         let reserve = if is_urgent { self.urgent_reserve } else { 0 };
         self.per_user.saturating_add(reserve)
     }
 
-    /// Unacknowledged notifications that a user may have.
+    /// Returns the maximum unacknowledged notifications of a user.
     pub(crate) fn most_open(&self) -> usize {
         self.most_sent(true).saturating_add(self.mentions) as usize
     }
@@ -369,14 +384,14 @@ impl Notifications {
 
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
-/// The shortest time for which closed entries are remembered, so that one that is published again is recognised.
+/// Minimum retention of closed entries, so that a repeated publication is recognized.
 const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
-/// The shortest time for which a price is known: more than a batch of prices takes to be stored.
+/// Minimum expiry of prices. It exceeds the time to store a batch of prices.
 const SHORTEST_EXPIRY: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 10;
-/// Rules about channels of signals.
+/// Maximum number of signal access rules.
 const MOST_RULES: usize = 100;
-/// What comes with a snapshot at most.
+/// Maximum number of open entries in a snapshot.
 const MOST_OPEN: u32 = 1000;
 
 #[cfg(test)]
@@ -419,7 +434,7 @@ mod tests {
             ("100.0", 100.0),
             ("1e2", 100.0),
             ("1.00E+2", 100.0),
-            // As JavaScript and Python print it; 962657984697635.3 is as close.
+            // This is how JavaScript and Python print it; 962657984697635.3 is equally close.
             ("962657984697635.2", 962_657_984_697_635.2),
             ("0.1", 0.1),
             ("-190.50", -190.5),

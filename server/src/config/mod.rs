@@ -1,6 +1,8 @@
-//! The configuration of the server, as plain data. A leaf: every module may read it, it reads nothing.
+//! The configuration of the server as plain data. Every module may read it; it imports no other
+//! module.
 //!
-//! [`Settings`] is the whole tree, of which `[engine]` and `[recovery]` are options of the library.
+//! [`Settings`] is the whole tree. Its sections `[engine]` and `[recovery]` are options of the
+//! library.
 
 mod admin_listen;
 mod auth;
@@ -34,20 +36,20 @@ pub use publications::Publications;
 pub use store::{Durability, Store};
 pub use webhooks::Webhooks;
 
-/// The whole configuration of the `roomcast` binary: one TOML file, every key also an
-/// environment variable.
+/// The whole configuration of the `roomcast` binary: a TOML file whose keys can also be set as
+/// environment variables.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Address, profile, shutdown.
     pub server: Server,
-    /// The Socket.IO server's own options.
+    /// Options of the Socket.IO server.
     pub engine: Config,
     /// Authentication and roles.
     pub auth: Auth,
-    /// How often clients may connect, and how fast users may act.
+    /// Limits of connections and of user activity.
     pub limits: Limits,
-    /// Whether clients may go on with their session after a broken connection.
+    /// Whether clients can continue their session after a lost connection.
     pub recovery: Recovery,
     /// Limits of the chat.
     pub chat: Chat,
@@ -57,17 +59,17 @@ pub struct Settings {
     pub market: Market,
     /// Notifications of users.
     pub notifications: Notifications,
-    /// What the chat page may do beside the chat.
+    /// Additional permissions of the chat page.
     pub page: Page,
-    /// Events that services publish inside of their own transactions.
+    /// Events that services publish in their own database transactions.
     pub publications: Publications,
-    /// Where a service is told what happens here.
+    /// Notifications of events to a service.
     pub webhooks: Webhooks,
-    /// Where messages are kept.
+    /// Storage of messages.
     pub store: Store,
-    /// What makes several servers one.
+    /// The cluster.
     pub adapter: Adapter,
-    /// What this server is called among them.
+    /// The identity of this server in the cluster.
     pub node: Node,
     /// Log output.
     pub log: Log,
@@ -102,8 +104,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The profile in force: the configured one, else development on a loopback address
-    /// and production on any other.
+    /// Returns the profile in force: the configured one, otherwise development on a loopback
+    /// address and production on any other.
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.server.profile.unwrap_or_else(|| {
@@ -115,11 +117,11 @@ impl Settings {
         })
     }
 
-    /// Whether the values make sense that no type can judge.
+    /// Checks all values.
     ///
     /// # Errors
     ///
-    /// Which one does not, and why.
+    /// Returns the first invalid value with the reason.
     pub fn check(&self) -> Result<(), &'static str> {
         let sizes = [
             (self.store.queue, "store.queue is zero"),
@@ -183,7 +185,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The settings with what follows from other values filled in, and without secrets.
+    /// Returns the settings with derived values filled in and without secrets.
     #[must_use]
     pub fn in_force(&self) -> Self {
         let mut settings = self.clone();
@@ -208,7 +210,7 @@ impl Settings {
         settings
     }
 
-    /// Whether guests may enter: the configured value, else only in development.
+    /// Returns whether guests are admitted: the configured value, otherwise only in development.
     #[must_use]
     pub fn guests(&self) -> bool {
         self.auth
@@ -232,35 +234,35 @@ pub struct Server {
     /// `development` or `production`. Default: development on loopback. Alias
     /// `ROOMCAST_PROFILE`.
     pub profile: Option<Profile>,
-    /// Origins that browsers may come from besides the server's own; others are refused. Default
-    /// `http://localhost:5173`. Alias `ALLOWED_ORIGINS`. It replaces `engine.cors`.
+    /// Origins of pages that may connect, in addition to the server's own; others are refused.
+    /// Replaces `engine.cors`. Default `http://localhost:5173`. Alias `ALLOWED_ORIGINS`.
     pub allowed_origins: Vec<String>,
-    /// Proxies whose word on who the client is counts, as addresses or networks: what they say in
-    /// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`. Default none.
+    /// Trusted proxies, as addresses or networks: their `X-Forwarded-For`, `Forwarded` and
+    /// `X-Forwarded-Proto` headers determine the client. Default none.
     pub trusted_proxies: Vec<Network>,
-    /// Whether connections of trusted proxies begin with a header of the PROXY protocol, version 1
-    /// or 2. Default `false`.
+    /// Whether connections from trusted proxies begin with a PROXY protocol header, version 1 or 2.
+    /// Default `false`.
     pub proxy_protocol: bool,
-    /// TLS, if connections are to be encrypted here and not by a proxy.
+    /// TLS, if this server encrypts connections instead of a proxy.
     pub tls: Tls,
-    /// In which time clients are moved to other servers before this one stops, so that they do not
-    /// all reconnect at once. Default 0: all connections are closed at once, as is right for
-    /// a server that is the only one.
+    /// Time in which clients are moved to other servers before this one stops, so that they do not
+    /// all reconnect at the same time. Default 0: all connections are closed immediately, which is
+    /// right for a single server.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// How long a stop may take after `drain` before connections are cut. Default 10 s.
+    /// Maximum duration of a shutdown after `drain`; then connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
-    /// How long events are served after others have replaced them. The catalogue of events says which those are,
-    /// and since when. Default 180 days.
+    /// How long replaced events are supported. The catalogue of events lists them with their dates.
+    /// Default 180 days.
     #[serde(with = "humantime_serde")]
     pub event_overlap: Duration,
-    /// Address at which `/metrics` and `/health/websocket/detailed` are served, or `off`. Default
-    /// `127.0.0.1:9464`, or a free port of 127.0.0.1 if `listen` has port 0. At a loopback address
-    /// every process of this machine may read them; at any other address a token is needed.
+    /// Address at which `/metrics` and `/health/websocket/detailed` are served, or `off`. At a
+    /// loopback address, every process of this machine may read them; any other address requires a
+    /// token. Default `127.0.0.1:9464`, or a free port of 127.0.0.1 if `listen` has port 0.
     pub admin_listen: Option<AdminListen>,
-    /// Token with which `/metrics` and `/health/websocket/detailed` may be read, at `listen` too.
-    /// Default: none, and they are not served at `listen`.
+    /// Token for reading `/metrics` and `/health/websocket/detailed`, also at `listen`. Default:
+    /// none, and they are not served at `listen`.
     pub metrics_token: Option<Secret>,
 }
 
@@ -286,20 +288,20 @@ impl Default for Server {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// The certificate and those that vouch for it, PEM. Read again when it changes.
+    /// The certificate and its chain, PEM. Reloaded when it changes.
     pub cert_file: Option<PathBuf>,
     /// The private key of the certificate, PEM.
     pub key_file: Option<PathBuf>,
 }
 
-/// What the server may assume about its surroundings.
+/// The environment for which the server is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "two profiles are the design")]
 pub enum Profile {
-    /// Guests may enter and the Lobby exists.
+    /// Guests are admitted and the Lobby exists.
     Development,
-    /// Nobody enters without credentials.
+    /// Credentials are required.
     Production,
 }
 
@@ -322,12 +324,12 @@ pub struct Log {
     pub level: String,
     /// Human-readable lines or JSON. Default human.
     pub format: LogFormat,
-    /// File to write to; standard output when absent. A file that is full becomes `FILE.1`, that one
+    /// File to write to. Default: standard output. A full file is renamed to `FILE.1`, that one to
     /// `FILE.2`, and so on.
     pub file: Option<PathBuf>,
-    /// Bytes of a file that is full. Default 64 MiB.
+    /// Maximum bytes of a file. Default 64 MiB.
     pub file_bytes: u64,
-    /// How many files are kept, the one being written included. Default 8.
+    /// Maximum number of files, including the current one. Default 8.
     pub files: usize,
 }
 

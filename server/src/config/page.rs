@@ -1,4 +1,4 @@
-//! Section `[page]`: what the chat page may do beside the chat.
+//! Section `[page]`: additional permissions of the chat page.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Page {
-    /// Origins whose pictures the page shows, such as `https://img.example.org`, at most 32. Whoever runs one of them learns who
-    /// reads, and its own cookies go along. Pictures of other origins are links. Default none.
+    /// Origins whose images the page shows, such as `https://img.example.org`, at most 32. The
+    /// operator of such an origin learns who reads a message, and receives its own cookies. Images
+    /// of other origins are shown as links. Default none.
     pub images: Vec<String>,
 }
 
@@ -36,8 +37,8 @@ impl Page {
     }
 }
 
-/// Host and port of an origin if it is written as browsers do (the ASCII serialisation of RFC 6454, 6.2) and can stand in a
-/// content security policy, which knows no addresses of IPv6.
+/// Returns host and port of an origin if it is in the ASCII serialization of browsers (RFC 6454,
+/// 6.2) and valid in a content security policy. Such a policy does not allow IPv6 addresses.
 fn parse(origin: &str) -> Option<(&str, u16)> {
     let (usual, rest) = match origin.split_once("://")? {
         ("https", rest) => (443, rest),
@@ -62,7 +63,7 @@ fn parse(origin: &str) -> Option<(&str, u16)> {
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let last = host.rsplit('.').next()?;
-    // Browsers read a host that ends in a number as an address, and write it in four parts.
+    // Browsers parse a host that ends in a number as an IPv4 address, and write it in four parts.
     let is_name = !last.starts_with(|first: char| first.is_ascii_digit());
     let is_host = host.len() <= 253
         && host.split('.').all(is_label)
@@ -70,7 +71,7 @@ fn parse(origin: &str) -> Option<(&str, u16)> {
     is_host.then_some((host, port))
 }
 
-/// Whether a host is where the server listens.
+/// Returns whether a host is the address on which the server listens.
 fn is_here(host: &str, listen: IpAddr) -> bool {
     let is_local = listen.is_loopback() || listen.is_unspecified();
     match host.parse::<IpAddr>() {

@@ -1,7 +1,7 @@
-//! Files that only the server's own user may read and write. A leaf: it knows no other module.
+//! Files that only the server's own user may read and write. This module imports no other module.
 //!
-//! The database, its lock, the log, exports and the development key have mode 0600, whatever the umask of the process
-//! is. A file of another user is refused, since that user could read it and change it.
+//! The database, its lock, the log, exports and the development key have mode 0600, regardless of
+//! the umask. A file of another user is refused, because that user could read and change it.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
@@ -14,10 +14,10 @@ use std::{
 
 use rustix::process::geteuid;
 
-/// Opens a file with these options. A file that is made has mode 0600, and one that exists is restricted.
+/// Opens a file with these options. A new file gets mode 0600, and an existing one is restricted.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = match options.mode(MODE).open(path) {
-        // The owner is the better reason.
+        // A wrong owner is the more useful error.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             restrict(path)?;
             return Err(error);
@@ -30,13 +30,14 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes the rights of all other users from a file, if it exists.
+/// Removes the permissions of all other users from a file, if it exists.
 ///
 /// # Errors
 ///
 /// If it belongs to another user, unless this process runs as root.
 pub(crate) fn restrict(path: &Path) -> io::Result<()> {
-    // The file is not opened: to close a second descriptor would release SQLite's locks on it.
+    // The file is not opened, because closing a second descriptor would release SQLite's locks on
+    // it.
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         metadata => metadata?,
@@ -47,7 +48,7 @@ pub(crate) fn restrict(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes an empty file of mode 0600, unless there is one, which is restricted.
+/// Creates an empty file of mode 0600, or restricts an existing one.
 #[cfg(any(test, feature = "sqlite"))]
 pub(crate) fn make(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
@@ -58,13 +59,13 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it that are missing, with mode 0700.
+/// Creates a folder and its missing parents with mode 0700.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Returns the folder through which every user of the machine could replace a file in `folder`: one that all
-/// may write to, without the sticky bit. The user and the group that a folder belongs to are trusted.
+/// Returns the folder through which every user of the machine could replace a file in `folder`: a
+/// world-writable one without the sticky bit. The owner and the group of a folder are trusted.
 pub(crate) fn open_folder(folder: &Path) -> io::Result<Option<PathBuf>> {
     for folder in fs::canonicalize(folder)?.ancestors() {
         let mode = fs::metadata(folder)?.mode();
@@ -91,9 +92,9 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Returns the mode that a file should have, if other users have rights to it.
+/// Returns the restricted mode of a file if other users have permissions.
 fn excess(metadata: &Metadata) -> io::Result<Option<u32>> {
-    // A log may be a pipe or a terminal, whose rights are not the server's to change.
+    // A log can be a pipe or a terminal, whose permissions the server must not change.
     if !metadata.is_file() {
         return Ok(None);
     }
@@ -110,11 +111,11 @@ fn excess(metadata: &Metadata) -> io::Result<Option<u32>> {
     Ok((mode & !MODE != 0).then_some(mode & MODE))
 }
 
-/// Read and write for the owner.
+/// Read and write permission for the owner.
 const MODE: u32 = 0o600;
-/// The bits of a mode that are permissions.
+/// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;
-/// Every user may make, rename and remove files in the folder.
+/// Every user may create, rename and remove files in the folder.
 const OTHERS_WRITE: u32 = 0o002;
 /// Only the owner of a file may rename or remove the file.
 const STICKY: u32 = 0o1000;

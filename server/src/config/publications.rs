@@ -1,4 +1,4 @@
-//! Section `[publications]`: events that services publish inside of their own transactions in PostgreSQL.
+//! Section `[publications]`: events that services publish in their own PostgreSQL transactions.
 
 use std::time::Duration;
 
@@ -8,20 +8,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Publications {
-    /// Whether this server emits what services publish in the PostgreSQL of the store. Default `true`.
+    /// Whether this server emits events that services publish in the PostgreSQL of the store.
+    /// Default `true`.
     pub enabled: bool,
-    /// How often the server looks for something new; ten times less often when there was nothing for five seconds. From 1 ms to 10 s.
-    /// Default 10 ms.
+    /// Interval between checks for new publications; ten times longer after five seconds without
+    /// any. From 1 ms to 10 s. Default 10 ms.
     #[serde(with = "humantime_serde")]
     pub poll: Duration,
-    /// How old publications may be that a server with a `node.id` emits when it was away; 0: it begins at the end, as one
-    /// without. Default 1 min.
+    /// Maximum age of publications that a server with a `node.id` emits after a restart. 0 skips
+    /// missed ones, as does a server without a `node.id`. Default 1 min.
     #[serde(with = "humantime_serde")]
     pub catch_up: Duration,
-    /// How long such a server waits before it does that, so that its clients are back. Default 5 s.
+    /// How long such a server waits before it emits them, so that its clients can reconnect.
+    /// Default 5 s.
     #[serde(with = "humantime_serde")]
     pub resume_delay: Duration,
-    /// How long publications are kept for servers that are behind. Default 1 h.
+    /// How long publications are retained for servers that lag behind. Default 1 h.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
 }

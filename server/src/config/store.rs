@@ -11,60 +11,61 @@ pub struct Store {
     /// `postgres://USER:PASSWORD@HOST/DATABASE`, `sqlite:PATH` or `memory:`. Default
     /// `sqlite:roomcast.db`. Alias `ROOMCAST_STORE`.
     pub url: String,
-    /// Whether missing migrations are applied at start; if not, a database that lacks some is
-    /// refused until `roomcast migrate` was run. Default `true`.
+    /// Whether missing migrations are applied at start. If not, a database without them is refused
+    /// until `roomcast migrate` has run. Default `true`.
     pub migrate: bool,
-    /// What an acknowledged message survives, with SQLite. Default [`Durability::Normal`].
-    /// PostgreSQL always commits with `synchronous_commit = on`.
+    /// The failures that an acknowledged message survives, with SQLite. Default
+    /// [`Durability::Normal`]. PostgreSQL always commits with `synchronous_commit = on`.
     pub durability: Durability,
-    /// Bytes the store may take; past that nothing more is stored and senders are told so.
-    /// Default: 256 MiB for `memory:`, no limit but the disk's for a database. PostgreSQL has
-    /// limits of its own and refuses this one.
+    /// Maximum bytes of the store. Beyond it, nothing is stored and senders are notified.
+    /// PostgreSQL has its own limits and refuses this option. Default: 256 MiB for `memory:`,
+    /// unlimited for SQLite.
     pub max_bytes: Option<u64>,
-    /// Changes that may wait to be stored; past that senders are told to come back. Default 4,096.
+    /// Maximum number of queued changes. When the queue is full, senders are asked to retry.
+    /// Default 4,096.
     pub queue: usize,
-    /// Changes that are stored in one transaction at most. Default 256.
+    /// Maximum changes in one transaction. Default 256.
     pub group: usize,
-    /// Connections of the database that read, each on a thread while it does. Default 4.
+    /// Database connections for reading, each of which uses a thread while reading. Default 4.
     pub readers: usize,
-    /// Reads that may wait for a connection; past that readers are told to come back.
-    /// Default 1,024.
+    /// Maximum reads that wait for a connection. Beyond it, callers are asked to retry. Default
+    /// 1,024.
     pub waiting_reads: usize,
     /// How long to wait for an SQLite database that another process has locked. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
-    /// Transactions that may be under way in PostgreSQL at the same time, each on a connection of its
-    /// own. Those of one conversation follow one another; those of others wait up to 25 ms for one another, so that one
-    /// that is held up does not hold up all. Default 4.
+    /// Concurrent write transactions in PostgreSQL, each on a separate connection. Transactions of
+    /// the same conversation are sequential. Those of other conversations wait up to 25 ms for each
+    /// other, so that a delayed one does not delay all. Default 4.
     pub lanes: usize,
-    /// How long PostgreSQL may take to open a connection. Default 3 s.
+    /// Timeout of connecting to PostgreSQL. Default 3 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long to wait for a connection of the pool that reads. Default 2 s.
+    /// Timeout of waiting for a connection of the read pool. Default 2 s.
     #[serde(with = "humantime_serde")]
     pub pool_timeout: Duration,
-    /// How long PostgreSQL may take for one statement, and for its answer to arrive. Default 5 s.
+    /// Timeout of a PostgreSQL statement, including its response. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub statement_timeout: Duration,
-    /// How long a change is tried again when PostgreSQL cannot be reached or asks to try again,
-    /// before its sender is told to come back. Default 2 s.
+    /// How long a change is retried if PostgreSQL is unreachable or requests a retry. After that,
+    /// its sender is asked to retry. Default 2 s.
     #[serde(with = "humantime_serde")]
     pub retry_timeout: Duration,
-    /// How often PostgreSQL is asked whether it is there. Default 5 s.
+    /// Interval between health checks of PostgreSQL. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub health_interval: Duration,
-    /// How long whoever wants something of the store waits, whatever the database does; then clients
-    /// are told `STORE_UNAVAILABLE`. What was to be stored may still be. Default 10 s.
+    /// Timeout of a store operation, after which clients receive `STORE_UNAVAILABLE`. A change can
+    /// still be stored later. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub answer_timeout: Duration,
-    /// How long messages are kept. Default: for ever.
+    /// How long messages are retained. Default: forever.
     #[serde(with = "humantime_serde")]
     pub retention: Option<Duration>,
-    /// How often the server looks for messages that are older. Default 10 min.
+    /// Interval between removals of older messages. Default 10 min.
     #[serde(with = "humantime_serde")]
     pub retention_interval: Duration,
-    /// Messages that are removed at a time, about; between two times others have their turn. Default
-    /// 500.
+    /// Approximate number of messages removed per transaction; other changes run in between.
+    /// Default 500.
     pub retention_batch: usize,
 }
 
@@ -95,13 +96,13 @@ impl Default for Store {
 }
 
 impl Store {
-    /// The URL without the password that may be in it.
+    /// Returns the URL without a password.
     #[must_use]
     pub fn shown_url(&self) -> String {
         shown_url(&self.url)
     }
 
-    /// Whether the store is a PostgreSQL, which several servers can share.
+    /// Returns whether the store is PostgreSQL, which several servers can share.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
         let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
@@ -109,13 +110,13 @@ impl Store {
     }
 }
 
-/// A URL without the password that may be in it.
+/// Returns a URL without passwords.
 pub(super) fn shown_url(url: &str) -> String {
     let (url, query) = without_password(url);
     let mut shown = url;
     for (index, parameter) in query.split('&').filter(|p| !p.is_empty()).enumerate() {
         shown.push(if index == 0 { '?' } else { '&' });
-        // The name may be percent-encoded.
+        // The parameter name can be percent-encoded.
         let mut named = form_urlencoded::parse(parameter.as_bytes());
         let name = named
             .next()
@@ -130,7 +131,7 @@ pub(super) fn shown_url(url: &str) -> String {
     shown
 }
 
-/// The address of a service without what may be a secret: its query and a user's password.
+/// Returns the URL of a service without possible secrets: the query and the password.
 pub(super) fn shown_address(url: &str) -> String {
     let (mut shown, query) = without_password(url);
     if !query.is_empty() {
@@ -139,8 +140,8 @@ pub(super) fn shown_address(url: &str) -> String {
     shown
 }
 
-/// A URL up to its query, without the password that may be in it, and its query. A password that is not
-/// encoded may have a question mark in it.
+/// Returns a URL before its query without a password, and its query. An unencoded password can
+/// contain a question mark.
 pub(super) fn without_password(url: &str) -> (String, &str) {
     let Some((scheme, rest)) = url.split_once("://") else {
         let (url, query) = url.split_once('?').unwrap_or((url, ""));
@@ -160,14 +161,14 @@ pub(super) fn without_password(url: &str) -> (String, &str) {
     (format!("{scheme}://{user}{hidden}@{host}"), query)
 }
 
-/// What an acknowledged message survives.
+/// The failures that an acknowledged message survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Durability {
-    /// A killed process; a power failure may cost the last moments.
+    /// A killed process. A power failure can lose the most recent messages.
     Normal,
-    /// A power failure too, at one disk flush per transaction.
+    /// A power failure as well, at the cost of one disk flush per transaction.
     Full,
 }
 

@@ -6,40 +6,49 @@ use serde::{Deserialize, Serialize};
 
 use super::{Secret, store::shown_address};
 
-/// Section `[webhooks]`: where a service is told what happens here.
+/// Section `[webhooks]`: notifications of events to a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhooks {
-    /// Where it is told: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere.
+    /// URL of the receiver: `https://…`, or `http://…` if private addresses are allowed. Default:
+    /// none.
     pub url: Option<String>,
-    /// The secret that deliveries are signed with: at least 16 bytes, in the production profile 32. Required with `url`.
+    /// Secret that signs deliveries: at least 16 bytes, in the production profile 32. Required with
+    /// `url`.
     pub secret: Option<Secret>,
-    /// The secret before, with which deliveries are signed as well while receivers change over. Default: none.
+    /// Previous secret, which also signs deliveries while receivers switch to the new one. Default:
+    /// none.
     pub previous_secret: Option<Secret>,
-    /// The names of what is told: `connect`, `disconnect`, `room:occupied`, `room:vacated`, events that clients send, and `trade:update`,
-    /// `signal:new`, `portfolio:update` and `notification:new`. Default: `connect` and `disconnect`.
+    /// Names of delivered events: `connect`, `disconnect`, `room:occupied`, `room:vacated`, events
+    /// that clients send, and `trade:update`, `signal:new`, `portfolio:update` and
+    /// `notification:new`. Default: `connect` and `disconnect`.
     pub events: Vec<String>,
-    /// The rooms of which `room:occupied` and `room:vacated` are told: names, and beginnings of names that end in `*`. Default: all.
+    /// Rooms for `room:occupied` and `room:vacated`: names, and prefixes that end in `*`. Default:
+    /// all.
     pub rooms: Vec<String>,
-    /// Certificates in PEM of those who vouch for its server. Default: whom this machine trusts.
+    /// PEM file with the certificate authorities for the receiver. Default: those that this machine
+    /// trusts.
     pub ca_file: Option<PathBuf>,
-    /// How long one request may take, from the name of the host to the status of the answer. Default 5 s.
+    /// Timeout of one request, from resolving the host name to the status of the response. Default
+    /// 5 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// The pause after the first attempt of a delivery; each further one is twice as long, ten minutes at most, and up to a half
-    /// shorter at random. Default 1 s.
+    /// Delay after the first attempt of a delivery; each further one doubles it, up to ten minutes,
+    /// and it is randomly reduced by up to half. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub pause: Duration,
-    /// How old a delivery may become before it is given up. Default 24 h.
+    /// Age at which a delivery is abandoned. Default 24 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
-    /// Deliveries that may wait in the store; past that what happens is not told, and counted. Default 10,000.
+    /// Maximum queued deliveries in the store. Beyond it, events are dropped and counted. Default
+    /// 10,000.
     pub queue: usize,
-    /// Requests of one server that may be under way. Default 4.
+    /// Maximum concurrent requests of one server. Default 4.
     pub concurrent: usize,
-    /// Events of one delivery at most. Default 100.
+    /// Maximum events in one delivery. Default 100.
     pub batch: usize,
-    /// Whether it may be at an address that is not on the public internet. Default `false`.
+    /// Whether the receiver may have an address that is not on the public internet. Default
+    /// `false`.
     pub allow_private: bool,
 }
 
@@ -64,7 +73,7 @@ impl Default for Webhooks {
 }
 
 impl Webhooks {
-    /// Shows the settings without what must not be shown.
+    /// Returns the settings without secrets.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
         shown.url = self.url.as_deref().map(shown_address);

@@ -1,4 +1,4 @@
-//! The namespace of admins: who comes in, and what they ask for.
+//! The admin namespace: admission, and the events that admins send.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::service::admin::{BLOCK, BlockNetwork, KICK, Kick, ReadStatistics, STA
 use crate::service::api::Admin;
 use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, State};
 
-/// Registers the events of admins.
+/// Registers the events of the admin namespace.
 pub(super) fn register(
     catalogue: &mut Catalogue<'_>,
     authenticator: Authenticator,
@@ -45,7 +45,7 @@ pub(super) fn register(
         );
 }
 
-/// Lets in whom the authenticator knows and a role makes an admin, also with other credentials later.
+/// Admits authenticated users with the permission `admin`, also when credentials are refreshed.
 struct Admins {
     authenticator: Authenticator,
     users: Arc<Users>,
@@ -93,7 +93,7 @@ impl Authenticate for Admins {
 mod tests {
     use crate::service::policy;
 
-    /// The page that clients are written from.
+    /// The page that authors of clients rely on.
     const PAGE: &str = include_str!("../../../docs/admin.md");
 
     #[test]

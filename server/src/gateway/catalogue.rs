@@ -1,5 +1,5 @@
-//! Where an event meets its handler: [`Catalogue::on`] takes its row and what is done with it, and
-//! everything between the two happens here, once for all events.
+//! Connects events with their handlers. [`Catalogue::on`] takes a row and its handler; everything
+//! in between is implemented here, once for all events.
 
 use std::{future::ready, ptr, sync::Arc, time::SystemTime};
 
@@ -15,31 +15,31 @@ use crate::service::{
 };
 use roomcast::{Ack, Args, Builder, NamespaceBuilder, Refusal, Socket, State};
 
-/// The events of a namespace, as they are registered.
+/// Registers the events of a namespace.
 pub(super) struct Catalogue<'a> {
     namespace: &'a mut NamespaceBuilder,
     checks: Arc<EventChecks>,
-    /// The webhooks that are told of events that were done.
+    /// The webhooks that are notified of handled events.
     hooks: Hooks,
-    /// All events that there are.
+    /// The rows of all events in the namespace.
     rows: Vec<&'static EventPolicy>,
     overlap: Overlap,
-    /// The events that are handled.
+    /// The events that have a handler.
     served: Vec<&'static str>,
 }
 
-/// An event that its sender may send: what the handler is called with.
+/// An authorized event, as passed to its handler.
 #[derive(Debug)]
 pub(super) struct Call<T> {
-    /// The socket that it came from.
+    /// The socket that sent the event.
     pub(super) socket: Socket,
-    /// What it asks for, and who does.
+    /// The command and its sender.
     pub(super) allowed: Allowed<T>,
 }
 
-/// An async function of a call and a state: what is done with an event.
+/// An event handler: an async function of a call and a state.
 pub(super) trait Handler<T, S>: Send + Sync + 'static {
-    /// The acknowledgement.
+    /// The fields of the acknowledgement.
     type Fields: Serialize + Send + 'static;
     type Future: Future<Output = Result<Self::Fields, ServiceError>> + Send + 'static;
 
@@ -61,7 +61,7 @@ where
 }
 
 impl<'a> Catalogue<'a> {
-    /// A catalogue that registers the events of the namespace of this name.
+    /// Creates a catalogue for the namespace with this name.
     pub(super) fn new(
         io: &'a mut Builder,
         name: &str,
@@ -81,22 +81,22 @@ impl<'a> Catalogue<'a> {
         }
     }
 
-    /// Has events told when they are done; to be called before they are registered.
+    /// Notifies webhooks of handled events. Call this before registering events.
     pub(super) fn hook(&mut self, hooks: Hooks) {
         self.hooks = hooks;
     }
 
-    /// What no row is about: who comes and who goes.
+    /// Returns the namespace, for connection handlers that have no row.
     pub(super) fn namespace(&mut self) -> &mut NamespaceBuilder {
         self.namespace
     }
 
-    /// Says what is done with an event that its sender may send. What the handler returns is acknowledged
-    /// as `{"success":true, …}`.
+    /// Registers the handler of an event. Its return value is acknowledged as
+    /// `{"success":true, …}`.
     ///
-    /// Before it is called, the event is counted in the class of its row, whatever is in it; then its
-    /// argument is read whole; then the sender must have the permission of the row. An event that another has
-    /// replaced is unknown when the overlap is over.
+    /// Before the handler runs, the event is counted in the class of its row, regardless of its
+    /// content. Then its argument is parsed completely, and the sender's permission is checked. A
+    /// replaced event is unknown after the overlap.
     pub(super) fn on<T, S>(
         &mut self,
         event: &'static Event<T>,
@@ -109,8 +109,8 @@ impl<'a> Catalogue<'a> {
         self.register(event, handler, false)
     }
 
-    /// Registers an event that waits for those of its socket before it that were registered with
-    /// this method.
+    /// Registers an event that waits for earlier events of the same socket that were also
+    /// registered with this method.
     pub(super) fn on_serial<T, S>(
         &mut self,
         event: &'static Event<T>,
@@ -141,7 +141,7 @@ impl<'a> Catalogue<'a> {
         let end = replaced.map(|replaced| self.overlap.end(replaced));
         let hooks = Some(&self.hooks).filter(|hooks| hooks.wants(row.event));
         let hooks = hooks.cloned();
-        // This is no async block, which would have room for the future of the handler twice.
+        // An async block would reserve space for the handler's future twice.
         let handler =
             move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, &event) {
                 Ok(allowed) => {
@@ -168,16 +168,16 @@ impl<'a> Catalogue<'a> {
         self
     }
 
-    /// Notes an event that the library handles by itself.
+    /// Marks an event as handled by the library.
     pub(super) fn leave_to_library<T>(&mut self, event: &'static Event<T>) {
         self.serve(event.policy());
     }
 
-    /// Registers what is done with all other events, and with those that fail.
+    /// Registers the handlers for unknown and failed events.
     ///
     /// # Panics
     ///
-    /// If an event has a row and no handler, so that no such server starts.
+    /// If an event has a row but no handler, so that such a server does not start.
     pub(super) fn finish(self) {
         let unserved = self.unserved();
         assert!(unserved.is_empty(), "nobody handles {unserved:?}");
@@ -187,7 +187,7 @@ impl<'a> Catalogue<'a> {
             .on_error(tell);
     }
 
-    /// The events that have a row and no handler.
+    /// Returns the events that have a row but no handler.
     fn unserved(&self) -> Vec<&'static str> {
         let events = self.rows.iter().map(|row| row.event);
         events
@@ -195,7 +195,7 @@ impl<'a> Catalogue<'a> {
             .collect()
     }
 
-    /// Notes that the event of a row is handled.
+    /// Marks the event of a row as handled.
     ///
     /// # Panics
     ///
@@ -207,7 +207,7 @@ impl<'a> Catalogue<'a> {
     }
 }
 
-/// The checks that an event passes before its handler is called.
+/// The checks of an event before its handler runs.
 struct EventChecks {
     users: Arc<Users>,
     access: Access,
@@ -228,7 +228,7 @@ impl EventChecks {
         Ok(self.access.allow(event.principal(), command)?)
     }
 
-    /// Counts an event that there is not.
+    /// Counts an unknown event and returns its error.
     fn unknown(&self, event: &roomcast::Event) -> ServiceError {
         match limits::take(&self.users, UNKNOWN, event) {
             Ok(()) => ServiceError::NotFound("no such event"),
@@ -237,7 +237,8 @@ impl EventChecks {
     }
 }
 
-/// An event has one argument, and no other that would be lost.
+/// Parses the only argument of an event. Additional arguments are refused, because they would be
+/// lost.
 pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
     if args.len() > 1 {
         let error = ServiceError::Invalid {
@@ -249,7 +250,7 @@ pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refus
     Ok(args.get(0)?)
 }
 
-/// The acknowledgement of what has been done: `{"success":true, …}`.
+/// Returns the acknowledgement of a successful event: `{"success":true, …}`.
 fn done<T: Serialize>(fields: T) -> Ack<Done<T>> {
     Ack(Done {
         success: true,
@@ -307,7 +308,7 @@ mod tests {
         catalogue.finish();
     }
 
-    /// A server whose only events are two, of which each has replaced another that is served for so long.
+    /// Serves two events, each of which replaces another one that is supported for `overlap`.
     async fn with_replaced_events(overlap: Duration) -> TestServer {
         let mut io = roomcast::Io::builder().state(Overlap(overlap));
         let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, Overlap(overlap));
@@ -366,7 +367,8 @@ mod tests {
         assert_eq!(told, json!({"cents": 150}));
     }
 
-    /// How often each event of prices came, until the server has said which were confirmed, and what it has said.
+    /// Returns how often each price event arrived until the server reported the confirmations, and
+    /// that report.
     async fn told(transports: Transports, overlap: Duration) -> (BTreeMap<String, usize>, Value) {
         let server = with_replaced_events(overlap).await;
         let client = server.client().transports(transports);
@@ -374,7 +376,7 @@ mod tests {
         let asked = json!({"symbol": "ADA", "currency": "EUR"});
         ann.emit("price:ask:v2", asked).await.unwrap();
         let (mut counts, mut confirmed) = (BTreeMap::<String, usize>::new(), None);
-        // Conflated events come behind all others to whoever polls.
+        // Polling clients receive conflated events after all others.
         while confirmed.is_none() || !counts.contains_key("price:last:v2") {
             let event = ann.next().await.unwrap();
             let payload: Value = event.args.get(0).unwrap();
@@ -411,7 +413,8 @@ mod tests {
             ("price:final:v2", 3),
         ];
         assert_eq!((all, confirmed), (counts(&both), json!([true, true])));
-        // The newest of each is enough for whoever polls, and the two do not give way to one another.
+        // A polling client may receive only the newest of each. The two events do not replace each
+        // other.
         let (mut some, _) = told(Transports::Polling, AGES).await;
         for name in ["price:last", "price:last:v2"] {
             let count = some.insert(name.to_owned(), 2);

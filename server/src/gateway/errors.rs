@@ -1,4 +1,4 @@
-//! The ways to fail, as clients know them.
+//! Error codes of events, as clients see them.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::service::ServiceError;
 use crate::service::emissions::identity::{ERROR, ErrorEvent};
 use roomcast::{Failure, Refusal};
 
-/// A way to fail, as clients know it.
+/// An error code with its properties.
 struct Row {
     code: &'static str,
-    /// The field `type` of the event `error`.
+    /// The `type` field of the `error` event.
     kind: &'static str,
-    /// The status that HTTP has for it.
+    /// The equivalent HTTP status.
     status: u16,
 }
 
-/// All codes but [`INTERNAL`].
+/// All codes except [`INTERNAL`].
 const TABLE: [Row; 9] = [
     Row {
         code: "UNAUTHENTICATED",
@@ -67,7 +67,7 @@ const TABLE: [Row; 9] = [
     },
 ];
 
-/// What a client learns of a fault that is none of the others.
+/// The code for all other errors.
 const INTERNAL: Row = Row {
     code: "INTERNAL",
     kind: "internal",
@@ -104,12 +104,13 @@ impl From<ServiceError> for Refusal {
     }
 }
 
-/// Whole milliseconds, one or more, rounded up, so that whoever waits for them has waited long enough.
+/// Returns milliseconds, rounded up and at least 1, so that a client that waits for them has waited
+/// long enough.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX)
 }
 
-/// Tells a client of an event that failed and was sent without asking for an acknowledgement.
+/// Sends the `error` event for a failed event that was sent without an acknowledgement.
 pub(super) fn tell(failure: &Failure<'_>) {
     if failure.answered {
         return;
@@ -169,7 +170,7 @@ mod tests {
         );
     }
 
-    /// The page that clients are written from.
+    /// The page that authors of clients rely on.
     const PAGE: &str = include_str!("../../../docs/chat.md");
 
     #[test]

@@ -1,4 +1,4 @@
-//! What happens to connections, rooms and events, for webhooks.
+//! Webhook notifications about connections, rooms and events.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::service::{Allowed, HookSource, Hooks};
 use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
 
-/// Has it told who comes and goes, and which rooms have members.
+/// Registers notifications about connections and occupied rooms.
 pub(super) fn register(io: &mut Builder, hooks: &Hooks) {
     if !hooks.is_there() {
         return;
@@ -65,7 +65,7 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
     }
 }
 
-/// Returns whose share of the queue the events of a socket take.
+/// Returns the source whose share of the queue the events of a socket use.
 fn source_of(socket: &Socket) -> HookSource {
     let principal = socket.principal();
     if principal.guest {
@@ -75,7 +75,7 @@ fn source_of(socket: &Socket) -> HookSource {
     }
 }
 
-/// An event of a client, to be told when it is done.
+/// An event of a client, retained until it is handled.
 pub(super) struct Heard {
     hooks: Hooks,
     event: &'static str,
@@ -85,7 +85,7 @@ pub(super) struct Heard {
     args: Args,
 }
 
-/// What webhooks are told of an event of a client.
+/// The webhook data of a client's event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ClientEventData<'a, A> {
@@ -96,7 +96,7 @@ struct ClientEventData<'a, A> {
 }
 
 impl Heard {
-    /// Notes an event that was admitted: nothing is copied of one whose sender may not send it, or has sent too many.
+    /// Copies an admitted event. Unauthorized or rate-limited events are never copied.
     pub(super) fn new<T>(
         hooks: &Hooks,
         name: &'static str,
@@ -113,7 +113,7 @@ impl Heard {
         })
     }
 
-    /// The event is done, and answered so.
+    /// Notifies webhooks that the event is handled, with its answer.
     pub(super) fn done<A: Serialize>(self, answer: &A) {
         self.hooks
             .tell(self.event, self.source, || ClientEventData {

@@ -1,4 +1,4 @@
-//! Who clients are: authentication, how many connections a user has, and the event `session`.
+//! The identity of clients: authentication, connection limits, and the event `session`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, Socket, State};
 
-/// Registers who may come in.
+/// Registers the authentication and the connection limits.
 pub(super) fn register(
     catalogue: &mut Catalogue<'_>,
     authenticator: Authenticator,
@@ -45,7 +45,7 @@ pub(super) fn register(
         })
         .on_connect(async |event: Event, users: State<Users>| {
             if !limits::enter(&users, &event.socket) {
-                // Several connections of the user have passed the middleware at once.
+                // Several concurrent connections of the user have passed the middleware.
                 ERROR.emit_to(&event.socket, &TOO_MANY);
                 event.socket.disconnect(false);
             }
@@ -55,7 +55,7 @@ pub(super) fn register(
         });
 }
 
-/// Registers what a client is told of itself, when all others have done what they do when it connects.
+/// Registers the event `session`, which is sent after all other connection handlers.
 pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
     catalogue
         .namespace()
@@ -75,8 +75,8 @@ pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
         });
 }
 
-/// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
-/// most of them.
+/// An authenticator with a rate limit on `auth:refresh`, because verifying a signature costs more
+/// than most events.
 struct Limited {
     authenticator: Authenticator,
     users: Arc<Users>,
@@ -115,7 +115,7 @@ impl Authenticate for Limited {
     }
 }
 
-/// Asks the authenticator for what `auth:refresh` offers, within the user's limit of that event.
+/// Refreshes credentials with `auth:refresh`, within the user's rate limit for that event.
 pub(super) async fn refresh(
     authenticator: &Authenticator,
     users: &Users,
@@ -125,7 +125,8 @@ pub(super) async fn refresh(
     users
         .check(REFRESH.policy().class, &current.subject)
         .map_err(|retry_after| ServiceError::Limited { retry_after })?;
-    // A derived type takes a list of its fields as well, and the authenticator the first argument.
+    // A derived implementation also accepts an array of the fields, and the authenticator ignores
+    // additional arguments.
     only_argument::<Option<Argument<RefreshOffer>>>(&offer)?;
     Authenticate::refresh(authenticator, current, offer).await
 }
@@ -134,7 +135,7 @@ fn too_many() -> Refusal {
     Refusal::new("RATE_LIMITED", "too many connections").data(json!({"retryAfter": RETRY_AFTER}))
 }
 
-/// The event `error` of a socket that is one too many.
+/// The `error` event for a connection beyond the limit.
 const TOO_MANY: ErrorEvent<'_> = ErrorEvent {
     kind: "rateLimit",
     code: "RATE_LIMITED",
@@ -145,5 +146,5 @@ const TOO_MANY: ErrorEvent<'_> = ErrorEvent {
     status: 429,
 };
 
-/// Milliseconds after which trying again may make sense.
+/// Milliseconds after which a retry may make sense.
 const RETRY_AFTER: u64 = 10_000;

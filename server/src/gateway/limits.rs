@@ -1,4 +1,5 @@
-//! How often users may send events: what counts in which class, and how they are told.
+//! Rate limits of events: how events are counted and clients notified, and how servers share the
+//! counts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,15 +14,15 @@ use roomcast::{
     Event, Failure, Io, NamespaceBuilder, NoAck, Refusal, ServerSide, Socket, network::Network,
 };
 
-/// What the user of a socket may do: found once, when it connects.
+/// The allowances of a socket's user, looked up when it connects.
 struct Allowances {
     own: Arc<Allowance>,
-    /// What all guests of an address may do together, and what the address is called.
+    /// The allowance that all guests of an address share, and its name.
     address: Option<(Arc<Allowance>, String)>,
 }
 
-/// Counts a socket as a connection of its user. Returns `false` if that is one too many. It counts
-/// all the same, until [`leave`].
+/// Counts a socket as a connection of its user. Returns `false` if the user has too many
+/// connections. The socket is counted in any case, until [`leave`].
 pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     let (own, may) = users.enter(&socket.principal().subject);
     let address = address_of(socket);
@@ -30,7 +31,7 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     may
 }
 
-/// Takes one of the joins of a user.
+/// Charges a namespace join to a user.
 pub(super) fn join(users: &Users, user: &str) -> Result<(), Refusal> {
     users.check(Class::Joins, user).map_err(|wait| {
         let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -40,13 +41,13 @@ pub(super) fn join(users: &Users, user: &str) -> Result<(), Refusal> {
     })
 }
 
-/// What servers tell of users goes by this name, in the namespace `/`. Servers of another store, which may be on the
-/// same broker, have users of their own.
+/// Returns the name of the server-side event with reports about users. It contains the store id,
+/// because servers with another store on the same broker have other users.
 fn spent_name(announcer: &Announcer) -> String {
     format!("roomcast:spent:{}", announcer.store_id())
 }
 
-/// Charges what other servers of the store tell that users have done there.
+/// Charges events that users sent to other servers of the store.
 pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
     let name = spent_name(announcer);
     let announcer = announcer.clone();
@@ -60,7 +61,8 @@ pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
     });
 }
 
-/// Tells the other servers of the store about every second what users have done here.
+/// Reports the events of users on this server to the other servers of the store, about every
+/// second.
 pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
     let name = spent_name(&announcer);
     let mut turns = interval(TURN);
@@ -81,7 +83,7 @@ pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
 
 const TURN: Duration = Duration::from_secs(1);
 
-/// A socket has gone.
+/// Removes a disconnected socket from its user's connections.
 pub(super) fn leave(users: &Users, socket: &Socket) {
     users.leave(&socket.principal().subject);
     if let Some(allowances) = socket.data::<Allowances>()
@@ -91,16 +93,16 @@ pub(super) fn leave(users: &Users, socket: &Socket) {
     }
 }
 
-/// What the address of a guest is called among the users. Whoever comes as a guest can be somebody else
-/// each time, and comes from the same address.
+/// Returns the name under which a guest's address is counted. A guest can have a new id for each
+/// connection, but not a new address.
 fn address_of(socket: &Socket) -> Option<String> {
     let address = socket.handshake().address().ip();
-    // The id of no user begins like that.
+    // No user id begins with this character.
     let name = || format!("\0{}", Network::of_client(address));
     socket.principal().guest.then(name)
 }
 
-/// Takes one of the events of a class from whoever sent it.
+/// Charges an event of a class to its sender.
 pub(super) fn take(users: &Users, class: Class, event: &Event) -> Result<(), ServiceError> {
     match event.socket.data::<Allowances>() {
         Some(allowances) => users.take(class, &allowances.own).and_then(|()| {
@@ -112,14 +114,14 @@ pub(super) fn take(users: &Users, class: Class, event: &Event) -> Result<(), Ser
     .map_err(|retry_after| ServiceError::Limited { retry_after })
 }
 
-/// Whether a client is told of an event that was one too many: once a second is enough to slow down.
+/// Returns whether to notify a client of a rate-limited event: at most once a second.
 pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
     let class = policy::find(failure.event).map_or(UNKNOWN, |policy| policy.class);
     let allowances = failure.socket.data::<Allowances>();
     allowances.is_none_or(|allowances| allowances.own.may_tell(class))
 }
 
-/// What events count as that have no row.
+/// The class of events without a row.
 pub(super) const UNKNOWN: Class = Class::Requests;
 
 #[cfg(test)]

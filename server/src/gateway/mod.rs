@@ -1,8 +1,8 @@
-//! Events to service calls and back: tables without state and without rules.
+//! Translates events to service calls and back. This layer has no state and no rules.
 //!
-//! `identity` admits clients, `chat` has the events of the chat, `market` those of trades, signals, portfolios and
-//! notifications; `admin` is a namespace of its own. All register what they handle with
-//! the `catalogue`, which counts events, parses their payloads and has permissions checked.
+//! `identity` admits clients. `chat` has the events of the chat, `market` those of trades, signals,
+//! portfolios, prices and notifications. `admin` is a separate namespace. All register their
+//! handlers with the `catalogue`, which counts events, parses payloads and checks permissions.
 
 mod admin;
 mod catalogue;
@@ -24,7 +24,7 @@ use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
 
-/// What events are handled with.
+/// The services that handle events.
 pub(crate) struct Parts {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: Arc<Users>,
@@ -34,9 +34,11 @@ pub(crate) struct Parts {
     pub(crate) hooks: Hooks,
 }
 
-/// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
-/// given the same [`Users`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market). The announcer tells other servers of the store, where there may be any.
+/// Registers all events of the namespace `/`.
+///
+/// The builder must have the same [`Users`] and [`Chat`] as states, and a
+/// [`Market`](crate::service::Market). The announcer connects this server to other servers of the
+/// store, if there can be any.
 pub(crate) fn register(
     io: &mut Builder,
     parts: Parts,
@@ -65,7 +67,7 @@ pub(crate) fn register(
     catalogue.finish();
 }
 
-/// Registers the namespace of admins. The builder must be given the same [`Users`] and [`Admin`] as states.
+/// Registers the admin namespace. The builder must have the same [`Users`] and [`Admin`] as states.
 pub(crate) fn register_admins(
     io: &mut Builder,
     authenticator: Authenticator,

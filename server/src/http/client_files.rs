@@ -1,8 +1,8 @@
-//! The builds of the JavaScript client that `build.rs` took from npm, which the library hands out.
+//! The builds of the JavaScript client that `build.rs` fetched from npm. The library serves them.
 
 use roomcast::ClientFiles;
 
-/// All of them, or the reason why there are none.
+/// Returns all embedded files, or the reason why there are none.
 #[cfg(feature = "ui")]
 pub(crate) fn embedded() -> ClientFiles {
     use std::borrow::Cow;
@@ -37,9 +37,9 @@ pub(crate) fn embedded() -> ClientFiles {
     )
 }
 
-/// Takes the place of the files where npm could not bring them.
+/// The file that replaces the builds if npm could not provide them. It contains the reason.
 #[cfg(feature = "ui")]
 const MISSING: &str = "missing.txt";
-/// Says which version the files are of.
+/// The file that contains the version of the builds.
 #[cfg(feature = "ui")]
 const VERSION: &str = "version";

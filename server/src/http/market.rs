@@ -1,5 +1,5 @@
-//! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish; and
-//! `/api/v1/users/{id}/trades` and so on: what was published.
+//! Routes for market data: publishing with `/api/v1/trades`, `/signals`, `/portfolios`, `/prices`
+//! and `/notifications`, and reading with `/api/v1/users/{id}/trades` and similar routes.
 
 use axum::{
     Extension, Json,
@@ -28,7 +28,7 @@ use crate::{
         trades::{PublishTrade, ReadTrades, TradeList},
     },
 };
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     publishing().merge(reading())
 }
@@ -307,9 +307,10 @@ async fn notification_history(
     Ok(Json(at.notifications.history(allowed).await?))
 }
 
-/// The body of a portfolio of a thousand positions with the longest symbols and numbers, and spaces between them.
+/// Maximum bytes of a portfolio: a thousand positions with the longest symbols and numbers, and
+/// spaces between them.
 const PORTFOLIO_BYTES: usize = 384 << 10;
-/// The body of a thousand prices, at their longest.
+/// Maximum bytes of a thousand prices in their longest form.
 const PRICES_BYTES: usize = 256 << 10;
-/// The body of a notification of a thousand users, at its longest.
+/// Maximum bytes of a notification to a thousand users in its longest form.
 pub(super) const USERS_BYTES: usize = 640 << 10;

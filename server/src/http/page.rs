@@ -1,4 +1,5 @@
-//! The chat page at `/` and the dashboard at `/dashboard`, built by `build.rs` and part of the binary.
+//! The chat page at `/` and the dashboard at `/dashboard`, built by `build.rs` and embedded in the
+//! binary.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -21,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use super::PageSettings;
 
-/// A route for every file of the pages, `/` being `index.html` and `/dashboard` `dashboard.html`. Both are told how the server is
-/// entered, and the first whose pictures it may show.
+/// Returns a route for every file of the pages: `/` for `index.html` and `/dashboard` for
+/// `dashboard.html`. Both files receive the settings in `meta` elements.
 pub(super) fn routes<S>(settings: &PageSettings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -44,15 +45,15 @@ where
 #[folder = "$OUT_DIR/page"]
 struct Files;
 
-/// The files of the page, without their compressed forms.
+/// Returns the names of the files, without their compressed versions.
 fn names() -> impl Iterator<Item = Cow<'static, str>> {
     Files::iter().filter(|name| !ENCODINGS.iter().any(|(_, end)| name.ends_with(end)))
 }
 
-/// One file, ready to be sent.
+/// A file with its headers.
 struct Asset {
     body: Bytes,
-    /// What `build.rs` has compressed, the smallest first.
+    /// The versions compressed by `build.rs`, smallest first.
     smaller: Vec<(HeaderValue, Bytes)>,
     content_type: HeaderValue,
     etag: HeaderValue,
@@ -68,7 +69,8 @@ impl Asset {
             INDEX | DASHBOARD => with_settings(&built, settings),
             _ => built.clone(),
         };
-        // The compressed forms have the settings with which the page was built.
+        // The compressed versions contain the settings of the build, so they are used only if the
+        // settings are equal.
         let encodings = ENCODINGS.iter().filter(|_| body == built);
         let smaller = encodings.filter_map(|(encoding, end)| {
             let file = Files::get(&format!("{name}{end}"))?;
@@ -91,8 +93,8 @@ impl Asset {
             (CACHE_CONTROL, self.cache_control.clone()),
         ];
         if is_known(request, &self.etag) {
-            // The headers of this answer replace those that the browser keeps (RFC 9111, 3.2), the
-            // policy included.
+            // The headers of this response update those in the browser's cache (RFC 9111, 3.2),
+            // including the policy.
             return (StatusCode::NOT_MODIFIED, caching, self.security.clone()).into_response();
         }
         let content = [
@@ -111,10 +113,11 @@ impl Asset {
     }
 }
 
-/// The encodings in which `build.rs` leaves a file of the page beside it, and how their names end.
+/// The encodings of the versions that `build.rs` creates, with the suffixes of their names.
 const ENCODINGS: [(&str, &str); 3] = [("br", ".br"), ("gzip", ".gz"), ("deflate", ".zz")];
 
-/// Whether an encoding is named among those that are accepted (RFC 9110, 12.5.3) and not ruled out.
+/// Returns whether a request accepts an encoding explicitly (RFC 9110, 12.5.3) and with a weight
+/// above 0.
 fn accepts(request: &HeaderMap, encoding: &HeaderValue) -> bool {
     request
         .get_all(ACCEPT_ENCODING)
@@ -139,16 +142,16 @@ fn accepts(request: &HeaderMap, encoding: &HeaderValue) -> bool {
 const INDEX: &str = "index.html";
 const DASHBOARD: &str = "dashboard.html";
 
-/// What keeps browsers from doing more with the page than it is for.
+/// Headers that restrict what browsers may do with the page.
 type Security = [(HeaderName, HeaderValue); 6];
 
-/// The page may load its own files and pictures of these origins and talk to its own server, and nothing else. No script of it
-/// may turn text into markup.
+/// Returns the headers. The page may load only its own files and images of these origins, connect
+/// only to its own server, and never turn text into markup.
 fn security(images: &[String]) -> Security {
     let pictures = images
         .iter()
         .fold(String::new(), |pictures, origin| pictures + " " + origin);
-    // The configuration lets in no origin that could not stand in a header.
+    // The configuration rejects origins that are not valid in a header.
     let policy = HeaderValue::try_from(format!("{POLICY}; img-src 'self'{pictures}"));
     let fixed = HeaderValue::from_static;
     [
@@ -182,7 +185,8 @@ fn route(name: &str) -> String {
     }
 }
 
-/// Files below `assets/` have a hash of their content in their name and never change.
+/// Returns the caching policy. Names of files below `assets/` contain a content hash, so these
+/// files never change.
 fn cache_control(name: &str) -> &'static str {
     if name.starts_with("assets/") {
         "public, max-age=31536000, immutable"
@@ -206,7 +210,8 @@ fn etag(body: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("\"{digest}\"")).expect("base64 is visible ASCII")
 }
 
-/// RFC 9110 §13.1.2: a list of entity tags compared weakly, or `*`.
+/// Returns whether the client already has the file: a list of entity tags compared weakly, or `*`
+/// (RFC 9110, 13.1.2).
 fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     request
         .get_all(IF_NONE_MATCH)
@@ -216,7 +221,7 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
-/// Tells the page how the server is entered and whose pictures it may show, in its `meta` elements.
+/// Writes the settings into the `meta` elements of a page.
 fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
     let url = |url: &Option<String>| url.clone().unwrap_or_default();
     let metas = [
@@ -229,7 +234,7 @@ fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
     ];
     let index = String::from_utf8_lossy(index).into_owned();
     let told = metas.iter().fold(index, |index, (name, built, value)| {
-        // Settings are text and must not become markup of the page.
+        // Settings are text and must not become markup.
         let escaped = value.replace('&', "&amp;").replace('"', "&quot;");
         let built = format!("name=\"{name}\" content=\"{built}\"");
         index.replace(&built, &format!("name=\"{name}\" content=\"{escaped}\""))
@@ -409,7 +414,7 @@ mod tests {
             assert_eq!(gzip.0.unwrap(), "gzip");
             assert_eq!(brotli.0.unwrap(), "br");
             assert!(brotli.1 < gzip.1 && gzip.1 < plain.1, "{name}");
-            // The other parts are loaded when they are wanted.
+            // Other files are loaded on demand.
             if index.contains(&*route(&name)) {
                 first += gzip.1;
             }

@@ -1,7 +1,7 @@
-//! Decides who may read `/metrics` and `/health/websocket/detailed`.
+//! Access control for `/metrics` and `/health/websocket/detailed`.
 //!
-//! At a loopback address of the listener for operators every process of this machine may read them. Everywhere else a
-//! reader needs the configured token, or a token of a role that has `api:metrics`.
+//! At a loopback address of the admin listener, every process of this machine may read them.
+//! Otherwise a reader needs the configured token, or a token of a role with `api:metrics`.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,19 +17,20 @@ use sha2::{Digest as _, Sha256};
 use super::api::{ApiError, Callers, REFUSALS, bearer_of, turn_away};
 use roomcast::internal::LogThrottle;
 
-/// Who can send requests to a listener.
+/// The clients that can reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Processes of this machine.
+    /// Only processes of this machine.
     Machine,
     Network,
 }
 
-/// The readers that are known by a token.
+/// Authenticates readers by token.
 #[derive(Clone)]
 pub(crate) struct Readers {
     callers: Callers,
-    /// A hash of the configured token. To compare hashes takes as long for each wrong token.
+    /// The hash of the configured token. Comparing hashes takes the same time for every wrong
+    /// token.
     token: Option<[u8; 32]>,
     log_throttle: Arc<LogThrottle>,
 }
@@ -43,7 +44,7 @@ impl Readers {
         }
     }
 
-    /// Refuses a request without a token that permits reading.
+    /// Refuses a request whose token does not permit reading.
     async fn check(&self, path: &str, authorization: Option<String>) -> Result<(), Response> {
         let token = authorization.as_deref().and_then(bearer_token);
         if let (Some(given), Some(expected)) = (token, self.token)
@@ -58,7 +59,7 @@ impl Readers {
     }
 }
 
-/// Limits routes to those who may read them.
+/// Restricts routes to permitted readers.
 pub(crate) fn limit(routes: Router, readers: Readers, reach: Reach) -> Router {
     routes.route_layer(middleware::from_fn_with_state((readers, reach), admit))
 }
@@ -71,7 +72,7 @@ async fn admit(
     let foreign = (reach == Reach::Machine).then(|| foreign(&request));
     match foreign {
         Some(None) => return next.run(request).await,
-        // A request without a token gets the reason, since the address is the right one.
+        // A request without a token gets the reason, because its address is the correct one.
         Some(Some(reason)) if !request.headers().contains_key(header::AUTHORIZATION) => {
             return ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", reason).into_response();
         }
@@ -85,7 +86,7 @@ async fn admit(
     }
 }
 
-/// Returns why a request that a process of this machine has sent may come from elsewhere.
+/// Returns why a request from a process of this machine may originate elsewhere, if it may.
 fn foreign(request: &Request) -> Option<&'static str> {
     let headers = request.headers();
     let forwarding = [
@@ -102,8 +103,8 @@ fn foreign(request: &Request) -> Option<&'static str> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
     let host = host.and_then(|host| host.to_str().ok());
-    // A page can have its own name lead to this machine (DNS rebinding), but the browser sends the
-    // name.
+    // A page can resolve its own host name to this machine (DNS rebinding), but the browser sends
+    // that name.
     let is_own = second.is_none() && host.is_some_and(is_loopback);
     (!is_own).then_some(
         "the Host is no loopback address: ask for 127.0.0.1 or localhost, or send \
@@ -111,7 +112,7 @@ fn foreign(request: &Request) -> Option<&'static str> {
     )
 }
 
-/// Whether a `Host` is `localhost` or a loopback address, with a port or without.
+/// Returns whether a `Host` is `localhost` or a loopback address, with or without a port.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),

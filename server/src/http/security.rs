@@ -1,4 +1,4 @@
-//! Headers that keep browsers from doing more with an answer than it is for (OWASP Secure Headers).
+//! Response headers that restrict what browsers may do (OWASP Secure Headers).
 
 use axum::{
     Router,
@@ -16,8 +16,8 @@ use http::{
 
 use roomcast::limit::Client;
 
-/// What every answer says that says nothing else of it: it loads nothing, goes into no frame, is no
-/// other type than it says, and is not for other sites.
+/// Headers of every response that does not set them itself. A response loads nothing, is not
+/// framed, has exactly its declared type, and is not for other sites.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         CONTENT_SECURITY_POLICY,
@@ -35,11 +35,12 @@ const HEADERS: [(HeaderName, &str); 6] = [
         "same-origin",
     ),
 ];
-/// Half a year, as a first step that can be taken back; the host may have others below it.
+/// Half a year, a first step that can be reverted. Subdomains are not included, because they can
+/// belong to other services.
 const HSTS: &str = "max-age=15768000";
 
-/// Adds the headers to every answer of these routes, also to those of no route. Over TLS, browsers
-/// are told to come back over TLS only.
+/// Adds the headers to every response, including those for unknown paths. Over TLS, browsers are
+/// instructed to use only TLS in future.
 pub(crate) fn harden(router: Router) -> Router {
     router.layer(middleware::from_fn(add))
 }
@@ -51,7 +52,7 @@ async fn add(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         let value = HeaderValue::from_static(value);
-        // An answer that says something of its own, as the page does, keeps it.
+        // A response that sets a header itself, as the page does, keeps it.
         headers.entry(name).or_insert(value);
     }
     if is_secure {

@@ -1,4 +1,4 @@
-//! `DELETE /api/v1/signals/{id}` and so on: what services have published and withdraw.
+//! Routes that withdraw published data: `DELETE /api/v1/signals/{id}` and similar.
 
 use axum::{
     Extension, Json,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     Routes::new()
         .on(

@@ -1,4 +1,4 @@
-//! Limits as a server has them, for benches.
+//! Realistic rate limits for benchmarks.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use roomcast::internal::{Guarded, LimitedConnection};
 use super::{Allowance, Class, Users};
 use crate::{config::Limits, metrics::Metrics};
 
-/// Users and addresses that a server knows.
+/// Known users and addresses.
 #[derive(Debug)]
 pub struct Limited {
     users: Users,
@@ -16,7 +16,8 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// This many users, connected from as many addresses, while a thousand networks are blocked.
+    /// Creates limits with this many connected users, each with its own address, and a thousand
+    /// blocked networks.
     #[must_use]
     pub fn new(users: usize) -> Self {
         let limits = Limits {
@@ -32,7 +33,7 @@ impl Limited {
         }
     }
 
-    /// A user sends a message on one of its connections; whether it may.
+    /// Sends a message on one of the user's connections. Returns whether it is allowed.
     #[must_use]
     pub fn event(&self, user: usize) -> bool {
         let allowance = self.allowances.get(user);
@@ -40,13 +41,13 @@ impl Limited {
         allowance.map(take).is_some_and(|answer| answer.is_ok())
     }
 
-    /// An address connects and goes; whether it may.
+    /// Connects and disconnects an address. Returns whether it is allowed.
     #[must_use]
     pub fn connect(&self, number: u32) -> bool {
         self.guard.connect(number)
     }
 
-    /// A connection with limits that are not reached.
+    /// Returns a connection whose limits are not reached.
     #[must_use]
     pub fn connection(&self) -> LimitedConnection {
         LimitedConnection::new()

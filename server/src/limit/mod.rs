@@ -1,7 +1,6 @@
-//! Limits how fast users may act. This module knows users and numbers, and nothing of what they are
-//! for.
+//! Rate limits for users. This module knows users and numbers, but not what they are for.
 //!
-//! Every table in it is bounded and forgets what is over.
+//! Every table is bounded and evicts expired entries.
 
 pub(crate) mod bench;
 mod spending;

@@ -1,14 +1,15 @@
 //! Shares the budgets of users between the servers of a cluster.
 //!
 //! A user has one budget on all servers. Each server charges an event of its own immediately, and
-//! reports it to the other servers, which charge it as well. A report waits until the user has spent
-//! half of the server's share of the budget, or for [`STALE`], so that the number of reports is a
-//! fraction of the number of events. Every event is charged once by every server.
+//! reports it to the other servers, which charge it as well. A report waits until the user has
+//! spent half of the server's share of the budget, or for [`STALE`]. There are therefore far fewer
+//! reports than events. Every event is charged once by every server.
 //!
 //! Bound: of n servers, each has accepted at most one budget that the others do not know yet, and
 //! less than half of a share waits to be reported. All servers together therefore accept at most n
-//! budgets and a half, and beyond that the pace of one server, however a user spreads its events. For
-//! this, charges must never be lost: they may exceed the budget, by as much as this bound permits.
+//! budgets and a half, and beyond that the pace of one server, however a user spreads its events.
+//! For this, charges must never be lost: they may exceed the budget, by as much as this bound
+//! permits.
 
 use std::{
     sync::{
@@ -28,33 +29,34 @@ use super::users::{Allowance, Class, Users};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spent {
     user: Arc<str>,
-    /// By class, in their order. A server of another version may know fewer classes, or more: what it does not say is
-    /// nothing, and what this one does not know is left out.
+    /// Number of events by class, in the order of the classes. Servers of other versions can know
+    /// fewer or more classes: missing counts are 0, and unknown classes are ignored.
     #[serde(default)]
     events: Vec<u32>,
-    /// By class: milliseconds until these events alone would be over at the pace of the class. Servers before this
-    /// field report events right after they happened, so that none of their time has passed.
+    /// By class: milliseconds until these events alone are used up at the pace of the class.
+    /// Servers without this field report events immediately, so none of this time has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rest: Option<Vec<u32>>,
 }
 
-/// The users with events that were not reported.
+/// The users with unreported events.
 #[derive(Debug, Default)]
 pub(super) struct Spending {
-    /// The servers of the cluster, this one included. Events are noted if there are several.
+    /// The number of servers in the cluster, including this one. Events are noted only if there are
+    /// several.
     servers: AtomicU32,
     active: Mutex<Vec<Arc<Allowance>>>,
 }
 
-/// The events of one user on this server that were not reported, by class.
+/// The unreported events of one user on this server, by class.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     events: [AtomicU32; Class::ALL.len()],
-    /// When these events alone would be over.
+    /// When these events alone are used up.
     rested: [SharedRested; Class::ALL.len()],
-    /// Milliseconds for which the first of them has waited.
+    /// Milliseconds for which the oldest of them has waited.
     age: AtomicU32,
-    /// Whether the user is among those with unreported events.
+    /// Whether the user is in the list of users with unreported events.
     is_active: AtomicBool,
 }
 
@@ -87,8 +89,8 @@ impl Spending {
         }
     }
 
-    /// The most windows of a class that a user may have spent in advance: a budget at each server,
-    /// and what was not reported in time.
+    /// Returns the maximum number of windows that a user may owe: a budget for each server, plus
+    /// unreported events.
     pub(super) fn debt(&self) -> u32 {
         self.servers
             .load(Ordering::Relaxed)
@@ -98,7 +100,7 @@ impl Spending {
 }
 
 impl Untold {
-    /// Takes all events of a user for a report.
+    /// Removes and returns all events of a user for a report.
     fn take(&self, user: &Arc<str>, now: Duration) -> Option<Spent> {
         self.age.store(0, Ordering::Relaxed);
         let rest = |rested: &SharedRested| {
@@ -121,8 +123,8 @@ impl Untold {
 }
 
 impl Users {
-    /// Returns the report for the other servers, of so many servers and after so much time since the
-    /// last call. Nothing is noted if there are no others.
+    /// Returns the report for the other servers. `servers` is the size of the cluster, `elapsed`
+    /// the time since the last call. Without other servers, nothing is noted.
     pub(crate) fn spent(&self, servers: usize, elapsed: Duration) -> Vec<Spent> {
         let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
         let spending = self.spending();
@@ -147,7 +149,7 @@ impl Users {
             let age = untold.age.load(Ordering::Relaxed).saturating_add(elapsed);
             untold.age.store(age, Ordering::Relaxed);
             let is_stale = !is_due && age >= STALE;
-            // Users with few events are reported last, and not at all if there are too many of them.
+            // Users with few events are reported last, and dropped if there are too many of them.
             if is_stale && told.len() < MAX_TOLD {
                 told.extend(untold.take(&allowance.name, now));
             } else if is_stale || servers == 1 || still.len() >= MAX_WAITING {
@@ -164,27 +166,27 @@ impl Users {
         told
     }
 
-    /// Whether a user has spent half of this server's share of a budget without a report.
+    /// Returns whether a user has spent half of this server's share of a budget without a report.
     fn is_due(&self, allowance: &Allowance, servers: u32) -> bool {
         let mut classes = Class::ALL.into_iter().zip(&allowance.untold.events);
         classes.any(|(class, events)| {
             let Some((_, quota)) = self.pace(class) else {
                 return false;
             };
-            // The more servers there are, the sooner each of them reports.
+            // The more servers there are, the earlier each of them reports.
             let half = quota.div_ceil(servers.saturating_mul(2)).max(1);
             events.load(Ordering::Relaxed) >= half
         })
     }
 
-    /// Charges what users have done on another server.
+    /// Charges events that users sent to another server.
     pub(crate) fn charge(&self, spent: &[Spent]) {
-        // The list comes from another server, so its length is not taken on trust.
+        // The list comes from another server, so its length is not trusted.
         for Spent { user, events, rest } in spent.iter().take(MAX_TOLD) {
             let is_over = rest
                 .as_ref()
                 .is_some_and(|rest| rest.iter().all(|rest| *rest == 0));
-            // Events that are over matter only to a user who is active here.
+            // Used-up events matter only to a user who is active on this server.
             let allowance = match is_over {
                 true => self.known(user),
                 false => Some(self.allowance(user)),
@@ -203,11 +205,11 @@ impl Users {
     }
 }
 
-/// Users in one report; the others are in the next one, a second later.
+/// Maximum users in one report. The remaining users are in the next one, a second later.
 const MAX_TOLD: usize = 1000;
-/// Users who have spent little and wait to be reported.
+/// Maximum users with few events that wait to be reported.
 const MAX_WAITING: usize = 100_000;
-/// Milliseconds after which a user is reported who has spent little.
+/// Milliseconds after which users with few events are reported.
 const STALE: u32 = 60_000;
 
 #[cfg(test)]
@@ -256,7 +258,7 @@ mod tests {
         for _ in 0..10 {
             b.charge(&told);
         }
-        // Three budgets are spent, of which one may be spent in advance.
+        // Three budgets are spent, of which one may be owed.
         let wait = b.take(Class::Messages, &ann).unwrap_err();
         assert!(wait <= 122 * SECOND && wait > 120 * SECOND, "{wait:?}");
     }
@@ -278,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_events_of_a_user_are_reported_after_a_minute_and_charged() {
         let [a, b] = servers();
-        // Half of a share is seven and a half.
+        // Half of a share is 7.5 events.
         assert_eq!(send(&a, "ann", 7), 7);
         assert_eq!(send(&a, "bob", 7), 7);
         for _ in 0..59 {
@@ -286,7 +288,7 @@ mod tests {
             assert_eq!(a.spent(2, SECOND), []);
         }
         tokio::time::advance(SECOND).await;
-        // Bob has used up his budget here, so that the seven events count; Ann's are over.
+        // Bob used up his budget on this server, so his seven events count. Ann's are used up.
         assert_eq!(send(&b, "bob", 30), 30);
         let told = a.spent(2, SECOND);
         assert_eq!(told.len(), 2);
@@ -360,22 +362,22 @@ mod tests {
     #[test]
     fn a_user_who_sends_at_two_servers_gets_hardly_more_than_one_budget() {
         let [a, b] = servers();
-        // Ten turns of a second each, in which next to nothing comes back.
+        // Ten iterations of one second each, in which the budget hardly recovers.
         let mut sent = 0;
         for _ in 0..10 {
             sent += send(&a, "ann", 5) + send(&b, "ann", 5);
             b.charge(&a.spent(2, SECOND));
             a.charge(&b.spent(2, SECOND));
         }
-        // What is still untold is less than half of the budget.
+        // The unreported rest is less than half of the budget.
         assert!((30..=30 + 15).contains(&sent), "{sent}");
     }
 
-    /// How a user sends: whether it tries at this server in this tenth of a second, the `tick`th.
+    /// A sending pattern: the number of attempts at a server in a tenth of a second, the `tick`th.
     type Pattern = fn(server: usize, servers: usize, tick: usize) -> usize;
 
-    /// Lets a user send for ten minutes, and returns for each second how many messages all servers
-    /// together have accepted. Each server reports every second, at a time of its own.
+    /// Simulates a user who sends for ten minutes. Returns for each second how many messages all
+    /// servers have accepted. Each server reports every second, at a different time.
     async fn play(count: usize, class: Class, pattern: Pattern) -> Vec<usize> {
         let servers: Vec<Users> = (0..count)
             .map(|_| Users::new(&Limits::default(), Arc::default()))
@@ -392,7 +394,7 @@ mod tests {
                 }
                 if tick % 10 == number % 10 {
                     let told = server.spent(count, SECOND);
-                    // What one server reports is on its way while the others go on.
+                    // A report is in flight while the other servers continue.
                     let others = servers.iter().enumerate();
                     for (_, other) in others.filter(|(other, _)| *other != number) {
                         other.charge(&told);
@@ -450,7 +452,7 @@ mod tests {
     async fn three_servers_accept_at_most_145_messages_in_80_seconds() {
         let by_second = play(3, Class::Messages, |_, _, _| 2).await;
         assert!(by_second[79] <= 145, "{}", by_second[79]);
-        // Nothing is lost for the user either: in ten minutes the pace of one server comes back.
+        // The user loses nothing either: in ten minutes, the pace of one server is available.
         let all = by_second[599];
         assert!((300..=345 + 60).contains(&all), "{all}");
     }

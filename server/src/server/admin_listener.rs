@@ -1,4 +1,4 @@
-//! The listener for operators: metrics, and how connections are.
+//! The admin listener: metrics, and the state of connections.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::config::{AdminListen, Settings};
 use crate::http::scrape::Reach;
 use crate::supervisor::Supervisor;
 
-/// A listener that does not serve yet.
+/// A bound listener that does not serve yet.
 #[derive(Debug)]
 pub(super) struct AdminListener {
     listener: Arc<TcpListener>,
@@ -29,14 +29,14 @@ impl AdminListener {
     ///
     /// # Errors
     ///
-    /// If the configured address cannot be listened on.
+    /// If the configured address cannot be bound.
     pub(super) async fn bind(settings: &Settings) -> Result<Option<Self>, RunError> {
         let AdminListen::At(address) = settings.server.admin_listen() else {
             return Ok(None);
         };
         match Self::listen(address).await {
             Ok(bound) => Ok(Some(bound)),
-            // Nobody has asked for the default address, so the server does without.
+            // The default address is optional, so the server continues without it.
             Err(error) if settings.server.admin_listen.is_none() => {
                 tracing::warn!(
                     %address,
@@ -57,7 +57,7 @@ impl AdminListener {
         })
     }
 
-    /// Returns who can send requests to it.
+    /// Returns the clients that can reach the listener.
     pub(super) fn reach(&self) -> Reach {
         if self.address.ip().is_loopback() {
             Reach::Machine
@@ -66,7 +66,7 @@ impl AdminListener {
         }
     }
 
-    /// Serves these routes until the process ends.
+    /// Serves the routes until the process ends.
     pub(super) fn serve(self, router: Router, supervisor: &Supervisor) {
         tracing::info!(url = %format_args!("http://{}", self.address), "admin listener ready");
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -87,7 +87,7 @@ async fn accept(listener: Arc<TcpListener>, router: Router, places: Arc<Semaphor
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "could not accept a connection of an operator");
-                // Without a file that is free every attempt fails at once.
+                // If no file descriptors are free, every attempt fails immediately.
                 tokio::time::sleep(ACCEPT_DELAY).await;
                 continue;
             }
@@ -114,11 +114,11 @@ async fn serve(stream: TcpStream, router: Router) {
     }
 }
 
-/// Connections at a time. Those beyond wait.
+/// Maximum concurrent connections. Further ones wait.
 const CONNECTIONS: usize = 64;
-/// How long a connection may last, so that slow readers do not keep their places.
+/// The maximum duration of a connection, so that slow readers do not occupy slots.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// How long a request may take to arrive, and a connection may be idle.
+/// The maximum time for a request to arrive, and for a connection to be idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The delay after a connection that could not be accepted.
+/// The delay after a failed accept.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Why the server did not start, or stopped.
+//! The reasons why the server did not start, or stopped.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -7,38 +7,39 @@ use crate::service::cluster;
 use crate::store::{OpenError, StoreError};
 use roomcast::TlsError;
 
-/// Why the server did not start, or stopped.
+/// The reason why the server did not start, or stopped.
 #[derive(Debug)]
 pub(crate) enum RunError {
-    /// A value of the configuration makes no sense.
+    /// A configuration value is invalid.
     Settings(&'static str),
-    /// The keys that tokens are signed with cannot be used.
+    /// The keys of tokens cannot be used.
     Keys(ConfiguredError),
-    /// The roles make no sense.
+    /// The roles are invalid.
     Roles(RolesError),
-    /// A service cannot be asked as the configuration says.
+    /// The configuration of an outbound service is invalid.
     Outbound(OutboundFault),
-    /// There is no such adapter, or not with these settings.
+    /// The adapter is unknown, or its settings are invalid.
     Adapter(cluster::AdapterFault),
-    /// What servers send each other cannot be sealed.
+    /// Messages between servers cannot be sealed.
     Sealing(cluster::SealingFault),
     /// The store cannot be opened.
     Open(OpenError),
-    /// Every user of the machine can replace the files of this key through this folder.
+    /// Every user of the machine can replace the files of this configuration key, through this
+    /// folder.
     Folder(&'static str, PathBuf),
-    /// The store cannot be prepared.
+    /// The store cannot be read or prepared.
     Store(StoreError),
-    /// The certificate cannot be used.
+    /// The TLS certificate cannot be used.
     Tls(TlsError),
-    /// Options contradict each other, or the address is taken.
+    /// Options are invalid, or the address is in use.
     Server(roomcast::Error),
-    /// The configured address for operators cannot be listened on.
+    /// The configured admin address cannot be bound.
     Admin(SocketAddr, std::io::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
-    /// A second signal came while the server was stopping.
+    /// A second signal arrived during shutdown.
     Hurried,
-    /// Tasks of these names have ended that cannot be started again.
+    /// Tasks with these names ended and cannot be restarted.
     Tasks(Vec<&'static str>),
 }
 

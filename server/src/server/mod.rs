@@ -1,7 +1,8 @@
-//! The composition root of the binary: builds everything, top to bottom, and runs it.
+//! The composition root of the server: builds all parts and runs them.
 //!
-//! `options` reads the configuration for the library, `services` makes the services and registers the events,
-//! `tasks` starts what lives as long as the server, `routes` has the HTTP routes. Only the command line comes in here.
+//! `options` converts the configuration for the library, `services` creates the services and
+//! registers the events, `tasks` starts long-lived tasks, and `routes` has the HTTP routes. Only
+//! the command line may import this module.
 
 mod admin_listener;
 mod error;
@@ -41,12 +42,12 @@ use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 ///
 /// # Errors
 ///
-/// If it cannot start, or a task has ended that cannot be started again.
+/// If the server cannot start, or a task ended that cannot be restarted.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
-    // The signals are listened to first: until then each of them ends the process.
+    // Signal handlers are installed first. Before that, any of these signals ends the process.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let survived_signals = SurvivedSignals::listen().map_err(RunError::Signals)?;
-    // Everything that can be wrong without touching anything is found first: a server that cannot
+    // Everything that can be checked without side effects is checked first: a server that cannot
     // start leaves no traces.
     check(settings)?;
     let profile = settings.profile();
@@ -54,8 +55,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     check_folder(settings)?;
     try_address(settings.server.listen)?;
     let admin_listener = AdminListener::bind(settings).await?;
-    // The database file is reserved before it is opened, since two servers of one file would not
-    // hear of each other's messages.
+    // The database file is reserved before it is opened. Two servers with the same file would not
+    // receive each other's messages.
     let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
     let io = Io::builder()
         .config(engine_config(settings))
@@ -69,7 +70,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let (store, commits) = opened.await.map_err(RunError::Open)?;
     let warned = cluster::warn_of_public(settings).await;
     warned.map_err(RunError::Open)?;
-    // The secrets may be in the store, so that the adapter comes after it.
+    // The secrets can be in the store, so the adapter is created after it.
     let sealing = Sealing::open(settings).await.map_err(RunError::Sealing)?;
     let io = cluster::join(io, settings, &sealing).map_err(RunError::Adapter)?;
     let services = Services::open(settings, &store, metrics).await?;
@@ -81,7 +82,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
     supervisor.obey_tests(&io);
-    // Tasks are started before the address is bound: with the first client all of them are there.
+    // Tasks are started before the address is bound, so that all of them run when the first client
+    // connects.
     let started = Started::start_all(settings, &services, &store, &io, commits, &supervisor);
     let Started {
         blocks,
@@ -139,8 +141,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             () = supervisor.failed() => {}
         }
         tracing::info!("stopping");
-        // The server is not ready from here on, so that a balancer sends nobody new while clients
-        // are moved.
+        // From here on the server is not ready, so that a load balancer sends it no new clients
+        // while it drains.
         readiness.drain();
         admin.draining();
         stopping.notify_one();
@@ -150,8 +152,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         signals.next().await;
     };
     let ending = async {
-        // The clients are gone before the store is closed: what they have sent is stored, emitted
-        // and answered.
+        // Clients are disconnected before the store is closed, so that their last events are
+        // stored, emitted and answered.
         serving.await;
         services.hooks.close().await;
         services.market.finish_prices().await;
@@ -159,11 +161,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     };
     tokio::select! {
         () = ending => {}
-        // Whoever sends a second signal does not want to wait for any of this.
+        // After a second signal, the server does not wait any longer.
         () = hurried => return Err(RunError::Hurried),
     }
-    // The file is given back when nothing is written any more, so that the next server finds it
-    // whole.
+    // The file is released after the last write, so that the next server finds it complete.
     drop(reservation);
     tracing::info!("stopped");
     if let Some(taken) = io.node_taken() {
@@ -175,7 +176,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     }
 }
 
-/// Whether the server can take clients, asked anew each time.
+/// Returns the readiness of the server, which is evaluated for each request.
 fn readiness(
     store: &Store,
     supervisor: &Supervisor,
@@ -205,33 +206,32 @@ fn readiness(
     })
 }
 
-/// Ends what works for clients, once there are none.
+/// Ends the tasks that serve clients, after all clients are disconnected.
 async fn finish(
     supervisor: &Supervisor,
     leases: Option<Leases>,
     store: Store,
     emission: Vec<JoinHandle<()>>,
 ) {
-    // The tasks end with what they work on, which is no failure from here on.
+    // From here on, tasks that end are not failures.
     supervisor.stop();
     if let Some(leases) = leases {
-        // The lease is ended while the store is still open, so that others see at once that nobody
-        // is here.
+        // The lease is ended while the store is open, so that peers immediately see this server's
+        // users as absent.
         leases.stop().await;
     }
     store.close().await;
     for lane in emission {
-        // The lanes end by themselves when the closed store has handed out its last commit.
+        // The emission tasks end after the closed store has delivered its last commit.
         let _ = lane.await;
     }
 }
 
-/// Whether the server could start with these settings, as far as that can be said without
-/// touching anything.
+/// Checks whether the server could start with these settings, without side effects.
 ///
 /// # Errors
 ///
-/// What [`run`] would answer.
+/// Returns the error that [`run`] would return.
 pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     settings.check().map_err(RunError::Settings)?;
     Store::check(&settings.store).map_err(RunError::Open)?;
@@ -250,7 +250,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
         .map_err(|error| RunError::Server(error.into()))
 }
 
-/// Refuses a database file that every user of the machine could replace. In development that is a warning.
+/// Refuses a database file that every user of the machine could replace. In development, only logs
+/// a warning.
 fn check_folder(settings: &Settings) -> Result<(), RunError> {
     let Some(folder) = Store::unsafe_folder(&settings.store).map_err(RunError::Open)? else {
         return Ok(());
@@ -263,7 +264,7 @@ fn check_folder(settings: &Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Looks whether the address can be had: a server that cannot have it makes no database.
+/// Checks that the address is free. Otherwise the server stops before it creates a database.
 fn try_address(address: SocketAddr) -> Result<(), RunError> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
@@ -271,15 +272,14 @@ fn try_address(address: SocketAddr) -> Result<(), RunError> {
         TcpSocket::new_v6()
     };
     let bound = socket.and_then(|socket| {
-        // Connections of the server before, which the kernel still remembers, do not keep the
-        // address taken.
+        // Connections of a previous server in the TIME_WAIT state do not block the address.
         socket.set_reuseaddr(true)?;
         socket.bind(address)
     });
     bound.map_err(|error| RunError::Server(roomcast::Error::Listen(address.to_string(), error)))
 }
 
-/// Says how the server runs, and in the last line where it is.
+/// Logs the settings in force, and in the last lines the addresses.
 fn announce(settings: &Settings, profile: Profile, server: &Server) {
     match (settings.guests(), profile) {
         (true, Profile::Production) => {

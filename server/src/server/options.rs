@@ -1,4 +1,4 @@
-//! What the library and the services are told of the configuration.
+//! Converts the configuration into options of the library and the services.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use super::RunError;
 use crate::config::{self, Settings};
 use roomcast::{Config, Tls, limit::Proxies, options::Cors};
 
-/// How long sessions can be recovered; none if they cannot.
+/// Returns how long sessions can be recovered, or `None` if recovery is disabled.
 pub(super) fn recovery_window(settings: &Settings) -> Option<Duration> {
     Some(settings.recovery.window).filter(|_| settings.recovery.enabled)
 }
 
-/// The certificate and its key, if connections are encrypted.
+/// Returns the certificate and its key if TLS is configured.
 pub(super) fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {
     let files = &settings.server.tls;
     let (Some(cert), Some(key)) = (&files.cert_file, &files.key_file) else {
@@ -21,7 +21,7 @@ pub(super) fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {
     Ok(Some(tls))
 }
 
-/// The settings of the chat, with the bound of texts that the limits give.
+/// Returns the settings of the chat, with the text length capped by the limits.
 pub(super) fn chat_settings(settings: &Settings) -> config::Chat {
     config::Chat {
         content_chars: settings.limits.content_chars(settings.chat.content_chars),
@@ -29,17 +29,17 @@ pub(super) fn chat_settings(settings: &Settings) -> config::Chat {
     }
 }
 
-/// The proxies that are believed.
+/// Returns the trusted proxies.
 pub(super) fn proxies(settings: &Settings) -> Proxies {
     Proxies::new(settings.server.trusted_proxies.clone())
         .with_proxy_protocol(settings.server.proxy_protocol)
 }
 
-/// What the library is configured with.
+/// Returns the configuration of the library.
 pub(super) fn engine_config(settings: &Settings) -> Config {
     let mut cookie = settings.engine.http.cookie.clone();
     if let Some(cookie) = &mut cookie {
-        // With a certificate there is no reason to let browsers send the cookie unencrypted.
+        // With a certificate, browsers must not send the cookie unencrypted.
         cookie.secure |= settings.server.tls.cert_file.is_some();
     }
     let cors = Cors::default()

@@ -1,4 +1,4 @@
-//! The HTTP routes of the binary, and who may call them.
+//! The HTTP routes of the server, with the authentication of their callers.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::service::{Access, Blocks};
 use crate::store::Store;
 use roomcast::Io;
 
-/// All routes, with what browsers are told of their answers. Without a guard of addresses there is no list of blocks.
+/// Returns all routes, with security headers. Without an address guard, there is no block list.
 pub(super) fn router(
     settings: &Settings,
     services: &Services,
@@ -66,7 +66,7 @@ pub(super) fn router(
         images: settings.page.images.clone(),
     };
     let mut router = http::router(connections.clone(), &page);
-    // The metrics tell how much happens here, which is not everybody's business.
+    // Metrics reveal the activity of the server, so they require a token here.
     if settings.server.metrics_token.is_some() {
         let figures = http::public_figures(connections, readers(settings, services));
         router = router.merge(figures);
@@ -74,7 +74,7 @@ pub(super) fn router(
     http::security::harden(router.merge(api))
 }
 
-/// The routes of the listener for operators.
+/// Returns the routes of the admin listener.
 pub(super) fn admin_router(
     settings: &Settings,
     services: &Services,
@@ -91,7 +91,7 @@ pub(super) fn admin_router(
     http::security::harden(http::admin_router(connections, readers, reach))
 }
 
-/// Who may read the metrics with a token.
+/// Returns the authentication of metrics readers.
 fn readers(settings: &Settings, services: &Services) -> Readers {
     let callers = callers(
         &services.authenticator,
@@ -102,7 +102,7 @@ fn readers(settings: &Settings, services: &Services) -> Readers {
     Readers::new(callers, token.map(Secret::expose))
 }
 
-/// Authenticates callers of the HTTP API, or of a part of it.
+/// Returns a function that authenticates callers of the HTTP API and checks that they may use it.
 fn callers(
     authenticator: &Authenticator,
     access: &Access,
@@ -123,7 +123,8 @@ fn callers(
     })
 }
 
-/// How often each caller may call the HTTP API. What is one too many, the API counts.
+/// Returns the rate limit of API callers. Its metrics are discarded, because the API counts refused
+/// calls itself.
 fn pace(settings: &Settings) -> Users {
     let limits = config::Limits {
         requests_per_second: settings.limits.in_force().api_calls_per_second,
@@ -133,5 +134,5 @@ fn pace(settings: &Settings) -> Users {
     Users::new(&limits, Arc::default())
 }
 
-/// Callers of the HTTP API that are remembered; past that the longest unseen ones are forgotten.
+/// Maximum number of API callers with a rate limit entry.
 const CALLERS: usize = 1000;

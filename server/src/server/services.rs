@@ -1,4 +1,4 @@
-//! The services of the server and what they stand on, made of the store and the configuration.
+//! The services of the server, created from the store and the configuration.
 
 use std::sync::Arc;
 
@@ -20,21 +20,21 @@ use crate::service::{
 use crate::store::{Store, StoreError};
 use roomcast::{Builder, EngineRequest, internal::LogThrottle};
 
-/// What events and requests are handled with, and what tasks work on.
+/// The services that handle events and requests, and the state that tasks use.
 pub(super) struct Services {
     pub(super) access: Access,
     pub(super) admin: Admin,
-    /// Tells other servers what is done at this one; `None` without an adapter.
+    /// Sends announcements to other servers. `None` without an adapter.
     pub(super) announcer: Option<Announcer>,
     pub(super) authenticator: Authenticator,
-    /// The application that knows login sessions, if there is one.
+    /// The backend whose login sessions are accepted, if configured.
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
-    /// How far the feed of the store has been read.
+    /// How far the change feed of the store has been read.
     pub(super) fed: Arc<Fed>,
     pub(super) hooks: Hooks,
     pub(super) journals: Journals,
-    /// The keys that tokens are signed with.
+    /// The keys that verify tokens.
     pub(super) keys: Arc<KeyRing>,
     pub(super) market: Market,
     pub(super) metrics: Arc<Metrics>,
@@ -43,11 +43,11 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Makes all services.
+    /// Creates all services.
     ///
     /// # Errors
     ///
-    /// If the configuration makes no sense, or the store cannot be read.
+    /// If the configuration is invalid, or the store cannot be read.
     pub(super) async fn open(
         settings: &Settings,
         store: &Store,
@@ -63,7 +63,7 @@ impl Services {
             Arc::clone(&metrics),
             auth,
         );
-        // The revocations are read before anybody can be let in.
+        // The revocations are read before any client can be admitted.
         let access = access.await.map_err(RunError::Store)?;
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
@@ -118,7 +118,7 @@ impl Services {
         })
     }
 
-    /// Registers all events, of clients and of other servers.
+    /// Registers all events from clients and from other servers.
     pub(super) fn register(&self, settings: &Settings, io: Builder) -> Builder {
         let mut io = io
             .state(self.chat.clone())
@@ -163,7 +163,8 @@ impl Services {
         io
     }
 
-    /// Lets clients of the chat go on at another server. Those of admins start afresh.
+    /// Lets clients of the chat continue their session on another server. Clients of the admin
+    /// namespace start a new session.
     fn hand_over(&self, io: Builder) -> Builder {
         let chat = self.chat.clone();
         io.handover(move |socket| {
@@ -191,5 +192,5 @@ async fn announcer(
     Ok(id.map(|id| Announcer::new(store.clone(), id, Arc::clone(metrics))))
 }
 
-/// Lines about refused handshakes at once, before it is one a second.
+/// Log lines about refused handshakes before they are limited to one per second.
 const REFUSALS: u32 = 100;

@@ -1,4 +1,4 @@
-//! The signals that stop the server, and those that it survives.
+//! Signals that stop the server, and signals that it survives.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that stop the server.
+/// SIGTERM and SIGINT, which stop the server.
 pub(super) struct Signals(Mutex<[Signal; 2]>);
 
-/// Signals that would end a process that has no handler for them, and why they are sent.
+/// Signals that end a process without a handler. They are only logged.
 #[derive(Clone)]
 pub(super) struct SurvivedSignals(Arc<Mutex<[SurvivedSignal; 5]>>);
 
 struct SurvivedSignal {
     name: &'static str,
     signal: Signal,
-    /// The shortest time between two lines of the log.
+    /// The minimum time between two log lines.
     interval: Duration,
-    /// When the next line may be written.
+    /// When the next log line is allowed.
     next_line: Option<Instant>,
-    /// Signals since the last line.
+    /// Signals since the last log line.
     more: u64,
 }
 
@@ -42,10 +42,10 @@ impl SurvivedSignals {
             survived("SIGHUP", SignalKind::hangup(), INTERVAL),
             survived("SIGUSR1", SignalKind::user_defined1(), INTERVAL),
             survived("SIGUSR2", SignalKind::user_defined2(), INTERVAL),
-            // Each write to a connection that its client has closed may send this signal, too.
+            // Each write to a connection that the client has closed can raise this signal.
             survived("SIGPIPE", SignalKind::pipe(), PIPE_INTERVAL),
-            // So may each write to a file that has the greatest permitted size (RLIMIT_FSIZE). With
-            // this handler the write fails, as it does on a full disk.
+            // Each write to a file of the maximum size (RLIMIT_FSIZE) can raise this signal. With a
+            // handler, the write fails as on a full disk.
             survived("SIGXFSZ", file_size, PIPE_INTERVAL),
         ];
         let [hangup, first, second, pipe, size] = signals;
@@ -53,7 +53,7 @@ impl SurvivedSignals {
         Ok(Self(Arc::new(Mutex::new(signals))))
     }
 
-    /// Logs signals for as long as it is polled.
+    /// Logs signals. Runs until dropped.
     pub(super) async fn log(self) {
         poll_fn(|cx| {
             for signal in self.0.lock().iter_mut() {
@@ -83,9 +83,9 @@ impl SurvivedSignal {
     }
 }
 
-/// The shortest time between two lines about a signal.
+/// The minimum time between two log lines about a signal.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two lines about SIGPIPE and SIGXFSZ, which clients can cause.
+/// The same for SIGPIPE and SIGXFSZ, which clients can cause.
 const PIPE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Signals {
@@ -95,7 +95,7 @@ impl Signals {
         Ok(Self(Mutex::new([terminate?, interrupt?])))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&self) {
         let is_there = |cx: &mut Context<'_>, signal: &mut Signal| signal.poll_recv(cx).is_ready();
         poll_fn(|cx| {

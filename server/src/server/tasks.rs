@@ -1,4 +1,4 @@
-//! The tasks that live as long as the server, each started by its name.
+//! Starts the long-lived tasks, each under a name.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::store::{Commits, Store};
 use crate::supervisor::Supervisor;
 use roomcast::Io;
 
-/// What others need of the tasks that were started.
+/// Results of starting the tasks.
 pub(super) struct Started {
-    /// The networks that are shut out, if addresses are guarded.
+    /// The block list, if addresses are guarded.
     pub(super) blocks: Option<Blocks>,
-    /// What services publish by the store, if it is shared and that is enabled.
+    /// The publications through the store, if it is shared and they are enabled.
     pub(super) publications: Option<Publications>,
-    /// Ended before the store is closed.
+    /// Must be ended before the store is closed.
     pub(super) leases: Option<Leases>,
-    /// One for each lane; each ends when the store is closed.
+    /// One task for each write worker. Each ends when the store is closed.
     pub(super) emission: Vec<JoinHandle<()>>,
 }
 
 impl Started {
-    /// Starts all tasks but those of the store, which has started its own.
+    /// Starts all tasks except those of the store, which starts its own.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Started {
         let news = JournalNews::new(services.journals.clone(), io.of("/"));
         appliers.push(Box::new(news));
         let (market, namespace) = (services.market.clone(), io.of("/"));
-        // The prices are known before the first client asks for them.
+        // The prices are loaded before the first client subscribes.
         let heard = market.hear_prices(&namespace).await;
         heard.map_err(RunError::Store)?;
         appliers.push(Box::new(PriceNews::new(market, namespace)));
@@ -75,7 +75,7 @@ impl Started {
     }
 }
 
-/// What keeps the limits of users, here and with other servers.
+/// Starts the tasks for rate limits on this server and across servers.
 fn limits(settings: &Settings, services: &Services, io: &Io, supervisor: &Supervisor) {
     let users = Arc::clone(&services.users);
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
@@ -88,7 +88,7 @@ fn limits(settings: &Settings, services: &Services, io: &Io, supervisor: &Superv
     }
 }
 
-/// The networks that are shut out, if addresses are guarded.
+/// Restores the block list if addresses are guarded, and starts its task.
 async fn blocks(
     store: &Store,
     io: &Io,
@@ -98,14 +98,15 @@ async fn blocks(
         return Ok(None);
     };
     let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
-    // The stored blocks are in force before the server listens.
+    // The stored blocks are active before the server listens.
     blocks.restore().await.map_err(RunError::Store)?;
     let kept = blocks.clone();
     supervisor.start("block list", move || kept.clone().keep());
     Ok(Some(blocks))
 }
 
-/// What tells of entries of journals, executes trades, stores prices, and makes deliveries of webhooks.
+/// Starts the tasks that emit journal entries, execute trades, store and expire prices, and deliver
+/// webhooks.
 fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     let (journals, namespace) = (services.journals.clone(), io.of("/"));
     supervisor.start("journals", move || journals.clone().keep(namespace.clone()));
@@ -124,7 +125,7 @@ fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     }
 }
 
-/// What emits in conversations, and tells who is in them, here and to other servers.
+/// Starts the tasks that emit messages and maintain presence, on this server and across servers.
 async fn chat(
     settings: &Settings,
     services: &Services,
@@ -139,7 +140,7 @@ async fn chat(
             announcer.clone().run(namespace.clone())
         });
     }
-    // The statuses are read once before clients come; afterwards the task keeps them as they are.
+    // The statuses are loaded before clients connect; afterwards the task updates them.
     services.chat.open_statuses(io).await;
     let (chat, namespace) = (services.chat.clone(), io.of("/"));
     supervisor.start("statuses", move || {
@@ -152,8 +153,8 @@ async fn chat(
     });
     let emit = |commits| {
         let chat = services.chat.clone();
-        // A lane whose emission has ended cannot be taken up again: what it had taken was stored
-        // and not emitted.
+        // An emission task cannot be restarted: commits that it took are stored but would not be
+        // emitted.
         supervisor.start_once("emission", chat.run(io.clone(), commits))
     };
     let emission = commits.split().into_iter().map(emit).collect();
@@ -168,7 +169,7 @@ async fn chat(
     (leases, emission)
 }
 
-/// What keeps the keys of tokens and login sessions as they are now.
+/// Starts the tasks that keep token keys and login sessions up to date.
 fn credentials(services: &Services, io: &Io, supervisor: &Supervisor) {
     if services.keys.may_change() {
         let keys = Arc::clone(&services.keys);
@@ -184,7 +185,7 @@ fn credentials(services: &Services, io: &Io, supervisor: &Supervisor) {
     supervisor.start("login sweep", move || access.clone().sweep());
 }
 
-/// What follows the feed of a store that servers share.
+/// Starts the readers of the change feed of a shared store.
 async fn feed(
     services: &Services,
     store: &Store,
@@ -196,15 +197,15 @@ async fn feed(
         return;
     };
     let news = Box::new(ConversationNews::new(services.chat.clone(), io.of("/")));
-    // Revocations and blocks have a reader of their own, which does not wait behind the news of
-    // conversations.
+    // Revocations and blocks have a separate reader, so that they do not wait for conversation
+    // changes.
     let news = ChangeFeed::beside(feed.clone(), news, &services.fed).await;
     supervisor.start("conversation news", move || news.clone().run());
     let changes = ChangeFeed::new(feed, appliers, &services.fed);
     supervisor.start("change feed", move || changes.clone().run());
 }
 
-/// What services publish by the store, if it is shared and that is enabled.
+/// Starts the publications through the store, if it is shared and they are enabled.
 async fn publications(
     settings: &Settings,
     services: &Services,

@@ -1,7 +1,8 @@
-//! Tries what the configuration names: the database, the adapter, sources of keys, services, files.
+//! Tests whether configured targets work: the database, the adapter, sources of keys, services and
+//! files.
 //!
-//! Nothing is changed at any of them: no table is made, no event is sent, and no service gets a request but the
-//! source of keys.
+//! Nothing is changed: no table is created, no event is sent, and no service receives a request
+//! except the source of keys.
 
 use std::path::Path;
 
@@ -15,13 +16,13 @@ use crate::config::Settings;
 use crate::service::cluster;
 use crate::store::Store;
 
-/// The outcome for one key of the configuration.
+/// The result for one configuration key.
 #[derive(Debug)]
 pub(crate) struct Trial {
     pub(crate) key: &'static str,
-    /// What the key names, without secrets.
+    /// The target of the key, without secrets.
     pub(crate) target: String,
-    /// The cause and a remedy, if it does not work.
+    /// The cause and a remedy if the target does not work.
     pub(crate) fault: Option<String>,
 }
 
@@ -35,7 +36,7 @@ impl Trial {
     }
 }
 
-/// Tries everything, one after the other.
+/// Tests all targets one after another.
 pub(crate) async fn try_all(settings: &Settings) -> Vec<Trial> {
     let mut trials = Vec::new();
     let store = Store::try_out(&settings.store).await;
@@ -64,12 +65,12 @@ async fn reach_adapter(settings: &Settings, url: &str) -> Result<(), String> {
 
     use roomcast::adapter::Health;
 
-    // As long as a message waits for the adapter, and a little more.
+    // The time that a message waits for the adapter, plus a margin.
     const TIMEOUT: Duration = Duration::from_secs(6);
     const INTERVAL: Duration = Duration::from_millis(50);
 
-    // A program that only sends joins no cluster, so that no server takes note of it.
-    // Nothing is sent, so there is nothing to seal.
+    // A send-only client joins no cluster, so that no server notices it. It sends nothing, so it
+    // needs no sealing.
     let emitter = cluster::emitter(settings, url, &cluster::Sealing::default())
         .map_err(|error| error.to_string())?;
     let start = Instant::now();
@@ -90,7 +91,7 @@ async fn reach_adapter(_: &Settings, _: &str) -> Result<(), String> {
     Err("this build has no adapter".to_owned())
 }
 
-/// The services that the server calls, with the keys of their addresses.
+/// Returns the services that the server calls, with the configuration keys of their URLs.
 fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
     let backend = &settings.auth.backend;
     let hooks = &settings.webhooks;
@@ -130,7 +131,8 @@ fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
     services.into_iter().flatten().collect()
 }
 
-/// Connects to a service, with TLS if it has TLS. It gets no request, which it might act on.
+/// Connects to a service, with TLS if configured. No request is sent, because the service might act
+/// on it.
 async fn reach(key: &'static str, target: Target<'_>) -> Trial {
     let shown = target.url.split(['?', '#']).next().unwrap_or_default();
     let section = target.section;
@@ -143,7 +145,7 @@ async fn reach(key: &'static str, target: Target<'_>) -> Trial {
     Trial::new(key, shown, reached)
 }
 
-/// The files that the server reads and writes. Their contents were checked before.
+/// Tests the files that the server reads and writes. Their contents are checked elsewhere.
 fn files(settings: &Settings) -> Vec<Trial> {
     let tls = &settings.server.tls;
     let jwt = &settings.auth.jwt;
@@ -170,9 +172,9 @@ fn files(settings: &Settings) -> Vec<Trial> {
     read.chain(written).collect()
 }
 
-/// Whether a file can be written, or made.
+/// Returns whether a file can be written or created.
 fn writable(path: &Path) -> Result<(), String> {
-    // The server makes the folders that are missing.
+    // The server creates missing folders.
     let existing = path.ancestors().find(|path| path.exists());
     let place = existing.unwrap_or_else(|| Path::new("."));
     access(place, Access::WRITE_OK).map_err(|error| {

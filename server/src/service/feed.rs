@@ -1,8 +1,11 @@
-//! Hears from the store what other servers have changed that all must know, and has it applied here.
+//! Applies changes that other servers have committed to the shared store.
 //!
-//! A reader asks for whatever has changed, and those who registered for a table look up there what it is
-//! now. There are two readers, so that who must go at once does not wait behind news of conversations. So a change may be told again, and in any order. Who knows nothing yet, or has fallen behind what
-//! the store keeps of the feed, marks its end and reads the tables.
+//! A reader polls the change feed. For each changed table, the registered [`Applier`] reads the
+//! current rows, so a change may be applied again and in any order. Two readers exist, so that
+//! revocations do not wait for conversation changes.
+//!
+//! A new reader, or a reader that lags behind the retained feed, marks the end of the feed and then
+//! reads the tables.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,36 +23,38 @@ use tokio::{
 
 use crate::store::{Changed, Feed, FeedMark, StoreError};
 
-/// Brings this server to what the store says of one table.
+/// Brings this server up to date with one table of the store.
 pub(crate) trait Applier: Send + Sync {
-    /// The name of the table.
+    /// Returns the name of the table.
     fn topic(&self) -> &'static str;
 
-    /// Looks up what may have changed and takes it over. What this server is changing itself meanwhile is
-    /// left alone: what was read may be older.
+    /// Reads the entries that may have changed and applies them.
+    ///
+    /// Entries that this server is changing at the same time are skipped, because the rows just
+    /// read may be older.
     fn apply<'a>(&'a self, feed: &'a Feed, changed: &'a Entries) -> Applying<'a>;
 }
 
 pub(crate) type Applying<'a> =
     Pin<Box<dyn Future<Output = Result<Applied, StoreError>> + Send + 'a>>;
 
-/// Which entries of a table may have changed.
+/// The entries of a table that may have changed.
 pub(crate) enum Entries {
     All,
-    /// Entries by their keys in the feed; not empty.
+    /// Entries by their keys in the feed. Not empty.
     These(HashSet<String>),
 }
 
-/// What came of it.
+/// The result of applying changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// Something is being changed by this server as well: to be told again.
+    /// This server is changing one of the entries too, so they must be applied again.
     pub(in crate::service) own: bool,
-    /// There is no room for something, which is to be told again when there may be.
+    /// An entry did not fit and must be applied again later.
     pub(in crate::service) too_many: bool,
 }
 
-/// Reads the feed. Cloning gives another handle.
+/// A reader of the change feed. Clones share its state.
 #[derive(Clone)]
 pub(crate) struct ChangeFeed(Arc<FeedInner>);
 
@@ -57,36 +62,36 @@ struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
     fed: Arc<Fed>,
-    /// Whether this reader has the store forget what all know.
+    /// Whether this reader also deletes feed entries that all servers have read.
     shortens: bool,
-    /// Where the reader begins, if it need not read the tables first.
+    /// The mark to start from, if the tables need not be read first.
     begin: Mutex<Option<FeedMark>>,
 }
 
-/// Wakes the readers of the feed, and reports how far revocations and blocks are applied.
+/// Wakes the readers of the feed, and reports when revocations and blocks are applied.
 #[derive(Debug, Default)]
 pub(crate) struct Fed {
     woken: watch::Sender<()>,
-    /// When the last turn began that applied everything in the feed.
+    /// The start of the last iteration that applied the whole feed.
     applied: watch::Sender<Option<Instant>>,
 }
 
 impl Fed {
-    /// Has the feed read now.
+    /// Wakes the readers, so that they read the feed immediately.
     pub(in crate::service) fn wake(&self) {
         self.woken.send_replace(());
     }
 
-    /// Waits until everything is applied that is in the feed at the moment of this call.
+    /// Waits until every change is applied that is in the feed when this method is called.
     ///
-    /// Must not be called if the store has no feed, and waits for as long as the store does not answer.
+    /// The store must have a feed. This method waits for as long as the store does not answer.
     pub(in crate::service) async fn applied(&self) {
         let asked = Instant::now();
         let mut applied = self.applied.subscribe();
         loop {
             self.wake();
             let is_applied = applied.wait_for(|began| began.is_some_and(|began| began >= asked));
-            // A reader that has failed waits longer and longer: it is woken again.
+            // After failures a reader sleeps longer and longer, so this loop wakes it again.
             if timeout(TURN, is_applied).await.is_ok() {
                 return;
             }
@@ -94,23 +99,23 @@ impl Fed {
     }
 }
 
-/// How far one run of the reader has got.
+/// The position and the schedule of one reader.
 #[derive(Default)]
 struct Reader {
-    /// How far the feed is read; none if the tables have to be read first.
+    /// The mark up to which the feed is read, or `None` if the tables must be read first.
     mark: Option<FeedMark>,
-    /// When they have to be read again, because something had no room.
+    /// When to read the tables again, because an entry did not fit.
     full: Option<Instant>,
-    /// A mark of some time ago, and since when.
+    /// A mark taken earlier, with the time when it was taken.
     older: Option<(Instant, FeedMark)>,
-    /// A mark that everybody has passed who reads at all.
+    /// A mark that every server that still reads the feed has passed.
     passed: Option<FeedMark>,
-    /// When the feed was shortened.
+    /// When the feed was last shortened.
     shortened: Option<Instant>,
 }
 
 impl ChangeFeed {
-    /// Whoever hears that there is more in the feed tells `fed`.
+    /// Creates the main reader. Code that learns of new feed entries calls [`Fed::wake`].
     pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, fed: &Arc<Fed>) -> Self {
         Self(Arc::new(FeedInner {
             feed,
@@ -121,9 +126,10 @@ impl ChangeFeed {
         }))
     }
 
-    /// Creates a further reader, which does not shorten the feed: what is forgotten is far behind it in any case.
+    /// Creates a second reader, which does not shorten the feed.
     ///
-    /// It applies everything that changes after this call. If the store does not answer now, it begins with its first turn.
+    /// It applies every change made after this call. If the store does not answer now, the reader
+    /// starts with its first iteration.
     pub(crate) async fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Arc<Fed>) -> Self {
         let begin = Mutex::new(feed.end().await.ok());
         Self(Arc::new(FeedInner {
@@ -135,7 +141,7 @@ impl ChangeFeed {
         }))
     }
 
-    /// Takes over what other servers change, for as long as it is polled.
+    /// Applies changes of other servers for as long as it is polled.
     pub(crate) async fn run(self) {
         let mut reader = Reader {
             mark: self.0.begin.lock().take(),
@@ -145,8 +151,7 @@ impl ChangeFeed {
         let mut woken = self.0.fed.woken.subscribe();
         loop {
             tokio::select! {
-                // The reader looks even if nobody wakes it: an announcement may be lost, and the
-                // feed never is.
+                // The reader also polls without a wake-up, because an announcement may be lost.
                 () = sleep(pause) => {}
                 Ok(()) = woken.changed() => {}
             }
@@ -154,7 +159,7 @@ impl ChangeFeed {
             match self.0.turn(&mut reader).await {
                 Ok(is_complete) => {
                     pause = TURN;
-                    // The reader beside this one does not apply revocations.
+                    // The second reader does not apply revocations.
                     if is_complete && self.0.shortens {
                         self.0.fed.applied.send_replace(Some(began));
                     }
@@ -169,7 +174,9 @@ impl ChangeFeed {
 }
 
 impl FeedInner {
-    /// Applies what is new. Returns whether everything is applied that was in the feed when the turn began.
+    /// Applies new changes.
+    ///
+    /// Returns whether everything is applied that was in the feed when the iteration began.
     async fn turn(&self, reader: &mut Reader) -> Result<bool, StoreError> {
         if reader.full.is_some_and(|again| again <= Instant::now()) {
             reader.mark = None;
@@ -189,16 +196,16 @@ impl FeedInner {
             };
             let applied = self.dispatch(page.changes).await?;
             reader.note(applied);
-            // The page is read again: what this server is changing at the same moment may be newer
-            // than what was read.
+            // The page is read again: concurrent changes of this server may be newer than the rows
+            // that were read.
             if applied.own {
                 return Ok(false);
             }
             reader.mark = Some(page.next);
             if !page.has_more {
                 if self.shortens {
-                    // The feed is shortened only by a reader that has caught up, so that a slow one
-                    // does not forget what it has not read.
+                    // Only a reader that has caught up shortens the feed. A slow reader would
+                    // delete entries that it has not read.
                     self.shorten(reader).await;
                 }
                 return Ok(true);
@@ -206,10 +213,13 @@ impl FeedInner {
         }
     }
 
-    /// Reads the tables. What changes meanwhile comes behind the mark. Returns whether all of it is applied.
+    /// Reads the tables.
+    ///
+    /// Changes committed in the meantime are after the new mark. Returns whether all entries are
+    /// applied.
     async fn reload(&self, reader: &mut Reader) -> Result<bool, StoreError> {
         // The mark is taken before the tables are read. Changes in between are applied twice, which
-        // does no harm, while those after a later mark would be missed.
+        // is harmless. With a later mark they would be missed.
         let mark = self.feed.end().await?;
         let mut all = Applied::default();
         for applier in &self.appliers {
@@ -217,7 +227,7 @@ impl FeedInner {
         }
         reader.full = None;
         reader.note(all);
-        // Without a mark the next turn reads the tables again.
+        // Without a mark the next iteration reads the tables again.
         if !all.own {
             reader.mark = Some(mark);
         }
@@ -236,7 +246,7 @@ impl FeedInner {
             }
         }
         let mut all = Applied::default();
-        // Topics that a newer version writes are left out.
+        // Topics without an applier come from newer versions and are ignored.
         for applier in &self.appliers {
             if let Some(entries) = topics.get(applier.topic()) {
                 all.add(applier.apply(&self.feed, entries).await?);
@@ -245,15 +255,15 @@ impl FeedInner {
         Ok(all)
     }
 
-    /// Has the store forget, now and then, what everybody knows.
+    /// Deletes feed entries from the store when due, if all servers have read them.
     async fn shorten(&self, reader: &mut Reader) {
         let now = Instant::now();
         let is_due = |time: Option<Instant>, span| time.is_none_or(|time| now >= time + span);
         if is_due(reader.older.as_ref().map(|(since, _)| *since), KEPT) {
             let newer = reader.mark.clone().map(|mark| (now, mark));
             let older = std::mem::replace(&mut reader.older, newer);
-            // A mark counts as passed one period later, by which every server that reads at all has
-            // read behind it.
+            // A mark counts as passed one period later. Every server that reads the feed is past it
+            // by then.
             reader.passed = older.map(|(_, mark)| mark);
         }
         if is_due(reader.shortened, SHORTENED) {
@@ -281,29 +291,31 @@ impl Applied {
     }
 }
 
-/// The pause after a failure.
+/// Returns the delay after a failure.
 fn after(pause: Duration, error: StoreError) -> Duration {
-    // An overloaded store is busy with others; the feed itself has not failed.
+    // If the store is overloaded, the feed itself has not failed.
     if error == StoreError::Overloaded {
         return pause;
     }
     (pause * 2).min(LONGEST_PAUSE)
 }
 
-/// How often the feed is read without an announcement. Prices of 10,000 symbols must reach clients of other servers within 500 ms,
-/// of which storing and reading them takes the rest.
+/// The poll interval of the feed.
+///
+/// Prices of 10,000 symbols must reach clients of other servers within 500 ms. Storing and reading
+/// the prices takes the rest of that time.
 const TURN: Duration = Duration::from_millis(200);
-/// How long nobody asks a store that does not answer.
+/// The longest delay between reads while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// Changes that are read at once.
+/// The number of changes read per query.
 const PAGE: usize = 1000;
-/// How soon everything is read again because there was no room for something.
+/// The delay before the tables are read again because an entry did not fit.
 const FULL: Duration = Duration::from_secs(5);
-/// How long changes are kept at least, unless there are too many.
+/// How long feed entries are retained, unless there are more than [`MOST`].
 const KEPT: Duration = Duration::from_secs(600);
-/// How often some are forgotten.
+/// The interval between deletions of old feed entries.
 const SHORTENED: Duration = Duration::from_secs(60);
-/// How many are kept, roughly.
+/// The approximate maximum number of feed entries.
 const MOST: usize = 100_000;
 
 #[cfg(test)]

@@ -1,29 +1,29 @@
-//! The cookie of a session as express-session signs it: `s:ID.SIGNATURE`, percent-encoded, where the signature is the HMAC-SHA256
-//! of the id in Base64 without padding.
+//! Session cookies as signed by express-session: `s:ID.SIGNATURE`, percent-encoded. The signature
+//! is the HMAC-SHA256 of the id in Base64 without padding.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use ring::hmac;
 
 use crate::auth::AuthFault;
 
-/// The id of the session in a cookie that one of the keys has signed.
+/// Returns the session id in a cookie that is signed with one of the keys.
 ///
 /// # Errors
 ///
-/// [`AuthFault::Malformed`] or [`AuthFault::Signature`].
+/// Returns [`AuthFault::TooLong`], [`AuthFault::Malformed`] or [`AuthFault::Signature`].
 pub(super) fn session_id(value: &str, keys: &[hmac::Key]) -> Result<String, AuthFault> {
-    // The length is checked before anything is decoded or hashed.
+    // The length is checked before decoding and hashing.
     if value.len() > MAX_BYTES {
         return Err(AuthFault::TooLong);
     }
     let decoded = decode(value).ok_or(AuthFault::Malformed)?;
     let signed = decoded.strip_prefix("s:").ok_or(AuthFault::Malformed)?;
-    // An id may contain a dot, and Base64 has none.
+    // An id can contain a dot; Base64 has none.
     let (id, signature) = signed.rsplit_once('.').ok_or(AuthFault::Malformed)?;
     let signature = STANDARD_NO_PAD.decode(signature);
     let signature = signature.map_err(|_| AuthFault::Signature)?;
-    // The comparison takes constant time for each key, so that nobody learns a signature byte by
-    // byte.
+    // The comparison takes constant time for each key, so that a signature cannot be guessed byte
+    // by byte.
     let is_signed = |key| hmac::verify(key, id.as_bytes(), &signature).is_ok();
     if id.is_empty() {
         return Err(AuthFault::Malformed);
@@ -50,7 +50,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// Bytes of a cookie, which browsers limit likewise.
+/// Maximum bytes of a cookie, the same limit as in browsers.
 const MAX_BYTES: usize = 4096;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Sessions of a backend that is asked whose they are: those of a Node application, in its signed cookie.
+//! Sessions of a backend, such as a Node application, identified by its signed cookie.
 //!
-//! The signature is checked before anybody is asked. Questions about one session that come at the same time are asked once, and an
-//! answer counts for a while. Whoever is connected is asked about again and again, so that a logout there ends connections here.
+//! The signature is checked before the backend is queried. Concurrent queries about the same
+//! session are combined, and responses are cached. Sessions of connected users are rechecked
+//! periodically, so that a logout at the backend ends connections here.
 
 mod cookie;
 
@@ -27,39 +28,41 @@ use crate::breaker::Breaker;
 use crate::config;
 use roomcast::{Io, internal::LogThrottle};
 
-/// The logins at a backend, which knows them as sessions.
+/// The logins at a backend, which calls them sessions.
 pub(crate) struct BackendLogins {
     config: config::Backend,
     keys: Vec<hmac::Key>,
     outbound: Outbound,
     breaker: Breaker,
-    /// One permit per question.
+    /// One permit per query.
     questions: Semaphore,
-    /// Logins by the hash of the session's id; the id itself is only in the cookie.
+    /// Logins by the hash of the session id. The id itself is stored only in the cookie.
     logins: Mutex<HashMap<String, Arc<BackendLogin>>>,
     log_throttle: LogThrottle,
 }
 
-/// A login at the backend, as far as this server has asked about it.
+/// A login at the backend, as far as this server knows it.
 struct BackendLogin {
-    /// The cookie as it came, with which the backend is asked.
+    /// The received cookie, which is sent to the backend.
     cookie: String,
-    /// The one permit belongs to whoever asks the backend, so that others wait for that answer.
+    /// Its only permit belongs to the caller that queries the backend. Other callers wait for the
+    /// result.
     turn: Semaphore,
     state: Mutex<LoginState>,
 }
 
 #[derive(Default)]
 struct LoginState {
-    /// When it was asked about last, and what was answered.
+    /// The time and the result of the last query.
     asked: Option<(Instant, Result<User, AuthFault>)>,
-    /// When the backend named a user last, and whom; none if it has said since then that the session is nobody's.
+    /// The last time at which the backend returned a user, and that user. `None` if it has denied
+    /// the session since.
     good: Option<(Instant, User)>,
-    /// Whether it has ever named one, so that somebody may be connected by it.
+    /// Whether the backend ever returned a user, so that sockets can be connected with this login.
     was_good: bool,
 }
 
-/// The user whose session it is, as the backend names that user.
+/// The user of a session, as returned by the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct User {
     id: String,
@@ -67,7 +70,7 @@ struct User {
     roles: Vec<String>,
 }
 
-/// What the backend answers; the rest of it is nobody's business.
+/// The response of the backend. Other fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BackendAnswer {
@@ -77,7 +80,7 @@ struct BackendAnswer {
 }
 
 impl BackendLogin {
-    /// Whether somebody may be about to connect by it, or has just asked.
+    /// Returns whether a client may be connecting with this login, or queried it recently.
     fn is_recent(&self) -> bool {
         let state = self.state.lock();
         let asked = state.asked.as_ref();
@@ -86,11 +89,11 @@ impl BackendLogin {
 }
 
 impl BackendLogins {
-    /// The logins at the configured backend; none if no backend is configured.
+    /// Creates the logins of the configured backend. Returns `None` if no backend is configured.
     ///
     /// # Errors
     ///
-    /// If its address cannot be asked.
+    /// If the configured URL is not usable.
     pub(crate) fn new(config: &config::Backend) -> Result<Option<Arc<Self>>, OutboundFault> {
         let Some(url) = config.url.as_deref() else {
             return Ok(None);
@@ -115,15 +118,14 @@ impl BackendLogins {
         })))
     }
 
-    /// The name of the cookie.
+    /// Returns the name of the cookie.
     pub(super) fn cookie(&self) -> &str {
         &self.config.cookie
     }
 
-    /// The user of the session in a cookie.
+    /// Returns the user of the session in a cookie.
     pub(super) async fn user(&self, cookie: &str) -> Result<Principal, AuthFault> {
-        // A cookie without a valid signature never becomes a question to the backend, nor an entry
-        // here.
+        // A cookie without a valid signature causes neither a query nor an entry.
         let hash = secret_hash(&cookie::session_id(cookie, &self.keys)?);
         let login = self.login(&hash, cookie)?;
         let user = self.ask(&login, false).await?;
@@ -136,13 +138,12 @@ impl BackendLogins {
         Ok(principal)
     }
 
-    /// Whether a principal that was let in earlier would still be, as far as the backend was asked.
+    /// Checks whether an admitted principal would still be admitted, according to the last query.
     pub(super) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
         let Some(login) = principal.session.as_ref() else {
             return Ok(());
         };
-        // The principal may have come by a token with a `sid`, of which the backend was never
-        // asked.
+        // The principal may have a token with a `sid` that is unknown to the backend.
         let Some(login) = self.logins.lock().get(login).cloned() else {
             return Ok(());
         };
@@ -159,10 +160,10 @@ impl BackendLogins {
         Ok(())
     }
 
-    /// Asks again about the logins of those who are connected, for as long as it is polled.
+    /// Rechecks the logins of connected users periodically. Runs until dropped.
     pub(crate) async fn keep(self: Arc<Self>, io: Io) {
         let mut rounds = tokio::time::interval(self.config.recheck);
-        // After a slow round the backend is not asked again at once to make up for it.
+        // After a slow round, the next one is delayed as well instead of starting immediately.
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
@@ -172,11 +173,10 @@ impl BackendLogins {
                 .filter_map(|socket| socket.principal().session.clone())
                 .collect();
             drop(sockets);
-            // The lock is let go of before the backend is asked, since nobody may wait for that
-            // under it.
+            // The lock is released before the backend is queried.
             let logins: Vec<_> = {
                 let mut logins = self.logins.lock();
-                // A login without a socket may belong to somebody who is just connecting.
+                // A login without a socket can belong to a client that is connecting.
                 logins.retain(|hash, login| live.contains(hash) || login.is_recent());
                 let live = logins.iter().filter(|(hash, _)| live.contains(*hash));
                 live.map(|(_, login)| Arc::clone(login)).collect()
@@ -189,12 +189,11 @@ impl BackendLogins {
                 async move { all.ask(&login, true).await.map(drop) }
             });
             stream::iter(asking)
-                // The sessions of all sockets would otherwise be asked about at the same moment.
+                // Limits the number of concurrent queries.
                 .buffer_unordered(QUESTIONS)
                 .for_each(|_| std::future::ready(()))
                 .await;
-            // The sockets are looked at after all answers are there, which takes one pass over them
-            // instead of one for each login.
+            // The sockets are revalidated after all queries, in one pass instead of one per login.
             io.revalidate();
         }
     }
@@ -205,12 +204,13 @@ impl BackendLogins {
             return Ok(Arc::clone(login));
         }
         if logins.len() >= self.config.sessions {
-            // Anybody can get a signed session that belongs to nobody, so these give way first.
+            // Any client can get a signed session without a user, so these entries are evicted
+            // first.
             logins.retain(|_, login| login.state.lock().was_good);
         }
         if logins.len() >= self.config.sessions {
-            // With only good logins left, newcomers have to wait: one that is thrown out is not
-            // asked about any more, and its user would stay after a logout.
+            // If only good logins are left, new ones are refused. An evicted login would not be
+            // rechecked, and its user would stay connected after a logout.
             return Err(AuthFault::BackendUnavailable);
         }
         let login = Arc::new(BackendLogin {
@@ -226,14 +226,14 @@ impl BackendLogins {
         match answer {
             Ok(_) => self.config.cache,
             Err(AuthFault::UnknownLogin | AuthFault::UserRecord) => self.config.negative_cache,
-            // A failure counts for a moment, so that those who came meanwhile do not ask one after
-            // the other.
+            // A failure is cached briefly, so that waiting callers do not repeat the query one
+            // after another.
             Err(_) => FAILURE_COUNTS,
         }
     }
 
-    /// The user of a login: the one that is known, or else the one that the backend names. With `anew` the backend is
-    /// asked even if a user was known before.
+    /// Returns the user of a login, cached or from the backend. With `anew`, only a response
+    /// received after this call started counts.
     async fn ask(&self, login: &BackendLogin, anew: bool) -> Result<User, AuthFault> {
         let came = Instant::now();
         let known = |login: &BackendLogin| {
@@ -244,14 +244,15 @@ impl BackendLogins {
             } else {
                 *asked >= came || asked.elapsed() < self.counts_for(answer)
             };
-            // An answer to a question that was asked after this caller came counts in any case.
+            // A result that arrived after this call started always counts.
             counts.then(|| answer.clone())
         };
         if let Some(answer) = known(login) {
             return answer;
         }
         let asking = async {
-            // If this future is dropped, the permit is given back and the next caller asks instead.
+            // If this future is dropped, the permit is released and the next caller queries
+            // instead.
             let _turn = login.turn.acquire().await;
             if let Some(answer) = known(login) {
                 return answer;
@@ -264,23 +265,24 @@ impl BackendLogins {
                     state.good = Some((now, user.clone()));
                     state.was_good = true;
                 }
-                // A backend that does not answer changes nothing: only its word ends a login.
+                // A backend failure changes nothing; only a denial ends a login.
                 Err(AuthFault::UnknownLogin) => state.good = None,
                 Err(_) => {}
             }
             state.asked = Some((now, answer.clone()));
             answer
         };
-        // Whoever asks first has the time of one question, who comes behind it waits for that one and not for others.
+        // The first caller has the time of one query. A caller that waits for it has time for its
+        // own query as well.
         let answer = timeout(self.config.timeout * 2, asking).await;
         answer.unwrap_or(Err(AuthFault::BackendUnavailable))
     }
 
-    /// Asks the backend.
+    /// Queries the backend.
     async fn question(&self, cookie: &str) -> Result<User, AuthFault> {
         let unavailable = AuthFault::BackendUnavailable;
-        // The place comes before the breaker, so that an open breaker is seen by those who have
-        // waited for one.
+        // The permit is acquired before the breaker is checked, so that waiting callers notice an
+        // open breaker.
         let _place = self.questions.acquire().await.map_err(|_| unavailable)?;
         let admission = self.breaker.admit().map_err(|_| unavailable)?;
         let value = format!("{}={cookie}", self.config.cookie);
@@ -294,8 +296,8 @@ impl BackendLogins {
                     admission.succeeded();
                     return Ok(user);
                 }
-                // The backend works, and asking again does not change the record: other users must
-                // not wait for the breaker, nor this one for ever.
+                // The backend works, and a retry does not change the record. Other users must not
+                // wait for the breaker, nor this user forever.
                 Err(Unusable::Record(field)) => {
                     admission.succeeded();
                     if let Some(more) = self.log_throttle.permit() {
@@ -316,7 +318,7 @@ impl BackendLogins {
                 | StatusCode::GONE,
                 _,
             )) => {
-                // The backend works if it says no, so the breaker stays closed.
+                // A denial means that the backend works, so the breaker stays closed.
                 admission.succeeded();
                 return Err(AuthFault::UnknownLogin);
             }
@@ -331,16 +333,17 @@ impl BackendLogins {
     }
 }
 
-/// Why an answer has no usable user.
+/// The reason why a response contains no usable user.
 #[derive(Debug, PartialEq, Eq)]
 enum Unusable {
-    /// The answer is no user record, such as the page of a proxy. The next answer may be one.
+    /// The response is not a user record, for example the page of a proxy. A later response may be
+    /// one.
     NoUser,
-    /// This field of the user record is invalid, and stays invalid until the record is corrected.
+    /// This field of the user record is invalid, and remains invalid until the record is corrected.
     Record(&'static str),
 }
 
-/// Reads the user in an answer, if all of it is what it should be.
+/// Parses the user in a response. All fields must be valid.
 fn read(text: &str) -> Result<User, Unusable> {
     let answer: BackendAnswer = serde_json::from_str(text).map_err(|_| {
         let answer: Option<serde_json::Value> = serde_json::from_str(text).ok();
@@ -369,18 +372,21 @@ fn read(text: &str) -> Result<User, Unusable> {
     })
 }
 
-/// Questions that are under way.
+/// Maximum number of concurrent queries.
 const QUESTIONS: usize = 64;
-/// How long it counts that there was no answer.
+/// How long a failed query is cached.
 const FAILURE_COUNTS: Duration = Duration::from_millis(500);
-/// How long a login is remembered without a connection: longer than it takes to connect.
+/// How long a login without a connection is retained. It must exceed the time to connect.
 const RECENT: Duration = Duration::from_secs(90);
-/// Characters of a user's id, its name and a role, as in tokens.
+/// Maximum characters of a user id, as in tokens.
 const MAX_USER: usize = 128;
+/// Maximum characters of a name, as in tokens.
 const MAX_NAME: usize = 256;
+/// Maximum number of roles, as in tokens.
 const MAX_ROLES: usize = 32;
+/// Maximum characters of a role, as in tokens.
 const MAX_ROLE: usize = 64;
-/// Lines of the log at once, before it is one a second.
+/// Log lines before they are limited to one per second.
 const LOG_LINES: u32 = 20;
 
 #[cfg(test)]

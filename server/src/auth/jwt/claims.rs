@@ -1,4 +1,4 @@
-//! The claims of a token: read strictly, checked one by one.
+//! The claims of a token, parsed strictly and checked one by one.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Rules;
 use crate::auth::{AuthFault, Principal, is_guest, is_name, secret_hash};
 
-/// What is read of a token's claims. The others are nobody's business.
+/// The claims that are read. All others are ignored.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     sub: Option<String>,
@@ -39,7 +39,7 @@ impl Audience {
 }
 
 impl Claims {
-    /// The user of the token, if the token is valid now.
+    /// Returns the user of the token if the token is currently valid.
     pub(super) fn check(self, rules: &Rules, now: Timestamp) -> Result<Principal, AuthFault> {
         let leeway = i64::try_from(rules.leeway.as_secs()).unwrap_or(i64::MAX);
         let now = now.as_second();
@@ -57,14 +57,12 @@ impl Claims {
             let iat = self.iat.as_ref().and_then(|iat| seconds(iat).ok());
             let iat = iat.ok_or(AuthFault::NoIssuedAt)?;
             let max = i64::try_from(max.as_secs()).unwrap_or(i64::MAX);
-            // A token that claims to have been made later than now would be valid for longer than
-            // from now.
+            // A token with a later `iat` would be valid for longer than the maximum from now.
             if exp.saturating_sub(iat) > max || iat.saturating_sub(leeway) > now {
                 return Err(AuthFault::TooLongLived);
             }
         }
-        // Keys may be shared by several applications, whose tokens only issuer and audience tell
-        // apart.
+        // Several applications can share keys. Only issuer and audience distinguish their tokens.
         if rules.issuer.is_some() && self.iss != rules.issuer {
             return Err(AuthFault::Issuer);
         }
@@ -73,7 +71,7 @@ impl Claims {
         {
             return Err(AuthFault::Audience);
         }
-        // An issuer must not be able to speak for a guest, whose id begins in a way of its own.
+        // An issuer must not create tokens for guests, whose ids have a reserved prefix.
         let is_user = |sub: &String| is_name(sub, MAX_SUBJECT) && !is_guest(sub);
         let subject = self.sub.filter(is_user);
         let subject = subject.ok_or(AuthFault::Subject)?;
@@ -85,7 +83,7 @@ impl Claims {
         {
             return Err(AuthFault::Claims);
         }
-        // The leeway is not added here: the socket's own grace after the end covers it.
+        // The leeway is not added here, because the grace of the socket covers it.
         let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);
         let mut principal = Principal::new(subject).with_expiry(expires_at.into());
         if let Some(name) = self.name {
@@ -98,22 +96,21 @@ impl Claims {
     }
 }
 
-/// A `NumericDate` (RFC 7519, 2): a number, and nothing that only looks like one. What lies beyond
-/// all times is the end of them.
+/// Parses a `NumericDate` (RFC 7519, 2), which must be a number. Values beyond the range saturate.
 fn seconds(value: &Value) -> Result<i64, AuthFault> {
     let number = value.as_number().ok_or(AuthFault::NotANumber)?;
     if let Some(seconds) = number.as_i64() {
         return Ok(seconds);
     }
-    // The conversion saturates, and cuts the fraction.
+    // The conversion saturates and truncates the fraction.
     Ok(number.as_f64().ok_or(AuthFault::NotANumber)? as i64)
 }
 
-/// The role of a user whose token names none.
+/// The role of a user whose token has no `roles`.
 const DEFAULT_ROLE: &str = "user";
-/// Characters of a user's id.
+/// Maximum characters of a user id.
 const MAX_SUBJECT: usize = 128;
-/// Characters of a name, and of the ids of a token and of its session.
+/// Maximum characters of a name, and of the ids of a token and of its session.
 const MAX_TEXT: usize = 256;
 const MAX_ROLES: usize = 32;
 const MAX_ROLE: usize = 64;

@@ -1,5 +1,5 @@
-//! Fetches a key set: one request to one configured address, with a limit for everything. Commands call the HTTP API
-//! in the same way.
+//! Fetches a key set with a single request to a configured URL, with limits for all steps. Commands
+//! call the HTTP API in the same way.
 
 use std::{
     fmt, io,
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// The address of a key set, or of a server: `https`, or `http` on this machine.
+/// The URL of a key set or of a server: `https`, or `http` on this machine.
 #[derive(Clone)]
 pub(crate) struct JwksUrl {
     uri: Uri,
@@ -32,8 +32,8 @@ pub(crate) struct JwksUrl {
 }
 
 impl JwksUrl {
-    /// An address whose server is vouched for by one of the certificates in a file, or by whom this
-    /// machine trusts.
+    /// Parses a URL. Its server must have a certificate of one of the authorities in a file, or
+    /// else of this machine's trusted authorities.
     pub(crate) fn parse(text: &str, authorities: Option<&Path>) -> Result<Self, UrlFault> {
         let uri: Uri = text.parse().map_err(|_| UrlFault::NotAUrl)?;
         let host = uri.host().ok_or(UrlFault::NotAUrl)?;
@@ -46,8 +46,8 @@ impl JwksUrl {
         }
         let secure = match uri.scheme_str() {
             Some("https") => true,
-            // Keys that come without TLS could be swapped on the way, and with them everybody's
-            // identity.
+            // Keys fetched without TLS could be replaced on the way, and with them the identity of
+            // every user.
             Some("http") if is_loopback(&host) => false,
             Some("http") => return Err(UrlFault::NotSecure),
             Some(_) | None => return Err(UrlFault::NotAUrl),
@@ -72,7 +72,7 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// TLS to a server that is vouched for by one of the certificates in a file, or by whom this machine trusts.
+/// Returns a TLS client that trusts the authorities in a file, or else those of this machine.
 pub(crate) fn tls_client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     tls(authorities).map_err(|fault| match fault {
         UrlFault::Authorities(path, fault) => format!("{}: {fault}", path.display()),
@@ -87,8 +87,7 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
         Some(path) => read(path).map_err(|fault| UrlFault::Authorities(path.to_owned(), fault))?,
         None => {
             let mut roots = RootCertStore::empty();
-            // Machines often have a few certificates that cannot be read, which is no reason to
-            // trust none.
+            // Many machines have a few unreadable certificates, which is no reason to trust none.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots
         }
@@ -105,7 +104,7 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
     Ok(Arc::new(config))
 }
 
-/// The certificates in a PEM file, at least one.
+/// Reads the certificates in a PEM file, which must contain at least one.
 fn read(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
@@ -119,7 +118,7 @@ fn read(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Shows the address without the query, which may hold a secret.
+/// Shows the URL without the query, which can contain a secret.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
@@ -133,14 +132,14 @@ impl fmt::Display for JwksUrl {
     }
 }
 
-/// Why an address is none that keys are fetched from.
+/// The reason why keys cannot be fetched from a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UrlFault {
     NotAUrl,
     NotSecure,
     Credentials,
     NoRoots,
-    /// The file of those who may vouch for the server, and what is wrong with it.
+    /// The file with trusted authorities, and its error.
     Authorities(PathBuf, String),
 }
 
@@ -160,7 +159,7 @@ impl fmt::Display for UrlFault {
 
 impl std::error::Error for UrlFault {}
 
-/// Why there is no key set.
+/// The reason why a fetch failed.
 #[derive(Debug)]
 pub(crate) enum FetchError {
     Connect(io::Error),
@@ -182,7 +181,7 @@ impl fmt::Display for FetchError {
     }
 }
 
-/// The text at an address. Redirects are not followed.
+/// Fetches the text at a URL. Redirects are not followed.
 pub(in crate::auth) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
     let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path).body(Full::default());
@@ -194,8 +193,8 @@ pub(in crate::auth) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> 
     Ok(text)
 }
 
-/// Sends one request to the server at an address, and reads the text of its answer, which has at most so many
-/// bytes. What lasts too long is for the caller to give up.
+/// Sends one request and reads the text of the response, at most `max_bytes`. The caller must apply
+/// a timeout.
 pub(crate) async fn exchange(
     url: &JwksUrl,
     request: Request<Full<Bytes>>,
@@ -252,7 +251,7 @@ async fn ask(
             .await
             .map_err(FetchError::Http)?;
         let status = response.status();
-        // The length is limited while the body is read, since a header may lie about it.
+        // The length is limited while reading, because a header can be wrong.
         let body = Limited::new(response.into_body(), max_bytes)
             .collect()
             .await;
@@ -266,7 +265,7 @@ async fn ask(
         let text = String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)?;
         Ok((status, text))
     };
-    // The connection is driven here and ends with the request, whoever gives up first.
+    // The connection is driven by this function and ends with it, even on cancellation.
     let mut connection = std::pin::pin!(connection);
     let mut asking = std::pin::pin!(asking);
     tokio::select! {
@@ -279,5 +278,5 @@ async fn ask(
     }
 }
 
-/// Bytes of a key set.
+/// Maximum bytes of a key set.
 const MAX_BYTES: usize = 256 << 10;

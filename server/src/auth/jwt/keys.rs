@@ -1,4 +1,4 @@
-//! Keys that tokens are signed with, each for one algorithm.
+//! Keys that verify and sign tokens, each for one algorithm.
 
 use std::{collections::HashMap, fmt};
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::auth::{AuthFault, Weakness};
 
-/// Keys of one source or several. Each is good for one algorithm, whatever a token says, and is found
-/// by its `kid` among the keys of its source: sources do not know each other's names, so that no key
-/// of one keeps a key of another from being found.
+/// Keys of one or several sources.
 ///
+/// Each key is valid for only one algorithm, whatever a token specifies. A `kid` is looked up
+/// separately in each source, so keys of different sources with the same `kid` do not conflict.
 /// ```
 /// use roomcast_server::auth::Keys;
 ///
@@ -35,7 +35,7 @@ struct Set {
     by_id: HashMap<Box<str>, KeyLocation>,
 }
 
-/// Where the keys of a `kid` are.
+/// The position of the key with a `kid`.
 #[derive(Clone, Copy)]
 enum KeyLocation {
     One(usize),
@@ -47,25 +47,25 @@ pub(super) struct Key {
     id: Option<Box<str>>,
     pub(super) algorithm: Algorithm,
     pub(super) verifying: DecodingKey,
-    /// Only secrets sign.
+    /// Only shared secrets can sign.
     signing: Option<EncodingKey>,
-    /// Why the key can be guessed, if it is such a secret.
+    /// Why the secret is guessable, if it is.
     weakness: Option<Weakness>,
 }
 
 impl Keys {
-    /// One shared secret without a `kid`, for HS256.
+    /// Creates keys from one shared secret without a `kid`, for HS256.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
         Self::collect(vec![secret_key(None, Algorithm::HS256, secret)])
     }
 
-    /// One shared secret without a `kid`, for `HS256`, `HS384` or `HS512`.
+    /// Creates keys from one shared secret without a `kid`, for `HS256`, `HS384` or `HS512`.
     ///
     /// # Errors
     ///
-    /// If it is another algorithm, or the secret is empty or looks like a public key, which
-    /// everybody has.
+    /// If the algorithm is another one, or the secret is empty or looks like a public key, which is
+    /// not secret.
     pub fn from_secret_for(secret: &[u8], algorithm: &str) -> Result<Self, KeysError> {
         let algorithm = match algorithm {
             "HS256" => Algorithm::HS256,
@@ -76,7 +76,7 @@ impl Keys {
         if secret.is_empty() {
             return Err(KeysError::Empty);
         }
-        // A public key as a secret is the classic confusion of algorithms: anybody could sign with
+        // A public key used as a secret is the classic algorithm confusion: anyone could sign with
         // it.
         if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
             return Err(KeysError::PublicSecret);
@@ -84,16 +84,16 @@ impl Keys {
         Ok(Self::collect(vec![secret_key(None, algorithm, secret)]))
     }
 
-    /// The signature keys of a JWK set (RFC 7517). Those that are for something else or of an
-    /// unknown kind are left out. A set without any is one that takes all keys back.
+    /// Reads the signature keys of a JWK set (RFC 7517). Keys for other purposes or of unknown
+    /// kinds are omitted. An empty set is valid and removes all keys of the source.
     ///
-    /// A key whose `alg` is missing is used with the one that its curve says, RS256 for RSA, HS256
-    /// for secrets.
+    /// A key without `alg` is used with the algorithm of its curve, RS256 for RSA, or HS256 for
+    /// secrets.
     ///
     /// # Errors
     ///
-    /// If it is no JWK set, has more than 100 keys, a key in it is broken, or it has keys of which none
-    /// can be used.
+    /// If the text is not a JWK set, the set has more than 100 keys, a key is malformed, or it has
+    /// keys but none is usable.
     pub fn from_jwks(json: &str) -> Result<Self, KeysError> {
         let (keys, is_empty) = parse(json)?;
         let keys = Self::collect(keys);
@@ -104,12 +104,12 @@ impl Keys {
         }
     }
 
-    /// The keys of a set that came over a network: secrets in it do not count, and a set without a key
-    /// that can be used is no set.
+    /// Reads a set that was fetched over a network. Secrets in it are ignored, and a set without
+    /// usable keys is an error.
     pub(in crate::auth) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
         let (mut keys, _) = parse(json)?;
-        // A secret that came over the network may be known to others, so nothing is verified with
-        // it.
+        // A secret fetched over the network may be known to others, so it is not used for
+        // verification.
         keys.retain(|key| key.signing.is_none());
         let keys = Self::collect(keys);
         if keys.is_of_use() {
@@ -119,7 +119,7 @@ impl Keys {
         }
     }
 
-    /// A source that has no key yet.
+    /// Returns a source without keys.
     pub(super) fn none_yet() -> Self {
         Self::collect(Vec::new())
     }
@@ -131,19 +131,19 @@ impl Keys {
         self
     }
 
-    /// How many there are.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sets.iter().map(|set| set.keys.len()).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The `kid`s that more than one key of a source has. None of these keys is found.
+    /// Returns each `kid` that several keys of one source have. These keys are not usable.
     pub fn duplicates(&self) -> impl Iterator<Item = &str> {
         let several = |found: &KeyLocation| matches!(found, KeyLocation::Several);
         self.sets
@@ -153,24 +153,24 @@ impl Keys {
             .map(|(id, _)| &**id)
     }
 
-    /// The key that a token's header names, as each source knows it.
+    /// Looks up the key named by a token's header in each source.
     pub(super) fn find(&self, id: Option<&str>) -> impl Iterator<Item = Result<&Key, AuthFault>> {
         self.sets.iter().map(move |set| set.find(id))
     }
 
-    /// A key that can sign, with its `kid` and algorithm.
+    /// Returns a key that can sign, with its `kid` and algorithm.
     pub(super) fn signing(&self) -> Option<(Option<&str>, Algorithm, &EncodingKey)> {
         let mut keys = self.sets.iter().flat_map(|set| &set.keys);
         keys.find_map(|key| Some((key.id.as_deref(), key.algorithm, key.signing.as_ref()?)))
     }
 
-    /// Returns why a secret among the keys can be guessed, with its `kid`.
+    /// Returns why a secret among the keys is guessable, with its `kid`.
     pub(crate) fn weakness(&self) -> Option<(Option<&str>, Weakness)> {
         let mut keys = self.sets.iter().flat_map(|set| &set.keys);
         keys.find_map(|key| Some((key.id.as_deref(), key.weakness?)))
     }
 
-    /// Whether there is a key that a token can mean.
+    /// Returns whether a token can refer to any of the keys.
     fn is_of_use(&self) -> bool {
         self.sets.iter().any(|set| {
             let mut found = set.by_id.values();
@@ -184,8 +184,8 @@ impl Keys {
             if let Some(id) = &key.id {
                 by_id
                     .entry(id.clone())
-                    // Neither of two keys of one id is used: guessing would let the wrong one vouch
-                    // for tokens.
+                    // Two keys with the same `kid` are both unusable: a guess could accept tokens
+                    // with the wrong one.
                     .and_modify(|found| *found = KeyLocation::Several)
                     .or_insert(KeyLocation::One(at));
             }
@@ -196,7 +196,7 @@ impl Keys {
 }
 
 impl Set {
-    /// The key that a token's header names.
+    /// Returns the key named by a token's header.
     fn find(&self, id: Option<&str>) -> Result<&Key, AuthFault> {
         match (id, self.keys.as_slice()) {
             (_, []) => Err(AuthFault::NoKeys),
@@ -207,7 +207,7 @@ impl Set {
             },
             (None, [key]) => Ok(key),
             (None, keys) => {
-                // A token without a `kid` can only mean the one key that has none.
+                // A token without a `kid` can only refer to a single key without one.
                 let mut nameless = keys.iter().filter(|key| key.id.is_none());
                 match (nameless.next(), nameless.next()) {
                     (Some(key), None) => Ok(key),
@@ -231,7 +231,7 @@ struct JwkSet {
     keys: Vec<Value>,
 }
 
-/// A key as it stands in a set (RFC 7517, 4 and RFC 7518, 6).
+/// A key in a JWK set (RFC 7517, 4 and RFC 7518, 6).
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -247,7 +247,7 @@ struct Jwk {
     k: Option<String>,
 }
 
-/// The keys of a set that are ours, and whether it has none at all.
+/// Parses the supported keys of a set. Also returns whether the set is empty.
 fn parse(json: &str) -> Result<(Vec<Key>, bool), KeysError> {
     let set: JwkSet = serde_json::from_str(json).map_err(|_| KeysError::NotASet)?;
     if set.keys.len() > MAX_KEYS {
@@ -261,7 +261,7 @@ fn parse(json: &str) -> Result<(Vec<Key>, bool), KeysError> {
         if jwk
             .purpose
             .as_deref()
-            // A set may also hold keys for encryption, which must not verify signatures.
+            // A set can also contain encryption keys, which must not verify signatures.
             .is_some_and(|purpose| purpose != "sig")
         {
             continue;
@@ -274,7 +274,7 @@ fn parse(json: &str) -> Result<(Vec<Key>, bool), KeysError> {
     Ok((keys, is_empty))
 }
 
-/// The one algorithm that a key is used with; none if it is not one of ours.
+/// Returns the only algorithm that a key is used with, or `None` if it is not supported.
 fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let implied = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("RSA", _) => "RS256",
@@ -284,7 +284,7 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
         ("OKP", Some("Ed25519")) => "EdDSA",
         (_, _) => return None,
     };
-    // RFC 9864 names the algorithm of this curve Ed25519.
+    // RFC 9864 renames the algorithm of this curve to Ed25519.
     let named = match jwk.alg.as_deref() {
         Some("Ed25519") => "EdDSA",
         Some(named) => named,
@@ -293,7 +293,7 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let named: Algorithm = named.parse().ok()?;
     let implied: Algorithm = implied.parse().ok()?;
     let fits = match jwk.kty.as_str() {
-        // RSA keys and secrets fit several algorithms of a family, while a curve has exactly one.
+        // RSA keys and secrets fit several algorithms of a family; a curve has exactly one.
         "RSA" | "oct" => named.family() == implied.family(),
         _ => named == implied,
     };
@@ -330,7 +330,7 @@ fn secret_key(id: Option<Box<str>>, algorithm: Algorithm, secret: &[u8]) -> Key 
     }
 }
 
-/// Returns why a secret of an algorithm can be guessed (RFC 7518, 3.2).
+/// Returns why a secret for an algorithm is guessable (RFC 7518, 3.2).
 fn weakness(algorithm: Algorithm, secret: &[u8]) -> Option<Weakness> {
     let needs = [
         (Algorithm::HS256, "HS256", 32),
@@ -341,7 +341,7 @@ fn weakness(algorithm: Algorithm, secret: &[u8]) -> Option<Weakness> {
     Weakness::of(name, needed, secret)
 }
 
-/// Why there are no keys. Nothing of a key is in here.
+/// The reason why keys cannot be loaded. It contains no part of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeysError {
@@ -349,11 +349,11 @@ pub enum KeysError {
     NotASet,
     /// The set has more than 100 keys.
     TooMany,
-    /// The key at this position, from 0, is broken.
+    /// The key at this zero-based position is malformed.
     Key(usize),
     /// None of the keys can be used for tokens.
     NoneOfUse,
-    /// A secret is for another algorithm than HS256, HS384 and HS512.
+    /// The secret is configured for an algorithm other than HS256, HS384 and HS512.
     SecretAlgorithm,
     /// The secret is empty.
     Empty,

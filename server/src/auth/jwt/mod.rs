@@ -1,8 +1,7 @@
-//! JSON Web Tokens (RFC 7519) as proof of an identity.
+//! JSON Web Tokens (RFC 7519) as proof of identity.
 //!
-//! A token says how it wants to be checked; none of that is believed. Its `kid` chooses among the
-//! configured keys, the key has one algorithm, and addresses and keys in a token's header are not
-//! looked at.
+//! Nothing in a token decides how it is verified. Its `kid` selects a configured key, which has
+//! exactly one algorithm. URLs and keys in a token's header are ignored.
 
 mod claims;
 pub(crate) mod jwks;
@@ -31,13 +30,14 @@ use super::{
     offer::{Offer, Offered},
 };
 
-/// Lets in who has a token that is signed with one of the keys and valid.
+/// Admits clients with a valid token that is signed with one of the keys.
 ///
-/// A token is looked for in `auth.token` of the `CONNECT` packet, then in the header
-/// `Authorization: Bearer`, then in the cookie `roomcast_token`; the first that is there decides.
-/// Required are `sub` and a numeric `exp`; `name`, `roles` (default `["user"]`), `jti` and `sid`
-/// become the [`Principal`]'s, `nbf` is obeyed. A client that is refused learns nothing but
-/// `unauthorized`; the log says why.
+/// The token is looked up in `auth.token` of the `CONNECT` packet, then in the header
+/// `Authorization: Bearer`, then in the cookie `roomcast_token`. The first one present is used.
+///
+/// `sub` and a numeric `exp` are required. `name`, `roles` (default `["user"]`), `jti` and `sid`
+/// are copied to the [`Principal`], and `nbf` is checked. A refused client receives only
+/// `unauthorized`; the log has the reason.
 ///
 /// ```
 /// use roomcast::Io;
@@ -58,7 +58,7 @@ pub struct JwtAuthenticator {
     pub(crate) grace: Duration,
 }
 
-/// What is asked of every token.
+/// The requirements for every token.
 #[derive(Clone)]
 struct Rules {
     issuer: Option<String>,
@@ -66,11 +66,11 @@ struct Rules {
     leeway: Duration,
     max_bytes: usize,
     max_lifetime: Option<Duration>,
-    /// Claims that the principal keeps as its data.
+    /// Claims that are stored in the principal's data.
     kept_claims: Arc<[String]>,
 }
 
-/// What is read of a token's header (RFC 7515, 4.1): what to look for, never where.
+/// The fields that are read from a token's header (RFC 7515, 4.1).
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -79,7 +79,7 @@ struct Header {
 }
 
 impl JwtAuthenticator {
-    /// Tokens that are signed with one of these keys.
+    /// Creates an authenticator for tokens that are signed with one of these keys.
     #[must_use]
     pub fn from_keys(keys: Keys) -> Self {
         Self::from_ring(Arc::new(KeyRing::new(keys)))
@@ -105,91 +105,94 @@ impl JwtAuthenticator {
         }
     }
 
-    /// Keeps these claims of a token in [`Principal::data`].
+    /// Stores these claims of a token in [`Principal::data`].
     #[must_use]
     pub(crate) fn keep_claims(mut self, claims: Vec<String>) -> Self {
         self.rules.kept_claims = claims.into();
         self
     }
 
-    /// Requires this `iss`.
+    /// Requires this value of `iss`.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.rules.issuer = Some(issuer.into());
         self
     }
 
-    /// Requires this among the `aud`.
+    /// Requires `aud` to contain this value.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.rules.audience = Some(audience.into());
         self
     }
 
-    /// How far the issuer's clock may be away from ours. Default 30 s.
+    /// Sets how far the issuer's clock may differ from this server's. Default 30 s.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.rules.leeway = leeway;
         self
     }
 
-    /// Bytes that a token may have. Default 8,192.
+    /// Sets the maximum bytes of a token. Default 8,192.
     #[must_use]
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.rules.max_bytes = max_bytes;
         self
     }
 
-    /// Time from a token's `iat` to its `exp`, at most; a token without `iat` is refused then.
-    /// Default: no limit. What is revoked for as long as this, and twice the leeway, does not come
-    /// back.
+    /// Sets the maximum time from a token's `iat` to its `exp`. With it, a token without `iat` is
+    /// refused. Default: no limit.
+    ///
+    /// A revoked token has certainly expired after this time plus twice the leeway.
     #[must_use]
     pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
         self.rules.max_lifetime = Some(max_lifetime);
         self
     }
 
-    /// Name of the cookie that may hold a token. Default `roomcast_token`.
+    /// Sets the name of the cookie with the token. Default `roomcast_token`.
     #[must_use]
     pub fn cookie(mut self, name: impl Into<Arc<str>>) -> Self {
         self.cookie = name.into();
         self
     }
 
-    /// Whether the query parameter `token` of the handshake is looked at as well, last. Default
-    /// `false`: addresses end up in logs and histories.
+    /// Sets whether the query parameter `token` of the handshake is accepted, with the lowest
+    /// precedence. Default `false`, because URLs are stored in logs and histories.
     #[must_use]
     pub fn query(mut self, query: bool) -> Self {
         self.query = query;
         self
     }
 
-    /// Refuses what these say. Shared with whoever adds to them.
+    /// Refuses revoked credentials. The list can be shared and extended later.
     #[must_use]
     pub fn revocations(mut self, revocations: Arc<Revocations>) -> Self {
         self.revocations = revocations;
         self
     }
 
-    /// How long before a token ends the client gets `auth:expiring {expiresAt}`. Default 60 s.
+    /// Sets how long before a token's expiry the client receives `auth:expiring {expiresAt}`.
+    /// Default 60 s.
     #[must_use]
     pub fn expiring_lead(mut self, lead: Duration) -> Self {
         self.lead = lead;
         self
     }
 
-    /// How long after a token's end the socket stays, to be refreshed. Default 10 s.
+    /// Sets how long after a token's expiry the socket stays connected, so that it can be
+    /// refreshed. Default 10 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// The principal of a client, by the credentials that it offers.
+    /// Returns the principal of a client, by the credentials that it offers.
     ///
     /// # Errors
     ///
-    /// Why the client is nobody.
+    /// Returns the reason why the client is refused.
     pub async fn principal(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthFault> {
         let offer = Offer {
             token_cookie: &self.cookie,
@@ -203,13 +206,13 @@ impl JwtAuthenticator {
         }
     }
 
-    /// The principal that a token is for.
+    /// Returns the principal of a token.
     ///
     /// # Errors
     ///
-    /// Why the token is for nobody.
+    /// Returns the reason why the token is refused.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
-        // A token is checked again only once, with the keys that an issuer may have published since.
+        // A token is checked only once more, with keys that the issuer may have published since.
         let mut verified = self.check_now(token);
         if matches!(
             verified,
@@ -222,21 +225,22 @@ impl JwtAuthenticator {
             verified = self.check_now(token);
         }
         let principal = verified?;
-        // Revocations are asked last, since they are about the claims of a token that is genuine.
+        // Revocations are checked last, because they apply to the claims of genuine tokens.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
         Ok(principal)
     }
 
-    /// Verifies a token with the keys that are known.
+    /// Verifies a token with the current keys.
     #[cfg(test)]
     fn verify_now(&self, token: &str) -> Result<Principal, AuthFault> {
         Ok(self.check_now(token)?)
     }
 
     fn check_now(&self, token: &str) -> Result<Principal, Unverified> {
-        // The length comes first, so that nothing large is decoded for somebody who is unknown.
+        // The length is checked first, so that unauthenticated clients cannot cause decoding of
+        // large input.
         if token.len() > self.rules.max_bytes {
             return Err(AuthFault::TooLong.into());
         }
@@ -246,7 +250,7 @@ impl JwtAuthenticator {
             return Err(AuthFault::NotAToken.into());
         }
         let head: Header = part(head).ok_or(AuthFault::NotAToken)?;
-        // An extension that is not understood may change what the token means (RFC 7515, 4.1.11).
+        // An unsupported extension can change the meaning of the token (RFC 7515, 4.1.11).
         if head.crit.is_some() {
             return Err(AuthFault::Critical.into());
         }
@@ -254,8 +258,8 @@ impl JwtAuthenticator {
             head.alg.parse().map_err(|_| AuthFault::Algorithm)?;
         let keys = self.keys.now();
         let check = |key: &Key| {
-            // The key decides on the algorithm. A header that names another one would otherwise
-            // turn a public key into a secret.
+            // The key determines the algorithm. Otherwise a header could turn a public key into a
+            // shared secret.
             if key.algorithm != algorithm {
                 return Err(AuthFault::AlgorithmMismatch);
             }
@@ -273,7 +277,7 @@ impl JwtAuthenticator {
         };
         for found in keys.find(head.kid.as_deref()) {
             let Err(fault) = found.and_then(check) else {
-                // The claims are read only after the signature is good: nothing unsigned is parsed.
+                // The claims are parsed only after the signature is verified.
                 let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
                 let mut principal = claims.check(&self.rules, Timestamp::now())?;
                 principal.data = self.kept(body)?;
@@ -282,14 +286,14 @@ impl JwtAuthenticator {
             if closeness(fault) > closeness(unverified.fault) {
                 unverified.fault = fault;
             }
-            // New keys are fetched where there are none, or none with this `kid`: a forged
-            // signature alone must not make the server ask.
+            // New keys are fetched only if there are none, or none with this `kid`. A forged
+            // signature alone must not cause a request.
             unverified.is_final &= closeness(fault) >= closeness(AuthFault::NoKeyId);
         }
         Err(unverified)
     }
 
-    /// The claims of a token that its principal keeps, as a JSON object.
+    /// Returns the configured claims of a token as a JSON object.
     fn kept(&self, body: &str) -> Result<Option<Arc<str>>, AuthFault> {
         if self.rules.kept_claims.is_empty() {
             return Ok(None);
@@ -301,21 +305,21 @@ impl JwtAuthenticator {
         Ok((!kept.is_empty()).then(|| Value::Object(kept).to_string().into()))
     }
 
-    /// Whether a principal that was let in earlier would still be.
+    /// Checks whether an admitted principal would still be admitted.
     ///
     /// # Errors
     ///
-    /// Why it would not.
+    /// Returns the reason why it would be refused.
     pub fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
         let grace = self.grace.max(self.rules.leeway);
         revalidate(principal, &self.revocations, grace)
     }
 }
 
-/// Why a token is for nobody.
+/// The reason why a token is refused.
 struct Unverified {
     fault: AuthFault,
-    /// Whether no key that could be fetched would change that.
+    /// Whether no newly fetched key could change the result.
     is_final: bool,
 }
 
@@ -332,8 +336,8 @@ impl From<Unverified> for AuthFault {
     }
 }
 
-/// How close a token came to be verified with the keys of a source. What is told of several sources is
-/// what is told of the one that came closest.
+/// Returns how far the verification with the keys of a source succeeded. Of several sources, the
+/// fault of the closest one is reported.
 fn closeness(fault: AuthFault) -> usize {
     let from_far = [
         AuthFault::NoKeys,
@@ -347,7 +351,7 @@ fn closeness(fault: AuthFault) -> usize {
     place.unwrap_or(from_far.len())
 }
 
-/// Whether a principal that was let in earlier has been revoked or has ended this long ago.
+/// Checks that a principal is not revoked, and has not expired more than `grace` ago.
 pub(crate) fn revalidate(
     principal: &Principal,
     revocations: &Revocations,
@@ -367,7 +371,7 @@ fn has_passed(end: SystemTime, grace: Duration) -> bool {
         .is_some_and(|end| end <= SystemTime::now())
 }
 
-/// Reads one part of a token: base64url without padding, and JSON in it.
+/// Decodes one part of a token: JSON in base64url without padding.
 fn part<T: for<'de> Deserialize<'de>>(encoded: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }
@@ -382,7 +386,7 @@ impl fmt::Debug for JwtAuthenticator {
     }
 }
 
-/// What a new token says.
+/// The claims of a new token.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Minting<'a> {
     pub(crate) sub: &'a str,
@@ -398,7 +402,8 @@ pub(crate) struct Minting<'a> {
     pub(crate) exp: i64,
 }
 
-/// A token, signed with the first secret among the keys; none if they are all public.
+/// Creates a token signed with the first secret among the keys. Returns `None` if there is no
+/// secret.
 pub(crate) fn mint(keys: &Keys, claims: &Minting<'_>) -> Option<String> {
     provider::install();
     let (id, algorithm, key) = keys.signing()?;

@@ -1,4 +1,4 @@
-//! The cryptography of tokens: `ring`, in the form in which `jsonwebtoken` asks for it.
+//! The cryptography provider of `jsonwebtoken`, implemented with `ring`.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -13,20 +13,20 @@ use jsonwebtoken::{
 };
 use ring::{hmac, rand::SystemRandom, signature as sign};
 
-/// Makes `ring` the cryptography of `jsonwebtoken`, unless the process has chosen another.
+/// Installs `ring` as the provider of `jsonwebtoken`, unless the process already has another one.
 pub(super) fn install() {
-    // A process that has installed a provider already can verify and sign with that one as well.
+    // An already installed provider can verify and sign as well.
     let _ = PROVIDER.install_default();
 }
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // These are only asked for when JWKs are made of keys, which nobody does here.
+    // Only needed to create JWKs from keys, which this server never does.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// A key and the one algorithm it is used with.
+/// A key and the only algorithm that it is used with.
 struct Pair<K> {
     algorithm: Algorithm,
     key: K,
@@ -48,7 +48,7 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
     }))
 }
 
-/// A public key is not a secret, whatever a token's header says.
+/// Refuses to use a public key as a secret, whatever a token's header specifies.
 fn check_family(algorithm: Algorithm, family: AlgorithmFamily) -> Result<()> {
     if algorithm.family() == family {
         Ok(())
@@ -67,7 +67,7 @@ impl Verifier<Vec<u8>> for Pair<DecodingKey> {
         if let Some(algorithm) = hmac_of(self.algorithm) {
             let secret = self.key.try_get_as_bytes().map_err(other)?;
             let key = hmac::Key::new(algorithm, secret);
-            // The verification of `ring` compares in constant time.
+            // `ring` compares in constant time.
             return hmac::verify(&key, message, signature).map_err(fault);
         }
         match (self.key.kind(), rsa_of(self.algorithm)) {

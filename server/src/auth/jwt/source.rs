@@ -1,5 +1,5 @@
-//! Where keys come from while the server runs: a fixed part, a file that is looked at every
-//! second, a set that is fetched. Each replaces its own part as a whole, or keeps the last good one.
+//! The sources of keys: a fixed part, a file that is polled every second, and a fetched set. Each
+//! source replaces its own part as a whole, or retains the last valid one.
 
 use std::{
     fmt, io,
@@ -18,17 +18,17 @@ use super::{
 };
 use crate::auth::Weakness;
 
-/// The keys in force.
+/// The active keys.
 pub(crate) struct KeyRing {
     keys: RwLock<Arc<Keys>>,
     parts: Mutex<Parts>,
     file: Option<PathBuf>,
-    /// Whether secrets in the file that can be guessed are refused, or warned of.
+    /// Whether guessable secrets in the file are refused or logged.
     secrets: WeakSecrets,
     remote: Option<Remote>,
 }
 
-/// What becomes of secrets that can be guessed.
+/// How guessable secrets are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WeakSecrets {
     Refused,
@@ -41,41 +41,42 @@ struct Parts {
     remote: Keys,
 }
 
-/// A set that is fetched.
+/// A fetched key set.
 struct Remote {
     url: JwksUrl,
     refresh: Duration,
     timeout: Duration,
-    /// Taken while a fetch is under way, so that there is one.
+    /// Its only permit belongs to the current fetch.
     turn: Arc<Semaphore>,
     state: Mutex<Fetches>,
 }
 
 #[derive(Default)]
 struct Fetches {
-    /// How many have ended.
+    /// How many fetches have ended.
     count: u64,
-    /// How many of the last ones have failed.
+    /// How many consecutive fetches have failed.
     failures: u32,
     last: Option<Instant>,
 }
 
-/// How long to leave the address alone after a fetch, whoever asks.
+/// The minimum delay after a successful fetch.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The pause after a fetch that failed; each further failure doubles it.
+/// The delay after a failed fetch. Each further failure doubles it.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// The maximum delay after failed fetches.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// How often the file is looked at.
+/// The interval between checks of the file.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Fetches {
-    /// How long to leave the address alone after the last one.
+    /// Returns the minimum delay after the last fetch.
     fn pause(&self) -> Duration {
         match self.failures.checked_sub(1) {
             None => PAUSE,
             Some(earlier) => FAILURE_PAUSE
-                // The pause doubles so that many servers do not hold down an issuer that is coming
-                // back.
+                // The delay doubles so that many servers do not overload an issuer that is
+                // recovering.
                 .saturating_mul(1 << earlier.min(16))
                 .min(MAX_PAUSE),
         }
@@ -85,7 +86,7 @@ impl Fetches {
         self.last.is_none_or(|last| last.elapsed() >= self.pause())
     }
 
-    /// When to fetch again by itself.
+    /// Returns when the next periodic fetch is due.
     fn due(&self, refresh: Duration) -> Instant {
         let wait = if self.failures == 0 {
             refresh.min(MAX_REFRESH)
@@ -95,7 +96,7 @@ impl Fetches {
         self.last.map_or_else(Instant::now, |last| last + wait)
     }
 
-    /// A fetch has ended. Returns how long to wait for the next.
+    /// Notes the end of a fetch. Returns the delay before the next one.
     fn ended(&mut self, is_good: bool) -> Duration {
         self.count += 1;
         self.failures = if is_good {
@@ -109,7 +110,7 @@ impl Fetches {
 }
 
 impl KeyRing {
-    /// A source of these keys, which never changes.
+    /// Creates a ring of fixed keys.
     pub(crate) fn new(keys: Keys) -> Self {
         Self {
             keys: RwLock::new(Arc::new(keys.clone())),
@@ -124,7 +125,7 @@ impl KeyRing {
         }
     }
 
-    /// Adds the keys in a file, which must be good now.
+    /// Adds the keys in a file, which must be valid now.
     pub(crate) fn with_file(
         mut self,
         path: &Path,
@@ -137,7 +138,7 @@ impl KeyRing {
         Ok(self)
     }
 
-    /// Adds the keys at an address, which need not answer now.
+    /// Adds the keys at a URL, which need not be available now.
     pub(crate) fn with_url(mut self, url: JwksUrl, refresh: Duration, timeout: Duration) -> Self {
         self.change(|parts| parts.remote = Keys::none_yet());
         self.remote = Some(Remote {
@@ -154,14 +155,14 @@ impl KeyRing {
         Arc::clone(&self.keys.read())
     }
 
-    /// Changes some of the parts, and puts all of them into force.
+    /// Changes some of the parts and activates all of them.
     fn change(&self, change: impl FnOnce(&mut Parts)) {
-        // The parts stay locked until the keys are swapped in. Otherwise, of two changes at one
-        // moment, the one that had read the parts earlier could be the last to swap in its keys.
+        // The parts stay locked until the keys are swapped. Otherwise, of two concurrent changes,
+        // the one with older parts could be swapped in last.
         let mut parts = self.parts.lock();
         change(&mut parts);
-        // The keys are put together beside those in force and swapped in whole, so that no token
-        // is checked against half of them.
+        // The new set is built separately and swapped in whole, so that no token is checked against
+        // a partial set.
         let keys = parts.fixed.clone().and(parts.file.clone());
         let keys = keys.and(parts.remote.clone());
         for id in keys.duplicates() {
@@ -173,12 +174,12 @@ impl KeyRing {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// Whether there is a place where other keys may come from.
+    /// Returns whether the keys can change.
     pub(crate) fn may_change(&self) -> bool {
         self.file.is_some() || self.remote.is_some()
     }
 
-    /// Keeps the keys up to date for as long as it is polled, if they may change.
+    /// Updates the keys continuously if they can change. Runs until dropped.
     pub(crate) async fn run(self: Arc<Self>) {
         tokio::join!(self.watch(), self.refresh());
     }
@@ -194,8 +195,8 @@ impl KeyRing {
             if seen == known {
                 continue;
             }
-            // The stamp is taken before the file is read: a change in between is seen on the next
-            // look.
+            // The stamp is taken before the file is read, so that a change in between is detected
+            // by the next check.
             known = seen;
             match read(path, self.secrets) {
                 Ok(keys) => {
@@ -211,7 +212,7 @@ impl KeyRing {
                 Err(error) => {
                     tracing::error!(%error, "the file with keys has changed and cannot be used: \
                         the keys before stay in force");
-                    // A file that is being written is good a moment later, with the same stamp if
+                    // A partially written file becomes valid soon, possibly with the same stamp if
                     // the clock is coarse.
                     known = None;
                 }
@@ -227,21 +228,23 @@ impl KeyRing {
             let Ok(_turn) = remote.turn.acquire().await else {
                 return;
             };
-            // Another task may have asked for the fetch meanwhile.
+            // Another task may have fetched in the meantime.
             if remote.state.lock().due(remote.refresh) <= Instant::now() {
                 self.fetch().await;
             }
         }
     }
 
-    /// Looks for newer keys, if there may be some and that was not done a moment ago. A caller that
-    /// comes while a fetch is under way waits for that one. Returns `false` if there will never be
-    /// other keys.
+    /// Fetches newer keys if there is a URL and the last fetch is not too recent. Concurrent
+    /// callers wait for the same fetch.
+    ///
+    /// Returns `false` if the keys can never change by fetching.
     pub(crate) async fn renew(self: &Arc<Self>) -> bool {
         let Some(remote) = &self.remote else {
             return false;
         };
-        // The count is taken before the wait, so that a fetch that ends meanwhile is not repeated.
+        // The count is read before waiting, so that a fetch that ends in the meantime is not
+        // repeated.
         let before = remote.state.lock().count;
         let Ok(turn) = Arc::clone(&remote.turn).acquire_owned().await else {
             return false;
@@ -251,8 +254,8 @@ impl KeyRing {
             state.count == before && state.may_ask()
         };
         if is_due {
-            // The fetch runs in a task of its own, since whoever asked may go away while others
-            // wait for it.
+            // The fetch runs in its own task, because the caller can be canceled while others wait
+            // for the fetch.
             let ring = Arc::clone(self);
             let fetch = tokio::spawn(async move {
                 ring.fetch().await;
@@ -271,8 +274,7 @@ impl KeyRing {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("took too long".to_owned()),
         };
-        // A failed fetch keeps the keys before, since refusing all tokens would be worse than using
-        // keys of a moment ago.
+        // A failed fetch retains the previous keys, because refusing all tokens would be worse.
         let pause = remote.state.lock().ended(keys.is_ok());
         match keys {
             Ok(keys) => {
@@ -297,13 +299,13 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Why a file with keys cannot be used.
+/// The reason why a key file cannot be used.
 #[derive(Debug)]
 pub(crate) enum FileError {
     Read(PathBuf, io::Error),
     TooLarge(PathBuf),
     Keys(PathBuf, KeysError),
-    /// A secret with this `kid` can be guessed.
+    /// The secret with this `kid` is guessable.
     Weak(PathBuf, Option<String>, Weakness),
 }
 
@@ -327,7 +329,7 @@ fn read(path: &Path, secrets: WeakSecrets) -> Result<Keys, FileError> {
     let fault = |error| FileError::Read(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(fault)?;
     let mut text = String::new();
-    // One byte more than the limit tells a file that is too large from one that just fits.
+    // One extra byte distinguishes a file that is too large from one that just fits.
     file.take(MAX_FILE_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(fault)?;
@@ -349,8 +351,8 @@ fn read(path: &Path, secrets: WeakSecrets) -> Result<Keys, FileError> {
     }
 }
 
-/// What changes when a file does; the inode tells of one that was put in its place within the
-/// clock's resolution.
+/// Returns a value that changes with the file. The inode detects a replacement within the
+/// resolution of the clock.
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -359,7 +361,7 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
 }
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// A day: nobody should go on longer with keys that were withdrawn.
+/// One day: withdrawn keys must not be used longer.
 const MAX_REFRESH: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn encode(json: &Value) -> String {
     URL_SAFE_NO_PAD.encode(json.to_string())
 }
 
-/// A token with this header and these claims, whatever they are, with an HMAC of the secret.
+/// Returns a token with any header and claims, signed with HMAC-SHA256 of the secret.
 fn forge(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let message = format!("{}.{}", encode(header), encode(claims));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
@@ -94,7 +94,7 @@ fn f2_no_algorithm_but_the_keys_own_is_accepted() {
             "{header}"
         );
     }
-    // Without a signature at all.
+    // The signature is missing.
     let unsigned = format!("{}.{}.", encode(&json!({"alg": "none"})), encode(&claims()));
     assert_eq!(verify(&unsigned), Err(AuthFault::Algorithm));
     let unsigned = format!(
@@ -105,7 +105,7 @@ fn f2_no_algorithm_but_the_keys_own_is_accepted() {
     assert_eq!(verify(&unsigned), Err(AuthFault::Signature));
 }
 
-/// The modulus of an RSA key of 2,048 bits is all that an attacker needs to know for it.
+/// An attacker knows the modulus of a public 2,048-bit RSA key.
 #[test]
 fn f2_a_public_key_is_no_secret() {
     let n = URL_SAFE_NO_PAD.encode([0xc5; 256]);
@@ -168,9 +168,9 @@ fn tokens_live_no_longer_than_they_may_from_when_they_were_made() {
     assert_eq!(verify(json!(now + 20), now + 80), Ok(()));
     let long = Err(AuthFault::TooLongLived);
     assert_eq!(verify(json!(now), now + 61), long);
-    // It was made long ago, and would be good for only a moment more.
+    // The token was created long ago, and is valid only for a moment longer.
     assert_eq!(verify(json!(now - 3600), now + 10), long);
-    // It says that it was made tomorrow.
+    // The token claims to be created tomorrow.
     assert_eq!(verify(json!(now + 86_400), now + 86_460), long);
     for iat in [Value::Null, json!("now"), json!([now])] {
         assert_eq!(verify(iat, now + 10), Err(AuthFault::NoIssuedAt));
@@ -408,20 +408,21 @@ fn a_broken_key_set_is_an_error_that_shows_nothing_of_it() {
     assert!(!shown.contains("hidden"), "{shown}");
 }
 
-/// RFC 8037, appendix A: a key and a token that somebody else made.
+/// RFC 8037, appendix A: a key and a token from an independent implementation.
 #[test]
 fn the_signature_of_rfc_8037_is_verified() {
     let set = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     let tokens = JwtAuthenticator::from_keys(Keys::from_jwks(set).unwrap());
     let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
         hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-    // Its payload is a sentence: the signature is right, the claims are not.
+    // The payload is a sentence: the signature is valid, the claims are not.
     assert_eq!(tokens.verify_now(token), Err(AuthFault::Claims));
     let forged = token.replace("hgyY", "hgyZ");
     assert_eq!(tokens.verify_now(&forged), Err(AuthFault::Signature));
 }
 
-/// RFC 7515, appendix A.2 and A.3: keys and tokens that somebody else made; they expired in 2011.
+/// RFC 7515, appendix A.2 and A.3: keys and tokens from independent implementations. They expired
+/// in 2011.
 #[test]
 fn the_signatures_of_rfc_7515_are_verified() {
     let claims = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";

@@ -1,24 +1,25 @@
-//! Why there is no configuration.
+//! Errors of loading the configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why there is no configuration.
+/// The reason why the configuration could not be loaded.
 #[derive(Debug)]
 pub(in crate::cli) enum LoadError {
     Read(PathBuf, std::io::Error),
-    /// The file is no TOML: the line, and what is wrong. The line itself may hold a secret.
+    /// The file is not valid TOML, with line number and reason. The line itself is omitted because
+    /// it may contain a secret.
     Syntax(PathBuf, usize, String),
     UnknownKey {
         path: PathBuf,
         key: String,
         nearest: Option<String>,
     },
-    /// A key of an earlier version: where it stands, the key, and what has taken its place.
+    /// A key of an earlier version: its source, the key, and its replacement.
     Removed(String, String, &'static str),
-    /// A variable that is no key, where that is no warning.
+    /// An unknown variable in a profile in which that is an error.
     UnknownVariable(String),
-    /// A variable whose value is no text.
+    /// A variable whose value is not UTF-8.
     NotText(String),
     Value {
         key: String,

@@ -1,10 +1,10 @@
-//! The keys of the configuration, and the names of variables that stand for them.
+//! The keys of the configuration, and the environment variables that set them.
 
 use toml::{Table, Value};
 
 use crate::config::Settings;
 
-/// Variables with a short name, and the keys they stand for.
+/// Variables with a short name, and the keys that they set.
 pub(super) const ALIASES: [(&str, &str); 4] = [
     ("ROOMCAST_LISTEN", "server.listen"),
     ("ROOMCAST_STORE", "store.url"),
@@ -30,26 +30,26 @@ pub(super) const SECTIONS: [&str; 16] = [
     "store",
     "webhooks",
 ];
-/// Keys of earlier versions, and what has taken their place.
+/// Removed keys, and their replacements.
 pub(super) const REMOVED: [(&str, &str); 1] = [(
     "server.open_metrics",
     "it was removed: /metrics and /health/websocket/detailed are served at server.admin_listen \
      (127.0.0.1:9464); to read them at server.listen, set server.metrics_token and send it as a \
      bearer token (docs/operations.md, \"Metrics\")",
 )];
-/// Variables by which other programs find Redis. Here they have no effect.
+/// Variables with which other programs locate Redis. They have no effect here.
 pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
-/// Variables with the prefix that are no keys.
+/// Variables with the prefix that do not set keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
-/// Every key with its default, which tells its type; `None` if it is unset by default.
+/// Returns every key with its default, which determines its type. `None` if it is unset by default.
 pub(super) fn known() -> Vec<(String, Option<Value>)> {
     let defaults = Table::try_from(Settings::default()).unwrap_or_default();
     let mut known = Vec::new();
     flatten("", &defaults, &mut |key, value| {
         known.push((key, Some(value.clone())))
     });
-    // Keys that are unset by default do not appear in a serialised tree.
+    // Keys that are unset by default do not appear in the serialized settings.
     for key in [
         "server.profile",
         "server.tls.cert_file",
@@ -116,8 +116,9 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
     known
 }
 
-/// Whether a variable is one that Kubernetes sets for each service in a namespace whose name begins with
-/// ours, as `ROOMCAST_SERVICE_HOST` and `ROOMCAST_DB_PORT_5432_TCP_ADDR`. Our own have no such names.
+/// Returns whether Kubernetes sets a variable for a service whose name begins with `roomcast`, such
+/// as `ROOMCAST_SERVICE_HOST` and `ROOMCAST_DB_PORT_5432_TCP_ADDR`. Configuration variables never
+/// have such names.
 pub(super) fn is_of_kubernetes(rest: &str) -> bool {
     let rest = format!("_{rest}");
     let of_port = rest.rsplit_once("_PORT").is_some_and(|(_, after)| {
@@ -133,7 +134,7 @@ pub(super) fn is_of_kubernetes(rest: &str) -> bool {
         && (rest.contains("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || of_port)
 }
 
-/// Returns a warning about variables for Redis that are set and have no effect, with the one to set.
+/// Returns a warning about ineffective Redis variables that names the variable to set.
 pub(super) fn redis_warning(names: &[String]) -> Option<String> {
     let names = (!names.is_empty()).then(|| names.join(", "))?;
     Some(format!(
@@ -142,7 +143,7 @@ pub(super) fn redis_warning(names: &[String]) -> Option<String> {
     ))
 }
 
-/// Whether a key is one of a role, whatever the role's name.
+/// Returns whether a key belongs to a role of any name.
 pub(super) fn is_of_role(key: &str) -> bool {
     let role = key
         .strip_prefix("auth.roles.")
@@ -152,7 +153,7 @@ pub(super) fn is_of_role(key: &str) -> bool {
     })
 }
 
-/// Calls `visit` with each value of a table and its key.
+/// Calls `visit` with each key and value of a table.
 pub(super) fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String, &Value)) {
     for (name, value) in table {
         let key = if prefix.is_empty() {
@@ -162,7 +163,7 @@ pub(super) fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String
         };
         match value {
             Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, visit),
-            // An empty section says nothing, but its name may be wrong.
+            // An empty section has no values, but its name is checked.
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => {}
             Value::Table(_)
             | Value::String(_)

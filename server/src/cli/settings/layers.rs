@@ -1,4 +1,4 @@
-//! The values given so far, in the order in which later ones beat earlier ones.
+//! The configuration layers, in increasing precedence.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -12,9 +12,9 @@ use super::keys::{
 use super::{LoadError, Overrides};
 use crate::config::Settings;
 
-/// The values given so far, each with where it came from.
+/// The values of all layers, each with its source.
 pub(super) struct Layers {
-    /// Every key with its default, which tells its type; `None` if it is unset by default.
+    /// Every key with its default, which determines its type. `None` if it is unset by default.
     pub(super) known: Vec<(String, Option<Value>)>,
     given: Vec<Given>,
     pub(super) warnings: Vec<String>,
@@ -104,12 +104,13 @@ impl Layers {
                 prefixed.push((key, value, name));
             }
         }
-        // These come after all aliases, which they beat.
+        // Prefixed variables are added after the aliases, over which they take precedence.
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
                 self.give(&key, &value, name);
             } else if let Some(removed) = removed(&key, name.clone()) {
-                // What the key was to protect or to permit must not change without notice.
+                // A removed key may have protected or permitted something, so it must not be
+                // ignored silently.
                 return Err(removed);
             } else {
                 let hint = self
@@ -147,7 +148,7 @@ impl Layers {
         }
     }
 
-    /// Takes a value given as text, read as the key's default suggests.
+    /// Adds a value given as text, parsed according to the type of the key's default.
     fn give(&mut self, key: &str, text: &str, from: String) {
         let default = self.known.iter().find(|(known, _)| known == key);
         let list = Value::Array(Vec::new());
@@ -173,7 +174,7 @@ impl Layers {
         });
     }
 
-    /// Returns a warning about variables for Redis, unless `adapter.url` is given.
+    /// Returns a warning about ineffective Redis variables, unless `adapter.url` is set.
     pub(super) fn redis_warning(&self) -> Option<String> {
         let is_given = self.given.iter().any(|given| given.key == "adapter.url");
         let mut names = self.redis.clone();
@@ -217,7 +218,8 @@ impl Layers {
     }
 }
 
-/// Returns whether an operator may have set a variable for Redis: Kubernetes sets `REDIS_PORT=tcp://10.0.0.1:6379` for a service.
+/// Returns whether an operator may have set a Redis variable. Kubernetes sets
+/// `REDIS_PORT=tcp://10.0.0.1:6379` for a service.
 fn is_meant(value: &OsStr) -> bool {
     let is_of_kubernetes = value
         .to_str()
@@ -225,13 +227,13 @@ fn is_meant(value: &OsStr) -> bool {
     !value.is_empty() && !is_of_kubernetes
 }
 
-/// Returns the error for a key of an earlier version.
+/// Returns the error for a removed key.
 fn removed(key: &str, from: String) -> Option<LoadError> {
     let (_, instead) = REMOVED.iter().find(|(removed, _)| *removed == key)?;
     Some(LoadError::Removed(from, key.to_owned(), instead))
 }
 
-/// Text as the boolean or number that it looks like.
+/// Parses text as a boolean or an integer, or else returns it as a string.
 fn scalar(text: &str) -> Value {
     if let Ok(value) = text.parse() {
         return Value::Boolean(value);

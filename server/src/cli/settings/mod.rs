@@ -1,9 +1,10 @@
-//! Puts the configuration together: flag over environment over file over default.
+//! Loads the configuration. Flags take precedence over the environment, that over the file, and
+//! that over defaults.
 //!
-//! Every command begins with [`load`]. `layers` reads the sources and knows which one has said what, `keys` has the
-//! names that there are, and `error` says what is wrong and where it was written. The types of the settings and their
-//! checks are in `config`, which must not know where a value comes from; this folder imports nothing else of the
-//! server.
+//! Every command that needs the configuration begins with [`load`]. `layers` reads the sources and
+//! records the source of each value, `keys` has the known names, and `error` describes faults with
+//! their source. The types of the settings and their checks are in `config`, which must not know
+//! sources. This folder imports nothing else of the server.
 
 mod error;
 mod keys;
@@ -30,14 +31,14 @@ pub(super) struct Overrides {
     pub(super) log: Option<String>,
 }
 
-/// The configuration in force, and what looked wrong on the way.
+/// The loaded configuration, with warnings.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) settings: Settings,
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads file and environment, and checks the whole.
+/// Reads all sources and checks for unknown names.
 pub(super) fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -52,17 +53,18 @@ pub(super) fn load(
     let mut warnings = std::mem::take(&mut layers.warnings);
     let redis_warning = layers.redis_warning();
     let settings = layers.settings()?;
-    // An unknown variable is refused as an unknown key of the file is: what was meant to protect
-    // the server would not.
+    // In production, an unknown variable is an error like an unknown key in the file, because it
+    // may have been meant to protect the server.
     if settings.profile() == Profile::Production && !warnings.is_empty() {
         return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
     }
-    // Such a variable may be meant for another program in the same container, so that it is never an error.
+    // A Redis variable can be meant for another program in the same container, so it is never an
+    // error.
     warnings.extend(redis_warning);
     Ok(Loaded { settings, warnings })
 }
 
-/// Reads a profile's name.
+/// Parses the name of a profile.
 pub(super) fn parse_profile(name: &str) -> Result<Profile, String> {
     let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
         name.into_deserializer();

@@ -1,4 +1,4 @@
-//! Which names of keys and variables there are: those that documents say, and none that are misspelt.
+//! Tests of key and variable names: documented names exist, and misspelled ones are reported.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ fn an_unknown_variable_is_an_error_in_production() {
         error.to_string(),
         "unknown variable ROOMCAST_AUTH__GUEST, did you mean ROOMCAST_AUTH__GUESTS?"
     );
-    // An address that others reach makes it production as well.
+    // An address that is not loopback implies the production profile.
     let open = ("ROOMCAST_LISTEN", "0.0.0.0:1");
     assert!(from_env(&[open, ("ROOMCAST_GUESTS", "false")]).is_err());
     for of_kubernetes in [
@@ -107,7 +107,7 @@ fn a_variable_of_ours_that_is_no_text_is_an_error_and_one_of_others_is_not() {
     assert!(load("LS_COLORS").is_ok());
 }
 
-/// What documents say in backticks that looks like a key or a variable.
+/// Returns texts in backticks that look like a key or a variable.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split('`').skip(1).step_by(2);
     code.filter_map(|code| code.split([' ', '=']).next())
@@ -131,7 +131,7 @@ fn every_key_that_documents_name_exists() {
         };
         layers.is_known(key) || layers.known.iter().any(in_it) || key.starts_with("auth.roles.")
     };
-    // A field of the payload of CONNECT, and a method of the official server.
+    // A field of the `CONNECT` payload, and a method of the official server.
     let others = ["auth.token", "engine.use"];
     let (mut seen, mut unknown) = (0, Vec::new());
     for page in pages {

@@ -1,7 +1,8 @@
-//! A client that comes from another server: it is told what it has missed before anything that it asks for is done.
+//! Clients that arrive from another server. They receive their missed messages before any of their
+//! events is handled.
 //!
-//! Stock clients send what they have buffered as soon as they are connected, such as a `join_conversation`. Done while the
-//! client is told what it has missed, that would have it told later messages first, or the same ones twice.
+//! Stock clients send buffered events, such as `join_conversation`, as soon as they are connected.
+//! Handled during the catch-up, these would deliver messages out of order or twice.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::time::timeout;
 use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
 use roomcast::{Incoming, ListenerId, Refusal, Socket};
 
-/// Has a socket whose client was at another server told what it has missed, and lets it in again. If that cannot be, its
-/// client comes back and starts afresh.
+/// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
+/// that fails, the connection is dropped and the client starts a new session.
 pub(super) async fn arrive(
     socket: &Socket,
     said: &Value,
@@ -29,7 +30,7 @@ pub(super) async fn arrive(
         let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
         let followed = leaving.followed();
         let by = socket.principal();
-        // What this server does not know must not be forgotten without a word.
+        // A subscription that this server does not know must not end silently.
         let mut all = followed.iter();
         if !all.all(|one| market.follows(one, &by) || Notifications::follows(one, &by)) {
             return Err(Lost::Unknown);
@@ -49,20 +50,21 @@ pub(super) async fn arrive(
             socket.drop_connection();
         }
     }
-    // What the client has asked for meanwhile is done now, or never if its connection has ended.
+    // Held events are now handled, or never if the connection has ended.
     drop(held);
 }
 
-/// Holds back the events of a socket while this lives. They wait in their order, and are bounded as all that wait.
+/// Holds the events of a socket until dropped. They keep their order and are limited like all
+/// queued events.
 struct HeldEvents<'a> {
     socket: &'a Socket,
     listener: ListenerId,
-    /// The handlers that wait are woken when the sender is dropped.
+    /// Dropping the sender wakes the waiting handlers.
     _end: watch::Sender<()>,
 }
 
 impl<'a> HeldEvents<'a> {
-    /// `None` if the socket has ended.
+    /// Starts holding events. Returns `None` if the socket is disconnected.
     fn of(socket: &'a Socket) -> Option<Self> {
         let (end, until) = watch::channel(());
         let hold = move |_: Incoming| {
@@ -87,5 +89,6 @@ impl Drop for HeldEvents<'_> {
     }
 }
 
-/// How long a client is told what it has missed. Until then nobody else gets it, and it has nothing of what it follows.
+/// The maximum duration of a catch-up. Until it ends, the client receives nothing from its
+/// subscriptions.
 const PATIENCE: Duration = Duration::from_secs(20);

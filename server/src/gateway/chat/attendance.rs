@@ -1,4 +1,4 @@
-//! Sockets that join and leave conversations, type in them, ask who is there, and say something of their users.
+//! Events about attendance: joining, leaving, typing, presence and status.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -8,7 +8,7 @@ use crate::service::attendance::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on_serial(

@@ -1,4 +1,4 @@
-//! Conversations that are made, renamed, deleted and listed.
+//! Events about conversations: creating, renaming, deleting and listing.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -8,7 +8,7 @@ use crate::service::conversations::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on(

@@ -1,4 +1,4 @@
-//! Messages that were sent before.
+//! Events about earlier messages.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -7,7 +7,7 @@ use crate::service::history::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on(

@@ -1,4 +1,4 @@
-//! Invitations that are made, looked at, used and taken back.
+//! Events about invitations: creating, previewing, using and revoking.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -8,7 +8,7 @@ use crate::service::invites::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on(

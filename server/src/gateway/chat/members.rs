@@ -1,4 +1,4 @@
-//! Members that are added and removed, and of what they want to be notified.
+//! Events about members, and about notification levels.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -8,7 +8,7 @@ use crate::service::members::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on(

@@ -1,4 +1,4 @@
-//! Messages that are sent, edited and deleted, reactions to them and pins.
+//! Events about messages: sending, editing and deleting, reactions and pins.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
@@ -9,7 +9,7 @@ use crate::service::messages::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on(

@@ -1,8 +1,8 @@
-//! The events of the chat, one file for each feature, and sockets that come and go.
+//! The events of the chat, one file per feature, and connection handlers.
 //!
-//! The gateway registers this module with its catalogue, which has parsed a command and checked the permission before a
-//! function in here sees it. A function in here calls [`Chat`] and returns what comes of it. Nothing in here may decide
-//! anything, keep a state, or reach the store past the service.
+//! The gateway registers this module with its catalogue, which parses commands and checks
+//! permissions. Functions in this module call [`Chat`] and return the result. They must not make
+//! decisions, hold state, or access the store without the service.
 
 mod arriving;
 mod attendance;

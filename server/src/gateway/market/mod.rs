@@ -1,9 +1,9 @@
-//! The events of trades, signals, portfolios, prices and notifications, one file for each feature, and sockets that are
-//! recovered.
+//! The events of trades, signals, portfolios, prices and notifications, one file per feature, and
+//! the recovery of sockets.
 //!
-//! The gateway registers this module with its catalogue, which has parsed a command and checked the permission before a
-//! function in here sees it. A function in here calls [`Market`] or the notifications, and returns what comes of it.
-//! Nothing in here may decide anything, keep a state, or reach the store past the services.
+//! The gateway registers this module with its catalogue, which parses commands and checks
+//! permissions. Functions in this module call [`Market`] or the notifications and return the
+//! result. They must not make decisions, hold state, or access the store without the services.
 
 mod notifications;
 mod portfolio;
@@ -15,12 +15,12 @@ use super::catalogue::Catalogue;
 use crate::service::Market;
 use roomcast::{Event, State};
 
-/// Registers the events of all features of the market, and what is done when a socket is recovered.
+/// Registers the events of all market features, and the handler for recovered sockets.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .namespace()
         .on_connect(async |event: Event, market: State<Market>| {
-            // Of a client that was at another server the chat takes care.
+            // The chat handles clients that arrive from another server.
             if event.socket.recovered() && event.socket.arrival().is_none() {
                 market.recovered(&event.socket).await;
             }

@@ -1,4 +1,4 @@
-//! Notifications that are followed and acknowledged.
+//! Events about notifications: following and acknowledging.
 
 use std::future::ready;
 

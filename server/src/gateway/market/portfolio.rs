@@ -1,4 +1,4 @@
-//! Portfolios that are followed.
+//! Events about following portfolios.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Market;

@@ -1,4 +1,4 @@
-//! Prices that are followed.
+//! Events about following prices.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Market;

@@ -1,4 +1,4 @@
-//! Signals that are followed.
+//! Events about following signals.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Market;

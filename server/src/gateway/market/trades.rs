@@ -1,4 +1,4 @@
-//! Trades that are followed and executed.
+//! Events about following and executing trades.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::emissions::trades::{TRADE_ERROR, TradeError};

@@ -1,4 +1,4 @@
-//! `/api/v1/blocks`: the networks that are shut out.
+//! `/api/v1/blocks`: blocked networks.
 
 use axum::{
     Extension, Json,
@@ -16,7 +16,7 @@ use crate::{
 };
 use roomcast::network::Block;
 
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
     use Permission::ApiBlocks;
     Routes::new()
@@ -62,37 +62,37 @@ struct BlocksApi {
     access: Access,
 }
 
-/// A page of the networks that are shut out, newest first.
+/// A page of blocked networks, newest first.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "BlockList")]
 struct List {
     #[schemars(with = "Vec<ShownBlock>")]
     blocks: Vec<Block>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
-    /// Whether there are more.
+    /// Whether there are more blocks.
     has_more: bool,
 }
 
-/// A [`Block`] as it is written.
+/// The serialized form of a block.
 #[derive(JsonSchema)]
 #[schemars(rename = "Block", rename_all = "camelCase")]
 #[expect(dead_code, reason = "it describes a type of the library")]
 struct ShownBlock {
     id: Uuid,
-    /// The network, as `192.0.2.0/24`.
+    /// The network, such as `192.0.2.0/24`.
     cidr: String,
-    /// Why, for people.
+    /// The reason, for people.
     reason: String,
-    /// The caller who has made the block.
+    /// What created the block.
     #[schemars(extend("enum" = ["admin", "automatic", "configuration"]))]
     source: String,
-    /// An RFC 3339 time in UTC.
+    /// The time of creation, an RFC 3339 time in UTC.
     #[schemars(extend("format" = "date-time"))]
     created_at: String,
-    /// Until when; for good if absent.
+    /// When the block ends. Absent if it is permanent.
     #[schemars(skip_serializing_if = "Option::is_none", extend("format" = "date-time"))]
     expires_at: Option<String>,
 }
@@ -124,7 +124,7 @@ async fn remove(
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    // What is no id is no block either.
+    // An invalid id refers to no block.
     let id = id.parse().unwrap_or(Uuid::nil());
     let allowed = at.access.allow(by, RemoveBlock { id })?;
     at.blocks.remove(allowed).await?;

@@ -1,4 +1,4 @@
-//! `/api/v1/conversations` and their members: names and shapes, no rules.
+//! `/api/v1/conversations` and their members. This module has names and shapes, no rules.
 
 use axum::{
     Extension, Json,
@@ -26,7 +26,7 @@ use crate::{
         whole_in_query,
     },
 };
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     let of = |id, summary| {
         Operation::new(id, summary, Permission::ApiConversations)
@@ -115,16 +115,16 @@ pub(super) fn routes() -> Routes<Api> {
         )
 }
 
-/// What a caller needs to change what belongs to other users.
+/// The permission that a caller needs to change data of other users.
 const MODERATES: &[Permission] = &[Permission::ChatModerate];
 
-/// A conversation to be made.
+/// A new conversation.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewConversation {
     #[schemars(with = "Option<Title>")]
     title: Option<String>,
-    /// The members, beside the owner: at most 1,000 (`chat.members`).
+    /// The members in addition to the owner: at most 1,000 (`chat.members`).
     #[schemars(with = "Vec<UserId>", length(max = 1000))]
     #[serde(default)]
     member_ids: Vec<String>,
@@ -142,11 +142,11 @@ struct NewTitle {
     title: String,
 }
 
-/// Which page of a list.
+/// The requested page of a list.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Listing {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<ConversationCursor>")]
     cursor: Option<String>,
     /// 1 to 200. Default 50.

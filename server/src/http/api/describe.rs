@@ -1,7 +1,7 @@
-//! The routes of the API with what is said of them, and the document that is made of both (OpenAPI 3.1).
+//! The routes of the API with their descriptions, and the OpenAPI 3.1 document derived from them.
 //!
-//! A route cannot be added without its description. Schemas are those of the types that bodies are parsed into
-//! and answers are written from.
+//! A route cannot be added without a description. The schemas are those of the types that requests
+//! are parsed into and responses are serialized from.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Routes and what is said of them.
+/// Routes with their descriptions.
 pub(crate) struct Routes<S = ()> {
     router: Router<S>,
     described: Vec<Described>,
@@ -41,34 +41,35 @@ struct Described {
     operation: Operation,
 }
 
-/// What a request to a route must keep to, before the route is asked.
+/// Rules for requests to a route, applied before its handler runs.
 #[derive(Debug, Default)]
 pub(super) struct RouteRules {
-    /// Bytes that bodies may have, by path.
+    /// Maximum bytes of bodies, by path.
     limits: HashMap<String, usize>,
     needs: HashMap<(Method, String), Needs>,
-    /// The paths of which the one variable part is a user, who may read there without a permission.
+    /// The paths whose only variable part is a user id. That user may read there without a
+    /// permission.
     pub(super) own: HashSet<String>,
 }
 
-/// The permissions that a route checks.
+/// The permissions that a route requires.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
-    /// Every request needs these.
+    /// Permissions that every request needs.
     pub(super) always: Vec<Permission>,
-    /// A request with this body needs one more.
+    /// Finds an additional permission that depends on the body.
     pub(super) by_body: Option<FindPermission>,
-    /// Whether a request needs these depends on what is stored.
+    /// Additional permissions that depend on stored data.
     pub(super) by_state: &'static [Permission],
 }
 
 impl RouteRules {
-    /// Bytes of a body for the route of this path, as it was matched.
+    /// Returns the maximum bytes of a body for the matched path of a route.
     pub(super) fn body_bytes(&self, path: &str) -> usize {
         self.limits.get(path).copied().unwrap_or(MAX_BODY_BYTES)
     }
 
-    /// The permissions that the route of this method and path checks.
+    /// Returns the permissions that a route requires, by method and matched path.
     pub(super) fn needs(&self, method: &Method, path: &str) -> Needs {
         let route = (method.clone(), path.to_owned());
         self.needs.get(&route).cloned().unwrap_or_default()
@@ -80,7 +81,7 @@ pub(crate) struct Operation {
     id: &'static str,
     summary: &'static str,
     permission: Permission,
-    /// The permission of the command that the request gives, if it is another one.
+    /// The permission of the request's command, if it differs.
     of_command: Option<Permission>,
     by_body: Option<FindPermission>,
     by_state: &'static [Permission],
@@ -94,20 +95,20 @@ pub(crate) struct Operation {
     errors: Vec<u16>,
 }
 
-/// A variable part of the path.
+/// A variable part of a path.
 struct Segment {
     name: &'static str,
     about: &'static str,
     schema: fn() -> Schema,
 }
 
-/// Finds the further permission that a request with a body needs.
+/// Finds the additional permission for a request body.
 pub(super) type FindPermission = fn(&[u8]) -> Option<Permission>;
 
 type Describe = fn(&mut SchemaGenerator) -> Schema;
 
 impl Operation {
-    /// An operation that is answered with 204 and nothing, and takes a permission.
+    /// Creates an operation that requires a permission and returns 204 without a body.
     pub(crate) const fn new(
         id: &'static str,
         summary: &'static str,
@@ -131,14 +132,14 @@ impl Operation {
         }
     }
 
-    /// A variable part of the path, `{id}`, that is a user, who may read there without the permission. It is the only variable
-    /// part, and the command of the route names the same user.
+    /// Adds the variable part `{id}`, a user who may read there without the permission. It must be
+    /// the only variable part, and the command of the route must name the same user.
     pub(crate) fn own_by_id(mut self, about: &'static str) -> Self {
         self.is_own = true;
         self.segment::<UserId>("id", about)
     }
 
-    /// A variable part of the path that is of a type.
+    /// Adds a variable part of the path with a type.
     pub(crate) fn segment<T: JsonSchema>(
         mut self,
         name: &'static str,
@@ -152,55 +153,55 @@ impl Operation {
         self
     }
 
-    /// A variable part of the path that is a UUID.
+    /// Adds a variable part of the path that is a UUID.
     pub(crate) fn id(self, name: &'static str, about: &'static str) -> Self {
         self.segment::<Uuid>(name, about)
     }
 
-    /// The command that the request gives, whose permission the caller needs as well.
+    /// Sets the command of the request, whose permission the caller needs as well.
     pub(crate) const fn gives<C: Command>(mut self) -> Self {
         self.of_command = C::PERMISSION;
         self
     }
 
-    /// Finds the further permission that a request with this body needs.
+    /// Sets the function that finds an additional permission for a request body.
     pub(crate) const fn needs_by_body(mut self, find: FindPermission) -> Self {
         self.by_body = Some(find);
         self
     }
 
-    /// Further permissions, which a request needs depending on what is stored.
+    /// Sets additional permissions that a request needs depending on stored data.
     pub(crate) const fn needs_by_state(mut self, permissions: &'static [Permission]) -> Self {
         self.by_state = permissions;
         self
     }
 
-    /// The parameters of the query: the fields of a type.
+    /// Sets the query parameters: the fields of a type.
     pub(crate) fn query<T: JsonSchema>(mut self) -> Self {
         self.query = Some(|_| inline().into_root_schema_for::<T>());
         self
     }
 
-    /// The body of the request.
+    /// Sets the type of the request body.
     pub(crate) fn body<T: JsonSchema>(mut self) -> Self {
         self.body = Some(SchemaGenerator::subschema_for::<T>);
         self
     }
 
-    /// Bytes that the body of the request may have. Default: 64 KiB.
+    /// Sets the maximum bytes of the request body. Default: 64 KiB.
     pub(crate) const fn body_bytes(mut self, bytes: usize) -> Self {
         self.body_bytes = Some(bytes);
         self
     }
 
-    /// The status and the body of the answer.
+    /// Sets the status and the type of the response body.
     pub(crate) fn answer<T: JsonSchema>(mut self, status: u16) -> Self {
         self.status = status;
         self.answer = Some(SchemaGenerator::subschema_for::<T>);
         self
     }
 
-    /// A status of refusals that not all operations have.
+    /// Adds an error status that not all operations have.
     pub(crate) fn refuses(mut self, status: u16) -> Self {
         self.errors.push(status);
         self
@@ -215,11 +216,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }
     }
 
-    /// Adds a route, below `/api/v1`. Parameters and a body that its description does not have are refused.
+    /// Adds a route below `/api/v1`. Query parameters and bodies that its description does not
+    /// include are refused.
     ///
     /// # Panics
     ///
-    /// If it is there already, or its method is one that no route has.
+    /// If the route already exists or the method is not a common one.
     pub(crate) fn on<H: Handler<T, S>, T: 'static>(
         mut self,
         method: Method,
@@ -248,7 +250,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Gives all handlers their state.
+    /// Sets the state of all handlers.
     pub(crate) fn with_state(self, state: S) -> Routes {
         Routes {
             router: self.router.with_state(state),
@@ -262,7 +264,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// The routes, the document about them, and what requests must keep to.
+    /// Returns the routes, their document, and the rules for requests.
     pub(super) fn into_parts(self) -> (Router<S>, Value, RouteRules) {
         let document = document(&self.described);
         let mut rules = RouteRules::default();
@@ -291,7 +293,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-/// Schemas of parameters: without references to others.
+/// Returns a generator for parameter schemas, which contain no references.
 fn inline() -> SchemaGenerator {
     let settings = SchemaSettings::draft2020_12().for_deserialize();
     let settings = settings.with(|settings| {
@@ -380,7 +382,7 @@ fn describe(
     if let Some(query) = query {
         parameters.extend(of_query(&query(bodies)));
     }
-    // These are the errors of any route, of one with a body, and of a request with a key.
+    // The errors of every route, of a route with a body, and of a request with a key.
     let mut refusals = vec![400, 401, 403, 408, 429, 500, 503];
     let mut request_body = Value::Null;
     if let Some(body) = body {
@@ -448,7 +450,8 @@ fn segment(segment: &Segment) -> Value {
     })
 }
 
-/// The fields of a type as parameters of the query. One that may be left out is not null either.
+/// Returns the fields of a type as query parameters. An optional parameter may be absent but not
+/// null.
 fn of_query(schema: &Schema) -> Vec<Value> {
     let required = schema.get("required").and_then(Value::as_array);
     let is_required =

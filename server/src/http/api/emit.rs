@@ -1,4 +1,4 @@
-//! `/api/v1/emit`: events that services publish.
+//! `/api/v1/emit`: publishes events of services.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
         trades::PublishTrade,
     },
 };
-/// The route, below `/api/v1`.
+/// Returns the route, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     Routes::new().on(
         Method::POST,
@@ -40,7 +40,8 @@ pub(super) fn routes() -> Routes<Api> {
     )
 }
 
-/// Finds the permission that an event with a route of its own needs: that of the route.
+/// Returns the additional permission of an event that has its own route: the permission of that
+/// route.
 fn of_event(body: &[u8]) -> Option<Permission> {
     #[derive(Deserialize)]
     struct Event {
@@ -96,7 +97,7 @@ async fn emit(
             let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&notification.await.map_err(inner)?)
         }
-        // Only events with a route of their own may be as large as the body of that route.
+        // Only events with their own route may exceed the general limit.
         _ if bytes > MAX_BODY_BYTES => return Err(ApiError::too_large()),
         _ => publish(at.io(), allowed).await?,
     };
@@ -104,8 +105,8 @@ async fn emit(
 }
 
 impl Api {
-    /// The argument of an event that has a route of its own, as the command of that route, which `name` gives an id as
-    /// that route does; the caller needs the permission of that route as well.
+    /// Returns the argument of an event that has its own route, as the command of that route.
+    /// `name` sets an id as that route does. The caller needs the permission of that route as well.
     fn also<T: Command + DeserializeOwned>(
         &self,
         event: &Allowed<Emit>,
@@ -119,7 +120,7 @@ impl Api {
     }
 }
 
-/// The longest body of another route, with what names the event around it.
+/// Maximum bytes of a body: the largest body of another route, plus the surrounding event.
 const MOST_BYTES: usize = USERS_BYTES + (1 << 10);
 /// The path of the argument that is the body of another route.
 const ARGUMENT: &str = "args[0]";

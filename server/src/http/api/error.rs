@@ -1,4 +1,4 @@
-//! What refusals look like, and what bodies and parameters are refused for.
+//! Error responses, and the validation of bodies and parameters.
 
 use std::{error::Error, time::Duration};
 
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::service::ServiceError;
 
-/// An answer that says no: `{"error":{"code":…,"message":…}}`.
+/// An error response: `{"error":{"code":…,"message":…}}`.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     pub(super) status: StatusCode,
@@ -44,62 +44,62 @@ impl ApiError {
         }
     }
 
-    /// A body or a parameter that does not fit.
+    /// Creates an error for an invalid body or parameter.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", message)
     }
 
-    /// Names the field that does not fit.
+    /// Sets the path of the invalid field.
     #[must_use]
     pub(super) fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    /// Tells when to come back: in milliseconds in the body, in seconds in the header.
+    /// Sets when to retry: milliseconds in the body, seconds in the header.
     #[must_use]
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// The answer to a caller that is not authenticated, for whatever reason.
+    /// Creates the response for an unauthenticated caller, whatever the reason.
     pub(super) fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "unauthorized")
     }
 
-    /// The body was longer than it may be, or ended before its time.
+    /// Creates an error for a body that is too long or incomplete.
     pub(super) fn too_large() -> Self {
         let message = "the body is too large or broken";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_PAYLOAD", message)
     }
 }
 
-/// The body of a refusal.
+/// The body of an error response.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ErrorBody {
     error: Fault,
 }
 
-/// Why something was refused.
+/// A fault.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Fault {
-    /// A word for programs.
+    /// A code for programs.
     code: &'static str,
-    /// A text for people.
+    /// A message for people.
     message: String,
-    /// Milliseconds after which the request may be tried again.
+    /// Milliseconds after which a retry makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
 }
 
-/// What exactly does not fit.
+/// The location of the fault.
 #[derive(Serialize, JsonSchema)]
 struct Details {
-    /// The path of the field.
+    /// The path of the invalid field.
     field: String,
 }
 
@@ -133,7 +133,7 @@ impl From<ServiceError> for ApiError {
         match error {
             ServiceError::Denied(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
             ServiceError::Invalid { field, .. } => Self::invalid(message).field(field),
-            // The body keeps to its schema, so that it is not malformed.
+            // The body matches its schema, so the payload is not malformed.
             ServiceError::Unfit { field, .. } => {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", message).field(field)
             }
@@ -153,7 +153,7 @@ impl From<ServiceError> for ApiError {
     }
 }
 
-/// A body of JSON, an object, or an [`ApiError`] that says what is wrong with it.
+/// A JSON object as body, or an [`ApiError`] with the reason.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -171,7 +171,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// Parses a field named `outer` whose text is what another route takes as its body; errors name the field below it.
+/// Parses the field `outer`, whose text is the body of another route. Errors name fields below
+/// `outer`.
 pub(super) fn parse_within<T: DeserializeOwned>(outer: &str, text: &str) -> Result<T, ApiError> {
     parse(text.as_bytes()).map_err(|mut error| {
         error.field = Some(match error.field {
@@ -184,7 +185,7 @@ pub(super) fn parse_within<T: DeserializeOwned>(outer: &str, text: &str) -> Resu
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let error = match serde_json::from_slice(body) {
-        // A derived type would take a list of its fields as well.
+        // A derived implementation also accepts an array of the fields.
         Ok(value) if body.trim_ascii_start().starts_with(b"{") => return Ok(value),
         Ok(_) => return Err(ApiError::invalid("the body must be an object")),
         Err(error) => error,
@@ -194,7 +195,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     }
     let said = shortened(error.to_string());
     let refusal = ApiError::invalid(format!("the body has not the right fields: {said}"));
-    // The path costs allocations, so only an error is looked at again.
+    // Tracking the path allocates, so the body is parsed with it only after an error.
     let mut again = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut again) {
         Err(error) => {
@@ -202,7 +203,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             if error.path().iter().len() > 0 {
                 path = error.path().to_string();
             }
-            // The path ends at the object that lacks the field, has it twice, or has it beside one that excludes it.
+            // The path ends at the object with the missing, duplicate or excluded field.
             if let Some(field) = named(&error.inner().to_string(), &path) {
                 if !path.is_empty() {
                     path.push('.');
@@ -218,20 +219,20 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     }
 }
 
-/// The field of an object that an error of serde names beyond the path that leads there.
+/// Returns the field that a serde error names in addition to the path.
 fn named<'a>(error: &'a str, path: &str) -> Option<&'a str> {
     let faults = ["missing field `", "duplicate field `"];
     if let Some(rest) = faults.iter().find_map(|fault| error.strip_prefix(fault)) {
         return rest.split('`').next();
     }
     let field = error.strip_prefix("unknown field `")?.split('`').next()?;
-    // Where the type itself refuses a field, the path leads to it already.
+    // If the type itself refuses the field, the path already includes it.
     let before = path.strip_suffix(field);
     let is_there = before.is_some_and(|before| before.is_empty() || before.ends_with('.'));
     (!is_there).then_some(field)
 }
 
-/// Whether the body is said to be JSON (RFC 8259, 11), with whatever parameters.
+/// Returns whether the content type is JSON (RFC 8259, 11), with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -239,7 +240,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// The parameters of the query, or an [`ApiError`].
+/// The query parameters, or an [`ApiError`].
 #[derive(Debug)]
 pub(crate) struct Parameters<T>(pub(crate) T);
 
@@ -254,7 +255,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// Names the parameter that does not fit, and says why.
+/// Returns an error that names the invalid parameter and the reason.
 fn wrong_query(refused: &QueryRejection) -> ApiError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(refused);
     while let Some(error) = cause {
@@ -273,13 +274,13 @@ fn wrong_query(refused: &QueryRejection) -> ApiError {
     ApiError::invalid("the query has not the right parameters")
 }
 
-/// A text about what the caller has sent, whose length the caller decides.
+/// Truncates a text that contains caller data of any length.
 fn shortened(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_MESSAGE));
     text
 }
 
-/// A UUID in the path; what has another form is the id of nothing.
+/// A UUID in the path. Any other form is an error.
 #[derive(Debug)]
 pub(crate) struct Id(pub(crate) Uuid);
 
@@ -295,7 +296,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The id in a path that has something else behind it.
+/// Parses the id of a path that has further variable parts.
 pub(super) fn id_of(text: &str) -> Result<Uuid, ApiError> {
     uuid_of(text).ok_or_else(no_id)
 }
@@ -304,20 +305,21 @@ fn no_id() -> ApiError {
     ApiError::invalid("the id is no UUID")
 }
 
-/// A UUID in the one form that is also sent.
+/// Parses a UUID in the only form that is also sent.
 pub(super) fn uuid_of(text: &str) -> Option<Uuid> {
     let is_hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
     is_hyphenated.then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
-/// What a route takes beside its path.
+/// What a route accepts in addition to its path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Takes {
     pub(super) query: bool,
     pub(super) body: bool,
 }
 
-/// Refuses parameters and a body that a route does not take: it would do something else than what the caller meant.
+/// Refuses query parameters and bodies that a route does not accept, because it would not do what
+/// the caller intends.
 pub(super) async fn refuse_more(
     State(takes): State<Takes>,
     request: Request,
@@ -334,7 +336,7 @@ pub(super) async fn refuse_more(
         return Ok(next.run(request).await);
     }
     let (parts, mut body) = request.into_parts();
-    // A body without a length may turn out to be empty, so it is read up to its first byte.
+    // A body without a length can be empty, so it is read up to its first byte.
     while let Some(frame) = body.frame().await {
         let is_empty = frame.is_ok_and(|frame| frame.data_ref().is_none_or(Bytes::is_empty));
         if !is_empty {
@@ -344,7 +346,7 @@ pub(super) async fn refuse_more(
     Ok(next.run(Request::from_parts(parts, Body::empty())).await)
 }
 
-/// Bytes of a text about what was sent, which may repeat what is in it.
+/// Maximum bytes of a message that can repeat caller data.
 const MAX_MESSAGE: usize = 200;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Logins, revocations and explanations over HTTP: names and shapes, no rules.
+//! Logins, revocations and explanations over HTTP. This module has names and shapes, no rules.
 
 use axum::{
     Extension, Json,
@@ -14,7 +14,7 @@ use crate::{
         EndLogin, Explanation, MadeLogin, MadeRevocation, NewLogin, NewRevocation, Question,
     },
 };
-/// The routes below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     use Permission::{ApiExplain, ApiLogins, ApiRevocations};
     Routes::new()

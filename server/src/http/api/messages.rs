@@ -1,4 +1,4 @@
-//! The messages of conversations: names and shapes, no rules.
+//! The messages of conversations. This module has names and shapes, no rules.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     let of_conversation = |id, summary| {
         Operation::new(id, summary, Permission::ApiMessages)
@@ -152,7 +152,7 @@ pub(super) fn routes() -> Routes<Api> {
         )
 }
 
-/// Finds the permission that a message needs because of its kind.
+/// Returns the additional permission for the type of a message.
 fn of_kind(body: &[u8]) -> Option<Permission> {
     #[derive(Deserialize)]
     struct Kind {
@@ -169,17 +169,17 @@ fn of_kind(body: &[u8]) -> Option<Permission> {
     }
 }
 
-/// What a caller needs to change what belongs to other users.
+/// The permission that a caller needs to change data of other users.
 const MODERATES: &[Permission] = &[Permission::ChatModerate];
 
-/// Which page of the messages of a conversation.
+/// The requested page of messages.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WhichMessages {
-    /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    /// Only messages before this `seq`: the newest of them. Excludes `afterSeq`.
     #[serde(default, deserialize_with = "whole_in_query")]
     before_seq: Option<u64>,
-    /// Only messages after this one, the oldest of them.
+    /// Only messages after this `seq`: the oldest of them.
     #[serde(default, deserialize_with = "whole_in_query")]
     after_seq: Option<u64>,
     /// 1 to 200. Default 50.
@@ -188,7 +188,7 @@ struct WhichMessages {
     limit: Option<u64>,
 }
 
-/// A message to be sent.
+/// A new message.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("not" = {
@@ -197,7 +197,7 @@ struct WhichMessages {
     "required": ["userName"],
 }))]
 struct NewMessage {
-    /// The user who sends it. Default: the caller.
+    /// The user who sends the message. Default: the caller.
     #[schemars(with = "Option<UserId>")]
     user_id: Option<String>,
     /// The name of that user. Default: the id.
@@ -208,22 +208,22 @@ struct NewMessage {
     #[serde(rename = "type", default, deserialize_with = "word")]
     /// `ai` needs the permission `chat:send_ai`. Default `user`.
     kind: MessageKind,
-    /// Kept as it is sent, at most 4,096 bytes.
+    /// Stored unchanged, at most 4,096 bytes.
     #[schemars(with = "Option<GivenMetadata>")]
     metadata: Option<Box<RawValue>>,
-    /// Sent again under the same id it is stored once.
+    /// A message sent again under the same id is stored only once.
     #[schemars(with = "Option<ClientId>")]
     client_message_id: Option<String>,
-    /// The message of the same conversation that it answers.
+    /// The message of the same conversation that this one replies to.
     #[serde(default, deserialize_with = "id_or_none")]
     reply_to: Option<Uuid>,
-    /// Users whom it mentions, each once, all of them members.
+    /// The mentioned users: all members, without duplicates.
     #[schemars(with = "Vec<UserId>", length(max = MENTIONS), extend("uniqueItems" = true))]
     #[serde(default)]
     mentions: Vec<String>,
 }
 
-/// An id in the one form that is also sent.
+/// Deserializes a UUID in the only form that is also sent.
 fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
     let id = Option::<String>::deserialize(deserializer)?;
     let parse =
@@ -231,11 +231,11 @@ fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>
     id.map(parse).transpose()
 }
 
-/// In whose name a reaction is given or taken back.
+/// The user on whose behalf a reaction is added or removed.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Reactor {
-    /// The user who reacts, who is a member. Default: the caller.
+    /// The user who reacts and must be a member. Default: the caller.
     #[schemars(with = "Option<UserId>")]
     user_id: Option<String>,
 }
@@ -250,19 +250,19 @@ impl Reactor {
     }
 }
 
-/// A new text for a message.
+/// A new text of a message.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EditMessage")]
 struct NewText {
     #[schemars(with = "MessageText")]
     content: String,
-    /// The version that the editor has seen; another one is a conflict.
+    /// The version that the editor saw. Any other version is a conflict.
     #[serde(default, deserialize_with = "whole_or_none")]
     version: Option<u32>,
 }
 
-/// A message as it is stored now.
+/// A message in its current state.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "StoredMessage")]
 struct Stored {
@@ -281,7 +281,8 @@ async fn read(
         after_seq: which.after_seq,
         limit: which.limit,
     });
-    // No schema can say that parameters of a query exclude each other, so that this is no wrong field.
+    // A schema cannot specify that query parameters exclude each other, so this is not an invalid
+    // field.
     if which.before_seq.is_some() && which.after_seq.is_some() {
         return Err(ServiceError::Conflict("afterSeq excludes beforeSeq").into());
     }

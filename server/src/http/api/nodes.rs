@@ -1,4 +1,4 @@
-//! `/api/v1/nodes` and `/api/v1/stats`: the servers of the cluster, and how the one that is asked is.
+//! `/api/v1/nodes` and `/api/v1/stats`: the servers of the cluster, and the state of this server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 use roomcast::adapter;
 
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     Routes::new()
         .on(
@@ -47,7 +47,7 @@ struct List {
     nodes: Vec<Node>,
 }
 
-/// A server.
+/// A server of the cluster.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Node {
@@ -59,12 +59,12 @@ struct Node {
     started_at: String,
     /// Milliseconds since its last heartbeat.
     heard: u64,
-    /// Whether it is the one that answers.
+    /// Whether it is the server that responds.
     this: bool,
     load: Load,
 }
 
-/// What a server has to do.
+/// The load of a server.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Load {
@@ -73,15 +73,15 @@ struct Load {
     sockets: u64,
     rooms: u64,
     queued_bytes: u64,
-    /// Milliseconds.
+    /// Milliseconds by which the last heartbeat was delayed.
     lag: f64,
-    /// From 0 to 1.
+    /// How busy the worker threads are, from 0 to 1.
     busy: f64,
-    /// Messages for other servers, or from them, that it knows to be lost.
+    /// Messages known to be lost in either direction.
     lost: u64,
-    /// How often it was cut off from the others.
+    /// How often the server was isolated from its peers.
     gaps: u64,
-    /// Milliseconds for which it was, all these times together.
+    /// Total milliseconds during which it was isolated.
     cut_off: u64,
 }
 

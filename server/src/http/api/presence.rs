@@ -1,4 +1,4 @@
-//! `/api/v1/…/presence` and `/api/v1/users/{id}/status`: who is where, and what users say of themselves, for other
+//! `/api/v1/…/presence` and `/api/v1/users/{id}/status`: presence and status of users, for
 //! services.
 
 use axum::{
@@ -23,7 +23,7 @@ use crate::{
         emissions::attendance::{Here, Status, UserStatus},
     },
 };
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiPresence;
     Routes::new()
@@ -94,14 +94,14 @@ async fn user(
     Ok(Json(find_user(at.io(), allowed).await?).into_response())
 }
 
-/// What a user says of itself from now on.
+/// A new status of a user.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SetUserStatus")]
 struct NewStatus {
     #[serde(deserialize_with = "word")]
     status: Status,
-    /// Default: none.
+    /// Default: no text.
     #[schemars(with = "Option<StatusText>")]
     text: Option<String>,
 }

@@ -1,6 +1,7 @@
-//! What the API is, for programs and for people: the document, and a page that is made of it.
+//! The description of the API for programs and for people: the document, and a page derived from
+//! it.
 //!
-//! The page loads nothing and runs nothing.
+//! The page loads no other resources and runs no scripts.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// `/openapi.json` and `/docs`, below `/api/v1`.
+/// Returns the routes `/openapi.json` and `/docs`, below `/api/v1`.
 pub(super) fn routes(document: &Value) -> Router {
     let json = Bytes::from(document.to_string());
     let page = Bytes::from(page(document));
@@ -110,7 +111,7 @@ fn describe(page: &mut String, path: &str, method: &str, operation: &Value) {
     let _ = write!(page, "<p>Refusals: {}</p>", refusals.join(", "));
 }
 
-/// The name of a schema, which leads to it.
+/// Returns a link to a schema, with its name.
 fn link(schema: &Value) -> String {
     let name = at(schema, "/$ref")
         .as_str()
@@ -126,7 +127,7 @@ fn show(page: &mut String, schema: &Value) {
     let _ = write!(page, "<pre>{}</pre>", escape(&json));
 }
 
-/// What lies there (RFC 6901), or null.
+/// Returns the value at a JSON pointer (RFC 6901), or null.
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(path).unwrap_or(&Value::Null)
 }

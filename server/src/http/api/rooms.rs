@@ -1,4 +1,4 @@
-//! `/api/v1/rooms`: how many are in which room, on all servers.
+//! `/api/v1/rooms`: rooms and their number of sockets on all servers.
 
 use axum::{
     Extension, Json,
@@ -12,7 +12,7 @@ use crate::{
     auth::Permission,
     service::api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
 };
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiRooms;
     Routes::new()

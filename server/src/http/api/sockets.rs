@@ -1,4 +1,4 @@
-//! `/api/v1/sockets`: who is connected, on all servers.
+//! `/api/v1/sockets`: the sockets of all servers.
 
 use axum::{
     Extension, Json,
@@ -12,7 +12,7 @@ use crate::{
     auth::Permission,
     service::api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
 };
-/// The routes, below `/api/v1`.
+/// Returns the routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiSockets;
     Routes::new()

@@ -1,9 +1,9 @@
-//! Whether the process lives, and whether clients should be sent to it.
+//! Health checks: whether the process is alive, and whether clients should be sent to it.
 //!
-//! `http` makes routes of these functions, which load balancers and operators ask. The answer is read from
-//! [`Readiness`] and the metrics: nothing in here may ask the database or wait for anything, so that it comes from a
-//! server that cannot serve as well. `websocket` has the counts of connections for everybody, and the details for whom
-//! the metrics are.
+//! `http` exposes these functions as routes for load balancers and operators. The responses use
+//! only [`Readiness`] and metrics. This module must not query the database or wait, so that a
+//! server that cannot serve still responds. `websocket` has public connection counts, and details
+//! for readers of the metrics.
 
 pub(super) mod websocket;
 
@@ -22,23 +22,23 @@ struct Live {
 struct Ready {
     status: &'static str,
     store: &'static str,
-    /// What reaches other servers: nothing, an adapter, or one that does not work.
+    /// The state of the adapter: none, working or unavailable.
     adapter: &'static str,
-    /// How many messages for other servers or from them are known to be lost.
+    /// Messages known to be lost in either direction.
     lost: u64,
-    /// How often the server was cut off from the others.
+    /// How often the server was isolated from its peers.
     gaps: u64,
-    /// For how many milliseconds it was, all these times together.
+    /// Total milliseconds during which it was isolated.
     #[serde(rename = "cutOff")]
     cut_off: u64,
-    /// Whether what services publish in the store is emitted; nothing: it cannot be, or shall not.
+    /// The state of publications through the store: `none` if they are disabled or impossible.
     publications: &'static str,
     draining: bool,
-    /// The tasks that have ended unasked.
+    /// Tasks that ended unexpectedly.
     tasks: Vec<Task>,
 }
 
-/// A task by its name; why it has ended is in the log.
+/// A task. The log has the reason why it ended.
 #[derive(Serialize)]
 struct Task {
     name: &'static str,

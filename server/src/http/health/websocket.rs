@@ -1,4 +1,4 @@
-//! How the connections of clients are: counts for everybody, and the details for whom the metrics are.
+//! The state of client connections: public counts, and details for readers of the metrics.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::service::admin::Statistics;
 use crate::service::api::{Readiness, gauge};
 use roomcast::{Io, metrics::Gauge};
 
-/// The server whose connections are looked at.
+/// The state of this server's connections.
 #[derive(Clone)]
 pub(crate) struct Connections {
     pub(crate) metrics: Arc<Metrics>,
@@ -19,10 +19,10 @@ pub(crate) struct Connections {
     pub(crate) readiness: Readiness,
 }
 
-/// `GET /health/websocket`
+/// The response of `GET /health/websocket`.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::http) struct Counts {
-    /// Clients that are connected, by Engine.IO sessions.
+    /// Connected clients, counted as Engine.IO sessions.
     sessions: usize,
     /// Sockets of all namespaces.
     sockets: u64,
@@ -42,7 +42,7 @@ pub(in crate::http) async fn details(State(at): State<Connections>) -> Json<Stat
 }
 
 impl Connections {
-    /// How this server is.
+    /// Returns the state of this server.
     pub(in crate::http) fn describe(&self) -> Statistics {
         Statistics::of(&self.io, &self.metrics, &self.readiness)
     }

@@ -1,12 +1,12 @@
-//! How fast each user may act, by class of event, and how many connections a user has.
+//! Rate limits per user and class of event, and limits of connections per user.
 //!
-//! One user is one entry, whatever the class. Entries of users without connections are removed once
-//! their budgets are full again, because a new entry says the same. Past the given number, entries that
-//! owe least are evicted; an entry that owes more than half of a budget never is ([`Debts`]). If all do,
-//! newcomers share one allowance. Users with connections have entries beside these.
+//! A user has one entry for all classes. Entries of users without connections are removed once
+//! their budgets are full again, because a new entry is equivalent. Beyond the configured number,
+//! entries with the smallest debt are evicted, but never entries that owe more than half of a
+//! budget ([`Debts`]). If no entry can be evicted, new users share one allowance. Entries of
+//! connected users do not count against this number.
 //!
-//! Whoever is connected holds its own [`Allowance`], so that an event looks for nothing and locks
-//! nothing.
+//! A connection holds its user's [`Allowance`], so that an event needs no lookup and no lock.
 
 use std::{
     collections::hash_map::Entry as Slot,
@@ -26,18 +26,19 @@ use crate::{
     metrics::{Counter, Gauge, Metrics},
 };
 
-/// A class of events that share a bucket.
+/// A class of events that share a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Messages that are sent, edited or deleted.
+    /// Sending, editing and deleting messages.
     Messages,
-    /// Typing notices.
+    /// Typing indicators.
     Typing,
-    /// Conversations and subscriptions that are joined, left, made or changed.
+    /// Joining, leaving, creating and changing conversations and subscriptions.
     Changes,
-    /// Everything else.
+    /// All other events.
     Requests,
-    /// Namespaces that are joined. It is the last class: a server of an earlier version knows four.
+    /// Namespace joins. It must be the last class, because servers of earlier versions know only
+    /// four.
     Joins,
 }
 
@@ -50,7 +51,7 @@ impl Class {
         Self::Joins,
     ];
 
-    /// The name of the class.
+    /// Returns the name of the class.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Messages => "messages",
@@ -72,41 +73,42 @@ impl Class {
     }
 }
 
-/// So many events at once, and as many again within `window`.
+/// A burst of events, which recovers within `window`.
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     window: Duration,
-    /// The time between two events at the pace.
+    /// The time in which one event recovers.
     step: Duration,
 }
 
 impl Quota {
-    /// Returns `None` if nothing is limited.
+    /// Returns `None` if there is no limit.
     fn new(limit: Option<u32>, window: Duration) -> Option<Self> {
         let step = window / NonZeroU32::new(limit?)?.get();
         Some(Self { window, step })
     }
 }
 
-/// The limits of all users.
+/// The rate limits of all users.
 pub(crate) struct Users {
-    /// By class; none where nothing is limited.
+    /// The quota of each class. `None` if there is no limit.
     quotas: [Option<Quota>; Class::ALL.len()],
     max_connections: u32,
     shards: Shards<Shard>,
     spending: Spending,
-    /// The number of users without connections that a shard may have.
+    /// Maximum number of users without connections in a shard.
     capacity: usize,
     started: Instant,
     metrics: Arc<Metrics>,
 }
 
-/// Users with connections and users without.
+/// Users with connections, and users without.
 #[derive(Default)]
 struct Shard {
     connected: Entries,
     idle: Debts<User>,
-    /// The allowance that newcomers share while there is no room for them, and until it is full again.
+    /// The allowance that new users share while there is no room for their entries, until it has
+    /// recovered.
     shared: Option<Arc<Allowance>>,
 }
 
@@ -127,19 +129,19 @@ impl User {
     }
 }
 
-/// What a user may do at this moment, shared by all its connections.
+/// The remaining budget of a user, shared by all its connections.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// The user whose allowance it is.
+    /// The id of the user.
     pub(super) name: Arc<str>,
-    /// By class: when all events of its quota are there again, since the start of [`Users`].
+    /// By class: when the whole quota has recovered, as time since the start of [`Users`].
     rested: [SharedRested; Class::ALL.len()],
-    /// By class: how often the user is told of it. Only for those who have been.
+    /// By class: throttles notifications to the user. Created on first use.
     told: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
     pub(super) untold: Untold,
 }
 
-/// How often users are forgotten of whom nothing is left to remember.
+/// The interval between removals of entries that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Users {
@@ -164,16 +166,16 @@ impl Users {
         }
     }
 
-    /// Whether a user may do one more thing of this class.
+    /// Charges an event of a class to a user.
     ///
     /// # Errors
     ///
-    /// How long to wait before it may.
+    /// Returns how long to wait if the limit is reached.
     pub(crate) fn check(&self, class: Class, user: &str) -> Result<(), Duration> {
         self.take(class, &self.allowance(user))
     }
 
-    /// What a user may do, connected or not.
+    /// Returns the allowance of a user, connected or not.
     pub(super) fn allowance(&self, name: &str) -> Arc<Allowance> {
         let found = |shard: &mut Shard, user| match shard.connected.get(&user) {
             Some(entry) => Arc::clone(&entry.allowance),
@@ -182,7 +184,7 @@ impl Users {
         self.shards.with(name, found)
     }
 
-    /// What a user may do, if this server knows the user.
+    /// Returns the allowance of a user if the user has an entry.
     pub(super) fn known(&self, name: &str) -> Option<Arc<Allowance>> {
         self.shards.with(name, |shard, user| {
             let Shard {
@@ -197,14 +199,15 @@ impl Users {
         &self.spending
     }
 
-    /// The time of one event of a class at its pace, and how many come at once; `None` if it has no limit.
+    /// Returns the time in which one event of a class recovers, and the size of its burst. `None`
+    /// if there is no limit.
     pub(super) fn pace(&self, class: Class) -> Option<(Duration, u32)> {
         let quota = self.quotas.get(class as usize).copied().flatten()?;
         let count = quota.window.as_nanos() / quota.step.as_nanos().max(1);
         Some((quota.step, u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
-    /// Charges events that have happened elsewhere, and alone would be over after `rest`.
+    /// Charges events that happened on another server and alone are used up after `rest`.
     pub(super) fn charge_class(
         &self,
         class: Class,
@@ -221,16 +224,16 @@ impl Users {
         }
     }
 
-    /// The time since the start, by which all allowances count.
+    /// Returns the time since the start, on which all allowances are based.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Takes one from the allowance of a user, which is at hand.
+    /// Charges an event of a class to an allowance.
     ///
     /// # Errors
     ///
-    /// How long to wait before it may.
+    /// Returns how long to wait if the limit is reached.
     pub(crate) fn take(&self, class: Class, allowance: &Arc<Allowance>) -> Result<(), Duration> {
         let Some(quota) = self.quotas.get(class as usize).copied().flatten() else {
             return Ok(());
@@ -240,13 +243,13 @@ impl Users {
         };
         let now = self.now();
         rested
-            // The allowance is one atomic number, so that an event takes no lock of other users.
+            // The budget is a single atomic number, so an event takes no lock.
             .take(now, quota.step, quota.window)
             .inspect(|()| self.spending.note(class, allowance, now, quota.step))
             .inspect_err(|_| self.metrics.count(class.counter()))
     }
 
-    /// Whether a user may connect once more.
+    /// Returns whether a user may open another connection.
     pub(crate) fn may_connect(&self, user: &str) -> bool {
         let connections = self.shards.with(user, |shard, user| {
             let entry = shard.connected.get(&user);
@@ -259,12 +262,12 @@ impl Users {
         may
     }
 
-    /// A user has connected. Returns the user's allowance, and `false` if the connection is one too
-    /// many. It counts all the same, until [`leave`](Self::leave).
+    /// Adds a connection of a user. Returns the user's allowance, and `false` if there are too many
+    /// connections. The connection is counted in any case, until [`leave`](Self::leave).
     pub(crate) fn enter(&self, name: &str) -> (Arc<Allowance>, bool) {
         let (allowance, connections) = self.shards.with(name, |shard, user| {
-            // The allowance outlives the last connection: whoever is limited does not get a new one
-            // by coming back.
+            // The allowance outlives the last connection, so that reconnecting does not reset a
+            // limit.
             let known = shard.idle.remove(user);
             let Shard {
                 connected, shared, ..
@@ -272,13 +275,13 @@ impl Users {
             let user = match connected.entry(user) {
                 Slot::Occupied(slot) => slot.into_mut(),
                 Slot::Vacant(slot) => slot.insert(known.unwrap_or_else(|| {
-                    // While users share an allowance, it may have the debt of this one.
+                    // If users share an allowance, it may contain this user's debt.
                     let shared = self.indebted(shared);
                     User::new(shared.unwrap_or_else(|| Allowance::new(name)))
                 })),
             };
-            // The connection is counted first, so that two that come at once do not both take the
-            // last place.
+            // The connection is counted first, so that two concurrent connections do not both take
+            // the last slot.
             user.connections += 1;
             (Arc::clone(&user.allowance), user.connections)
         });
@@ -286,7 +289,7 @@ impl Users {
         (allowance, may)
     }
 
-    /// A connection of a user has ended.
+    /// Removes a connection of a user.
     pub(crate) fn leave(&self, user: &str) {
         self.shards.with(user, |shard, user| {
             let Some(entry) = shard.connected.get_mut(&user) else {
@@ -301,7 +304,7 @@ impl Users {
         });
     }
 
-    /// Forgets users again and again.
+    /// Sweeps entries periodically. Runs until dropped.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
@@ -350,7 +353,7 @@ impl Users {
         Arc::clone(shard.shared.get_or_insert_with(Allowance::shared))
     }
 
-    /// Stores the entry of a user whose last connection has ended.
+    /// Retains the entry of a user whose last connection has ended.
     fn remember(&self, shard: &mut Shard, user: u64, entry: User) {
         let is_shared = |shared| Arc::ptr_eq(shared, &entry.allowance);
         if shard.shared.as_ref().is_some_and(is_shared) {
@@ -359,7 +362,7 @@ impl Users {
         if self.make_room(shard) {
             shard.idle.insert(user, entry);
         } else if self.debt(&entry.allowance, self.started.elapsed()) > KEPT_DEBT {
-            // The debt is not forgotten: this user, who comes back as a newcomer, shares it.
+            // The debt is retained: if this user returns as a new user, it shares that debt.
             let shared = shard.shared.get_or_insert_with(Allowance::shared);
             for (shared, owed) in shared.rested.iter().zip(&entry.allowance.rested) {
                 let owed = owed.get().time();
@@ -368,7 +371,7 @@ impl Users {
         }
     }
 
-    /// Makes room for one more user without connections. Returns `false` if there is none.
+    /// Makes room for another user without connections. Returns `false` if that is impossible.
     fn make_room(&self, shard: &mut Shard) -> bool {
         let now = self.started.elapsed();
         let debt = |user: &User| self.debt(&user.allowance, now);
@@ -379,14 +382,14 @@ impl Users {
         made.is_ok()
     }
 
-    /// Returns the shared allowance while it owes something, and removes it afterwards.
+    /// Returns the shared allowance while it has debt, and removes it afterwards.
     fn indebted(&self, shared: &mut Option<Arc<Allowance>>) -> Option<Arc<Allowance>> {
         let now = self.started.elapsed();
         shared.take_if(|shared| self.debt(shared, now) <= 0.0);
         shared.clone()
     }
 
-    /// Returns the largest part of a budget that an allowance owes.
+    /// Returns the largest debt of an allowance, as a fraction of a budget.
     fn debt(&self, allowance: &Arc<Allowance>, now: Duration) -> f64 {
         let budgets = allowance.rested.iter().zip(&self.quotas);
         let debts = budgets.map(|(rested, quota)| {
@@ -394,7 +397,7 @@ impl Users {
             let owed = owed.as_secs_f64();
             quota.map_or(0.0, |quota| owed / quota.window.as_secs_f64())
         });
-        // A socket that is about to go may still charge the allowance, which is removed another time.
+        // A socket that is disconnecting may still charge the allowance, so it is removed later.
         let is_held = Arc::strong_count(allowance) > 1;
         debts.fold(if is_held { f64::MIN_POSITIVE } else { 0.0 }, f64::max)
     }
@@ -410,20 +413,20 @@ impl Allowance {
         })
     }
 
-    /// Makes an allowance that several users share. No user has its name.
+    /// Creates an allowance that several users share. No user has its name.
     fn shared() -> Arc<Self> {
         Self::new("\0shared")
     }
 
-    /// Whether the user who does too much of this class and asked for no answer is told so: at most
-    /// once a second.
+    /// Returns whether to notify a rate-limited user whose event requested no acknowledgement: at
+    /// most once a second.
     pub(crate) fn may_tell(&self, class: Class) -> bool {
         let told = self.told.get_or_init(Box::default).get(class as usize);
         told.is_none_or(|told| told.permit().is_some())
     }
 }
 
-/// Entries of room that an empty map keeps.
+/// Maximum capacity that an empty map retains.
 const KEPT: usize = 256;
 
 impl fmt::Debug for Users {

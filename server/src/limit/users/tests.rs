@@ -31,7 +31,7 @@ fn who_does_too_much_is_told_once_a_second_for_each_class() {
     let (ann, _) = users.enter("ann");
     let (bob, _) = users.enter("bob");
     let count = |class, user: &Allowance| (0..100).filter(|_| user.may_tell(class)).count();
-    // One more if a second ends meanwhile.
+    // One more if a second ends during the loop.
     assert!((1..=2).contains(&count(Class::Typing, &ann)));
     assert!((1..=2).contains(&count(Class::Messages, &ann)));
     assert!((1..=2).contains(&count(Class::Typing, &bob)));
@@ -108,7 +108,7 @@ fn users_who_are_gone_are_forgotten_once_there_is_nothing_to_remember() {
     users.enter("bob");
     assert_eq!(users.check(Class::Messages, "carl"), Ok(()));
     users.sweep_once();
-    // Of carl it is known that he has one message less.
+    // Carl's entry is retained because he sent a message.
     assert_eq!(users.metrics.gauge(Gauge::LimitedUsers), 2);
 }
 
@@ -123,7 +123,7 @@ fn a_hundred_thousand_users_do_not_stay() {
         assert_eq!(users.check(Class::Requests, &n.to_string()), Ok(()));
     }
     assert_eq!(users.metrics.counter(Counter::UsersEvicted), 0);
-    // A millisecond later all that they may do is there again.
+    // A millisecond later, the budgets have recovered.
     let start = Instant::now();
     loop {
         users.sweep_once();
@@ -173,7 +173,7 @@ fn exhausted_user_stays_exhausted_through_a_flood_of_others() {
         users.leave(&guest);
     }
     let again = (0..30).take_while(|_| users.check(Class::Messages, "ann").is_ok());
-    // One message comes back every two seconds.
+    // One message recovers every two seconds.
     let most = start.elapsed().as_secs() as usize / 2 + 1;
     assert!(again.count() <= most, "more than {most}");
     assert_eq!(users.metrics.counter(Counter::UsersSharing), 0);
@@ -193,7 +193,8 @@ fn newcomers_share_a_budget_while_all_others_are_exhausted() {
         users.leave(name);
         taken
     };
-    // However many come, and however often, they have no more than the entries and a shared one.
+    // However many users come, and however often, they have no more than one budget per entry and
+    // shared allowance.
     let taken: usize = (0..10_000).map(|n| exhaust(&format!("guest {n}"))).sum();
     assert!(taken <= 4 * (320 + 2 * SHARDS), "{taken}");
     let again: usize = (0..10_000).map(|n| exhaust(&format!("guest {n}"))).sum();

@@ -1,8 +1,8 @@
-//! The namespace `/admin`: what a server refuses, what does not work, which servers come and go; and what admins do
-//! about it, by the services of the HTTP API.
+//! The admin namespace `/admin`: reports refusals, faults and cluster changes, and executes admin
+//! commands.
 //!
-//! What is told is looked at once a second, in the counters and in what readiness is made of: it costs those who
-//! refuse nothing, and a flood of refusals is one event.
+//! Commands use the services of the HTTP API. The reports compare the counters and the readiness
+//! once a second. Refusals therefore cost nothing extra, and a flood of them is a single event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -27,12 +27,12 @@ use crate::service::rules::rooms::RoomKind;
 use crate::store::Time;
 use roomcast::{Io, Namespace, Socket, metrics::Counter as Library};
 
-/// The namespace of admins.
+/// The namespace for admins.
 pub(crate) const NAMESPACE: &str = "/admin";
 /// The room that all admins are in.
 const ROOM: &str = RoomKind::Admin.prefix();
 
-/// Coming into the namespace.
+/// The command to enter the namespace.
 #[derive(Debug)]
 pub(crate) struct Enter;
 
@@ -40,14 +40,14 @@ impl Command for Enter {
     const PERMISSION: Option<Permission> = Some(Permission::Admin);
 }
 
-/// What admins are told and do. Cloning gives another handle.
+/// The admin namespace. Clones share its state.
 #[derive(Clone)]
 pub(crate) struct Admin(Arc<AdminInner>);
 
 struct AdminInner {
     access: Access,
     metrics: Arc<Metrics>,
-    /// What is there only when the server is built.
+    /// Objects that exist only after the server is built.
     built: OnceLock<Built>,
 }
 
@@ -57,7 +57,7 @@ struct Built {
     readiness: Readiness,
 }
 
-/// Something that does not work: what, and which task.
+/// Something that does not work: the part, and the name of the task if it is one.
 type Fault = (Part, Option<&'static str>);
 
 impl Admin {
@@ -69,29 +69,29 @@ impl Admin {
         }))
     }
 
-    /// The server is built: from now on its admins are served.
+    /// Starts serving admins, after the server is built.
     pub(crate) fn serve(&self, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
         let built = Built {
             io,
             blocks,
             readiness,
         };
-        // The server is built once, so that the cell is empty.
+        // The server is built once, so the cell is empty.
         let _ = self.0.built.set(built);
     }
 
-    /// Whether somebody may come in.
+    /// Checks whether a principal may enter.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Denied`] if no role of theirs allows it.
+    /// [`ServiceError::Denied`] if none of its roles allows it.
     pub(crate) fn may_enter(&self, by: &Arc<Principal>) -> Result<(), ServiceError> {
         self.0.access.allow(Arc::clone(by), Enter).map(drop)
     }
 
-    /// Tells an admin who has come what does not work at this server.
+    /// Sends the current faults of this server to an admin who has connected.
     pub(crate) fn entered(&self, socket: &Socket) {
-        // An admin who has gone already is told nothing.
+        // An admin who has already disconnected gets nothing.
         let (Ok(()), Some(built)) = (socket.join(ROOM), self.0.built.get()) else {
             return;
         };
@@ -124,7 +124,7 @@ impl Admin {
         })
     }
 
-    /// Shuts a network out.
+    /// Blocks a network.
     pub(crate) async fn block(
         &self,
         allowed: Allowed<BlockNetwork>,
@@ -147,7 +147,7 @@ impl Admin {
         })
     }
 
-    /// How this server is.
+    /// Returns the statistics of this server.
     pub(crate) fn statistics(
         &self,
         _: Allowed<ReadStatistics>,
@@ -156,7 +156,7 @@ impl Admin {
         Ok(Statistics::of(io, &self.0.metrics, readiness))
     }
 
-    /// Tells admins what has changed, for as long as it is polled.
+    /// Emits changes to admins for as long as it is polled.
     pub(crate) async fn watch(self) {
         let Ok(built) = self.built() else {
             return;
@@ -177,13 +177,13 @@ impl Admin {
             let ended = faults.difference(&now).map(|fault| (fault, PartState::Ok));
             let begun = now.difference(&faults);
             for (fault, state) in ended.chain(begun.map(|fault| (fault, PartState::Unavailable))) {
-                // Only the server that has the fault knows of it, so it tells the admins of all
+                // Only the server with the fault knows it, so it notifies the admins of all
                 // servers.
                 ALERT.emit(namespace.to(ROOM), &alert(&node, *fault, state));
             }
             faults = now;
             let now = self::nodes(&built.io);
-            // Each server sees all nodes, and tells its own admins.
+            // Each server sees all nodes, and notifies its own admins.
             for (name, id) in &now {
                 if !nodes.contains_key(name) {
                     NODE.emit(namespace.local().to(ROOM), &change(id, Change::Joined));
@@ -198,7 +198,7 @@ impl Admin {
         }
     }
 
-    /// This server is about to stop: its admins and those of others are told.
+    /// Notifies all admins that this server is about to stop.
     pub(crate) fn draining(&self) {
         if let Some(built) = self.0.built.get() {
             let to = built.io.of(NAMESPACE).to(ROOM);
@@ -207,12 +207,12 @@ impl Admin {
     }
 
     fn built(&self) -> Result<&Built, ServiceError> {
-        // No admin is let in before the server is built.
+        // Admins are admitted only after the server is built.
         let built = self.0.built.get();
         built.ok_or(ServiceError::Conflict("the server is starting"))
     }
 
-    /// What was refused until now.
+    /// Returns the refusals counted so far.
     fn counts(&self) -> Vec<RefusalCount> {
         let library = self.0.metrics.library();
         let own = OWN.map(|(kind, reason, counter)| RefusalCount {
@@ -283,22 +283,22 @@ fn change(node: &str, change: Change) -> NodeChange<'_> {
     }
 }
 
-/// The servers of the cluster: a name that never comes again, and the id.
+/// Returns the servers of the cluster: the name, which is never reused, and the id.
 fn nodes(io: &Io) -> BTreeMap<String, Arc<str>> {
     let nodes = io.nodes().into_iter();
     nodes.map(|node| (node.name.to_string(), node.id)).collect()
 }
 
-/// The id of this server.
+/// Returns the id of this server.
 fn this(io: &Io) -> Arc<str> {
     let this = io.nodes().into_iter().find(|node| node.is_this);
     this.map_or_else(|| "".into(), |node| node.id)
 }
 
-/// How often the state of the server is looked at.
+/// The interval between checks.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What the server counts of refusals: of what kind, for what reason.
+/// The refusals counted by the server: type, reason and counter.
 const OWN: [(&str, &str, Counter); 20] = [
     ("rateLimit", "messages", Counter::LimitedMessages),
     ("rateLimit", "typing", Counter::LimitedTyping),
@@ -326,7 +326,7 @@ const OWN: [(&str, &str, Counter); 20] = [
     ("connection", "user connections", Counter::RefusedUser),
 ];
 
-/// What the library counts of refusals.
+/// The refusals counted by the library: type, reason and counter.
 const LIBRARY: [(&str, &str, Library); 5] = [
     ("rateLimit", "flood", Library::ViolationsFlood),
     ("connection", "blocked", Library::RefusedBlocked),

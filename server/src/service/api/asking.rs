@@ -1,4 +1,4 @@
-//! Questions about sockets and rooms that every server of the cluster answers for itself.
+//! Requests about sockets and rooms that every server of the cluster answers for itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::service::chat::{Chat, Whereabouts};
 use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
 use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Question {
@@ -19,7 +19,7 @@ pub(super) enum Question {
     User(String),
 }
 
-/// What a server answers.
+/// The answer of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum NodeAnswer {
@@ -30,12 +30,14 @@ pub(super) enum NodeAnswer {
     User(Whereabouts),
 }
 
-/// How many servers have not answered.
+/// The number of servers that have not answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing(pub(crate) usize);
 
-/// Has this server answer what other servers of its store ask. To be called only in a cluster: there no client gets into
-/// the namespace in which servers talk.
+/// Registers the handler for requests of other servers of the store.
+///
+/// Must be called only in a cluster, where no client can enter the namespace for messages between
+/// servers.
 pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
     let announcer = announcer.clone();
     io.namespace(NAMESPACE)
@@ -45,9 +47,11 @@ pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
                 let asked: String = event.arg(0).unwrap_or_default();
                 let answer = match announcer.read::<Question>(&asked) {
                     Ok(question) => announcer.write(&answer(event.io(), &question).await),
-                    // Who asks from another store must not wait for the answer: this one says whose server it is.
+                    // A server of another store must not wait for the answer. This answer contains
+                    // the store id of this server.
                     Err(Ignored::Foreign) => announcer.write(&()),
-                    // A server of another version may ask what this server does not know, and gets no answer.
+                    // A server of another version may send an unknown request, which gets an empty
+                    // answer.
                     Err(Ignored::Malformed | Ignored::Unknown) => None,
                 };
                 Ack(answer.unwrap_or_default())
@@ -55,7 +59,7 @@ pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
         });
 }
 
-/// The answers of all servers, this one's first.
+/// Returns the answers of all servers, this server's first.
 pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, Missing) {
     let mut answers = vec![answer(io, question).await];
     let missing = ask_others(io, question, &mut answers).await;
@@ -63,7 +67,7 @@ pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, Missi
 }
 
 async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>) -> Missing {
-    // A server that is alone would wait for the whole timeout of a question that nobody answers.
+    // Without other servers the request would only run into its timeout.
     if io.nodes().len() < 2 {
         return Missing::default();
     }
@@ -93,8 +97,8 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
             Ok(answer) => answers.push(answer),
             // Servers of another store that share the broker have nothing that could be missing.
             Err(Ignored::Foreign) => {}
-            // A server of another version, or one that answered nothing, counts as missing: a list must not pass for
-            // whole.
+            // A server of another version, or one with an empty answer, counts as missing: the list
+            // must not look complete.
             Err(Ignored::Malformed | Ignored::Unknown) => unread += 1,
         }
     }

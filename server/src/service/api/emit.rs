@@ -47,33 +47,35 @@ use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
     })
 )]
 pub(crate) struct Emit {
-    /// The name of the event: 1 to 128 characters, and none of the server's own but `trade:update`, `signal:new`,
-    /// `portfolio:update`, `price:update` and `notification:new`, which are stored and told to those who follow them.
+    /// The name of the event: 1 to 128 characters. Names of the server's own events are rejected,
+    /// except `trade:update`, `signal:new`, `portfolio:update`, `price:update` and
+    /// `notification:new`, which are stored and emitted to their followers.
     #[schemars(length(min = 1, max = 128), extend("not" = own_events()))]
     pub(crate) event: String,
-    /// Its arguments. Default none.
+    /// Its arguments. Default: none.
     #[serde(default)]
     #[schemars(with = "Vec<Value>", length(max = 16))]
     pub(crate) args: Vec<Box<RawValue>>,
-    /// The rooms whose members get it. Rooms of conversations are none of these.
+    /// The rooms whose members receive it. Rooms of conversations are not allowed.
     #[serde(default)]
     #[schemars(with = "Vec<ApplicationRoom>", length(max = 100))]
     pub(crate) rooms: Vec<String>,
-    /// The users whose sockets get it.
+    /// The users whose sockets receive it.
     #[serde(default)]
     #[schemars(with = "Vec<UserId>", length(max = 100))]
     pub(crate) users: Vec<String>,
-    /// Whether everyone gets it; then there are no rooms and users.
+    /// Whether all clients receive it. Excludes `rooms` and `users`.
     #[serde(default)]
     pub(crate) everyone: bool,
-    /// The rooms whose members do not get it.
+    /// The rooms whose members do not receive it.
     #[serde(default)]
     #[schemars(with = "Vec<RoomName>", length(max = 100))]
     pub(crate) except: Vec<String>,
-    /// Whether a client that is too slow may miss it.
+    /// Whether slow clients may miss it.
     #[serde(default)]
     pub(crate) volatile: bool,
-    /// Milliseconds in which clients may acknowledge it; without it nobody is asked to.
+    /// The timeout for acknowledgements in milliseconds. Without it clients are not asked to
+    /// acknowledge.
     #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) ack_timeout: Option<u64>,
@@ -83,22 +85,24 @@ impl Command for Emit {
     const PERMISSION: Option<Permission> = Some(Permission::ApiEmit);
 }
 
-/// What became of an event.
+/// The result of publishing an event.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Emission {
-    /// Sockets of this server that it is on its way to; those of other servers are not among them.
+    /// The number of sockets of this server that it is queued for. Sockets of other servers are not
+    /// counted.
     queued: usize,
-    /// What clients have answered; only if they were asked.
+    /// The acknowledgements of clients, if they were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledged: Option<Answered>,
-    /// What was stored, of an event that is stored and told from there. Those who follow it are not counted.
+    /// The stored object, for an event that is stored and emitted from the store. Its followers are
+    /// not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<Value>,
 }
 
 impl Emission {
-    /// Something was stored, and is told to those who follow it.
+    /// Returns the result for a stored object, which is emitted to its followers.
     pub(crate) fn published<T: Serialize>(stored: &T) -> Self {
         Self {
             queued: 0,
@@ -108,19 +112,19 @@ impl Emission {
     }
 }
 
-/// What clients have answered.
+/// The acknowledgements of clients.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Answered {
-    /// Clients that were asked, on all servers.
+    /// The number of clients asked, on all servers.
     expected: usize,
-    /// Those that have answered in time.
+    /// The number of clients that answered in time.
     answered: usize,
-    /// Whether the time was over before all had answered.
+    /// Whether the timeout expired before all had answered.
     timed_out: bool,
-    /// Servers that have not said whom they have asked.
+    /// The number of servers that have not reported which clients they asked.
     missing: usize,
-    /// The answers, at most 1,000 of them and 512 KiB.
+    /// The answers, at most 1,000 and at most 512 KiB.
     answers: Vec<ClientAnswer>,
 }
 
@@ -128,18 +132,19 @@ pub(crate) struct Answered {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClientAnswer {
-    /// The socket, where that is known.
+    /// The socket, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_id: Option<String>,
-    /// What it has answered with.
+    /// The arguments of its acknowledgement.
     args: Vec<Value>,
 }
 
-/// The argument of an event that is stored and told to those who follow it: there is one, and it is to nobody else.
+/// Returns the only argument of an event that is stored and emitted to its followers.
 ///
 /// # Errors
 ///
-/// [`ServiceError::Invalid`] if the event has receivers or options, or not one argument.
+/// [`ServiceError::Invalid`] if the event has receivers or options, or does not have exactly one
+/// argument.
 pub(crate) fn followed(event: &Allowed<Emit>) -> Result<&RawValue, ServiceError> {
     let command = event.command();
     let Emit {
@@ -166,18 +171,18 @@ pub(crate) fn followed(event: &Allowed<Emit>) -> Result<&RawValue, ServiceError>
     }
 }
 
-/// What is published, to whom.
+/// A checked event and its audience.
 pub(crate) struct Prepared {
     pub(crate) args: Args,
-    /// The rooms whose members get it; everybody gets it if there are none.
+    /// The rooms whose members receive it. If there are none, all clients do.
     pub(crate) rooms: Vec<Room>,
 }
 
-/// Checks an event that somebody wants to publish.
+/// Checks an event that a service wants to publish.
 ///
 /// # Errors
 ///
-/// [`ServiceError::Invalid`] if a field does not keep to its rule.
+/// [`ServiceError::Invalid`] if a field is invalid.
 pub(crate) fn prepare(command: &Emit) -> Result<Prepared, ServiceError> {
     check(command)?;
     let rooms = command.rooms.iter().map(|room| Room::from(room.as_str()));
@@ -235,7 +240,7 @@ pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission,
     })
 }
 
-/// JSON values as arguments, which are sent as they came.
+/// Returns JSON values as arguments, which are sent unchanged.
 fn arguments(values: &[Box<RawValue>]) -> Result<Args, ServiceError> {
     let texts: Vec<&str> = values.iter().map(|value| value.get()).collect();
     let list = format!("[{}]", texts.join(","));
@@ -268,8 +273,8 @@ async fn ask(
                     .map(|i| args.get(i).unwrap_or_default())
                     .collect();
                 bytes += args.iter().map(|arg| arg.to_string().len()).sum::<usize>();
-                // Clients decide how much they answer, so the sum is bounded and the rest is only
-                // counted.
+                // Clients decide the size of their answers, so the total is bounded and the rest is
+                // only counted.
                 if answered.answers.len() < MAX_ANSWERS && bytes <= MAX_ANSWER_BYTES {
                     answered.answers.push(ClientAnswer {
                         socket_id: socket.map(|id| id.as_str().to_owned()),
@@ -278,7 +283,7 @@ async fn ask(
                 }
             }
             Err(AckError::Timeout) => answered.timed_out = true,
-            // The client has gone, or its answer is no JSON: both count as no answer.
+            // The client has disconnected or its answer is not JSON. Neither counts as an answer.
             Err(_) => {}
         }
     }
@@ -302,7 +307,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
         return Err(ServiceError::invalid("event", problem));
     }
     let is_sent = policy::emissions().any(|row| row.event == event);
-    // Clients trust the server's own events, so no service may send something that looks like one.
+    // Clients trust the server's own events, so services must not send events that look like them.
     if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
         let route = ROUTES.iter().find(|(name, _)| name == event);
         let route = route.map_or("what it tells of", |(_, route)| route);
@@ -333,7 +338,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
             return Err(ServiceError::invalid(format!("{field}[{i}]"), problem));
         }
     }
-    // An event in the room of a conversation would be in no history, and out of its order.
+    // An event in the room of a conversation would be missing from its history and out of order.
     if let Some(i) = rooms.iter().position(|room| is_room_of_conversation(room)) {
         let problem = "is the room of a conversation: who is there gets messages, which are stored";
         return Err(ServiceError::invalid(format!("rooms[{i}]"), problem));
@@ -352,7 +357,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// The names that no service may send, as a schema. Those that are stored and told from there have rules of their own.
+/// Returns the schema of the names that services must not send. Stored events have their own rules.
 fn own_events() -> Value {
     let sent = policy::emissions().map(|row| row.event);
     let received = policy::events().map(|row| row.event);
@@ -372,7 +377,7 @@ const STORED: [&str; 5] = [
     "notification:new",
 ];
 
-/// What sends the events of the server that a service can have sent.
+/// The HTTP route that causes each of the server's events that services can cause.
 const ROUTES: [(&str, &str); 35] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
@@ -437,7 +442,8 @@ const ROUTES: [(&str, &str); 35] = [
     ),
     ("admin:block", "POST /api/v1/blocks"),
 ];
-/// Names that the protocol keeps for itself. What clients send and are told is in the table of events.
+/// The names that the protocol reserves. Events of clients and of the server are in the event
+/// table.
 const RESERVED: [&str; 6] = [
     "connect",
     "connect_error",
@@ -446,13 +452,15 @@ const RESERVED: [&str; 6] = [
     "newListener",
     "removeListener",
 ];
-/// Characters of an event's name.
+/// The maximum number of characters of an event name.
 const MAX_EVENT: usize = 128;
+/// The maximum number of arguments of an event.
 const MAX_ARGS: usize = 16;
-/// Rooms, users and exceptions of one event.
+/// The maximum number of rooms, of users and of exceptions of one event.
 const MAX_TARGETS: usize = 100;
-/// Milliseconds that answers are waited for: less than a call may take.
+/// The maximum timeout for acknowledgements in milliseconds: less than that of an HTTP call.
 const MAX_TIMEOUT: u64 = 10_000;
-/// Answers that are told, and their bytes; the others are counted.
+/// The maximum number of answers returned. Further answers are only counted.
 const MAX_ANSWERS: usize = 1000;
+/// The maximum total size of the answers returned, in bytes.
 const MAX_ANSWER_BYTES: usize = 512 << 10;

@@ -1,4 +1,4 @@
-//! What a server needs to serve clients, and whether it works.
+//! The readiness of a server: what it needs to serve clients, and whether that works.
 
 use std::{
     sync::{
@@ -10,18 +10,18 @@ use std::{
 
 use roomcast::EndedTask;
 
-/// What of other servers, or for them, is missing since the server started.
+/// The losses in communication with other servers since the server started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Losses {
-    /// How many messages for other servers or from them are known to be lost.
+    /// The number of messages to or from other servers that are known to be lost.
     pub lost: u64,
-    /// How often the server was cut off from the others.
+    /// The number of times the server was isolated from its peers.
     pub gaps: u64,
-    /// For how long it was, all these times together.
+    /// The total duration of these times.
     pub cut_off: Duration,
 }
 
-/// What readiness depends on. Cloning gives another handle.
+/// The inputs of readiness. Clones share their state.
 #[derive(Clone)]
 pub struct Readiness {
     draining: Arc<AtomicBool>,
@@ -33,9 +33,12 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready while `store` says that it can be written, and `tasks` that none has ended. Whether the `adapter`
-    /// works, if there is one, is told and changes nothing: without it the server reads from the store what
-    /// others do. So is whether what services publish in the store is emitted.
+    /// Creates a readiness that holds while `store` returns that the store is writable, and `tasks`
+    /// that no task has ended.
+    ///
+    /// `adapter` and `publications` are reported but do not affect readiness. Without the adapter,
+    /// the server reads the changes of other servers from the store. `publications` returns whether
+    /// events that services publish in the store are emitted. Both return `None` if not configured.
     pub fn new(
         store: impl Fn() -> bool + Send + Sync + 'static,
         tasks: impl Fn() -> Vec<EndedTask> + Send + Sync + 'static,
@@ -52,65 +55,66 @@ impl Readiness {
         }
     }
 
-    /// Tells as well what of other servers, or for them, is missing, which changes nothing either. Default: nothing.
+    /// Adds the losses to the report, which do not affect readiness either. Default: no losses.
     #[must_use]
     pub fn counting(mut self, losses: impl Fn() -> Losses + Send + Sync + 'static) -> Self {
         self.losses = Arc::new(losses);
         self
     }
 
-    /// What of other servers, or for them, is missing.
+    /// Returns the losses in communication with other servers.
     pub(crate) fn losses(&self) -> Losses {
         (self.losses)()
     }
 
-    /// Notes that the server is about to stop: from now on it is not ready.
+    /// Records that the server is about to stop. From now on it is not ready.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server is about to stop.
+    /// Returns whether the server is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the store can be written.
+    /// Returns whether the store is writable.
     pub(crate) fn is_storing(&self) -> bool {
         (self.store)()
     }
 
-    /// Whether the adapter works, if there is one.
+    /// Returns whether the adapter works, or `None` without an adapter.
     pub(crate) fn adapter(&self) -> Option<bool> {
         (self.adapter)()
     }
 
-    /// Whether what services publish in the store is emitted, if it is.
+    /// Returns whether events published in the store are emitted, or `None` if that is not
+    /// configured.
     pub(crate) fn publications(&self) -> Option<bool> {
         (self.publications)()
     }
 
-    /// The tasks that have ended unasked.
+    /// Returns the tasks that have ended unexpectedly.
     pub(crate) fn tasks(&self) -> Vec<EndedTask> {
         (self.tasks)()
     }
 
-    /// The store in a word.
+    /// Returns the state of the store as a word.
     pub(crate) fn store_word(&self) -> &'static str {
         word((self.store)())
     }
 
-    /// The adapter in a word.
+    /// Returns the state of the adapter as a word.
     pub(crate) fn adapter_word(&self) -> &'static str {
         (self.adapter)().map_or("none", word)
     }
 
-    /// The publications in a word.
+    /// Returns the state of the publications as a word.
     pub(crate) fn publications_word(&self) -> &'static str {
         (self.publications)().map_or("none", word)
     }
 }
 
-/// Whether something works, in a word.
+/// Returns the word for a working or failing part.
 pub(crate) const fn word(works: bool) -> &'static str {
     if works { "ok" } else { "unavailable" }
 }

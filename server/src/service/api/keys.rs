@@ -1,4 +1,5 @@
-//! Requests that name a key: each is done once, and answered alike as often as it is sent.
+//! Idempotency keys: a request with a key is executed once, and each repetition gets the same
+//! answer.
 
 use std::time::Duration;
 
@@ -9,22 +10,22 @@ use uuid::Uuid;
 use crate::service::fault::ServiceError;
 use crate::store::{Attempt, Begun, KeptAnswer, Store, Time};
 
-/// The keys of requests. Cloning gives another handle.
+/// The idempotency keys. Clones share their state.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestKeys {
     store: Store,
 }
 
-/// What is to be done with a request that names a key.
+/// What to do with a request that has a key.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// The request is to be done, and its answer to be given to the key that is held.
+    /// The request must be executed, and its answer stored under the held key.
     Mine(HeldKey),
-    /// Another attempt is doing the request.
+    /// Another attempt is executing the request.
     Running,
-    /// The key was used for something else.
+    /// The key was used for another request.
     Other,
-    /// The request was done before, with this answer.
+    /// The request was executed before, with this answer.
     Done(KeptAnswer),
 }
 
@@ -41,8 +42,8 @@ impl RequestKeys {
         Self { store }
     }
 
-    /// Takes a key of a caller for a request, of which `hashes` are the hash and the one by which earlier versions know
-    /// it.
+    /// Acquires a caller's key for a request. `hashes` has its hash, and the hash used by earlier
+    /// versions.
     pub(crate) async fn begin(
         &self,
         caller: &str,
@@ -68,8 +69,8 @@ impl RequestKeys {
             let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
             Time::from(now.checked_add(span).unwrap_or(Timestamp::MAX))
         };
-        // The caller is part of the key, so that one service can neither block nor read the answers
-        // of another.
+        // The caller is part of the key, so that one service can neither block another nor read its
+        // answers.
         let key = hash(&[caller.as_bytes(), key.as_bytes()]);
         let attempt = Uuid::new_v4();
         let begun = self.store.begin_request(Attempt {
@@ -94,26 +95,27 @@ impl RequestKeys {
 }
 
 impl HeldKey {
-    /// Names what is made by this request, the same in each attempt.
+    /// Returns a name for what this request creates, which is the same in each attempt.
     pub(crate) fn name(&self) -> &str {
         &self.key
     }
 
-    /// Keeps the answer of the request, or none, so that the key is free again.
+    /// Stores the answer of the request. Without an answer, the key becomes free again.
     pub(crate) async fn end(self, answer: Option<KeptAnswer>) {
         let ended = self.store.end_request(&self.key, self.attempt, answer);
         if let Err(error) = ended.await {
-            // The lease of the key ends, and the next attempt finds what this one has made.
+            // The lock of the key expires, and the next attempt finds what this attempt has
+            // created.
             roomcast::throttled_log!(warn, %error, "the answer to a request with a key is not kept");
         }
     }
 }
 
-/// A hash of several parts, in hexadecimal digits.
+/// Returns a hash of several parts as hexadecimal digits.
 pub(crate) fn hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
-        // Each length goes in front of its part, so that no two lists of parts have one hash.
+        // Each length precedes its part, so that no two lists of parts have the same hash.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -121,7 +123,7 @@ pub(crate) fn hash(parts: &[&[u8]]) -> String {
     digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How long a key is known.
+/// How long a key is retained.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long others wait for an attempt of which nothing is heard: longer than any lasts.
+/// How long a key stays locked by an attempt that does not end: longer than any attempt lasts.
 const LOCK: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! What services behind the chat may do over HTTP beyond what users do: publish events, look at sockets and
-//! rooms, and give commands in the name of users.
+//! The HTTP functions of backend services beyond those of users.
 //!
-//! Nothing in here may know how a request is parsed. What changes the chat is done by the chat.
+//! Services publish events, inspect sockets and rooms, and execute commands on behalf of users.
+//! This module must not know how a request is parsed. Changes to the chat are made by the chat.
 
 mod admin;
 mod asking;

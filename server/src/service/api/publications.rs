@@ -1,10 +1,11 @@
-//! Events that services publish inside of their own database transactions: emits each of them once to the clients of
-//! this server, in the order that all servers have.
+//! Emits events that services publish within their own database transactions.
 //!
-//! A page is emitted in slices. The place behind a slice is stored before the slice is emitted, and nothing is waited for while
-//! it is emitted. So neither a task that was killed nor a server that goes on under its name emits anything twice, and a server
-//! that is killed loses a slice at most. The database tells nobody; each
-//! server looks every few milliseconds.
+//! Each server emits each event once to its own clients, in an order that all servers share.
+//!
+//! A page is emitted in slices. The position after a slice is stored before the slice is emitted,
+//! and the emission does not await anything. So neither a killed task nor a restarted server with
+//! the same node id emits an event twice. A killed server loses at most one slice. The database
+//! sends no notifications. Each server polls it every few milliseconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,43 +21,47 @@ use crate::metrics::{Counter, Gauge, Metrics, Timing};
 use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
 
-/// Emits publications. Cloning gives another handle.
+/// Emits publications. Clones share its state.
 #[derive(Clone, Debug)]
 pub(crate) struct Publications(Arc<PublicationsInner>);
 
 #[derive(Debug)]
 struct PublicationsInner {
     store: store::Publications,
-    /// The name under which this server goes on after a restart. Without a name the server begins at the end.
+    /// The node id under which this server continues after a restart. Without one it starts at the
+    /// end.
     node: Option<String>,
     settings: config::Publications,
     metrics: Arc<Metrics>,
-    /// Where this server is, which outlives the task that emits. `None` until the server has begun.
+    /// The position of this server, which outlives the emitting task. `None` until it is
+    /// determined.
     place: Mutex<Option<PublicationCursor>>,
-    /// Positions of publications that are not emitted, with the reasons that are not stored yet; at most a page.
+    /// The positions of rejected publications with the reasons that are not stored yet. At most one
+    /// page.
     refused: Mutex<Vec<(i64, String)>>,
-    /// Whether the last look went well.
+    /// Whether the last poll succeeded.
     works: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PublicationCursor {
-    /// The position of the last publication that was emitted, or left out.
+    /// The position of the last publication that was emitted or skipped.
     position: i64,
-    /// From when on publications are emitted: the clients of a server that is back need a moment to be back as well.
+    /// When emitting starts: after a restart, clients need a moment to reconnect.
     from: Instant,
 }
 
-/// What a look has found.
+/// The result of a poll.
 enum Turn {
     Nothing,
     Some,
-    /// Publications, and more of them wait.
+    /// There were publications, and more are available.
     Full,
 }
 
 impl Publications {
-    /// Finds the place at which this server begins, if the store says it; [`Publications::run`] asks again otherwise.
+    /// Determines the starting position of this server. If the store fails, [`Publications::run`]
+    /// tries again.
     pub(crate) async fn open(
         store: store::Publications,
         node: Option<String>,
@@ -77,7 +82,7 @@ impl Publications {
         publications
     }
 
-    /// Whether publications are emitted.
+    /// Returns whether publications are emitted.
     pub(crate) fn is_working(&self) -> bool {
         self.0.works.load(Ordering::Relaxed)
     }
@@ -96,14 +101,14 @@ impl Publications {
                     found = Instant::now();
                     inner.settings.poll
                 }
-                // Publications come in bursts, so a server looks often for a while after one.
+                // Publications come in bursts, so a server polls frequently for a while after one.
                 Ok(Turn::Nothing) if found.elapsed() < LIVELY => inner.settings.poll,
                 Ok(Turn::Nothing) => inner.settings.poll * IDLE,
                 Err(PublicationFault::Denied(_)) => DENIED,
                 Err(PublicationFault::Store(_)) => {
                     failures = (failures + 1).min(8);
-                    // The pause doubles, since a database that is coming back must not be met by
-                    // every server at once.
+                    // The delay doubles, so that a recovering database is not hit by all servers at
+                    // once.
                     (inner.settings.poll * (1 << failures)).min(LONGEST_PAUSE)
                 }
             };
@@ -124,7 +129,7 @@ impl Publications {
 }
 
 impl PublicationsInner {
-    /// Where this server is, or begins.
+    /// Returns the position of this server, after determining it if necessary.
     async fn begin(&self) -> Result<PublicationCursor, PublicationFault> {
         if let Some(place) = *self.place.lock() {
             return Ok(place);
@@ -148,7 +153,7 @@ impl PublicationsInner {
                 );
             }
         }
-        // Where nobody has published yet, nothing can be missed.
+        // Before the first publication ever, nothing can be missed.
         if self.node.is_none() && end > 0 {
             tracing::warn!(
                 "what is published while this server is away is not emitted: node.id is not set, by which it would go on"
@@ -160,14 +165,14 @@ impl PublicationsInner {
 
     async fn turn(&self, namespace: &Namespace) -> Result<Turn, PublicationFault> {
         let mut place = self.begin().await?;
-        // The clients of a server that was restarted need a moment to be back; what is emitted
-        // before reaches nobody.
+        // After a restart, clients need a moment to reconnect. Earlier emissions would reach no
+        // client.
         sleep_until(place.from).await;
-        // Reasons that could not be stored in the turn before are stored first, so that there is
-        // never more than a page of them.
+        // Reasons left from the previous iteration are stored first, so that there is never more
+        // than a page of them.
         self.set_aside().await?;
         let end = self.store.number().await?;
-        // A database that was restored from a backup gives places again that were given before.
+        // A database restored from a backup assigns positions again.
         if end < place.position {
             tracing::warn!("the database has lost publications: going on at its end");
             self.move_to(end);
@@ -179,17 +184,17 @@ impl PublicationsInner {
         }
         let page = self.store.after(place.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
-        // Where the page is empty, all up to the end was forgotten, which is noted as well.
+        // If the page is empty, everything up to the end was deleted, which is recorded as well.
         let slices = page.chunks(SLICE).chain(page.is_empty().then_some(&*page));
         for slice in slices {
             let through = slice.last().map_or(end, |last| last.position);
             if let Some(node) = &self.node {
-                // The place is stored before the slice is emitted: after a crash in between a slice
-                // is lost, and never emitted twice.
+                // The position is stored before the slice is emitted. After a crash in between, a
+                // slice is lost but never emitted twice.
                 self.store.note_place(node, through).await?;
             }
-            // Nothing is awaited in here, so that a task that is dropped has emitted either nothing
-            // or the whole slice.
+            // Nothing is awaited here, so a dropped task has emitted either nothing or the whole
+            // slice.
             self.emit_all(namespace, place.position, slice, through);
             self.move_to(through);
             place.position = through;
@@ -199,7 +204,7 @@ impl PublicationsInner {
         Ok(if last < end { Turn::Full } else { Turn::Some })
     }
 
-    /// Stores why publications are not emitted.
+    /// Stores why publications were rejected.
     async fn set_aside(&self) -> Result<(), PublicationFault> {
         loop {
             let next = self.refused.lock().last().cloned();
@@ -217,14 +222,16 @@ impl PublicationsInner {
         }
     }
 
-    /// Emits a slice, which is all that there is from behind `last` to `through`, and notes what cannot be emitted and why.
+    /// Emits a slice, which has all publications after `last` up to `through`, and records rejected
+    /// publications.
     fn emit_all(&self, namespace: &Namespace, mut last: i64, page: &[Publication], through: i64) {
         let mut lost = 0;
         for publication in page {
-            // Positions have no gaps when they are given, so a gap is what was forgotten meanwhile.
+            // Positions are assigned without gaps, so a gap was deleted in the meantime.
             lost += publication.position - last - 1;
             last = publication.position;
-            // The position is noted before the event is emitted: a panic must not have the event emitted again.
+            // The position is recorded before the event is emitted: after a panic the event must
+            // not be emitted again.
             self.move_to(last);
             if publication.is_refused {
                 self.metrics.count(Counter::PublicationsRefused);
@@ -247,7 +254,7 @@ impl PublicationsInner {
                 }
             }
         }
-        // Where the slice is empty, all of them were forgotten.
+        // If the slice is empty, all its publications were deleted.
         lost += through - last;
         if lost > 0 {
             self.metrics
@@ -265,7 +272,7 @@ impl PublicationsInner {
         self.metrics.shift(Gauge::PublicationsBehind, change);
     }
 
-    /// Notes whether a look went well, and logs a change.
+    /// Records whether a poll succeeded, and logs changes.
     fn note(&self, looked: Result<(), PublicationFault>) {
         let works = looked.is_ok();
         if self.works.swap(works, Ordering::Relaxed) == works {
@@ -284,7 +291,7 @@ impl PublicationsInner {
     }
 }
 
-/// Emits a publication to the clients of this server, or says why that cannot be done.
+/// Emits a publication to the clients of this server. Returns the reason if it is invalid.
 #[expect(
     clippy::disallowed_methods,
     reason = "an event of an application, which has no row here"
@@ -313,20 +320,22 @@ fn emit(namespace: &Namespace, publication: &Publication) -> Result<(), String> 
     emitted.error.map_or(Ok(()), |error| Err(error.to_string()))
 }
 
-/// Publications that are read at once.
+/// The number of publications per query.
 const PAGE: usize = 256;
-/// Publications that a server which is killed may lose at most: its place is stored before each slice of so many. That takes no
-/// more time than reading them as long as a slice is not much shorter.
+/// The maximum number of publications that a killed server loses: its position is stored before
+/// each slice.
+///
+/// While slices are not much shorter than this, that takes no more time than reading them.
 const SLICE: usize = 32;
-/// How long a server looks often behind the last publication.
+/// How long a server polls frequently after the last publication.
 const LIVELY: Duration = Duration::from_secs(5);
-/// How many times less often a server looks after [`LIVELY`].
+/// The factor by which polling slows down after [`LIVELY`].
 const IDLE: u32 = 10;
-/// How often a server that may not read publications looks whether it may by now.
+/// The interval between polls while the database denies access to the publications.
 const DENIED: Duration = Duration::from_secs(10);
-/// The longest pause between two looks while the store does not answer.
+/// The maximum delay between two polls while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// How often what is old is forgotten.
+/// The interval between deletions of old publications.
 const FORGET: Duration = Duration::from_secs(60);
-/// How many publications are kept, roughly.
+/// The approximate maximum number of publications retained.
 const MOST: i64 = 100_000;

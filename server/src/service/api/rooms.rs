@@ -1,4 +1,4 @@
-//! The rooms of all servers, and who is in them.
+//! The rooms of all servers, and their members.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -20,12 +20,13 @@ use roomcast::{Io, Room, Transport};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ListRooms {
-    /// Only rooms whose names begin so.
+    /// Only rooms whose names start with this.
     pub(crate) prefix: Option<String>,
-    /// By `name`, page by page, or the largest first (`size`), of which there is one page. Default: by name.
+    /// `name` returns pages ordered by name. `size` returns one page with the largest rooms first.
+    /// Default: `name`.
     #[serde(default)]
     pub(crate) order: RoomOrder,
-    /// The `cursor` of the page before; without it, the first page. Not with `order=size`.
+    /// The `cursor` of the previous page. Without it, the first page. Not with `order=size`.
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
@@ -57,7 +58,7 @@ impl Command for LookAtRoom {
     const PERMISSION: Option<Permission> = Some(Permission::ApiRooms);
 }
 
-/// A room and how many are in it.
+/// A room and the number of its sockets.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct RoomSize {
     /// The name of the room.
@@ -66,7 +67,7 @@ pub(crate) struct RoomSize {
     sockets: usize,
 }
 
-/// A page of rooms, in the order that was asked for.
+/// A page of rooms, in the requested order.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomList {
@@ -76,11 +77,11 @@ pub(crate) struct RoomList {
     cursor: Option<String>,
     /// Whether there are more.
     has_more: bool,
-    /// Servers that have not answered; those who are there are not counted.
+    /// Servers that have not answered. Their sockets are not counted.
     missing: usize,
 }
 
-/// Who is in a room.
+/// The members of a room.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomStatistics {
@@ -88,15 +89,15 @@ pub(crate) struct RoomStatistics {
     room: String,
     /// Sockets in it, on all servers.
     sockets: usize,
-    /// Those of them by what carries their connection.
+    /// These sockets by transport.
     transports: Transports,
-    /// Each server that has some of them.
+    /// Each server with such sockets.
     nodes: Vec<RoomPart>,
     /// Servers that have not answered.
     missing: usize,
 }
 
-/// Sockets by what carries their connection.
+/// The number of sockets by transport.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) struct Transports {
@@ -104,7 +105,7 @@ pub(crate) struct Transports {
     websocket: usize,
 }
 
-/// Those in a room on one server.
+/// The members of a room on one server.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomPart {
@@ -112,24 +113,25 @@ pub(crate) struct RoomPart {
     node: String,
     /// Sockets in the room.
     sockets: usize,
-    /// Users that these belong to.
+    /// The number of their users.
     users: usize,
     transports: Transports,
 }
 
-/// What a server is asked for.
+/// The request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Wanted {
     prefix: Option<String>,
     after: Option<String>,
     limit: usize,
-    /// Whether the largest rooms are wanted. A server of a version before this gives the first by name.
+    /// Whether the largest rooms are requested. Servers of an earlier version return the first by
+    /// name.
     #[serde(default)]
     by_size: bool,
 }
 
-/// What a server has of a list of rooms.
+/// The answer of a server.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RoomPage {
@@ -146,14 +148,15 @@ pub(crate) async fn list_rooms(
     let limit = page_limit(asked.limit)?;
     let by_size = asked.order == RoomOrder::Size;
     if by_size && asked.cursor.is_some() {
-        // No schema can say that parameters of a query exclude each other, so that this is no wrong field.
+        // A schema cannot express that query parameters exclude each other, so this is not an
+        // invalid field.
         let problem = "cursor is for lists by name: by size there is one page";
         return Err(ServiceError::Conflict(problem));
     }
     let wanted = Wanted {
         prefix: asked.prefix,
         after: asked.cursor,
-        // A room that is small at one server may be the largest of all together.
+        // A room that is small on one server may be the largest on all servers together.
         limit: if by_size { MAX_PAGE } else { limit },
         by_size,
     };
@@ -168,15 +171,14 @@ pub(crate) async fn list_rooms(
             }
         }
     }
-    // Each server returns its own first page, so the first names of all of them together are
-    // complete.
+    // Each server returns its own first page, so the first names of all of them are complete.
     has_more |= sizes.len() > limit;
     let mut rooms: Vec<_> = sizes
         .into_iter()
         .map(|(room, sockets)| RoomSize { room, sockets })
         .collect();
     if by_size {
-        // Those of one size stay in the order of their names.
+        // Rooms of the same size stay ordered by name.
         rooms.sort_by_key(|room| Reverse(room.sockets));
     }
     rooms.truncate(limit);
@@ -191,7 +193,7 @@ pub(crate) async fn list_rooms(
     })
 }
 
-/// Says who is in a room on all servers.
+/// Returns the members of a room on all servers.
 pub(crate) async fn look_at_room(
     io: &Io,
     allowed: Allowed<LookAtRoom>,
@@ -223,7 +225,7 @@ pub(crate) async fn look_at_room(
     })
 }
 
-/// The rooms of this server that are asked for, the first of them in the order of their names.
+/// Returns the requested rooms of this server, in the requested order.
 pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
     let mut rooms = io.of("/").rooms();
     let prefix = wanted.prefix.as_deref().unwrap_or_default();
@@ -231,8 +233,7 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
         let after = wanted.after.as_deref();
         room.as_str().starts_with(prefix) && after.is_none_or(|after| room.as_str() > after)
     });
-    // Another server asks for this, possibly of another version, so its limit is not taken on
-    // trust.
+    // The request may come from another server of another version, so its limit is not trusted.
     let limit = wanted.limit.min(MAX_PAGE);
     let has_more = rooms.len() > limit;
     let order = |one: &(Room, usize), other: &(Room, usize)| {
@@ -259,7 +260,7 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
     }
 }
 
-/// Who is in a room on this server.
+/// Returns the members of a room on this server.
 pub(super) async fn look_here(io: &Io, room: &str) -> RoomPart {
     let sockets = io.of("/").local().in_(room).sockets().await;
     let mut transports = Transports::default();

@@ -1,4 +1,4 @@
-//! Commands that come over HTTP as well as from clients, and what they take there.
+//! The commands that both clients and the HTTP API execute, and the permissions needed over HTTP.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::service::rules::commands::messages::{
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 
-/// A command of clients that services give over HTTP, for users or for themselves.
+/// A client command that services can execute over HTTP, on behalf of users or as themselves.
 pub(crate) trait Served: Command {
-    /// What it takes beside the command's own permission.
+    /// The permission required in addition to that of the command.
     const SERVED: Permission;
 }
 
@@ -38,10 +38,10 @@ served! {
     ApiPresence: SetStatus;
 }
 
-/// The user in whose name a service acts.
+/// The user on whose behalf a service acts.
 #[derive(Clone, Debug)]
 pub(crate) struct InName {
-    /// The field of the request that has the id, for errors.
+    /// The request field with the id, for errors.
     pub(crate) field: &'static str,
     pub(crate) user_id: String,
     /// Default: the id.
@@ -49,13 +49,14 @@ pub(crate) struct InName {
 }
 
 impl Access {
-    /// Whether a service may give a command, in the name of a user if one is given. What is done carries the
-    /// user's name; what may be done is up to the permissions of the service.
+    /// Checks whether a service may execute a command, optionally on behalf of a user.
+    ///
+    /// Changes carry the user's name, but only the permissions of the service count.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Denied`] if the service lacks the permission for the HTTP API or that of the command, and
-    /// [`ServiceError::Invalid`] if nobody can have that id or name.
+    /// [`ServiceError::Denied`] if the service lacks the permission for the HTTP API or that of the
+    /// command. [`ServiceError::Invalid`] if the id or name is not valid for a user.
     pub(crate) fn allow_served<C: Served>(
         &self,
         by: Arc<Principal>,
@@ -80,8 +81,8 @@ impl Access {
         if let Some(name) = name {
             user.name = name;
         }
-        // The user's own roles are not known here, and a service must not gain rights by naming an
-        // admin.
+        // The user's own roles are not known here, and a service must not gain permissions by
+        // naming an admin.
         user.roles.clone_from(&by.roles);
         self.allow(Arc::new(user), command)
     }

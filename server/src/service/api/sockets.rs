@@ -1,4 +1,4 @@
-//! The sockets of all servers: listed page by page, and disconnected.
+//! Lists and disconnects the sockets of all servers.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,12 +19,12 @@ use roomcast::{Io, Room, Socket, SocketId, Transport};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ListSockets {
-    /// Only those of this user.
+    /// Only sockets of this user.
     #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
-    /// Only those in this room.
+    /// Only sockets in this room.
     pub(crate) room: Option<String>,
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Without it, the first page.
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
@@ -55,29 +55,29 @@ pub(crate) struct SocketInfo {
     /// The id of the socket.
     #[schemars(with = "String")]
     id: SocketId,
-    /// Whose it is.
+    /// The id of its user.
     user_id: String,
     /// The user's name.
     name: String,
     /// The rooms that it is in, at most 100 of them.
     #[schemars(with = "Vec<String>")]
     rooms: Vec<Room>,
-    /// How many rooms that are altogether.
+    /// The total number of its rooms.
     room_count: usize,
-    /// What carries its connection now.
+    /// The current transport of its connection.
     #[schemars(extend("enum" = ["polling", "websocket"]))]
     transport: String,
-    /// Where the connection comes from, as far as trusted proxies say.
+    /// The client's address, as reported by trusted proxies.
     address: String,
     /// When the connection was opened.
     connection_time: Time,
-    /// When the client last sent something that is no heartbeat, within a second.
+    /// When the client last sent something other than a heartbeat, to within a second.
     last_activity: Time,
     /// The name of the server that it is connected to.
     node: String,
 }
 
-/// A page of sockets, in the order of their ids.
+/// A page of sockets, ordered by id.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SocketList {
@@ -88,11 +88,11 @@ pub(crate) struct SocketList {
     cursor: Option<SocketId>,
     /// Whether there are more.
     has_more: bool,
-    /// Servers that have not answered; their sockets are not in the list.
+    /// Servers that have not answered. Their sockets are missing from the list.
     missing: usize,
 }
 
-/// What a server is asked for.
+/// The request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Wanted {
@@ -102,7 +102,7 @@ pub(super) struct Wanted {
     limit: usize,
 }
 
-/// What a server has of a list of sockets.
+/// The answer of a server.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SocketPage {
@@ -110,7 +110,7 @@ pub(super) struct SocketPage {
     has_more: bool,
 }
 
-/// How many connections were closed.
+/// The number of closed connections.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Disconnected {
     pub(crate) disconnected: usize,
@@ -154,7 +154,7 @@ pub(crate) async fn list_sockets(
     })
 }
 
-/// Closes the connections of a socket or a user, at whichever server they are.
+/// Closes the connections of a socket or a user, on any server.
 pub(crate) async fn disconnect(
     io: &Io,
     allowed: Allowed<Disconnect>,
@@ -189,7 +189,7 @@ pub(crate) async fn disconnect(
     }
 }
 
-/// The sockets of this server that are asked for, the first of them in the order of their ids.
+/// Returns the first of this server's requested sockets, ordered by id.
 pub(super) async fn here(io: &Io, wanted: &Wanted) -> SocketPage {
     let namespace = io.of("/");
     let all = match (&wanted.user_id, &wanted.room) {
@@ -227,7 +227,7 @@ fn describe(socket: &Socket, node: &str) -> SocketInfo {
     let principal = socket.principal();
     let mut rooms = socket.rooms();
     let room_count = rooms.len();
-    // Clients decide how many rooms a socket is in, so a page would otherwise have no bound.
+    // Clients decide the number of their rooms, so a page would otherwise be unbounded.
     rooms.truncate(MAX_ROOMS);
     let opened = socket.handshake().time();
     SocketInfo {
@@ -244,12 +244,12 @@ fn describe(socket: &Socket, node: &str) -> SocketInfo {
     }
 }
 
-/// Closes connections of this server; says how many.
+/// Closes connections of this server, and returns their number.
 pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
     let namespace = io.of("/");
     match whom {
         Disconnect::Socket(id) => {
-            // What is no id is no socket either.
+            // An invalid id belongs to no socket.
             let socket = SocketId::parse(id).and_then(|id| namespace.socket(id));
             socket.map_or(0, |socket| {
                 socket.disconnect(true);
@@ -259,14 +259,14 @@ pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
         Disconnect::User(user) => {
             let own = namespace.local().in_(user_room(user));
             let count = own.count();
-            // Clients that are away do not come back as the same socket either.
+            // This also ends the sessions of recoverable clients.
             own.disconnect(true);
             count
         }
     }
 }
 
-/// The name of this server.
+/// Returns the name of this server.
 pub(super) fn node_of(io: &Io) -> String {
     let this = io.nodes().into_iter().find(|node| node.is_this);
     this.map_or_else(String::new, |node| node.name.to_string())
@@ -279,5 +279,5 @@ pub(super) const fn transport_of(transport: Transport) -> &'static str {
     }
 }
 
-/// Rooms of a socket that are named.
+/// The maximum number of rooms listed per socket.
 const MAX_ROOMS: usize = 100;

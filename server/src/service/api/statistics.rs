@@ -1,4 +1,4 @@
-//! How a server is, in figures.
+//! The statistics of a server.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use roomcast::{
 };
 
 impl Statistics {
-    /// How this server is.
+    /// Returns the current statistics of this server.
     pub(crate) fn of(io: &Io, metrics: &Metrics, readiness: &Readiness) -> Self {
         let rooms = io.of("/").rooms();
         let sizes = rooms.iter().map(|(_, members)| *members);
@@ -77,7 +77,7 @@ impl Traffic {
 }
 
 impl AdapterState {
-    /// How the adapter is, if there is one.
+    /// Returns the state of the adapter, if there is one.
     fn of(io: &Io, metrics: &Metrics) -> Option<Self> {
         let health = io.adapter_health()?;
         let backlog = io.adapter_backlog().unwrap_or_default();
@@ -96,7 +96,7 @@ impl AdapterState {
     }
 }
 
-/// A gauge of the library, which is never below zero.
+/// Returns a gauge of the library, which is never negative.
 pub(crate) fn gauge(metrics: &Metrics, gauge: Gauge) -> u64 {
     u64::try_from(metrics.library().gauge(gauge)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Where a user is, on all servers.
+//! The sockets and conversations of a user on all servers.
 
 use std::collections::BTreeSet;
 
@@ -24,20 +24,20 @@ impl Command for FindUser {
     const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
 }
 
-/// Where a user is.
+/// The sockets and conversations of a user.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UserPresence {
     user_id: String,
-    /// Sockets, in conversations or not.
+    /// The number of sockets, whether in a conversation or not.
     connections: usize,
-    /// The conversations that they are in, in the order of their ids.
+    /// The conversations that they are in, ordered by id.
     conversations: BTreeSet<Uuid>,
     /// Servers that have not answered.
     missing: usize,
 }
 
-/// Says where a user is.
+/// Returns the sockets and conversations of a user.
 pub(crate) async fn find_user(
     io: &Io,
     allowed: Allowed<FindUser>,

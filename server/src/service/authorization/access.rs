@@ -1,4 +1,4 @@
-//! Permissions of users, and logins.
+//! Permissions of users, and login sessions.
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,7 +28,7 @@ use crate::{
     store::{Actor, Login, Store, StoreError, Time},
 };
 
-/// Permissions, logins and revocations of one server. Cloning gives another handle.
+/// Permissions, logins and revocations of one server. Clones share the same state.
 #[derive(Clone, Debug)]
 pub(crate) struct Access(pub(in crate::service) Arc<AccessInner>);
 
@@ -39,29 +39,30 @@ pub(in crate::service) struct AccessInner {
     pub(in crate::service) revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
     pub(in crate::service) lifetimes: Lifetimes,
-    /// What this server is revoking itself at the moment.
+    /// Revocations that this server is currently storing.
     pub(in crate::service) own: LocalChanges,
-    /// Sends revocations to other servers; empty without an adapter.
+    /// Sends revocations to other servers. Empty without an adapter.
     pub(in crate::service) announcer: OnceLock<Announcer>,
 }
 
-/// `POST /api/v1/sessions`
+/// The body of `POST /api/v1/sessions`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "NewSession")]
 pub(crate) struct NewLogin {
-    /// Whose session it is; no guest's.
+    /// The user of the session; must not be a guest.
     #[schemars(with = "RegisteredUserId")]
     pub(crate) user_id: String,
-    /// What the user may do, at most what the caller may. Default `user`.
+    /// The roles of the session, which must not exceed those of the caller. Default `user`.
     #[schemars(with = "Vec<RoleName>", length(max = ROLES))]
     #[serde(default = "default_roles")]
     pub(crate) roles: Vec<String>,
-    /// Seconds that it lives without being used, at most 2,592,000 (`auth.session_max_ttl_s`).
+    /// Seconds until an unused session expires, at most 2,592,000 (`auth.session_max_ttl_s`).
     #[schemars(range(min = 1, max = 2_592_000))]
     #[serde(deserialize_with = "whole")]
     pub(crate) ttl_seconds: u64,
-    /// An object of at most 4,096 bytes that is kept with it; its `name` is the name of the user.
+    /// A JSON object of at most 4,096 bytes that is stored with the session. Its `name` is the name
+    /// of the user.
     #[schemars(with = "Option<SessionData>")]
     pub(crate) data: Option<Box<RawValue>>,
 }
@@ -70,7 +71,7 @@ impl Command for NewLogin {
     const PERMISSION: Option<Permission> = Some(Permission::ApiLogins);
 }
 
-/// `GET /api/v1/nodes`
+/// The command of `GET /api/v1/nodes`.
 #[derive(Debug)]
 pub(crate) struct ListNodes;
 
@@ -78,12 +79,12 @@ impl Command for ListNodes {
     const PERMISSION: Option<Permission> = Some(Permission::ApiMetrics);
 }
 
-/// The roles of a user of whom none are said.
+/// Returns the roles of a user for whom none are specified.
 pub(in crate::service) fn default_roles() -> Vec<String> {
     vec!["user".to_owned()]
 }
 
-/// A session that was made: the only time its id is told.
+/// A new session. Its id is not available later.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "MadeSession")]
@@ -93,7 +94,7 @@ pub(crate) struct MadeLogin {
 }
 
 impl Access {
-    /// Reads what is revoked from the store.
+    /// Creates the access control and restores the revocations from the store.
     pub(crate) async fn open(
         store: Store,
         roles: Roles,
@@ -119,14 +120,14 @@ impl Access {
         Ok(access)
     }
 
-    /// Sends revocations of this server to the others from now on.
+    /// Sends later revocations of this server to its peers.
     pub(crate) fn announce_to(&self, announcer: Announcer) {
-        // There is one adapter for the life of the server.
+        // The adapter is set only once in the lifetime of the server.
         let _ = self.0.announcer.set(announcer);
     }
 
-    /// Whether a principal may do something. Commands are checked by [`Access::allow`]; this is for what only
-    /// some of them need beyond that.
+    /// Checks and logs whether a principal has a permission. [`Access::allow`] checks commands;
+    /// this is for permissions that only some commands need in addition.
     pub(crate) fn require(
         &self,
         by: &Principal,
@@ -145,20 +146,20 @@ impl Access {
         Err(ServiceError::Denied("not allowed"))
     }
 
-    /// Whether a principal may do something, without a word about it.
+    /// Returns whether a principal has a permission, without logging.
     pub(crate) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
     }
 
-    /// The names of all that a principal may do.
+    /// Returns the names of all permissions of a principal.
     pub(crate) fn permissions(&self, by: &Principal) -> Vec<&'static str> {
         let granted = self.0.roles.permissions(by);
         let all = Permission::ALL.iter().filter(|one| granted.has(**one));
         all.map(|one| one.as_str()).collect()
     }
 
-    /// A principal as the one who changes something in the store: it may change what belongs to others if
-    /// it moderates.
+    /// Returns a principal as an actor for the store. A principal with `chat:moderate` may change
+    /// data of other users.
     pub(in crate::service) fn actor(&self, by: &Principal) -> Actor {
         Actor {
             user_id: by.subject.clone(),
@@ -166,7 +167,7 @@ impl Access {
         }
     }
 
-    /// Whether a principal may read the metrics.
+    /// Returns whether a principal may read the metrics.
     pub(crate) fn may_scrape(&self, by: &Principal) -> bool {
         let is_allowed = self.allows(by, Permission::ApiMetrics);
         if !is_allowed {
@@ -175,12 +176,12 @@ impl Access {
         is_allowed
     }
 
-    /// Returns whether a principal may call the HTTP API, beyond what is its own.
+    /// Returns whether a principal may call the HTTP API for more than its own data.
     pub(crate) fn may_call(&self, by: &Principal) -> bool {
         let permissions = self.0.roles.permissions(by);
         let calls = |permission: &&Permission| {
             let name = permission.as_str();
-            // Users read in the chat, by a permission of their own.
+            // Users read the chat with permissions of their own.
             let reads = name.ends_with(":read") && !name.starts_with("chat:");
             reads || name.starts_with("api:") || name.ends_with(":publish")
         };
@@ -188,7 +189,7 @@ impl Access {
         all.any(|permission| permissions.has(*permission))
     }
 
-    /// Makes a login, with an id that nobody can guess or choose.
+    /// Creates a login with a random id chosen by the server.
     pub(crate) async fn make_login(
         &self,
         allowed: Allowed<NewLogin>,
@@ -205,10 +206,10 @@ impl Access {
                 "must be up to 32 short texts",
             ));
         }
-        // Without this check a service that may make logins could give itself every role.
+        // Without this check, a service that may create logins could grant itself every role.
         if let Some(role) = self.0.roles.beyond(&by, &new.roles)
-            // A gateway that logs in admins needs more than its own rights, which is a permission
-            // of its own.
+            // A gateway that logs in admins needs more roles than its own, for which there is a
+            // separate permission.
             && !self.allows(&by, Permission::RolesGrant)
         {
             roomcast::throttled_log!(
@@ -229,7 +230,8 @@ impl Access {
         if new
             .data
             .as_ref()
-            // The data goes with every principal of the login, so its size counts for each socket.
+            // The size matters for each socket, because every principal of the login carries the
+            // data.
             .is_some_and(|data| data.get().len() > MAX_DATA_BYTES || !data.get().starts_with('{'))
         {
             let problem = "must be an object of at most 4096 bytes";
@@ -241,14 +243,14 @@ impl Access {
             return Err(ServiceError::invalid("data.name", problem));
         }
         let mut random = [0; 32];
-        // The server chooses the id, so that nobody can be lured into a login whose id is known
-        // already.
+        // The server chooses the id. An id chosen by the caller could lure a user into a login that
+        // an attacker already knows.
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
         let session_id = URL_SAFE_NO_PAD.encode(random);
         let now = Timestamp::now();
         let expires_at = after(now, new.ttl_seconds).into();
         let login = Login {
-            // Only the hash is stored: whoever reads the database cannot log in with it.
+            // Only the hash is stored, so that read access to the database does not allow a login.
             id_hash: secret_hash(&session_id),
             user_id: new.user_id,
             roles: new.roles,
@@ -265,7 +267,7 @@ impl Access {
         })
     }
 
-    /// Uses logins: what the authenticator asks.
+    /// Returns the function with which the authenticator uses logins.
     pub(crate) fn logins(&self) -> UseLogin {
         let access = self.clone();
         Arc::new(move |hash| {
@@ -274,7 +276,7 @@ impl Access {
         })
     }
 
-    /// A login that somebody came by, which prolongs it.
+    /// Looks up a login and extends its expiry.
     async fn use_login(
         &self,
         hash: &str,
@@ -286,18 +288,19 @@ impl Access {
         let now = Timestamp::now();
         let mut expires_at: Timestamp = login.expires_at.into();
         let prolonged = after(now, login.ttl_s);
-        // A login is not prolonged for every second, since each time is a change that is stored.
+        // The expiry is extended only by at least 5% of the lifetime, because each extension is a
+        // write.
         let worth = SignedDuration::from_secs(i64::try_from(login.ttl_s / 20).unwrap_or(0));
         let mut holder = Principal::new(&*login.user_id);
         holder.roles.clone_from(&login.roles);
         holder.session = Some(login.id_hash);
-        // A login that is revoked must not outlive its revocation by being tried again and again.
+        // Repeated attempts must not keep a revoked login alive beyond its revocation.
         if expires_at > now
             && prolonged.duration_since(expires_at) >= worth
             && !inner.revocations.covers(&holder)
         {
             let prolonged = Time::from(prolonged);
-            // A store that cannot write is no reason to keep somebody out.
+            // A failed write must not prevent the login.
             match inner.store.touch_login(hash, prolonged).await {
                 Ok(true) => expires_at = prolonged.into(),
                 Ok(false) => return Ok(None),
@@ -312,7 +315,7 @@ impl Access {
         }))
     }
 
-    /// Forgets what has ended, from time to time, for as long as it is polled.
+    /// Removes expired entries at a fixed interval. Runs until dropped.
     pub(crate) async fn sweep(self) {
         let mut interval = tokio::time::interval(SWEEP);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -321,8 +324,8 @@ impl Access {
             self.0.revocations.sweep();
             self.0.roles.sweep();
             self.gauge();
-            // A sweep that fails is repeated with the next turn, and what has ended is refused by
-            // its time anyway.
+            // A failed sweep is retried in the next iteration. Expired entries are refused anyway
+            // because of their time.
             if let Err(error) = self.0.store.sweep_logins(Time::now()).await {
                 tracing::debug!(%error, "ended sessions could not be swept");
             }
@@ -339,16 +342,16 @@ impl Access {
     }
 }
 
-/// So many seconds later, or at the end of time.
+/// Returns the time `seconds` later, or [`Timestamp::MAX`] on overflow.
 pub(in crate::service) fn after(time: Timestamp, seconds: u64) -> Timestamp {
     let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
     time.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// Characters of a user's id.
+/// Maximum bytes of a login's data.
 const MAX_DATA_BYTES: usize = 4096;
 pub(in crate::service) const HOUR_S: u64 = 3600;
-/// Keys of requests that are kept; past that the oldest are forgotten before their time.
+/// Maximum number of stored idempotency keys. Beyond it, the oldest are removed before they expire.
 const MAX_KEYS: usize = 100_000;
-/// How often what has ended is forgotten.
+/// The interval between two sweeps.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);

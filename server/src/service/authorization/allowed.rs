@@ -1,4 +1,4 @@
-//! The proof that somebody may do what they ask for.
+//! The proof that a principal may execute a command.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::service::authorization::access::Access;
 use crate::service::fault::ServiceError;
 use crate::service::rules::event::Command;
 
-/// A command whose sender may give it. [`Access::allow`] alone makes it, and services take nothing else, so
-/// that neither the gateway nor the HTTP API can forget the check.
+/// A command whose sender is authorized. Only [`Access::allow`] creates it and services accept
+/// nothing else, so neither the gateway nor the HTTP API can skip the check.
 #[derive(Debug)]
 pub(crate) struct Allowed<C> {
     by: Arc<Principal>,
@@ -16,23 +16,24 @@ pub(crate) struct Allowed<C> {
 }
 
 impl<C> Allowed<C> {
-    /// The command.
+    /// Returns the command.
     pub(in crate::service) fn command(&self) -> &C {
         &self.command
     }
 
-    /// The sender of the command, and the command.
+    /// Returns the sender of the command, and the command.
     pub(in crate::service) fn into_parts(self) -> (Arc<Principal>, C) {
         (self.by, self.command)
     }
 }
 
 impl Access {
-    /// Whether a principal may give a command.
+    /// Checks whether a principal may execute a command.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Denied`] if none of its roles grants the command's permission, unless the command is about the principal.
+    /// Returns [`ServiceError::Denied`] if no role of the principal grants the command's
+    /// permission, unless the command is about the principal.
     pub(crate) fn allow<C: Command>(
         &self,
         by: Arc<Principal>,

@@ -1,4 +1,4 @@
-//! The block list: who may change it, and how it outlives the server.
+//! The block list: permissions, storage and synchronization between servers.
 
 use std::{
     cmp::Reverse,
@@ -40,23 +40,23 @@ use roomcast::{
     network::{Block, BlockSource, Network},
 };
 
-/// The block list. Cloning gives another handle.
+/// The block list. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Blocks {
     guard: Arc<Guard>,
     store: Store,
     io: Io,
     seen: Arc<Mutex<Seen>>,
-    /// The automatic blocks as they are made; none if somebody else keeps them. Locked to look, and not
-    /// while it waits.
+    /// Receives automatic blocks as they are created. `None` if they have another consumer. Locked
+    /// only to poll, not while waiting.
     made: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
 }
 
-/// `GET /api/v1/blocks`
+/// The query of `GET /api/v1/blocks`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListBlocks {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<BlockCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
@@ -69,17 +69,17 @@ pub(crate) struct ListBlocks {
 #[derive(Debug)]
 pub(crate) struct BlockPage {
     pub(crate) blocks: Vec<Block>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     pub(crate) cursor: Option<String>,
 }
 
-/// `POST /api/v1/blocks`
+/// The body of `POST /api/v1/blocks`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewBlock {
     #[schemars(with = "NetworkText")]
     pub(crate) cidr: String,
-    /// How long, up to ten years. Default: for good.
+    /// Duration in seconds, at most ten years. Default: permanent.
     #[schemars(range(min = 1, max = 315_360_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
@@ -87,7 +87,7 @@ pub(crate) struct NewBlock {
     pub(crate) reason: String,
 }
 
-/// `DELETE /api/v1/blocks/{id}`
+/// The command of `DELETE /api/v1/blocks/{id}`.
 #[derive(Debug)]
 pub(crate) struct RemoveBlock {
     pub(crate) id: Uuid,
@@ -105,29 +105,29 @@ impl Command for RemoveBlock {
     const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
 }
 
-/// What is known to have been stored. One that is not stored any more was taken away by another server,
-/// while one that is in force and was never seen in the store may be on its way there.
+/// Blocks known to be stored. If such a block is no longer in the store, another server removed it.
+/// An active block that was never seen in the store may still be waiting to be stored.
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashSet<Uuid>,
-    /// What this server has stored since it began to look.
+    /// Blocks that this server stored since the last read began.
     added: HashSet<Uuid>,
-    /// What it has taken away since.
+    /// Blocks that this server removed since the last read began.
     removed: HashSet<Uuid>,
 }
 
-/// What came of what was read.
+/// The outcome of applying stored blocks.
 #[derive(Debug, Default)]
 struct Taken {
-    /// What is shut out by that.
+    /// Networks that were newly blocked.
     networks: Vec<Network>,
     too_many: bool,
 }
 
-/// The place of a block in the list, which it keeps when others come and go.
+/// The position of a block in the list. Other blocks do not affect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// When it was made, in milliseconds since 1970.
+    /// When the block was created, in milliseconds since 1970.
     created_at: u64,
     id: Uuid,
 }
@@ -148,7 +148,7 @@ impl Place {
             created_at: created_at.parse().ok()?,
             id: id.parse().ok()?,
         };
-        // A cursor has one spelling.
+        // Only one spelling of a cursor is accepted.
         let is_short = created_at.len() <= REVISION_DIGITS;
         (is_short && place.to_string() == cursor).then_some(place)
     }
@@ -160,13 +160,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// How often what has ended is taken out of the store.
+/// The interval between two removals of expired blocks from the store.
 const SWEEP: Duration = Duration::from_secs(600);
-/// The longest that a block with an end may last, in seconds: ten years.
+/// The longest duration of a temporary block, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 impl Seen {
-    /// From now on what is read may be older than what this server adds or takes away.
+    /// Starts a read. Its result may be older than later additions and removals by this server.
     fn look(&mut self) {
         self.removed = HashSet::new();
         self.ids.extend(std::mem::take(&mut self.added));
@@ -195,11 +195,11 @@ impl Blocks {
         }
     }
 
-    /// Puts the stored blocks in force again.
+    /// Activates the stored blocks again.
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the blocks cannot be read, or expired blocks cannot be removed.
     pub(crate) async fn restore(&self) -> Result<(), StoreError> {
         let now = SystemTime::now();
         let mut gone = Vec::new();
@@ -207,8 +207,8 @@ impl Blocks {
         self.note(stored.iter().map(|block| block.id));
         for block in stored {
             if block.is_over(now) {
-                // Removal is left to the end, so that a store that cannot write does not keep
-                // blocks out of force.
+                // Expired blocks are removed last, so that a store that cannot write does not keep
+                // other blocks inactive.
                 gone.push(block.id);
             } else if let Ok(replaced) = self.guard.block(block) {
                 gone.extend(replaced);
@@ -220,7 +220,7 @@ impl Blocks {
         self.forget(gone).await
     }
 
-    /// A page of the block list, newest first.
+    /// Returns a page of the block list, newest first.
     pub(crate) fn list(&self, allowed: Allowed<ListBlocks>) -> Result<BlockPage, ServiceError> {
         let (_, ListBlocks { cursor, limit }) = allowed.into_parts();
         let limit = page_limit(limit)?;
@@ -239,7 +239,7 @@ impl Blocks {
         Ok(BlockPage { blocks, cursor })
     }
 
-    /// Shuts a network out, for some seconds or for good, and disconnects those of it who are there.
+    /// Blocks a network for some seconds or permanently, and disconnects its clients.
     pub(crate) async fn add(&self, allowed: Allowed<NewBlock>) -> Result<Block, ServiceError> {
         let (by, new) = allowed.into_parts();
         let NewBlock {
@@ -261,8 +261,8 @@ impl Blocks {
         let block = Block::new(network, duration, &reason, BlockSource::Admin);
         let gone = self
             .guard
-            // The block is in force before it is stored: whoever is being shut out must not wait
-            // for the database.
+            // The block is active before it is stored, so that blocking does not wait for the
+            // database.
             .block(block.clone())
             .map_err(|_| ServiceError::Conflict("the block list is full"))?;
         if gone.contains(&block.id) {
@@ -271,20 +271,20 @@ impl Blocks {
             ));
         }
         if let Err(error) = self.store.insert_block(block.clone()).await {
-            // A block that is not stored would end with this server, so the caller is told and
-            // nothing stays.
+            // An unstored block would end with this server, so it is removed and the caller gets
+            // the error.
             self.guard.unblock(block.id);
             return Err(error.into());
         }
         tracing::warn!(by = by.subject, %network, reason = block.reason, "blocked");
         self.expel(&[network]).await;
-        // The block is noted after it is stored: noted before, a look in between would not find it
-        // and take it for removed.
+        // The block is noted only after it is stored. Otherwise a read in between would not find it
+        // and treat it as removed.
         self.note([block.id]);
         Ok(block)
     }
 
-    /// Lets a network in again.
+    /// Removes a block.
     pub(crate) async fn remove(&self, allowed: Allowed<RemoveBlock>) -> Result<(), ServiceError> {
         let (by, RemoveBlock { id }) = allowed.into_parts();
         let blocks = self.guard.blocks();
@@ -295,12 +295,12 @@ impl Blocks {
         if block.source == BlockSource::Configuration {
             return Err(ServiceError::Conflict("the configuration blocks it"));
         }
-        // The row goes first: a block that is out of force and still stored would come back at the
+        // The row is deleted first: a block that is inactive but still stored would return at the
         // next start.
         self.store.delete_blocks(vec![id]).await?;
-        // A block that was read before must not come back.
+        // A block from a read that began earlier must not return.
         let mut seen = self.seen.lock();
-        // Only servers that share a store look up what others have done.
+        // Only servers with a shared store read the changes of other servers.
         if self.store.is_shared() {
             seen.removed.insert(id);
         }
@@ -310,8 +310,8 @@ impl Blocks {
         Ok(())
     }
 
-    /// Stores the automatic blocks as they are made, and forgets those that have ended. Runs until
-    /// it is dropped, and may be run again then.
+    /// Stores automatic blocks as they are created, and removes expired blocks. Runs until dropped,
+    /// and can be restarted.
     pub(crate) async fn keep(self) {
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
@@ -332,17 +332,17 @@ impl Blocks {
         }
     }
 
-    /// These blocks are stored, and may be removed before this server reads them.
+    /// Notes that blocks are stored. They may be removed before this server reads them.
     fn note(&self, ids: impl IntoIterator<Item = Uuid>) {
         if self.store.is_shared() {
             self.seen.lock().added.extend(ids);
         }
     }
 
-    /// Takes over what other servers of the store block and unblock.
+    /// Applies blocks that other servers of the store added or removed.
     async fn look(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
-        // The look begins before the store is asked, so that what this server changes meanwhile is
-        // kept apart.
+        // The read is marked before the store query, so that later changes of this server are
+        // tracked separately.
         self.seen.lock().look();
         let taken = match changed {
             Entries::These(keys) => {
@@ -360,10 +360,10 @@ impl Blocks {
         Ok(Applied { own, too_many })
     }
 
-    /// Brings what is in force to what is stored of these blocks, or of all.
+    /// Makes the active blocks match the stored ones, for the queried ids or for all.
     fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> Taken {
-        // The lock is taken before any of the guard and held to the end, so that a removal by this
-        // server falls before or after what is taken over, and never in between.
+        // The lock is taken before those of the guard and held to the end. So a removal by this
+        // server happens before or after this update, and never in between.
         let mut seen = self.seen.lock();
         let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
@@ -391,7 +391,7 @@ impl Blocks {
                 continue;
             }
             match self.guard.block(block) {
-                // The configuration of this server blocks it already.
+                // The configuration of this server already blocks it.
                 Ok(gone) if gone.contains(&id) => {}
                 Ok(_) => {
                     tracing::warn!(%network, "blocked by another server");
@@ -410,13 +410,13 @@ impl Blocks {
         taken
     }
 
-    /// Stores a block and what has come behind it, and disconnects those whom they shut out.
+    /// Stores a block and all that are queued after it, and disconnects the clients of their
+    /// networks.
     async fn keep_all(&self, first: Block) -> Result<(), StoreError> {
         let mut networks = vec![first.cidr];
         let mut ids = vec![first.id];
         let mut stored = self.store.insert_block(first).await;
-        // A flood makes many blocks at once; those of one moment are expelled in one pass over all
-        // sockets.
+        // A flood creates many blocks at the same time. They share one pass over all sockets.
         while let Some(block) = self.made_meanwhile() {
             networks.push(block.cidr);
             ids.push(block.id);
@@ -496,13 +496,13 @@ mod tests {
         let stored = vec![one.clone(), two.clone()];
         assert_eq!(blocks.take(stored.clone(), None).networks.len(), 2);
         assert!(blocks.take(stored, None).networks.is_empty(), "known");
-        // On its way into the store.
+        // This block is not yet stored.
         blocks.guard.block(own.clone()).unwrap();
         blocks.take(vec![], Some(&HashSet::from([one.id])));
         assert_eq!(in_force(&blocks), HashSet::from([two.id, own.id]));
         blocks.take(vec![], None);
         assert_eq!(in_force(&blocks), HashSet::from([own.id]));
-        // Stored, and gone from there before anybody has looked.
+        // This block was stored, and removed before any read.
         blocks.seen.lock().added.insert(own.id);
         blocks.take(vec![], None);
         assert_eq!(in_force(&blocks), HashSet::from([own.id]), "read before");

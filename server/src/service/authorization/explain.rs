@@ -1,5 +1,7 @@
-//! Explains why a user may or may not send an event. The answers come from the functions that decide for the
-//! events themselves; this module has words for them and no rules.
+//! Explains why a user may or may not send an event.
+//!
+//! The answers come from the functions that check the events themselves. This module only puts them
+//! into words and contains no rules.
 
 use std::{fmt, sync::Arc};
 
@@ -26,17 +28,17 @@ use crate::{
 };
 use roomcast::{Io, Socket};
 
-/// `GET /api/v1/explain`, and the command.
+/// The query of `GET /api/v1/explain`, and of the `explain` command.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     pub(crate) user: String,
     pub(crate) event: String,
-    /// `conversation:ID`, or the id alone.
+    /// `conversation:ID`, or only the id.
     pub(crate) room: Option<String>,
-    /// The message that the event is about, whose author matters.
+    /// The message that the event is about; its author can matter.
     pub(crate) message: Option<Uuid>,
-    /// The user's roles, where they cannot be known; only the command asks so.
+    /// The roles of the user, if they are not known. Only the `explain` command sets them.
     #[serde(skip)]
     pub(crate) roles: Vec<String>,
 }
@@ -45,7 +47,7 @@ impl Command for Question {
     const PERMISSION: Option<Permission> = Some(Permission::ApiExplain);
 }
 
-/// Why.
+/// The decision about an event, with its reason.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Explanation {
@@ -59,23 +61,23 @@ pub(crate) struct Explanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Uuid>,
     roles: Vec<String>,
-    /// How the roles are known.
+    /// Where the roles come from.
     roles_from: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     permission: Option<&'static str>,
-    /// The limit that it counts for.
+    /// The rate limit class of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'static str>,
     /// What the event does.
     #[serde(skip_serializing_if = "Option::is_none")]
     does: Option<&'static str>,
-    /// The JSON schema of its argument.
+    /// The JSON Schema of the argument.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<schemars::Schema>,
 }
 
 impl Access {
-    /// Why somebody may or may not send an event, about a room or a message if it is about one.
+    /// Explains whether a user may send an event, optionally about a room or a message.
     pub(crate) async fn explain(
         &self,
         io: &Io,
@@ -85,8 +87,8 @@ impl Access {
         self.why(Some(io), question).await
     }
 
-    /// Answers without an [`Allowed`] question, for whoever has the configuration and the store in
-    /// hand.
+    /// Explains without an [`Allowed`] question, for callers that have the configuration and the
+    /// store.
     pub(crate) async fn why(
         &self,
         io: Option<&Io>,
@@ -103,8 +105,8 @@ impl Access {
         self.judge(&asked.0, asked.1, question).await
     }
 
-    /// A user who is not connected has the roles that the question names, those of the newest
-    /// login, or the role that tokens have by default.
+    /// Returns the principal of a user who is not connected. It has the roles of the question, of
+    /// the newest login, or the default role of tokens.
     async fn offline(
         &self,
         question: &Question,
@@ -150,7 +152,7 @@ impl Access {
             limit: None,
             payload: None,
         };
-        // Revocations come first: whoever is revoked is disconnected, whatever the roles allow.
+        // Revocations come first: a revoked user is disconnected regardless of roles.
         if let Some(revoked) = inner.revocations.covering(asked) {
             explanation.rule = match &revoked {
                 Revoked::User(_) => "the user is revoked".into(),
@@ -204,7 +206,7 @@ impl Access {
         Ok(explanation)
     }
 
-    /// Whether the rule of an event holds for what it is about, and why.
+    /// Returns whether the rule of an event holds for its subject, and why.
     async fn about(
         &self,
         asked: &Principal,
@@ -259,7 +261,7 @@ impl Access {
         told(allowed, &why)
     }
 
-    /// Whether somebody may remove members, and whom.
+    /// Returns whether a user may remove members, and why.
     fn removal(&self, asked: &Principal, actor: Actor, found: &Membership) -> (bool, String) {
         let user = asked.subject.as_str();
         let owner = found.conversation.owner_id.as_deref();
@@ -286,7 +288,7 @@ impl Access {
     }
 }
 
-/// Whether somebody may change a message, by who wrote it.
+/// Returns whether an actor may change a message, based on its author.
 fn author(actor: &Actor, written: &Authorship) -> (bool, String) {
     let author = &written.user_id;
     let allowed = actor.refused::<()>(Some(author), true).is_none();
@@ -298,7 +300,7 @@ fn author(actor: &Actor, written: &Authorship) -> (bool, String) {
     (allowed, why)
 }
 
-/// Whether somebody may change a conversation, by who owns it.
+/// Returns whether an actor may change a conversation, based on its owner.
 fn owner(actor: &Actor, policy: &EventPolicy, found: &Membership) -> (bool, String) {
     let owner = found.conversation.owner_id.as_deref();
     let refused = if policy.event == DELETE_CONVERSATION.policy().event {
@@ -323,7 +325,7 @@ fn owner(actor: &Actor, policy: &EventPolicy, found: &Membership) -> (bool, Stri
     (refused.is_none(), why.into())
 }
 
-/// Whether an event is about a message that is not deleted.
+/// Returns whether an event requires a message that is not deleted.
 fn needs_content(policy: &EventPolicy) -> bool {
     let events = [
         EDIT_MESSAGE.policy().event,
@@ -335,18 +337,18 @@ fn needs_content(policy: &EventPolicy) -> bool {
     events.contains(&policy.event)
 }
 
-/// Whether an event is about invitations.
+/// Returns whether an event is about invitations.
 fn invites(policy: &EventPolicy) -> bool {
     [CREATE_INVITE.policy().event, REVOKE_INVITES.policy().event].contains(&policy.event)
 }
 
-/// What a question is about.
+/// The subject of a question.
 enum About {
     Nothing,
-    /// A room that is none of a conversation.
+    /// A room that does not belong to a conversation.
     Unreadable,
     Room(Uuid),
-    /// A message, in this room if one is named.
+    /// A message, in this room if one is specified.
     Message(Option<Uuid>, Uuid),
 }
 
@@ -363,14 +365,14 @@ impl About {
     }
 }
 
-/// The principal of a user who is connected now.
+/// Returns the principal of a connected user.
 async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
     let sockets = io.of("/").sockets().await;
     let mut principals = sockets.iter().map(Socket::principal);
     principals.find(|principal| principal.subject == user)
 }
 
-/// The explanation as text for people.
+/// Formats the explanation as text for people.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answer = if self.allowed { "allowed" } else { "refused" };

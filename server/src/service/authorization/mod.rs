@@ -1,8 +1,8 @@
-//! Who may do what: permissions by role, login sessions, revocations, explanations of both, and
-//! networks that are shut out.
+//! Authorization: permissions by role, login sessions, revocations, explanations, and blocked
+//! networks.
 //!
-//! The chat asks `Access` before it does anything, and so do the HTTP API and commands. Nothing in
-//! this module may know conversations or messages.
+//! The chat, the HTTP API and commands check with `Access` before each action. This module must not
+//! depend on conversations or messages.
 
 pub(in crate::service) mod access;
 pub(in crate::service) mod allowed;

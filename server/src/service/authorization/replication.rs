@@ -1,6 +1,7 @@
-//! Takes over what other servers revoke, or let end sooner.
+//! Applies revocations that other servers add or shorten.
 //!
-//! What the server itself is revoking meanwhile is left alone: it knows better than what was read before.
+//! Revocations that this server is currently storing are skipped, because its own change is newer
+//! than what was read.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,47 +19,47 @@ use crate::service::{
 use crate::store::{Feed, Revocation, StoreError, Time};
 use roomcast::Io;
 
-/// What this server revokes itself while it looks up what others do.
+/// Revocations that this server writes while it reads those of its peers.
 #[derive(Debug)]
 pub(in crate::service) struct LocalChanges {
-    /// Whether somebody does.
+    /// Whether the store is shared, so that other servers change it.
     is_followed: bool,
     state: Mutex<PendingWrites>,
 }
 
 #[derive(Debug, Default)]
 struct PendingWrites {
-    /// What is being stored, and how often at the same time.
+    /// Revocations that are being stored, with the number of concurrent writes.
     storing: HashMap<Revoked, usize>,
-    /// What was stored since the look began that is under way; none if there is none.
+    /// Revocations stored since the current read began. `None` if no read is in progress.
     stored: Option<HashSet<Revoked>>,
 }
 
-/// A look at what is stored, which may be older than what this server stores meanwhile.
+/// A read of the store. Its result may be older than concurrent writes of this server.
 struct Look<'a>(&'a LocalChanges);
 
-/// A revocation of this server on its way into the store.
+/// A revocation that this server is storing.
 pub(in crate::service) struct Storing<'a> {
     own: &'a LocalChanges,
     revoked: Revoked,
 }
 
-/// What came of what was read.
+/// The outcome of applying stored revocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Taken {
-    /// Entries that were not known like that.
+    /// Entries that changed the state in memory.
     news: usize,
-    /// Entries that this server is changing itself: to be read again.
+    /// Entries that this server is changing itself. They must be read again.
     own: usize,
-    /// Entries for which there is no room: to be read again.
+    /// Entries that do not fit into the list. They must be read again.
     too_many: usize,
 }
 
-/// What changes of revocations do to this server.
+/// Applies changes of revocations on this server.
 pub(crate) struct RevocationApplier {
     access: Access,
     io: Io,
-    /// Whether there was no room for some. That is said once.
+    /// Whether the list was full. It is logged only once.
     is_full: AtomicBool,
 }
 
@@ -70,7 +71,8 @@ impl LocalChanges {
         }
     }
 
-    /// To be held from before something is revoked in memory until it is stored.
+    /// Marks a revocation as being stored. Hold the guard from before the change in memory until
+    /// the row is stored.
     pub(in crate::service) fn begin(&self, revoked: &Revoked) -> Option<Storing<'_>> {
         if !self.is_followed {
             return None;
@@ -83,7 +85,7 @@ impl LocalChanges {
         })
     }
 
-    /// To be held from before something is read until it is taken over.
+    /// Marks the start of a read. Hold the guard until the result is applied.
     fn look(&self) -> Look<'_> {
         self.state.lock().stored = Some(HashSet::new());
         Look(self)
@@ -149,8 +151,7 @@ impl RevocationApplier {
             let (kind, value) = key.split_once(':')?;
             Revoked::from_parts(kind, value.to_owned())
         });
-        // A key of the feed says only that something has changed: what is not found in the table
-        // any more was taken back.
+        // A key of the feed only indicates a change. A key without a row was removed.
         let mut gone: HashSet<Revoked> = named.collect();
         let names: Vec<_> = gone.iter().map(|one| (one.kind(), one.value())).collect();
         let rows = feed.revocations(&names).await?;
@@ -163,8 +164,8 @@ impl RevocationApplier {
     }
 
     async fn look_up_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
-        // Everything in memory is a candidate before the table is read, since what is added
-        // meanwhile may be missing in it.
+        // The candidates for removal are collected before the table is read, because a concurrent
+        // addition may be missing in the result.
         let mut gone: HashSet<Revoked> = self.access.0.revocations.all().into_iter().collect();
         let mut all = Applied::default();
         let mut last: Option<Revocation> = None;
@@ -174,8 +175,8 @@ impl RevocationApplier {
                 gone.remove(&revoked);
             }
             all.add(self.done(self.access.take(&rows)));
-            // The list is read in pages by key, because an offset would skip rows when others are
-            // removed meanwhile.
+            // Pages are read by key, because an offset would skip rows when others are removed
+            // concurrently.
             last = rows.pop().filter(|_| rows.len() + 1 == PAGE);
             if last.is_none() {
                 break;
@@ -186,7 +187,7 @@ impl RevocationApplier {
         Ok(all)
     }
 
-    /// Has what was taken over take effect.
+    /// Puts applied changes into effect.
     fn done(&self, taken: Taken) -> Applied {
         self.access.apply(&self.io, taken);
         let (own, too_many) = (taken.own > 0, taken.too_many > 0);
@@ -204,7 +205,7 @@ fn revoked(row: &Revocation) -> Option<Revoked> {
 impl Access {
     /// Applies a revocation that another server has stored and announced.
     ///
-    /// An announcement adds and never lifts: it may be older than what the feed has brought.
+    /// An announcement adds and never removes, because it may be older than changes from the feed.
     pub(in crate::service) fn hear_revoked(&self, io: &Io, row: &Revocation) {
         let known = revoked(row).and_then(|revoked| self.0.revocations.until(&revoked));
         if known.is_none_or(|until| Time::from(until) < row.until) {
@@ -213,19 +214,19 @@ impl Access {
         }
     }
 
-    /// Disconnects the sockets that what was taken over is about.
+    /// Disconnects the sockets that the changes affect.
     fn apply(&self, io: &Io, taken: Taken) {
         if taken.news == 0 {
             return;
         }
         self.gauge();
-        // The cache of permissions may hold what a revoked role gave.
+        // The permission cache may contain permissions of a revoked role.
         self.0.roles.forget(|_, _| true);
         let (entries, disconnected) = (taken.news, io.revalidate());
         tracing::info!(entries, disconnected, "revoked by another server");
     }
 
-    /// Takes into memory what differs there.
+    /// Applies rows that differ from memory.
     fn take(&self, rows: &[Revocation]) -> Taken {
         let inner = &self.0;
         let now = Timestamp::now();
@@ -234,12 +235,12 @@ impl Access {
             let Some(revoked) = revoked(row) else {
                 continue;
             };
-            // The lock is held until the row is in memory, so that a revocation of this server that
-            // begins meanwhile comes after it.
+            // The lock is held until the row is in memory, so that a revocation by this server that
+            // starts now is applied later.
             let state = inner.own.state.lock();
             let known = inner.revocations.until(&revoked).map(Time::from);
             let until = row.until.into();
-            // A row that is known or over changes nothing, and must not disconnect anybody again.
+            // A known or expired row changes nothing, and must not disconnect users again.
             if known == Some(row.until) || known.is_none() && until <= now {
                 continue;
             }
@@ -254,7 +255,7 @@ impl Access {
         taken
     }
 
-    /// Takes out of memory what is not stored any more.
+    /// Removes revocations from memory that are no longer stored.
     fn lift(&self, gone: impl IntoIterator<Item = Revoked>) -> Taken {
         let inner = &self.0;
         let now = Timestamp::now();
@@ -275,7 +276,7 @@ impl Access {
     }
 }
 
-/// Revocations that are read at once.
+/// Maximum number of revocations per query.
 const PAGE: usize = 1000;
 
 #[cfg(test)]
@@ -353,7 +354,7 @@ mod tests {
         drop(storing);
         assert_eq!(access.take(std::slice::from_ref(&old)), left_alone);
         assert!(is_revoked(&revocations, "ann") && is_revoked(&revocations, "bob"));
-        // What is read from now on was stored later.
+        // Rows read from now on were stored later.
         drop(look);
         let _look = own.look();
         assert_eq!(access.take(&[old]), news(1));
@@ -377,7 +378,7 @@ mod tests {
         assert_eq!(access.lift([ann.clone()]), Taken { own: 1, ..news(0) });
         drop(look);
         assert_eq!(access.lift([ann]), news(1));
-        // What is over ends no session anew.
+        // Removing an expired revocation changes no session.
         let until = Timestamp::now() - Duration::from_secs(1);
         let over = Revoked::User("dora".into());
         revocations.insert(&over, until).unwrap();

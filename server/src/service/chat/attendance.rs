@@ -1,5 +1,4 @@
-//! Who attends a conversation: sockets that join and leave it, those who type, those who are there, and what they say of
-//! themselves.
+//! Attendance of conversations: joining, leaving, typing, presence and user statuses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ impl Command for ReadPins {
     const PERMISSION: Option<Permission> = Some(Permission::ApiMessages);
 }
 
-/// What is pinned in a conversation, the newest first.
+/// The pinned messages of a conversation, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Pins {
     pins: Vec<Pin>,
@@ -61,7 +60,7 @@ impl Command for ReadStatus {
     const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
 }
 
-/// What a user says of itself, for other services.
+/// The status that a user has set, for other services.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FoundStatus {
@@ -69,25 +68,30 @@ pub(crate) struct FoundStatus {
     status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Arc<str>>,
-    /// When it was said; left out if nothing was.
+    /// When the user set the status. Omitted if the user has set none.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<Time>,
 }
 
-/// Where a user is on one server.
+/// The sockets and conversations of a user on one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::service) struct Whereabouts {
-    /// Sockets, in conversations or not.
+    /// The number of sockets, whether in a conversation or not.
     pub(in crate::service) connections: usize,
-    /// The conversations that they are in, in no order.
+    /// The conversations that these sockets are in, in no particular order.
     pub(in crate::service) conversations: Vec<Uuid>,
 }
 
 impl Chat {
-    /// Lets a socket into a conversation: from one message on it gets all live, and everything
-    /// from `last_seq` up to that one is in the answer. To a socket that was recovered in the conversation that is the message
-    /// with which it had joined before its connection broke: it was told, or is told, all later ones live. Its client may not
-    /// have known them when it asked, since stock clients send what they have buffered as soon as they are connected.
+    /// Adds a socket to a conversation and returns the messages that it has missed.
+    ///
+    /// The socket receives all messages after a certain one live. The answer contains those from
+    /// `last_seq` up to that message.
+    ///
+    /// For a socket that was recovered in the conversation, the boundary is the one of its first
+    /// join: it has received all later messages live, or will receive them. Its client may not have
+    /// known them when it sent the request, since stock clients send buffered events as soon as
+    /// they are connected.
     pub(crate) async fn join(
         &self,
         allowed: Allowed<Join>,
@@ -96,11 +100,12 @@ impl Chat {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
         let conversations = &self.0.conversations;
-        // The pin comes before the store is asked: changes that are committed while it is asked
-        // must find the conversation, or the sequencer would not know of them.
+        // The pin comes before the query: changes committed while the store is queried must find
+        // the conversation, or the sequencer would miss them.
         let pin = conversations.pin(id);
         let mut tries = 0;
-        // This server may still have to emit what the client has from another one.
+        // This server may not yet have emitted messages that the client received from another
+        // server.
         let mut known = command.last_seq;
         let (membership, through) = loop {
             let membership = self
@@ -110,16 +115,16 @@ impl Chat {
                 .await?
                 .ok_or_else(|| stranger(by, id))?;
             let entered = conversations.with(id, |live| {
-                // Whoever was removed after the store was asked would not be taken out any more.
+                // If the user was removed after the query, nothing would remove the socket again.
                 if live.removed_at > membership.changes {
                     return Ok(None);
                 }
                 if known.is_some_and(|known| live.sequencer.is_behind(known)) {
                     return Ok(None);
                 }
-                // All that is emitted up to this revision is read from the store, and the rest
-                // comes live. The sequencer starts and the socket enters under one lock, so that no
-                // step falls between what is read and what comes live.
+                // All steps up to this revision are read from the store, and later steps arrive
+                // live. The sequencer starts and the socket enters under one lock, so no step is
+                // lost in between.
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
@@ -135,8 +140,9 @@ impl Chat {
             if let Some(through) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, through);
             }
-            // What the client has seen elsewhere is waited for once; after that the client gets
-            // what this server has, so that it is not kept out.
+            // The server waits once for messages that the client has from another server. After
+            // that the client gets what this server has, so that the wait cannot block the join
+            // forever.
             if known.take().is_some() {
                 self.catch_up(id, membership.revision()).await?;
                 continue;
@@ -148,10 +154,10 @@ impl Chat {
                 });
             }
         };
-        // The pin keeps the conversation only until somebody is in it.
+        // The pin retains the conversation only until a socket has joined.
         drop(pin);
-        // The claims may have changed while the store was asked, when the socket was in no
-        // conversation to be taken out of.
+        // The claims may have changed during the query, while the socket was in no conversation
+        // that it could be removed from.
         self.reconsider(socket);
         let missed = async {
             match command.last_seq {
@@ -159,9 +165,9 @@ impl Chat {
                 Some(_) | None => Messages::default(),
             }
         };
-        // Later pins and read marks come live, since the socket has joined.
+        // Later pins and read marks arrive live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
-        // The socket has joined by now. If the client goes away here, its disconnect takes it out.
+        // The socket has joined by now. If the client disconnects here, the disconnect removes it.
         let (missed, opening, ()) = tokio::join!(missed, opening, self.meet(id));
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
@@ -169,11 +175,11 @@ impl Chat {
         {
             opening.others_read_seq = None;
         }
-        // The list is made last: who comes and goes until now is in it, and later comings and goings follow it as events.
+        // The list is built last and reflects all users until now. Later changes follow as events.
         let conversations = &self.0.conversations;
         let users = conversations.with(id, |live| live.presence.list(id).users);
         let users = users.unwrap_or_default();
-        // The statuses are asked last, since changes of them come live from now on.
+        // The statuses are read last, since later changes to them arrive live.
         let members = membership
             .conversation
             .member_ids
@@ -198,7 +204,7 @@ impl Chat {
         }
     }
 
-    /// The pins of a conversation, for other services.
+    /// Returns the pinned messages of a conversation, for other services.
     pub(crate) async fn pins(&self, allowed: Allowed<ReadPins>) -> Result<Pins, ServiceError> {
         let (_, ReadPins { id }) = allowed.into_parts();
         let opening = self.0.store.opening(id, None).await?;
@@ -206,9 +212,11 @@ impl Chat {
         Ok(Pins { pins })
     }
 
-    /// Waits until everything up to a revision is emitted here that other servers have committed. Nothing
-    /// is waited for if nobody else writes into the store. What is not emitted in time, or has no place in a
-    /// lane that does not know what its own last changes came to, would come live a second time.
+    /// Waits until this server has emitted the commits of other servers up to a revision.
+    ///
+    /// Does not wait if no other server writes to the store. Fails if the steps are not emitted
+    /// within [`CATCH_UP`], or if a write worker with a commit in doubt has no room for them: they
+    /// would be emitted live a second time.
     pub(super) async fn catch_up(&self, id: Uuid, through: Revision) -> Result<(), ServiceError> {
         let emitted = self
             .0
@@ -223,8 +231,10 @@ impl Chat {
         }
     }
 
-    /// Lets a socket in that is told live all messages after `since`. Returns since when that is so: one that is in already
-    /// stays as it is.
+    /// Adds a socket that receives all messages after `since` live.
+    ///
+    /// Returns the `since` that applies. A socket that is already in the conversation keeps its
+    /// earlier one.
     pub(super) fn enter(
         &self,
         live: &mut Live,
@@ -232,15 +242,15 @@ impl Chat {
         by: &Principal,
         since: u64,
     ) -> Result<u64, ServiceError> {
-        // The table of sockets comes first: a socket that has gone is not in it, and would stay in
-        // the room for ever.
+        // The table of sockets comes first: a disconnected socket is not in it, and would stay in
+        // the room forever.
         let entered = Entered { id: live.id, since };
         let Some(since) = self.0.conversations.enter(socket.id(), entered) else {
             return Err(NO_CONVERSATION);
         };
         if socket.join(&live.room).is_err() {
-            // Both tables are undone together, or a disconnect would look for the socket where it
-            // is not.
+            // Both tables are undone together. Otherwise a disconnect would look for the socket in
+            // a conversation that it is not in.
             self.0.conversations.exit(socket.id(), live.id);
             return Err(ServiceError::Conflict(
                 "this connection is in too many conversations",
@@ -253,19 +263,20 @@ impl Chat {
         {
             live.tell(&namespace, notice);
         }
-        // What is due is told at once, since the schedule may run only later and the newcomer would
-        // see an old state.
+        // Due notices are sent now. The schedule may run later, and the new socket would see an
+        // outdated state.
         live.advance(&namespace, now());
-        // The first look at a conversation should not wait for the next turn of all conversations.
+        // The first lookup of a conversation's remote users does not wait for the periodic one.
         if self.0.store.is_shared() && !live.presence.remote().is_known() {
             self.0.conversations.look_soon(live.id);
         }
         Ok(since)
     }
 
-    /// Waits until other servers can see who is here, and it is known who is there, for [`MEETING`] at most.
+    /// Waits until other servers see this server's users and this server knows theirs.
     ///
-    /// A client that is answered without knowing gets `user_joined` later for everyone at other servers.
+    /// Waits for at most [`MEETING`]. After a timeout, the client receives `user_joined` later for
+    /// each user on another server.
     async fn meet(&self, id: Uuid) {
         if !self.0.store.is_shared() {
             return;
@@ -278,8 +289,10 @@ impl Chat {
         }
     }
 
-    /// The messages that were emitted before the socket joined. It has joined by now, so a store
-    /// that fails is no reason to refuse: the client learns that there is more, and asks for it.
+    /// Returns the messages emitted before the socket joined.
+    ///
+    /// The socket has joined by now, so a failing store is no reason to reject the join. The answer
+    /// then says that there are more messages, and the client requests them.
     async fn missed(&self, by: &Principal, id: Uuid, after: u64, through: u64) -> Messages {
         let page = Page::Between { after, through };
         let read = self
@@ -296,7 +309,7 @@ impl Chat {
         }
     }
 
-    /// Lets a socket out of a conversation.
+    /// Removes a socket from a conversation.
     pub(crate) async fn leave(
         &self,
         allowed: Allowed<Leave>,
@@ -304,8 +317,8 @@ impl Chat {
     ) -> Result<(), ServiceError> {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
-        // A member that is not here has nothing to leave, and a stranger learns no more than of an
-        // unknown conversation.
+        // A member that has not joined has nothing to leave. For a non-member the answer is the
+        // same as for an unknown conversation.
         if !self.is_here(socket, by, id) {
             return self.require_member(by, id).await;
         }
@@ -313,8 +326,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Takes a socket out of its conversations if its user may not be in any: its claims are those of
-    /// now, whenever it came in.
+    /// Removes a socket from all conversations if its user's current claims no longer permit
+    /// joining.
     pub(crate) fn reconsider(&self, socket: &Socket) {
         let by = &socket.principal();
         let is_allowed =
@@ -334,14 +347,14 @@ impl Chat {
     pub(super) fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
         self.0.conversations.with(id, |live| {
             // The socket leaves the room and the tables under the lock of the conversation, so that
-            // it sees nothing that is behind its leaving.
+            // it receives nothing after it has left.
             socket.leave(&live.room);
             self.0.conversations.exit(socket.id(), id);
             live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
         });
     }
 
-    /// Shows to the others that somebody types, or has stopped.
+    /// Emits that a user types or has stopped typing.
     pub(crate) async fn set_typing(
         &self,
         allowed: Allowed<SetTyping>,
@@ -349,7 +362,7 @@ impl Chat {
     ) -> Result<(), ServiceError> {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
-        // Being here proves membership without asking the store, which typing would ask far too
+        // A joined socket proves membership without a query, which typing would cause far too
         // often.
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
@@ -368,14 +381,14 @@ impl Chat {
             }
         });
         if shown.is_none() {
-            // With nobody here, others may be at other servers.
+            // No user of this server is in the conversation, but users of other servers may be.
             let common = self.0.conversations.common();
             common.announce_typing(id, &user, command.is_typing);
         }
         Ok(())
     }
 
-    /// Who is in a conversation.
+    /// Returns the users in a conversation.
     pub(crate) async fn presence(
         &self,
         allowed: Allowed<AskPresence>,
@@ -393,13 +406,14 @@ impl Chat {
         }
     }
 
-    /// Reads who is in a conversation at other servers, where no user is in it at this one.
+    /// Reads the users that other servers have in a conversation, if this server has none in it.
     async fn here_elsewhere(&self, id: Uuid) -> Result<Here, StoreError> {
         let mut here = Here::nobody(id);
         let Some(leases) = self.0.store.leases() else {
             return Ok(here);
         };
-        // No server has this id, so that the rows of all are read. Those of this one are about users that have just left.
+        // No server has the nil id, so the rows of all servers are read. Rows of this server belong
+        // to users that have just left.
         let rows = leases.remote_presence(Uuid::nil(), &[id]).await?;
         let present = rows.iter().filter(|row| row.connections > 0);
         here.count = present.clone().count();
@@ -407,7 +421,8 @@ impl Chat {
         Ok(here)
     }
 
-    /// Says something of oneself, which all are told who share a conversation.
+    /// Sets the user's status, which is emitted to all users who share a conversation with the
+    /// user.
     pub(crate) async fn set_status(
         &self,
         allowed: Allowed<SetStatus>,
@@ -421,7 +436,7 @@ impl Chat {
         self.0.statuses.say(&by.subject, status, text, from).await
     }
 
-    /// What those of a conversation say of themselves.
+    /// Returns the statuses of the users and members of a conversation.
     pub(crate) async fn statuses(
         &self,
         allowed: Allowed<AskStatuses>,
@@ -446,12 +461,12 @@ impl Chat {
         })
     }
 
-    /// What a user says, if there is something.
+    /// Returns the status of a user, if the user has set one.
     pub(crate) fn status_of(&self, user: &str) -> Option<UserStatus> {
         self.0.statuses.get(user)
     }
 
-    /// What a user says, for other services.
+    /// Returns the status of a user, for other services.
     pub(crate) fn found_status(
         &self,
         allowed: Allowed<ReadStatus>,
@@ -467,22 +482,24 @@ impl Chat {
         })
     }
 
-    /// Reads what users have said before the server was started.
+    /// Loads the statuses set before this server started.
     pub(crate) async fn open_statuses(&self, io: &Io) {
         if let Some(values) = io.values() {
             self.0.statuses.open(&values).await;
         }
     }
 
-    /// Tells what users say of themselves, here and at other servers; for ever.
+    /// Keeps the statuses up to date and emits changes of this and other servers. Never returns.
     pub(crate) async fn keep_statuses(self, namespace: Namespace) {
         let announcer = self.0.conversations.announcer().cloned();
         let keeping = self.0.statuses.keep(&namespace, &self.0.store, announcer);
         keeping.await;
     }
 
-    /// Who is in a conversation, for other services. Where nobody is, the store says whether there is such a conversation, as far as
-    /// it can be asked.
+    /// Returns the users in a conversation, for other services.
+    ///
+    /// If none is in it on this server, the store decides whether the conversation exists. If the
+    /// store fails, the list is empty.
     pub(crate) async fn who_is_in(&self, allowed: Allowed<WhoIsIn>) -> Result<Here, ServiceError> {
         let (_, WhoIsIn { id }) = allowed.into_parts();
         let here = self.0.conversations.with(id, |live| live.presence.here(id));
@@ -499,7 +516,7 @@ impl Chat {
         }
     }
 
-    /// Where a user is on this server.
+    /// Returns the sockets and conversations of a user on this server.
     pub(in crate::service) async fn where_here(&self, io: &Io, user: &str) -> Whereabouts {
         let sockets = io.of("/").local().in_(user_room(user)).sockets().await;
         let ids = sockets.iter().map(Socket::id);
@@ -526,12 +543,13 @@ impl Chat {
     }
 }
 
-/// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
+/// The number of attempts to join if members are being removed at the same time.
 const JOIN_TRIES: u32 = 8;
+/// The delay after which a client whose join failed may retry.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a client that joins waits until it is known who is at other servers.
+/// The timeout for a joining client to learn which users are on other servers.
 const MEETING: Duration = Duration::from_secs(2);
 
-/// How long a client that joins waits for what it has seen at another server to be emitted at this one.
+/// The timeout for this server to emit the messages that a joining client has from another server.
 const CATCH_UP: Duration = Duration::from_secs(5);

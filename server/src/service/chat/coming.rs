@@ -1,4 +1,4 @@
-//! Sockets that connect, are lost, are recovered, and leave.
+//! Connections: sockets that connect, are lost, recover, and leave.
 
 use std::time::Duration;
 
@@ -11,20 +11,21 @@ use super::sequencer::{
     delivery::user_room,
 };
 
-/// What a socket that was lost was in, kept with it for the one that its client is recovered as.
+/// The conversations that a lost socket was in, stored with its session for recovery.
 struct WasIn(Vec<Entered>);
 
 impl Chat {
-    /// A socket has connected and may join conversations from now on. A recovered socket is at once
-    /// in the conversations in which it was before, so that it misses nothing; the caller has to
-    /// call [`Chat::recheck`] after that.
+    /// Records that a socket has connected and may join conversations.
+    ///
+    /// A recovered socket is immediately in its earlier conversations again, so that it misses
+    /// nothing. The caller must call [`Chat::recheck`] afterwards.
     pub(crate) fn connected(&self, socket: &Socket) {
         let own = user_room(&socket.principal().subject);
         if let Err(error) = socket.join(own) {
             roomcast::throttled_log!(warn, socket = %socket.id(), %error, "will not hear of its conversations");
         }
-        // The socket is noted before it goes on in its conversations, since entering one fails for
-        // a socket that is not in the table.
+        // The socket is recorded before it resumes its conversations, since a socket that is not in
+        // the table cannot enter any.
         self.0.conversations.connect(socket.id());
         if socket.recovered() {
             let was_in = was_in(socket);
@@ -33,21 +34,22 @@ impl Chat {
                     self.go_on(socket, id, &room, since_in(&was_in, id));
                 }
             }
-            // From here on the table of sockets knows better.
+            // From here on the table of sockets is up to date.
             socket.set_data(WasIn(Vec::new()));
         }
-        // The socket may have gone before it was noted here, and then nobody would remove it.
+        // The socket may have disconnected before it was recorded, and then no event would remove
+        // it.
         if !socket.is_connected() {
             self.0.conversations.disconnect(socket.id());
         }
     }
 
-    /// A recovered socket is in a conversation again, which was kept for it.
+    /// Resumes a conversation of a recovered socket whose session retained its room.
     fn go_on(&self, socket: &Socket, id: Uuid, room: &Room, since: Option<u64>) {
         let by = &socket.principal();
         let entered = self.0.conversations.with(id, |live| {
             let since = since.unwrap_or_else(|| live.told());
-            // A user who was removed just now has been taken out of the room.
+            // A user removed in the meantime is no longer in the room.
             socket.rooms().contains(room) && self.enter(live, socket, by, since).is_ok()
         });
         if entered != Some(true) {
@@ -55,9 +57,11 @@ impl Chat {
         }
     }
 
-    /// Checks again whether a recovered socket may be in its conversations, by the claims it has
-    /// now and by the members in the store. If the store does not answer, the socket stays: a user
-    /// who is removed is taken out in any case, also while away.
+    /// Checks whether a recovered socket may stay in its conversations, by its current claims and
+    /// by the members in the store.
+    ///
+    /// If the store does not answer, the socket stays. A removal takes the user out in any case,
+    /// even while disconnected.
     pub(crate) async fn recheck(&self, socket: &Socket) {
         self.reconsider(socket);
         let by = &socket.principal();
@@ -72,13 +76,14 @@ impl Chat {
         }
     }
 
-    /// What a socket is in, or was when it was lost, and since when it is told that live.
+    /// Returns the conversations of a socket, or those it had when it was lost.
     pub(super) fn entered(&self, socket: &Socket) -> Vec<Entered> {
         let entered = self.0.conversations.entered(socket.id());
         entered.unwrap_or_else(|| was_in(socket))
     }
 
-    /// A socket has gone: on purpose, or lost so that its user may come back.
+    /// Records that a socket has disconnected, either deliberately or because its connection was
+    /// lost.
     pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
         let by = &socket.principal();
         let entered = self.0.conversations.disconnect(socket.id());
@@ -89,8 +94,8 @@ impl Chat {
         for Entered { id, .. } in entered {
             self.0.conversations.with(id, |live| {
                 if let (Some(window), false) = (self.0.recovery, deliberate) {
-                    // As long as somebody may come back, what is emitted has to pass through the
-                    // room, which keeps it for the client.
+                    // While the client can recover, emissions must go through the room, which
+                    // stores them for the client.
                     live.kept_until = live.kept_until.max(Some(now() + window + SETTLING));
                 }
                 live.depart(
@@ -105,18 +110,19 @@ impl Chat {
     }
 }
 
-/// What a socket was in when it was lost.
+/// Returns the conversations that a socket was in when it was lost.
 fn was_in(socket: &Socket) -> Vec<Entered> {
     let kept = socket.data::<WasIn>();
     kept.map_or_else(Vec::new, |kept| kept.0.clone())
 }
 
-/// Since when a socket was told a conversation live, if that is known.
+/// Returns the number of the message after which a socket receives a conversation live, if known.
 pub(super) fn since_in(entered: &[Entered], id: Uuid) -> Option<u64> {
     let known = entered.iter().find(|entered| entered.id == id)?;
     Some(known.since)
 }
 
-/// How much longer a conversation is kept than the sessions of the users who were lost: a session
-/// is kept a little later, and recovery takes a moment.
+/// How much longer a conversation is retained than the sessions of its lost sockets.
+///
+/// The retention of a session starts slightly later, and recovery takes a moment.
 const SETTLING: Duration = Duration::from_secs(10);

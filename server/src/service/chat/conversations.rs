@@ -1,4 +1,4 @@
-//! Conversations that are made, renamed, deleted and listed.
+//! Creates, renames, deletes and lists conversations.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -29,19 +29,19 @@ impl Command for ReadConversation {
     const PERMISSION: Option<Permission> = Some(Permission::ApiConversations);
 }
 
-/// A conversation as services see it.
+/// A conversation as other services see it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FoundConversation {
     conversation: Conversation,
-    /// The `seq` of its newest message; 0 if it has none.
+    /// The `seq` of its newest message, or 0 if it has none.
     last_seq: u64,
-    /// Whether everyone counts as a member.
+    /// Whether every user counts as a member.
     open: bool,
 }
 
 impl Chat {
-    /// Makes a conversation, of which the user is the owner, and tells its members.
+    /// Creates a conversation owned by the user, and notifies its members.
     pub(crate) async fn create_conversation(
         &self,
         allowed: Allowed<CreateConversation>,
@@ -52,8 +52,9 @@ impl Chat {
             .await
     }
 
-    /// Makes a conversation under an id that is chosen, so that a request that is sent again makes it once. If
-    /// there is a conversation with that id, it stays as it is, and is the answer.
+    /// Creates a conversation under a given id, so that a repeated request creates it once.
+    ///
+    /// If a conversation with that id exists, it is returned unchanged.
     pub(crate) async fn create_as(
         &self,
         allowed: Allowed<CreateConversation>,
@@ -82,9 +83,9 @@ impl Chat {
             member_ids: command.member_ids,
             is_open: false,
         };
-        // The members hear of the conversation here, and at other servers by the feed. This is
-        // registered before the row is stored: the feed may have the conversation before the answer
-        // of the store is here.
+        // Members are notified here, and at other servers by the feed. The creation is registered
+        // before the row is stored, because the feed may return the conversation before the store
+        // answers.
         let making = self.told().making(new.id, |conversation: &Conversation| {
             let all = namespace.local();
             let others = match from {
@@ -93,14 +94,14 @@ impl Chat {
             };
             tell_made(others, conversation);
         });
-        // If this future is dropped or fails here, `making` is dropped with it and has the feed
-        // tell the members.
+        // If this future is dropped or fails here, `making` is dropped with it and leaves the
+        // notification to the feed.
         let conversation = self.0.store.insert_conversation(new).await?;
         making.made(&conversation);
         Ok(Changed { conversation })
     }
 
-    /// Gives a conversation a new title: the owner may, and admins.
+    /// Renames a conversation. Only the owner and admins may.
     pub(crate) async fn rename_conversation(
         &self,
         allowed: Allowed<RenameConversation>,
@@ -123,8 +124,9 @@ impl Chat {
         }
     }
 
-    /// Deletes a conversation with all that is in it: the owner may, and admins. Doing so twice is answered
-    /// like the first time.
+    /// Deletes a conversation with its contents. Only the owner and admins may.
+    ///
+    /// A repeated deletion returns the same answer as the first.
     pub(crate) async fn delete_conversation(
         &self,
         allowed: Allowed<DeleteConversation>,
@@ -150,7 +152,7 @@ impl Chat {
         }
     }
 
-    /// A conversation and how far it has come, for other services.
+    /// Returns a conversation and the number of its newest message, for other services.
     pub(crate) async fn conversation(
         &self,
         allowed: Allowed<ReadConversation>,
@@ -169,7 +171,7 @@ impl Chat {
         })
     }
 
-    /// The conversations of a user, with what is unread.
+    /// Lists the conversations of a user, with the numbers of unread messages.
     pub(crate) async fn conversations(
         &self,
         allowed: Allowed<ListConversations>,

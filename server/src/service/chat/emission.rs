@@ -1,5 +1,7 @@
-//! From what is stored to those who are there: what this server commits comes by itself, what others
-//! commit is looked for.
+//! Emits stored changes to clients.
+//!
+//! Commits of this server arrive by themselves. Commits of other servers are announced, or found by
+//! polling the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -17,14 +19,15 @@ use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreE
 use roomcast::{Io, Namespace};
 
 impl Chat {
-    /// Emits what is stored in a lane, in the order of storing. Ends when the store is closed and everything
-    /// that was stored is emitted, and panics with whatever fills a gap.
+    /// Emits the commits of one write worker in the order in which they were stored.
+    ///
+    /// Ends when the store is closed and all its commits are emitted. Panics if a task that fills a
+    /// gap panics.
     pub(crate) async fn run(self, io: Io, mut commits: Commits) {
         let namespace = io.of("/");
         let mut filling = JoinSet::new();
-        // Commits are emitted one by one by this task alone, which is what gives each conversation
-        // one order. Gaps are filled beside it, so that one conversation that waits does not hold
-        // up the lane.
+        // Only this task emits commits, one by one, which gives each conversation one order. Gaps
+        // are filled in separate tasks, so that a waiting conversation does not block the worker.
         loop {
             tokio::select! {
                 commit = commits.next() => match commit {
@@ -34,19 +37,19 @@ impl Chat {
                     None => break,
                 },
                 Some(filled) = filling.join_next() => {
-                    // A panic must end this task too: it drops the end of the lane, which then
-                    // stores nothing that nobody would emit.
+                    // A panic must end this task too. That closes the write worker, which otherwise
+                    // would store changes that no task emits.
                     if let Err(error) = filled && error.is_panic() {
                         resume_unwind(error.into_panic());
                     }
                 }
             }
         }
-        // The store is closed, so that nothing is waited for any more.
+        // The store is closed, so the remaining tasks end without waiting.
         filling.join_all().await;
     }
 
-    /// Tells what is due by time, as long as it runs.
+    /// Emits notices that become due with time. Never returns.
     pub(crate) async fn advance(self, io: Io) {
         let (namespace, conversations) = (io.of("/"), &self.0.conversations);
         let advance = |id| {
@@ -55,23 +58,25 @@ impl Chat {
         conversations.time_out(advance).await;
     }
 
-    /// Shows what was stored to those who are in its conversation, then answers who asked for it.
-    /// Messages go out from here alone, and where a gap is filled. Says what is missing before it.
+    /// Emits a commit to the sockets in its conversation, then answers the sender.
+    ///
+    /// Returns the gap before the commit, if earlier steps are missing. Messages are emitted only
+    /// here and where a gap is filled.
     fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
         let common = self.0.conversations.common();
-        // Other servers are told of a message that is to be confirmed when they are asked for that.
+        // A message that is to be confirmed is announced together with the confirmation request.
         if let Some(announcer) = &common.announcer
             && !commit.is_foreign()
             && !commit.origin().confirm
         {
             announcer.step(commit.event(), commit.revision());
         }
-        // Notifications were stored in the transaction of the message, so they may be told from
-        // here on.
+        // The notifications were stored in the transaction of the message, so they can be emitted
+        // now.
         self.tell_mentioned(&commit);
-        // The commit is moved only if somebody is here; otherwise it is answered below without the
-        // lock of a conversation.
+        // The commit is moved only if the conversation is live. Otherwise it is answered below,
+        // without the lock of a conversation.
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
             commit
@@ -84,8 +89,9 @@ impl Chat {
         gap.flatten().map(|gap| (id, gap))
     }
 
-    /// Has those told whom a message of this server mentions, and webhooks, of what is stored with it. Other servers read it in
-    /// the feed.
+    /// Notifies mentioned users and webhooks of notifications stored with a message of this server.
+    ///
+    /// Other servers read these notifications from the feed.
     fn tell_mentioned(&self, commit: &Commit) {
         if let Committed::Message(message) = commit.event()
             && !commit.is_foreign()
@@ -99,14 +105,15 @@ impl Chat {
         }
     }
 
-    /// Reads what was stored but has not come by: another server stored it, or this one before its
-    /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
+    /// Reads the steps of a gap from the store and emits them.
+    ///
+    /// Another server stored them, or this server did before it lost its connection. Commits that
+    /// arrive in the meantime wait in their conversation, for a limited time.
     async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
         let conversations = &self.0.conversations;
         let mut patience = GapPatience::new();
         loop {
-            // Nothing is locked while the store is read. What is committed meanwhile queues up
-            // behind the gap.
+            // No lock is held while the store is read. New commits queue up after the gap.
             let Some(missed) = self.read_missed(&namespace, id, gap, &mut patience).await else {
                 conversations.with(id, |live| live.abandon(&namespace));
                 return;
@@ -117,7 +124,7 @@ impl Chat {
                 None => return,
             }
         }
-        // The clients find out that the interruption is over, whatever was missing.
+        // The clients learn that the interruption is over, no matter which steps were missing.
         if patience.is_over
             && let Ok(Some(now)) = self.0.store.conversation(id).await
         {
@@ -125,9 +132,11 @@ impl Chat {
         }
     }
 
-    /// Reads the first steps of a gap, until the store answers or no socket is left to wait for it. Returns `None` then.
+    /// Reads the first steps of a gap.
     ///
-    /// A gap that lasts hides removals and revocations. Both are read before its first step is emitted.
+    /// Retries until the store answers. Returns `None` if the store is closed, or if the
+    /// conversation is interrupted and no socket is left in it. A lasting gap hides removals and
+    /// revocations, so both are read before its first step is emitted.
     async fn read_missed(
         &self,
         namespace: &Namespace,
@@ -137,8 +146,8 @@ impl Chat {
     ) -> Option<Missed> {
         let conversations = &self.0.conversations;
         loop {
-            // A gap may be long, so it is read page by page and each page is emitted before the
-            // next one is read.
+            // A gap may be long, so it is read page by page. Each page is emitted before the next
+            // is read.
             let limit = self.0.limits.page;
             let page = self.0.store.missed(id, gap.after, gap.through, limit);
             let so_far = *patience;
@@ -173,9 +182,10 @@ impl Chat {
         }
     }
 
-    /// Has those leave that may not see what comes after a gap: users that are no members now, and whatever is revoked.
+    /// Removes sockets that must not see the steps of a gap: users that are no longer members, and
+    /// revoked credentials.
     async fn evict_gone(&self, namespace: &Namespace, id: Uuid) -> Result<(), StoreError> {
-        // Without a row the conversation is deleted, which the steps say.
+        // Without a row the conversation is deleted. Its steps contain the deletion.
         if let Some(now) = self.0.store.conversation(id).await? {
             let conversations = &self.0.conversations;
             conversations.with(id, |live| live.evict_strangers(namespace, &now));
@@ -186,11 +196,11 @@ impl Chat {
         Ok(())
     }
 
-    /// Looks what other servers have committed in the conversations in which somebody is here, as long as
-    /// it runs, and forgets what none of them needs any more.
+    /// Polls the store for commits of other servers in live conversations, and deletes old changes.
+    /// Never returns.
     pub(crate) async fn follow(self, io: Io) {
         let namespace = io.of("/");
-        // The interval doubles while the store does not answer, and goes back at once when it does.
+        // The interval doubles while the store does not answer, and is reset when it does.
         let mut pause = TURN;
         let mut turns: u32 = 0;
         let mut has_more = false;
@@ -198,12 +208,12 @@ impl Chat {
             sleep(pause).await;
             pause = match self.look(&namespace).await {
                 Ok(()) => TURN,
-                // The log of the store says why it does not answer.
+                // The store itself logs why it does not answer.
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
             };
             turns = turns.wrapping_add(1);
-            // A backlog is worked off in every turn, and otherwise a deletion that finds nothing is
-            // spared.
+            // While a backlog remains, each iteration deletes changes. Otherwise deletions are
+            // rare, since most would find nothing.
             if has_more || turns.is_multiple_of(FORGETTING) {
                 let forgotten = self.0.store.forget_changes().await;
                 has_more = forgotten.is_ok_and(|changes| changes >= FORGOTTEN_AT_ONCE);
@@ -213,7 +223,7 @@ impl Chat {
 
     async fn look(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let conversations = &self.0.conversations;
-        // The statement has a bounded list, so that it neither grows with the server nor holds a
+        // The list of ids is bounded, so that the query neither grows with the server nor holds a
         // connection for long.
         for ids in conversations.ids().chunks(BATCH) {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
@@ -221,8 +231,8 @@ impl Chat {
                 unknown.remove(&id);
                 let is_behind = |gap| matches!(gap, Verdict::Gap(_));
                 let behind = conversations.with(id, |live| {
-                    // The revision goes through the lane instead of being read here: behind the
-                    // commits of this server that are on their way, nothing of its own looks
+                    // The revision goes through the write worker instead of being read here. It
+                    // then follows the server's own commits in flight, so that none of them looks
                     // missing.
                     is_behind(live.sequencer.look(revision, revision))
                 });
@@ -231,11 +241,11 @@ impl Chat {
                     drop(self.0.store.announce(event, revision, false));
                 }
             }
-            // The rows of these conversations may be gone, with the change that would have told of
-            // it.
+            // The rows of these conversations may be deleted, and with them the change that
+            // announces it.
             for id in unknown {
                 if self.0.store.conversation(id).await?.is_none() {
-                    // A conversation is closed only if the store says itself that its row is gone.
+                    // A conversation is closed only if the store confirms that its row is gone.
                     conversations.with(id, |live| live.close(namespace, 0));
                 }
             }
@@ -244,13 +254,13 @@ impl Chat {
     }
 }
 
-/// How long a conversation waits for what is missing.
+/// How long a conversation waits for missing steps.
 #[derive(Clone, Copy)]
 struct GapPatience {
     since: Instant,
-    /// When what waits is dropped.
+    /// When the waiting commits are dropped.
     deadline: Instant,
-    /// Whether it was dropped.
+    /// Whether they were dropped.
     is_over: bool,
     /// Whether a read has failed.
     has_failed: bool,
@@ -269,38 +279,38 @@ impl GapPatience {
         }
     }
 
-    /// Returns whether others may have been removed or revoked while the gap could not be read.
+    /// Returns whether users may have been removed or revoked while the gap could not be read.
     fn lasts(&self) -> bool {
         self.has_failed || self.since.elapsed() > SHORT_GAP
     }
 
-    /// Notes that a read has failed. Returns how long to wait before the next one.
+    /// Records a failed read and returns the delay before the next one.
     fn pause(&mut self) -> Duration {
         self.has_failed = true;
         let pause = self.pause;
         if self.is_over {
-            // All conversations of the server may wait for the store.
+            // All conversations of the server may be waiting for the store.
             self.pause = (pause * 2).min(LONGEST_PAUSE);
         }
         pause
     }
 }
 
-/// How long messages of a conversation may wait for one that is stored before them.
+/// How long commits of a conversation wait for an earlier one.
 const GAP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The first pause between two tries to read the message.
+/// The first delay between two attempts to read the missing steps.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
 
-/// A gap that is read within this time hides nothing that is not in its steps: so long removals and revocations may
-/// take to another server in any case.
+/// The longest gap that needs no separate check for removals and revocations. They may take this
+/// long to reach another server anyway.
 const SHORT_GAP: Duration = Duration::from_millis(500);
 
-/// How often others are looked at: half of what is promised.
+/// The interval for polling commits of other servers: half of the documented delay.
 const TURN: Duration = Duration::from_millis(500);
-/// How long nobody asks a store that does not answer.
+/// The longest delay between polls while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// Conversations that are asked for at once.
+/// The number of conversations per query.
 const BATCH: usize = 1000;
-/// The number of turns after which old changes are forgotten.
+/// The number of iterations between deletions of old changes.
 const FORGETTING: u32 = 120;

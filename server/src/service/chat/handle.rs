@@ -1,4 +1,4 @@
-//! The handle of the chat, and what its features share.
+//! The handle of the chat, and functions that its features share.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::service::{authorization::access::Access, fault::ServiceError};
 use crate::store::{Actor, Origin, Store};
 use roomcast::{Namespace, SocketId};
 
-/// The chat of one server. Cloning gives another handle.
+/// The chat of one server. Clones share its state.
 #[derive(Clone, Debug)]
 pub(crate) struct Chat(pub(in crate::service) Arc<ChatInner>);
 
@@ -34,19 +34,21 @@ pub(in crate::service) struct ChatInner {
     pub(super) conversations: Conversations,
     pub(in crate::service) rules: Arc<Rules>,
     pub(in crate::service) limits: config::Chat,
-    /// The notifications, by which those are told whom messages mention.
+    /// Notifies the users whom messages mention.
     pub(super) notifications: Notifications,
-    /// How long a client may be away and come back as the same socket, if it may at all.
+    /// How long a disconnected client can recover its session, or `None` if it cannot.
     pub(super) recovery: Option<Duration>,
-    /// What users say of themselves.
+    /// The statuses that users have set.
     pub(super) statuses: SharedStatuses,
-    /// How far this server has applied what others have revoked.
+    /// Reports which revocations of other servers are applied here.
     pub(super) fed: Arc<Fed>,
 }
 
 impl Chat {
-    /// A chat that keeps its messages in `store`, and has other servers told of what is done here if there is
-    /// somebody who does that. [`Chat::run`] must run beside it.
+    /// Creates a chat that stores its messages in `store` and announces changes through
+    /// `announcer`, if there is one.
+    ///
+    /// [`Chat::run`] must run alongside it.
     pub(crate) fn new(
         store: Store,
         access: Access,
@@ -84,7 +86,7 @@ impl Chat {
         }))
     }
 
-    /// What tells other servers of the store, if there are any to be told.
+    /// Returns the announcer to other servers of the store, if there is one.
     pub(crate) fn announcer(&self) -> Option<&Announcer> {
         self.0.conversations.announcer()
     }
@@ -93,40 +95,43 @@ impl Chat {
         self.0.access.actor(by)
     }
 
-    /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
+    /// Takes at most `limit` users whose presence must be published to other servers, each with the
+    /// current state.
     pub(crate) fn take_shared(&self, limit: usize) -> Vec<SharedPresence> {
         self.0.conversations.take_shared(limit)
     }
 
-    /// Takes back what could not be told.
+    /// Puts back presence rows that could not be published.
     pub(crate) fn restore_shared(&self, rows: Vec<SharedPresence>) {
         self.0.conversations.restore_shared(rows);
     }
 
-    /// Whether so much has changed that it could not be kept: what other servers know of this one is
-    /// wrong, and has to be taken away before [`Chat::share_all`].
+    /// Returns whether there were too many presence changes to store.
+    ///
+    /// The rows published by this server are then wrong, and must be removed before
+    /// [`Chat::share_all`].
     pub(crate) fn shared_is_incomplete(&self) -> bool {
         self.0.conversations.is_incomplete()
     }
 
-    /// Other servers know nothing of this one any more: everybody who is here has to be told again.
+    /// Marks all present users for publishing, after this server's published presence was removed.
     pub(crate) fn share_all(&self) {
         self.0.conversations.share_all();
     }
 
-    /// The conversations in which somebody is.
+    /// Returns the conversations that are live on this server.
     pub(crate) fn shared_conversations(&self) -> Vec<Uuid> {
         self.0.conversations.ids()
     }
 
-    /// Lets other servers know what they have been told in the store of who is here, if they can be told at once.
+    /// Announces published presence rows to other servers, if there is an announcer.
     pub(crate) fn announce_shared(&self, rows: &[SharedPresence]) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
         };
         for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
-            // Other servers read from the store who is gone; only the reason is not in it, so that
-            // alone is told.
+            // Other servers read departures from the store. Only the reason is not stored, so the
+            // announcement contains it.
             let gone = |going| {
                 let has = move |row: &&SharedPresence| row.present.is_none() && row.going == going;
                 let rows = rows.iter().filter(has);
@@ -145,23 +150,22 @@ impl Chat {
         }
     }
 
-    /// Takes the joins that wait until it is known who is at other servers.
+    /// Takes the joins that wait for the presence of other servers.
     pub(super) fn take_arrivals(&self) -> Vec<Arrival> {
         self.0.conversations.take_arrivals()
     }
 
-    /// Waits until a join waits.
+    /// Waits until a join is waiting.
     pub(super) async fn hurried(&self) {
         self.0.conversations.hurried().await;
     }
 
-    /// Conversations in which others have come or gone at other servers.
+    /// Takes the conversations whose users on other servers have changed.
     pub(super) fn take_looks(&self) -> Looks {
         self.0.conversations.take_looks()
     }
 
-    /// Waits until there is something to tell other servers, or to look up of them; for ever if they are not told
-    /// at once.
+    /// Waits until there is presence to publish or to look up. Never returns without an announcer.
     pub(crate) async fn stirred(&self) {
         match self.0.conversations.announcer() {
             Some(_) => self.0.conversations.stirred().await,
@@ -177,7 +181,8 @@ impl Chat {
         &self.0.store
     }
 
-    /// Takes note of all users that other servers have in a conversation now, and of how others have gone.
+    /// Replaces the users that other servers have in a conversation. `told` gives the reasons of
+    /// departures.
     pub(super) fn set_remote(
         &self,
         namespace: &Namespace,
@@ -187,8 +192,8 @@ impl Chat {
     ) {
         let conversations = &self.0.conversations;
         let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
-        // The store may show that a user is gone before the announcement says why. Without an
-        // adapter nobody would say.
+        // The store may show a departure before its reason is announced. Without an adapter no
+        // reason ever arrives.
         let patience = if may_be_told { WORD } else { Duration::ZERO };
         let is_unexplained = conversations.with(id, |live| {
             for notice in live.presence.set_remote(now(), rows, told, patience) {
@@ -197,15 +202,14 @@ impl Chat {
             live.advance(namespace, now());
             live.presence.remote().is_unexplained()
         });
-        // The users who are kept for the announcement are looked at again when the patience is
-        // over.
+        // Users retained for an explanation are looked up again when the timeout has expired.
         if is_unexplained == Some(true) {
             conversations.look_soon(id);
         }
     }
 }
 
-/// How long after another server has taken out users it may be heard how they have gone.
+/// The timeout for the announced reason of a departure that the store shows.
 const WORD: Duration = Duration::from_secs(2);
 
 pub(super) fn user(by: &Principal) -> User {
@@ -215,18 +219,18 @@ pub(super) fn user(by: &Principal) -> User {
     }
 }
 
-/// The time that a test may stop.
+/// Returns the current time, which tests can pause.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// What somebody is told who may not change what belongs to others; the log says who tried.
+/// Returns the error for a command without the required rights, and logs the user.
 pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
     roomcast::throttled_log!(info, user = by.subject, "denied: {why}");
     ServiceError::Denied(why)
 }
 
-/// Where a change comes from: a socket, or none of them.
+/// Returns the origin of a change: a socket, or none.
 pub(super) fn origin(from: Option<SocketId>) -> Origin {
     Origin {
         socket: from.and_then(|socket| Sid::parse(socket.as_str())),
@@ -234,7 +238,7 @@ pub(super) fn origin(from: Option<SocketId>) -> Origin {
     }
 }
 
-/// What somebody is told of a conversation that is unknown or foreign; the log says who asked.
+/// Returns the error for an unknown or inaccessible conversation, and logs the user.
 pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
     roomcast::throttled_log!(info,
         user = by.subject,
@@ -244,7 +248,7 @@ pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> Servic
     NO_CONVERSATION
 }
 
-/// The one answer for a conversation that is unknown and for one that is foreign, so that nobody
-/// can tell these apart.
+/// The error for both unknown and inaccessible conversations, so that clients cannot distinguish
+/// them.
 pub(in crate::service) const NO_CONVERSATION: ServiceError =
     ServiceError::NotFound("no such conversation");

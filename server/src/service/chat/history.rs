@@ -1,4 +1,4 @@
-//! Messages that were sent before: pages of them, words in them, and how far they are read.
+//! Stored messages: pages, search, and read marks.
 
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -24,7 +24,7 @@ impl Command for ReadMessages {
 }
 
 impl Chat {
-    /// A page of the messages of a conversation.
+    /// Returns a page of the messages of a conversation.
     pub(crate) async fn history(
         &self,
         allowed: Allowed<ReadHistory>,
@@ -37,7 +37,7 @@ impl Chat {
         Ok(self.0.rules.show_all(messages).await)
     }
 
-    /// A page of the messages of any conversation, for other services.
+    /// Returns a page of the messages of any conversation, for other services.
     pub(crate) async fn messages(
         &self,
         allowed: Allowed<ReadMessages>,
@@ -49,7 +49,7 @@ impl Chat {
         Ok(self.0.rules.show_all(messages).await)
     }
 
-    /// Which messages are asked for, and how many.
+    /// Returns which messages are requested, and how many.
     fn page(&self, command: &ReadHistory) -> Result<(Page, usize), ServiceError> {
         let page = match (command.before_seq, command.after_seq) {
             (None, None) => Page::Newest,
@@ -62,7 +62,7 @@ impl Chat {
         Ok((page, self.page_limit(command.limit)?))
     }
 
-    /// How many messages a page may have.
+    /// Checks the number of entries requested for a page, or returns the default.
     pub(super) fn page_limit(&self, asked: Option<u64>) -> Result<usize, ServiceError> {
         let limits = &self.0.limits;
         match asked {
@@ -76,7 +76,8 @@ impl Chat {
         }
     }
 
-    /// The newest messages that have all the words, in one conversation or in all of the user.
+    /// Returns the newest messages that contain all words, in one conversation or in all of the
+    /// user's.
     pub(crate) async fn search(
         &self,
         allowed: Allowed<SearchMessages>,
@@ -103,8 +104,10 @@ impl Chat {
         Ok(self.0.rules.show_all(found).await)
     }
 
-    /// Notes how far a user has read, and tells the user's other sockets and, where they are few, those who are in
-    /// the conversation, at all servers. Who has read no further than before is answered, and nobody else is told.
+    /// Records how far a user has read.
+    ///
+    /// The user's other sockets are notified, and in small conversations also the joined sockets,
+    /// on all servers. If the user has read no further than before, only the caller gets an answer.
     pub(crate) async fn mark_read(
         &self,
         allowed: Allowed<MarkAsRead>,
@@ -118,13 +121,14 @@ impl Chat {
         };
         let id = command.conversation_id;
         let mark = self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)?;
-        // Also for a mark that is known: acknowledging may have failed when it was set.
+        // This also runs for a known mark, since the acknowledgement may have failed when the mark
+        // was set.
         let (namespace, notifications) = (socket.namespace(), &self.0.notifications);
         notifications
             .acknowledge_mentions(&namespace, &by.subject, id, mark.seq)
             .await;
-        // Clients mark the same message again and again, which must not cost the others an event
-        // each.
+        // Clients mark the same message repeatedly, which must not cost other clients an event each
+        // time.
         if !mark.advanced {
             return Ok(mark);
         }
@@ -132,8 +136,8 @@ impl Chat {
             conversation_id: id,
             user_id: by.subject.as_str().into(),
             seq: mark.seq,
-            // The answer is decided here and carried to the other servers, so that all of them tell
-            // the same.
+            // The decision is made here and sent to the other servers, so that all of them emit to
+            // the same audience.
             for_all: self.tells_of_readers(id),
         };
         tell_read(socket.namespace().local().except(socket.id()), &read);
@@ -143,8 +147,9 @@ impl Chat {
         Ok(mark)
     }
 
-    /// Whether those who are in a conversation are told who has read what. Each of many who read would tell all others: that grows
-    /// with the square.
+    /// Returns whether the joined sockets of a conversation are notified of read marks.
+    ///
+    /// With many readers, the number of such events would grow quadratically.
     pub(super) fn tells_of_readers(&self, conversation: Uuid) -> bool {
         let here = self
             .0
@@ -154,7 +159,7 @@ impl Chat {
     }
 }
 
-/// Tells the sockets of this server how far a user has read.
+/// Emits a read mark to sockets of this server.
 pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
     let mut rooms = vec![user_room(&read.user_id)];
     if read.for_all {
@@ -168,5 +173,5 @@ pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
     MESSAGE_READ.emit(to.to(rooms), &payload);
 }
 
-/// Sockets in a conversation, at most, that are told who has read what.
+/// The maximum number of sockets in a conversation that are notified of read marks.
 const READERS: usize = 50;

@@ -1,7 +1,7 @@
-//! Invitations: links by which somebody becomes a member of a conversation.
+//! Invitations: links that make users members of a conversation.
 //!
-//! Whoever has the token may join, so it is a secret: 256 random bits, of which the store has the hash. Tokens that are
-//! unknown, have ended, are used up or were taken back are told apart for nobody.
+//! The token is a secret, since any user who has it may join. It has 256 random bits, and the store
+//! has only its hash. Clients cannot distinguish unknown, expired, used up and revoked tokens.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,11 +21,13 @@ use crate::service::rules::commands::invites::{
 use crate::store::{Change, Invite, Membership, Time};
 use roomcast::SocketId;
 
-/// A conversation has so many valid ones at most.
+/// The maximum number of valid invitations to a conversation.
 const MAX_INVITES: usize = 20;
-/// Seconds that one is valid if nobody says for how long.
+/// The default lifetime of an invitation in seconds.
 const LIFETIME: u64 = 7 * 24 * 60 * 60;
+/// The permitted lifetimes of an invitation in seconds: one minute to 30 days.
 const LIFETIMES: std::ops::RangeInclusive<u64> = 60..=30 * 24 * 60 * 60;
+/// The permitted numbers of uses of an invitation.
 const USES: std::ops::RangeInclusive<u64> = 1..=10_000;
 /// The length of a token: 32 bytes in Base64.
 const TOKEN_LENGTH: usize = 43;
@@ -33,7 +35,7 @@ const TOKEN_LENGTH: usize = 43;
 const NO_INVITE: ServiceError = ServiceError::NotFound("no such invitation");
 
 impl Chat {
-    /// Makes an invitation to a conversation: the owner may, and admins.
+    /// Creates an invitation to a conversation. Only the owner and admins may.
     pub(crate) async fn create_invite(
         &self,
         allowed: Allowed<CreateInvite>,
@@ -53,7 +55,7 @@ impl Chat {
         let token = URL_SAFE_NO_PAD.encode(random);
         let expires_at = Time::from(SystemTime::now() + Duration::from_secs(lifetime));
         let invite = Invite {
-            // Whoever reads the database must not be able to join by what it finds there.
+            // Read access to the database must not be enough to join.
             token_hash: secret_hash(&token),
             conversation_id: command.conversation_id,
             created_by: by.subject.clone(),
@@ -68,7 +70,7 @@ impl Chat {
         Ok(CreatedInvite { token, expires_at })
     }
 
-    /// What conversation an invitation is for.
+    /// Returns the conversation that an invitation is for.
     pub(crate) async fn preview_invite(
         &self,
         allowed: Allowed<PreviewInvite>,
@@ -89,7 +91,8 @@ impl Chat {
         })
     }
 
-    /// Makes the user a member by an invitation. Doing so twice changes nothing, and counts once.
+    /// Makes the user a member by an invitation. Repeating it changes nothing and counts as one
+    /// use.
     pub(crate) async fn join_invite(
         &self,
         allowed: Allowed<JoinInvite>,
@@ -113,7 +116,8 @@ impl Chat {
         }
     }
 
-    /// Takes all invitations to a conversation back: the owner may, and admins. Who has become a member stays one.
+    /// Revokes all invitations to a conversation. Only the owner and admins may. Users who have
+    /// joined stay members.
     pub(crate) async fn revoke_invites(
         &self,
         allowed: Allowed<RevokeInvites>,
@@ -125,8 +129,10 @@ impl Chat {
         Ok(RevokedInvites { revoked })
     }
 
-    /// Whether somebody may invite to a conversation. The answer may be a moment old when the invitation
-    /// is stored, as if that had been made before.
+    /// Checks that a user may invite to a conversation.
+    ///
+    /// The conversation may change before the invitation is stored, as if the invitation had been
+    /// created earlier.
     async fn must_own(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
         let found = self
             .0
@@ -146,9 +152,10 @@ impl Chat {
     }
 }
 
-/// The hash of what may be a token.
+/// Returns the hash of a possible token.
 fn hash_of(token: &str) -> Result<String, ServiceError> {
-    // What has another length is no token, and spares the store a question by whoever guesses.
+    // A string of another length is not a token. Rejecting it here saves the store a query per
+    // guess.
     if token.len() == TOKEN_LENGTH {
         Ok(secret_hash(token))
     } else {

@@ -1,4 +1,4 @@
-//! Members of conversations, who are added and removed and say of what they want to be notified.
+//! Members of conversations: adding, removing, and their notification levels.
 
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
@@ -14,7 +14,7 @@ use crate::store::{Change, MemberChange};
 use roomcast::{Broadcast, Socket, SocketId};
 
 impl Chat {
-    /// Adds a member: the owner may, and admins. Doing so twice changes nothing.
+    /// Adds a member. Only the owner and admins may. Repeating it changes nothing.
     pub(crate) async fn add_member(
         &self,
         allowed: Allowed<AddMember>,
@@ -32,8 +32,10 @@ impl Chat {
         self.change_member(&by, from, change, full).await
     }
 
-    /// Removes a member: the owner may, and admins, and everybody removes itself; an owner that does so is followed by the
-    /// member that has been there for longest. Doing so twice changes nothing.
+    /// Removes a member.
+    ///
+    /// The owner and admins may remove other users, and every user may remove itself. When an owner
+    /// leaves, the longest-standing member becomes the owner. Repeating it changes nothing.
     pub(crate) async fn remove_member(
         &self,
         allowed: Allowed<RemoveMember>,
@@ -58,7 +60,8 @@ impl Chat {
         self.change_member(&by, from, change, conflict).await
     }
 
-    /// Notes of what a member wants to be notified, and tells the user's other sockets, at all servers.
+    /// Stores which notifications a member wants, and notifies the user's other sockets on all
+    /// servers.
     pub(crate) async fn set_level(
         &self,
         allowed: Allowed<SetNotificationLevel>,
@@ -107,7 +110,7 @@ impl Chat {
     }
 }
 
-/// Tells the sockets of this server of what their user wants to be notified.
+/// Emits the notification level of a user to the user's sockets on this server.
 pub(super) fn tell_level(to: Broadcast<'_>, told: &LevelOf) {
     let level = NotificationLevel {
         conversation_id: told.conversation_id,

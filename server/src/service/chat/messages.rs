@@ -1,4 +1,4 @@
-//! Messages that are sent, edited and deleted, and what members say about them: reactions and pins.
+//! Messages: sending, editing and deleting them, reactions and pins.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,18 +24,17 @@ use crate::store::{
 use roomcast::SocketId;
 
 impl Chat {
-    /// Stores a message, which is emitted and answered in the order of storing.
+    /// Stores a message. It is emitted and answered in the order of storing.
     pub(crate) async fn send(
         &self,
         allowed: Allowed<SendMessage>,
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
-        // The time is taken before anything is checked, since the sender waits for that as well.
+        // The time is taken before any check, since the sender waits for the checks as well.
         let received = Some(Instant::now());
         let (by, command) = allowed.into_parts();
         let limits = &self.0.limits;
-        // Everything that can be refused without the store is refused first: a place in its queue
-        // is the scarce thing.
+        // All checks that do not need the store come first, because places in its queue are scarce.
         let content = self.0.rules.admit(command.content, limits.content_chars)?;
         if let Some(id) = &command.client_message_id {
             content::check_client_id("clientMessageId", id)?;
@@ -54,8 +53,8 @@ impl Chat {
         let conversation_id = command.conversation_id;
         let mentions = command.mentions.unwrap_or_default();
         check_mentions(&mentions)?;
-        // Only the title is read here. Who is a member is decided in the transaction, so a stale
-        // title does no harm.
+        // Only the title is read here. The transaction checks the membership, so a stale title is
+        // harmless.
         let notice = self.notice(&by, conversation_id, &mentions).await?;
         let message = NewMessage {
             conversation_id,
@@ -72,7 +71,7 @@ impl Chat {
         let origin = Origin {
             confirm: command.confirm_delivery.unwrap_or(false),
             received,
-            // From here on the message is on its way: dropping the handler no longer stops it.
+            // From here on the message is in flight. Dropping the handler no longer stops it.
             ..origin(from)
         };
         match self.0.store.insert_message(message, origin).await? {
@@ -92,7 +91,7 @@ impl Chat {
         }
     }
 
-    /// What is stored with a message for those whom it mentions.
+    /// Returns the notification to store with a message for mentioned users.
     async fn notice(
         &self,
         by: &Principal,
@@ -108,7 +107,7 @@ impl Chat {
         Ok(Some(self.0.notifications.of_mentions(title.as_deref())))
     }
 
-    /// Gives a message a new text: its author may, and admins.
+    /// Changes the text of a message. Only its author and admins may.
     pub(crate) async fn edit(
         &self,
         allowed: Allowed<EditMessage>,
@@ -133,7 +132,7 @@ impl Chat {
         }
     }
 
-    /// Takes the text out of a message: its author may, and admins. Doing so twice changes nothing.
+    /// Removes the text of a message. Only its author and admins may. Repeating it changes nothing.
     pub(crate) async fn delete(
         &self,
         allowed: Allowed<DeleteMessage>,
@@ -153,7 +152,7 @@ impl Chat {
         }
     }
 
-    /// Adds a reaction of a member to a message. Doing so twice changes nothing.
+    /// Adds a reaction of a member to a message. Repeating it changes nothing.
     pub(crate) async fn add_reaction(
         &self,
         allowed: Allowed<AddReaction>,
@@ -164,7 +163,7 @@ impl Chat {
         self.react(&by, message_id, reaction, from).await
     }
 
-    /// Takes a reaction of a member back. Doing so twice changes nothing.
+    /// Removes a reaction of a member. Repeating it changes nothing.
     pub(crate) async fn remove_reaction(
         &self,
         allowed: Allowed<RemoveReaction>,
@@ -189,7 +188,8 @@ impl Chat {
         }
     }
 
-    /// Pins a message: the owner of the conversation may, and admins. Doing so twice changes nothing.
+    /// Pins a message. Only the owner of the conversation and admins may. Repeating it changes
+    /// nothing.
     pub(crate) async fn pin(
         &self,
         allowed: Allowed<PinMessage>,
@@ -210,7 +210,8 @@ impl Chat {
         }
     }
 
-    /// Takes the pin of a message away: the owner of the conversation may, and admins. Doing so twice changes nothing.
+    /// Unpins a message. Only the owner of the conversation and admins may. Repeating it changes
+    /// nothing.
     pub(crate) async fn unpin(
         &self,
         allowed: Allowed<UnpinMessage>,
@@ -254,7 +255,7 @@ fn one_emoji(emoji: String) -> Result<String, ServiceError> {
     Err(ServiceError::invalid("emoji", problem))
 }
 
-/// Users that a message may mention, each once.
+/// Checks the users that a message mentions. Each may be named once.
 fn check_mentions(mentions: &[String]) -> Result<(), ServiceError> {
     if mentions.len() > MENTIONS {
         let problem = format!("has more than {MENTIONS} users");
@@ -275,6 +276,6 @@ fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".into()).expect("an empty object is JSON")
 }
 
-/// The one answer for a message that is unknown, deleted or foreign, so that nobody can tell these
-/// apart.
+/// The error for unknown, deleted and inaccessible messages, so that clients cannot distinguish
+/// them.
 const NO_MESSAGE: ServiceError = ServiceError::NotFound("no such message");

@@ -1,10 +1,13 @@
-//! The chat: messages, conversations and their members, and what goes out to those who are there.
+//! The chat: messages, conversations and their members, and the events that clients receive.
 //!
-//! What gateways call are methods of the handle, one file for each feature: `messages`, `history`,
-//! `conversations`, `members`, `invites`, `attendance`. Those that somebody asks for take an
-//! [`Allowed`](super::Allowed) command. `emission` takes what was stored, `sequencer` emits it in its order,
-//! `presence` says who is there, and `servers` takes over what other servers do. Gateways and the composition root come in here. Nothing in here may know how
-//! an event is parsed, or whether a user's role was proven by a token or a login.
+//! Gateways call methods of the handle, one file per feature: `messages`, `history`,
+//! `conversations`, `members`, `invites`, `attendance`. Methods that execute a client's command
+//! take an [`Allowed`](super::Allowed) command.
+//!
+//! `emission` receives commits, `sequencer` emits them in order, `presence` tracks the users in
+//! each conversation, and `servers` applies the changes of other servers. Gateways and the
+//! composition root call this module. It must not know how an event is parsed, or whether a token
+//! or a login proved a user's role.
 
 mod attendance;
 mod coming;

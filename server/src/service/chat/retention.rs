@@ -1,4 +1,4 @@
-//! The job that removes messages that are older than they are kept, and what deleted conversations have left.
+//! The job that removes expired messages and the remains of deleted conversations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,20 +10,19 @@ use crate::config;
 use crate::metrics::{Counter, Metrics};
 use crate::store::{Store, StoreError, Time};
 
-/// Looks for what is to be removed again and again, and does that in batches between which others have
-/// their turn.
+/// Periodically removes expired data, in batches with delays in between.
 #[derive(Debug)]
 pub(crate) struct Retention {
     store: Store,
     metrics: Arc<Metrics>,
-    /// How long messages are kept; none keeps them for ever.
+    /// How long messages are retained, or `None` to retain them forever.
     age: Option<SignedDuration>,
     interval: Duration,
     batch: usize,
 }
 
 impl Retention {
-    /// The job.
+    /// Creates the job.
     pub(crate) fn new(store: Store, config: &config::Store, metrics: Arc<Metrics>) -> Arc<Self> {
         let age = |kept| SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
         Arc::new(Self {
@@ -35,7 +34,7 @@ impl Retention {
         })
     }
 
-    /// Runs for ever, the first time at once.
+    /// Runs the job, for the first time immediately. Never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             match self.run_once().await {
@@ -49,11 +48,10 @@ impl Retention {
         }
     }
 
-    /// Removes what has expired or is deleted by now, and says how many rows that were.
+    /// Removes everything that is expired or deleted by now, and returns the number of rows.
     async fn run_once(&self) -> Result<u64, StoreError> {
         let result = match self.expire().await {
-            // If removing fails once, the rest waits for the next run instead of pressing a store
-            // that is in trouble.
+            // After a failure the rest waits for the next run, which spares a store in trouble.
             Ok(expired) => self.purge().await.map(|purged| expired + purged),
             Err(error) => Err(error),
         };
@@ -67,9 +65,8 @@ impl Retention {
     /// Removes messages that are too old.
     async fn expire(&self) -> Result<u64, StoreError> {
         let mut all = 0;
-        // A time before the calendar begins is older than any message.
-        // The time is fixed for the whole run, or the run would chase messages that grow old while
-        // it lasts.
+        // A time before the start of the calendar is older than any message. The time is fixed for
+        // the whole run. Otherwise the run would chase messages that expire in the meantime.
         let kept_since = self.age.map(|age| Timestamp::now().checked_sub(age));
         let Some(Ok(before)) = kept_since else {
             return Ok(0);
@@ -81,13 +78,12 @@ impl Retention {
             }
             self.metrics.add(Counter::MessagesExpired, removed);
             all += removed;
-            // A batch holds locks and fills the log of the database, so that writers get their turn
-            // in between.
+            // A batch holds locks and fills the database log, so writers get a chance in between.
             sleep(PAUSE).await;
         }
     }
 
-    /// Removes what conversations that are deleted have left.
+    /// Removes the remains of deleted conversations.
     async fn purge(&self) -> Result<u64, StoreError> {
         let mut all = 0;
         let before = Time::from(Timestamp::now() - DELETED_KEPT);
@@ -102,11 +98,11 @@ impl Retention {
     }
 }
 
-/// How long the row of a conversation that is deleted stays: whoever has deleted it and was not answered may
-/// ask again until then.
+/// How long the row of a deleted conversation is retained. Until then a client that received no
+/// answer may repeat the deletion.
 const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// The pause between two batches.
+/// The delay between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -184,7 +180,7 @@ mod tests {
         }
     }
 
-    /// Real time passes, by which messages are dated.
+    /// Lets real time pass, since messages are dated by it.
     fn wait_a_millisecond() {
         let start = std::time::Instant::now();
         while start.elapsed() < Duration::from_millis(3) {

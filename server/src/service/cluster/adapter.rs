@@ -1,4 +1,4 @@
-//! From the URL of an adapter to the adapter.
+//! Creates the adapter that the settings describe.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use roomcast::{Builder, adapter::NodeOptions};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::{Emitter, adapter::InvalidSecrets};
 
-/// Why there is no adapter with these settings.
+/// The reason why these settings give no adapter.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AdapterFault {
-    /// No adapter has URLs like this.
+    /// No adapter has URLs of this form.
     Unknown,
-    /// The URL is not one of its adapter; the text says why.
+    /// The adapter rejects the URL. The text gives the reason.
     #[cfg_attr(
         not(any(feature = "nats", feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "this build has no adapter with a URL")
@@ -32,32 +32,32 @@ pub(crate) enum AdapterFault {
     Url(String),
     /// An option is set that this adapter does not have.
     Option(&'static str),
-    /// This build lacks a feature of that name.
+    /// This build lacks the named feature.
     #[cfg_attr(
         all(feature = "nats", feature = "postgres", feature = "redis"),
         expect(dead_code, reason = "this build has all")
     )]
     Absent(&'static str),
-    /// The store belongs to this server alone.
+    /// The store is not shared with other servers.
     NotShared,
-    /// The secrets that are configured cannot be used.
+    /// The configured secrets are invalid.
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     Secret(InvalidSecrets),
 }
 
-/// The URL of the adapter, if there is one.
+/// Returns the URL of the adapter, if one is configured.
 pub(crate) fn url(settings: &Settings) -> Option<&str> {
     settings.adapter.url(&settings.store)
 }
 
-/// Whether the configured adapter can be had, if there is one, without touching anything.
+/// Checks the configuration of the adapter without connecting.
 pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     configured(settings).map_err(AdapterFault::Secret)?;
     join(roomcast::Io::builder(), settings, &Sealing::default()).map(drop)
 }
 
-/// Gives the server the configured adapter, if there is one.
+/// Adds the configured adapter to the server, if there is one.
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(unused_variables, reason = "there is no adapter that could seal")
@@ -82,7 +82,7 @@ pub(crate) fn join(
     }
 }
 
-/// What this server tells the others of itself.
+/// Returns what this server reports about itself to its peers.
 fn node(settings: &Settings) -> NodeOptions {
     let mut node = NodeOptions::default().version(env!("CARGO_PKG_VERSION"));
     if let Some(requests) = settings.node.max_forwarded {
@@ -100,13 +100,13 @@ fn node(settings: &Settings) -> NodeOptions {
     node
 }
 
-/// Whether there is an adapter with this URL, without touching anything.
+/// Checks the URL of an adapter without connecting.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) fn check_url(settings: &Settings, url: &str) -> Result<(), AdapterFault> {
     Adapter::new(settings, url).map(drop)
 }
 
-/// Publishes events to the servers that an adapter joins, without being one of them.
+/// Creates an emitter, which publishes events to the cluster without being a server of it.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) fn emitter(
     settings: &Settings,
@@ -123,7 +123,7 @@ pub(crate) fn emitter(
     })
 }
 
-/// An adapter as it is configured.
+/// A configured adapter.
 enum Adapter {
     #[cfg(feature = "nats")]
     Nats(Box<Nats>),
@@ -147,7 +147,7 @@ impl Adapter {
         }
     }
 
-    /// Has the adapter seal, if messages are sealed.
+    /// Makes the adapter seal its messages, if sealing is enabled.
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     fn sealed(self, sealing: &Sealing) -> Self {
         let Some(secrets) = sealing.secrets.clone() else {
@@ -207,7 +207,7 @@ impl Adapter {
         let postgres = Postgres::new(url).map_err(|error| AdapterFault::Url(error.to_string()))?;
         let postgres = postgres
             .key(&settings.adapter.key)
-            // What servers tell each other of conversations does not wait behind events for clients.
+            // Announcements about conversations must not wait for events to clients.
             .apart([NAMESPACE])
             .request_timeout(request_timeout(settings));
         let postgres = match &settings.adapter.table {
@@ -258,7 +258,7 @@ impl Adapter {
     }
 }
 
-/// Refuses options that say nothing to an adapter: who has set one believes that it counts.
+/// Rejects options that the adapter ignores, so that they do not appear to have an effect.
 fn refuse_foreign_options(settings: &Settings, scheme: &str) -> Result<(), AdapterFault> {
     let adapter = &settings.adapter;
     let is_redis = scheme.starts_with("redis");
@@ -293,8 +293,9 @@ fn refuse_foreign_options(settings: &Settings, scheme: &str) -> Result<(), Adapt
     Ok(())
 }
 
-/// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
-/// clients.
+/// Returns the timeout for answers of other servers.
+///
+/// Servers that collect the confirmations of a message wait for their clients.
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(dead_code, reason = "no adapter asks")
@@ -304,9 +305,9 @@ fn request_timeout(settings: &Settings) -> Duration {
     for_clients.max(SHORTEST)
 }
 
-/// The way there and back.
+/// The time for the request and the answer to travel.
 const MARGIN: Duration = Duration::from_secs(2);
-/// As long as an adapter waits if nobody says.
+/// The default request timeout of an adapter.
 const SHORTEST: Duration = Duration::from_secs(5);
 
 impl fmt::Display for AdapterFault {

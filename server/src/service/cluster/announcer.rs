@@ -1,7 +1,8 @@
-//! Tells other servers what this one has done, after it is stored, and sees whether they are reached.
+//! Announces committed changes to other servers, and monitors the adapter.
 //!
-//! Whoever has something to tell leaves it here and never waits. A task takes what has come, puts as much of it as
-//! fits into one event, and sends that. What finds no room is counted and left out: others read it from the store.
+//! Callers enqueue announcements and never block. A task takes the queued announcements, puts as
+//! many as fit into one event, and sends it. Announcements that find no room are counted and
+//! dropped. Other servers then read the changes from the store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use crate::store::{Committed, Revision, Store};
 use roomcast::adapter::Health;
 use roomcast::{Namespace, ServerSideError};
 
-/// What this server tells the others. Cloning gives another handle.
+/// Announces changes to other servers. Clones share its state.
 #[derive(Clone, Debug)]
 pub(crate) struct Announcer(Arc<AnnouncerInner>);
 
 #[derive(Debug)]
 struct AnnouncerInner {
-    /// Which store the servers share that are told.
+    /// The id of the store that the servers share.
     id: Uuid,
     store: Store,
     queue: Mutex<Queue>,
@@ -43,8 +44,9 @@ enum Announcement {
 }
 
 impl Announcer {
-    /// An announcer for the servers that share this store, which has this id. [`Announcer::run`] must
-    /// run beside it.
+    /// Creates an announcer for the servers that share the store with this id.
+    ///
+    /// [`Announcer::run`] must run alongside it.
     pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(AnnouncerInner {
             id,
@@ -56,17 +58,17 @@ impl Announcer {
         }))
     }
 
-    /// What the store is called whose servers are told.
+    /// Returns the id of the store that the servers share.
     pub(crate) fn store_id(&self) -> Uuid {
         self.0.id
     }
 
-    /// Tells what was committed here.
+    /// Announces a commit of this server.
     pub(in crate::service) fn step(&self, event: &Committed, revision: Revision) {
         let Some(step) = Step::of(event, revision) else {
             return;
         };
-        // Members who are not in the conversation hear of these changes from the feed.
+        // The feed notifies members who have not joined of these changes.
         let is_in_feed = matches!(
             event,
             Committed::Renamed(_)
@@ -75,18 +77,19 @@ impl Announcer {
         );
         self.tell(News::Step(step));
         if is_in_feed {
-            // The others read the feed by the clock as well; this only has them read it at once.
+            // Servers also poll the feed. This only makes them read it immediately.
             self.tell(News::Changes);
         }
     }
 
-    /// Tells something, if there is room.
+    /// Enqueues an announcement if there is room.
     pub(in crate::service) fn tell(&self, news: News) {
         self.push(Announcement::News(news));
     }
 
-    /// Tells a message that was committed here, and asks the others who has confirmed it. Nothing comes back if
-    /// they cannot be asked.
+    /// Announces a committed message and requests its confirmations from other servers.
+    ///
+    /// The receiver fails if the servers cannot be asked.
     pub(in crate::service) fn ask(
         &self,
         event: &Committed,
@@ -95,7 +98,7 @@ impl Announcer {
         let (answer, answered) = oneshot::channel();
         if let Some(step) = Step::of(event, revision) {
             if self.is_up() {
-                // The question carries the step, so that the message is told once and not twice.
+                // The request contains the step, so that the message is not announced twice.
                 self.push(Announcement::Question(step, answer));
             } else {
                 self.tell(News::Step(step));
@@ -104,14 +107,13 @@ impl Announcer {
         answered
     }
 
-    /// Whether other servers are reached, as far as is known.
+    /// Returns whether other servers are reachable, as of the last check.
     pub(in crate::service) fn is_up(&self) -> bool {
         self.0.is_up.load(Ordering::Relaxed)
     }
 
     fn push(&self, told: Announcement) {
-        // Nobody waits for an announcement and none has to arrive, so the newest one gives way when
-        // there is no room.
+        // Announcements need not arrive, so the newest one is dropped if there is no room.
         let fits = self.0.queue.lock().push(told);
         if fits {
             self.0.queued.notify_one();
@@ -120,7 +122,7 @@ impl Announcer {
         }
     }
 
-    /// What another server tells.
+    /// Decodes announcements of another server.
     pub(in crate::service) fn read_news(&self, text: &str) -> Vec<News> {
         match wire::read_news(self.0.id, text) {
             Ok(news) => news
@@ -134,34 +136,34 @@ impl Announcer {
         }
     }
 
-    /// What another server asks.
+    /// Decodes a confirmation request of another server.
     ///
     /// # Errors
     ///
-    /// If it is not for servers of this store, of another version, or unreadable.
+    /// If the text is for another store, of another version, or malformed.
     pub(in crate::service) fn read_question(&self, text: &str) -> Result<Step, Ignored> {
         let read = wire::read_question(self.0.id, text);
         self.count(&read);
         read
     }
 
-    /// Writes what servers of this store alone are to read.
+    /// Encodes a text for the servers of this store.
     pub(crate) fn write(&self, content: &impl Serialize) -> Option<String> {
         wire::write(self.0.id, content)
     }
 
-    /// Reads what a server has written with [`Announcer::write`], and counts it.
+    /// Decodes a text that a server has encoded with [`Announcer::write`], and counts it.
     ///
     /// # Errors
     ///
-    /// If it is not for servers of this store, of another version, or unreadable.
+    /// If the text is for another store, of another version, or malformed.
     pub(crate) fn read<T: DeserializeOwned>(&self, text: &str) -> Result<T, Ignored> {
         let read = wire::read(self.0.id, text);
         self.count(&read);
         read
     }
 
-    /// Counts what has come.
+    /// Counts the result of decoding.
     fn note<T>(&self, read: Result<T, Ignored>) -> Option<T> {
         self.count(&read);
         read.ok()
@@ -176,11 +178,11 @@ impl Announcer {
         });
     }
 
-    /// Sends what is to be told, for as long as it is polled.
+    /// Sends queued announcements for as long as it is polled.
     pub(crate) async fn run(self, namespace: Namespace) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The adapter is still connecting, so the first look comes later.
+        // The adapter is still connecting, so the first check comes later.
         looks.reset();
         let mut seen = Seen::default();
         loop {
@@ -196,8 +198,7 @@ impl Announcer {
     fn send(&self, namespace: &Namespace) {
         let mut batch = Batch::default();
         loop {
-            // The lock is let go of before anything is sent, since the adapter has locks of its
-            // own.
+            // The lock is released before sending, since the adapter has its own locks.
             let told = self.0.queue.lock().pop();
             match told {
                 None => return self.send_news(namespace, &batch),
@@ -242,7 +243,7 @@ impl Announcer {
             let asked = namespace.server_side_emit_with_acks::<String>(QUESTION, text);
             let (answers, is_whole) = match asked.await {
                 Ok(answers) => (answers, true),
-                // The answers that have come still count; the sender is told that some are missing.
+                // The answers that have arrived count. The sender learns that some are missing.
                 Err(ServerSideError::Timeout(partial)) => (partial.answers(), false),
                 Err(_) => return,
             };
@@ -256,21 +257,20 @@ impl Announcer {
                     Err(_) => all.timed_out = true,
                 }
             }
-            // Whoever has asked may have given up.
+            // The caller may have given up.
             let _ = answer.send(all);
         });
         self.0.metrics.count(Counter::AnnouncementsSent);
-        // The question is sent when it is first polled: before whatever is told next.
+        // The request is sent at the first poll, before any later announcement.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         if asking.as_mut().poll(&mut context).is_pending() {
             tokio::spawn(asking);
         }
     }
 
-    /// Takes note of whether other servers are reached.
+    /// Checks whether other servers are reachable.
     fn look(&self, namespace: &Namespace, seen: &mut Seen) {
-        // The state is looked at now and then, because an adapter that is idle tells nobody that it
-        // is down.
+        // The state is polled, because an idle adapter does not report that it is down.
         let (is_up, why) = match namespace.io().adapter_health() {
             None => return,
             Some(Health::Ready) => (true, String::new()),
@@ -278,13 +278,13 @@ impl Announcer {
             Some(_) => (false, "its state is unknown".to_owned()),
         };
         let metrics = &self.0.metrics;
-        // The task may have been started again.
+        // The task may have been restarted.
         match (self.0.is_up.swap(is_up, Ordering::Relaxed), is_up) {
             (false, true) => metrics.shift(Gauge::AdapterUp, 1),
             (true, false) => metrics.shift(Gauge::AdapterUp, -1),
             (true, true) | (false, false) => {}
         }
-        // An adapter that has found its broker again between two looks was down as well.
+        // An adapter that reconnected between two checks was down as well.
         let backlog = namespace.io().adapter_backlog().unwrap_or_default();
         let unseen = seen.breaks(backlog.breaks, is_up);
         if unseen > 0 {
@@ -317,31 +317,33 @@ impl Announcer {
     }
 }
 
-/// What is known of the adapter.
+/// What is known about the adapter.
 #[derive(Debug, Default)]
 struct Seen {
     is_up: Option<bool>,
     was_up: bool,
-    /// How often the connection had broken.
+    /// The number of disconnects up to the last check.
     breaks: u64,
-    /// What was said about it.
+    /// The remedy that was logged last.
     remedy: Option<&'static str>,
 }
 
 impl Seen {
-    /// How often the adapter has stopped to work since the last look, and works again: with a break of which the end is
-    /// not seen yet, that is one less than the connection has broken.
+    /// Returns how many outages since the last check are over.
+    ///
+    /// If an outage is still ongoing, that is one less than the number of disconnects.
     fn breaks(&mut self, breaks: u64, is_up: bool) -> u64 {
         let new = breaks.saturating_sub(self.breaks);
         self.breaks = breaks;
-        // A server that was not reached at the last look had a break that was counted then.
+        // An outage that was ongoing at the last check was counted then.
         let is_seen = self.is_up == Some(true) && !is_up;
         new.saturating_sub(u64::from(is_seen))
     }
 }
 
-/// What can be done about a broker that is there, and refuses. A broker that has never worked and says nothing may
-/// expect something else.
+/// Returns the remedy for a broker that responds but refuses.
+///
+/// A broker that has never worked and gives no reason may expect a different protocol.
 fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     let why = why.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
@@ -372,7 +374,8 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     }
 }
 
-/// The news that wait to be told: those of what is stored before those of what is over soon, each in their order.
+/// The queued announcements. Announcements of stored changes are sent before transient ones, each
+/// kind in order.
 #[derive(Debug, Default)]
 struct Queue {
     stored: VecDeque<Announcement>,
@@ -380,7 +383,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Adds something. Returns `false` if there is no room.
+    /// Enqueues an announcement. Returns `false` if there is no room.
     fn push(&mut self, told: Announcement) -> bool {
         let is_passing = match &told {
             Announcement::News(News::Typing(_) | News::Presence(_)) => true,
@@ -406,16 +409,16 @@ impl Queue {
     }
 }
 
-/// The namespace in which servers speak to each other. No client is let in.
+/// The namespace for messages between servers. Clients are not admitted.
 pub(crate) const NAMESPACE: &str = "/roomcast";
-/// News, which nobody answers.
+/// The event with announcements, which has no answer.
 pub(in crate::service) const NEWS: &str = "news";
-/// A message as a [`Step`], which every server answers with who has confirmed it.
+/// The event with a message as a [`Step`]. Each server answers with the message's confirmations.
 pub(in crate::service) const QUESTION: &str = "confirm";
 
-/// News that may wait to be told, of what is stored and of what is over soon each; their messages are 16 MiB at most.
+/// The maximum number of queued announcements of each kind. Their messages take at most 16 MiB.
 const MAX_QUEUED: usize = 4096;
-/// How often the adapter is looked at.
+/// The interval between checks of the adapter.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -461,11 +464,11 @@ mod tests {
             (true, 0, 0),
             (true, 2, 2),
             (true, 2, 0),
-            // The last one is seen by its state.
+            // The ongoing outage is visible in the state.
             (false, 3, 0),
             (true, 3, 0),
             (false, 6, 2),
-            // Back and away again.
+            // The adapter reconnected and disconnected again.
             (false, 7, 1),
         ] {
             assert_eq!(seen.breaks(breaks, is_up), unseen, "{breaks} {is_up}");
@@ -490,7 +493,7 @@ mod tests {
         for why in [
             "received corrupt message of type InvalidContentType",
             "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", no encryption",
-            // As PostgreSQL 13 says it.
+            // The wording of PostgreSQL 13.
             "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", SSL off",
         ] {
             assert!(remedy(why, true).is_some_and(|remedy| remedy.contains("TLS")));

@@ -1,29 +1,29 @@
-//! News that servers are told together: as many as fit into one event.
+//! Batches of announcements: as many as fit into one event.
 //!
-//! The announcer fills batches and sends them. Nothing in here may send anything.
+//! The announcer fills and sends batches. This module must not send anything.
 
 use serde_json::value::RawValue;
 
 use super::wire::{self, News};
 
-/// News that go in one event.
+/// Announcements that are sent in one event.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) all: Vec<Box<RawValue>>,
-    /// What all of them take in the event.
+    /// The size of all of them in the event, in bytes.
     bytes: usize,
     has_changes: bool,
 }
 
 impl Batch {
-    /// Adds news. Returns what was in here before if it does not fit beside that.
+    /// Adds an announcement. Returns the previous contents if it does not fit beside them.
     pub(super) fn add(&mut self, news: &News) -> Option<Self> {
         let is_changes = matches!(news, News::Changes);
-        // Reading the feed once is enough, however often something was added to it.
+        // Reading the feed once is enough, regardless of the number of additions to it.
         if is_changes && self.has_changes {
             return None;
         }
-        // What is told are plain values, which can always be written.
+        // Announcements are plain data, which can always be serialized.
         let text = serde_json::value::to_raw_value(news).ok()?;
         let bytes = wire::escaped(text.get()) + 1;
         let fits = self.bytes + bytes <= BATCH_BYTES && self.all.len() < BATCH;
@@ -35,9 +35,12 @@ impl Batch {
     }
 }
 
-/// One announcement has at most so many bytes and items. No item is larger. With all that stands around them these are
-/// at most 5,900 bytes, so that PostgreSQL carries them in a notification when they are sealed and encoded.
+/// The maximum size of a batch in bytes. No announcement is larger.
+///
+/// With everything around it, a batch takes at most 5,900 bytes. Sealed and encoded, it then fits
+/// into a PostgreSQL notification.
 const BATCH_BYTES: usize = 5000;
+/// The maximum number of announcements in a batch.
 const BATCH: usize = 128;
 
 #[cfg(test)]
@@ -60,8 +63,8 @@ mod tests {
         })
     }
 
-    /// One step of a conversation, by its kind, with a message that mentions so many users, answers one and has reactions. All
-    /// of these users are called `name`.
+    /// Returns one step of a conversation, by its kind. Its message has this many mentions, a quote
+    /// and reactions. All of its users are called `name`.
     fn committed(name: &str, kind: usize, mentions: usize) -> News {
         let quote = json!({
             "id": Uuid::nil(), "seq": 1, "userId": name, "userName": name,
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_event_has_at_most_5900_bytes_whatever_is_in_it() {
-        // What an adapter writes around an event: names, a number, the namespace.
+        // The bytes that an adapter adds to an event: names, a number, the namespace.
         const AROUND: usize = 400;
         let store = Uuid::from_u128(1);
         for name in [
@@ -125,7 +128,7 @@ mod tests {
                     sent.extend(batch.add(news));
                 }
             }
-            // Everybody has left a conversation at once.
+            // All users have left a conversation together.
             let all = wire::Presence {
                 conversation_id: store,
                 left: vec![name.into(); 300],
@@ -149,7 +152,7 @@ mod tests {
                 let text = wire::write(store, &batch.all).unwrap();
                 let event = serde_json::to_string(&[NEWS, &text]).unwrap();
                 assert!(event.len() + AROUND <= 5900, "{name}: {}", event.len());
-                // The count is what is written.
+                // The counted size is the serialized size.
                 let inside = batch.all.iter().map(|news| wire::escaped(news.get()) + 1);
                 assert_eq!(batch.bytes, inside.sum::<usize>());
             }

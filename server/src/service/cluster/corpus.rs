@@ -1,19 +1,20 @@
-//! What servers say to each other, as texts that are committed in `tests/corpus`: servers of every later version read them.
+//! The messages between servers that are committed in `tests/corpus`. Servers of all later versions
+//! must read them.
 
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The store of all that is in there.
+/// The store id in all of these messages.
 pub(crate) const STORE: Uuid = Uuid::from_u128(1);
 
-/// One text: what it is, what it says, and the text itself.
+/// One message: its type, its name, and its text.
 pub(crate) struct Line {
     pub(crate) is: String,
     pub(crate) name: String,
     pub(crate) text: String,
 }
 
-/// The texts of a file.
+/// Returns the messages of a file.
 pub(crate) fn lines(file: &str) -> Vec<Line> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/");
     let corpus = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
@@ -29,7 +30,7 @@ pub(crate) fn lines(file: &str) -> Vec<Line> {
     lines
 }
 
-/// Whether all that is said is said again; what is added to it may be known later.
+/// Returns whether `after` contains everything in `before`. Later versions may add to it.
 pub(crate) fn is_said_again(before: &str, after: &str) -> bool {
     let [before, after] = [before, after].map(|json| serde_json::from_str(json).unwrap());
     contains(&before, &after)

@@ -1,7 +1,8 @@
-//! What joins this server to others on the same store: the adapter, and what they tell one another through it.
+//! The connection to other servers on the same store: the adapter, and the messages sent through
+//! it.
 //!
-//! The composition root and the chat come in here. Nothing in here may know who is in a conversation, or what is
-//! done with what others tell.
+//! The composition root and the chat use this module. It must not know who is in a conversation, or
+//! how messages of other servers are applied.
 
 mod adapter;
 mod announcer;

@@ -1,5 +1,5 @@
-//! How servers protect what they send each other through the adapter: with the secrets that are configured, or with
-//! those of the store's table, or not at all.
+//! The protection of messages between servers: sealed with the configured secrets, with those of
+//! the store's table, or not at all.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::config::Trust;
 use crate::config::{Profile, Settings};
 use crate::store::{OpenError, Store};
 
-/// Whether messages of servers are sealed, and with what. The default seals nothing.
+/// Whether messages between servers are sealed, and with which secrets. By default they are not.
 #[derive(Clone, Default)]
 pub(crate) struct Sealing {
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
@@ -20,29 +20,29 @@ pub(crate) struct Sealing {
     pub(super) accepts_plain: bool,
 }
 
-/// Why messages cannot be sealed.
+/// The reason why messages cannot be sealed.
 #[derive(Debug)]
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(dead_code, reason = "a build without adapters seals nothing")
 )]
 pub(crate) enum SealingFault {
-    /// The table of the secrets cannot be read.
+    /// The table of secrets cannot be read.
     Store(OpenError),
-    /// The table has no secret.
+    /// The table of secrets is empty.
     None,
-    /// There is neither a secret nor a table of secrets.
+    /// There is neither a configured secret nor a table of secrets.
     Absent,
-    /// Roles that are no server's could read the table.
+    /// Database roles that belong to no server could read the table.
     Exposed(Vec<String>),
-    /// The secrets cannot be used.
+    /// The secrets are invalid.
     #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     Invalid(InvalidSecrets),
 }
 
 #[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
 impl Sealing {
-    /// Messages of servers are not sealed in a build without adapters.
+    /// Disables sealing, since a build without adapters has no messages between servers.
     #[expect(clippy::unused_async, reason = "other builds read the store")]
     pub(crate) async fn open(_: &Settings) -> Result<Self, SealingFault> {
         Ok(Self::default())
@@ -51,11 +51,14 @@ impl Sealing {
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 impl Sealing {
-    /// Returns what a server seals with. Its store must have been opened, so that the table exists.
+    /// Returns how a server seals its messages.
+    ///
+    /// Its store must have been opened before, so that the table exists.
     ///
     /// # Errors
     ///
-    /// If no secret can be had, or if roles that are no server's could read the table in production.
+    /// If there is no secret, or if roles that belong to no server could read the table in
+    /// production.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, SealingFault> {
         let adapter = &settings.adapter;
         if super::url(settings).is_none() {
@@ -87,11 +90,11 @@ impl Sealing {
         })
     }
 
-    /// Returns what a program seals with that publishes events to the servers.
+    /// Returns how a program seals the events that it publishes to the servers.
     ///
     /// # Errors
     ///
-    /// If no secret can be had.
+    /// If there is no secret.
     pub(crate) async fn for_emitter(settings: &Settings) -> Result<Self, SealingFault> {
         if settings.adapter.trust == Trust::SharedWithNode {
             return Ok(Self::default());
@@ -104,7 +107,7 @@ impl Sealing {
     }
 }
 
-/// Returns the secrets, and the roles beside the servers that could read their table.
+/// Returns the secrets, and the roles other than the servers' that could read their table.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 async fn secrets(settings: &Settings) -> Result<(Secrets, Vec<String>), SealingFault> {
     if let Some(secrets) = configured(settings).map_err(SealingFault::Invalid)? {
@@ -120,7 +123,7 @@ async fn secrets(settings: &Settings) -> Result<(Secrets, Vec<String>), SealingF
     Ok((secrets, stored.readers))
 }
 
-/// Returns the secrets that are configured, if there are any.
+/// Returns the configured secrets, if there are any.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(super) fn configured(settings: &Settings) -> Result<Option<Secrets>, InvalidSecrets> {
     let configured = &settings.adapter.secret;
@@ -130,7 +133,7 @@ pub(super) fn configured(settings: &Settings) -> Result<Option<Secrets>, Invalid
     Secrets::new(configured.iter().map(|secret| secret.expose())).map(Some)
 }
 
-/// Warns if every role of the database server could connect to the database of a server in production.
+/// Warns in production if every role of the database server may connect to this server's database.
 pub(crate) async fn warn_of_public(settings: &Settings) -> Result<(), OpenError> {
     if settings.profile() == Profile::Production
         && let Some(statement) = Store::open_to_public(&settings.store).await?

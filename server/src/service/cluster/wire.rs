@@ -1,7 +1,8 @@
-//! What servers of one store tell one another, and how it is written: JSON in a text, which every parser carries.
+//! The messages between servers of one store, encoded as JSON in a text argument, which every
+//! parser supports.
 //!
-//! Whoever reads leaves out what is of another store, of a later version or unreadable: the store tells all of it
-//! again, but for who types.
+//! Readers ignore messages that are malformed, of another store, or of a later version. The store
+//! contains all the information, except for typing.
 
 use std::sync::Arc;
 
@@ -12,23 +13,23 @@ use uuid::Uuid;
 
 use crate::store::{Annotated, Committed, Level, Message, Revision, Time};
 
-/// Something that other servers are told.
+/// An announcement to other servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) enum News {
-    /// Something was committed in a conversation.
+    /// A step was committed in a conversation.
     Step(Step),
-    /// Somebody types in a conversation, or has stopped.
+    /// A user types in a conversation or has stopped.
     Typing(Typing),
-    /// Who is in a conversation has changed in the store.
+    /// The stored presence of a conversation has changed.
     Presence(Presence),
     /// A user has read further.
     Read(Read),
-    /// A user has said of what in a conversation it wants to be notified.
+    /// A user has set which notifications it wants from a conversation.
     Level(LevelOf),
-    /// There is more in the store's feed of changes.
+    /// The store's change feed has new entries.
     Changes,
-    /// A token, a login, a user or a role is revoked.
+    /// A token, a login, a user or a role was revoked.
     Revoked(RevokedUntil),
 }
 
@@ -41,24 +42,24 @@ pub(in crate::service) struct RevokedUntil {
     pub(in crate::service) until: Time,
 }
 
-/// How far a conversation has come.
+/// A committed step of a conversation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct Step {
     pub(in crate::service) conversation_id: Uuid,
     pub(in crate::service) seq: u64,
     pub(in crate::service) changes: u64,
-    /// What was committed, if it is small; it is read from the store otherwise.
+    /// The committed event if it is small. Otherwise it is read from the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) event: Option<Small>,
     /// The user that this step removes from the members.
     ///
-    /// Servers of an earlier version ignore it: they find the removal in the store.
+    /// Servers of an earlier version ignore it and find the removal in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) removed: Option<Arc<str>>,
 }
 
-/// What is told with its text.
+/// An event that is announced with its content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) enum Small {
@@ -81,15 +82,15 @@ pub(in crate::service) struct Typing {
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct Presence {
     pub(in crate::service) conversation_id: Uuid,
-    /// Who has gone on purpose.
+    /// Users that left deliberately.
     pub(in crate::service) left: Vec<Arc<str>>,
-    /// Who has gone without a word; servers of an earlier version do not say.
+    /// Users whose connections were lost. Servers of an earlier version omit them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::service) lost: Vec<Arc<str>>,
 }
 
 impl Presence {
-    /// The same in parts, of which each is small enough to be told.
+    /// Splits the announcement into parts that are small enough to be sent.
     pub(in crate::service) fn parts(self) -> Vec<Self> {
         let id = self.conversation_id;
         let none = || Self {
@@ -102,7 +103,7 @@ impl Presence {
         let lost = self.lost.into_iter().map(|user| (user, true));
         let mut bytes = 0;
         for (user, is_lost) in left.chain(lost) {
-            // Each character may be written as one that is escaped twice.
+            // Each character may become one that is escaped twice.
             let most = user.len() * LONGEST_ESCAPE;
             if bytes + most > NAMES {
                 parts.push(none());
@@ -120,9 +121,9 @@ impl Presence {
     }
 }
 
-/// Bytes of the longest form of a byte: a control character in a string of JSON within a string of JSON.
+/// The maximum number of bytes per byte: a control character in a JSON string within a JSON string.
 const LONGEST_ESCAPE: usize = 7;
-/// Bytes that the names of users in one announcement may take.
+/// The maximum size of the user names in one announcement, in bytes.
 const NAMES: usize = 4000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,7 +132,7 @@ pub(in crate::service) struct Read {
     pub(in crate::service) conversation_id: Uuid,
     pub(in crate::service) user_id: Arc<str>,
     pub(in crate::service) seq: u64,
-    /// Whether all who are in the conversation are told, and not the user alone.
+    /// Whether all joined sockets are notified, not only the user's own.
     pub(in crate::service) for_all: bool,
 }
 
@@ -143,15 +144,15 @@ pub(in crate::service) struct LevelOf {
     pub(in crate::service) level: Level,
 }
 
-/// What a server answers that is asked who has confirmed a message, or several together.
+/// The confirmations of a message on one server or several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct Confirmed {
-    /// Sockets that were asked.
+    /// The number of sockets that were asked.
     pub(in crate::service) expected: usize,
-    /// Those that confirmed in time.
+    /// The number of sockets that confirmed in time.
     pub(in crate::service) delivered: usize,
-    /// Whether the time was over before all had answered.
+    /// Whether the timeout expired before all had answered.
     pub(in crate::service) timed_out: bool,
 }
 
@@ -164,7 +165,7 @@ impl Confirmed {
 }
 
 impl Step {
-    /// A step of this server; none if the others know it already.
+    /// Returns the announcement of a commit, or `None` if other servers know it already.
     pub(in crate::service) fn of(event: &Committed, revision: Revision) -> Option<Self> {
         let small = match event {
             Committed::Message(message) => {
@@ -209,7 +210,7 @@ impl Step {
         }
     }
 
-    /// What was committed, as far as it was told.
+    /// Returns the committed event, or a reference to the stored one if it was too large.
     pub(in crate::service) fn into_event(self) -> Committed {
         match self.event {
             Some(Small::Message(message)) => Committed::Message(message),
@@ -220,7 +221,7 @@ impl Step {
         }
     }
 
-    /// Whether all of it is about one conversation, and about the place that it names.
+    /// Returns whether the event belongs to the conversation and the position that the step names.
     fn is_whole(&self) -> bool {
         let (message, is_new) = match &self.event {
             Some(Small::Message(message)) => (message, true),
@@ -236,12 +237,13 @@ impl Step {
     }
 }
 
-/// Whether a message is told with its text, and with who has changed it.
+/// Returns whether a message is small enough to be announced with its content and the user who
+/// changed it.
 fn is_small(message: &Message, by: &str) -> bool {
     bytes_of(message) + written(by) <= CARRIED
 }
 
-/// Bytes of what a message has of its sender and of others, as they are written.
+/// Returns the serialized size of the user-provided parts of a message, in bytes.
 fn bytes_of(message: &Message) -> usize {
     let mentions = message.mentions.iter().map(|user| written(user) + 6);
     let reactions = message.reactions.iter().map(|reaction| {
@@ -258,8 +260,9 @@ fn bytes_of(message: &Message) -> usize {
         + reactions.sum::<usize>()
 }
 
-/// Bytes of a text when it is a string of JSON within a string of JSON: news are text that adapters put into JSON of
-/// their own, where a quote takes four bytes.
+/// Returns the size of a text as a JSON string within a JSON string, in bytes.
+///
+/// Announcements are text that adapters embed in their own JSON, where a quote takes four bytes.
 fn written(text: &str) -> usize {
     let byte = |byte: u8| match byte {
         b'"' | b'\\' => 4,
@@ -270,51 +273,51 @@ fn written(text: &str) -> usize {
     text.bytes().map(byte).sum()
 }
 
-/// Bytes of JSON within a string of JSON.
+/// Returns the size of JSON text within a JSON string, in bytes.
 pub(super) fn escaped(json: &str) -> usize {
     let quotes = json.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
     json.len() + quotes.count()
 }
 
-/// What stands around all that is told.
+/// The envelope of every message between servers.
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
-    /// The version of what is in it.
+    /// The version of the content.
     v: u32,
-    /// The store whose servers are meant.
+    /// The store whose servers are addressed.
     store: Uuid,
     #[serde(rename = "is")]
     content: T,
 }
 
-/// Why something was left out.
+/// The reason why a message was ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ignored {
-    /// The text is not readable.
+    /// The text is malformed.
     Malformed,
-    /// The text is of a later version.
+    /// The text has a later version.
     Unknown,
-    /// The text is of servers with another store.
+    /// The text comes from servers with another store.
     Foreign,
 }
 
-/// Writes what servers of this store are to read.
+/// Encodes a message for the servers of this store.
 pub(crate) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
     let (v, content) = (VERSION, content);
     serde_json::to_string(&Envelope { v, store, content }).ok()
 }
 
-/// Reads what a server of this store has written.
+/// Decodes a message of a server of this store.
 pub(crate) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
-    // The content may look like nothing that this version knows, so it stays unparsed until the
-    // version is known.
+    // The content may have a form that this version does not know, so it stays unparsed until the
+    // version is checked.
     let envelope: Envelope<Box<RawValue>> =
         serde_json::from_str(text).map_err(|_| Ignored::Malformed)?;
-    // Two applications may share a broker, and their users must not see each other typing.
+    // Two applications may share a broker. Their users must not see each other typing.
     if envelope.store != store {
         return Err(Ignored::Foreign);
     }
-    // Servers of two versions run side by side during an update; what the other one means is read
+    // During an update servers of two versions run side by side. They read each other's changes
     // from the store instead.
     if envelope.v != VERSION {
         return Err(Ignored::Unknown);
@@ -322,7 +325,8 @@ pub(crate) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ig
     serde_json::from_str(envelope.content.get()).map_err(|_| Ignored::Malformed)
 }
 
-/// Reads news one by one, so that one of a later version does not take the others with it.
+/// Decodes announcements individually, so that an announcement of a later version does not affect
+/// the rest.
 pub(super) fn read_news(store: Uuid, text: &str) -> Result<Vec<Result<News, Ignored>>, Ignored> {
     let all: Vec<Box<RawValue>> = read(store, text)?;
     let one = |text: Box<RawValue>| match serde_json::from_str(text.get()) {
@@ -333,7 +337,7 @@ pub(super) fn read_news(store: Uuid, text: &str) -> Result<Vec<Result<News, Igno
     Ok(all.into_iter().map(one).collect())
 }
 
-/// Reads the question who has confirmed a message.
+/// Decodes a request for the confirmations of a message.
 pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
     let step: Step = read(store, text)?;
     if step.is_whole() {
@@ -343,10 +347,11 @@ pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
     }
 }
 
-/// The version of what is written. One that cannot be read by servers of the version before has another.
+/// The version of the content. It changes if servers of the previous version could not read the
+/// content.
 const VERSION: u32 = 1;
 
-/// Bytes of text and metadata, as they are written, up to which a message is told with them.
+/// The maximum serialized size in bytes of a message that is announced with its content.
 const CARRIED: usize = 2048;
 
 #[cfg(test)]
@@ -433,7 +438,7 @@ mod tests {
         for text in ["plain", "\"\"", "a\\b", "line\nline\t", "\u{1}", "\u{7f}ü€"] {
             let inner = serde_json::to_string(text).unwrap();
             let outer = serde_json::to_string(&inner).unwrap();
-            // Both pairs of quotes, of which the outer one escapes the inner one.
+            // The two pairs of quotes, of which the outer one escapes the inner one.
             assert_eq!(written(text), outer.len() - 6, "{text:?}");
             assert_eq!(escaped(&inner), outer.len() - 2, "{text:?}");
         }

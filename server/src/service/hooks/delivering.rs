@@ -1,4 +1,5 @@
-//! Deliveries of webhooks: each is taken from the store, signed and sent, until the receiver takes it.
+//! Delivers webhooks: takes each delivery from the store, signs it, and sends it until the receiver
+//! accepts it.
 
 use std::time::Duration;
 
@@ -12,23 +13,23 @@ use crate::breaker::Admission;
 use crate::metrics::Counter;
 use crate::store::{TakenDelivery, Time};
 
-/// What came of an attempt.
+/// The result of an attempt.
 enum Attempt {
     Delivered,
-    /// The receiver answers that it takes no deliveries any more.
+    /// The receiver answered that it accepts no further deliveries.
     Gone,
-    /// The delivery has grown too old.
+    /// The delivery is too old.
     Expired,
     Failed(String),
 }
 
 impl HooksInner {
-    /// Makes one delivery after the other, for as long as it is polled.
+    /// Makes deliveries one after the other for as long as it is polled.
     pub(super) async fn deliver(&self) {
         loop {
             let (taken, admission) = {
-                // One loop at a time looks for a delivery, or all of them would ask the store each
-                // second.
+                // One task at a time looks for a delivery. Otherwise all of them would query the
+                // store every second.
                 let _looking = self.looking.acquire().await;
                 self.due().await
             };
@@ -37,11 +38,11 @@ impl HooksInner {
         }
     }
 
-    /// Waits for a delivery that is due and may be made.
+    /// Waits for a delivery that is due and permitted by the circuit breaker.
     async fn due(&self) -> (TakenDelivery, Admission<'_>) {
         loop {
-            // The breaker is asked before a delivery is taken: one that is taken and not sent would
-            // count as an attempt.
+            // The breaker is checked before a delivery is taken: a delivery that is taken and not
+            // sent would count as an attempt.
             let admission = match self.breaker.admit() {
                 Ok(admission) => admission,
                 Err(wait) => {
@@ -50,14 +51,14 @@ impl HooksInner {
                 }
             };
             let now = Time::now();
-            // If this server ends in between, the delivery is due again then, and another one makes
-            // it.
+            // If this server stops before that, the delivery becomes due again and another server
+            // makes it.
             let until = now.after(self.config.timeout + MARGIN);
             match self.store.take_delivery(now, until).await {
                 Ok(Some(taken)) => return (taken, admission),
                 Ok(None) => {
                     drop(admission);
-                    // Deliveries that failed come due, and other servers leave some.
+                    // Failed deliveries become due again, and other servers may leave some.
                     let _ = timeout(LOOK, self.stored.notified()).await;
                 }
                 Err(error) => {
@@ -70,8 +71,8 @@ impl HooksInner {
 
     async fn attempt(&self, taken: &TakenDelivery, admission: Admission<'_>) -> Attempt {
         let delivery = &taken.delivery;
-        // Receivers remember idempotency keys for a limited time, and what is very old is no news
-        // to them.
+        // Receivers remember idempotency keys for a limited time, and very old deliveries are of no
+        // use to them.
         if delivery.created_at <= Time::now().before(self.config.max_age) {
             return Attempt::Expired;
         }
@@ -81,11 +82,12 @@ impl HooksInner {
         for (name, value) in [
             (DELIVERY, id.clone()),
             (IDEMPOTENCY_KEY, id),
-            // The time is signed as well and is that of the attempt, so that receivers can refuse
-            // what is replayed.
+            // The time is signed as well and is that of the attempt, so that receivers can reject
+            // replays.
             (SIGNATURE, self.signer.header(time, &delivery.body)),
         ] {
-            // All three values are digits and a few letters, so that they fit into headers.
+            // All three values consist of digits and a few letters, so they are valid header
+            // values.
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
@@ -101,7 +103,8 @@ impl HooksInner {
                 Attempt::Gone
             }
             Ok(status) => {
-                // A receiver that refuses one delivery may take the next, so that only its own failures count.
+                // A receiver that rejects one delivery may accept the next, so only its own
+                // failures count.
                 if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
                     admission.failed();
                 } else {
@@ -116,7 +119,7 @@ impl HooksInner {
         }
     }
 
-    /// Notes the outcome of an attempt. If that cannot be stored, the delivery is made once more.
+    /// Records the result of an attempt. If that cannot be stored, the delivery is made again.
     async fn settle(&self, taken: &TakenDelivery, attempt: Attempt) {
         let (counter, again) = match &attempt {
             Attempt::Delivered => (Counter::WebhooksDelivered, None),
@@ -146,7 +149,9 @@ impl HooksInner {
     }
 }
 
-/// The pause after so many attempts, up to a half shorter at random so that servers and deliveries do not come together.
+/// Returns the delay after this many attempts.
+///
+/// It is shortened at random by up to half, so that servers and deliveries spread out.
 fn pause(first: Duration, attempts: u32) -> Duration {
     let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
     let longest = doubled.min(LONGEST_PAUSE);
@@ -157,11 +162,11 @@ fn pause(first: Duration, attempts: u32) -> Duration {
 const DELIVERY: HeaderName = HeaderName::from_static("roomcast-delivery");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
-/// How often deliveries that are due are looked for while this server stores none.
+/// The interval between checks for due deliveries while this server stores none.
 const LOOK: Duration = Duration::from_secs(1);
-/// How much longer than a request may take a delivery is kept from other servers.
+/// How much longer than the request timeout a delivery is withheld from other servers.
 const MARGIN: Duration = Duration::from_secs(10);
-/// The longest pause between two attempts.
+/// The maximum delay between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -1,40 +1,42 @@
-//! The shares of users and addresses in a queue: one of them may fill its share, and never all of it.
+//! The shares of users and addresses in a queue: a source may fill its share, but never the whole
+//! queue.
 
 use std::collections::HashMap;
 
 use roomcast::network::Network;
 
-/// The cause of an event, whose events share a bound.
+/// The cause of an event. Events of one source share a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// A user with credentials.
     User(String),
-    /// The guests of an address, who can be other users each time.
+    /// The guests of an address, which can be a new user each time.
     Guests(Network),
     /// All clients together that occupy and vacate rooms.
     Rooms,
-    /// A service, which has no bound of its own.
+    /// A service, which has no limit of its own.
     Service,
 }
 
-/// What each source has in a queue. A source that has nothing has no entry.
+/// The amount of each source in a queue. A source without any has no entry.
 #[derive(Debug, Default)]
 pub(super) struct Shares(HashMap<Source, usize>);
 
 impl Shares {
-    /// Returns what a source has.
+    /// Returns the amount of a source.
     pub(super) fn of(&self, source: &Source) -> usize {
         self.0.get(source).copied().unwrap_or_default()
     }
 
-    /// Adds to what a source has.
+    /// Increases the amount of a source.
     pub(super) fn add(&mut self, source: &Source, amount: usize) {
         if *source != Source::Service {
             *self.0.entry(source.clone()).or_default() += amount;
         }
     }
 
-    /// Adds one to what a source has, unless that is `most` already. Returns whether it was added.
+    /// Increases the amount of a source by one, unless it has reached `most`. Returns whether it
+    /// did.
     pub(super) fn take(&mut self, source: &Source, most: usize) -> bool {
         let may = self.of(source) < most;
         if may {
@@ -43,7 +45,7 @@ impl Shares {
         may
     }
 
-    /// Takes from what a source has.
+    /// Decreases the amount of a source.
     pub(super) fn remove(&mut self, source: &Source, amount: usize) {
         if let Some(has) = self.0.get_mut(source) {
             *has = has.saturating_sub(amount);

@@ -1,11 +1,13 @@
-//! What proves that a delivery comes from this server: `t=SECONDS,v1=HEX`, where the digits are the HMAC-SHA256 (RFC 2104) of the time, a
-//! dot and the body.
+//! The signature that proves the origin of a delivery.
+//!
+//! Its form is `t=SECONDS,v1=HEX`. The digits are the HMAC-SHA256 (RFC 2104) of the time, a dot and
+//! the body.
 
 use ring::hmac;
 
 use crate::config;
 
-/// The keys that deliveries are signed with: each of them signs each delivery.
+/// The signing keys. Each of them signs each delivery.
 pub(super) struct Signer(Vec<hmac::Key>);
 
 impl Signer {
@@ -18,12 +20,12 @@ impl Signer {
         )
     }
 
-    /// The header of a delivery that is sent at this time, in seconds since 1970.
+    /// Returns the signature header of a delivery sent at `time`, in seconds since 1970.
     pub(super) fn header(&self, time: i64, body: &str) -> String {
         let mut header = format!("t={time}");
         for key in &self.0 {
             let mut context = hmac::Context::with_key(key);
-            // The dot keeps digits of a body from being taken for a part of the time.
+            // The dot separates the time from a body that starts with digits.
             context.update(format!("{time}.").as_bytes());
             context.update(body.as_bytes());
             header.push_str(",v1=");

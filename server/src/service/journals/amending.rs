@@ -1,4 +1,4 @@
-//! Current entries that are replaced although they are closed: what was published is corrected or withdrawn.
+//! Amendments: corrections and withdrawals of published entries, even if they are closed.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -18,7 +18,7 @@ pub(in crate::service) fn write_withdrawal<T: Serialize>(withdrawn: &T) -> Strin
     write(&Withdrawal { withdrawn })
 }
 
-/// Whether an entry withdraws its key.
+/// Returns whether an entry withdraws its key.
 pub(in crate::service) fn is_withdrawal(entry: &Entry) -> bool {
     entry.body.starts_with(WITHDRAWAL)
 }
@@ -28,17 +28,17 @@ pub(in crate::service) fn published(entries: &[Entry]) -> impl Iterator<Item = &
     entries.iter().filter(|entry| !is_withdrawal(entry))
 }
 
-/// What an entry says that withdraws its key.
+/// Returns the content of an entry that withdraws its key.
 pub(in crate::service) fn withdrawal<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
     let is_meant = is_withdrawal(entry);
     let body = is_meant.then(|| read::<Withdrawal<T>>(entry)).flatten()?;
     Some(body.withdrawn)
 }
 
-/// What takes the place of a current entry.
+/// The replacement of a current entry.
 pub(in crate::service) struct Amended {
     pub(in crate::service) body: String,
-    /// Whether another one of its key may follow.
+    /// Whether another entry of its key may follow.
     pub(in crate::service) is_open: bool,
 }
 
@@ -46,7 +46,7 @@ pub(in crate::service) struct Amended {
 pub(in crate::service) struct AmendTarget<'a> {
     pub(in crate::service) journal: &'a str,
     pub(in crate::service) key: &'a str,
-    /// What the caller is told if there is none.
+    /// The error message if there is none.
     pub(in crate::service) missing: &'static str,
 }
 
@@ -58,8 +58,10 @@ pub(in crate::service) struct Outcome {
 }
 
 impl Journals {
-    /// Replaces the current entry of a key by what `amended` makes of it, and emits that to the followers. If `amended`
-    /// returns nothing, the entry stays: it says already what was asked for.
+    /// Replaces the current entry of a key with the result of `amended`, and emits it to the
+    /// followers.
+    ///
+    /// If `amended` returns `None`, the entry already has the requested content and stays.
     pub(in crate::service) async fn amend(
         &self,
         namespace: &Namespace,
@@ -98,7 +100,7 @@ impl Journals {
         Err(ServiceError::Conflict("it changes at this moment"))
     }
 
-    /// Stores an amendment and emits it. Both happen also if the caller gives up.
+    /// Stores an amendment and emits it, even if the caller gives up.
     async fn store_amended(
         &self,
         namespace: &Namespace,
@@ -111,7 +113,7 @@ impl Journals {
             match &amended {
                 Ok(Some(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(None) => {}
-                // The entry may be stored all the same.
+                // The entry may have been stored in spite of the error.
                 Err(_) => journals.look_again(&name),
             }
             amended
@@ -120,7 +122,7 @@ impl Journals {
     }
 }
 
-/// How often an entry is read again that others replace at the same time.
+/// The maximum number of attempts to amend an entry that is replaced concurrently.
 const ATTEMPTS: usize = 5;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! One journal that is followed here: how far it was told, what waits to be told together, and in which rooms its followers are.
+//! One followed journal: its position, the entries that wait to be emitted together, and its
+//! followers' rooms.
 
 use std::{
     collections::HashMap,
@@ -20,18 +21,20 @@ use roomcast::{Namespace, Room};
 pub(super) struct Followed {
     name: String,
     teller: Arc<dyn Teller>,
-    /// What [`FollowedState::told`] says, for who only looks.
+    /// A copy of [`FollowedState::told`] that can be read without the permit.
     told: AtomicU64,
-    /// The time until which the store may have something of which nobody has heard.
+    /// The time until which the store may contain an entry without an announcement.
     doubt: Mutex<Option<Instant>>,
-    /// The rooms of those who follow it, and since when nobody was seen there; `None` if somebody is there or is about to be.
+    /// The rooms of the followers, with the time since when each was seen empty. `None` if a socket
+    /// is in it or is about to join.
     rooms: Mutex<HashMap<Room, Option<Instant>>>,
-    /// Whoever has the turn tells what is next, or subscribes, and has the state meanwhile.
+    /// The holder of the permit emits entries or subscribes a socket, and has the state in the
+    /// meantime.
     turn: Semaphore,
     state: Mutex<FollowedState>,
 }
 
-/// The right to tell what is next, with all that is needed for it.
+/// The permit to emit entries, with the state that this needs.
 pub(super) struct Turn<'a> {
     state: FollowedState,
     home: &'a Mutex<FollowedState>,
@@ -60,22 +63,22 @@ impl DerefMut for Turn<'_> {
 
 #[derive(Default)]
 pub(super) struct FollowedState {
-    /// The revision up to which all was told, or is in `waiting`; none before the first
+    /// The revision up to which everything was emitted or is in `waiting`. `None` before the first
     /// subscription.
     told: Option<u64>,
-    /// What is told together with what comes until `window` ends.
+    /// Entries that are emitted together at the end of `window`.
     waiting: Vec<Entry>,
     window: Option<Instant>,
-    /// Something was emitted after the number of open entries was.
+    /// Whether entries were emitted after the last emission of the number of open entries.
     is_count_due: bool,
-    /// Snapshots of what was sent up to now, by category and the number of entries that were read: a client that gets one gets
-    /// all that follows it.
+    /// Snapshots at the current position, by category and number of entries. A client that gets one
+    /// receives all later entries.
     kept: HashMap<KeptKey, JournalView>,
 }
 
 impl FollowedState {
     pub(super) fn kept(&self, current: &Current<'_>) -> Option<&JournalView> {
-        // An owned key is made here, which costs less than the entries that are copied for it.
+        // An owned key is created here, which costs less than copying the entries.
         self.kept.get(&key_of(current))
     }
 
@@ -86,7 +89,8 @@ impl FollowedState {
     }
 }
 
-/// The category, how many entries there are at most, and whether entries that withdraw their keys are among them.
+/// The category, the maximum number of entries, and whether entries that withdraw their keys are
+/// included.
 type KeptKey = (Option<String>, usize, bool);
 
 fn key_of(current: &Current<'_>) -> KeptKey {
@@ -111,11 +115,11 @@ impl Followed {
         &self.name
     }
 
-    /// Waits for the turn, behind those who came before. It is never refused, since nobody closes the semaphore.
+    /// Waits for the permit in order of arrival. Never fails, since the semaphore is never closed.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
         let permit = self.turn.acquire().await;
         Ok(Turn {
-            // The state is moved out and comes back when the turn is dropped, so that no lock is
+            // The state is moved out and returned when the permit is dropped, so that no lock is
             // held across an await.
             _permit: permit.map_err(|_| StoreError::Closed)?,
             state: std::mem::take(&mut *self.state.lock()),
@@ -123,7 +127,7 @@ impl Followed {
         })
     }
 
-    /// Whether something up to this revision was not told yet.
+    /// Returns whether entries up to this revision were not emitted yet.
     pub(super) fn is_behind(&self, revision: u64) -> bool {
         self.told.load(Ordering::Acquire) < revision
     }
@@ -133,19 +137,19 @@ impl Followed {
         *doubt = (*doubt).max(Some(time));
     }
 
-    /// Whether the store may have something of which nobody has heard.
+    /// Returns whether the store may contain an entry without an announcement.
     pub(super) fn is_doubtful(&self) -> bool {
         self.doubt.lock().is_some()
     }
 
-    /// Tells all that the store has, if anybody has subscribed.
+    /// Emits everything in the store, if there was a subscription.
     pub(super) async fn catch_up(
         self: &Arc<Self>,
         store: &Store,
         namespace: &Namespace,
     ) -> Result<(), StoreError> {
-        // The moment is taken before the store is read: a doubt that comes up while it is read
-        // stays.
+        // The time is taken before the store is read, so that a doubt that arises in the meantime
+        // remains.
         let begin = Instant::now();
         let mut state = self.turn().await?;
         if state.told.is_some()
@@ -159,8 +163,10 @@ impl Followed {
         Ok(())
     }
 
-    /// Tells an entry that was just stored here: by itself if it is the next one, since the store numbers entries without
-    /// gaps, and otherwise with all that the store has.
+    /// Emits an entry that this server just stored.
+    ///
+    /// The store numbers entries without gaps. If the entry is the next one, it is emitted
+    /// directly, otherwise with everything in the store.
     pub(super) async fn tell_new(
         self: &Arc<Self>,
         store: &Store,
@@ -175,7 +181,7 @@ impl Followed {
         let Some(told) = state.told.filter(|told| *told < entry.revision) else {
             return Ok(());
         };
-        // The usual case costs no question to the store.
+        // The usual case needs no query.
         if told + 1 == entry.revision {
             self.tell(&mut state, store, namespace, entry.clone());
             self.set_told(&mut state, entry.revision);
@@ -190,7 +196,8 @@ impl Followed {
         read
     }
 
-    /// Tells what there is up to the revision of a snapshot, and what waits: whoever joins now has all of that.
+    /// Emits waiting entries and those up to the revision of a snapshot, which a socket that joins
+    /// now already has.
     pub(super) async fn tell_through(
         self: &Arc<Self>,
         state: &mut FollowedState,
@@ -207,13 +214,14 @@ impl Followed {
         Ok(())
     }
 
-    /// Whether followers receive how many entries are open.
+    /// Returns whether followers receive the number of open entries.
     pub(super) fn counts_open(&self) -> bool {
         self.teller.counts_open()
     }
 
-    /// Emits how many entries are open, if something was emitted that may have changed it. If they cannot be counted, the
-    /// journal stays in doubt, so that they are counted soon.
+    /// Emits the number of open entries if emitted entries may have changed it.
+    ///
+    /// If counting fails, the journal stays in doubt, so that the count is repeated soon.
     async fn tell_open(&self, state: &mut FollowedState, store: &Store, namespace: &Namespace) {
         if !state.is_count_due || !self.counts_open() {
             return;
@@ -257,7 +265,7 @@ impl Followed {
                 break;
             }
         }
-        // Entries up to there may have been removed meanwhile.
+        // Entries up to this revision may have been removed in the meantime.
         if through != u64::MAX && state.told.is_some_and(|told| told < through) {
             self.set_told(state, through);
         }
@@ -266,15 +274,15 @@ impl Followed {
 
     fn set_told(&self, state: &mut FollowedState, revision: u64) {
         if state.told != Some(revision) {
-            // A kept snapshot would lack what is told from here on.
+            // A stored snapshot would lack entries emitted from now on.
             state.kept = HashMap::new();
         }
         state.told = Some(revision);
-        // Whoever only looks reads this without the turn, and must not see more than was told.
+        // Tasks without the permit read this value, and must not see more than was emitted.
         self.told.store(revision, Ordering::Release);
     }
 
-    /// Tells an entry, or lets it wait for others.
+    /// Emits an entry, or lets it wait for other entries.
     fn tell(
         self: &Arc<Self>,
         state: &mut FollowedState,
@@ -283,9 +291,8 @@ impl Followed {
         entry: Entry,
     ) {
         let patience = self.teller.patience(&entry);
-        // What is acknowledged or replaced before it was told need not be told.
-        // Only the newest entry of a key says what it is now, so older ones give way while they
-        // wait.
+        // An entry that is acknowledged or replaced before its emission need not be emitted. Only
+        // the newest entry of a key is current, so older entries are dropped while they wait.
         state.waiting.retain(|waiting| waiting.key != entry.key);
         if patience.is_zero() {
             state.is_count_due = true;
@@ -325,13 +332,13 @@ impl Followed {
         }
     }
 
-    /// Tells what waits at the end of the window.
+    /// Emits waiting entries at the end of the window.
     fn tell_at(self: &Arc<Self>, store: &Store, namespace: &Namespace, end: Instant) {
         let (followed, store, namespace) = (Arc::clone(self), store.clone(), namespace.clone());
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
             if let Ok(mut state) = followed.turn().await {
-                // If something else has told what waits meanwhile, nothing is left to tell.
+                // If the waiting entries were emitted in the meantime, nothing is left to emit.
                 followed.tell_waiting(&mut state, &namespace);
                 followed.tell_open(&mut state, &store, &namespace).await;
             }
@@ -359,8 +366,10 @@ impl Followed {
         !self.rooms.lock().is_empty()
     }
 
-    /// Forgets rooms in which nobody was seen for so long, from the first look on that found nobody: who was there before may
-    /// have left just then, however long ago the look before was.
+    /// Discards rooms that have been empty for this long.
+    ///
+    /// The time starts at the first check that found the room empty. Its last member may have left
+    /// just before that, however long ago the previous check was.
     pub(super) fn look_at_rooms(
         &self,
         now: Instant,
@@ -377,11 +386,12 @@ impl Followed {
     }
 }
 
-/// Bytes of entries that wait to be told together; what would be more is told before the window ends.
+/// The maximum size of waiting entries in bytes. Beyond it, they are emitted before the window
+/// ends.
 const WAITING_BYTES: usize = 128 << 10;
-/// Snapshots that are kept of one journal.
+/// The maximum number of snapshots stored per journal.
 const KEPT: usize = 64;
-/// Entries that are read at once.
+/// The number of entries per query.
 const PAGE: usize = 100;
 
 #[cfg(test)]
@@ -407,7 +417,8 @@ mod tests {
             followed.has_room(&room)
         };
         assert!(look(0, true));
-        // Nobody has looked for long, since the store did not answer; the last one may have left a moment ago.
+        // No check was made for long, because the store did not answer. The last member may have
+        // left just now.
         assert!(look(100, false));
         assert!(look(109, false));
         assert!(look(110, true), "who was away is back");

@@ -1,12 +1,16 @@
-//! Journals that somebody at this server follows: what was there when a socket subscribed, and everything that comes after it,
-//! once and in order.
+//! Journals followed at this server: sockets get a snapshot, then every later entry once and in
+//! order.
 //!
-//! The store numbers what is appended; whoever appends, or hears that another server has, lets the journal *catch up*: when
-//! it has the turn, what is behind the last revision that was told is read from the store and told, in order. A subscription
-//! takes a turn too while it reads its snapshot and joins the room, so that there is no gap and no double between the two. Only what
-//! is stored is told, and no revision is passed over, so what is lost between a commit and its announcement is told by the next one.
+//! The store numbers the entries. A server that appends an entry, or learns of another server's,
+//! lets the journal *catch up*: with the journal's permit it reads the entries after the last
+//! emitted revision and emits them in order.
 //!
-//! `market` and `notifications` say what an entry is for clients ([`Teller`]). Nothing in this module may know a payload.
+//! A subscription holds the permit too while it reads its snapshot and joins the room, so no entry
+//! is missed or duplicated in between. Only stored entries are emitted, and no revision is skipped.
+//! If an announcement is lost after a commit, the next one covers it.
+//!
+//! `market` and `notifications` define what clients receive of an entry ([`Teller`]). This module
+//! must not know a payload.
 
 mod amending;
 mod followed;
@@ -43,7 +47,7 @@ use roomcast::{JoinError, Namespace, Room, Socket};
 use snapshot::Bounds;
 pub(in crate::service) use snapshot::Snapshot;
 
-/// The journals that are followed at this server. Cloning gives another handle.
+/// The journals followed at this server. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Journals(Arc<JournalsInner>);
 
@@ -51,21 +55,23 @@ struct JournalsInner {
     store: Store,
     hooks: Hooks,
     followed: Mutex<HashMap<String, Arc<Followed>>>,
-    /// What [`Journals::keep`] is to tell soon.
+    /// The journals that [`Journals::keep`] must emit soon.
     due: Mutex<Due>,
     stirred: Notify,
-    /// How long a journal is followed when the last socket has left: who was lost may come back and must have missed nothing.
+    /// How long a journal is followed after the last socket has left.
+    ///
+    /// A lost client may recover, and must not miss anything.
     linger: Duration,
-    /// How long closed entries are kept.
+    /// How long closed entries are retained.
     keep: Duration,
 }
 
-/// Journals of which the store has more.
+/// Journals that have new entries in the store.
 #[derive(Debug, Default, PartialEq)]
 struct Due {
-    /// Some of them may be followed by nobody here.
+    /// Some of them may have no followers here.
     names: BTreeSet<String>,
-    /// There were more than [`MAX_DUE`], so that every journal may be one of them.
+    /// Whether there were more than [`MAX_DUE`], so that every journal may have new entries.
     is_any: bool,
 }
 
@@ -79,52 +85,57 @@ impl Due {
     }
 }
 
-/// What entries of a journal are for clients.
+/// Emits the entries of a journal to clients.
 pub(in crate::service) trait Teller: Send + Sync {
-    /// Tells entries, in their order, to whoever is in the rooms of the journal at this server.
+    /// Emits entries in order to the sockets in the journal's rooms at this server.
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]);
 
-    /// How long an entry may wait for others after one that may wait was told; then all of them are told at once. Zero: not
-    /// at all.
+    /// Returns how long an entry may wait for further entries after the previous emission.
+    ///
+    /// The waiting entries are emitted together. Zero means that the entry does not wait.
     fn patience(&self, _entry: &Entry) -> Duration {
         Duration::ZERO
     }
 
-    /// Whether followers receive how many entries are open after each emission.
+    /// Returns whether followers receive the number of open entries after each emission.
     fn counts_open(&self) -> bool {
         false
     }
 
-    /// Emits how many entries were open at a revision.
+    /// Emits the number of open entries at a revision.
     fn tell_open(&self, _to: &Namespace, _journal: &str, _revision: u64, _open: u64) {}
 
-    /// Whether an entry that does not wait is emitted together with the entries of this kind that directly follow it.
+    /// Returns whether an entry that does not wait is emitted together with directly following
+    /// entries of this kind.
     fn is_gathered(&self, _entry: &Entry) -> bool {
         false
     }
 }
 
-/// What somebody wants to follow.
+/// The request of a socket to follow a journal.
 pub(in crate::service) struct Subscription<'a, S: 'static> {
     /// The name of the journal.
     pub(in crate::service) journal: String,
     pub(in crate::service) category: Option<&'a str>,
-    /// Open entries that the snapshot has at most.
+    /// The maximum number of open entries in the snapshot.
     pub(in crate::service) open: usize,
-    /// Newest entries that the snapshot has at most; beside open ones, the newest that are closed.
+    /// The maximum number of newest entries in the snapshot. If `open` is not zero, of newest
+    /// closed entries.
     pub(in crate::service) newest: usize,
-    /// The revision that the client knows already: the snapshot then has only what is newer.
+    /// The revision that the client has already. The snapshot then contains only newer entries.
     pub(in crate::service) since: Option<u64>,
-    /// Whether very many follow it, so that they share a snapshot as long as nothing new is told.
+    /// Whether the journal has many followers, so that they share a snapshot until a new entry is
+    /// emitted.
     pub(in crate::service) is_shared: bool,
     pub(in crate::service) room: Room,
     pub(in crate::service) teller: Arc<dyn Teller>,
-    /// The event that says so to the socket.
+    /// The event that sends the snapshot to the socket.
     pub(in crate::service) event: &'static Emission<Subscribed<S>>,
 }
 
 impl Journals {
-    /// `window` is how long sessions can be recovered.
+    /// Creates the journals. `window` is how long sessions can be recovered, `keep` how long closed
+    /// entries are retained.
     pub(crate) fn new(
         store: Store,
         hooks: Hooks,
@@ -146,12 +157,13 @@ impl Journals {
         &self.0.store
     }
 
-    /// Whether webhooks tell this event.
+    /// Returns whether webhooks send this event.
     pub(in crate::service) fn hooks<T, D>(&self, event: &Emission<T, D>) -> bool {
         self.0.hooks.wants(event.policy().event)
     }
 
-    /// Says to webhooks what was stored, if they tell this event and have room for it.
+    /// Passes a stored object to webhooks, which send it if the event is configured and there is
+    /// room.
     pub(in crate::service) fn hook<T: Serialize, D, U: Serialize>(
         &self,
         event: &Emission<T, D>,
@@ -160,7 +172,7 @@ impl Journals {
         self.hook_from(event, Source::Service, update);
     }
 
-    /// Says to webhooks what was stored because of a client, as [`hook`](Self::hook) does.
+    /// Passes an object stored on behalf of a client to webhooks, as [`hook`](Self::hook) does.
     pub(in crate::service) fn hook_from<T: Serialize, D, U: Serialize>(
         &self,
         event: &Emission<T, D>,
@@ -171,8 +183,9 @@ impl Journals {
         self.0.hooks.tell(event, source, update);
     }
 
-    /// Stores an entry, then tells it to those who follow its journal here. Other servers hear of it from the store. Both
-    /// happen also if whoever asks goes away.
+    /// Stores an entry, then emits it to the followers of its journal at this server.
+    ///
+    /// Other servers read it from the store. Both happen even if the caller gives up.
     pub(in crate::service) async fn append(
         &self,
         namespace: &Namespace,
@@ -185,7 +198,7 @@ impl Journals {
             match &appended {
                 Ok(Appended::Stored(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
-                // The entry may be stored all the same, or be later.
+                // The entry may have been stored in spite of the error, or may be stored later.
                 Err(_) => journals.look_again(&name),
             }
             appended
@@ -193,8 +206,10 @@ impl Journals {
         appending.await.unwrap_or(Err(StoreError::Unknown))
     }
 
-    /// Appends entries in one transaction, and emits to the followers of their journals at this server all that is stored.
-    /// Both happen also if the caller gives up. The outcomes are in the order of the entries.
+    /// Appends entries in one transaction, and emits those that are stored to the followers at this
+    /// server.
+    ///
+    /// Both happen even if the caller gives up. The results are in the order of the entries.
     pub(in crate::service) async fn append_all(
         &self,
         namespace: &Namespace,
@@ -217,7 +232,7 @@ impl Journals {
                     };
                     journals.catch_up_all(&namespace, followed).await;
                 }
-                // The entries may be stored all the same, or be later.
+                // The entries may have been stored in spite of the error, or may be stored later.
                 Err(_) => names.iter().for_each(|name| journals.look_again(name)),
             }
             appended
@@ -228,13 +243,13 @@ impl Journals {
         Ok(in_order.into_iter().map(|(_, appended)| appended).collect())
     }
 
-    /// Has those who follow journals here told all that there is, by [`Journals::keep`]. Nobody waits for that.
+    /// Schedules [`Journals::keep`] to emit all stored entries of these journals. Does not wait.
     pub(in crate::service) fn tell_soon(&self, names: impl Iterator<Item = String>) {
         self.0.due.lock().extend(names);
         self.0.stirred.notify_one();
     }
 
-    /// Tells those who follow a journal here what was just stored.
+    /// Emits a just stored entry to the followers of its journal at this server.
     async fn tell(&self, namespace: &Namespace, name: &str, entry: &Entry) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
@@ -244,15 +259,16 @@ impl Journals {
         }
     }
 
-    /// Has a journal looked at for a while.
+    /// Schedules repeated checks of a journal for a while.
     fn look_again(&self, name: &str) {
         if let Some(followed) = self.0.followed.lock().get(name) {
             followed.look_until(Instant::now() + DOUBT);
         }
     }
 
-    /// Lets a socket follow a journal: it is told what there is, and then everything that comes. Subscribing again gives a new
-    /// snapshot.
+    /// Subscribes a socket to a journal: it receives a snapshot, then every later entry.
+    ///
+    /// Subscribing again sends a new snapshot.
     pub(in crate::service) async fn subscribe<S: Serialize>(
         &self,
         subscription: Subscription<'_, S>,
@@ -275,19 +291,20 @@ impl Journals {
             newest,
             since: None,
         };
-        // A client that knows a revision gets as much as a page has.
+        // A client that has a revision gets at most as many entries as a page has.
         let mut bounds = since.map_or(whole, |since| Bounds {
             open: 0,
             newest: MAX_PAGE,
             since: Some(since),
         });
         let followed = self.follow(journal, teller, &room);
-        // A store that does not answer must not have subscriptions queue up without end behind it.
+        // If the store does not answer, waiting subscriptions must not accumulate forever.
         let turn = timeout(PATIENCE, followed.turn()).await;
         let mut state = turn.map_err(|_| StoreError::TimedOut)??;
         let view = loop {
             let current = bounds.current(followed.name(), category);
-            // Another server may have sent more than this one, so a client may know more than what is kept here.
+            // The client may have a later revision from another server than the snapshot stored
+            // here.
             let kept = state
                 .kept(&current)
                 .filter(|view| is_shared && bounds.is_within(view));
@@ -297,8 +314,8 @@ impl Journals {
                     let view = self.0.store.journal(current.clone()).await?;
                     let (store, namespace) = (&self.0.store, socket.namespace());
                     followed
-                        // The others are told first up to the snapshot, so that the socket joins the
-                        // room at exactly that revision.
+                        // The current followers first receive everything up to the snapshot, so
+                        // that the socket joins the room at exactly that revision.
                         .tell_through(&mut state, store, &namespace, view.revision)
                         .await?;
                     if is_shared {
@@ -310,7 +327,8 @@ impl Journals {
             if bounds.is_within(&view) {
                 break view;
             }
-            // The revision is not of this journal, as after a database was restored: the client needs the whole.
+            // The client's revision is not of this journal, for example after a database restore.
+            // The client needs a full snapshot.
             bounds = whole;
         };
         let counted = if followed.counts_open() && view.entries.len() > open {
@@ -324,7 +342,8 @@ impl Journals {
             view.entries.len() as u64
         };
         let snapshot = Snapshot::of(view, bounds).named(followed.name(), category);
-        // The socket joins within the turn: nothing is told between the snapshot and the joining.
+        // The socket joins while the permit is held: no entry is emitted between the snapshot and
+        // the join.
         match socket.join(&room) {
             Ok(()) | Err(JoinError::Disconnected) => {}
             Err(_) => return Err(ServiceError::Conflict("in too many rooms")),
@@ -336,12 +355,12 @@ impl Journals {
                 ..snapshot
             }),
         };
-        // The snapshot is queued within the turn, so that it comes before every update.
+        // The snapshot is queued while the permit is held, so that it precedes every update.
         event.emit_to(socket, &subscribed);
         Ok(subscribed)
     }
 
-    /// Lets a socket follow a journal no longer.
+    /// Unsubscribes a socket from a journal.
     pub(in crate::service) fn unsubscribe(
         &self,
         room: &Room,
@@ -356,7 +375,8 @@ impl Journals {
         unsubscribed
     }
 
-    /// Whether this server has told all of a journal in a room, for as long as sessions can be recovered.
+    /// Returns whether this server has emitted all entries of a journal to a room for as long as
+    /// sessions can be recovered.
     pub(in crate::service) fn is_followed(&self, journal: &str, room: &Room) -> bool {
         let followed = self.0.followed.lock();
         followed
@@ -364,7 +384,7 @@ impl Journals {
             .is_some_and(|followed| followed.has_room(room))
     }
 
-    /// Follows nothing any more, as after a long time without anybody who follows.
+    /// Stops following all journals, as after a long time without followers.
     #[cfg(test)]
     pub(in crate::service) fn forget(&self) {
         self.0.followed.lock().clear();
@@ -375,14 +395,14 @@ impl Journals {
         let one = followed
             .entry(name)
             .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), teller)));
-        // The room is noted under the lock of the map, or the journal might be forgotten before the
-        // socket has joined.
+        // The room is recorded under the lock of the map. Otherwise the journal might be discarded
+        // before the socket has joined.
         one.note_room(room);
         Arc::clone(one)
     }
 
-    /// Tells what is due, looks again at what could not be read, forgets what nobody follows any more and what is old, for as long
-    /// as it is polled.
+    /// Emits scheduled journals, retries failed reads, and discards unused journals and old entries
+    /// for as long as it is polled.
     pub(crate) async fn keep(self, namespace: Namespace) {
         tokio::join!(self.tell_due(&namespace), self.tidy(&namespace));
     }
@@ -395,8 +415,9 @@ impl Journals {
         }
     }
 
-    /// The followed journals that are due. They are in doubt from here on, so that a task that ends before it has told them
-    /// leaves them to its successor.
+    /// Takes the followed journals that are scheduled.
+    ///
+    /// They are in doubt from now on, so that a task that ends early leaves them to its successor.
     fn take_due(&self) -> Vec<Arc<Followed>> {
         let Due { names, is_any } = std::mem::take(&mut *self.0.due.lock());
         let followed = self.0.followed.lock();
@@ -411,7 +432,8 @@ impl Journals {
         due
     }
 
-    /// Tells those who follow these journals here all that there is. What cannot be read stays in doubt.
+    /// Emits all stored entries of these journals to the followers at this server. Journals that
+    /// cannot be read stay in doubt.
     async fn catch_up_all(&self, namespace: &Namespace, journals: Vec<Arc<Followed>>) {
         let catching_up = stream::iter(journals).for_each_concurrent(READERS, async |one| {
             if let Err(error) = one.catch_up(&self.0.store, namespace).await {
@@ -447,14 +469,14 @@ impl Journals {
         }
     }
 
-    /// Forgets journals whose rooms have been empty for long.
+    /// Discards journals whose rooms have been empty for long.
     fn close_idle(&self, namespace: &Namespace) {
         let now = Instant::now();
         let mut followed = self.0.followed.lock();
         followed.retain(|_, one| {
             let is_used = |room: &Room| namespace.local().to(room).count() > 0;
             one.look_at_rooms(now, self.0.linger, is_used);
-            // Whoever has another handle is about to subscribe.
+            // A task with another handle is about to subscribe a socket.
             one.has_rooms() || Arc::strong_count(one) > 1
         });
         let used = followed.len();
@@ -465,8 +487,8 @@ impl Journals {
         let now = Time::now();
         let sweep = JournalSweep {
             now,
-            // Replaced entries are what servers read that have to catch up, so they are kept for as
-            // long as one may be away.
+            // Servers that catch up read replaced entries, so these are retained for as long as a
+            // server may be isolated.
             replaced_before: now.before(REPLACED),
             closed_before: now.before(self.0.keep),
             limit: SWEPT,
@@ -488,23 +510,24 @@ fn name_at(appends: &[Append], place: usize) -> &str {
     appends.get(place).map_or("", |append| &append.journal)
 }
 
-/// Journals that are told soon, by name.
+/// The maximum number of journals scheduled by name.
 const MAX_DUE: usize = 10_000;
-/// Journals that are read at the same time.
+/// The number of journals read concurrently.
 const READERS: usize = 4;
-/// How long a subscription waits for those before it.
+/// The timeout of a subscription for the permit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often what is in doubt is looked at.
+/// The interval between checks of journals in doubt.
 const TURN: Duration = Duration::from_secs(1);
-/// How long a change may still come that the store did not answer in time.
+/// How long a change may still appear after the store failed to answer in time.
 const DOUBT: Duration = Duration::from_secs(30);
-/// How often journals are looked for that nobody follows.
+/// The interval between checks for journals without followers.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How often old entries are removed.
+/// The interval between removals of old entries.
 const SWEEPING: Duration = Duration::from_secs(60);
-/// How long an entry is kept that was replaced: servers that were cut off for longer tell the newest of each key.
+/// How long a replaced entry is retained. Servers isolated for longer emit only the newest entry of
+/// each key.
 const REPLACED: Duration = Duration::from_secs(3600);
-/// Entries that are removed at once.
+/// The number of entries removed per statement.
 const SWEPT: usize = 1000;
 /// How much longer a journal is followed than sessions can be recovered.
 const SETTLING: Duration = Duration::from_secs(10);

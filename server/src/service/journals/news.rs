@@ -1,11 +1,11 @@
-//! What other servers of the store have appended.
+//! Applies journal entries that other servers have appended.
 
 use super::Journals;
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::store::{Feed, StoreError};
 use roomcast::Namespace;
 
-/// Lets followed journals catch up with what the feed has of them.
+/// Makes followed journals catch up with their entries in the feed.
 pub(crate) struct JournalNews {
     journals: Journals,
     namespace: Namespace,
@@ -29,14 +29,15 @@ impl JournalNews {
                     .iter()
                     .filter_map(|key| parse(key))
                     .filter_map(|(revision, name)| Some((revision, followed.get(name)?)))
-                    // The feed also brings what this server has appended and told itself.
+                    // The feed also returns entries that this server has appended and emitted
+                    // itself.
                     .filter(|(revision, one)| one.is_behind(*revision))
                     .map(|(_, one)| one.clone())
                     .collect(),
             }
         };
         for one in behind {
-            // An error has the page of the feed read again, so nothing is noted here.
+            // After an error the feed reader reads the page again, so nothing is recorded here.
             one.catch_up(&inner.store, &self.namespace).await?;
         }
         Ok(())
@@ -56,7 +57,7 @@ impl Applier for JournalNews {
     }
 }
 
-/// A key of the feed: REVISION:NAME.
+/// Parses a key of the feed: REVISION:NAME.
 fn parse(key: &str) -> Option<(u64, &str)> {
     let (revision, name) = key.split_once(':')?;
     Some((revision.parse().ok()?, name))

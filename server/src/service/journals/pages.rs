@@ -1,4 +1,4 @@
-//! Pages of a journal, for services that read what was published: the newest first, by the reader that snapshots are made with.
+//! Pages of a journal for services: newest entries first, read in the same way as snapshots.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,16 +11,16 @@ use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::content::page_limit;
 use crate::store::{Current, Entry, Time};
 
-/// Which page somebody wants.
+/// The requested page.
 #[derive(Debug)]
 pub(in crate::service) struct WantedPage<'a> {
     /// The name of the journal.
     pub(in crate::service) journal: String,
     pub(in crate::service) category: Option<&'a str>,
     pub(in crate::service) part: Part,
-    /// The cursor of the page before.
+    /// The cursor of the previous page.
     pub(in crate::service) cursor: Option<&'a str>,
-    /// Entries at most, if that is said.
+    /// The maximum number of entries, or `None` for the default.
     pub(in crate::service) limit: Option<usize>,
     /// Only entries with a larger revision. A revision that the journal has not reached is ignored.
     pub(in crate::service) since: Option<u64>,
@@ -57,7 +57,7 @@ impl Page {
 }
 
 impl Journals {
-    /// A page of what is current now.
+    /// Returns a page of the current entries.
     pub(in crate::service) async fn page(
         &self,
         wanted: WantedPage<'_>,
@@ -119,10 +119,12 @@ pub(super) fn cursor_of(before: u64, journal: &str, category: Option<&str>) -> S
     format!("{before}.{}", list_of(journal, category))
 }
 
-/// What a cursor names its list by, so that it is of no use for the list of another user or channel.
+/// Returns the part of a cursor that identifies its list, so that it is invalid for other users or
+/// channels.
 fn list_of(journal: &str, category: Option<&str>) -> String {
     let category = category.unwrap_or_default();
-    // The names of users and channels have no control characters, so that no two lists are hashed alike.
+    // The names of users and channels contain no control characters, so no two lists have the same
+    // input.
     let hash = Sha256::digest(format!("{journal}\0{category}"));
     hash.iter()
         .take(LIST_BYTES)
@@ -130,7 +132,7 @@ fn list_of(journal: &str, category: Option<&str>) -> String {
         .collect()
 }
 
-/// The revision and the list that a cursor names.
+/// Returns the revision and the list in a cursor.
 fn place(cursor: &str) -> Option<(u64, &str)> {
     let (revision, of) = cursor.split_once('.')?;
     let is_digit = |digit: u8| digit.is_ascii_digit();

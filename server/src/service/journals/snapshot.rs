@@ -1,37 +1,40 @@
-//! What a client gets of a journal together: the newest entries within bounds, whether there are more, and where these begin.
+//! Snapshots of a journal: the newest entries within bounds, whether there are more, and where they
+//! begin.
 
 use super::amending::is_withdrawal;
 use super::pages::cursor_of;
 use crate::store::{Current, Entry, JournalView, Time};
 
-/// Which current entries of a journal are wanted, and how many.
+/// The bounds of the requested entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Open entries at most; then `newest` is about closed ones alone. Zero makes no difference between the two.
+    /// The maximum number of open entries. If not zero, `newest` limits only closed entries.
     pub(super) open: usize,
     pub(super) newest: usize,
     /// Only entries with a larger revision.
     pub(super) since: Option<u64>,
 }
 
-/// What was in a journal at one moment. An update that follows has a larger revision.
+/// The contents of a journal at one moment. Later updates have a larger revision.
 #[derive(Debug)]
 pub(in crate::service) struct Snapshot {
     pub(in crate::service) revision: u64,
     /// The oldest first.
     pub(in crate::service) entries: Vec<Entry>,
-    /// How many entries are open, if the teller counts them; it is of this moment, and so are those that did not fit.
+    /// The number of open entries at this moment, if the teller counts them. It includes entries
+    /// that did not fit.
     pub(in crate::service) open: u64,
     /// Set if there are only entries with a larger revision than this.
     pub(in crate::service) since: Option<u64>,
-    /// All entries that were left out have a smaller revision than this. `None` if none was left out.
+    /// All omitted entries have a smaller revision than this. `None` if none was omitted.
     pub(super) before: Option<u64>,
     /// The cursor of the page that begins there.
     pub(in crate::service) cursor: Option<String>,
 }
 
 impl Bounds {
-    /// What is read for these bounds: one entry more of each kind, which shows whether there are more.
+    /// Returns the query for these bounds. It reads one more entry of each kind, to determine
+    /// whether there are more.
     pub(super) fn current<'a>(&self, journal: &'a str, category: Option<&'a str>) -> Current<'a> {
         let and_one = |most: usize| most + usize::from(most > 0);
         Current {
@@ -40,7 +43,7 @@ impl Bounds {
             open: and_one(self.open),
             newest: and_one(self.newest),
             is_closed: self.open > 0,
-            // A client that knows a revision must forget what was withdrawn since.
+            // A client that has a revision must remove entries withdrawn since.
             with_withdrawn: self.since.is_some(),
             before: None,
             now: Time::now(),
@@ -54,7 +57,7 @@ impl Bounds {
 }
 
 impl Snapshot {
-    /// Takes the newest entries within the bounds, and of these as many as fit into one event.
+    /// Takes the newest entries within the bounds, as many as fit into one event.
     pub(super) fn of(view: JournalView, bounds: Bounds) -> Self {
         let JournalView {
             revision,
@@ -77,8 +80,8 @@ impl Snapshot {
         };
         let left_out = entries.len() - fitting(&entries);
         entries.drain(..left_out);
-        // The oldest that is there of a kind is newer than all of its kind that were left out. If none of the kind fits,
-        // all of them are older than what does.
+        // The oldest included entry of a kind is newer than all omitted entries of its kind. If no
+        // entry of the kind fits, all of them are older than the included entries.
         let oldest = |is_meant: &dyn Fn(&Entry) -> bool| {
             let of_kind = entries.iter().find(|entry| is_meant(entry));
             of_kind
@@ -102,7 +105,7 @@ impl Snapshot {
         }
     }
 
-    /// Makes the cursor for a list.
+    /// Sets the cursor for a list.
     pub(super) fn named(mut self, journal: &str, category: Option<&str>) -> Self {
         self.cursor = self
             .before
@@ -115,7 +118,8 @@ impl Snapshot {
         withdrawn(&self.entries)
     }
 
-    /// Returns whether there are more entries than these: older ones, but not older than `since`.
+    /// Returns whether older entries were omitted. Entries that are not newer than `since` do not
+    /// count.
     pub(in crate::service) fn has_more(&self) -> bool {
         self.before.is_some()
     }
@@ -127,7 +131,7 @@ pub(super) fn withdrawn(entries: &[Entry]) -> Vec<String> {
     withdrawals.map(|entry| entry.key.clone()).collect()
 }
 
-/// Removes the oldest entries of a kind that are too many. Returns whether there were any.
+/// Removes the oldest excess entries of a kind. Returns whether there were any.
 fn cut(entries: &mut Vec<Entry>, most: usize, is_meant: impl Fn(&Entry) -> bool) -> bool {
     let count = entries.iter().filter(|entry| is_meant(entry)).count();
     let mut over = count.saturating_sub(most);
@@ -140,11 +144,11 @@ fn cut(entries: &mut Vec<Entry>, most: usize, is_meant: impl Fn(&Entry) -> bool)
     is_cut
 }
 
-/// How many of the newest entries fit into one event.
+/// Returns how many of the newest entries fit into one event.
 fn fitting(entries: &[Entry]) -> usize {
     let mut bytes = 0;
     let fitting = entries.iter().rev().take_while(|entry| {
-        // One that is larger than all may be together has a snapshot for itself.
+        // An entry larger than the limit gets a snapshot for itself.
         let is_first = bytes == 0;
         bytes += entry.body.len();
         is_first || bytes <= SNAPSHOT_BYTES
@@ -152,7 +156,10 @@ fn fitting(entries: &[Entry]) -> usize {
     fitting.count()
 }
 
-/// Bytes of the entries in a snapshot: with its two copies, the event and the acknowledgement, far below what may wait for a client.
+/// The maximum size of the entries in a snapshot, in bytes.
+///
+/// With its two copies, the event and the acknowledgement, it stays far below the limit of a
+/// client's queue.
 const SNAPSHOT_BYTES: usize = 192 << 10;
 
 #[cfg(test)]
@@ -189,7 +196,7 @@ mod tests {
             newest,
             since,
         };
-        // Without a difference between open and closed entries.
+        // Without a distinction between open and closed entries.
         assert_eq!(
             taken(view(1..=3, 1), bounds(0, 3, None)),
             (vec![1, 2, 3], None)
@@ -199,7 +206,7 @@ mod tests {
             (vec![2, 3, 4], Some(2))
         );
         assert_eq!(taken(view(0..0, 1), bounds(0, 3, None)), (vec![], None));
-        // Only what is newer than a revision counts.
+        // Only entries newer than a revision count.
         assert_eq!(
             taken(view(1..=4, 1), bounds(0, 3, Some(1))),
             (vec![2, 3, 4], None)
@@ -242,7 +249,8 @@ mod tests {
             taken(view(1..=2, SNAPSHOT_BYTES + 1), bounds),
             (vec![2], Some(2))
         );
-        // No closed entry fits beside the open ones, so all of them are older than what does.
+        // No closed entry fits beside the open entries, so all closed entries are older than the
+        // included ones.
         let open_last = view([1, 3, 4, 6, 8].into_iter(), third);
         let bounds = Bounds {
             open: 3,

@@ -1,4 +1,5 @@
-//! The rooms of signals: that of all of them, and those of channels, some of which have only a hash of the channel in their names.
+//! The rooms of signals: the room for all signals, and rooms for channels. Long channel names
+//! appear in room names only as a hash.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::rooms::{Followed, RoomKind, room_named};
 use roomcast::{Room, Socket};
 
-/// The channels that a socket follows in rooms whose names have only their hashes. They stay with the socket, so that it can be given
-/// a snapshot when it is recovered.
+/// The channels that a socket follows in rooms with hashed names. They are stored with the socket,
+/// so that it can get a snapshot after recovery.
 #[derive(Default)]
 struct HashedChannels(Mutex<HashMap<Room, String>>);
 
@@ -23,42 +24,45 @@ impl HashedChannels {
     }
 }
 
-/// Notes the channel of a room that the socket has joined, if the name of the room does not say it.
+/// Notes the channel of a joined room if the room name contains only its hash.
 pub(super) fn note(socket: &Socket, room: &Room, channel: Option<&str>) {
     if let Some(channel) = channel.filter(|_| is_hashed(room)) {
         let known = HashedChannels::of(socket);
         let mut known = known.0.lock();
-        // Rooms that were left in another way than by their clients take no room here either.
+        // Rooms that the socket left in other ways than by request of its client are evicted as
+        // well.
         known.retain(|room, _| socket.is_in(room.as_str()));
         known.insert(room.clone(), channel.to_owned());
     }
 }
 
-/// Forgets the channel of a room that the socket leaves.
+/// Removes the channel of a room that the socket leaves.
 pub(super) fn forget(socket: &Socket, room: &Room) {
     if is_hashed(room) {
         HashedChannels::of(socket).0.lock().remove(room);
     }
 }
 
-/// The channel of a room of signals that the socket is in; none if it is the room of all.
+/// Returns the channel of a room of signals that the socket is in, or `None` for the room of all
+/// signals.
 pub(super) fn channel_of(socket: &Socket, room: &Room) -> Result<Option<String>, ServiceError> {
     if is_hashed(room) {
         let found = HashedChannels::of(socket).0.lock().get(room).cloned();
-        // Somebody else than its client has put the socket into the room, if the channel is not known.
+        // If the channel is unknown, the socket joined the room by another way than its client's
+        // subscription.
         let unknown = ServiceError::NotFound("nobody knows the channel of the room");
         return found.map(Some).ok_or(unknown);
     }
     Ok(channel_in(room))
 }
 
-/// The channel that the name of a room of signals has; none if it is the room of all.
+/// Returns the channel in the name of a room of signals, or `None` for the room of all signals.
 pub(super) fn channel_in(room: &Room) -> Option<String> {
     let rest = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
     rest.strip_prefix(':').map(str::to_owned)
 }
 
-/// What a socket follows that is in a room of signals; `None` if nobody knows the channel.
+/// Returns the subscription of a socket in a room of signals, or `None` if the channel is unknown.
 pub(super) fn followed(socket: &Socket, room: &Room) -> Option<Followed> {
     if !is_hashed(room) {
         return Some(Followed::Room(room.as_str().to_owned()));
@@ -67,7 +71,7 @@ pub(super) fn followed(socket: &Socket, room: &Room) -> Option<Followed> {
     Some(Followed::Channel { signals })
 }
 
-/// The room of all signals, or of those of a channel.
+/// Returns the room of all signals, or of a channel.
 pub(super) fn room_of(channel: Option<&str>) -> Room {
     match channel {
         Some(channel) => room_named(JOURNAL, channel),
@@ -75,24 +79,24 @@ pub(super) fn room_of(channel: Option<&str>) -> Room {
     }
 }
 
-/// Whether a room is one of signals.
+/// Returns whether a room is a room of signals.
 pub(super) fn is_room(room: &Room) -> bool {
     let rest = room.as_str().strip_prefix(JOURNAL);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
 }
 
-/// Whether a room is one of signals whose name says of which channel.
+/// Returns whether a room is a room of signals whose name is not hashed.
 pub(super) fn is_named(room: &Room) -> bool {
     is_room(room) && !is_hashed(room)
 }
 
-/// Whether the name of a room of signals has the hash of the channel and not the channel.
+/// Returns whether a room is a room of signals whose name has only the hash of the channel.
 fn is_hashed(room: &Room) -> bool {
     let rest = room.as_str().strip_prefix(JOURNAL);
     rest.is_some_and(|rest| rest.starts_with('#'))
 }
 
-/// The journal of signals, and the room of all of them.
+/// The journal of signals, and the name of the room of all signals.
 pub(super) const JOURNAL: &str = RoomKind::Signals.prefix();
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The portfolio of a user: a journal of one key, of which the newest entry is enough.
+//! The portfolio of a user: a journal with one key, of which only the newest entry matters.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl From<Snapshot> for NewestPortfolio {
     }
 }
 
-/// Tells the newest portfolio alone; an older one that waits for a slow client gives way to it.
+/// Sends only the newest portfolio. It replaces an older one that is queued for a slow client.
 struct PortfolioTeller;
 
 impl Teller for PortfolioTeller {
@@ -46,15 +46,15 @@ impl Teller for PortfolioTeller {
 }
 
 impl Market {
-    /// Lets a socket follow its user's portfolio.
+    /// Subscribes a socket to its user's portfolio.
     pub(crate) async fn subscribe_portfolio(
         &self,
         allowed: Allowed<SubscribePortfolio>,
         socket: &Socket,
     ) -> Result<Subscribed<NewestPortfolio>, ServiceError> {
         let (by, command) = allowed.into_parts();
-        // The id is named by the client for the sake of its own program; it never opens the
-        // portfolio of another one.
+        // Clients send the id for their own purposes. It never gives access to another user's
+        // portfolio.
         own(&by, &command.user_id)?;
         self.follow_portfolio(socket, &by).await
     }
@@ -81,7 +81,7 @@ impl Market {
             .await
     }
 
-    /// Lets a socket follow its user's portfolio no longer.
+    /// Ends the subscription of a socket to its user's portfolio.
     pub(crate) fn unsubscribe_portfolio(
         &self,
         allowed: Allowed<UnsubscribePortfolio>,
@@ -102,7 +102,7 @@ impl Market {
         self.follow_portfolio(socket, by).await.map(drop)
     }
 
-    /// The portfolio of any user, for services.
+    /// Returns the portfolio of any user, for services.
     pub(crate) async fn portfolio(
         &self,
         allowed: Allowed<ReadPortfolio>,
@@ -124,7 +124,8 @@ impl Market {
         })
     }
 
-    /// Publishes the portfolio of a user as it is now. Returns the portfolio that counts, which is that with the latest time.
+    /// Publishes the current portfolio of a user. Returns the stored portfolio with the latest
+    /// time.
     pub(crate) async fn update_portfolio(
         &self,
         allowed: Allowed<PublishPortfolio>,
@@ -164,9 +165,10 @@ impl Market {
                     return Ok(portfolio);
                 }
                 Appended::There(entry) => match read::<Portfolio>(&entry) {
-                    // A newer portfolio is stored, and counts.
+                    // A newer portfolio is stored and remains current.
                     Some(newer) if has_time || attempt == ATTEMPTS => return Ok(newer),
-                    // It is now, and never older than what is stored.
+                    // A portfolio without a time is current, so it gets at least the time of the
+                    // stored one.
                     Some(newer) => portfolio.timestamp = newer.timestamp,
                     None => break,
                 },
@@ -178,7 +180,7 @@ impl Market {
         ))
     }
 
-    /// Replaces the one entry of a journal, unless that is newer.
+    /// Replaces the only entry of a journal, unless that is newer.
     async fn replace(
         &self,
         journal: String,

@@ -1,4 +1,4 @@
-//! Who may follow which channels of signals.
+//! Access rules for channels of signals.
 
 use serde_json::{Map, Value};
 
@@ -13,13 +13,13 @@ impl SignalAccess {
         Self(config.signal_rules())
     }
 
-    /// Whether there are no rules, so that every client may follow all signals.
+    /// Returns whether there are no rules, so that every client may follow all signals.
     pub(super) fn is_open(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a user may follow a channel. All signals, which are those of every channel, may be followed by users whom each
-    /// rule allows.
+    /// Returns whether a user may follow a channel. All signals (`None`) require that every rule
+    /// allows the user.
     pub(super) fn allows(&self, by: &Principal, channel: Option<&str>) -> bool {
         let mut rules = self.0.iter();
         match channel {
@@ -40,13 +40,13 @@ fn fits(who: &Followers, by: &Principal, channel: Option<&str>) -> bool {
     }
 }
 
-/// A claim of the token of a user, or a field of the data of the login session.
+/// Returns a claim of the user's token, or a field of the login session's data.
 fn claim(by: &Principal, name: &str) -> Option<Value> {
     let data: Map<String, Value> = serde_json::from_str(by.data.as_deref()?).ok()?;
     data.get(name).cloned()
 }
 
-/// Whether a claim is for a channel, or for all channels.
+/// Returns whether a claim grants a channel, or all channels.
 fn names(claim: &Value, channel: Option<&str>) -> bool {
     let is_meant = |text: &str| text == ALL || channel == Some(text);
     match claim {
@@ -57,7 +57,7 @@ fn names(claim: &Value, channel: Option<&str>) -> bool {
     }
 }
 
-/// What stands for every channel in a claim.
+/// The value of a claim that grants every channel.
 const ALL: &str = "*";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Notifications that end because their user has seen them.
+//! Acknowledgements, which end notifications that their user has seen.
 
 use super::sending::check_id;
 use super::{Body, KIND, MENTION, Notifications};
@@ -12,7 +12,8 @@ use roomcast::{Namespace, Socket, SocketId};
 use uuid::Uuid;
 
 impl Notifications {
-    /// Notes that a user has seen a notification, and emits that to the user's other tabs. The first time counts.
+    /// Records that a user has seen a notification, and emits that to the user's other tabs. Only
+    /// the first time counts.
     pub(crate) async fn acknowledge(
         &self,
         allowed: Allowed<AckNotification>,
@@ -44,7 +45,8 @@ impl Notifications {
         }
     }
 
-    /// Acknowledges all notifications of a user, or those up to a revision, and emits that to the user's other tabs.
+    /// Acknowledges all notifications of a user, or those up to a revision, and emits that to the
+    /// user's other tabs.
     pub(crate) async fn acknowledge_all(
         &self,
         allowed: Allowed<AckAllNotifications>,
@@ -53,7 +55,7 @@ impl Notifications {
         let (by, AckAllNotifications { revision }) = allowed.into_parts();
         let journal = journal_of(KIND, &by.subject);
         let (timestamp, mut acknowledged) = (Time::now(), 0);
-        // The newest are read first, and each round reads what is older.
+        // The newest entries are read first. Each iteration reads older entries.
         let mut before = revision.map(|revision| revision.saturating_add(1));
         loop {
             let current = Current {
@@ -87,8 +89,10 @@ impl Notifications {
         })
     }
 
-    /// Acknowledges the notifications of a user's mentions in a conversation up to a message, which the user has read. No
-    /// tab knows which these are, so that all are notified. If it fails, the next mark that the user sets does it.
+    /// Acknowledges a user's mentions in a conversation up to a message that the user has read.
+    ///
+    /// No tab knows which notifications these are, so all tabs are notified. After a failure, the
+    /// user's next read mark tries again.
     pub(in crate::service) async fn acknowledge_mentions(
         &self,
         namespace: &Namespace,
@@ -140,7 +144,7 @@ impl Notifications {
         Ok(())
     }
 
-    /// Stores the ends of notifications of one user, and returns how many were stored.
+    /// Stores acknowledgements of one user's notifications, and returns how many were stored.
     async fn close(
         &self,
         namespace: &Namespace,
@@ -157,7 +161,7 @@ impl Notifications {
         Ok(stored.len() as u64)
     }
 
-    /// Removes what is too old for the history, from time to time.
+    /// Removes history that is too old, at intervals.
     async fn trim(&self, journal: &str, stored: &[u64]) {
         let due = stored.iter().find(|revision| *revision % TRIM_EVERY == 0);
         let Some(before) = due.and_then(|revision| revision.checked_sub(MOST_HISTORY)) else {
@@ -169,7 +173,7 @@ impl Notifications {
         }
     }
 
-    /// The entry that closes an open notification because its user has seen it.
+    /// Returns the entry that closes an open notification because its user has seen it.
     fn closing(
         &self,
         journal: &str,
@@ -202,14 +206,15 @@ impl Notifications {
     }
 }
 
-/// Steps of a user's journal after which an acknowledged notification is removed from the history.
+/// The number of journal revisions after which an acknowledged notification is removed from the
+/// history.
 const MOST_HISTORY: u64 = 2000;
-/// Steps of a journal between two looks for what is too old.
+/// The number of journal revisions between two removals of old history.
 const TRIM_EVERY: u64 = 50;
-/// Notifications that are acknowledged in one transaction. They fit into one event.
+/// The number of notifications acknowledged per transaction. They fit into one event.
 const AT_ONCE: usize = 100;
 
-/// The place of the message that a notification of a mention is about, which its action leads to.
+/// Returns the `seq` of the message that mentioned the user, from the notification's action URL.
 fn seq_of(entry: &Entry) -> Option<u64> {
     let Some(Body::New(Notification { action_url, .. })) = read(entry) else {
         return None;

@@ -1,4 +1,4 @@
-//! Pages of notifications: what is not acknowledged, and the history of what is.
+//! Pages of unacknowledged notifications, and of the history of acknowledged notifications.
 
 use super::{Body, KIND, Notifications};
 use crate::service::authorization::Allowed;
@@ -14,7 +14,7 @@ use crate::service::rules::emissions::published::Update;
 use crate::store::{Entry, Time};
 
 impl Notifications {
-    /// A page of what any user has not acknowledged, for services.
+    /// Returns a page of any user's unacknowledged notifications, for services.
     pub(crate) async fn unacknowledged(
         &self,
         allowed: Allowed<ReadNotifications>,
@@ -51,7 +51,7 @@ impl Notifications {
         })
     }
 
-    /// A page of what the sender has acknowledged.
+    /// Returns a page of the caller's acknowledged notifications.
     pub(crate) async fn own_history(
         &self,
         allowed: Allowed<ReadOwnHistory>,
@@ -61,7 +61,7 @@ impl Notifications {
             .await
     }
 
-    /// A page of what any user has acknowledged, for services.
+    /// Returns a page of any user's acknowledged notifications, for services.
     pub(crate) async fn history(
         &self,
         allowed: Allowed<ReadNotificationHistory>,
@@ -81,7 +81,7 @@ impl Notifications {
         let page = journals
             .page(closed(&journal, page.cursor.as_deref(), page.limit))
             .await?;
-        // All that follows may be withdrawn notifications, and then there is no further page.
+        // If only withdrawn notifications follow, there is no further page.
         let mut next = page.cursor.clone();
         while let Some(cursor) = &next {
             let beyond = journals
@@ -106,7 +106,7 @@ impl Notifications {
     }
 }
 
-/// A page of notifications that have ended.
+/// Returns the request for a page of closed notifications.
 fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> WantedPage<'a> {
     WantedPage {
         journal: journal.to_owned(),
@@ -118,7 +118,8 @@ fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> W
     }
 }
 
-/// The notification that an entry has ended. Withdrawn ones are not in the history.
+/// Returns the notification that an entry acknowledges. Withdrawn notifications are not in the
+/// history.
 fn acknowledged(entry: &Entry) -> Option<AcknowledgedNotification> {
     let Body::Acked {
         acked,

@@ -1,8 +1,10 @@
-//! The bounds of fields as JSON Schema: a type for each rule, for `#[schemars(with = "…")]`.
+//! JSON Schema types for the bounds of fields, for use in `#[schemars(with = "…")]`.
 //!
-//! Services check the rules; what is here describes them for clients. Lengths count characters (Unicode code points), as JSON
-//! Schema does. Patterns are made of the predicates that the services check with, so that the two cannot differ.
-//! They keep to what the regular expressions of ECMAScript, Python and Rust have in common.
+//! Services check the bounds. The types in this module only describe them for clients. Lengths
+//! count characters (Unicode code points), as JSON Schema does.
+//!
+//! Patterns are built from the predicates that the services use, so that schema and check cannot
+//! differ. They use only syntax that the regular expressions of ECMAScript, Python and Rust share.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,52 +17,52 @@ use super::content::{emoji, url};
 use crate::auth::is_hidden;
 use crate::store::{TIME_PATTERN, WRITTEN_TIME};
 
-/// Characters of the id of a user, and of the ids and names that services give.
+/// Maximum characters of a user id, and of ids and names that services choose.
 pub(crate) const NAME_CHARS: usize = 128;
-/// Characters of the name of a user.
+/// Maximum characters of a user name.
 pub(crate) const USER_NAME_CHARS: usize = 256;
-/// Characters of a conversation's title.
+/// Maximum characters of a conversation title.
 pub(crate) const TITLE_CHARS: usize = 200;
-/// Characters of a user's status text.
+/// Maximum characters of a user's status text.
 pub(crate) const STATUS_CHARS: usize = 80;
-/// Characters of the id that a client gives to a message or an order.
+/// Maximum characters of the id that a client chooses for a message or an order.
 pub(crate) const CLIENT_ID_CHARS: usize = 128;
-/// Characters of a symbol.
+/// Maximum characters of a symbol.
 pub(crate) const SYMBOL_CHARS: usize = 32;
-/// Characters of the title of a notification.
+/// Maximum characters of a notification title.
 pub(crate) const NOTIFICATION_TITLE_CHARS: usize = 200;
-/// Characters of the text of a notification.
+/// Maximum characters of a notification text.
 pub(crate) const NOTIFICATION_CHARS: usize = 2000;
-/// Characters of the address that a notification leads to.
+/// Maximum characters of the URL that a notification links to.
 pub(crate) const ACTION_URL_CHARS: usize = 2048;
-/// Characters of the reason of a block.
+/// Maximum characters of the reason of a block.
 pub(crate) const REASON_CHARS: usize = 200;
-/// Characters of a search.
+/// Maximum characters of a search query.
 pub(crate) const QUERY_CHARS: usize = 200;
-/// Words of a search.
+/// Maximum words in a search query.
 pub(crate) const QUERY_WORDS: usize = 16;
-/// Users that a message mentions.
+/// Maximum users that a message mentions.
 pub(crate) const MENTIONS: usize = 20;
-/// Symbols that one event names.
+/// Maximum symbols in one event.
 pub(crate) const SYMBOLS: usize = 100;
-/// Prices that one request publishes.
+/// Maximum prices that one request publishes.
 pub(crate) const PRICES: usize = 1000;
-/// Positions of a portfolio.
+/// Maximum positions of a portfolio.
 pub(crate) const POSITIONS: usize = 1000;
-/// Users that one request notifies.
+/// Maximum users that one request notifies.
 pub(crate) const NOTIFIED_USERS: usize = 1000;
-/// The largest amount. Up to here a double distinguishes whole numbers.
+/// The largest amount. Up to this value, a double represents every whole number exactly.
 pub(crate) const LARGEST_AMOUNT: i64 = 1_000_000_000_000_000;
-/// Characters of what is revoked.
+/// Maximum characters of a revoked value.
 pub(crate) const REVOKED_CHARS: usize = 256;
-/// Characters of the name of a role.
+/// Maximum characters of a role name.
 pub(crate) const ROLE_CHARS: usize = 64;
-/// Roles of a session.
+/// Maximum roles of a session.
 pub(crate) const ROLES: usize = 32;
-/// Digits of the revision in a cursor.
+/// Maximum digits of the revision in a cursor.
 pub(crate) const REVISION_DIGITS: usize = 18;
 
-/// Types that are texts.
+/// Defines types that describe strings.
 macro_rules! texts {
     ($($(#[doc = $doc:literal])+ $name:ident: $min:literal to $max:expr, $pattern:expr;)+) => {
         $(
@@ -81,45 +83,55 @@ macro_rules! texts {
 }
 
 texts! {
-    /// The id of a user: 1 to 128 characters, none of them control or invisible, and not only spaces.
+    /// The id of a user: 1 to 128 characters, none of them control or invisible, and not only
+    /// spaces.
     UserId: 1 to Some(NAME_CHARS), NAME;
-    /// The name of a user: 1 to 256 characters, none of them control or invisible, and not only spaces.
+    /// The name of a user: 1 to 256 characters, none of them control or invisible, and not only
+    /// spaces.
     UserName: 1 to Some(USER_NAME_CHARS), NAME;
-    /// An id or a name that a service gives: 1 to 128 characters, none of them control or invisible, and not only spaces.
+    /// An id or a name that a service chooses: 1 to 128 characters, none of them control or
+    /// invisible, and not only spaces.
     ServiceName: 1 to Some(NAME_CHARS), NAME;
-    /// What is revoked: 1 to 256 characters, none of them control or invisible, and not only spaces.
+    /// A revoked value: 1 to 256 characters, none of them control or invisible, and not only
+    /// spaces.
     RevokedName: 1 to Some(REVOKED_CHARS), NAME;
-    /// The name of a role: 1 to 64 characters, none of them control or invisible, and not only spaces.
+    /// The name of a role: 1 to 64 characters, none of them control or invisible, and not only
+    /// spaces.
     RoleName: 1 to Some(ROLE_CHARS), NAME;
-    /// 1 to 200 characters for people, none of them control or invisible, and not only spaces.
+    /// Text for people: 1 to 200 characters, none of them control or invisible, and not only
+    /// spaces.
     Reason: 1 to Some(REASON_CHARS), NAME;
-    /// The text of a status: 1 to 80 characters, none of them control or invisible, and not only spaces.
+    /// The text of a status: 1 to 80 characters, none of them control or invisible, and not only
+    /// spaces.
     StatusText: 1 to Some(STATUS_CHARS), NAME;
     /// The title of a conversation: 1 to 200 characters, none of them control or invisible.
     Title: 1 to Some(TITLE_CHARS), without(is_hidden);
-    /// The text of a message: 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
+    /// The text of a message: 1 to 10,000 characters (`chat.content_chars`), no control characters
+    /// except tabs and line ends.
     MessageText: 1 to Some(10_000), without(is_control_in_text);
-    /// The id that a client gives: 1 to 128 characters, none of them control.
+    /// An id that a client chooses: 1 to 128 characters, none of them control.
     ClientId: 1 to Some(CLIENT_ID_CHARS), without(char::is_control);
-    /// One emoji of at most 16 characters, which are 64 bytes.
+    /// One emoji of at most 16 characters (at most 64 bytes).
     Emoji: 1 to Some(emoji::MAX_CHARS), emoji::pattern();
     /// 1 to 16 words and at most 200 characters.
     SearchQuery: 1 to Some(QUERY_CHARS), words_pattern();
     /// An `http` or `https` URL, or a path that begins with one `/`, of at most 2,048 characters.
     ActionUrl: 1 to Some(ACTION_URL_CHARS), format!(r"^(?:{}|/(?:[!-.0-\[\]-~][!-\[\]-~]*)?)$", url::pattern());
-    /// A symbol: 1 to 32 characters: ASCII without spaces.
+    /// A symbol: 1 to 32 ASCII characters without spaces.
     Symbol: 1 to Some(SYMBOL_CHARS), "^[!-~]+$";
-    /// The title of a notification: 1 to 200 characters, no control characters but tab and line ends.
+    /// The title of a notification: 1 to 200 characters, no control characters except tabs and line
+    /// ends.
     NotificationTitle: 1 to Some(NOTIFICATION_TITLE_CHARS), without(is_control_in_text);
-    /// The text of a notification: 1 to 2,000 characters, no control characters but tab and line ends.
+    /// The text of a notification: 1 to 2,000 characters, no control characters except tabs and
+    /// line ends.
     NotificationText: 1 to Some(NOTIFICATION_CHARS), without(is_control_in_text);
-    /// An address or a network, as `192.0.2.0/24`.
+    /// An IP address or a network, such as `192.0.2.0/24`.
     Network: 1 to None, network_pattern();
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     RevisionCursor: 1 to None, format!("^[0-9]{{1,{REVISION_DIGITS}}}[.][0-9a-f]{{8}}$");
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     ConversationCursor: 1 to None, format!("^{WRITTEN_TIME}_{}$", written_uuid());
-    /// The `cursor` of the page before.
+    /// The `cursor` of the previous page.
     BlockCursor: 1 to None, format!("^(?:0|[1-9][0-9]{{0,17}})[.]{}$", written_uuid());
     /// The name of a room: 1 to 256 bytes.
     RoomName: 1 to Some(256), "";
@@ -128,12 +140,12 @@ texts! {
 /// A UUID with hyphens.
 pub(crate) const UUID_PATTERN: &str = "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
 
-/// A UUID as it is written, without anchors.
+/// Returns the pattern of a lowercase UUID with hyphens, without anchors.
 fn written_uuid() -> &'static str {
     "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 }
 
-/// Names that must not begin with a word.
+/// Defines types that describe names without a reserved prefix.
 macro_rules! names_without {
     ($($(#[doc = $doc:literal])+ $name:ident: $prefix:expr;)+) => {
         $(
@@ -158,15 +170,16 @@ macro_rules! names_without {
 }
 
 names_without! {
-    /// The id of a notification that a service gives: 1 to 128 characters, none of them control or invisible, not only spaces, and
-    /// not beginning with `mention:`, as the ids of mentions do.
+    /// The id of a notification that a service chooses: 1 to 128 characters, none of them control
+    /// or invisible, not only spaces, and not beginning with `mention:`, which is reserved for
+    /// mentions.
     NotificationId: "mention:";
-    /// The id of a user that is no guest: 1 to 128 characters, none of them control or invisible, not only spaces, and not
-    /// beginning with `guest:`.
+    /// The id of a user who is not a guest: 1 to 128 characters, none of them control or invisible,
+    /// not only spaces, and not beginning with `guest:`.
     RegisteredUserId: "guest:";
 }
 
-/// The name of a room that is not of a conversation: 1 to 256 bytes.
+/// The name of a room that does not belong to a conversation: 1 to 256 bytes.
 pub(crate) enum ApplicationRoom {}
 
 impl JsonSchema for ApplicationRoom {
@@ -183,14 +196,14 @@ impl JsonSchema for ApplicationRoom {
     }
 }
 
-/// A name, as [`is_name`](crate::auth::is_name) checks it but for its length.
+/// The pattern of a name: the check of [`is_name`](crate::auth::is_name) without the length.
 static NAME: LazyLock<String> = LazyLock::new(|| {
     let hidden = class(&is_hidden);
     let spaces = class(&|c: char| c.is_whitespace() && !is_hidden(c));
     format!("^[^{hidden}]*[^{hidden}{spaces}][^{hidden}]*$")
 });
 
-/// Whether a text that may have several lines must not have a character.
+/// Returns whether a character is forbidden in text that can have several lines.
 pub(in crate::service) fn is_control_in_text(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\r' | '\t')
 }
@@ -210,13 +223,14 @@ fn text(description: &str, min: usize, max: Option<usize>, pattern: &str) -> Sch
     schema
 }
 
-/// Texts that have no such character.
+/// Returns a pattern for strings without any character that matches the predicate.
 fn without(is: fn(char) -> bool) -> String {
     format!("^[^{}]*$", class(&is))
 }
 
 fn words_pattern() -> String {
-    // All regular expressions with Unicode know these properties, which are those of `char::is_alphanumeric`.
+    // All Unicode-aware regular expression engines support these properties. Together they equal
+    // `char::is_alphanumeric`.
     let word = r"\p{Alphabetic}\p{N}";
     let more = QUERY_WORDS - 1;
     format!("^[^{word}]*[{word}]+(?:[^{word}]+[{word}]+){{0,{more}}}[^{word}]*$")
@@ -229,7 +243,7 @@ fn network_pattern() -> String {
     )
 }
 
-/// The characters for which a predicate holds, as they stand between square brackets.
+/// Returns the characters that match a predicate, as the content of a bracket expression.
 pub(in crate::service) fn class(is: &dyn Fn(char) -> bool) -> String {
     let mut text = String::new();
     let mut range: Option<(char, char)> = None;
@@ -258,13 +272,13 @@ pub(in crate::service) fn class(is: &dyn Fn(char) -> bool) -> String {
 fn escape(text: &mut String, c: char) {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' => text.push(c),
-        // Those that have a meaning; others must not be escaped.
+        // Only characters with a special meaning are escaped; engines reject other escapes.
         '^' | '$' | '\\' | '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|'
         | '/' | '-' => {
             text.extend(['\\', c]);
         }
         ' '..='~' => text.push(c),
-        // What lies beyond has no escape that all regular expressions know.
+        // No escape for characters beyond the basic plane works in all engines.
         '\u{10000}'.. => text.push(c),
         _ => {
             let _ = write!(text, "\\u{:04x}", u32::from(c));
@@ -272,7 +286,7 @@ fn escape(text: &mut String, c: char) {
     }
 }
 
-/// Types that are numbers.
+/// Defines types that describe numbers.
 macro_rules! numbers {
     ($($(#[doc = $doc:literal])+ $name:ident: $schema:tt;)+) => {
         $(
@@ -300,7 +314,8 @@ numbers! {
     Positive: {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST_AMOUNT};
     /// From -1e15 to 1e15.
     Amount: {"type": "number", "minimum": -LARGEST_AMOUNT, "maximum": LARGEST_AMOUNT};
-    /// In percent: 0, or 1 to 100. A number between 0 and 1 is refused, as it would be a fraction.
+    /// In percent: 0, or 1 to 100. A number between 0 and 1 is refused because it is probably a
+    /// fraction.
     Percent: {
         "type": "number",
         "minimum": 0,
@@ -309,7 +324,7 @@ numbers! {
     };
 }
 
-/// The metadata of a message that is sent.
+/// The metadata of a message that a client sends.
 pub(crate) enum GivenMetadata {}
 
 impl JsonSchema for GivenMetadata {
@@ -338,7 +353,7 @@ impl JsonSchema for GivenMetadata {
     }
 }
 
-/// Exactly one of two fields is there and not null: what to add to the schema of their object.
+/// Returns the `oneOf` schemas that require exactly one of two fields to be present and not null.
 pub(crate) fn one_of(fields: [&str; 2], type_of: [&str; 2]) -> Value {
     let [first, second] = fields;
     let [of_first, of_second] = type_of;
@@ -356,7 +371,8 @@ pub(crate) fn one_of(fields: [&str; 2], type_of: [&str; 2]) -> Value {
     ])
 }
 
-/// Exactly one of some texts is there and not null: what to add to the schema of their object.
+/// Returns the `oneOf` schemas that require exactly one of several strings to be present and not
+/// null.
 pub(crate) fn only_one<const N: usize>(fields: [&str; N]) -> Value {
     let one = fields.iter().map(|only| {
         let type_of = |field: &&str| {
@@ -369,7 +385,7 @@ pub(crate) fn only_one<const N: usize>(fields: [&str; N]) -> Value {
     one.collect()
 }
 
-/// The data of a session that is made.
+/// The data of a new session.
 pub(crate) enum SessionData {}
 
 impl JsonSchema for SessionData {
@@ -387,7 +403,7 @@ impl JsonSchema for SessionData {
     }
 }
 
-/// Not both of two fields are there: what to add to the schema of their object.
+/// Returns the `not` schema that forbids two fields to be present together.
 pub(crate) fn not_both(fields: [&str; 2], type_of: &str) -> Value {
     let [first, second] = fields;
     json!({
@@ -397,7 +413,8 @@ pub(crate) fn not_both(fields: [&str; 2], type_of: &str) -> Value {
     })
 }
 
-/// Says of each whole number how large it may be, which schemas otherwise have as a format that no validator knows.
+/// Gives each integer schema an explicit `maximum`. Schemars emits only a format, which validators
+/// do not know.
 pub(crate) fn bound_integers(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -419,7 +436,8 @@ pub(crate) fn bound_integers(schema: &mut Value) {
     }
 }
 
-/// Leaves out formats: validators refuse those that they do not know, or ignore them. Patterns and bounds say the same.
+/// Removes all formats and adds equivalent patterns. Validators reject or ignore formats that they
+/// do not know.
 pub(super) fn leave_out_formats(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -434,7 +452,7 @@ pub(super) fn leave_out_formats(schema: &mut Value) {
                     fields.entry("pattern").or_insert_with(|| pattern.into());
                 }
             }
-            // JavaScript would read the largest `u64` as 2^64, which is none.
+            // JavaScript rounds the largest `u64` to 2^64, which is not a `u64`.
             if fields.get("maximum") == Some(&json!(u64::MAX)) {
                 fields.remove("maximum");
                 let limit = json!(18_446_744_073_709_551_616_f64);

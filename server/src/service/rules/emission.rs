@@ -1,8 +1,8 @@
-//! What is said of one event that the server sends: with what, to whom, and how it is delivered.
+//! The policy of one event that the server sends: its payload, its receivers and its delivery.
 //!
 //! The rows are written with [`emissions!`] beside the types of their payloads, in
-//! [`emissions`](super::emissions); [`policy`](super::policy) has all of them. Services and gateways send
-//! through a row, so that its name and its payload cannot disagree.
+//! [`emissions`](super::emissions). [`policy`](super::policy) collects them. Services and gateways
+//! send through a row, so that name and payload always match.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,63 +16,66 @@ use serde_json::Value;
 use crate::service::rules::rooms::RoomKind;
 use crate::service::rules::versions::{Overlap, Replaces};
 
-/// An event that the server sends, the type of its argument, and how it is delivered.
+/// An event that the server sends, with the type of its argument and of its delivery.
 ///
-/// A payload that borrows is named with `'static` in its row; shorter borrows are sent all the same.
+/// A row names a borrowing payload type with `'static`. Payloads with shorter borrows can be sent
+/// as well.
 #[derive(Debug)]
 pub(crate) struct Emission<T, D = Reliable> {
     policy: EmissionPolicy,
     kind: PhantomData<fn() -> (T, D)>,
 }
 
-/// What is said of one event that the server sends.
+/// The policy of one event that the server sends.
 #[derive(Debug)]
 pub(crate) struct EmissionPolicy {
     /// The name of the event.
     pub(crate) event: &'static str,
-    /// What becomes of it where a client is too slow.
+    /// How the event is delivered to a slow client.
     pub(crate) delivery: Delivery,
     /// Whether receivers may be asked to confirm it, by calling its acknowledgement with nothing.
     pub(crate) is_confirmed: bool,
-    /// What its argument looks like.
+    /// Returns the schema of the argument.
     pub(crate) payload: fn() -> Schema,
-    /// What it tells.
+    /// What the event reports, in words for the documents.
     pub(crate) tells: &'static str,
-    /// Who gets it.
+    /// Who receives the event, in words for the documents.
     pub(crate) to: &'static str,
-    /// The rooms that it goes to; none if it goes to one socket alone.
+    /// The rooms that receive the event. Empty if it goes only to a single socket.
     pub(crate) rooms: &'static [RoomKind],
-    /// An argument.
+    /// Returns an example argument.
     pub(crate) example: fn() -> Value,
     /// The source file of the row, from the root of the repository.
     pub(crate) file: &'static str,
-    /// The event before it, which is sent for a time as well.
+    /// The event that this one replaces. It is also sent during the overlap.
     pub(crate) replaces: Option<Replaces>,
 }
 
-/// What becomes of an event where a client is too slow for it.
+/// How an event is delivered to a client that is too slow for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It waits, and a client for which too much waits is disconnected.
+    /// The event is queued. A client whose queue is full is disconnected.
     Reliable,
-    /// It gives way to the next one of the same key, which is made of these, and is dropped where there is no room. That stands in
-    /// the place of volatile delivery, which lets nothing wait: a client that polls would hear nothing of what happens between two
-    /// of its polls, not even that somebody types.
+    /// The newest event of each key replaces a queued one, and is dropped if the queue is full. The
+    /// field describes the key.
+    ///
+    /// It replaces volatile delivery, which queues nothing: a polling client would miss everything
+    /// between two polls, even `typing`.
     Conflated(&'static str),
 }
 
 impl EmissionPolicy {
-    /// The version of the event, which is part of its name from the second one on.
+    /// Returns the version of the event. From version 2 on, it is part of the name.
     pub(crate) fn version(&self) -> u32 {
         version(self.event)
     }
 
-    /// The namespace in which it is sent.
+    /// Returns the namespace in which the event is sent.
     pub(crate) fn namespace(&self) -> &'static str {
         namespace(self.event)
     }
 
-    /// The names of the rooms that it goes to, with what is variable in angle brackets.
+    /// Returns the name patterns of the event's rooms, with variable parts in angle brackets.
     pub(in crate::service::rules) fn room_names(&self) -> Vec<&'static str> {
         self.rooms.iter().map(|kind| kind.pattern()).collect()
     }
@@ -89,13 +92,13 @@ impl fmt::Display for Delivery {
 
 /// How the events of a row are delivered.
 pub(crate) trait Deliver<T> {
-    /// What is said of it.
+    /// The delivery in the policy of the event.
     const DELIVERY: Delivery;
     const IS_CONFIRMED: bool = false;
-    /// Whether it is sent as the event that it replaces as well.
+    /// Whether the event is also sent as the event that it replaces.
     const SUCCEEDS: bool = false;
 
-    /// The key of which only the newest waits.
+    /// Returns the conflation key, or `None` if the event is not conflated.
     fn key(_payload: &T) -> Option<String> {
         None
     }
@@ -113,20 +116,21 @@ pub(crate) struct Confirmed;
 #[derive(Debug)]
 pub(crate) struct Conflated;
 
-/// What says by itself which of its kind it replaces.
+/// A payload that has a conflation key.
 pub(crate) trait Keyed {
-    /// What the key is made of, in words.
+    /// What the key consists of, in words for the documents.
     const BY: &'static str;
 
-    /// The key. Two events share one only if the newer one ends what the other says.
+    /// Returns the key. Two events may share a key only if the newer one supersedes the older one.
     fn key(&self) -> String;
 }
 
-/// Delivered in one of the ways above, and sent as the event that it replaces as well, for a time. That has the payload `Before`.
+/// Delivery in one of the ways above, and for a time also as the replaced event, whose payload is
+/// `Before`.
 #[derive(Debug)]
 pub(crate) struct Succeeding<Before, D = Reliable>(PhantomData<fn() -> (Before, D)>);
 
-/// A way to deliver events that are sent under one name.
+/// A delivery that sends the event under a single name.
 pub(crate) trait Single {}
 
 impl Single for Reliable {}
@@ -161,11 +165,12 @@ impl<T: Keyed> Deliver<T> for Conflated {
 }
 
 impl<T, D: Deliver<T>> Emission<T, D> {
-    /// A row, as [`emissions!`] writes it.
+    /// Creates a row. Only [`emissions!`] calls this.
     ///
     /// # Panics
     ///
-    /// If it is `Succeeding` and replaces nothing, or the other way round: while it is compiled.
+    /// At compile time, if the delivery is `Succeeding` and the policy replaces no event, or the
+    /// reverse.
     pub(in crate::service::rules) const fn new(policy: EmissionPolicy) -> Self {
         assert!(policy.replaces.is_some() == D::SUCCEEDS);
         Self {
@@ -176,13 +181,13 @@ impl<T, D: Deliver<T>> Emission<T, D> {
 }
 
 impl<T, D> Emission<T, D> {
-    /// What is said of it.
+    /// Returns the policy of the event.
     pub(crate) const fn policy(&self) -> &EmissionPolicy {
         &self.policy
     }
 }
 
-/// Sends an event to all of them; with a key it gives way to the next of that key.
+/// Sends an event to the receivers of the broadcast, conflated if a key is given.
 #[expect(
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
@@ -194,7 +199,7 @@ fn send(to: Broadcast<'_>, event: &str, key: Option<String>, payload: &impl Seri
     }
 }
 
-/// Sends an event to one socket; with a key it gives way to the next of that key.
+/// Sends an event to one socket, conflated if a key is given.
 #[expect(
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
@@ -207,12 +212,12 @@ fn send_to(socket: &Socket, event: &str, key: Option<String>, payload: &impl Ser
 }
 
 impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
-    /// Sends it to all of them.
+    /// Sends the event to the receivers of the broadcast.
     pub(crate) fn emit(&self, to: Broadcast<'_>, payload: &T) -> Emitted {
         send(to, self.policy.event, D::key(payload), payload)
     }
 
-    /// Sends it to one socket.
+    /// Sends the event to one socket.
     pub(crate) fn emit_to(&self, socket: &Socket, payload: &T) -> Emitted {
         send_to(socket, self.policy.event, D::key(payload), payload)
     }
@@ -223,8 +228,10 @@ impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
     reason = "rows are what all others send by"
 )]
 impl<T: Serialize + Keyed> Emission<T, Conflated> {
-    /// Sends it to all of them, at most once in `interval` for each key: at once, or when the interval is over, if nothing newer
-    /// has come by then.
+    /// Sends the event at most once per `interval` and key.
+    ///
+    /// It is sent immediately, or at the end of the interval unless a newer event of the key
+    /// replaces it.
     pub(crate) fn emit_every(&self, interval: Duration, to: Broadcast<'_>, payload: &T) -> Emitted {
         let to = to.conflate_every(&payload.key(), interval);
         to.emit(self.policy.event, payload)
@@ -236,7 +243,7 @@ impl<T: Serialize + Keyed> Emission<T, Conflated> {
     reason = "rows are what all others send by"
 )]
 impl<T: Serialize> Emission<T, Confirmed> {
-    /// Sends it to all of them who are on this server, and asks each to confirm it.
+    /// Sends the event to the receivers on this server, and asks each to confirm it.
     pub(crate) fn ask<R: Argument>(&self, to: &Broadcast<'_>, payload: &T) -> Acks<R> {
         to.ask(self.policy.event, payload)
     }
@@ -249,7 +256,7 @@ where
     Before: Serialize + for<'a> From<&'a T>,
     D: Deliver<T> + Single,
 {
-    /// Sends it to all of them, and until the overlap is over also as the event that it replaces.
+    /// Sends the event, and until the overlap ends also the event that it replaces.
     pub(crate) fn emit(&self, overlap: Overlap, to: Broadcast<'_>, payload: &T) -> Emitted {
         let key = D::key(payload);
         if let Some(before) = self.before(overlap) {
@@ -259,7 +266,7 @@ where
         send(to, self.policy.event, key, payload)
     }
 
-    /// Sends it to one socket, and until the overlap is over also as the event that it replaces.
+    /// Sends the event to one socket, and until the overlap ends also the event that it replaces.
     pub(crate) fn emit_to(&self, overlap: Overlap, socket: &Socket, payload: &T) -> Emitted {
         let key = D::key(payload);
         if let Some(before) = self.before(overlap) {
@@ -269,7 +276,7 @@ where
         send_to(socket, self.policy.event, key, payload)
     }
 
-    /// The event that is sent as well, until the overlap is over.
+    /// Returns the replaced event if its overlap has not ended.
     fn before(&self, overlap: Overlap) -> Option<&'static str> {
         let replaces = self.policy.replaces.as_ref();
         let replaces = replaces.filter(|replaces| SystemTime::now() < overlap.end(replaces));
@@ -277,7 +284,8 @@ where
     }
 }
 
-/// The key of the event before: another one, or the two would give way to one another.
+/// Returns the conflation key of the replaced event. It differs from the new key, so that the two
+/// events do not replace each other.
 fn key_before(event: &str, key: Option<&str>) -> Option<String> {
     key.map(|key| format!("{event} {key}"))
 }
@@ -292,8 +300,10 @@ where
     T: Serialize,
     Before: Serialize + for<'a> From<&'a T>,
 {
-    /// Sends it to all of them who are on this server, and asks each to confirm it; until the overlap is over also as the event
-    /// that it replaces, whose answers come second. A client knows one of the two: it has what it was sent if it confirms either.
+    /// Sends the event to the receivers on this server, and asks each to confirm it.
+    ///
+    /// Until the overlap ends, the replaced event is also sent, and its acknowledgements are the
+    /// second value. A client knows only one of the two events, so either confirmation counts.
     pub(crate) fn ask<R: Argument>(
         &self,
         overlap: Overlap,
@@ -306,13 +316,13 @@ where
     }
 }
 
-/// The version of an event by its name: 2 for `domain:action:v2`.
+/// Returns the version in the name of an event: 2 for `domain:action:v2`.
 pub(super) fn version(event: &str) -> u32 {
     let suffix = event.rsplit_once(":v").map(|(_, number)| number.parse());
     suffix.and_then(Result::ok).unwrap_or(1)
 }
 
-/// The namespace of an event by its name: those of admins are in one of their own.
+/// Returns the namespace of an event: `/admin` for names that begin with `admin:`, otherwise `/`.
 pub(super) fn namespace(event: &str) -> &'static str {
     if event.starts_with("admin:") {
         "/admin"
@@ -321,13 +331,13 @@ pub(super) fn namespace(event: &str) -> &'static str {
     }
 }
 
-/// What something looks like that is sent.
+/// Returns the schema of a type as it is serialized.
 pub(in crate::service::rules) fn schema_of<T: JsonSchema>() -> Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-/// The event that a row replaces, if it does.
+/// Expands to the event that a row replaces, or to `None`.
 macro_rules! replaces {
     () => {
         None
@@ -340,10 +350,15 @@ macro_rules! replaces {
     };
 }
 
-/// The rows of one feature: each is `NAME: Payload, Delivery = "event", "what it tells", "who gets it", [the rooms that it goes
-/// to], an example;`, where the delivery is one of the types above, and the rooms are of `RoomKind`. One that replaces another is
-/// `Succeeding<Before, Conflated>`, with the payload of that and a way of delivery (`Reliable` if none is named), and ends in
-/// `, replaces "event" since "2026-11-21";`. All of them are its `EMISSIONS`.
+/// Defines the rows of one feature, collected in `EMISSIONS`.
+///
+/// Each row is `NAME: Payload, Delivery = "event", "what it reports", "who receives it", [its
+/// rooms], an example;`. The delivery is one of the types above; the rooms are variants of
+/// `RoomKind`.
+///
+/// A row that replaces another event has the delivery `Succeeding<Before, Conflated>`: the payload
+/// of the replaced event, and its delivery, by default `Reliable`. It ends in
+/// `, replaces "event" since "2026-11-21";`.
 macro_rules! emissions {
     ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty $(, $way:ident)?>)? = $event:literal, $tells:literal, $to:literal,
         [$($room:ident),*], $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {

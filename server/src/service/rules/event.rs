@@ -1,7 +1,7 @@
-//! What is said of one event that clients may send: who may, what with, how often, where.
+//! The policy of one event that clients send: permission, argument, rate limit class and room rule.
 //!
 //! The rows are written with [`events!`] beside the types of their payloads, in
-//! [`commands`](super::commands); [`policy`](super::policy) has all of them.
+//! [`commands`](super::commands). [`policy`](super::policy) collects them.
 
 use std::marker::PhantomData;
 
@@ -16,32 +16,32 @@ use crate::limit::Class;
 use crate::service::rules::emission::{namespace, version};
 use crate::service::rules::versions::Replaces;
 
-/// What a service is asked to do by somebody. Each type is one command with one permission, so that
-/// who may give it is said in one place.
+/// A request to a service. Each type is one command with one permission, so that each permission is
+/// defined in one place.
 pub(crate) trait Command {
-    /// What whoever gives the command must be allowed to do; none lets everybody give it.
+    /// The permission that the sender needs. `None` allows every sender.
     const PERMISSION: Option<Permission>;
 
-    /// Returns whether the command reads only what belongs to its sender, who then needs no permission.
+    /// Returns whether the command reads only data of its sender, which needs no permission.
     fn is_about(&self, _by: &Principal) -> bool {
         false
     }
 }
 
-/// A command that is the argument of an event. [`events!`] implements it, once for each row.
+/// A command that is the argument of an event. [`events!`] implements this trait for each row.
 pub(crate) trait Payload: Command + JsonSchema + Sized + Send + 'static {
-    /// What the acknowledgement has beside `success`; `()` is nothing.
+    /// The fields of the acknowledgement apart from `success`; `()` if there are none.
     type Answer: Serialize + JsonSchema + Send + 'static;
 
-    /// Reads it in the form that clients send it in.
+    /// Deserializes the argument in the form that clients send.
     ///
     /// # Errors
     ///
-    /// If it has another form.
+    /// If the argument has another form.
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 
-/// A [`Payload`] as it comes out of JSON or MessagePack.
+/// Deserializes a [`Payload`] from JSON or MessagePack.
 #[derive(Debug)]
 pub(crate) struct Argument<T>(pub(crate) T);
 
@@ -59,7 +59,7 @@ pub(crate) struct Event<T> {
 }
 
 impl<T: Payload> Event<T> {
-    /// A row, as [`events!`] writes it.
+    /// Creates a row. Only [`events!`] calls this.
     pub(in crate::service::rules) const fn new(policy: EventPolicy) -> Self {
         Self {
             policy,
@@ -69,56 +69,56 @@ impl<T: Payload> Event<T> {
 }
 
 impl<T> Event<T> {
-    /// What is said of it.
+    /// Returns the policy of the event.
     pub(crate) const fn policy(&self) -> &EventPolicy {
         &self.policy
     }
 }
 
-/// What is said of one event.
+/// The policy of one event that clients send.
 #[derive(Debug)]
 pub(crate) struct EventPolicy {
     /// The name of the event.
     pub(crate) event: &'static str,
-    /// What the sender must be allowed to do; none lets everybody send it who is connected.
+    /// The permission that the sender needs. `None` allows every connected client.
     pub(crate) permission: Option<Permission>,
-    /// Which events it shares its limit with.
+    /// The rate limit class of the event.
     pub(crate) class: Class,
-    /// What else must hold of the room it is about.
+    /// The additional rule for the room that the event is about.
     pub(crate) room: RoomRule,
-    /// In which forms its argument may come.
+    /// The accepted forms of the argument.
     pub(crate) argument: ArgumentForm,
-    /// What its argument must look like.
+    /// Returns the schema of the argument.
     pub(crate) payload: fn() -> Schema,
-    /// What the acknowledgement looks like, but for `success`.
+    /// Returns the schema of the acknowledgement, without `success`.
     pub(crate) answer: fn() -> Schema,
-    /// What it does.
+    /// What the event does, in words for the documents.
     pub(crate) does: &'static str,
-    /// An argument.
+    /// Returns an example argument.
     pub(crate) example: fn() -> Value,
-    /// What is answered to it, but for `success`.
+    /// Returns an example acknowledgement, without `success`.
     pub(crate) answered: fn() -> Value,
     /// The source file of the row, from the root of the repository.
     pub(crate) file: &'static str,
-    /// The event before it, which is served for a time as well.
+    /// The event that this one replaces. It is also accepted during the overlap.
     pub(crate) replaces: Option<Replaces>,
-    /// Where arguments are wrong that are no payload of it.
+    /// Returns the path of the error in invalid arguments, or `None` if they are valid.
     #[cfg(test)]
     pub(in crate::service::rules) refuses: fn(&Args) -> Option<String>,
 }
 
 impl EventPolicy {
-    /// The version of the event, which is part of its name from the second one on.
+    /// Returns the version of the event. From version 2 on, it is part of the name.
     pub(crate) fn version(&self) -> u32 {
         version(self.event)
     }
 
-    /// The namespace in which clients send it.
+    /// Returns the namespace in which clients send the event.
     pub(crate) fn namespace(&self) -> &'static str {
         namespace(self.event)
     }
 
-    /// Who may send it, beside that it takes its permission.
+    /// Describes who may send the event, apart from the permission.
     pub(in crate::service::rules) fn who(&self) -> &'static str {
         let needed = self.permission.or_else(|| self.entry());
         match (self.room, needed) {
@@ -127,12 +127,12 @@ impl EventPolicy {
         }
     }
 
-    /// What the sender must be allowed to do as well, to come into its namespace.
+    /// Returns the permission that the sender needs to enter the namespace of the event.
     pub(crate) fn entry(&self) -> Option<Permission> {
         (self.namespace() != "/").then_some(Permission::Admin)
     }
 
-    /// An acknowledgement of it.
+    /// Returns an example acknowledgement.
     pub(crate) fn acknowledgement(&self) -> Value {
         let mut acknowledgement = Map::from_iter([("success".to_owned(), true.into())]);
         if let Value::Object(answer) = (self.answered)() {
@@ -142,7 +142,7 @@ impl EventPolicy {
     }
 }
 
-/// The forms in which the argument of an event may come: one for each function of
+/// The accepted forms of an event's argument. Each variant is a function of
 /// [`form`](super::commands::form).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArgumentForm {
@@ -150,29 +150,29 @@ pub(crate) enum ArgumentForm {
     Object,
     /// An object, `null` or nothing.
     ObjectOrNone,
-    /// An object, or the id of a conversation alone.
+    /// An object, or only the id of a conversation.
     IdOrObject,
 }
 
-/// What must hold of the room that an event is about.
+/// The rule for the room that an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomRule {
     /// The sender is a member of the conversation.
     Member,
-    /// The sender wrote the message, or moderates.
+    /// The sender wrote the message or has `chat:moderate`.
     Author,
-    /// The sender owns the conversation, or moderates.
+    /// The sender owns the conversation or has `chat:moderate`.
     Owner,
-    /// The sender owns the conversation, or moderates, or is whom it is about.
+    /// The sender owns the conversation, has `chat:moderate`, or is the affected user.
     OwnerOrOneself,
-    /// The event is about what belongs to the sender.
+    /// The event concerns data of the sender.
     Oneself,
-    /// The event is about no conversation.
+    /// The event concerns no conversation.
     Anyone,
 }
 
 impl RoomRule {
-    /// In words.
+    /// Describes the rule for the documents.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Member => "members of the conversation",
@@ -208,10 +208,12 @@ macro_rules! argument_form {
     };
 }
 
-/// The rows of one feature: each is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what
-/// it does", {an example of the argument} => an example of the answer;`, where the form is a function of
-/// [`form`](super::commands::form). One that replaces another ends in `, replaces "event" since "2026-11-21";`. All of
-/// them are its `EVENTS`.
+/// Defines the rows of one feature, collected in `EVENTS`.
+///
+/// Each row is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what it
+/// does", {an example argument} => an example answer;`. The form is a function of
+/// [`form`](super::commands::form). A row that replaces another event ends in
+/// `, replaces "event" since "2026-11-21";`.
 macro_rules! events {
     ($($name:ident: $payload:ty => $answer:ty =
         $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal,
@@ -260,7 +262,7 @@ macro_rules! events {
             }
         )+
 
-        /// All events of this feature.
+        /// All events of this feature that clients send.
         pub(in crate::service::rules) static EVENTS: &[&$crate::service::rules::event::EventPolicy] =
             &[$($name.policy()),+];
     };

@@ -1,4 +1,4 @@
-//! Values that the examples of events are made of.
+//! Values for the examples of events.
 
 use serde_json::value::RawValue;
 use uuid::{Uuid, uuid};
@@ -41,7 +41,7 @@ pub(super) fn message() -> Message {
     }
 }
 
-/// A message that answers another one.
+/// A message that replies to [`quote`].
 pub(super) fn reply() -> Message {
     Message {
         reply_to: Some(quote()),
@@ -50,7 +50,7 @@ pub(super) fn reply() -> Message {
     }
 }
 
-/// The message that it answers.
+/// The quoted message of [`reply`].
 pub(super) fn quote() -> Quote {
     Quote {
         id: REPLIED_TO,

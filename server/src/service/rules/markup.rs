@@ -1,37 +1,37 @@
-//! Whether a text is HTML in the one form that the sanitiser writes, seen without parsing HTML.
+//! Checks without an HTML parser whether a text has the exact form that the sanitiser writes.
 //!
-//! What is stored has been sanitised, but by which rules? The store may have texts of a time before
-//! HTML was switched on, of a server with other rules, or of somebody who has written into it. So no
-//! text is trusted for where it comes from, and none has to be sanitised again for it: what goes out is
-//! looked through once from its beginning to its end, and sent as it is if there is nothing in it but
+//! The origin of a stored text proves nothing: the store can hold texts from before HTML was
+//! enabled, from a server with other rules, or from another writer. Therefore every outgoing text
+//! is scanned once from start to end. It is sent unchanged only if it consists of:
 //!
 //! - text without `<` and `>`, in which each `&` begins one of [`REFERENCES`];
-//! - `<NAME>` and `</NAME>` with a name from the list of the sanitiser, spelled exactly so, each closed in
-//!   the order of opening; `<br>`;
+//! - `<NAME>` and `</NAME>` with exactly a name from the sanitiser's list, closed in the reverse
+//!   order of opening; `<br>`;
 //! - `<a href="ADDRESS" rel="…">` and `<a rel="…">`, as the sanitiser writes them, with an address
-//!   that it lets through.
+//!   that it accepts.
 //!
-//! Why that is enough: a parser of HTML leaves text only at `<`, and every `<` here begins one of
-//! these spellings, which all parsers read alike. There are no other elements, no attributes but
-//! these two, no comments, and none of these elements changes how what follows is read, as `script`,
-//! `style`, `textarea`, `svg` or `math` do. So no element can come out of it that is not on the list,
-//! wherever it is inserted as content and however a page nests it anew. Whatever else a text may be, it
-//! is sanitised.
+//! Every other text is sanitised.
+//!
+//! This check is sufficient. An HTML parser leaves text only at `<`, and every accepted `<` begins
+//! one of these tags, which all parsers read alike. There are no other elements, no other
+//! attributes and no comments. None of the elements changes how later text is parsed, as `script`,
+//! `style`, `textarea`, `svg` or `math` do. So no element outside the list can result, wherever a
+//! page inserts the text as content and however it nests it.
 
-/// The rules of the sanitiser, as far as they can be seen in what it writes.
+/// The rules of the sanitiser that are visible in its output.
 pub(in crate::service) struct Form<'a> {
-    /// Elements that there may be.
+    /// Allowed elements.
     pub(in crate::service) tags: &'a [&'a str],
-    /// Tags that there may be, opening and closing.
+    /// Maximum number of tags, opening and closing.
     pub(in crate::service) most: usize,
-    /// The `rel` of every link.
+    /// The required `rel` attribute of every link.
     pub(in crate::service) rel: &'a str,
-    /// Where a link may lead.
+    /// Returns whether a link may point to an address.
     pub(in crate::service) is_link: fn(&str) -> bool,
 }
 
 impl Form<'_> {
-    /// Whether a text has this form.
+    /// Returns whether a text has this form.
     pub(in crate::service) fn fits(&self, text: &str) -> bool {
         self.read(text).is_some()
     }
@@ -51,7 +51,7 @@ impl Form<'_> {
             let (tag, behind) = special.strip_prefix('<')?.split_once('>')?;
             rest = behind;
             if let Some(name) = tag.strip_prefix('/') {
-                // Elements that overlap are nested anew by parsers, each in its own way.
+                // Parsers nest overlapping elements differently.
                 if open.pop()? != name {
                     return None;
                 }
@@ -71,7 +71,7 @@ impl Form<'_> {
         open.is_empty().then_some(())
     }
 
-    /// The name of the element that has these attributes, which is that of a link.
+    /// Returns `"a"`, the name of the element, if the attributes are those of a link.
     fn link(&self, attributes: &str) -> Option<&'static str> {
         let href = attributes
             .strip_suffix('"')?
@@ -81,7 +81,7 @@ impl Form<'_> {
             return Some("a");
         }
         let address = href.strip_prefix("href=\"")?.strip_suffix("\" ")?;
-        // In an address the sanitiser writes of all references this one only.
+        // `&amp;` is the only reference that the sanitiser writes in an address.
         let is_plain = address
             .split('&')
             .skip(1)
@@ -91,17 +91,17 @@ impl Form<'_> {
     }
 }
 
-/// What is behind a reference.
+/// Returns the text after a leading reference.
 fn reference(text: &str) -> Option<&str> {
     REFERENCES
         .iter()
         .find_map(|reference| text.strip_prefix(reference))
 }
 
-/// How the sanitiser writes characters that have a meaning, and U+00A0.
+/// The references that the sanitiser writes: special characters and U+00A0.
 const REFERENCES: [&str; 4] = ["&amp;", "&lt;", "&gt;", "&nbsp;"];
 
-/// The element of the list that has no content and no end.
+/// The only listed element without content and closing tag.
 const VOID: &str = "br";
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn nothing_else_fits() {
         for text in [
-            // References that the sanitiser does not write, and none.
+            // References that the sanitiser does not write, and incomplete references.
             "&",
             "& ",
             "&amp",
@@ -142,7 +142,7 @@ mod tests {
             "&#60;",
             "&lt",
             "a && b",
-            // Tags that are none, or no more than a beginning.
+            // Invalid or incomplete tags.
             "<",
             ">",
             "1 < 2",
@@ -152,7 +152,7 @@ mod tests {
             "<b",
             "<b>x</b",
             "<b>x</b><",
-            // Other elements, and other spellings of these.
+            // Elements outside the list, and other spellings of listed elements.
             "<i>x</i>",
             "<script>x</script>",
             "<B>x</B>",
@@ -170,7 +170,7 @@ mod tests {
             "<!DOCTYPE html>",
             "<?xml?>",
             "<![CDATA[x]]>",
-            // Elements that are not closed, not opened, or in another order.
+            // Elements that are not closed, not opened, or closed in the wrong order.
             "<b>x",
             "x</b>",
             "<p><b>x</p></b>",

@@ -1,12 +1,12 @@
-//! What clients may say and what they are told: the events of both directions with their types, the bounds of
-//! every field, the forms of texts that are shown, and the names of rooms.
+//! The rules of the chat protocol: events in both directions with their types, bounds of fields,
+//! forms of displayed texts, and names of rooms.
 //!
-//! All services import this module, and gateways do for the table of events. Nothing in it may know
-//! a socket, a conversation or the store beyond the types of its rows: it has values, and functions
-//! of values.
+//! All services import this module; gateways import it for the table of events. It must not depend
+//! on sockets, conversations or the store, except for the types in its rows. It contains only
+//! values and functions of values.
 //!
-//! A row also sends what it is about, to those whom its caller has chosen. Imports go one way: `versions` ← `emission` ←
-//! `emissions` and `event` ← `commands` ← `policy` ← `documents`.
+//! A row also sends its event to the receivers that the caller selects. Imports go one way:
+//! `versions` ← `emission` ← `emissions` and `event` ← `commands` ← `policy` ← `documents`.
 
 pub(crate) mod admin;
 pub(crate) mod bounds;

@@ -4,31 +4,33 @@ use roomcast::Room;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The rooms that the server has by itself, as far as events go to them. Rooms that services make are not among them.
+/// The kinds of rooms that the server creates itself and sends events to. Rooms created by services
+/// are not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomKind {
-    /// Who has joined a conversation.
+    /// All sockets that joined a conversation.
     Conversation,
     /// All sockets of a user.
     User,
-    /// Who follows the trades of a user.
+    /// All sockets that follow the trades of a user.
     Trades,
-    /// Who follows the portfolio of a user.
+    /// All sockets that follow the portfolio of a user.
     Portfolio,
-    /// Who follows all signals.
+    /// All sockets that follow all signals.
     Signals,
-    /// Who follows the signals of a channel.
+    /// All sockets that follow the signals of a channel.
     Channel,
-    /// Who follows the price of a symbol.
+    /// All sockets that follow the price of a symbol.
     Prices,
-    /// Who follows the notifications of a user.
+    /// All sockets that follow the notifications of a user.
     Notifications,
-    /// Everybody in `/admin`.
+    /// All sockets in `/admin`.
     Admin,
 }
 
 impl RoomKind {
-    /// What its names begin with. An id follows behind a colon, but for `signals` and `admin`, which are whole names.
+    /// Returns the prefix of the room names. A colon and an id follow, except that `signals` and
+    /// `admin` are complete names.
     pub(in crate::service) const fn prefix(self) -> &'static str {
         match self {
             Self::Conversation => "conversation",
@@ -42,7 +44,7 @@ impl RoomKind {
         }
     }
 
-    /// Its names, with what is variable in angle brackets.
+    /// Returns the pattern of the room names, with variable parts in angle brackets.
     pub(in crate::service::rules) const fn pattern(self) -> &'static str {
         match self {
             Self::Conversation => "conversation:<conversationId>",
@@ -58,22 +60,25 @@ impl RoomKind {
     }
 }
 
-/// What a socket follows beside conversations, as one server tells another to which its client goes.
+/// A subscription of a socket other than a conversation, as a server sends it to the server that
+/// takes over the client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Followed {
-    /// A room whose name says what it is.
+    /// A room whose name identifies what the socket follows.
     Room(String),
-    /// A channel of signals whose room has only a hash in its name. A server of a version before this does not understand it, and
-    /// has the client start afresh.
+    /// A channel of signals whose room name has only a hash. Older servers do not understand this
+    /// variant and have the client start a new session.
     Channel {
         /// The channel.
         signals: String,
     },
 }
 
-/// The room `KIND:ID`, such as `user:ann`. Names of rooms are limited in bytes and ids in characters, so that a long id is in
-/// it as `KIND#` and its hash.
+/// Returns the room `KIND:ID`, such as `user:ann`.
+///
+/// Room names are limited in bytes and ids in characters. If the name would be too long, the room
+/// is `KIND#` and the SHA-256 hash of the id.
 pub(in crate::service) fn room_named(kind: &str, id: &str) -> Room {
     if kind.len() + 1 + id.len() <= Room::MAX_BYTES {
         return Room::from(format!("{kind}:{id}"));

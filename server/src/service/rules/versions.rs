@@ -1,4 +1,5 @@
-//! Events that others replace. A breaking change has a new name, `domain:action:v2`, and for a time both are served.
+//! Replaced events. A breaking change gets a new name, `domain:action:v2`, and for a time the
+//! server supports both.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +8,9 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 /// The event that a row replaces.
 #[derive(Debug)]
 pub(crate) struct Replaces {
-    /// The name of the event before.
+    /// The name of the replaced event.
     pub(crate) event: &'static str,
-    /// The day since which both are served, as `2026-11-21`.
+    /// The first day on which both events are supported, such as `2026-11-21`.
     pub(crate) since: &'static str,
 }
 
@@ -21,23 +22,24 @@ impl Replaces {
     }
 }
 
-/// How long an event is served after another has replaced it: `server.event_overlap`.
+/// How long a replaced event is supported, counted from the day of replacement:
+/// `server.event_overlap`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overlap(pub(crate) Duration);
 
 impl Overlap {
-    /// Until when the event before is served.
+    /// Returns the time until which the replaced event is supported.
     ///
     /// # Panics
     ///
-    /// If the day of the row is none.
+    /// If the day in the row is not a valid date.
     pub(crate) fn end(self, replaces: &Replaces) -> SystemTime {
         let since = replaces.since().expect("a row's day is one");
         since + self.0
     }
 }
 
-/// Rows of no server, of which one replaces the other in each direction.
+/// Rows for tests only, with one replaced event of each delivery in each direction.
 #[cfg(test)]
 pub(crate) mod sample {
     use schemars::JsonSchema;

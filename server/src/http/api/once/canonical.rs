@@ -1,6 +1,8 @@
-//! One text for all JSON texts that differ in nothing but the order of keys, spaces and escapes.
+//! Canonical JSON: one text for all JSON texts that differ only in key order, whitespace and
+//! escapes.
 //!
-//! Numbers stay as they are written: `1`, `1.0` and `1e0` are three requests, and no digit of a long one is lost.
+//! Numbers are not changed: `1`, `1.0` and `1e0` are three different requests, and no digit of a
+//! long number is lost.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -13,11 +15,11 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// What a body is.
+/// The canonical form of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Canonical {
     Json(String),
-    /// An object has this field twice, at its path.
+    /// An object has a duplicate field, with its path.
     Duplicate(String),
     NotJson,
 }
@@ -49,7 +51,7 @@ impl From<serde_json::Error> for Fault {
 #[derive(Default)]
 struct Writer {
     text: String,
-    /// The fields down to the value that is being written.
+    /// The path to the value that is being written.
     path: Vec<String>,
 }
 
@@ -57,8 +59,8 @@ impl Writer {
     fn write(&mut self, value: &RawValue, depth: usize) -> Result<(), Fault> {
         let text = value.get();
         match text.as_bytes().first() {
-            // Each level is read again for the one above it, so their number is limited. Deeper
-            // values have to be written alike.
+            // Each level is parsed again for the level above, so the number of levels is limited.
+            // Deeper values must be spelled identically.
             _ if depth == MAX_DEPTH => self.text.push_str(text),
             Some(b'{') => {
                 let fields: Fields<'_> = serde_json::from_str(text)?;
@@ -102,11 +104,11 @@ impl Writer {
     }
 }
 
-/// The fields of an object in the order of their names.
+/// The fields of an object, sorted by name.
 #[derive(Default)]
 struct Fields<'a> {
     values: BTreeMap<String, &'a RawValue>,
-    /// A field that the object has twice.
+    /// A duplicate field.
     duplicate: Option<String>,
 }
 
@@ -141,7 +143,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// Levels of arrays and objects that are put in order.
+/// Maximum levels of arrays and objects that are normalized.
 const MAX_DEPTH: usize = 32;
 
 #[cfg(test)]
@@ -230,7 +232,7 @@ mod tests {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let depth = (256 << 10) / (open.len() + close.len()) - 1;
             let body = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-            // Whether serde_json reads it is up to serde_json.
+            // The result depends on the recursion limit of serde_json.
             let _ = of(body.as_bytes());
         }
         assert!(begin.elapsed() < Duration::from_secs(10));

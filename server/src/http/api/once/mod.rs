@@ -1,8 +1,9 @@
-//! Requests that name a key in `Idempotency-Key` are done once.
+//! Idempotent requests: a request with an `Idempotency-Key` is performed only once.
 //!
-//! A request that is sent again, because its answer did not come, gets the answer of the first. The key belongs to
-//! its caller and to one request: the same method, address and body. Only what was done is kept: after a refusal
-//! the key is free again. A caller gets an answer again only while it has the permissions for the request.
+//! A repeated request gets the response of the first. A key belongs to its caller and to one
+//! request: the same method, URI and body. Only successful responses are stored; after an error the
+//! key is free again. A caller gets a stored response only while it has the permissions for the
+//! request.
 
 mod canonical;
 
@@ -28,18 +29,19 @@ use crate::{
     },
 };
 
-/// What is made by a request is named after its key, so that another attempt finds it: one whose end nobody knows
-/// may have been made.
+/// The name for items created by a request, derived from its key. A repeated attempt finds an item
+/// whose creation had an unknown outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct MadeUnder(String);
 
 impl MadeUnder {
-    /// An id for what is made, or a new one without a key.
+    /// Returns an id for a created item: derived from the key, or a new one without a key.
     pub(super) fn id(under: Option<Extension<Self>>) -> Uuid {
         under.map_or_else(Uuid::new_v4, |Extension(under)| under.uuid())
     }
 
-    /// Fills in the id of what is published without one, if there is a key. Without a key the service gives it an id.
+    /// Sets the id of published data that has none, if there is a key. Without a key, the service
+    /// chooses an id.
     pub(crate) fn fill_in(under: Option<Extension<Self>>, id: &mut Option<String>) {
         if let Some(Extension(under)) = under {
             id.get_or_insert_with(|| under.uuid().to_string());
@@ -53,17 +55,17 @@ impl MadeUnder {
         uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }
 
-    /// The name itself, if there is a key.
+    /// Returns the name, if there is a key.
     pub(super) fn name(under: Option<Extension<Self>>) -> Option<String> {
         under.map(|Extension(Self(name))| format!("http:{name}"))
     }
 }
 
-/// Marks an answer whose body is told once, and not kept.
+/// Marks a response whose body must not be stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldOnce;
 
-/// What requests with a key are done with. Cloning gives another handle.
+/// The state for requests with a key. Clones share it.
 #[derive(Clone)]
 pub(super) struct Once {
     keys: RequestKeys,
@@ -82,13 +84,13 @@ impl Once {
     }
 }
 
-/// Does a request once, if it changes something and names a key.
+/// Performs a request only once if it changes data and has a key.
 pub(super) async fn once(State(once): State<Once>, request: Request, next: Next) -> Response {
     let mut named = request.headers().get_all(KEY).iter();
     let (Some(key), second) = (named.next(), named.next()) else {
         return next.run(request).await;
     };
-    // Reading has nothing that could be done twice.
+    // Reading has no effect that could be repeated.
     if request.method().is_safe() {
         return next.run(request).await;
     }
@@ -112,23 +114,23 @@ fn is_key(key: &str) -> bool {
     (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Takes the key for a request, or answers at once.
+/// Takes the key for a request, or returns a response immediately.
 async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Request), Response> {
     let refused = |error: ServiceError| ApiError::from(error).into_response();
     let (parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>();
     let path = route.map_or("", MatchedPath::as_str);
-    // The caller was authenticated by the layer outside of this one.
+    // The outer layer has authenticated the caller.
     let caller = parts.extensions.get::<Arc<Principal>>().cloned();
     let caller = caller.unwrap_or_else(|| Arc::new(Principal::new("")));
-    // The permissions are checked before the key, which has the answer and shows by its refusals what
-    // was asked under it.
+    // The permissions are checked before the key, because a stored response or a conflict reveals
+    // what was requested.
     let needs = once.rules.needs(&parts.method, path);
     for permission in needs.always {
         once.access.require(&caller, permission).map_err(refused)?;
     }
-    // The whole body is read before the key is taken, since a key belongs to one request with all
-    // that is in it.
+    // The body is read before the key is taken, because a key belongs to a request including its
+    // body.
     let body = to_bytes(body, once.rules.body_bytes(path)).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
     if let Some(permission) = needs.by_body.and_then(|find| find(&body)) {
@@ -136,7 +138,7 @@ async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Requ
     }
     let canonical = match canonical::of(&body) {
         Canonical::Json(text) => text.into(),
-        // The route says what is wrong with it.
+        // The route reports the error.
         Canonical::NotJson => body.clone(),
         Canonical::Duplicate(field) => {
             let error = ApiError::invalid("the body has a field twice");
@@ -145,15 +147,15 @@ async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Requ
     };
     let address = parts.uri.to_string();
     let method = parts.method.as_str().as_bytes();
-    // Whether the answer needed these permissions is not known any more, so a caller that has lost or
-    // gained such a permission has another request.
+    // It is not stored whether the response needed these permissions. Therefore the request of a
+    // caller that lost or gained one of them counts as different.
     let granted = needs.by_state.iter();
     let granted = granted.filter(|permission| once.access.allows(&caller, **permission));
     let granted: Vec<_> = granted.map(|permission| permission.as_str()).collect();
     let granted = granted.join(" ");
     let address = address.as_bytes();
     let asked = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
-    // Answers of earlier versions are known by the bytes of the request.
+    // Earlier versions stored responses by the bytes of the request.
     let before = if parts.method == Method::POST {
         hash_of(&[address, &body])
     } else {
@@ -198,10 +200,10 @@ fn replay(status: u16, body: String) -> Response {
     response
 }
 
-/// Does what is asked for, whether the caller waits for it or not.
+/// Performs the request, even if the caller disconnects.
 async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
-    // The request goes on in a task of its own: a caller that gives up would otherwise leave it
-    // half done, with the key taken.
+    // The request runs in its own task. Otherwise a disconnecting caller would leave it half done,
+    // with the key taken.
     let done = tokio::spawn(async move {
         let Ok(response) = tokio::time::timeout(TIMEOUT, next.run(request)).await else {
             held.end(None).await;
@@ -215,15 +217,15 @@ async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
     })
 }
 
-/// Keeps the answer to what was done.
+/// Stores the response of a successful request.
 async fn keep(held: HeldKey, response: Response) -> Response {
     let status = response.status();
-    // A refusal is not kept, or a caller could never mend its request under the same key.
+    // Errors are not stored, so that a caller can correct its request under the same key.
     if !status.is_success() {
         held.end(None).await;
         return response;
     }
-    // The id of a login must not lie in the store, from which the next attempt would get it.
+    // The id of a login must not be stored, where a repeated request could read it.
     let is_secret = response.extensions().get::<ToldOnce>().is_some();
     let (parts, body) = response.into_parts();
     let Ok(body) = to_bytes(body, usize::MAX).await else {
@@ -240,12 +242,12 @@ async fn keep(held: HeldKey, response: Response) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The first part of a request's hash: the form of the other parts.
+/// The first part of a request hash: the version of its format.
 const FORM: &[u8] = b"2";
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer is the one that was given before.
+/// Marks a response that repeats a stored one.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// When to ask again for what is being done.
+/// When to retry while the request is in progress.
 const RUNNING: Duration = Duration::from_secs(1);
-/// Bytes of an answer that is kept.
+/// Maximum bytes of a stored response body.
 const MAX_KEPT_BYTES: usize = 256 << 10;

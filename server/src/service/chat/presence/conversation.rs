@@ -1,4 +1,4 @@
-//! Who is in one conversation, as data: events and the time go in, announcements come out.
+//! The users in one conversation, as plain data: events and the time go in, notices come out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,42 +13,43 @@ use crate::service::rules::emissions::attendance::{Here, Present, User};
 use crate::store::Time;
 use roomcast::SocketId;
 
-/// How presence behaves.
+/// The timing and limits of presence.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Tempo {
-    /// How long a user who lost the last connection still counts as present.
+    /// The grace period after which a user without a connection counts as disconnected.
     pub(in crate::service) grace: Duration,
-    /// The shortest time between two lists of those present, and in which a user is told of twice.
+    /// The minimum interval between two lists of users. Within it, at most two notices about one
+    /// user are sent immediately.
     pub(in crate::service) interval: Duration,
-    /// How many users such a list names, at most [`MAX_LISTED`].
+    /// The maximum number of users in such a list, at most [`MAX_LISTED`].
     pub(in crate::service) listed: usize,
-    /// Whether other servers are told who is here.
+    /// Whether presence is published to other servers.
     pub(in crate::service) is_shared: bool,
 }
 
-/// The users of one conversation and their sockets there.
+/// The users of one conversation and their sockets in it.
 #[derive(Debug)]
 pub(in crate::service) struct Presence {
     tempo: Tempo,
     users: HashMap<Arc<str>, Tabs>,
-    /// The users in the order in which they came, by their `arrival`.
+    /// The users in the order of their arrival, by their `arrival` number.
     arrivals: BTreeMap<u64, Arc<str>>,
     next_arrival: u64,
-    /// How many sockets all users have together.
+    /// The total number of sockets of all users.
     sockets: usize,
-    /// The users without a socket, by the end of their grace. Each has `lost` set to it.
+    /// The users without a socket, by the end of their grace period. Each has `lost` set to it.
     lost: BTreeSet<(Instant, Arc<str>)>,
     list: List,
     notices: Notices,
     remote: RemotePresence,
-    /// Whom other servers have to be told of; always empty if they are not.
+    /// The users whose presence must be published. Always empty if presence is not published.
     changed: BTreeMap<Arc<str>, Going>,
 }
 
 #[derive(Debug)]
 struct Tabs {
     name: Arc<str>,
-    /// Few: the tabs of one person.
+    /// Few entries: the tabs of one person.
     sockets: Vec<SocketId>,
     arrival: u64,
     since: Time,
@@ -57,39 +58,39 @@ struct Tabs {
     member_at: u64,
 }
 
-/// When the list of those present is sent next.
+/// When the list of users is sent next.
 #[derive(Debug)]
 enum List {
-    /// Nothing has changed since the last one.
+    /// The list has not changed since it was last sent.
     Unchanged { last: Option<Instant> },
-    /// Something has changed, and the next list is due at this time.
+    /// The list has changed, and is due at this time.
     Due(Instant),
 }
 
-/// How a user has gone who is not here any more.
+/// The reason why a user is no longer present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Going {
-    /// On purpose.
+    /// The user left deliberately.
     Left,
-    /// The connection was lost without a word.
+    /// The connection was lost.
     Lost,
 }
 
-/// What the others have to be told.
+/// A presence change to emit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Notice {
-    /// The user's first socket came.
+    /// The user's first socket has joined.
     Joined(User),
-    /// The user's last socket went on purpose.
+    /// The user's last socket has left deliberately.
     Left(User),
-    /// The user's last socket was lost, and none came back in time.
+    /// The user's last socket was lost, and none returned within the grace period.
     Disconnected(User),
-    /// The list of those present has changed.
+    /// The list of users has changed.
     List,
 }
 
 impl Notice {
-    /// Who has come or gone.
+    /// Returns the user that the notice is about.
     pub(in crate::service) fn user(&self) -> Option<&User> {
         match self {
             Self::Joined(user) | Self::Left(user) | Self::Disconnected(user) => Some(user),
@@ -97,7 +98,7 @@ impl Notice {
         }
     }
 
-    /// Whether somebody has come.
+    /// Returns whether a user has joined.
     pub(in crate::service) fn is_coming(&self) -> bool {
         matches!(self, Self::Joined(_))
     }
@@ -119,28 +120,28 @@ impl Presence {
         }
     }
 
-    /// How many sockets all users have here together.
+    /// Returns the total number of sockets of all users on this server.
     pub(in crate::service) fn connections(&self) -> usize {
         self.sockets
     }
 
-    /// Sockets in this conversation at all servers, as far as this one knows.
+    /// Returns the number of sockets in this conversation on all servers, as far as known here.
     pub(in crate::service) fn connections_everywhere(&self) -> usize {
         let others = self.remote.users().map(|user| user.connections);
         others.fold(self.sockets, usize::saturating_add)
     }
 
-    /// The sockets that a user has here.
+    /// Returns the sockets that a user has here.
     pub(in crate::service) fn sockets_of(&self, user: &str) -> &[SocketId] {
         self.users.get(user).map_or(&[], |tabs| &tabs.sockets)
     }
 
-    /// The users who are here, or were lost and may come back.
+    /// Returns the users that are present or in their grace period.
     pub(in crate::service) fn users(&self) -> Vec<Arc<str>> {
         self.users.keys().cloned().collect()
     }
 
-    /// Takes a user out with all sockets, whether they are here or lost.
+    /// Removes a user with all sockets, whether present or in the grace period.
     pub(in crate::service) fn expel(
         &mut self,
         now: Instant,
@@ -154,7 +155,8 @@ impl Presence {
         Some((sockets, self.announce(now, Notice::Left(user))))
     }
 
-    /// Takes the sockets of a user out and returns them. The user stays in the list until [`Presence::expel`].
+    /// Removes and returns the sockets of a user. The user stays in the list until
+    /// [`Presence::expel`].
     pub(in crate::service) fn evict(&mut self, now: Instant, user: &str) -> Vec<SocketId> {
         let Some((user_id, tabs)) = self
             .users
@@ -166,7 +168,7 @@ impl Presence {
         };
         let sockets = std::mem::take(&mut tabs.sockets);
         self.sockets -= sockets.len();
-        // The end of the grace would announce a loss before the removal.
+        // The end of the grace period would announce a loss before the removal.
         if let Some(end) = tabs.lost.take() {
             self.lost.remove(&(end, user_id));
         }
@@ -174,36 +176,37 @@ impl Presence {
         sockets
     }
 
-    /// Notes that a user was a member when the conversation had so many changes.
+    /// Records that a user was a member when the conversation had this number of changes.
     pub(in crate::service) fn note_member(&mut self, user: &str, changes: u64) {
         if let Some(tabs) = self.users.get_mut(user) {
             tabs.member_at = changes.max(tabs.member_at);
         }
     }
 
-    /// Returns whether a user is known to be a member after a removal with this number, or is not here at all.
+    /// Returns whether a user is known to be a member after a removal with this number, or is not
+    /// here at all.
     pub(in crate::service) fn is_member_since(&self, user: &str, removal: u64) -> bool {
         let tabs = self.users.get(user);
         tabs.is_none_or(|tabs| tabs.member_at >= removal)
     }
 
-    /// Returns whether a user has no socket and none can come back: the sockets were evicted.
+    /// Returns whether the user's sockets were evicted: the user has none and is not in the grace
+    /// period.
     pub(in crate::service) fn is_evicted(&self, user: &str) -> bool {
         let tabs = self.users.get(user);
         tabs.is_some_and(|tabs| tabs.sockets.is_empty() && tabs.lost.is_none())
     }
 
-    /// Returns whether a user has a socket here or may come back within the grace.
+    /// Returns whether any user has a socket here or is in the grace period.
     pub(in crate::service) fn is_attended(&self) -> bool {
         self.sockets > 0 || !self.lost.is_empty()
     }
 
-    /// Takes everybody out, and returns their sockets.
+    /// Removes all users, and returns their sockets.
     pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
         let users = std::mem::take(&mut self.users);
         if self.tempo.is_shared {
-            // Other servers still have to be told that nobody is here, so the changes outlive the
-            // conversation's end.
+            // The departures must still be published, so the changes outlive the conversation.
             let gone = users.keys().cloned().map(|user| (user, Going::Lost));
             self.changed.extend(gone);
         }
@@ -215,17 +218,18 @@ impl Presence {
         users.into_values().flat_map(|tabs| tabs.sockets).collect()
     }
 
-    /// What is to be told of this now; otherwise it will be due later, if it is still true then.
+    /// Returns the notice if it is to be emitted now. Otherwise it becomes due later, if it still
+    /// holds then.
     pub(in crate::service) fn announce(&mut self, now: Instant, notice: Notice) -> Option<Notice> {
         self.notices.offer(now, notice, self.sockets)
     }
 
-    /// Whether nobody is here and nothing is left to be announced to anybody.
+    /// Returns whether no user is present and nothing is left to announce.
     pub(in crate::service) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// A user's socket came. Doing so twice changes nothing.
+    /// Records that a user's socket has joined. Repeating it changes nothing.
     pub(in crate::service) fn join(
         &mut self,
         now: Instant,
@@ -241,7 +245,8 @@ impl Presence {
         if present.sockets.contains(&socket) {
             return None;
         }
-        // Whoever comes back within the grace was never gone for the others, so nothing is told.
+        // A user who returns within the grace period never counted as departed, so there is no
+        // notice.
         if let Some(end) = present.lost.take() {
             self.lost.remove(&(end, Arc::clone(&user.user_id)));
         }
@@ -250,7 +255,7 @@ impl Presence {
         self.sockets += 1;
         self.list_changed(now);
         self.share(&user.user_id);
-        // A user who is here with another tab, or at another server, has not just come.
+        // A user who has another tab here, or is present on another server, has not just joined.
         if !first || self.remote.has(&user.user_id) {
             return None;
         }
@@ -272,7 +277,7 @@ impl Presence {
         self.users.insert(Arc::clone(&user.user_id), tabs);
     }
 
-    /// A user's socket left, or ended on purpose.
+    /// Records that a user's socket has left or was closed deliberately.
     pub(in crate::service) fn leave(
         &mut self,
         now: Instant,
@@ -283,19 +288,19 @@ impl Presence {
             return None;
         }
         let user = self.forget(user, Going::Left)?;
-        // The user is still present at another server, so for the others nothing has changed.
+        // The user is still present on another server, so nothing has changed for other users.
         if self.remote.has(&user.user_id) {
             return None;
         }
         self.announce(now, Notice::Left(user))
     }
 
-    /// A user's socket was lost; if it was the last, the user has the grace to come back.
+    /// Records that a user's socket was lost. If it was the last, the grace period starts.
     pub(in crate::service) fn lose(&mut self, now: Instant, socket: SocketId, user: &str) {
         if self.remove(now, socket, user) != Some(true) {
             return;
         }
-        // The grace starts with the last socket, because a page that is reloaded loses one and
+        // The grace period starts with the last socket, because reloading a page loses one and
         // opens another.
         let end = now + self.tempo.grace;
         if let Some((user_id, _)) = self.users.get_key_value(user) {
@@ -306,7 +311,7 @@ impl Presence {
         }
     }
 
-    /// Removes a socket and says whether it was the user's last; none if it was not here.
+    /// Removes a socket and returns whether it was the user's last, or `None` if it was not here.
     fn remove(&mut self, now: Instant, socket: SocketId, user: &str) -> Option<bool> {
         let present = self.users.get_mut(user)?;
         let place = present.sockets.iter().position(|own| *own == socket)?;
@@ -333,21 +338,21 @@ impl Presence {
         })
     }
 
-    /// Whether this socket of this user is here.
+    /// Returns whether this socket of this user is here.
     pub(in crate::service) fn has(&self, socket: SocketId, user: &str) -> bool {
         self.users
             .get(user)
             .is_some_and(|present| present.sockets.contains(&socket))
     }
 
-    /// Whether a user has a socket here.
+    /// Returns whether a user has a socket here.
     pub(in crate::service) fn is_connected(&self, user: &str) -> bool {
         self.users
             .get(user)
             .is_some_and(|present| !present.sockets.is_empty())
     }
 
-    /// When [`Presence::handle_timeout`] has something to do.
+    /// Returns when [`Presence::handle_timeout`] is due.
     pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         let lost = self.lost.first().map(|(end, _)| *end);
         let list = match self.list {
@@ -358,7 +363,7 @@ impl Presence {
         lost.into_iter().chain(notice).chain(list).min()
     }
 
-    /// What is due; call it until there is nothing.
+    /// Returns a notice that is due. Must be called until it returns `None`.
     pub(in crate::service) fn handle_timeout(&mut self, now: Instant) -> Option<Notice> {
         while let Some((end, _)) = self.lost.first()
             && *end <= now
@@ -384,13 +389,15 @@ impl Presence {
         }
     }
 
-    /// Who is here, those who came first at the front, then those who are on other servers only;
-    /// `users` ends at [`MAX_LISTED`].
+    /// Returns the present users: those of this server by arrival, then those that are only on
+    /// other servers.
+    ///
+    /// `users` has at most [`MAX_LISTED`] entries.
     pub(in crate::service) fn here(&self, conversation_id: Uuid) -> Here {
         self.first_here(conversation_id, MAX_LISTED)
     }
 
-    /// Who is here, for those who did not ask for it; `users` ends earlier.
+    /// Returns the present users for clients that did not request them. `users` has fewer entries.
     pub(in crate::service) fn list(&self, conversation_id: Uuid) -> Here {
         self.first_here(conversation_id, self.tempo.listed.min(MAX_LISTED))
     }
@@ -419,7 +426,7 @@ impl Presence {
         }
     }
 
-    /// Whether a user is here, or may come back within the grace.
+    /// Returns whether a user is here or in the grace period.
     pub(in crate::service) fn is_here(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
@@ -436,12 +443,12 @@ impl Presence {
         std::mem::replace(&mut self.remote, remote)
     }
 
-    /// The users of whom other servers have to be told since this was asked last.
+    /// Takes the users whose presence must be published since the last call.
     pub(in crate::service) fn take_changed(&mut self) -> BTreeMap<Arc<str>, Going> {
         std::mem::take(&mut self.changed)
     }
 
-    /// All who are here have to be told to other servers again.
+    /// Marks all present users to be published again.
     pub(in crate::service) fn share_all(&mut self) {
         if self.tempo.is_shared {
             let here = self
@@ -452,7 +459,7 @@ impl Presence {
         }
     }
 
-    /// What other servers have to know of a user; none says that it is not here.
+    /// Returns what is published of a user, or `None` if the user is not here.
     pub(in crate::service) fn shared(&self, user: &str) -> Option<SharedPresent> {
         let tabs = self.users.get(user)?;
         Some(SharedPresent {
@@ -462,7 +469,7 @@ impl Presence {
         })
     }
 
-    /// Notes that other servers have to be told of a user.
+    /// Marks a user to be published.
     fn share(&mut self, user: &str) {
         if self.tempo.is_shared
             && let Some((user_id, _)) = self.users.get_key_value(user)
@@ -471,10 +478,10 @@ impl Presence {
         }
     }
 
-    /// The list has to be sent again, but not too soon after the last one.
+    /// Schedules the next list, but not too soon after the last one.
     pub(in crate::service) fn list_changed(&mut self, now: Instant) {
         if let List::Unchanged { last } = self.list {
-            // A list names each user to each socket, so in large conversations it is sent less often.
+            // A list sends each user to each socket, so large conversations get fewer lists.
             let pairs = (self.users.len() + self.remote.len())
                 .min(self.tempo.listed)
                 .saturating_mul(self.sockets);
@@ -485,10 +492,10 @@ impl Presence {
     }
 }
 
-/// How many users an answer names; `count` counts them all.
+/// The maximum number of users in an answer. `count` counts all of them.
 pub(in crate::service) const MAX_LISTED: usize = 1000;
 
-/// Time between two lists for each user named to each socket: about 10 MB/s of lists.
+/// The time between two lists for each user and socket: about 10 MB/s of lists.
 const PER_PAIR: Duration = Duration::from_micros(10);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Who is in a conversation and who types, here and at other servers of the store, and what is told of it
-//! within a budget; and what users say of themselves.
+//! Presence and typing in a conversation, on all servers, and the statuses of users.
 //!
-//! The sequencer and the chat's handle come in here. These are data: events and the time go in,
-//! announcements come out. Nothing in here may know sockets beyond their ids, or wait for anything.
+//! Notices are limited by a budget. The sequencer and the chat's handle use this module. Its types
+//! are plain data: events and the time go in, notices come out. It must not know sockets beyond
+//! their ids, and must not wait.
 
 pub(in crate::service) mod conversation;
 pub(in crate::service) mod notices;

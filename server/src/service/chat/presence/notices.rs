@@ -1,13 +1,17 @@
-//! Decides when the others in a conversation are told that a user has come or gone. Notices and the time go
-//! in; notices come out at once, later, or never.
+//! Decides when a notice that a user has joined or left is emitted.
 //!
-//! Most notices come out at once. Two things make one wait. A user who goes on coming and going (a page that
-//! is reloaded, a client in a loop) causes two notices at once, and the next when the interval is over. And
-//! each notice goes to everybody, so that n users who come together would cost n² deliveries: beyond
-//! [`PER_DELIVERY`] and [`BURST`] notices wait. A waiting notice that is contradicted meanwhile never comes
-//! out, and neither does the one that contradicts it, so adding up all notices always ends with the truth.
+//! Notices and the time go in, and each notice comes out immediately, later, or never.
 //!
-//! This module does not know who is here, nor what a list of users is.
+//! Most notices come out immediately. Two limits delay them:
+//! * A user who joins and leaves repeatedly (a reloading page, a client in a loop) causes two
+//!   immediate notices. The next one waits until the interval has passed.
+//! * Each notice goes to all sockets, so n users who join together would cost n² deliveries. Beyond
+//!   [`PER_DELIVERY`] and [`BURST`], notices wait.
+//!
+//! A waiting notice and its opposite cancel each other, so the emitted notices always add up to the
+//! current state.
+//!
+//! This module does not know the present users, nor the lists of users.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,17 +26,17 @@ pub(in crate::service) struct Notices {
     interval: Duration,
     /// When the deliveries so far are paid for, at [`PER_DELIVERY`] each.
     paid: Option<Rested<Instant>>,
-    /// Users of whom notices came out lately, and how many.
+    /// Users with recent notices, and how many.
     recent: HashMap<Arc<str>, RecentNotices>,
     /// The users of `recent`, by the end of their interval.
     ends: VecDeque<(Instant, Arc<str>)>,
-    /// Notices that wait, by the time before which they do not come out; at most one for each user.
+    /// Waiting notices by their earliest time. At most one per user.
     waiting: BTreeMap<QueueKey, Notice>,
     keys: HashMap<Arc<str>, QueueKey>,
     next: u64,
 }
 
-/// The time before which a notice does not come out, and its number in the order of arrival.
+/// The earliest time of a notice, and its number in the order of arrival.
 type QueueKey = (Instant, u64);
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,7 @@ struct RecentNotices {
 }
 
 impl Notices {
-    /// `interval` is the time in which at most two notices of one user come out.
+    /// Creates an empty set. At most two notices of one user are emitted per `interval`.
     pub(in crate::service) fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -55,7 +59,8 @@ impl Notices {
         }
     }
 
-    /// A user has come or gone. Returns the notice if `audience` sockets are to be told now.
+    /// Offers a notice that a user has joined or left. Returns it if it is to be emitted now to
+    /// `audience` sockets.
     pub(in crate::service) fn offer(
         &mut self,
         now: Instant,
@@ -68,7 +73,7 @@ impl Notices {
         if let Some(key) = self.keys.remove(&user)
             && let Some(waiting) = self.waiting.remove(&key)
         {
-            // The two notices cancel each other, so the others never hear of a visit that was over
+            // The two notices cancel each other, so other users never learn of a visit that ended
             // before its turn.
             if waiting.is_coming() != notice.is_coming() {
                 return None;
@@ -76,15 +81,14 @@ impl Notices {
             self.wait(key.0, user, notice);
             return None;
         }
-        // Old entries are dropped before they are asked, so that no timer is needed for them.
+        // Expired entries are removed before the lookup, so that they need no timer.
         self.forget_recent(now);
         let due = match self.recent.get(&user) {
             Some(recent) if recent.times >= AT_ONCE => recent.until,
             Some(_) | None => now,
         };
         let is_free = self.paid.is_none_or(|paid| paid.time() <= now + BURST);
-        // Whoever waits already goes first, or a steady stream of new notices would starve those in
-        // the queue.
+        // Waiting notices go first. Otherwise a steady stream of new notices would starve them.
         let is_queue = self.waiting.first_key_value();
         let is_queue = is_queue.is_some_and(|((first, _), _)| *first <= now);
         if due <= now && is_free && !is_queue {
@@ -95,14 +99,14 @@ impl Notices {
         None
     }
 
-    /// When [`Notices::handle_timeout`] has something to tell.
+    /// Returns when [`Notices::handle_timeout`] is due.
     pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         let ((due, _), _) = self.waiting.first_key_value()?;
         let free = self.paid.and_then(|paid| paid.time().checked_sub(BURST));
         Some(free.map_or(*due, |free| free.max(*due)))
     }
 
-    /// Returns a notice that has waited long enough. Has to be called until there is none.
+    /// Returns a notice that is due. Must be called until it returns `None`.
     pub(in crate::service) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -121,7 +125,7 @@ impl Notices {
 
     fn wait(&mut self, due: Instant, user: Arc<str>, notice: Notice) {
         if self.waiting.len() >= MAX_WAITING {
-            // The lists of users tell of the change anyway.
+            // The lists of users contain the change anyway.
             return;
         }
         let key = (due, self.next);
@@ -130,9 +134,9 @@ impl Notices {
         self.keys.insert(user, key);
     }
 
-    /// Notes that a notice comes out.
+    /// Records that a notice is emitted.
     fn note(&mut self, now: Instant, user: Arc<str>, audience: usize) {
-        // The price is paid by the number of receivers, so a small conversation never has to wait.
+        // The cost depends on the number of receivers, so a small conversation never has to wait.
         let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
         let cost = PER_DELIVERY.saturating_mul(deliveries);
         let paid = self.paid.unwrap_or_else(|| Rested::at(now));
@@ -157,19 +161,19 @@ impl Notices {
     }
 }
 
-/// How many notices of one user come out at once within one interval: coming, and going.
+/// The maximum number of immediate notices of one user per interval: one join and one departure.
 const AT_ONCE: u8 = 2;
 
-/// What the delivery of one notice to one socket costs: 50,000 a second in one conversation.
+/// The cost of delivering one notice to one socket: 50,000 deliveries a second in one conversation.
 const PER_DELIVERY: Duration = Duration::from_micros(20);
 
-/// How many deliveries may be made in advance: as many as are paid for in this time.
+/// The deliveries that may be made in advance, as the time in which they are paid for.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A notice costs at least as much as one to so many sockets, which bounds the number of recent users.
+/// The minimum audience that a notice is charged for, which bounds the number of recent users.
 const MIN_AUDIENCE: usize = 10;
 
-/// Notices that wait in one conversation.
+/// The maximum number of waiting notices in one conversation.
 const MAX_WAITING: usize = 10_000;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Who is in one conversation on other servers, as data: what they have written down goes in, and
-//! how it differs from before comes out.
+//! The users that other servers have in one conversation, as plain data.
 //!
-//! It does not know how servers tell one another. A server that is dead has nothing written down any
-//! more, so its users are gone from what goes in.
+//! Published presence goes in, and the differences from the previous state come out. This module
+//! does not know how servers communicate. An expired server has no published presence, so its users
+//! are missing from the input.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,46 +15,48 @@ use crate::service::chat::presence::conversation::{Going, Notice, Presence};
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Time};
 
-/// How users have gone, by what other servers have told of them.
+/// The departed users, with the reasons that other servers reported.
 pub(in crate::service) type Gone = BTreeMap<Arc<str>, Going>;
 
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
 pub(in crate::service) struct RemotePresence {
-    /// The users by their ids; none until they are known for the first time, since those who are
-    /// found then have not just come.
+    /// The users by id, or `None` before the first lookup. The users found by it have not just
+    /// joined.
     users: Option<BTreeMap<Arc<str>, Present>>,
-    /// Whether a client was answered before they were known: it has to be told of all of them.
+    /// Whether a client was answered before the first lookup, so that all users found must be
+    /// announced.
     is_awaited: bool,
-    /// The users who are written down no longer, though nobody has told yet how they have gone, and since when.
+    /// The users that are no longer published, but whose departure is not explained yet, and since
+    /// when.
     unexplained: BTreeMap<Arc<str>, Instant>,
 }
 
-/// What other servers have to know of a user in a conversation.
+/// The presence of a user in a conversation, as published to other servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SharedPresence {
     /// The conversation.
     pub(crate) conversation_id: Uuid,
     /// The user's id.
     pub(crate) user_id: Arc<str>,
-    /// The user as it is here; none if it is not here any more.
+    /// The user's presence, or `None` if the user is no longer present.
     pub(crate) present: Option<SharedPresent>,
-    /// How the user has gone then.
+    /// The reason in that case.
     pub(crate) going: Going,
 }
 
-/// A user who is here; during the grace after a lost connection as well.
+/// A user who is present or in the grace period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SharedPresent {
     /// The user's name.
     pub(crate) name: Arc<str>,
-    /// Sockets, at least one: during the grace the user counts as if it were still there.
+    /// The number of sockets, at least one: in the grace period the user counts as connected.
     pub(crate) connections: usize,
-    /// The time since which the user is here.
+    /// The time since which the user is present.
     pub(crate) since: Time,
 }
 
-/// Returns a user whom the store has at other servers.
+/// Returns the user in a row of another server.
 pub(in crate::service) fn present_there(row: &store::Here) -> Present {
     Present {
         user: User {
@@ -68,7 +70,7 @@ pub(in crate::service) fn present_there(row: &store::Here) -> Present {
 }
 
 impl RemotePresence {
-    /// Whether it was ever known who they are.
+    /// Returns whether the users were ever looked up.
     pub(in crate::service) fn is_known(&self) -> bool {
         self.users.is_some()
     }
@@ -85,7 +87,7 @@ impl RemotePresence {
         self.users.iter().flat_map(BTreeMap::values)
     }
 
-    /// Whether users still count as present because it may yet be told how they have gone.
+    /// Returns whether users still count as present because their departure is not explained yet.
     pub(in crate::service) fn is_unexplained(&self) -> bool {
         !self.unexplained.is_empty()
     }
@@ -96,14 +98,17 @@ impl RemotePresence {
 }
 
 impl Presence {
-    /// Notes that a client was answered without knowing who is at other servers: all who are found there are announced.
+    /// Records that a client was answered before the first lookup, so that all users found by it
+    /// are announced.
     pub(in crate::service) fn announce_unknown(&mut self) {
         self.remote_mut().is_awaited = true;
     }
 
-    /// Takes note of all users that other servers have here now; two servers may have the same one. Of those who
-    /// are gone it was told of these how. Users of whom that was not told count as present for as long as `patience`, since what is
-    /// written down may be seen before it is told. Says who has come and who has gone with that, as far as it is to be told now.
+    /// Replaces the users that other servers have here, and returns the notices to emit now.
+    ///
+    /// Two servers may have the same user. `told` maps departed users to the reported reasons.
+    /// Users without a reason count as present for `patience`, since the store may show a departure
+    /// before its reason arrives.
     pub(in crate::service) fn set_remote(
         &mut self,
         now: Instant,
@@ -115,7 +120,7 @@ impl Presence {
         for row in rows {
             match users.get_mut(&row.user.user_id) {
                 Some(known) => {
-                    // A user may be connected to several of the other servers.
+                    // A user may be connected to several other servers.
                     known.connections += row.connections;
                     known.since = known.since.min(row.since);
                 }
@@ -129,8 +134,8 @@ impl Presence {
         let mut unexplained = BTreeMap::new();
         for present in known.users() {
             let user_id = &present.user.user_id;
-            // Nothing is unexplained about those who are still there, of whom it was told how they
-            // have gone, or who are here themselves.
+            // A user needs no explanation if still present there or here, or if a reason was
+            // reported.
             if users.contains_key(user_id) || told.contains_key(user_id) || self.is_here(user_id) {
                 continue;
             }
@@ -152,7 +157,7 @@ impl Presence {
         for present in after.users() {
             let known = before.get(&present.user.user_id);
             differs |= known != Some(present);
-            // On the first look all of them are new to this server and to nobody else.
+            // On the first lookup all users are new to this server, but not to any client.
             if !is_first && known.is_none() && !self.is_here(&present.user.user_id) {
                 notices.push(Notice::Joined(present.user.clone()));
             }
@@ -273,7 +278,7 @@ mod tests {
         presence.join(now, socket(1), &user("ann"), since(1));
         let both = [row("bob", 1, 1), row("eve", 1, 1)];
         presence.set_remote(now, both, &none(), patience);
-        // What is told of others explains nothing, not even by the same server.
+        // A departure of another user, even from the same server, explains neither absence.
         let others = BTreeMap::from([("zoe".into(), Going::Left)]);
         assert_eq!(presence.set_remote(now, [], &others, patience), []);
         assert!(presence.remote().is_unexplained());

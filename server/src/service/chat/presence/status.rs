@@ -1,7 +1,7 @@
-//! What users say of themselves, as data: what somebody says goes in, and what is kept of it comes out.
+//! The statuses that users set, as plain data: changes go in, the stored values come out.
 //!
-//! All that is kept of the users whose ids have one hash is one value that servers share; whoever changes it has read
-//! it before. So a change is made to what is there, and never to what was there.
+//! All statuses of users whose ids share a hash are one value that servers share. A writer reads
+//! the value before it changes it, so a change never applies to an outdated value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::auth::is_guest;
 use crate::service::rules::emissions::attendance::{Status, UserStatus};
 use crate::store::Time;
 
-/// What some users say of themselves, by their ids.
+/// The statuses of some users, by user id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(in crate::service) struct Statuses(BTreeMap<Arc<str>, Said>);
@@ -27,8 +27,10 @@ struct Said {
 }
 
 impl Said {
-    /// What somebody says who says nothing else. It is remembered for a while, so that no clock of a server makes
-    /// the next change earlier than this one.
+    /// Returns whether the status is that of a user who has set none.
+    ///
+    /// It is retained for a while, so that no server clock dates the next change earlier than this
+    /// one.
     fn is_default(&self) -> bool {
         self.status == Status::default() && self.text.is_none()
     }
@@ -51,22 +53,25 @@ impl Said {
         }
     }
 
-    /// Bytes of it as JSON, at most.
+    /// Returns the maximum size of the entry as JSON, in bytes.
     fn size(&self, user: &str) -> usize {
-        // Of what may be in either, quotation marks and backslashes alone are written in two bytes.
+        // In both strings, only quotation marks and backslashes need escaping, which takes two
+        // bytes each.
         AROUND + 2 * (user.len() + self.text.as_ref().map_or(0, |text| text.len()))
     }
 }
 
 impl Statuses {
-    /// What a user says, if there is something.
+    /// Returns the status of a user, if one is set.
     pub(in crate::service) fn get(&self, user: &str, now: Time) -> Option<UserStatus> {
         let (user, said) = self.0.get_key_value(user)?;
         (!said.is_over(user, now)).then(|| said.of(user))
     }
 
-    /// Keeps what a user says from now on; none if that is what is kept. What nobody has to know any more goes, and if
-    /// there is no room, what was said first: by guests, and then by others.
+    /// Sets the status of a user, or returns `None` if it is unchanged.
+    ///
+    /// Expired entries are removed. If the value is full, the oldest entries are evicted, those of
+    /// guests first.
     pub(in crate::service) fn say(
         &mut self,
         user: &str,
@@ -83,7 +88,7 @@ impl Statuses {
         if is_known {
             return None;
         }
-        // Of two changes the later one has the later time, whatever the clocks of two servers say.
+        // The later of two changes has the later time, regardless of the clocks of two servers.
         let next = before.map_or(now, |said| now.max(said.timestamp.after(TICK)));
         let said = Said {
             status,
@@ -93,11 +98,10 @@ impl Statuses {
         let user: Arc<str> = user.into();
         let told = said.of(&user);
         self.0.remove(&user);
-        // Old entries go when somebody writes, so that no task is needed that goes through all
-        // values.
+        // Expired entries are removed on writes, so that no task needs to visit all values.
         self.0.retain(|user, said| !said.is_over(user, now));
-        // The value has a largest size. Somebody has to go, and guests come back under new ids
-        // anyway.
+        // The size of the value is limited. Guests are evicted first, since they return with new
+        // ids anyway.
         self.make_room(ROOM - said.size(&user));
         self.0.insert(user, said);
         Some(told)
@@ -115,7 +119,7 @@ impl Statuses {
         }
     }
 
-    /// The users who say something else, or something more, than before.
+    /// Returns the users whose status is new or differs from `before`.
     pub(in crate::service) fn since<'a>(&'a self, before: &Self) -> BTreeSet<&'a Arc<str>> {
         let is_news = |(user, said): &(&Arc<str>, &Said)| before.0.get(*user) != Some(*said);
         self.0
@@ -125,7 +129,7 @@ impl Statuses {
             .collect()
     }
 
-    /// The users who said something before that would count still, and was forgotten.
+    /// Returns the users whose status in `before` is still valid but was evicted.
     pub(in crate::service) fn forgotten<'a>(
         &self,
         before: &'a Self,
@@ -139,18 +143,20 @@ impl Statuses {
     }
 }
 
-/// How long it is remembered what somebody has said: with an account, as a guest, and that it is nothing. The last is
-/// far longer than clocks of servers differ.
+/// How long the status of a user with an account is retained.
 const KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long the status of a guest is retained.
 const GUEST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a reset to the default status is retained: far longer than server clocks differ.
 const DEFAULT_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// The least time between two changes.
+/// The minimum time between two changes.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Bytes of all that is kept, below [`roomcast::adapter::values::MAX_VALUE`] with what stands around it.
+/// The maximum size of a value in bytes, below [`roomcast::adapter::values::MAX_VALUE`] including
+/// its envelope.
 const ROOM: usize = 60 << 10;
-/// Bytes of one beside its texts.
+/// The size of an entry in bytes without its strings.
 const AROUND: usize = 96;
 
 #[cfg(test)]

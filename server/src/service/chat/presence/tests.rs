@@ -248,7 +248,7 @@ fn evicted_user_is_listed_without_sockets_until_the_removal_is_announced() {
     assert!(!drain(&mut presence, later).contains(&Notice::Disconnected(user("ann"))));
     let expelled = presence.expel(later, "ann");
     assert_eq!(expelled, Some((Vec::new(), left("ann"))));
-    // A lost user does not come back within the grace either.
+    // A user in the grace period cannot return either.
     presence.lose(later, socket(3), "bob");
     assert!(presence.is_attended());
     assert_eq!(presence.evict(later, "bob"), []);

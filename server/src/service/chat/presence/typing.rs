@@ -1,4 +1,5 @@
-//! Who is typing in one conversation, as data: events and the time go in, announcements come out.
+//! The users who type in one conversation, as plain data: events and the time go in, notices come
+//! out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,34 +8,35 @@ use std::time::{Duration, Instant};
 use crate::service::rules::emissions::attendance::User;
 use roomcast::SocketId;
 
-/// The users who are typing.
+/// The typing users.
 #[derive(Debug, Default)]
 pub(in crate::service) struct Typing {
     users: HashMap<Arc<str>, Typist>,
-    /// Every typist once, by the time at which it ends by itself.
+    /// Each user once, by the time at which typing expires.
     ends: BTreeSet<(Instant, Arc<str>)>,
 }
 
 #[derive(Debug)]
 struct Typist {
     name: Arc<str>,
-    /// The socket that sent the last sign, which is not told of the end; none if the user types at
-    /// another server.
+    /// The socket of the last typing event, which gets no notice of the end. `None` if the user
+    /// types on another server.
     socket: Option<SocketId>,
     end: Instant,
     announced: Instant,
 }
 
 impl Typing {
-    /// Whether nobody is typing.
+    /// Returns whether no user is typing.
     pub(in crate::service) fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// A user types; true says that the others have to be told.
+    /// Records that a user types. Returns whether this must be emitted.
     ///
-    /// While it goes on it is told again from time to time, for those who came later. Without a socket the user
-    /// types at another server, which tells that from time to time, and its end.
+    /// Continued typing is emitted again at intervals, for sockets that have joined since. Without
+    /// a socket the user types on another server, which announces it at intervals, and also its
+    /// end.
     pub(in crate::service) fn start(
         &mut self,
         now: Instant,
@@ -52,8 +54,8 @@ impl Typing {
                 self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
                 typist.end = end;
                 typist.socket = socket;
-                // Clients send a sign with every key. Told each time, typing would cost more than
-                // the messages.
+                // Clients send an event with every key. Emitting each would cost more than the
+                // messages.
                 let announce = now.duration_since(typist.announced) >= REPEAT;
                 if announce {
                     typist.announced = now;
@@ -61,7 +63,7 @@ impl Typing {
                 announce
             }
             None => {
-                // Anybody can claim to type, and nobody can read a thousand names.
+                // Any client can claim to type, and no client can show a thousand names.
                 if self.users.len() >= MAX_TYPISTS {
                     return false;
                 }
@@ -79,7 +81,8 @@ impl Typing {
         announce
     }
 
-    /// A user has stopped typing, of which the others have to be told; none if it did not type.
+    /// Records that a user has stopped typing. Returns the user to emit this for, or `None` if the
+    /// user did not type.
     pub(in crate::service) fn stop(&mut self, user: &str) -> Option<User> {
         let (user_id, typist) = self.users.remove_entry(user)?;
         self.ends.remove(&(typist.end, Arc::clone(&user_id)));
@@ -89,13 +92,13 @@ impl Typing {
         })
     }
 
-    /// When [`Typing::handle_timeout`] has something to do.
+    /// Returns when [`Typing::handle_timeout`] is due.
     pub(in crate::service) fn poll_timeout(&self) -> Option<Instant> {
         self.ends.first().map(|(end, _)| *end)
     }
 
-    /// A user who has not typed for a while and so has stopped, and where; call it until there is
-    /// none.
+    /// Returns a user whose typing has expired, with the socket. Must be called until it returns
+    /// `None`.
     pub(in crate::service) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -111,17 +114,18 @@ impl Typing {
     }
 }
 
-/// How long typing lasts after its last sign.
+/// How long typing lasts after its last event.
 const EXPIRY: Duration = Duration::from_secs(6);
 
-/// How long typing at another server lasts if that server does not tell of the end, whose last sign may be told up
-/// to [`REPEAT`] late.
+/// How long typing on another server lasts without a new announcement.
+///
+/// The last one may be up to [`REPEAT`] late.
 const EXPIRY_ELSEWHERE: Duration = Duration::from_secs(9);
 
-/// How often typing that goes on is told again.
+/// The interval at which continued typing is emitted again.
 const REPEAT: Duration = Duration::from_secs(2);
 
-/// How many users of a conversation are seen typing at a time.
+/// The maximum number of users shown as typing in a conversation.
 const MAX_TYPISTS: usize = 1000;
 
 #[cfg(test)]

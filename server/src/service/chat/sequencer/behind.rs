@@ -1,35 +1,35 @@
-//! What waits behind a gap in the order of one conversation, as data.
+//! The commits that wait for a gap in one conversation to be filled, as plain data.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::store::{Commit, Revision};
 use roomcast::SocketId;
 
-/// The commits behind a gap, or how far they went if they were dropped.
+/// The commits after a gap, or the last revision if they were dropped.
 #[derive(Debug)]
 pub(in crate::service) enum BehindGap {
-    /// The commits that are emitted when the gap is filled.
+    /// The commits to emit when the gap is filled.
     Waiting(VecDeque<Commit>),
-    /// The gap lasts: everything behind it is read from the store.
+    /// The gap lasts: all later steps are read from the store.
     Interrupted(Interrupted),
 }
 
-/// What is known of the steps that were dropped.
+/// The steps that were dropped.
 #[derive(Debug, Default)]
 pub(in crate::service) struct Interrupted {
-    /// The last revision that was dropped.
+    /// The last dropped revision.
     through: Revision,
-    /// The sockets that have sent a message, by its `seq`: they have its acknowledgement.
+    /// The senders of dropped messages by `seq`. They have received their acknowledgements.
     senders: BTreeMap<u64, SocketId>,
 }
 
 impl BehindGap {
-    /// Starts with the commit that has found the gap.
+    /// Starts with the commit that revealed the gap.
     pub(super) fn new(first: Commit) -> Self {
         Self::Waiting(VecDeque::from([first]))
     }
 
-    /// Returns the commits that wait.
+    /// Returns the waiting commits.
     pub(super) fn commits(&self) -> impl Iterator<Item = &Commit> {
         match self {
             Self::Waiting(commits) => Some(commits),
@@ -41,7 +41,7 @@ impl BehindGap {
 }
 
 impl Interrupted {
-    /// Notes a step that is dropped, with the socket that has its acknowledgement.
+    /// Records a dropped step, and the sender if it has received the acknowledgement.
     pub(super) fn note(&mut self, revision: Revision, sender: Option<SocketId>) {
         self.through = self.through.max(revision);
         if let Some(sender) = sender
@@ -51,18 +51,18 @@ impl Interrupted {
         }
     }
 
-    /// Returns how far the conversation has to be read.
+    /// Returns the revision up to which the conversation must be read.
     pub(super) fn through(&self) -> Revision {
         self.through
     }
 
-    /// Takes the socket that has the acknowledgement of the message with this `seq`.
+    /// Takes the socket that has received the acknowledgement of the message with this `seq`.
     pub(super) fn take_sender(&mut self, seq: u64) -> Option<SocketId> {
         self.senders.remove(&seq)
     }
 }
 
-/// The number of commits of one conversation that may wait behind a gap.
+/// The maximum number of commits of one conversation that wait after a gap.
 pub(super) const MAX_BEHIND_GAP: usize = 1024;
 
 #[cfg(test)]

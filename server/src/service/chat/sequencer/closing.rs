@@ -1,4 +1,4 @@
-//! The end of a conversation that is deleted.
+//! The removal of a deleted conversation.
 
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::conversations::Live;
@@ -8,21 +8,20 @@ use crate::store::DeletedConversation;
 use roomcast::{Broadcast, Namespace, Room};
 
 impl Live {
-    /// Takes everybody out without notices, since `conversation_deleted` tells all.
+    /// Removes all users without notices, since `conversation_deleted` covers them.
     pub(in crate::service) fn close(&mut self, namespace: &Namespace, changes: u64) {
-        // A user whose membership was read before has to read it again.
+        // Memberships that were read before this change must be read again.
         self.removed_at = changes.max(self.removed_at);
-        // Nobody is told that typing has ended: the event about the end of the conversation tells
-        // it all.
+        // The end of typing is not emitted, since the event about the deletion covers it.
         self.typing = Typing::default();
         self.leaving.clear();
-        // Sockets whose clients are away and may come back are taken out as well.
+        // This also removes the sockets of disconnected clients that can still recover.
         namespace.local().in_(&self.room).leave(&self.room);
         self.expelled.extend(self.presence.close());
     }
 }
 
-/// Tells those who have joined, and all members in all tabs.
+/// Emits the deletion to the joined sockets and to all sockets of all members.
 pub(super) fn tell_deleted(
     here: Broadcast<'_>,
     deleted: &DeletedConversation,

@@ -1,4 +1,4 @@
-//! Who has confirmed a message, on this server and on the others.
+//! Counts the confirmations of a message, on this server and on its peers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
 use crate::store::Message;
 use roomcast::{AckError, Acks, Socket};
 
-/// A message whose receivers here are to confirm it.
+/// The confirmations that a message needs from its receivers on this server.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// The receivers are asked.
     Confirming {
         expected: usize,
         acks: Acks<Args>,
-        /// Given back when nothing is waited for any more.
+        /// Released when no confirmation is outstanding.
         _places: OwnedSemaphorePermit,
     },
-    /// The receivers are not asked, since too many confirmations are outstanding, or since they have
-    /// seen the message before.
+    /// The receivers are not asked, because too many confirmations are outstanding or because they
+    /// have received the message before.
     Skipped { expected: usize },
 }
 
 impl Asked {
-    /// Waits until all have answered, or the time is over.
+    /// Waits until all receivers have answered or the timeout expires.
     async fn count(self) -> Confirmed {
         let mut all = Confirmed::default();
         match self {
@@ -42,7 +42,7 @@ impl Asked {
                     match answer {
                         Ok(_) => all.delivered += 1,
                         Err(AckError::Timeout) => all.timed_out = true,
-                        // A socket that has gone counts as expected and not as delivered.
+                        // A disconnected socket counts as expected and not as delivered.
                         Err(_) => {}
                     }
                 }
@@ -56,9 +56,11 @@ impl Asked {
     }
 }
 
-/// Counts who confirms a message, and tells its sender when all have or the time is over.
+/// Counts the confirmations of a message, and reports the result to its sender when all have
+/// arrived or the timeout expires.
 ///
-/// Without `asked` nobody was there to confirm it, and without `others` there are no other servers.
+/// Without `asked` the message has no receivers here, and without `others` there are no other
+/// servers.
 pub(super) fn report(
     socket: Socket,
     message: &Message,
@@ -67,8 +69,8 @@ pub(super) fn report(
     timeout: Duration,
 ) {
     let (conversation_id, message_id) = (message.conversation_id, message.id);
-    // The report waits for clients, so it runs in a task of its own; its end is the timeout of the
-    // acknowledgements.
+    // The report waits for clients, so it runs in its own task. The timeout of the acknowledgements
+    // ends it.
     tokio::spawn(async move {
         let here = async {
             match asked {
@@ -79,7 +81,7 @@ pub(super) fn report(
         let there = async {
             let others = others?;
             let answer = tokio::time::timeout(patience(timeout), others).await;
-            // Receivers may be at servers that cannot be asked.
+            // Servers that cannot be asked may have receivers.
             Some(match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => Confirmed {
@@ -88,8 +90,7 @@ pub(super) fn report(
                 },
             })
         };
-        // Both are waited for at the same time, or the timeout of one would come on top of that of
-        // the other.
+        // Both counts are awaited concurrently. Otherwise their timeouts would add up.
         let (mut all, there) = tokio::join!(here, there);
         if let Some(there) = there {
             all.add(there);
@@ -110,33 +111,35 @@ pub(super) fn report(
     });
 }
 
-/// Messages of one conversation that were found in the store before the server that has stored them has told of them. Their
-/// receivers were asked to confirm them, since it was not known yet whether the senders want that.
+/// Confirmations requested for messages of one conversation before their servers announced them.
+///
+/// The messages were found in the store. At that time it was unknown whether the senders want
+/// confirmations.
 #[derive(Debug, Default)]
 pub(super) struct AskedAhead(VecDeque<(Instant, u64, Asked)>);
 
 impl AskedAhead {
-    /// Keeps the confirmations of a message with this number for as long as its server may still ask for them.
+    /// Stores the confirmations of a message for as long as its server may still request them.
     pub(super) fn keep(&mut self, now: Instant, timeout: Duration, seq: u64, asked: Asked) {
-        // A timeout beyond the range of the clock is not kept.
+        // If the deadline is beyond the range of the clock, the confirmations are dropped.
         if let Some(until) = now.checked_add(patience(timeout)) {
-            // All have the same patience, so the queue is in the order of its ends.
+            // All entries have the same timeout, so the queue is ordered by deadline.
             self.0.push_back((until, seq, asked));
         }
     }
 
-    /// The confirmations of a message, for who asks for them now.
+    /// Takes the confirmations of a message for the server that requests them.
     pub(super) fn take(&mut self, seq: u64) -> Option<Asked> {
         let at = self.0.iter().position(|(_, kept, _)| *kept == seq)?;
         self.0.remove(at).map(|(_, _, asked)| asked)
     }
 
-    /// When the first is forgotten.
+    /// Returns when the first entry expires.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.0.front().map(|(until, _, _)| *until)
     }
 
-    /// Forgets those for which nobody asks any more.
+    /// Removes expired entries.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while self.poll_timeout().is_some_and(|until| until <= now) {
             self.0.pop_front();
@@ -144,19 +147,19 @@ impl AskedAhead {
     }
 }
 
-/// A message by its conversation and its number there.
+/// The conversation of a message and its number there.
 pub(super) type MessageKey = (Uuid, u64);
 
-/// Messages of other servers that are about to be shown here, and who wants to know who has confirmed them.
+/// Confirmation requests of other servers for messages that are about to be emitted here.
 #[derive(Debug, Default)]
 pub(super) struct Questions(Mutex<HashMap<MessageKey, oneshot::Sender<Confirmed>>>);
 
 impl Questions {
-    /// A message that is about to be shown.
+    /// Registers a request for the confirmations of a message that is about to be emitted.
     pub(super) fn wait_for(self: &Arc<Self>, message: MessageKey, timeout: Duration) -> Waiting {
         let (answer, answered) = oneshot::channel();
-        // The question is filed before the step is announced to the lane, so that it is there when
-        // the message is shown.
+        // The request is stored before the step is announced to the write worker, so that it is
+        // found when the message is emitted.
         self.0.lock().insert(message, answer);
         Waiting {
             answered,
@@ -165,12 +168,12 @@ impl Questions {
         }
     }
 
-    /// Whether another server has asked who confirms a message.
+    /// Returns whether another server has requested the confirmations of a message.
     pub(super) fn has(&self, message: MessageKey) -> bool {
         self.0.lock().contains_key(&message)
     }
 
-    /// Answers who has asked about a message that is shown now.
+    /// Answers the request for the confirmations of a message that is emitted now.
     pub(super) fn answer(&self, message: MessageKey, asked: Option<Asked>) {
         let Some(answer) = self.0.lock().remove(&message) else {
             return;
@@ -185,16 +188,17 @@ impl Questions {
     }
 }
 
-/// The answer to another server.
+/// The pending answer to another server.
 pub(in crate::service) struct Waiting {
     answered: oneshot::Receiver<Confirmed>,
     patience: Duration,
-    /// The table and the key of the question, which is forgotten with this value.
+    /// The table and the key of the request, which is removed when this value is dropped.
     asked: (Arc<Questions>, MessageKey),
 }
 
 impl Waiting {
-    /// Waits until the message is shown and all have confirmed it, or the time is over.
+    /// Waits until the message is emitted and all receivers have confirmed it, or the timeout
+    /// expires.
     pub(in crate::service) async fn answer(mut self) -> Confirmed {
         let answered = tokio::time::timeout(self.patience, &mut self.answered).await;
         match answered {
@@ -210,18 +214,17 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let (questions, message) = &self.asked;
-        // A question that was given up must not wait in the table for a message that may never be
-        // shown.
+        // An abandoned request must not stay in the table for a message that may never be emitted.
         questions.0.lock().remove(message);
     }
 }
 
-/// How long the sender's server waits for the others, from when a message is stored.
+/// Returns how long the sender's server waits for other servers after a message is stored.
 pub(super) fn patience(timeout: Duration) -> Duration {
     timeout.saturating_add(MARGIN * 2)
 }
 
-/// The time from when a message is told until it is shown at another server.
+/// The time from the announcement of a message until another server emits it.
 const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What goes out to those who are in a conversation.
+//! Emits events to the clients in a conversation.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
 impl Live {
-    /// Emits a step to those who are here but the socket it came from, and asks them to confirm it with `confirm`.
+    /// Emits a step to the joined sockets except the sender, and with `confirm` requests
+    /// confirmations.
     pub(super) fn show(
         &mut self,
         namespace: &Namespace,
@@ -31,7 +32,7 @@ impl Live {
         from: Option<SocketId>,
         confirm: Option<Duration>,
     ) -> Option<Asked> {
-        // The feed brings the same change later, and must not have members told again.
+        // The feed returns the same change later, and must not notify the members again.
         self.common.is_news(event, revision);
         if let Some(recorded) = &mut self.recorded
             && !recorded.note(revision, event)
@@ -55,15 +56,16 @@ impl Live {
                 user_id,
                 removed,
             } => {
-                // Whoever is added or removed hears of it in all tabs, in the conversation or not.
+                // An added or removed user is notified in all tabs, whether they have joined or
+                // not.
                 if revision.changes > self.reloaded_at {
                     let here = self.audience(namespace, from);
                     tell_updated(here.to(user_room(user_id)), conversation);
                 } else {
                     tell_updated(namespace.local().to(user_room(user_id)), conversation);
                 }
-                // A user who is a member again by now is notified here as well, and stays unless the sockets have left
-                // already.
+                // A user who is a member again by now is notified too, and stays unless the sockets
+                // have already left.
                 let is_out =
                     !conversation.member_ids.contains(user_id) || self.presence.is_evicted(user_id);
                 if *removed && is_out {
@@ -77,16 +79,16 @@ impl Live {
                 tell_deleted(self.audience(namespace, from), deleted, member_ids);
                 self.close(namespace, revision.changes);
             }
-            // A message that was stored before was shown then.
+            // The earlier message was already emitted.
             Committed::Repeated(_) => {}
-            // An announcement shows nothing itself; all before it has been emitted.
+            // An announcement emits nothing itself. Everything before it has been emitted.
             Committed::Announced(_) => {}
         }
         None
     }
 
-    /// Emits a message to all but the socket it came from. With a `timeout` each of them is asked to
-    /// confirm it.
+    /// Emits a message to all joined sockets except the sender. With a `timeout`, each of them is
+    /// asked to confirm it.
     fn emit_message(
         &self,
         namespace: &Namespace,
@@ -99,12 +101,12 @@ impl Live {
             MESSAGE.emit(to, message);
             return None;
         };
-        // What is remembered of a message until all have confirmed it grows with those who are here.
+        // The state held until all sockets have confirmed a message grows with the number of
+        // sockets.
         let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
         if !self.common.has_recovery
-            // Nobody waits for places: the message must go out in its order, with or without being
-            // confirmed.
+            // The message never waits for permits: it must be emitted in order, confirmed or not.
             && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
         {
             let acks = MESSAGE.ask(&to.clone().timeout(timeout), message);
@@ -117,16 +119,17 @@ impl Live {
                 });
             }
         }
-        // Too many confirmations are outstanding, or whoever is away would miss the message: it
-        // goes out without being confirmed.
+        // Either too many confirmations are outstanding, or recoverable clients would miss the
+        // message. It is emitted without requesting confirmations.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
         let expected = MESSAGE.emit(to, message).queued;
         Some(Asked::Skipped { expected })
     }
 
-    /// Takes a socket out, and says so if it was the user's last: at once if it went on purpose,
-    /// after the grace if it was lost.
+    /// Removes a socket, and announces the departure if it was the user's last.
+    ///
+    /// A deliberate departure is announced immediately, a lost connection after the grace period.
     pub(in crate::service) fn depart(
         &mut self,
         namespace: &Namespace,
@@ -141,7 +144,7 @@ impl Live {
             self.presence.lose(now, socket, &user.user_id);
             None
         };
-        // Somebody may type in one tab while another one is closed.
+        // A user may type in one tab and close another.
         if !self.presence.is_connected(&user.user_id)
             && let Some(typist) = self.typing.stop(&user.user_id)
         {
@@ -154,22 +157,22 @@ impl Live {
         self.advance(namespace, now);
     }
 
-    /// Takes out somebody who is no longer a member since this many changes, with all sockets, and says
-    /// so.
+    /// Removes all sockets of a user who is no longer a member as of this number of changes, and
+    /// announces it.
     pub(super) fn expel(&mut self, namespace: &Namespace, user: &str, changes: u64) {
         let now = tokio::time::Instant::now().into_std();
-        // The number is noted first: a join that has read the membership before compares with it
+        // The number is stored first: a join that has read the membership earlier compares with it
         // under this lock.
         self.removed_at = changes.max(self.removed_at);
         self.leaving.remove(user);
         if let Some(typist) = self.typing.stop(user) {
             self.tell_typing(namespace, &typist, false, None);
         }
-        // Sockets whose clients are away leave as well, or they would get what was missed when they
-        // come back.
+        // Recoverable sockets leave as well. Otherwise they would receive the missed steps after
+        // recovery.
         let own = namespace.local().in_(user_room(user));
-        // The sockets leave the room here, behind the last step that they may see and before the
-        // next one.
+        // The sockets leave the room here, after the last step that they may receive and before the
+        // next.
         own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
@@ -180,7 +183,7 @@ impl Live {
         }
     }
 
-    /// Tells what has become due by now.
+    /// Emits everything that is due by now.
     pub(in crate::service) fn advance(&mut self, namespace: &Namespace, now: Instant) {
         self.evict_due(namespace, now);
         while let Some(notice) = self.presence.handle_timeout(now) {
@@ -196,7 +199,7 @@ impl Live {
         self.kept_until = self.kept_until.filter(|until| *until > now);
     }
 
-    /// Tells a change of those present to all but the user it is about.
+    /// Emits a presence change to all joined sockets except those of the user it is about.
     pub(in crate::service) fn tell(&self, namespace: &Namespace, notice: Notice) {
         let others = self.audience(namespace, None);
         let (event, user) = match notice {
@@ -208,7 +211,7 @@ impl Live {
                 return;
             }
         };
-        // A user knows of the own coming and going, in all tabs.
+        // The user's own sockets, in all tabs, need no notice.
         let own = self.presence.sockets_of(&user.user_id);
         let others = own.iter().fold(others, |others, &own| others.except(own));
         let system = System {
@@ -220,7 +223,7 @@ impl Live {
         event.emit(others, &system);
     }
 
-    /// Tells that somebody types or has stopped; to a client that is too slow it may be lost.
+    /// Emits that a user types or has stopped. Slow clients may miss it.
     pub(in crate::service) fn tell_typing(
         &self,
         namespace: &Namespace,
@@ -237,12 +240,12 @@ impl Live {
         TYPING.emit(self.audience(namespace, except), &typing);
     }
 
-    /// Lets other servers tell that somebody types here or has stopped.
+    /// Announces to other servers that a user types here or has stopped.
     pub(in crate::service) fn announce_typing(&self, user: &User, is_typing: bool) {
         self.common.announce_typing(self.id, user, is_typing);
     }
 
-    /// Tells that somebody types at another server or has stopped.
+    /// Emits that a user of another server types or has stopped.
     pub(in crate::service) fn typed_elsewhere(
         &mut self,
         namespace: &Namespace,
@@ -260,14 +263,14 @@ impl Live {
         }
     }
 
-    /// Those who are here on this server: every server has a sequencer of its own for what is stored.
+    /// Returns the broadcast to this server's joined sockets. Every server emits stored steps
+    /// itself.
     pub(super) fn audience(
         &self,
         namespace: &Namespace,
         except: Option<SocketId>,
     ) -> Broadcast<'_> {
-        // The broadcast is local, since every server emits each step itself; through the adapter it
-        // would come twice.
+        // The broadcast is local. Through the adapter each step would arrive twice.
         let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
@@ -276,7 +279,7 @@ impl Live {
     }
 }
 
-/// Tells a step to these alone, and nothing to others whom it is about.
+/// Emits a step to the given sockets only, not to other users that it concerns.
 pub(in crate::service) fn tell_step(to: Broadcast<'_>, event: &Committed) {
     match event {
         Committed::Message(message) => {
@@ -306,12 +309,12 @@ pub(in crate::service) fn tell_step(to: Broadcast<'_>, event: &Committed) {
             tell_updated(to, conversation);
         }
         Committed::ConversationDeleted { deleted, .. } => tell_deleted(to, deleted, &[]),
-        // The message was told before, and an announcement is nothing to tell.
+        // The message was emitted before, and an announcement has no content.
         Committed::Repeated(_) | Committed::Announced(_) => {}
     }
 }
 
-/// Answers who asked for something that nobody is there to see.
+/// Answers the sender of a commit in a conversation that no socket has joined.
 pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit: Commit) {
     if common.is_news(commit.event(), commit.revision()) {
         tell_unseen(namespace, commit.event(), sender(&commit));
@@ -319,9 +322,9 @@ pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit:
     answer(namespace, common, commit, None);
 }
 
-/// Answers who asked for something, and reports how its confirmations go if that was asked for too.
+/// Answers the sender of a commit, and reports confirmations if they were requested.
 pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, asked: Option<Asked>) {
-    // The time is taken before the answer, which is not part of the processing.
+    // The time is measured before the answer, which is not part of the processing.
     note_time(&common.metrics, &commit);
     let revision = commit.revision();
     if commit.is_foreign() {
@@ -340,16 +343,16 @@ pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, ask
         None
     };
     let from = sender(&commit);
-    // The sender is answered only now, behind the emission: an acknowledged message has been queued
-    // for all who are here.
+    // The sender is answered after the emission: an acknowledged message is queued for all joined
+    // sockets.
     commit.resolve();
     let Some(message) = confirmed else {
         return;
     };
-    // The question tells other servers of the message as well.
+    // The confirmation request also announces the message to other servers.
     let event = Committed::Message(Arc::clone(&message));
     let announcer = common.announcer.as_ref();
-    // Other servers are asked behind the emission here, so that the answer to the sender never
+    // Other servers are asked after the local emission, so that the answer to the sender never
     // waits for them.
     let others = announcer.map(|announcer| announcer.ask(&event, revision));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
@@ -357,7 +360,7 @@ pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, ask
     }
 }
 
-/// Tells members in all tabs of what is news to them although they are not in the conversation.
+/// Notifies members in all tabs of a change that concerns them although they have not joined.
 pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
     let told = |room: Room| match from {
         Some(socket) => namespace.local().to(room).except(socket),
@@ -378,7 +381,7 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
         } => {
             let room = room_of(deleted.conversation_id);
             tell_deleted(told(room.clone()), deleted, member_ids);
-            // Sockets whose clients are away are taken out as well.
+            // Recoverable sockets are removed as well.
             namespace.local().in_(&room).leave(&room);
         }
         Committed::Message(_)
@@ -390,8 +393,8 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
     }
 }
 
-/// Notes how long a new message took from when it was received until now, when it is stored and queued
-/// for all who are there.
+/// Records the time from the receipt of a new message until it is stored and queued for all
+/// sockets.
 fn note_time(metrics: &Metrics, commit: &Commit) {
     if let (Committed::Message(_), Some(received)) = (commit.event(), commit.origin().received) {
         metrics.time(Timing::MessageProcessing, received.elapsed());
@@ -403,7 +406,7 @@ pub(super) fn sender(commit: &Commit) -> Option<SocketId> {
     SocketId::parse(sid.as_str())
 }
 
-/// Tells members in all tabs that there is one more conversation.
+/// Notifies members in all tabs of a new conversation.
 pub(in crate::service) fn tell_made(to: Broadcast<'_>, conversation: &Conversation) {
     let members = conversation.member_ids.iter();
     let rooms: Vec<Room> = members.map(|id| user_room(id)).collect();
@@ -412,7 +415,7 @@ pub(in crate::service) fn tell_made(to: Broadcast<'_>, conversation: &Conversati
     }
 }
 
-/// Tells that a conversation has changed, or that there is one more.
+/// Emits that a conversation was created or has changed.
 pub(in crate::service) fn tell_updated(to: Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
         conversation: Cow::Borrowed(conversation),
@@ -421,7 +424,7 @@ pub(in crate::service) fn tell_updated(to: Broadcast<'_>, conversation: &Convers
     CONVERSATION_UPDATED.emit(to, &updated);
 }
 
-/// Tells those who are here, and all members in all tabs, that a conversation has changed.
+/// Emits that a conversation has changed to the joined sockets and to all members in all tabs.
 pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
     let members: Vec<Room> = conversation
         .member_ids
@@ -431,12 +434,12 @@ pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
     tell_updated(here.to(members), conversation);
 }
 
-/// The room of all sockets of a user.
+/// Returns the room of all sockets of a user.
 pub(in crate::service) fn user_room(user: &str) -> Room {
     room_named(RoomKind::User.prefix(), user)
 }
 
-/// Whether a room is that of a user's sockets.
+/// Returns whether a room contains the sockets of one user.
 pub(in crate::service) fn is_user_room(room: &Room) -> bool {
     let name = room.as_str();
     name.starts_with("user:") || name.starts_with("user#")

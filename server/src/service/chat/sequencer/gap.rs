@@ -1,4 +1,5 @@
-//! What is emitted in a conversation, what waits behind a gap, and how the steps that were missing fill it.
+//! Emits commits of a conversation in order, holds them after a gap, and fills gaps with missing
+//! steps.
 
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use crate::store::{Commit, Committed, Conversation, Membership, Message, Missed,
 use roomcast::{Namespace, SocketId};
 
 impl Live {
-    /// Emits what was stored, in the order of the sequencer, and answers who asked for it. If steps that are
-    /// stored before it have not arrived, it waits with all that is behind it, and the gap is returned.
+    /// Emits a commit in the order of the sequencer and answers its sender.
+    ///
+    /// If earlier stored steps have not arrived, the commit and all later commits wait, and the gap
+    /// is returned.
     pub(in crate::service) fn sequence(
         &mut self,
         namespace: &Namespace,
@@ -26,14 +29,13 @@ impl Live {
             self.note_waiting(namespace, &commit);
         }
         match &mut self.behind_gap {
-            // A commit behind a gap waits, whatever it is: emitted now it would overtake what is
-            // missing.
+            // Every commit after a gap waits. Emitted now, it would overtake the missing steps.
             Some(BehindGap::Waiting(waiting)) if waiting.len() < MAX_BEHIND_GAP => {
                 waiting.push_back(commit);
                 return None;
             }
-            // Too many wait, or the gap has lasted too long. What comes after the gap must not be
-            // emitted before it is known who is still a member, so it is dropped and read later.
+            // Too many commits wait, or the gap has lasted too long. Later steps must not be
+            // emitted before the current members are known. They are dropped now and read later.
             Some(_) => {
                 self.interrupt(namespace);
                 self.set_aside(namespace, commit);
@@ -44,8 +46,8 @@ impl Live {
         match self.verdict(&commit) {
             Verdict::Gap(gap) => {
                 self.note_waiting(namespace, &commit);
-                // From here on the conversation counts as not empty, so that it is not forgotten
-                // while the gap is read.
+                // With a gap the conversation does not count as empty, so it is not evicted while
+                // the gap is read.
                 self.behind_gap = Some(BehindGap::new(commit));
                 Some(gap)
             }
@@ -56,7 +58,8 @@ impl Live {
         }
     }
 
-    /// Emits what was missing, and then what waited behind the gap. Returns the next gap, if there is one.
+    /// Emits missing steps, then the commits that waited for them. Returns the next gap, if there
+    /// is one.
     pub(in crate::service) fn fill(
         &mut self,
         namespace: &Namespace,
@@ -68,13 +71,12 @@ impl Live {
                 for (revision, event) in steps {
                     self.catch_up(namespace, revision, event);
                 }
-                // What was removed from the store since has no step any more, and counts as emitted
-                // up to there.
+                // Steps removed from the store since then count as emitted up to this revision.
                 self.sequencer.advance(reached);
             }
             Missed::Forgotten(Some(now)) => {
-                // Only the changes are given up. The messages of the gap are still stored, and the
-                // next gap brings them.
+                // Only the changes are skipped. The messages of the gap are still stored and form
+                // the next gap.
                 self.sequencer.forget(gap.through.changes);
                 self.reload(namespace, &now);
             }
@@ -86,7 +88,7 @@ impl Live {
         let mut waiting = match self.behind_gap.take()? {
             BehindGap::Waiting(waiting) => waiting,
             BehindGap::Interrupted(interrupted) => {
-                // Everything is read up to the last step that was dropped.
+                // The gap continues up to the last dropped step.
                 let through = interrupted.through();
                 let next = self.sequencer.look(through, through);
                 let Verdict::Gap(gap) = next else {
@@ -96,11 +98,11 @@ impl Live {
                 return Some(gap);
             }
         };
-        // The waiting commits go through the sequencer again, since more steps may be missing
+        // The waiting commits pass through the sequencer again, since more steps may be missing
         // between two of them.
         while let Some(commit) = waiting.pop_front() {
             if let Some(gap) = self.sequence(namespace, commit) {
-                // The rest stays behind the commit that has found the next gap, in the same order.
+                // The rest follows the commit that revealed the next gap, in the same order.
                 if let Some(BehindGap::Waiting(behind)) = &mut self.behind_gap {
                     behind.append(&mut waiting);
                 }
@@ -110,7 +112,7 @@ impl Live {
         None
     }
 
-    /// Shows a step that another server has committed, unless it was shown before.
+    /// Emits a step that was read from the store, unless it was emitted before.
     fn catch_up(&mut self, namespace: &Namespace, revision: Revision, event: Committed) {
         let before = event.before(revision);
         if self.sequencer.look(before, revision) == Verdict::Past {
@@ -118,15 +120,16 @@ impl Live {
         }
         let event = as_shown(&self.common.rules, event);
         self.sequencer.advance(revision);
-        // Whoever sends a message again that another server has stored gets that one as the answer.
+        // A client may resend a message that another server has stored. It gets the stored message
+        // as the answer.
         let from = if let Committed::Message(message) = &event {
             self.repeats(message)
                 .or_else(|| self.acknowledged(message.seq))
         } else {
             None
         };
-        // Whether the sender wants confirmations is known only when its server tells. A message
-        // that went out without being asked about cannot be confirmed later.
+        // Only the announcement of the sender's server says whether the sender wants confirmations.
+        // They cannot be requested after the message was emitted.
         let confirm = self.asks_ahead(&event);
         let asked = self.show(namespace, revision, &event, from, confirm);
         if let (Some(asked), Some(timeout)) = (asked, confirm) {
@@ -135,8 +138,10 @@ impl Live {
         }
     }
 
-    /// How long those who get a message that was read from the store may take to confirm it. Its sender may want that, and the
-    /// server that has stored it has not told of it here yet.
+    /// Returns the timeout for receivers to confirm a message that was read from the store, or
+    /// `None` to request no confirmation.
+    ///
+    /// The sender may want confirmations, but its server has not announced the message here yet.
     fn asks_ahead(&self, event: &Committed) -> Option<Duration> {
         let Committed::Message(message) = event else {
             return None;
@@ -150,16 +155,18 @@ impl Live {
             let is_told = common.announcer.as_ref().is_some_and(Announcer::is_up);
             let free = common.confirmations.available_permits();
             is_told
-                // An old message, as after an outage, is asked about by nobody any more.
+                // The sender of an old message, as after an outage, no longer waits for
+                // confirmations.
                 && message.created_at.after(patience(timeout)) > Time::now()
-                // Half of the places are left to messages whose senders are known to want them.
+                // Half of the permits are reserved for messages whose senders are known to want
+                // confirmations.
                 && free >= common.reserved.saturating_add(wanted)
         };
         let is_wanted = common.questions.has((self.id, message.seq));
         (is_wanted || may_be_wanted()).then_some(timeout)
     }
 
-    /// Takes the socket that has the acknowledgement of a message that was dropped behind a gap.
+    /// Takes the socket that has received the acknowledgement of a message dropped after a gap.
     fn acknowledged(&mut self, seq: u64) -> Option<SocketId> {
         match &mut self.behind_gap {
             Some(BehindGap::Interrupted(interrupted)) => interrupted.take_sender(seq),
@@ -167,7 +174,7 @@ impl Live {
         }
     }
 
-    /// The socket that waits here for the answer to a message that was stored before.
+    /// Returns the socket that waits here for the answer to a repeated message.
     fn repeats(&self, stored: &Message) -> Option<SocketId> {
         let waiting = self.behind_gap.iter().flat_map(BehindGap::commits);
         let mut repeats = waiting.filter(|commit| {
@@ -176,12 +183,13 @@ impl Live {
         repeats.next().and_then(sender)
     }
 
-    /// Goes on with a conversation as it is now, where what has changed is not known: tells members what it is
-    /// now, and takes out who is no longer one.
+    /// Continues from the current state of a conversation whose changes are unknown.
+    ///
+    /// Sends members the current state and removes users who are no longer members.
     pub(in crate::service) fn reload(&mut self, namespace: &Namespace, now: &Membership) {
         let conversation = &now.conversation;
         for user in self.presence.users() {
-            // The removal and the return of this user are among what is not known.
+            // The removal and the return of this user are among the unknown changes.
             if self.presence.is_evicted(&user) {
                 self.expel(namespace, &user, now.changes);
             }
@@ -195,7 +203,7 @@ impl Live {
             for user in self.presence.users() {
                 let is_member = conversation.member_ids.iter().any(|id| **id == *user);
                 if !is_member && !self.presence.is_member_since(&user, now.changes + 1) {
-                    // The title may be one that the conversation has got since the removal.
+                    // The title may have been set after the removal.
                     tell_updated(namespace.local().to(user_room(&user)), &untitled);
                     self.expel(namespace, &user, now.changes);
                 }
@@ -205,11 +213,11 @@ impl Live {
         tell_members(self.audience(namespace, None), conversation);
     }
 
-    /// What is to become of a commit; nothing is emitted by asking.
+    /// Decides what to do with a commit, without emitting anything.
     fn verdict(&self, commit: &Commit) -> Verdict {
         let (event, revision) = (commit.event(), commit.revision());
-        // A message that was sent again is in its place already if the first one was emitted;
-        // otherwise the repetition waits for it.
+        // If the first message was emitted, a repetition is already in its place. Otherwise it
+        // waits for the first one.
         if let Committed::Repeated(message) = event
             && self.sequencer.has_emitted(message.seq)
         {
@@ -218,7 +226,7 @@ impl Live {
         self.sequencer.look(event.before(revision), revision)
     }
 
-    /// Shows a commit to those who are here, if they have not seen it, and answers who asked for it.
+    /// Emits a commit to the joined sockets, unless they have received it, and answers its sender.
     fn emit(&mut self, namespace: &Namespace, commit: Commit) {
         let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
         let mut asked = None;
@@ -227,9 +235,9 @@ impl Live {
                 self.sequencer.advance(revision);
                 let timeout = self.common.confirm_timeout;
                 let confirm = commit.origin().confirm.then_some(timeout);
-                // A commit of this server is shown unchanged, unless it quotes a text that another server may have
-                // stored. Texts of this server are cleaned before they are stored, those of others perhaps by other
-                // rules.
+                // A commit of this server is emitted unchanged, unless it quotes a text that
+                // another server may have stored. This server cleans its texts before storing them.
+                // Other servers may use other rules.
                 asked = if commit.is_foreign() || has_quote(event) {
                     let event = as_shown(&self.common.rules, event.clone());
                     self.show(namespace, revision, &event, from, confirm)
@@ -244,12 +252,14 @@ impl Live {
                 }
             }
             Verdict::Past | Verdict::Gap(_) => {
-                // Whoever has joined since then has read the step; members who are not here have not.
+                // Sockets that have joined since then have read the step. Members who have not
+                // joined have not.
                 if self.common.is_news(event, revision) {
                     tell_unseen(namespace, event, from);
                 }
                 if commit.is_foreign() && commit.origin().confirm {
-                    // Those who are here have seen the message, and were asked to confirm it then or not at all.
+                    // The joined sockets have received the message. They were asked to confirm it
+                    // at that time, or never.
                     let ahead = self.asked_ahead.take(revision.seq);
                     let expected = self.presence.connections();
                     asked = ahead.or((expected > 0).then_some(Asked::Skipped { expected }));
@@ -260,7 +270,7 @@ impl Live {
     }
 }
 
-/// A committed step, as this server shows it.
+/// Returns a committed step with the texts cleaned by this server's rules.
 pub(in crate::service::chat) fn as_shown(rules: &Rules, event: Committed) -> Committed {
     match event {
         Committed::Message(message) => Committed::Message(rules.show(&message)),
@@ -275,7 +285,7 @@ pub(in crate::service::chat) fn as_shown(rules: &Rules, event: Committed) -> Com
     }
 }
 
-/// Whether an event shows another message, which was stored before.
+/// Returns whether an event contains another message, stored earlier.
 fn has_quote(event: &Committed) -> bool {
     match event {
         Committed::Message(message) | Committed::Edited(message) => message.reply_to.is_some(),

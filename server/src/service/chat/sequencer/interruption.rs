@@ -1,4 +1,5 @@
-//! What happens in a conversation while a gap in its order lasts: content waits or is dropped, and removed users leave.
+//! Handling of a lasting gap in a conversation: content waits or is dropped, and removed users
+//! leave.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,10 @@ use crate::store::{Commit, Committed, Membership};
 use roomcast::{Namespace, Room};
 
 impl Live {
-    /// Gives up waiting: drops what waits behind the gap, keeps the position, and notifies the clients once.
+    /// Stops waiting: drops the commits after the gap, keeps the position, and notifies the clients
+    /// once.
     ///
-    /// Nothing behind the gap is emitted from here on but what is read from the store.
+    /// From here on, later steps are emitted only after they are read from the store.
     pub(in crate::service) fn interrupt(&mut self, namespace: &Namespace) {
         let Some(BehindGap::Waiting(waiting)) = &mut self.behind_gap else {
             return;
@@ -30,7 +32,7 @@ impl Live {
         CONVERSATION_INTERRUPTED.emit(self.audience(namespace, None), &interruption);
     }
 
-    /// Drops a commit that is read from the store later. A client that has sent it gets its acknowledgement now.
+    /// Drops a commit that is read from the store later. Its sender gets the acknowledgement now.
     pub(super) fn set_aside(&mut self, namespace: &Namespace, commit: Commit) {
         let Some(BehindGap::Interrupted(interrupted)) = &mut self.behind_gap else {
             return;
@@ -45,13 +47,13 @@ impl Live {
         if !is_foreign {
             answer(namespace, &self.common, commit, asked);
         } else if commit.origin().confirm {
-            // Dropped without being resolved, a foreign commit counts as not emitted.
+            // The commit of the other server is dropped unresolved, so it counts as not emitted.
             let message = (commit.event().conversation_id(), revision.seq);
             self.common.questions.answer(message, asked);
         }
     }
 
-    /// Ends the reading of a gap without an answer of the store: nothing that waits is emitted.
+    /// Stops reading a gap without an answer of the store. The waiting commits are not emitted.
     pub(in crate::service) fn abandon(&mut self, namespace: &Namespace) {
         self.interrupt(namespace);
         self.behind_gap = None;
@@ -60,14 +62,15 @@ impl Live {
         }
     }
 
-    /// Returns whether a socket is here or may come back as the same one.
+    /// Returns whether a socket is joined or can still recover.
     pub(in crate::service) fn is_attended(&self) -> bool {
         self.pins > 0 || self.kept_until.is_some() || self.presence.is_attended()
     }
 
-    /// Notes that another server has removed a user, whose sockets have to leave.
+    /// Records that another server has removed a user, whose sockets must leave.
     ///
-    /// They leave behind the steps that have arrived before, but do not wait longer than [`LEAVING`] for these.
+    /// They first receive the steps that arrived before the removal, but wait at most [`LEAVING`]
+    /// for them.
     pub(in crate::service) fn note_removal(
         &mut self,
         namespace: &Namespace,
@@ -82,11 +85,12 @@ impl Live {
             return;
         }
         if !self.presence.is_here(user) {
-            // The clients of kept sockets may be away for longer than the grace.
+            // The clients of recoverable sockets may be disconnected for longer than the grace
+            // period.
             namespace.local().in_(user_room(user)).leave(&self.room);
             return;
         }
-        // The announcement may be late: a user whose membership was read since then stays.
+        // The announcement may be late. A user whose membership was read since then stays.
         if self.presence.is_member_since(user, changes) {
             return;
         }
@@ -100,10 +104,10 @@ impl Live {
         }
     }
 
-    /// Notes the removal in a commit that waits behind a gap.
+    /// Records the removal in a commit that waits after a gap.
     ///
-    /// The user stays for what was committed before the removal. Steps are emitted in order, so nothing that was
-    /// committed after it is among them.
+    /// The user still receives earlier steps. Since steps are emitted in order, none of those was
+    /// committed after the removal.
     pub(super) fn note_waiting(&mut self, namespace: &Namespace, commit: &Commit) {
         if let Committed::Members {
             conversation,
@@ -117,7 +121,7 @@ impl Live {
         }
     }
 
-    /// Has the removed users leave that have waited long enough.
+    /// Removes the users whose waiting time has expired.
     pub(super) fn evict_due(&mut self, namespace: &Namespace, now: Instant) {
         let due = self.leaving.iter().filter(|(_, (due, _))| *due <= now);
         let users: Vec<_> = due.map(|(user, _)| user.clone()).collect();
@@ -126,7 +130,7 @@ impl Live {
         }
     }
 
-    /// Has all users leave that are not members now, before anything is emitted behind a gap that has lasted.
+    /// Removes all users that are no longer members, before steps after a lasting gap are emitted.
     pub(in crate::service) fn evict_strangers(&mut self, namespace: &Namespace, now: &Membership) {
         if now.is_open {
             return;
@@ -141,7 +145,7 @@ impl Live {
         }
     }
 
-    /// Takes all sockets out of the room whose users are not members, also those whose clients are away.
+    /// Removes all sockets of non-members from the room, including recoverable sockets.
     pub(super) fn empty_of_strangers(&self, namespace: &Namespace, now: &Membership) {
         let members = now.conversation.member_ids.iter();
         let mut stay: Vec<Room> = members.map(|user| user_room(user)).collect();
@@ -154,19 +158,22 @@ impl Live {
         all.except(stay).leave(&self.room);
     }
 
-    /// Has the sockets of a user leave. The user stays in the list until the removal is announced in its turn.
+    /// Removes the sockets of a user. The user stays in the list until the removal is emitted in
+    /// order.
     fn evict(&mut self, namespace: &Namespace, user: &str) {
         self.leaving.remove(user);
         let now = tokio::time::Instant::now().into_std();
         if let Some(typist) = self.typing.stop(user) {
             self.tell_typing(namespace, &typist, false, None);
         }
-        // Sockets whose clients are away leave as well, or they would get what was missed when they come back.
+        // Recoverable sockets leave as well. Otherwise they would receive the missed steps after
+        // recovery.
         namespace.local().in_(user_room(user)).leave(&self.room);
         self.expelled.extend(self.presence.evict(now, user));
     }
 
-    /// Notes that a user who has joined is a member, as of so many changes: removals before that are over.
+    /// Records that a joined user is a member as of this number of changes. Earlier removals no
+    /// longer count.
     pub(in crate::service) fn note_member(&mut self, user: &str, changes: u64) {
         if self
             .leaving
@@ -179,9 +186,9 @@ impl Live {
     }
 }
 
-/// How long sockets of a removed user may wait for steps that were committed before the removal, and that
-/// the server still reads from the store.
+/// How long sockets of a removed user may wait for earlier steps that the server still reads from
+/// the store.
 const LEAVING: Duration = Duration::from_secs(3);
 
-/// The number of removed users of one conversation that may wait.
+/// The maximum number of removed users of one conversation that wait.
 const MAX_LEAVING: usize = 1024;

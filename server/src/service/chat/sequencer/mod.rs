@@ -1,8 +1,10 @@
-//! Emits committed messages and changes of a conversation in the order of their numbers. Where an earlier
-//! one is missing, the sequencer holds everything behind the gap until that is read from the store.
+//! Emits the commits of a conversation in the order of their revisions.
 //!
-//! The chat's handle comes in here with what was committed. Nothing in here may write to the store or
-//! decide who may do something.
+//! If an earlier step is missing, the sequencer holds later steps until it has read the missing
+//! step from the store.
+//!
+//! The chat's handle passes commits to this module. It must not write to the store or decide on
+//! permissions.
 
 pub(in crate::service) mod behind;
 mod closing;

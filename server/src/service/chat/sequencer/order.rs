@@ -1,5 +1,5 @@
-//! The order of the steps of one conversation: each is emitted once, and a step before which others are
-//! missing is told as a gap.
+//! The order of the steps of one conversation. Each step is emitted once, and missing steps are
+//! reported as a gap.
 
 use crate::store::Revision;
 
@@ -7,15 +7,16 @@ use crate::store::Revision;
 #[path = "../../../../../tests/support/random.rs"]
 mod random;
 
-/// How far a conversation has been emitted, so that whoever joins knows where live events begin.
+/// The position up to which a conversation is emitted. It tells a joining socket where live events
+/// begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::service) enum Sequencer {
-    /// Nobody has joined yet, so what was committed meanwhile was not emitted.
+    /// No socket has joined, so commits are not emitted.
     Idle {
-        /// The greatest revision that was committed meanwhile.
+        /// The greatest revision committed so far.
         committed: Revision,
     },
-    /// At least one socket has joined, and all sockets that have joined got everything up to `emitted`.
+    /// At least one socket has joined, and all of them have received everything up to `emitted`.
     Running {
         /// The last revision that was emitted.
         emitted: Revision,
@@ -29,22 +30,25 @@ impl Sequencer {
         }
     }
 
-    /// Starts for a user who joins, and returns the last revision that will not be emitted live.
+    /// Starts the sequencer for a joining user.
     ///
-    /// `stored` is how far the conversation had come when the store was asked whether the user is a
-    /// member, at some moment after the sequencer was made. An idle sequencer starts from there: what is
-    /// stored but has not arrived here yet is part of what the user reads, so it is dropped when it
-    /// arrives. A running one goes on from what was emitted, since those who have joined wait for the rest.
+    /// Returns the last revision that is not emitted live. `stored` is the revision of the
+    /// conversation when the user's membership was read, at some time after the sequencer was
+    /// created.
     ///
-    /// Returns `None` if a change was committed while the sequencer was idle and after `stored`: the change
-    /// may have been the removal of this user, so the store has to be asked again.
+    /// An idle sequencer starts from `stored`: stored steps that have not arrived yet are part of
+    /// what the user reads, so they are dropped when they arrive. A running sequencer continues
+    /// from what it has emitted, since joined sockets still need the rest.
+    ///
+    /// Returns `None` if a change after `stored` was committed while the sequencer was idle. The
+    /// change may have removed this user, so the store must be queried again.
     pub(in crate::service) fn start(&mut self, stored: Revision) -> Option<Revision> {
         let emitted = match *self {
-            // Only changes matter here: a message that was committed meanwhile is read from the
-            // store, while a removal would be overlooked.
+            // Only changes matter here. A new message is read from the store, but a removal would
+            // be overlooked.
             Self::Idle { committed } if committed.changes > stored.changes => return None,
-            // Nothing up to there is emitted live any more, whether it has come out of the lane yet
-            // or not.
+            // Steps up to this revision are no longer emitted live, even if they have not yet
+            // arrived from the write worker.
             Self::Idle { committed } => committed.max(stored),
             Self::Running { emitted } => emitted,
         };
@@ -52,14 +56,15 @@ impl Sequencer {
         Some(emitted)
     }
 
-    /// Decides about an event of a revision that must be emitted after the revision `before`. Nothing is
-    /// emitted by asking. An event that takes no step of its own waits for everything up to its revision.
+    /// Decides what to do with an event of `revision` that must be emitted after `before`.
+    ///
+    /// This does not advance the sequencer. An event without a step of its own waits for everything
+    /// up to its revision.
     pub(in crate::service) fn look(&self, before: Revision, revision: Revision) -> Verdict {
         match *self {
             Self::Idle { .. } => Verdict::Unseen,
             Self::Running { emitted } if revision <= emitted => Verdict::Past,
-            // The step before it is emitted; what lies between `before` and `revision` is this step
-            // alone.
+            // The preceding step is emitted. Only this step lies between `before` and `revision`.
             Self::Running { emitted } if before <= emitted => Verdict::Next,
             Self::Running { emitted } => Verdict::Gap(Gap {
                 after: emitted,
@@ -68,15 +73,16 @@ impl Sequencer {
         }
     }
 
-    /// Notes that everything up to a revision was emitted, or given up: a client that misses messages
-    /// finds the gap in their numbers, and catches up.
+    /// Records that everything up to a revision was emitted or given up.
+    ///
+    /// A client that misses messages finds the gap in their numbers and requests them.
     pub(in crate::service) fn advance(&mut self, through: Revision) {
         let last = self.last();
-        // The place never goes back: a late announcement names an earlier one.
+        // The position never moves back: a late announcement has an earlier revision.
         *last = through.max(*last);
     }
 
-    /// The last revision that was emitted to those who have joined; `None` if nobody has.
+    /// Returns the last revision that was emitted, or `None` if no socket has joined.
     pub(in crate::service) fn emitted(&self) -> Option<Revision> {
         match *self {
             Self::Idle { .. } => None,
@@ -84,17 +90,17 @@ impl Sequencer {
         }
     }
 
-    /// Whether a message was emitted to those who have joined.
+    /// Returns whether a message was emitted to the joined sockets.
     pub(in crate::service) fn has_emitted(&self, seq: u64) -> bool {
         matches!(self, Self::Running { emitted } if seq <= emitted.seq)
     }
 
-    /// Whether those who have joined are still to get a message live.
+    /// Returns whether the joined sockets have yet to receive a message live.
     pub(in crate::service) fn is_behind(&self, seq: u64) -> bool {
         matches!(self, Self::Running { emitted } if emitted.seq < seq)
     }
 
-    /// Gives up changes that the store does not keep any more. Messages go on where they were.
+    /// Skips changes that the store no longer retains. The position of messages stays.
     pub(in crate::service) fn forget(&mut self, changes: u64) {
         let last = self.last();
         last.changes = changes.max(last.changes);
@@ -106,20 +112,20 @@ impl Sequencer {
     }
 }
 
-/// What is to become of an event.
+/// What to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Verdict {
-    /// The event is the next one to be emitted.
+    /// The event is the next one to emit.
     Next,
-    /// The event was emitted before, and is dropped.
+    /// The event was emitted before. It is dropped.
     Past,
-    /// Nobody has joined, so the event is emitted to nobody.
+    /// No socket has joined, so the event has no receivers.
     Unseen,
-    /// Earlier steps are stored that have not arrived here; they are read from the store first.
+    /// Earlier stored steps have not arrived. They are read from the store first.
     Gap(Gap),
 }
 
-/// The stored steps that have not arrived: after one revision, up to and including another.
+/// Stored steps that have not arrived: after one revision, up to and including another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) struct Gap {
     pub(in crate::service) after: Revision,
@@ -131,7 +137,7 @@ mod tests {
     use super::random::Random;
     use super::*;
 
-    /// A message, and how far the conversation has come with it.
+    /// Processes a message that leaves the conversation at this revision.
     fn message(sequencer: &mut Sequencer, seq: u64, changes: u64) -> Verdict {
         step(
             sequencer,
@@ -140,7 +146,7 @@ mod tests {
         )
     }
 
-    /// An edit or whatever else is no message.
+    /// Processes a change that is not a new message, such as an edit.
     fn change(sequencer: &mut Sequencer, seq: u64, changes: u64) -> Verdict {
         step(sequencer, at(seq, changes - 1), at(seq, changes))
     }
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_but_has_not_come_by_is_read_and_not_seen_live() {
-        // 4 and 5 are committed, 5 has not reached the sequencer when the first one joins.
+        // 4 and 5 are committed, but 5 has not reached the sequencer when the first socket joins.
         let mut sequencer = Sequencer::new();
         assert_eq!(message(&mut sequencer, 4, 0), Verdict::Unseen);
         assert_eq!(sequencer.start(at(5, 0)), Some(at(5, 0)));
@@ -185,7 +191,8 @@ mod tests {
 
     #[test]
     fn what_came_by_after_reading_is_read_again() {
-        // 5 was stored when it was asked, and 6 was stored and came by before the sequencer opened.
+        // 5 was stored at the time of the query. 6 was committed and arrived before the sequencer
+        // started.
         let mut sequencer = Sequencer::new();
         assert_eq!(message(&mut sequencer, 6, 0), Verdict::Unseen);
         assert_eq!(sequencer.start(at(5, 0)), Some(at(6, 0)));
@@ -198,7 +205,7 @@ mod tests {
         assert_eq!(change(&mut sequencer, 5, 3), Verdict::Unseen);
         assert_eq!(sequencer.start(at(5, 2)), None);
         assert_eq!(sequencer.start(at(5, 3)), Some(at(5, 3)));
-        // An open sequencer tells of what comes, and who is removed by it is here by then.
+        // A running sequencer emits removals, and the removed user has joined by then.
         assert_eq!(change(&mut sequencer, 5, 4), Verdict::Next);
         assert_eq!(sequencer.start(at(5, 3)), Some(at(5, 4)));
     }
@@ -207,7 +214,7 @@ mod tests {
     fn a_second_one_joins_where_the_first_is_and_takes_nothing_away() {
         let mut sequencer = Sequencer::new();
         assert_eq!(sequencer.start(at(3, 0)), Some(at(3, 0)));
-        // 4 is stored, on its way to the first, and not emitted yet.
+        // 4 is stored and in flight to the first socket, but not emitted yet.
         assert_eq!(sequencer.start(at(4, 0)), Some(at(3, 0)));
         assert_eq!(message(&mut sequencer, 4, 0), Verdict::Next);
     }
@@ -248,13 +255,13 @@ mod tests {
         assert_eq!(change(&mut sequencer, 3, 7), Verdict::Past);
     }
 
-    /// Steps of a conversation come by lost, doubled and in any order, as those of two servers would; gaps
-    /// are read page by page from what is stored.
+    /// Steps arrive lost, duplicated and in any order, as from two servers. Gaps are read page by
+    /// page.
     #[test]
     fn whatever_comes_by_every_step_is_let_out_once_and_in_order() {
         for seed in 1..200 {
             let mut random = Random::new(seed);
-            // Where the conversation stood after each step, from some earlier beginning on.
+            // The revision of the conversation after each step, from some earlier start.
             let mut chain = vec![at(random.below(5) as u64, random.below(5) as u64)];
             for _ in 0..60 {
                 let mut next = chain[chain.len() - 1];

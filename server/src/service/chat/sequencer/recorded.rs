@@ -1,8 +1,9 @@
-//! The steps of a conversation that are emitted while a client is on its way into it, which has to be told all of them.
+//! The steps of a conversation emitted while a client is being moved into it, which must receive
+//! all of them.
 
 use crate::store::{Committed, Revision};
 
-/// The steps that were emitted behind a revision.
+/// The steps that were emitted after a revision.
 #[derive(Debug)]
 pub(in crate::service) struct Recorded {
     since: Revision,
@@ -10,7 +11,7 @@ pub(in crate::service) struct Recorded {
 }
 
 impl Recorded {
-    /// From here on, where everything up to `since` was emitted.
+    /// Starts recording after `since`, up to which everything was emitted.
     pub(in crate::service) fn new(since: Revision) -> Self {
         Self {
             since,
@@ -18,7 +19,8 @@ impl Recorded {
         }
     }
 
-    /// Notes a step that is emitted. Returns `false` if there are too many: it cannot be gone on with.
+    /// Records a step that is emitted. Returns `false` if there are too many, which ends the
+    /// recording.
     pub(in crate::service) fn note(&mut self, revision: Revision, event: &Committed) -> bool {
         if self.steps.len() >= MOST {
             return false;
@@ -27,7 +29,7 @@ impl Recorded {
         true
     }
 
-    /// All that was emitted behind a revision; `None` if not all of it was recorded.
+    /// Returns the steps emitted after a revision, or `None` if not all of them were recorded.
     pub(in crate::service) fn after(
         &self,
         told: Revision,
@@ -37,7 +39,7 @@ impl Recorded {
     }
 }
 
-/// How many steps are recorded: those of seconds.
+/// The maximum number of recorded steps, enough for several seconds.
 const MOST: usize = 1024;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A table in parts, so that tasks that look for different keys do not wait for each other.
+//! A table split into shards, so that tasks with different keys rarely contend for a lock.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// The parts of a table; each key belongs to one of them.
+/// The shards of a table. Each key belongs to one of them.
 #[derive(Debug)]
 pub(super) struct Sharded<T> {
     parts: [T; PARTS],
@@ -17,7 +17,7 @@ impl<T: Default> Sharded<T> {
         }
     }
 
-    /// The part of a key.
+    /// Returns the shard of a key.
     pub(super) fn of(&self, key: impl Hash) -> &T {
         #[expect(
             clippy::indexing_slicing,
@@ -32,5 +32,5 @@ impl<T: Default> Sharded<T> {
     }
 }
 
-/// Far more than there are threads that emit or handle events.
+/// Far more than the threads that emit or handle events.
 const PARTS: usize = 32;

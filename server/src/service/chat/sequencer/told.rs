@@ -1,5 +1,6 @@
-//! What members were told who are not in the conversation, so that nothing comes twice: a change of a conversation
-//! reaches a server through the conversation's own order and through the feed.
+//! Records the changes emitted to members who have not joined, so that no change is emitted twice.
+//!
+//! A change reaches a server through the conversation's own order and through the feed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::store::Conversation;
 
-/// The latest changes, by conversation and number; 0 is that there is one more conversation.
+/// The latest changes by conversation and number. The number 0 is the creation of the conversation.
 #[derive(Debug, Default)]
 pub(in crate::service) struct ToldChanges(Mutex<Latest>);
 
@@ -16,14 +17,18 @@ pub(in crate::service) struct ToldChanges(Mutex<Latest>);
 struct Latest {
     changes: HashSet<(Uuid, u64)>,
     order: VecDeque<(Uuid, u64)>,
-    /// The conversations that are being made here, and what the feed has of them already: who makes one tells its
-    /// members of it, or has the feed do so if it does not get to know whether it is made.
+    /// The conversations being created here, each with the row if the feed has returned it already.
+    ///
+    /// The creating request notifies the members. If the outcome of the creation stays unknown, the
+    /// feed does.
     making: HashMap<Uuid, Option<Conversation>>,
 }
 
 impl Latest {
-    /// Notes that a conversation is told of, which is no longer being made. Both happen under one lock: in between the
-    /// feed would find neither, and have its members told a second time.
+    /// Records that a conversation was announced to its members and is no longer being created.
+    ///
+    /// Both happen under one lock. In between, the feed would find neither and notify the members
+    /// again.
     fn finish(&mut self, id: Uuid) {
         self.making.remove(&id);
         self.insert(id, 0);
@@ -35,7 +40,7 @@ impl Latest {
             return false;
         }
         self.order.push_back((conversation, number));
-        // The oldest are forgotten: the feed is never so far behind that it brings them again.
+        // The oldest entries are evicted. The feed never lags so far that it returns them again.
         if self.order.len() > MAX_TOLD
             && let Some(oldest) = self.order.pop_front()
         {
@@ -45,7 +50,8 @@ impl Latest {
     }
 }
 
-/// A conversation that is being made here. Dropped without having been [made](Self::made) it is in doubt.
+/// A conversation that is being created here. If dropped before [`made`](Self::made), its creation
+/// is in doubt.
 pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
     told: &'a ToldChanges,
     id: Uuid,
@@ -53,7 +59,7 @@ pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
 }
 
 impl<F: FnOnce(&Conversation)> Making<'_, F> {
-    /// The conversation is made, and its members are to be told.
+    /// Records that the conversation is created, and notifies its members.
     pub(in crate::service) fn made(mut self, conversation: &Conversation) {
         self.told.0.lock().finish(self.id);
         if let Some(tell) = self.tell.take() {
@@ -64,12 +70,13 @@ impl<F: FnOnce(&Conversation)> Making<'_, F> {
 
 impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
     fn drop(&mut self) {
-        // The conversation was made and told of.
+        // The conversation was created and announced.
         let Some(tell) = self.tell.take() else {
             return;
         };
         let mut latest = self.told.0.lock();
-        // What the feed has not brought yet, it brings later if the conversation is made.
+        // If the feed has not returned the conversation yet, it does so later if the creation has
+        // succeeded.
         let read = latest.making.get_mut(&self.id).and_then(Option::take);
         if read.is_some() {
             latest.finish(self.id);
@@ -84,7 +91,7 @@ impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
 }
 
 impl ToldChanges {
-    /// A conversation is about to be made here; `tell` tells its members of it.
+    /// Starts the creation of a conversation. `tell` notifies its members.
     pub(in crate::service) fn making<F: FnOnce(&Conversation)>(
         &self,
         id: Uuid,
@@ -99,12 +106,11 @@ impl ToldChanges {
         }
     }
 
-    /// The feed has that there is one more conversation. Returns `true` if its members are to be told
-    /// of it now.
+    /// Records that the feed contains a new conversation. Returns whether its members must be
+    /// notified now.
     pub(in crate::service) fn read(&self, conversation: &Conversation) -> bool {
         let mut latest = self.0.lock();
-        // Whoever makes the conversation is about to tell of it, and knows which socket not to
-        // tell.
+        // The creating request is about to notify the members, and knows which socket to exclude.
         if let Some(read) = latest.making.get_mut(&conversation.id) {
             *read = Some(conversation.clone());
             return false;
@@ -112,7 +118,7 @@ impl ToldChanges {
         latest.insert(conversation.id, 0)
     }
 
-    /// Takes note of a change that is told now. Returns `false` if the change was told before.
+    /// Records a change that is emitted now. Returns `false` if it was emitted before.
     pub(in crate::service) fn insert(&self, conversation: Uuid, number: u64) -> bool {
         self.0.lock().insert(conversation, number)
     }
@@ -122,7 +128,7 @@ impl ToldChanges {
     }
 }
 
-/// Far more than a server is behind the feed.
+/// Far more changes than a server lags behind the feed.
 const MAX_TOLD: usize = 65_536;
 
 #[cfg(test)]
@@ -157,7 +163,7 @@ mod tests {
                 true => making.made(&made),
                 false => drop(making),
             }
-            // A conversation in doubt comes by the feed, if it is made.
+            // If a conversation in doubt was created, the feed returns it.
             let by_feed = u32::from(told.read(&made));
             assert_eq!(count.get() + by_feed, 1, "{is_read} {is_known}");
         }
@@ -172,7 +178,8 @@ mod tests {
         let tell = |_: &Conversation| {
             count.fetch_add(1, Ordering::Relaxed);
         };
-        // Both threads begin a round together, by spinning: what they do takes less time than waking.
+        // Both threads start a round together by spinning, since their work takes less time than a
+        // wake-up.
         let arrived = AtomicUsize::new(0);
         let meet = |round: usize| {
             arrived.fetch_add(1, Ordering::AcqRel);
@@ -187,7 +194,7 @@ mod tests {
                     meet(round);
                     match round % 2 {
                         0 => making.made(&made),
-                        // It is in doubt whether it was made, and the feed brings it.
+                        // The creation is in doubt, and the feed returns the conversation.
                         _ => drop(making),
                     }
                 }

@@ -1,9 +1,8 @@
-//! Whether all announcements of other servers arrive here, as far as this server can know.
+//! Detects whether announcements of other servers may be missing.
 //!
-//! A server that is cut off from the broker may still work with the store. What it changes is not
-//! announced then, and only the store has it. The others notice that its heartbeats are missing, or
-//! that it has a lease in the store and none in the cluster. When it is back, its heartbeats say that
-//! there was a gap.
+//! A server that is isolated from the broker may still use the store. Its changes are then in the
+//! store but not announced. Other servers notice missing heartbeats, or more leases in the store
+//! than servers in the cluster. After such a server returns, its heartbeats report a gap.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::service::cluster::Announcer;
 use crate::store;
 use roomcast::Io;
 
-/// What this server knows of the announcements of others.
+/// The state of announcements from other servers.
 pub(super) struct Announced {
     io: Io,
     announcer: Option<Announcer>,
@@ -37,8 +36,9 @@ impl Announced {
         }
     }
 
-    /// Returns whether all changes are announced to this server, and have been since the last call;
-    /// `None` without an adapter. Checks at most four times a second.
+    /// Returns whether all changes are announced to this server, and have been since the last call.
+    ///
+    /// Returns `None` without an adapter. Checks at most four times a second.
     pub(super) async fn check(&mut self) -> Option<bool> {
         let announcer = self.announcer.as_ref()?;
         if self.checked.is_some_and(|at| at.elapsed() < CHECK) {
@@ -46,7 +46,7 @@ impl Announced {
         }
         let nodes = self.io.nodes();
         let is_complete = self.known.note(nodes.iter().map(Seen::of));
-        // A server with a lease works with the store, whether the broker knows it or not.
+        // A server with a lease uses the store, whether the broker knows it or not.
         let leases = match &self.leases {
             Some(leases) => timeout(CHECK, leases.count()).await,
             None => Ok(Ok(0)),
@@ -58,13 +58,13 @@ impl Announced {
     }
 }
 
-/// What one server of the cluster says of itself.
+/// The state that one server of the cluster reports.
 #[derive(Clone, Debug)]
 struct Seen {
     name: NodeId,
-    /// How often it was cut off, and how many envelopes it knows to be lost.
+    /// How often the server was isolated, plus its number of known lost envelopes.
     gaps: u64,
-    /// How long ago its last heartbeat came.
+    /// The time since its last heartbeat.
     silent: Duration,
 }
 
@@ -78,13 +78,14 @@ impl Seen {
     }
 }
 
-/// The gaps that each server has reported, by its name. The adapter bounds the number of servers.
+/// The gaps that each server has reported, by name. The adapter bounds the number of servers.
 #[derive(Debug, Default)]
 struct KnownNodes(HashMap<NodeId, u64>);
 
 impl KnownNodes {
-    /// Returns whether no server is silent, and none has reported a gap since the last call. A server
-    /// that is new may have been cut off before.
+    /// Returns whether no server is silent and none has reported a gap since the last call.
+    ///
+    /// A new server may have been isolated before.
     fn note(&mut self, nodes: impl Iterator<Item = Seen>) -> bool {
         let mut is_complete = true;
         let mut now = HashMap::new();
@@ -99,7 +100,7 @@ impl KnownNodes {
 
 /// The interval between two checks.
 const CHECK: Duration = Duration::from_millis(250);
-/// A heartbeat comes every second. After this time one is missing.
+/// The age at which a heartbeat counts as missing. Heartbeats are sent every second.
 const SILENT: Duration = Duration::from_millis(2200);
 
 #[cfg(test)]

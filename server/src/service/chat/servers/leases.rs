@@ -1,9 +1,12 @@
-//! Tells the other servers of a store who is here, and hears who is there.
+//! Publishes the presence of this server's users in the store, and reads that of other servers.
 //!
-//! A server has a lease and renews it. What it tells counts as long; when it is killed or stands still
-//! for longer, its users are gone for the others, which know when its lease ends and look at that moment. What it told is
-//! removed a lease later, when all have seen that. One that wakes up finds out when it renews, takes a new
-//! lease under a new id, and tells everything again.
+//! A server holds a lease and renews it. Its published presence counts while the lease lasts. Other
+//! servers know when the lease ends and look at that time. If the server was killed or paused for
+//! longer, they then treat its users as lost. One lease duration later, when all servers have seen
+//! this, the rows are removed.
+//!
+//! A server that resumes finds out when it renews its lease. It takes a new lease under a new id
+//! and publishes everything again.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use crate::store::{self, Here, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
 
-/// The lease of this server, kept by a task.
+/// The lease of this server, held by a task.
 #[derive(Debug)]
 pub(crate) struct Leases {
     stop: watch::Sender<bool>,
@@ -31,7 +34,7 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Starts to keep a lease that lasts this long without being renewed.
+    /// Starts a task that holds a lease, which expires after `lease` if it is not renewed.
     pub(crate) fn start(
         chat: Chat,
         namespace: Namespace,
@@ -41,7 +44,7 @@ impl Leases {
         supervisor: &Supervisor,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        // A new keeper takes a new lease and tells everything; that of the old one runs out.
+        // A new keeper takes a new lease and publishes everything. The old lease expires.
         let keep = move || {
             let keeper = Keeper {
                 chat: chat.clone(),
@@ -57,7 +60,7 @@ impl Leases {
         Self { stop, task }
     }
 
-    /// Takes back what was told, as far as the store answers.
+    /// Stops the task and removes the published presence, if the store answers.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
@@ -73,49 +76,50 @@ struct Keeper {
     held: Option<HeldLease>,
 }
 
-/// The lease as far as this server knows.
+/// The lease as known to this server.
 #[derive(Clone, Copy)]
 struct HeldLease {
     node: Uuid,
-    /// When it has to be renewed, and others looked at.
+    /// When to renew the lease and look up other servers.
     due: Instant,
-    /// When the next lease of another server ends that is not renewed until then.
+    /// When the next lease of another server ends if it is not renewed.
     next_end: Option<Instant>,
 }
 
 impl HeldLease {
-    /// When others are to be looked at.
+    /// Returns when to look up other servers.
     fn next_look(&self) -> Instant {
         self.next_end.map_or(self.due, |end| end.min(self.due))
     }
 }
 
-/// The lease has run out, or never was.
+/// The lease has expired or never existed.
 struct Lost;
 
 impl Keeper {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        // A lease is renewed after a third of its time, so that two attempts may fail before it
-        // runs out.
+        // A lease is renewed after a third of its duration, so that two attempts may fail before it
+        // expires.
         let longest = TURN.min(self.lease / 3).max(Duration::from_millis(1));
         loop {
             let began = Instant::now();
             let turn = self.turn();
             tokio::select! {
                 biased;
-                // A turn may be dropped at any point: each of its statements bears being repeated,
-                // and the lease is ended below.
+                // An iteration may be dropped at any point. Its statements are idempotent, and the
+                // lease is ended below.
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 done = turn => match done {
                     Ok(()) => {}
-                    // The log of the store says why; the lease counts until it runs out.
+                    // The store itself logs why it failed. The lease counts until it expires.
                     Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
                 }
             }
-            // Clients that join wait for the next turn, but the turns leave the store most of its time.
+            // Joining clients wait for the next iteration, but the iterations leave the store idle
+            // most of the time.
             let shortest = (began.elapsed() * REST).clamp(SHORTEST, PACE.min(longest));
             let rest = async {
-                // A crowd that comes at once is told in a few turns instead of one for each user.
+                // A crowd of joining users takes a few iterations instead of one per user.
                 sleep(PACE.min(longest)).await;
                 let end = Instant::now() + longest.saturating_sub(PACE);
                 let next_look = self.held.map_or(end, |held| held.next_look());
@@ -141,12 +145,13 @@ impl Keeper {
     }
 
     async fn turn(&mut self) -> Result<(), StoreError> {
-        // Taken before anything is told: what these clients have changed is told in this turn, and the others are looked
-        // up behind that. Of two that join at two servers at the same time, at least one finds the other.
+        // The arrivals are taken first: this iteration publishes their presence and then looks up
+        // other servers. If two clients join at two servers simultaneously, at least one of them
+        // finds the other.
         let arrivals = self.chat.take_arrivals();
         let held = match self.held {
-            // More has changed than could be kept, so the others are made to forget this server
-            // before it tells everything again.
+            // Some changes were discarded, so the published presence is removed before everything
+            // is published again.
             Some(held) if self.chat.shared_is_incomplete() => {
                 self.store.end(held.node).await?;
                 self.take().await?
@@ -154,7 +159,7 @@ impl Keeper {
             Some(held) if Instant::now() < held.next_look() => held,
             Some(held) if Instant::now() < held.due => self.look(held).await?,
             Some(held) => {
-                // The time counts from before the question, since the database counts from later.
+                // The time is measured before the query, since the database measures from later.
                 let due = Instant::now() + self.lease / 3;
                 if self.store.renew(held.node, self.lease).await? {
                     let held = HeldLease { due, ..held };
@@ -171,10 +176,10 @@ impl Keeper {
             Ok(()) => held.node,
             Err(Lost) => {
                 self.lose();
-                // A lease that has run out is never renewed: the others may have removed what was
-                // told under it, so a new id is taken.
+                // An expired lease is never renewed: other servers may have removed its rows, so a
+                // new id is used.
                 let held = self.take().await?;
-                // If the new lease is lost as well, the next turn goes on from there.
+                // If the new lease is lost as well, the next iteration takes another.
                 let _ = self.tell(held.node).await?;
                 held.node
             }
@@ -204,11 +209,11 @@ impl Keeper {
             due: Instant::now() + self.lease / 3,
             next_end: None,
         };
-        // The lease is known before it is stored, so that it is taken back whatever happens; one that
+        // The lease is recorded before it is stored, so that it is ended in any case. A lease that
         // is not stored cannot be renewed.
         self.held = Some(held);
-        // Everybody is marked before the lease is stored, so that whoever comes meanwhile is told
-        // as well.
+        // All users are marked before the lease is stored, so that users who join in the meantime
+        // are published as well.
         self.chat.share_all();
         if let Err(error) = self.store.take(held.node, self.lease).await {
             self.held = None;
@@ -218,7 +223,7 @@ impl Keeper {
         self.look(held).await
     }
 
-    /// Tells what has changed here.
+    /// Publishes the presence changes of this server.
     async fn tell(&self, node: Uuid) -> Result<Result<(), Lost>, StoreError> {
         loop {
             let rows = self.chat.take_shared(BATCH);
@@ -227,11 +232,12 @@ impl Keeper {
             }
             let here: Vec<Here> = rows.iter().map(here).collect();
             match self.store.tell(node, &here).await {
-                // Others are woken only behind the commit, or they would look and find nothing new.
+                // Other servers are notified only after the commit. Otherwise they would look and
+                // find nothing new.
                 Ok(true) => self.chat.announce_shared(&rows),
                 Ok(false) => return Ok(Err(Lost)),
                 Err(error) => {
-                    // The rows were taken from the list, and would be forgotten with the error.
+                    // The rows were taken from the list, and would be lost with the error.
                     self.chat.restore_shared(rows);
                     return Err(error);
                 }
@@ -239,11 +245,13 @@ impl Keeper {
         }
     }
 
-    /// Looks who is at the others in the conversations of this one, and when to do so next; removes what servers told that
-    /// have been dead for long.
+    /// Reads the users that other servers have in this server's conversations, and schedules the
+    /// next lookup.
+    ///
+    /// Also removes the presence of servers whose leases expired at least one lease duration ago.
     async fn look(&mut self, held: HeldLease) -> Result<HeldLease, StoreError> {
-        // A server that was killed cannot take back what it told, so any other one does; not before all others must have
-        // looked, which otherwise would not know why its users are gone.
+        // A killed server cannot remove its own presence, so any other server does. It waits until
+        // all servers must have looked, which otherwise would not know why the users are missing.
         let dead = self.store.bury(self.lease).await?;
         if dead > 0 {
             self.metrics.add(Counter::NodesExpired, dead);
@@ -252,9 +260,10 @@ impl Keeper {
                 "servers whose leases ran out: nobody is there any more"
             );
         }
-        // The end is asked for first: a lease that ends between the two questions is looked at a second time.
+        // The end is read first: a lease that ends between the two queries is looked up a second
+        // time.
         let next_end = self.store.next_end(held.node).await?;
-        // The time counts from behind the answer, so that the lease has ended by then.
+        // The time is measured after the answer, so that the lease has ended by then.
         let next_end = next_end.map(|end| Instant::now() + end);
         let held = HeldLease { next_end, ..held };
         let all = self.chat.shared_conversations();
@@ -264,7 +273,7 @@ impl Keeper {
         Ok(held)
     }
 
-    /// Looks who is at the others in these conversations.
+    /// Reads the users that other servers have in these conversations.
     async fn look_at(&self, node: Uuid, all: &[Uuid], looks: &Looks) -> Result<(), StoreError> {
         let untold = Gone::new();
         for conversations in all.chunks(BATCH) {
@@ -274,18 +283,19 @@ impl Keeper {
                 .await?
                 .into_iter()
                 .peekable();
-            // Rows and conversations are both in the order of ids.
+            // Rows and conversations are both ordered by id.
             let mut conversations = conversations.to_vec();
             conversations.sort_unstable();
             for id in conversations {
                 let mut there = Vec::new();
-                // A conversation without rows is told as well: nobody is there is news, too.
+                // Conversations without rows are updated as well, since they no longer have remote
+                // users.
                 let mut gone = Cow::Borrowed(looks.get(&id).unwrap_or(&untold));
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     if row.connections > 0 {
                         there.push(present_there(&row));
                     } else {
-                        // Its server is dead, so nobody will tell how the user has gone.
+                        // The server of this row has expired, so it never reports a reason.
                         let gone = gone.to_mut();
                         gone.entry(row.user_id.into()).or_insert(Going::Lost);
                     }
@@ -310,18 +320,19 @@ fn here(shared: &SharedPresence) -> Here {
     }
 }
 
-/// The longest time from a change to its being told.
+/// The maximum time until a change is published.
 const TURN: Duration = Duration::from_secs(1);
-/// The shortest time between two turns.
+/// The minimum time between two iterations.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The shortest time between two turns while clients wait that join, if the store is quick.
+/// The minimum time between two iterations while joining clients wait and the store is fast.
 const SHORTEST: Duration = Duration::from_millis(5);
-/// How many times as long as a turn has taken the next one waits then.
+/// While joining clients wait, the delay between iterations as a multiple of the last iteration's
+/// duration.
 const REST: u32 = 4;
 
-/// Users told, and conversations asked for, in one statement.
+/// The maximum number of users published, or conversations looked up, per statement.
 const BATCH: usize = 500;
 
-/// How long the store may take to forget this server when it stops.
+/// The timeout for ending the lease at shutdown.
 const LAST_WORD: Duration = Duration::from_secs(2);

@@ -1,11 +1,14 @@
-//! What the servers of one store tell each other of the chat: `others` hears what was said and done at other servers,
-//! `announced` says whether anything of that may be missing,
-//! `leases` tells who is here for as long as this server lives, `statuses` keeps what users say of themselves, and by `moving`
-//! clients go on at another server.
+//! The communication about the chat between servers of one store:
+//! * `others` receives the announcements and changes of other servers.
+//! * `announced` detects whether announcements may be missing.
+//! * `leases` publishes the presence of this server's users while it runs.
+//! * `statuses` stores the statuses of users.
+//! * `moving` hands clients over to another server.
 //!
-//! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the handle of the chat holds the
-//! statuses. They change what this server believes of others, and tell its own clients: nothing in here may tell
-//! another server's clients, or trust that an announcement arrives.
+//! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the chat's handle
+//! holds the statuses. They update this server's knowledge of other servers and notify its own
+//! clients. This module must not notify clients of other servers, and must not rely on the arrival
+//! of announcements.
 
 mod announced;
 mod leases;

@@ -1,5 +1,7 @@
-//! Clients that are recovered at another server than the one that they were on: the old one says how far each conversation
-//! was told, and the new one tells the rest from the store before it lets the client in again.
+//! The handover of recovering clients between servers.
+//!
+//! The old server reports how far it has emitted each conversation. The new server sends the
+//! missing steps from the store before the client joins again.
 
 use std::time::Duration;
 
@@ -21,22 +23,22 @@ use crate::service::rules::rooms::Followed;
 use crate::store::{Committed, MOST_RECENT, Missed, RecentChange, Revision, StoreError, Time};
 use roomcast::{Broadcast, Room, Socket};
 
-/// What the server that a client leaves says to the one to which it comes.
+/// The handover data that the old server of a client sends to the new one.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Leaving {
-    /// The conversations that the client was in, and how far it was sent each of them.
+    /// The conversations of the client, and how far each was sent to it.
     conversations: Vec<(Uuid, Told)>,
-    /// What else it followed, and follows anew.
+    /// The client's other subscriptions, which the new server starts again.
     followed: Vec<Followed>,
 }
 
-/// How far a conversation was told.
+/// The position up to which a conversation was emitted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Told {
     seq: u64,
     changes: u64,
-    /// The number of the last message before the client joined: it was told all later ones live. Servers of before do not
-    /// say so.
+    /// The number of the last message before the client joined. The client received all later
+    /// messages live. Earlier versions do not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
 }
@@ -47,18 +49,18 @@ impl From<Told> for Revision {
     }
 }
 
-/// Why a client cannot go on at this server.
+/// The reason why a client cannot continue its session at this server.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// The old server has said something that this one does not understand.
+    /// The handover data of the old server is not understood.
     Unknown,
-    /// More was missed than is told again, or not all of it is kept.
+    /// The client missed more than is sent again, or not all of it is retained.
     TooMuch,
     /// The members of a conversation change too fast.
     TooFast,
-    /// It cannot be read, or the client is in too many rooms.
+    /// The store failed, or the client is in too many rooms.
     Failed,
-    /// Telling the client what it has missed takes too long.
+    /// Sending the missed events takes too long.
     TooLate,
 }
 
@@ -74,33 +76,35 @@ impl From<ServiceError> for Lost {
     }
 }
 
-/// What came of an attempt to enter a conversation.
+/// The result of an attempt to enter a conversation.
 enum Entering {
     Entered,
-    /// Somebody is being removed, or was when the store was asked.
+    /// A member is being removed, or was when the store was queried.
     Again,
-    /// This server has not told all that the client has.
+    /// This server has not yet emitted all that the client has received.
     Behind,
-    /// Up to there the client lacks something.
+    /// The client lacks steps up to this revision.
     Missing(Revision),
     Failed,
 }
 
 impl Leaving {
-    /// What another server has said; `None` if this one does not understand it.
+    /// Reads the data of another server, or returns `None` if it is not understood.
     pub(crate) fn read(said: &Value) -> Option<Self> {
         Self::deserialize(said).ok()
     }
 
-    /// What the client followed beside conversations.
+    /// Returns the client's subscriptions other than conversations.
     pub(crate) fn followed(&self) -> &[Followed] {
         &self.followed
     }
 }
 
 impl Chat {
-    /// Takes leave of a socket whose client goes to another server: takes it out of its conversations and of the rooms that
-    /// it `follows`, of which that says what they are, and says how far it was told. `None` if it is in a room of which nobody here knows what was sent to it.
+    /// Removes a socket whose client moves to another server, and returns its handover data.
+    ///
+    /// The socket leaves its conversations and the rooms for which `follows` returns a
+    /// subscription. Returns `None` if the socket is in a room whose emissions no component knows.
     pub(crate) fn leave_for_another(
         &self,
         socket: &Socket,
@@ -114,8 +118,9 @@ impl Chat {
         let (mut conversations, mut followed) = (Vec::new(), Vec::new());
         for room in socket.rooms().into_iter().filter(|room| *room != own) {
             if let Some(id) = conversation_of(&room) {
-                // The socket leaves under the lock of the conversation, so that it was sent exactly what was emitted up to
-                // the revision of this moment. A user who was removed just now is in the room no more.
+                // The socket leaves under the lock of the conversation, so it has been sent exactly
+                // the steps up to this revision. A user removed in the meantime is no longer in the
+                // room.
                 let leave = |live: &mut Live| {
                     let is_in = socket.is_in(room.as_str());
                     socket.leave(&room);
@@ -146,33 +151,36 @@ impl Chat {
         serde_json::to_value(leaving).ok()
     }
 
-    /// Lets a socket whose client was at another server into its conversations again, after what it has missed of them. The
-    /// caller has noted it by [`Chat::connected`], and holds its events back until this is done: what it has missed is not told
-    /// under the lock of the conversation, so a client that joined meanwhile would be told later messages before that, or the same twice.
+    /// Adds a socket whose client comes from another server to its conversations again, after
+    /// sending what it has missed.
+    ///
+    /// The caller has recorded the socket with [`Chat::connected`], and holds back its events until
+    /// this returns. Missed steps are sent without the lock of the conversation. If the client
+    /// joined in the meantime, it would receive later messages first, or some twice.
     ///
     /// # Errors
     ///
-    /// If the client cannot be told all that it has missed: it has to start afresh.
+    /// If not all missed events can be sent. The client must then start a new session.
     pub(crate) async fn arrive(&self, socket: &Socket, leaving: &Leaving) -> Result<(), Lost> {
         let mut entering = stream::iter(leaving.conversations.clone())
             .map(|(id, told)| self.enter_after(socket, id, told))
-            // A few at the same time, since a client may be in hundreds.
+            // Several conversations are entered concurrently, since a client may be in hundreds.
             .buffer_unordered(READERS);
         while let Some(entered) = entering.next().await {
             entered?;
         }
-        // The claims may have changed meanwhile.
+        // The claims may have changed in the meantime.
         self.reconsider(socket);
         self.tell_recent(socket, leaving).await
     }
 
-    /// Tells a socket what it has missed of a conversation since it was `told`, and lets it in.
+    /// Sends a socket the steps of a conversation after `told`, and adds it to the conversation.
     async fn enter_after(&self, socket: &Socket, id: Uuid, told: Told) -> Result<(), Lost> {
         let since = told.since;
         let mut told = Revision::from(told);
         let by = &socket.principal();
         let conversations = &self.0.conversations;
-        // The pin comes before the store is asked, as for one that joins.
+        // The pin comes before the query, as in a join.
         let _pin = conversations.pin(id);
         for _ in 0..TRIES {
             let membership = self.0.store.membership(id, &by.subject).await?;
@@ -194,8 +202,9 @@ impl Chat {
                     return Entering::Missing(emitted);
                 };
                 rest.for_each(|event| tell_step(audience(socket), event));
-                // Nothing falls between what the client has and what comes live, since both are looked at under one lock.
-                // Without knowing better, what was told on the way may be in the answer to a client that joins as well.
+                // No step falls between the missed and the live steps, since both are determined
+                // under one lock. If `since` is unknown, the answer to a later join may repeat
+                // messages sent during the handover.
                 match self.enter(live, socket, by, since.unwrap_or(emitted.seq)) {
                     Ok(_) => {
                         live.note_member(&by.subject, membership.changes);
@@ -219,8 +228,9 @@ impl Chat {
         Err(Lost::TooFast)
     }
 
-    /// Tells a socket the steps of a conversation after one revision, up to and with another, or up to the one that is the
-    /// `last`. Returns whether that one was among them.
+    /// Sends a socket the steps of a conversation after one revision, up to and including another.
+    ///
+    /// Stops after a step for which `is_last` returns true. Returns whether there was such a step.
     async fn tell_missed(
         &self,
         socket: &Socket,
@@ -253,13 +263,14 @@ impl Chat {
         Ok(false)
     }
 
-    /// Tells a socket what came of a conversation until its user was removed, or the conversation deleted.
+    /// Sends a socket the steps of a conversation up to the removal of its user or the deletion of
+    /// the conversation.
     async fn tell_removal(&self, socket: &Socket, id: Uuid, told: Revision) -> Result<(), Lost> {
         let by = socket.principal();
         let user = &by.subject;
         let through = match self.0.store.conversation(id).await? {
             Some(now) => now.revision(),
-            // The conversation is deleted, and its last step is all that is left of it.
+            // The conversation is deleted, and only its last step is still stored.
             None => Revision {
                 changes: told.changes + MOST_CHANGES,
                 ..told
@@ -284,8 +295,11 @@ impl Chat {
         }
     }
 
-    /// Tells a socket the latest news of other conversations of its user, and what those whom it sees have said of themselves
-    /// lately: what this server had told before the socket was here, and the other one would have told later.
+    /// Sends a socket recent changes of its user's other conversations, and recent statuses of
+    /// users visible to it.
+    ///
+    /// This server emitted them before the socket connected, and the old server would have emitted
+    /// them later.
     async fn tell_recent(&self, socket: &Socket, leaving: &Leaving) -> Result<(), Lost> {
         let by = socket.principal();
         let user = &by.subject;
@@ -344,15 +358,16 @@ fn audience(socket: &Socket) -> Broadcast<'static> {
     socket.namespace().local().to(socket.id())
 }
 
-/// How often a socket tries to enter a conversation whose members change meanwhile, or in which more is told than is recorded.
+/// The maximum number of attempts to enter a conversation whose members change, or that emits more
+/// steps than are recorded.
 const TRIES: usize = 16;
-/// Conversations that are entered at the same time.
+/// The number of conversations entered concurrently.
 const READERS: usize = 8;
-/// Steps of one conversation that are told again.
+/// The maximum number of steps sent for one conversation.
 const MOST_STEPS: usize = 1000;
-/// More changes than a conversation keeps.
+/// More changes than a conversation retains.
 const MOST_CHANGES: u64 = 1_000_000;
-/// How long news may take from one server to another, and more: what is that new is told again.
+/// The age up to which changes are sent again: more than their delay between servers.
 const RECENT: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! What other servers say: at once through the adapter, in a namespace of their own, and what the feed has of
-//! conversations in which nobody is here: that there is one more, a new title, members who come and go, its end.
+//! Receives changes of other servers.
+//!
+//! Announcements arrive through the adapter, in a namespace of their own. The feed contains changes
+//! of conversations that are not live here: creation, title, members, deletion.
 
 use std::time::Duration;
 
@@ -22,8 +24,9 @@ use crate::store::{Feed, Missed, Revision, Revocation, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 
 impl Chat {
-    /// Registers what is done with the news of other servers, if there is an adapter. What is no part of a
-    /// conversation wakes whoever reads the feed.
+    /// Registers the handlers for announcements of other servers, if there is an adapter.
+    ///
+    /// Announcements that do not concern a conversation wake the feed readers.
     pub(crate) fn hear(&self, io: &mut Builder) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
@@ -31,12 +34,12 @@ impl Chat {
         self.0.access.announce_to(announcer.clone());
         let (chat, of_news) = (self.clone(), announcer.clone());
         let namespace = io.namespace(NAMESPACE);
-        // The namespace refuses clients with the words for one that does not exist, so that it is
-        // not seen from outside.
+        // The namespace rejects clients with the error for a namespace that does not exist, so that
+        // it is not visible from outside.
         namespace
             .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
         namespace.on_server_side(NEWS, move |event: ServerSide| {
-            // Nothing is awaited here, so that all news of one server are taken in their order.
+            // Nothing is awaited here, so the announcements of one server are processed in order.
             for news in of_news.read_news(&text_of(&event)) {
                 chat.take(event.io(), news);
             }
@@ -49,7 +52,8 @@ impl Chat {
             async move {
                 let confirmed = match asked {
                     Ok(Some(waiting)) => waiting.answer().await,
-                    // Nobody is in the conversation here, or in any of a server of another store.
+                    // The conversation is not live here, or the request comes from a server of
+                    // another store.
                     Ok(None) | Err(Ignored::Foreign) => Confirmed::default(),
                     Err(Ignored::Malformed | Ignored::Unknown) => Confirmed {
                         timed_out: true,
@@ -66,15 +70,15 @@ impl Chat {
         match news {
             News::Step(step) => {
                 let (id, revision) = (step.conversation_id, step.revision());
-                // A step of a conversation without anybody here would only take a place in the
-                // lane.
+                // A step of a conversation that is not live would only take space in the queue of
+                // the write worker.
                 let is_attended = conversations.with(id, |live| {
                     if let Some(user) = &step.removed {
                         live.note_removal(&io.of("/"), now(), user, revision.changes);
                     }
                 });
                 if is_attended.is_some() {
-                    // A step that finds no room is found again.
+                    // A step that finds no room in the queue is found later by polling.
                     drop(self.0.store.announce(step.into_event(), revision, false));
                 }
             }
@@ -108,25 +112,27 @@ impl Chat {
         }
     }
 
-    /// Has the sockets that are in the conversation here asked whether they have a message.
+    /// Requests confirmations of a message from the joined sockets, if its conversation is live
+    /// here.
     fn put(&self, step: Step) -> Option<Waiting> {
         let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
         let conversations = &self.0.conversations;
         conversations.with(id, |_| ())?;
-        // A message that was too large to be told is read from the store. The question is filed
-        // before the step goes into the lane, which may emit it at once.
+        // A message too large for an announcement is read from the store. The request is registered
+        // before the step reaches the write worker, which may emit it immediately.
         let waiting = conversations.wait_for(id, revision.seq);
         drop(self.0.store.announce(event, revision, true));
         Some(waiting)
     }
 }
 
-/// What a server has sent; what is no text is no news either.
+/// Returns the text that a server has sent. Other arguments count as an empty text, which is
+/// malformed.
 fn text_of(event: &ServerSide) -> String {
     event.arg(0).unwrap_or_default()
 }
 
-/// What changes of conversations do to this server, as far as the feed has them.
+/// Applies conversation changes that the feed contains.
 pub(crate) struct ConversationNews {
     chat: Chat,
     namespace: Namespace,
@@ -136,9 +142,9 @@ pub(crate) struct ConversationNews {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     conversation: Uuid,
-    /// 0: the conversation was made.
+    /// The number of the change. 0 is the creation of the conversation.
     number: u64,
-    /// The last message before it.
+    /// The last message before the change.
     seq: u64,
 }
 
@@ -150,12 +156,12 @@ impl Applier for ConversationNews {
     fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
         Box::pin(async move {
             match changed {
-                // Whoever is in a conversation here has read what there is, or will.
+                // Joined clients have read the current state, or will.
                 Entries::All => Ok(Applied::default()),
                 Entries::These(keys) => {
                     let mut keys: Vec<Key> = keys.iter().filter_map(|key| parse(key)).collect();
-                    // The feed has them in the order of transactions; changes of one conversation
-                    // are told in that of their numbers.
+                    // The feed is ordered by transaction. The changes of one conversation are
+                    // emitted in the order of their numbers.
                     keys.sort_unstable();
                     self.tell(keys).await
                 }
@@ -174,10 +180,10 @@ impl ConversationNews {
         let new = keys
             .into_iter()
             .filter(|key| !told.has(key.conversation, key.number));
-        // The changes are told in their order, and read some at a time.
+        // The changes are read concurrently and emitted in order.
         let mut reading = stream::iter(new)
             .map(|key| self.read(key))
-            // The answers keep the order of the keys, while a few are read at the same time.
+            // The results keep the order of the keys, although several are read concurrently.
             .buffered(READERS);
         let mut waiting = Vec::new();
         while let Some(announced) = reading.next().await {
@@ -189,7 +195,7 @@ impl ConversationNews {
             }
             Ok::<_, oneshot::error::RecvError>(())
         };
-        // A change that had no room in its lane, or waits there for something else, is read again.
+        // A change that found no room in its queue, or is still waiting there, is read again.
         let is_told = matches!(tokio::time::timeout(PATIENCE, all).await, Ok(Ok(())));
         Ok(Applied {
             own: !is_told,
@@ -197,7 +203,7 @@ impl ConversationNews {
         })
     }
 
-    /// Reads a change and has it told in the order of its conversation.
+    /// Reads a change and emits it in the order of its conversation.
     async fn read(&self, key: Key) -> Result<Option<oneshot::Receiver<()>>, StoreError> {
         let store = self.chat.store();
         if key.number == 0 {
@@ -216,13 +222,13 @@ impl ConversationNews {
             changes: key.number.saturating_sub(1),
             ..through
         };
-        // The change goes through the lane and not straight to the members, so that it meets what
-        // this server has committed itself.
+        // The change passes through the write worker instead of going directly to the members, so
+        // that it is ordered with this server's own commits.
         let missed = store.missed(key.conversation, after, through, 1).await?;
         let step = match missed {
             Missed::Steps { steps, .. } => steps.into_iter().next(),
-            // A change that is not kept any more is not told: members find what it has led to in
-            // their lists.
+            // A change that is no longer retained is not emitted. Members see its result in their
+            // lists.
             Missed::Forgotten(_) => None,
         };
         Ok(step.map(|(_, event)| store.announce(event, through, false)))
@@ -244,9 +250,9 @@ fn parse(key: &str) -> Option<Key> {
     })
 }
 
-/// Changes that are read at the same time.
+/// The number of changes read concurrently.
 const READERS: usize = 4;
-/// How long the feed waits for one that waits behind others of its conversation.
+/// How long the feed waits for a change that waits for earlier changes of its conversation.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

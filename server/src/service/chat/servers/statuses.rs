@@ -1,11 +1,14 @@
-//! What users say of themselves, kept in the values that servers share, and told by each server to its own clients.
+//! The statuses of users, stored in values that servers share.
 //!
-//! Users are spread over [`SHARDS`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
-//! changes one expects the version that it knows, and reads it again if another server was faster: so all changes of a
-//! user have one order. Changed keys are announced by the adapter. As announcements may be lost, each value is read
-//! once a minute as well, and every 13 seconds without an adapter. While announcements may be missing
-//! ([`Announced`]), and for one round afterwards, each value is read every three seconds. A value that could not be
-//! read is read again immediately. What differs from the copy then is told.
+//! Each server emits changes to its own clients. Users are spread over [`SHARDS`] values. A server
+//! has a copy of all of them, so that reads need no query. A writer expects the version that it
+//! knows, and reads the value again if another server was faster. So all changes of a user have one
+//! order.
+//!
+//! The adapter announces changed keys. Because announcements may be lost, each value is also read
+//! once a minute, or every 13 seconds without an adapter. While announcements may be missing
+//! ([`Announced`]), and for one round afterwards, each value is read every three seconds. A value
+//! that could not be read is read again immediately. Any difference from the copy is emitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,20 +32,20 @@ use crate::store::{Store, StoreError, Time};
 use roomcast::adapter::values::{Expected, Keyspace, Put, ValueError, Values};
 use roomcast::{Namespace, Room, SocketId};
 
-/// The statuses of all users, as this server knows them.
+/// The statuses of all users, as known to this server.
 pub(in crate::service::chat) struct SharedStatuses {
-    /// Where they are kept, from the start of the server on.
+    /// The shared values, set when the server starts.
     values: OnceLock<Keyspace<Statuses>>,
     shards: Box<[StatusShard]>,
-    /// Users who are to be told of, and the socket that knows already.
+    /// Users whose status must be emitted, with the socket to exclude.
     untold: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
     has_untold: Notify,
     metrics: Arc<Metrics>,
 }
 
-/// One of the values.
+/// One of the shared values.
 struct StatusShard {
-    /// One permit, for whoever reads or changes it in the store.
+    /// One permit, for reading or changing the value in the store.
     turns: Semaphore,
     known: RwLock<ShardSnapshot>,
 }
@@ -55,7 +58,7 @@ impl StatusShard {
         }
     }
 
-    /// Nobody closes the semaphore.
+    /// Waits for the permit. Never returns `None`, since the semaphore is never closed.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
@@ -78,7 +81,7 @@ impl SharedStatuses {
         }
     }
 
-    /// Reads what there is. Nobody is told of it, as nobody is here.
+    /// Loads all statuses. Nothing is emitted, since no client is connected yet.
     pub(in crate::service::chat) async fn open(&self, values: &Values) {
         let keyspace = values.keyspace("status", 1, |_, value| Ok(value));
         let keyspace = self.values.get_or_init(|| keyspace);
@@ -94,13 +97,13 @@ impl SharedStatuses {
         }
     }
 
-    /// What a user says, if there is something.
+    /// Returns the status of a user, if one is set.
     pub(in crate::service::chat) fn get(&self, user: &str) -> Option<UserStatus> {
         let shard = self.shards.get(shard_of(user))?;
         shard.known.read().statuses.get(user, Time::now())
     }
 
-    /// Has a user say something from now on.
+    /// Sets the status of a user.
     pub(in crate::service::chat) async fn say(
         &self,
         user: &str,
@@ -119,7 +122,7 @@ impl SharedStatuses {
         }
     }
 
-    /// `None`: other servers were faster again and again.
+    /// Stores the status. Returns `None` if other servers were faster in all attempts.
     async fn store(
         &self,
         user: &str,
@@ -145,7 +148,7 @@ impl SharedStatuses {
                     let known = statuses.get(user, now);
                     return Ok(Some(known.unwrap_or_else(|| nothing(user, now))));
                 }
-                // Another server may know better what is there.
+                // Another server may have a newer value.
                 self.learn(shard, read(keyspace, number).await?, None);
                 is_read = true;
                 continue;
@@ -176,9 +179,11 @@ impl SharedStatuses {
         Ok(None)
     }
 
-    /// Takes over what is kept; whoever says something else than before is told of, and whose words were forgotten.
+    /// Replaces the copy of a value, and schedules emissions for users whose status has changed or
+    /// was evicted.
     fn learn(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
-        // Locked first and for both, so that whoever tells sees either both or neither, and nothing is told twice.
+        // Both locks are held together, so that the emitting task sees both changes or neither, and
+        // emits nothing twice.
         let mut untold = self.untold.lock();
         let mut known = shard.known.write();
         let news: Vec<Arc<str>> = {
@@ -196,7 +201,7 @@ impl SharedStatuses {
         self.has_untold.notify_one();
     }
 
-    /// Looks at a value in its turn.
+    /// Reads a value again when its permit is free.
     async fn look(&self, keyspace: &Keyspace<Statuses>, number: usize) -> Result<(), ValueError> {
         if let Some(shard) = self.shards.get(number) {
             let _turn = shard.turn().await;
@@ -205,7 +210,9 @@ impl SharedStatuses {
         Ok(())
     }
 
-    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever.
+    /// Applies changes of other servers, if there are any, and emits to the clients of this server.
+    ///
+    /// Never returns.
     pub(in crate::service::chat) async fn keep(
         &self,
         namespace: &Namespace,
@@ -225,14 +232,14 @@ impl SharedStatuses {
             let numbers: Vec<usize> = tokio::select! {
                 key = changes.next() => match key {
                     Some(key) => key.parse().into_iter().collect(),
-                    // Some announcements were not kept: any value may have changed.
+                    // Some announcements were dropped, so any value may have changed.
                     None => {
                         pace.hurry();
                         Vec::new()
                     }
                 },
                 () = sleep_until(failed.due), if !failed.numbers.is_empty() => failed.take(),
-                // While the store does not answer, the next values would fail as well.
+                // While the store does not answer, other values would fail as well.
                 () = sleep_until(due), if store.is_shared() && failed.numbers.is_empty() => {
                     let (pause, count) = pace.next(announced.check().await);
                     due = Instant::now() + pause;
@@ -260,7 +267,7 @@ impl SharedStatuses {
         }
     }
 
-    /// Tells of all who are to be told of. If the store does not answer, the others are told of later.
+    /// Emits all scheduled statuses. If the store does not answer, the rest are emitted later.
     async fn tell(&self, namespace: &Namespace, store: &Store) -> Result<(), StoreError> {
         loop {
             let first = self
@@ -273,7 +280,7 @@ impl SharedStatuses {
             };
             let ids = store.conversation_ids(&user, MAX_TOLD).await?;
             let contacts = contacts(store, &user).await?;
-            // What was said meanwhile is told with this.
+            // This includes changes made in the meantime.
             let (from, status) = {
                 let mut untold = self.untold.lock();
                 (untold.remove(&user), self.get(&user))
@@ -281,11 +288,11 @@ impl SharedStatuses {
             let Some(from) = from else {
                 continue;
             };
-            // What was forgotten is told as what everybody says who has said nothing.
+            // An evicted status is emitted as the default status.
             let status = status.unwrap_or_else(|| nothing(&user, Time::now()));
             let mut rooms: Vec<Room> = ids.into_iter().map(room_of).collect();
             rooms.push(user_room(&user));
-            // Each socket gets it once, in however many of these rooms it is.
+            // Each socket receives it once, even if it is in several of these rooms.
             rooms.extend(contacts.iter().map(|contact| user_room(contact)));
             let all = namespace.local().to(rooms);
             let others = match from {
@@ -296,7 +303,7 @@ impl SharedStatuses {
         }
     }
 
-    /// What these users say, as far as they say something.
+    /// Returns the statuses of those users that have set one.
     pub(in crate::service::chat) fn of<'a>(
         &self,
         users: impl IntoIterator<Item = &'a str>,
@@ -310,17 +317,17 @@ impl SharedStatuses {
 /// How often values are read.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Values to read until each was read after announcements may have been missing.
+    /// The number of values still to be read after announcements may have been missing.
     hurried: usize,
 }
 
 impl Pace {
-    /// Has each value read soon.
+    /// Schedules a fast read of all values.
     const fn hurry(&mut self) {
         self.hurried = SHARDS;
     }
 
-    /// The values to read now, and the time until the next ones.
+    /// Returns the number of values to read now, and the time until the next read.
     const fn next(&mut self, is_announced: Option<bool>) -> (Duration, usize) {
         if let Some(false) = is_announced {
             self.hurry();
@@ -356,7 +363,7 @@ impl Default for Failed {
 }
 
 impl Failed {
-    /// Notes a value that could not be read. The first time it is read again immediately.
+    /// Records a value that could not be read. After a first failure it is read again immediately.
     fn add(&mut self, number: usize) {
         self.numbers.insert(number);
         let pause = if self.is_repeated {
@@ -367,7 +374,7 @@ impl Failed {
         self.due = Instant::now() + pause;
     }
 
-    /// Takes some values, to read them again.
+    /// Takes some values to read again.
     fn take(&mut self) -> Vec<usize> {
         self.is_repeated = true;
         let numbers: Vec<usize> = self.numbers.iter().copied().take(HURRIED).collect();
@@ -377,7 +384,8 @@ impl Failed {
     }
 }
 
-/// Users who are told wherever they are what a user says, and whose words it is told.
+/// Returns the users who receive a user's status on all their sockets, and whose statuses the user
+/// receives.
 pub(super) async fn contacts(store: &Store, user: &str) -> Result<Vec<String>, StoreError> {
     store.contacts(user, MAX_MEMBERS, MAX_CONTACTS).await
 }
@@ -392,7 +400,7 @@ async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<ShardSnaps
     )
 }
 
-/// What somebody says who has said nothing.
+/// Returns the status of a user who has set none.
 fn nothing(user: &str, now: Time) -> UserStatus {
     UserStatus {
         user_id: user.into(),
@@ -402,7 +410,7 @@ fn nothing(user: &str, now: Time) -> UserStatus {
     }
 }
 
-/// Where a user's status is kept: the same at all servers.
+/// Returns the number of the value that has a user's status. It is the same at all servers.
 fn shard_of(user: &str) -> usize {
     let hash = Sha256::digest(user);
     hash.first().map_or(0, |byte| usize::from(*byte))
@@ -414,32 +422,37 @@ impl fmt::Debug for SharedStatuses {
     }
 }
 
+/// The error if statuses cannot be stored. The client may retry after one second.
 const UNAVAILABLE: ServiceError = ServiceError::Unavailable {
     retry_after: Duration::from_secs(1),
 };
 
-/// Values that the users are spread over: one for each first byte of a hash.
+/// The number of values that users are spread over: one per first byte of a hash.
 const SHARDS: usize = 256;
-/// How often another server may be faster.
+/// The maximum number of attempts to change a value that other servers change too.
 const TRIES: u32 = 16;
-/// How long somebody waits who says something.
+/// The timeout for setting a status.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the server waits for the values when it starts.
+/// The timeout for loading the values at startup.
 const OPENING: Duration = Duration::from_secs(10);
-/// The time between two reads while announcements arrive; without an adapter; and while announcements may be missing,
-/// when several values are read at the same time.
+/// The interval between reads while announcements arrive.
 const LOOK: Duration = Duration::from_millis(250);
+/// The interval between reads without an adapter.
 const LOOK_ALONE: Duration = Duration::from_millis(50);
+/// The interval between reads while announcements may be missing.
 const LOOK_HURRIED: Duration = Duration::from_millis(80);
+/// The number of values read concurrently while announcements may be missing.
 const HURRIED: usize = 8;
-/// Between two attempts to tell or to look, while the store does not answer.
+/// The delay between two attempts to emit or read while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Conversations of a user in which others are told.
+/// The maximum number of conversations of a user in which a status is emitted.
 const MAX_TOLD: usize = 1000;
-/// Members of a conversation of which all are told, joined or not; and how many users are told that way.
+/// The maximum size of a conversation whose members all receive a status, whether they have joined
+/// or not.
 const MAX_MEMBERS: usize = 100;
+/// The maximum number of users who receive a status as such members.
 const MAX_CONTACTS: usize = 1000;
-/// Users of a conversation in one answer.
+/// The maximum number of statuses in one answer.
 const MAX_LISTED: usize = 1000;
 
 #[cfg(test)]

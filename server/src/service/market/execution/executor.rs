@@ -1,4 +1,4 @@
-//! What carries trades out: nobody, the server itself on paper, or a service behind a webhook.
+//! The executor of trades: none, the server itself (paper trading), or a service called by webhook.
 
 use super::order::{Fault, Order};
 use super::webhook::Webhook;
@@ -8,19 +8,19 @@ use crate::service::market::Market;
 
 pub(super) enum Executor {
     None,
-    /// Fills at the last known price.
+    /// Executes orders at the last known price.
     Paper,
     Webhook(Box<Webhook>),
 }
 
-/// What came of carrying an order out.
+/// The outcome of an order.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The order was executed at this price.
     Filled(f64),
     /// The order was not executed, and will not be.
     Failed(Fault),
-    /// Nobody knows whether the order was executed; with the reason, for the log.
+    /// The outcome is unknown, with the reason for the log.
     Unknown(String),
 }
 
@@ -37,7 +37,7 @@ impl Executor {
         !matches!(self, Self::None)
     }
 
-    /// Carries an order out. Unless `is_first`, the order may have been carried out before.
+    /// Executes an order. Unless `is_first`, the order may already have been executed.
     pub(super) async fn execute(&self, market: &Market, order: &Order, is_first: bool) -> Outcome {
         match self {
             Self::None => Outcome::Unknown("there is no executor".into()),
@@ -47,8 +47,7 @@ impl Executor {
                     code: "NO_PRICE".into(),
                     message: "no price of the symbol is known".into(),
                 }),
-                // A store that does not answer is no reason to fail the trade: the price may be
-                // there in the next round.
+                // A store failure does not fail the trade: the next round may find the price.
                 Err(error) => Outcome::Unknown(error.to_string()),
             },
             Self::Webhook(webhook) => webhook.execute(order, is_first).await,

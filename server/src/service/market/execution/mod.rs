@@ -1,10 +1,10 @@
-//! Trades that are executed for clients: the order is stored, then carried out, then what came of it is stored, and only then is
-//! its client told.
+//! Executes trades for clients in order: store the order, execute it, store the outcome, notify the
+//! client.
 //!
-//! An order is an open entry of the journal `executions` until its client was told. Whatever ends in between, the sweep goes on
-//! with what is open: an order without an outcome is carried out again under the same idempotency key, and a client who was not told
-//! is told when there is a connection of its user. The trade itself is in the journal of its user's trades, in which the first
-//! outcome stays.
+//! An order is an open entry of the journal `executions` until its client is notified. If a step is
+//! interrupted, the sweep continues with open orders. It executes an order without an outcome again
+//! under the same idempotency key. It notifies a client as soon as its user is connected. The trade
+//! itself is in the journal of its user's trades, in which the first outcome is final.
 
 mod executor;
 mod order;
@@ -38,20 +38,20 @@ use roomcast::{Namespace, Socket};
 use running::Running;
 use webhook::LONGEST_PAUSE;
 
-/// What is needed to carry trades out.
+/// The state for executing trades.
 pub(super) struct Execution {
     executor: Executor,
-    /// One permit per order that is being carried out.
+    /// One permit for each order that is being executed.
     places: Arc<Semaphore>,
     running: Running,
-    /// How long an order may be without an outcome before somebody carries it out again.
+    /// How long an order may lack an outcome before another task executes it again.
     patience: Duration,
     resume: Duration,
-    /// When this process was started: an order that is older is not its own.
+    /// When this process started. Older orders belong to another process.
     started: Time,
 }
 
-/// An order that was not taken.
+/// An order that was not accepted.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) symbol: String,
@@ -74,7 +74,8 @@ impl Execution {
 }
 
 impl Market {
-    /// Has a trade executed for its sender. The outcome is told to the socket, or to another socket of the user if that one has gone.
+    /// Executes a trade for its sender. The outcome is sent to the socket, or to other sockets of
+    /// the user if that one disconnected.
     pub(crate) async fn execute(
         &self,
         allowed: Allowed<ExecuteTrade>,
@@ -100,8 +101,7 @@ impl Market {
         if !execution.executor.is_there() {
             return Err(ServiceError::Conflict("this server executes no trades"));
         }
-        // The id follows from the client's own one, so that an order that is sent twice is one
-        // order.
+        // The id is derived from the client's id, so that an order sent twice is one order.
         let trade_id = under.map(|id| Order::id_under(user_id, id));
         let order = Order {
             trade_id: trade_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
@@ -111,23 +111,22 @@ impl Market {
             quantity: command.quantity,
             timestamp: Time::now(),
         };
-        // The order is carried out in a task of its own, so that it goes on when whoever asked goes
-        // away.
+        // The order runs in its own task, so that it continues if the caller is canceled.
         let (market, socket) = (self.clone(), socket.clone());
         let carried = tokio::spawn(async move { market.take(order, &socket).await });
         let down = ServiceError::Unavailable { retry_after: BUSY };
         carried.await.unwrap_or(Err(down))
     }
 
-    /// Stores an order and carries it out, unless it was given before.
+    /// Stores an order and executes it, unless it was already received.
     async fn take(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
         let stored = Stored::new(order);
         let order = &stored.order;
-        // The claim is held to the end: of two tasks of this server only one may ask the executor.
+        // The claim is held to the end: only one task of this server may call the executor.
         let Some(_claim) = self.claim(&order.trade_id).await else {
             return Ok(stored.unknown(Some(socket)));
         };
-        // Whoever waits for the first of the same order takes no place.
+        // A task that waits for the first task of the same order needs no permit.
         let place = self.0.execution.places.try_acquire();
         let _place = place.map_err(|_| ServiceError::Limited { retry_after: BUSY })?;
         let journals = &self.0.journals;
@@ -145,27 +144,27 @@ impl Market {
         }
     }
 
-    /// Stores the pending trade of an order that is stored, and carries it out.
+    /// Stores the pending trade of a stored order, and executes it.
     async fn begin(&self, stored: Stored, socket: &Socket) -> Result<Told, ServiceError> {
         let namespace = socket.namespace();
         let pending = stored.order.pending();
         match self.store_trade(&pending, IfOpen::Keep, &namespace).await {
             Ok(None) => {}
-            // The order was forgotten, and its trade was not.
+            // The order has expired, but its trade is still stored.
             Ok(Some(settled)) => return self.answer_from(settled, stored, socket).await,
-            // Nothing was executed yet, so the order can be taken back; from the next step on it
+            // Nothing has been executed, so the order can still be dropped. After the next step it
             // cannot.
             Err(refused @ ServiceError::Conflict(_)) => {
                 self.drop_order(&stored, &namespace).await;
                 return Err(refused);
             }
-            // The trade may be stored all the same; then the sweep carries the order out.
+            // The trade can be stored despite the error. In that case the sweep executes the order.
             Err(_) => return Ok(stored.unknown(Some(socket))),
         }
         self.carry_out_for(stored, true, socket).await
     }
 
-    /// Carries an order out for a client, who is told that nobody knows the outcome if that cannot be stored.
+    /// Executes an order for a client. Reports an unknown outcome if the outcome cannot be stored.
     async fn carry_out_for(
         &self,
         stored: Stored,
@@ -182,7 +181,8 @@ impl Market {
         }))
     }
 
-    /// Carries an order out, stores the outcome, and tells it. Unless `is_first`, nobody knows how far the order has come before.
+    /// Executes an order, stores the outcome and notifies the client. Unless `is_first`, the
+    /// progress of earlier attempts is unknown.
     async fn carry_out(
         &self,
         stored: Stored,
@@ -203,21 +203,21 @@ impl Market {
             timestamp: Time::now(),
             ..order.pending()
         };
-        // The reason is stored first, so that whoever finds the trade failed finds the reason as well.
+        // The reason is stored before the failed trade, so that it is always available with it.
         let stored = Stored { fault, ..stored };
         if stored.fault.is_some() {
             self.reopen(&stored, namespace).await?;
         }
-        // If somebody else has settled the trade meanwhile, that outcome counts.
-        // The outcome is stored before the client is told: what a client has been told must never
-        // change.
+        // If another writer settled the trade in the meantime, that outcome counts. The outcome is
+        // stored before the client is notified, because a reported outcome must not change.
         let settled = self.store_trade(&trade, IfOpen::Keep, namespace).await?;
         let trade = settled.unwrap_or(trade);
         roomcast::throttled_log!(info, trade = trade.trade_id, status = ?trade.status, "trade settled");
         Ok(self.tell(stored, trade, socket, namespace).await)
     }
 
-    /// Tells the client of an order once that nobody knows the outcome, and has the order carried out again later.
+    /// Notifies the client of an order that the outcome is unknown, and schedules another
+    /// execution.
     async fn postpone(
         &self,
         stored: Stored,
@@ -230,8 +230,8 @@ impl Market {
         let trade = stored.order.trade_id.as_str();
         if rounds >= MOST_ROUNDS {
             roomcast::throttled_log!(error, trade, why, "the outcome of a trade stays unknown");
-            // An order that nobody can tell the outcome of is left to people, rather than being
-            // sent to the executor for ever.
+            // An order whose outcome stays unknown is left to operators instead of being retried
+            // forever.
             self.close(&stored, namespace).await;
         } else {
             roomcast::throttled_log!(warn, trade, why, "the outcome of a trade is not known yet");
@@ -240,7 +240,8 @@ impl Market {
         Ok(stored.unknown(socket))
     }
 
-    /// Tells the outcome of an order, and notes that it was told. Without anybody to tell it to, the outcome waits for a connection of the user.
+    /// Sends the outcome of an order and closes the order. If the user has no connection, the
+    /// outcome stays open until there is one.
     async fn tell(
         &self,
         stored: Stored,
@@ -254,7 +255,7 @@ impl Market {
             .to(room_named(RoomKind::User.prefix(), &stored.order.user_id));
         match socket.filter(|socket| socket.is_connected()) {
             Some(socket) => told.emit_to(socket),
-            // Another tab of the user is as good as the one that has asked.
+            // Any other socket of the user is sufficient.
             None if user.count() > 0 => told.emit(user),
             None if stored.settled.is_some() => return told,
             None => {
@@ -267,13 +268,12 @@ impl Market {
             }
         }
         let settled = Some(trade);
-        // The order is closed behind the telling: a client that is told twice is better than one
-        // that is never told.
+        // The order is closed after the notification: a duplicate notification is better than none.
         self.close(&Stored { settled, ..stored }, namespace).await;
         told
     }
 
-    /// Refuses what would change a trade of which the outcome is not known yet: the order may be executed at this moment.
+    /// Refuses a change of a trade whose order is open, because it can be executing right now.
     pub(super) async fn refuse_if_ordered(
         &self,
         user_id: &str,
@@ -301,7 +301,8 @@ impl Market {
         Ok(())
     }
 
-    /// Closes an order whose client knows the outcome. If that cannot be stored, the client is told once more.
+    /// Closes an order whose client knows the outcome. If that cannot be stored, the client is
+    /// notified again.
     async fn close(&self, stored: &Stored, namespace: &Namespace) {
         if let Err(error) = self
             .0
@@ -313,7 +314,7 @@ impl Market {
         }
     }
 
-    /// Has an order forgotten that came to nothing, so that the same may be ordered again.
+    /// Removes an order that led to nothing, so that it can be placed again.
     async fn drop_order(&self, stored: &Stored, namespace: &Namespace) {
         let dropped = self.0.journals.append(namespace, dropped(stored)).await;
         if let Err(error) = dropped {
@@ -321,7 +322,8 @@ impl Market {
         }
     }
 
-    /// Goes on with orders that were left, by this server before it was started anew and by others that have ended, for as long as it is polled.
+    /// Resumes orders that a restart of this server or another server left open. Runs until
+    /// dropped.
     pub(crate) async fn resume(self, namespace: Namespace) {
         if !self.0.execution.executor.is_there() {
             return std::future::pending().await;
@@ -360,7 +362,7 @@ impl Market {
             let Some(stored) = read::<Stored>(&entry) else {
                 continue;
             };
-            // Whoever is at the order tells its outcome.
+            // The task that executes the order will report its outcome.
             if self.0.execution.running.has(&entry.key) {
                 continue;
             }
@@ -379,13 +381,13 @@ impl Market {
             let since = settled.as_ref().map(|entry| entry.created_at);
             match settled.as_ref().and_then(read::<Trade>) {
                 Some(trade) if trade.status != TradeStatus::Pending => {
-                    // Whoever has stored an outcome tells it at once, if it still runs.
+                    // A running task reports its outcome immediately after storing it.
                     if is_left || since.is_some_and(|since| since <= soon) {
                         self.tell(stored, trade, None, namespace).await;
                     }
                 }
                 Some(_) if is_left => self.carry_out_again(stored, namespace),
-                // The order has no trade: its sender was never told that it was taken.
+                // The order has no trade, so its sender was never notified that it was accepted.
                 None if is_left => self.drop_order(&stored, namespace).await,
                 Some(_) | None => {}
             }
@@ -393,7 +395,7 @@ impl Market {
         Ok(())
     }
 
-    /// Whether nobody is carrying an order out any more.
+    /// Returns whether no task executes an order any longer.
     fn is_left(&self, entry: &Entry, stored: &Stored) -> bool {
         let execution = &self.0.execution;
         let now = Time::now();
@@ -401,16 +403,16 @@ impl Market {
             let wait = execution.resume * stored.rounds.min(10);
             return entry.created_at <= now.before(wait);
         }
-        // With a store of one server, nobody else can be at an order from before the start.
+        // With an unshared store, no other server can execute an order from before the start.
         let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
-        // The server that has stored the order may still be at it, and cannot be asked; after this
-        // long it is not.
+        // The server that stored the order can still be executing it and cannot be asked. After
+        // this time it is not.
         alone || entry.created_at <= now.before(execution.patience + MARGIN)
     }
 
     fn carry_out_again(&self, stored: Stored, namespace: &Namespace) {
-        // Clients that wait have the places first; what was left is looked at again in the next
-        // turn.
+        // Waiting clients have priority for the permits. Orders that get none are checked again in
+        // the next iteration.
         let Ok(place) = Arc::clone(&self.0.execution.places).try_acquire_owned() else {
             return;
         };
@@ -428,16 +430,16 @@ impl Market {
     }
 }
 
-/// Orders that one server carries out at the same time.
+/// Maximum number of orders that one server executes concurrently.
 const PLACES: usize = 64;
-/// How often nobody may know what came of an order before it is left to people.
+/// Maximum number of executions with an unknown outcome. Then the order is left to operators.
 const MOST_ROUNDS: u32 = 20;
-/// How often open orders are looked at.
+/// The interval between checks of open orders.
 const TURN: Duration = Duration::from_secs(1);
-/// How long after a failure open orders are not looked at.
+/// The pause in these checks after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
-/// How long a server that runs takes from one step of an order to the next, but for carrying it out.
+/// The maximum time between two steps of an order on a running server, apart from the execution.
 const STEP: Duration = Duration::from_secs(5);
-/// How much longer than the executor an order may take.
+/// How much longer than the executor's timeout an order may take.
 const MARGIN: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! An order as it is stored, and what its client is told of it.
+//! A stored order, and the events that its client receives.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::service::rules::emissions::trades::{
 use crate::store::{Append, IfOpen, Quota, Time};
 use roomcast::{Broadcast, Socket};
 
-/// A trade that is to be executed.
+/// An order to execute a trade.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Order {
@@ -24,30 +24,30 @@ pub(super) struct Order {
     pub(super) timestamp: Time,
 }
 
-/// An order as it is stored. It is binding as soon as its pending trade is stored as well.
+/// A stored order. It is binding once its pending trade is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stored {
     pub(super) order: Order,
-    /// How often the outcome of the order was not known.
+    /// How often the outcome of the order was unknown.
     #[serde(default)]
     pub(super) rounds: u32,
-    /// Why the order failed, if it did.
+    /// The reason if the order failed.
     #[serde(default)]
     pub(super) fault: Option<Fault>,
-    /// The settled trade. Of an open order nobody could be told yet.
+    /// The settled trade. In an open order, its client has not been notified.
     #[serde(default)]
     pub(super) settled: Option<Trade>,
 }
 
-/// Why there is no executed trade.
+/// The reason why a trade was not executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fault {
     pub(super) code: String,
     pub(super) message: String,
 }
 
-/// What a client is told.
+/// The event that reports the outcome to a client.
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     Executed(TradeExecuted),
@@ -55,12 +55,12 @@ pub(crate) enum Told {
 }
 
 impl Order {
-    /// The id of the trade that a client orders under an id of its own: the same each time, and never that of another user.
+    /// Returns the trade id for a client's own id. It is stable, and never equals an id of another
+    /// user.
     pub(super) fn id_under(user_id: &str, client_trade_id: &str) -> String {
         let mut hash = Sha256::new();
         for part in ["trade", user_id, client_trade_id] {
-            // The lengths keep the user `a` with the id `bc` from being the user `ab` with the id
-            // `c`.
+            // The lengths distinguish user `a` with id `bc` from user `ab` with id `c`.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -71,7 +71,7 @@ impl Order {
         uuid::Builder::from_custom_bytes(id).into_uuid().to_string()
     }
 
-    /// Whether the same is ordered.
+    /// Returns whether both orders have the same content.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let content = |order: &Self| (order.side, order.quantity);
         self.symbol == other.symbol && content(self) == content(other)
@@ -101,7 +101,7 @@ impl Stored {
         }
     }
 
-    /// What the client of the order is told of its trade.
+    /// Returns the event that reports the outcome of the trade.
     pub(super) fn told(&self, trade: &Trade) -> Told {
         let order = &self.order;
         if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
@@ -122,7 +122,7 @@ impl Stored {
         Told::Error(self.error(code, message))
     }
 
-    /// Says that nobody knows the outcome, and tells a client so, if there is one.
+    /// Returns the event for an unknown outcome, and sends it to a socket if one is given.
     pub(super) fn unknown(&self, socket: Option<&Socket>) -> Told {
         let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
         if let Some(socket) = socket {
@@ -157,7 +157,7 @@ impl Told {
     }
 }
 
-/// The first entry of an order, which refuses to be a second one.
+/// Returns the first entry of an order, which is refused if the order exists.
 pub(super) fn first_entry(stored: &Stored) -> Append {
     Append {
         if_open: IfOpen::Refuse,
@@ -165,7 +165,8 @@ pub(super) fn first_entry(stored: &Stored) -> Append {
     }
 }
 
-/// The entry of an order that came to nothing: it is over at once, so that the same may be ordered again.
+/// Returns the entry that drops an order. It expires immediately, so that the order can be placed
+/// again.
 pub(super) fn dropped(stored: &Stored) -> Append {
     Append {
         expires_at: Some(Time::now()),
@@ -173,7 +174,7 @@ pub(super) fn dropped(stored: &Stored) -> Append {
     }
 }
 
-/// The entry of an order.
+/// Returns the entry of an order.
 pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
     let now = Time::now();
     Append {
@@ -192,14 +193,14 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
 }
 
 pub(super) const JOURNAL: &str = "executions";
-/// The most orders whose clients do not know the outcome yet.
+/// Maximum number of open orders, whose clients do not know the outcome yet.
 pub(super) const MOST_ORDERS: u32 = 1000;
-/// Code and message of a trade of which nobody knows the outcome.
+/// Code and message for a trade with an unknown outcome.
 const UNKNOWN: (&str, &str) = (
     "OUTCOME_UNKNOWN",
     "nobody knows yet whether the trade was executed; it stays pending",
 );
-/// How long a client who has gone can still be told.
+/// How long an outcome can wait for a disconnected client.
 const UNTOLD: Duration = Duration::from_secs(86_400);
-/// How long an order is kept whose client was told: for as long it is known under its client's id.
+/// How long a closed order is retained, and so recognized by its client id.
 const TOLD: Duration = Duration::from_secs(86_400);

@@ -1,5 +1,5 @@
-//! An order that comes again under the same id of its client: it is answered with what became of the first, and carried out only
-//! if nobody else is at it.
+//! Repeated orders under the same client id. They are answered with the outcome of the first, and
+//! executed only if no other task is at work.
 
 use std::time::{Duration, Instant};
 
@@ -13,30 +13,31 @@ use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::store::{Entry, Time};
 use roomcast::Socket;
 
-/// What is to be done about an order that was given before.
+/// The next step for a repeated order.
 enum Next {
-    /// The trade is settled.
+    /// Report the settled trade.
     Tell(Trade),
-    /// Nobody is at it, and it may have been carried out.
+    /// Execute again: no task is at work, but the order may have been executed.
     GoOn,
-    /// Nobody is at it, and its trade was never stored, so that it was not carried out.
+    /// Start over: no task is at work, and the trade was never stored, so the order was not
+    /// executed.
     Begin,
-    /// Somebody is at it, at another server.
+    /// Wait: another server is executing the order.
     Wait,
-    /// Nobody knew the outcome, and somebody asks again later; or the trade was left to people.
+    /// Report an unknown outcome: a later check is scheduled, or the trade is left to operators.
     Unknown,
 }
 
 impl Market {
-    /// Waits until no other task of this server is at an order, for as long as one may take.
+    /// Waits until no other task of this server executes an order, at most as long as an execution
+    /// may take.
     pub(super) async fn claim(&self, trade_id: &str) -> Option<Claim> {
         let execution = &self.0.execution;
         let claimed = async {
             loop {
                 match execution.running.begin(trade_id) {
                     Ok(claim) => return claim,
-                    // The receiver ends with an error when the claim is dropped, which is all that
-                    // is waited for.
+                    // The receiver returns an error when the claim is dropped, which ends the wait.
                     Err(mut end) => drop(end.changed().await),
                 }
             }
@@ -45,7 +46,7 @@ impl Market {
         tokio::time::timeout(longest, claimed).await.ok()
     }
 
-    /// Answers an order that was given before. Whoever calls this has the claim on it.
+    /// Answers a repeated order. The caller must hold its claim.
     pub(super) async fn repeat(
         &self,
         known: Entry,
@@ -58,8 +59,8 @@ impl Market {
         let mut known = Some(known);
         while let Some(entry) = known {
             let stored = read::<Stored>(&entry).ok_or(OTHER)?;
-            // A client that uses one id for two orders must not be told the outcome of the first
-            // for the second.
+            // A client that uses one id for two orders must not get the outcome of the first for
+            // the second.
             if !stored.order.is_like(&again.order) {
                 return Err(OTHER);
             }
@@ -77,7 +78,7 @@ impl Market {
             }
             known = store.journal_entry(JOURNAL, &entry.key).await?;
         }
-        // The first order was forgotten while this waited for it.
+        // The first order was removed while this task waited.
         self.begin_again(again, socket).await
     }
 
@@ -90,7 +91,7 @@ impl Market {
         let journal = journal_of(trades::KIND, &order.user_id);
         let trade = store.journal_entry(&journal, &order.trade_id).await?;
         let now = Time::now();
-        // At a server that has its store for itself nobody else can be at the order.
+        // With an unshared store, no other server can be executing the order.
         let is_left = !store.is_shared() || self.is_left(entry, stored);
         Ok(match trade.as_ref().and_then(read::<Trade>) {
             Some(trade) if trade.status != TradeStatus::Pending => Next::Tell(trade),
@@ -98,20 +99,20 @@ impl Market {
             Some(_) if is_left => Next::GoOn,
             None if !entry.is_open => Next::Unknown,
             None if is_left || entry.expires_at.is_some_and(|end| end <= now) => Next::Begin,
-            // Whoever has stored the order stores its trade next, if it still runs.
+            // The server that stored the order stores its trade next, if it still runs.
             None if entry.created_at <= now.before(STEP) => Next::Begin,
             Some(_) | None => Next::Wait,
         })
     }
 
-    /// Takes an order that came to nothing before.
+    /// Starts an order that led to nothing before.
     async fn begin_again(&self, again: Stored, socket: &Socket) -> Result<Told, ServiceError> {
         let namespace = socket.namespace();
         self.reopen(&again, &namespace).await?;
         self.begin(again, socket).await
     }
 
-    /// Answers with a trade that was settled so long ago that its order is forgotten.
+    /// Answers with a settled trade whose order has already expired.
     pub(super) async fn answer_from(
         &self,
         settled: Trade,
@@ -130,5 +131,5 @@ impl Market {
 
 const OTHER: ServiceError =
     ServiceError::Conflict("another trade was ordered under this clientTradeId");
-/// How often it is looked whether another server has carried an order out.
+/// The interval between checks whether another server has executed an order.
 const LOOK: Duration = Duration::from_millis(250);

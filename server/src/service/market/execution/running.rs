@@ -1,4 +1,4 @@
-//! The orders that this server is carrying out: each by one task, and others can wait for its end.
+//! The orders that this server is executing. Each has one task; other tasks can wait for its end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// The orders that are being carried out. Cloning gives another handle.
+/// The orders that are being executed. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Running(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
 
-/// The right to carry an order out. It ends when this is dropped.
+/// The exclusive right to execute an order, until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
     running: Running,
@@ -18,7 +18,8 @@ pub(super) struct Claim {
 }
 
 impl Running {
-    /// Begins with an order, or says what to wait on for the end of whoever is at it: the receiver is closed then.
+    /// Claims an order. If it is already claimed, returns a receiver that is closed when that claim
+    /// ends.
     pub(super) fn begin(&self, trade_id: &str) -> Result<Claim, watch::Receiver<()>> {
         let mut running = self.0.lock();
         if let Some(end) = running.get(trade_id) {
@@ -31,7 +32,7 @@ impl Running {
         })
     }
 
-    /// Whether somebody is at an order.
+    /// Returns whether an order is claimed.
     pub(super) fn has(&self, trade_id: &str) -> bool {
         self.0.lock().contains_key(trade_id)
     }
@@ -39,8 +40,7 @@ impl Running {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Dropping the sender closes all receivers, which wakes whoever waits, also if the task has
-        // panicked.
+        // Dropping the sender closes all receivers, which wakes waiting tasks even after a panic.
         self.running.0.lock().remove(&self.trade_id);
     }
 }

@@ -1,8 +1,9 @@
-//! Prices that end: those that a service withdraws, and those of symbols of which no price was published for long. They make
-//! room for others.
+//! Prices that end: withdrawn prices, and expired symbols without recent publications. Both free
+//! their slots.
 //!
-//! Each server removes expired symbols from its table by itself, and any server removes them from the store. A withdrawal is stored
-//! in the place of the price, so that the other servers read it in its order among prices.
+//! Each server removes expired symbols from its own table, and any server removes them from the
+//! store. A withdrawal replaces the price in the store, so that other servers read it in order with
+//! later prices.
 
 use std::time::Duration;
 
@@ -21,12 +22,13 @@ use crate::store::{Entry, Replace, StoreError, Time};
 use roomcast::Namespace;
 
 impl Prices {
-    /// Returns since when a price must have been published to be known now.
+    /// Returns the earliest publication time of prices that have not expired.
     pub(super) fn known_since(&self) -> Time {
         Time::now().before(self.expiry)
     }
 
-    /// Removes symbols that have expired, and notifies the clients that follow them at this server. The caller has the turn.
+    /// Removes expired symbols and notifies their followers at this server. The caller must hold
+    /// the turn.
     pub(super) fn expire(&self, namespace: &Namespace) {
         let since = self.known_since();
         let expired = self.table.lock().expire(since);
@@ -35,7 +37,7 @@ impl Prices {
         }
     }
 
-    /// Takes over a withdrawal that the store has. The caller has the turn.
+    /// Applies a withdrawal read from the store. The caller must hold the turn.
     pub(super) fn hear_end(&self, namespace: &Namespace, entry: &Entry) {
         if self.table.lock().hear_end(&entry.key, entry.revision) {
             let ended = PriceWithdrawn::new(entry.key.clone(), PriceEnd::Withdrawn);
@@ -43,16 +45,17 @@ impl Prices {
         }
     }
 
-    /// Notifies the clients that follow a symbol at this server that its price is no longer known.
+    /// Notifies the followers of a symbol at this server that its price is no longer known.
     fn tell_end(&self, namespace: &Namespace, ended: &PriceWithdrawn) {
         let to = namespace.local().to(room_named(KIND, &ended.symbol));
-        // It shares the key of prices, and so replaces a price that waits for the end of an interval.
+        // The event shares the key of prices, so it replaces a price that is queued until the end
+        // of an interval.
         PRICE_WITHDRAWN.emit_every(self.interval, to, ended);
     }
 }
 
 impl Market {
-    /// Removes symbols that have expired, for as long as it is polled.
+    /// Removes expired symbols periodically. Runs until dropped.
     pub(crate) async fn expire_prices(self, namespace: Namespace) {
         let prices = &self.0.prices;
         let pause = (prices.expiry / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
@@ -69,7 +72,7 @@ impl Market {
         }
     }
 
-    /// Removes prices that have expired from the store, and returns how many there were.
+    /// Removes expired prices from the store, and returns their number.
     pub(super) async fn expire_stored_prices(&self) -> Result<u64, StoreError> {
         let since = self.0.prices.known_since();
         let store = self.0.journals.store();
@@ -77,7 +80,7 @@ impl Market {
         store.expire_journal(JOURNAL, since, withdrawn).await
     }
 
-    /// Withdraws the price of a symbol, until another one is published.
+    /// Withdraws the price of a symbol until another price is published.
     pub(crate) async fn withdraw_price(
         &self,
         allowed: Allowed<WithdrawPrice>,
@@ -85,7 +88,8 @@ impl Market {
     ) -> Result<PriceWithdrawn, ServiceError> {
         let (_, WithdrawPrice { symbol }) = allowed.into_parts();
         let prices = &self.0.prices;
-        // No batch is stored in the meantime, so that no older price of this server follows the withdrawal.
+        // No batch may be stored in the meantime, so that no older price of this server follows the
+        // withdrawal.
         let storing = timeout(PATIENCE, prices.storing.acquire()).await;
         let _storing = storing.map_err(|_| StoreError::TimedOut)?;
         let known = prices.table.lock().unstored_version(&symbol);
@@ -101,7 +105,7 @@ impl Market {
         };
         self.0.journals.store().replace(replace).await?;
         let turn = prices.turn().await?;
-        // A price that was published since then is newer than the withdrawal, and is stored after it.
+        // A price published since then is newer than the withdrawal, and is stored after it.
         if prices.table.lock().withdraw(&symbol, known) {
             prices.tell_end(namespace, &ended);
         }
@@ -109,7 +113,7 @@ impl Market {
         Ok(ended)
     }
 
-    /// Whether a price of a symbol is known here, or the store has one of another server.
+    /// Returns whether this server or the store has an unexpired price of a symbol.
     async fn is_price_known(&self, symbol: &str) -> Result<bool, StoreError> {
         let since = self.0.prices.known_since();
         if self.0.prices.table.lock().current(symbol, since).is_some() {
@@ -135,8 +139,10 @@ impl PriceWithdrawn {
     }
 }
 
-/// Bounds of the interval between two searches for what has expired.
+/// The minimum interval between two removals of expired prices.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// The maximum interval between two removals of expired prices.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long the store has a withdrawal. A server that is cut off for longer knows the price until it expires.
+/// How long the store retains a withdrawal. A server isolated for longer knows the price until it
+/// expires.
 const REMEMBERED: Duration = Duration::from_secs(3600);

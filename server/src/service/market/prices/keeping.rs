@@ -1,7 +1,9 @@
-//! Stores prices in batches, the newest of each symbol: clients receive far more prices than any reads again.
+//! Stores the newest price of each symbol in batches, because clients receive far more prices than
+//! are ever read again.
 //!
-//! One batch is stored at a time. What arrives in the meantime waits for the next batch, where a newer price of a symbol replaces
-//! the one that waits. So the store receives as many batches as it can take, however many prices are published.
+//! Only one batch is stored at a time. Prices that arrive in the meantime wait for the next batch,
+//! in which the newest price of each symbol replaces older ones. So the store's speed determines
+//! the number of batches, however many prices are published.
 
 use std::time::Duration;
 
@@ -19,12 +21,14 @@ impl Prices {
     ///
     /// # Errors
     ///
-    /// If the store has failed, or is too slow: then the prices are stored later. Also if the store refuses them.
+    /// If the store fails or is too slow; the prices are then stored later. Also if the store
+    /// refuses the prices.
     pub(super) async fn settled(&self, mut awaited: Vec<Awaited>) -> Result<(), ServiceError> {
         let mut rounds = self.rounds.subscribe();
         let waiting = async {
             loop {
-                // The round is noted before the table is read, so that none is missed in between.
+                // The round is marked before the table is read, so that no change is missed in
+                // between.
                 rounds.mark_unchanged();
                 match self.table.lock().settle(&mut awaited) {
                     Settlement::Stored => return Ok(()),
@@ -42,7 +46,8 @@ impl Prices {
             .unwrap_or_else(|_| Err(StoreError::TimedOut.into()))
     }
 
-    /// Skips this server's own prices when the journal is read, if nothing of another server lies between.
+    /// Advances the read position past this server's own prices, if no entry of another server lies
+    /// in between.
     fn skip_own(&self, revisions: &[Option<u64>]) {
         let mut heard = self.heard.lock();
         let stored = revisions.iter().flatten().copied();
@@ -57,40 +62,40 @@ impl Prices {
 }
 
 impl Market {
-    /// Stores the newest prices, for as long as it is polled.
+    /// Stores new prices continuously. Runs until dropped.
     pub(crate) async fn keep_prices(self) {
         loop {
             if let Err(error) = self.store_prices().await {
                 tracing::warn!(%error, "prices could not be stored, and are told all the same");
                 sleep(PAUSE).await;
             } else {
-                // A permit that is left over only costs a look at the table.
+                // A leftover permit only costs one extra check of the table.
                 self.0.prices.given.notified().await;
             }
         }
     }
 
-    /// Stores the prices that the store does not have, before it is closed.
+    /// Stores the remaining prices before the store is closed.
     pub(crate) async fn finish_prices(&self) {
         if let Err(error) = self.store_prices().await {
             tracing::error!(%error, "the last prices could not be stored");
         }
     }
 
-    /// Stores prices batch by batch until the store has all.
+    /// Stores prices in batches until none remain.
     async fn store_prices(&self) -> Result<(), StoreError> {
         let prices = &self.0.prices;
         let _permit = prices.storing.acquire().await;
         loop {
-            // The table is unlocked before the store is asked.
+            // The table is unlocked before the store is called.
             let unstored = prices.table.lock().unstored(AT_ONCE);
             if unstored.is_empty() {
                 return Ok(());
             }
             let stored = self.store_batch(&unstored).await;
             match &stored {
-                // The prices leave the queue only after the commit, so that a task that ends in
-                // between leaves them to the next one.
+                // Prices leave the queue only after the commit, so that an interrupted task leaves
+                // them to the next one.
                 Ok(revisions) => {
                     prices.table.lock().stored(&unstored, revisions);
                     prices.skip_own(revisions);
@@ -112,7 +117,7 @@ impl Market {
         };
         let store = self.0.journals.store();
         let mut revisions = store.replace(replace.clone()).await?;
-        // Symbols that have expired make room before a new one is refused.
+        // Expired symbols free their slots before a new symbol is refused.
         if revisions.contains(&None) && self.expire_stored_prices().await? > 0 {
             revisions = store.replace(replace).await?;
         }
@@ -123,7 +128,8 @@ impl Market {
     }
 }
 
-/// The pause after prices could not be stored.
+/// The delay after a failure to store prices.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Prices that are stored in one transaction. A price that is published alone waits for one transaction at most before its own.
+/// Maximum prices in one transaction. A single published price waits for at most one transaction
+/// before its own.
 const AT_ONCE: usize = 500;

@@ -1,8 +1,8 @@
-//! Prices: what services publish is sent to those who follow its symbol, at a pace, and stored at the same time. The publishing
-//! service gets its answer when the store has it.
+//! Prices: published prices are sent to the followers of their symbol at a limited rate, and stored
+//! concurrently. The publisher gets its response after they are stored.
 //!
-//! Whoever takes prices, or tells somebody what they are, has the *turn* meanwhile, so that a subscription has no gap: what comes after its
-//! snapshot is told to the rooms that it has joined by then.
+//! A task that changes prices or sends a snapshot holds the *turn*. This avoids gaps in
+//! subscriptions: prices after the snapshot go to rooms that the socket has already joined.
 
 mod ends;
 mod keeping;
@@ -36,33 +36,33 @@ use roomcast::{JoinError, Namespace, Room, Socket};
 use schemars::JsonSchema;
 use table::{Awaited, Given, Table, Taken};
 
-/// What is known of prices, and who may change it.
+/// The known prices, and the locks for changing them.
 pub(super) struct Prices {
     table: Mutex<Table>,
-    /// The one permit is the turn.
+    /// Its only permit is the turn.
     turn: Semaphore,
-    /// There is something to be stored.
+    /// Signals that there are prices to store.
     given: Notify,
-    /// The one permit is of who stores.
+    /// Its only permit belongs to the task that stores prices.
     storing: Semaphore,
-    /// Changes after each batch that was stored, or could not be stored.
+    /// Changes after each batch, whether stored or failed.
     rounds: watch::Sender<()>,
     /// The revision up to which the journal was read.
     heard: Mutex<u64>,
     interval: Duration,
-    /// How long after its last publication a price is known.
+    /// How long a price is known after its last publication.
     expiry: Duration,
 }
 
-/// What was published.
+/// The response to published prices.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum PublishedPrices {
     /// The price, which is stored.
     One(Price),
-    /// How many there were.
+    /// Several prices.
     Many {
-        /// How many prices were taken. The store has the newest of each symbol.
+        /// The number of accepted prices. The store has the newest of each symbol.
         accepted: usize,
     },
 }
@@ -83,12 +83,12 @@ impl Prices {
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         let turn = timeout(PATIENCE, self.turn.acquire()).await;
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         turn.map_err(|_| StoreError::TimedOut)?
             .map_err(|_| StoreError::Closed)
     }
 
-    /// The last prices of symbols, as far as there are any.
+    /// Returns the last prices of symbols, without symbols that have none.
     fn last(&self, symbols: &[String]) -> LastPrices {
         let (table, since) = (self.table.lock(), self.known_since());
         let current = |symbol: &String| table.current(symbol, since);
@@ -98,7 +98,7 @@ impl Prices {
         }
     }
 
-    /// Tells a price to those who follow its symbol at this server.
+    /// Sends a price to the followers of its symbol at this server.
     fn tell(&self, namespace: &Namespace, price: &Price) {
         let to = namespace.local().to(room_named(KIND, &price.symbol));
         PRICE_UPDATE.emit_every(self.interval, to, price);
@@ -106,8 +106,9 @@ impl Prices {
 }
 
 impl Market {
-    /// Publishes prices, all of them or none. The paper executor fills at them from now on. When this returns, the store has them, or
-    /// newer prices of their symbols.
+    /// Publishes prices, either all or none. The paper executor uses them from now on.
+    ///
+    /// When this returns, the store has these prices, or newer prices of their symbols.
     pub(crate) async fn publish_prices(
         &self,
         allowed: Allowed<PublishPrices>,
@@ -141,7 +142,8 @@ impl Market {
         }
     }
 
-    /// Takes prices, and sends them to those who follow them. Returns what the store does not have yet.
+    /// Applies prices and sends them to followers. Returns the prices that the store does not have
+    /// yet.
     async fn take_prices(
         &self,
         given: Vec<Given>,
@@ -149,24 +151,24 @@ impl Market {
     ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
         let turn = prices.turn().await?;
-        // Symbols that have expired make room before a new one is refused.
+        // Expired symbols free their slots before a new symbol is refused.
         if prices.table.lock().is_nearly_full(given.len()) {
             prices.expire(namespace);
         }
-        // The turn is what orders; the lock of the table is held for the change alone and never
+        // The turn provides the order. The table's lock is held only for the change, and never
         // across an await.
         let taken = prices.table.lock().put(given, Time::now());
         let Ok(Taken { news, awaited }) = taken else {
             return Err(ServiceError::Conflict(FULL));
         };
-        // Prices are told within the turn, and in the order in which the table has taken them.
+        // Prices are sent while holding the turn, in the order in which the table accepted them.
         news.iter().for_each(|price| prices.tell(namespace, price));
         drop(turn);
         prices.given.notify_one();
         Ok(awaited)
     }
 
-    /// Lets a socket follow the prices of symbols.
+    /// Subscribes a socket to the prices of symbols.
     pub(crate) async fn subscribe_prices(
         &self,
         allowed: Allowed<SubscribePrices>,
@@ -184,23 +186,22 @@ impl Market {
             rooms: names(&rooms),
             snapshot: self.0.prices.last(&symbols),
         };
-        // A price that waits for the end of an interval is in the snapshot, and must not come
-        // before that.
+        // A price queued until the end of an interval is part of the snapshot, and must not arrive
+        // before it.
         PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
         let joined = socket.join(&rooms);
         drop(turn);
         match joined {
             Ok(()) | Err(JoinError::Disconnected) => Ok(subscribed),
             Err(_) => {
-                // A part of the rooms may have been joined, and the client has been told that all
-                // were.
+                // Some of the rooms may be joined, and the client was notified that all were.
                 self.leave_prices(&rooms, socket);
                 Err(ServiceError::Conflict("in too many rooms"))
             }
         }
     }
 
-    /// Lets a socket follow the prices of symbols no longer.
+    /// Ends the subscription of a socket to symbols.
     pub(crate) fn unsubscribe_prices(
         &self,
         allowed: Allowed<UnsubscribePrices>,
@@ -220,15 +221,16 @@ impl Market {
         unsubscribed
     }
 
-    /// Gives a recovered socket the last prices of what it follows, since it was not sent what it has missed.
+    /// Sends the last prices of its symbols to a recovered socket, because missed prices are not
+    /// replayed.
     pub(super) async fn renew_prices(&self, socket: &Socket) {
         let mut rooms = socket.rooms();
         rooms.retain(is_room);
         if rooms.is_empty() {
             return;
         }
-        // The turn makes no difference to what is sent, so a turn that does not come in time is
-        // done without.
+        // If the turn does not become available in time, the snapshot is sent without it. The
+        // content would be the same.
         let turn = self.0.prices.turn().await;
         let symbols: Vec<_> = rooms.iter().filter_map(symbol_of).collect();
         let subscribed = PricesSubscribed {
@@ -239,12 +241,12 @@ impl Market {
         drop(turn);
     }
 
-    /// The last price of a symbol that was published, else the configured one.
+    /// Returns the last published price of a symbol, or else the configured one.
     pub(super) async fn price(&self, symbol: &str) -> Result<Option<f64>, StoreError> {
         let (prices, since) = (&self.0.prices, self.0.prices.known_since());
         let known = prices.table.lock().current(symbol, since).cloned();
         let store = self.0.journals.store();
-        // Another server may have stored one of which this one has not heard yet.
+        // Another server can have stored a price that this server has not read yet.
         let stored = if store.is_shared() {
             store.journal_entry(JOURNAL, symbol).await?
         } else {
@@ -273,7 +275,7 @@ fn checked(new: NewPrice, now: Time) -> Result<Given, ServiceError> {
     })
 }
 
-/// The symbols that somebody names, each once, and their rooms.
+/// Returns the requested symbols without duplicates, and their rooms.
 fn followed(mut symbols: Vec<String>) -> Result<(Vec<String>, Vec<Room>), ServiceError> {
     if !(1..=SYMBOLS).contains(&symbols.len()) {
         return Err(ServiceError::invalid("symbols", "must be 1 to 100"));
@@ -292,7 +294,7 @@ fn names(rooms: &[Room]) -> Vec<String> {
     rooms.iter().map(|room| room.as_str().to_owned()).collect()
 }
 
-/// The symbol of a room. A symbol is never so long that its room is named by a hash.
+/// Returns the symbol of a room. Symbols are short enough that their rooms never have hashed names.
 fn symbol_of(room: &Room) -> Option<String> {
     let rest = room.as_str().strip_prefix(KIND)?;
     rest.strip_prefix(':').map(str::to_owned)
@@ -306,8 +308,8 @@ const KIND: &str = RoomKind::Prices.prefix();
 /// The journal of prices, in which symbols are keys.
 const JOURNAL: &str = "prices";
 const FULL: &str = "prices of too many symbols";
-/// Symbols that one socket follows: fewer than the events of which the newest waits for a client that is too slow, so that
-/// none of them is dropped.
+/// Maximum symbols that one socket follows. It is below the limit of conflated events queued for a
+/// slow client, so that none is dropped.
 const MOST_FOLLOWED: usize = 200;
-/// How long somebody waits for the turn.
+/// The maximum wait for the turn.
 const PATIENCE: Duration = Duration::from_secs(10);

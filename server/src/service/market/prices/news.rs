@@ -1,4 +1,4 @@
-//! Prices that other servers of the store were given.
+//! Prices that other servers of the store publish.
 
 use super::JOURNAL;
 use crate::service::feed::{Applied, Applier, Applying, Entries};
@@ -8,7 +8,7 @@ use crate::service::rules::emissions::prices::Price;
 use crate::store::{Entry, Feed, StoreError};
 use roomcast::Namespace;
 
-/// Takes over what the feed has of prices, and tells it.
+/// Applies prices from the feed and sends them to followers.
 pub(crate) struct PriceNews {
     market: Market,
     namespace: Namespace,
@@ -26,7 +26,7 @@ impl Applier for PriceNews {
     }
 
     fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
-        // A key is REVISION:NAME.
+        // A key has the form `REVISION:NAME`.
         let is_price = |key: &String| key.split_once(':').is_some_and(|(_, name)| name == JOURNAL);
         let is_meant = match changed {
             Entries::All => true,
@@ -42,11 +42,12 @@ impl Applier for PriceNews {
 }
 
 impl Market {
-    /// Takes over the prices that the store has and this server does not know, and tells them to those who follow their symbols here.
+    /// Applies prices that are new in the store, and sends them to followers of their symbols at
+    /// this server.
     ///
     /// # Errors
     ///
-    /// If they could not be read.
+    /// If the prices cannot be read.
     pub(crate) async fn hear_prices(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let prices = &self.0.prices;
         loop {
@@ -63,8 +64,8 @@ impl Market {
             drop(turn);
             // Some prices may have to be stored again.
             prices.given.notify_one();
-            // The place is noted behind what was applied: after an error the same entries are read
-            // again, and change nothing twice.
+            // The position is advanced after the entries are applied. After an error the same
+            // entries are read again, which changes nothing.
             let mut heard = prices.heard.lock();
             *heard = last.max(*heard);
             if entries.len() < PAGE {
@@ -84,7 +85,7 @@ impl Market {
         };
         let is_news = {
             let mut table = prices.table.lock();
-            // What has expired is still in the store until a server removes it.
+            // Expired prices remain in the store until a server removes them.
             if entry.created_at < prices.known_since() && table.get(&price.symbol).is_none() {
                 return;
             }
@@ -98,5 +99,5 @@ impl Market {
     }
 }
 
-/// Entries that are read at once.
+/// Maximum number of entries per query.
 const PAGE: usize = 1000;

@@ -1,4 +1,4 @@
-//! What admins ask for, in the namespace `/admin`.
+//! Commands that admins send in the namespace `/admin`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,11 +38,11 @@ pub(crate) struct Kicked {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Blocked {
-    /// The id of the block, by which it is taken away over HTTP.
+    /// The id of the block, with which it can be removed over HTTP.
     pub(crate) id: Uuid,
-    /// The network, as it was understood.
+    /// The network as the server parsed it.
     pub(crate) cidr: String,
-    /// Until when; for good if absent.
+    /// When the block ends. Absent if it is permanent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Time>,
 }
@@ -59,16 +59,16 @@ pub(crate) struct Kick {
     pub(crate) socket_id: Option<String>,
 }
 
-/// `admin:block`: a network that is shut out.
+/// `admin:block`: the network to block.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct BlockNetwork {
-    /// An address or a network, as `192.0.2.0/24`.
+    /// An IP address or a network, such as `192.0.2.0/24`.
     #[schemars(with = "Network")]
     pub(crate) cidr: String,
-    /// For people.
+    /// The reason, for people.
     #[schemars(with = "Reason")]
     pub(crate) reason: String,
-    /// How long, up to ten years. Default: for good.
+    /// Duration in seconds, at most ten years. Default: permanent.
     #[schemars(range(min = 1, max = 315_360_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
@@ -78,15 +78,16 @@ pub(crate) struct BlockNetwork {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct ReadStatistics {}
 
-/// How a server is: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the acknowledgement of `admin:stats`.
+/// The state of a server: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the
+/// acknowledgement of `admin:stats`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Statistics {
-    /// The id of the server that these are the figures of.
+    /// The id of the server that the values describe.
     pub(crate) node: String,
     pub(crate) sessions: Sessions,
     pub(crate) sockets: u64,
-    /// Users who are connected to the chat, however many sockets each has.
+    /// Users connected to the chat, each counted once.
     pub(crate) users: usize,
     pub(crate) rooms: Rooms,
     /// Since the server was started.
@@ -96,15 +97,15 @@ pub(crate) struct Statistics {
     pub(crate) times: Times,
     pub(crate) store: &'static str,
     pub(crate) adapter: &'static str,
-    /// What joins this server to others; absent where nothing does.
+    /// The state of the cluster adapter. Absent if the server has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adapter_state: Option<AdapterState>,
-    /// Servers of the cluster, this one among them.
+    /// Servers in the cluster, including this one.
     pub(crate) nodes: usize,
     pub(crate) draining: bool,
 }
 
-/// Sessions by what carries them now.
+/// Sessions by their current transport.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Sessions {
     pub(crate) total: usize,
@@ -117,74 +118,75 @@ pub(crate) struct Sessions {
 #[schemars(rename = "RoomTotals")]
 pub(crate) struct Rooms {
     pub(crate) count: usize,
-    /// Members of all of them; a socket that is in three counts three times.
+    /// Members of all rooms. A socket in three rooms counts three times.
     pub(crate) members: usize,
     pub(crate) largest: usize,
 }
 
-/// What has come from clients and gone to them. Rates are differences of two answers.
+/// Traffic from and to clients. Rates are differences of two responses.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Traffic {
-    /// Messages of clients: events and acknowledgements, and what they connect with.
+    /// Messages from clients: events, acknowledgements and connect packets.
     pub(crate) received: u64,
-    /// Messages to clients, counted once for each client that gets one.
+    /// Messages to clients, counted once per receiving client.
     pub(crate) sent: u64,
-    /// Bytes of the messages of clients.
+    /// Bytes of the messages from clients.
     pub(crate) bytes_received: u64,
-    /// Bytes that were written to clients.
+    /// Bytes written to clients.
     pub(crate) bytes_sent: u64,
 }
 
-/// Bytes, acknowledgements and polls that wait.
+/// Queued bytes, pending acknowledgements and pending polls.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Queues {
-    /// Of all clients together.
+    /// Queued bytes of all clients together.
     pub(crate) bytes: u64,
     /// Acknowledgements that clients have not sent yet.
     pub(crate) acks_pending: u64,
-    /// Polls that wait for something to send.
+    /// Polling requests that wait for data.
     pub(crate) polls: u64,
 }
 
-/// How the adapter is.
+/// The state of the adapter.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AdapterState {
-    /// Whether other servers are reached, as far as is known.
+    /// Whether the adapter reaches other servers, as far as known.
     pub(crate) up: bool,
-    /// What the adapter knows to be lost, either way, since the server was started.
+    /// Messages known to be lost in either direction since the server started.
     pub(crate) lost: u64,
-    /// How often the server was cut off from the others since it was started, so that what they sent may be missing.
+    /// How often the server was isolated from its peers since it started. Their messages can be
+    /// missing for these times.
     pub(crate) gaps: u64,
-    /// For how many milliseconds it was cut off, all these times together.
+    /// Total milliseconds during which the server was isolated.
     pub(crate) cut_off: f64,
-    /// What the adapter did not take to be sent, since the server was started.
+    /// Messages that the adapter did not accept for sending since the server started.
     pub(crate) unsent: u64,
-    /// Messages that wait to be sent.
+    /// Messages in the send queue.
     pub(crate) queued: usize,
-    /// Bytes of the messages that wait to be sent.
+    /// Bytes of the messages in the send queue.
     pub(crate) queued_bytes: usize,
-    /// Milliseconds that the last message of this server to itself took there and back, or that one has taken that
-    /// is under way, if these are more; absent while nothing is known, as without a connection.
+    /// Round-trip milliseconds of the last message of this server to itself, or the age of the one
+    /// in flight if that is more. Absent while unknown, for example without a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lag: Option<f64>,
 }
 
-/// How long things take.
+/// Durations of operations.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Times {
-    /// From when something is queued for WebSockets until all of them have been written to.
+    /// From queuing a message for WebSockets until it is written to all of them.
     pub(crate) delivery: Percentiles,
-    /// From when a message is received until it is stored and queued.
+    /// From receiving a message until it is stored and queued.
     pub(crate) processing: Percentiles,
     /// From a ping on a WebSocket to its pong.
     pub(crate) ping: Percentiles,
 }
 
-/// Milliseconds below which so many percent are; absent as long as there is none.
+/// Percentiles in milliseconds. Absent while there are no measurements.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,

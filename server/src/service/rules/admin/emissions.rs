@@ -1,4 +1,4 @@
-//! What admins are told, in the namespace `/admin`.
+//! Events that admins receive in the namespace `/admin`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -41,13 +41,13 @@ pub(crate) struct Refusals<'a> {
     pub(crate) timestamp: Time,
 }
 
-/// How often something was refused for one reason.
+/// How often something was refused for one reason since the last event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct RefusalCount {
     /// `authentication`, `permission`, `rateLimit` or `connection`.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    /// What was wrong; which limit it was.
+    /// What was wrong, or which limit was exceeded.
     pub(crate) reason: &'static str,
     pub(crate) count: u64,
 }
@@ -58,14 +58,14 @@ pub(crate) struct Alert<'a> {
     /// The id of the server.
     pub(crate) node: &'a str,
     pub(crate) part: Part,
-    /// The name of the task, if it is one.
+    /// The name of the task, if the part is a task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task: Option<&'a str>,
     pub(crate) state: PartState,
     pub(crate) timestamp: Time,
 }
 
-/// What a server needs.
+/// A part that the server depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -76,7 +76,7 @@ pub(crate) enum Part {
     Task,
 }
 
-/// Whether something works.
+/// Whether a part works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -94,7 +94,7 @@ pub(crate) struct NodeChange<'a> {
     pub(crate) timestamp: Time,
 }
 
-/// What a server does.
+/// A change of a server in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]

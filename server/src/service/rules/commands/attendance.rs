@@ -1,5 +1,4 @@
-//! Commands about who attends a conversation: joining and leaving it, typing, asking who is there, and what users say of
-//! themselves.
+//! Commands about attending a conversation: joining, leaving, typing, presence and status.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,16 +45,16 @@ events! {
         };
 }
 
-/// What a client gets when it has joined a conversation.
+/// The acknowledgement of `join_conversation`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Joined {
     pub(crate) conversation: Conversation,
     pub(crate) users: Vec<Present>,
-    /// Of all members, and of `users`, who have said something of themselves.
+    /// The statuses of all members and of `users`, if they have set one.
     pub(crate) statuses: Vec<UserStatus>,
     #[serde(flatten)]
     pub(crate) missed: Messages,
-    /// Left out if the store did not answer: whoever joins again has it.
+    /// Absent if the store did not respond. Joining again returns it.
     #[serde(flatten)]
     pub(crate) opening: Option<Opening>,
 }
@@ -92,7 +91,7 @@ impl From<Target> for Leave {
     }
 }
 
-/// `typing`: a sign of typing, or its end.
+/// `typing`: the user started or stopped typing.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetTyping {
@@ -101,7 +100,7 @@ pub(crate) struct SetTyping {
     pub(crate) is_typing: bool,
 }
 
-/// `presence`: who is here.
+/// `presence`: reads the users in a conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AskPresence {
@@ -109,7 +108,7 @@ pub(crate) struct AskPresence {
     pub(crate) conversation_id: Uuid,
 }
 
-/// `set_status`: what users say of themselves, the text included.
+/// `set_status`: sets the status of the sender, including the text.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetStatus {
@@ -120,7 +119,7 @@ pub(crate) struct SetStatus {
     pub(crate) text: Option<String>,
 }
 
-/// `statuses`: what those of a conversation say of themselves.
+/// `statuses`: reads the statuses of a conversation's users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AskStatuses {
@@ -128,7 +127,7 @@ pub(crate) struct AskStatuses {
     pub(crate) conversation_id: Uuid,
 }
 
-/// What those of a conversation say of themselves.
+/// The statuses of a conversation's users.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ConversationStatuses")]

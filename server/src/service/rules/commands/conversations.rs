@@ -1,4 +1,4 @@
-//! Commands about conversations: making, renaming, deleting and listing them.
+//! Commands about conversations: creating, renaming, deleting and listing them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,14 +39,14 @@ events! {
         };
 }
 
-/// The acknowledgement of whatever makes or changes a conversation.
+/// The acknowledgement of commands that create or change a conversation.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ChangedConversation")]
 pub(crate) struct Changed {
     pub(crate) conversation: Conversation,
 }
 
-/// `create_conversation`: a new one, of which the sender is the owner.
+/// `create_conversation`: creates a conversation that the sender owns.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateConversation {
@@ -57,7 +57,7 @@ pub(crate) struct CreateConversation {
     pub(crate) member_ids: Vec<String>,
 }
 
-/// `rename_conversation`: a new title.
+/// `rename_conversation`: sets a new title.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RenameConversation {
@@ -67,7 +67,7 @@ pub(crate) struct RenameConversation {
     pub(crate) title: String,
 }
 
-/// `delete_conversation`: the conversation, with all that is in it.
+/// `delete_conversation`: deletes a conversation with all its content.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeleteConversation {
@@ -75,11 +75,11 @@ pub(crate) struct DeleteConversation {
     pub(crate) conversation_id: Uuid,
 }
 
-/// `conversations`: those of the sender.
+/// `conversations`: lists the conversations of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListConversations {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<ConversationCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).

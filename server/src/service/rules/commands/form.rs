@@ -1,6 +1,6 @@
-//! The forms that arguments and their fields come in.
+//! The accepted forms of arguments and their fields.
 //!
-//! What has another form is refused, and nothing is repaired.
+//! Other forms are refused; nothing is repaired.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::config::exact_number;
 
-/// An argument that must be an object: derived types would take an array of their fields as well.
+/// Deserializes an argument that must be an object. A derived implementation also accepts an array
+/// of the fields.
 pub(in crate::service::rules) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -34,7 +35,7 @@ where
     deserializer.deserialize_map(Fields(PhantomData))
 }
 
-/// A value that must be an object: a derived type would take an array of its fields as well.
+/// A value that must be an object. A derived implementation also accepts an array of the fields.
 #[derive(Debug)]
 pub(in crate::service::rules) struct Object<T>(pub(in crate::service::rules) T);
 
@@ -44,7 +45,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads a word and nothing else: a derived enum takes `{"buy": null}` as well.
+/// Deserializes an enum variant from a string only. A derived enum also accepts `{"buy": null}`.
 pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -54,7 +55,8 @@ where
     T::deserialize(word.into_deserializer())
 }
 
-/// An argument that must be an object, or nothing, which is the same as an object without fields.
+/// Deserializes an argument that must be an object or absent. An absent argument equals an object
+/// without fields.
 pub(in crate::service::rules) fn object_or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -64,7 +66,7 @@ where
     Ok(given.map_or_else(T::default, |Object(value)| value))
 }
 
-/// An argument that is the id of a conversation, or an object with it.
+/// Deserializes an argument that is the id of a conversation, or an object with it.
 pub(super) fn id_or_object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -73,7 +75,7 @@ where
     deserializer.deserialize_any(IdOrObject).map(T::from)
 }
 
-/// A conversation that is named by its id alone or by an object.
+/// A conversation named by its id or by an object.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Target {
@@ -105,8 +107,8 @@ impl<'de> Visitor<'de> for IdOrObject {
     }
 }
 
-/// An id in the one form that is also sent: groups of hexadecimal digits with hyphens between them.
-/// Capital digits are taken, as RFC 9562 has it.
+/// Deserializes a UUID from its only accepted form: groups of hexadecimal digits separated by
+/// hyphens. Uppercase digits are accepted, as RFC 9562 requires.
 pub(super) fn hyphenated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
     struct Id;
     impl Visitor<'_> for Id {
@@ -141,7 +143,7 @@ fn parse(id: &str) -> Option<Uuid> {
 
 const NOT_AN_ID: &str = "not a UUID with hyphens";
 
-/// A whole number that is not negative. JSON has one kind of number, so `50.0` is 50.
+/// Deserializes a non-negative integer. JSON has one number type, so `50.0` is 50.
 pub(crate) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     deserializer: D,
 ) -> Result<N, D::Error> {
@@ -158,7 +160,7 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
         }
 
         fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-            // This number is 2^64; below it every whole double is a `u64`.
+            // The bound is 2^64. Every whole double below it is a `u64`.
             if number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number) {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -187,7 +189,7 @@ pub(crate) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     Ok(Option::<Number<N>>::deserialize(deserializer)?.map(|number| number.0))
 }
 
-/// Reads a parameter of a query that is a whole number, in every form in which [`whole`] takes it.
+/// Deserializes an integer query parameter, in each form that [`whole`] accepts.
 pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     deserializer: D,
 ) -> Result<Option<N>, D::Error> {
@@ -196,7 +198,7 @@ pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    // JSON allows spaces around a number, and a query does not.
+    // JSON allows whitespace around a number; a query parameter must not have it.
     let is_bare = !text.contains(|c: char| c.is_ascii_whitespace());
     let number = serde_json::from_str(&text).ok().filter(|_| is_bare);
     let number = number.and_then(|Number(number)| N::try_from(number).ok());
@@ -206,11 +208,12 @@ pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     })
 }
 
-/// Reads a number of the market. It is refused if a double would change it: rounding a price or an amount is up to its sender.
+/// Deserializes a market number. A number that a double cannot hold exactly is refused, because
+/// only the sender may round it.
 pub(in crate::service) fn exact<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<f64, D::Error> {
-    // The text is needed, because a parsed number no longer shows what was lost.
+    // The text is needed because a parsed number no longer shows the lost digits.
     let number = Box::<RawValue>::deserialize(deserializer)?;
     let text = number.get();
     match exact_number(text) {
@@ -222,7 +225,7 @@ pub(in crate::service) fn exact<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Reads a number of the market, or nothing.
+/// Deserializes an optional market number.
 pub(in crate::service) fn exact_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<f64>, D::Error> {

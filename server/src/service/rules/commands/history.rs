@@ -1,4 +1,4 @@
-//! Commands about messages that were sent before: reading and finding them, and how far they are read.
+//! Commands about earlier messages: reading, searching, and marking as read.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,17 +22,17 @@ events! {
         {"query": "hello", "conversationId": CONVERSATION} => examples::page();
 }
 
-/// `message_history`: a page of messages.
+/// `message_history`: reads a page of messages.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("not" = not_both(["beforeSeq", "afterSeq"], "integer")))]
 pub(crate) struct ReadHistory {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
-    /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    /// Only messages before this `seq`: the newest of them. Excludes `afterSeq`.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) before_seq: Option<u64>,
-    /// Only messages after this one, the oldest of them.
+    /// Only messages after this `seq`: the oldest of them.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) after_seq: Option<u64>,
     /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
@@ -41,7 +41,7 @@ pub(crate) struct ReadHistory {
     pub(crate) limit: Option<u64>,
 }
 
-/// `mark_read`: the sender has read up to a message.
+/// `mark_read`: marks the messages up to this one as read.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MarkAsRead {
@@ -51,13 +51,13 @@ pub(crate) struct MarkAsRead {
     pub(crate) seq: u64,
 }
 
-/// `message_search`: messages that have all the words.
+/// `message_search`: finds messages that contain all the words.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SearchMessages {
     #[schemars(with = "SearchQuery")]
     pub(crate) query: String,
-    /// Without it, all conversations of the sender.
+    /// Default: all conversations of the sender.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) conversation_id: Option<Uuid>,
     /// Only messages that are older than this one.

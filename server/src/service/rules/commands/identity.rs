@@ -1,4 +1,4 @@
-//! What clients ask for about their own connection.
+//! Commands of a client about its own connection.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -19,7 +19,7 @@ events! {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "AuthRefreshed")]
 pub(crate) struct Refreshed {
-    /// When the credentials end, if they do.
+    /// When the credentials expire. Absent if they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Time>,
 }

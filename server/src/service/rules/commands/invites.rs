@@ -1,4 +1,4 @@
-//! Commands about invitations: links by which somebody becomes a member of a conversation.
+//! Commands about invitations: tokens that make users members of a conversation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,9 +40,9 @@ events! {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreatedInvite {
-    /// What makes whoever has it a member.
+    /// The token. Any user who has it can become a member.
     pub(crate) token: String,
-    /// When it ends.
+    /// When the token expires.
     pub(crate) expires_at: Time,
 }
 
@@ -51,60 +51,61 @@ pub(crate) struct CreatedInvite {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InvitePreview {
     pub(crate) conversation: PreviewedConversation,
-    /// Whether the sender is a member already.
+    /// Whether the sender is already a member.
     pub(crate) is_member: bool,
-    /// When the token ends.
+    /// When the token expires.
     pub(crate) expires_at: Time,
 }
 
-/// What somebody is told of a conversation who may become a member of it.
+/// What a prospective member may know about a conversation.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewedConversation {
     pub(crate) id: Uuid,
     pub(crate) title: Option<String>,
-    /// How many members it has.
+    /// The number of members.
     pub(crate) member_count: usize,
 }
 
 /// The acknowledgement of `revoke_invites`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct RevokedInvites {
-    /// How many were valid.
+    /// How many valid tokens were revoked.
     pub(crate) revoked: u64,
 }
 
-/// `create_invite`: a token for a conversation.
+/// `create_invite`: creates a token for a conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateInvite {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
-    /// Seconds, 60 to 2,592,000 (30 days). Default 604,800 (7 days).
+    /// Lifetime in seconds, 60 to 2,592,000 (30 days). Default 604,800 (7 days).
     #[schemars(range(min = 60, max = 2_592_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) expires_in: Option<u64>,
-    /// How many may become members by it, 1 to 10,000. Default: as many as there is room for.
+    /// How many users can become members with the token, 1 to 10,000. Default: limited only by
+    /// `chat.members`.
     #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) uses: Option<u64>,
 }
 
-/// `preview_invite`: a token that somebody was given.
+/// `preview_invite`: reads the conversation of a token.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewInvite {
     pub(crate) token: String,
 }
 
-/// `join_invite`: a token that somebody was given.
+/// `join_invite`: joins the conversation of a token.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JoinInvite {
     pub(crate) token: String,
 }
 
-/// `revoke_invites`: the conversation whose tokens are taken back.
+/// `revoke_invites`: revokes all tokens of a conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RevokeInvites {

@@ -1,4 +1,4 @@
-//! Commands about the members of a conversation, and of what one of them wants to be notified.
+//! Commands about the members of a conversation, and a member's notification level.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ events! {
         NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
 }
 
-/// `add_member`: somebody becomes a member.
+/// `add_member`: adds a member.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AddMember {
@@ -38,7 +38,7 @@ pub(crate) struct AddMember {
     pub(crate) user_id: String,
 }
 
-/// `remove_member`: somebody is a member no longer.
+/// `remove_member`: removes a member.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RemoveMember {
@@ -48,19 +48,20 @@ pub(crate) struct RemoveMember {
     pub(crate) user_id: String,
 }
 
-/// `set_notification_level`: of what the sender wants to be notified.
+/// `set_notification_level`: sets which events of a conversation notify the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetNotificationLevel {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
-    /// With `none`, mentions make no notifications; beyond that it is for clients, which draw attention to less.
+    /// With `none`, mentions create no notifications. Apart from that, clients apply the level
+    /// themselves.
     #[schemars(with = "String", extend("enum" = ["all", "mentions", "none"]))]
     #[serde(deserialize_with = "level")]
     pub(crate) level: Level,
 }
 
-/// A word and nothing else: a derived enum takes `{"all": null}` as well.
+/// Deserializes a level from a string only. A derived enum also accepts `{"all": null}`.
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "all" => Ok(Level::All),
@@ -74,7 +75,8 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> 
 }
 
 impl RemoveMember {
-    /// The permission that it takes beyond that of its row: none for whoever leaves.
+    /// Returns the permission that the command needs in addition to its row's: none to remove
+    /// oneself.
     pub(crate) fn permission(by: &str, user_id: &str) -> Option<Permission> {
         (by != user_id).then_some(Permission::ChatManage)
     }

@@ -53,14 +53,14 @@ events! {
         {"messageId": REPLIED_TO} => examples::unpinned();
 }
 
-/// The acknowledgement of what stores or changes a message.
+/// The acknowledgement of commands that store or change a message.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "StoredMessage")]
 pub(crate) struct Stored {
     pub(crate) message: Arc<Message>,
 }
 
-/// `message`: store a message and show it to the conversation.
+/// `message`: stores a message and sends it to the conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SendMessage {
@@ -73,23 +73,23 @@ pub(crate) struct SendMessage {
     #[schemars(with = "Option<String>", extend("enum" = ["user", "ai", null]))]
     #[serde(default, deserialize_with = "kind_or_none")]
     pub(crate) kind: Option<MessageKind>,
-    /// Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`).
+    /// Stored unchanged, at most 4,096 bytes (`chat.metadata_bytes`).
     #[schemars(with = "Option<GivenMetadata>")]
     pub(crate) metadata: Option<Box<RawValue>>,
-    /// Sent again under the same id it is stored once.
+    /// A message sent again under the same id is stored only once.
     #[schemars(with = "Option<ClientId>")]
     pub(crate) client_message_id: Option<String>,
     /// Whether the sender wants the event `message_delivered`.
     pub(crate) confirm_delivery: Option<bool>,
-    /// The message of the same conversation that it answers.
+    /// The message of the same conversation that this one replies to.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) reply_to: Option<Uuid>,
-    /// Users whom it mentions: at most 20, each once, all of them members.
+    /// The mentioned users: at most 20, all members, without duplicates.
     #[schemars(with = "Option<Vec<UserId>>", length(max = MENTIONS), extend("uniqueItems" = true))]
     pub(crate) mentions: Option<Vec<String>>,
 }
 
-/// `edit_message`: a new text for a message.
+/// `edit_message`: sets a new text.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EditMessage {
@@ -97,12 +97,12 @@ pub(crate) struct EditMessage {
     pub(crate) message_id: Uuid,
     #[schemars(with = "MessageText")]
     pub(crate) content: String,
-    /// The version that the editor has seen; another one is a conflict.
+    /// The version that the editor saw. Any other version is a conflict.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) version: Option<u32>,
 }
 
-/// `delete_message`: take the text out of a message.
+/// `delete_message`: removes the text of a message.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeleteMessage {
@@ -110,7 +110,7 @@ pub(crate) struct DeleteMessage {
     pub(crate) message_id: Uuid,
 }
 
-/// `add_reaction`: an emoji for a message.
+/// `add_reaction`: adds an emoji to a message.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AddReaction {
@@ -120,7 +120,7 @@ pub(crate) struct AddReaction {
     pub(crate) emoji: String,
 }
 
-/// `remove_reaction`: an emoji that the sender takes back.
+/// `remove_reaction`: removes an emoji of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RemoveReaction {
@@ -130,7 +130,7 @@ pub(crate) struct RemoveReaction {
     pub(crate) emoji: String,
 }
 
-/// `pin_message`: a message that is to be found at once.
+/// `pin_message`: pins a message to its conversation.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PinMessage {
@@ -138,7 +138,7 @@ pub(crate) struct PinMessage {
     pub(crate) message_id: Uuid,
 }
 
-/// `unpin_message`: no longer.
+/// `unpin_message`: unpins a message.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnpinMessage {
@@ -146,7 +146,7 @@ pub(crate) struct UnpinMessage {
     pub(crate) message_id: Uuid,
 }
 
-/// A word and nothing else: a derived enum takes `{"user": null}` as well.
+/// Deserializes a kind from a string only. A derived enum also accepts `{"user": null}`.
 fn kind_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<MessageKind>, D::Error> {

@@ -1,4 +1,4 @@
-//! Commands about notifications: following one's own, acknowledging one, sending one to a user, and reading what a user has.
+//! Commands about notifications: following, acknowledging, sending, withdrawing and reading them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,11 +41,11 @@ events! {
         {"limit": 1} => history();
 }
 
-/// `subscribe:notifications`: the notifications of the sender.
+/// `subscribe:notifications`: follows the notifications of the sender.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct SubscribeNotifications {}
 
-/// `unsubscribe:notifications`: no longer.
+/// `unsubscribe:notifications`: ends the subscription.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct UnsubscribeNotifications {}
 
@@ -60,15 +60,15 @@ pub(crate) struct AckNotification {
 /// `notification:ack_all`: the sender has seen all notifications.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct AckAllNotifications {
-    /// Only those up to this revision, which the sender has received. Default: all that there are.
+    /// Only notifications up to this revision, which the sender has received. Default: all.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) revision: Option<u64>,
 }
 
-/// `notifications:history`: a page of what the sender has acknowledged.
+/// `notifications:history`: reads a page of the notifications that the sender acknowledged.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct ReadOwnHistory {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
@@ -78,18 +78,19 @@ pub(crate) struct ReadOwnHistory {
     pub(crate) limit: Option<usize>,
 }
 
-/// `POST /api/v1/notifications`: a notification of a user, or of many.
+/// `POST /api/v1/notifications`: sends a notification to one or several users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = one_of(["userId", "userIds"], ["string", "array"])))]
 pub(crate) struct Notify {
-    /// Sent again under the same id it is stored once. Default: a new one.
+    /// A notification sent again under the same id is stored only once. Default: a new id.
     #[schemars(with = "Option<NotificationId>")]
     pub(crate) notification_id: Option<String>,
-    /// The user who gets it; not together with `userIds`.
+    /// The user who gets the notification. Excludes `userIds`.
     #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
-    /// The users who get it, each once: 1 to 1,000. The answer has the outcome for each.
+    /// The users who get the notification: 1 to 1,000, without duplicates. The response has the
+    /// outcome for each.
     #[schemars(with = "Option<Vec<UserId>>", length(min = 1, max = NOTIFIED_USERS), extend("uniqueItems" = true))]
     pub(crate) user_ids: Option<Vec<String>>,
     #[serde(rename = "type", deserialize_with = "word")]
@@ -104,7 +105,8 @@ pub(crate) struct Notify {
     pub(crate) action_url: Option<String>,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
-    /// In the future, within a year: another time is a conflict. Default: after `notifications.expiry`.
+    /// In the future and within a year; any other time is a conflict. Default: after
+    /// `notifications.expiry`.
     pub(crate) expires_at: Option<Time>,
 }
 
@@ -112,7 +114,7 @@ impl Command for Notify {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsPublish);
 }
 
-/// The answer to a notification that was sent.
+/// The response to a sent notification.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Notified {
@@ -122,12 +124,12 @@ pub(crate) enum Notified {
     Many(NotifiedMany),
 }
 
-/// A notification that was sent to many users, and what came of it.
+/// A notification sent to several users, with the outcomes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotifiedMany {
     pub(crate) notification: Notification,
-    /// For how many users it was stored by this request.
+    /// For how many users this request stored the notification.
     pub(crate) stored: usize,
     /// In the order of `userIds`.
     pub(crate) results: Vec<UserResult<SentOutcome>>,
@@ -142,17 +144,17 @@ pub(crate) struct UserResult<T> {
     pub(crate) outcome: T,
 }
 
-/// What came of a notification for one of many users.
+/// The outcome of a notification for one of several users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SentOutcome {
-    /// It is stored.
+    /// The notification is stored.
     Stored,
-    /// The same notification was stored before.
+    /// The same notification was already stored.
     Known,
-    /// The same notification was stored before, and the user has acknowledged it.
+    /// The same notification was already stored, and the user has acknowledged it.
     Acknowledged,
-    /// It was stored before and withdrawn.
+    /// The notification was stored and then withdrawn.
     Withdrawn,
     /// Another notification of the user has this id.
     Conflict,
@@ -160,17 +162,17 @@ pub(crate) enum SentOutcome {
     Full,
 }
 
-/// `POST /api/v1/notifications/withdraw`: ends a notification of a user, or of many.
+/// `POST /api/v1/notifications/withdraw`: withdraws a notification of one or several users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = one_of(["userId", "userIds"], ["string", "array"])))]
 pub(crate) struct WithdrawNotification {
     #[schemars(with = "ServiceName")]
     pub(crate) notification_id: String,
-    /// The user who has it; not together with `userIds`.
+    /// The user who has the notification. Excludes `userIds`.
     #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
-    /// The users who have it, each once: 1 to 1,000.
+    /// The users who have the notification: 1 to 1,000, without duplicates.
     #[schemars(with = "Option<Vec<UserId>>", length(min = 1, max = NOTIFIED_USERS), extend("uniqueItems" = true))]
     pub(crate) user_ids: Option<Vec<String>>,
 }
@@ -179,30 +181,31 @@ impl Command for WithdrawNotification {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsPublish);
 }
 
-/// What came of withdrawing a notification.
+/// The outcomes of withdrawing a notification.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Withdrawals {
     pub(crate) notification_id: String,
-    /// For how many users it is withdrawn, by this request or before.
+    /// For how many users the notification is withdrawn, by this or an earlier request.
     pub(crate) withdrawn: usize,
     /// In the order of `userIds`.
     pub(crate) results: Vec<UserResult<WithdrawalOutcome>>,
 }
 
-/// What came of withdrawing the notification of a user.
+/// The outcome of withdrawing a notification of one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum WithdrawalOutcome {
-    /// It is withdrawn.
+    /// The notification is withdrawn.
     Withdrawn,
-    /// The user has acknowledged it before.
+    /// The user had already acknowledged the notification.
     Acknowledged,
     /// The user has no such notification, or it has expired.
     Absent,
 }
 
-/// `GET /api/v1/users/{id}/notifications`: what a user has not acknowledged.
+/// `GET /api/v1/users/{id}/notifications`: reads the notifications that a user has not
+/// acknowledged.
 #[derive(Debug)]
 pub(crate) struct ReadNotifications {
     pub(crate) user: String,
@@ -217,23 +220,24 @@ impl Command for ReadNotifications {
     }
 }
 
-/// A page of the notifications that a user has not acknowledged and that have not expired, the newest first.
+/// A page of a user's unacknowledged and unexpired notifications, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotificationList {
-    /// That of the last notification or acknowledgement when the page was read.
+    /// The revision of the last notification or acknowledgement when the page was read.
     pub(crate) revision: u64,
     pub(crate) notifications: Vec<Update<Notification>>,
-    /// How many there are on all pages.
+    /// The number of notifications on all pages.
     pub(crate) unread: u64,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones.
+    /// Whether there are older notifications.
     pub(crate) has_more: bool,
 }
 
-/// `GET /api/v1/users/{id}/notifications/history`: what a user has acknowledged.
+/// `GET /api/v1/users/{id}/notifications/history`: reads the notifications that a user has
+/// acknowledged.
 #[derive(Debug)]
 pub(crate) struct ReadNotificationHistory {
     pub(crate) user: String,
@@ -248,17 +252,18 @@ impl Command for ReadNotificationHistory {
     }
 }
 
-/// A page of the notifications that a user has acknowledged, the newest acknowledgement first.
+/// A page of the notifications that a user has acknowledged, newest acknowledgement first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotificationHistory {
-    /// That of the last notification or acknowledgement when the page was read.
+    /// The revision of the last notification or acknowledgement when the page was read.
     pub(crate) revision: u64,
     pub(crate) notifications: Vec<AcknowledgedNotification>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones. A page may have fewer than `limit`, or none, also if there are.
+    /// Whether there are older acknowledgements. Even then, a page can have fewer than `limit`
+    /// items, or none.
     pub(crate) has_more: bool,
 }
 
@@ -269,7 +274,7 @@ pub(crate) struct AcknowledgedNotification {
     #[serde(flatten)]
     pub(crate) notification: Notification,
     pub(crate) acknowledged_at: Time,
-    /// That of the acknowledgement.
+    /// The revision of the acknowledgement.
     pub(crate) revision: u64,
 }
 

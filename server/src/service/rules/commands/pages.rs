@@ -1,4 +1,4 @@
-//! What lists are asked for page by page.
+//! Query parameters of paged lists.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -6,11 +6,11 @@ use serde::Deserialize;
 use super::form::whole_in_query;
 use crate::service::rules::bounds::RevisionCursor;
 
-/// Which page of a list is read.
+/// The requested page of a list.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AskedPage {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
@@ -19,18 +19,18 @@ pub(crate) struct AskedPage {
     pub(crate) limit: Option<usize>,
 }
 
-/// Which page is read of a list whose items have revisions.
+/// The requested page of a list whose items have revisions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AskedUpdates {
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
-    /// Only items with a larger `revision`, of which the caller has all others. On each page.
+    /// Only items with a larger `revision`; the caller has all others. Send it with each page.
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) since_revision: Option<u64>,
 }

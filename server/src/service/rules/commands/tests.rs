@@ -1,4 +1,4 @@
-//! What is taken for a command, and what is not.
+//! Which arguments are accepted as commands, and which are refused.
 
 use super::attendance::{Join, Leave};
 use super::history::{ReadHistory, SearchMessages};
@@ -152,7 +152,7 @@ fn what_names_no_conversation_is_refused() {
 fn an_order_with_a_quantity_that_a_double_rounds_is_refused() {
     let order = |quantity: &str| {
         let json = format!(r#"{{"symbol":"A","side":"buy","quantity":{quantity}}}"#);
-        // A packet is read as it is for a handler, in which arguments pass another layer.
+        // The packet is decoded as for a handler, whose arguments pass through another layer.
         let packet = format!("2[\"execute:trade\",{json}]");
         let packet = Decoder::new(Limits::default()).text(packet.into());
         let args = packet.unwrap().unwrap().args;

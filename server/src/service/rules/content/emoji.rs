@@ -1,11 +1,12 @@
-//! What is one emoji: a sequence as Unicode builds them (UTS #51, ED-9 to ED-16), which people see as one character.
+//! Recognizes a single emoji: a sequence as defined by Unicode (UTS #51, ED-9 to ED-16), displayed
+//! as one character.
 //!
-//! Characters that are pictographs by now, or are reserved for them, are taken without a list of the sequences that some font
-//! shows: an emoji that is newer than this server is one as well.
+//! Pictographs and characters reserved for them are accepted without a list of sequences that fonts
+//! support. Therefore emoji that are newer than this server are accepted as well.
 
 use crate::service::rules::bounds::class;
 
-/// Whether a text is one emoji of at most [`MAX_CHARS`].
+/// Returns whether a text is one emoji of at most [`MAX_CHARS`] characters.
 pub(in crate::service) fn is_emoji(text: &str) -> bool {
     if text.chars().nth(MAX_CHARS).is_some() {
         return false;
@@ -18,7 +19,8 @@ pub(in crate::service) fn is_emoji(text: &str) -> bool {
     }
 }
 
-/// What stands between joiners: a pictograph, with a style, a colour of the skin or tags.
+/// Returns whether the characters between joiners are a pictograph with an optional style, skin
+/// tone or tags.
 fn is_element(chars: &[char]) -> bool {
     let Some((first, rest)) = chars.split_first() else {
         return false;
@@ -42,12 +44,13 @@ fn is_skin_tone(c: char) -> bool {
     matches!(c, '\u{1F3FB}'..='\u{1F3FF}')
 }
 
-/// Letters and digits of the names of regions within a country.
+/// Returns whether a character is a letter or digit in the tags of a subdivision flag.
 fn is_tag(c: char) -> bool {
     matches!(c, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}')
 }
 
-/// The property `Extended_Pictographic` of Unicode 15.1 (`emoji-data.txt`).
+/// Returns whether a character has the property `Extended_Pictographic` of Unicode 15.1
+/// (`emoji-data.txt`).
 fn is_pictograph(c: char) -> bool {
     matches!(c,
         '\u{A9}' | '\u{AE}' | '\u{203C}' | '\u{2049}' | '\u{2122}' | '\u{2139}'
@@ -71,7 +74,7 @@ fn is_pictograph(c: char) -> bool {
         | '\u{1F93C}'..='\u{1F945}' | '\u{1F947}'..='\u{1FAFF}' | '\u{1FC00}'..='\u{1FFFD}')
 }
 
-/// What [`is_emoji`] accepts but for its length, as a regular expression.
+/// Returns a regular expression for the texts that [`is_emoji`] accepts, without the length.
 pub(in crate::service) fn pattern() -> String {
     let (regional, tone, tag) = (class(&is_regional), class(&is_skin_tone), class(&is_tag));
     let but_flag = class(&|c: char| is_pictograph(c) && c != FLAG);
@@ -80,8 +83,8 @@ pub(in crate::service) fn pattern() -> String {
     format!(r"^(?:[{regional}]{{2}}|[0-9#*]\ufe0f?\u20e3|{element}(?:\u200d{element})*)$")
 }
 
-/// Characters of an emoji, which are at most 64 bytes. The longest of Unicode's own, a kiss of two people with colours of the
-/// skin, has 10.
+/// Maximum characters of an emoji, which are at most 64 bytes. The longest emoji that Unicode
+/// lists, a kiss of two people with skin tones, has 10.
 pub(in crate::service) const MAX_CHARS: usize = 16;
 const JOINER: char = '\u{200D}';
 const EMOJI_STYLE: char = '\u{FE0F}';

@@ -1,12 +1,14 @@
-//! Addresses that others will open, and what they look like as a regular expression.
+//! HTTP URLs that clients open, as a check and as a regular expression.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::auth::is_invisible;
 use crate::service::rules::bounds::class;
 
-/// Whether a text is an absolute `http` or `https` URL (RFC 3986): a scheme, a host, perhaps a port, and
-/// nothing that has to be escaped in a URL. International domain names and paths may be plain.
+/// Returns whether a text is an absolute `http` or `https` URL (RFC 3986).
+///
+/// It has a scheme, a host, an optional port and no characters that must be escaped. International
+/// domain names and paths may be unescaped.
 pub(in crate::service) fn is_http_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
@@ -21,7 +23,7 @@ pub(in crate::service) fn is_http_url(url: &str) -> bool {
         return false;
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // Credentials in an address that others will open are a trap or a leak.
+    // Credentials in a URL that other users open are a trap or a leak.
     if authority.contains('@') {
         return false;
     }
@@ -40,21 +42,23 @@ pub(in crate::service) fn is_http_url(url: &str) -> bool {
     is_host(host) && port.is_none_or(is_port)
 }
 
-/// Whether every `%` begins an escape (RFC 3986, 2.1).
+/// Returns whether every `%` begins an escape (RFC 3986, 2.1).
 fn escapes_are_right(text: &str) -> bool {
     let is_digit = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
     let mut escapes = text.split('%').skip(1).map(str::as_bytes);
     escapes.all(|rest| is_digit(rest.first()) && is_digit(rest.get(1)))
 }
 
-/// Whether a text is a port (RFC 3986, 3.2.3), which may be empty.
+/// Returns whether a text is a port (RFC 3986, 3.2.3), which may be empty.
 fn is_port(port: &str) -> bool {
     port.bytes().all(|digit| digit.is_ascii_digit())
         && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
-/// Whether a text is a domain name or an IPv4 address. What ends in a number is an address for
-/// browsers, or none at all. Escapes in names are of no use but to hide which name it is.
+/// Returns whether a text is a domain name or an IPv4 address.
+///
+/// Browsers parse a host whose last label is a number as an address, or reject it. Escapes in host
+/// names are refused because they only serve to disguise a name.
 fn is_host(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     if name.split('.').any(str::is_empty) || host.contains(['[', ']', '%']) {
@@ -68,12 +72,12 @@ fn is_host(host: &str) -> bool {
     !is_number || name.parse::<Ipv4Addr>().is_ok()
 }
 
-/// Whether a character must be escaped in an address.
+/// Returns whether a character must be escaped in a URL.
 fn is_forbidden(c: char) -> bool {
     c.is_control() || c.is_whitespace() || is_invisible(c) || "\"<>\\^`{|}".contains(c)
 }
 
-/// The addresses that [`is_http_url`] accepts, as a regular expression without anchors.
+/// Returns a regular expression, without anchors, for the URLs that [`is_http_url`] accepts.
 pub(in crate::service) fn pattern() -> String {
     let ends_label = |c: char| is_forbidden(c) || "/?#@:[]%.".contains(c);
     let label = format!("[^{}]", class(&ends_label));
@@ -81,7 +85,7 @@ pub(in crate::service) fn pattern() -> String {
     let letter = format!("[^{}]", class(&no_digit));
     let no_x = |c: char| no_digit(c) || c.eq_ignore_ascii_case(&'x');
     let letter_but_x = format!("[^{}]", class(&no_x));
-    // The last label is no number, whether decimal or hexadecimal.
+    // The last label is not a number, neither decimal nor hexadecimal.
     let last = format!(
         "(?:{letter}{label}*|[1-9][0-9]*{letter}{label}*|0(?:[0-9]+{letter}|{letter_but_x}){label}*)"
     );
@@ -97,8 +101,8 @@ pub(in crate::service) fn pattern() -> String {
     )
 }
 
-/// The forms of an address of IP version 6 that may end in one of version 4: so many groups before the last two, and at most so
-/// many more than one before `::`.
+/// Expands to a pattern for IPv6 addresses that may end in an IPv4 address: `$groups` groups before
+/// the last 32 bits, and at most `$before` + 1 groups before `::`.
 macro_rules! ipv6 {
     ($groups:literal, "") => {
         concat!("(?:[0-9A-Fa-f]{1,4}:){", $groups, "}", ipv6!(last))
@@ -117,10 +121,10 @@ macro_rules! ipv6 {
     };
 }
 
-/// An address of IP version 4, as a regular expression.
+/// A regular expression for an IPv4 address.
 pub(in crate::service) const IPV4: &str = r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 
-/// An address of IP version 6 (`IPv6address` of RFC 3986), as a regular expression.
+/// A regular expression for an IPv6 address (`IPv6address` in RFC 3986).
 pub(in crate::service) const IPV6: &str = concat!(
     "(?:",
     ipv6!(6, ""),

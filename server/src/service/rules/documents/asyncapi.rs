@@ -1,12 +1,12 @@
-//! The catalogue as an AsyncAPI 3.0 document, from the point of view of the server.
+//! The catalogue as an AsyncAPI 3.0 document, from the server's point of view.
 
 use serde_json::{Map, Value, json};
 
 use super::{Catalogue, Deprecated, Received, Sent, refused, sentence};
 
 impl Catalogue {
-    /// A namespace is a channel. A message is called by the event with its direction in front, and what an
-    /// event has beyond what AsyncAPI knows is in fields that begin with `x-`.
+    /// Returns the document. A namespace is a channel, and the id of a message is its direction and
+    /// the event. Properties that AsyncAPI does not define are in `x-` fields.
     pub(crate) fn asyncapi(&self) -> Value {
         let mut document = Document::default();
         for event in &self.received {
@@ -114,7 +114,7 @@ impl Document {
         self.operations.insert(id("server", row.event), operation);
     }
 
-    /// Adds a message and returns how operations name it.
+    /// Adds a message and returns the reference to it.
     fn message(
         &mut self,
         channel: &'static Channel,
@@ -129,7 +129,7 @@ impl Document {
         reference
     }
 
-    /// A channel with the messages that were added to it.
+    /// Returns a channel with its messages.
     fn channel(&self, channel: &Channel) -> Value {
         let members = self.members.iter();
         let messages: Map<_, _> = members
@@ -147,7 +147,7 @@ impl Document {
     }
 }
 
-/// A namespace of Socket.IO.
+/// A Socket.IO namespace.
 struct Channel {
     name: &'static str,
     namespace: &'static str,
@@ -187,7 +187,7 @@ fn summary(words: &str, deprecated: Option<Deprecated>) -> String {
     sentence(words) + &notice.unwrap_or_default()
 }
 
-/// Names of components have no colon.
+/// Returns the id of a component, in which dots replace the colons of the event.
 fn id(direction: &str, event: &str) -> String {
     format!("{direction}.{}", event.replace(':', "."))
 }

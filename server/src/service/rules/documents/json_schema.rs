@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 use super::{Catalogue, Deprecated, refused, sentence};
 
 impl Catalogue {
-    /// A document whose `$defs` has all types. Its `properties` are `clientToServer` and `serverToClient`, with the schemas of each
-    /// event. Only keywords of JSON Schema are in it, so that strict validators accept the document as a whole.
+    /// Returns a document whose `$defs` contain all types.
+    ///
+    /// Its `properties` are `clientToServer` and `serverToClient`, with the schemas of each event.
+    /// It uses only JSON Schema keywords, so that strict validators accept the whole document.
     pub(crate) fn json_schema(&self) -> Value {
         let reference = |name: &String| json!({"$ref": format!("#/$defs/{name}")});
         let received: Map<_, _> = self
@@ -54,7 +56,8 @@ impl Catalogue {
     }
 }
 
-/// The schema of an event of a namespace and a version, whose parts are its properties.
+/// Returns the schema of an event, with the given parts, the namespace and the version as
+/// properties.
 fn schema_of(
     words: &str,
     deprecated: Option<Deprecated>,

@@ -1,7 +1,7 @@
 //! The catalogue of events as documents: all rows of both directions, for people and for programs.
 //!
-//! Every document is derived from the rows, so nothing is written here for a single event. The schemas are
-//! those of JSON Schema 2020-12; types that occur in several events are named once.
+//! Every document is derived from the rows; this module contains nothing about a single event. The
+//! schemas use JSON Schema 2020-12. Types that several events use are defined once.
 
 mod asyncapi;
 mod json_schema;
@@ -23,7 +23,7 @@ use super::policy;
 use super::versions::Replaces;
 use crate::auth::is_hidden;
 
-/// The events of both directions, and the types that their schemas refer to.
+/// All events of both directions, and the types that their schemas refer to.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     received: Vec<Received>,
@@ -37,7 +37,7 @@ struct Received {
     row: &'static EventPolicy,
     /// The type of the argument.
     payload: String,
-    /// The type of what is acknowledged beside `success`, if there is anything.
+    /// The type of the acknowledgement's fields apart from `success`, if there are any.
     answer: Option<String>,
     deprecated: Option<Deprecated>,
 }
@@ -51,7 +51,7 @@ struct Sent {
     deprecated: Option<Deprecated>,
 }
 
-/// That another event replaces one.
+/// The replacement of a deprecated event.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Deprecated {
@@ -59,12 +59,12 @@ struct Deprecated {
     replaced_by: &'static str,
 }
 
-/// Schemas by the name of their type. They refer to each other by `#/$defs/NAME`.
+/// Schemas by type name. They refer to each other with `#/$defs/NAME`.
 #[derive(Clone, Debug, Default)]
 struct Types(Map<String, Value>);
 
 impl Catalogue {
-    /// The events of the server.
+    /// Returns the catalogue of the server's events.
     pub(crate) fn new() -> Self {
         Self::of(
             &policy::events().collect::<Vec<_>>(),
@@ -102,7 +102,8 @@ impl Catalogue {
 }
 
 impl Received {
-    /// The argument in every form in which it is taken. Types are referred to below this path.
+    /// Returns a schema for all accepted forms of the argument. `path` is the prefix of references
+    /// to types.
     fn argument(&self, path: &str) -> Value {
         let object = json!({"$ref": format!("{path}{}", self.payload)});
         match self.row.argument {
@@ -118,14 +119,14 @@ impl Received {
         }
     }
 
-    /// Whether the argument may be left out.
+    /// Returns whether the argument may be absent.
     fn is_optional(&self) -> bool {
         self.row.argument == ArgumentForm::ObjectOrNone
     }
 }
 
 impl Deprecated {
-    /// Which of the rows replaces an event.
+    /// Returns the replacement of an event, if a row replaces it.
     fn of(
         event: &str,
         rows: impl Iterator<Item = (&'static str, Option<&'static Replaces>)>,
@@ -150,7 +151,7 @@ impl fmt::Display for Deprecated {
 }
 
 impl Types {
-    /// Adds a type with those that it refers to, and returns its name; none if it is nothing.
+    /// Adds a type and the types that it refers to. Returns its name, or `None` for the unit type.
     fn add(&mut self, schema: Schema) -> Option<String> {
         let Value::Object(mut schema) = schema.to_value() else {
             return None;
@@ -177,7 +178,8 @@ impl Types {
         Some(name)
     }
 
-    /// One name is one type; a test builds the catalogue.
+    /// Inserts a type. A name must always stand for the same schema; a test checks this by building
+    /// the catalogue.
     fn insert(&mut self, name: &str, schema: Value) {
         if let Some(known) = self.0.get(name) {
             debug_assert_eq!(known, &schema, "two types are called {name}");
@@ -186,7 +188,7 @@ impl Types {
         self.0.insert(name.to_owned(), schema);
     }
 
-    /// The types, referring to each other by another path.
+    /// Returns the types with references that begin with another path.
     fn under(&self, path: &str) -> Value {
         fn redirect(value: &mut Value, path: &str) {
             match value {
@@ -208,7 +210,7 @@ impl Types {
     }
 }
 
-/// What the acknowledgement of a refused event looks like.
+/// Returns the schema of the acknowledgement of a refused event.
 fn refused() -> Value {
     json!({
         "description": "The acknowledgement of an event that was refused.",
@@ -242,7 +244,7 @@ fn refused() -> Value {
     })
 }
 
-/// Writes JSON so that nothing in it is invisible: patterns have characters that no editor shows.
+/// Formats JSON with hidden characters escaped: patterns contain characters that no editor shows.
 pub(crate) fn printed(json: &Value) -> String {
     let mut text = String::new();
     for c in format!("{json:#}").chars() {
@@ -258,7 +260,7 @@ pub(crate) fn printed(json: &Value) -> String {
     text
 }
 
-/// A sentence of a row's words.
+/// Returns the words of a row as a sentence.
 fn sentence(words: &str) -> String {
     let mut rest = words.chars();
     let first = rest.next().map(|first| first.to_ascii_uppercase());

@@ -1,4 +1,4 @@
-//! What is told of those who are in a conversation: who comes, goes, types, who is there, and what they say of themselves.
+//! Events about attendance in a conversation: joining, leaving, typing, presence and status.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ emissions! {
         status();
 }
 
-/// What users may say of themselves.
+/// The availability that a user sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -44,20 +44,20 @@ pub(crate) enum Status {
     Offline,
 }
 
-/// What a user says of itself. Of two of one user the one with the later `timestamp` holds.
+/// The status of a user. Of two statuses of a user, the one with the later `timestamp` is current.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UserStatus {
     pub(crate) user_id: Arc<str>,
     pub(crate) status: Status,
-    /// Left out if there is none.
+    /// Absent if the user set no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) text: Option<Arc<str>>,
-    /// When it was said; later with each change.
+    /// When the status was set. Each change has a later time.
     pub(crate) timestamp: Time,
 }
 
-/// A user as others see it.
+/// A user as shown to other users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct User {
@@ -67,37 +67,38 @@ pub(crate) struct User {
     pub(crate) name: Arc<str>,
 }
 
-/// One of those present.
+/// A user who is present in a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "PresentUser")]
 pub(crate) struct Present {
-    /// Who it is.
+    /// The user.
     #[serde(flatten)]
     pub(crate) user: User,
-    /// Whether nobody vouches for its name; left out if somebody does.
+    /// Whether the user is a guest, whose name is not verified. Absent if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) guest: bool,
-    /// Sockets in this conversation; 0 during the grace after a lost connection.
+    /// Number of the user's sockets in this conversation. 0 during the grace period after a lost
+    /// connection.
     pub(crate) connections: usize,
-    /// Since when.
+    /// Since when the user is present.
     pub(crate) since: Time,
 }
 
-/// Who is in a conversation.
+/// The users in a conversation.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Presence")]
 pub(crate) struct Here {
     pub(crate) conversation_id: Uuid,
-    /// Those who came first.
+    /// Ordered by arrival, earliest first.
     pub(crate) users: Vec<Present>,
-    /// How many there are, listed or not.
+    /// The number of users, including users who are not listed.
     pub(crate) count: usize,
 }
 
 impl Here {
-    /// Nobody is here.
+    /// Returns an empty presence.
     pub(in crate::service) fn nobody(conversation_id: Uuid) -> Self {
         Self {
             conversation_id,
@@ -120,7 +121,7 @@ pub(crate) struct System {
     pub(crate) timestamp: Time,
 }
 
-/// The only one.
+/// The type of a system event.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -143,7 +144,7 @@ impl Keyed for Typing {
     const BY: &'static str = "conversation and user";
 
     fn key(&self) -> String {
-        // One who types here and there is two things to know.
+        // The conversation is part of the key because a user can type in several conversations.
         format!("typing {} {}", self.conversation_id, self.user.user_id)
     }
 }

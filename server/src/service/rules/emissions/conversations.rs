@@ -1,4 +1,4 @@
-//! What is told of conversations and their members.
+//! Events about conversations and their members.
 
 use std::borrow::Cow;
 

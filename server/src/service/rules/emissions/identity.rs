@@ -1,4 +1,4 @@
-//! What a client is told of its own connection.
+//! Events about a client's own connection.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,13 +43,13 @@ pub(crate) struct Identity<'a> {
     pub(crate) user_id: &'a str,
     pub(crate) name: &'a str,
     pub(crate) roles: &'a [String],
-    /// What the roles allow, by the names of the configuration.
+    /// The permissions that the roles grant, by their configuration names.
     pub(crate) permissions: &'a [&'static str],
-    /// Whether nobody vouches for the name.
+    /// Whether the user is a guest, whose name is not verified.
     pub(crate) guest: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Time>,
-    /// What the user has said of itself.
+    /// The status that the user has set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<UserStatus>,
 }
@@ -58,21 +58,21 @@ pub(crate) struct Identity<'a> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorEvent<'a> {
-    /// What the failure is about.
+    /// The category of the failure.
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
     pub(crate) code: &'static str,
-    /// For people who write clients.
+    /// A description for developers of clients.
     pub(crate) message: &'a str,
     /// The event that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) event: Option<&'a str>,
-    /// Milliseconds after which another attempt makes sense.
+    /// Milliseconds after which a retry makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) details: Option<&'a Value>,
-    /// The status that HTTP has for it.
+    /// The equivalent HTTP status.
     pub(crate) status: u16,
 }
 

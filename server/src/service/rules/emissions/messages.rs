@@ -1,4 +1,4 @@
-//! What is told of messages.
+//! Events about messages.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -65,11 +65,11 @@ pub(crate) struct Deleted<'a> {
 pub(crate) struct Delivered {
     pub(crate) conversation_id: Uuid,
     pub(crate) message_id: Uuid,
-    /// Sockets that were asked: all in the conversation but the sender's.
+    /// Sockets that were asked to confirm: all in the conversation except the sender's.
     pub(crate) expected: usize,
-    /// Those that confirmed in time.
+    /// Sockets that confirmed in time.
     pub(crate) delivered: usize,
-    /// Whether the time was over before all had answered.
+    /// Whether the timeout ended before all sockets confirmed.
     pub(crate) timed_out: bool,
 }
 
@@ -80,6 +80,6 @@ pub(crate) struct Delivered {
 pub(crate) struct Read<'a> {
     pub(crate) conversation_id: Uuid,
     pub(crate) user_id: &'a str,
-    /// The user has read up to here.
+    /// The `seq` of the last message that the user has read.
     pub(crate) seq: u64,
 }

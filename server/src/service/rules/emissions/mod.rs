@@ -1,9 +1,8 @@
-//! What clients are told, one file for each feature: the events that the server sends with their rows, and the types of
-//! their payloads.
+//! Events that the server sends, one file per feature, with their rows and payload types.
 //!
-//! Services emit through the rows, `policy` lists them, and the documents and the types for the page are written from
-//! them. Imports go from `commands` to this folder and not back. A payload is made of values of the store and of texts:
-//! nothing in here may decide who is told.
+//! Services emit through the rows, `policy` lists them, and the documents and the types for the
+//! page are derived from them. `commands` may import this module, but not the reverse. A payload
+//! consists of store values and texts. This module must not decide who receives an event.
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;

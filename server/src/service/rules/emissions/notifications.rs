@@ -1,4 +1,4 @@
-//! What a user is told of notifications.
+//! Events about a user's notifications.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ emissions! {
         };
 }
 
-/// What a notification is.
+/// The kind of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -52,7 +52,7 @@ pub(crate) enum NotificationKind {
     Success,
 }
 
-/// How soon a notification has to be seen.
+/// How urgent a notification is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -61,11 +61,11 @@ pub(crate) enum Priority {
     #[default]
     Normal,
     High,
-    // An urgent notification waits for no others.
+    // An urgent notification is sent without waiting for a batch.
     Urgent,
 }
 
-/// Something that a user should know.
+/// A notification for a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Notification {
@@ -75,13 +75,13 @@ pub(crate) struct Notification {
     pub(crate) priority: Priority,
     pub(crate) title: String,
     pub(crate) message: String,
-    /// An address, or a path of the site.
+    /// A URL, or a path on the site.
     pub(crate) action_url: Option<String>,
     pub(crate) timestamp: Time,
     pub(crate) expires_at: Time,
 }
 
-/// One of the user's tabs has acknowledged a notification.
+/// A notification was acknowledged by one of the user's sockets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotificationAcked {
@@ -89,7 +89,8 @@ pub(crate) struct NotificationAcked {
     pub(crate) timestamp: Time,
 }
 
-/// Several notifications were acknowledged together, by one of the user's tabs or by reading what they are about.
+/// Several notifications were acknowledged together, by one of the user's sockets or because the
+/// user read their subject.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotificationsAcked {
@@ -97,19 +98,19 @@ pub(crate) struct NotificationsAcked {
     pub(crate) timestamp: Time,
 }
 
-/// The sender has acknowledged all notifications up to one.
+/// The sender acknowledged all notifications up to a revision.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AllAcked {
-    /// How many were acknowledged by this.
+    /// How many notifications this request acknowledged.
     pub(crate) acknowledged: u64,
     pub(crate) timestamp: Time,
 }
 
-/// How many notifications a user has not acknowledged, at one moment.
+/// The number of a user's unacknowledged notifications at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct NotificationsUnread {
-    /// Those that have not expired, also those that did not fit into the snapshot.
+    /// Notifications that have not expired, including those that did not fit into the snapshot.
     pub(crate) unread: u64,
     pub(crate) revision: u64,
 }
@@ -118,7 +119,8 @@ impl Keyed for NotificationsUnread {
     const BY: &'static str = "socket";
 
     fn key(&self) -> String {
-        // A socket is in the room of one user, so that the newest of all is the newest of that user.
+        // A socket is in the notification room of only one user, so the newest event is always
+        // about that user.
         "notifications unread".to_owned()
     }
 }
@@ -132,7 +134,7 @@ pub(crate) struct NotificationWithdrawn {
     pub(crate) timestamp: Time,
 }
 
-/// Why a notification ended: the service withdrew it, or a newer mention took the place of the oldest.
+/// Why a notification ended: a service withdrew it, or a newer mention replaced the oldest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -141,21 +143,22 @@ pub(crate) enum WithdrawalReason {
     Replaced,
 }
 
-/// Several notifications, in their order.
+/// Several notifications in order.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct NotificationBatch {
     pub(crate) notifications: Vec<Update<Notification>>,
 }
 
-/// What nobody has acknowledged, at one moment.
+/// The unacknowledged notifications of a user at one moment.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Notifications {
     pub(crate) revision: u64,
     pub(crate) notifications: Vec<Notification>,
-    /// There are older ones that did not fit, which come with a subscription when these are acknowledged.
+    /// Whether older notifications did not fit. A subscription returns them once these are
+    /// acknowledged.
     pub(crate) has_more: bool,
-    /// How many there are, with those that did not fit.
+    /// The number of notifications, including those that did not fit.
     pub(crate) unread: u64,
 }
 

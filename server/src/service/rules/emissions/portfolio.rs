@@ -1,4 +1,4 @@
-//! What is told of a portfolio to its user.
+//! Events about a user's portfolio, sent to that user.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ emissions! {
         "who follows the portfolio", [Portfolio], Update { body: portfolio(), revision: 1 };
 }
 
-/// What a user has of a symbol; a short position is below zero.
+/// A user's holding of a symbol. A short position is negative.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Position {
@@ -31,7 +31,7 @@ pub(crate) struct Position {
     pub(crate) avg_price: f64,
 }
 
-/// A portfolio as it is now.
+/// The current portfolio of a user.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Portfolio {
@@ -50,7 +50,7 @@ pub(crate) struct Portfolio {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct NewestPortfolio {
     pub(crate) revision: u64,
-    /// None if none was published.
+    /// Null if no portfolio was published.
     pub(crate) portfolio: Option<Portfolio>,
 }
 

@@ -1,4 +1,4 @@
-//! What is told of prices to those who follow their symbols.
+//! Events about prices, sent to the sockets that follow the symbols.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub(crate) struct Price {
     pub(crate) timestamp: Time,
 }
 
-/// The price of a symbol is no longer known, until another one is published.
+/// The price of a symbol is unknown until another price is published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PriceWithdrawn {
@@ -45,7 +45,8 @@ pub(crate) struct PriceWithdrawn {
     pub(crate) timestamp: Time,
 }
 
-/// Why the price of a symbol is no longer known: a service withdrew it, or none was published for `market.symbol_expiry`.
+/// Why a price is no longer known: a service withdrew it, or no price was published for
+/// `market.symbol_expiry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -54,26 +55,26 @@ pub(crate) enum PriceEnd {
     Expired,
 }
 
-/// The answer to a subscription, as event and as acknowledgement.
+/// The response to a subscription, as event and as acknowledgement.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PricesSubscribed {
-    /// One for each symbol.
+    /// One room for each symbol.
     pub(crate) rooms: Vec<String>,
-    /// What is known at that moment; everything after it comes as an event.
+    /// The prices known at this moment. Later prices arrive as events.
     pub(crate) snapshot: LastPrices,
 }
 
 /// The last prices of symbols.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct LastPrices {
-    /// Without those of symbols of which none was published.
+    /// Without the symbols that have no published price.
     pub(crate) prices: Vec<Price>,
 }
 
-/// The answer to the end of a subscription.
+/// The response when a subscription ends.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct PricesUnsubscribed {
-    /// One for each symbol.
+    /// One room for each symbol.
     pub(crate) rooms: Vec<String>,
 }
 
@@ -89,7 +90,7 @@ impl Keyed for PriceWithdrawn {
     const BY: &'static str = "symbol";
 
     fn key(&self) -> String {
-        // That of the price which it ends: of both the newest counts.
+        // The same key as the price, so that the newer of the two events replaces the other.
         format!("price {}", self.symbol)
     }
 }

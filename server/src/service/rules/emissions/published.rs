@@ -1,9 +1,10 @@
-//! What all that is published has: its place in its journal, and the answers to those who follow it.
+//! Types that all published data shares: revisions and responses to subscriptions.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// An update with its place: a larger number than that of the snapshot and of everything before.
+/// An update with its revision, which is larger than the revisions of the snapshot and of all
+/// earlier updates.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Update")]
 pub(crate) struct Update<T> {
@@ -12,16 +13,16 @@ pub(crate) struct Update<T> {
     pub(crate) revision: u64,
 }
 
-/// The answer to a subscription, as event and as acknowledgement.
+/// The response to a subscription, as event and as acknowledgement.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{S}Subscribed")]
 pub(crate) struct Subscribed<S> {
     pub(crate) room: String,
-    /// What there is at that moment; everything after it comes as an event.
+    /// The state at this moment. Later changes arrive as events.
     pub(crate) snapshot: S,
 }
 
-/// The answer to the end of a subscription.
+/// The response when a subscription ends.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Unsubscribed {
     pub(crate) room: String,

@@ -1,4 +1,4 @@
-//! What is told of signals to those who follow all of them, or a channel.
+//! Events about signals, sent to sockets that follow all signals or a channel.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ emissions! {
         };
 }
 
-/// What a signal advises.
+/// The advice of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -37,7 +37,7 @@ pub(crate) enum Action {
     Hold,
 }
 
-/// What a provider advises.
+/// The advice of a provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Signal {
@@ -81,17 +81,18 @@ pub(crate) struct SignalWithdrawn {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Signals {
     pub(crate) revision: u64,
-    /// The last ones.
+    /// The most recent signals.
     pub(crate) signals: Vec<Signal>,
-    /// Whether there are more signals than these: older ones, but with `sinceRevision` only those that came after it.
+    /// Whether there are more signals. With `sinceRevision`, only later signals count.
     pub(crate) has_more: bool,
-    /// Where the page of the others begins in `signals:history`, if there are more.
+    /// The `cursor` for the remaining signals in `signals:history`, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// That of the subscription, if `signals` has only what came after it. Without it these are the last of all.
+    /// The `sinceRevision` of the subscription, if `signals` contains only later ones. If absent,
+    /// these are the most recent of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
-    /// The ids of signals that were withdrawn after `sinceRevision`. Empty without it.
+    /// The ids of signals that were withdrawn after `sinceRevision`. Empty without `sinceRevision`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) withdrawn: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What is told of trades: to those who follow their own, and to whoever has one executed.
+//! Events about trades, sent to the user's followers and to the socket that ordered an execution.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ emissions! {
         };
 }
 
-/// What has become of a trade.
+/// The state of a trade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -47,7 +47,7 @@ pub(crate) enum TradeStatus {
     Canceled,
 }
 
-/// Whether something is bought or sold.
+/// Whether the user buys or sells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -56,7 +56,7 @@ pub(crate) enum Side {
     Sell,
 }
 
-/// A trade as it is now.
+/// A trade in its current state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Trade {
@@ -66,11 +66,11 @@ pub(crate) struct Trade {
     pub(crate) user_id: String,
     #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
-    /// None if the service that has published the trade never gave it.
+    /// Null if the publishing service never specified it.
     #[serde(default)]
     pub(crate) side: Option<Side>,
     pub(crate) status: TradeStatus,
-    /// None as long as it is not executed.
+    /// Null unless the trade is executed.
     #[schemars(with = "Option<Positive>")]
     pub(crate) executed_price: Option<f64>,
     #[schemars(with = "Positive")]
@@ -93,17 +93,19 @@ pub(crate) struct TradeWithdrawn {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Trades {
     pub(crate) revision: u64,
-    /// Those that are open and the last ones that are settled, by their last change.
+    /// The open trades and the most recently settled trades, ordered by their last change.
     pub(crate) trades: Vec<Trade>,
-    /// Whether there are more trades than these: older ones, but with `sinceRevision` only those that changed after it.
+    /// Whether there are more trades. With `sinceRevision`, only trades that changed after it
+    /// count.
     pub(crate) has_more: bool,
-    /// Where the page of the others begins in `trades:history`, if there are more.
+    /// The `cursor` for the remaining trades in `trades:history`, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs.
+    /// The `sinceRevision` of the subscription, if `trades` contains only later changes. If absent,
+    /// `trades` is complete without earlier snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
-    /// The ids of trades that were withdrawn after `sinceRevision`. Empty without it.
+    /// The ids of trades that were withdrawn after `sinceRevision`. Empty without `sinceRevision`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) withdrawn: Vec<String>,
 }
@@ -131,7 +133,7 @@ pub(crate) struct TradeError {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) symbol: String,
-    /// Left out if there is no such trade.
+    /// Absent if no trade was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trade_id: Option<String>,
 }

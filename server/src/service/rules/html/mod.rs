@@ -1,10 +1,11 @@
-//! Texts that clients insert into their pages as HTML (`chat.content = "html"`).
+//! Sanitises message texts that clients insert into pages as HTML (`chat.content = "html"`).
 //!
-//! What is sent is sanitised before it is stored. What goes out is looked through, and sanitised
-//! unless it has exactly the form of what this server's rules write ([`markup`](super::markup)): the store may have
-//! texts of a time before HTML was switched on, or of a server with other rules. Only what is on the
-//! lists below is let through; everything else loses its tags and stays as text, but for scripts and
-//! styles, which go as a whole.
+//! Incoming texts are sanitised before they are stored. Outgoing texts are sanitised again unless
+//! they have exactly the form that this server's rules write ([`markup`](super::markup)). The store
+//! can hold texts from before HTML was enabled, or from a server with other rules.
+//!
+//! Only elements on the lists below remain. Other elements lose their tags and their text remains.
+//! Scripts and styles are removed with their content.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -19,12 +20,12 @@ use crate::service::rules::markup::Form;
 use crate::service::{fault::ServiceError, rules::content};
 use crate::store::{Annotated, Message, Messages, Pin, Pinned, Quote};
 
-/// The rules by which the texts of messages are cleaned or kept as text.
+/// How the texts of messages are treated.
 #[derive(Debug)]
 pub(in crate::service) enum Rules {
-    /// Nothing: they are text.
+    /// Plain text that is not changed.
     Text,
-    /// Texts are HTML and must be harmless.
+    /// HTML that must be harmless.
     Html(Box<Html>),
 }
 
@@ -36,7 +37,7 @@ impl Rules {
         }
     }
 
-    /// The text that is stored for one that a client has sent.
+    /// Returns the text to store for a text that a client sent.
     pub(in crate::service) fn admit(
         &self,
         sent: String,
@@ -46,8 +47,7 @@ impl Rules {
         let Self::Html(html) = self else {
             return Ok(sent);
         };
-        // The tags are counted before anything is parsed, since parsing is what they make
-        // expensive.
+        // The tags are counted before parsing, because they make parsing expensive.
         if tags(&sent) > MAX_TAGS {
             let problem = format!("has more than {MAX_TAGS} tags");
             return Err(ServiceError::invalid("content", problem));
@@ -59,7 +59,7 @@ impl Rules {
         if clean.is_empty() {
             return Err(ServiceError::invalid("content", "has no text"));
         }
-        // Escaping makes a text longer, and it is the longer one that is stored and sent.
+        // The limit applies to the escaped text, because that is stored and sent.
         if clean.chars().nth(max_chars).is_some() {
             let problem = format!("has more than {max_chars} characters as HTML");
             return Err(ServiceError::invalid("content", problem));
@@ -67,7 +67,7 @@ impl Rules {
         Ok(clean)
     }
 
-    /// A stored message as it may be sent to clients.
+    /// Returns a stored message in the form to send to clients.
     pub(in crate::service) fn show(&self, message: &Arc<Message>) -> Arc<Message> {
         match self {
             Self::Html(html) if !self.fits(message) => html.show(message),
@@ -75,7 +75,7 @@ impl Rules {
         }
     }
 
-    /// What is told of a message beside its text, as it may be sent to clients.
+    /// Returns annotations of a message in the form to send to clients.
     pub(in crate::service) fn show_annotated(&self, annotated: Arc<Annotated>) -> Arc<Annotated> {
         match (self, &*annotated) {
             (
@@ -92,31 +92,31 @@ impl Rules {
         }
     }
 
-    /// A pin as it may be sent to clients.
+    /// Returns a pin in the form to send to clients.
     pub(in crate::service) fn show_pin(&self, mut pin: Pin) -> Pin {
         self.show_quote(&mut pin.message);
         pin
     }
 
-    /// The beginning of a text that is HTML is shown without elements: it may end within one.
+    /// Removes all elements from an excerpt of HTML, which may end inside an element.
     fn show_quote(&self, quote: &mut Quote) {
         if let Self::Html(html) = self {
             quote.excerpt = html.plain(&quote.excerpt);
         }
     }
 
-    /// Shows the messages of a page.
+    /// Returns a page of messages in the form to send to clients.
     pub(in crate::service) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
         let is_fit = page.messages.iter().all(|message| self.fits(message));
         if is_fit {
             return page;
         }
         let bytes = page.messages.iter().map(|message| message.content.len());
-        // Handing a small page to another thread costs more than cleaning it.
+        // For a small page, moving the work to another thread costs more than the work itself.
         if bytes.sum::<usize>() < LARGE_BYTES {
             return self.show_page(&page);
         }
-        // Parsing that much takes its time, and must not hold up a thread on which others wait.
+        // Parsing a large page takes long and must not block an async worker thread.
         let rules = Arc::clone(self);
         let shown = tokio::task::spawn_blocking(move || rules.show_page(&page)).await;
         shown.unwrap_or_else(|_| Messages {
@@ -125,7 +125,7 @@ impl Rules {
         })
     }
 
-    /// Whether a stored message may be sent as it is.
+    /// Returns whether a stored message can be sent unchanged.
     fn fits(&self, message: &Message) -> bool {
         match self {
             Self::Text => true,
@@ -141,7 +141,7 @@ impl Rules {
     }
 }
 
-/// The sanitiser, and one that leaves no element.
+/// The sanitiser, and a second one that removes all elements.
 pub(in crate::service) struct Html(Builder<'static>, Builder<'static>);
 
 impl Html {
@@ -184,7 +184,8 @@ impl Html {
         })
     }
 
-    /// The text of the beginning of an HTML text, as HTML. A reference at its end that was cut is left out.
+    /// Returns an excerpt of HTML without elements, still as HTML. A truncated reference at its end
+    /// is removed.
     fn plain(&self, text: &str) -> String {
         let cut = text.rfind('&').filter(|at| {
             let end = text.get(at + 1..).unwrap_or_default();
@@ -194,9 +195,11 @@ impl Html {
         self.1.clean(whole).to_string()
     }
 
-    /// The same as [`Html::clean`], for what is stored: sanitised again it stays as it is, so that
-    /// a sender is acknowledged with what others will read. Taking elements out may leave others
-    /// nested as no parser would nest them.
+    /// Sanitises a text for storage until sanitising it again changes nothing. Returns `None` if
+    /// that takes too many rounds.
+    ///
+    /// The sender's acknowledgement then has exactly the text that other users read. One round is
+    /// not always enough, because removing elements can leave invalid nesting.
     fn settled(&self, sent: &str) -> Option<String> {
         let mut clean = self.clean(sent).into_owned();
         for _ in 0..ROUNDS {
@@ -209,13 +212,13 @@ impl Html {
         None
     }
 
-    /// HTML that has nothing but what is on the lists.
+    /// Sanitises HTML.
     fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if !text.contains(['<', '>', '&']) {
             return Cow::Borrowed(text);
         }
         if tags(text) > MAX_TAGS {
-            // Nobody can have sent the text as HTML, so it is shown as text.
+            // A text with so many tags cannot have been accepted as HTML, so it is shown as text.
             return Cow::Owned(escape(text));
         }
         Cow::Owned(self.0.clean(text).to_string())
@@ -228,12 +231,12 @@ impl fmt::Debug for Html {
     }
 }
 
-/// How many tags a text may have, at most.
+/// Returns an upper bound for the number of tags in a text.
 fn tags(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'<').count()
 }
 
-/// Text as HTML that shows it.
+/// Escapes a text so that HTML shows it unchanged.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() * 2);
     for c in text.chars() {
@@ -247,7 +250,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Where a link may lead: to a page or to a mailbox.
+/// Returns whether a link may point to this target: an HTTP URL or a mailbox.
 fn is_link(target: &str) -> bool {
     let is_mail = target
         .split_at_checked("mailto:".len())
@@ -258,7 +261,7 @@ fn is_link(target: &str) -> bool {
     is_mail || is_http_url(target)
 }
 
-/// Elements that stay.
+/// Allowed elements.
 const TAGS: [&str; 18] = [
     "a",
     "b",
@@ -280,10 +283,10 @@ const TAGS: [&str; 18] = [
     "ul",
 ];
 
-/// The `rel` of every link.
+/// The `rel` attribute of every link.
 const REL: &str = "noopener noreferrer nofollow";
 
-/// What the sanitiser writes.
+/// The form that the sanitiser writes.
 const WRITTEN: Form<'static> = Form {
     tags: &TAGS,
     most: MAX_TAGS,
@@ -291,17 +294,17 @@ const WRITTEN: Form<'static> = Form {
     is_link,
 };
 
-/// Elements that go with what is in them.
+/// Elements that are removed with their content.
 const WITH_CONTENT: [&str; 2] = ["script", "style"];
 
-/// Tags of one text. Formatting elements are opened again in every block that begins while they are
-/// open: n of them and n blocks make n² elements.
+/// Maximum number of tags in a text. Parsers reopen formatting elements in every block that begins
+/// while they are open: n such elements and n blocks result in n² elements.
 const MAX_TAGS: usize = 250;
 
-/// How often a text may be another one when it is sanitised again.
+/// Maximum number of rounds until sanitising a text changes nothing.
 const ROUNDS: usize = 4;
 
-/// From how many bytes of text on a page is sanitised on a thread of its own.
+/// Pages with at least this many bytes of text are sanitised on a blocking thread.
 const LARGE_BYTES: usize = 32 << 10;
 
 #[cfg(test)]

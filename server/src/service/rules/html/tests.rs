@@ -38,7 +38,7 @@ fn text_stays_text() {
     }
 }
 
-/// Each of these did something in a page that was not asked for, in some sanitiser or browser.
+/// Inputs that executed unwanted code in a page with some sanitiser or browser.
 const ATTACKS: &[&str] = &[
     "<script>alert(1)</script>x",
     "<SCRIPT SRC=//evil.example/x.js></SCRIPT>",
@@ -99,7 +99,7 @@ const ATTACKS: &[&str] = &[
     "</b></p></html>",
 ];
 
-/// These change their meaning when a page parses what a sanitiser has written.
+/// Inputs whose meaning changes when a page parses the output of a sanitiser.
 const MUTATIONS: &[&str] = &[
     "<svg></p><style><a title=\"</style><img src=x onerror=alert(1)>\">",
     "<math><mtext><table><mglyph><style><!--</style><img title=\"--&gt;&lt;img src=1 onerror=alert(1)&gt;\">",
@@ -186,13 +186,13 @@ proptest! {
     ) {
         let html = clean(&pieces.concat());
         prop_assert!(is_harmless(&html), "{}\n{}", pieces.concat(), html);
-        // What a page makes of it and writes again is as harmless.
+        // The result must also be harmless after a page parses it and serializes it again.
         let again = clean(&html);
         prop_assert!(is_harmless(&again), "{}\n{}", html, again);
     }
 
-    /// What is let through without the sanitiser, the sanitiser would have let through: it takes no
-    /// element and no attribute out of it, and no text.
+    /// A text that is sent unsanitised must be one from which the sanitiser would remove no
+    /// element, attribute or text.
     #[test]
     fn what_goes_out_as_it_is_has_nothing_to_be_taken_out(
         pieces in prop::collection::vec(prop::sample::select(WRITTEN_PIECES), 1..12)
@@ -285,7 +285,7 @@ fn a_text_that_would_grow_without_measure_is_refused() {
     let rules = Rules::new(config::Content::Html);
     let many = "<b a=1>".repeat(MAX_TAGS + 1);
     assert!(rules.admit(many, 10_000).is_err());
-    // As many open elements and blocks as there may be: each block repeats all of them.
+    // The maximum number of open elements and blocks: each block repeats all elements.
     let open: String = (0..MAX_TAGS / 2).map(|n| format!("<b a={n}>")).collect();
     let blocks = "<p>x".repeat(MAX_TAGS / 2 - 1);
     let text = format!("<p>{open}{blocks}");
@@ -345,8 +345,8 @@ fn clean(text: &str) -> String {
     Html::new().clean(text).into_owned()
 }
 
-/// Reads HTML as a page does, knowing only what the sanitiser writes: tags of the list, with the
-/// attributes of a link.
+/// Parses HTML as a page does, limited to what the sanitiser writes: listed tags and link
+/// attributes. Returns whether it contains nothing else.
 fn is_harmless(html: &str) -> bool {
     html.split('<').skip(1).all(|tag| {
         let Some((tag, _)) = tag.split_once('>') else {

@@ -1,4 +1,4 @@
-//! One conversation in which somebody is, and what all of these share.
+//! A single live conversation, and the state that all conversations share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,24 +23,25 @@ use crate::service::rules::html::Rules;
 use crate::store::{Committed, Revision};
 use roomcast::{Room, SocketId};
 
-/// What all conversations share.
+/// The state that all conversations share.
 #[derive(Debug)]
 pub(in crate::service) struct Common {
-    /// The rules by which the texts of messages are cleaned or kept as text.
+    /// The rules for cleaning the texts of messages or keeping them as plain text.
     pub(in crate::service) rules: Arc<Rules>,
-    /// One permit for each confirmation that may still come.
+    /// One permit for each outstanding confirmation.
     pub(in crate::service) confirmations: Arc<Semaphore>,
-    /// How many of these are left to messages whose senders want to be told of confirmations.
+    /// The number of permits reserved for messages whose senders want confirmations.
     pub(in crate::service::chat::sequencer) reserved: usize,
-    /// Whether clients may be recovered: what asks to be confirmed would not be sent to them again.
+    /// Whether clients can recover sessions. A message with a requested confirmation is not sent
+    /// again on recovery.
     pub(in crate::service) has_recovery: bool,
-    /// How long receivers may take to confirm a message.
+    /// The timeout for receivers to confirm a message.
     pub(in crate::service) confirm_timeout: Duration,
-    /// Tells other servers what is done at this one; `None` without an adapter.
+    /// Announces changes to other servers, or `None` without an adapter.
     pub(in crate::service) announcer: Option<Announcer>,
-    /// What members were told who are in no conversation here.
+    /// The changes emitted to members who have not joined.
     pub(in crate::service) told: ToldChanges,
-    /// Messages of other servers that are about to be shown.
+    /// Confirmation requests of other servers.
     pub(in crate::service::chat::sequencer) questions: Arc<Questions>,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
@@ -57,8 +58,7 @@ impl Common {
         Self {
             rules,
             confirmations: Arc::new(Semaphore::new(places)),
-            // Messages that are asked about only in case their senders want it take at most the
-            // other half.
+            // Messages whose senders may want confirmations take at most the other half.
             reserved: places / 2,
             has_recovery,
             confirm_timeout: limits.confirm_timeout,
@@ -69,8 +69,10 @@ impl Common {
         }
     }
 
-    /// Whether members who are not in the conversation are to be told of something now; it is noted as told.
-    /// What they are not told of is always news.
+    /// Returns whether members who have not joined must be notified of an event now, and records it
+    /// as emitted.
+    ///
+    /// Events without such a notification always count as new.
     pub(in crate::service::chat::sequencer) fn is_news(
         &self,
         event: &Committed,
@@ -92,7 +94,7 @@ impl Common {
         }
     }
 
-    /// Lets other servers tell that somebody types here or has stopped.
+    /// Announces to other servers that a user types here or has stopped.
     pub(in crate::service) fn announce_typing(&self, id: Uuid, user: &User, is_typing: bool) {
         if let Some(announcer) = &self.announcer {
             announcer.tell(News::Typing(Typist {
@@ -105,7 +107,7 @@ impl Common {
     }
 }
 
-/// A conversation in which somebody is, or may be again any moment.
+/// A conversation with joined, joining or recoverable sockets.
 #[derive(Debug)]
 pub(in crate::service) struct Live {
     pub(in crate::service) common: Arc<Common>,
@@ -114,29 +116,31 @@ pub(in crate::service) struct Live {
     pub(in crate::service) sequencer: Sequencer,
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
-    /// What was stored and waits for something stored before it; none if nothing is missing.
+    /// Commits that wait for an earlier step, or `None` if nothing is missing.
     pub(in crate::service) behind_gap: Option<BehindGap>,
-    /// Users that another server has removed and whose sockets are to leave: until when they may wait, and the change.
+    /// Users removed by another server whose sockets must leave: the deadline and the number of the
+    /// change.
     pub(in crate::service) leaving: BTreeMap<Arc<str>, (Instant, u64)>,
-    /// Confirmations for which the servers of the senders may still ask.
+    /// Confirmations that the servers of the senders may still request.
     pub(in crate::service::chat::sequencer) asked_ahead: AskedAhead,
-    /// How many are just about to join and need the sequencer.
+    /// The number of pins: clients that are about to join and need the sequencer.
     pub(in crate::service::chat::sequencer) pins: usize,
-    /// Until when a socket that was lost may come back as the same one: all that is emitted until
-    /// then has to go out to the room, where it is kept for that socket.
+    /// Until when a lost socket may be recovered. Until then all emissions must go through the
+    /// room, which stores them for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
-    /// The steps that are emitted while a client of another server is on its way into the conversation, which it pins.
+    /// The steps emitted while a client of another server is moved into the conversation, which it
+    /// pins.
     pub(in crate::service) recorded: Option<Recorded>,
-    /// The number of the last change that removed a member: who has asked before that whether it is a
-    /// member asks again.
+    /// The number of the last change that removed a member. Joins that have read the membership
+    /// before it must read it again.
     pub(in crate::service) removed_at: u64,
-    /// The number of the last change that is part of the state which a reload has shown: the change itself is not
-    /// shown again.
+    /// The number of the last change contained in a reload. This change is not emitted again.
     pub(in crate::service::chat::sequencer) reloaded_at: u64,
-    /// Sockets that were just taken out, to be noted in the table of sockets.
+    /// Sockets that were just removed, to be recorded in the table of sockets.
     pub(in crate::service) expelled: Vec<SocketId>,
     pub(super) scheduled: Option<Instant>,
-    /// Taken out of the table; whoever still finds it looks again.
+    /// Whether the conversation was removed from the table. Code that still finds it must look
+    /// again.
     pub(super) is_gone: bool,
 }
 
@@ -163,7 +167,7 @@ impl Live {
         }
     }
 
-    /// The number of the last message that was told to those who are here.
+    /// Returns the number of the last message emitted to the joined sockets.
     pub(in crate::service::chat) fn told(&self) -> u64 {
         self.sequencer.emitted().map_or(0, |emitted| emitted.seq)
     }
@@ -177,7 +181,7 @@ impl Live {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        // With nobody here there is nobody to tell.
+        // An empty conversation has no receivers, so no timeout matters.
         let timeouts = self
             .presence
             .poll_timeout()

@@ -1,10 +1,13 @@
-//! The conversations in which somebody is, and the sockets that are in them.
+//! The live conversations and the sockets that have joined them.
 //!
-//! Everything that the members of a conversation see goes out under its own lock, in the order in
-//! which it became true: messages, joining and leaving, typing, lists. Nothing under that lock waits
-//! or calls a user's code. Locks are taken in the order conversation → a part of the table of sockets, a
-//! part of the schedule, or changes; a part of the table of conversations is never held together with
-//! another lock. Only who comes and goes takes a lock that all conversations share, that of the changes.
+//! Everything that the members of a conversation receive is emitted under its own lock, in the
+//! order in which it became true: messages, joins and departures, typing, lists. Code under that
+//! lock neither waits nor calls user code.
+//!
+//! A conversation's lock is taken before that of a shard of the socket table, a shard of the
+//! schedule, or the changes. The lock of a shard of the conversation table is never held together
+//! with another lock. Only joins and departures take a lock that all conversations share, that of
+//! the changes.
 
 mod live;
 mod schedule;
@@ -31,32 +34,34 @@ use crate::service::cluster::Announcer;
 use crate::service::rules::rooms::RoomKind;
 use roomcast::{Room, SocketId};
 
-/// All conversations in which somebody is. One that is left by everybody is forgotten.
+/// All conversations with a joined socket. A conversation is evicted when the last user leaves.
 #[derive(Debug)]
 pub(in crate::service) struct Conversations {
     tempo: Tempo,
     common: Arc<Common>,
     live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>>,
-    /// The conversations of each connected socket; as bounded as its rooms.
+    /// The conversations of each connected socket, bounded like its rooms.
     sockets: Sharded<Mutex<HashMap<SocketId, Vec<Entered>>>>,
     schedule: Sharded<Schedule>,
-    /// Whom other servers have to be told of: users who are here, and some who have gone lately.
+    /// Users whose presence must be published to other servers: present users and recent
+    /// departures.
     changed: Mutex<Changes>,
-    /// Conversations in which others are or were lately at other servers.
+    /// Conversations that have or recently had users on other servers.
     looks: Mutex<Looks>,
-    /// There is something in one of the two.
+    /// Notifies that `changed` or `looks` has an entry.
     stirred: Notify,
-    /// Joins that wait until it is known who is at other servers.
+    /// Joins that wait for the presence of other servers.
     arrivals: Mutex<Vec<Arrival>>,
-    /// There is a join in the list.
+    /// Notifies that `arrivals` has an entry.
     hurried: Notify,
 }
 
-/// A conversation that a socket has entered.
+/// A conversation that a socket has joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) struct Entered {
     pub(in crate::service) id: Uuid,
-    /// The number of the last message that was told before: the socket is told all later ones live.
+    /// The number of the last message before the live messages: the socket receives all later
+    /// messages live.
     pub(in crate::service) since: u64,
 }
 
@@ -69,7 +74,8 @@ impl Conversations {
         self.common.announcer.as_ref()
     }
 
-    /// Another server wants to know who confirms the message of this number, which is about to be shown here.
+    /// Registers another server's request for the confirmations of a message that is about to be
+    /// emitted here.
     pub(in crate::service) fn wait_for(&self, id: Uuid, seq: u64) -> Waiting {
         let common = &self.common;
         common.questions.wait_for((id, seq), common.confirm_timeout)
@@ -90,13 +96,13 @@ impl Conversations {
         }
     }
 
-    /// The conversations in which somebody is.
+    /// Returns the live conversations.
     pub(in crate::service) fn ids(&self) -> Vec<Uuid> {
         let ids = |part: &Mutex<HashMap<Uuid, _>>| part.lock().keys().copied().collect::<Vec<_>>();
         self.live.iter().flat_map(ids).collect()
     }
 
-    /// The conversations in which one of these sockets is.
+    /// Returns the conversations that these sockets have joined.
     pub(in crate::service) fn of_sockets(
         &self,
         sockets: impl Iterator<Item = SocketId>,
@@ -108,22 +114,22 @@ impl Conversations {
             .collect()
     }
 
-    /// The conversations in which a socket is; `None` if it is not connected.
+    /// Returns the conversations that a socket has joined, or `None` if it is not connected.
     pub(in crate::service) fn entered(&self, socket: SocketId) -> Option<Vec<Entered>> {
         self.sockets.of(socket).lock().get(&socket).cloned()
     }
 
-    /// Does something with a conversation, if somebody is in it.
+    /// Calls a function with a live conversation. Returns `None` if it is not live.
     pub(in crate::service) fn with<R>(
         &self,
         id: Uuid,
         act: impl FnOnce(&mut Live) -> R,
     ) -> Option<R> {
-        // The part of the table is let go of before the conversation is locked, so that one that is
-        // busy does not hold up its neighbours.
+        // The shard is unlocked before the conversation is locked, so that a busy conversation does
+        // not block its shard.
         let found = self.live.of(id).lock().get(&id).cloned()?;
         let mut live = found.lock();
-        // Somebody has left between the two locks, and the conversation is out of the table.
+        // The last user left between the two locks, and the conversation is out of the table.
         if live.is_gone {
             return None;
         }
@@ -132,8 +138,10 @@ impl Conversations {
         Some(result)
     }
 
-    /// Keeps a conversation, with nobody in it if need be, as long as the pin lives: from before it
-    /// is read from the store until somebody has joined.
+    /// Keeps a conversation live, even if it is empty, until the pin is dropped.
+    ///
+    /// The pin is taken before the conversation is read from the store and dropped after a socket
+    /// has joined.
     pub(in crate::service) fn pin(&self, id: Uuid) -> Pin<'_> {
         loop {
             let found = match self.live.of(id).lock().entry(id) {
@@ -146,13 +154,13 @@ impl Conversations {
             let mut live = found.lock();
             if live.is_gone {
                 drop(live);
-                // Whoever has marked it gone may not have taken it out yet; taken out here, the
-                // next turn makes a new one.
+                // The task that marked the conversation may not have removed it yet. After its
+                // removal here, the next iteration creates a new one.
                 self.forget(id, &found);
                 continue;
             }
-            // The pin counts under the lock of the conversation, where it is decided whether that
-            // is forgotten.
+            // The pin counts under the lock of the conversation, which also protects the decision
+            // to evict it.
             live.pins += 1;
             return Pin {
                 conversations: self,
@@ -161,11 +169,11 @@ impl Conversations {
         }
     }
 
-    /// After a change: puts the conversation's next timeout into the schedule, and forgets a
-    /// conversation in which nobody is left.
+    /// Schedules the conversation's next timeout after a change, and evicts the conversation if it
+    /// is empty.
     fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
-        // A conversation does not know the table of sockets, so the sockets that were taken out of
-        // it are noted here.
+        // A conversation does not know the table of sockets, so the sockets removed from it are
+        // recorded here.
         for socket in std::mem::take(&mut live.expelled) {
             self.exit(socket, live.id);
         }
@@ -174,8 +182,7 @@ impl Conversations {
             self.share(live.id, changed);
         }
         let next = live.poll_timeout();
-        // Most changes leave the next timeout as it is, and then the lock of the schedule is
-        // spared.
+        // Most changes do not affect the next timeout, and then need no lock of the schedule.
         if next != live.scheduled {
             let schedule = self.schedule.of(live.id);
             schedule.replace(live.id, live.scheduled, next);
@@ -184,8 +191,8 @@ impl Conversations {
         if live.is_empty() {
             live.is_gone = true;
             let id = live.id;
-            // The table is never locked together with a conversation, so a conversation that is
-            // gone is only marked under its own lock.
+            // The table is never locked together with a conversation. An evicted conversation is
+            // only marked under its own lock.
             drop(live);
             self.forget(id, found);
         }
@@ -193,27 +200,29 @@ impl Conversations {
 
     fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
         if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
-            // By now another one of the same id may be in the table, which must stay.
+            // The table may already contain a new conversation with the same id, which must stay.
             && Arc::ptr_eq(entry.get(), gone)
         {
             entry.remove();
         }
     }
 
-    /// A socket has connected and may join.
+    /// Records that a socket has connected and may join.
     pub(in crate::service) fn connect(&self, socket: SocketId) {
         self.sockets.of(socket).lock().insert(socket, Vec::new());
     }
 
-    /// A socket has gone and joins nothing more. These are the conversations it was in.
+    /// Records that a socket has disconnected. Returns the conversations that it was in.
     pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Entered> {
         let removed = self.sockets.of(socket).lock().remove(&socket);
         removed.unwrap_or_default()
     }
 
-    /// Notes that a socket is in a conversation, and returns since when: one that is in already stays as it is. `None` says
-    /// that it has gone meanwhile. To be called under the conversation's lock, so that [`Conversations::disconnect`] either
-    /// makes this fail or finds what it did.
+    /// Records that a socket has joined a conversation, and returns the `since` that applies.
+    ///
+    /// If the socket has already joined, its earlier `since` applies. Returns `None` if the socket
+    /// has disconnected. Callers must hold the conversation's lock, so that
+    /// [`Conversations::disconnect`] either makes this fail or finds the entry.
     pub(in crate::service) fn enter(&self, socket: SocketId, entered: Entered) -> Option<u64> {
         let mut sockets = self.sockets.of(socket).lock();
         let own = sockets.get_mut(&socket)?;
@@ -224,7 +233,7 @@ impl Conversations {
         Some(entered.since)
     }
 
-    /// Notes that a socket has left a conversation.
+    /// Records that a socket has left a conversation.
     pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
         if let Some(own) = self.sockets.of(socket).lock().get_mut(&socket) {
             own.retain(|entered| entered.id != conversation);
@@ -240,7 +249,7 @@ pub(in crate::service) struct Pin<'a> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        // The end of the pin settles the conversation, which forgets one that nobody has joined.
+        // Dropping the pin settles the conversation, which evicts it if no socket has joined.
         self.conversations.with(self.id, |live| {
             live.pins -= 1;
             if live.pins == 0 {
@@ -250,22 +259,22 @@ impl Drop for Pin<'_> {
     }
 }
 
-/// The room of a conversation.
+/// Returns the room of a conversation.
 pub(in crate::service) fn room_of(id: Uuid) -> Room {
     Room::from(format!("{}:{id}", ROOM.prefix()))
 }
 
-/// The conversation whose room this is.
+/// Returns the conversation whose room this is.
 pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {
     Uuid::try_parse(id_in(room.as_str())?).ok()
 }
 
-/// Whether the name of a room is one that only conversations have.
+/// Returns whether only conversations have rooms with such a name.
 pub(in crate::service) fn is_room_of_conversation(room: &str) -> bool {
     id_in(room).is_some()
 }
 
-/// What is behind the beginning that the names of these rooms have.
+/// Returns the part of the name after the prefix of conversation rooms.
 fn id_in(room: &str) -> Option<&str> {
     room.strip_prefix(ROOM.prefix())?.strip_prefix(':')
 }

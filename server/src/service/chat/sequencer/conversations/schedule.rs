@@ -1,4 +1,4 @@
-//! When something is due in which conversation.
+//! The timeouts of all conversations.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 use super::Conversations;
 
-/// When something is due in some of the conversations.
+/// The timeouts of one shard of the conversations.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     /// Each conversation at most once, by its next timeout.
     pub(super) timeouts: Mutex<BTreeSet<(Instant, Uuid)>>,
-    /// The earliest timeout has become earlier.
+    /// Notifies that the earliest timeout has become earlier.
     earlier: Notify,
 }
 
 impl Schedule {
-    /// Puts the timeout of a conversation where the one before was.
+    /// Replaces the timeout of a conversation.
     pub(super) fn replace(&self, id: Uuid, before: Option<Instant>, next: Option<Instant>) {
         let mut timeouts = self.timeouts.lock();
         if let Some(at) = before {
@@ -28,15 +28,15 @@ impl Schedule {
         }
         if let Some(at) = next {
             timeouts.insert((at, id));
-            // Only an earlier first timeout matters to the one who waits; all others find their
-            // turn anyway.
+            // Only an earlier first timeout matters to the waiting task. It finds all other
+            // timeouts by itself.
             if timeouts.first() == Some(&(at, id)) {
                 self.earlier.notify_one();
             }
         }
     }
 
-    /// Waits until a conversation has something due. It stays due until that is done.
+    /// Waits until a conversation is due. It stays due until its timeout is replaced.
     async fn next(&self) -> Uuid {
         loop {
             let first = self.timeouts.lock().first().copied();
@@ -46,8 +46,8 @@ impl Schedule {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(at.into()) => {}
-                // A permit that was stored while nobody waited is taken here, so that no earlier
-                // timeout is slept through.
+                // This also takes a permit that was stored while no task waited, so that no earlier
+                // timeout is missed.
                 () = self.earlier.notified() => continue,
             }
             if let Some((due, id)) = self.timeouts.lock().first().copied()
@@ -60,8 +60,10 @@ impl Schedule {
 }
 
 impl Conversations {
-    /// Calls `due` with each conversation that has something due, again and again until [`Conversations::with`]
-    /// finds nothing due there any more. Never ends.
+    /// Calls `due` with each due conversation, again and again until [`Conversations::with`] finds
+    /// nothing due.
+    ///
+    /// Never returns.
     pub(in crate::service) async fn time_out(&self, due: impl Fn(Uuid)) {
         let due = &due;
         let watch = async move |part: &Schedule| {

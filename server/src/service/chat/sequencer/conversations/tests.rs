@@ -88,7 +88,7 @@ async fn the_earliest_timeout_of_all_conversations_comes_first() {
         }
     };
     let typing = async {
-        // Each is due earlier than what is being waited for until then.
+        // Each timeout is earlier than the one that is currently awaited.
         start_typing(&conversations, second, later);
         tokio::task::yield_now().await;
         start_typing(&conversations, first, start);

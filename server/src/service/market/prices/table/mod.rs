@@ -1,9 +1,11 @@
-//! The last price of each symbol, as far as this server knows, and which of them the store has.
+//! The last price of each symbol known to this server, and which prices the store already has.
 //!
-//! What this server was given is sent at once and stored in batches; what others have stored comes from the store. Of two prices
-//! of a symbol the newer one counts at every server, whichever was given it and in whatever order they are stored; where the times
-//! are the same, the one that is stored last. A server that finds an older one in the store than it knows stores its own again.
-//! Nothing in here waits or sends.
+//! Prices published here are sent immediately and stored in batches. Prices of other servers are
+//! read from the store. Of two prices of a symbol, the newer one is current on every server,
+//! regardless of the order of storing. If their times are equal, the one stored last is current. A
+//! server that reads an older price than it knows stores its own again.
+//!
+//! Nothing in this module waits or sends.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,13 +16,13 @@ use crate::store::Time;
 #[derive(Default)]
 pub(super) struct Table {
     prices: HashMap<String, Last>,
-    /// The symbols whose price the store does not have yet, each once, in the order in which they are stored.
+    /// The symbols whose price is not stored yet, without duplicates, in storing order.
     queue: BTreeMap<Place, String>,
-    /// How often a price was to be stored.
+    /// Counts the prices marked for storing.
     version: u64,
 }
 
-/// A place in the queue: all urgent prices precede the others, and each kind keeps its order.
+/// A position in the queue. Urgent prices precede bulk prices; each kind keeps its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     is_bulk: bool,
@@ -31,59 +33,59 @@ struct Last {
     price: Price,
     /// When the price was published here, or stored by another server.
     published: Option<Time>,
-    /// The last place in the journal at which the store has had one of the symbol, as far as is known; 0 for none.
+    /// The last known journal revision of the symbol. 0 if none.
     revision: u64,
-    /// With which version the price is to be stored, and its place in the queue, if it is to be stored.
+    /// The version of the price and its position in the queue, if it is to be stored.
     unstored: Option<(u64, Place)>,
-    /// The version up to which prices of the symbol are settled: stored, or followed by a newer stored one.
+    /// Prices up to this version are settled: stored, or superseded by a newer stored price.
     settled: u64,
-    /// The version up to which the store has failed to store a price of the symbol.
+    /// The store failed to store prices up to this version.
     failed: u64,
-    /// The version up to which the store has refused prices of the symbol, since it has too many symbols.
+    /// The store refused prices up to this version because it has too many symbols.
     refused: u64,
 }
 
-/// A price that this server is given.
+/// A price that is published on this server.
 pub(super) struct Given {
     pub(super) symbol: String,
     pub(super) price: f64,
-    /// The time of the price; none means now, or the time of the price before it if that is later.
+    /// The time of the price. `None` means now, or the time of the previous price if that is later.
     pub(super) timestamp: Option<Time>,
 }
 
-/// A price that is to be stored.
+/// A price to be stored.
 pub(super) struct Unstored {
     pub(super) price: Price,
     version: u64,
 }
 
-/// A price for which a caller waits until the store has it, or a newer price of its symbol.
+/// A price whose publisher waits until it, or a newer price of its symbol, is stored.
 #[derive(Debug)]
 pub(super) struct Awaited {
     symbol: String,
     version: u64,
 }
 
-/// What has become of awaited prices.
+/// The state of awaited prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
     Stored,
     Waiting,
-    /// The store has failed. It stores them later.
+    /// The store failed. It will store them later.
     Failed,
-    /// The store has too many symbols, and does not store them.
+    /// The store has too many symbols and does not store them.
     Refused,
 }
 
-/// What became of prices that were given.
+/// The outcome of published prices.
 pub(super) struct Taken {
-    /// The prices that count; others were older than what is known.
+    /// The prices that became current. Older prices are omitted.
     pub(super) news: Vec<Price>,
-    /// The prices that the store does not have yet, also if they were known before.
+    /// The prices that are not stored yet, including prices that were already known.
     pub(super) awaited: Vec<Awaited>,
 }
 
-/// There are as many symbols as there may be.
+/// The table has the maximum number of symbols.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -92,28 +94,29 @@ impl Table {
         self.prices.get(symbol).map(|last| &last.price)
     }
 
-    /// Returns the price of a symbol that was published at this time or later, or is still to be stored.
+    /// Returns the price of a symbol if it was published at or after `since`, or is not stored yet.
     pub(super) fn current(&self, symbol: &str, since: Time) -> Option<&Price> {
         let last = self.prices.get(symbol)?;
         (!last.is_over(since)).then_some(&last.price)
     }
 
-    /// Removes symbols of which no price was published at this time or later, and returns them.
+    /// Removes and returns the symbols whose prices were all published before `since`.
     pub(super) fn expire(&mut self, since: Time) -> Vec<String> {
         let over = self.prices.extract_if(|_, last| last.is_over(since));
         let mut symbols: Vec<_> = over.map(|(symbol, _)| symbol).collect();
-        // Followers of several symbols receive their ends in one order at every server.
+        // All servers send the expiries of several symbols in the same order.
         symbols.sort_unstable();
         symbols
     }
 
-    /// The version with which the price of a symbol is to be stored, if it is.
+    /// Returns the version of a symbol's price if it is to be stored.
     pub(super) fn unstored_version(&self, symbol: &str) -> Option<u64> {
         let (version, _) = self.prices.get(symbol)?.unstored?;
         Some(version)
     }
 
-    /// Removes a symbol unless a price was given since it had this version. Returns whether it was removed.
+    /// Removes a symbol unless its price changed since this version. Returns whether it was
+    /// removed.
     pub(super) fn withdraw(&mut self, symbol: &str, version: Option<u64>) -> bool {
         if self.unstored_version(symbol) != version {
             return false;
@@ -127,8 +130,10 @@ impl Table {
         true
     }
 
-    /// Takes a withdrawal that the store has at a place. Returns whether a price ended by it. A price that this server has not
-    /// stored yet stays, since it is stored after the withdrawal.
+    /// Applies a withdrawal from the journal. Returns whether it ended a price.
+    ///
+    /// A price that this server has not stored yet remains, because it will be stored after the
+    /// withdrawal.
     pub(super) fn hear_end(&mut self, symbol: &str, revision: u64) -> bool {
         let Some(last) = self.prices.get_mut(symbol) else {
             return false;
@@ -140,7 +145,7 @@ impl Table {
         last.unstored.is_none() && self.prices.remove(symbol).is_some()
     }
 
-    /// Whether there may be no place for this number of further symbols.
+    /// Returns whether `more` additional symbols might exceed the limit.
     pub(super) fn is_nearly_full(&self, more: usize) -> bool {
         self.prices.len() + more > MOST_SYMBOLS
     }
@@ -152,9 +157,10 @@ impl Table {
         }
     }
 
-    /// Takes what this server was given, all of it or nothing. A price that comes alone is stored before those that come together.
+    /// Applies published prices, either all or none. A single price is stored before prices of a
+    /// batch.
     pub(super) fn put(&mut self, given: Vec<Given>, now: Time) -> Result<Taken, Full> {
-        // Nothing is counted while there is room for all.
+        // New symbols are only counted if there might not be enough room.
         if self.is_nearly_full(given.len()) {
             let symbols = given.iter().map(|one| one.symbol.as_str());
             let mut new: Vec<_> = symbols
@@ -174,7 +180,7 @@ impl Table {
             .collect();
         symbols.sort_unstable();
         symbols.dedup();
-        // An older price is answered with the newer one, so the newer one must be stored by then.
+        // The response to an older price contains the newer one, which must be stored by then.
         let awaited = symbols.into_iter().filter_map(|symbol| {
             let (version, _) = self.prices.get(&symbol)?.unstored?;
             Some(Awaited { symbol, version })
@@ -191,8 +197,7 @@ impl Table {
         } = given;
         let known = self.prices.get(&symbol).map(|last| last.price.timestamp);
         let timestamp = timestamp.unwrap_or_else(|| known.map_or(now, |known| known.max(now)));
-        // Services may send over several connections, so an older price can come behind a newer
-        // one.
+        // Services can use several connections, so an older price can arrive after a newer one.
         if known.is_some_and(|known| timestamp < known) {
             return None;
         }
@@ -207,7 +212,7 @@ impl Table {
         Some(price)
     }
 
-    /// Notes a price, and its place in the store if it comes from there.
+    /// Sets a price, with its revision if it comes from the journal.
     fn set(&mut self, price: &Price, revision: Option<u64>) {
         if let Some(last) = self.prices.get_mut(&price.symbol) {
             last.price.clone_from(price);
@@ -226,10 +231,10 @@ impl Table {
         }
     }
 
-    /// Notes that the price of a symbol is to be stored.
+    /// Marks the price of a symbol for storing.
     fn mark(&mut self, symbol: &str, is_bulk: bool) {
-        // Each price has a version of its own, so that one that is given while another is being
-        // stored stays unstored.
+        // Each price has its own version, so that a price that arrives while another is being
+        // stored remains unstored.
         self.version += 1;
         let Some(last) = self.prices.get_mut(symbol) else {
             return;
@@ -238,8 +243,8 @@ impl Table {
             is_bulk,
             number: self.version,
         };
-        // A symbol that already waits keeps its place, unless the new place is an earlier one:
-        // otherwise a symbol that changes all the time would never be stored.
+        // A queued symbol keeps its position unless the new one is earlier. Otherwise a symbol that
+        // changes constantly would never be stored.
         let place = match last.unstored {
             Some((_, place)) if place <= new => place,
             Some((_, place)) => {
@@ -252,7 +257,8 @@ impl Table {
         self.queue.entry(place).or_insert_with(|| symbol.to_owned());
     }
 
-    /// The next prices that are to be stored, at most so many. They stay in the queue until [`stored`](Self::stored) removes them.
+    /// Returns the next `most` prices to store. They stay in the queue until
+    /// [`stored`](Self::stored) removes them.
     pub(super) fn unstored(&self, most: usize) -> Vec<Unstored> {
         let known = |symbol: &String| {
             let last = self.prices.get(symbol)?;
@@ -264,13 +270,14 @@ impl Table {
         self.queue.values().filter_map(known).take(most).collect()
     }
 
-    /// Notes that these were stored at these places. A price without a place was refused for good.
+    /// Notes that prices were stored with these revisions. A price without a revision was refused
+    /// permanently.
     pub(super) fn stored(&mut self, stored: &[Unstored], revisions: &[Option<u64>]) {
         for (one, revision) in stored.iter().zip(revisions) {
             let Some(last) = self.prices.get_mut(&one.price.symbol) else {
                 continue;
             };
-            // A price behind which another one was stored is stored again.
+            // If another price was stored after this one, this one is stored again.
             let is_last = revision.is_none_or(|revision| revision >= last.revision);
             last.revision = last.revision.max(revision.unwrap_or(0));
             if revision.is_none() {
@@ -286,7 +293,7 @@ impl Table {
                 last.unstored = None;
                 continue;
             }
-            // It continues at the end, so that the other symbols are stored before it.
+            // The symbol moves to the end, so that other symbols are stored before it.
             self.version += 1;
             let place = Place {
                 is_bulk: place.is_bulk,
@@ -297,7 +304,7 @@ impl Table {
         }
     }
 
-    /// Notes that these could not be stored. They stay in the queue.
+    /// Notes that prices could not be stored. They stay in the queue.
     pub(super) fn failed(&mut self, unstored: &[Unstored]) {
         for one in unstored {
             if let Some(last) = self.prices.get_mut(&one.price.symbol) {
@@ -306,7 +313,7 @@ impl Table {
         }
     }
 
-    /// Returns what has become of awaited prices, and removes those from the end of the list that are stored.
+    /// Returns the state of awaited prices, and removes stored prices from the end of the list.
     pub(super) fn settle(&self, awaited: &mut Vec<Awaited>) -> Settlement {
         while let Some(one) = awaited.last() {
             if let Some(last) = self.prices.get(&one.symbol)
@@ -315,7 +322,8 @@ impl Table {
                 if last.refused >= one.version {
                     return Settlement::Refused;
                 }
-                // A price that is no longer to be stored was followed by a newer one of the store.
+                // A price that is no longer marked for storing was superseded by a newer stored
+                // one.
                 if last.unstored.is_some() {
                     return if last.failed < one.version {
                         Settlement::Waiting
@@ -329,7 +337,7 @@ impl Table {
         Settlement::Stored
     }
 
-    /// Takes what the store has at a place. Returns whether it is news.
+    /// Applies a price from the journal. Returns whether it became current.
     pub(super) fn hear(&mut self, price: &Price, revision: u64) -> bool {
         let Some(last) = self.prices.get_mut(&price.symbol) else {
             let has_room = self.prices.len() < MOST_SYMBOLS;
@@ -348,8 +356,8 @@ impl Table {
         let is_newer = price.timestamp > last.price.timestamp
             || (price.timestamp == last.price.timestamp && last.unstored.is_none());
         if !is_newer {
-            // The store has an older price behind the newer one of this server, which is therefore
-            // stored once more.
+            // The journal has an older price after this server's newer one, so the newer one is
+            // stored again.
             self.mark(&price.symbol, true);
             return false;
         }
@@ -362,13 +370,13 @@ impl Table {
 }
 
 impl Last {
-    /// Whether the price is stored and was not published since this time.
+    /// Returns whether the price is stored and was last published before `since`.
     fn is_over(&self, since: Time) -> bool {
         self.unstored.is_none() && self.published.is_some_and(|published| published < since)
     }
 }
 
-/// Symbols of which prices are known.
+/// Maximum number of symbols with a known price.
 pub(super) const MOST_SYMBOLS: usize = 10_000;
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ fn price(symbol: &str, price: f64, second: u32) -> Price {
     }
 }
 
-/// Gives prices at this second; those that are news.
+/// Publishes prices at this second. Returns the prices that became current.
 fn put(table: &mut Table, second: u32, prices: Vec<Given>) -> Vec<f64> {
     let taken = table.put(prices, at(second)).ok().unwrap();
     taken.news.iter().map(|price| price.price).collect()
 }
 
-/// Stores all that is to be stored, at these places.
+/// Stores all unstored prices with these revisions.
 fn store(table: &mut Table, revisions: &[Option<u64>]) {
     let unstored = table.unstored(usize::MAX);
     assert_eq!(unstored.len(), revisions.len());
@@ -60,7 +60,7 @@ fn what_comes_while_prices_are_stored_is_stored_next() {
     assert!(!is_stored(&table));
     table.stored(&second, &[Some(3)]);
     assert!(is_stored(&table) && table.unstored(usize::MAX).is_empty());
-    // One that was refused is not stored again.
+    // A refused price is not stored again.
     put(&mut table, 2, vec![given("C", 1.0, None)]);
     let taken = table.put(vec![given("D", 1.0, None)], at(2)).ok().unwrap();
     let mut awaited = taken.awaited;
@@ -86,11 +86,11 @@ fn an_older_price_changes_nothing_and_one_without_a_time_is_never_older() {
 fn of_the_prices_of_two_servers_the_newer_one_counts_whichever_was_stored_last() {
     let mut table = Table::default();
     put(&mut table, 1, vec![given("A", 1.0, None)]);
-    // A newer one makes the own one needless.
+    // A newer price makes storing the own price unnecessary.
     assert!(table.hear(&price("A", 2.0, 2), 1));
     assert!(is_stored(&table));
     assert_eq!(last(&table, "A"), 2.0);
-    // Behind an older one the own one is stored again.
+    // If an older price is stored after the own price, the own price is stored again.
     put(&mut table, 5, vec![given("A", 5.0, None)]);
     store(&mut table, &[Some(2)]);
     assert!(is_stored(&table));
@@ -98,7 +98,7 @@ fn of_the_prices_of_two_servers_the_newer_one_counts_whichever_was_stored_last()
     assert!(!is_stored(&table));
     store(&mut table, &[Some(4)]);
     assert_eq!((last(&table, "A"), is_stored(&table)), (5.0, true));
-    // What is read again, its own or another one's, is no news.
+    // A price that is read again is not new.
     assert!(!table.hear(&price("A", 4.0, 4), 3));
     assert!(!table.hear(&price("A", 5.0, 5), 4));
     assert!(!table.hear(&price("A", 5.0, 5), 5));
@@ -111,13 +111,14 @@ fn of_two_prices_of_one_time_the_one_that_is_stored_last_counts_at_both_servers(
     let [mut here, mut there] = [Table::default(), Table::default()];
     put(&mut here, 1, vec![given("A", 1.0, None)]);
     put(&mut there, 1, vec![given("A", 2.0, None)]);
-    // Both are being stored, and each hears of the other's before it knows of its own.
+    // Both prices are being stored. This server reads the other's price before the outcome of its
+    // own.
     let (own, other) = (here.unstored(9), there.unstored(9));
     assert!(!here.hear(&price("A", 2.0, 1), 2));
     here.stored(&own, &[Some(1)]);
     there.stored(&other, &[Some(2)]);
     assert!(!there.hear(&price("A", 1.0, 1), 1));
-    // The store has the other's, so that this one is stored again.
+    // The other price is last in the store, so this server stores its own again.
     store(&mut here, &[Some(3)]);
     assert!(there.hear(&price("A", 1.0, 1), 3));
     assert!(is_stored(&here) && is_stored(&there));
@@ -138,7 +139,7 @@ fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
     put(&mut table, 0, vec![given("C", 2.0, None)]);
     let first = table.unstored(3);
     assert_eq!(symbols(&first), ["X", "C", "A"]);
-    // `A` changes while it is stored, and must not hold up the others.
+    // `A` changes while it is being stored, and must not delay the other symbols.
     let again = vec![given("A", 2.0, None), given("B", 2.0, None)];
     put(&mut table, 0, again);
     table.stored(&first, &[Some(1), Some(2), Some(3)]);
@@ -151,7 +152,7 @@ fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
     let taken = table.put(vec![given("A", 1.0, Some(5))], at(5));
     let mut first = taken.ok().unwrap().awaited;
     assert_eq!(table.settle(&mut first), Settlement::Waiting);
-    // An older price is answered when the newer one is stored.
+    // An older price is settled when the newer one is stored.
     let older = table
         .put(vec![given("A", 9.0, Some(1))], at(5))
         .ok()
@@ -166,7 +167,7 @@ fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
     assert_eq!(table.settle(&mut newer), Settlement::Waiting);
     table.failed(&table.unstored(9));
     assert_eq!(table.settle(&mut newer), Settlement::Failed);
-    // A price that is given after the failure waits for its own outcome.
+    // A price published after the failure waits for its own outcome.
     let last = table.put(vec![given("A", 3.0, Some(7))], at(7));
     let mut last = last.ok().unwrap().awaited;
     assert_eq!(table.settle(&mut last), Settlement::Waiting);
@@ -180,7 +181,7 @@ fn symbol_expires_unless_published_again_or_unstored() {
     put(&mut table, 0, vec![given("A", 1.0, None)]);
     put(&mut table, 0, vec![given("B", 1.0, None)]);
     store(&mut table, &[Some(1), Some(2)]);
-    // The time of the price does not matter, only when it was published.
+    // Expiry depends on the time of publication, not on the time of the price.
     put(&mut table, 5, vec![given("B", 1.0, Some(0))]);
     assert!(table.hear(&price("C", 1.0, 0), 3));
     table.note_published("C", at(4));
@@ -202,7 +203,7 @@ fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
     assert!(table.withdraw("A", known) && table.get("A").is_none());
     assert!(is_stored(&table), "it is no longer to be stored");
     assert!(!table.withdraw("A", None));
-    // A price that is given while the withdrawal is stored counts.
+    // A price published while the withdrawal is being stored remains current.
     put(&mut table, 1, vec![given("A", 2.0, None)]);
     let known = table.unstored_version("A");
     put(&mut table, 2, vec![given("A", 3.0, None)]);

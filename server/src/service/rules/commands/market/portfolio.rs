@@ -1,4 +1,4 @@
-//! Commands about portfolios: following one's own, publishing one, and reading that of a user.
+//! Commands about portfolios: following, publishing and reading them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
@@ -23,7 +23,7 @@ events! {
         {"userId": ADA} => Unsubscribed::example("portfolio:ada");
 }
 
-/// `subscribe:portfolio`: the portfolio of the sender.
+/// `subscribe:portfolio`: follows the portfolio of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribePortfolio {
@@ -32,7 +32,7 @@ pub(crate) struct SubscribePortfolio {
     pub(crate) user_id: String,
 }
 
-/// `unsubscribe:portfolio`: no longer.
+/// `unsubscribe:portfolio`: ends the subscription.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribePortfolio {
@@ -41,7 +41,7 @@ pub(crate) struct UnsubscribePortfolio {
     pub(crate) user_id: String,
 }
 
-/// `POST /api/v1/portfolios`: the portfolio of a user as it is now.
+/// `POST /api/v1/portfolios`: publishes the current portfolio of a user.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishPortfolio {
@@ -56,12 +56,12 @@ pub(crate) struct PublishPortfolio {
     #[serde(deserialize_with = "positions")]
     #[schemars(length(max = POSITIONS))]
     pub(crate) positions: Vec<Position>,
-    /// Of two portfolios of a user that with the later time counts. Default: now.
+    /// Of two portfolios of a user, the one with the later time is current. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
 fn positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Position>, D::Error> {
-    /// A position whose numbers are taken as they are written.
+    /// A position whose numbers must be exact.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Given {
@@ -84,7 +84,7 @@ impl Command for PublishPortfolio {
     const PERMISSION: Option<Permission> = Some(Permission::PortfolioPublish);
 }
 
-/// `GET /api/v1/users/{id}/portfolio`: the portfolio of a user.
+/// `GET /api/v1/users/{id}/portfolio`: reads the portfolio of a user.
 #[derive(Debug)]
 pub(crate) struct ReadPortfolio {
     pub(crate) user: String,

@@ -1,4 +1,4 @@
-//! Commands about prices: following those of symbols, and publishing them.
+//! Commands about prices: following and publishing them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
@@ -21,7 +21,7 @@ events! {
         {"symbols": ["BTC/USD"]} => prices::unsubscribed();
 }
 
-/// `subscribe:prices`: the prices of these symbols.
+/// `subscribe:prices`: follows the prices of symbols.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribePrices {
@@ -30,7 +30,7 @@ pub(crate) struct SubscribePrices {
     pub(crate) symbols: Vec<String>,
 }
 
-/// `unsubscribe:prices`: no longer.
+/// `unsubscribe:prices`: ends the subscription to symbols.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribePrices {
@@ -39,16 +39,16 @@ pub(crate) struct UnsubscribePrices {
     pub(crate) symbols: Vec<String>,
 }
 
-/// `POST /api/v1/prices`: the last price of a symbol, or those of many as `prices`.
+/// `POST /api/v1/prices`: publishes the last price of a symbol, or several as `prices`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(crate) enum PublishPrices {
     /// The last price of a symbol.
     One(NewPrice),
-    /// The last prices of symbols, all or none of which are taken.
+    /// The last prices of several symbols. Either all are accepted or none.
     #[schemars(extend("additionalProperties" = false))]
     Many {
-        /// 1 to 1,000. Of one symbol the last counts.
+        /// 1 to 1,000. The last of several prices of a symbol counts.
         #[schemars(length(min = 1, max = PRICES))]
         prices: Vec<NewPrice>,
     },
@@ -63,11 +63,11 @@ pub(crate) struct NewPrice {
     #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) price: f64,
-    /// At most a minute ahead of the server's clock: a later time is a conflict. Default: now.
+    /// At most one minute ahead of the server's clock; a later time is a conflict. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
-/// The fields of both, so that what is wrong in a list is told by its path.
+/// The fields of both variants, so that errors in a list have a path.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Given {
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for PublishPrices {
                 price,
                 timestamp,
             })),
-            // A list stands alone: beside it nothing of one price is known.
+            // A list excludes the fields of a single price.
             Given {
                 symbol,
                 price,

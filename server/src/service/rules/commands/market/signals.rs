@@ -1,4 +1,4 @@
-//! Commands about signals: following them, publishing one, and reading what was published.
+//! Commands about signals: following, publishing and reading them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,36 +28,37 @@ events! {
         {"channelId": "gold", "limit": 1} => list();
 }
 
-/// `subscribe:signals`: all signals, or those of a channel.
+/// `subscribe:signals`: follows all signals, or the signals of a channel.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribeSignals {
-    /// None: all signals.
+    /// The channel. Default: all signals.
     #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
-    /// The last `revision` of these signals that the client knows: the snapshot then has only what came after it.
+    /// The last `revision` of these signals that the client has. The snapshot then contains only
+    /// later signals.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) since_revision: Option<u64>,
 }
 
-/// `unsubscribe:signals`: no longer.
+/// `unsubscribe:signals`: ends the subscription.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribeSignals {
-    /// The channel that was subscribed to; none: all signals.
+    /// The subscribed channel. Default: all signals.
     #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
 }
 
-/// `signals:history`: a page of all signals, or of those of a channel.
+/// `signals:history`: reads a page of all signals, or of the signals of a channel.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadFollowedSignals {
-    /// None: all signals.
+    /// The channel. Default: all signals.
     #[schemars(with = "Option<ServiceName>")]
     #[serde(default)]
     pub(crate) channel_id: Option<String>,
-    /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    /// The `cursor` of the snapshot or of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
@@ -65,16 +66,16 @@ pub(crate) struct ReadFollowedSignals {
     #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<usize>,
-    /// Only signals with a larger `revision`, of which the client has all others. On each page.
+    /// Only signals with a larger `revision`; the client has all others. Send it with each page.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) since_revision: Option<u64>,
 }
 
-/// `POST /api/v1/signals`: a signal, for everybody and a channel.
+/// `POST /api/v1/signals`: publishes a signal, to all followers or to a channel as well.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishSignal {
-    /// Published again under the same id it is stored once. Default: a new one.
+    /// A signal published again under the same id is stored only once. Default: a new id.
     #[schemars(with = "Option<ServiceName>")]
     pub(crate) signal_id: Option<String>,
     #[schemars(with = "Option<ServiceName>")]
@@ -107,21 +108,21 @@ impl Command for PublishSignal {
     const PERMISSION: Option<Permission> = Some(Permission::SignalsPublish);
 }
 
-/// `GET /api/v1/signals`: all signals, or those of a channel.
+/// `GET /api/v1/signals`: reads all signals, or the signals of a channel.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReadSignals {
-    /// Only those of this channel.
+    /// Only signals of this channel.
     #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
-    /// The `cursor` of the page before; without it, the first page.
+    /// The `cursor` of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
-    /// Only signals with a larger `revision`, of which the caller has all others. On each page.
+    /// Only signals with a larger `revision`; the caller has all others. Send it with each page.
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) since_revision: Option<u64>,
 }
@@ -130,22 +131,23 @@ impl Command for ReadSignals {
     const PERMISSION: Option<Permission> = Some(Permission::SignalsRead);
 }
 
-/// A page of signals, the newest first.
+/// A page of signals, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SignalList {
-    /// That of the last of all signals when the page was read.
+    /// The revision of the last of all signals when the page was read.
     pub(crate) revision: u64,
     pub(crate) signals: Vec<Update<Signal>>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones; with `sinceRevision`, older ones that came after it.
+    /// Whether there are older signals. With `sinceRevision`, only signals after it count.
     pub(crate) has_more: bool,
-    /// That of the request, if the list has only what came after it.
+    /// The `sinceRevision` of the request, if the list contains only later signals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
-    /// The ids of signals on this page that were withdrawn after `sinceRevision`. Empty without it.
+    /// The ids of signals on this page that were withdrawn after `sinceRevision`. Empty without
+    /// `sinceRevision`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) withdrawn: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Commands about trades: following those of a user, having one executed, publishing one, and reading what was published.
+//! Commands about trades: following, executing, publishing and reading them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -36,19 +36,20 @@ events! {
         {"symbol": "AAPL", "side": "buy", "quantity": 2, "clientTradeId": CLIENT_TRADE_ID} => trades::executed();
 }
 
-/// `subscribe:trades`: the trades of the sender.
+/// `subscribe:trades`: follows the trades of the sender.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribeTrades {
     /// The sender's own id.
     #[schemars(with = "UserId")]
     pub(crate) user_id: String,
-    /// The last `revision` of trades that the client knows: the snapshot then has only what has changed after it.
+    /// The last `revision` of trades that the client has. The snapshot then contains only later
+    /// changes.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) since_revision: Option<u64>,
 }
 
-/// `unsubscribe:trades`: no longer.
+/// `unsubscribe:trades`: ends the subscription.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribeTrades {
@@ -57,11 +58,11 @@ pub(crate) struct UnsubscribeTrades {
     pub(crate) user_id: String,
 }
 
-/// `trades:history`: a page of the trades of the sender.
+/// `trades:history`: reads a page of the trades of the sender.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadOwnTrades {
-    /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    /// The `cursor` of the snapshot or of the previous page. Default: the first page.
     #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
@@ -69,12 +70,12 @@ pub(crate) struct ReadOwnTrades {
     #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<usize>,
-    /// Only trades with a larger `revision`, of which the client has all others. On each page.
+    /// Only trades with a larger `revision`; the client has all others. Send it with each page.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) since_revision: Option<u64>,
 }
 
-/// `execute:trade`: a trade for the sender.
+/// `execute:trade`: executes a trade for the sender.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecuteTrade {
@@ -86,14 +87,14 @@ pub(crate) struct ExecuteTrade {
     #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
-    /// Sent again under the same id it is executed once.
+    /// An order sent again under the same id is executed only once.
     #[schemars(with = "Option<ClientId>")]
     pub(crate) client_trade_id: Option<String>,
 }
 
 const CLIENT_TRADE_ID: &str = "7d1c8f0e-3a52-4f0e-9b6e-2a4f6c1d9e10";
 
-/// A word and nothing else: a derived enum takes `{"buy": null}` as well.
+/// Deserializes a side from a string only. A derived enum also accepts `{"buy": null}`.
 fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
     match &*String::deserialize(deserializer)? {
         "buy" => Ok(Side::Buy),
@@ -108,7 +109,7 @@ fn side_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sid
     Ok(Option::<Given>::deserialize(deserializer)?.map(|given| given.0))
 }
 
-/// `POST /api/v1/trades`: a trade of a user, or what has become of it.
+/// `POST /api/v1/trades`: publishes a trade of a user, or its new state.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
@@ -130,23 +131,23 @@ pub(crate) struct PublishTrade {
     pub(crate) trade_id: String,
     #[schemars(with = "UserId")]
     pub(crate) user_id: String,
-    /// The same in everything that is said of one trade.
+    /// The same in every publication of a trade.
     #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
-    /// The same in everything that is said of one trade. Default: that of the trade so far, if it is known.
+    /// The same in every publication of a trade. Default: the side published before, if known.
     #[schemars(with = "Option<String>", extend("enum" = ["buy", "sell", null]))]
     #[serde(default, deserialize_with = "side_or_none")]
     pub(crate) side: Option<Side>,
     #[serde(deserialize_with = "word")]
     pub(crate) status: TradeStatus,
-    /// Needed if the trade is executed, and refused if it is not.
+    /// Required if the trade is executed, otherwise refused.
     #[schemars(with = "Option<Positive>")]
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) executed_price: Option<f64>,
     #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
-    /// Of two pending states of a trade that with the later time counts. Default: now.
+    /// Of two pending states of a trade, the one with the later time is current. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
@@ -154,7 +155,7 @@ impl Command for PublishTrade {
     const PERMISSION: Option<Permission> = Some(Permission::TradesPublish);
 }
 
-/// `GET /api/v1/users/{id}/trades`: the trades of a user.
+/// `GET /api/v1/users/{id}/trades`: reads the trades of a user.
 #[derive(Debug)]
 pub(crate) struct ReadTrades {
     pub(crate) user: String,
@@ -169,22 +170,24 @@ impl Command for ReadTrades {
     }
 }
 
-/// A page of the trades of a user as they are now, the newest change first.
+/// A page of the trades of a user in their current state, newest change first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TradeList {
-    /// That of the last change when the page was read.
+    /// The revision of the last change when the page was read.
     pub(crate) revision: u64,
     pub(crate) trades: Vec<Update<Trade>>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones; with `sinceRevision`, older ones that changed after it.
+    /// Whether there are older trades. With `sinceRevision`, only trades that changed after it
+    /// count.
     pub(crate) has_more: bool,
-    /// That of the request, if the list has only what has changed after it.
+    /// The `sinceRevision` of the request, if the list contains only later changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
-    /// The ids of trades on this page that were withdrawn after `sinceRevision`. Empty without it.
+    /// The ids of trades on this page that were withdrawn after `sinceRevision`. Empty without
+    /// `sinceRevision`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) withdrawn: Vec<String>,
 }
