@@ -18,7 +18,6 @@ pub(crate) mod emissions;
 pub(crate) mod event;
 mod examples;
 pub(in crate::service) mod html;
-mod markup;
 pub(crate) mod policy;
 pub(in crate::service) mod rooms;
 pub(crate) mod versions;

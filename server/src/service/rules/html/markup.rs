@@ -19,20 +19,20 @@
 //! page inserts the text as content and however it nests it.
 
 /// The rules of the sanitiser that are visible in its output.
-pub(in crate::service) struct Form<'a> {
+pub(super) struct Form<'a> {
     /// Allowed elements.
-    pub(in crate::service) tags: &'a [&'a str],
+    pub(super) tags: &'a [&'a str],
     /// Maximum number of tags, opening and closing.
-    pub(in crate::service) most: usize,
+    pub(super) most: usize,
     /// The required `rel` attribute of every link.
-    pub(in crate::service) rel: &'a str,
+    pub(super) rel: &'a str,
     /// Returns whether a link may point to an address.
-    pub(in crate::service) is_link: fn(&str) -> bool,
+    pub(super) is_link: fn(&str) -> bool,
 }
 
 impl Form<'_> {
     /// Returns whether a text has this form.
-    pub(in crate::service) fn fits(&self, text: &str) -> bool {
+    pub(super) fn fits(&self, text: &str) -> bool {
         self.read(text).is_some()
     }
 

@@ -1,11 +1,13 @@
 //! Sanitises message texts that clients insert into pages as HTML (`chat.content = "html"`).
 //!
 //! Incoming texts are sanitised before they are stored. Outgoing texts are sanitised again unless
-//! they have exactly the form that this server's rules write ([`markup`](super::markup)). The store
+//! they have exactly the form that this server's rules write ([`markup`]). The store
 //! can hold texts from before HTML was enabled, or from a server with other rules.
 //!
 //! Only elements on the lists below remain. Other elements lose their tags and their text remains.
 //! Scripts and styles are removed with their content.
+
+mod markup;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,9 +18,9 @@ use ammonia::{Builder, UrlRelative};
 
 use crate::config;
 use crate::service::rules::content::is_http_url;
-use crate::service::rules::markup::Form;
 use crate::service::{fault::ServiceError, rules::content};
 use crate::store::{Annotated, Message, Messages, Pin, Pinned, Quote};
+use markup::Form;
 
 /// How the texts of messages are treated.
 #[derive(Debug)]
