@@ -1,4 +1,4 @@
-//! That the documents are current and their examples are right.
+//! Tests that the documents are current and their examples valid.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,34 +17,31 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Compares the generated files with the catalogue. `tests/generate` writes them instead.
 #[test]
-fn the_documents_are_what_the_rows_say() {
+fn generated_files_match_the_catalogue() {
     let catalogue = Catalogue::new();
     let documents = [
         ("docs/events.md", catalogue.markdown()),
         ("web/packages/client/src/types.ts", catalogue.typescript()),
         ("web/packages/client/test/events.ts", sample()),
     ];
-    let mut written = Vec::new();
+    let is_writing = std::env::var_os("WRITE_GENERATED_FILES").is_some();
     for (file, text) in documents {
         let path = root().join(file);
-        if fs::read_to_string(&path).unwrap_or_default() != text {
-            fs::write(&path, text).unwrap();
-            written.push(file);
+        if is_writing {
+            fs::write(&path, &text).unwrap();
         }
+        let is_current = fs::read_to_string(&path).unwrap_or_default() == text;
+        assert!(is_current, "{file} is out of date: run tests/generate");
     }
-    assert_eq!(
-        written,
-        Vec::<&str>::new(),
-        "were not what the rows say; they are now"
-    );
 }
 
-/// A client of socket.io-client that uses every event, with the examples of the rows.
+/// Returns a socket.io-client program that uses every event with the examples of the rows.
 fn sample() -> String {
     let mut text = String::from(
-        "// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the\n\
-         // test of the server that writes `src/types.ts`, with the examples of the catalogue of events.\n\
+        "// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by\n\
+         // `tests/generate`, with the examples of the catalogue of events.\n\
          import type {\n  AdminAcknowledgedEvents,\n  AdminClientToServerEvents,\n  AdminServerToClientEvents,\n  \
          AdminUnacknowledgedEmit,\n  AcknowledgedEvents,\n  ClientToServerEvents,\n  \
          ServerToClientEvents,\n  UnacknowledgedEmit,\n} from \"@roomcast/client\";\n\
@@ -155,7 +152,8 @@ fn every_example_is_what_its_schema_says() {
     }
 }
 
-/// Whether a value is what a schema says, as far as our schemas say anything; where it is not.
+/// Checks a value against a schema, as far as these schemas use JSON Schema. Returns the path of
+/// the first mismatch.
 fn fits(
     value: &Value,
     schema: &Value,
@@ -197,7 +195,7 @@ fn fits(
         Value::Object(_) => "object",
     };
     let kinds = &schema["type"];
-    // Every integer is a number, and an amount need not be whole.
+    // Every integer is a number, and an amount may have a fraction.
     let is_of = |kinds: &Value| {
         let may_break = value.is_number() && kinds == "number";
         (kinds == kind && !value.is_f64()) || may_break
@@ -216,7 +214,7 @@ fn fits(
         }
     }
     for (name, field) in value.as_object().into_iter().flatten() {
-        // What a schema does not name is a mistake of the example.
+        // A field that the schema does not define is a mistake in the example.
         let known = schema["properties"].get(name);
         if known.is_none() && schema["additionalProperties"] != json!(true) {
             return Err(format!("{path}.{name}"));
@@ -271,6 +269,42 @@ fn every_reference_in_a_document_has_its_target_and_none_is_one_of_rust() {
         }
         assert!(!document.to_string().contains("[`"), "{document}");
     }
+}
+
+#[test]
+fn asyncapi_has_the_same_schemas_as_json_schema() {
+    let catalogue = Catalogue::new();
+    let json = catalogue.json_schema();
+    let asyncapi = catalogue.asyncapi().to_string();
+    let asyncapi = asyncapi.replace("#/components/schemas/", "#/$defs/");
+    let asyncapi: Value = serde_json::from_str(&asyncapi).unwrap();
+    assert_eq!(asyncapi["components"]["schemas"], json["$defs"]);
+    for bound in ["maxLength", "maxItems", "pattern", "minimum", "maximum"] {
+        let bound = format!("\"{bound}\":");
+        assert!(json["$defs"].to_string().contains(&bound), "{bound}");
+    }
+    let messages = &asyncapi["components"]["messages"];
+    let mut compared = 0;
+    for (direction, sender) in [("clientToServer", "client"), ("serverToClient", "server")] {
+        let events = &json["properties"][direction]["properties"];
+        for (event, schema) in events.as_object().unwrap() {
+            let id = event.replace(':', ".");
+            let (message, parts) = (&messages[format!("{sender}.{id}")], &schema["properties"]);
+            assert!(parts["payload"].is_object(), "{event}: {parts}");
+            assert_eq!(message["payload"], parts["payload"], "{event}");
+            let accepted = &messages[format!("answer.{id}")]["payload"]["oneOf"][0];
+            match parts.get("answer") {
+                // Events of the server have no answer.
+                None => assert_eq!(sender, "server", "{event}"),
+                Some(answer) if *answer == json!({}) => {
+                    assert_eq!(accepted["properties"]["success"]["const"], true, "{event}");
+                }
+                Some(answer) => assert_eq!(accepted["allOf"][1], *answer, "{event}"),
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, catalogue.received.len() + catalogue.sent.len());
 }
 
 #[test]
