@@ -1,6 +1,6 @@
 //! The block list: networks whose clients are refused.
 
-use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+use std::{collections::HashMap, fmt, net::IpAddr, time::SystemTime};
 
 use uuid::Uuid;
 
@@ -21,6 +21,14 @@ const MAX_BLOCKS: usize = 10_000;
 /// The error for a full block list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyBlocks;
+
+impl fmt::Display for TooManyBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the block list is full: it has {MAX_BLOCKS} networks")
+    }
+}
+
+impl std::error::Error for TooManyBlocks {}
 
 impl Blocks {
     /// Returns the block that applies to an address. Narrower networks take precedence.

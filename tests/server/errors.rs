@@ -1,12 +1,17 @@
-//! Every error of the API can be shown and passed on.
+//! Every error of the API can be displayed and propagated.
 
 use std::error::Error;
 
 use roomcast::{
     AckError, ArgumentError, BuildError, ConnectionError, DrainError, EmitError, EncodeError,
     JoinError, ListenError, Refusal, ServerSideError, TlsError,
-    adapter::{AdapterError, InvalidSecrets, Lost, NodeTaken, WireError},
+    adapter::{
+        AdapterError, InvalidSecrets, Lost, NodeTaken, Unopened, WireError, nats, postgres, redis,
+        values::ValueError,
+    },
     client::{ClientError, ConnectError},
+    limit::{Refused, TooManyBlocks},
+    network::InvalidNetwork,
 };
 
 fn is_error<T: Error + Send + Sync + 'static>() {}
@@ -23,16 +28,26 @@ fn all_errors_implement_display_and_error() {
     is_error::<DrainError>();
     is_error::<EmitError>();
     is_error::<EncodeError>();
+    is_error::<InvalidNetwork>();
     is_error::<InvalidSecrets>();
     is_error::<JoinError>();
     is_error::<ListenError>();
     is_error::<Lost>();
+    is_error::<NodeTaken>();
     is_error::<Refusal>();
+    is_error::<Refused>();
     is_error::<ServerSideError>();
     is_error::<TlsError>();
-    is_error::<NodeTaken>();
+    is_error::<TooManyBlocks>();
+    is_error::<Unopened>();
+    is_error::<ValueError>();
     is_error::<WireError>();
+    is_error::<nats::InvalidUrl>();
+    is_error::<postgres::InvalidUrl>();
+    is_error::<redis::InvalidUrl>();
     is_error::<roomcast::Error>();
     let error: ConnectError = serde_json::from_str(r#"{"message":"not now"}"#).unwrap();
     assert_eq!(error.to_string(), "not now");
+    let text = TooManyBlocks.to_string();
+    assert_eq!(text, "the block list is full: it has 10000 networks");
 }

@@ -410,10 +410,19 @@ impl Joined {
             Unopened::Stale => Counter::ClusterStale,
         });
         if let Some(messages) = self.unopened.add(1) {
+            let causes = match why {
+                Unopened::Stale => {
+                    "the clocks of servers and broker differ by more than 60 s, or they are old"
+                }
+                Unopened::Plain | Unopened::UnknownKey | Unopened::Forged | Unopened::Replayed => {
+                    "they are forged, or of servers with another adapter.secret"
+                }
+            };
             tracing::warn!(
                 %why,
                 messages,
-                "messages of the broker did not open and were ignored: they are forged, or of servers with another adapter.secret"
+                causes,
+                "messages of the broker did not open and were ignored"
             );
         }
     }

@@ -77,6 +77,8 @@ impl fmt::Display for Unopened {
     }
 }
 
+impl std::error::Error for Unopened {}
+
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

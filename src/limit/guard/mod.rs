@@ -101,6 +101,15 @@ pub struct Refused {
     pub retry_after: Duration,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (reason, seconds) = (self.reason.name(), self.retry_after.as_secs());
+        write!(f, "connection refused ({reason}), retry after {seconds} s")
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// The kinds of limit violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
