@@ -23,6 +23,7 @@ mod confirm;
 mod conflation;
 mod continued;
 mod conversations;
+mod corrections;
 mod credentials;
 mod deletion;
 #[cfg(feature = "postgres")]

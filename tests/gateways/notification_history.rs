@@ -1,4 +1,4 @@
-//! Notifications that their user has acknowledged, page by page.
+//! The history of acknowledged notifications, page by page.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn acknowledged_notifications_are_read_page_by_page() {
     must(&server.binary, "/notifications/withdraw", withdrawn).await;
     ann.must("notification:ack_all", json!({"revision": 4}))
         .await;
-    // The newest acknowledgement is first; what was withdrawn or is open is not there.
+    // The newest acknowledgement is first. Withdrawn and open notifications are not in the history.
     let all = history(&mut ann, json!({})).await;
     assert_eq!(ids(&all), ["n3", "n2", "n1", "n4"]);
     let oldest = &all["notifications"][3];
@@ -65,26 +65,23 @@ async fn acknowledged_notifications_are_read_page_by_page() {
         get(&server, path, "service").1["notifications"],
         first["notifications"]
     );
-    // A cursor is good at another server and after a restart.
+    // A cursor is valid at another server and after a restart.
     let variables = [UNLIMITED.as_slice(), &[KEY]].concat();
     let server = server.restarted(&variables);
     let mut ann = client(&server.binary, "ann", "user").await;
     let cursor = first["cursor"].clone();
     let second = history(&mut ann, json!({"limit": 2, "cursor": cursor})).await;
-    // What was withdrawn takes no place on a page.
+    // Withdrawn notifications take no places on a page.
     assert_eq!(
         (ids(&second), &second["hasMore"]),
         (vec!["n1", "n4"], &json!(false))
     );
-    // Nobody reads the history of another user but services with the permission.
+    // Only services with the permission can read the history of another user.
     let mut bob = client(&server.binary, "bob", "user").await;
     assert_eq!(ids(&history(&mut bob, json!({})).await), Vec::<&str>::new());
-    bob.refused(
-        "notifications:history",
-        json!({"cursor": cursor}),
-        "INVALID_PAYLOAD",
-    )
-    .await;
+    let foreign = json!({"cursor": cursor});
+    bob.refused("notifications:history", foreign, "NOT_FOUND")
+        .await;
     for wrong in [
         json!({"limit": 0}),
         json!({"limit": 201}),
@@ -122,7 +119,7 @@ async fn history_has_a_bound_and_ends_after_its_time() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__PER_USER", "1000")]);
     let mut ann = client(&server.binary, "ann", "user").await;
     let mut sent = 0;
-    // Each notification and each acknowledgement is a step, of which the history has the last 2,000.
+    // Each notification and each acknowledgement is a revision; the history has the last 2,000.
     for _ in 0..3 {
         for _ in 0..500 {
             must(

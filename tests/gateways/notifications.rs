@@ -1,4 +1,4 @@
-//! Notifications: stored until acknowledged, told at once or together, and told again.
+//! Notifications: stored until acknowledged, sent immediately or in batches, and sent again.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn notify(server: &Server, id: &str, priority: &str) -> Value {
     must(&server.binary, "/notifications", notice(id, priority)).await
 }
 
-/// A user who follows its notifications, and which of them there were.
+/// Connects a user who subscribes to notifications, and returns the ids in the snapshot.
 async fn follower(server: &Server, user: &str) -> (Client, Vec<String>) {
     let mut client = client(&server.binary, user, "user").await;
     let answer = client.must("subscribe:notifications", json!({})).await;
@@ -70,7 +70,7 @@ async fn one_is_told_at_once_the_next_together_and_urgent_ones_wait_for_nobody()
     let batch = ann.event("notification:batch").await;
     assert_eq!(ids(&batch), ["n2", "n3", "n4"]);
     assert_eq!(batch["notifications"][1]["revision"], 3);
-    // A window follows the batch; what is alone at its end comes alone.
+    // A new window starts after the batch. A single notification at its end is sent alone.
     notify(&server, "n5", "normal").await;
     assert_eq!(ann.event("notification:new").await["notificationId"], "n5");
     assert!(ann.events_until_now("notification:batch").await.is_empty());
@@ -89,7 +89,7 @@ async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
     for event in ["notification:new", "notification:batch"] {
         assert!(tab.events_until_now(event).await.is_empty());
     }
-    // What is acknowledged while it waits is told to nobody.
+    // A notification that is acknowledged while it waits is not sent.
     notify(&server, "n4", "normal").await;
     tab.must("notification:ack", ack("n4")).await;
     let acked = ann.event("notification:acked").await;
@@ -102,7 +102,7 @@ async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_does_not_read() {
-    // As much as may wait for one client, with room for what else it is told.
+    // As much as can be pending for one client, with room for its other events.
     const MANY: usize = 80;
     const MOST_BYTES: usize = 192 << 10;
     let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
@@ -115,7 +115,8 @@ async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_doe
         largest["actionUrl"] = json!(format!("/{}", "a".repeat(2047)));
         must(&server.binary, "/notifications", largest).await;
     }
-    // The snapshot of another tab has as many of the newest as fit; all that waits is told before it.
+    // The snapshot of another tab has as many of the newest notifications as fit. All pending
+    // notifications are sent before it.
     let mut tab = client(&server.binary, "ann", "user").await;
     let answer = tab.must("subscribe:notifications", json!({})).await;
     let snapshot = &answer["snapshot"];
@@ -129,7 +130,7 @@ async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_doe
     assert!(known[known.len() - 1].starts_with("079"));
     notify(&server, "last", "urgent").await;
 
-    // Only now the first tab looks at what it was sent.
+    // The first tab starts to read only now.
     assert_eq!(
         ann.event("notification:new").await["notificationId"],
         "first"
@@ -172,7 +173,7 @@ async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
     assert_eq!(again["timestamp"], first["timestamp"], "the first counts");
     assert!(ann.events_until_now("notification:acked").await.is_empty());
     assert_eq!(follower(&server, "ann").await.1, ["n2"]);
-    // A service that repeats itself does not bring it back.
+    // A repeated publication does not bring it back.
     notify(&server, "n1", "urgent").await;
     assert_eq!(follower(&server, "ann").await.1, ["n2"]);
 
@@ -195,7 +196,7 @@ async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
     notify(&server, "n3", "urgent").await;
     assert_eq!(tab.event("notification:new").await["notificationId"], "n3");
     assert!(ann.events_until_now("notification:new").await.is_empty());
-    // Without a subscription as well.
+    // A subscription is not required.
     ann.must("notification:ack", ack("n3")).await;
     assert_eq!(
         tab.event("notification:acked").await["notificationId"],
@@ -203,7 +204,8 @@ async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
     );
 }
 
-/// Publishes the same notification three times: before and after its user acknowledges it, and after a restart.
+/// Publishes the same notification three times: before and after its user acknowledges it, and
+/// after a restart.
 async fn publish_around_acknowledgement(notice: Value, key: Option<&str>) {
     let server = start(&[]);
     let (mut ann, _) = follower(&server, "ann").await;
@@ -215,7 +217,7 @@ async fn publish_around_acknowledgement(notice: Value, key: Option<&str>) {
     let variables = [UNLIMITED.as_slice(), &[KEY]].concat();
     let server = server.restarted(&variables);
     assert_eq!(publish_under(&server.binary, key, &notice).await, first);
-    // It does not come again, and another notification under its id is refused.
+    // It is not sent again, and another notification with its id is refused.
     assert!(follower(&server, "ann").await.1.is_empty());
     let mut other = notice;
     other["notificationId"] = json!(id);
@@ -233,7 +235,7 @@ async fn publish_under(binary: &Binary, key: Option<&str>, notice: &Value) -> (u
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_notification_published_again_gets_the_first_answer() {
     publish_around_acknowledgement(notice("n1", "high"), None).await;
-    // The times that the service gives itself count as well.
+    // Times set by the service count as well.
     let mut timed = notice("n1", "high");
     timed["timestamp"] = json!("2025-01-31T12:00:00.000Z");
     timed["expiresAt"] = json!(in_an_hour());
@@ -241,6 +243,26 @@ async fn acknowledged_notification_published_again_gets_the_first_answer() {
     let mut unnamed = notice("", "high");
     unnamed.as_object_mut().unwrap().remove("notificationId");
     publish_around_acknowledgement(unnamed, Some("order-1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeat_after_the_expiry_gets_the_first_answer_if_acknowledged() {
+    let server = start(&[]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    let end = jiff::Timestamp::now() + Duration::from_secs(3);
+    let mut timed = notice("n1", "urgent");
+    timed["expiresAt"] = json!(end.to_string());
+    let first = publish_under(&server.binary, None, &timed).await;
+    assert_eq!(first.0, 200, "{}", first.1);
+    ann.must("notification:ack", ack("n1")).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // Until it has expired.
+    assert!(jiff::Timestamp::now() > end);
+    assert_eq!(publish_under(&server.binary, None, &timed).await, first);
+    // An id that was never published has no first answer.
+    timed["notificationId"] = json!("n2");
+    let (status, answer) = publish_under(&server.binary, None, &timed).await;
+    assert_eq!(status, 409);
+    assert_eq!(answer["error"]["details"]["field"], "expiresAt");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,11 +303,16 @@ async fn what_has_expired_is_not_told_any_more() {
     assert_eq!(known, ["n2"]);
     ann.refused("notification:ack", ack("n1"), "NOT_FOUND")
         .await;
-    for wrong in ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon"] {
+    for (wrong, expected) in [
+        ("2020-01-01T00:00:00Z", 409),
+        ("2999-01-01T00:00:00Z", 409),
+        ("soon", 400),
+    ] {
         let mut body = notice("n3", "low");
         body["expiresAt"] = json!(wrong);
-        let (status, _) = publish(&server.binary, "/notifications", body).await;
-        assert_eq!(status, 400, "{wrong}");
+        let (status, answer) = publish(&server.binary, "/notifications", body).await;
+        assert_eq!(status, expected, "{wrong}");
+        assert_eq!(answer["error"]["details"]["field"], "expiresAt", "{answer}");
     }
 }
 
@@ -305,7 +332,7 @@ async fn what_expires_while_it_waits_for_others_is_not_told() {
     while jiff::Timestamp::now() <= end {
         tokio::time::sleep(Duration::from_millis(20)).await; // What is waited for is time itself.
     }
-    // What waits is told before another tab has its snapshot.
+    // Pending notifications are sent before another tab has its snapshot.
     let (_tab, known) = follower(&server, "ann").await;
     assert_eq!(known, ["n1", "n3", "n4"]);
     assert_eq!(ids(&ann.event("notification:batch").await), ["n3", "n4"]);
@@ -360,7 +387,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
         );
         assert_eq!(answer["error"]["details"]["field"], field);
     }
-    // Such a time keeps to its schema, and contradicts the clock.
+    // This time matches its schema, but is in the past.
     let mut past = notice("n1", "low");
     past["expiresAt"] = json!("2020-01-01T00:00:00Z");
     let (status, answer) = publish(&server.binary, "/notifications", past).await;

@@ -1,4 +1,5 @@
-//! Trades that are executed on paper or by a service behind a webhook, also one that misbehaves.
+//! Trades that are executed on paper or by a service behind a webhook, including one that
+//! misbehaves.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,24 +21,24 @@ pub(crate) const FILLED: &str = r#"{"status":"executed","executedPrice":190.5}"#
 /// What a webhook does with a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Reply {
-    /// It answers with this status and body.
+    /// Answers with this status and body.
     Answer(u16, &'static str),
-    /// It answers with these bytes.
+    /// Answers with these bytes.
     Bytes(&'static str),
-    /// It keeps the connection and says nothing.
+    /// Keeps the connection open and sends nothing.
     Hang,
     Close,
 }
 
-/// A service that trades are sent to.
+/// A service that executes trades.
 pub(crate) struct Hook {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
-    /// When each request had come, which is before it was answered.
+    /// The time at which each request had arrived, before its answer.
     times: Arc<Mutex<Vec<Instant>>>,
-    /// What it does with each request; the last one with all that follow.
+    /// What it does with each request; the last entry applies to all further requests.
     plan: Arc<Mutex<Vec<Reply>>>,
-    /// The connections on which it has not answered.
+    /// The connections without an answer.
     hanging: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -101,12 +102,12 @@ impl Hook {
         *self.plan.lock().unwrap() = vec![reply];
     }
 
-    /// Closes the connections on which it has said nothing.
+    /// Closes the connections without an answer.
     pub(crate) fn let_go(&self) {
         self.hanging.lock().unwrap().clear();
     }
 
-    /// Answers all that it has left without an answer.
+    /// Answers all requests without an answer.
     pub(crate) fn answer_hanging(&self, status: u16, body: &str) {
         for mut stream in self.hanging.lock().unwrap().drain(..) {
             let _ = stream.write_all(answer(status, body).as_bytes());
@@ -121,7 +122,7 @@ fn answer(status: u16, body: &str) -> String {
     )
 }
 
-/// A request with its body; none if the connection ends before.
+/// Reads a request with its body, or returns `None` if the connection ends before.
 fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
@@ -150,11 +151,11 @@ pub(crate) fn header(request: &str, name: &str) -> Option<String> {
     found.map(|value| value.trim_start_matches(": ").to_owned())
 }
 
-/// With which a server does not wait for long for one that hangs. On a machine that stands still that may be too little
-/// for one that answers, too.
+/// A short timeout for services that do not answer. On a slow machine it may also be too short for
+/// services that do.
 const HURRIED: (&str, &str) = ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "300ms");
 
-/// The variables of a server that sends trades to this address.
+/// Returns the variables of a server that sends trades to this address.
 pub(crate) fn webhook(url: &str) -> Vec<(&str, &str)> {
     vec![
         ("ROOMCAST_MARKET__EXECUTOR", "webhook"),
@@ -171,14 +172,14 @@ pub(crate) fn order(symbol: &str) -> Value {
     json!({"symbol": symbol, "side": "buy", "quantity": 2})
 }
 
-/// An admin who follows its trades.
+/// Connects an admin who follows its trades.
 pub(crate) async fn trader(server: &Server) -> Client {
     let mut ann = client(&server.binary, "ann", "admin").await;
     ann.must("subscribe:trades", json!({"userId": "ann"})).await;
     ann
 }
 
-/// The states of a trade as they come.
+/// Expects these states of a trade, and returns the last update.
 pub(crate) async fn states(client: &mut Client, expected: &[&str]) -> Value {
     let mut last = Value::Null;
     for status in expected {
@@ -284,7 +285,7 @@ async fn a_webhook_is_sent_the_trade_and_says_what_came_of_it() {
     let hook = Hook::start(&[
         Reply::Answer(200, FILLED),
         Reply::Answer(422, r#"{"status":"failed","message":"no funds"}"#),
-        // The second answer on the connection is nobody's.
+        // The second response on the connection belongs to no request.
         Reply::Bytes(
             "HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n\
              {\"status\":\"executed\",\"executedPrice\":190.5}\n\
@@ -379,7 +380,7 @@ async fn the_pauses_between_attempts_double() {
     let times = hook.times();
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert_eq!(gaps.len(), 3);
-    // A busy machine makes them longer, and nothing makes them shorter.
+    // A busy machine makes them longer, but nothing makes them shorter.
     for (gap, least) in gaps.iter().zip([PAUSE, PAUSE * 2, PAUSE * 4]) {
         assert!(*gap >= least, "{gaps:?}");
     }
@@ -393,7 +394,7 @@ async fn a_webhook_that_says_nothing_certain_leaves_the_trade_pending_until_it_d
         Reply::Hang,
         Reply::Close,
     ] {
-        // It is asked three times, and then it is left alone for a second.
+        // It is asked three times, and then not for a second.
         let hook = Hook::start(&[bad, bad, bad, Reply::Answer(200, FILLED)]);
         let url = hook.url();
         let mut variables = webhook(&url);
@@ -421,6 +422,42 @@ async fn a_webhook_that_says_nothing_certain_leaves_the_trade_pending_until_it_d
         states(&mut ann, &["executed"]).await;
         assert!(ann.events_until_now("trade:error").await.is_empty());
     }
+}
+
+/// The executor's token is replaced while a trade is unsettled: `docs/rotation.md`, R7.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_token_keeps_an_unsettled_trade_pending() {
+    let refused = Reply::Answer(401, r#"{"status":"failed","message":"bad token"}"#);
+    let hook = Hook::start(&[
+        Reply::Close,
+        Reply::Close,
+        refused,
+        refused,
+        Reply::Answer(200, FILLED),
+    ]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.push(("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "2"));
+    let server = start(&variables);
+    let mut ann = trader(&server).await;
+    let error = ann
+        .refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    assert_eq!(error["details"]["reason"], "OUTCOME_UNKNOWN");
+    let unknown = ann.event("trade:error").await;
+    // The refusals of the second round end nothing; the third round is answered.
+    let executed = ann.event("trade:executed").await;
+    assert_eq!(executed["tradeId"], unknown["tradeId"]);
+    states(&mut ann, &["pending", "executed"]).await;
+    assert_eq!(hook.requests().len(), 5);
+
+    // No attempt of a new order can have executed it.
+    hook.plan(refused);
+    let error = ann
+        .refused("execute:trade", order("AAPL"), "CONFLICT")
+        .await;
+    assert_eq!(error["details"]["reason"], "EXECUTOR_UNAVAILABLE");
+    states(&mut ann, &["pending", "failed"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -523,7 +560,7 @@ async fn an_outcome_that_was_stored_and_not_told_is_told_after_a_restart_once() 
     variables.extend([KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
     let mut ann = trader(&server).await;
     let first = ann.must("execute:trade", order("AAPL")).await;
-    // What a server leaves that dies between the two: the outcome is stored, the order is open.
+    // The state left by a server that dies in between: the outcome is stored, the order is open.
     let open = |database: &rusqlite::Connection| {
         let opened = database.execute(
             "UPDATE journal_entries SET is_open = 1, expires_at = '2999-01-01T00:00:00.000Z'
@@ -532,14 +569,14 @@ async fn an_outcome_that_was_stored_and_not_told_is_told_after_a_restart_once() 
         );
         assert_eq!(opened.unwrap(), 1);
     };
-    // A server that runs would tell it to a client that is still there.
+    // A running server would send it to the client that is still connected.
     let server = server.restarted_after(open, &variables);
     let database = rusqlite::Connection::open(server.folder().join("chat.db")).unwrap();
     let mut ann = client(&server.binary, "ann", "admin").await;
     let told = ann.event("trade:executed").await;
     assert_eq!(told["tradeId"], first["tradeId"]);
     assert_eq!(told["executedPrice"], 100.0);
-    // The order is closed now; a second order shows that the first is not told again.
+    // The order is closed now; a second order shows that the first is not reported again.
     until(|| {
         let open: i64 = database
             .query_row(

@@ -1,9 +1,10 @@
-//! HTTP beside the Socket.IO path: the API of services, health, metrics, and the chat page.
+//! HTTP apart from the Socket.IO path: the API for services, health, metrics, and the chat page.
 //!
-//! This module reads the state of the server and owns no rule.
+//! This module reads the state of the server and contains no rules.
 
 pub(crate) mod api;
 pub(crate) mod client_files;
+mod corrections;
 mod health;
 mod market;
 #[cfg(feature = "ui")]
@@ -24,29 +25,29 @@ use scrape::{Reach, Readers};
 use crate::metrics::Metrics;
 use roomcast::Io;
 
-/// What the page has to know of the server.
+/// The settings of the server that the page needs.
 #[derive(Clone, Debug, Default)]
 pub struct PageSettings {
-    /// Where Engine.IO listens.
+    /// The path of Engine.IO.
     pub socket_path: String,
-    /// Whether guests may enter.
+    /// Whether guests are admitted.
     pub guests: bool,
-    /// Where others sign in.
+    /// The URL at which users sign in.
     pub login_url: Option<String>,
-    /// Where they sign out.
+    /// The URL at which users sign out.
     pub logout_url: Option<String>,
-    /// Whether the page leads all users to its trading page.
+    /// Whether the page links to the trading page for all users.
     pub market: bool,
-    /// Origins whose pictures it shows, as browsers write origins.
+    /// Origins of images that the page may show, in the form that browsers use.
     pub images: Vec<String>,
 }
 
-/// The routes of the binary. Unknown paths answer 404.
+/// Returns the routes of the server. Unknown paths return 404.
 pub(crate) fn router(connections: Connections, settings: &PageSettings) -> Router {
     page(health_routes(connections), settings)
 }
 
-/// What load balancers may ask.
+/// Returns the routes for load balancers.
 fn health_routes(connections: Connections) -> Router {
     let readiness = connections.readiness.clone();
     Router::new()
@@ -56,18 +57,18 @@ fn health_routes(connections: Connections) -> Router {
         .route("/health/ready", get(health::ready).with_state(readiness))
 }
 
-/// The routes of the listener for operators.
+/// Returns the routes of the admin listener.
 pub(crate) fn admin_router(connections: Connections, readers: Readers, reach: Reach) -> Router {
     let figures = scrape::limit(figures(connections.clone()), readers, reach);
     health_routes(connections).merge(figures)
 }
 
-/// The figures for readers with a token, at the listener for all.
+/// Returns the metrics routes for the public listener. Every reader needs a token.
 pub(crate) fn public_figures(connections: Connections, readers: Readers) -> Router {
     scrape::limit(figures(connections), readers, Reach::Network)
 }
 
-/// What tells how much happens here.
+/// Returns the routes for metrics and connection details.
 fn figures(connections: Connections) -> Router {
     let state = (Arc::clone(&connections.metrics), connections.io.clone());
     Router::new()

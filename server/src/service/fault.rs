@@ -4,42 +4,42 @@ use std::time::Duration;
 
 use crate::store::StoreError;
 
-/// Why a service did not do what it was asked to.
+/// The reason why a service rejected a command or could not execute it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceError {
-    /// The principal may not do this.
+    /// The principal lacks the permission.
     Denied(&'static str),
-    /// A field does not keep to the rules. Nothing of what was sent is repeated here.
+    /// A field is invalid. The error never repeats the submitted value.
     Invalid {
         /// The field's path in the argument; `[0]` is the argument itself.
         field: Cow<'static, str>,
-        /// What is wrong with it, to be read behind the path.
+        /// What is wrong with it, to be appended to the path.
         problem: Cow<'static, str>,
     },
-    /// A field keeps to the rules, and does not go with what is stored.
+    /// A valid field contradicts stored data or the clock.
     Unfit {
         /// The field's path in the argument.
         field: Cow<'static, str>,
-        /// What is wrong with it, to be read behind the path.
+        /// What is wrong with it, to be appended to the path.
         problem: &'static str,
     },
-    /// There is no such thing, or not for this principal.
+    /// The object does not exist, or is not visible to this principal.
     NotFound(&'static str),
-    /// The command contradicts something that was done before.
+    /// The command contradicts an earlier one.
     Conflict(&'static str),
-    /// What was asked for was tried, and did not come about.
+    /// The operation was attempted and failed.
     Failed {
-        /// A word for programs.
+        /// A machine-readable reason.
         reason: String,
-        /// What is wrong, for people.
+        /// A human-readable description.
         message: String,
     },
-    /// The user does this too often.
+    /// The user exceeded a rate limit.
     Limited {
         /// How long to wait before trying again.
         retry_after: Duration,
     },
-    /// The command cannot be done now, but perhaps later.
+    /// The command cannot be executed now, but may succeed later.
     Unavailable {
         /// How long to wait before trying again.
         retry_after: Duration,
@@ -57,11 +57,11 @@ impl ServiceError {
         }
     }
 
-    /// The fault of an argument that is inside of another one: its field is named by its path from
-    /// there.
+    /// Prefixes the field of an [`Invalid`](Self::Invalid) or [`Unfit`](Self::Unfit) error with the
+    /// path of the argument that contains it.
     #[must_use]
     pub(crate) fn within(mut self, outer: &str) -> Self {
-        if let Self::Invalid { field, .. } = &mut self {
+        if let Self::Invalid { field, .. } | Self::Unfit { field, .. } = &mut self {
             *field = format!("{outer}.{field}").into();
         }
         self

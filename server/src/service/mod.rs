@@ -1,13 +1,16 @@
-//! The rules of the product: who may do what, what is stored, and what others are told of it.
+//! The rules of the product: permissions, what is stored, and which events are emitted.
 //!
 //! A service is a concrete struct that the gateways, the HTTP API and commands share. It takes
-//! [`Allowed`] commands, which only the check of permissions makes, sees a
-//! [`Principal`](crate::auth::Principal), never a token, and answers with a value or a
-//! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
-//! know how an event is parsed or a row is written.
+//! [`Allowed`] commands, which only the permission check creates. It sees a
+//! [`Principal`](crate::auth::Principal), never a token. It returns a value or a [`ServiceError`],
+//! which the gateway renders for the client. This module must not know how an event is parsed or
+//! how a row is written.
 //!
-//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`; `cluster`, `fault`, `feed` and `rules` ← `authorization`; both of these ← `market`
-//! and `notifications`; `notifications` ← `chat` ← `api`.
+//! Imports go one way:
+//! * `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`
+//! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
+//! * `journals` and `authorization` ← `market` and `notifications`
+//! * `notifications` ← `chat` ← `api`
 
 pub(crate) mod api;
 mod authorization;
@@ -42,7 +45,7 @@ pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};
 pub(crate) use rules::commands::{
-    attendance, conversations, history, identity, invites, members, messages,
+    attendance, conversations, corrections, history, identity, invites, members, messages,
     notifications as notification_events, pages, portfolio, prices, signals, trades, withdrawals,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Caller, start, user};
 use crate::server::LOBBY;
 
-/// A conversation that ann owns and bob is in, made over HTTP.
+/// Creates over HTTP a conversation that Ann owns, with Bob as a member.
 async fn conversation(service: &Caller) -> String {
     let new = json!({"title": "Plans", "ownerId": "ann", "memberIds": ["bob"]});
     let made = service.must(201, "POST", "/conversations", new).await;

@@ -17,7 +17,8 @@ async fn a_volatile_event_comes_where_nothing_waits() {
     let mut ann = user(&server, "ann").await;
     let event = json!({"event": "news", "users": ["ann"], "args": [1], "volatile": true});
     let begin = Instant::now();
-    // Until all that a client is told at the start is written, something waits, and the event is dropped.
+    // Until everything is written that a client receives at the start, data is pending and the
+    // event is dropped.
     while service.must(200, "POST", "/emit", event.clone()).await["queued"] == 0 {
         assert!(begin.elapsed() < DEADLINE, "it never came");
     }
@@ -33,7 +34,7 @@ async fn an_event_reaches_rooms_users_or_everyone_with_all_its_arguments() {
     let mut again = user(&server, "ann").await;
     let mut bob = user(&server, "bob").await;
     let emit = async |body: Value| service.must(200, "POST", "/emit", body).await["queued"].clone();
-    // The text is sent as it came: the number is longer than any that programs keep.
+    // The text is sent unchanged: the number is longer than any that programs can store.
     let text =
         r#"{"event":"prices","users":["ann"],"args":[{"a":[1.10]},12345678901234567890123,null]}"#;
     let sent = service.send("POST", "/emit", text).await;
@@ -178,7 +179,7 @@ async fn an_event_of_the_market_is_checked_stored_and_told_as_by_its_own_route()
         .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", wrong))
         .await;
     assert_eq!(error["details"]["field"], "args[0].positions[0].symbol");
-    // What is stored is stored once, and another one is refused, as by the route.
+    // The same signal is stored once, and a different one is refused, as by its own route.
     let same = json!({"event": "signal:new", "args": [signal]});
     service.must(200, "POST", "/emit", same).await;
     let mut other = signal.clone();
@@ -322,7 +323,7 @@ async fn the_refusal_of_each_event_of_the_server_names_a_route_that_there_is_or_
     assert_eq!(without, BTreeSet::from(WITHOUT_ROUTE));
 }
 
-/// What `/emit` takes and has stored.
+/// Events that `/emit` accepts and stores.
 const PUBLISHED: [&str; 5] = [
     "notification:new",
     "portfolio:update",
@@ -331,7 +332,8 @@ const PUBLISHED: [&str; 5] = [
     "trade:update",
 ];
 
-/// What no route does: what is about one connection, what only its user may do, and what is read.
+/// Events without a route: they concern one connection, are allowed only to their own user, or are
+/// read-only.
 const WITHOUT_ROUTE: [&str; 59] = [
     "admin:alert",
     "admin:node",

@@ -1,4 +1,4 @@
-//! What is refused, and how.
+//! Refused requests and their errors.
 
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ async fn what_is_asked_for_with_too_much_is_not_done() {
         )
         .await;
     ann.must("conversations", json!({})).await;
-    // A question mark with nothing behind it asks for nothing.
+    // An empty query string has no parameters.
     service
         .must(200, "DELETE", "/users/ann/sockets?", Value::Null)
         .await;

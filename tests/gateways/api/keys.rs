@@ -183,7 +183,8 @@ async fn what_is_changed_and_removed_under_a_key_is_done_once_too() {
     let status = "/users/ann/status";
     let title = |title: &str| json!({"title": title});
     let says = |status: &str| json!({"status": status});
-    // What is done under a key, what undoes it without one, and where one sees that it stays undone.
+    // Requests with a key, a request without a key that undoes each, and a request that shows that
+    // it stays undone.
     for (method, path, body, undo, undone, shown) in [
         (
             "PUT",
@@ -251,7 +252,7 @@ async fn what_is_changed_and_removed_under_a_key_is_done_once_too() {
             keyed.refused(409, "CONFLICT", other).await;
         }
     }
-    // An answer without a body is given again as well.
+    // An answer without a body is repeated as well.
     let until = json!({"cidr": "192.0.2.0/24", "seconds": 60, "reason": "x"});
     let block = service.must(201, "POST", "/blocks", until).await;
     let path = format!("/blocks/{}", block["id"].as_str().unwrap());
@@ -330,7 +331,7 @@ async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
         .with_key(&long)
         .must(200, "POST", "/emit", body)
         .await;
-    // Reading is done as often as it is asked for.
+    // A read is executed each time.
     for path in ["/rooms", "/sockets"] {
         service
             .with_key(&long)
@@ -356,7 +357,7 @@ async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() 
         ann.must(event, serde_json::from_str(payload).unwrap())
             .await;
     }
-    // None of these has an id of its own but the trade, which must have one.
+    // Only the trade has an id of its own, which it requires.
     let emitted = |event: &str, argument: Value| json!({"event": event, "args": [argument]});
     let requests = [
         ("/trades", trade()),
@@ -370,7 +371,7 @@ async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() 
         let keyed = keyed.with_key(&format!("p{n}"));
         published.push(keyed.must(200, "POST", path, body.clone()).await);
     }
-    // As if the server had been killed before it could say that they were done.
+    // As if the server had been killed before it stored the answers.
     let end = "9999-01-01T00:00:00Z".parse().unwrap();
     server.store.sweep_requests(end, 0).await.unwrap();
     let again = keyed.send("POST", "/conversations", new.to_string()).await;
@@ -400,7 +401,7 @@ async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() 
     }
 }
 
-/// What follows that which services publish, and with what.
+/// Subscriptions to what services publish, with their payloads.
 const FOLLOWED: [(&str, &str); 4] = [
     ("subscribe:trades", r#"{"userId": "ann"}"#),
     ("subscribe:portfolio", r#"{"userId": "ann"}"#),
@@ -427,7 +428,7 @@ fn portfolio() -> Value {
     json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []})
 }
 
-/// So many that their body is longer than that of another route may be.
+/// Returns so many prices that the body exceeds the limit of other routes.
 fn prices() -> Value {
     let prices = (0..1000).map(|n| {
         let symbol = format!("{n:x<32}");

@@ -17,19 +17,19 @@ use crate::guard::{KEY, signed};
 use crate::server::Server;
 use crate::support::{RawClient, Response};
 
-/// Callers of tests are faster than services.
+/// Tests send requests faster than services.
 const QUICK: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
 
 fn start() -> Server {
     Server::with(&[KEY, QUICK])
 }
 
-/// The token of somebody with these roles.
+/// Returns a token of a user with these roles.
 fn token(user: &str, roles: &[&str]) -> String {
     signed(&json!({"sub": user, "roles": roles, "exp": 4_000_000_000_u64}))
 }
 
-/// Somebody with these roles who calls the API.
+/// A caller of the API with a token.
 #[derive(Clone)]
 struct Caller {
     address: SocketAddr,
@@ -54,7 +54,7 @@ impl Caller {
         Self::of(server, "backend", &["service"])
     }
 
-    /// The same caller with a key for its requests.
+    /// Returns the same caller with a key for its requests.
     fn with_key(&self, key: &str) -> Self {
         Self {
             headers: format!("Idempotency-Key: {key}\r\n"),
@@ -62,7 +62,7 @@ impl Caller {
         }
     }
 
-    /// The whole answer to a request.
+    /// Sends a request and returns the whole response.
     async fn send(&self, method: &str, path: &str, body: impl Into<String>) -> Response {
         let (method, path, body) = (method.to_owned(), path.to_owned(), body.into());
         let Self {
@@ -82,7 +82,7 @@ impl Caller {
         sent.await.unwrap()
     }
 
-    /// Status and body of the answer.
+    /// Sends a request and returns status and body.
     async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() {
             String::new()
@@ -94,7 +94,7 @@ impl Caller {
         (answer.status, body)
     }
 
-    /// The body of an answer that has this status.
+    /// Sends a request that must have this status, and returns the body.
     async fn must(&self, status: u16, method: &str, path: &str, body: Value) -> Value {
         let (got, answer) = self.call(method, path, &body).await;
         assert_eq!(got, status, "{method} {path} {body}: {answer}");
@@ -105,7 +105,7 @@ impl Caller {
         self.must(200, "GET", path, Value::Null).await
     }
 
-    /// A refusal with this status and code: its error.
+    /// Sends a request that must be refused with this status and code, and returns the error.
     async fn refused(&self, status: u16, code: &str, call: (&str, &str, Value)) -> Value {
         let (method, path, body) = call;
         let error = self.must(status, method, path, body).await["error"].clone();
@@ -114,13 +114,13 @@ impl Caller {
     }
 }
 
-/// A client of a user whom a token vouches for.
+/// Connects a client of a user with a token.
 async fn user(server: &Server, name: &str) -> Client {
     let auth = json!({"token": token(name, &["user"])});
     server.connect(&auth).await.unwrap()
 }
 
-/// The permissions that services have and users do not.
+/// The permissions of services that users do not have.
 const SERVICE: [&str; 20] = [
     "api:sessions",
     "api:revocations",

@@ -1,4 +1,4 @@
-//! Who gets the answer to a request with a key again, and for which request.
+//! Which callers get a stored answer to a request with a key, and for which requests.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use super::{CHAT, Caller, QUICK, SERVICE, start};
 use crate::guard::KEY;
 use crate::server::Server;
 
-/// All that a caller of the API may have.
+/// Returns all permissions that a caller of the API can have.
 fn all_permissions() -> Vec<&'static str> {
     [&SERVICE[..], &CHAT[..], &["roles:grant"]].concat()
 }
 
-/// Makes a request; the last part is its body.
+/// A request: method, path and body.
 type Call = (&'static str, String, Value);
 
 fn calls(conversation: &str, message: &str) -> Vec<Call> {
@@ -90,7 +90,7 @@ fn calls(conversation: &str, message: &str) -> Vec<Call> {
     calls
 }
 
-/// A conversation of ann and bob with a message of ann.
+/// Creates a conversation of Ann and Bob with a message by Ann.
 async fn conversation(service: &Caller) -> (String, String) {
     let new = json!({"title": "x", "memberIds": ["bob"], "ownerId": "ann"});
     let made = service.must(201, "POST", "/conversations", new).await;
@@ -148,17 +148,17 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
     let mut refused = BTreeSet::new();
     for (m, missing) in all.iter().enumerate() {
         let caller = Caller::of(&server, "backend", &[&format!("without{m}")]);
-        // What was done would be refused to this caller. That is tried with a conversation that is
-        // as the first was.
+        // Whether the server would refuse the original request to this caller is tested with an
+        // identical new conversation.
         let (id, message) = conversation(&complete).await;
         let fresh = calls(&id, &message);
         for (n, (old, new)) in done.iter().zip(&fresh).enumerate() {
             let (status, _) = send(&caller, &format!("fresh-{m}-{n}"), new).await;
             let repeated = send(&caller, &format!("key-{n}"), old).await;
-            // To a caller that does not moderate, a conversation of other users does not exist.
+            // For a caller that does not moderate, a conversation of other users does not exist.
             if status == 403 || (*missing == "chat:moderate" && status == 404) {
                 refused.insert(*missing);
-                // Whether a conversation was the caller's own is not known any more.
+                // The server no longer knows whether a conversation was the caller's own.
                 let expected = match *missing {
                     "chat:moderate" => [(409, false), (409, false)],
                     "chat:manage" => [(403, false), (409, false)],
@@ -174,7 +174,7 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         }
     }
     let unused: Vec<_> = all.iter().filter(|one| !refused.contains(*one)).collect();
-    // No request of this test needs these.
+    // No request of this test needs these permissions.
     let expected = [
         "api:sessions",
         "api:metrics",
@@ -210,7 +210,7 @@ async fn the_same_json_in_another_order_is_the_same_request() {
         assert_eq!(again.body, first.body);
     }
     for (other, status) in [
-        // Numbers count as they are written.
+        // Numbers are compared as text.
         (
             r#"{"tradeId":"t","userId":"ann","symbol":"S","status":"pending","quantity":2.5}"#,
             409,
@@ -267,7 +267,7 @@ async fn an_answer_that_an_earlier_version_has_kept_is_found() {
     }
 }
 
-/// A hash of several parts as the server makes it.
+/// Hashes several parts as the server does.
 fn hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

@@ -1,4 +1,4 @@
-//! Who may call what, and what is said of it.
+//! Permissions of callers, and their documentation.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::guard::KEY;
 use crate::server::Server;
 use crate::support::RawClient;
 
-/// The document, as everybody may read it.
+/// Returns the OpenAPI document, which needs no credentials.
 pub(super) async fn document(server: &Server) -> Value {
     let address = server.address();
     let read = move || RawClient::connect(address).get("/api/v1/openapi.json");
@@ -17,7 +17,7 @@ pub(super) async fn document(server: &Server) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// Method, path and permission of all routes in the document.
+/// Returns method, path and permission of all routes in the document.
 pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
     let mut routes = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -28,6 +28,7 @@ pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
             let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let path = path.replace("{tradeId}", "trade-1");
             let path = path.replace("{symbol}", "SYM-1");
+            let path = path.replace("{notificationId}", "notification-1");
             let permission = operation["x-permission"].as_str().unwrap();
             routes.push((method.to_uppercase(), path, permission.to_owned()));
         }
@@ -36,7 +37,7 @@ pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
     routes
 }
 
-/// A body that each route with this one takes.
+/// Returns a body that the route accepts.
 pub(super) fn body(method: &str, path: &str) -> String {
     let body = match (method, path) {
         ("POST", "/sessions") => json!({"userId": "ann", "ttlSeconds": 60}),
@@ -59,6 +60,17 @@ pub(super) fn body(method: &str, path: &str) -> String {
         }
         ("POST", "/notifications/withdraw") => json!({"userId": "ann", "notificationId": "n"}),
         ("PUT", path) if path.ends_with("/status") => json!({"status": "busy"}),
+        ("PUT", path) if path.starts_with("/signals/") => json!({
+            "providerId": "p", "providerName": "p", "symbol": "S", "action": "buy", "confidence": 1
+        }),
+        ("PUT", path) if path.ends_with("/trade-1") => json!({
+            "tradeId": "trade-1", "userId": "0f8fad5b-d9cb-469f-a165-70867728950e", "symbol": "S",
+            "status": "failed", "quantity": 1
+        }),
+        ("PUT", path) if path.ends_with("/notification-1") => json!({
+            "userId": "0f8fad5b-d9cb-469f-a165-70867728950e", "type": "info", "title": "t",
+            "message": "m"
+        }),
         ("PATCH", path) if path.starts_with("/conversations") => json!({"title": "x"}),
         ("POST" | "PATCH", _) => json!({"content": "x"}),
         _ => return String::new(),
@@ -66,16 +78,17 @@ pub(super) fn body(method: &str, path: &str) -> String {
     body.to_string()
 }
 
-/// A path as documents show it, but for names of users and rooms.
+/// Replaces ids in a path by placeholders, as in documents, except names of users and rooms.
 fn shown(path: &str) -> String {
     let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
     let path = path
         .replace("trade-1", "{tradeId}")
-        .replace("SYM-1", "{symbol}");
+        .replace("SYM-1", "{symbol}")
+        .replace("notification-1", "{notificationId}");
     path.replace("%F0%9F%91%8D", "{emoji}")
 }
 
-/// Where `explain` needs parameters.
+/// Adds the parameters that `explain` requires.
 pub(super) fn full(path: &str) -> String {
     match path {
         "/explain" => "/explain?user=ann&event=message".into(),
@@ -83,7 +96,7 @@ pub(super) fn full(path: &str) -> String {
     }
 }
 
-/// A permission as part of the name of a role.
+/// Returns a permission as part of a role name.
 fn area(permission: &str) -> String {
     permission.trim_start_matches("api:").replace(':', "")
 }
@@ -210,7 +223,7 @@ async fn a_caller_that_calls_too_often_is_told_when_to_come_back_and_others_are_
         Caller::of(&server, "other", &["service"]),
     );
     let mut statuses = Vec::new();
-    // Of calls within one second the second one is too many; a slow machine may need some more.
+    // The second call within a second exceeds the limit; a slow machine might need more calls.
     for _ in 0..50 {
         let answer = one.send("GET", "/rooms", "").await;
         statuses.push(answer.status);

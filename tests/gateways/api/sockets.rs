@@ -10,7 +10,7 @@ use super::{Caller, start, user};
 use crate::client::Client;
 use crate::server::LOBBY;
 
-/// Waits until a client has been disconnected: it is told so, and the connection ends.
+/// Waits until a client has been notified of its disconnect and its connection has ended.
 async fn ended(client: &mut Client) {
     assert_eq!(client.packet().await, "41");
     assert_eq!(client.packet_if_any().await, None);
@@ -20,7 +20,7 @@ async fn ended(client: &mut Client) {
 async fn sockets_are_listed_with_what_is_known_of_them() {
     let server = start();
     let service = Caller::service(&server);
-    // Times are told in whole milliseconds.
+    // Times have a precision of milliseconds.
     let begun = jiff::Timestamp::now() - jiff::Span::new().milliseconds(1);
     let mut ann = user(&server, "ann").await;
     ann.must("join_conversation", json!(LOBBY)).await;
@@ -81,11 +81,11 @@ async fn the_last_activity_of_a_socket_moves_when_its_client_sends_and_not_by_it
         last.parse::<jiff::Timestamp>().unwrap()
     };
     let first = last().await;
-    // It is told in whole seconds: these looks are in three of them.
+    // Times have a precision of seconds: these requests cover three of them.
     let silent = jiff::Span::new().seconds(3);
     while jiff::Timestamp::now() < first + silent {
         assert_eq!(last().await, first, "nothing was sent");
-        sleep(Duration::from_millis(50)).await; // The pace of asking.
+        sleep(Duration::from_millis(50)).await; // Poll interval.
     }
     ann.must("conversations", json!({})).await;
     let spoken = last().await;

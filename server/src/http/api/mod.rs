@@ -1,7 +1,8 @@
-//! `/api/v1`: who may call it, how often, what is noted of calls, and its routes, one file for each kind.
+//! `/api/v1`: authentication, rate limits and logging of calls, and the routes, one file per
+//! subject.
 //!
-//! A route says what it is for in [`describe`], finds the caller as `Extension<Arc<Principal>>` and asks a service,
-//! which asks what the caller may do. No route has a rule of its own.
+//! A route is described with [`describe`], gets the caller as `Extension<Arc<Principal>>` and calls
+//! a service, which checks the caller's permissions. Routes contain no rules.
 
 mod blocks;
 mod conversations;
@@ -31,7 +32,7 @@ pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::MadeUnder;
 
-use super::{Connections, market, withdrawals};
+use super::{Connections, corrections, market, withdrawals};
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
@@ -47,30 +48,30 @@ pub(crate) type By = Extension<Arc<Principal>>;
 pub(crate) type Callers =
     Arc<dyn Fn(Option<String>) -> Pin<Box<dyn Future<Output = Caller> + Send>> + Send + Sync>;
 
-/// A caller, or why it may not call.
+/// A caller, or the reason why it is refused.
 pub(crate) type Caller = Result<Arc<Principal>, Turned>;
 
-/// Why somebody may not call.
+/// The reason why a caller is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
     /// The caller is not authenticated.
     Unauthenticated(AuthFault),
-    /// The caller is this user, who may not call the API, but for what is its own.
+    /// The caller is a user without access to the API, except for its own data.
     Forbidden(Arc<Principal>),
 }
 
-/// What a call passes before its route is asked.
+/// The checks of a call before its route.
 pub(crate) struct Admission {
     pub(crate) callers: Callers,
-    /// What is checked before an answer is given a second time.
+    /// Checked before a stored response is repeated.
     pub(crate) access: Access,
-    /// How often each caller may call.
+    /// The rate limit of each caller.
     pub(crate) pace: Users,
     pub(crate) keys: RequestKeys,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// What routes are handled with.
+/// The services that routes call.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) access: Access,
@@ -85,13 +86,13 @@ impl Api {
         &self.connections.io
     }
 
-    /// The namespace of the chat.
+    /// Returns the namespace of the chat.
     pub(super) fn namespace(&self) -> Namespace {
         self.io().of("/")
     }
 }
 
-/// All routes. Without a guard of addresses there is no block list.
+/// Returns all routes. Without an address guard, there is no block list.
 pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
     let access = api.access.clone();
     let routes = Routes::new()
@@ -104,6 +105,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
         .merge(nodes::routes())
         .merge(identity::routes())
         .merge(market::routes())
+        .merge(corrections::routes())
         .merge(withdrawals::routes())
         .with_state(api);
     match blocks {
@@ -112,7 +114,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
     }
 }
 
-/// Nests routes below `/api/v1`, for callers who may call the API. The description of the routes may be read by everybody.
+/// Nests the routes below `/api/v1` for authorized callers. The description of the API is public.
 pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
     let Admission {
         callers,
@@ -129,14 +131,14 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         log_throttle: LogThrottle::new(REFUSALS),
         own: rules.own.clone(),
     };
-    // This layer lies within that of the admission, which names the caller that a key belongs to.
+    // This layer is inside the admission layer, which sets the caller that owns the key.
     let once = once::Once::new(keys, rules, access);
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
     let router = with_admission(router, admission).merge(reference::routes(&document));
     Router::new().nest(PREFIX, router)
 }
 
-/// Adds what every call passes, and what there is where there is no route.
+/// Adds the checks of every call, and the responses for unknown routes.
 fn with_admission(router: Router, admission: AdmissionState) -> Router {
     router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such route"))
@@ -151,17 +153,17 @@ fn with_admission(router: Router, admission: AdmissionState) -> Router {
         .layer(middleware::from_fn_with_state(Arc::new(admission), admit))
 }
 
-/// What every call passes.
+/// The state of the checks of every call.
 struct AdmissionState {
     callers: Callers,
     pace: Users,
     metrics: Arc<Metrics>,
     log_throttle: LogThrottle,
-    /// The paths at which users may read what is their own.
+    /// The paths at which users may read their own data.
     own: HashSet<String>,
 }
 
-/// Returns whether a request reads what belongs to the caller, who needs no permission for that.
+/// Returns whether a request reads the caller's own data, which needs no permission.
 async fn is_own(request: &mut Request, own: &HashSet<String>, caller: &Principal) -> bool {
     let route = request.extensions().get::<MatchedPath>();
     let is_open = route.is_some_and(|route| own.contains(route.as_str()));
@@ -172,14 +174,14 @@ async fn is_own(request: &mut Request, own: &HashSet<String>, caller: &Principal
     user.is_ok_and(|Path(user)| user == caller.subject)
 }
 
-/// Lets a caller in, or says why not, and notes what became of the call.
+/// Admits a caller or responds with the reason, and counts and logs the outcome.
 async fn admit(
     State(admission): State<Arc<AdmissionState>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let authorization = bearer_of(&request);
-    // The route is logged and not the address, which may hold the id of a login.
+    // The route is logged instead of the path, which can contain the id of a login.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let metrics = &admission.metrics;
@@ -199,13 +201,13 @@ async fn admit(
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let method = request.method().clone();
     let address = request.extensions().get::<OriginalUri>();
-    // The id of a login is a secret, so the path that has one is not logged.
+    // The id of a login is a secret, so a path with one is not logged.
     let told = match address.filter(|_| !path.contains("/sessions/")) {
         Some(OriginalUri(address)) => address.path().to_owned(),
         None => path.to_owned(),
     };
-    // The caller is known before it is limited, so that nobody can use up the calls of somebody
-    // else.
+    // The caller is authenticated before it is limited, so that no caller can use up the calls of
+    // another.
     let response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
@@ -232,7 +234,7 @@ async fn admit(
     response
 }
 
-/// Asks the route. What is waited for, is waited for a limited time.
+/// Calls the route with a timeout.
 async fn call(request: Request, next: Next) -> Response {
     if !is_well_encoded(request.uri()) {
         let message = "the address has a malformed percent-encoding";
@@ -242,7 +244,7 @@ async fn call(request: Request, next: Next) -> Response {
         let message = "the body must be sent without Content-Encoding";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         let mut refusal = ApiError::new(status, "INVALID_PAYLOAD", message).into_response();
-        // RFC 9110, 12.5.3: this header says which codings the server takes.
+        // RFC 9110, 12.5.3: this header lists the codings that the server accepts.
         let headers = refusal.headers_mut();
         headers.insert(
             header::ACCEPT_ENCODING,
@@ -250,7 +252,7 @@ async fn call(request: Request, next: Next) -> Response {
         );
         return refusal;
     }
-    // A request with a key has the same limit in `once`, which ends what was begun.
+    // `once` applies the same timeout to requests with a key, and releases the key.
     let answered = tokio::time::timeout(TIMEOUT + GRACE, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| late());
     response
@@ -259,7 +261,7 @@ async fn call(request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a request says that its body is compressed. Without a body the header is refused as well.
+/// Returns whether a request declares a compressed body. The header is also refused without a body.
 fn is_encoded(request: &Request) -> bool {
     let codings = request.headers().get_all(header::CONTENT_ENCODING);
     let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -271,8 +273,8 @@ fn late() -> Response {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message).into_response()
 }
 
-/// Whether everything that is percent-encoded in an address is UTF-8 (RFC 3986, 2.1 and 2.5). Nothing is
-/// read otherwise: decoders would leave it as it is, or put replacement characters there.
+/// Returns whether all percent-encoded parts of a URI are UTF-8 (RFC 3986, 2.1 and 2.5). Otherwise
+/// decoders would leave them unchanged or insert replacement characters.
 fn is_well_encoded(uri: &Uri) -> bool {
     let address = uri.path_and_query().map_or("", |address| address.as_str());
     let mut pieces = address.split('%');
@@ -288,12 +290,12 @@ fn is_well_encoded(uri: &Uri) -> bool {
         decoded.push(byte);
         decoded.extend_from_slice(rest.as_bytes());
     }
-    // All of it is decoded together: a character may be split over several escapes.
+    // The parts are decoded together, because a character can be split over several escapes.
     str::from_utf8(&decoded).is_ok()
 }
 
-/// The `Authorization` header of a request. What is no text is no token either, and nobody knows which
-/// of two counts: both are an empty header, which lets nobody in.
+/// Returns the `Authorization` header of a request. A header that is not text or is duplicated is
+/// returned as empty, which admits no caller.
 pub(in crate::http) fn bearer_of(request: &Request) -> Option<String> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let (first, second) = (values.next()?, values.next());
@@ -301,7 +303,7 @@ pub(in crate::http) fn bearer_of(request: &Request) -> Option<String> {
     Some(text.unwrap_or_default().to_owned())
 }
 
-/// The answer to somebody who may not call; the log says why, unless it has said too much already.
+/// Returns the response for a refused caller, and logs the reason within a rate limit.
 pub(in crate::http) fn turn_away(
     path: &str,
     turned: Turned,
@@ -327,17 +329,17 @@ pub(in crate::http) fn turn_away(
     }
 }
 
-/// Answers are for whoever asked, refusals as well.
+/// Responses, including errors, are only for the caller.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// Lines of the log about refused calls at once; then one a second.
+/// Log lines about refused calls before they are limited to one per second.
 pub(in crate::http) const REFUSALS: u32 = 100;
-/// Where the routes are.
+/// The prefix of the routes.
 const PREFIX: &str = "/api/v1";
-/// Bytes of a request's body, where the route says nothing else.
+/// Maximum bytes of a request body, unless the route specifies another limit.
 const MAX_BODY_BYTES: usize = 64 << 10;
-/// How long a call may take, its body included.
+/// The timeout of a call, including its body.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How much longer than [`TIMEOUT`] a call is waited for, so that it can end what it has begun.
+/// How much longer than [`TIMEOUT`] to wait for a call, so that it can finish its cleanup.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Taking back what was granted: what is revoked, from when, and until when.
+//! Revocation of tokens, logins, users and roles, and its duration.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use crate::{
 };
 use roomcast::{Io, Socket};
 
-/// `POST /api/v1/revocations`: exactly one of the four.
+/// The body of `POST /api/v1/revocations`: exactly one of the four fields.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("oneOf" = only_one(["jti", "sessionId", "userId", "role"])))]
@@ -30,7 +30,8 @@ pub(crate) struct NewRevocation {
     pub(crate) user_id: Option<String>,
     #[schemars(with = "Option<RevokedName>")]
     pub(crate) role: Option<String>,
-    /// A time to come: another one is a conflict. Default: as long as what is revoked could be accepted.
+    /// A time in the future; any other time is a conflict. Default: until no revoked credentials
+    /// could still be accepted.
     #[schemars(with = "Option<Time>")]
     pub(crate) until: Option<String>,
 }
@@ -39,7 +40,7 @@ impl Command for NewRevocation {
     const PERMISSION: Option<Permission> = Some(Permission::ApiRevocations);
 }
 
-/// `DELETE /api/v1/sessions/{id}`
+/// The command of `DELETE /api/v1/sessions/{id}`.
 #[derive(Debug)]
 pub(crate) struct EndLogin {
     pub(crate) id: String,
@@ -49,44 +50,44 @@ impl Command for EndLogin {
     const PERMISSION: Option<Permission> = Some(Permission::ApiLogins);
 }
 
-/// A revocation that was made.
+/// A new revocation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct MadeRevocation {
     kind: &'static str,
-    /// Null: for ever.
+    /// Null if the revocation does not expire.
     until: Option<Time>,
-    /// Sockets that were disconnected by it.
+    /// The number of sockets that the revocation disconnected.
     disconnected: usize,
 }
 
-/// How long what is accepted can go on being accepted.
+/// How long credentials can be accepted.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Lifetimes {
-    /// Seconds from a token's making to the end of its acceptance, by clocks that differ; none if
-    /// there is no limit.
+    /// Maximum seconds from the creation of a token to its expiry. `None` if there is no limit.
     pub(in crate::service) token_s: Option<u64>,
-    /// Seconds that a login lives without being used.
+    /// Maximum seconds until an unused login expires.
     pub(in crate::service) login_s: u64,
-    /// Seconds that the issuer's clock may be away from ours.
+    /// Maximum seconds by which the issuer's clock may differ from this server's.
     pub(in crate::service) leeway_s: u64,
 }
 
 impl Lifetimes {
-    /// When the last token ends that could have been made by now.
+    /// Returns when the last token expires that could exist now.
     fn tokens(self, now: Timestamp) -> Timestamp {
-        // A token is made at most a leeway ahead of our clock, and accepted a leeway longer.
+        // The issuer's clock can be ahead by the leeway, and a token is accepted for another leeway
+        // after its expiry.
         let span = self.token_s.map(|span| span + 2 * self.leeway_s);
         span.map_or(NEVER, |span| after(now, span))
     }
 
-    /// When the last token or login ends that there could be by now.
+    /// Returns when the last token or login expires that could exist now.
     fn all(self, now: Timestamp) -> Timestamp {
         self.tokens(now).max(after(now, self.login_s))
     }
 }
 
 impl Access {
-    /// Takes into memory what the store says is revoked.
+    /// Loads the stored revocations into memory.
     pub(in crate::service) async fn restore_revocations(&self) -> Result<(), StoreError> {
         let inner = &self.0;
         let end = inner.lifetimes.all(Timestamp::now());
@@ -94,7 +95,8 @@ impl Access {
             let Some(revoked) = Revoked::from_parts(&row.kind, row.value.clone()) else {
                 continue;
             };
-            // The revocation was made when tokens had no longest life. They have one now.
+            // The revocation dates from before `auth.jwt.max_lifetime_s` was set. It can expire
+            // now.
             if is_endless(row.until.into()) && !is_endless(end) && !revoked.is_of_guests() {
                 row.until = end.into();
                 inner.store.insert_revocation(row.clone()).await?;
@@ -111,7 +113,7 @@ impl Access {
         Ok(())
     }
 
-    /// Revokes a token, a login, a user or a role, and disconnects whoever it is about.
+    /// Revokes a token, a login, a user or a role, and disconnects the affected sockets.
     pub(crate) async fn revoke(
         &self,
         io: &Io,
@@ -133,7 +135,7 @@ impl Access {
         ]
         .into_iter()
         .flatten();
-        // One request revokes one thing, so that its answer says what became of exactly that.
+        // A request revokes only one item, so that its response is unambiguous.
         let (Some(revoked), None) = (named.next(), named.next()) else {
             let problem = "must be there alone: one of jti, sessionId, userId and role";
             return Err(ServiceError::invalid("jti", problem));
@@ -152,13 +154,13 @@ impl Access {
         let shown = (!is_endless(until)).then(|| Time::from(until));
         let told = shown.map_or_else(|| "for ever".to_owned(), |until| until.to_string());
         tracing::info!(by = by.subject, ?revoked, until = told, "revoked");
-        // The revocation takes effect before the login is deleted: in between the login would be
-        // unknown and its sockets still there.
+        // The revocation takes effect before the login is deleted. Otherwise the login would be
+        // unknown while its sockets are still connected.
         let disconnected = self.revoke_now(io, revoked.clone(), until).await?;
         if let Revoked::Login(hash) = &revoked
             && is_for_good
         {
-            // Without its row nobody can use the login any more, whenever its revocation ends.
+            // Without its row, the login cannot be used again after the revocation expires.
             self.0.store.delete_login(hash).await?;
         }
         Ok(MadeRevocation {
@@ -168,13 +170,14 @@ impl Access {
         })
     }
 
-    /// Until when something is revoked if nobody says: until nothing of it could be accepted.
+    /// Returns the default expiry of a revocation: when no revoked credentials could still be
+    /// accepted.
     async fn end_of(&self, io: &Io, revoked: &Revoked) -> Result<Timestamp, ServiceError> {
         let now = Timestamp::now();
         let lifetimes = self.0.lifetimes;
         Ok(match revoked {
             Revoked::Token(id) => {
-                // A socket that came by the token knows when the token ends.
+                // A socket that was authenticated with the token knows its expiry.
                 let sockets = io.of("/").sockets().await;
                 let mut principals = sockets.iter().map(Socket::principal);
                 let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
@@ -185,26 +188,25 @@ impl Access {
             }
             Revoked::Login(hash) => match self.0.store.login(hash).await? {
                 Some(login) => self.end_of_login(login.expires_at.into()),
-                // The hash is that of a `sid` of tokens that somebody else makes.
+                // The hash belongs to a `sid` in tokens of an external issuer.
                 None => lifetimes.tokens(now),
             },
-            // Guests have no tokens, and come as often as they like.
+            // Guests have no tokens, and can reconnect at any time.
             guests if guests.is_of_guests() => NEVER,
             Revoked::User(_) | Revoked::Role(_) => lifetimes.all(now),
         })
     }
 
-    /// When nothing is left of a login that is being ended now.
+    /// Returns until when a login that is now ended must stay revoked.
     fn end_of_login(&self, expires_at: Timestamp) -> Timestamp {
         let now = Timestamp::now();
         let tokens = self.0.lifetimes.tokens(now);
-        // The id of a login is a secret that is in no token, unless an issuer puts it there as a
-        // `sid`.
+        // The id of a login is a secret that tokens contain only if an issuer uses it as `sid`.
         let tokens = if is_endless(tokens) { now } else { tokens };
         expires_at.max(after(now, HOUR_S)).max(tokens)
     }
 
-    /// Ends a login, and with it the sockets that came by it.
+    /// Ends a login and disconnects its sockets.
     pub(crate) async fn end_login(
         &self,
         io: &Io,
@@ -212,8 +214,8 @@ impl Access {
     ) -> Result<(), ServiceError> {
         let (by, EndLogin { id }) = allowed.into_parts();
         let hash = secret_hash(&id);
-        // The login is revoked before it is deleted, since whoever is just being let in by it is
-        // found by the revocation.
+        // The login is revoked before it is deleted, so that a connection that is being
+        // authenticated with it is caught.
         let Some(login) = self.0.store.login(&hash).await? else {
             return Err(ServiceError::NotFound("no such session"));
         };
@@ -225,7 +227,7 @@ impl Access {
         Ok(())
     }
 
-    /// Takes effect at once, and is stored before that is said.
+    /// Revokes immediately, and returns after the revocation is stored.
     async fn revoke_now(
         &self,
         io: &Io,
@@ -233,8 +235,8 @@ impl Access {
         until: Timestamp,
     ) -> Result<usize, ServiceError> {
         let inner = &self.0;
-        // What is stored of this revocation already is older, and must not come back from the store
-        // meanwhile. The guard lives until the row is stored.
+        // The guard lives until the row is stored. It keeps an older stored row of this revocation
+        // from being applied in the meantime.
         let _own = inner.own.begin(&revoked);
         let inserted = inner.revocations.insert(&revoked, until);
         let is_full = inserted.is_err() || inner.revocations.len() > MAX_REVOCATIONS / 10 * 9;
@@ -250,16 +252,17 @@ impl Access {
         match &revoked {
             Revoked::User(user) => inner.roles.forget(|subject, _| subject == user),
             Revoked::Role(role) if !revoked.is_of_guests() => {
-                // Only those who have the role are forgotten, since working out everybody anew
-                // would slow down all their events.
+                // Only users with the role are evicted, because recomputing the permissions of all
+                // users would delay all their events.
                 inner.roles.forget(|_, roles| roles.contains(role));
             }
-            // It is not known here whose the token or the login is.
+            // The owner of a token or a login is not known here.
             Revoked::Token(_) | Revoked::Login(_) | Revoked::Role(_) => {
                 inner.roles.forget(|_, _| true);
             }
         }
-        // Sockets go before the row is stored: a slow database must not keep a stolen token alive.
+        // Sockets are disconnected before the row is stored: a slow database must not keep a stolen
+        // token alive.
         let disconnected = io.revalidate();
         let row = Revocation {
             kind: revoked.kind().to_owned(),
@@ -267,7 +270,8 @@ impl Access {
             until: until.into(),
         };
         inner.store.insert_revocation(row.clone()).await?;
-        // The feed has it as well, but cannot be read by a server that has lost the database.
+        // The feed has the revocation as well, but a server without a database connection cannot
+        // read it.
         if let Some(announcer) = inner.announcer.get() {
             announcer.tell(News::Revoked(RevokedUntil {
                 kind: row.kind,
@@ -279,23 +283,26 @@ impl Access {
     }
 }
 
-/// A time to come, as a caller says it.
+/// Parses a time in the future.
 fn to_come(text: &str) -> Result<Timestamp, ServiceError> {
     let until = text.parse::<Timestamp>().ok();
     let until = until.filter(|_| is_rfc3339(text));
     let until = until.ok_or_else(|| ServiceError::invalid("until", "must be an RFC 3339 time"))?;
     if until <= Timestamp::now() {
-        return Err(ServiceError::Conflict("until must be a time to come"));
+        return Err(ServiceError::Unfit {
+            field: "until".into(),
+            problem: "must be a future time",
+        });
     }
     Ok(until)
 }
 
-/// Whether a time is [`NEVER`], stored and read again or not.
+/// Returns whether a time is [`NEVER`], also after it was stored and read.
 fn is_endless(time: Timestamp) -> bool {
     Time::from(time) >= Time::from(NEVER)
 }
 
-/// The end of what has none.
+/// The expiry of revocations that do not expire.
 const NEVER: Timestamp = Timestamp::MAX;
 
 #[cfg(test)]
@@ -371,7 +378,7 @@ mod tests {
                 "{rows:?}"
             );
             assert_eq!(rows[1].until, soon);
-            // Nothing of a guest ends by itself.
+            // Revocations of guests do not expire.
             assert!(is_endless(rows[2].until.into()), "{rows:?}");
         }
     }

@@ -1,8 +1,8 @@
-//! Webhooks: a service is told over HTTP what happens here.
+//! Webhooks: notify a service of events over HTTP.
 //!
-//! What happens waits in memory for a moment only; then it is stored with what came meanwhile, as one delivery. Requests are
-//! made of what is stored, by whichever server of the store takes it first, again and again until it is answered or too old. Nothing in this
-//! module may know what an event means.
+//! Events are held in memory for a moment and then stored together as one delivery. Any server of
+//! the store takes a stored delivery and sends it, repeatedly until it is accepted or too old. This
+//! module must not know what an event means.
 
 mod delivering;
 mod shares;
@@ -35,7 +35,7 @@ use shares::Shares;
 pub(crate) use shares::Source;
 use signature::Signer;
 
-/// Who is told what happens here, if anybody is. Cloning gives another handle.
+/// The webhooks, if configured. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks(Option<Arc<HooksInner>>);
 
@@ -49,15 +49,15 @@ struct HooksInner {
     log_throttle: LogThrottle,
     /// The name of this server in its cluster.
     node: OnceLock<String>,
-    /// What has happened and is not stored yet.
+    /// Events that are not stored yet.
     waiting: Mutex<Waiting>,
     happened: Notify,
-    /// The one permit is of who stores what waits.
+    /// One permit, for storing the waiting events.
     storing: Semaphore,
-    /// What each source has stored since half of the stored queue was full.
+    /// What each source has stored since the store's queue was last half full.
     crowd: Mutex<Shares>,
     stored: Notify,
-    /// The one permit is of who looks for a delivery that is due.
+    /// One permit, for looking for a due delivery.
     looking: Semaphore,
 }
 
@@ -65,29 +65,29 @@ struct HooksInner {
 struct Waiting {
     events: VecDeque<WaitingEvent>,
     bytes: usize,
-    /// The bytes of the events of each source.
+    /// The size of the events of each source, in bytes.
     shares: Shares,
 }
 
 /// An event that waits to be stored.
 struct WaitingEvent {
     text: String,
-    /// The user or address that has caused it.
+    /// The user or address that caused it.
     source: Source,
 }
 
-/// What is told of one event.
+/// The content of one event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WebhookEvent<'a, T> {
-    /// The id of the event, which is the same wherever the event is told.
+    /// The id of the event, which is the same in all deliveries.
     id: Uuid,
     event: &'a str,
     timestamp: Time,
     data: T,
 }
 
-/// The text of an event, which takes no more than it may have.
+/// The text of an event, limited to [`MAX_EVENT_BYTES`].
 #[derive(Default)]
 struct Text(Vec<u8>);
 
@@ -108,7 +108,7 @@ impl io::Write for Text {
 impl Hooks {
     /// # Errors
     ///
-    /// If the configured address cannot be asked, or an event cannot be told.
+    /// If the configured URL is invalid, or an event cannot be sent.
     pub(crate) fn new(
         config: &config::Webhooks,
         store: Store,
@@ -135,27 +135,27 @@ impl Hooks {
         }))))
     }
 
-    /// Whether there can be such webhooks.
+    /// Checks the configuration of webhooks.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// If the configured URL is invalid, or an event cannot be sent.
     pub(crate) fn check(config: &config::Webhooks) -> Result<(), OutboundFault> {
         check(config).map(drop)
     }
 
-    /// Whether anything is told at all.
+    /// Returns whether webhooks are configured.
     pub(crate) fn is_there(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether an event is told.
+    /// Returns whether an event is sent.
     pub(crate) fn wants(&self, event: &str) -> bool {
         let inner = self.0.as_ref();
         inner.is_some_and(|inner| inner.config.events.iter().any(|wanted| wanted == event))
     }
 
-    /// Whether it is told when a room gets its first member here, and loses its last.
+    /// Returns whether it is reported when a room gets its first member here and loses its last.
     pub(crate) fn wants_room(&self, room: &str) -> bool {
         let Some(inner) = &self.0 else { return false };
         inner
@@ -168,14 +168,15 @@ impl Hooks {
             })
     }
 
-    /// Says that an event has happened, and which user or address has caused it. It is told later if it is wanted
-    /// and there is room, also in the share of its source; `data` is not made otherwise.
+    /// Enqueues an event with the user or address that caused it.
+    ///
+    /// The event is dropped if it is not configured, or if the queue or the share of its source is
+    /// full. `data` is then not called.
     pub(crate) fn tell<T: Serialize>(&self, event: &str, source: Source, data: impl FnOnce() -> T) {
         let Some(inner) = self.0.as_ref().filter(|_| self.wants(event)) else {
             return;
         };
-        // Nobody who does something in the chat waits for a webhook, so what finds no room is
-        // dropped and counted.
+        // Callers never wait for a webhook, so an event that finds no room is dropped and counted.
         let (bytes, own) = {
             let waiting = inner.waiting.lock();
             (waiting.bytes, waiting.shares.of(&source))
@@ -190,8 +191,8 @@ impl Hooks {
             return;
         }
         let told = WebhookEvent {
-            // The id is made before anything is stored, so that an event has the same one in every
-            // delivery.
+            // The id is created before anything is stored, so that an event has the same id in
+            // every delivery.
             id: Uuid::now_v7(),
             event,
             timestamp: Time::now(),
@@ -212,7 +213,7 @@ impl Hooks {
         inner.happened.notify_one();
     }
 
-    /// Stores what happens and delivers what is stored, for as long as it is polled. `node` is the name of this server.
+    /// Stores and delivers events for as long as it is polled. `node` is the name of this server.
     pub(crate) async fn run(self, node: String) {
         let Some(inner) = &self.0 else {
             return std::future::pending().await;
@@ -228,7 +229,7 @@ impl Hooks {
         tokio::join!(storing, join_all(senders));
     }
 
-    /// Stores what has happened until now, if that can be done soon: the server stops.
+    /// Stores the waiting events at shutdown, within a timeout of five seconds.
     pub(crate) async fn close(&self) {
         if let Some(inner) = &self.0 {
             let _ = timeout(LAST_WORDS, inner.store_all()).await;
@@ -241,7 +242,7 @@ impl HooksInner {
         let _storing = self.storing.acquire().await;
         let most = self.config.queue;
         while let Some(batch) = self.next(|_| true) {
-            // Past this number, each source has no more than its share of the rest.
+            // Above this number, each source is limited to its share of the rest.
             let Some(is_stored) = self.insert(&batch, most.div_ceil(2)).await else {
                 return;
             };
@@ -278,22 +279,22 @@ impl HooksInner {
         }
     }
 
-    /// Stores a delivery unless so many are stored already. Returns `None` if the store is closed.
+    /// Stores a delivery unless `most` are stored already. Returns `None` if the store is closed.
     async fn insert(&self, batch: &Batch, most: usize) -> Option<bool> {
         loop {
             let delivery = batch.delivery.clone();
             match self.store.insert_delivery(delivery, most).await {
                 Ok(is_stored) => return Some(is_stored),
                 Err(StoreError::Closed) => return None,
-                // A delivery that is stored all the same is stored again under the same id. The
-                // events stay in memory meanwhile. What is more than the limit is dropped by
-                // those who tell it.
+                // If the delivery was stored in spite of the error, it is stored again under the
+                // same id. Until then, the events stay in memory, and callers drop events above the
+                // limit.
                 Err(error) => tokio::time::sleep(error.retry_after()).await,
             }
         }
     }
 
-    /// Counts what is stored, and has it delivered.
+    /// Counts stored events and triggers their delivery.
     fn stored(&self, batch: &Batch) {
         self.remove(batch.events);
         let events = (batch.events - batch.left_out) as u64;
@@ -301,7 +302,7 @@ impl HooksInner {
         self.stored.notify_one();
     }
 
-    /// Removes the first events that wait. This happens after the commit, so that a task that ends in
+    /// Removes the first waiting events. This happens after the commit, so a task that ends in
     /// between loses none.
     fn remove(&self, events: usize) {
         let mut waiting = self.waiting.lock();
@@ -312,8 +313,10 @@ impl HooksInner {
         }
     }
 
-    /// What waits, as one delivery without the events that are not `allowed`. They go on waiting until it is stored: who
-    /// stores it may end before that.
+    /// Returns the waiting events as one delivery, without those that are not `allowed`.
+    ///
+    /// They stay in the queue until the delivery is stored, since the storing task may end before
+    /// that.
     fn next(&self, mut allowed: impl FnMut(&WaitingEvent) -> bool) -> Option<Batch> {
         let waiting = self.waiting.lock();
         let mut told = Vec::new();
@@ -349,7 +352,7 @@ impl HooksInner {
         })
     }
 
-    /// Counts events that are never told.
+    /// Counts events that are never sent.
     fn give_up(&self, counter: Counter, events: usize, why: &str) {
         self.metrics.add(counter, events as u64);
         if let Some(more) = self.log_throttle.permit() {
@@ -358,7 +361,7 @@ impl HooksInner {
     }
 }
 
-/// The first of the events that wait, as one delivery.
+/// The first waiting events as one delivery.
 struct Batch {
     delivery: Delivery,
     events: usize,
@@ -372,13 +375,13 @@ impl Batch {
     }
 }
 
-/// Where events are told; none if nowhere.
+/// Returns the connection to the receiver, or `None` if webhooks are not configured.
 fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
     let Some(url) = config.url.as_deref() else {
         return Ok(None);
     };
     for event in &config.events {
-        // Deliveries lie in the store for days, where a token must never be.
+        // Deliveries stay in the store for days, which must never contain a token.
         if SECRET.contains(&event.as_str()) {
             let fault = format!("webhooks.events: `{event}` has secrets in it and is not told");
             return Err(OutboundFault(fault));
@@ -400,39 +403,43 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
     outbound.map(Some)
 }
 
-/// What is told beside the events that clients send.
-const HAPPENINGS: [&str; 8] = [
+/// The events that can be sent besides those of clients.
+const HAPPENINGS: [&str; 11] = [
     "connect",
     "disconnect",
     "room:occupied",
     "room:vacated",
     "trade:update",
+    "trade:withdrawn",
     "signal:new",
+    "signal:withdrawn",
     "portfolio:update",
     "notification:new",
+    "notification:withdrawn",
 ];
-/// Events of clients with something in them, or in their answers, that must not lie in a store.
+/// Client events whose contents or answers are secrets that must not be stored.
 const SECRET: [&str; 4] = [
     "auth:refresh",
     "create_invite",
     "preview_invite",
     "join_invite",
 ];
-/// Bytes of one event.
+/// The maximum size of one event in bytes.
 const MAX_EVENT_BYTES: usize = 64 << 10;
-/// Bytes of the events of one delivery, if it has more than one.
+/// The maximum size in bytes of the events of one delivery, if it has more than one.
 const MAX_BODY_BYTES: usize = 256 << 10;
-/// Bytes of what waits to be stored. Those who tell at the same time may exceed it by one event each.
+/// The maximum size of the waiting events in bytes. Each concurrent caller may exceed it by one
+/// event.
 const MAX_WAITING_BYTES: usize = 8 << 20;
-/// Bytes of what waits to be stored of one source.
+/// The maximum size in bytes of the waiting events of one source.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Past half of `webhooks.queue`, a source may store this part of the queue.
+/// When `webhooks.queue` is half full, a source may store this fraction of the queue.
 const SOURCES: usize = 20;
-/// Why events of a source are dropped that others may still have stored.
+/// The reason logged when only events of one source are dropped.
 const OVER_SHARE: &str = "one user or address has more than its share waiting";
-/// How long a server that stops stores what has happened.
+/// The timeout for storing the waiting events at shutdown.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Lines of the log at once, before it is one a second.
+/// The maximum burst of log lines, before the limit is one per second.
 const LOG_LINES: u32 = 20;
 
 #[cfg(test)]
@@ -465,7 +472,7 @@ mod tests {
         let large = "x".repeat(MAX_EVENT_BYTES - 1000);
         let mut users = 0;
         while metrics.counter(Counter::WebhookEventsDropped) == 0 {
-            // One user alone fills its share, and many the rest.
+            // One user fills only its share, and many users fill the queue.
             users += 1;
             while metrics.counter(Counter::WebhookEventsOverShare) < users
                 && metrics.counter(Counter::WebhookEventsDropped) == 0

@@ -1,4 +1,4 @@
-//! The bounds of fields, each of which is named by its path in the body.
+//! Checks of field bounds. Errors name the field by its path in the body.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::{LARGEST_AMOUNT, NAME_CHARS, SYMBOL_CHARS};
 use crate::store::Time;
 
-/// 1 to 32 visible ASCII characters.
+/// Checks a symbol: 1 to 32 visible ASCII characters.
 pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), ServiceError> {
     if (1..=SYMBOL_CHARS).contains(&symbol.len())
         && symbol.bytes().all(|byte| byte.is_ascii_graphic())
@@ -19,7 +19,7 @@ pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), Servi
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
-/// An id or a name that a service gives.
+/// Checks an id or a name that a service chose.
 pub(super) fn name(field: impl fmt::Display, name: &str) -> Result<(), ServiceError> {
     if is_name(name, NAME_CHARS) && !name.is_empty() {
         return Ok(());
@@ -28,7 +28,7 @@ pub(super) fn name(field: impl fmt::Display, name: &str) -> Result<(), ServiceEr
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
-/// More than zero.
+/// Checks a number above zero.
 pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     if number > 0.0 && number <= MOST {
         return Ok(());
@@ -37,17 +37,20 @@ pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), Se
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
-/// The time of a value that replaces others: one of the far future would count for ever.
+/// Checks the time of a value that replaces older ones. A time far in the future would never be
+/// replaced.
 pub(super) fn recent(timestamp: Option<Time>, now: Time) -> Result<(), ServiceError> {
     if timestamp.is_none_or(|time| time <= now.after(MOST_AHEAD)) {
         return Ok(());
     }
-    // The clock decides and not the form, so that it is a conflict.
-    let problem = "the timestamp is more than a minute ahead of the server's clock";
-    Err(ServiceError::Conflict(problem))
+    // The result depends on the clock and not on the form, so it is a conflict.
+    Err(ServiceError::Unfit {
+        field: "timestamp".into(),
+        problem: "is more than a minute ahead of the server's clock",
+    })
 }
 
-/// A percentage. What lies between 0 and 1 is taken for a fraction, of which the sender has forgotten the scale.
+/// Checks a percentage. A number between 0 and 1 is refused because it is probably a fraction.
 pub(super) fn percent(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     let problem = match number {
         0.0 | 1.0..=100.0 => return Ok(()),
@@ -59,7 +62,7 @@ pub(super) fn percent(field: impl fmt::Display, number: f64) -> Result<(), Servi
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
-/// An amount, which may be below zero.
+/// Checks an amount, which may be negative.
 pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     if number.abs() <= MOST {
         return Ok(());
@@ -68,7 +71,7 @@ pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), Servic
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
-/// How far the clock of a service may be ahead.
+/// How far the clock of a service may be ahead of this server's.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
 #[expect(clippy::cast_precision_loss, reason = "a double has all its digits")]
 const MOST: f64 = LARGEST_AMOUNT as f64;

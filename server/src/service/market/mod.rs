@@ -1,10 +1,11 @@
-//! Trades, signals, portfolios and prices: following and publishing them, and having trades executed.
+//! Trades, signals, portfolios and prices: following, publishing and executing.
 //!
-//! Each is a journal, in which the last entry of a trade, signal, portfolio or price is what it is now. Prices are told before they are stored. Nothing in this module may know
-//! how trades are carried to a broker but `execution/executor`.
+//! Each is a journal in which the last entry of a key is its current state. Prices are sent before
+//! they are stored. Only `execution/executor` may depend on how trades are transported to a broker.
 
 mod channels;
 mod checks;
+mod correcting;
 mod execution;
 mod portfolio;
 mod prices;
@@ -36,7 +37,7 @@ pub(crate) use prices::{PriceNews, PublishedPrices};
 use roomcast::{JoinError, Room, Socket};
 use signal_access::SignalAccess;
 
-/// Trades, signals, portfolios and prices. Cloning gives another handle.
+/// Trades, signals, portfolios and prices. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Market(Arc<MarketInner>);
 
@@ -45,17 +46,18 @@ struct MarketInner {
     config: config::Market,
     execution: Execution,
     prices: Prices,
-    /// What a subscription to trades includes, if subscriptions are bundled.
+    /// The notifications that subscriptions to trades include, if subscriptions are bundled.
     bundled: Option<Notifications>,
     access: SignalAccess,
 }
 
 impl Market {
-    /// Creates the market. With `bundled`, a subscription to trades includes the portfolio and these notifications.
+    /// Creates the market. With `bundled`, a subscription to trades includes the portfolio and
+    /// these notifications.
     ///
     /// # Errors
     ///
-    /// If the executor of trades cannot be one.
+    /// If the settings of the trade executor are invalid.
     pub(crate) fn new(
         journals: Journals,
         bundled: Option<Notifications>,
@@ -71,18 +73,20 @@ impl Market {
         })))
     }
 
-    /// Whether there can be an executor with these settings.
+    /// Checks the settings of the trade executor.
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// If they are invalid.
     pub(crate) fn check(config: &config::Market) -> Result<(), OutboundFault> {
         Execution::new(config).map(drop)
     }
 
-    /// Gives a recovered socket, which is in its rooms again, snapshots where it has not been sent what it has missed: of
-    /// portfolios, of which the newest is enough, and of journals that this server has not followed. Where there is none, the
-    /// socket is told that it follows no longer.
+    /// Sends snapshots to a recovered socket for subscriptions whose missed updates were not
+    /// replayed.
+    ///
+    /// These are portfolios, of which the newest state is enough, and journals that this server did
+    /// not follow. If a snapshot fails, the subscription ends and the client is notified.
     pub(crate) async fn recovered(&self, socket: &Socket) {
         let by = socket.principal();
         for room in socket.rooms() {
@@ -100,15 +104,16 @@ impl Market {
             };
             if let Err(error) = again {
                 tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
-                // Without a snapshot the socket would take the next update for the whole. Its client does not subscribe again
-                // by itself, since it was recovered, and so is told that it has to.
+                // Without a snapshot, the socket would take the next update for the whole state. A
+                // recovered client does not subscribe again by itself, so it is notified.
                 self.0.journals.unsubscribe(&room, socket, ended);
             }
         }
         self.renew_prices(socket).await;
     }
 
-    /// What a socket follows here that is in a room; `None` if that is nothing of the market, or nobody knows what.
+    /// Returns the market subscription of a socket for a room, or `None` if the room is another one
+    /// or its channel is unknown.
     pub(crate) fn followed(room: &Room, socket: &Socket, by: &Principal) -> Option<Followed> {
         if channels::is_room(room) {
             return channels::followed(socket, room);
@@ -116,7 +121,7 @@ impl Market {
         Self::is_followable(room, by).then(|| Followed::Room(room.as_str().to_owned()))
     }
 
-    /// Whether a socket of this user that has followed this at another server can follow it here.
+    /// Returns whether a user's socket may continue a subscription from another server.
     pub(crate) fn follows(&self, followed: &Followed, by: &Principal) -> bool {
         let access = &self.0.access;
         match followed {
@@ -137,8 +142,8 @@ impl Market {
             || prices::is_room(room)
     }
 
-    /// Ends the subscriptions of a socket to channels of signals that its user, whose credentials were replaced, may no longer
-    /// follow.
+    /// Ends subscriptions to channels that the user may no longer follow, after the credentials of
+    /// the socket were replaced.
     pub(crate) fn reconsider(&self, socket: &Socket) {
         if self.0.access.is_open() {
             return;
@@ -156,11 +161,12 @@ impl Market {
         }
     }
 
-    /// Lets a socket whose client was at another server follow again what it followed there, from a snapshot on.
+    /// Restores the subscriptions of a client that moved here from another server, starting with a
+    /// snapshot.
     ///
     /// # Errors
     ///
-    /// If something cannot be read, or the socket is in too many rooms.
+    /// If the journals cannot be read, or the socket is in too many rooms.
     pub(crate) async fn arrive(
         &self,
         socket: &Socket,
@@ -191,13 +197,13 @@ impl Market {
     }
 }
 
-/// What an entry is for those who follow or list it.
+/// Converts an entry into the update that clients receive.
 fn update<T: DeserializeOwned>(entry: &Entry) -> Option<Update<T>> {
     let revision = entry.revision;
     read(entry).map(|body| Update { body, revision })
 }
 
-/// Whether somebody asks for what is their own.
+/// Checks that a user requests only their own data.
 fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
     check_user_id("userId", user_id)?;
     if by.subject == user_id {

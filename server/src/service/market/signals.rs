@@ -1,4 +1,4 @@
-//! Signals: one journal, whose categories are channels.
+//! Signals: one journal in which channels are categories.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ struct SignalsTeller;
 impl Teller for SignalsTeller {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
-            // A socket that is in both rooms gets the signal once.
+            // A socket in both rooms receives the signal only once.
             let followers = |channel: Option<&str>| {
                 let all = to.local().to(room_of(None));
                 channel.map_or_else(
@@ -61,17 +61,18 @@ impl Teller for SignalsTeller {
     }
 }
 
-/// What the snapshot of a subscription to signals is made of.
+/// The source of a signal subscription's snapshot.
 #[derive(Clone, Copy, Debug)]
 enum Beginning {
-    /// What this server has sent, from a revision on that the client knows, if it knows one. Many clients share it.
+    /// The signals that this server has sent, optionally only after a revision that the client has.
+    /// Many clients share it.
     Shared(Option<u64>),
-    /// What the store has: the client was at another server, which may have sent more.
+    /// The store: the client was connected to another server, which can have sent more.
     Own,
 }
 
 impl Market {
-    /// Lets a socket follow all signals, or those of a channel.
+    /// Subscribes a socket to all signals, or to a channel.
     pub(crate) async fn subscribe_signals(
         &self,
         allowed: Allowed<SubscribeSignals>,
@@ -89,7 +90,7 @@ impl Market {
             return Err(ServiceError::Denied("may not follow these signals"));
         }
         let room = room_of(channel_id.as_deref());
-        // A socket that subscribes again takes no further room.
+        // A repeated subscription does not count against the limit.
         if !socket.is_in(room.as_str()) {
             let channels = socket.rooms().into_iter().filter(is_room).count();
             if channels >= self.0.config.channels {
@@ -100,7 +101,7 @@ impl Market {
         let subscribed = self
             .follow_signals(room.clone(), channel_id.as_deref(), socket, from)
             .await?;
-        // The credentials may have been replaced while the snapshot was read.
+        // The credentials can have been replaced while the snapshot was read.
         if !self
             .0
             .access
@@ -114,7 +115,7 @@ impl Market {
         Ok(subscribed)
     }
 
-    /// Lets a socket follow signals.
+    /// Subscribes a socket to the signals of a room.
     async fn follow_signals(
         &self,
         room: Room,
@@ -145,7 +146,7 @@ impl Market {
         Ok(subscribed)
     }
 
-    /// Lets a socket follow signals no longer.
+    /// Ends the subscription of a socket to signals.
     pub(crate) fn unsubscribe_signals(
         &self,
         allowed: Allowed<UnsubscribeSignals>,
@@ -168,8 +169,8 @@ impl Market {
     ) -> Result<(), ServiceError> {
         let by = socket.principal();
         let channel = channel_of(socket, room);
-        // The credentials with which a client comes back may be other ones than before. A room of which the channel is not known is
-        // looked at below.
+        // The client may have reconnected with other credentials. Rooms with an unknown channel are
+        // handled below.
         if channel.is_ok_and(|channel| !self.0.access.allows(&by, channel.as_deref())) {
             channels::forget(socket, room);
             return Err(ServiceError::Denied("may not follow these signals"));
@@ -180,7 +181,8 @@ impl Market {
         self.follow_room_of_signals(room, socket).await
     }
 
-    /// Lets a socket follow the signals of a room, from a snapshot on that has all that any server has told.
+    /// Subscribes a socket to a room of signals, with a snapshot that contains the signals sent by
+    /// any server.
     pub(super) async fn follow_room_of_signals(
         &self,
         room: &Room,
@@ -192,7 +194,7 @@ impl Market {
         following.await.map(drop)
     }
 
-    /// Lets a socket follow the signals of a channel as it did at another server.
+    /// Subscribes a socket to a channel that it followed on another server.
     pub(super) async fn follow_channel(
         &self,
         channel: &str,
@@ -208,7 +210,7 @@ impl Market {
         following.await.map(drop)
     }
 
-    /// A page of all signals, or of those of a channel, for services.
+    /// Returns a page of all signals or of a channel, for services.
     pub(crate) async fn signals(
         &self,
         allowed: Allowed<ReadSignals>,
@@ -217,7 +219,7 @@ impl Market {
         self.list_signals(asked).await
     }
 
-    /// Reads a page of signals that the sender may follow.
+    /// Returns a page of signals that the sender may follow.
     pub(crate) async fn followed_signals(
         &self,
         allowed: Allowed<ReadFollowedSignals>,
@@ -258,45 +260,15 @@ impl Market {
         })
     }
 
-    /// Publishes a signal to those who follow all, and to those who follow its channel.
+    /// Publishes a signal to the followers of all signals and of its channel.
     pub(crate) async fn publish_signal(
         &self,
         allowed: Allowed<PublishSignal>,
         namespace: &Namespace,
     ) -> Result<Signal, ServiceError> {
         let (_, new) = allowed.into_parts();
-        for (field, given) in [
-            ("signalId", new.signal_id.as_deref()),
-            ("channelId", new.channel_id.as_deref()),
-            ("providerId", Some(&*new.provider_id)),
-            ("providerName", Some(&*new.provider_name)),
-        ] {
-            given.map_or(Ok(()), |given| checks::name(field, given))?;
-        }
-        checks::symbol("symbol", &new.symbol)?;
-        for (field, price) in [
-            ("entryPrice", new.entry_price),
-            ("stopLoss", new.stop_loss),
-            ("takeProfit", new.take_profit),
-        ] {
-            price.map_or(Ok(()), |price| checks::above_zero(field, price))?;
-        }
-        checks::percent("confidence", new.confidence)?;
         let has_time = new.timestamp.is_some();
-        let new_id = || Uuid::now_v7().to_string();
-        let signal = Signal {
-            signal_id: new.signal_id.unwrap_or_else(new_id),
-            channel_id: new.channel_id,
-            provider_id: new.provider_id,
-            provider_name: new.provider_name,
-            symbol: new.symbol,
-            action: new.action,
-            entry_price: new.entry_price,
-            stop_loss: new.stop_loss,
-            take_profit: new.take_profit,
-            confidence: new.confidence,
-            timestamp: new.timestamp.unwrap_or_else(Time::now),
-        };
+        let signal = checked(new)?;
         let append = Append {
             journal: JOURNAL.into(),
             key: signal.signal_id.clone(),
@@ -331,13 +303,48 @@ impl Market {
         };
         known
             .filter(|known| *known == same)
-            // A service that repeats its request gets the first answer; another signal under the
-            // same id is a mistake it has to hear of.
+            // A repeated request gets the first response. A different signal under the same id is
+            // an error.
             .ok_or(ServiceError::Conflict("another signal has this id"))
     }
 }
 
-/// How many of the last signals a snapshot has.
+/// Checks a signal, and adds an id and a time if they are missing.
+pub(super) fn checked(new: PublishSignal) -> Result<Signal, ServiceError> {
+    for (field, given) in [
+        ("signalId", new.signal_id.as_deref()),
+        ("channelId", new.channel_id.as_deref()),
+        ("providerId", Some(&*new.provider_id)),
+        ("providerName", Some(&*new.provider_name)),
+    ] {
+        given.map_or(Ok(()), |given| checks::name(field, given))?;
+    }
+    checks::symbol("symbol", &new.symbol)?;
+    for (field, price) in [
+        ("entryPrice", new.entry_price),
+        ("stopLoss", new.stop_loss),
+        ("takeProfit", new.take_profit),
+    ] {
+        price.map_or(Ok(()), |price| checks::above_zero(field, price))?;
+    }
+    checks::percent("confidence", new.confidence)?;
+    let new_id = || Uuid::now_v7().to_string();
+    Ok(Signal {
+        signal_id: new.signal_id.unwrap_or_else(new_id),
+        channel_id: new.channel_id,
+        provider_id: new.provider_id,
+        provider_name: new.provider_name,
+        symbol: new.symbol,
+        action: new.action,
+        entry_price: new.entry_price,
+        stop_loss: new.stop_loss,
+        take_profit: new.take_profit,
+        confidence: new.confidence,
+        timestamp: new.timestamp.unwrap_or_else(Time::now),
+    })
+}
+
+/// Maximum number of recent signals in a snapshot.
 const NEWEST: usize = 20;
 
 #[cfg(test)]
@@ -368,7 +375,7 @@ mod tests {
         Market::new(journals, None, &config::Market::default()).unwrap()
     }
 
-    /// Stores and tells a signal.
+    /// Stores and emits a signal.
     async fn publish(market: &Market, io: &Io, id: &str, channel: &str) {
         let signal = json!({
             "signalId": id, "channelId": channel, "providerId": "p", "providerName": "p", "symbol": "A",
@@ -392,7 +399,8 @@ mod tests {
         assert!(matches!(appended, Ok(Appended::Stored(_))), "{appended:?}");
     }
 
-    /// A server whose clients follow what they name by `follow` and `leave` it, and go on when they are recovered.
+    /// Serves clients that follow channels with `follow`, join their rooms with `join`, and can be
+    /// recovered.
     async fn serve(market: &Market) -> testing::TestServer {
         let mut io = Io::builder()
             .recovery(Recovery::default())
@@ -439,7 +447,8 @@ mod tests {
             assert!(ann.emit_with_ack::<bool>("follow", followed).await.unwrap());
             let told: Value = ann.event("signals:subscribed").await.unwrap();
             assert!(ids(&told).is_empty());
-            // Nobody tells what is stored from here on: the journal is not followed any more.
+            // Signals stored from here on are not emitted, because the journal is no longer
+            // followed.
             market.0.journals.forget();
             publish(&market, server.io(), "s1", &long).await;
             publish(&market, server.io(), "s2", "gold").await;
@@ -453,7 +462,7 @@ mod tests {
             };
             assert_eq!(ids(&told), expected, "{followed:?}");
             assert_eq!(told["room"], room_of(followed).as_str());
-            // It goes on from there, and once more after that.
+            // Updates continue, and another recovery works as well.
             publish(&market, server.io(), "s4", followed.unwrap_or("gold")).await;
             let told: Value = ann.event("signal:new").await.unwrap();
             assert_eq!(told["signalId"], "s4");

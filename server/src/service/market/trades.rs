@@ -1,4 +1,5 @@
-//! The trades of a user: a journal with a key for each trade, in which a final state stays.
+//! The trades of a user: a journal with a key for each trade, in which a final state does not
+//! change.
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ impl From<Snapshot> for Trades {
     }
 }
 
-/// Tells each change of a trade: none is left out.
+/// Emits every change of a trade.
 struct TradesTeller;
 
 impl Teller for TradesTeller {
@@ -57,7 +58,7 @@ impl Teller for TradesTeller {
 }
 
 impl Market {
-    /// Lets a socket follow its user's trades, and all that is bundled with them.
+    /// Subscribes a socket to its user's trades and all bundled subscriptions.
     pub(crate) async fn subscribe_trades(
         &self,
         allowed: Allowed<SubscribeTrades>,
@@ -95,7 +96,7 @@ impl Market {
         journals.subscribe(subscription, socket, Trades::from).await
     }
 
-    /// Ends the subscription of a socket to its user's trades, and to all that is bundled with them.
+    /// Ends the subscription of a socket to its user's trades and all bundled subscriptions.
     pub(crate) fn unsubscribe_trades(
         &self,
         allowed: Allowed<UnsubscribeTrades>,
@@ -126,7 +127,7 @@ impl Market {
         Ok(())
     }
 
-    /// Reads a page of the trades of a user, for the user and for services.
+    /// Returns a page of a user's trades, for the user and for services.
     pub(crate) async fn trades(
         &self,
         allowed: Allowed<ReadTrades>,
@@ -136,7 +137,7 @@ impl Market {
         self.trades_of(&user, page).await
     }
 
-    /// Reads a page of the trades of the sender.
+    /// Returns a page of the sender's trades.
     pub(crate) async fn own_trades(
         &self,
         allowed: Allowed<ReadOwnTrades>,
@@ -170,46 +171,18 @@ impl Market {
         })
     }
 
-    /// Publishes a trade of a user, or what has become of it. A trade that is executed, failed or canceled stays what it is.
+    /// Publishes a trade of a user or its new state. An executed, failed or canceled trade does not
+    /// change.
     pub(crate) async fn publish_trade(
         &self,
         allowed: Allowed<PublishTrade>,
         namespace: &Namespace,
     ) -> Result<Trade, ServiceError> {
         let (_, new) = allowed.into_parts();
-        checks::name("tradeId", &new.trade_id)?;
-        check_user_id("userId", &new.user_id)?;
-        checks::symbol("symbol", &new.symbol)?;
-        checks::above_zero("quantity", new.quantity)?;
-        match (new.status, new.executed_price) {
-            (TradeStatus::Executed, Some(price)) => checks::above_zero("executedPrice", price)?,
-            (TradeStatus::Executed, None) => {
-                let problem = "is missing, and the trade is executed";
-                return Err(ServiceError::invalid("executedPrice", problem));
-            }
-            (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, Some(_)) => {
-                let problem = "must be null or left out, unless the trade is executed";
-                return Err(ServiceError::invalid("executedPrice", problem));
-            }
-            (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
-        }
-        let is_pending = new.status == TradeStatus::Pending;
-        if is_pending {
-            checks::recent(new.timestamp, Time::now())?;
-        }
-        let has_time = new.timestamp.is_some();
-        let mut trade = Trade {
-            trade_id: new.trade_id,
-            user_id: new.user_id,
-            symbol: new.symbol,
-            side: new.side,
-            status: new.status,
-            executed_price: new.executed_price,
-            quantity: new.quantity,
-            timestamp: new.timestamp.unwrap_or_else(Time::now),
-        };
+        let (is_pending, has_time) = (new.status == TradeStatus::Pending, new.timestamp.is_some());
+        let mut trade = checked(new)?;
         self.match_known(&mut trade).await?;
-        // An outcome counts whatever its time is: nothing can follow it.
+        // An outcome is stored regardless of its time, because no state can follow it.
         let if_open = if is_pending {
             IfOpen::KeepOlder
         } else {
@@ -222,7 +195,8 @@ impl Market {
                 .as_ref()
                 .filter(|known| known.status == TradeStatus::Pending);
             match newer.map(|newer| newer.timestamp) {
-                // It is now, and never older than what is stored.
+                // A state without a time is current, so it gets at least the time of the stored
+                // one.
                 Some(newer) if !has_time => trade.timestamp = newer,
                 Some(_) | None => break,
             }
@@ -233,7 +207,7 @@ impl Market {
             } else {
                 known.timestamp
             };
-            // A trade that was settled before sides were known is the same whatever its side is.
+            // For trades settled before sides were recorded, the side is not compared.
             let side = known.side.and(trade.side);
             let trade = trade.clone();
             let given = Trade {
@@ -245,17 +219,16 @@ impl Market {
         };
         match known {
             None => Ok(trade),
-            // The trade is pending in a newer form, which counts.
+            // A newer pending state is stored and remains current.
             Some(known) if is_pending && known.status == TradeStatus::Pending => Ok(known),
-            // A request that is repeated because its answer was lost must not look like a
-            // contradiction.
+            // A request repeated because its response was lost must not look like a contradiction.
             Some(known) if is_same(&known) => Ok(known),
             Some(_) => Err(ServiceError::Conflict("the trade is settled already")),
         }
     }
 
-    /// Refuses another symbol or side under the id of a trade, since its user was told what was ordered, and fills in the side if
-    /// it is known.
+    /// Refuses a different symbol or side under a known trade id, because clients already know the
+    /// order. Adds the side if it is known.
     async fn match_known(&self, trade: &mut Trade) -> Result<(), ServiceError> {
         let store = self.0.journals.store();
         let journal = journal_of(KIND, &trade.user_id);
@@ -276,8 +249,10 @@ impl Market {
         Ok(())
     }
 
-    /// Stores a trade as it is now and emits it. Returns the stored trade if that stays: it is settled, or newer and
-    /// `if_open` keeps it.
+    /// Stores a trade in its current state and emits it.
+    ///
+    /// Returns the stored trade if that remains current, because it is settled or because it is
+    /// newer and `if_open` retains it.
     pub(super) async fn store_trade(
         &self,
         trade: &Trade,
@@ -318,8 +293,41 @@ impl Market {
     }
 }
 
+/// Checks a trade, and adds a time if it is missing.
+pub(super) fn checked(new: PublishTrade) -> Result<Trade, ServiceError> {
+    checks::name("tradeId", &new.trade_id)?;
+    check_user_id("userId", &new.user_id)?;
+    checks::symbol("symbol", &new.symbol)?;
+    checks::above_zero("quantity", new.quantity)?;
+    match (new.status, new.executed_price) {
+        (TradeStatus::Executed, Some(price)) => checks::above_zero("executedPrice", price)?,
+        (TradeStatus::Executed, None) => {
+            let problem = "is missing, and the trade is executed";
+            return Err(ServiceError::invalid("executedPrice", problem));
+        }
+        (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, Some(_)) => {
+            let problem = "must be null or left out, unless the trade is executed";
+            return Err(ServiceError::invalid("executedPrice", problem));
+        }
+        (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
+    }
+    if new.status == TradeStatus::Pending {
+        checks::recent(new.timestamp, Time::now())?;
+    }
+    Ok(Trade {
+        trade_id: new.trade_id,
+        user_id: new.user_id,
+        symbol: new.symbol,
+        side: new.side,
+        status: new.status,
+        executed_price: new.executed_price,
+        quantity: new.quantity,
+        timestamp: new.timestamp.unwrap_or_else(Time::now),
+    })
+}
+
 pub(super) const KIND: &str = RoomKind::Trades.prefix();
-/// How many of the last trades a snapshot has beside those that are open.
+/// Maximum number of recently settled trades in a snapshot, in addition to open trades.
 const NEWEST: usize = 50;
-/// How often a value without a time of its own is stored again while newer ones come from others.
+/// Maximum attempts to store a value without a time while other writers store newer ones.
 pub(super) const ATTEMPTS: usize = 5;

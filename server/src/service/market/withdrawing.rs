@@ -1,4 +1,4 @@
-//! Signals and trades that are withdrawn: their ids stay taken, and no list has them.
+//! Withdrawal of signals and trades. Their ids stay reserved, and lists omit them.
 
 use super::channels::JOURNAL;
 use super::{Market, checks, trades};
@@ -20,7 +20,7 @@ use roomcast::Namespace;
 use serde::{Serialize, de::DeserializeOwned};
 
 impl Market {
-    /// Withdraws a signal. Withdrawing it again returns the first answer.
+    /// Withdraws a signal. A repeated request returns the first response.
     pub(crate) async fn withdraw_signal(
         &self,
         allowed: Allowed<WithdrawSignal>,
@@ -45,7 +45,7 @@ impl Market {
         self.withdrawn(&SIGNAL_WITHDRAWN, ended.await?, NO_SIGNAL)
     }
 
-    /// Withdraws a trade that is not executed. Withdrawing it again returns the first answer.
+    /// Withdraws a trade that is not executed. A repeated request returns the first response.
     pub(crate) async fn withdraw_trade(
         &self,
         allowed: Allowed<WithdrawTrade>,
@@ -63,7 +63,7 @@ impl Market {
         };
         let end = |trade: Trade| {
             if trade.status == TradeStatus::Executed {
-                return Err(ServiceError::Conflict("the trade is executed"));
+                return Err(ServiceError::Conflict(EXECUTED));
             }
             Ok(TradeWithdrawn {
                 trade_id: trade.trade_id,
@@ -76,7 +76,7 @@ impl Market {
         self.withdrawn(&TRADE_WITHDRAWN, ended.await?, NO_TRADE)
     }
 
-    /// Returns the withdrawal that an entry is, and notifies webhooks of a new one.
+    /// Returns the withdrawal in an entry, and notifies webhooks if it is new.
     fn withdrawn<T: Clone + Serialize + DeserializeOwned>(
         &self,
         event: &Emission<Update<T>, Reliable>,
@@ -94,7 +94,7 @@ impl Market {
     }
 }
 
-/// What takes the place of an entry that is withdrawn; nothing if it is withdrawn already.
+/// Returns the entry that replaces a withdrawn one, or `None` if it is already withdrawn.
 fn ended<T: DeserializeOwned, E: Serialize>(
     known: &Entry,
     end: impl Fn(T) -> Result<E, ServiceError>,
@@ -110,8 +110,9 @@ fn ended<T: DeserializeOwned, E: Serialize>(
     }))
 }
 
-const NO_SIGNAL: &str = "no such signal";
-const NO_TRADE: &str = "the user has no such trade";
-const OTHER_FORM: &str = "a newer version of the server has written it";
-/// Why what was withdrawn is not published again.
+pub(super) const NO_SIGNAL: &str = "no such signal";
+pub(super) const NO_TRADE: &str = "the user has no such trade";
+pub(super) const EXECUTED: &str = "the trade is executed";
+pub(super) const OTHER_FORM: &str = "a newer version of the server has written it";
+/// The error when a withdrawn item is published again.
 pub(super) const WITHDRAWN: ServiceError = ServiceError::Conflict("it was withdrawn");

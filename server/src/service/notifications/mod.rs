@@ -1,10 +1,13 @@
-//! Notifications of a user: a journal with a key for each, open until it is acknowledged or expires.
+//! Notifications of users: each user has a journal, in which a notification is open until
+//! acknowledged or expired.
 //!
-//! A subscription begins with all that nobody has acknowledged, and every connection that is not a recovery subscribes anew: that is
-//! how they come again. Urgent ones are told at once; of the others one is told at once, and those of the next moment
-//! together.
+//! A subscription begins with all unacknowledged notifications. Every connection except a recovered
+//! one subscribes again and so receives them again. Urgent notifications are emitted immediately.
+//! The first notification of another priority is emitted immediately too, and starts a window. At
+//! its end, all notifications that arrived in the window are emitted together.
 
 mod acknowledging;
+mod correcting;
 mod reading;
 mod sending;
 
@@ -35,7 +38,7 @@ use crate::service::rules::rooms::{Followed, RoomKind, room_named};
 use crate::store::{Append, Entry, IfOpen, Notice, Quota, Time};
 use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
-/// Notifications. Cloning gives another handle.
+/// The notifications. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Notifications(Arc<NotificationsInner>);
 
@@ -45,7 +48,7 @@ struct NotificationsInner {
     teller: Arc<NotificationsTeller>,
 }
 
-/// What the journal has of a notification.
+/// The content of a notification's journal entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Body {
@@ -53,26 +56,27 @@ enum Body {
     Acked {
         #[serde(flatten)]
         acked: NotificationAcked,
-        /// The socket that it came from, which knows. Empty if no socket knows.
+        /// The socket that acknowledged it, which gets no event. Empty if there is none.
         socket: String,
-        /// What was acknowledged, for the history. Servers before it did not write it.
+        /// The acknowledged notification, for the history. Earlier versions did not store it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         notification: Option<Notification>,
     },
-    /// It ended before the user acknowledged it. The key of the entry is its id.
+    /// The notification ended before the user acknowledged it. The key of the entry is its id.
     Withdrawn {
         reason: WithdrawalReason,
         timestamp: Time,
     },
 }
 
-/// What webhooks are told of a notification: the user is not in what the user's clients get.
+/// What webhooks receive of a notification. It contains the user, which the event for clients does
+/// not.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Hooked<'a> {
+struct Hooked<'a, T> {
     user_id: &'a str,
     #[serde(flatten)]
-    update: Update<Notification>,
+    update: T,
 }
 
 impl fmt::Debug for Notifications {
@@ -109,10 +113,10 @@ impl Teller for NotificationsTeller {
         let (mut new, mut bytes) = (Vec::new(), 0);
         for entry in entries {
             match read::<Body>(entry) {
-                // What has ended while it waited is of no use to anybody.
+                // A notification that expired while it waited is of no use to clients.
                 Some(Body::New(body)) if body.expires_at > now => {
                     let more = entry.body.len() + REVISION_BYTES;
-                    // One event must fit into what clients take at once.
+                    // One event must not exceed what clients accept.
                     if bytes + more > BATCH_BYTES {
                         tell_together(to.clone(), std::mem::take(&mut new));
                         bytes = 0;
@@ -207,7 +211,7 @@ impl AckedTogether {
     }
 }
 
-/// Tells notifications in one event.
+/// Emits notifications in one event.
 fn tell_together(to: Broadcast<'_>, notifications: Vec<Update<Notification>>) {
     if notifications.len() > 1 {
         NOTIFICATION_BATCH.emit(to, &NotificationBatch { notifications });
@@ -226,7 +230,8 @@ impl Notifications {
         }))
     }
 
-    /// Lets a socket follow its user's notifications, from those on that nobody has acknowledged.
+    /// Subscribes a socket to its user's notifications. The snapshot has all unacknowledged
+    /// notifications.
     pub(crate) async fn subscribe(
         &self,
         allowed: Allowed<SubscribeNotifications>,
@@ -259,7 +264,7 @@ impl Notifications {
             .await
     }
 
-    /// Lets a socket follow its user's notifications no longer.
+    /// Unsubscribes a socket from its user's notifications.
     pub(crate) fn unsubscribe(
         &self,
         allowed: Allowed<UnsubscribeNotifications>,
@@ -276,8 +281,10 @@ impl Notifications {
         journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED)
     }
 
-    /// A socket has connected. One that was recovered is in its room and gets what it has missed: nothing of that comes again, unless
-    /// this server has not followed the journal.
+    /// Handles a connected socket.
+    ///
+    /// A recovered socket is in its room and receives what it missed. It subscribes again only if
+    /// this server does not follow the journal.
     pub(crate) async fn connected(&self, socket: &Socket) {
         let by = socket.principal();
         let (journal, room) = (journal_of(KIND, &by.subject), room_named(KIND, &by.subject));
@@ -295,22 +302,23 @@ impl Notifications {
         }
     }
 
-    /// What a socket follows here that is in a room, if that is its user's notifications.
+    /// Returns the subscription that a room stands for, if that is the user's notifications.
     pub(crate) fn followed(room: &Room, by: &Principal) -> Option<Followed> {
         let named = Followed::Room(room.as_str().to_owned());
         Self::follows(&named, by).then_some(named)
     }
 
-    /// Whether a socket of this user has followed its notifications at another server.
+    /// Returns whether a subscription from another server is for this user's notifications.
     pub(crate) fn follows(followed: &Followed, by: &Principal) -> bool {
         matches!(followed, Followed::Room(room) if *room == room_named(KIND, &by.subject).as_str())
     }
 
-    /// Lets a socket whose client was at another server follow its user's notifications again, if it did there.
+    /// Subscribes a socket from another server to its user's notifications, if it was subscribed
+    /// there.
     ///
     /// # Errors
     ///
-    /// If they cannot be read, or the socket is in too many rooms.
+    /// If the notifications cannot be read, or the socket is in too many rooms.
     pub(crate) async fn arrive(
         &self,
         socket: &Socket,
@@ -323,8 +331,10 @@ impl Notifications {
         Ok(())
     }
 
-    /// What is stored with a message of a conversation of this title for each user whom it mentions. It has nothing of the
-    /// message's text, which may be deleted.
+    /// Returns the notification to store for each user mentioned in a message, in a conversation
+    /// with this title.
+    ///
+    /// It contains nothing of the message's text, which may be deleted.
     pub(in crate::service) fn of_mentions(&self, title: Option<&str>) -> Notice {
         let (expiry, most_open) = (self.0.config.expiry, self.0.config.mentions);
         let place = title
@@ -351,7 +361,8 @@ impl Notifications {
                 journal: journal_of(KIND, user),
                 key: id,
                 body: write(&Body::New(notification)),
-                // Reading the conversation acknowledges its mentions, which are found by it.
+                // Reading the conversation acknowledges its mentions, which are found by this
+                // category.
                 category: Some(message.conversation_id.to_string()),
                 is_open: true,
                 if_open: IfOpen::Refuse,
@@ -368,21 +379,36 @@ impl Notifications {
         })
     }
 
-    /// Says to webhooks that this entry of the journal of a user is stored, and what has caused it.
+    /// Passes a stored entry of a user's journal to webhooks, with the source that caused it.
     pub(in crate::service) fn hook(&self, journal: &str, entry: &Entry, source: HookSource) {
         let journals = &self.0.journals;
-        if !journals.hooks(&NOTIFICATION_NEW) {
+        if !journals.hooks(&NOTIFICATION_NEW) && !journals.hooks(&NOTIFICATION_WITHDRAWN) {
             return;
         }
-        let Some(Body::New(body)) = read(entry) else {
-            return;
-        };
-        let (user_id, revision) = (user_of(KIND, journal), entry.revision);
-        let update = Update { body, revision };
-        journals.hook_from(&NOTIFICATION_NEW, source, || Hooked { user_id, update });
+        let user_id = user_of(KIND, journal);
+        match read(entry) {
+            Some(Body::New(body)) => {
+                let revision = entry.revision;
+                let update = Update { body, revision };
+                journals.hook_from(&NOTIFICATION_NEW, source, || Hooked { user_id, update });
+            }
+            Some(Body::Withdrawn { reason, timestamp }) => {
+                let update = NotificationWithdrawn {
+                    notification_id: entry.key.clone(),
+                    reason,
+                    timestamp,
+                };
+                journals.hook_from(&NOTIFICATION_WITHDRAWN, source, || Hooked {
+                    user_id,
+                    update,
+                });
+            }
+            Some(Body::Acked { .. }) | None => {}
+        }
     }
 
-    /// Has users told what is stored for them and was not told here.
+    /// Schedules the emission of notifications that were stored for these users but not emitted
+    /// here.
     pub(in crate::service) fn tell_soon(&self, users: &[String]) {
         let journals = users.iter().map(|user| journal_of(KIND, user));
         self.0.journals.tell_soon(journals);
@@ -390,13 +416,15 @@ impl Notifications {
 }
 
 const KIND: &str = RoomKind::Notifications.prefix();
-/// How the ids of notifications of mentions begin.
+/// The prefix of the ids of mentions.
 const MENTION: &str = "mention:";
-/// Bytes of the notifications in one event, as in a snapshot: several of these events may wait for one client.
+/// The maximum size of the notifications in one event in bytes, as in a snapshot: several such
+/// events may wait for one client.
 const BATCH_BYTES: usize = 192 << 10;
-/// Bytes of a revision with its name, which an entry does not have.
+/// The size of a revision with its name in bytes, which an entry does not include.
 const REVISION_BYTES: usize = 40;
-/// How long it is remembered that a notification was withdrawn.
+/// How long a withdrawn notification is retained.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
-/// How long a mention that gave way to a newer one is remembered: as long as servers that catch up read what was replaced.
+/// How long a mention replaced by a newer one is retained: as long as servers that catch up read
+/// replaced entries.
 const REPLACED: Duration = Duration::from_secs(3600);

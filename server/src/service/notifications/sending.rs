@@ -1,7 +1,8 @@
-//! Notifications that services send and withdraw, of one user or of many.
+//! Notifications that services send and withdraw, for one user or many.
 
 use std::{collections::HashSet, time::Duration};
 
+use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
@@ -23,16 +24,20 @@ use crate::service::rules::emissions::notifications::{Notification, Priority, Wi
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::Namespace;
 
-/// A notification that is sent, and which of its times the service has left to the server.
-struct New {
-    notification: Notification,
-    has_time: bool,
-    has_end: bool,
+/// A notification to send, and which of its times the service has set.
+pub(super) struct New {
+    pub(super) notification: Notification,
+    pub(super) has_time: bool,
+    pub(super) has_end: bool,
+    /// Why the clock excludes its expiry. A repeated request may arrive after the expiry.
+    pub(super) expiry_fault: Option<ServiceError>,
 }
 
 impl Notifications {
-    /// Stores a notification of one user or of many until it is acknowledged, and emits it. For one user, anything but its
-    /// being stored is an error; for many, the answer has the outcome for each.
+    /// Stores a notification for one user or many until it is acknowledged, and emits it.
+    ///
+    /// For one user, any outcome other than a stored notification is an error. For many, the answer
+    /// has the outcome for each.
     pub(crate) async fn notify(
         &self,
         allowed: Allowed<Notify>,
@@ -43,6 +48,10 @@ impl Notifications {
         let new = self.checked(new)?;
         match users {
             Users::One(user) => {
+                if new.expiry_fault.is_some() {
+                    let appended = self.repeated(&user, &new).await?;
+                    return one_result(appended, &new).map(Notified::One);
+                }
                 let append = self.entry_of(&user, &new);
                 let appended = self.0.journals.append(namespace, append).await?;
                 self.hook_stored(&user, &appended);
@@ -51,9 +60,14 @@ impl Notifications {
             Users::Many(users) => {
                 let mut results = Vec::with_capacity(users.len());
                 for some in users.chunks(AT_ONCE) {
-                    let entries = some.iter().map(|user| self.entry_of(user, &new));
-                    let journals = &self.0.journals;
-                    let appended = journals.append_all(namespace, entries.collect()).await?;
+                    let appended = if new.expiry_fault.is_some() {
+                        let repeated = some.iter().map(|user| self.repeated(user, &new));
+                        try_join_all(repeated).await?
+                    } else {
+                        let entries = some.iter().map(|user| self.entry_of(user, &new));
+                        let journals = &self.0.journals;
+                        journals.append_all(namespace, entries.collect()).await?
+                    };
                     for (user, appended) in some.iter().zip(appended) {
                         self.hook_stored(user, &appended);
                         results.push(UserResult {
@@ -73,8 +87,8 @@ impl Notifications {
         }
     }
 
-    /// Ends notifications that no user has acknowledged yet, and emits that to the user's tabs. Withdrawing again changes
-    /// nothing.
+    /// Withdraws unacknowledged notifications, and emits that to the user's tabs. Repeating it
+    /// changes nothing.
     pub(crate) async fn withdraw(
         &self,
         allowed: Allowed<WithdrawNotification>,
@@ -110,6 +124,7 @@ impl Notifications {
             let journals = &self.0.journals;
             let appended = journals.append_all(namespace, entries.collect()).await?;
             for (user, appended) in some.iter().zip(appended) {
+                self.hook_stored(user, &appended);
                 results.push(UserResult {
                     user_id: user.clone(),
                     outcome: withdrawal(&appended),
@@ -125,11 +140,12 @@ impl Notifications {
         })
     }
 
-    /// Checks a notification and fills in what the service has left out.
-    fn checked(&self, new: Notify) -> Result<New, ServiceError> {
+    /// Checks a notification and sets what the service has omitted.
+    pub(super) fn checked(&self, new: Notify) -> Result<New, ServiceError> {
         if let Some(id) = &new.notification_id {
             check_id(id)?;
-            // The key tells mentions from what services send, which has another quota.
+            // The prefix distinguishes mentions from notifications of services, which have another
+            // quota.
             if id.starts_with(MENTION) {
                 let problem = "must not begin with mention:, as the ids of mentions do";
                 return Err(ServiceError::invalid("notificationId", problem));
@@ -145,12 +161,12 @@ impl Notifications {
         }
         let now = Time::now();
         let latest = now.after(LONGEST);
-        if let Some(expires_at) = new.expires_at
-            && (expires_at <= now || expires_at > latest)
-        {
-            let problem = "expiresAt must be in the future, within a year";
-            return Err(ServiceError::Conflict(problem));
-        }
+        let is_excluded = |expires_at: &Time| *expires_at <= now || *expires_at > latest;
+        let excluded = new.expires_at.filter(is_excluded);
+        let expiry_fault = excluded.map(|_| ServiceError::Unfit {
+            field: "expiresAt".into(),
+            problem: "must be in the future, within a year",
+        });
         let (has_time, has_end) = (new.timestamp.is_some(), new.expires_at.is_some());
         let new_id = || Uuid::now_v7().to_string();
         let notification = Notification {
@@ -169,7 +185,19 @@ impl Notifications {
             notification,
             has_time,
             has_end,
+            expiry_fault,
         })
+    }
+
+    /// Returns the stored entry that a notification whose expiry the clock excludes may repeat.
+    async fn repeated(&self, user: &str, new: &New) -> Result<Appended, ServiceError> {
+        let store = self.0.journals.store();
+        let (journal, id) = (journal_of(KIND, user), &new.notification.notification_id);
+        match (store.journal_entry(&journal, id).await?, &new.expiry_fault) {
+            (Some(entry), _) => Ok(Appended::There(entry)),
+            (None, Some(fault)) => Err(fault.clone()),
+            (None, None) => Ok(Appended::Absent),
+        }
     }
 
     fn entry_of(&self, user: &str, New { notification, .. }: &New) -> Append {
@@ -196,7 +224,7 @@ impl Notifications {
     }
 }
 
-/// The users that a request names.
+/// The users in a request.
 enum Users {
     One(String),
     Many(Vec<String>),
@@ -234,7 +262,7 @@ fn named_users(one: Option<String>, many: Option<Vec<String>>) -> Result<Users, 
 fn one_result(appended: Appended, new: &New) -> Result<Notification, ServiceError> {
     let conflict = match (outcome(&appended, new), appended) {
         (SentOutcome::Stored, _) => return Ok(new.notification.clone()),
-        // The service that repeats its request gets the first answer, also after the user has
+        // A service that repeats its request gets the first answer, even after the user has
         // acknowledged the notification.
         (SentOutcome::Known | SentOutcome::Acknowledged, Appended::There(entry)) => {
             match stored_notification(&entry) {
@@ -267,18 +295,18 @@ fn stored_notification(entry: &Entry) -> Option<Notification> {
     }
 }
 
-/// What an entry that has the id of a notification says of it.
+/// Compares a notification with the stored entry that has its id.
 fn known(entry: &Entry, new: &New) -> SentOutcome {
     let outcome = match read(entry) {
         Some(Body::New(_)) => SentOutcome::Known,
         Some(Body::Withdrawn { .. }) => return SentOutcome::Withdrawn,
         Some(Body::Acked { .. }) | None => SentOutcome::Acknowledged,
     };
-    // Servers before the history acknowledged a notification without storing what it was.
+    // Earlier versions acknowledged a notification without storing its content.
     let Some(known) = stored_notification(entry) else {
         return outcome;
     };
-    // Times that the service has not given differ with each attempt.
+    // Times that the service has not set differ with each attempt.
     let mut same = new.notification.clone();
     if !new.has_time {
         same.timestamp = known.timestamp;
@@ -313,7 +341,7 @@ pub(super) fn check_id(id: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Text that is shown, of so many characters at most.
+/// Checks a displayed text of at most `max` characters.
 fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), ServiceError> {
     if text.is_empty() || text.chars().nth(max).is_some() {
         let problem = format!("must have 1 to {max} characters");
@@ -325,7 +353,8 @@ fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), Service
     Ok(())
 }
 
-/// Whether it is a path of the site that the client is on, and nothing that a browser takes for another host.
+/// Returns whether this is a path on the client's site, and nothing that a browser takes for
+/// another host.
 fn is_path(url: &str) -> bool {
     let is_one = url.starts_with('/') && !url.starts_with("//");
     is_one
@@ -335,6 +364,6 @@ fn is_path(url: &str) -> bool {
 }
 
 const ACKNOWLEDGED: &str = "it is acknowledged already";
-/// Users whose journals one transaction locks.
+/// The number of users whose journals one transaction locks.
 const AT_ONCE: usize = 100;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);

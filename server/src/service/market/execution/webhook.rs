@@ -1,4 +1,5 @@
-//! Trades that a service executes. It is asked over HTTP, with the id of the trade as idempotency key, so that the question may be repeated.
+//! Execution of trades by a service over HTTP. The trade id is the idempotency key, so requests can
+//! be repeated.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ pub(super) struct Webhook {
     pause: Duration,
 }
 
-/// What the service answers: `{"status": "executed", "executedPrice": 190.5}` or `{"status": "failed", "message": "…"}`.
+/// The response of the service: `{"status": "executed", "executedPrice": 190.5}` or
+/// `{"status": "failed", "message": "…"}`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -38,12 +40,12 @@ enum Status {
     Failed,
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 enum Attempt {
     Done(Outcome),
-    /// The order has not arrived, or nothing was done: another attempt may carry it out.
+    /// The order did not arrive or was not executed. Another attempt can execute it.
     NotDone(String),
-    /// The order may have been carried out.
+    /// The order may have been executed.
     Unknown(String),
 }
 
@@ -73,14 +75,15 @@ impl Webhook {
         })
     }
 
-    /// Asks until there is an answer, as often as may be. Only if no attempt can have been carried out, the trade has failed.
+    /// Retries until there is a response or the attempts are used up. The trade fails only if no
+    /// attempt can have executed it.
     pub(super) async fn execute(&self, order: &Order, is_first: bool) -> Outcome {
         let body = serde_json::to_vec(order).unwrap_or_default();
         let mut unknown = None;
         let mut not_done = String::new();
         let mut pause = self.pause;
         for attempt in 1..=self.attempts {
-            // Each attempt has the same idempotency key, so that the service carries the order out
+            // Each attempt has the same idempotency key, so that the service executes the order
             // once.
             match self.attempt(&order.trade_id, body.clone()).await {
                 Attempt::Done(outcome) => return outcome,
@@ -92,9 +95,8 @@ impl Webhook {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
-        // An order of an earlier round may have been carried out as well.
-        // Failed is only what was certainly not executed: a trade that is reported failed and was
-        // executed is worse than one that stays pending.
+        // An earlier round may have executed the order. A trade reported as failed although it was
+        // executed is worse than a pending one.
         if unknown.is_none() && is_first {
             tracing::warn!(why = not_done, "the executor of trades cannot be asked");
             return Outcome::Failed(Fault {
@@ -107,11 +109,11 @@ impl Webhook {
 
     async fn attempt(&self, key: &str, body: Vec<u8>) -> Attempt {
         let Ok(admission) = self.breaker.admit() else {
-            // Nothing was sent, so the order can be refused without a doubt.
+            // Nothing was sent, so the order has certainly not been executed.
             return Attempt::NotDone("it has not answered lately and is not asked".into());
         };
         let mut headers = HeaderMap::new();
-        // The id of a trade is a UUID that this server has made, so that it fits into a header.
+        // The id of a trade is a UUID created by this server, so it is a valid header value.
         if let Ok(key) = HeaderValue::from_str(key) {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
@@ -140,7 +142,7 @@ impl Webhook {
     }
 }
 
-/// What an answer says.
+/// Interprets a response.
 fn judge(status: StatusCode, text: &str) -> Attempt {
     if status.is_success() {
         return match serde_json::from_str(text) {
@@ -159,14 +161,19 @@ fn judge(status: StatusCode, text: &str) -> Attempt {
         };
     }
     match status {
-        // With these two the request is to be sent to another address, and was not taken. Other redirects may say where the result is.
+        // These two redirects mean that the request was not processed. Other redirects can point to
+        // a result.
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
             Attempt::NotDone(format!("answered {status}: redirects are not followed"))
         }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Attempt::NotDone(format!("answered {status}"))
-        }
-        // Another request with this key is under way, or has been.
+        // A refused credential says nothing about this trade, which an earlier attempt may have
+        // executed with a token that was valid then.
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE => Attempt::NotDone(format!("answered {status}")),
+        // Another request with this key is in flight or was processed.
         StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => {
             Attempt::Unknown(format!("answered {status}"))
         }
@@ -179,7 +186,7 @@ fn judge(status: StatusCode, text: &str) -> Attempt {
     }
 }
 
-/// The service will not execute the trade; what it says of that is cut to what a client can show.
+/// Returns a rejection by the service. The message is truncated to what a client can display.
 fn rejected(message: Option<String>) -> Outcome {
     let message = message.unwrap_or_default();
     let shown: String = message
@@ -198,7 +205,7 @@ fn rejected(message: Option<String>) -> Outcome {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The longest pause between two attempts.
+/// The maximum delay between two attempts.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS: usize = 200;
 
@@ -253,6 +260,9 @@ mod tests {
             (408, "", "unknown"),
             (429, "", "not done"),
             (503, "", "not done"),
+            (401, failed, "not done"),
+            (403, "", "not done"),
+            (407, "", "not done"),
             (302, filled, "unknown"),
             (303, filled, "unknown"),
             (307, filled, "not done"),

@@ -1,8 +1,9 @@
-//! What clients ask for, one file for each feature: its events with their rows, the types that their arguments are
-//! parsed into, and those of the answers. Limits of fields are checked by the services.
+//! Events that clients send, one file per feature, with their rows, argument types and answer
+//! types.
 //!
-//! The gateway registers the rows, services take the parsed commands, and `policy` lists the rows for permissions and
-//! documents. `form` has the shapes in which arguments come. Nothing in here may know a service, or who the sender is.
+//! The gateway registers the rows, services execute the parsed commands and check the bounds of
+//! fields, and `policy` lists the rows for permissions and documents. `form` has the accepted forms
+//! of arguments. This module must not depend on services or know who the sender is.
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;
@@ -18,4 +19,4 @@ pub(crate) mod pages;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use market::{portfolio, prices, signals, trades, withdrawals};
+pub(crate) use market::{corrections, portfolio, prices, signals, trades, withdrawals};

@@ -1,8 +1,8 @@
-//! What a message may consist of.
+//! Checks the content of messages: texts, titles, user ids, metadata, image URLs and emoji.
 //!
-//! Services check here what they store or tell: texts, titles, ids of users, metadata, addresses of images, emoji. What
-//! is wrong is refused with the field and the reason, and nothing is trimmed or replaced. These are functions of
-//! values: they take limits as arguments, and must know neither the settings nor the store.
+//! Services call these checks before they store or send a value. Errors name the field and the
+//! reason; nothing is trimmed or replaced. The functions work on values and take limits as
+//! arguments. They must not depend on the configuration or the store.
 
 pub(in crate::service) mod emoji;
 pub(in crate::service) mod url;
@@ -22,9 +22,12 @@ use crate::service::fault::ServiceError;
 use crate::store::is_rfc3339;
 pub(in crate::service) use url::is_http_url;
 
-/// Checks the text of a message: its length in characters, and no control characters.
+/// Checks the text of a message: at most `max_chars` characters and no control characters.
 ///
-/// Nothing is trimmed, replaced or interpreted.
+/// # Errors
+///
+/// Returns an error for the field `content` if the text is empty, too long or contains control
+/// characters.
 pub(in crate::service) fn check_content(
     content: &str,
     max_chars: usize,
@@ -32,7 +35,7 @@ pub(in crate::service) fn check_content(
     if content.is_empty() {
         return Err(ServiceError::invalid("content", "is empty"));
     }
-    // Only as many characters are counted as there may be, however long the text is.
+    // Counts at most `max_chars` characters, however long the text is.
     if content.chars().nth(max_chars).is_some() {
         return Err(ServiceError::invalid(
             "content",
@@ -45,7 +48,7 @@ pub(in crate::service) fn check_content(
     Ok(())
 }
 
-/// Checks the title of a conversation.
+/// Checks the title of a conversation: 1 to [`MAX_TITLE`] characters, none of them hidden.
 pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
     if title.is_empty() || title.chars().nth(MAX_TITLE).is_some() {
         return Err(ServiceError::invalid(
@@ -60,7 +63,7 @@ pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Checks what a user says of itself.
+/// Checks the status text that a user sets.
 pub(in crate::service) fn check_status_text(text: &str) -> Result<(), ServiceError> {
     if !is_name(text, MAX_STATUS_TEXT) {
         return Err(ServiceError::invalid(
@@ -73,7 +76,23 @@ pub(in crate::service) fn check_status_text(text: &str) -> Result<(), ServiceErr
     Ok(())
 }
 
-/// Checks the id of a user that somebody names.
+/// Checks that an id in a body is the one in the path of the request. The schema of the body allows
+/// every id, so that another one is a conflict.
+pub(in crate::service) fn check_same_id(
+    field: &'static str,
+    given: Option<&str>,
+    path: &str,
+) -> Result<(), ServiceError> {
+    if given.is_some_and(|given| given != path) {
+        return Err(ServiceError::Unfit {
+            field: field.into(),
+            problem: "is not that of the path",
+        });
+    }
+    Ok(())
+}
+
+/// Checks the id of a user that a client or service sent.
 pub(in crate::service) fn check_user_id(
     field: impl fmt::Display,
     id: &str,
@@ -87,7 +106,7 @@ pub(in crate::service) fn check_user_id(
     Ok(())
 }
 
-/// How many items a page of a list may have.
+/// Returns the page size of a list: `asked` or [`DEFAULT_PAGE`], at most [`MAX_PAGE`].
 pub(in crate::service) fn page_limit(asked: Option<usize>) -> Result<usize, ServiceError> {
     let limit = asked.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -97,13 +116,13 @@ pub(in crate::service) fn page_limit(asked: Option<usize>) -> Result<usize, Serv
     Ok(limit)
 }
 
-/// Items of a page if nobody says how many.
+/// Default number of items on a page.
 const DEFAULT_PAGE: usize = 50;
 
-/// Items of a page at most.
+/// Maximum number of items on a page.
 pub(in crate::service) const MAX_PAGE: usize = 200;
 
-/// Checks the id a client gave to its message or its order, under which that is done once.
+/// Checks the id that a client chose for its message or order, which makes the request idempotent.
 pub(in crate::service) fn check_client_id(
     field: &'static str,
     id: &str,
@@ -118,7 +137,7 @@ pub(in crate::service) fn check_client_id(
     Ok(())
 }
 
-/// Checks that metadata is an object, not too long as it was sent, and right in what is known of it.
+/// Checks that metadata is an object, is at most `max_bytes` long, and has valid known fields.
 pub(in crate::service) fn check_metadata(
     metadata: &RawValue,
     max_bytes: usize,
@@ -140,8 +159,8 @@ pub(in crate::service) fn check_metadata(
             format!("is longer than {max_bytes} bytes"),
         ));
     }
-    // Halves of surrogate pairs and numbers that no double holds keep some clients from reading the
-    // message at all.
+    // Lone surrogates and numbers beyond the range of a double make some clients fail to parse the
+    // whole message.
     let Ok(value) = serde_json::from_str::<Value>(metadata.get()) else {
         return Err(ServiceError::invalid(
             "metadata",
@@ -154,8 +173,7 @@ pub(in crate::service) fn check_metadata(
             "has binary data, or what stands for it in a packet",
         ));
     }
-    // The text is parsed again into its known fields, because a duplicate of one of them disappears
-    // in a value.
+    // The text is parsed again into its known fields, because a `Value` drops duplicate keys.
     let mut json = serde_json::Deserializer::from_str(metadata.get());
     let known: KnownMetadata<'_> =
         serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -181,8 +199,9 @@ pub(in crate::service) fn check_metadata(
     Ok(())
 }
 
-/// Whether something in a value is what Socket.IO puts where an attachment belongs. The metadata is sent
-/// as JSON without the attachment; and next to one, it would be taken for it.
+/// Returns whether a value contains an attachment placeholder of Socket.IO. Metadata is sent as
+/// JSON without attachments. In a packet with an attachment, a client would replace the placeholder
+/// with it.
 fn has_placeholder(value: &Value) -> bool {
     match value {
         Value::Object(fields) => {

@@ -1,5 +1,6 @@
-//! Commands about what services publish for the market.
+//! Commands about market data: following, publishing, reading and withdrawing it.
 
+pub(crate) mod corrections;
 pub(crate) mod portfolio;
 pub(crate) mod prices;
 pub(crate) mod signals;
