@@ -1,5 +1,5 @@
-// The dashboard of admins in real Chromium: figures that follow what happens, refusals, one user found, disconnected and shut
-// out, and nothing at all for those who are no admins.
+// The dashboard of admins in real Chromium: figures that follow events, refusals, a user who is
+// found, disconnected and shut out, and nothing for users who are no admins.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,14 +14,14 @@ const NARROW = { width: 360, height: 740 };
 const PATH = "/dashboard";
 const admin = (sub = "root") => token({ sub, name: "Root", roles: ["admin"] });
 
-/** The dashboard in front of somebody who has typed a token. */
+/** Opens the dashboard for a visitor who types a token. */
 async function watch(t, credentials, { url = shared.server.url, ...options } = {}) {
   const visitor = await Visitor.open(t, shared.browser, url, { path: PATH, viewport: DESK, ...options });
   await visitor.giveToken(credentials);
   return visitor;
 }
 
-/** The dashboard of an admin, with its first figures. */
+/** Opens the dashboard of an admin with its first figures. */
 async function live(t, options) {
   const visitor = await watch(t, admin(), options);
   await total(visitor, "Connections").waitFor();
@@ -31,10 +31,20 @@ async function live(t, options) {
 const total = ({ page }, name) => page.locator(`[data-total="${name}"] .total-value`);
 const section = ({ page }, name) => page.getByRole("region", { name, exact: true });
 
-/** Waits for a figure that fits. */
+/** Waits for a figure that matches. */
 async function shows(visitor, name, fits) {
   let shown;
   await until(async () => fits(Number((shown = await total(visitor, name).textContent()).replace(/[,/s]/g, ""))), () => `${name}: ${shown}`);
+}
+
+/** Revokes a user as a service does. */
+async function revoke(userId) {
+  const answer = await fetch(`${shared.server.url}/api/v1/revocations`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token({ sub: "backend", roles: ["service"] })}`, "content-type": "application/json" },
+    body: JSON.stringify({ userId }),
+  });
+  assert.equal(answer.status, 200, await answer.text());
 }
 
 async function find({ page }, userId) {
@@ -67,7 +77,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await section(root, "Servers").locator(`[data-node="${nodes[0].id}"]`).getByText("up", { exact: true }).waitFor();
       await section(root, "Servers").getByText(nodes[0].version, { exact: true }).waitFor();
 
-      // Events go on while somebody looks, so that there is a rate to see whenever figures are taken.
+      // Events continue during the test, so that there is a rate whenever figures are read.
       let isOver = false;
       const talking = (async () => {
         while (!isOver) await must(people[0], "conversations", {});
@@ -111,7 +121,7 @@ test("a user is found by keyboard alone, its name is text, and it is disconnecte
   await row.getByText(`user:${sub}`, { exact: true }).waitFor();
   await look(root, "dashboard-user");
 
-  // Escape leaves everything as it was.
+  // Escape leaves everything unchanged.
   const dialog = page.getByRole("dialog", { name: "Disconnect a user" });
   await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
   await dialog.waitFor();
@@ -144,6 +154,12 @@ test("an address is shut out with a reason, once that was confirmed", async (t) 
     await dialog.getByRole("button", { name: "Block" }).press("Enter");
     await dialog.getByText("Please say why, for whoever finds the block later.").waitFor();
     await look(root, `dashboard-block-${viewport.width}`);
+    // Escape closes the window, also from a field with a text, and blocks nothing.
+    await dialog.getByLabel("Reason").fill("begun");
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+    assert.equal(mallory.connected, true);
+    await page.getByRole("button", { name: "Block 192.0.2.7" }).press("Enter");
     if (viewport === NARROW) {
       await dialog.getByRole("button", { name: "Cancel" }).press("Enter");
       assert.equal(mallory.connected, true);
@@ -171,7 +187,7 @@ test("who is no admin sees one sentence and no figures, and the server is asked 
     assert.equal(await visitor.page.locator(".desk, .card, table").count(), 0);
     assert.deepEqual(asked.filter((path) => path.startsWith("/api") || path.startsWith("/health")), []);
     await look(visitor, `dashboard-forbidden-${roles}`);
-    // Also on the next visit, and the chat of this tab goes on with the same token.
+    // The same applies to the next visit, and the chat of this tab continues with the same token.
     await visitor.page.reload();
     await visitor.page.getByRole("alert").getByText("This page is for admins").waitFor();
     await visitor.page.getByRole("button", { name: "Use another token" }).press("Enter");
@@ -205,18 +221,38 @@ test("a token is needed, stays in its tab and out of addresses, and is gone afte
   assert.equal(await page.locator(".desk").count(), 0);
   noComplaints(root);
 
-  // Who is revoked while looking sees nothing any more.
+  // An admin who is revoked while the page is open sees nothing more.
   const other = await watch(t, admin("root-revoked"));
   await total(other, "Connections").waitFor();
-  const revoked = await fetch(`${shared.server.url}/api/v1/revocations`, {
-    method: "POST",
-    headers: { authorization: `Bearer ${token({ sub: "backend", roles: ["service"] })}`, "content-type": "application/json" },
-    body: JSON.stringify({ userId: "root-revoked" }),
-  });
-  assert.equal(revoked.status, 200);
+  await revoke("root-revoked");
   await other.page.getByRole("alert").getByText("Your access to this page has ended.").waitFor();
   assert.equal(await other.page.locator(".desk").count(), 0);
   noComplaints(other);
+});
+
+test("no user and no address is in the document after the admin is revoked while the tab is out of view", async (t) => {
+  const sub = "mallory-watched";
+  await connect(t, io, shared.server.url, { auth: { token: tokenOf(sub, "Mallory Watched") }, reconnection: false });
+  const root = await watch(t, admin("root-hidden"));
+  const { page } = root;
+  await total(root, "Connections").waitFor();
+  await section(root, "Rooms").getByRole("row", { name: /^user:/ }).first().waitFor();
+  await find(root, sub);
+  const user = page.locator(`[data-user="${sub}"]`);
+  await user.getByText("127.0.0.1", { exact: true }).first().waitFor();
+  await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
+  await page.getByRole("dialog", { name: "Disconnect a user" }).waitFor();
+  const found = async () => {
+    const text = await page.evaluate(() => [document.title, document.body.outerHTML, ...[...document.querySelectorAll("input")].map(({ value }) => value)].join("\n"));
+    return text.match(/mallory.watched|user:[a-z]|127\.0\.0\.1/gi) ?? [];
+  };
+  assert.ok((await found()).length > 0);
+  // A page out of view gets no frames.
+  await page.evaluate(() => (globalThis.requestAnimationFrame = () => 0));
+  await revoke("root-hidden");
+  await page.getByRole("alert").getByText("Your access to this page has ended.").waitFor();
+  assert.deepEqual(await found(), []);
+  noComplaints(root);
 });
 
 test("without a connection the page says so and of when its figures are, and goes on by itself", async (t) => {
@@ -227,7 +263,7 @@ test("without a connection the page says so and of when its figures are, and goe
   await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are of \S.*\. Trying again…$/).waitFor();
   await look(root, "dashboard-lost");
   assert.equal(await page.getByRole("button", { name: "Find" }).isDisabled(), true);
-  // The figures of before are still there.
+  // The earlier figures are still shown.
   assert.ok(Number(await total(root, "Connections").textContent()) > 0);
   root.link.restore();
   await page.locator("[data-state=live]").waitFor();
@@ -239,7 +275,8 @@ test("figures are pulled at a pace while somebody looks, and not at all while th
   const { page } = root;
   const pulls = [];
   page.on("request", (request) => request.url().endsWith("/api/v1/nodes") && pulls.push(request));
-  // Timers of the browser are no earlier than they should be, however busy the machine is; what is told here may be late.
+  // Browser timers never fire early, however busy the machine is; events reported to this process
+  // may be late.
   const begin = await page.evaluate(() => performance.now());
   const times = () =>
     page.evaluate((begin) => {
@@ -258,8 +295,8 @@ test("figures are pulled at a pace while somebody looks, and not at all while th
   await answered;
   await hide("hidden");
   const before = pulls.length;
-  await sleep(5_000); // That nothing is asked for in this time is what is looked at.
-  // One may have been on its way out when the tab was hidden.
+  await sleep(5_000); // No request may be sent in this time.
+  // One request may have been in flight when the tab was hidden.
   assert.ok(pulls.length <= before + 1, `${pulls.length - before} pulls`);
   await hide("visible");
   await until(() => pulls.length > before + 1, "pulls again");
@@ -279,6 +316,6 @@ test("what a role does not permit is said in its place, and not asked for again 
   await look(root, "dashboard-watcher");
   const asked = [];
   page.on("request", (request) => request.url().includes("/api/") && asked.push(request.url()));
-  await sleep(5_000); // That nothing is asked for in this time is what is looked at.
+  await sleep(5_000); // No request may be sent in this time.
   assert.deepEqual(asked, []);
 });

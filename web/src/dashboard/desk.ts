@@ -49,7 +49,8 @@ export class Desk {
   readonly journal = new Journal();
   /** What the role of whoever looks does not permit. */
   readonly denied = new Set<Part>();
-  changed: () => void = () => {};
+  /** Called after each change; an urgent change is drawn immediately, because a hidden tab gets no frames. */
+  changed: (isUrgent?: boolean) => void = () => {};
   #token = "";
   #line: SocketLine | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -141,7 +142,8 @@ export class Desk {
     this.points.clear();
     this.journal.clear();
     this.denied.clear();
-    this.changed();
+    // Users and addresses must not stay in the document of a hidden tab.
+    this.changed(true);
   }
 
   #handleStatus(status: Status): void {

@@ -13,7 +13,8 @@ function draw(): void {
 }
 
 // Drawn before the next frame, however many changes there are until then.
-desk.changed = () => {
+desk.changed = (isUrgent = false) => {
+  if (isUrgent) return draw();
   if (isScheduled) return;
   isScheduled = true;
   requestAnimationFrame(draw);
