@@ -1,4 +1,5 @@
-//! The tables of attacks, of rights and of keys to replace in `docs` name a test for every row, and every test they name exists.
+//! The tables of attacks, rights and rotated keys in `docs` name a test in each row, and each named
+//! test exists.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +17,7 @@ const TABLES: &[(&str, &[(&str, u32)])] = &[
     ("docs/security.md", &[("A", 25), ("F", 12)]),
 ];
 
-/// A line of a table: its row, and the tests that it names by file and name.
+/// A row of a table, and the file and name of each test that it names.
 #[derive(Debug, PartialEq)]
 struct Row<'a> {
     id: &'a str,
@@ -100,7 +101,7 @@ fn rights_are_the_rows_of_their_table_only() {
 }
 
 #[test]
-fn rows_are_those_of_tables_that_begin_with_a_row_and_end_with_a_test() {
+fn rows_start_with_an_id_and_end_with_a_test() {
     let document = "| row | attack | test |\n|---|---|---|\n\
         | B1 | x `a` | `t/a.rs::x`, `t/b.mjs::B1: y` |\n| B2 | x | elsewhere |\n\n\
         | a | b | c |\n|---|---|---|\n| B3 | x | `t/a.rs::z` |\n";
@@ -117,10 +118,10 @@ fn rows_are_those_of_tables_that_begin_with_a_row_and_end_with_a_test() {
     assert_eq!(rows(document), expected);
 }
 
-/// The head of the table of rights.
+/// The header of the table of rights.
 const RIGHTS: &str = "| what | permits | to whom | test |";
 
-/// The rows of the table of rights, by what they are about.
+/// Returns the rows of the table of rights.
 fn rights(document: &str) -> Vec<Row<'_>> {
     let lines = document.lines().skip_while(|line| *line != RIGHTS).skip(2);
     let rows = lines.take_while(|line| line.starts_with('|'));

@@ -1,4 +1,5 @@
-//! The sums in `docs/scaling.md` are right, and begin with the figures of `benches/README.md`.
+//! The calculations in `docs/scaling.md` are correct and start from the figures of
+//! `benches/README.md`.
 
 #![allow(
     clippy::indexing_slicing,
@@ -12,7 +13,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The rows of the table below a heading, as cells without spaces around them.
+/// Returns the rows of the table under a heading, as trimmed cells.
 fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     let lines = section.lines().skip_while(|line| !line.starts_with("| "));
@@ -32,7 +33,7 @@ fn number(text: &str) -> f64 {
         .unwrap_or_else(|_| panic!("{text:?} is no number"))
 }
 
-/// The value of numbers with `×`, `/`, `+` and `−` between them.
+/// Evaluates numbers joined by `×`, `/`, `+` and `−`.
 fn value(sum: &str) -> f64 {
     let words: Vec<&str> = sum.split(' ').collect();
     let (mut total, mut product, mut sign) = (0.0, number(words[0]), 1.0);
@@ -52,7 +53,7 @@ fn value(sum: &str) -> f64 {
     total + sign * product
 }
 
-/// Half of the last place that is written.
+/// Returns half a unit of the last written digit.
 fn tolerance(text: &str) -> f64 {
     let places = text.split_once('.').map_or(0, |(_, places)| places.len());
     0.5 * 10_f64.powi(-i32::try_from(places).unwrap()) + 1e-9

@@ -1,4 +1,4 @@
-//! Every promise in `docs/delivery.md` names tests that exist.
+//! Each promise in `docs/delivery.md` names tests that exist.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -82,7 +82,7 @@ impl Tests {
     }
 }
 
-/// The parts of a title between omissions.
+/// Splits a title at its omissions.
 fn title_parts(title: &str) -> impl Iterator<Item = &str> {
     let parts = title.split('…').map(str::trim);
     parts.filter(|part| !part.is_empty())
@@ -93,10 +93,10 @@ fn page() -> String {
 }
 
 #[test]
-fn every_function_that_is_named_as_a_test_is_one() {
+fn every_cited_function_is_a_test() {
     let (page, tests) = (page(), Tests::read());
     let is_name = |part: &&str| {
-        // Metrics have names like this too.
+        // Metrics have similar names.
         !part.starts_with("roomcast_")
             && part.matches('_').count() >= 3
             && part

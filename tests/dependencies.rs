@@ -1,4 +1,4 @@
-//! `docs/dependencies.md` gives a reason for every dependency, and for nothing else.
+//! `docs/dependencies.md` gives a reason for each dependency, and lists nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ fn versions_of_servers_that_tests_install_are_documented() {
     let mut count = 0;
     for (_, version) in of_npm.chain(of_pypi) {
         count += 1;
-        // Packages add a number of their own behind three of the server, of which PostgreSQL has two.
+        // Packages append a version of their own to the server's three numbers; PostgreSQL has two.
         let version: Vec<&str> = version.split(['.', '-', '"']).take(3).collect();
         let (full, short) = (version.join("."), version[..2].join("."));
         let is_named = |version: &str| {
@@ -79,7 +79,7 @@ fn compare(manifest: &str) {
     );
 }
 
-/// The keys of all dependency tables of a manifest but the workspace's list of versions.
+/// Returns the keys of all dependency tables of a manifest, except the workspace's versions.
 fn declared(manifest: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     let mut inside = false;
@@ -94,7 +94,7 @@ fn declared(manifest: &str) -> BTreeSet<&str> {
     names
 }
 
-/// The names that open a list item under the heading of `manifest`.
+/// Returns the names that start a list item under the heading of `manifest`.
 fn explained<'a>(document: &'a str, manifest: &str) -> BTreeSet<&'a str> {
     let heading = format!("## `{manifest}`");
     let section = document.lines().skip_while(|line| *line != heading).skip(1);

@@ -1,7 +1,7 @@
-//! Which module may import which, checked on the source.
+//! Checks in the source which module imports which.
 //!
-//! Between packages the compiler holds the borders. Within one they are held here: modules first, then
-//! the submodules within those that have a table of their own.
+//! The compiler enforces the borders between packages. These tests enforce them within a package:
+//! first between modules, then between the submodules that have a table.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,15 +18,15 @@ mod sleeps;
 #[path = "layers/source_tree.rs"]
 mod source_tree;
 
-/// Every module of a package and the modules of it that it may name.
+/// Each module of a package, and the modules of the package that it may import.
 const MODULES: &[(&str, Rules)] = &[
     ("src", LIBRARY),
     ("server/src", SERVER),
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `names`, `time` and `identity` are leaves, and `tasks` but for the metrics. `client` takes of
-/// `socket` the values that handlers return, and of `names` the contracts.
+/// Leaves are `metrics`, `names`, `time` and `identity`; `tasks` imports only the metrics. `client`
+/// imports the return values of handlers from `socket`, and the contracts from `names`.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
@@ -46,7 +46,7 @@ const LIBRARY: Rules = &[
     ("testing", "client config names socket"),
 ];
 
-/// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
+/// Leaves are `breaker`, `config` and `metrics`; `supervisor` imports only the metrics.
 const SERVER: Rules = &[
     ("breaker", ""),
     ("config", ""),
@@ -80,7 +80,8 @@ const LOAD_GENERATOR: Rules = &[
     ("play", "load account clients report"),
 ];
 
-/// The folders that have submodules. One of another package is named from the root, as `protocol/src`.
+/// The folders with submodules. A folder of another package is named from the root, as
+/// `protocol/src`.
 const SUBMODULES: &[(&str, Rules)] = &[
     ("src/engine", SUBMODULES_ENGINE),
     ("src/engine/outbox", SUBMODULES_OUTBOX),
@@ -92,7 +93,7 @@ const SUBMODULES: &[(&str, Rules)] = &[
     ("server/src/service/chat", SUBMODULES_CHAT),
 ];
 
-/// Every module may import those above it in this table, if it needs them.
+/// Each module may import the modules above it in this table, if it needs them.
 const SUBMODULES_ENGINE: Rules = &[
     ("primitives", ""),
     ("transport", ""),
@@ -110,7 +111,7 @@ const SUBMODULES_ENGINE: Rules = &[
     ("accept", "primitives admission session http"),
 ];
 
-/// The files are one submodule here.
+/// The files of this folder are one submodule.
 const SUBMODULES_OUTBOX: Rules = &[
     ("waiting", ""),
     ("worker", "waiting"),
@@ -149,7 +150,7 @@ const SUBMODULES_SOCKET: Rules = &[
     ("fuzzing", "types recovery core life"),
 ];
 
-/// The files are one submodule here: transports, and one session on them.
+/// The files of this folder are one submodule: transports, and one session on them.
 const SUBMODULES_CLIENT: Rules = &[(".", ""), ("api", "."), ("driver", ". api")];
 
 const SUBMODULES_SERVICE: Rules = &[
@@ -178,11 +179,11 @@ const SUBMODULES_CHAT: Rules = &[
     (".", "presence sequencer"),
 ];
 
-/// Folders in which, and below which, there is order.
+/// Folders that are checked, with their subfolders.
 const FOLDERS: &[&str] = &["src", "server/src", "loadgen/src", "protocol/src"];
-/// Files and folders that lie side by side.
+/// Maximum number of files and folders in one folder.
 const MAX_ENTRIES: usize = 14;
-/// Files of one submodule that may import each other, where that cannot be cut.
+/// Maximum number of files of one submodule that import each other in a cycle that cannot be split.
 const MAX_CIRCLE: usize = 4;
 
 #[test]
@@ -199,7 +200,7 @@ fn every_import_follows_the_table() {
         );
         let mut exported = exports(&fs::read_to_string(root.join("lib.rs")).unwrap());
         for file in &files {
-            // Macros are at the root wherever they are written.
+            // Macros are exported at the root, wherever they are defined.
             let source = fs::read_to_string(file).unwrap();
             for rest in source.split("#[macro_export]\nmacro_rules! ").skip(1) {
                 let name = rest.split(' ').next().unwrap();
@@ -289,7 +290,7 @@ fn every_import_between_submodules_follows_its_table() {
 }
 
 #[test]
-fn no_circle_goes_through_submodules() {
+fn submodules_import_without_cycles() {
     for (folder, rules) in SUBMODULES {
         let (source_tree, module) = SourceTree::of(folder);
         let arrows = source_tree.arrows(&module, rules);
@@ -319,7 +320,7 @@ fn circles_of_files_are_small_and_stay_in_their_submodule() {
 }
 
 #[test]
-fn folders_are_small_and_say_what_they_are_for() {
+fn folders_are_small_and_documented() {
     let mut wrong = Vec::new();
     let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {
@@ -391,7 +392,8 @@ fn a_name_belongs_to_the_submodule_that_defines_it() {
     assert_eq!(found, [["high", "low"]]);
 }
 
-/// The first path segment behind each `prefix`, with its line; a group gives one entry per member.
+/// Returns the first path segment after each `prefix`, with its line; a group gives one entry per
+/// member.
 fn imports(source: &str, prefix: &str) -> Vec<(usize, String)> {
     let code: String = source
         .lines()
@@ -429,17 +431,17 @@ fn imports(source: &str, prefix: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// What the root exports by name, with the module that it comes from.
+/// Returns the names that the root exports, with the modules that define them.
 fn exports(lib: &str) -> HashMap<String, String> {
     let uses = lib
-        .split("\npub use ") // At the root only: not in a module inside.
+        .split("\npub use ") // At the root only, not in an inner module.
         .skip(1)
         .map(|rest| rest.split(';').next().unwrap());
     let mut exported = HashMap::new();
     for path in uses {
         let (home, names) = path.split_once("::").unwrap();
         if home == "roomcast_protocol" {
-            continue; // Every module may use the codec.
+            continue; // Each module may use the codec.
         }
         for name in names.split(|c: char| !c.is_alphanumeric() && c != '_') {
             exported.insert(name.to_owned(), home.to_owned());

@@ -1,4 +1,4 @@
-//! `docs/parity.md` names a test for every row, and every test it names exists.
+//! `docs/parity.md` names a test in each row, and each named test exists.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use named::has_test;
 
-/// What the official server's documentation lists: none of it may be missing from the table.
+/// The features in the official server's documentation, which the table must contain.
 const REQUIRED: &[&str] = &[
     "path",
     "addTrailingSlash",
@@ -81,7 +81,7 @@ const REQUIRED: &[&str] = &[
     "WebTransport",
 ];
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, PartialEq)]
 struct Row<'a> {
     feature: &'a str,
@@ -92,9 +92,9 @@ struct Row<'a> {
 enum Proof<'a> {
     /// The tests, each as its file and its name or title.
     Tests(Vec<(&'a str, &'a str)>),
-    /// Why there is none.
+    /// The reason for having no test.
     Excluded(&'a str),
-    /// Something else, which is nothing.
+    /// Anything else, which is invalid.
     Open(&'a str),
 }
 
@@ -198,7 +198,7 @@ fn read_proof(cell: &str) -> Proof<'_> {
     }
 }
 
-/// The words that a row may be excluded with.
+/// Returns the reasons for which a row may be excluded.
 fn reasons(document: &str) -> BTreeSet<&str> {
     let section = document.lines().skip_while(|line| *line != "## Reasons");
     section

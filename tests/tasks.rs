@@ -1,16 +1,17 @@
-//! Every task that lives as long as the server is started by name, is in `docs/operations.md`, and is
-//! killed in a test.
+//! Each task that runs as long as the server is started by name, is listed in `docs/operations.md`,
+//! and is killed in a test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// How a task with a name is started.
+/// Calls that start a task with a name.
 const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("];
 
-/// What starts tasks without a name, and where the server may: these end by themselves, and soon.
+/// Calls that start a task without a name, and where the server may use them. These tasks end by
+/// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 12] = [
+const NAMELESS: [(&str, &str); 13] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
@@ -24,6 +25,10 @@ const NAMELESS: [(&str, &str); 12] = [
     (
         "service/cluster/announcer.rs",
         "One question to other servers, which has a deadline.",
+    ),
+    (
+        "service/journals/amending.rs",
+        "One amendment, which the store takes or refuses in time.",
     ),
     (
         "service/journals/followed.rs",
@@ -52,7 +57,7 @@ const NAMELESS: [(&str, &str); 12] = [
     ("store/sqlite/reader.rs", "One query, which has a deadline."),
 ];
 
-/// Where tasks are killed.
+/// The tests that kill tasks.
 const KILLERS: [&str; 3] = [
     "tests/server/supervision.rs",
     "tests/gateways/supervision.rs",
@@ -63,7 +68,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The source below a folder without its tests: path in the folder, and text.
+/// Returns the sources below a folder without their tests, as relative path and text.
 fn sources(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut sources = Vec::new();
@@ -84,7 +89,7 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     sources
 }
 
-/// The names under which tasks are started.
+/// Returns the names under which tasks are started.
 fn started() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (_, code) in [sources("src"), sources("server/src")].concat() {

@@ -1,4 +1,4 @@
-//! Networks that are shut out, on every store.
+//! Blocked networks, on every store.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,14 +8,14 @@ use roomcast_server::store::Time;
 use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
-    blocks_come_back_as_they_were_stored,
+    blocks_are_read_as_stored,
     a_network_has_one_block,
 }
 
 fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
     let duration = seconds.map(Duration::from_secs);
     let mut block = Block::new(cidr.parse().unwrap(), duration, "spam; \"why\"", source);
-    // Stores keep milliseconds.
+    // Stores have millisecond precision.
     block.created_at = cut(block.created_at);
     block.expires_at = block.expires_at.map(cut);
     block
@@ -25,7 +25,7 @@ fn cut(time: SystemTime) -> SystemTime {
     Time::from(time).into()
 }
 
-async fn blocks_come_back_as_they_were_stored(backend: Backend) {
+async fn blocks_are_read_as_stored(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let mut expected = vec![

@@ -1,4 +1,4 @@
-//! What every store does with the list of a user's conversations and with their titles.
+//! Conversation lists and titles, on every store.
 
 use roomcast_server::store::{
     Actor, Change, Conversation, Cursor, DeleteConversation, NewConversation, Origin, Rename,
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
-    a_list_goes_on_behind_its_cursor_until_all_have_been_listed,
-    what_changes_while_a_list_is_read_comes_to_its_front,
+    list_continues_after_its_cursor_until_complete,
+    conversation_changed_during_paging_moves_to_the_front,
     the_owner_and_admins_rename_a_conversation,
-    a_title_that_is_so_already_changes_nothing,
+    setting_the_same_title_changes_nothing,
     the_conversations_of_a_user_are_those_of_the_list_and_no_others,
     contacts_are_the_others_in_small_conversations,
 }
@@ -33,7 +33,7 @@ async fn rename(harness: &Harness, id: Uuid, by: Actor, title: &str) -> Change<C
     renamed.await.unwrap()
 }
 
-/// The ids of a page, and where the next one begins.
+/// Returns the ids of a page and the cursor of the next page.
 async fn page(harness: &Harness, before: Option<Cursor>) -> (Vec<Uuid>, Option<Cursor>) {
     let list = harness.store.conversations("ann", before, 3).await.unwrap();
     assert_eq!(list.cursor.is_some(), list.has_more);
@@ -41,17 +41,17 @@ async fn page(harness: &Harness, before: Option<Cursor>) -> (Vec<Uuid>, Option<C
     (listed.map(|l| l.conversation.id).collect(), list.cursor)
 }
 
-async fn a_list_goes_on_behind_its_cursor_until_all_have_been_listed(backend: Backend) {
+async fn list_continues_after_its_cursor_until_complete(backend: Backend) {
     let harness = Harness::new(backend).await;
     let mut all = Vec::new();
-    // Many within one millisecond, whose order is that of their ids.
+    // Many within one millisecond, which are ordered by id.
     for _ in 0..10 {
         all.push(harness.conversation(&["ann"]).await);
         harness.conversation(&["eve"]).await;
     }
     let (mut seen, mut cursor) = page(&harness, None).await;
     while cursor.is_some() {
-        // As clients send it back.
+        // Parsed from text, as clients send it.
         let sent = cursor.map(|cursor| cursor.to_string().parse().unwrap());
         let (ids, next) = page(&harness, sent).await;
         seen.extend(ids);
@@ -65,7 +65,7 @@ async fn a_list_goes_on_behind_its_cursor_until_all_have_been_listed(backend: Ba
     assert_eq!(seen, all);
 }
 
-async fn what_changes_while_a_list_is_read_comes_to_its_front(backend: Backend) {
+async fn conversation_changed_during_paging_moves_to_the_front(backend: Backend) {
     let harness = Harness::new(backend).await;
     for _ in 0..4 {
         harness.conversation(&["ann"]).await;
@@ -74,7 +74,8 @@ async fn what_changes_while_a_list_is_read_comes_to_its_front(backend: Backend) 
     let (rest, end) = page(&harness, cursor).await;
     assert_eq!((rest.len(), end), (1, None));
     let newest = harness.store.conversation(first[0]).await.unwrap().unwrap();
-    // Time goes on by itself; a change in the same millisecond as that of any other conversation may come behind that one.
+    // Wait for the next millisecond: a change within the same one as another conversation's might
+    // be sorted after it.
     while roomcast_server::store::Time::now() <= newest.conversation.updated_at {}
     assert!(matches!(
         rename(&harness, rest[0], actor("ann", false), "new").await,
@@ -113,7 +114,7 @@ async fn the_owner_and_admins_rename_a_conversation(backend: Backend) {
     }
 }
 
-async fn a_title_that_is_so_already_changes_nothing(backend: Backend) {
+async fn setting_the_same_title_changes_nothing(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let Change::Done(first) = rename(&harness, id, actor("ann", false), "once").await else {

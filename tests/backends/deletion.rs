@@ -1,4 +1,4 @@
-//! What every store does with conversations that are deleted.
+//! Deletion of conversations, on every store.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
 
 on_every_backend! {
-    the_owner_and_admins_delete_a_conversation_that_is_not_open_to_everyone,
-    a_conversation_that_is_deleted_is_there_for_nobody,
+    only_owner_and_admins_delete_a_conversation_unless_it_is_open,
+    deleted_conversation_exists_for_no_user,
     deleting_twice_is_answered_like_the_first_time,
-    what_is_left_is_removed_in_parts_and_nothing_else,
-    messages_that_are_sent_meanwhile_are_stored_before_or_not_at_all,
+    remains_of_deleted_conversation_are_removed_in_batches,
+    messages_sent_during_deletion_precede_it_or_are_refused,
 }
 
 fn actor(user: &str) -> Actor {
@@ -60,12 +60,12 @@ async fn repeat(harness: &Harness, id: Uuid) -> Insert {
     insert.await.unwrap()
 }
 
-/// A time after all that these tests do.
+/// A time after everything that these tests do.
 fn later() -> Time {
     "2100-01-01T00:00:00.000Z".parse().unwrap()
 }
 
-async fn the_owner_and_admins_delete_a_conversation_that_is_not_open_to_everyone(backend: Backend) {
+async fn only_owner_and_admins_delete_a_conversation_unless_it_is_open(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     let open = harness.open_conversation().await;
@@ -85,7 +85,7 @@ async fn the_owner_and_admins_delete_a_conversation_that_is_not_open_to_everyone
     assert_eq!(deleted(&harness, other, "root").await.deleted_by, "root");
 }
 
-async fn a_conversation_that_is_deleted_is_there_for_nobody(backend: Backend) {
+async fn deleted_conversation_exists_for_no_user(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann", "bob"]).await;
@@ -151,7 +151,7 @@ async fn a_conversation_that_is_deleted_is_there_for_nobody(backend: Backend) {
     }
 }
 
-/// What became of a change of a message, which has no equality.
+/// Reduces the outcome of a message change to ids, which can be compared.
 fn changed(change: Change<Arc<Message>>) -> Change<Uuid> {
     match change {
         Change::Done(message) => Change::Done(message.id),
@@ -175,7 +175,7 @@ async fn deleting_twice_is_answered_like_the_first_time(backend: Backend) {
     }
 }
 
-async fn what_is_left_is_removed_in_parts_and_nothing_else(backend: Backend) {
+async fn remains_of_deleted_conversation_are_removed_in_batches(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let (id, other) = (
@@ -210,7 +210,7 @@ async fn what_is_left_is_removed_in_parts_and_nothing_else(backend: Backend) {
     assert!(removed.iter().all(|rows| *rows <= 3), "{removed:?}");
     assert_eq!(removed.iter().sum::<u64>(), 7 + 1, "messages and a mark");
     assert!(store.versions(message.id).await.unwrap().is_empty());
-    // What clients have called their messages is forgotten with these.
+    // The client message ids are deleted with the messages.
     assert!(matches!(repeat(&harness, other).await, Insert::Stored(_)));
     assert!(matches!(
         delete(&harness, id, "ann").await,
@@ -232,14 +232,14 @@ async fn what_is_left_is_removed_in_parts_and_nothing_else(backend: Backend) {
     assert_eq!(page.unwrap().messages.len(), 6);
 }
 
-async fn messages_that_are_sent_meanwhile_are_stored_before_or_not_at_all(backend: Backend) {
+async fn messages_sent_during_deletion_precede_it_or_are_refused(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let send = || {
         let message = text(id, "ann", "x");
         harness.store.insert_message(message, Origin::default())
     };
-    // All of them are waiting at the same time.
+    // All of them wait at the same time.
     let before = futures_util::future::join_all((0..20).map(|_| send()));
     let after = futures_util::future::join_all((0..20).map(|_| send()));
     let (before, told, after) =

@@ -1,4 +1,4 @@
-//! Deliveries of webhooks that wait, on every store.
+//! Pending webhook deliveries, on every store.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
-    the_delivery_that_is_due_for_the_longest_time_is_taken_first_and_by_one,
+    longest_due_delivery_is_taken_first_and_only_once,
     a_delivery_that_is_not_ended_is_due_again_when_its_lease_is_over,
-    who_has_lost_a_delivery_cannot_end_it,
+    server_that_lost_a_delivery_cannot_end_it,
     no_more_deliveries_wait_than_may,
 }
 
@@ -27,13 +27,13 @@ fn delivery(second: u32) -> Delivery {
     }
 }
 
-async fn the_delivery_that_is_due_for_the_longest_time_is_taken_first_and_by_one(backend: Backend) {
+async fn longest_due_delivery_is_taken_first_and_only_once(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let all = [delivery(2), delivery(1), delivery(3)];
     for one in &all {
         assert!(store.insert_delivery(one.clone(), 10).await.unwrap());
-        // A database repeats what it was unsure of.
+        // A store repeats an insert whose outcome it does not know.
         assert!(store.insert_delivery(one.clone(), 10).await.unwrap());
     }
     assert_eq!(store.take_delivery(time(0), time(9)).await.unwrap(), None);
@@ -81,7 +81,7 @@ async fn a_delivery_that_is_not_ended_is_due_again_when_its_lease_is_over(backen
     assert_eq!(store.take_delivery(time(59), time(59)).await.unwrap(), None);
 }
 
-async fn who_has_lost_a_delivery_cannot_end_it(backend: Backend) {
+async fn server_that_lost_a_delivery_cannot_end_it(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     store.insert_delivery(delivery(1), 10).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a store does when nobody is left who emits what it stores.
+//! The store after the task that emits its commits has ended.
 
 use roomcast_server::store::{NewConversation, Origin, Page, StoreError};
 
@@ -7,13 +7,13 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, drain, on_every_backend, retriable, text};
 
 on_every_backend! {
-    nothing_is_stored_once_nobody_emits,
-    what_is_stored_and_never_emitted_is_not_acknowledged,
-    a_lane_whose_emission_is_dead_stores_and_acknowledges_nothing_and_the_others_go_on,
-    all_that_is_stored_in_a_conversation_comes_out_of_one_lane_in_its_order,
+    nothing_is_stored_after_emission_has_ended,
+    message_stored_but_never_emitted_is_not_acknowledged,
+    worker_without_emission_stops_and_other_workers_continue,
+    one_worker_emits_all_changes_of_a_conversation_in_order,
 }
 
-async fn nothing_is_stored_once_nobody_emits(backend: Backend) {
+async fn nothing_is_stored_after_emission_has_ended(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let id = harness.open_conversation().await;
     drop(commits);
@@ -26,22 +26,20 @@ async fn nothing_is_stored_once_nobody_emits(backend: Backend) {
     assert_eq!(stored.unwrap().messages.len(), 0);
 }
 
-async fn what_is_stored_and_never_emitted_is_not_acknowledged(backend: Backend) {
+async fn message_stored_but_never_emitted_is_not_acknowledged(backend: Backend) {
     let (harness, mut commits) = Harness::undrained(backend).await;
     let id = harness.open_conversation().await;
     let message = retriable(id, "ann", "a");
     let sent = harness.store.insert_message(message, Origin::default());
     let die = async move {
-        // The task that emits dies with a message in its hands.
+        // The emitting task ends while it holds a message.
         drop(commits.next().await.unwrap());
     };
     let (answer, ()) = tokio::join!(sent, die);
     assert_eq!(answer.unwrap_err(), StoreError::Unknown);
 }
 
-async fn a_lane_whose_emission_is_dead_stores_and_acknowledges_nothing_and_the_others_go_on(
-    backend: Backend,
-) {
+async fn worker_without_emission_stops_and_other_workers_continue(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let mut ids = Vec::new();
     for _ in 0..40 {
@@ -83,7 +81,7 @@ async fn a_lane_whose_emission_is_dead_stores_and_acknowledges_nothing_and_the_o
     }
 }
 
-async fn all_that_is_stored_in_a_conversation_comes_out_of_one_lane_in_its_order(backend: Backend) {
+async fn one_worker_emits_all_changes_of_a_conversation_in_order(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let mut ids = Vec::new();
     for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! `roomcast export`, the program itself, beside an open store.
+//! The command `roomcast export` while a store is open.
 
 use std::process::{Command, Output};
 
@@ -27,7 +27,7 @@ async fn is_exported(backend: Backend) {
     let id = harness.conversation(&["ann", "bob"]).await;
     let foreign = harness.conversation(&["ann"]).await;
     harness.send(foreign, "ann", "elsewhere").await;
-    // More than a page.
+    // More than one page.
     let mut sent = Vec::new();
     for n in 1..=450 {
         sent.push(
@@ -82,7 +82,7 @@ async fn is_exported(backend: Backend) {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "nobody else reads it");
     }
-    // Nothing is overwritten, and nothing else is left in the folder.
+    // The export overwrites nothing and leaves nothing else in the folder.
     let again = run(&url, id, &arguments);
     assert!(!again.status.success() && stderr(&again).contains("exists already"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! What the servers of one store tell one another by its change feed, and that nothing is left out of it.
+//! The change feed: servers of one store read each other's changes, and no change is missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use tokio_postgres::Client;
 use crate::harness::{Harness, memory, postgres, sqlite};
 use crate::server::Postgres;
 
-/// More than there is.
+/// More changes than any test makes.
 const ALL: usize = 1000;
 
-/// How many changes are kept at most in tests that are not about that.
+/// Maximum number of retained changes in tests that do not test the limit.
 const MANY: usize = 1_000_000;
 
-/// A store with a feed, on a server of its own if what is forgotten is looked at: that depends on all
-/// transactions of a server.
+/// A store with a feed. Tests of `shorten` need a server of their own: what it may delete depends
+/// on all transactions of the server.
 struct FeedDatabase {
     harness: Harness,
     feed: Feed,
@@ -52,7 +52,7 @@ impl FeedDatabase {
         }
     }
 
-    /// A connection of somebody else.
+    /// Connects as another client of the database.
     async fn client(&self) -> Client {
         connect(&self.url).await
     }
@@ -65,7 +65,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
-/// How a server revokes that knows nothing of the feed.
+/// Returns the SQL of a server that revokes a user and does not know the feed.
 fn revoke(user: &str, year: u16) -> String {
     format!(
         "INSERT INTO revocations (kind, value, until, created_at)
@@ -74,7 +74,7 @@ fn revoke(user: &str, year: u16) -> String {
     )
 }
 
-/// What is told behind a mark, in the order of its text; the mark moves on.
+/// Reads the changes after a mark, sorted by text, and advances the mark.
 async fn told(feed: &Feed, mark: &mut FeedMark) -> Vec<String> {
     let page = feed.read(mark, ALL).await.unwrap().expect("kept");
     *mark = page.next;
@@ -101,7 +101,7 @@ async fn a_store_of_one_server_has_no_feed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_changes_is_told_and_looked_up() {
+async fn changes_by_the_store_are_in_the_feed() {
     let FeedDatabase { harness, feed, .. } = &FeedDatabase::new().await;
     let mut mark = feed.end().await.unwrap();
     assert!(told(feed, &mut mark).await.is_empty());
@@ -128,7 +128,7 @@ async fn what_the_store_changes_is_told_and_looked_up() {
         found.iter().map(|block| block.id).collect::<Vec<_>>(),
         [block.id]
     );
-    // One that replaces another tells of both.
+    // A block that replaces another reports both.
     store.insert_block(later.clone()).await.unwrap();
     let mut both = [block_row, format!("blocks {}", later.id)];
     both.sort();
@@ -143,11 +143,11 @@ async fn what_the_store_changes_is_told_and_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_that_knows_only_the_tables_is_heard() {
+async fn changes_written_directly_to_tables_are_in_the_feed() {
     let place = FeedDatabase::new().await;
     let (feed, client) = (&place.feed, place.client().await);
     let mut mark = feed.end().await.unwrap();
-    // It need not even be allowed to write the feed.
+    // The writer does not even need the right to write the feed.
     let restricted = "CREATE ROLE only_the_tables;
         GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON revocations, blocks TO only_the_tables;
         SET ROLE only_the_tables";
@@ -166,7 +166,7 @@ async fn a_writer_that_knows_only_the_tables_is_heard() {
             "DELETE FROM revocations".into(),
             vec!["revocations user:bob".into()],
         ),
-        // Over already when it is removed: that is no news.
+        // Already expired when it is removed, so not a change.
         (revoke("bob", 2020), vec!["revocations user:bob".into()]),
         ("DELETE FROM revocations".into(), vec![]),
         (
@@ -191,7 +191,7 @@ async fn a_writer_that_knows_only_the_tables_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told_once_in_whatever_order_they_are_committed() {
+async fn changes_are_read_once_in_any_commit_order() {
     let place = FeedDatabase::new().await;
     let (late, later) = (place.client().await, place.client().await);
     let feed = &place.feed;
@@ -201,7 +201,8 @@ async fn changes_are_told_once_in_whatever_order_they_are_committed() {
         .unwrap();
     later.batch_execute(&revoke("bob", 2035)).await.unwrap();
     assert_eq!(told(feed, &mut mark).await, ["revocations user:bob"]);
-    // Something older is under way all the time, and what is known is not told again for that.
+    // An older transaction stays open throughout; known changes are not reported again because of
+    // it.
     assert!(told(feed, &mut mark).await.is_empty());
     later.batch_execute(&revoke("carl", 2035)).await.unwrap();
     assert_eq!(told(feed, &mut mark).await, ["revocations user:carl"]);
@@ -219,7 +220,7 @@ async fn nothing_is_skipped_between_two_pages() {
     late.batch_execute(&format!("BEGIN; {}", revoke("late", 2035)))
         .await
         .unwrap();
-    // More of one transaction than there are in a page.
+    // More changes in one transaction than in one page.
     let users: Vec<String> = (0..7).map(|n| format!("u{n}")).collect();
     let sql: Vec<String> = users.iter().map(|user| revoke(user, 2035)).collect();
     many.batch_execute(&sql.join(";")).await.unwrap();
@@ -228,7 +229,7 @@ async fn nothing_is_skipped_between_two_pages() {
         let read = feed.read(&mark, 2).await.unwrap().unwrap();
         assert!(read.changes.len() <= 2);
         if page == 1 {
-            // Older than all that was read, and only now there.
+            // Older than everything read so far, and committed only now.
             late.batch_execute("COMMIT").await.unwrap();
         }
         assert_eq!(read.has_more, page < 3, "{page}");
@@ -242,7 +243,7 @@ async fn nothing_is_skipped_between_two_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
+async fn reader_older_than_retained_changes_is_notified() {
     let place = FeedDatabase::alone().await;
     let (feed, client) = (&place.feed, place.client().await);
     let rows = async || -> i64 {
@@ -254,7 +255,7 @@ async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
     client.batch_execute(&revoke("ann", 2035)).await.unwrap();
     let new = feed.end().await.unwrap();
     client.batch_execute(&revoke("bob", 2035)).await.unwrap();
-    // A mark that is not passed keeps what is behind it.
+    // `shorten` keeps the changes after a mark.
     assert!(!feed.shorten(Some(&old), MANY).await.unwrap());
     assert_eq!(rows().await, 2);
     assert!(!feed.shorten(Some(&new), MANY).await.unwrap());
@@ -262,12 +263,12 @@ async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
     assert!(feed.read(&old, ALL).await.unwrap().is_none(), "behind");
     let mut mark = new.clone();
     assert_eq!(told(feed, &mut mark).await, ["revocations user:bob"]);
-    // Said again, or of something older, it changes nothing.
+    // Shortening again, or to an older mark, changes nothing.
     assert!(!feed.shorten(Some(&old), MANY).await.unwrap());
     assert!(feed.read(&old, ALL).await.unwrap().is_none());
     assert!(feed.read(&new, ALL).await.unwrap().is_some());
 
-    // Of too many the newest are kept, as far as nothing older is under way.
+    // Of too many changes the newest are kept, unless an older transaction is still open.
     let start = feed.end().await.unwrap();
     late.batch_execute(&format!("BEGIN; {}", revoke("late", 2035)))
         .await
@@ -297,10 +298,10 @@ async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_has_lost_what_it_had_or_comes_from_a_dump_is_read_again() {
+async fn database_with_lost_data_or_from_a_dump_is_read_again() {
     let place = FeedDatabase::new().await;
     let (feed, client) = (&place.feed, place.client().await);
-    // Numbers of transactions that are still to come, as in the dump of a database that is older.
+    // Transaction ids of the future, as in a dump restored on a database with a lower counter.
     let dump = "INSERT INTO changes (changed_in, topic, key) VALUES ('9000000000', 'blocks', 'x');
         UPDATE changes_kept SET since = '8999999999'";
     client.batch_execute(dump).await.unwrap();
@@ -310,7 +311,7 @@ async fn a_database_that_has_lost_what_it_had_or_comes_from_a_dump_is_read_again
     assert_eq!(told(feed, &mut mark).await, ["revocations user:ann"]);
     assert!(told(feed, &mut mark).await.is_empty());
 
-    // One that has lost its last transactions, as it may when another machine takes over.
+    // A database that lost its last transactions, as after a failover.
     let (before, after) = (FeedDatabase::alone().await, FeedDatabase::alone().await);
     let client = before.client().await;
     for user in 0..100 {
@@ -323,18 +324,18 @@ async fn a_database_that_has_lost_what_it_had_or_comes_from_a_dump_is_read_again
     assert!(after.feed.read(&mark, ALL).await.unwrap().is_some());
 }
 
-/// What happens to a database, by one of some writers, and to those who follow it.
+/// A step of a random test: a change by one of several writers, or an action of the reader.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Revoke(usize, usize, u16),
     Lift(usize, usize),
     Commit(usize),
     RollBack(usize),
-    /// A page of so many changes.
+    /// Reads one page with this limit.
     Read(usize),
-    /// Everything that is committed must be known then.
+    /// Reads everything; all committed changes must be known afterwards.
     Settle(usize),
-    /// What the reader has passed is forgotten.
+    /// Deletes the changes that the reader has passed.
     Shorten,
 }
 
@@ -354,7 +355,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Somebody who follows revocations.
+/// A client that follows revocations.
 struct Reader {
     feed: Feed,
     mark: FeedMark,
@@ -368,7 +369,7 @@ impl Reader {
         Self { feed, mark, known }
     }
 
-    /// Reads a page; whether there are more. None: it is behind.
+    /// Reads one page and returns whether more follow, or `None` if the mark is no longer retained.
     async fn read(&mut self, limit: usize) -> Option<bool> {
         let page = self.feed.read(&self.mark, limit).await.unwrap()?;
         assert!(page.changes.len() <= limit);
@@ -385,7 +386,7 @@ impl Reader {
         Some(page.has_more)
     }
 
-    /// Reads to the end, and to the end of what came after the page that it was reading.
+    /// Reads to the end twice, for changes that arrived after the page that was being read.
     async fn settle(&mut self, limit: usize) -> Option<()> {
         for _ in 0..2 {
             while self.read(limit).await? {}
@@ -399,10 +400,11 @@ async fn all(feed: &Feed) -> BTreeMap<String, Time> {
     rows.into_iter().map(|row| (row.value, row.until)).collect()
 }
 
-/// What each writer has touched in its open transaction; none if it has none.
+/// The users that each writer has changed in its open transaction, or `None` without one.
 type Open = [Option<BTreeSet<usize>>; WRITERS];
 
-/// Lets a writer write of a user, in a transaction that stays open; not if it had to wait for another one.
+/// Changes a user in the writer's transaction, which stays open. Does nothing if it would have to
+/// wait for another writer.
 async fn write(writers: &[Client], open: &mut Open, writer: usize, user: usize, sql: &str) {
     let mut touched = open.iter().enumerate();
     if touched.any(|(n, users)| n != writer && users.as_ref().is_some_and(|u| u.contains(&user))) {
@@ -419,7 +421,8 @@ async fn play(place: &FeedDatabase, writers: &[Client], steps: Vec<Step>) {
     let feed = &place.feed;
     let mut open = Open::default();
     let mut reader = Reader::new(feed).await;
-    // It reads once, in the end: then it is told that it is behind, or everything.
+    // It reads only once, at the end: it then either learns that its mark is too old, or gets
+    // every change.
     let mut late = Reader::new(feed).await;
     let end = (0..WRITERS).map(Step::Commit).chain([Step::Settle(2)]);
     for step in steps.into_iter().chain(end) {
@@ -455,7 +458,7 @@ async fn play(place: &FeedDatabase, writers: &[Client], steps: Vec<Step>) {
 }
 
 #[test]
-fn whoever_reads_knows_what_is_committed_whatever_is_under_way() {
+fn reader_knows_all_commits_despite_open_transactions() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (place, writers) = runtime.block_on(async {
         let place = FeedDatabase::alone().await;

@@ -13,7 +13,7 @@ async fn messages_of_many_senders_share_transactions_in_postgresql() {
     let harness = Harness::new((config.clone(), None)).await;
     let id = harness.open_conversation().await;
     let before = harness.metrics.counter(Counter::StoreCommits);
-    // All of them are waiting before the first transaction has begun.
+    // All of them wait before the first transaction has begun.
     let sends = (0..SENDERS).map(|n| {
         let message = text(id, &format!("u{n}"), "x");
         harness.store.insert_message(message, Origin::default())

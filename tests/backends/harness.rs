@@ -1,4 +1,4 @@
-//! A store with somebody who emits.
+//! A store with a task that emits its commits.
 
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// What a test runs on: the configuration, and a folder that lives as long.
+/// The configuration of a test's store, and the folder of its database.
 pub(crate) type Backend = (config::Store, Option<TempDir>);
 
 /// Runs each test on each backend.
@@ -40,9 +40,9 @@ pub(crate) use on_every_backend;
 pub(crate) struct Harness {
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
-    /// What was emitted: each new message, in order.
+    /// The new messages that were emitted, in order.
     pub(crate) emitted: Arc<Mutex<Vec<Arc<Message>>>>,
-    /// The folder of the database, kept as long as the store.
+    /// The folder of the database, deleted together with the store.
     _folder: Option<TempDir>,
 }
 
@@ -53,7 +53,7 @@ impl Harness {
         harness
     }
 
-    /// A store whose commits nobody takes yet.
+    /// Opens a store whose commits are not received yet.
     pub(crate) async fn undrained((config, folder): Backend) -> (Self, Commits) {
         let metrics = Arc::new(Metrics::default());
         let (store, commits) = Store::open(&config, Arc::clone(&metrics)).await.unwrap();
@@ -66,14 +66,14 @@ impl Harness {
         (harness, commits)
     }
 
-    /// A conversation of these members; the first owns it.
+    /// Creates a conversation of these members, owned by the first.
     pub(crate) async fn conversation(&self, members: &[&str]) -> Uuid {
         let id = Uuid::new_v4();
         self.insert_conversation(id, members, false).await;
         id
     }
 
-    /// A conversation that admits everyone.
+    /// Creates a conversation that admits every user.
     pub(crate) async fn open_conversation(&self) -> Uuid {
         let id = Uuid::new_v4();
         self.insert_conversation(id, &[], true).await;
@@ -91,7 +91,7 @@ impl Harness {
         self.store.insert_conversation(new).await.unwrap()
     }
 
-    /// Sends and expects a new row.
+    /// Sends a message and expects a new row.
     pub(crate) async fn send(&self, conversation: Uuid, user: &str, content: &str) -> Arc<Message> {
         let insert = self
             .store
@@ -102,7 +102,7 @@ impl Harness {
         message
     }
 
-    /// The `seq` and content of all that was emitted to one conversation.
+    /// Returns the `seq` and content of the messages emitted to one conversation.
     pub(crate) fn emitted_to(&self, conversation: Uuid) -> Vec<(u64, String)> {
         let emitted = self.emitted.lock().unwrap();
         emitted
@@ -113,7 +113,7 @@ impl Harness {
     }
 }
 
-/// Records and resolves what is committed, as the sequencer does.
+/// Records and resolves commits, as the sequencer does.
 pub(crate) fn drain(mut commits: Commits) -> Arc<Mutex<Vec<Arc<Message>>>> {
     let emitted: Arc<Mutex<Vec<Arc<Message>>>> = Arc::default();
     let recorded = Arc::clone(&emitted);
@@ -128,7 +128,7 @@ pub(crate) fn drain(mut commits: Commits) -> Arc<Mutex<Vec<Arc<Message>>>> {
     emitted
 }
 
-/// A plain message.
+/// Returns a plain message.
 pub(crate) fn text(conversation: Uuid, user: &str, content: &str) -> NewMessage {
     NewMessage {
         conversation_id: conversation,
@@ -144,7 +144,7 @@ pub(crate) fn text(conversation: Uuid, user: &str, content: &str) -> NewMessage 
     }
 }
 
-/// A message that may be sent again.
+/// Returns a message that may be sent again.
 pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str) -> NewMessage {
     NewMessage {
         client_message_id: Some(client_message_id.into()),
@@ -152,7 +152,7 @@ pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str)
     }
 }
 
-/// A store in memory.
+/// Returns a store in memory.
 pub(crate) fn memory() -> Backend {
     let config = config::Store {
         url: "memory:".into(),
@@ -161,7 +161,7 @@ pub(crate) fn memory() -> Backend {
     (config, None)
 }
 
-/// A store in a new database of the server that all tests share.
+/// Returns a store in a new database on the shared server.
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres() -> Backend {
     let config = config::Store {
@@ -171,7 +171,7 @@ pub(crate) fn postgres() -> Backend {
     (config, None)
 }
 
-/// A store in a new database.
+/// Returns a store in a new database.
 #[cfg(feature = "sqlite")]
 pub(crate) fn sqlite() -> Backend {
     let folder = TempDir::new().unwrap();
@@ -182,14 +182,14 @@ pub(crate) fn sqlite() -> Backend {
     (config, Some(folder))
 }
 
-/// Runs SQL in the database of a store on the server that all tests share.
+/// Runs SQL in the database of a store on the shared server.
 #[cfg(feature = "postgres")]
 pub(crate) fn sql(config: &config::Store, sql: &str) -> String {
     let (_, database) = config.url.rsplit_once('/').unwrap();
     crate::server::shared().lock().unwrap().sql(database, sql)
 }
 
-/// Where a store of SQLite is kept.
+/// Returns the path of a SQLite database.
 #[cfg(feature = "sqlite")]
 pub(crate) fn file(config: &config::Store) -> PathBuf {
     config.url.strip_prefix("sqlite:").unwrap().into()

@@ -1,4 +1,4 @@
-//! What every store does with invitations.
+//! Invitations, on every store.
 
 use futures_util::future::join_all;
 use roomcast_server::store::{
@@ -11,9 +11,9 @@ use crate::harness::{Backend, Harness, on_every_backend};
 on_every_backend! {
     an_invitation_makes_members_until_it_is_used_up_and_counts_each_once,
     an_invitation_that_is_not_valid_is_not_there,
-    who_finds_no_room_does_not_use_an_invitation_up,
-    a_conversation_has_a_limit_of_invitations_for_which_those_that_ended_do_not_count,
-    of_many_who_come_at_once_as_many_get_in_as_may,
+    join_refused_for_lack_of_room_does_not_use_the_invitation,
+    expired_invitations_do_not_count_against_the_limit,
+    concurrent_joins_do_not_exceed_the_invitation_limit,
 }
 
 fn at(text: &str) -> Time {
@@ -37,7 +37,7 @@ async fn join(harness: &Harness, token: &str, user: &str, limit: usize) -> Chang
     joining.await.unwrap()
 }
 
-/// The members after somebody has joined.
+/// Returns the members after a user has joined.
 fn members(change: &Change<Conversation>) -> Vec<&str> {
     match change {
         Change::Done(conversation) => conversation.member_ids.iter().map(String::as_str).collect(),
@@ -96,7 +96,7 @@ async fn an_invitation_that_is_not_valid_is_not_there(backend: Backend) {
     ] {
         assert!(store.insert_invite(new, 9).await.unwrap());
     }
-    // The one that has ended is gone with the next that was made.
+    // The expired invitation was removed when the next one was created.
     assert_eq!(store.delete_invites(id).await.unwrap(), 2);
     assert_eq!(store.delete_invites(id).await.unwrap(), 0);
     for token in ["unknown", "", "ended", "revoked", "another"] {
@@ -117,7 +117,7 @@ async fn an_invitation_that_is_not_valid_is_not_there(backend: Backend) {
     assert_eq!(join(&harness, "kept", "bob", 9).await, Change::Absent);
 }
 
-async fn who_finds_no_room_does_not_use_an_invitation_up(backend: Backend) {
+async fn join_refused_for_lack_of_room_does_not_use_the_invitation(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann", "bob"]).await;
@@ -134,9 +134,7 @@ async fn who_finds_no_room_does_not_use_an_invitation_up(backend: Backend) {
     );
 }
 
-async fn a_conversation_has_a_limit_of_invitations_for_which_those_that_ended_do_not_count(
-    backend: Backend,
-) {
+async fn expired_invitations_do_not_count_against_the_limit(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann"]).await;
@@ -168,7 +166,7 @@ async fn a_conversation_has_a_limit_of_invitations_for_which_those_that_ended_do
     );
 }
 
-async fn of_many_who_come_at_once_as_many_get_in_as_may(backend: Backend) {
+async fn concurrent_joins_do_not_exceed_the_invitation_limit(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let thrice = invite(id, "thrice", Some(3));

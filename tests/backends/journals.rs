@@ -1,4 +1,4 @@
-//! Journals: what services publish, on every store.
+//! Journals, the entries that services publish, on every store.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ on_every_backend! {
     a_closed_entry_is_final,
     an_open_entry_is_replaced_kept_or_stays,
     an_open_entry_with_a_later_time_stays,
-    of_concurrent_values_the_one_with_the_latest_time_stays,
-    of_those_who_close_one_entry_at_the_same_time_one_is_first,
-    those_who_append_at_the_same_time_get_one_revision_each,
+    latest_of_concurrent_values_is_kept,
+    one_of_concurrent_closes_of_an_entry_succeeds,
+    concurrent_appends_get_distinct_revisions,
     a_view_has_what_is_open_and_the_newest,
     a_category_is_read_by_itself,
     pages_before_a_revision_have_everything_that_is_current_once,
     there_are_no_more_open_entries_than_may_be,
     open_entries_are_counted_at_one_revision,
     closed_entries_are_read_and_trimmed_by_themselves,
-    what_has_expired_is_not_there_for_anybody,
-    a_sweep_takes_what_is_old_and_the_revision_goes_on,
+    expired_entries_are_not_returned,
+    sweep_removes_old_entries_and_revisions_continue,
     closed_entry_is_amended_once_and_no_view_has_a_withdrawal,
     open_entries_before_a_time_expire_in_one_journal,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
@@ -79,7 +79,7 @@ fn all(journal: &str) -> Current<'_> {
     }
 }
 
-/// Revision and body of each.
+/// Returns revision and body of each entry.
 fn bodies(entries: &[Entry]) -> Vec<(u64, &str)> {
     let entries = entries.iter();
     entries
@@ -157,7 +157,7 @@ async fn an_open_entry_is_replaced_kept_or_stays(backend: Backend) {
     assert_eq!(bodies(&view(store, "j").await.entries), [(3, "3")]);
 }
 
-/// An open entry whose body has a time.
+/// Returns an open entry whose body has a time.
 fn dated(if_open: IfOpen, second: usize, value: usize) -> Append {
     let body = format!(r#"{{"value":{value},"timestamp":"2026-01-31T12:00:{second:02}.000Z"}}"#);
     Append {
@@ -176,13 +176,13 @@ async fn an_open_entry_with_a_later_time_stays(backend: Backend) {
             let answers = store.append_all(vec![again]).await.unwrap();
             assert_eq!(answers, [Appended::There(newer.clone())]);
         }
-        // Of the same time the last one is stored.
+        // Of two entries with the same time, the later call wins.
         let same = stored(store, dated(if_open, 10, 4)).await;
         assert_eq!(same.revision, newer.revision + 1);
         let before = store.journal_after("j", newer.revision - 1, newer.revision, 1);
         let is_kept = !before.await.unwrap().is_empty();
         assert_eq!(is_kept, if_open == IfOpen::KeepOlder);
-        // Without the comparison, and without a time to compare, the last one is stored.
+        // Without the comparison, or without a time to compare, the later call wins.
         stored(store, dated(IfOpen::Remove, 1, 5)).await;
         stored(
             store,
@@ -202,7 +202,7 @@ async fn an_open_entry_with_a_later_time_stays(backend: Backend) {
         )
         .await;
     }
-    // What is closed stays final, and an entry may close one of a later time if the caller says so.
+    // A closed entry is final. An entry may close one of a later time if the caller asks for it.
     stored(store, dated(IfOpen::KeepOlder, 10, 7)).await;
     let last = Append {
         is_open: false,
@@ -213,7 +213,7 @@ async fn an_open_entry_with_a_later_time_stays(backend: Backend) {
     assert_eq!(answer, Appended::There(last));
 }
 
-async fn of_concurrent_values_the_one_with_the_latest_time_stays(backend: Backend) {
+async fn latest_of_concurrent_values_is_kept(backend: Backend) {
     const VALUES: usize = 50;
     let harness = Harness::new(backend).await;
     let store = harness.store.clone();
@@ -247,7 +247,7 @@ async fn of_concurrent_values_the_one_with_the_latest_time_stays(backend: Backen
     );
 }
 
-async fn of_those_who_close_one_entry_at_the_same_time_one_is_first(backend: Backend) {
+async fn one_of_concurrent_closes_of_an_entry_succeeds(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = harness.store.clone();
     stored(&store, entry("j", "a", "open")).await;
@@ -276,7 +276,7 @@ async fn of_those_who_close_one_entry_at_the_same_time_one_is_first(backend: Bac
     }
 }
 
-async fn those_who_append_at_the_same_time_get_one_revision_each(backend: Backend) {
+async fn concurrent_appends_get_distinct_revisions(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = harness.store.clone();
     let mut appending = JoinSet::new();
@@ -358,7 +358,7 @@ async fn pages_before_a_revision_have_everything_that_is_current_once(backend: B
         };
         stored(store, append).await;
     }
-    // What is replaced is on no page, and what is open may be read alone.
+    // Replaced entries are on no page, and open entries can be read on their own.
     stored(store, entry("j", "3", "new")).await;
     let read = async |category, open, newest| {
         let (mut pages, mut before) = (Vec::new(), None);
@@ -403,7 +403,7 @@ async fn there_are_no_more_open_entries_than_may_be(backend: Backend) {
     stored(store, few("a")).await;
     stored(store, few("b")).await;
     assert_eq!(store.append(few("c")).await.unwrap(), Appended::Full);
-    // One that is there gives its place to itself, and a closed one takes none.
+    // A key that exists replaces its own entry, and a closed entry needs no place.
     stored(store, few("b")).await;
     stored(store, closed("j", "d", "x")).await;
     stored(store, closed("j", "a", "x")).await;
@@ -416,7 +416,7 @@ async fn there_are_no_more_open_entries_than_may_be(backend: Backend) {
     stored(store, few("e")).await;
 }
 
-/// The keys of open entries.
+/// Returns the keys of open entries.
 pub(crate) async fn open(store: &Store) -> Vec<String> {
     let view = view(store, "j").await;
     let open = view.entries.into_iter().filter(|entry| entry.is_open);
@@ -470,7 +470,7 @@ async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
     assert_eq!(closed_ones(9, None).await, ["0", "2"]);
     assert_eq!(open(store).await, ["1", "3", "5"]);
     assert_eq!(view(store, "other").await.entries.len(), 1);
-    // A closed entry with an end of its own stays until then, however old it is.
+    // A closed entry with its own expiry time stays until then, however old it is.
     let old = Append {
         created_at: Time::now().before(Duration::from_secs(7200)),
         expires_at: Some(Time::now().after(Duration::from_secs(3600))),
@@ -487,7 +487,7 @@ async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
     assert_eq!(closed_ones(1, None).await, ["lasting"]);
 }
 
-async fn what_has_expired_is_not_there_for_anybody(backend: Backend) {
+async fn expired_entries_are_not_returned(backend: Backend) {
     let store = &Harness::new(backend).await.store;
     let over = Time::now().before(Duration::from_secs(1));
     let old = Append {
@@ -510,7 +510,7 @@ async fn what_has_expired_is_not_there_for_anybody(backend: Backend) {
     stored(store, ack("b")).await;
 }
 
-async fn a_sweep_takes_what_is_old_and_the_revision_goes_on(backend: Backend) {
+async fn sweep_removes_old_entries_and_revisions_continue(backend: Backend) {
     let store = &Harness::new(backend).await.store;
     let old = Time::now().before(Duration::from_secs(7200));
     let aged = |append: Append| Append {
@@ -563,7 +563,7 @@ async fn closed_entry_is_amended_once_and_no_view_has_a_withdrawal(backend: Back
     let amended = amended.unwrap();
     assert_eq!((amended.revision, &*amended.body), (3, "3"));
     assert_eq!(amended.category.as_deref(), Some("gold"));
-    // The entry that it has replaced is not current any more.
+    // The entry that it replaced is no longer current.
     for wrong in [
         amend("a", 1, "4", false),
         amend("none", 1, "4", false),
@@ -602,12 +602,12 @@ async fn closed_entry_is_amended_once_and_no_view_has_a_withdrawal(backend: Back
         bodies(&with_withdrawn.entries),
         [(2, "2"), (revision, &*body)]
     );
-    // Servers that catch up read it, and its key stays taken.
+    // Servers that catch up read it, and its key stays in use.
     let after = store.journal_after("j", 2, u64::MAX, 10).await.unwrap();
     assert_eq!(bodies(&after), [(revision, &*body)]);
     let again = store.append(entry("j", "a", "5")).await.unwrap();
     assert!(matches!(again, Appended::There(there) if there.revision == revision));
-    // Open withdrawals expire by a time of their own.
+    // Open withdrawals expire at their own time.
     let old = Time::now().before(Duration::from_secs(60));
     let open = Amend {
         created_at: old,
@@ -640,7 +640,7 @@ async fn open_entries_before_a_time_expire_in_one_journal(backend: Backend) {
     let left = view(store, "j").await;
     assert_eq!(bodies(&left.entries), [(2, "closed"), (3, "young")]);
     assert_eq!(view(store, "other").await.entries.len(), 1);
-    // The key is free again, and the revision goes on.
+    // The key is free again, and revisions continue.
     assert_eq!(stored(store, entry("j", "a", "new")).await.revision, 4);
 }
 

@@ -1,16 +1,16 @@
 //! Requests to the HTTP API that name a key, on every store.
 
-use roomcast_server::store::{Attempt, Begun, KeptAnswer, Time};
+use roomcast_server::store::{Attempt, KeyState, StoredResponse, Time};
 use uuid::Uuid;
 
 use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
-    a_key_is_for_one_attempt_at_a_time_and_for_one_request,
-    an_attempt_that_is_not_ended_gives_way_to_the_same_request_alone,
-    the_answer_of_the_attempt_that_has_the_key_is_kept,
+    key_admits_one_attempt_at_a_time_for_one_request,
+    unfinished_attempt_expires_only_for_the_same_request,
+    answer_of_the_attempt_that_holds_the_key_is_stored,
     an_attempt_without_an_answer_was_never_there,
-    keys_are_forgotten_when_they_expire_and_the_oldest_beyond_a_number,
+    expired_keys_and_the_oldest_beyond_the_limit_are_removed,
 }
 
 fn time(second: u32) -> Time {
@@ -31,49 +31,49 @@ fn attempt(key: &str, request: &str, second: u32) -> Attempt {
     }
 }
 
-fn answer(body: &str) -> KeptAnswer {
-    KeptAnswer {
+fn answer(body: &str) -> StoredResponse {
+    StoredResponse {
         status: 201,
         body: Some(body.into()),
     }
 }
 
-async fn a_key_is_for_one_attempt_at_a_time_and_for_one_request(backend: Backend) {
+async fn key_admits_one_attempt_at_a_time_for_one_request(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let first = attempt("k", "a", 0);
     assert_eq!(
         store.begin_request(first.clone()).await.unwrap(),
-        Begun::First
+        KeyState::First
     );
-    // A database repeats what it was unsure of.
-    assert_eq!(store.begin_request(first).await.unwrap(), Begun::First);
+    // A store repeats a request whose outcome it does not know.
+    assert_eq!(store.begin_request(first).await.unwrap(), KeyState::First);
     for (key, request, expected) in [
-        ("k", "a", Begun::Running),
-        ("k", "b", Begun::Other),
-        ("l", "a", Begun::First),
+        ("k", "a", KeyState::Running),
+        ("k", "b", KeyState::Other),
+        ("l", "a", KeyState::First),
     ] {
         let begun = store.begin_request(attempt(key, request, 1)).await;
         assert_eq!(begun.unwrap(), expected, "{key} {request}");
     }
 }
 
-async fn an_attempt_that_is_not_ended_gives_way_to_the_same_request_alone(backend: Backend) {
+async fn unfinished_attempt_expires_only_for_the_same_request(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let begin = async |request, second| {
         let begun = store.begin_request(attempt("k", request, second)).await;
         begun.unwrap()
     };
-    assert_eq!(begin("a", 0).await, Begun::First);
-    assert_eq!(begin("a", 9).await, Begun::Running);
-    assert_eq!(begin("b", 10).await, Begun::Other);
-    assert_eq!(begin("a", 10).await, Begun::First);
-    assert_eq!(begin("b", 39).await, Begun::Other);
-    assert_eq!(begin("b", 40 + 1).await, Begun::First);
+    assert_eq!(begin("a", 0).await, KeyState::First);
+    assert_eq!(begin("a", 9).await, KeyState::Running);
+    assert_eq!(begin("b", 10).await, KeyState::Other);
+    assert_eq!(begin("a", 10).await, KeyState::First);
+    assert_eq!(begin("b", 39).await, KeyState::Other);
+    assert_eq!(begin("b", 40 + 1).await, KeyState::First);
 }
 
-async fn the_answer_of_the_attempt_that_has_the_key_is_kept(backend: Backend) {
+async fn answer_of_the_attempt_that_holds_the_key_is_stored(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let (late, new) = (attempt("k", "a", 0), attempt("k", "a", 10));
@@ -83,14 +83,14 @@ async fn the_answer_of_the_attempt_that_has_the_key_is_kept(backend: Backend) {
     end(late.id, "too late").await.unwrap();
     store.end_request("k", late.id, None).await.unwrap();
     end(new.id, r#"{"a":"ä"}"#).await.unwrap();
-    // It stays as long as the key, however long that takes.
+    // The answer stays as long as the key, however long that is.
     for second in [11, 29] {
         let begun = store.begin_request(attempt("k", "a", second)).await;
-        assert_eq!(begun.unwrap(), Begun::Done(answer(r#"{"a":"ä"}"#)));
+        assert_eq!(begun.unwrap(), KeyState::Done(answer(r#"{"a":"ä"}"#)));
     }
     let other = store.begin_request(attempt("k", "b", 29)).await;
-    assert_eq!(other.unwrap(), Begun::Other);
-    let secret = KeptAnswer {
+    assert_eq!(other.unwrap(), KeyState::Other);
+    let secret = StoredResponse {
         status: 201,
         body: None,
     };
@@ -99,7 +99,7 @@ async fn the_answer_of_the_attempt_that_has_the_key_is_kept(backend: Backend) {
         .await
         .unwrap();
     let begun = store.begin_request(attempt("k", "a", 29)).await;
-    assert_eq!(begun.unwrap(), Begun::Done(secret));
+    assert_eq!(begun.unwrap(), KeyState::Done(secret));
 }
 
 async fn an_attempt_without_an_answer_was_never_there(backend: Backend) {
@@ -109,10 +109,10 @@ async fn an_attempt_without_an_answer_was_never_there(backend: Backend) {
     store.begin_request(first.clone()).await.unwrap();
     store.end_request("k", first.id, None).await.unwrap();
     let begun = store.begin_request(attempt("k", "b", 1)).await;
-    assert_eq!(begun.unwrap(), Begun::First);
+    assert_eq!(begun.unwrap(), KeyState::First);
 }
 
-async fn keys_are_forgotten_when_they_expire_and_the_oldest_beyond_a_number(backend: Backend) {
+async fn expired_keys_and_the_oldest_beyond_the_limit_are_removed(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     for (key, second) in [("1", 1), ("2", 2), ("3", 3), ("4", 4)] {
@@ -126,8 +126,8 @@ async fn keys_are_forgotten_when_they_expire_and_the_oldest_beyond_a_number(back
         for key in ["1", "2", "3", "4"] {
             let other = attempt(key, "another", 5);
             match store.begin_request(other.clone()).await.unwrap() {
-                Begun::First => store.end_request(key, other.id, None).await.unwrap(),
-                Begun::Other => known.push(key),
+                KeyState::First => store.end_request(key, other.id, None).await.unwrap(),
+                KeyState::Other => known.push(key),
                 begun => panic!("{begun:?}"),
             }
         }

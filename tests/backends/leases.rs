@@ -1,18 +1,18 @@
-//! Leases of servers on one PostgreSQL, and who is where.
+//! Leases of servers that share one PostgreSQL, and the presence of their users.
 
 use std::time::Duration;
 
-use roomcast_server::store::{Here, Leases, Time};
+use roomcast_server::store::{Leases, PresenceEntry, Time};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::harness::{Harness, postgres};
 
-/// One that does not run out while a test runs.
+/// A lease that does not expire during a test.
 const LONG: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn what_a_server_tells_the_others_see_and_it_itself_does_not() {
+async fn presence_of_a_server_is_visible_to_other_servers_only() {
     let (_harness, leases) = open().await;
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
@@ -40,7 +40,7 @@ async fn what_a_server_tells_the_others_see_and_it_itself_does_not() {
 }
 
 #[tokio::test]
-async fn what_has_changed_is_told_again_and_who_has_gone_is_removed() {
+async fn changed_presence_is_updated_and_absent_users_are_removed() {
     let (_harness, leases) = open().await;
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let room = Uuid::from_u128(1);
@@ -71,7 +71,7 @@ async fn a_user_at_two_servers_is_one_with_all_connections() {
         .zip(["2030-01-01T00:00:02Z", "2030-01-01T00:00:01Z"])
     {
         leases.take(*node, LONG).await.unwrap();
-        let told = Here {
+        let told = PresenceEntry {
             since: since.parse().unwrap(),
             ..row(room, "ann", 2)
         };
@@ -93,19 +93,19 @@ async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
     let room = Uuid::from_u128(1);
     leases.take(dead, LONG).await.unwrap();
     leases.take(alive, LONG).await.unwrap();
-    // Within its time it is renewed.
+    // The lease is renewed before it expires.
     assert!(leases.tell(dead, &[row(room, "ann", 1)]).await.unwrap());
     assert!(leases.renew(dead, Duration::from_millis(1)).await.unwrap());
     until_gone(&leases, alive, room).await;
-    // Nothing was removed yet, and still it is over.
+    // Nothing was removed yet, and the lease is over nevertheless.
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
-    // Others see that its users are gone with it, until it has been dead for long.
-    assert_eq!(leases.bury(LONG).await.unwrap(), 0);
+    // Other servers see its users as absent until the lease has been expired for long enough.
+    assert_eq!(leases.remove_expired(LONG).await.unwrap(), 0);
     let gone = [row(room, "ann", 0)];
     assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), gone);
-    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(leases.remove_expired(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(leases.remove_expired(Duration::ZERO).await.unwrap(), 0);
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
     assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), []);
@@ -113,7 +113,7 @@ async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
 }
 
 #[tokio::test]
-async fn who_is_at_a_dead_server_and_at_a_living_one_is_at_the_living_one() {
+async fn user_at_expired_and_live_server_counts_at_the_live_server() {
     let (_harness, leases) = open().await;
     let (dead, alive, third) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let room = Uuid::from_u128(1);
@@ -138,14 +138,14 @@ async fn it_is_known_when_the_next_lease_of_another_server_ends() {
         leases.take(*node, lease).await.unwrap();
     }
     let next_end = async |node| leases.next_end(node).await.unwrap().unwrap();
-    // Of its own lease nobody asks, and one that has ended does not end again.
+    // A server's own lease is ignored, and so is one that has already expired.
     let (of_first, of_second) = (next_end(nodes[0]).await, next_end(nodes[1]).await);
     assert!(of_first > hour && of_first <= 2 * hour, "{of_first:?}");
     assert!(of_second <= hour && of_second > hour / 2, "{of_second:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_stops_takes_what_it_told_with_it() {
+async fn stopping_server_removes_its_presence() {
     let (_harness, leases) = open().await;
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let room = Uuid::from_u128(1);
@@ -158,7 +158,7 @@ async fn a_server_that_stops_takes_what_it_told_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_ever() {
+async fn concurrent_lease_operations_do_not_deadlock() {
     let (_harness, leases) = open().await;
     let room = Uuid::from_u128(1);
     let mut tasks = tokio::task::JoinSet::new();
@@ -173,7 +173,7 @@ async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_e
                 assert!(told.unwrap());
                 assert!(leases.renew(node, LONG).await.unwrap());
                 leases.take(Uuid::new_v4(), Duration::ZERO).await.unwrap();
-                leases.bury(Duration::ZERO).await.unwrap();
+                leases.remove_expired(Duration::ZERO).await.unwrap();
             }
         });
     }
@@ -184,7 +184,7 @@ async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_e
         .await
         .unwrap();
     assert_eq!(seen.len(), 8);
-    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(leases.remove_expired(Duration::ZERO).await.unwrap(), 0);
 }
 
 async fn open() -> (Harness, Leases) {
@@ -193,10 +193,10 @@ async fn open() -> (Harness, Leases) {
     (harness, leases)
 }
 
-/// Waits until nobody is seen any more at other servers.
+/// Waits until other servers list no users.
 async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
     let gone = async {
-        let is_there = |seen: Vec<Here>| seen.iter().any(|one| one.connections > 0);
+        let is_there = |seen: Vec<PresenceEntry>| seen.iter().any(|one| one.connections > 0);
         while is_there(leases.remote_presence(node, &[room]).await.unwrap()) {
             sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
@@ -204,9 +204,9 @@ async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
     timeout(Duration::from_secs(60), gone).await.unwrap();
 }
 
-fn row(conversation_id: Uuid, user: &str, connections: u32) -> Here {
+fn row(conversation_id: Uuid, user: &str, connections: u32) -> PresenceEntry {
     let since: Time = "2030-01-01T00:00:00.123Z".parse().unwrap();
-    Here {
+    PresenceEntry {
         conversation_id,
         user_id: user.into(),
         name: format!("{user}'s name"),
@@ -215,7 +215,7 @@ fn row(conversation_id: Uuid, user: &str, connections: u32) -> Here {
     }
 }
 
-fn sorted(mut rows: Vec<Here>) -> Vec<Here> {
+fn sorted(mut rows: Vec<PresenceEntry>) -> Vec<PresenceEntry> {
     rows.sort_by(|a, b| (a.conversation_id, &a.user_id).cmp(&(b.conversation_id, &b.user_id)));
     rows
 }

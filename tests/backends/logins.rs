@@ -5,7 +5,7 @@ use roomcast_server::store::{Login, Revocation, Time};
 use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
-    a_login_comes_back_as_it_was_stored,
+    login_is_read_as_stored,
     a_login_is_prolonged_while_it_is_there,
     a_deleted_login_is_returned_once,
     the_logins_of_a_user_are_listed_the_oldest_first,
@@ -37,7 +37,7 @@ fn revocation(kind: &str, value: &str, until: &str) -> Revocation {
     }
 }
 
-async fn a_login_comes_back_as_it_was_stored(backend: Backend) {
+async fn login_is_read_as_stored(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let mut ann = login("h1", "ann", "2030-01-01T00:00:00.123Z");
@@ -95,7 +95,7 @@ async fn revocations_are_kept_one_of_each(backend: Backend) {
         ("user", "ann", "2030-01-01T00:00:00Z"),
         ("token", "ann", "2030-01-01T00:00:00Z"),
         ("user", "ann", "2031-01-01T00:00:00Z"),
-        // The end of time, for one that never ends.
+        // The maximum time, for a revocation that never expires.
         ("role", "coach", "9999-12-30T22:00:00Z"),
         ("session", "h1", "2030-01-01T00:00:00Z"),
     ] {

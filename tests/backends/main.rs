@@ -1,4 +1,4 @@
-//! One suite for every store, and what only one of them can show.
+//! One suite for every store, and tests of what only one of them does.
 
 #![allow(
     clippy::unwrap_used,

@@ -11,15 +11,15 @@ use tokio::time::{sleep, timeout};
 use crate::harness::sql;
 use crate::older::postgres_of;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
+async fn migration_waiting_for_a_table_does_not_block_other_clients() {
     let config = postgres_of(6).await.0;
     let has_migrated = "SELECT count(*) FROM pg_attribute
         WHERE attrelid = 'conversations'::regclass AND attname = 'deleted_at'";
-    // A transaction that reads for long holds the table.
+    // A long transaction that reads holds a lock on the table.
     let mut reader = Command::new("psql")
         .args(["-X", "-q", "-A", "-t", &config.url])
         .stdin(Stdio::piped())
@@ -42,12 +42,12 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let waits = async {
         while sql(&config, waiting) == "0" {
-            // The pace of asking.
+            // Poll interval.
             sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(DEADLINE, waits).await.unwrap();
-    // Others want the same table, and would wait behind the migration as long as that waits.
+    // Other clients need the same table, and would otherwise queue after the waiting migration.
     let others = "SET statement_timeout = '30s'; SELECT count(*) FROM conversations";
     assert_eq!(sql(&config, others), "1");
     assert_eq!(sql(&config, has_migrated), "0");
@@ -60,14 +60,14 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
     assert_eq!(sql(&config, has_migrated), "1");
 }
 
-/// What the version before has stored of prices: each symbol is a journal of its own.
+/// Prices as the previous version stored them: each symbol has its own journal.
 const PRICES: &str = "INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1);
     INSERT INTO journal_entries (journal, revision, key, body, is_open, created_at) VALUES
         ('prices:A', 7, '', '{\"symbol\":\"A\",\"price\":1.5,\"timestamp\":\"2025-01-31T12:00:00.000Z\"}', true,
          '2025-01-31T12:00:00.000Z'),
         ('prices:B/C', 1, '', '{\"symbol\":\"B/C\",\"price\":2,\"timestamp\":\"2025-01-31T12:00:01.000Z\"}', true,
          '2025-01-31T12:00:01.000Z')";
-/// The same in one journal.
+/// The same prices in one journal.
 const MOVED: [(u64, &str); 2] = [(1, "B/C"), (2, "A")];
 
 async fn assert_moved(store: &Store) {
@@ -98,7 +98,7 @@ async fn prices_of_the_version_before_are_known_afterwards() {
     Store::migrate(&config).await.unwrap();
     let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
     assert_moved(&store).await;
-    // Servers of the version before go on with theirs.
+    // Servers of the previous version continue to use their own journals.
     let before = store.journal_entry("prices:A", "").await.unwrap();
     assert_eq!(before.unwrap().revision, 7);
     store.close().await;

@@ -1,5 +1,5 @@
-//! Databases as older versions of the server have left them: made by the migrations that there were, and with what these
-//! versions have stored.
+//! Databases of older versions: created with the migrations of that version and filled with rows as
+//! it stored them.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::harness::Backend;
 
-/// A conversation of ann with one message, as the first version has stored it, in the words of both databases.
+/// A conversation of ann with one message, as the first version stored it, in SQL of both
+/// databases.
 pub(crate) const CONVERSATION: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 pub(crate) const MESSAGE: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002);
 const STORED: &str = "INSERT INTO conversations (id, title, owner_id, last_seq, is_open, created_at, updated_at) VALUES
@@ -19,7 +20,7 @@ const STORED: &str = "INSERT INTO conversations (id, title, owner_id, last_seq, 
         ('01900000-0000-7000-8000-000000000002', '01900000-0000-7000-8000-000000000001', 1, 'ann', 'Ann', 'before',
          'user', '{}', '2025-01-31T12:00:01.000Z')";
 
-/// The text of a migration, if there is one of this number.
+/// Returns the text of the migration with this number, or `None` if the database has none.
 fn migration(database: &str, number: u32) -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
     let start = format!("V{number}__");
@@ -32,7 +33,7 @@ fn migration(database: &str, number: u32) -> Option<String> {
     file.map(|path| std::fs::read_to_string(path).unwrap())
 }
 
-/// A new database of PostgreSQL with the tables of an older version, and the conversation.
+/// Creates a PostgreSQL database with the tables of an older version and the conversation.
 #[cfg(feature = "postgres")]
 pub(crate) async fn postgres_of(version: u32) -> Backend {
     use roomcast_server::store::Store;
@@ -59,7 +60,7 @@ pub(crate) async fn postgres_of(version: u32) -> Backend {
     (config, folder)
 }
 
-/// A new database of SQLite with the tables of an older version, and the conversation.
+/// Creates a SQLite database with the tables of an older version and the conversation.
 #[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite_of(version: u32) -> Backend {
     use roomcast_server::store::Store;

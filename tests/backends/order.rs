@@ -1,5 +1,5 @@
-//! Revisions: everything that is committed in a conversation takes one step, and other servers can read what
-//! they have missed.
+//! Revisions: each commit of a conversation takes one revision, and other servers can read the
+//! commits that they missed.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ use crate::older::{CONVERSATION, MESSAGE};
 use crate::random::Random;
 
 on_every_backend! {
-    every_change_takes_one_step_and_what_changes_nothing_takes_none,
-    whatever_waits_together_comes_out_in_the_order_of_its_revisions,
-    who_was_removed_before_sends_nothing_in_the_same_group,
+    each_change_takes_one_revision_and_no_op_takes_none,
+    grouped_commits_are_emitted_in_revision_order,
+    member_removed_earlier_in_a_group_cannot_send,
 }
 
-/// What comes out of a store, resolved, with its revision.
+/// Resolves the commits of a store and returns them with their revisions.
 fn recorded(mut commits: Commits) -> mpsc::Receiver<(Revision, Committed)> {
     let (sender, receiver) = mpsc::channel(10_000);
     tokio::spawn(async move {
@@ -41,7 +41,7 @@ fn recorded(mut commits: Commits) -> mpsc::Receiver<(Revision, Committed)> {
     receiver
 }
 
-/// A commit in short: what, the `seq` if it is about a message, the text or user.
+/// Returns a commit in short: its kind, the `seq` of a message, the text or user.
 fn short(event: &Committed) -> String {
     match event {
         Committed::Message(message) => format!("message {} {}", message.seq, message.content),
@@ -115,7 +115,7 @@ fn delete(message: &Message) -> Delete {
     }
 }
 
-async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend: Backend) {
+async fn each_change_takes_one_revision_and_no_op_takes_none(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let mut recorded = recorded(commits);
     let (store, none) = (&harness.store, Origin::default);
@@ -172,7 +172,7 @@ async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend
     assert_eq!(seen, expected.map(|(at, event)| (at, event.to_owned())));
 }
 
-/// Changes at random, many at a time, some of which change nothing.
+/// Makes random changes, many at a time; some change nothing.
 async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut Random) {
     let mut changes = Vec::new();
     for n in 0..24 {
@@ -228,7 +228,7 @@ async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut R
     join_all(changes).await;
 }
 
-async fn whatever_waits_together_comes_out_in_the_order_of_its_revisions(backend: Backend) {
+async fn grouped_commits_are_emitted_in_revision_order(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let mut recorded = recorded(commits);
     let id = harness.conversation(&["ann"]).await;
@@ -256,7 +256,7 @@ async fn whatever_waits_together_comes_out_in_the_order_of_its_revisions(backend
     assert!(last.changes > 20, "{last:?}");
 }
 
-async fn who_was_removed_before_sends_nothing_in_the_same_group(backend: Backend) {
+async fn member_removed_earlier_in_a_group_cannot_send(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     let store = &harness.store;
@@ -274,7 +274,7 @@ async fn who_was_removed_before_sends_nothing_in_the_same_group(backend: Backend
     assert!(matches!(third.unwrap(), Insert::Stored(_)));
 }
 
-/// Reads all that is between two revisions, page by page.
+/// Reads everything between two revisions, page by page.
 #[cfg(feature = "postgres")]
 async fn read(
     store: &Store,
@@ -292,7 +292,7 @@ async fn read(
                 after = reached;
                 read.extend(steps);
             }
-            Missed::Forgotten(_) => panic!("everything is kept"),
+            Missed::Truncated(_) => panic!("everything is kept"),
         }
     }
     assert_eq!(after, through);
@@ -301,7 +301,7 @@ async fn read(
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order() {
+async fn third_server_reads_commits_of_two_others_in_order() {
     let (config, _) = crate::harness::postgres();
     let (first, commits) = Harness::undrained((config.clone(), None)).await;
     let mut first_recorded = recorded(commits);
@@ -344,7 +344,7 @@ async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order
         let steps = read(&third.store, id, at(0, 0), through, limit).await;
         assert_eq!(shorten(steps), committed, "pages of {limit}");
     }
-    // From the middle to before the end.
+    // From the middle to a revision before the end.
     let (after, before) = (committed[20].0, committed[committed.len() - 9].0);
     let steps = read(&third.store, id, after, before, 2).await;
     assert_eq!(shorten(steps), committed[21..committed.len() - 8]);
@@ -354,7 +354,7 @@ async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn who_was_removed_is_not_told_the_title_that_a_conversation_has_got_since() {
+async fn removed_member_does_not_receive_a_later_title() {
     let (config, _) = crate::harness::postgres();
     let harness = Harness::new((config, None)).await;
     let (store, id) = (&harness.store, harness.conversation(&["ann", "bob"]).await);
@@ -392,7 +392,7 @@ async fn who_was_removed_is_not_told_the_title_that_a_conversation_has_got_since
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
+async fn expired_changes_are_replaced_by_the_conversation_state() {
     let (config, _) = crate::harness::postgres();
     let harness = Harness::new((config.clone(), None)).await;
     let (store, id) = (&harness.store, harness.conversation(&["ann", "bob"]).await);
@@ -407,29 +407,29 @@ async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
     assert_eq!(store.forget_changes().await.unwrap(), 0);
     assert_eq!(sql("SELECT min(number) FROM conversation_changes"), "4");
     let now = match store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap() {
-        Missed::Forgotten(now) => now.unwrap(),
+        Missed::Truncated(now) => now.unwrap(),
         steps @ Missed::Steps { .. } => panic!("{steps:?}"),
     };
     assert_eq!(now.revision(), at(1, 6));
     assert_eq!(now.conversation.member_ids, ["ann", "bob"]);
     assert!(!now.is_open);
-    // From where all is kept it is read.
+    // The steps are read from the first revision that is still retained.
     let steps = read(store, id, at(1, 3), at(1, 6), 10).await;
     assert_eq!(steps.len(), 3);
-    // A message whose edits are forgotten comes as it was after these.
+    // A message whose edits are no longer retained is returned in its state after them.
     let steps = read(store, id, at(0, 3), at(1, 6), 10).await;
     assert_eq!(short(&steps[0].1), "message 1 2");
     let steps = read(store, id, at(0, 6), at(1, 6), 10).await;
     assert_eq!(short(&steps[0].1), "message 1 5");
-    // One that is gone has nothing to read.
+    // A deleted conversation has nothing to read.
     sql("DELETE FROM conversations");
     let gone = store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap();
-    assert!(matches!(gone, Missed::Forgotten(None)), "{gone:?}");
+    assert!(matches!(gone, Missed::Truncated(None)), "{gone:?}");
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was() {
+async fn conversation_from_before_revisions_continues_its_numbers() {
     let new = Harness::new(postgres_of(5).await).await;
     let known = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 0));
@@ -448,7 +448,7 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
+async fn sqlite_file_from_before_revisions_continues_its_numbers() {
     let new = Harness::new(sqlite_of(5).await).await;
     let edited = new
         .store

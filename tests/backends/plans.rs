@@ -1,6 +1,7 @@
-//! That pages and searches of a long history go along indexes. PostgreSQL counts what it reads, so
-//! this is about the statements as the store sends them, prepared and planned as in use. (SQLite's
-//! are looked at beside them, in `server/src/store/sqlite/plans.rs`.)
+//! Pages and searches of a long history use indexes.
+//!
+//! PostgreSQL counts rows read. The statements are those of the store, prepared and planned as in
+//! production. SQLite's plans are tested in `server/src/store/sqlite/plans.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +15,17 @@ use uuid::Uuid;
 use crate::harness::{Harness, postgres};
 use crate::server::shared;
 
-/// Messages of one conversation; 100 others have 100 each, of the same time.
+/// Messages of one conversation. 100 other conversations have 100 each, of the same time.
 const LENGTH: u64 = 30_000;
 
-/// PostgreSQL takes a statement for a frequent one, and plans it once for all, after the fifth time.
+/// Executions of each statement. PostgreSQL switches to one generic plan after the fifth.
 const TIMES: u64 = 8;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_is_read_along_the_index_wherever_it_is() {
+async fn page_queries_use_the_index_at_any_position() {
     let place = LongConversation::fill().await;
     let pages = [
         Page::Newest,
@@ -93,7 +94,7 @@ async fn a_search_reads_little_more_than_it_finds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
+async fn purge_of_a_long_conversation_reads_only_its_batch() {
     let place = LongConversation::fill().await;
     let before = place.counted().await;
     let harness = place.open().await;
@@ -119,7 +120,7 @@ async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_far_others_have_read_takes_two_entries_of_an_index() {
+async fn read_positions_take_two_index_entries() {
     let (config, _) = postgres();
     let harness = Harness::new((config.clone(), None)).await;
     let room = harness.conversation(&["ann"]).await;
@@ -137,7 +138,7 @@ async fn how_far_others_have_read_takes_two_entries_of_an_index() {
         assert_eq!(opening.unwrap().others_read_seq, Some(20_000));
     }
     harness.store.close().await;
-    // What the connections have counted is there when they have ended.
+    // The counts of connections are available after these have ended.
     place.counted().await;
     let read = |column: &str| -> u64 {
         let sql = format!(
@@ -148,20 +149,20 @@ async fn how_far_others_have_read_takes_two_entries_of_an_index() {
     assert_eq!((read("idx_scan"), read("idx_tup_read")), (TIMES, 2 * TIMES));
 }
 
-/// A database with a long conversation, of which ann is the only member.
+/// A database with a long conversation whose only member is ann.
 struct LongConversation {
     config: config::Store,
     room: Uuid,
 }
 
-/// What PostgreSQL has counted for the messages.
+/// PostgreSQL's statistics for the table of messages.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
-    /// How often all of them were read through.
+    /// Number of sequential scans.
     read_through: u64,
-    /// How often the index of conversation and `seq` was used.
+    /// Number of scans of the index of conversation and `seq`.
     along_order: u64,
-    /// The same of the index of words.
+    /// Number of scans of the index of words.
     along_words: u64,
     /// Rows fetched along any index.
     rows: u64,
@@ -216,8 +217,8 @@ impl LongConversation {
         shared().lock().unwrap().sql(database, sql)
     }
 
-    /// What was counted until now. A connection tells its counts when it ends, at the latest, so all
-    /// must have ended.
+    /// Returns the counts so far. A connection might report its counts only when it ends, so this
+    /// waits until all have ended.
     async fn counted(&self) -> Counted {
         let start = Instant::now();
         let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()

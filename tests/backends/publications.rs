@@ -1,4 +1,4 @@
-//! What services publish by the store: every committed row gets one place, in one order without a gap.
+//! Publications: each committed row gets one position, in one order without gaps.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{Harness, memory, postgres};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// More than there is.
+/// More positions than any test uses.
 const MANY: i64 = 1_000_000;
 
 struct PublicationDatabase {
@@ -32,7 +32,7 @@ impl PublicationDatabase {
         }
     }
 
-    /// A connection of somebody else.
+    /// Connects as another client of the database.
     async fn client(&self) -> Client {
         let connected = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await;
         let (client, connection) = connected.unwrap();
@@ -40,7 +40,7 @@ impl PublicationDatabase {
         client
     }
 
-    /// All that is behind a position, by position and payload.
+    /// Returns everything after a position, by position and payload.
     async fn behind(&self, position: i64) -> Vec<(i64, String)> {
         let all = self.publications.after(position, 100_000).await.unwrap();
         all.into_iter()
@@ -62,7 +62,7 @@ async fn a_store_of_one_server_has_no_publications() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without_a_gap() {
+async fn each_committed_publication_gets_one_position_without_gaps() {
     const WRITERS: i64 = 8;
     const EACH: i64 = 30;
     let place = PublicationDatabase::new().await;
@@ -73,7 +73,7 @@ async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without
             let mut committed = Vec::new();
             for n in 0..EACH {
                 let number = writer * EACH + n;
-                // Every third is undone, and transactions overlap in every way.
+                // Every third transaction is rolled back, and transactions overlap in all ways.
                 let end = if n % 3 == 2 { "ROLLBACK" } else { "COMMIT" };
                 let sql = format!(
                     "BEGIN; {}; SELECT pg_sleep({}); {end}",
@@ -88,7 +88,7 @@ async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without
             committed
         });
     }
-    // Three servers number at the same time, and each reads what it has heard of.
+    // Three servers assign positions concurrently, and each reads what it knows of.
     let mut readers = JoinSet::new();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     for _ in 0..3 {
@@ -121,7 +121,7 @@ async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without
     while let Some(read) = readers.join_next().await {
         orders.push(read.unwrap());
     }
-    // One that did not get to number the last ones has read as far as it knew.
+    // A reader that did not number the last rows itself has read only the positions it knew.
     let longest = orders.iter().max_by_key(|order| order.len()).unwrap();
     assert_eq!(longest.len(), committed.len(), "each once");
     assert_eq!(longest.iter().copied().collect::<BTreeSet<_>>(), committed);
@@ -147,7 +147,8 @@ async fn transactions_of_another_database_s_numbers_hide_nothing() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     assert_eq!(place.publications.number().await.unwrap(), 0);
-    // As after a dump was restored: first from far ahead, then from so little ahead that it has been passed since.
+    // As after restoring a dump: first with ids far ahead, then with ids that the database has
+    // passed since.
     for (sql, end) in [
         (
             "UPDATE publication_head SET known = '900000000:900000000:'",
@@ -165,7 +166,7 @@ async fn transactions_of_another_database_s_numbers_hide_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_old_or_too_much_is_forgotten_and_what_waits_is_not() {
+async fn old_and_excess_publications_are_deleted_but_not_pending_rows() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     let publications = &place.publications;
@@ -173,7 +174,7 @@ async fn what_is_old_or_too_much_is_forgotten_and_what_waits_is_not() {
     assert_eq!(publications.number().await.unwrap(), 10);
     publications.refuse(2, "the first").await.unwrap();
     publications.refuse(2, "the second").await.unwrap();
-    // Committed late: written long ago, and no server has seen it yet.
+    // Committed late: written long ago, and not yet seen by any server.
     client
         .batch_execute(&format!(
             "{}; UPDATE publications SET published_at = now() - interval '1 day';
@@ -202,13 +203,13 @@ async fn what_is_old_or_too_much_is_forgotten_and_what_waits_is_not() {
         .unwrap();
     assert!(!publications.forget(HOUR, MANY).await.unwrap());
     assert!(positions().await.is_empty());
-    // Places never come again.
+    // Positions are never reused.
     client.batch_execute(&range(12, 12)).await.unwrap();
     assert_eq!(publications.number().await.unwrap(), 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_and_places_of_servers_are_forgotten_after_a_day() {
+async fn keys_and_server_positions_are_deleted_after_a_day() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     client
@@ -236,7 +237,7 @@ async fn keys_and_places_of_servers_are_forgotten_after_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_goes_on_where_it_was_or_behind_what_is_too_old() {
+async fn server_resumes_at_its_position_or_after_outdated_rows() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     let publications = &place.publications;
@@ -253,7 +254,7 @@ async fn a_server_goes_on_where_it_was_or_behind_what_is_too_old() {
         .await
         .unwrap();
     assert_eq!(publications.place_of("a", HOUR).await.unwrap(), Some(6));
-    // A database that has lost what it had.
+    // A database that lost its last rows.
     publications.note_place("a", 99).await.unwrap();
     assert_eq!(publications.place_of("a", HOUR).await.unwrap(), Some(10));
 }

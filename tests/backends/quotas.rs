@@ -1,4 +1,4 @@
-//! Quotas of journals: which open entries count, and which give way, on every store.
+//! Quotas of journals: which open entries count and which are dropped, on every store.
 
 use std::time::Duration;
 
@@ -49,12 +49,12 @@ async fn quota_without_prefix_refuses_only_other_keys(backend: Backend) {
         stored(store, without(key, 3)).await;
     }
     assert_eq!(store.append(without("c", 3)).await.unwrap(), Appended::Full);
-    // A higher limit is a reserve for those that may use it.
+    // A higher limit is a reserve for callers that are allowed to use it.
     stored(store, without("urgent", 4)).await;
     assert_eq!(store.append(without("c", 4)).await.unwrap(), Appended::Full);
     let known = store.append(without("a", 3)).await.unwrap();
     assert!(matches!(known, Appended::There(_)), "{known:?}");
-    // Entries that have ended do not count, whether they were removed or not.
+    // Expired entries do not count, whether they were removed or not.
     stored(store, closed("j", "a", "x")).await;
     stored(store, closed("j", "b", "x")).await;
     let over = Append {
@@ -81,7 +81,7 @@ async fn dropping_quota_closes_oldest_and_stores_the_new_entry(backend: Backend)
     let dropped = dropped.unwrap();
     assert_eq!((&*dropped.body, dropped.is_open), ("dropped", false));
     assert!(dropped.expires_at.is_some());
-    // A follower gets each end before the entry that caused it.
+    // A follower receives each removal before the entry that caused it.
     let after = store.journal_after("j", 0, u64::MAX, 100).await.unwrap();
     let order = after.iter().map(|entry| (entry.revision, &*entry.key));
     let expected_order = [
@@ -92,7 +92,7 @@ async fn dropping_quota_closes_oldest_and_stores_the_new_entry(backend: Backend)
         (11, "mention:4"),
     ];
     assert_eq!(order.skip(3).collect::<Vec<_>>(), expected_order);
-    // An entry that is known drops nothing, and a lower limit drops several.
+    // A known entry drops nothing, and a lower limit drops several.
     let known = store.append(dropping("mention:4", 1)).await.unwrap();
     assert!(matches!(known, Appended::There(_)), "{known:?}");
     assert_eq!(open(store).await, expected);

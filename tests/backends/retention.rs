@@ -1,4 +1,4 @@
-//! The server's job that removes old messages, on a database that others use as well.
+//! The job that removes old messages, on a database shared with other clients.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::harness::{self, Backend, Harness};
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn old_messages_are_removed_from_postgresql() {
-    // As behind a load balancer.
+    // Two servers, as behind a load balancer.
     are_removed(harness::postgres(), 2).await;
 }
 
@@ -50,7 +50,7 @@ async fn are_removed(backend: Backend, servers: usize) {
         if messages.is_empty() {
             break;
         }
-        // What is left is an end without a gap.
+        // The rest is the end of the history, without gaps.
         let seqs: Vec<_> = messages.iter().map(|message| message.seq).collect();
         assert_eq!(seqs, (seqs[0]..=7).collect::<Vec<_>>());
         assert!(since.elapsed().as_secs() < 60, "still {seqs:?}");

@@ -1,4 +1,4 @@
-//! What only a database can show: other processes, files, transactions.
+//! SQLite only: other processes, files, transactions.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::harness::{Harness, file, sqlite, text};
 use crate::older::sqlite_of;
 
 #[tokio::test]
-async fn what_was_stored_is_there_after_opening_again() {
+async fn data_survives_reopening() {
     let (config, folder) = sqlite();
     let harness = Harness::new((config.clone(), None)).await;
     let id = harness.conversation(&["ann"]).await;
@@ -34,7 +34,7 @@ async fn what_was_stored_is_there_after_opening_again() {
 }
 
 #[tokio::test]
-async fn what_waits_while_the_database_is_locked_is_stored_in_one_transaction() {
+async fn changes_queued_during_a_lock_share_one_transaction() {
     let (config, folder) = sqlite();
     let config = config::Store {
         busy_timeout: Duration::from_secs(60),
@@ -59,7 +59,7 @@ async fn what_waits_while_the_database_is_locked_is_stored_in_one_transaction() 
     for send in sends {
         assert!(matches!(send.await.unwrap(), Insert::Stored(_)));
     }
-    // The writer may have taken the first ones before the others waited.
+    // The writer might have taken the first messages before the rest waited.
     let commits = harness.metrics.counter(Counter::StoreCommits) - before;
     assert!(commits <= 2, "{commits} transactions");
     let expected: Vec<_> = (0..100).map(|n: u64| (n + 1, n.to_string())).collect();

@@ -1,4 +1,4 @@
-//! TLS to a real PostgreSQL, with an authority of its own.
+//! TLS to a real PostgreSQL, with a private certificate authority.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::server::Postgres;
 
-/// A server whose certificate is for these names, and the authority that it comes from.
+/// A server whose certificate is for these names, and the authority that issued it.
 struct Secured {
     server: Postgres,
     folder: TempDir,
@@ -42,7 +42,7 @@ impl Secured {
         Self { server, folder }
     }
 
-    /// The configuration to reach a new database at `host` with these parameters.
+    /// Returns the configuration for a new database at `host` with these parameters.
     fn config(&self, host: &str, parameters: &str) -> config::Store {
         let url = self.server.database();
         let (_, database) = url.rsplit_once('/').unwrap();
@@ -87,9 +87,9 @@ async fn a_connection_is_encrypted_and_its_certificate_verified() {
     for (host, parameters) in [
         ("localhost", format!("sslmode=verify-full&{root}")),
         ("127.0.0.1", format!("sslmode=require&{root}")),
-        // A file with certificates to trust is reason enough.
+        // A file of trusted certificates enables TLS by itself.
         ("localhost", root.clone()),
-        // A server elsewhere, by its name.
+        // A server at another address, verified by its name.
         ("db.example", format!("hostaddr=127.0.0.1&{root}")),
     ] {
         let config = secured.config(host, &parameters);
@@ -117,7 +117,7 @@ async fn a_certificate_of_another_name_or_authority_is_refused() {
     );
     let error = refused(&secured.config("db.example", &other)).await;
     assert!(error.contains("certificate"), "{error}");
-    // Nor does the system trust it.
+    // The system does not trust it either.
     let error = refused(&secured.config("db.example", "hostaddr=127.0.0.1")).await;
     assert!(error.contains("certificate"), "{error}");
 
@@ -129,14 +129,14 @@ async fn a_certificate_of_another_name_or_authority_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_content_with_a_plain_connection_where_tls_is_asked_for() {
-    // The client asks, the server has none.
+async fn plain_connection_is_refused_if_either_side_requires_tls() {
+    // The client requires TLS, the server has none.
     let plain = Postgres::start();
     let url = plain.database().replace("127.0.0.1", "localhost");
     let error = refused(&impatient(format!("{url}?sslmode=verify-full"))).await;
     assert!(error.contains("TLS"), "{error}");
 
-    // The server asks, the client is told not to.
+    // The server requires TLS, the client disables it.
     let secured = Secured::start(&["localhost"]);
     let error = refused(&secured.config("localhost", "sslmode=disable")).await;
     assert!(error.contains("pg_hba.conf"), "{error}");
@@ -154,7 +154,7 @@ async fn a_file_without_certificates_is_an_error_at_start() {
     }
 }
 
-/// Our connections to the server, without TLS and with it.
+/// Returns the number of connections without and with TLS.
 fn connections(secured: &Secured) -> (u32, u32) {
     let counts = secured.server.sql(
         "postgres",

@@ -1,4 +1,4 @@
-//! Values and locks that servers on one PostgreSQL share.
+//! Values and locks shared by servers on one PostgreSQL.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ async fn put(values: &SharedValues, expected: Expected, text: Option<&str>) -> P
 }
 
 #[tokio::test]
-async fn a_value_is_changed_if_what_is_there_is_expected() {
+async fn value_changes_only_if_the_current_value_is_expected() {
     let (_harness, values) = open().await;
     let none = put(&values, Expected::Version(7), Some("0")).await;
     assert_eq!(none, Put::Conflict(None));
@@ -65,7 +65,7 @@ async fn a_value_is_changed_if_what_is_there_is_expected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_who_change_one_value_at_the_same_time_one_wins() {
+async fn one_of_concurrent_changes_of_a_value_succeeds() {
     let (_harness, values) = open().await;
     let mut counting = JoinSet::new();
     for _ in 0..3 {
@@ -119,11 +119,11 @@ async fn a_lock_has_one_holder_and_a_larger_number_each_time() {
 }
 
 #[tokio::test]
-async fn who_stands_still_for_longer_than_the_lease_has_lost_the_lock() {
+async fn holder_suspended_beyond_its_lease_loses_the_lock() {
     let (_harness, values) = open().await;
     let short = Duration::from_millis(20);
     let old = values.lock("l", "a", short).await.unwrap().unwrap();
-    // The first one does nothing meanwhile.
+    // The first holder does nothing while its lease expires.
     let new = loop {
         if let Some(fence) = values.lock("l", "b", LONG).await.unwrap() {
             break fence;
@@ -134,7 +134,7 @@ async fn who_stands_still_for_longer_than_the_lease_has_lost_the_lock() {
     assert!(!values.unlock("l", old).await.unwrap());
     assert_eq!(values.lock("l", "c", LONG).await.unwrap(), None);
     assert!(values.renew("l", new, LONG).await.unwrap());
-    // Who holds it and does not know that gets it once more.
+    // A holder that does not know that it holds the lock gets it again.
     let again = values.lock("l", "b", LONG).await.unwrap().unwrap();
     assert!(again > new);
     assert!(!values.unlock("l", new).await.unwrap());

@@ -1,4 +1,4 @@
-//! The binary's own chat, without a word about its events.
+//! Benchmarks of the binary's own chat, without options for its events.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -17,11 +17,11 @@ use crate::{
     support::{Polling, RawClient},
 };
 
-/// `roomcast serve`, killed with this value.
+/// A process of `roomcast serve`, killed on drop.
 pub(crate) struct Chat {
     process: Child,
     pub(crate) address: SocketAddr,
-    /// Where its metrics are.
+    /// The address of its metrics.
     admin: SocketAddr,
     folder: TempDir,
 }
@@ -38,7 +38,7 @@ impl Chat {
         }
     }
 
-    /// How many rows of its database in SQLite are so.
+    /// Returns the number of rows in its SQLite database that match.
     fn rows(&self, of: &str) -> i64 {
         let database = rusqlite::Connection::open(self.folder.path().join("chat.db")).unwrap();
         let count = format!("SELECT count(*) FROM {of}");
@@ -49,7 +49,7 @@ impl Chat {
         self.rows("conversations WHERE deleted_at IS NOT NULL")
     }
 
-    /// The Lobby is left and nothing else.
+    /// Asserts that only the Lobby is left.
     fn assert_nothing_is_left(&self) {
         assert_eq!(self.rows("conversations WHERE deleted_at IS NULL"), 1);
         assert_eq!(self.rows("members"), 0);
@@ -78,7 +78,7 @@ fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, [SocketAddr; 2]) 
         });
         address.expect("the server says where it listens")
     });
-    // A pipe that nobody reads would stop the server sooner or later.
+    // An unread pipe would block the server eventually.
     thread::spawn(move || log.for_each(drop));
     (process, addresses)
 }
@@ -116,7 +116,7 @@ const SECRET: (&str, &str) = (
 );
 
 #[test]
-fn a_chat_stores_what_it_acknowledges_once_and_in_order() {
+fn acknowledged_bench_messages_are_stored_once_in_order() {
     for store in ["memory:", "sqlite:chat.db"] {
         let chat = Chat::start(&[SECRET, ("ROOMCAST_STORE", store)]);
         let words = format!(
@@ -153,7 +153,7 @@ fn a_chat_that_does_not_know_the_secret_refuses_its_tokens() {
 }
 
 #[test]
-fn nothing_is_written_into_a_conversation_that_people_use() {
+fn bench_does_not_write_into_existing_conversations() {
     let chat = Chat::start(&[]);
     let url = format!("http://{} --json --clients 8 --rate 20", chat.address);
     for scenario in ["fanout", "echo", "slow", "rooms --rooms 3"] {
@@ -182,17 +182,17 @@ fn nothing_is_written_into_a_conversation_that_people_use() {
     assert!(answers.contains(nothing), "{answers}");
 }
 
-/// Waits for something while a bench is running.
+/// Waits for a condition while a benchmark runs.
 fn until(bench: &mut Child, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert_eq!(bench.try_wait().unwrap(), None, "it has ended");
-        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+        thread::sleep(Duration::from_millis(5)); // Poll interval.
     }
 }
 
 #[test]
 fn a_bench_that_is_interrupted_deletes_the_conversations_that_it_has_made() {
-    // First while it makes them, as many as it takes time to make; then under load.
+    // First while it creates them, which takes time because there are many; then under load.
     for (rooms, is_time) in [
         (
             200,
@@ -249,7 +249,7 @@ fn conversations_that_could_not_be_deleted_are_a_problem_of_the_report() {
 }
 
 #[test]
-fn a_chat_without_guests_says_whom_it_refuses() {
+fn bench_reports_that_the_chat_admits_no_guests() {
     let chat = Chat::start(&[
         ("ROOMCAST_PROFILE", "production"),
         ("ALLOWED_ORIGINS", "http://a.example"),

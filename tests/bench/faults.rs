@@ -1,4 +1,4 @@
-//! A server that makes mistakes on purpose is told each of them, and what it refuses is no loss.
+//! The benchmark reports each fault of a faulty server, and refusals do not count as losses.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{Outcome, bench, count};
 
-/// What to do with a message: by its number among all messages.
+/// What the server does wrong with a message, chosen by the message's number.
 #[derive(Clone, Copy)]
 enum Mistake {
     Drop,
@@ -45,7 +45,7 @@ impl Faulty {
                     let held = Arc::clone(&held);
                     async move {
                         let io = event.io();
-                        // The first comes from the trial before the run.
+                        // The first message comes from the trial before the run.
                         if number % 10 != 5 {
                             io.to(&room).emit("msg", &payload);
                             if let Some(late) = held.take() {
@@ -61,7 +61,7 @@ impl Faulty {
                             }
                             Mistake::Swap => held.put(payload),
                             Mistake::Change => {
-                                // Letters that are in no run's number.
+                                // Letters that occur in no run's number.
                                 io.to(&room).emit("msg", payload.replace("mno", "xyz"));
                             }
                             Mistake::WrongRoom => {
@@ -102,7 +102,7 @@ impl Faulty {
     }
 }
 
-/// One message that is held back.
+/// Holds back one message.
 mod parking_lot_free {
     use std::sync::Mutex;
 
@@ -120,8 +120,8 @@ mod parking_lot_free {
     }
 }
 
-/// 30 messages of one sender to 3 clients; the trial's is the first, so numbers 5, 15 and 25 of all
-/// are faulty.
+/// Counts the faults of one kind in 30 messages of one sender to 3 clients. Number 1 of all is the
+/// trial's, so numbers 5, 15 and 25 are faulty.
 fn fault(mistake: Mistake, name: &str) -> u64 {
     let server = Faulty::serve(mistake);
     let outcome = server.measure("fanout --clients 3 --senders 1 --rate 50");
@@ -137,12 +137,12 @@ fn dropped_messages_are_lost() {
 }
 
 #[test]
-fn doubled_messages_are_told() {
+fn duplicate_messages_are_reported() {
     assert_eq!(fault(Mistake::Double, "duplicate"), 3 * 3);
 }
 
 #[test]
-fn messages_that_overtake_are_told() {
+fn reordered_messages_are_reported() {
     assert_eq!(fault(Mistake::Swap, "outOfOrder"), 3 * 3);
 }
 
@@ -152,7 +152,7 @@ fn changed_messages_are_corrupt() {
 }
 
 #[test]
-fn messages_in_a_wrong_room_are_told() {
+fn messages_in_a_wrong_room_are_reported() {
     let server = Faulty::serve(Mistake::WrongRoom);
     let outcome = server.measure("rooms --clients 4 --rooms 2 --senders 1 --rate 50");
     let report = outcome.report();
@@ -162,7 +162,7 @@ fn messages_in_a_wrong_room_are_told() {
 }
 
 #[test]
-fn what_the_server_refuses_is_its_error_and_no_loss() {
+fn refused_messages_count_as_errors_and_not_as_losses() {
     let server = Faulty::serve(Mistake::Drop);
     let outcome = server.measure("echo --event refuse");
     assert!(

@@ -1,4 +1,4 @@
-//! Every scenario against the contract server: complete, without faults, with the figures due.
+//! Every scenario against the contract server: complete, without faults, with the expected figures.
 
 use std::process::{Command, Stdio};
 
@@ -57,7 +57,7 @@ fn every_request_is_answered_with_its_payload() {
 }
 
 #[test]
-fn clients_come_and_go() {
+fn clients_connect_and_disconnect() {
     let server = TestServer::start("fanout");
     for transport in ["websocket", "polling"] {
         let options = format!("--clients 10 --rate 50 --transport {transport}");
@@ -69,7 +69,7 @@ fn clients_come_and_go() {
 }
 
 #[test]
-fn idle_clients_answer_pings_and_their_memory_is_told() {
+fn idle_clients_answer_pings_and_memory_is_reported() {
     let server = TestServer::start_with("fanout", &[("PING_INTERVAL_MS", "100")]);
     let options = format!("--clients 30 --duration 3 --server-pid {}", server.id());
     let report = assert_clean(&bench(&format!("idle {} {options}", url(&server))));
@@ -82,7 +82,7 @@ fn idle_clients_answer_pings_and_their_memory_is_told() {
 }
 
 #[test]
-fn slow_clients_leave_the_others_alone_and_catch_up() {
+fn slow_clients_catch_up_without_affecting_fast_clients() {
     let server = TestServer::start("fanout");
     let options = "--clients 10 --senders 1 --slow-share 0.2 --rate 40";
     let report = assert_clean(&bench(&format!("slow {} {options}", url(&server))));
@@ -172,7 +172,7 @@ fn a_terminal_shows_how_far_a_run_is() {
         env!("CARGO_BIN_EXE_roomcast"),
         server.address()
     );
-    // Runs it as if at a terminal.
+    // Runs the command as if at a terminal.
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env("TERM", "xterm")

@@ -1,5 +1,5 @@
-//! `roomcast bench` as a process of its own, against servers of ours and against what is none. What
-//! it says is checked, never how fast anything is.
+//! `roomcast bench` as a separate process, against Roomcast servers and other programs. The tests
+//! check its output, never its speed.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,7 +22,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// What a bench said, and how it ended.
+/// The output and exit code of a benchmark.
 struct Outcome {
     code: i32,
     out: String,
@@ -30,13 +30,13 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// The report, which must be JSON.
+    /// Returns the report, which must be JSON.
     fn report(&self) -> Value {
         serde_json::from_str(&self.out)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
     }
 
-    /// The error, which must be one line and all there is, with exit code 2.
+    /// Returns the error, which must be a single line and the only output, with exit code 2.
     fn error(&self) -> &str {
         assert_eq!(self.code, 2, "{} {}", self.out, self.err);
         assert_eq!(self.out, "");
@@ -45,12 +45,12 @@ impl Outcome {
     }
 }
 
-/// Runs it with these words, and few and short things where they say nothing.
+/// Runs a benchmark with these arguments, and small defaults for the rest.
 fn bench(words: &str) -> Outcome {
     finish(command(words).output().unwrap())
 }
 
-/// The command, to be started.
+/// Returns the command without starting it.
 fn command(words: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
     command.arg("bench").args(words.split_whitespace());
@@ -75,14 +75,14 @@ fn finish(output: Output) -> Outcome {
     }
 }
 
-/// The number at a path of a report.
+/// Returns the number at a path of a report.
 fn count(report: &Value, path: &str) -> u64 {
     let value = report.pointer(path);
     let value = value.and_then(Value::as_u64);
     value.unwrap_or_else(|| panic!("no number at {path}: {report:#}"))
 }
 
-/// That a run was complete and the server made no mistake.
+/// Asserts that a run was complete and the server made no mistake.
 fn assert_clean(outcome: &Outcome) -> Value {
     let report = outcome.report();
     assert_eq!(outcome.code, 0, "{report:#}");

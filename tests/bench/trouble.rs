@@ -1,4 +1,4 @@
-//! What cannot work is said in one line; what ends early is marked.
+//! Impossible runs fail with one line of output; runs that end early are marked as incomplete.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     bench, command, count, finish,
-    support::{DEADLINE, TestServer, Unheard},
+    support::{DEADLINE, TestServer, UnusedAddress},
 };
 
 /// Listens and answers every connection with these bytes.
@@ -30,7 +30,7 @@ fn other_server(answer: &'static str) -> String {
 }
 
 #[test]
-fn what_is_no_socketio_server_is_told_in_one_line() {
+fn other_server_is_reported_in_one_line() {
     for answer in [
         "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
@@ -51,8 +51,8 @@ fn what_is_no_socketio_server_is_told_in_one_line() {
 }
 
 #[test]
-fn nobody_there_is_told_in_one_line() {
-    let unheard = Unheard::new();
+fn unreachable_server_is_reported_in_one_line() {
+    let unheard = UnusedAddress::new();
     let outcome = bench(&format!("idle http://{}", unheard.address()));
     assert!(
         outcome.error().contains("cannot connect"),
@@ -62,7 +62,7 @@ fn nobody_there_is_told_in_one_line() {
 }
 
 #[test]
-fn a_namespace_that_does_not_exist_is_told() {
+fn missing_namespace_is_reported() {
     let server = TestServer::start("fanout");
     let outcome = bench(&format!("idle http://{}/nowhere", server.address()));
     let error = outcome.error();
@@ -119,14 +119,14 @@ fn options_that_cannot_work_are_refused_with_their_reason() {
     }
 }
 
-/// Starts it and waits until its ten clients have connected and send.
+/// Starts a benchmark and waits until its ten clients have connected and send.
 fn start_with_ten_clients(words: &str, server: &TestServer) -> Child {
     let bench = command(words)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Each of them joins a room by an event, and then sends.
+    // Each of them sends an event to join a room before its first message.
     server.until("roomcast_events_handled_total", |events| events > 20);
     bench
 }
@@ -157,7 +157,7 @@ fn a_server_that_dies_leaves_an_incomplete_report() {
 }
 
 #[test]
-fn a_run_that_is_interrupted_tells_what_it_has() {
+fn interrupted_run_reports_partial_results() {
     let server = TestServer::start("fanout");
     let url = format!("http://{} --preset rooms --json", server.address());
     let words = format!("fanout {url} --clients 10 --rate 50 --duration 600");

@@ -1,4 +1,4 @@
-//! What waits is bounded, in order, and given up in time.
+//! Queues of the client: bounded, in order, with timeouts.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_is_sent_while_there_is_no_connection_waits_up_to_a_limit() {
+async fn offline_events_are_queued_up_to_a_limit() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).max_buffered(100_000);
     let socket = client.socket().unwrap();
@@ -31,13 +31,13 @@ async fn what_is_sent_while_there_is_no_connection_waits_up_to_a_limit() {
     for _ in 0..sent {
         session.next().await;
     }
-    // What has left makes room.
+    // Sending the queue makes room.
     socket.emit("text", &text).unwrap();
     session.next().await;
 }
 
 #[tokio::test]
-async fn what_waits_arrives_in_the_order_in_which_it_was_sent() {
+async fn queued_events_arrive_in_send_order() {
     let fake = Fake::start().await;
     let socket = Client::builder(fake.url()).socket().unwrap();
     for n in 0..100 {
@@ -51,7 +51,7 @@ async fn what_waits_arrives_in_the_order_in_which_it_was_sent() {
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_takes_stops_the_reading_and_not_the_rest() {
+async fn unread_stream_stops_reading_but_not_sending() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).max_message(10_000);
     let socket = client.socket().unwrap();
@@ -65,7 +65,7 @@ async fn an_event_that_nobody_takes_stops_the_reading_and_not_the_rest() {
         session.send(&format!("42[\"slow\",{n},\"{large}\"]")).await;
     }
     session.send("42[\"quick\"]").await;
-    // What is sent still leaves while nothing is read.
+    // The client still sends while it reads nothing.
     socket.emit("sent", ()).unwrap();
     assert_eq!(session.next().await, "42[\"sent\"]");
     let early = tokio::time::timeout(Duration::ZERO, quick.next()).await;
@@ -77,7 +77,7 @@ async fn an_event_that_nobody_takes_stops_the_reading_and_not_the_rest() {
 }
 
 #[tokio::test]
-async fn what_waits_for_room_in_a_stream_is_not_overtaken() {
+async fn events_waiting_for_a_full_stream_keep_their_order() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).max_message(10_000);
     let socket = client.socket().unwrap();
@@ -85,7 +85,7 @@ async fn what_waits_for_room_in_a_stream_is_not_overtaken() {
     socket.open();
     let mut session = fake.accept().await;
     assert_eq!(session.next().await, "40");
-    // All of it is dispatched at once, when the answer has come.
+    // All of it is dispatched together when the answer has arrived.
     let large = "x".repeat(2000);
     for n in 0..4 {
         session.send(&format!("42[\"n\",{n},\"{large}\"]")).await;
@@ -149,7 +149,7 @@ async fn events_before_the_answer_to_connect_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_small_client_bounds_events_before_the_answer_to_connect_by_their_names_as_well() {
+async fn event_names_count_against_the_limit_before_connect() {
     let fake = Fake::start().await;
     let mut options = Options::new(fake.url());
     options.max_message = 10_000;
@@ -180,7 +180,7 @@ async fn a_server_that_does_not_answer_connect_is_left_in_time() {
     let error = within(connecting).await.unwrap().unwrap_err();
     assert!(matches!(error, ClientError::Timeout(_)), "{error:?}");
     session.end().await;
-    // Another session may be luckier.
+    // The next session can be accepted.
     let _session = fake.connected().await;
 }
 
@@ -199,7 +199,7 @@ async fn a_server_that_sends_no_ping_is_left_in_time() {
 }
 
 #[tokio::test]
-async fn a_port_that_takes_connections_and_says_nothing_is_left_in_time() {
+async fn silent_server_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", silent.local_addr().unwrap()));
     let client = client.connect_timeout(Duration::from_millis(50));
@@ -226,7 +226,7 @@ fn a_client_without_a_runtime_is_refused() {
 }
 
 #[test]
-fn a_client_whose_runtime_has_ended_is_disconnected() {
+fn client_is_disconnected_when_its_runtime_has_ended() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (socket, _session) = runtime.block_on(async {
         let fake = Fake::start().await;

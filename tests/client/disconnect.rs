@@ -1,10 +1,10 @@
-//! What the server has handled when `disconnect` returns.
+//! What the server has processed when `disconnect` returns.
 
 use std::time::Duration;
 
 use roomcast::{
     Ack, Event, Io,
-    client::{Change, Client, ClientError, DisconnectReason, Transports},
+    client::{Change, Client, ClientError, Connection, DisconnectReason, Options, Transports},
     options::Recovery,
     testing::serve,
 };
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     fake::Fake,
-    suite::{Suite, change, changes, within},
+    suite::{Suite, change, changes, value, within},
 };
 
 const ALL: [Transports; 3] = [
@@ -22,7 +22,7 @@ const ALL: [Transports; 3] = [
     Transports::Upgrade,
 ];
 
-/// What the server of the suite has noted.
+/// What the server of the suite has recorded.
 #[derive(Debug, Deserialize)]
 struct Notes {
     marks: Vec<u32>,
@@ -70,7 +70,7 @@ async fn leaving_one_namespace_delivers_its_events_and_keeps_the_others() {
         for number in 0..20 {
             within(foo.connect()).await.unwrap();
             foo.emit("mark", number).unwrap();
-            // The namespace is entered again before the server can have answered.
+            // The client enters the namespace again before the server can have answered.
             let (connected, ()) = within(async {
                 let left = foo.disconnect();
                 tokio::pin!(left);
@@ -123,7 +123,7 @@ async fn server_that_answers_no_ping_gets_disconnect_all_the_same() {
     let session = fake.connected().await;
     within(socket.connect()).await.unwrap();
     socket.emit("last", ()).unwrap();
-    // The server reads nothing until the client has given up waiting.
+    // The server reads nothing until the client has timed out.
     within(socket.disconnect()).await;
     assert_eq!(session.end().await, ["42[\"last\"]", "41"]);
 }
@@ -156,10 +156,50 @@ async fn session_that_was_left_is_not_continued() {
             within(socket.connect()).await.unwrap();
             assert!(!socket.recovered(), "{transports:?}");
             assert_ne!(socket.id(), id, "{transports:?}");
-            // Nothing of the old session is offered beside the new token.
+            // The new token is sent without the old session's id and offset.
             let auth: serde_json::Value = within(socket.emit_with_ack("token", ())).await.unwrap();
             assert_eq!(auth, json!({"token": "eve"}), "{transports:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn session_left_by_disconnect_is_given_to_no_client_that_offers_it() {
+    let suite = Suite::start().await;
+    for transports in ALL {
+        // A low-level connection knows the secret of its session, and breaks.
+        let mut options = Options::new(format!("http://{}", suite.proxy.address()));
+        options.auth = Some(json!({"token": "ada"}));
+        let mut broken = within(Connection::open(&options)).await.unwrap();
+        broken.emit("hi", &()).unwrap();
+        let hi = within(broken.next()).await.unwrap();
+        let offset: String = hi.args.get(0).unwrap();
+        let (id, pid) = (broken.id().to_owned(), broken.pid().unwrap().to_owned());
+        drop(broken);
+
+        // A client that offers it continues the session after the server has noticed the break.
+        let offered = json!({"token": "ada", "pid": pid, "offset": offset});
+        let socket = within(async {
+            loop {
+                let client = suite.client("").transports(transports);
+                let socket = client.auth(offered.clone()).connect().await.unwrap();
+                if socket.id().as_ref() == Some(&id) {
+                    break socket;
+                }
+                socket.disconnect().await;
+            }
+        })
+        .await;
+        let mut hi = socket.stream("hi");
+        socket.emit("hi", ()).unwrap();
+        let offset: String = value(&mut hi).await;
+
+        // After `disconnect` the same offer begins a session.
+        within(socket.disconnect()).await;
+        let offered = json!({"token": "eve", "pid": pid, "offset": offset});
+        let client = suite.client("").transports(transports).auth(offered);
+        let other = within(client.connect()).await.unwrap();
+        assert_ne!(other.id(), Some(id), "{transports:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A server of which every word is the test's.
+//! A server whose every packet comes from the test.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
 
 use crate::suite::within;
 
-/// Listens for WebSockets, one after the other.
+/// Accepts WebSocket connections one at a time.
 pub(crate) struct Fake(TcpListener);
 
-/// One session that is open.
+/// An open session.
 pub(crate) struct Session(WebSocketStream<TcpStream>);
 
 impl Fake {
@@ -27,12 +27,12 @@ impl Fake {
         self.0.local_addr().unwrap()
     }
 
-    /// The next session, whose handshake is sent.
+    /// Accepts the next session and sends its handshake.
     pub(crate) async fn accept(&self) -> Session {
         self.accept_with(25_000, 20_000).await
     }
 
-    /// The same with these times, in milliseconds.
+    /// Accepts the next session with this ping interval and timeout, in milliseconds.
     pub(crate) async fn accept_with(&self, interval: u64, timeout: u64) -> Session {
         let (stream, _) = within(self.0.accept()).await.unwrap();
         let mut session = Session(within(accept_async(stream)).await.unwrap());
@@ -45,7 +45,7 @@ impl Fake {
         session
     }
 
-    /// The next session, in which the namespace `/` was entered.
+    /// Accepts the next session and its connection to the namespace `/`.
     pub(crate) async fn connected(&self) -> Session {
         let mut session = self.accept().await;
         assert_eq!(session.next().await, "40");
@@ -60,7 +60,7 @@ impl Session {
         within(sent).await.unwrap();
     }
 
-    /// The next text of the client. Pings are answered.
+    /// Returns the next text of the client and answers pings.
     pub(crate) async fn next(&mut self) -> String {
         loop {
             match within(self.0.next()).await {
@@ -71,8 +71,8 @@ impl Session {
         }
     }
 
-    /// The next frame of the client: its text, or the kind of a control frame. A ping is answered
-    /// when the frame after it is read.
+    /// Returns the client's next frame: its text, or the kind of a control frame. A ping is
+    /// answered when the next frame is read.
     pub(crate) async fn frame(&mut self) -> String {
         match within(self.0.next()).await {
             Some(Ok(Message::Text(text))) => text.to_string(),
@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Waits until the client has ended the connection; its texts until then.
+    /// Waits until the client has closed the connection, and returns the texts before.
     pub(crate) async fn end(mut self) -> Vec<String> {
         let mut texts = Vec::new();
         within(async {

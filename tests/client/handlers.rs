@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::suite::{next, value, within};
 
-/// A server that asks its client whatever the client tells it to, and answers with the answer.
+/// Starts a server that sends its client the requested event and answers with the client's answer.
 async fn asking() -> TestServer {
     let mut io = Io::builder();
     io.namespace("/")

@@ -1,8 +1,9 @@
-//! The client for applications, against a server in a process of its own.
+//! The client library against a server in another process.
 //!
-//! `official` has the cases of the official client's tests under their names. They run against the contract
-//! server `client_suite` of this repository, and against the official server when
-//! `TEST_SERVER_CLIENT_SUITE="node tests/interop/client_suite.mjs"` is set, as `tests/run interop` does.
+//! `official` has the cases of the official client's tests under their names. They run against this
+//! repository's contract server `client_suite`. With
+//! `TEST_SERVER_CLIENT_SUITE="node tests/interop/client_suite.mjs"` they run against the official
+//! server, as in `tests/run interop`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A proxy in the test's own process, by which connections break.
+//! A proxy in the test process that can break connections.
 
 use std::{
     net::SocketAddr,
@@ -52,7 +52,7 @@ impl Proxy {
         self.address
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }

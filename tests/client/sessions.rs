@@ -1,4 +1,4 @@
-//! Sessions: how they begin, end, go on, and over which transport.
+//! Sessions: opening, closing, recovery and transports.
 
 use std::{
     sync::{
@@ -99,7 +99,7 @@ async fn the_offset_and_the_secret_are_offered_beside_auth() {
         offered,
         json!({"pid": "p", "offset": "offset-1", "token": "t"})
     );
-    // What was missed comes before the answer.
+    // Missed events arrive before the answer.
     session.send("42[\"hi\",\"offset-2\"]").await;
     session.send("40{\"sid\":\"a\",\"pid\":\"p\"}").await;
     assert_eq!(value::<String>(&mut hi).await, "offset-2");
@@ -260,7 +260,7 @@ async fn closing_the_client_ends_all_sockets_and_they_can_be_connected_again() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_socket_that_was_disconnected_meanwhile_is_taken_back() {
+async fn connect_answer_after_disconnect_is_reverted() {
     let fake = Fake::start().await;
     let main = Client::builder(fake.url()).socket().unwrap();
     let foo = main.client().socket("/foo").unwrap();

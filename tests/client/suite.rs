@@ -1,4 +1,4 @@
-//! A contract server, and what tests ask of its clients.
+//! A contract server, and helpers for its clients.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     support::{DEADLINE, TestServer},
 };
 
-/// The server that the official client's tests expect, and a proxy in front of it that can be cut.
+/// The server that the official client's tests expect, and a proxy that can break connections.
 pub(crate) struct Suite {
     _server: TestServer,
     pub(crate) proxy: Proxy,
@@ -31,7 +31,7 @@ impl Suite {
         }
     }
 
-    /// A client of the namespace and query that `path` is, which tries again soon.
+    /// Returns a client for this namespace and query, with a short reconnection delay.
     pub(crate) fn client(&self, path: &str) -> ClientBuilder {
         let url = format!("http://{}{path}", self.proxy.address());
         Client::builder(url).reconnection_delay(Duration::from_millis(10))
@@ -42,7 +42,7 @@ impl Suite {
     }
 }
 
-/// What happens to a client's connection from now on.
+/// Records the changes of a client's connection from now on.
 pub(crate) fn changes(client: &Client) -> mpsc::Receiver<Change> {
     let (sender, changes) = mpsc::channel(1000);
     client.on_change(move |_, change| {
@@ -52,7 +52,7 @@ pub(crate) fn changes(client: &Client) -> mpsc::Receiver<Change> {
     changes
 }
 
-/// The next change for which this is so.
+/// Returns the next change that matches.
 pub(crate) async fn change(
     changes: &mut mpsc::Receiver<Change>,
     is_it: impl Fn(&Change) -> bool,
@@ -72,12 +72,12 @@ pub(crate) async fn next(events: &mut Events) -> Incoming {
     within(events.next()).await.unwrap()
 }
 
-/// The first argument of the next event.
+/// Returns the first argument of the next event.
 pub(crate) async fn value<T: DeserializeOwned>(events: &mut Events) -> T {
     next(events).await.args.get(0).unwrap()
 }
 
-/// The value of something that happens in time.
+/// Awaits a future that must complete before the deadline.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("it does not happen")
 }

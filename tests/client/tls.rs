@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::suite::{next, within};
 
-/// A server for `localhost` with a certificate of its own: its port, and the certificate.
+/// Starts a server for `localhost` with a self-signed certificate, and returns its port and the
+/// certificate.
 async fn serve() -> (u16, String) {
     let folder = tempfile::tempdir().unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
@@ -33,7 +34,7 @@ async fn serve() -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_transport_is_encrypted_and_carries_what_is_larger_than_its_buffers() {
+async fn every_transport_encrypts_packets_larger_than_its_buffers() {
     let (port, certificate) = serve().await;
     for (scheme, transports) in [
         ("wss", Transports::WebSocket),
@@ -72,7 +73,7 @@ async fn a_certificate_that_is_not_trusted_or_of_another_name_is_refused() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn invalid_certificate_file_is_refused() {
     for pem in [
         "",
         "no PEM",

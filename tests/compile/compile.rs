@@ -1,8 +1,9 @@
-//! What a user reads who writes what cannot work.
+//! Compiler errors that users see for invalid code.
 //!
-//! The expected texts belong to the compiler of `rust-version`. `TRYBUILD=overwrite` writes them anew.
+//! The expected texts are those of the compiler in `rust-version`. `TRYBUILD=overwrite` rewrites
+//! them.
 
 #[test]
-fn what_cannot_compile_says_why() {
+fn invalid_code_fails_with_a_clear_error() {
     trybuild::TestCases::new().compile_fail("cases/*.rs");
 }

@@ -1,5 +1,5 @@
-//! Servers that outside suites and benchmarks talk to are as their contracts describe them, unless
-//! variables ask for more.
+//! Contract servers behave as their contracts describe by default, without the variables that
+//! extend them.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Frame, RawClient, server::example_path};
 
-/// A contract server that was started with `PORT` and nothing else.
+/// A contract server started with `PORT` and no other variable.
 struct Plain {
     child: Child,
     /// The lines that it printed until its main listener was ready.
@@ -25,7 +25,7 @@ struct Plain {
 
 impl Plain {
     fn start(example: &str) -> Self {
-        // Ports that are free stay so until the server has them.
+        // Held so that free ports stay free until the server has bound them.
         static STARTING: Mutex<()> = Mutex::new(());
         let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let port = free_ports();
@@ -34,6 +34,7 @@ impl Plain {
             "LISTENER_NAMES",
             "PING_TIMEOUT_MS",
             "PING_INTERVAL_MS",
+            "CONNECT_TIMEOUT_MS",
             "SLOW_MS",
         ] {
             command.env_remove(variable);
@@ -60,14 +61,14 @@ impl Plain {
         ([127, 0, 0, 1], self.port + offset).into()
     }
 
-    /// What the open packet of a session says.
+    /// Returns the open packet of a session.
     fn open(&self, offset: u16) -> Value {
         let mut client = RawClient::connect(self.address(offset));
         let opened = client.get("/socket.io/?EIO=4&transport=polling").body;
         serde_json::from_str(opened.strip_prefix('0').unwrap()).unwrap()
     }
 
-    /// The ports at which the process listens.
+    /// Returns the ports on which the process listens.
     fn ports(&self) -> BTreeSet<u16> {
         let folder = format!("/proc/{}/fd", self.child.id());
         let sockets: BTreeSet<_> = fs::read_dir(folder)
@@ -97,7 +98,7 @@ impl Drop for Plain {
     }
 }
 
-/// The first of some free ports in a row.
+/// Returns the first of several consecutive free ports.
 fn free_ports() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     loop {
@@ -158,8 +159,14 @@ fn the_slow_namespace_admits_after_300_ms_whatever_the_client_sends() {
         client.open_websocket("/socket.io/");
         let sent = Instant::now();
         client.send_text(format!("40/slow,{auth}"));
-        let Frame::Text(answer) = client.message() else {
-            panic!("no answer");
+        // No ping is answered, so the server ends the session 3 s after it was opened: a longer
+        // delay brings no answer.
+        let answer = loop {
+            match client.frame() {
+                Frame::Text(ping) if ping == "2" => {}
+                Frame::Text(answer) => break answer,
+                frame => panic!("no answer but {frame:?}"),
+            }
         };
         assert!(answer.starts_with("40/slow,{"), "{answer}");
         assert!(sent.elapsed() >= Duration::from_millis(300), "{auth}");
@@ -167,7 +174,29 @@ fn the_slow_namespace_admits_after_300_ms_whatever_the_client_sends() {
 }
 
 #[test]
-fn variables_add_what_our_own_tests_need() {
+fn conformance_disconnects_a_client_without_a_namespace_after_1000_ms() {
+    let server = Plain::start("conformance");
+    let start = Instant::now();
+    let mut client = RawClient::connect(server.address(0));
+    client.open_websocket("/socket.io/");
+    // Pings are answered, so a missing pong is not the cause.
+    client.expect_close();
+    assert!(start.elapsed() >= Duration::from_millis(1000));
+}
+
+#[test]
+fn client_suite_answers_no_handshake_before_10_ms() {
+    let server = Plain::start("client_suite");
+    // One slow handshake would hide a missing delay, twenty do not.
+    for _ in 0..20 {
+        let start = Instant::now();
+        server.open(0);
+        assert!(start.elapsed() >= Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn variables_enable_additions_to_the_contracts() {
     let variables = [("PACKED_RECOVERY", "1"), ("PING_TIMEOUT_MS", "12345")];
     let server = crate::support::TestServer::start_with("interop", &variables);
     let mut fourth = server.address();

@@ -54,7 +54,7 @@ mod message {
             PATH,
         };
 
-        /// Posts `payload` and expects the echo server to send the same.
+        /// Posts `payload` and expects the echo server to return it.
         fn assert_echo(payload: &str) {
             let server = server();
             let session = Polling::open(server.address(), PATH);

@@ -1,5 +1,5 @@
-//! The handshake, heartbeat and close cases, which both suites have; each suite instantiates them
-//! for its path.
+//! Handshake, heartbeat and close cases, which both suites share; each instantiates them for its
+//! path.
 
 use super::{
     assert_unknown, hurried, patient, server,
@@ -7,7 +7,7 @@ use super::{
     until_unknown,
 };
 
-/// What an open packet must be, but for the random id.
+/// Asserts that an open packet is as expected, except for its random id.
 fn assert_open(open: &str, upgrades: &str) {
     let sid = sid_of(open);
     assert_eq!(sid.len(), 20);
@@ -17,11 +17,12 @@ fn assert_open(open: &str, upgrades: &str) {
     assert_eq!(open, expected);
 }
 
-/// No session comes from this WebSocket handshake, refused before or closed right after the 101.
+/// Asserts that this WebSocket handshake opens no session: it is refused, or closed right after the
+/// 101.
 pub(crate) fn assert_refused(client: &mut RawClient, target: &str) {
     let accepted = client.upgrade(target).status == 101;
     if !client.is_at_end() {
-        // A close frame; the official server also takes a 101 back with an HTTP answer behind it.
+        // A close frame. The official server may also send an HTTP response after the 101.
         let first = client.take(1)[0];
         assert!(accepted && (first == 0x88 || first == b'H'), "{first:#04x}");
     }

@@ -1,6 +1,8 @@
-//! The cases of the two official protocol test-suites, by their names, against the `conformance`
-//! example. `engine` is the Engine.IO suite (revision 4), `socket` the Socket.IO suite (revision 5),
-//! whose first half repeats Engine.IO on the Socket.IO path.
+//! The cases of the two official protocol test suites, under their names, against the `conformance`
+//! example.
+//!
+//! `engine` is the Engine.IO suite (revision 4), `socket` the Socket.IO suite (revision 5). The
+//! first half of `socket` repeats Engine.IO on the Socket.IO path.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,13 +28,13 @@ use std::{
 
 use support::{DEADLINE, Polling, TestServer};
 
-/// The server that both suites expect. It waits 200 ms for a pong and a second for a namespace: too little for a client
-/// that is to stay, on a machine that stands still.
+/// Starts the server that both suites expect. It waits 200 ms for a pong and a second for a
+/// namespace, too little for lasting clients on a slow machine.
 fn hurried() -> TestServer {
     TestServer::start("conformance")
 }
 
-/// The same, which waits for clients.
+/// Starts the same server with long timeouts.
 fn patient() -> TestServer {
     let times = [
         ("PING_TIMEOUT_MS", "20000"),
@@ -41,7 +43,7 @@ fn patient() -> TestServer {
     TestServer::start_with("conformance", &times)
 }
 
-/// The same, which does not send pings either while a test runs.
+/// Starts the same server with long timeouts and without pings.
 fn server() -> TestServer {
     let times = [
         ("PING_INTERVAL_MS", "3600000"),
@@ -50,8 +52,8 @@ fn server() -> TestServer {
     TestServer::start_with("conformance", &times)
 }
 
-/// Waits until `session` is gone. It is asked for by a request that its server refuses in any case, for its transport, and
-/// that is no sign of life.
+/// Waits until the server has closed `session`. It polls with a request that is refused for its
+/// transport and so does not keep the session alive.
 fn until_unknown(server: &TestServer, session: &Polling) {
     let start = Instant::now();
     while server
@@ -65,7 +67,7 @@ fn until_unknown(server: &TestServer, session: &Polling) {
     assert_unknown(session);
 }
 
-/// `session` is gone: its sid is unknown.
+/// Asserts that the sid of `session` is unknown.
 fn assert_unknown(session: &Polling) {
     let answer = session.poll();
     assert_eq!(

@@ -138,14 +138,14 @@ mod engine_io_protocol {
     }
 }
 
-/// Opens a WebSocket session; the open packet is read.
+/// Opens a WebSocket session and reads the open packet.
 fn opened(server: &TestServer) -> RawClient {
     let mut client = server.connect();
     client.open_websocket(PATH);
     client
 }
 
-/// Opens a session and joins `/`; the answer and the `auth` event are read.
+/// Opens a session, joins `/`, and reads the answer and the `auth` event.
 fn connected(server: &TestServer) -> RawClient {
     let mut client = opened(server);
     client.send_text("40");
@@ -154,7 +154,7 @@ fn connected(server: &TestServer) -> RawClient {
     client
 }
 
-/// The next message is `prefix` and `{"sid":…}`, nothing else.
+/// Expects a message of `prefix` and `{"sid":…}`, and nothing else.
 fn expect_connected(client: &mut RawClient, prefix: &str) {
     let message = client.message();
     let Frame::Text(text) = message else {
@@ -263,7 +263,7 @@ mod disconnect {
 mod message {
     use super::{super::server, connected};
 
-    /// Two attachments, from and to the server.
+    /// Two attachments, sent in both directions.
     const ATTACHMENTS: [&[u8]; 2] = [&[1, 2, 3], &[4, 5, 6]];
 
     #[test]

@@ -1,4 +1,4 @@
-//! Acknowledgements of own messages beside the events of the messages of others.
+//! Acknowledgements of a client's own messages, mixed with the messages of other clients.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,11 @@ use serde_json::json;
 use crate::client::Client;
 use crate::server::{LOBBY, Server};
 
-/// How many messages each user sends.
+/// Number of messages that each user sends.
 const MESSAGES: usize = 200;
 
-/// Sends all messages at once, and returns the numbers of the own ones by the acknowledgements.
+/// Sends all messages together, and returns the numbers of the client's own messages from the
+/// acknowledgements.
 async fn send(mut client: Client) -> (Client, Vec<u64>) {
     let mut asked = Vec::new();
     for number in 0..MESSAGES {

@@ -1,4 +1,4 @@
-//! Reactions, replies, mentions, pins and notification levels, as members get them.
+//! Reactions, replies, mentions, pins and notification levels, as members receive them.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::server::{LOBBY, Server};
 const THUMB: &str = "\u{1F44D}";
 const FAMILY: &str = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}\u{200D}\u{1F466}";
 
-/// What a client has sent.
+/// Sends a message and returns it as stored.
 async fn sent(client: &mut Client, id: &Value, more: Value) -> Value {
     let mut message = json!({"conversationId": id, "content": "a message"});
     for (field, value) in more.as_object().unwrap() {
@@ -28,20 +28,20 @@ fn of(message: &Value) -> Value {
     json!({"messageId": message["id"]})
 }
 
-/// The newest message of a conversation as somebody reads it.
+/// Returns the newest message of a conversation as this client reads it.
 async fn newest(client: &mut Client, id: &Value) -> Value {
     let asked = json!({"conversationId": id, "limit": 1});
     let page = client.must("message_history", asked).await;
     page["messages"][0].clone()
 }
 
-/// An answer without `success`.
+/// Returns an answer without `success`.
 fn payload(mut answer: Value) -> Value {
     answer.as_object_mut().unwrap().remove("success");
     answer
 }
 
-/// Ann and Bob in a conversation of hers.
+/// Connects Ann and Bob, with a conversation that Ann owns.
 async fn two(server: &Server) -> (Client, Client, Value) {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -54,7 +54,7 @@ async fn two(server: &Server) -> (Client, Client, Value) {
 }
 
 #[tokio::test]
-async fn a_reaction_is_told_once_with_its_count_and_read_with_ones_own() {
+async fn reaction_is_emitted_once_with_count_and_read_with_own_flag() {
     let server = Server::start();
     let (mut ann, mut bob, id) = two(&server).await;
     let message = sent(&mut ann, &id, json!({})).await;
@@ -66,7 +66,7 @@ async fn a_reaction_is_told_once_with_its_count_and_read_with_ones_own() {
         "userId": bob.user_id(), "added": true, "count": 1, "timestamp": told["timestamp"],
     });
     assert_eq!(told, expected);
-    // Repeating it is answered alike, and told to nobody.
+    // A repetition gets the same answer, and no event is sent.
     let again = bob.must("add_reaction", emoji(&message, FAMILY)).await;
     assert_eq!(
         (&again["added"], &again["count"]),
@@ -86,7 +86,7 @@ async fn a_reaction_is_told_once_with_its_count_and_read_with_ones_own() {
         {"emoji": THUMB, "count": 1, "userIds": [ann.user_id()]},
     ]);
     assert_eq!(read["reactions"], reactions);
-    // Whoever joins later reads the same, and an edit keeps them.
+    // A user who joins later reads the same, and an edit keeps the reactions.
     let mut tab = server.guest("bob").await;
     let missed = json!({"conversationId": id, "lastSeq": 0});
     let joined = tab.must("join_conversation", missed).await;
@@ -117,7 +117,7 @@ async fn a_reaction_is_told_once_with_its_count_and_read_with_ones_own() {
 }
 
 #[tokio::test]
-async fn what_is_no_emoji_and_what_is_not_there_gets_no_reaction() {
+async fn reaction_needs_an_emoji_and_an_existing_message() {
     let server = Server::start();
     let (mut ann, mut bob, id) = two(&server).await;
     let message = sent(&mut ann, &id, json!({})).await;
@@ -153,7 +153,7 @@ async fn what_is_no_emoji_and_what_is_not_there_gets_no_reaction() {
     let mut eve = server.guest("eve").await;
     eve.refused("add_reaction", emoji(&message, THUMB), "NOT_FOUND")
         .await;
-    // Who is removed reacts no more, and what others do is not told.
+    // A removed member cannot react, and gets no events about other members' reactions.
     let removal = json!({"conversationId": id, "userId": bob.user_id()});
     ann.must("remove_member", removal).await;
     bob.refused("add_reaction", emoji(&message, THUMB), "NOT_FOUND")
@@ -164,7 +164,7 @@ async fn what_is_no_emoji_and_what_is_not_there_gets_no_reaction() {
 }
 
 #[tokio::test]
-async fn a_reply_carries_the_beginning_of_what_it_answers() {
+async fn reply_has_an_excerpt_of_its_original() {
     let server = Server::start();
     let (mut ann, mut bob, id) = two(&server).await;
     let text = "\u{1F600}".repeat(300);
@@ -205,7 +205,7 @@ async fn a_reply_carries_the_beginning_of_what_it_answers() {
 }
 
 #[tokio::test]
-async fn pins_are_told_and_listed_and_belong_to_the_owner() {
+async fn only_owners_pin_and_pins_are_emitted_and_listed() {
     let server = Server::start();
     let (mut ann, mut bob, id) = two(&server).await;
     let message = sent(&mut bob, &id, json!({})).await;
@@ -245,7 +245,7 @@ async fn pins_are_told_and_listed_and_belong_to_the_owner() {
 }
 
 #[tokio::test]
-async fn a_notification_level_is_told_to_the_users_other_tabs_and_kept() {
+async fn notification_level_is_stored_and_sent_to_the_users_other_tabs() {
     let server = Server::start();
     let (mut ann, mut bob, id) = two(&server).await;
     let mut tab = server.guest("bob").await;
@@ -290,7 +290,7 @@ async fn a_notification_level_is_told_to_the_users_other_tabs_and_kept() {
         .await;
 }
 
-/// Users with tokens in a conversation that the first owns.
+/// Connects users with tokens and creates a conversation that the first owns.
 async fn members(server: &crate::guard::Server, names: &[&str]) -> (Vec<Client>, Value) {
     let mut all = Vec::new();
     for name in names {
@@ -302,7 +302,7 @@ async fn members(server: &crate::guard::Server, names: &[&str]) -> (Vec<Client>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_mentioned_gets_one_notification_unless_that_one_wants_none() {
+async fn mentioned_user_gets_one_notification_unless_disabled() {
     let server = start(&[]);
     let (mut all, id) = members(&server, &["ann", "bob", "carl"]).await;
     let [ann, bob, carl] = all.as_mut_slice() else {
@@ -325,7 +325,7 @@ async fn who_is_mentioned_gets_one_notification_unless_that_one_wants_none() {
         "timestamp": message["createdAt"], "expiresAt": told["expiresAt"], "revision": 1,
     });
     assert_eq!(told, expected);
-    // Sent again it is the same message, and nobody is told twice.
+    // Repeated, it is the same message, and no user is notified twice.
     assert_eq!(sent(ann, &id, more).await, message);
     let acked = json!({"notificationId": told["notificationId"]});
     bob.must("notification:ack", acked).await;
@@ -337,7 +337,7 @@ async fn who_is_mentioned_gets_one_notification_unless_that_one_wants_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_no_member_or_named_twice_cannot_be_mentioned() {
+async fn non_members_and_duplicates_cannot_be_mentioned() {
     let server = start(&[]);
     let (mut all, id) = members(&server, &["ann", "bob"]).await;
     let ann = &mut all[0];
@@ -385,7 +385,7 @@ async fn services_reply_react_and_pin_over_http() {
     assert_eq!(status, 201, "{stored}");
     assert_eq!(stored["message"]["replyTo"]["excerpt"], "a message");
     assert_eq!(ann.event("message").await, stored["message"]);
-    // The second keeps to its schema, and contradicts who is a member.
+    // The second request matches its schema, but conflicts with the membership.
     for (wrong, more, expected) in [
         ("replyTo", json!("x"), 400),
         ("mentions", json!(["eve"]), 409),
@@ -422,7 +422,7 @@ async fn services_reply_react_and_pin_over_http() {
     tokio::task::block_in_place(|| call("DELETE", pin));
     let listed = tokio::task::block_in_place(|| call("GET", pins));
     assert_eq!(listed, json!({"pins": []}));
-    // Nobody reacts in the name of who is no member.
+    // A service cannot react on behalf of a user who is not a member.
     let path = format!("/messages/{uuid}/reactions/{thumb}?userId=eve");
     let (status, _) = tokio::task::block_in_place(|| server.call("PUT", &path, "service", ""));
     assert_eq!(status, 404);
@@ -430,7 +430,7 @@ async fn services_reply_react_and_pin_over_http() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn members_at_another_server_get_all_of_it_with_and_without_an_adapter() {
+async fn annotations_reach_members_at_other_servers_without_adapter_too() {
     for is_joined in [false, true] {
         let database = Database::new();
         let adapter = if is_joined { database.url() } else { "none" };
@@ -454,7 +454,7 @@ async fn members_at_another_server_get_all_of_it_with_and_without_an_adapter() {
         assert_eq!(bob.event("message_pinned").await, payload(pinned));
         let more = json!({"replyTo": message["id"], "mentions": [bob.user_id()]});
         let reply = sent(&mut ann, &id, more).await;
-        // The first was the message that is answered.
+        // The original message arrives first.
         assert_eq!(bob.event("message").await["id"], message["id"]);
         assert_eq!(bob.event("message").await, reply);
         let told = bob.event("notification:new").await;

@@ -1,4 +1,5 @@
-//! Subscriptions to trades that include the portfolio and the notifications of the user (`market.bundle_subscriptions`).
+//! Subscriptions to trades that include the portfolio and the notifications of the user
+//! (`market.bundle_subscriptions`).
 
 use serde_json::{Value, json};
 

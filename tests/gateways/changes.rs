@@ -106,7 +106,7 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     assert_eq!(sent["error"]["code"], "NOT_FOUND");
     let left = ann.event("user_left").await;
     assert_eq!(left["userId"], bob_id);
-    // Whoever is the last member does not leave.
+    // The last member cannot leave.
     let owner = json!({"conversationId": id, "userId": ann.session["userId"]});
     let refused = ann
         .refused("remove_member", owner.clone(), "CONFLICT")
@@ -130,7 +130,7 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
 }
 
 #[tokio::test]
-async fn members_leave_by_themselves_and_guests_put_nobody_into_conversations() {
+async fn members_can_leave_and_guests_cannot_add_members() {
     let server = Server::with(&[KEY, ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "")]);
     let token = signed(&json!({"sub": "ann", "exp": 4_000_000_000_u64}));
     let mut ann = server.connect(&json!({"token": token})).await.unwrap();
@@ -162,7 +162,7 @@ async fn members_leave_by_themselves_and_guests_put_nobody_into_conversations() 
     let sent = json!({"conversationId": id, "content": "still?"});
     tab.refused("message", sent, "NOT_FOUND").await;
     gil.refused("remove_member", own, "NOT_FOUND").await;
-    // Who owns it may leave as well, and somebody else owns it then.
+    // The owner may leave as well, and another member becomes the owner.
     let left = ann.must("remove_member", member(&json!("ann"))).await;
     assert_eq!(left["conversation"]["ownerId"], "carl");
 }
@@ -186,7 +186,7 @@ async fn a_conversation_has_no_more_members_than_it_may_have() {
     ann.must("add_member", member("b")).await;
     let full = ann.refused("add_member", member("c"), "CONFLICT").await;
     assert!(full["message"].as_str().unwrap().contains("members"));
-    // Who is a member already takes no place.
+    // A user who is a member already takes no place.
     ann.must("add_member", member("b")).await;
     ann.must("add_member", member(&ann.user_id())).await;
     ann.must("remove_member", member("a")).await;
@@ -226,7 +226,7 @@ async fn reading_is_counted_and_listed() {
 }
 
 #[tokio::test]
-async fn who_has_read_on_is_told_to_those_who_are_there() {
+async fn read_position_is_sent_to_joined_members() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;
     let mut bob = server.in_lobby("Bob").await;
@@ -238,7 +238,7 @@ async fn who_has_read_on_is_told_to_those_who_are_there() {
     bob.must("mark_read", read).await;
     let told = json!({"conversationId": LOBBY, "userId": bob.user_id(), "seq": 2});
     assert_eq!(ann.event("message_read").await, told);
-    // Marks only go forward, and what is no news is told to nobody.
+    // Marks only advance, and a mark without news causes no event.
     for seq in [1, 2] {
         let again = json!({"conversationId": LOBBY, "seq": seq});
         let answer = bob.must("mark_read", again).await;
@@ -252,7 +252,7 @@ async fn who_has_read_on_is_told_to_those_who_are_there() {
 }
 
 #[tokio::test]
-async fn who_joins_is_told_how_far_others_have_read() {
+async fn joining_user_receives_read_positions() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;
     for content in ["one", "two", "three"] {

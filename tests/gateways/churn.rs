@@ -1,4 +1,4 @@
-//! Presence while connections come, go and break: each user comes once and goes once.
+//! Presence while connections open, close and break: each user joins once and leaves once.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::guard::{KEY, token};
 use crate::server::{LOBBY, Server};
 use crate::support::{Polling, RawClient};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What happened to a user, as another one saw it.
+/// Returns the presence events of a user, as another client has received them.
 async fn seen(ann: &mut Client, user: &str) -> Vec<&'static str> {
     let mut seen = Vec::new();
     for event in ["user_joined", "user_left", "user_disconnected"] {
@@ -25,7 +25,7 @@ async fn seen(ann: &mut Client, user: &str) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_user_whose_connection_breaks_again_and_again_comes_once() {
+async fn user_with_unstable_connection_is_announced_once() {
     let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "60s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -34,7 +34,7 @@ async fn a_user_whose_connection_breaks_again_and_again_comes_once() {
         bob.vanish();
         bob = server.in_lobby("bob").await;
     }
-    // All of that has been noticed: the last connection only is left.
+    // Waits until the server has noticed all of it: only the last connection is left.
     loop {
         let here = ann.must("presence", json!({"conversationId": LOBBY})).await;
         assert_eq!(here["count"], 2);
@@ -49,7 +49,7 @@ async fn a_user_whose_connection_breaks_again_and_again_comes_once() {
 }
 
 #[tokio::test]
-async fn a_user_with_many_tabs_goes_with_the_last_of_them() {
+async fn user_leaves_when_its_last_tab_closes() {
     let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "100ms")]);
     let mut ann = server.in_lobby("ann").await;
     let mut tabs = Vec::new();
@@ -58,7 +58,7 @@ async fn a_user_with_many_tabs_goes_with_the_last_of_them() {
     }
     let id = tabs[0].user_id();
     let last = tabs.pop().unwrap();
-    // Some go on purpose, some are lost, some leave and stay connected.
+    // Some disconnect, some are lost, some leave the conversation and stay connected.
     for (n, mut tab) in tabs.into_iter().enumerate() {
         match n % 3 {
             0 => tab.disconnect().await,
@@ -83,7 +83,7 @@ async fn a_user_with_many_tabs_goes_with_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
+async fn users_who_join_and_leave_quickly_do_not_stay_listed() {
     const USERS: usize = 8;
     let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "50ms")]);
     let mut ann = server.in_lobby("ann").await;
@@ -100,7 +100,7 @@ async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
                 client.request("join_conversation", json!(LOBBY)).await;
                 client.request("leave_conversation", json!(LOBBY)).await;
             }
-            // Some are gone before their last request is answered.
+            // Some disconnect before their last request is answered.
             let joined = client.request("join_conversation", json!(LOBBY)).await;
             if round % 2 == 0 {
                 client.answer(joined).await;
@@ -122,13 +122,13 @@ async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
             break;
         }
     }
-    // Whoever came has gone: in the order of the events nobody is left.
+    // According to the events in their order, all users have left.
     ann.must("message", json!({"conversationId": LOBBY, "content": "x"}))
         .await;
-    // Who came and went again and again is told of a little later.
+    // The events of users who join and leave repeatedly are delayed a little.
     let mut told = 0;
     while told == 0 || !present.is_empty() {
-        for (event, user) in ann.comings_and_goings().await {
+        for (event, user) in ann.presence_events().await {
             told += 1;
             let user = user.as_str().unwrap().to_owned();
             if event == "user_joined" {
@@ -142,7 +142,7 @@ async fn whoever_comes_and_goes_at_once_leaves_nobody_behind() {
 }
 
 #[tokio::test]
-async fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
+async fn join_leave_loop_is_announced_rarely_and_correctly_at_the_end() {
     const TIMES: usize = 40;
     let server = Server::with(&[("ROOMCAST_PRESENCE__INTERVAL", "2s")]);
     let mut ann = server.in_lobby("ann").await;
@@ -156,7 +156,7 @@ async fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
     let (start, mut told) = (Instant::now(), Vec::new());
     let mut present = false;
     while !present {
-        for (event, user) in ann.comings_and_goings().await {
+        for (event, user) in ann.presence_events().await {
             assert_eq!(user, id);
             assert_ne!(present, event == "user_joined", "{event} after {told:?}");
             present = event == "user_joined";
@@ -164,13 +164,14 @@ async fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
         }
         assert!(start.elapsed() < DEADLINE, "{told:?}");
     }
-    // At first both at once; more only if all that took longer than the interval.
+    // At first both events are sent immediately; more follow only if all that took longer than the
+    // interval.
     assert_eq!(told[..2], ["user_joined", "user_left"]);
     assert!(told.len() < TIMES, "{told:?}");
 }
 
 #[tokio::test]
-async fn a_crowd_that_comes_at_once_is_listed_in_part_and_counted_and_told_of_one_by_one() {
+async fn large_crowd_is_listed_in_part_and_counted_in_full() {
     const CROWD: usize = 130;
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
@@ -207,7 +208,7 @@ async fn a_crowd_that_comes_at_once_is_listed_in_part_and_counted_and_told_of_on
 }
 
 #[tokio::test]
-async fn typing_is_told_once_however_often_it_is_said_and_from_however_many_tabs() {
+async fn repeated_typing_from_many_tabs_is_emitted_once() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut tabs = [server.in_lobby("bob").await, server.in_lobby("bob").await];
@@ -221,8 +222,8 @@ async fn typing_is_told_once_however_often_it_is_said_and_from_however_many_tabs
         tabs[0].must("typing", typing(false)).await;
     }
     let told = ann.events_until_now("typing").await;
-    // The beginning and the end; more only if that took longer than two seconds, or, if six passed without a sign, by the
-    // end that comes by itself.
+    // The start and the end. More only if that took longer than two seconds, or if typing expired
+    // after six seconds without a signal.
     assert!((2..20).contains(&told.len()), "{told:?}");
     let is_typing = |n: usize| told[n]["isTyping"] == true;
     assert!(is_typing(0) && !is_typing(told.len() - 1), "{told:?}");
@@ -252,7 +253,7 @@ async fn typing_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn members_are_told_of_a_conversation_that_they_are_put_into() {
+async fn added_members_are_notified_of_the_conversation() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -312,7 +313,7 @@ async fn typing_in_two_conversations_is_kept_for_a_client_between_two_polls() {
     .unwrap();
 }
 
-/// Polls until all of these have come.
+/// Polls until all of these parts have arrived.
 fn poll_until(polling: &Polling, parts: &[&str]) {
     let mut all = String::new();
     while !parts.iter().all(|part| all.contains(part)) {
@@ -324,7 +325,7 @@ fn poll_until(polling: &Polling, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn services_learn_who_is_where() {
+async fn services_read_presence() {
     let server = Server::with(&[KEY]);
     let mut ann = server.in_lobby("ann").await;
     let _tab = server.guest("ann").await;

@@ -1,4 +1,4 @@
-//! A client that writes and reads literal packets over one WebSocket.
+//! A client that writes and reads literal packets over a WebSocket.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -10,26 +10,26 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long a store may refuse something before it does it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time for which a store may refuse a request.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client in the namespace `/`.
 pub(crate) struct Client {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Events that came in and were not looked at, with the id of the wanted acknowledgement.
+    /// Received events that were not read yet, with the id of the requested acknowledgement.
     events: VecDeque<(String, Value, Option<u64>)>,
-    /// Acknowledgements that came in before they were waited for.
+    /// Acknowledgements that arrived before they were awaited.
     answers: HashMap<u64, Value>,
     last_id: u64,
-    /// What the event `session` said.
+    /// The payload of the event `session`.
     pub(crate) session: Value,
 }
 
 impl Client {
-    /// Connects with this payload, or returns that of the `CONNECT_ERROR`.
+    /// Connects with this payload, or returns the payload of the `CONNECT_ERROR`.
     pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> Result<Self, Value> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (stream, _) = connect_async(url).await.unwrap();
@@ -51,17 +51,17 @@ impl Client {
         Ok(client)
     }
 
-    /// The user's id, as the server said.
+    /// Returns the user's id, as received from the server.
     pub(crate) fn user_id(&self) -> String {
         self.session["userId"].as_str().unwrap().into()
     }
 
-    /// Sends an event without asking for an acknowledgement.
+    /// Sends an event without requesting an acknowledgement.
     pub(crate) async fn emit(&mut self, event: &str, payload: Value) {
         self.send(&format!("42{}", json!([event, payload]))).await;
     }
 
-    /// Sends an event and asks for an acknowledgement, to be waited for later.
+    /// Sends an event and requests an acknowledgement, which the caller awaits later.
     pub(crate) async fn request(&mut self, event: &str, payload: Value) -> u64 {
         self.last_id += 1;
         self.send(&format!("42{}{}", self.last_id, json!([event, payload])))
@@ -75,8 +75,8 @@ impl Client {
         self.answer(id).await
     }
 
-    /// The acknowledgement of a request. Those of others are kept: requests that are executed side by side are
-    /// acknowledged in any order.
+    /// Returns the acknowledgement of a request, and stores those of other requests: concurrent
+    /// requests are acknowledged in any order.
     pub(crate) async fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.answers.remove(&id) {
@@ -87,7 +87,7 @@ impl Client {
         }
     }
 
-    /// The next acknowledgement, and of what; none if the connection has ended.
+    /// Returns the next acknowledgement with its id, or `None` if the connection has ended.
     pub(crate) async fn any_answer(&mut self) -> Option<(u64, Value)> {
         loop {
             let packet = self.packet_if_any().await?;
@@ -97,22 +97,26 @@ impl Client {
         }
     }
 
-    /// Asks and expects success.
+    /// Sends a request and expects success.
     pub(crate) async fn must(&mut self, event: &str, payload: Value) -> Value {
         let answer = self.ask(event, payload).await;
         assert_eq!(answer["success"], true, "{answer}");
         answer
     }
 
-    /// Asks until the store of the server, which may be too slow for it, has done it: again when the server says, as clients do.
-    pub(crate) async fn insist(&mut self, event: &str, payload: Value) -> Value {
+    /// Repeats a request until the server's store, which may be too slow for it, has executed it.
+    /// Waits as long as the server asks for, as clients do.
+    pub(crate) async fn retry_until_stored(&mut self, event: &str, payload: Value) -> Value {
         let start = Instant::now();
         loop {
             let answer = self.ask(event, payload.clone()).await;
             if answer["success"] == true {
                 return answer;
             }
-            assert!(start.elapsed() < PATIENCE, "{event} {payload}: {answer}");
+            assert!(
+                start.elapsed() < STORE_TIMEOUT,
+                "{event} {payload}: {answer}"
+            );
             assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
             let wait = answer["error"]["retryAfter"].as_u64().unwrap();
             // As long as the server asks for.
@@ -120,13 +124,13 @@ impl Client {
         }
     }
 
-    /// Makes a conversation and returns its id: `new` is the payload of `create_conversation`.
+    /// Creates a conversation and returns its id. `new` is the payload of `create_conversation`.
     pub(crate) async fn create(&mut self, new: Value) -> Value {
         let made = self.must("create_conversation", new).await;
         made["conversation"]["id"].clone()
     }
 
-    /// Asks and expects this error; returns its object.
+    /// Sends a request, expects this error, and returns its object.
     pub(crate) async fn refused(&mut self, event: &str, payload: Value, code: &str) -> Value {
         let answer = self.ask(event, payload.clone()).await;
         assert_eq!(answer["success"], false, "{event} {payload}: {answer}");
@@ -135,12 +139,12 @@ impl Client {
         answer["error"].clone()
     }
 
-    /// The next event of this name; others are kept.
+    /// Returns the next event of this name, and stores other events.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         self.event_to_answer(name).await.0
     }
 
-    /// The next event of this name; none if the connection has ended.
+    /// Returns the next event of this name, or `None` if the connection has ended.
     #[cfg(debug_assertions)]
     pub(crate) async fn any_event(&mut self, name: &str) -> Option<Value> {
         loop {
@@ -152,7 +156,7 @@ impl Client {
         }
     }
 
-    /// The next event of this name and the id under which it wants to be acknowledged.
+    /// Returns the next event of this name and the id for its acknowledgement.
     pub(crate) async fn event_to_answer(&mut self, name: &str) -> (Value, Option<u64>) {
         loop {
             if let Some(place) = self.events.iter().position(|(event, ..)| event == name) {
@@ -164,7 +168,8 @@ impl Client {
         }
     }
 
-    /// The next packet that is an event of this name, as it came; those before it are lost.
+    /// Returns the next packet that is an event of this name, unchanged. Packets before it are
+    /// dropped.
     pub(crate) async fn packet_of(&mut self, event: &str) -> String {
         loop {
             let packet = self.packet().await;
@@ -179,7 +184,7 @@ impl Client {
         self.send(&format!("43{id}[]")).await;
     }
 
-    /// All events of this name that came before the answer to a request that is sent now.
+    /// Returns all events of this name that arrive before the answer to a request sent now.
     pub(crate) async fn events_until_now(&mut self, name: &str) -> Vec<Value> {
         let id = self.request("message_history", Value::Null).await;
         self.answer(id).await;
@@ -189,7 +194,7 @@ impl Client {
         these.into_iter().map(|(_, payload, _)| payload).collect()
     }
 
-    /// The events that came in and were not looked at, in order.
+    /// Returns the received events that were not read, in order.
     #[cfg(feature = "postgres")]
     pub(crate) fn kept(&self) -> Vec<(String, Value)> {
         let kept = self.events.iter();
@@ -197,8 +202,8 @@ impl Client {
             .collect()
     }
 
-    /// Who came and went until now, in order: the event and the user.
-    pub(crate) async fn comings_and_goings(&mut self) -> Vec<(String, Value)> {
+    /// Returns the presence events so far, in order: event and user.
+    pub(crate) async fn presence_events(&mut self) -> Vec<(String, Value)> {
         let id = self.request("message_history", Value::Null).await;
         self.answer(id).await;
         let (these, others): (VecDeque<_>, _) = self
@@ -212,8 +217,9 @@ impl Client {
             .collect()
     }
 
-    /// Leaves the namespace on purpose, and then the connection. What comes meanwhile is read: the kernel resets a
-    /// connection that is dropped with something unread, and the server may then see the reset before the goodbye.
+    /// Leaves the namespace, then closes the connection. Reads until the end: the kernel resets a
+    /// connection that is dropped with unread data, and the server might see the reset before the
+    /// close.
     pub(crate) async fn disconnect(mut self) {
         self.send("41").await;
         let _ = self.stream.close(None).await;
@@ -222,7 +228,7 @@ impl Client {
         ended.expect("the server closes as well");
     }
 
-    /// Is gone without a word.
+    /// Drops the connection without closing it.
     pub(crate) fn vanish(self) {
         drop(self.stream);
     }
@@ -252,7 +258,7 @@ impl Client {
         self.stream.send(Message::text(packet)).await.unwrap();
     }
 
-    /// Sends to a server that may end meanwhile: whether that was still possible.
+    /// Sends to a server that may end at the same time, and returns whether that was possible.
     #[cfg(debug_assertions)]
     pub(crate) async fn try_send(&mut self, packet: &str) -> bool {
         self.stream.send(Message::text(packet)).await.is_ok()
@@ -263,7 +269,7 @@ impl Client {
         self.stream.send(Message::binary(data)).await.unwrap();
     }
 
-    /// The answer to the arguments of an event in JSON as it is written.
+    /// Returns the answer to an event whose arguments are literal JSON.
     pub(crate) async fn ask_literally(&mut self, event: &str, arguments: &str) -> Value {
         self.last_id += 1;
         self.send(&format!("42{}[\"{event}\"{arguments}]", self.last_id))
@@ -271,13 +277,13 @@ impl Client {
         self.answer(self.last_id).await
     }
 
-    /// The next Engine.IO packet that is not a ping.
+    /// Returns the next Engine.IO packet that is not a ping.
     pub(crate) async fn packet(&mut self) -> String {
         let packet = self.packet_if_any().await;
         packet.unwrap_or_else(|| panic!("closed; kept: {:?}", self.events))
     }
 
-    /// The same; none if the connection has ended.
+    /// Returns the next Engine.IO packet that is not a ping, or `None` if the connection has ended.
     pub(crate) async fn packet_if_any(&mut self) -> Option<String> {
         loop {
             let next = tokio::time::timeout(DEADLINE, self.stream.next()).await;
@@ -292,7 +298,7 @@ impl Client {
     }
 }
 
-/// The id and the only argument of an acknowledgement, if the packet is one.
+/// Returns the id and the only argument of an acknowledgement, if the packet is one.
 fn acknowledgement(packet: &str) -> Option<(u64, Value)> {
     let packet = packet.strip_prefix("43")?;
     let (id, _) = packet.split_once('[').unwrap();

@@ -1,4 +1,4 @@
-//! What cannot work is refused when the real server starts, with the reason.
+//! Invalid configurations are refused when the real server starts, with the reason.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::guard::{SECRET, signed_with};
 use crate::server::Binary;
 use crate::support::DEADLINE;
 
-/// Variables, and a part of what is said of them.
+/// Variables, and a part of the resulting error.
 const REFUSED: &[(&[(&str, &str)], &str)] = &[
     (
         &[("ROOMCAST_LISTEN", "localhost")],
@@ -244,7 +244,7 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
     (&[("ROOMCAST_LOG__LEVEL", "=x=")], "log.level"),
 ];
 
-/// Runs a command of the server to its end: whether it worked, and what it said.
+/// Runs a command of the server to its end, and returns whether it succeeded, and its output.
 pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
@@ -272,7 +272,7 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, Stri
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_the_reason() {
+fn invalid_configuration_is_refused_with_the_reason() {
     assert!(run(&["check-config"], &[]).0);
     for (variables, reason) in REFUSED {
         let (works, said) = run(&["check-config"], variables);
@@ -284,7 +284,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
 #[test]
 fn the_server_itself_does_not_start_with_it_either() {
     for (variables, reason) in REFUSED {
-        // One that does start is killed at the deadline, and told apart by its words.
+        // A server that does start is killed at the deadline, and recognized by its output.
         let (works, said) = run(&[], variables);
         assert!(!works && said.contains(reason), "{variables:?}: {said}");
         assert!(!said.contains("listening on"), "{variables:?}: {said}");
@@ -310,7 +310,7 @@ fn the_configuration_is_shown_without_the_password_of_the_adapter() {
 }
 
 #[test]
-fn a_file_with_a_key_that_nobody_knows_is_refused() {
+fn file_with_an_unknown_key_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("roomcast.toml");
     for (text, reason) in [
@@ -329,8 +329,8 @@ fn a_file_with_a_key_that_nobody_knows_is_refused() {
     }
 }
 
-/// A key set of a secret.
-fn key_set(secret: &str, algorithm: &str) -> String {
+/// Returns a key set with this secret.
+pub(crate) fn key_set(secret: &str, algorithm: &str) -> String {
     let k = URL_SAFE_NO_PAD.encode(secret);
     json!({"keys": [{"kty": "oct", "kid": "own", "alg": algorithm, "k": k}]}).to_string()
 }
@@ -369,8 +369,12 @@ fn production_refuses_secrets_that_can_be_guessed_and_development_warns() {
             assert_eq!(said.contains("can be guessed"), is_weak, "{said}");
         }
     }
-    for key in ["SECRET", "PREVIOUS_SECRET"] {
-        let key = format!("ROOMCAST_WEBHOOKS__{key}");
+    for key in [
+        "WEBHOOKS__SECRET",
+        "WEBHOOKS__PREVIOUS_SECRET",
+        "SERVER__METRICS_TOKEN",
+    ] {
+        let key = format!("ROOMCAST_{key}");
         let mut variables = vec![
             ("ROOMCAST_PROFILE", "production"),
             ("ROOMCAST_WEBHOOKS__URL", "https://app.example/hooks"),

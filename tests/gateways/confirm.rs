@@ -1,4 +1,4 @@
-//! Confirmations of delivery: what is counted, what is not, and what is left afterwards.
+//! Confirmations of delivery: what counts, what does not, and what is left afterwards.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn confirmed() -> Value {
 }
 
 #[tokio::test]
-async fn late_and_double_confirmations_are_counted_and_change_nothing() {
+async fn late_and_duplicate_confirmations_are_counted_and_ignored() {
     let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "10s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -38,14 +38,14 @@ async fn late_and_double_confirmations_are_counted_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_confirmation_of_somebody_else_counts_for_nobody() {
+async fn confirmation_by_another_socket_does_not_count() {
     let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
     let mut eve = server.guest("eve").await;
     ann.must("message", confirmed()).await;
     let (_, id) = bob.event_to_answer("message").await;
-    // Who is not in the conversation guesses the id, and so does the sender.
+    // A client outside the conversation guesses the id, and the sender answers as well.
     eve.acknowledge(id.unwrap()).await;
     ann.acknowledge(id.unwrap()).await;
     let report = ann.event("message_delivered").await;
@@ -60,7 +60,7 @@ async fn a_confirmation_of_somebody_else_counts_for_nobody() {
 }
 
 #[tokio::test]
-async fn past_the_limit_messages_go_out_without_confirmations_and_their_senders_know() {
+async fn messages_beyond_the_limit_are_sent_without_confirmation() {
     let server = Server::with(&[
         ("ROOMCAST_CHAT__CONFIRMATIONS", "5"),
         ("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "60s"),
@@ -70,7 +70,7 @@ async fn past_the_limit_messages_go_out_without_confirmations_and_their_senders_
     for name in ["bob", "carl", "dora"] {
         receivers.push(server.in_lobby(name).await);
     }
-    // Four sockets of the conversation are held until all have answered.
+    // Four sockets of the conversation are tracked until all have answered.
     let first = ann.must("message", confirmed()).await;
     let second = ann.must("message", confirmed()).await;
     let report = ann.event("message_delivered").await;

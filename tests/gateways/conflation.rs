@@ -1,5 +1,5 @@
-//! What becomes of the market's events for a client that does not read: of portfolios and prices the newest comes, of trades
-//! every one.
+//! Market events for a client that does not read: only the newest portfolios and prices arrive, but
+//! every trade.
 
 use futures_util::future::join3;
 use serde_json::{Value, json};
@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::market::{client, must, start, trade};
 
-/// So many of each. Their portfolios are far more than the buffers of both ends of a connection hold.
+/// Number of events of each kind. The portfolios far exceed the buffers at both ends of a
+/// connection.
 const MANY: usize = 250;
 
-/// A portfolio nearly as large as may be.
+/// Returns a portfolio near the size limit.
 fn portfolio(n: usize) -> Value {
     let position = |m: usize| json!({"symbol": format!("{m:X<32}"), "quantity": 1, "avgPrice": 1});
     let positions: Vec<_> = (0..800).map(position).collect();
     json!({"userId": "ann", "totalValue": n, "cash": 1, "positions": positions})
 }
 
-/// What came of an event of which the newest is enough, up to the last one, as numbers in this field.
+/// Returns the values of this field in the conflated events up to the last.
 async fn until_last(client: &mut Client, event: &str, field: &str) -> Vec<f64> {
     let mut got = Vec::new();
     while got.last() != Some(&(MANY as f64)) {
@@ -28,7 +29,7 @@ async fn until_last(client: &mut Client, event: &str, field: &str) -> Vec<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_gets_every_trade_and_of_portfolio_and_prices_the_newest_last() {
+async fn slow_client_gets_every_trade_but_only_newest_portfolio_and_price() {
     let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "0s")]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -45,7 +46,7 @@ async fn who_does_not_read_gets_every_trade_and_of_portfolio_and_prices_the_newe
         )
         .await;
     }
-    // Only now the client reads.
+    // The client starts to read only now.
     for n in 1..=MANY {
         let update = ann.event("trade:update").await;
         assert_eq!(

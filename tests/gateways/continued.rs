@@ -1,4 +1,5 @@
-//! Clients that were away continue: by the revision that they know, by cursors, and by lists of what is their own.
+//! Clients that reconnect and continue: by the last revision they know, by cursors, and by lists of
+//! their own items.
 
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ async fn signals(server: &Server, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// The snapshot of a subscription, as the answer and the event have it.
+/// Returns the snapshot of a subscription, which the answer and the event share.
 async fn snapshot(client: &mut Client, kind: &str, payload: Value) -> Value {
     let answer = client.must(&format!("subscribe:{kind}"), payload).await;
     let event = client.event(&format!("{kind}:subscribed")).await;
@@ -32,7 +33,7 @@ async fn snapshot(client: &mut Client, kind: &str, payload: Value) -> Value {
     answer["snapshot"].clone()
 }
 
-/// All pages from a cursor on, the oldest item first.
+/// Returns all pages from a cursor on, the oldest item first.
 async fn rest(client: &mut Client, kind: &str, id: &str, mut asked: Value) -> Vec<String> {
     let mut all = Vec::new();
     loop {
@@ -142,7 +143,7 @@ async fn client_continues_after_its_revision_without_gap_or_double() {
             }
         }
     }
-    // A revision that there never was, as after a restore, brings the whole.
+    // A revision that never existed, as after a restore, returns the whole list.
     let mut ann = client(binary, "ann", "user").await;
     let whole = snapshot(&mut ann, "signals", json!({"sinceRevision": 9999})).await;
     assert_eq!(whole["sinceRevision"], Value::Null);
@@ -188,7 +189,7 @@ async fn client_continues_with_trades_that_have_changed() {
         )
         .await;
     }
-    // A cursor is good for the list of its user alone.
+    // A cursor is valid only for the list of its user.
     let first = ann.must("trades:history", json!({"limit": 1})).await;
     let mut bob = client(binary, "bob", "user").await;
     let cursor = json!({"cursor": first["cursor"]});
@@ -326,7 +327,7 @@ fn users_read_their_own_lists_over_http_and_no_others() {
             assert_eq!(status, expected, "{user} {roles} {path}: {answer}");
         }
     }
-    // Nothing else is open, and what is encoded is the user that it stands for.
+    // Nothing else is accessible, and an encoded id counts as the user that it denotes.
     assert_eq!(
         call("GET", "ann", json!(["user"]), "/users/%61nn/trades").0,
         200

@@ -1,4 +1,4 @@
-//! The list of one's conversations, and their titles.
+//! The list of a user's conversations, and their titles.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn all_conversations_are_listed_page_by_page() {
         let next = json!({"limit": 10, "cursor": page["cursor"]});
         page = ann.must("conversations", next).await;
     }
-    // Those of one millisecond come in any order; the Lobby is everybody's.
+    // Conversations of the same millisecond have any order; the Lobby belongs to all users.
     assert_eq!(titles.len(), 26);
     for n in 0..25 {
         assert!(titles.contains(&json!(format!("{n}"))), "{n} in {titles:?}");
@@ -47,7 +47,7 @@ async fn all_conversations_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_new_title_is_told_to_all_members_in_all_tabs() {
+async fn new_title_reaches_all_tabs_of_all_members() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -62,7 +62,7 @@ async fn a_new_title_is_told_to_all_members_in_all_tabs() {
         );
     }
     let rename = |title: &str| json!({"conversationId": id, "title": title});
-    // Nobody has joined at first, then one has.
+    // First no member has joined, then one has.
     for title in ["new", "newer"] {
         let answer = ann.must("rename_conversation", rename(title)).await;
         assert_eq!(answer["conversation"]["title"], title);

@@ -1,4 +1,4 @@
-//! Refused credentials: what they cost whoever offers them, on the real server.
+//! Refused credentials and their consequences for the client's address, on the real server.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{Frame, RawClient, Response};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"44{"message":"unauthorized","data":{"code":"UNAUTHENTICATED"}}"#;
-/// Who connects from here has done nothing.
+/// Clients at this address have offered no bad credentials.
 const INNOCENT: &str = "127.0.0.3";
 const GUILTY: &str = "127.0.0.2";
 /// These tests connect more often than people do.
@@ -21,7 +21,7 @@ fn after(count: &'static str) -> (&'static str, &'static str) {
     ("ROOMCAST_LIMITS__BLOCK_AFTER_CREDENTIALS", count)
 }
 
-/// A connection from this address whose request has these headers, in no namespace yet.
+/// Connects from this address with these request headers, without joining a namespace.
 pub(crate) fn open(server: &Server, from: &str, headers: &str) -> RawClient {
     let mut client = RawClient::connect_from(from, server.binary.address());
     client.send(format!(
@@ -34,7 +34,7 @@ pub(crate) fn open(server: &Server, from: &str, headers: &str) -> RawClient {
     client
 }
 
-/// What the server answers to this payload of a CONNECT.
+/// Returns the server's answer to a CONNECT with this payload.
 fn answer(client: &mut RawClient, auth: &Value) -> String {
     client.send_text(format!("40{auth}"));
     let Frame::Text(answer) = client.message() else {
@@ -43,7 +43,7 @@ fn answer(client: &mut RawClient, auth: &Value) -> String {
     answer
 }
 
-/// Offers bad tokens, each of which is refused.
+/// Offers bad tokens, each of which must be refused.
 fn offer(client: &mut RawClient, count: usize) {
     for n in 0..count {
         let refused = answer(client, &json!({"token": format!("bad token {n}")}));
@@ -51,7 +51,7 @@ fn offer(client: &mut RawClient, count: usize) {
     }
 }
 
-/// Asks for a session from this address.
+/// Requests a session from this address.
 fn ask(server: &Server, from: &str) -> Response {
     RawClient::connect_from(from, server.binary.address()).get(OPEN)
 }
@@ -70,12 +70,12 @@ fn refused_credentials_shut_their_address_out_until_the_block_ends() {
     let mut innocent = open(&server, INNOCENT, "");
     assert!(answer(&mut innocent, &good).starts_with("40{"));
     let mut guilty = open(&server, GUILTY, "");
-    // They count together, whatever connections they come over.
+    // Attempts add up across connections.
     let mut other = open(&server, GUILTY, "");
     offer(&mut other, 3);
     offer(&mut guilty, 2);
 
-    // Nobody offers more on a connection that is there.
+    // Open connections of the address are closed.
     guilty.expect_close();
     let blocked = ask(&server, GUILTY);
     assert_blocked(&blocked);
@@ -91,7 +91,7 @@ fn refused_credentials_shut_their_address_out_until_the_block_ends() {
     let violations = "roomcast_violations_total{limit=\"credentials\"}";
     assert_eq!(server.metric(violations), 5);
 
-    // Others stay and come.
+    // Clients at other addresses stay connected, and new clients can connect.
     innocent.send_text(r#"421["presence",{}]"#);
     assert!(matches!(innocent.message(), Frame::Text(_)));
     assert!(answer(&mut open(&server, INNOCENT, ""), &good).starts_with("40{"));
@@ -102,7 +102,7 @@ fn refused_credentials_shut_their_address_out_until_the_block_ends() {
 }
 
 #[test]
-fn a_client_whose_token_has_ended_may_come_back_with_it_for_long() {
+fn clients_with_expired_tokens_are_not_blocked_for_a_long_time() {
     let server = Server::start(&[KEY, NOT_EXEMPT, CONNECTS]);
     let ended = signed(&json!({"sub": "ann", "exp": 1_700_000_000}));
     for _ in 0..25 {
@@ -118,7 +118,7 @@ fn a_client_whose_token_has_ended_may_come_back_with_it_for_long() {
 }
 
 #[test]
-fn nobody_is_blamed_for_no_credentials_or_for_what_a_foreign_page_sends() {
+fn missing_credentials_and_foreign_pages_do_not_count_as_violation() {
     let server = Server::start(&[KEY, NO_GUESTS, NOT_EXEMPT, CONNECTS, after("1")]);
     let cookie = format!("Cookie: roomcast_token={}\r\n", token("user"));
     for headers in [
@@ -138,11 +138,11 @@ fn nobody_is_blamed_for_no_credentials_or_for_what_a_foreign_page_sends() {
 #[test]
 fn neither_loopback_nor_a_proxy_is_blocked_for_bad_credentials() {
     let server = Server::start(&[KEY, CONNECTS, PROXIED, after("3")]);
-    // Whoever is on this machine, by default.
+    // Any client on this machine, by default.
     offer(&mut open(&server, "127.0.0.1", ""), 10);
     assert_eq!(blocks(&server), Vec::<Value>::new());
 
-    // What comes through a proxy is its client's doing.
+    // Through a proxy, attempts count against the client's address.
     let mut client = open(&server, "127.0.0.1", "X-Forwarded-For: 203.0.113.7\r\n");
     offer(&mut client, 3);
     client.expect_close();
@@ -151,7 +151,7 @@ fn neither_loopback_nor_a_proxy_is_blocked_for_bad_credentials() {
     assert_eq!(list[0]["cidr"], "203.0.113.7/32");
     let mut others = open(&server, "127.0.0.1", "X-Forwarded-For: 203.0.113.8\r\n");
     offer(&mut others, 2);
-    // A subscriber of IPv6 has many addresses, and is one.
+    // A subscriber of IPv6 has many addresses, which count as one.
     for n in 1..=3 {
         let header = format!("X-Forwarded-For: 2001:db8::{n}\r\n");
         offer(&mut open(&server, "127.0.0.1", &header), 1);
@@ -216,9 +216,9 @@ fn a_storm_of_refusals_does_not_fill_the_log() {
         log.lines().filter(|line| line.contains("refused")).count()
     };
     until(|| refused() >= 100);
-    // Lines that are let through a while later say how many were not.
+    // Later lines contain the number of lines that were suppressed.
     let pause = Duration::from_millis(1100);
-    std::thread::sleep(pause); // What is waited for is the time itself.
+    std::thread::sleep(pause); // The test waits for time itself.
     offer(&mut open(&server, "127.0.0.1", ""), 1);
     let left_out = |line: &str| {
         let (_, more) = line.split_once("refused")?.1.split_once("more=")?;

@@ -1,4 +1,4 @@
-//! Conversations that are deleted while people are in them.
+//! Deletion of conversations while users are in them.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::client::Client;
 use crate::guard::until;
 use crate::server::{LOBBY, Server};
 
-/// A conversation of this owner with others.
+/// Creates a conversation of this owner with other members.
 async fn conversation(owner: &mut Client, others: &[&str]) -> String {
     let new = json!({"title": "A title", "memberIds": others});
     let id = owner.create(new).await;
@@ -14,7 +14,7 @@ async fn conversation(owner: &mut Client, others: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_deleted_is_told_to_all_members_and_nobody_is_in_it() {
+async fn deleted_conversation_is_announced_to_members_and_is_empty() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -70,7 +70,7 @@ async fn a_conversation_that_is_deleted_is_told_to_all_members_and_nobody_is_in_
         let list = one.must("conversations", json!({})).await;
         let listed = list["conversations"].as_array().unwrap();
         assert!(listed.iter().all(|c| c["id"] != *id), "{list}");
-        // Nothing more is told of it: not who leaves, nor who does not type any more.
+        // No further events about it are sent: neither that users leave nor that they stop typing.
         for event in ["user_left", "presence", "message"] {
             let told = one.events_until_now(event).await;
             assert!(told.iter().all(|told| told["count"] != 0), "{told:?}");
@@ -100,7 +100,7 @@ async fn guests_who_may_not_manage_conversations_delete_none() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_conversation_leaves_is_removed_from_the_database() {
+async fn remains_of_a_deleted_conversation_leave_the_database() {
     let server = Server::with(&[
         ("ROOMCAST_STORE__RETENTION_INTERVAL", "50ms"),
         ("ROOMCAST_STORE__RETENTION_BATCH", "2"),

@@ -1,4 +1,4 @@
-//! What is acknowledged survives a server that is killed.
+//! Acknowledged messages survive the kill of a server.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use tempfile::TempDir;
 
 use crate::server::{Binary, LOBBY, UNLIMITED};
 
-/// How many messages are sent.
+/// Number of messages sent.
 const MESSAGES: usize = 1000;
 
 #[tokio::test]
 async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() {
     let folder = TempDir::new().unwrap();
     let mut acknowledged = BTreeMap::new();
-    // Killed early, in the middle, and late: each time what is not acknowledged is sent again.
+    // Killed early, in the middle, and late. Each time, unacknowledged messages are sent again.
     for kill_after in [1, MESSAGES / 2, MESSAGES - 10] {
         let server = Binary::start(folder.path(), &UNLIMITED);
         let mut ann = server.guest("ann").await;
@@ -67,7 +67,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
         }
     }
 
-    // Whatever was lost can be sent again, and whatever was not is stored once.
+    // Lost messages can be sent again, and messages that were not lost are stored once.
     let server = Binary::start(folder.path(), &UNLIMITED);
     let mut ann = server.guest("ann").await;
     for n in 0..MESSAGES {
@@ -82,7 +82,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
     assert_eq!(everything(&server).await.len(), MESSAGES);
 }
 
-/// All messages, as a client gets them that joins anew.
+/// Returns all messages, as a client that joins receives them.
 async fn everything(server: &Binary) -> Vec<Value> {
     let mut client = server.guest("reader").await;
     let mut messages = Vec::new();

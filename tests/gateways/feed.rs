@@ -1,4 +1,5 @@
-//! What is changed in the database that several servers share, by whomever, holds at all of them.
+//! Changes in the database that several servers share apply at all of them, whichever program makes
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +11,23 @@ use crate::nodes::Database;
 use crate::server::Binary;
 use crate::support::RawClient;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a server of the version before writes to revoke a user.
+/// Returns the SQL with which a server of the previous version revokes a user.
 fn revoke(user: &str) -> String {
     format!("INSERT INTO revocations VALUES ('user', '{user}', '2100-01-01', now())")
 }
 
-/// Whether a guest of this name is let in.
-async fn is_let_in(server: &Binary, name: &str) -> bool {
+/// Returns whether a guest of this name is admitted.
+async fn is_admitted(server: &Binary, name: &str) -> bool {
     let auth = json!({"name": name, "guestKey": format!("the key of {name:>8}")});
     Client::connect(server.address(), &auth).await.is_ok()
 }
 
-async fn until_let_in(server: &Binary, name: &str) {
+async fn until_admitted(server: &Binary, name: &str) {
     let start = Instant::now();
-    while !is_let_in(server, name).await {
+    while !is_admitted(server, name).await {
         assert!(start.elapsed() < DEADLINE);
         sleep(Duration::from_millis(20)).await; // The pace of asking.
     }
@@ -52,19 +53,19 @@ pub(crate) async fn until_gone(client: &mut Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_and_deleted_in_the_tables_alone_holds_at_every_server() {
+async fn direct_table_changes_apply_at_every_server() {
     let database = Database::new();
     let servers = [database.server_with(&[]), database.server_with(&[])];
     let mut anns = [servers[0].guest("ann").await, servers[1].guest("ann").await];
     database.sql(&revoke(&anns[0].user_id()));
     for (server, ann) in servers.iter().zip(&mut anns) {
         until_gone(ann).await;
-        assert!(!is_let_in(server, "ann").await);
-        assert!(is_let_in(server, "bob").await);
+        assert!(!is_admitted(server, "ann").await);
+        assert!(is_admitted(server, "bob").await);
     }
     database.sql("DELETE FROM revocations");
     for server in &servers {
-        until_let_in(server, "ann").await;
+        until_admitted(server, "ann").await;
     }
     for address in ["192.0.2.1", "192.0.2.2"] {
         database.sql(&format!(
@@ -88,19 +89,19 @@ async fn what_is_written_and_deleted_in_the_tables_alone_holds_at_every_server()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_revoked_does_not_wait_for_news_of_conversations() {
+async fn revocations_do_not_wait_for_conversation_changes() {
     let database = Database::apart();
-    // Nobody gives up reading.
+    // Long timeouts, so that reads never give up.
     let server = database.server_with(&[
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__ANSWER_TIMEOUT", "1h"),
     ]);
     let mut ann = server.guest("ann").await;
-    // From here on it reads what changes, and not the tables.
+    // From here on the server reads the feed, and no longer the whole tables.
     let mut carl = server.guest("carl").await;
     database.sql(&revoke(&carl.user_id()));
     until_gone(&mut carl).await;
-    // What has changed in conversations cannot be read.
+    // The changes of conversations cannot be read now.
     let locking = database.client().await;
     let lock = "BEGIN; LOCK TABLE conversation_changes IN ACCESS EXCLUSIVE MODE";
     locking.batch_execute(lock).await.unwrap();
@@ -119,7 +120,7 @@ async fn what_is_revoked_does_not_wait_for_news_of_conversations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_has_fallen_behind_what_is_kept_reads_everything_again() {
+async fn server_lagging_beyond_retained_changes_reads_everything() {
     let database = Database::new();
     let server = database.server_with(&[]);
     let mut ann = server.guest("ann").await;
@@ -141,18 +142,18 @@ async fn a_server_that_has_fallen_behind_what_is_kept_reads_everything_again() {
              (gen_random_uuid(), '192.0.2.2', 'tests', 'admin', now(), NULL),
              (gen_random_uuid(), '192.0.2.3', 'tests', 'admin', now(), NULL)"
     ));
-    // As others do after a while.
+    // As the job of another server does after a while.
     database.sql("DELETE FROM changes; UPDATE changes_kept SET since = pg_current_xact_id()");
-    server.go_on();
+    server.resume();
     server.expect_log(&["reading everything again"]);
     until_gone(&mut ann).await;
-    assert!(!is_let_in(&server, "ann").await);
-    until_let_in(&server, "bob").await;
+    assert!(!is_admitted(&server, "ann").await);
+    until_admitted(&server, "bob").await;
     until_blocks(&server, 2).await;
 
-    // From there on it reads what has changed.
+    // From then on it reads the feed.
     database.sql("DELETE FROM revocations");
-    until_let_in(&server, "ann").await;
+    until_admitted(&server, "ann").await;
     let log = server.log();
     assert_eq!(log.matches("reading everything again").count(), 1, "{log}");
 }

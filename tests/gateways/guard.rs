@@ -1,4 +1,5 @@
-//! Who may connect to the real server, how often, and who says so.
+//! Admission to the real server: limits of connections, blocks, and addresses of clients behind
+//! proxies.
 
 use std::time::{Duration, Instant};
 
@@ -17,20 +18,20 @@ pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 pub(crate) const NOT_EXEMPT: (&str, &str) = ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false");
 const STRICT: (&str, &str) = ("ROOMCAST_LIMITS__PRESET", "strict");
 pub(crate) const KEY: (&str, &str) = ("ROOMCAST_AUTH__JWT__SECRET", SECRET);
-/// Who connects from here is a proxy.
+/// Connections from this machine come through a proxy.
 pub(crate) const PROXIED: (&str, &str) = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.0/8,::1");
 
-/// A token of somebody with this role.
+/// Returns a token of an operator with this role.
 pub(crate) fn token(role: &str) -> String {
     signed(&json!({"sub": "operator", "roles": [role], "exp": 4_000_000_000_u64}))
 }
 
-/// A token with these claims.
+/// Returns a token with these claims.
 pub(crate) fn signed(claims: &Value) -> String {
     signed_with(SECRET, claims)
 }
 
-/// A token with these claims, under another secret.
+/// Returns a token with these claims, signed with another secret.
 pub(crate) fn signed_with(secret: &str, claims: &Value) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT"});
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -52,12 +53,12 @@ impl Server {
         Self { binary, folder }
     }
 
-    /// Where its database is.
+    /// Returns the folder of its database.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// The same server again, after it was killed.
+    /// Kills the server and starts it again.
     pub(crate) fn restarted(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder } = self;
         drop(binary);
@@ -65,7 +66,7 @@ impl Server {
         Self { binary, folder }
     }
 
-    /// The same server again, after it was killed and its database was changed.
+    /// Kills the server, changes its database and starts it again.
     pub(crate) fn restarted_after(
         self,
         change: impl FnOnce(&rusqlite::Connection),
@@ -78,7 +79,7 @@ impl Server {
         Self { binary, folder }
     }
 
-    /// Stops it by a signal, and starts it again on the same database.
+    /// Stops the server with a signal, and starts it again on the same database.
     pub(crate) fn stopped_and_started(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder } = self;
         binary.terminate();
@@ -102,12 +103,12 @@ impl Server {
         self.get(OPEN, "")
     }
 
-    /// Opens a session as a proxy passes it on.
+    /// Opens a session with a header that a proxy would add.
     fn open_for(&self, header: &str) -> u16 {
         self.get(OPEN, &format!("{header}\r\n")).status
     }
 
-    /// Calls the API as somebody with this role.
+    /// Calls the API with this role.
     pub(crate) fn call(&self, method: &str, path: &str, role: &str, body: &str) -> (u16, Value) {
         self.call_with(
             method,
@@ -211,7 +212,7 @@ fn a_page_of_another_origin_can_read_that_it_is_refused() {
 }
 
 #[test]
-fn loopback_is_exempt_unless_told_otherwise() {
+fn loopback_is_exempt_unless_configured() {
     let server = Server::start(&[STRICT]);
     for _ in 0..70 {
         assert_eq!(server.open().status, 200);
@@ -254,7 +255,7 @@ fn forged_proxy_headers_change_nothing() {
 }
 
 #[test]
-fn a_trusted_proxy_says_who_the_client_is_and_the_client_does_not() {
+fn client_address_comes_from_the_trusted_proxy_not_the_client() {
     let server = Server::start(&[STRICT, PROXIED]);
     for n in 0..5 {
         let header = format!("X-Forwarded-For: 6.6.6.{n}, 203.0.113.1");
@@ -274,7 +275,7 @@ fn a_trusted_proxy_says_who_the_client_is_and_the_client_does_not() {
     ] {
         assert_eq!(server.open_for(header), status, "{header}");
     }
-    // One IPv6 subscriber is one client.
+    // One IPv6 subscriber counts as one client.
     for n in 2..6 {
         let header = format!("X-Forwarded-For: 2001:db8::{n}");
         assert_eq!(server.open_for(&header), 200);
@@ -304,7 +305,7 @@ fn proxy_headers_that_are_no_headers_are_refused() {
 }
 
 #[test]
-fn the_proxy_protocol_says_who_the_client_is() {
+fn client_address_comes_from_the_proxy_protocol() {
     let server = Server::start(&[STRICT, PROXIED, ("ROOMCAST_SERVER__PROXY_PROTOCOL", "true")]);
     let open = |header: &[u8]| {
         let mut client = server.connect();
@@ -321,7 +322,7 @@ fn the_proxy_protocol_says_who_the_client_is() {
     assert_eq!(open(&v2), 429);
     assert_eq!(open(b"PROXY TCP4 203.0.113.2 192.0.2.1 4711 443\r\n"), 200);
 
-    // In pieces, and with the client's bytes right behind.
+    // In pieces, and with the client's data right after it.
     let mut slow = server.connect();
     slow.send_bytewise(b"PROXY TCP4 203.0.113.3 192.0.2.1 4711 443\r\n");
     assert_eq!(slow.get(OPEN).status, 200);
@@ -342,7 +343,7 @@ fn the_proxy_protocol_says_who_the_client_is() {
 }
 
 #[test]
-fn who_is_no_trusted_proxy_does_not_speak_the_proxy_protocol() {
+fn proxy_protocol_of_an_untrusted_peer_is_refused() {
     let server = Server::start(&[
         ("ROOMCAST_SERVER__TRUSTED_PROXIES", "192.0.2.0/24"),
         ("ROOMCAST_SERVER__PROXY_PROTOCOL", "true"),
@@ -354,7 +355,7 @@ fn who_is_no_trusted_proxy_does_not_speak_the_proxy_protocol() {
 }
 
 #[test]
-fn a_network_that_is_blocked_stays_out_until_it_is_let_in_again() {
+fn blocked_network_is_refused_until_unblocked() {
     let server = Server::start(&[KEY]);
     let mut client = server.connect();
     client.open_socket();
@@ -368,7 +369,7 @@ fn a_network_that_is_blocked_stays_out_until_it_is_let_in_again() {
     let (_, list) = server.call("GET", "/blocks", "admin", "");
     assert_eq!(list, json!({"blocks": [block], "hasMore": false}));
 
-    // Those who are there go, and nobody comes.
+    // Connected clients are disconnected, and new clients are refused.
     client.expect_close();
     assert_blocked(&server.open());
     let answer = server.connect().upgrade(UPGRADE);
@@ -387,7 +388,7 @@ fn a_network_that_is_blocked_stays_out_until_it_is_let_in_again() {
 }
 
 #[test]
-fn the_block_list_is_read_in_pages_and_each_that_stays_is_on_one_of_them() {
+fn each_unchanged_block_is_on_exactly_one_page() {
     let server = Server::start(&[KEY]);
     let add = |n: usize| {
         let new = json!({"cidr": format!("192.0.2.{n}"), "seconds": 3600, "reason": "spam"});
@@ -411,7 +412,7 @@ fn the_block_list_is_read_in_pages_and_each_that_stays_is_on_one_of_them() {
     let staying: Vec<_> = (1..=5).map(add).collect();
     let (mut seen, mut next) = page("");
     assert_eq!(seen.len(), 2);
-    // The last one that was seen goes, and another one comes: neither moves the rest.
+    // The last block seen is removed, and another is added; neither moves the rest.
     let path = format!("/blocks/{}", seen[1]);
     assert_eq!(server.call("DELETE", &path, "service", "").0, 204);
     let late = add(6);
@@ -482,7 +483,7 @@ fn configured_networks_are_shut_out_and_stay_so() {
 }
 
 #[test]
-fn who_breaks_limits_again_and_again_is_blocked_also_after_a_restart() {
+fn repeated_violations_block_an_address_beyond_a_restart() {
     let variables = [
         KEY,
         NOT_EXEMPT,
@@ -501,7 +502,7 @@ fn who_breaks_limits_again_and_again_is_blocked_also_after_a_restart() {
     assert_eq!(block["cidr"], "127.0.0.1/32");
     assert_eq!(block["source"], "automatic");
     assert!(block["expiresAt"].is_string());
-    // It is stored soon after.
+    // It is stored soon afterwards.
     let stored = || {
         let database = rusqlite::Connection::open(server.folder.path().join("chat.db")).unwrap();
         let count = "SELECT count(*) FROM blocks";

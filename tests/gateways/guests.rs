@@ -1,4 +1,4 @@
-//! Who may come in without credentials, and as whom.
+//! Clients without credentials: whether they are admitted, and as which user.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::guard::{KEY, signed};
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
-async fn a_guest_is_told_who_it_is() {
+async fn guest_receives_its_identity() {
     let server = Server::start();
     let auth = json!({"name": "Ann", "guestKey": "0123456789abcdef"});
     let ann = server.connect(&auth).await.unwrap();
@@ -17,7 +17,7 @@ async fn a_guest_is_told_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_guest_without_a_key_is_somebody_new_each_time() {
+async fn guest_without_a_key_gets_a_new_id_each_time() {
     let server = Server::start();
     let first = server.connect(&json!({"name": "Ann"})).await.unwrap();
     let second = server.connect(&json!({"name": "Ann"})).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_guest_without_a_name_is_called_by_its_id() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_rules_of_guests_is_refused() {
+async fn invalid_guest_credentials_are_refused() {
     let server = Server::start();
     for auth in [
         json!({"name": ""}),
@@ -65,7 +65,7 @@ async fn what_breaks_the_rules_of_guests_is_refused() {
 }
 
 #[tokio::test]
-async fn a_guest_who_takes_the_name_of_a_user_is_told_apart_from_it() {
+async fn guest_with_the_name_of_a_user_is_distinguishable() {
     let server = Server::with(&[KEY]);
     let token = |sub: &str| signed(&json!({"sub": sub, "name": "Root", "exp": 4_000_000_000_u64}));
     let mut root = server
@@ -86,14 +86,14 @@ async fn a_guest_who_takes_the_name_of_a_user_is_told_apart_from_it() {
             .collect();
         assert_eq!(seen, [("Root", None), ("Root", Some(&json!(true)))]);
     }
-    // And nobody takes the id of a guest.
+    // No token can take the id of a guest.
     let id = guest.user_id();
     let refused = server.connect(&json!({"token": token(&id)})).await;
     assert_eq!(refused.err().unwrap()["data"]["code"], "UNAUTHENTICATED");
 }
 
 #[tokio::test]
-async fn without_guests_nobody_comes_in() {
+async fn clients_without_token_are_refused_if_guests_are_disabled() {
     let server = Server::with(&[("ROOMCAST_AUTH__GUESTS", "false")]);
     for auth in [
         json!({}),

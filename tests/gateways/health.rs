@@ -1,4 +1,4 @@
-//! What is told of connections.
+//! What the server reports about its connections.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
@@ -10,12 +10,12 @@ use crate::server::{Binary, LOBBY, Server};
 use crate::starting::fails;
 use crate::support::{DEADLINE, RawClient, Response};
 
-/// Asks at the listener for operators, where all that is told of connections is served.
+/// Requests a path at the admin listener, which serves all reports about connections.
 async fn ask(server: &Binary, path: &'static str) -> Response {
     ask_at(server.admin(), path, "Host: localhost\r\n".into()).await
 }
 
-/// Asks with these headers.
+/// Sends a request with these headers.
 async fn ask_at(address: SocketAddr, path: &'static str, headers: String) -> Response {
     let asked = tokio::task::spawn_blocking(move || {
         let mut client = RawClient::connect(address);
@@ -36,7 +36,7 @@ async fn told_by(server: &Binary, path: &'static str) -> Value {
 }
 
 #[tokio::test]
-async fn connections_are_counted_and_described_with_their_rooms_queues_and_times() {
+async fn report_has_connections_with_rooms_queues_and_times() {
     let server = Server::with(&[("ROOMCAST_ENGINE__PING_INTERVAL", "100ms")]);
     let empty = told(&server, "/health/websocket").await;
     assert_eq!(empty, json!({"sessions": 0, "sockets": 0, "rooms": 0}));
@@ -48,12 +48,12 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
     );
     let mut ann = server.in_lobby("ann").await;
     let _bob = server.in_lobby("bob").await;
-    // Of so many at least one is timed on its way out, at whichever thread.
+    // Enough messages that at least one is timed on its way out, whichever thread sends it.
     for _ in 0..40 {
         let message = json!({"conversationId": LOBBY, "content": "hello"});
         ann.must("message", message).await;
     }
-    // A client of the tests answers pings while it waits for something.
+    // A test client answers pings while it waits for something.
     while server.metric("roomcast_ping_seconds_count").await == 0 {
         ann.must("conversations", json!({})).await;
     }
@@ -91,7 +91,7 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
         let [p50, p99] = ["p50", "p99"].map(|p| times[p].as_f64().unwrap());
         assert!(0.0 < p50 && p50 <= p99, "{kind}: {times}");
     }
-    // What was sent at the moment of a look may still wait.
+    // An event that was just sent may still be pending.
     let begin = Instant::now();
     let settled = json!({"bytes": 0, "acksPending": 0, "polls": 0});
     loop {
@@ -106,7 +106,7 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
 const FIGURES: [&str; 2] = ["/metrics", "/health/websocket/detailed"];
 const TOKEN: &str = "a-token-of-operators-with-thirty-two-characters";
 
-/// Statuses of the figures at an address, to a request with these headers.
+/// Returns the statuses of the reports at an address, for a request with these headers.
 async fn statuses(address: SocketAddr, headers: &str) -> [u16; 2] {
     let mut statuses = [0; 2];
     for (status, path) in statuses.iter_mut().zip(FIGURES) {
@@ -139,7 +139,7 @@ async fn figures_are_at_the_admin_listener_and_nowhere_else_without_a_token() {
     for (headers, expected) in [
         (format!("Host: {admin}\r\n"), 200),
         ("Host: localhost\r\n".into(), 200),
-        // A page whose name leads here, and a proxy on this machine.
+        // A page with a rebound DNS name, and a proxy on this machine.
         ("Host: evil.example\r\n".into(), 403),
         (
             format!("Host: {admin}\r\nX-Forwarded-For: 192.0.2.1\r\n"),
@@ -175,7 +175,7 @@ async fn a_configured_token_opens_the_figures_at_every_listener() {
             (bearer(&token("service")), 200),
             (bearer(&token("user")), 403),
             (bearer(&TOKEN.to_uppercase()), 401),
-            // A listener that other machines reach trusts no address.
+            // A listener that other machines can reach trusts no address.
             ("Host: localhost\r\n".into(), 401),
         ] {
             assert_eq!(
@@ -198,7 +198,7 @@ fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
     assert!(told.contains(&reason), "{told}");
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 
-    // Whether it is this test or another process that has the default port.
+    // The default port is taken by this test or by another process.
     let _taken = TcpListener::bind("127.0.0.1:9464");
     let port = crate::port::free_port().to_string();
     let listen = format!("127.0.0.1:{port}");
@@ -233,7 +233,7 @@ fn the_key_that_opened_the_metrics_is_refused_with_what_replaces_it() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and_its_lag() {
+async fn details_report_adapter_health_losses_queue_and_lag() {
     const PATH: &str = "/health/websocket/detailed";
     let broker = crate::postgres::Postgres::start();
     let url = broker.database();
@@ -247,7 +247,7 @@ async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and
         state
     };
     let works = |state: &Value| {
-        // The first word may still be under way.
+        // The first probe may still be in flight.
         let Some(lag) = state["lag"].as_f64() else {
             return false;
         };
@@ -256,7 +256,8 @@ async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and
         state["up"] == true && state["queued"] == 0 && state["queuedBytes"] == 0
     };
     until(async || works(&state().await)).await;
-    // It takes everything and answers nothing: the word that is under way takes longer and longer.
+    // The broker accepts everything and answers nothing: the probe in flight takes longer and
+    // longer.
     broker.pause();
     until(async || {
         state().await["lag"]
@@ -264,14 +265,14 @@ async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and
             .is_some_and(|lag| lag > 1_000.0)
     })
     .await;
-    // Then the server gives up: what it tells every second waits, and is lost after a while.
+    // Then the server gives up: its heartbeats are queued, and are lost after a while.
     until(async || {
         let state = state().await;
         state["up"] == false && state.get("lag").is_none() && state["queued"] != 0
     })
     .await;
     until(async || state().await["lost"] != 0).await;
-    broker.go_on();
+    broker.resume();
     until(async || {
         let state = state().await;
         state["up"] == true && state["lag"].is_f64() && state["queued"] == 0
@@ -282,7 +283,7 @@ async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and
     assert!(row >= lost && lost > 0, "{row} and {lost}");
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[cfg(feature = "postgres")]
 async fn until(is_so: impl AsyncFn() -> bool) {
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Deliveries of webhooks that a server has taken and not ended: another one makes them when the lease is over, and the receiver
-//! can tell that they are the same.
+//! Webhook deliveries that a server has started but not finished. Another server repeats them when
+//! the lease has expired, and the receiver can recognize the repetition.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,12 @@ use crate::trades::{Hook, Reply, header};
 
 const SECRET: &str = "a secret of webhooks";
 
-/// The time goes by for which the delivery of "left" is leased.
+/// Ends the lease of the delivery of "left".
 const END_LEASE: &str =
     "UPDATE webhook_deliveries SET due_at = created_at WHERE body LIKE '%\"left\"%'";
 
-/// The variables of a server that tells this address of signals. A lease lasts for 70 s, and ends before that where a test says so.
+/// Returns the variables of a server that sends signals to this address. A lease lasts for 70 s,
+/// unless a test ends it.
 fn telling(url: &str) -> Vec<(&str, &str)> {
     let mut variables = UNLIMITED.to_vec();
     variables.extend([
@@ -41,13 +42,13 @@ async fn publish(binary: &Binary, id: &str) {
 /// A delivery as the receiver sees it.
 #[derive(Debug, PartialEq)]
 struct Received {
-    /// The signal that it tells of.
+    /// The signal of the delivery.
     signal: String,
-    /// Its id, and that of its event.
+    /// The delivery's id, and the id of its event.
     ids: (String, String),
 }
 
-/// What the receiver got, all of it with a good proof.
+/// Returns all deliveries that the receiver got; each must have a valid signature.
 fn received(hook: &Hook) -> Vec<Received> {
     let requests = hook.requests();
     requests.iter().map(|request| read(request)).collect()
@@ -77,9 +78,10 @@ fn read(request: &str) -> Received {
     }
 }
 
-/// The delivery of "left" has been taken by a server that is dead now. Others are `alive`, and `end` ends the lease.
+/// Checks that one of the servers `alive` repeats the delivery of "left", which a dead server has
+/// started. `end` ends the lease.
 async fn is_made_once_by_the_living(hook: &Hook, alive: &[&Binary], end: impl FnOnce()) {
-    // Nobody makes it as long as it is leased, although others are made.
+    // The delivery is not repeated during its lease, although other deliveries are made.
     publish(alive[0], "other").await;
     until(|| hook.requests().len() == 2);
     assert_eq!(received(hook)[1].signal, "other");
@@ -110,7 +112,7 @@ async fn is_made_once_by_the_living(hook: &Hook, alive: &[&Binary], end: impl Fn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_server_had_taken_is_delivered_once_when_it_is_back_and_the_lease_is_over() {
+async fn restarted_server_repeats_its_delivery_once_after_the_lease() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(204, "")]);
     let url = hook.url();
     let server = Server::start(&telling(&url));
@@ -124,7 +126,7 @@ async fn what_a_killed_server_had_taken_is_delivered_once_when_it_is_back_and_th
         assert_eq!(ended.unwrap(), 1);
     };
     is_made_once_by_the_living(&hook, &[&server.binary], end).await;
-    // What was delivered is noted behind the count.
+    // The database is updated after the metric.
     until(|| {
         let left = "SELECT count(*) FROM webhook_deliveries";
         let left: i64 = database.query_row(left, [], |row| row.get(0)).unwrap();
@@ -134,12 +136,13 @@ async fn what_a_killed_server_had_taken_is_delivered_once_when_it_is_back_and_th
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_server_had_taken_is_delivered_once_by_another_when_the_lease_is_over() {
+async fn another_server_repeats_a_lost_delivery_once_after_the_lease() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(204, "")]);
     let url = hook.url();
     let database = Database::new();
     let variables = telling(&url);
-    // The other one begins when the first has taken it, or might take it itself.
+    // The surviving servers start after the first has taken the delivery, or one of them might take
+    // it.
     let dying = database.server_with(&variables);
     publish(&dying, "left").await;
     until(|| hook.requests().len() == 1);
@@ -151,7 +154,7 @@ async fn what_a_killed_server_had_taken_is_delivered_once_by_another_when_the_le
     let end = || {
         database.sql(END_LEASE);
     };
-    // Two are there to make it, and one does.
+    // Both could repeat it, and one does.
     is_made_once_by_the_living(&hook, &[&alive[0], &alive[1]], end).await;
     until(|| database.sql("SELECT count(*) FROM webhook_deliveries") == "0");
 }

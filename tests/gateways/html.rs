@@ -11,7 +11,7 @@ fn say(content: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_sent_as_html_is_stored_shown_and_searched_as_sanitised() {
+async fn html_messages_are_stored_emitted_and_searched_sanitised() {
     let server = Server::with(&[HTML]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;

@@ -1,11 +1,11 @@
-//! Invitations: links by which somebody becomes a member of a conversation.
+//! Invitations: links that make a user a member of a conversation.
 
 use serde_json::{Value, json};
 
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
-async fn who_has_a_token_sees_what_it_is_for_and_becomes_a_member_by_it() {
+async fn invitation_token_shows_a_preview_and_admits_its_user() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -22,18 +22,18 @@ async fn who_has_a_token_sees_what_it_is_for_and_becomes_a_member_by_it() {
     assert_eq!(preview["conversation"], expected);
     assert_eq!(preview["isMember"], false);
     assert_eq!(preview["expiresAt"], created["expiresAt"]);
-    // Whoever only looks is no member.
+    // The preview does not make the user a member.
     bob.refused("join_conversation", id.clone(), "NOT_FOUND")
         .await;
 
     let joined = bob.must("join_invite", json!({"token": token})).await;
     let members = joined["conversation"]["memberIds"].as_array().unwrap();
     assert!(members.contains(&json!(bob.user_id())));
-    // The other tab of who has joined is told, and so is nobody else who is not in the conversation.
+    // The other tab of the new member is notified, although it is not in the conversation.
     let told = tab.event("conversation_updated").await;
     assert_eq!(told["conversation"], joined["conversation"]);
     bob.must("join_conversation", id.clone()).await;
-    // It is used up now, also for who has used it.
+    // The invitation is used up now, also for its user.
     let mut eve = server.guest("eve").await;
     for one in [&mut bob, &mut eve] {
         for event in ["preview_invite", "join_invite"] {
@@ -44,7 +44,7 @@ async fn who_has_a_token_sees_what_it_is_for_and_becomes_a_member_by_it() {
 }
 
 #[tokio::test]
-async fn tokens_that_are_not_valid_are_told_apart_for_nobody() {
+async fn invalid_invitation_tokens_are_indistinguishable() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;

@@ -1,4 +1,4 @@
-//! What joining and leaving a namespace costs, in limits, log lines and webhooks.
+//! Costs of joining and leaving a namespace: limits, log lines and webhooks.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::server::{LOBBY, Server, UNLIMITED};
 use crate::support::{Frame, RawClient};
 use crate::trades::{Hook, Reply};
 
-/// Joins until a join is refused: the number of joins, and the refusal.
+/// Joins until a join is refused, and returns the number of joins and the refusal.
 fn join_until_refused(client: &mut RawClient, auth: &str) -> (usize, Value) {
     for joins in 0..1000 {
         client.send_text(format!("40{auth}"));
@@ -27,7 +27,7 @@ fn join_until_refused(client: &mut RawClient, auth: &str) -> (usize, Value) {
     panic!("a thousand joins were admitted");
 }
 
-/// The next answer to a CONNECT, or `None` if the connection ends.
+/// Returns the next answer to a CONNECT, or `None` if the connection ends.
 fn next_answer(client: &mut RawClient) -> Option<String> {
     loop {
         match client.message() {
@@ -52,7 +52,7 @@ fn assert_limited(refusal: &Value, longest: u64) {
 }
 
 #[test]
-fn a_connection_that_goes_on_joining_is_refused_and_then_closed() {
+fn connection_that_keeps_joining_is_refused_then_closed() {
     let server = Guarded::start(&[KEY]);
     let start = Instant::now();
     let mut client = open(&server, "127.0.0.1", "");
@@ -82,12 +82,12 @@ fn joins_of_a_user_and_of_an_address_count_over_all_connections() {
     let (joins, refusal) = join_until_refused(&mut client, &user("ann"));
     assert!((6..=7).contains(&joins), "{joins}");
     assert_limited(&refusal, 10_000);
-    // Neither another connection nor another address is another user.
+    // The limit of a user spans connections and addresses.
     let mut other = open(&server, "127.0.0.3", "");
     let (joins, refusal) = join_until_refused(&mut other, &user("ann"));
     assert!(joins <= 1, "{joins}");
     assert_limited(&refusal, 10_000);
-    // Of the twenty joins of the address seven or eight are gone, the refused one among them.
+    // Seven or eight of the address's twenty joins are used up, including the refused one.
     let mut rest = 0;
     for name in ["bob", "carl", "dora", "eve"] {
         let mut client = open(&server, "127.0.0.2", "");
@@ -144,7 +144,7 @@ async fn a_flood_of_one_user_leaves_room_for_webhooks_of_others() {
         ("ROOMCAST_WEBHOOKS__BATCH", "1"),
         ("ROOMCAST_WEBHOOKS__PAUSE", "100ms"),
     ]);
-    // The receiver takes nothing, and a guest comes and goes.
+    // The receiver accepts nothing, and a guest connects and disconnects.
     for _ in 0..100 {
         server.guest("Ann").await.disconnect().await;
     }
@@ -176,7 +176,7 @@ async fn a_flood_of_one_user_leaves_room_for_webhooks_of_others() {
 }
 
 #[tokio::test]
-async fn guests_keep_their_debts_through_a_flood_of_other_users() {
+async fn limits_of_a_guest_survive_a_flood_of_other_users() {
     let server = Server::limited(&[
         KEY,
         ("ROOMCAST_LIMITS__USERS", "64"),

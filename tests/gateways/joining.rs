@@ -1,4 +1,4 @@
-//! Who joins at a server that has not emitted yet what the client has from another one.
+//! Clients that join at a server which has not yet emitted what they received from another server.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::nodes::Database;
 use crate::server::LOBBY;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_already() {
+async fn join_during_in_doubt_commit_repeats_no_known_message() {
     let database = Database::apart();
     let servers = ["20s", "8s"].map(|patience| {
         database.server_with(&[
@@ -23,7 +23,7 @@ async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_alread
     });
     let mut ann = servers[0].guest("ann").await;
     let mut bob = servers[1].guest("bob").await;
-    // With somebody in it the conversation has an order at the other server as well.
+    // With a member present, the conversation has an order at the other server as well.
     let mut other = servers[1].guest("other").await;
     let members = json!({"title": "One", "memberIds": [bob.user_id(), other.user_id()]});
     let id = ann.create(members).await;
@@ -31,7 +31,8 @@ async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_alread
         client.must("join_conversation", id.clone()).await;
     }
 
-    // The commit of a message of the Lobby does not end, and neither does the process that it is in.
+    // The commit of a message in the Lobby does not end, because its database process will be
+    // suspended.
     database.sql(
         "CREATE FUNCTION stick() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
@@ -40,10 +41,10 @@ async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_alread
     );
     let stuck = json!({"conversationId": LOBBY, "content": "stuck", "clientMessageId": "stuck"});
     let answer = other.request("message", stuck).await;
-    let process = stop_whoever_sleeps(&database).await;
+    let process = suspend_sleeping_commit(&database).await;
     servers[1].expect_log(&["the connection was lost during a commit"]);
 
-    // Bob has the message from Ann's server, and comes to the one that cannot have emitted it.
+    // Bob has the message from Ann's server, and joins at the server that cannot have emitted it.
     let message = json!({"conversationId": id, "content": "first"});
     let first = ann.must("message", message).await["message"].clone();
     let join = json!({"conversationId": id, "lastSeq": first["seq"]});
@@ -67,8 +68,8 @@ async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_alread
     }
 }
 
-/// Stops the process of the database that sleeps within a commit, as soon as there is one.
-async fn stop_whoever_sleeps(database: &Database) -> Pid {
+/// Suspends the database process that sleeps within a commit, as soon as there is one.
+async fn suspend_sleeping_commit(database: &Database) -> Pid {
     let start = Instant::now();
     loop {
         let sleeping =

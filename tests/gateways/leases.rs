@@ -1,4 +1,4 @@
-//! Who is at other servers, and what becomes of the users of one that is killed or stands still.
+//! Presence of users at other servers, also of a server that is killed or suspended.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use crate::client::Client;
 use crate::nodes::Database;
 use crate::server::{Binary, LOBBY};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A server whose lease is short.
+/// Starts a server with a short lease.
 fn server(database: &Database) -> Binary {
     database.server_with(&[("ROOMCAST_PRESENCE__LEASE", "1500ms")])
 }
 
-/// Two servers on one database, with Ann at the first and Bob at the second, who sees her.
+/// Starts two servers on one database, with Ann at the first, and Bob, who sees her, at the second.
 async fn apart() -> (Database, Binary, Binary, Client, Client) {
     let database = Database::new();
     let first = server(&database);
@@ -31,7 +31,7 @@ async fn apart() -> (Database, Binary, Binary, Client, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
+async fn users_of_a_killed_server_disappear_from_presence() {
     let (database, first, _second, mut ann, mut bob) = apart().await;
     until_present(&mut ann, &["ann", "bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "2").await;
@@ -45,7 +45,7 @@ async fn who_is_at_another_server_is_seen_and_gone_when_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stood_still_finds_that_its_lease_ran_out_and_tells_everything_again() {
+async fn suspended_server_publishes_all_users_after_lease_expiry() {
     let (database, first, _second, mut ann, mut bob) = apart().await;
     let node = "SELECT node_id FROM presences WHERE name = 'ann'";
     let before = database.sql(node);
@@ -53,7 +53,7 @@ async fn a_server_that_stood_still_finds_that_its_lease_ran_out_and_tells_everyt
     first.pause();
     until_present(&mut bob, &["bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "1").await;
-    first.go_on();
+    first.resume();
     first.expect_log(&["the lease ran out"]);
     until_present(&mut bob, &["ann", "bob"]).await;
     assert_ne!(database.sql(node), before, "under a new id");
@@ -65,7 +65,7 @@ async fn a_server_that_stood_still_finds_that_its_lease_ran_out_and_tells_everyt
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_takes_its_users_with_it_at_once() {
     let database = Database::new();
-    // Nobody waits for leases to run out here.
+    // A long lease, so that no expiry is involved.
     let lease = ("ROOMCAST_PRESENCE__LEASE", "1h");
     let first = database.server_with(&[lease]);
     let mut ann = first.guest("ann").await;
@@ -76,7 +76,7 @@ async fn a_server_that_stops_takes_its_users_with_it_at_once() {
     assert_eq!(database.sql("SELECT count(*) FROM presences"), "0");
 }
 
-/// Asks who is in the Lobby until these are, and no others.
+/// Requests the users in the Lobby until they are exactly these.
 async fn until_present(client: &mut Client, names: &[&str]) {
     let start = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! How often a user may do something, and what happens to who does it more often.
+//! Limits on the actions of a user, and what happens beyond them.
 
 #[cfg(feature = "postgres")]
 use std::time::Duration;
@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use crate::nodes::Database;
 use crate::server::{LOBBY, Server};
 
-/// How many more messages may be sent since then than at once: one more every two seconds, and one that has begun.
+/// Returns the number of messages allowed beyond the burst since then: one every two seconds, and
+/// one that has just become due.
 fn more_since(start: Instant) -> usize {
     usize::try_from(start.elapsed().as_secs()).unwrap() / 2 + 1
 }
 
-/// Sends messages until one is refused: how many were taken, and the error.
+/// Sends messages until one is refused, and returns the number of accepted messages and the error.
 async fn flood(client: &mut crate::client::Client) -> (usize, Value) {
     for taken in 0..1000 {
         let message = json!({"conversationId": LOBBY, "content": "hi"});
@@ -28,7 +29,7 @@ async fn flood(client: &mut crate::client::Client) -> (usize, Value) {
 }
 
 #[tokio::test]
-async fn a_user_sends_thirty_messages_a_minute_and_is_told_when_to_go_on() {
+async fn user_may_send_thirty_messages_a_minute_then_gets_a_retry_time() {
     let server = Server::limited(&[crate::guard::KEY]);
     let mut ann = server.in_lobby("Ann").await;
     let start = Instant::now();
@@ -52,7 +53,7 @@ async fn a_user_sends_thirty_messages_a_minute_and_is_told_when_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_guest_gets_nothing_more_to_send_by_coming_as_somebody_else() {
+async fn guest_gains_no_budget_under_another_name() {
     let server = Server::limited(&[]);
     let start = Instant::now();
     let mut taken = 0;
@@ -66,7 +67,7 @@ async fn a_guest_gets_nothing_more_to_send_by_coming_as_somebody_else() {
     }
     assert!((30..=30 + more_since(start)).contains(&taken), "{taken}");
     let start = Instant::now();
-    // Several at once share what the address has, too.
+    // Concurrent clients share the budget of the address as well.
     let mut together = server.connect(&json!({"name": "Eve"})).await.unwrap();
     together
         .must("join_conversation", json!({"conversationId": LOBBY}))
@@ -76,7 +77,7 @@ async fn a_guest_gets_nothing_more_to_send_by_coming_as_somebody_else() {
 }
 
 #[tokio::test]
-async fn connecting_again_gives_a_user_nothing_more_to_send() {
+async fn user_gains_no_budget_by_reconnecting() {
     let server = Server::limited(&[]);
     let mut ann = server.in_lobby("Ann").await;
     flood(&mut ann).await;
@@ -88,10 +89,10 @@ async fn connecting_again_gives_a_user_nothing_more_to_send() {
 }
 
 #[tokio::test]
-async fn typing_too_often_without_asking_for_an_answer_is_told_by_an_event() {
+async fn excess_typing_without_acknowledgement_gets_an_error_event() {
     let server = Server::limited(&[]);
     let mut ann = server.in_lobby("Ann").await;
-    // More than may be sent in as many seconds as anything takes.
+    // More than the limit allows even if this takes very long.
     for _ in 0..200 {
         let typing = json!({"conversationId": LOBBY, "isTyping": true});
         ann.emit("typing", typing).await;
@@ -110,13 +111,13 @@ async fn typing_too_often_without_asking_for_an_answer_is_told_by_an_event() {
             "status": 429,
         })
     );
-    // Each class has a bucket of its own.
+    // Each class has its own bucket.
     let message = json!({"conversationId": LOBBY, "content": "hi"});
     ann.must("message", message).await;
 }
 
 #[tokio::test]
-async fn a_flood_without_answers_is_told_of_at_most_once_a_second() {
+async fn unacknowledged_flood_gets_one_error_event_a_second() {
     let server = Server::limited(&[]);
     let mut ann = server.in_lobby("Ann").await;
     let start = Instant::now();
@@ -125,10 +126,10 @@ async fn a_flood_without_answers_is_told_of_at_most_once_a_second() {
         ann.emit("typing", typing).await;
     }
     let told = ann.events_until_now("error").await.len();
-    // Seconds begin at any moment.
+    // The test may start in the middle of a second.
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
     assert!((1..=seconds).contains(&told), "{told} times in {seconds} s");
-    // An answer that was asked for always comes.
+    // A requested answer is always sent.
     for _ in 0..20 {
         let typing = json!({"conversationId": LOBBY, "isTyping": true});
         let answer = ann.ask("typing", typing).await;
@@ -137,7 +138,7 @@ async fn a_flood_without_answers_is_told_of_at_most_once_a_second() {
 }
 
 #[tokio::test]
-async fn the_strict_preset_takes_ten_messages_a_minute_of_five_thousand_characters() {
+async fn strict_preset_limits_messages_to_ten_a_minute_and_5000_chars() {
     let server = Server::limited(&[("ROOMCAST_LIMITS__PRESET", "strict")]);
     let mut ann = server.in_lobby("Ann").await;
     let long = json!({"conversationId": LOBBY, "content": "x".repeat(5001)});
@@ -196,7 +197,7 @@ async fn a_user_has_no_more_connections_than_allowed() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_asks_without_pause_at_three_servers_has_one_budget() {
+async fn user_has_one_budget_across_three_servers() {
     const BUDGET: u64 = 20;
     let database = Database::new();
     let url = database.url().to_owned();
@@ -233,8 +234,8 @@ async fn a_user_who_asks_without_pause_at_three_servers_has_one_budget() {
         .await
         .into_iter()
         .sum();
-    // A budget at each server with what comes back of it within a second, half a budget that is not
-    // reported, and the pace of one server. Each server alone would take 20 a second.
+    // The bound: a budget at each server with one second's refill, half a budget that is not
+    // reported yet, and the rate of one server. Each server alone would accept 20 a second.
     let bound = 3 * 2 * BUDGET + BUDGET / 2 + BUDGET * (start.elapsed().as_secs() + 1);
     assert!(taken <= bound, "{taken} of {bound}");
     assert!(taken >= 3 * BUDGET, "{taken}");

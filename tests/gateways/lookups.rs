@@ -1,4 +1,4 @@
-//! Clients that ask to recover sessions which no server has, at two servers on one PostgreSQL.
+//! Clients that try to recover sessions which no server has, at two servers on one PostgreSQL.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ const ASKED: &str = "roomcast_recovery_lookups_total{result=\"asked\"}";
 const LIMITED: &str = "roomcast_recovery_lookups_total{result=\"limited\"}";
 const UNKNOWN: &str = "roomcast_recovery_lookups_total{result=\"known to be unknown\"}";
 
-/// A WebSocket in no namespace yet.
+/// Opens a WebSocket that has joined no namespace.
 fn open(address: SocketAddr) -> RawClient {
     let mut client = RawClient::connect(address);
     client.send(
@@ -27,7 +27,7 @@ fn open(address: SocketAddr) -> RawClient {
     client
 }
 
-/// Joins with this payload: the answer, and the last argument of the first event.
+/// Joins with this payload, and returns the answer and the last argument of the first event.
 fn join(client: &mut RawClient, auth: &str) -> (Value, Value) {
     client.send_text(format!("40{auth}"));
     let text = |client: &mut RawClient| match client.message() {
@@ -71,7 +71,7 @@ fn invented_sessions_cause_few_requests_to_other_servers() {
         let pid = format!("{number:04}{}", &pid[4..]);
         format!("{{\"name\":\"Bob\",\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}")
     };
-    // The same one again and again causes one request.
+    // The same session, repeatedly, causes one request.
     for _ in 0..5 {
         join(&mut open(here.address()), &invented(0));
     }

@@ -1,4 +1,4 @@
-//! Publications that are lost or late, as the metrics tell.
+//! Lost and late publications, as the metrics report them.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
 const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
 const BEHIND: &str = "roomcast_publications_behind";
 
-/// The value of a metric.
+/// Returns the value of a metric.
 async fn metric(server: &Binary, row: &str) -> f64 {
     let metrics = server.metrics().await;
     metric_text(&metrics, row).parse().unwrap()
@@ -34,18 +34,19 @@ async fn metric_is(server: &Binary, row: &str, expected: f64) {
     }
 }
 
-/// Publishes this and waits until a client has heard it.
+/// Publishes a number and waits until a client has received it.
 async fn publish_to(sql: &tokio_postgres::Client, client: &mut Client, n: i64) {
     publish(sql, "n", &n.to_string()).await;
     assert_eq!(client.event("n").await, json!(n));
 }
 
-/// A publication is kept for an hour, which goes by here: a server forgets the publications up to this one.
+/// Deletes publications up to this position. The retention of an hour is simulated by changing
+/// their times.
 async fn forget(database: &Database, through: i64) {
     database.sql(&format!(
         "UPDATE publications SET numbered_at = now() - interval '2 h' WHERE position <= {through}"
     ));
-    // A server looks when it begins what is to be forgotten.
+    // A server deletes expired publications when it starts.
     let _beginning = database.server_with(&[]);
     let start = Instant::now();
     let left = format!("SELECT count(*) FROM publications WHERE position <= {through}");
@@ -56,9 +57,9 @@ async fn forget(database: &Database, through: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_forgotten_before_a_server_has_emitted_it_is_counted_as_lost_at_that_server() {
+async fn publications_deleted_before_emission_count_as_lost() {
     let database = Database::new();
-    // However long it is held up, its client stays.
+    // The client stays connected however long the server is suspended.
     let patient = [("ROOMCAST_ENGINE__PING_TIMEOUT", "10min")];
     let (held_up, other) = (database.server_with(&patient), database.server_with(&[]));
     let sql = database.client().await;
@@ -72,15 +73,15 @@ async fn what_was_forgotten_before_a_server_has_emitted_it_is_counted_as_lost_at
         publish_to(&sql, &mut bob, n).await;
     }
     forget(&database, 3).await;
-    held_up.go_on();
+    held_up.resume();
     assert_eq!(ann.event("n").await, json!(4));
     metric_is(&held_up, LOST, 2.0).await;
 
-    // Also if nothing is left of what it has missed.
+    // Also if everything that it has missed is deleted.
     held_up.pause();
     publish_to(&sql, &mut bob, 5).await;
     forget(&database, 5).await;
-    held_up.go_on();
+    held_up.resume();
     metric_is(&held_up, LOST, 3.0).await;
     publish_to(&sql, &mut bob, 6).await;
     assert_eq!(ann.event("n").await, json!(6));
@@ -93,11 +94,11 @@ async fn what_was_forgotten_before_a_server_has_emitted_it_is_counted_as_lost_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_cannot_emit_yet_is_behind_and_what_was_late_is_in_its_lag() {
+async fn unemitted_publications_count_as_pending_and_late_ones_in_lag() {
     const LATE: u8 = 10;
     let database = Database::new();
     drop(database.server_with(&[]));
-    // The server reads publications, and may not note how far it is.
+    // The server can read publications, but not store its position.
     let role = database.restricted_role("REVOKE INSERT, UPDATE ON publication_nodes FROM {role}");
     let url = database.url_as(&role);
     let own = [

@@ -1,4 +1,4 @@
-//! Trades, signals and portfolios that are published over HTTP and followed by clients.
+//! Trades, signals and portfolios that services publish over HTTP and clients follow.
 
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -10,13 +10,13 @@ use crate::nodes::Database;
 use crate::server::{Binary, UNLIMITED};
 use crate::support::RawClient;
 
-/// A server that takes tokens and limits nobody.
+/// Starts a server that accepts tokens and has no limits.
 pub(crate) fn start(variables: &[(&str, &str)]) -> Server {
     let calls = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
     Server::start(&[UNLIMITED.as_slice(), &[KEY, calls], variables].concat())
 }
 
-/// A client of a user with a role.
+/// Connects a client of a user with a role.
 pub(crate) async fn client(binary: &Binary, user: &str, role: &str) -> Client {
     let claims = json!({"sub": user, "roles": [role], "exp": 4_000_000_000_u64});
     let auth = json!({"token": signed(&claims)});
@@ -28,7 +28,7 @@ pub(crate) async fn publish(binary: &Binary, path: &str, body: Value) -> (u16, V
     publish_as(binary, "service", path, body).await
 }
 
-/// Calls the API as somebody with this role.
+/// Calls the API with this role.
 pub(crate) async fn publish_as(
     binary: &Binary,
     role: &str,
@@ -38,7 +38,7 @@ pub(crate) async fn publish_as(
     call(binary, role, &format!("POST {path}"), "", &body.to_string()).await
 }
 
-/// Calls the API as a caller with this role, by a method and a path, with further headers.
+/// Calls the API with this role, method and path, and additional headers.
 pub(crate) async fn call(
     binary: &Binary,
     role: &str,
@@ -92,7 +92,7 @@ fn ids<'a>(list: &'a Value, name: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_reaches_each_who_follows_all_or_its_channel_once() {
+async fn signal_reaches_each_follower_of_all_or_its_channel_once() {
     let server = start(&[]);
     let binary = &server.binary;
     must(binary, "/signals", signal("s1", None)).await;
@@ -118,7 +118,7 @@ async fn a_signal_reaches_each_who_follows_all_or_its_channel_once() {
     }
     bob.must("subscribe:signals", json!({"channelId": "gold"}))
         .await;
-    // Nobody has to send a payload for what is optional.
+    // The payload is optional.
     let mut carl = client(binary, "carl", "user").await;
     carl.must("subscribe:signals", Value::Null).await;
 
@@ -154,7 +154,7 @@ async fn a_signal_reaches_each_who_follows_all_or_its_channel_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_again_is_stored_once_and_what_contradicts_it_is_refused() {
+async fn repeated_publication_is_stored_once_and_conflict_is_refused() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -197,7 +197,7 @@ async fn what_is_published_again_is_stored_once_and_what_contradicts_it_is_refus
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_subscribes_while_much_is_published_has_all_of_it_once_and_in_order() {
+async fn subscriber_during_publications_gets_each_once_in_order() {
     const TRADES: usize = 150;
     let server = start(&[]);
     let ((), subscribers) = tokio::join!(
@@ -236,7 +236,7 @@ async fn who_subscribes_while_much_is_published_has_all_of_it_once_and_in_order(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_of_trades_has_those_that_are_open_and_the_last_fifty() {
+async fn trade_snapshot_has_open_trades_and_the_last_fifty() {
     let server = start(&[]);
     let binary = &server.binary;
     must(binary, "/trades", trade("open", "pending")).await;
@@ -270,7 +270,7 @@ async fn a_snapshot_of_signals_has_the_last_twenty_of_all_or_of_a_channel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portfolio_comes_as_it_is_now_and_then_as_it_changes() {
+async fn portfolio_follower_gets_current_state_then_changes() {
     let server = start(&[]);
     let binary = &server.binary;
     let portfolio = |value: f64| {
@@ -288,7 +288,7 @@ async fn a_portfolio_comes_as_it_is_now_and_then_as_it_changes() {
     for value in [1.5, 2.5] {
         must(binary, "/portfolios", portfolio(value)).await;
     }
-    // The first may give way to the second.
+    // The first update may be replaced by the second.
     loop {
         let update = ann.event("portfolio:update").await;
         assert_eq!(update["userId"], "ann");
@@ -316,7 +316,7 @@ async fn a_portfolio_comes_as_it_is_now_and_then_as_it_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_ones_own_is_followed_and_the_room_of_the_user_stays() {
+async fn users_follow_only_their_own_and_keep_their_user_room() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -354,7 +354,7 @@ async fn only_ones_own_is_followed_and_the_room_of_the_user_stays() {
             ann.refused(event, wrong.clone(), "INVALID_PAYLOAD").await;
         }
     }
-    // A channel of the longest name has a room with a shorter one.
+    // A channel with the longest name has a room with a shorter name.
     let channel = "ü".repeat(128);
     let answer = ann
         .must("subscribe:signals", json!({"channelId": channel}))
@@ -387,7 +387,7 @@ async fn a_connection_follows_a_limited_number_of_channels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_call_the_api_publishes_only_what_its_role_names() {
+async fn caller_publishes_only_what_its_role_permits() {
     let server = start(&[
         ("ROOMCAST_AUTH__ROLES__CALLER__PERMISSIONS", "api:*"),
         (
@@ -423,7 +423,7 @@ async fn whoever_may_call_the_api_publishes_only_what_its_role_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_keeps_to_the_bounds_of_its_fields() {
+async fn publications_outside_field_limits_are_refused() {
     let server = start(&[("ROOMCAST_MARKET__OPEN_TRADES", "2")]);
     let binary = &server.binary;
     let with = |mut body: Value, name: &str, value: Value| {
@@ -549,7 +549,7 @@ async fn what_is_published_keeps_to_the_bounds_of_its_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_is_there_after_the_server_was_killed() {
+async fn publications_survive_a_kill() {
     let server = start(&[]);
     must(&server.binary, "/trades", trade("t1", "pending")).await;
     must(&server.binary, "/trades", trade("t1", "executed")).await;
@@ -567,7 +567,7 @@ async fn what_is_published_is_there_after_the_server_was_killed() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_at_one_server_reaches_the_followers_of_all() {
+async fn publications_reach_followers_at_all_servers() {
     let database = Database::new();
     let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
     let mut followers = Vec::new();
@@ -597,7 +597,7 @@ async fn what_is_published_at_one_server_reaches_the_followers_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_subscribe_share_a_snapshot_until_there_is_something_new() {
+async fn subscribers_share_a_snapshot_until_the_next_change() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut clients = Vec::new();

@@ -1,4 +1,5 @@
-//! Notifications of mentions: a quota of their own beside what services send, and an end when the message is read.
+//! Notifications of mentions: they have a quota separate from services, and end when the message is
+//! read.
 
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ fn notice(id: &str, priority: &str) -> Value {
     })
 }
 
-/// Ann and Bob in a conversation of hers.
+/// Connects Ann and Bob, with a conversation that Ann owns.
 async fn pair(server: &Server) -> (Client, Client, Value) {
     let mut ann = client(&server.binary, "ann", "user").await;
     let bob = client(&server.binary, "bob", "user").await;
@@ -31,7 +32,7 @@ async fn mention(ann: &mut Client, conversation: &Value) -> String {
     format!("mention:{}", message["id"].as_str().unwrap())
 }
 
-/// The ids of what Bob has not acknowledged.
+/// Returns the ids of Bob's unacknowledged notifications.
 async fn open(bob: &mut Client) -> Vec<String> {
     let answer = bob.must("subscribe:notifications", json!({})).await;
     let list = answer["snapshot"]["notifications"].as_array().unwrap();
@@ -59,14 +60,14 @@ async fn mentions_drop_their_oldest_and_leave_services_their_limit() {
         assert_eq!(told["notificationId"], **dropped);
         assert_eq!(told["reason"], "replaced");
     }
-    // However many mentions there are, services send as many as without them.
+    // Mentions do not count against the limit of services.
     must(&server.binary, "/notifications", notice("n2", "low")).await;
     let (status, _) = publish(&server.binary, "/notifications", notice("n3", "high")).await;
     assert_eq!(status, 409);
     must(&server.binary, "/notifications", notice("u1", "urgent")).await;
     let expected = ["n1", &mentions[2], &mentions[3], &mentions[4], "n2", "u1"];
     assert_eq!(open(&mut bob).await, expected);
-    // And however many notifications of services there are, a mention is stored.
+    // Notifications of services do not count against the limit of mentions.
     let last = mention(&mut ann, &id).await;
     let expected = ["n1", &mentions[3], &mentions[4], "n2", "u1", &last];
     assert_eq!(open(&mut bob).await, expected);
@@ -107,7 +108,7 @@ async fn service_cannot_use_the_id_of_a_mention() {
     assert_eq!(field, "notificationId");
 }
 
-/// What the events of acknowledgements name, until there are so many.
+/// Returns the ids in acknowledgement events, until there are this many.
 async fn acked(client: &mut Client, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     if count == 1 {
@@ -144,21 +145,22 @@ async fn mark_read_acknowledges_mentions_up_to_the_message() {
         assert_eq!(acked(client, 1).await, mentions[..1]);
     }
     bob.must("mark_read", read(3)).await;
-    // The tab that marks it does not know which mentions it has read.
+    // Both tabs are notified: the tab that marks the message does not know which mentions it has
+    // read.
     for client in [&mut bob, &mut tab] {
         assert_eq!(acked(client, 2).await, mentions[1..3]);
     }
     let expected = ["n1", &mentions[3], &elsewhere];
     assert_eq!(open(&mut tab).await, expected);
-    // A mark that is known or lower does nothing, and a new mention is new.
+    // A known or lower mark does nothing, and a new mention is open.
     bob.must("mark_read", read(2)).await;
     let fifth = mention(&mut ann, &id).await;
     let expected = ["n1", &mentions[3], &elsewhere, &fifth];
     assert_eq!(open(&mut tab).await, expected);
-    // A mark beyond the end is one of the last message.
+    // A mark beyond the end counts for the last message.
     bob.must("mark_read", read(1000)).await;
     assert_eq!(open(&mut tab).await, ["n1", &elsewhere]);
-    // A stranger to the conversation acknowledges nothing.
+    // A mark in another conversation acknowledges nothing.
     ann.must("mark_read", json!({"conversationId": other, "seq": 1}))
         .await;
     assert_eq!(open(&mut tab).await, ["n1", &elsewhere]);

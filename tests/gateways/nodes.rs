@@ -13,15 +13,15 @@ use crate::documented;
 use crate::postgres::{Postgres, shared};
 use crate::server::{Binary, LOBBY, UNLIMITED};
 
-/// How many clients send at each server, and how many messages each.
+/// Number of clients that send at each server. Each sends [`MESSAGES`] messages.
 const SENDERS: usize = 6;
 const MESSAGES: usize = 25;
 
-/// A database, and what servers on it share.
+/// A database, and the settings that its servers share.
 pub(crate) struct Database {
     url: String,
     folder: TempDir,
-    /// The server that it is on, if it is not that of all tests.
+    /// Its own PostgreSQL server, or `None` if it uses the shared server.
     own: Option<Postgres>,
 }
 
@@ -34,7 +34,8 @@ impl Database {
         }
     }
 
-    /// One whose transactions nobody else waits for.
+    /// Creates a database on its own PostgreSQL server, so that no other test's transactions affect
+    /// it.
     pub(crate) fn apart() -> Self {
         let server = Postgres::start();
         Self {
@@ -48,7 +49,7 @@ impl Database {
         self.server_with(&[])
     }
 
-    /// One that learns from the store alone what others do, unless the variables say otherwise.
+    /// Starts a server without an adapter, unless the variables configure one.
     pub(crate) fn server_with(&self, variables: &[(&str, &str)]) -> Binary {
         let alone = [("ROOMCAST_ADAPTER__URL", "none")];
         let mut variables = [UNLIMITED.as_slice(), &alone, variables].concat();
@@ -56,7 +57,7 @@ impl Database {
         Binary::start(self.folder.path(), &variables)
     }
 
-    /// One that works as another role.
+    /// Starts a server that uses another database role.
     pub(crate) fn server_as(&self, role: &str) -> Binary {
         let url = self.url_as(role);
         let own = [
@@ -67,32 +68,32 @@ impl Database {
         Binary::start(self.folder.path(), &[UNLIMITED.as_slice(), &own].concat())
     }
 
-    /// Where it is.
+    /// Returns its URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where its servers run.
+    /// Returns the folder of its servers.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The server that it alone is on.
+    /// Returns its own PostgreSQL server.
     pub(crate) fn own(&mut self) -> &mut Postgres {
         self.own.as_mut().unwrap()
     }
 
-    /// Its URL for another role.
+    /// Returns its URL for another role.
     pub(crate) fn url_as(&self, role: &str) -> String {
         self.url.replace("//roomcast@", &format!("//{role}@"))
     }
 
-    /// A role of its own that may do here what `docs/storage.md` gives one that does not own the tables, and then
-    /// what `more` gives and takes, in which `{role}` stands for its name. Returns the name.
+    /// Creates a role with the grants in `docs/storage.md` for a role that does not own the tables.
+    /// Then executes `more`, in which `{role}` stands for its name. Returns the name.
     pub(crate) fn restricted_role(&self, more: &str) -> String {
         let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
         let mut grants = documented::of_a_server(self.name(), &role);
-        // The table of the adapter is made when a server starts, or by a test.
+        // The table of the adapter is created when a server starts, or by a test.
         grants.retain(|grant| !grant.contains("socket_io_attachments"));
         self.sql(&format!(
             "CREATE ROLE {role} LOGIN; {}; {}",
@@ -102,12 +103,12 @@ impl Database {
         role
     }
 
-    /// A connection of somebody else.
+    /// Connects as another client of the database.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
         self.client_as("roomcast").await
     }
 
-    /// A connection of another role.
+    /// Connects as another role.
     pub(crate) async fn client_as(&self, role: &str) -> tokio_postgres::Client {
         let url = self.url_as(role);
         let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
@@ -124,7 +125,7 @@ impl Database {
         }
     }
 
-    /// The name of the database.
+    /// Returns the name of the database.
     fn name(&self) -> &str {
         self.url.rsplit_once('/').unwrap().1
     }
@@ -145,7 +146,7 @@ async fn two_servers_number_messages_without_a_gap_and_show_them_in_order() {
         let mut client = servers[sender % 2].guest(&format!("u{sender}")).await;
         senders.push(tokio::spawn(async move {
             let mut seqs = Vec::new();
-            // Some at a time, so that several are in one transaction.
+            // Several at a time, so that they share transactions.
             for burst in 0..MESSAGES / 5 {
                 for n in 0..5 {
                     let content = format!("{sender}: {burst}.{n}");
@@ -170,7 +171,8 @@ async fn two_servers_number_messages_without_a_gap_and_show_them_in_order() {
     let sent = (SENDERS * servers.len() * MESSAGES) as u64;
     assert_eq!(seqs, (1..=sent).collect::<Vec<_>>());
 
-    // Whatever the other server stored comes at the latest with the next message of the own one.
+    // Messages of the other server arrive at the latest with the next message of the client's own
+    // server.
     for (n, (server, watcher)) in servers.iter().zip(watchers).enumerate() {
         let mut client = server.guest("closer").await;
         let message = json!({"conversationId": LOBBY, "content": format!("last {n}")});
@@ -181,7 +183,7 @@ async fn two_servers_number_messages_without_a_gap_and_show_them_in_order() {
     }
 }
 
-/// The `seq` of all messages that a member gets up to the one with this content.
+/// Returns the `seq` of all messages that a member receives up to the message with this content.
 fn watch(mut client: Client, last: &'static str) -> JoinHandle<Vec<u64>> {
     tokio::spawn(async move {
         let mut seqs = Vec::new();
@@ -196,10 +198,10 @@ fn watch(mut client: Client, last: &'static str) -> JoinHandle<Vec<u64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_sent_to_two_servers_at_once_is_stored_once_and_answered_alike() {
+async fn message_sent_to_two_servers_is_stored_once_with_equal_answers() {
     let database = Database::new();
     let servers = [database.server(), database.server()];
-    // The same user: the key decides.
+    // The same user at both servers: the key identifies it.
     let mut here = servers[0].guest("ann").await;
     let mut there = servers[1].guest("ann").await;
     assert_eq!(here.user_id(), there.user_id());
@@ -221,7 +223,7 @@ async fn a_message_sent_to_two_servers_at_once_is_stored_once_and_answered_alike
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_processes_that_migrate_or_start_at_once_one_migrates_and_all_work() {
+async fn one_of_concurrently_started_processes_migrates_and_all_work() {
     let database = Database::new();
     let (url, folder) = (&database.url, database.folder.path());
     thread::scope(|scope| {
@@ -246,7 +248,7 @@ async fn of_many_processes_that_migrate_or_start_at_once_one_migrates_and_all_wo
     assert_eq!(migrate(folder, url).trim(), "nothing to migrate");
 }
 
-/// `roomcast migrate`, and what it says.
+/// Runs `roomcast migrate` and returns its output.
 fn migrate(folder: &Path, url: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
         .arg("migrate")
@@ -262,7 +264,7 @@ fn migrate(folder: &Path, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_go_on_while_a_newer_one_changes_the_tables() {
+async fn servers_work_while_a_newer_version_changes_the_tables() {
     let database = Database::new();
     let old = database.server();
     let mut ann = old.guest("ann").await;
@@ -275,7 +277,7 @@ async fn servers_go_on_while_a_newer_one_changes_the_tables() {
          INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
          SELECT 999, 'later', applied_on, checksum FROM refinery_schema_history WHERE version = 1",
     );
-    // As many times as there may be connections that have prepared their statements before.
+    // As many times as there may be connections with prepared statements.
     for n in 0..12 {
         ann.must("message", content(&n.to_string())).await;
         ann.must("join_conversation", join.clone()).await;
@@ -317,8 +319,7 @@ async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_make_the_table_of_the_adapter_is_joined_and_says_once_what_is_missing()
-{
+async fn role_without_adapter_table_right_connects_and_warns_once() {
     let database = Database::new();
     migrate(database.folder.path(), &database.url);
     let role = database.restricted_role("REVOKE CREATE ON SCHEMA public FROM PUBLIC");

@@ -42,7 +42,7 @@ fn ack(id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_is_told_at_once_the_next_together_and_urgent_ones_wait_for_nobody() {
+async fn first_notification_is_immediate_next_batched_urgent_immediate() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "10s")]);
     let (mut ann, known) = follower(&server, "ann").await;
     assert!(known.is_empty());
@@ -77,7 +77,7 @@ async fn one_is_told_at_once_the_next_together_and_urgent_ones_wait_for_nobody()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
+async fn pending_notifications_are_sent_before_the_snapshot_of_a_new_tab() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
     let (mut ann, _) = follower(&server, "ann").await;
     for id in ["n1", "n2", "n3"] {
@@ -101,7 +101,7 @@ async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_does_not_read() {
+async fn large_batches_are_split_and_do_not_close_slow_clients() {
     // As much as can be pending for one client, with room for its other events.
     const MANY: usize = 80;
     const MOST_BYTES: usize = 192 << 10;
@@ -154,7 +154,7 @@ async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_doe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
+async fn notification_is_sent_again_until_any_tab_acknowledges_it() {
     let server = start(&[]);
     notify(&server, "n1", "urgent").await;
     notify(&server, "n2", "low").await;
@@ -287,7 +287,7 @@ async fn the_same_notification_is_stored_once_and_a_user_has_a_limited_number() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_expired_is_not_told_any_more() {
+async fn expired_notifications_are_not_sent() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__EXPIRY", "300ms")]);
     notify(&server, "n1", "low").await;
     let mut lasting = notice("n2", "low");
@@ -317,7 +317,7 @@ async fn what_has_expired_is_not_told_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_expires_while_it_waits_for_others_is_not_told() {
+async fn notifications_that_expire_while_batched_are_not_sent() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
     let (mut ann, _) = follower(&server, "ann").await;
     notify(&server, "n1", "normal").await;
@@ -406,7 +406,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn tabs_at_several_servers_are_told_alike_and_one_acknowledgement_counts() {
+async fn tabs_at_all_servers_get_notifications_and_one_ack_suffices() {
     let database = Database::new();
     let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
     let mut tabs = Vec::new();

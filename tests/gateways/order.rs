@@ -1,4 +1,4 @@
-//! What one server commits in a conversation, in the order in which clients of another one see it.
+//! The order in which clients of one server see what another server commits in a conversation.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use crate::client::Client;
 use crate::nodes::Database;
 use crate::server::Binary;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
 
-/// Ann and Bob in a conversation of hers, each at a server of the same database.
-struct Apart {
+/// Ann and Bob in a conversation that Ann owns, at two servers of the same database.
+struct TwoServers {
     database: Database,
     servers: [Binary; 2],
     id: Value,
@@ -22,7 +22,7 @@ struct Apart {
     bob: Client,
 }
 
-impl Apart {
+impl TwoServers {
     async fn new() -> Self {
         let database = Database::new();
         let servers = [(); 2].map(|()| database.server_with(&[GUESTS_AS_USERS]));
@@ -30,7 +30,7 @@ impl Apart {
         let mut bob = servers[1].guest("bob").await;
         let new = json!({"title": "One", "memberIds": [bob.user_id()]});
         let id = ann.create(new).await;
-        // The news comes by another way than the steps that follow.
+        // This event takes another path than the changes that follow.
         bob.event("conversation_updated").await;
         for client in [&mut ann, &mut bob] {
             client.must("join_conversation", id.clone()).await;
@@ -49,7 +49,8 @@ impl Apart {
         payload
     }
 
-    /// Bob is refused the conversation, and has got nothing of it since what was last looked at.
+    /// Checks that Bob is refused the conversation and has received nothing from it since the last
+    /// check.
     async fn assert_bob_is_out(&mut self) {
         let about = self.with(json!({}));
         self.bob
@@ -69,7 +70,7 @@ impl Apart {
     }
 }
 
-/// The next event of a conversation, in short. Who comes and goes is something else.
+/// Returns the next event of a conversation in short, except presence events.
 async fn next(client: &mut Client) -> String {
     loop {
         let packet = client.packet().await;
@@ -93,8 +94,8 @@ async fn next(client: &mut Client) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_one_server_commits_is_seen_at_another_in_its_order() {
-    let mut all = Apart::new().await;
+async fn commits_of_one_server_are_seen_in_order_at_another() {
+    let mut all = TwoServers::new().await;
     let (by, eve) = (
         all.ann.user_id(),
         all.servers[0].guest("eve").await.user_id(),
@@ -119,8 +120,8 @@ async fn everything_that_one_server_commits_is_seen_at_another_in_its_order() {
     all.ann.must("remove_member", member).await;
     assert_eq!(next(&mut all.bob).await, "\"Two\" of 2");
 
-    // Much of it at once, read in one gap, which a message of Bob's own server closes. Each text comes as
-    // it was, though all of them are edited again by then.
+    // Many changes at the same time, which are read in one gap that a message of Bob's own server
+    // closes. Each text arrives as it was, though all are edited again by then.
     let mut expected = Vec::new();
     for n in 0..40 {
         let sent = all.send(&format!("text {n}")).await;
@@ -144,7 +145,7 @@ async fn everything_that_one_server_commits_is_seen_at_another_in_its_order() {
     for expected in expected {
         let seen = next(&mut all.bob).await;
         if expected == "renamed" {
-            // It tells of the conversation as it is when it is read.
+            // The event has the conversation in its state at the time of reading.
             assert!(seen.starts_with("\"Title "), "{seen}");
         } else {
             assert_eq!(seen, expected);
@@ -157,10 +158,10 @@ async fn everything_that_one_server_commits_is_seen_at_another_in_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another() {
-    let mut all = Apart::new().await;
+async fn removed_member_gets_no_later_events_at_another_server() {
+    let mut all = TwoServers::new().await;
     let bob = all.bob.user_id();
-    // At Bob's server somebody stays, so that its conversation goes on.
+    // A user stays at Bob's server, so that the conversation remains active there.
     let mut eve = all.servers[1].guest("eve").await;
     let member = all.with(json!({"userId": eve.user_id()}));
     all.ann.must("add_member", member).await;
@@ -172,7 +173,7 @@ async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another()
     let member = all.with(json!({"userId": bob}));
     let before = all.with(json!({"content": "before"}));
     let after = all.with(json!({"content": "after"}));
-    // Together, so that they may be in one transaction.
+    // Concurrent, so that they may share a transaction.
     let requests = [
         all.ann.request("message", before).await,
         all.ann.request("remove_member", member).await,
@@ -190,14 +191,14 @@ async fn who_is_removed_at_one_server_gets_nothing_that_comes_after_at_another()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_removed_and_added_again_before_another_server_looks_stays_there() {
-    let mut all = Apart::new().await;
+async fn member_removed_and_readded_between_reads_stays_joined() {
+    let mut all = TwoServers::new().await;
     let bob = all.with(json!({"userId": all.bob.user_id()}));
-    // Both at once for those who look.
+    // The suspended server reads both changes together.
     all.servers[1].pause();
     all.ann.must("remove_member", bob.clone()).await;
     all.ann.must("add_member", bob).await;
-    all.servers[1].go_on();
+    all.servers[1].resume();
     for _ in 0..2 {
         assert_eq!(next(&mut all.bob).await, "\"One\" of 2");
     }
@@ -206,8 +207,8 @@ async fn who_is_removed_and_added_again_before_another_server_looks_stays_there(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deletion_waits_for_does_not_make_it_come_twice() {
-    let mut all = Apart::new().await;
+async fn deletion_that_waits_for_a_message_is_emitted_once() {
+    let mut all = TwoServers::new().await;
     // Ann's server has not seen what is deleted with the conversation.
     let id = all.id.as_str().unwrap().to_owned();
     let about = all.with(json!({}));
@@ -221,7 +222,7 @@ async fn what_a_deletion_waits_for_does_not_make_it_come_twice() {
     assert_eq!(gone["conversationId"], id);
     let told = loop {
         let told = next(&mut all.bob).await;
-        // Whoever looks before the deletion sees the message first.
+        // A server that reads before the deletion emits the message first.
         if told != "message \"unseen\"" {
             break told;
         }
@@ -235,7 +236,7 @@ async fn what_a_deletion_waits_for_does_not_make_it_come_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
-    let mut all = Apart::new().await;
+    let mut all = TwoServers::new().await;
     let by = all.ann.user_id();
     let mut tab = all.servers[1].guest("bob").await;
     all.send("last").await;
@@ -245,17 +246,18 @@ async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
     assert_eq!(next(&mut all.bob).await, format!("gone by {by:?}"));
     tab.event("conversation_deleted").await;
     all.bob.refused("message_history", about, "NOT_FOUND").await;
-    // The members and the title that went with it are no steps of their own.
+    // The removal of members and title is not recorded as separate changes.
     let steps = "SELECT string_agg(kind, ' ') FROM conversation_changes";
     assert_eq!(all.sql(steps), "closed");
 
-    // Neither is it believed to be there by a server that was away for longer than its row is kept.
-    let mut all = Apart::new().await;
+    // A server that was suspended for longer than the record is retained detects the deletion as
+    // well.
+    let mut all = TwoServers::new().await;
     all.servers[1].pause();
     let about = all.with(json!({}));
     all.ann.must("delete_conversation", about.clone()).await;
     all.sql("DELETE FROM conversation_changes WHERE conversation_id = $ID");
-    all.servers[1].go_on();
+    all.servers[1].resume();
     assert_eq!(
         next(&mut all.bob).await,
         format!("gone by {:?}", all.ann.user_id())
@@ -264,12 +266,13 @@ async fn a_conversation_that_is_deleted_at_one_server_ends_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_server_of_the_version_before_writes_is_seen_in_its_order() {
-    let mut all = Apart::new().await;
+async fn changes_by_the_previous_version_are_seen_in_order() {
+    let mut all = TwoServers::new().await;
     let sent = all.send("first").await;
     assert_eq!(next(&mut all.bob).await, "message \"first\"");
     let id = sent["id"].as_str().unwrap();
-    // As that version did: it knows neither the column nor the table, and may have no right to it.
+    // As the previous version writes: it knows neither the column nor the table, and may have no
+    // right to it.
     all.sql(&format!(
         "CREATE ROLE of_the_version_before;
          GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, members, messages, message_versions
@@ -313,7 +316,7 @@ async fn what_a_server_of_the_version_before_writes_is_seen_in_its_order() {
     ));
     assert_eq!(next(&mut all.bob).await, "\"Old\" of 2");
     assert_eq!(next(&mut all.ann).await, "\"Old\" of 2");
-    // The new version goes on from there.
+    // The current version continues from there.
     all.send("third").await;
     assert_eq!(
         all.sql("SELECT last_seq, changes FROM conversations WHERE id = $ID"),
@@ -324,8 +327,8 @@ async fn what_a_server_of_the_version_before_writes_is_seen_in_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_behind_what_is_kept_looks_who_is_a_member_and_goes_on() {
-    let mut all = Apart::new().await;
+async fn server_lagging_beyond_retained_changes_rereads_members() {
+    let mut all = TwoServers::new().await;
     let mut eve = all.servers[1].guest("eve").await;
     let member = all.with(json!({"userId": eve.user_id()}));
     all.ann.must("add_member", member).await;
@@ -343,21 +346,21 @@ async fn a_server_that_is_behind_what_is_kept_looks_who_is_a_member_and_goes_on(
     let rename = all.with(json!({"title": "Two"}));
     all.ann.must("rename_conversation", rename).await;
     all.send("second").await;
-    // As if it had stood still for longer than changes are kept.
+    // As if it had been suspended for longer than changes are retained.
     all.sql("DELETE FROM conversation_changes WHERE number <= 3");
-    all.servers[1].go_on();
+    all.servers[1].resume();
 
     assert_eq!(next(&mut eve).await, "\"Two\" of 2");
     assert_eq!(next(&mut eve).await, "message \"edited\"", "as it is now");
     assert_eq!(next(&mut eve).await, "message \"second\"");
-    // The title is one that it has got since.
+    // The title is one that was set later.
     assert_eq!(next(&mut all.bob).await, "null of 2");
     all.assert_bob_is_out().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_kept_in_a_bounded_number() {
-    let mut all = Apart::new().await;
+    let mut all = TwoServers::new().await;
     all.sql(
         "DO $$ BEGIN FOR n IN 1..1100 LOOP
              UPDATE conversations SET title = n::text WHERE id = $ID; END LOOP; END $$",
@@ -369,7 +372,7 @@ async fn changes_are_kept_in_a_bounded_number() {
         assert!(start.elapsed() < DEADLINE);
     }
     all.send("goes on").await;
-    // Those that are kept are told one by one as well, with the title of now.
+    // Each retained change is emitted separately, with the current title.
     let next = loop {
         let next = next(&mut all.bob).await;
         if next != "\"1100\" of 2" {
@@ -380,19 +383,19 @@ async fn changes_are_kept_in_a_bounded_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_whose_row_is_gone_has_nobody_in_it() {
-    let mut all = Apart::new().await;
+async fn conversation_without_a_row_has_no_users() {
+    let mut all = TwoServers::new().await;
     all.send("before").await;
     assert_eq!(next(&mut all.bob).await, "message \"before\"");
-    // With what was said of its end, as after a day.
+    // Together with the record of its end, as after a day.
     all.sql("DELETE FROM conversations WHERE id = $ID");
     let ask = all.with(json!({}));
     let start = Instant::now();
     for client in [&mut all.ann, &mut all.bob] {
-        // Whoever is in it is answered without the store.
+        // Members who have joined are answered without the store.
         while client.ask("presence", ask.clone()).await["success"] == true {
             assert!(start.elapsed() < DEADLINE);
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Orders that come again, that are many, and that a server has left which has ended.
+//! Repeated orders, many orders, and unfinished orders of servers that have ended.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::nodes::Database;
 use crate::server::UNLIMITED;
 use crate::trades::{FILLED, Hook, Reply, header, order, states, trader, webhook};
 
-/// An order under an id of its client.
+/// Returns an order with an id of its client.
 fn order_under(id: &str) -> Value {
     let mut order = order("AAPL");
     order["clientTradeId"] = json!(id);
     order
 }
 
-/// The keys under which a hook was asked.
+/// Returns the keys of the requests that a hook received.
 fn keys(hook: &Hook) -> Vec<String> {
     let requests = hook.requests();
     let keys = requests
@@ -30,7 +30,7 @@ fn keys(hook: &Hook) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_comes_again_under_its_id_is_executed_once_and_answered_alike() {
+async fn repeated_order_executes_once_with_the_same_answer() {
     let rejected = Reply::Answer(200, r#"{"status":"failed","message":"no funds"}"#);
     let hook = Hook::start(&[Reply::Answer(200, FILLED), rejected]);
     let url = hook.url();
@@ -64,7 +64,7 @@ async fn an_order_that_comes_again_under_its_id_is_executed_once_and_answered_al
         assert!(ann.events_until_now("trade:update").await.is_empty());
     }
     assert_eq!(hook.requests().len(), 2);
-    // Of another user, and without an id, it is another trade.
+    // From another user, or without an id, it is a new trade.
     hook.plan(Reply::Answer(200, FILLED));
     let mut bob = client(&server.binary, "bob", "admin").await;
     let other = bob.must("execute:trade", order_under("one")).await;
@@ -75,7 +75,7 @@ async fn an_order_that_comes_again_under_its_id_is_executed_once_and_answered_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_order_under_the_same_id_is_refused_and_so_is_an_id_that_is_none() {
+async fn different_order_with_a_used_id_and_invalid_id_are_refused() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100,MSFT=100")]);
     let mut ann = trader(&server).await;
     let with = |field: &str, value: Value| {
@@ -83,7 +83,7 @@ async fn another_order_under_the_same_id_is_refused_and_so_is_an_id_that_is_none
         order[field] = value;
         order
     };
-    // A number of many digits is the same when it comes again.
+    // A number with many digits is equal when it is repeated.
     let exact = with("quantity", json!(60_000.123_456_789));
     let first = ann.must("execute:trade", exact.clone()).await;
     assert_eq!(
@@ -117,7 +117,7 @@ async fn another_order_under_the_same_id_is_refused_and_so_is_an_id_that_is_none
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_comes_again_while_it_is_executed_waits_for_the_outcome_of_the_first() {
+async fn order_repeated_during_execution_waits_for_the_outcome() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(200, FILLED)]);
     let url = hook.url();
     let server = start(&webhook(&url));
@@ -139,7 +139,7 @@ async fn an_order_that_comes_again_while_it_is_executed_waits_for_the_outcome_of
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_a_dead_server_has_left_is_gone_on_with_when_it_comes_again() {
+async fn unfinished_order_of_a_dead_server_resumes_when_repeated() {
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();
     let mut variables = webhook(&url);
@@ -156,14 +156,14 @@ async fn an_order_that_a_dead_server_has_left_is_gone_on_with_when_it_comes_agai
     assert_eq!(told["tradeId"], pending["tradeId"]);
     let keys = keys(&hook);
     assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
-    // The trade that is told once more is the same.
+    // The trade in the repeated event is the same.
     let again = ann.must("execute:trade", order_under("one")).await;
     assert_eq!(again, told);
     assert_eq!(hook.requests().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_came_to_nothing_may_be_given_again_under_its_id() {
+async fn failed_order_may_be_repeated_under_its_id() {
     let server = start(&[
         ("ROOMCAST_MARKET__PRICES", "AAPL=100"),
         ("ROOMCAST_MARKET__OPEN_TRADES", "1"),
@@ -205,10 +205,10 @@ async fn a_server_carries_out_sixty_four_orders_at_a_time_and_refuses_more() {
     assert_eq!(hook.requests().len(), PLACES);
 }
 
-/// How many failures in a row open the circuit.
+/// Number of consecutive failures that open the circuit.
 const FAILURES: usize = 5;
 
-/// The variables of a server that asks once for each order, and not again within a test.
+/// Returns the variables of a server that sends each order once, and does not retry during a test.
 fn asking_once(url: &str) -> Vec<(&str, &str)> {
     let mut variables = webhook(url);
     variables.extend([
@@ -219,7 +219,7 @@ fn asking_once(url: &str) -> Vec<(&str, &str)> {
     variables
 }
 
-/// Gives orders until nobody is asked any more; says how many were asked about.
+/// Sends orders until the circuit is open, and returns the number of requests to the hook.
 async fn open_circuit(ann: &mut Client, hook: &Hook) -> usize {
     let mut asked = 0;
     loop {
@@ -232,7 +232,7 @@ async fn open_circuit(ann: &mut Client, hook: &Hook) -> usize {
             other => panic!("{other:?}"),
         }
         assert_eq!(hook.requests().len(), asked);
-        // The pauses grow with each failure, up to ten seconds.
+        // The delays grow with each failure, up to ten seconds.
         assert!(asked < 4 * FAILURES, "it is asked however often it fails");
     }
     assert!(asked >= FAILURES, "{asked}");
@@ -241,7 +241,7 @@ async fn open_circuit(ann: &mut Client, hook: &Hook) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_has_failed_five_times_is_left_alone_and_orders_fail_at_once() {
+async fn five_webhook_failures_open_the_circuit_and_orders_fail_fast() {
     let hook = Hook::start(&[Reply::Answer(500, "")]);
     let url = hook.url();
     let server = start(&asking_once(&url));
@@ -266,7 +266,7 @@ async fn a_webhook_that_has_failed_five_times_is_left_alone_and_orders_fail_at_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_an_open_circuit_one_order_finds_out_and_its_success_lets_all_others_through() {
+async fn one_order_probes_an_open_circuit_and_success_closes_it() {
     let hook = Hook::start(&[Reply::Answer(500, "")]);
     let url = hook.url();
     let server = start(&asking_once(&url));
@@ -274,7 +274,8 @@ async fn behind_an_open_circuit_one_order_finds_out_and_its_success_lets_all_oth
     let mut bob = client(&server.binary, "bob", "admin").await;
     let asked = open_circuit(&mut ann, &hook).await;
     hook.plan(Reply::Hang);
-    // One is let through after a while. Those before it are refused, and the hook hears nothing of them.
+    // One order is sent to the hook after a while. Earlier orders are refused without a request to
+    // the hook.
     let probe = loop {
         let id = ann.request("execute:trade", order("AAPL")).await;
         tokio::select! {
@@ -302,7 +303,7 @@ async fn behind_an_open_circuit_one_order_finds_out_and_its_success_lets_all_oth
             client.must("execute:trade", order("AAPL")).await;
         }
     }
-    // Failures are counted anew.
+    // The count of failures starts again.
     hook.plan(Reply::Answer(500, ""));
     for _ in 1..FAILURES {
         let error = bob
@@ -318,14 +319,14 @@ async fn behind_an_open_circuit_one_order_finds_out_and_its_success_lets_all_oth
         .expect_log(&["the executor of trades", "works again"]);
 }
 
-/// Waits until a hook was sent so many requests.
+/// Waits until a hook has received this many requests.
 async fn requested(hook: &Hook, count: usize) {
     while hook.requests().len() < count {
-        sleep(Duration::from_millis(10)).await; // The pace of asking.
+        sleep(Duration::from_millis(10)).await; // Poll interval.
     }
 }
 
-/// A user at a server, who follows its trades.
+/// Connects a user to a server, who follows its trades.
 #[cfg(feature = "postgres")]
 async fn trader_at(binary: &crate::server::Binary) -> Client {
     let mut ann = client(binary, "ann", "admin").await;
@@ -335,7 +336,7 @@ async fn trader_at(binary: &crate::server::Binary) -> Client {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_of_a_server_that_died_is_gone_on_with_by_another_one_of_the_same_database() {
+async fn another_server_resumes_an_order_of_a_dead_server() {
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();
     let mut variables = webhook(&url);
@@ -352,7 +353,8 @@ async fn an_order_of_a_server_that_died_is_gone_on_with_by_another_one_of_the_sa
     until(|| hook.requests().len() == 1);
     drop(dying);
     hook.plan(Reply::Answer(200, FILLED));
-    // The other server waits for longer than the dead one could have taken: that time goes by here.
+    // The other server waits for longer than the dead server could have taken; that time is
+    // simulated.
     let aged = "UPDATE journal_entries SET created_at = created_at - interval '1 h' WHERE journal = 'executions'";
     database.sql(aged);
     let told = tab.event("trade:executed").await;
@@ -365,7 +367,7 @@ async fn an_order_of_a_server_that_died_is_gone_on_with_by_another_one_of_the_sa
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_a_dead_server_has_stored_is_told_by_another_one_within_seconds() {
+async fn another_server_emits_an_outcome_stored_by_a_dead_server() {
     let variables = [KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")];
     let database = Database::new();
     let (dying, other) = (
@@ -376,7 +378,8 @@ async fn an_outcome_that_a_dead_server_has_stored_is_told_by_another_one_within_
     let mut tab = trader_at(&other).await;
     let first = ann.must("execute:trade", order("AAPL")).await;
     drop(dying);
-    // What a server leaves that dies between the two: the outcome is stored, the order is open, and nobody was told.
+    // The state left by a server that dies in between: the outcome is stored, the order is open,
+    // and no event was sent.
     database.sql(
         "UPDATE journal_entries SET is_open = true, expires_at = '2999-01-01',
              body = (body::jsonb - 'settled')::text

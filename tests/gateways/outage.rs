@@ -1,5 +1,7 @@
-//! A database that is gone, slow, full, restarted, or fails half-way: the sender is told when to come back,
-//! nobody sees what is not stored, everybody stays connected, and it works again by itself.
+//! Database outages: the database is down, slow, full, restarted, or fails in the middle.
+//!
+//! The sender is asked to retry later, no client sees what is not stored, all clients stay
+//! connected, and the server recovers by itself.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,19 +14,19 @@ use crate::postgres::Postgres;
 use crate::server::{Binary, LOBBY, UNLIMITED};
 use crate::support::RawClient;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// For outages that are noticed by the time that passes. What is asked of a database that works may be refused with
-/// these as well, on a machine that stands still.
-const IMPATIENT: [(&str, &str); 4] = [
+/// Short timeouts, for outages that are detected by timeouts. On a slow machine they may also
+/// refuse requests to a working database.
+const SHORT_TIMEOUTS: [(&str, &str); 4] = [
     ("ROOMCAST_STORE__CONNECT_TIMEOUT", "2s"),
     ("ROOMCAST_STORE__POOL_TIMEOUT", "500ms"),
     ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "500ms"),
     ("ROOMCAST_STORE__RETRY_TIMEOUT", "300ms"),
 ];
 
-/// A server with a PostgreSQL of its own, and two members in the Lobby.
+/// A server with its own PostgreSQL, and two members in the Lobby.
 struct Outage {
     postgres: Postgres,
     database: String,
@@ -49,7 +51,9 @@ impl Outage {
         let mut ann = binary.guest("ann").await;
         let mut bob = binary.guest("bob").await;
         for client in [&mut ann, &mut bob] {
-            client.insist("join_conversation", json!(LOBBY)).await;
+            client
+                .retry_until_stored("join_conversation", json!(LOBBY))
+                .await;
         }
         let (_, database) = url.rsplit_once('/').unwrap();
         let mut outage = Self {
@@ -68,7 +72,7 @@ impl Outage {
         self.postgres.sql(&self.database, sql);
     }
 
-    /// A message is stored as the next and reaches the other one.
+    /// Checks that a message is stored with the next number and reaches the other member.
     async fn works(&mut self, text: &str, seq: u64) {
         let answer = self.ann.must("message", content(text)).await;
         assert_eq!(answer["message"]["seq"], seq, "{answer}");
@@ -76,7 +80,8 @@ impl Outage {
         assert_eq!(message, answer["message"]);
     }
 
-    /// A message is refused with the time to wait, nobody sees it, and both are still there.
+    /// Checks that a message is refused with a retry time, that no client sees it, and that both
+    /// stay connected.
     async fn refuses(&mut self, text: &str) {
         self.refuses_message(content(text)).await;
     }
@@ -99,7 +104,7 @@ impl Outage {
         self.bob.event("typing").await;
     }
 
-    /// Waits until messages are stored again, as a client does that is told when to come back.
+    /// Waits until messages are stored again, and retries as the server asks.
     async fn works_again(&mut self, text: &str, seq: u64) {
         let message = self.until_stored(retriable(text)).await;
         assert_eq!(message["seq"], seq, "{message}");
@@ -108,11 +113,11 @@ impl Outage {
 
     /// Sends a message until it is acknowledged.
     async fn until_stored(&mut self, message: Value) -> Value {
-        let mut answer = self.ann.insist("message", message).await;
+        let mut answer = self.ann.retry_until_stored("message", message).await;
         answer["message"].take()
     }
 
-    /// Waits until a load balancer is told this status.
+    /// Waits until readiness has this status.
     async fn until_readiness(&self, status: u16) {
         let (address, start) = (self.binary.address(), Instant::now());
         loop {
@@ -128,7 +133,10 @@ impl Outage {
 
     async fn stored(&mut self) -> Vec<String> {
         let history = json!({"conversationId": LOBBY});
-        let answer = self.bob.insist("message_history", history).await;
+        let answer = self
+            .bob
+            .retry_until_stored("message_history", history)
+            .await;
         let messages = answer["messages"].as_array().unwrap();
         messages
             .iter()
@@ -138,8 +146,8 @@ impl Outage {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_gone() {
-    let mut outage = Outage::start(&IMPATIENT).await;
+async fn killed_database_refuses_messages_and_recovers() {
+    let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.postgres.kill();
     for n in 0..8 {
         outage.refuses(&n.to_string()).await;
@@ -155,19 +163,18 @@ async fn a_database_that_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer() {
-    let mut outage = Outage::start(&IMPATIENT).await;
+    let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.postgres.pause();
     for n in 0..8 {
         outage.refuses(&n.to_string()).await;
     }
-    outage.postgres.go_on();
+    outage.postgres.resume();
     outage.works_again("after", 2).await;
     assert_eq!(outage.stored().await, ["before", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores_later_is_stored_once()
- {
+async fn senders_are_answered_during_a_stall_and_late_rows_stored_once() {
     // The server would wait for an hour; its clients do not.
     let patient = [
         ("ROOMCAST_STORE__ANSWER_TIMEOUT", "2s"),
@@ -175,7 +182,7 @@ async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores
         ("ROOMCAST_STORE__CONNECT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
     ];
-    let mut outage = Outage::start(&[IMPATIENT, patient].concat()).await;
+    let mut outage = Outage::start(&[SHORT_TIMEOUTS, patient].concat()).await;
     outage.postgres.pause();
     for n in 0..5 {
         let message = retriable(&n.to_string());
@@ -187,8 +194,8 @@ async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores
         assert!(answer["error"]["retryAfter"].as_u64().unwrap() > 0);
     }
     outage.refuses("and one that is not sent again").await;
-    outage.postgres.go_on();
-    // Nobody asks again, and all of it is stored and shown.
+    outage.postgres.resume();
+    // The requests are not repeated, and all of them are stored and emitted.
     let mut seen = Vec::new();
     for seq in 2..8 {
         let message = outage.bob.event("message").await;
@@ -215,9 +222,9 @@ async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_and_goes_on() {
+async fn breaker_opens_on_a_stalled_database_and_closes_afterwards() {
     const MESSAGES: u64 = 12;
-    let mut outage = Outage::start(&IMPATIENT).await;
+    let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.postgres.pause();
     for n in 0..MESSAGES {
         outage.refuses_message(retriable(&n.to_string())).await;
@@ -225,11 +232,11 @@ async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_
     let open = ["postgresql", "not asked any more"];
     outage.binary.expect_log(&open);
     outage.until_readiness(503).await;
-    outage.postgres.go_on();
-    // Nobody asks meanwhile.
+    outage.postgres.resume();
+    // No requests are sent in the meantime.
     outage.binary.expect_log(&["postgresql", "works again"]);
     outage.until_readiness(200).await;
-    // Of each of these nobody knew whether it was stored; now all are, once, and were shown once.
+    // It was unknown which of these were stored; now each is stored once and was emitted once.
     let mut stored = Vec::new();
     for n in 0..MESSAGES {
         stored.push(outage.until_stored(retriable(&n.to_string())).await);
@@ -245,7 +252,7 @@ async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_slow() {
-    let mut outage = Outage::start(&IMPATIENT).await;
+    let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.sql(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
@@ -260,7 +267,7 @@ async fn a_database_that_is_slow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_full() {
-    let mut outage = Outage::start(&IMPATIENT).await;
+    let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.sql(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
@@ -289,11 +296,11 @@ async fn a_database_that_is_restarted() {
     ])
     .await;
     for seq in 2..5 {
-        // Nobody asks between the kill and the restart, so that the breaker stays closed.
+        // No requests are sent between the kill and the restart, so the breaker stays closed.
         outage.binary.pause();
         outage.postgres.kill();
         outage.postgres.restart();
-        outage.binary.go_on();
+        outage.binary.resume();
         // All connections are broken, and the sender does not notice.
         outage.works("after", seq).await;
     }
@@ -334,11 +341,11 @@ async fn a_transaction_that_fails_half_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_lasts_memory_is_bounded_and_everybody_is_answered() {
+async fn memory_is_bounded_and_all_are_answered_during_an_outage() {
     const SENDERS: usize = 20;
     const MESSAGES: usize = 100;
     let small = [("ROOMCAST_STORE__QUEUE", "100")];
-    let mut outage = Outage::start(&[&IMPATIENT[..], &small].concat()).await;
+    let mut outage = Outage::start(&[&SHORT_TIMEOUTS[..], &small].concat()).await;
     let mut clients = Vec::new();
     for n in 0..SENDERS {
         clients.push(outage.binary.guest(&format!("u{n}")).await);
@@ -363,7 +370,7 @@ async fn while_it_lasts_memory_is_bounded_and_everybody_is_answered() {
     tasks.join_all().await;
     let grown = outage.binary.memory().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes for what was refused");
-    outage.postgres.go_on();
+    outage.postgres.resume();
     outage.works_again("after", 2).await;
     assert_eq!(outage.stored().await, ["before", "after"]);
 }
@@ -372,13 +379,13 @@ fn content(text: &str) -> Value {
     json!({"conversationId": LOBBY, "content": text})
 }
 
-/// A message that may be sent again.
+/// Returns a message that may be sent again.
 fn retriable(text: &str) -> Value {
     json!({"conversationId": LOBBY, "content": text, "clientMessageId": text})
 }
 
 impl Binary {
-    /// Bytes of memory that it has in use.
+    /// Returns the resident memory of the process in bytes.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));

@@ -1,4 +1,4 @@
-//! Who is where, who types, and what the others are told.
+//! Presence and typing, and the events about them.
 
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ async fn a_comeback_within_the_grace_is_not_announced() {
     let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "10s")]);
     let mut ann = server.in_lobby("ann").await;
     server.in_lobby("bob").await.vanish();
-    // The lost tab is seen as such first: a list without its connection.
+    // Waits until the tab counts as lost: a list without its connection.
     loop {
         let list = ann.event("presence").await;
         if list["count"] == 2 && list["users"][1]["connections"] == 0 {
@@ -80,7 +80,8 @@ async fn a_comeback_within_the_grace_is_not_announced() {
         }
     }
     let bob = server.in_lobby("bob").await;
-    // Somebody who comes and is lost later is announced, and bob would have been before.
+    // A client that connects and is lost later is announced, and Bob would have been announced
+    // before.
     let eve = server.in_lobby("eve").await;
     let id = eve.user_id();
     eve.vanish();
@@ -95,7 +96,7 @@ async fn a_comeback_within_the_grace_is_not_announced() {
 }
 
 #[tokio::test]
-async fn presence_counts_tabs_and_lists_who_came_first() {
+async fn presence_counts_tabs_and_lists_users_in_order_of_arrival() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let _second = server.in_lobby("ann").await;
@@ -157,7 +158,7 @@ async fn typing_is_shown_to_all_but_the_sending_socket() {
                 "isTyping": true, "timestamp": event["timestamp"]})
         );
     }
-    // It goes on: nothing new to show.
+    // The user continues to type: nothing new to show.
     ann.must("typing", typing).await;
     ann.must(
         "typing",
@@ -169,7 +170,7 @@ async fn typing_is_shown_to_all_but_the_sending_socket() {
 }
 
 #[tokio::test]
-async fn who_leaves_types_no_more() {
+async fn leaving_ends_typing() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;

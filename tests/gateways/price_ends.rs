@@ -11,7 +11,7 @@ use crate::market::{client, must, publish, start};
 use crate::nodes::Database;
 use crate::server::{Binary, UNLIMITED};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const CALLS: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
@@ -21,7 +21,7 @@ fn price(symbol: &str, price: f64) -> Value {
     json!({"symbol": symbol, "price": price})
 }
 
-/// The symbols of which a client that subscribes now gets a price.
+/// Returns the symbols with a price in the snapshot of a new subscription.
 async fn known(client: &mut Client, symbols: &[&str]) -> Vec<String> {
     let answer = client
         .must("subscribe:prices", json!({ "symbols": symbols }))
@@ -67,14 +67,14 @@ async fn symbol_expires_unless_its_price_is_published_again() {
         (&json!("OLD"), &json!("expired"))
     );
     assert!(end["timestamp"].is_string(), "{end}");
-    // A later subscriber does not get it, and no trade is executed at it.
+    // A later subscriber does not receive it, and no trade is executed at it.
     must(binary, "/prices", price("LASTING", 3.0)).await;
     let mut bob = client(binary, "bob", "admin").await;
     assert_eq!(known(&mut bob, &["OLD", "LASTING"]).await, ["LASTING"]);
     let order = json!({"symbol": "OLD", "side": "buy", "quantity": 1});
     let refused = bob.refused("execute:trade", order, "CONFLICT").await;
     assert_eq!(refused["details"]["reason"], "NO_PRICE");
-    // A further price begins the symbol again, also if its time is older.
+    // A new price activates the symbol again, even if its time is older.
     let older = json!({"symbol": "OLD", "price": 4, "timestamp": "2025-01-31T12:00:00.000Z"});
     must(binary, "/prices", older).await;
     assert_eq!(bob.event("price:update").await["price"], 4.0);
@@ -100,7 +100,7 @@ async fn expired_symbols_free_their_places() {
         assert!(begin.elapsed() < DEADLINE, "no place was freed");
         tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
     }
-    // The store has places for as many others.
+    // The store has places for as many other symbols.
     for thousand in 0..9 {
         let prices: Vec<_> = (0..1000)
             .map(|n| price(&format!("other/{thousand}/{n}"), 1.0))

@@ -50,7 +50,7 @@ async fn updates_until(client: &mut Client, symbol: &str, last: f64) -> Vec<f64>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_follows_a_symbol_is_told_the_last_price_and_then_each_that_comes() {
+async fn follower_of_a_symbol_gets_the_last_price_and_each_update() {
     let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "0s")]);
     let binary = &server.binary;
     let published = must(binary, "/prices", price("AAPL", 190.5)).await;
@@ -108,7 +108,7 @@ async fn whoever_follows_a_symbol_is_told_the_last_price_and_then_each_that_come
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_prices_the_first_comes_those_between_are_folded_and_the_last_comes() {
+async fn burst_of_prices_sends_the_first_and_the_last() {
     let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "300ms")]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -135,7 +135,7 @@ async fn of_many_prices_the_first_comes_those_between_are_folded_and_the_last_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_subscribes_while_prices_are_published_ends_with_the_last_one() {
+async fn subscriber_during_publications_ends_with_the_last_price() {
     const LAST: u32 = 300;
     let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "5ms")]);
     let names: Vec<String> = (0..20).map(|n| format!("S{n}")).collect();
@@ -175,7 +175,7 @@ async fn who_subscribes_while_prices_are_published_ends_with_the_last_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_right_is_refused_whole_and_told_by_its_path() {
+async fn invalid_price_batch_is_refused_as_a_whole_with_the_path() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -320,7 +320,7 @@ async fn the_store_has_the_newest_of_each_symbol_when_the_server_has_stopped() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn prices_that_one_server_is_given_reach_those_who_follow_them_at_all() {
+async fn prices_reach_followers_at_all_servers() {
     let database = Database::new();
     let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
     let mut followers = Vec::new();

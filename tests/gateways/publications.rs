@@ -1,4 +1,4 @@
-//! What services publish inside of their own transactions reaches clients, at every server and once.
+//! Publications of services in their own transactions reach clients at every server, once.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::nodes::Database;
 use crate::server::{Binary, UNLIMITED};
 use crate::support::RawClient;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Publishes to everyone and commits.
+/// Publishes to all clients and commits.
 pub(crate) async fn publish(sql: &Sql, event: &str, payload: &str) {
     let statement = "SELECT roomcast_publish_to_everyone($1, $2::text::jsonb)";
     sql.query(statement, &[&event, &payload]).await.unwrap();
 }
 
-/// What a client gets by the event `n` until it is told the end.
+/// Returns the numbers in the events `n` that a client receives before the end.
 async fn numbers(client: &mut Client) -> Vec<i64> {
     let mut numbers = Vec::new();
     loop {
@@ -33,7 +33,7 @@ async fn numbers(client: &mut Client) -> Vec<i64> {
     }
 }
 
-/// What a load balancer is told.
+/// Returns the readiness report for load balancers.
 pub(crate) async fn readiness(server: &Binary) -> Value {
     let address = server.address();
     let asked = move || RawClient::connect(address).get("/health/ready").body;
@@ -42,7 +42,7 @@ pub(crate) async fn readiness(server: &Binary) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publication_reaches_its_room_user_or_everyone_at_every_server_when_it_is_committed() {
+async fn committed_publication_reaches_its_audience_at_every_server() {
     let database = Database::new();
     let servers = [database.server_with(&[]), database.server_with(&[])];
     let mut sql = database.client().await;
@@ -75,7 +75,7 @@ async fn a_publication_reaches_its_room_user_or_everyone_at_every_server_when_it
         );
         assert_eq!(ann.packet_of("to:user").await, r#"42["to:user"]"#);
         assert_eq!(ann.packet_of("news").await, r#"42["news",null]"#);
-        // What went before is not for him, and the first was never committed.
+        // The earlier event is not for Bob, and the first was never committed.
         assert!(bob.event("news").await.is_null());
         assert!(bob.kept().is_empty(), "{:?}", bob.kept());
     }
@@ -106,7 +106,7 @@ async fn a_transaction_that_commits_late_is_emitted_late_and_not_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn concurrent_transactions_have_one_order_at_every_server_and_it_is_that_of_their_effects() {
+async fn concurrent_transactions_have_the_same_order_at_every_server() {
     const WRITERS: i64 = 6;
     const EACH: i64 = 40;
     let database = Database::new();
@@ -118,7 +118,7 @@ async fn concurrent_transactions_have_one_order_at_every_server_and_it_is_that_o
         let (counting, mut free) = (database.client().await, database.client().await);
         writers.push(tokio::spawn(async move {
             for n in 0..EACH {
-                // Those that wait for one another are in the order of their numbers.
+                // Transactions that wait for one another have the order of their numbers.
                 counting
                     .batch_execute(
                         "BEGIN; UPDATE counter SET n = n + 1;
@@ -126,7 +126,7 @@ async fn concurrent_transactions_have_one_order_at_every_server_and_it_is_that_o
                     )
                     .await
                     .unwrap();
-                // Nobody waits for these.
+                // These transactions do not wait for others.
                 let free = free.transaction().await.unwrap();
                 publish(free.client(), "free", &(writer * EACH + n).to_string()).await;
                 free.commit().await.unwrap();
@@ -155,7 +155,7 @@ async fn concurrent_transactions_have_one_order_at_every_server_and_it_is_that_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old() {
+async fn named_server_resumes_after_restart_and_skips_old_publications() {
     let database = Database::new();
     let other = database.server_with(&[]);
     let named = [
@@ -169,7 +169,7 @@ async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old
     publish(&sql, "n", "1").await;
     assert_eq!(ann.event("n").await, json!(1));
     drop(server);
-    // Those that are older than `publications.catch_up` when it is back, and others.
+    // Some are older than `publications.catch_up` when the server is back, and some are not.
     for n in 2..6 {
         publish(&sql, "n", &n.to_string()).await;
         while bob.event("n").await != json!(n) {}
@@ -190,10 +190,11 @@ async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_while_it_emits_loses_a_few_at_most_and_emits_nothing_twice() {
+async fn server_killed_while_emitting_loses_few_and_repeats_none() {
     const ROUNDS: usize = 2;
-    /// A slice whose place was stored, and what waits in the process to be written to the client, which nobody can see from
-    /// outside: less than a page together.
+    /// Maximum number of lost events: a batch whose position was stored, and what waits in the
+    /// process to be written to the client. That is not visible from outside, but less than a page
+    /// together.
     const FEW: i64 = 256;
     let database = Database::new();
     let named = [
@@ -211,7 +212,7 @@ async fn a_server_that_is_killed_while_it_emits_loses_a_few_at_most_and_emits_no
             got.push(numbers(&mut ann).await);
             break;
         }
-        // Many pages, so that it is killed while it emits.
+        // Many pages, so that the server is killed while it emits.
         let first = published + 1;
         published += 2000;
         let statement = "SELECT count(roomcast_publish_to_everyone('n', to_jsonb(n)))
@@ -225,7 +226,7 @@ async fn a_server_that_is_killed_while_it_emits_loses_a_few_at_most_and_emits_no
             told.push(ann.event("n").await.as_i64().unwrap());
         }
         drop(server);
-        // What was on its way still arrives.
+        // Data in flight still arrives.
         while let Some(packet) = ann.packet_if_any().await {
             let number = packet.strip_prefix("42[\"n\",").unwrap().strip_suffix(']');
             told.push(number.unwrap().parse().unwrap());
@@ -247,7 +248,7 @@ async fn a_server_that_is_killed_while_it_emits_loses_a_few_at_most_and_emits_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_a_name_says_what_it_does_not_do_where_somebody_publishes() {
+async fn unnamed_server_warns_that_it_cannot_resume_publications() {
     let database = Database::new();
     let warning = "what is published while this server is away is not emitted";
     let first = database.server_with(&[]);
@@ -260,7 +261,7 @@ async fn a_server_without_a_name_says_what_it_does_not_do_where_somebody_publish
     assert!(!named.early_log().contains(warning));
 }
 
-/// What it logged before it listened or since.
+/// Waits until the server has logged this text, before it listened or since.
 fn server_says(server: &Binary, text: &str) {
     if !server.early_log().contains(text) {
         server.expect_log(&[text]);
@@ -268,7 +269,7 @@ fn server_says(server: &Binary, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_begins_anew_emits_nothing_of_before() {
+async fn new_server_emits_no_earlier_publications() {
     let database = Database::new();
     let first = database.server_with(&[]);
     let sql = database.client().await;
@@ -284,7 +285,7 @@ async fn a_server_that_begins_anew_emits_nothing_of_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_delays_publications_and_loses_none() {
+async fn database_outage_delays_publications_without_loss() {
     let mut database = Database::apart();
     let server = database.server_with(&[]);
     let mut ann = server.guest("ann").await;
@@ -298,7 +299,7 @@ async fn a_database_that_is_away_delays_publications_and_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_emitted_is_refused_or_set_aside_and_holds_up_nothing() {
+async fn publication_that_cannot_be_emitted_is_refused_or_set_aside() {
     let database = Database::new();
     let server = database.server_with(&[]);
     let mut ann = server.guest("ann").await;
@@ -357,7 +358,7 @@ async fn what_cannot_be_emitted_is_refused_or_set_aside_and_holds_up_nothing() {
         let error = error.as_db_error().unwrap();
         assert_eq!(error.constraint(), Some(constraint), "{error}");
     }
-    // The chat's own events, an id that is none, and more depth than a client may be sent.
+    // An event of the chat, an invalid id, and deeper nesting than a client may be sent.
     let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
     sql.batch_execute(&format!(
         "SELECT roomcast_publish_to_everyone('message', '{{}}');
@@ -390,7 +391,7 @@ async fn what_cannot_be_emitted_is_refused_or_set_aside_and_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_publishes_twice_under_one_key_within_a_day_publishes_once() {
+async fn repeated_key_within_a_day_publishes_once() {
     let database = Database::new();
     let server = database.server_with(&[]);
     let mut ann = server.guest("ann").await;
@@ -451,7 +452,7 @@ async fn a_role_that_may_only_publish_can_do_that_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_may_not_read_publications_says_so_and_does_the_rest_until_it_may() {
+async fn server_without_publication_right_warns_and_works_otherwise() {
     let database = Database::new();
     drop(database.server_with(&[]));
     let role = database.restricted_role(

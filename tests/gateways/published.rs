@@ -1,4 +1,4 @@
-//! What services read over HTTP of what was published: pages of trades, signals and notifications, and portfolios.
+//! What services read over HTTP: pages of trades, signals and notifications, and portfolios.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn notice(id: &str, message: &str) -> Value {
     json!({"notificationId": id, "userId": "ann", "type": "info", "title": "T", "message": message})
 }
 
-/// The ids of all items of a list, page by page, with what is done between two pages.
+/// Returns the ids of all items of a list, page by page, and calls a function between pages.
 fn all_pages(
     server: &Server,
     path: &str,
@@ -59,7 +59,7 @@ const SIGNALS: (&str, &str) = ("signals", "signalId");
 const NOTIFICATIONS: (&str, &str) = ("notifications", "notificationId");
 
 #[test]
-fn where_nothing_was_published_the_lists_are_empty() {
+fn lists_are_empty_without_publications() {
     let server = start(&[]);
     for (path, list) in [
         ("/users/ann/trades", "trades"),
@@ -77,7 +77,7 @@ fn where_nothing_was_published_the_lists_are_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_has_what_the_events_say_as_it_is_now_and_of_its_own_user_or_channel_alone() {
+async fn list_has_current_items_of_only_its_user_or_channel() {
     let server = start(&[]);
     let mut ann = client(&server.binary, "ann", "user").await;
     for (event, payload) in [
@@ -126,7 +126,7 @@ async fn a_list_has_what_the_events_say_as_it_is_now_and_of_its_own_user_or_chan
         (&told, &revision.unwrap())
     );
 
-    // What is acknowledged is in no list any more.
+    // Acknowledged notifications are no longer in the list.
     ann.must("notification:ack", json!({"notificationId": "n1"}))
         .await;
     let listed = get(&server, "/users/ann/notifications");
@@ -134,7 +134,7 @@ async fn a_list_has_what_the_events_say_as_it_is_now_and_of_its_own_user_or_chan
         listed,
         json!({"revision": 2, "notifications": [], "unread": 0, "hasMore": false})
     );
-    // Reading is no subscription: who has none is told nothing.
+    // Reading is no subscription: a user without a subscription receives nothing.
     for user in ["bob", "carl"] {
         let listed = get(&server, &format!("/users/{user}/trades"));
         let count = listed["trades"].as_array().unwrap().len();
@@ -143,7 +143,7 @@ async fn a_list_has_what_the_events_say_as_it_is_now_and_of_its_own_user_or_chan
 }
 
 #[test]
-fn what_is_there_all_the_time_is_on_exactly_one_page() {
+fn unchanged_item_is_on_exactly_one_page() {
     const COUNT: usize = 11;
     let server = start(&[]);
     for n in 0..COUNT {
@@ -162,7 +162,7 @@ fn what_is_there_all_the_time_is_on_exactly_one_page() {
             let path = format!("{path}{mark}limit={limit}");
             let mut late = 0;
             let pages = all_pages(&server, &path, names, || {
-                // What comes meanwhile is newer than all that is still to be read.
+                // New items are newer than everything that is still to be read.
                 late += 1;
                 let late = format!("{name}-{limit}-{late}");
                 let (path, body) = match name {
@@ -189,14 +189,14 @@ fn what_is_there_all_the_time_is_on_exactly_one_page() {
 }
 
 #[test]
-fn a_trade_that_changes_while_pages_are_read_is_at_the_front_and_the_revision_says_so() {
+fn trade_changed_during_paging_moves_to_the_front() {
     let server = start(&[]);
     for n in 0..6 {
         publish(&server, "/trades", &trade(&format!("t{n}"), "pending"));
     }
     let first = get(&server, "/users/ann/trades?limit=2");
     let revision = first["revision"].as_u64().unwrap();
-    // One that was read, and one that was not.
+    // An item that was read, and an item that was not.
     for id in ["t5", "t1"] {
         publish(&server, "/trades", &trade(id, "executed"));
     }
@@ -256,7 +256,7 @@ fn a_page_of_long_notifications_is_shorter_and_leaves_none_out() {
 }
 
 #[test]
-fn a_cursor_of_another_list_and_what_is_no_page_are_refused() {
+fn cursor_of_another_list_and_invalid_page_are_refused() {
     let server = start(&[]);
     let lists = [
         "/users/ann/trades",
@@ -373,7 +373,7 @@ fn each_list_is_for_its_own_permission_which_no_other_brings() {
 }
 
 #[test]
-fn what_was_published_is_read_after_the_server_was_killed_by_a_cursor_from_before() {
+fn old_cursor_still_works_after_a_kill() {
     let server = start(&[]);
     for n in 0..4 {
         publish(&server, "/trades", &trade(&format!("t{n}"), "executed"));

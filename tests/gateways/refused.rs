@@ -1,11 +1,12 @@
-//! What is refused as a whole: never stored in part, never repaired, always with the place.
+//! Requests that are refused as a whole: never stored in part, never repaired, always with the
+//! field at fault.
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::server::{LOBBY, Server};
 
-/// An event, the field that is wrong, and its arguments as they are written.
+/// An event, the wrong field, and its arguments as literal JSON.
 type Wrong = (&'static str, &'static str, String);
 
 fn message(rest: &str) -> String {
@@ -16,7 +17,7 @@ fn about_the_lobby(rest: &str) -> String {
     format!(r#",{{"conversationId":"{LOBBY}"{rest}}}"#)
 }
 
-/// Asks for each of these and expects that nothing is done and the field is named.
+/// Sends each request and expects that nothing is done and the field is named.
 async fn refused(client: &mut Client, wrong: &[Wrong]) {
     for (event, field, arguments) in wrong {
         let answer = client.ask_literally(event, arguments).await;
@@ -37,7 +38,7 @@ async fn refused(client: &mut Client, wrong: &[Wrong]) {
 }
 
 #[tokio::test]
-async fn half_a_surrogate_pair_is_refused_in_every_text_and_never_becomes_another() {
+async fn lone_surrogates_are_refused_in_every_text() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -106,7 +107,8 @@ async fn half_a_surrogate_pair_is_refused_in_every_text_and_never_becomes_anothe
         ],
     )
     .await;
-    // Two ids that would have been one are one refusal and one message, and none is lost.
+    // Two ids that could be decoded as the same id are one refusal and one message, and neither is
+    // lost.
     let sent = |id: &str| message(&format!(r#","clientMessageId":"{id}""#));
     for (id, success) in [(r"\ud800", false), (r"\ufffd", true), (r"\ud801", false)] {
         let answer = ann.ask_literally("message", &sent(id)).await;
@@ -119,7 +121,7 @@ async fn binary_data_is_refused_wherever_json_belongs() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let binary = r#"{"_placeholder":true,"num":0}"#;
-    // Written by hand it would become what is next to it in some packet.
+    // Written by hand, the placeholder could become another attachment of some packet.
     refused(
         &mut ann,
         &[
@@ -259,7 +261,7 @@ async fn events_that_cannot_be_parsed_count_like_others() {
         ("conversations", 20),
         ("no such event", 20),
     ] {
-        // Guests of one address share what they may do.
+        // Guests of one address share a budget.
         let server = Server::limited(&[]);
         let mut client = server.guest(event).await;
         let mut codes: Vec<Value> = Vec::new();
@@ -288,7 +290,7 @@ async fn an_event_that_is_unknown_is_answered() {
         "session",
         "user:ann",
         "7",
-        // A version that there is not yet.
+        // A version that does not exist yet.
         "message:v2",
         "message:v1",
     ] {
@@ -301,7 +303,7 @@ async fn an_event_that_is_unknown_is_answered() {
         (&told["code"], &told["event"]),
         (&json!("NOT_FOUND"), &json!("no such event"))
     );
-    // One that is wrong and was sent without asking is told with the place as well.
+    // An invalid event without an acknowledgement is reported by an event, with the field as well.
     ann.emit("message", json!({"conversationId": LOBBY})).await;
     let told = ann.event("error").await;
     assert_eq!(

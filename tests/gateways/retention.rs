@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
-async fn old_messages_go_by_themselves_and_their_numbers_are_not_given_again() {
+async fn old_messages_are_removed_and_their_numbers_never_reused() {
     let server = Server::with(&[
         ("ROOMCAST_STORE__RETENTION", "1s"),
         ("ROOMCAST_STORE__RETENTION_INTERVAL", "50ms"),
@@ -26,7 +26,7 @@ async fn old_messages_go_by_themselves_and_their_numbers_are_not_given_again() {
         if seqs.is_empty() {
             break;
         }
-        // Of the conversation a beginning goes.
+        // The messages at the beginning of the conversation are removed.
         assert_eq!(seqs.last().unwrap()["seq"], 7);
         assert!(start.elapsed().as_secs() < 30, "{page}");
     }

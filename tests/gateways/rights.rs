@@ -16,10 +16,10 @@ use crate::server::{Binary, UNLIMITED};
 use crate::support::RawClient;
 use crate::trades::{Hook, Reply, order};
 
-/// More than anything here takes. The adapter removes its old rows once in 15 to 45 s.
+/// More than anything here takes. The adapter removes its old rows every 15 to 45 s.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A message that was stored in 2024, in a conversation of its own.
+/// A message that was stored in 2024, in its own conversation.
 const OLD: &str = "
     INSERT INTO conversations (id, last_seq, is_open, created_at, updated_at)
         VALUES ('018d0000-0000-7000-8000-000000000001', 1, false, '2024-01-14', '2024-01-14');
@@ -150,7 +150,7 @@ async fn servers_with_exactly_the_documented_grants_do_all_their_work() {
     );
 }
 
-/// All that members of a conversation do; returns its id.
+/// Does everything that members of a conversation do, and returns its id.
 async fn chat(ann: &mut Client, bob: &mut Client) -> Value {
     let id = ann
         .create(json!({"title": "Two", "memberIds": ["bob"]}))
@@ -158,7 +158,7 @@ async fn chat(ann: &mut Client, bob: &mut Client) -> Value {
     for client in [&mut *ann, &mut *bob] {
         client.must("join_conversation", id.clone()).await;
     }
-    // The message is too long for a notification and goes to the other server as a row.
+    // Too long for a notification, so it reaches the other server as a row.
     let long =
         json!({"conversationId": id, "content": "word ".repeat(1_900), "clientMessageId": "once"});
     let first = ann.must("message", long).await["message"]["id"].clone();
@@ -218,7 +218,7 @@ async fn chat(ann: &mut Client, bob: &mut Client) -> Value {
     id
 }
 
-/// Trades, signals, prices, portfolios and notifications.
+/// Uses trades, signals, prices, portfolios and notifications.
 async fn market(servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
     for (event, payload) in [
         ("subscribe:trades", json!({"userId": "ann"})),
@@ -256,7 +256,7 @@ async fn market(servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
         .await;
 }
 
-/// What services do: requests with keys, sessions, revocations, blocks and publications.
+/// Does what services do: requests with keys, sessions, revocations, blocks and publications.
 async fn services(database: &Database, servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
     let [here, there] = servers;
     let conversation = json!({"title": "By key", "memberIds": ["ann"]});
@@ -329,7 +329,7 @@ async fn a_schema_that_public_may_change_is_warned_of_at_start() {
         let lines: Vec<_> = open.early_log().lines().collect();
         let found = lines.iter().filter(|line| line.contains(warning));
         assert_eq!(found.count(), 1, "{lines:?}");
-        // The statement closes it.
+        // The statement in the warning closes the schema.
         database.sql(warning);
     }
     let closed = database.server_with(&[]);

@@ -1,4 +1,4 @@
-//! The steps of `docs/rotation.md`, taken as an operator takes them.
+//! The steps of `docs/rotation.md`, executed as an operator executes them.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,11 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::guard::{KEY, Server};
+use crate::guard::{KEY, Server, until};
+use crate::market::{must, signal};
 use crate::server::{Binary, LOBBY};
 use crate::support::RawClient;
-use crate::trades::{Hook, Reply};
+use crate::trades::{Hook, Reply, header};
 
 const OLD: &str = "the old secret of at least thirty-two bytes";
 const NEW: &str = "the new secret of at least thirty-two bytes";
@@ -22,7 +23,7 @@ fn claims(user: &str, role: &str) -> Value {
     json!({"sub": user, "roles": [role], "exp": 4_000_000_000_u64})
 }
 
-/// A token, signed by the bytes that `sign` returns for its head and claims.
+/// Returns a token, signed with what `sign` returns for its header and claims.
 fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let part = |value: &Value| BASE64.encode(value.to_string());
     let message = format!("{}.{}", part(header), part(claims));
@@ -30,7 +31,7 @@ fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> Str
     format!("{message}.{}", BASE64.encode(signature))
 }
 
-/// A token of a shared secret, which may have a name.
+/// Returns a token signed with a shared secret, which may have a name.
 fn by_secret(secret: &str, kid: Option<&str>, claims: &Value) -> String {
     let mut header = json!({"alg": "HS256", "typ": "JWT"});
     if let Some(kid) = kid {
@@ -73,7 +74,7 @@ async fn call(server: &Binary, token: &str, path: &str, body: &Value) -> Value {
     serde_json::from_str(&response.body).unwrap_or_default()
 }
 
-/// Ends all sockets of a role for so short a time that no user stays out.
+/// Ends all sockets of a role, with so short a revocation that no user stays out.
 async fn end_sockets(server: &Binary, token: &str, role: &str) {
     let soon = jiff::Timestamp::now().as_second() + 2;
     let until = jiff::Timestamp::from_second(soon).unwrap();
@@ -107,18 +108,24 @@ async fn a_key_removed_from_the_file_is_refused_and_its_sockets_are_ended() {
     let server = Server::start(&[keys]);
     let old = by_secret(OLD, Some("old"), &claims("ann", "user"));
     let mut ann = enters(&server.binary, &old).await.unwrap();
+    let coach = by_secret(OLD, Some("old"), &claims("carl", "coach"));
+    let mut carl = enters(&server.binary, &coach).await.unwrap();
     write("new", NEW);
     server
         .binary
         .expect_log(&["the file with keys was read again"]);
     assert_refused(enters(&server.binary, &old).await);
-    // Her socket is still there until it is ended.
+    // Her socket stays connected until it is ended.
     ann.must("join_conversation", json!(LOBBY)).await;
     let service = by_secret(NEW, Some("new"), &claims("backend", "service"));
     end_sockets(&server.binary, &service, "user").await;
     assert_eq!(ann.event("error").await["code"], "TOKEN_REVOKED");
     assert_refused(enters(&server.binary, &old).await);
-    // The revocation has an end, so that the same user comes back with a new token.
+    // A role that inherits from `user` is a different role.
+    carl.must("join_conversation", json!(LOBBY)).await;
+    end_sockets(&server.binary, &service, "coach").await;
+    assert_eq!(carl.event("error").await["code"], "TOKEN_REVOKED");
+    // The revocation expires, so that the same user reconnects with a new token.
     let new = by_secret(NEW, Some("new"), &claims("ann", "user"));
     let start = std::time::Instant::now();
     while enters(&server.binary, &new).await.is_err() {
@@ -195,13 +202,90 @@ async fn login_sessions_deleted_from_the_database_are_refused_after_a_restart() 
     assert_refused(Client::connect(server.binary.address(), &auth).await);
 }
 
+/// Returns whether a delivery is signed with this secret and with no other secret.
+fn is_signed_with(delivery: &str, secret: &str) -> bool {
+    let (_, body) = delivery.split_once("\r\n\r\n").unwrap();
+    let signature = header(delivery, "roomcast-signature").unwrap();
+    let (time, proof) = signature.split_once(',').unwrap();
+    let time = time.strip_prefix("t=").unwrap();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    let expected = ring::hmac::sign(&key, format!("{time}.{body}").as_bytes());
+    let expected = expected.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    proof == format!("v1={}", expected.collect::<String>())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_delivery_is_signed_with_the_new_webhook_secret() {
+    let hook = Hook::start(&[Reply::Answer(401, "")]);
+    let url = hook.url();
+    let variables = |secret| {
+        [
+            KEY,
+            ("ROOMCAST_WEBHOOKS__URL", &*url),
+            ("ROOMCAST_WEBHOOKS__SECRET", secret),
+            ("ROOMCAST_WEBHOOKS__EVENTS", "signal:new"),
+            ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
+            ("ROOMCAST_WEBHOOKS__PAUSE", "100ms"),
+            // An attempt that the restart interrupts is repeated 10 s after this time.
+            ("ROOMCAST_WEBHOOKS__TIMEOUT", "1s"),
+        ]
+    };
+    let server = Server::start(&variables(OLD));
+    must(&server.binary, "/signals", signal("waits", None)).await;
+    until(|| !hook.requests().is_empty());
+    assert!(is_signed_with(&hook.requests()[0], OLD));
+    let server = server.stopped_and_started(&variables(NEW));
+    let of_new = |requests: Vec<String>| requests.iter().any(|one| is_signed_with(one, NEW));
+    until(|| of_new(hook.requests()));
+    // The receiver knows the new secret now.
+    hook.plan(Reply::Answer(204, ""));
+    let delivered = "roomcast_webhook_deliveries_total{result=\"delivered\"}";
+    server
+        .binary
+        .until_metric(delivered, |count| count == 1)
+        .await;
+    let requests = hook.requests();
+    let accepted = requests.last().unwrap();
+    assert!(accepted.contains("waits") && is_signed_with(accepted, NEW));
+}
+
+/// Requests the metrics with this token and returns the status.
+async fn scrape(server: &Binary, token: &str) -> u16 {
+    let address = server.address();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = RawClient::connect(address);
+        client.send(request);
+        client.response().status
+    });
+    asked.await.unwrap()
+}
+
+#[tokio::test]
+async fn replaced_metrics_token_is_accepted_and_the_old_refused() {
+    const VARIABLE: &str = "ROOMCAST_SERVER__METRICS_TOKEN";
+    let [old, new] = [OLD, NEW].map(|secret| secret.replace(' ', "-"));
+    let server = Server::start(&[KEY, (VARIABLE, &old)]);
+    assert_eq!(scrape(&server.binary, &old).await, 200);
+    assert_eq!(scrape(&server.binary, &new).await, 401);
+    let server = server.stopped_and_started(&[KEY, (VARIABLE, &new)]);
+    assert_eq!(scrape(&server.binary, &old).await, 401);
+    assert_eq!(scrape(&server.binary, &new).await, 200);
+}
+
 #[cfg(feature = "postgres")]
 mod database {
     use std::fs;
+    #[cfg(all(feature = "nats", feature = "redis"))]
+    use std::process::Command;
 
     use serde_json::json;
     use tempfile::TempDir;
 
+    #[cfg(all(feature = "nats", feature = "redis"))]
+    use crate::nats_server::NatsServer;
     #[cfg(feature = "redis")]
     use crate::nodes::Database;
     use crate::postgres::Postgres;
@@ -209,7 +293,7 @@ mod database {
     use crate::redis_server::RedisServer;
     use crate::server::{Binary, LOBBY, UNLIMITED};
 
-    /// A PostgreSQL that asks the role `chat` for a password.
+    /// Starts a PostgreSQL that requires a password of the role `chat`.
     fn guarded() -> (Postgres, TempDir) {
         let files = TempDir::new().unwrap();
         let rules =
@@ -219,8 +303,7 @@ mod database {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_replaced_database_password_opens_the_store_and_the_adapter_and_the_old_one_nothing()
-    {
+    async fn replaced_database_password_works_and_the_old_is_refused() {
         let (postgres, _files) = guarded();
         let url = postgres.database();
         let (_, name) = url.rsplit_once('/').unwrap();
@@ -248,7 +331,7 @@ mod database {
         let end =
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'chat'";
         postgres.sql(name, end);
-        // Whoever has the old password is out, this server included.
+        // Sessions with the old password are ended, including those of this server.
         server.until_joined(false).await;
         drop(server);
         let server = start("new");
@@ -282,6 +365,46 @@ mod database {
         for kind in ["normal", "pubsub"] {
             redis.ask(&["-a", "new", "CLIENT", "KILL", "TYPE", kind]);
         }
+        server.until_joined(false).await;
+        drop(server);
+        let servers = [start("new"), start("new")];
+        for server in &servers {
+            server
+                .until_metric("roomcast_nodes", |nodes| nodes == 2)
+                .await;
+        }
+    }
+
+    #[cfg(all(feature = "nats", feature = "redis"))]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replaced_nats_password_joins_servers_and_the_old_one_does_not() {
+        let folder = TempDir::new().unwrap();
+        let [configuration, pid] = ["nats.conf", "nats.pid"].map(|name| folder.path().join(name));
+        let write = |password: &str| {
+            let text = format!(
+                "pid_file: \"{}\"\nauthorization {{ user: chat, password: {password} }}\n",
+                pid.display()
+            );
+            fs::write(&configuration, text).unwrap();
+        };
+        write("old");
+        // Without JetStream: if the command line has it, a reload of NATS 2.9 switches it off.
+        let nats = NatsServer::start_with(&format!("-c {}", configuration.display()));
+        let database = Database::new();
+        let start = |password: &str| {
+            let url = format!("nats://chat:{password}@127.0.0.1:{}", nats.port());
+            database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)])
+        };
+        let server = start("old");
+        server.until_joined(true).await;
+        write("new");
+        let reload = format!("reload={}", pid.display());
+        let reloaded = Command::new("nats-server")
+            .args(["--signal", &reload])
+            .status()
+            .unwrap();
+        assert!(reloaded.success());
+        // NATS closes the connections with the old password.
         server.until_joined(false).await;
         drop(server);
         let servers = [start("new"), start("new")];

@@ -1,4 +1,4 @@
-//! A client of the broker that has no secret: a whole server of the library, which seals nothing.
+//! A client of the broker without the secret: a whole server of the library, which seals nothing.
 
 #![expect(
     clippy::disallowed_methods,
@@ -27,7 +27,7 @@ struct Intruder {
     address: String,
 }
 
-/// Starts an intruder that calls itself as a server of the cluster does, and has run for longer.
+/// Starts an intruder with the id of a server in the cluster, which claims to have run for longer.
 async fn intrude(adapter: impl Adapter) -> Intruder {
     let received: Arc<Mutex<Vec<String>>> = Arc::default();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -65,7 +65,7 @@ async fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Has an intruder try everything that a server can do, at a server that is joined by this adapter.
+/// Lets an intruder try everything that a server can do, at a server with this adapter.
 async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
     let intruder = intrude(adapter).await;
     until(|| intruder.io.adapter_health() == Some(Health::Ready)).await;
@@ -86,7 +86,8 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
     let mut bob = two.guest("bob").await;
     ann.must("join_conversation", json!(LOBBY)).await;
     bob.must("join_conversation", json!(LOBBY)).await;
-    // It forges an event for all, one for a room, and a join of everybody; it asks who is there.
+    // It forges an event for all, an event for a room, and a join of all sockets, and requests the
+    // list of sockets.
     intruder.io.emit("forged", 1);
     intruder
         .io
@@ -102,7 +103,7 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
         .await;
     assert!(found.sockets.is_empty(), "{found:?}");
     intruder.io.of("/").disconnect(true);
-    // It forges a request for a session of its own, which would carry what the client has sent.
+    // It forges a request for its own session, which would contain what the client has sent.
     let mut client = RawClient::connect(intruder.address.parse().unwrap());
     let opened = client.get("/socket.io/?EIO=4&transport=polling").body;
     let (_, sid) = opened.split_once("\"sid\":\"").unwrap();
@@ -110,7 +111,7 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
     let at = one.address();
     let answer = tokio::task::spawn_blocking(move || RawClient::connect(at).get(&target));
     assert_eq!(answer.await.unwrap().status, 400);
-    // What the true servers say arrives, in order, and nothing else has.
+    // Events of the real servers arrive in order, and no others.
     let message = json!({"conversationId": LOBBY, "content": "the canary"});
     ann.must("message", message).await;
     let told = bob.event("message").await;
@@ -134,7 +135,7 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
             .counter(roomcast::metrics::Counter::ForwardedReceived),
         0
     );
-    // Heartbeats of the intruder, older and with the same id, have come by now.
+    // Older heartbeats of the intruder, with the same id, have arrived by now.
     one.until_metric(
         "roomcast_cluster_received_total{result=\"plain\"}",
         |count| count > 3,

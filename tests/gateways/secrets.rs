@@ -1,4 +1,4 @@
-//! Who may read the secrets that servers seal with, and who may connect to their database.
+//! Access of database roles to the secrets with which servers seal, and to the database.
 
 use crate::config::run;
 use crate::nodes::Database;
@@ -6,7 +6,7 @@ use crate::server::Binary;
 
 const SECRET: &str = "Ooche4quah6yi9Aeghah3eigheiC1oop";
 
-/// The variables of a server in production on a database.
+/// Returns the variables of a server in production on this database.
 fn production(url: &str) -> Vec<(&'static str, &str)> {
     vec![
         ("ROOMCAST_PROFILE", "production"),
@@ -15,7 +15,7 @@ fn production(url: &str) -> Vec<(&'static str, &str)> {
     ]
 }
 
-/// Makes the tables of a database of its own.
+/// Creates the tables in a new database.
 fn migrated() -> Database {
     let database = Database::apart();
     let (works, said) = run(&["migrate"], &[("ROOMCAST_STORE", database.url())]);
@@ -76,7 +76,8 @@ fn production_refuses_secrets_that_other_roles_can_read_or_replace() {
             !works && is_refused && !said.contains("listening on"),
             "{grant}: {said}"
         );
-        // In development the log has it, and servers with a secret of their own do not use the table.
+        // In development the problem is only logged, and servers with their own secret do not use
+        // the table.
         let server = database.server_with(&[("ROOMCAST_ADAPTER__URL", database.url())]);
         server.expect_log(&["ERROR", "could read or replace", role]);
         drop(server);
@@ -124,7 +125,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
         !works && said.contains("cluster_secrets has no secret: run `roomcast migrate`"),
         "{said}"
     );
-    // The command makes another one.
+    // The command creates another secret.
     assert!(run(&["migrate"], &[("ROOMCAST_STORE", database.url())]).0);
     drop(Binary::start(database.folder(), &variables));
 }

@@ -1,4 +1,4 @@
-//! Origins, cookies and the headers that browsers obey, on the real server.
+//! Origins, cookies and security headers of browsers, on the real server.
 
 use std::process::Command;
 
@@ -57,7 +57,7 @@ fn every_page_and_every_answer_of_the_api_has_security_headers() {
 }
 
 #[test]
-fn answers_of_the_engine_and_files_of_the_client_are_taken_for_what_they_are() {
+fn engine_answers_and_client_files_are_not_sniffed() {
     let (server, _folder) = start(&[]);
     let session = Polling::open(server.address(), "/socket.io/");
     let own = "Origin: http://chat.example\r\n";
@@ -92,7 +92,7 @@ fn answers_of_the_engine_and_files_of_the_client_are_taken_for_what_they_are() {
             let answer = ask(&server, method, &format!("/socket.io/{file}"), headers);
             let nosniff = answer.header("x-content-type-options");
             assert_eq!(nosniff, Some("nosniff"), "{method} {file}");
-            // Pages of all sites may load it.
+            // Pages of all origins may load it.
             let policy = answer.header("cross-origin-resource-policy");
             assert_eq!(policy, Some("cross-origin"), "{method} {file}");
         }
@@ -100,7 +100,7 @@ fn answers_of_the_engine_and_files_of_the_client_are_taken_for_what_they_are() {
 }
 
 #[test]
-fn a_trusted_proxy_that_ends_tls_has_browsers_told_to_come_back_over_tls() {
+fn tls_terminating_proxy_enables_strict_transport_security() {
     let proxied = ("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.1");
     let (server, _folder) = start(&[proxied]);
     let over_tls = "X-Forwarded-For: 203.0.113.1\r\nX-Forwarded-Proto: https\r\n";
@@ -147,7 +147,7 @@ fn f9_pages_of_other_origins_are_refused_on_both_transports() {
 }
 
 #[test]
-fn f8_what_an_origin_says_does_not_reach_the_log_as_it_is() {
+fn f8_raw_origin_does_not_reach_the_log() {
     let (server, _folder) = start(&[("ROOMCAST_LOG__LEVEL", "debug")]);
     for origin in ["http://a\x1b[31m", "http://a\x01b", "http://a\rb"] {
         let answer = ask(&server, "GET", OPEN, &format!("Origin: {origin}\r\n"));
@@ -166,7 +166,7 @@ fn f8_what_an_origin_says_does_not_reach_the_log_as_it_is() {
 }
 
 #[test]
-fn origins_that_anybody_can_have_refuse_to_start() {
+fn opaque_or_wildcard_origins_prevent_startup() {
     for origins in ["*", "null", "https://app.example,*", "https://*"] {
         let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .env("ALLOWED_ORIGINS", origins)
@@ -183,7 +183,7 @@ fn origins_that_anybody_can_have_refuse_to_start() {
     }
 }
 
-/// What the server answers to a CONNECT over a WebSocket whose request had these headers.
+/// Returns the answer to a CONNECT over a WebSocket with these request headers.
 fn connect(server: &Binary, headers: &str) -> String {
     let mut client = RawClient::connect(server.address());
     client.send(format!(
@@ -218,7 +218,7 @@ fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
         let answer = connect(&server, &format!("{cookie}{sender}"));
         assert!(answer.starts_with("40{"), "{sender}: {answer}");
     }
-    // Nobody becomes a guest by a cookie that does not count.
+    // A client whose cookie is ignored does not become a guest.
     for sender in [
         "",
         "Sec-Fetch-Site: cross-site\r\n",
@@ -229,14 +229,14 @@ fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
         assert_eq!(answer, refused, "{sender}");
     }
     server.expect_log(&["cookie of an origin that is not allowed"]);
-    // What no browser sends by itself needs no origin.
+    // Credentials that browsers never send by themselves need no origin.
     let bearer = format!("Authorization: Bearer {token}\r\n");
     assert!(connect(&server, &bearer).starts_with("40{"));
     assert!(!server.log().contains(&token[..40]), "{}", server.log());
 }
 
-/// What becomes of a client whose request has these headers and whose CONNECT has this payload: the
-/// status if no session was opened, else the answer.
+/// Returns the outcome of a request with these headers and a CONNECT with this payload: the status
+/// if no session was opened, otherwise the answer.
 fn outcome(server: &Binary, headers: &[u8], payload: &str) -> String {
     let mut client = RawClient::connect(server.address());
     let mut request =
@@ -264,7 +264,7 @@ fn outcome(server: &Binary, headers: &[u8], payload: &str) -> String {
 }
 
 #[test]
-fn credentials_are_found_among_odd_headers_and_bad_ones_never_make_a_guest() {
+fn odd_headers_keep_credentials_and_bad_ones_make_no_guest() {
     let guests = ("ROOMCAST_AUTH__GUESTS", "true");
     let (server, _folder) = start(&[KEY, guests]);
     let token = token("user");
@@ -316,7 +316,7 @@ fn credentials_are_found_among_odd_headers_and_bad_ones_never_make_a_guest() {
         let shown = headers.escape_ascii().to_string();
         assert_eq!(outcome, expected, "{:.80} {payload}", shown);
     }
-    // The HTTP API holds the same.
+    // The same applies to the HTTP API.
     let admin = crate::guard::token("admin");
     for (headers, status) in [
         (format!("Authorization: Bearer {admin}\r\n"), 200),

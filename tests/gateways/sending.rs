@@ -10,7 +10,7 @@ use crate::{guard::KEY, nodes::Database};
 const PATH: &str = "/notifications";
 const WITHDRAW: &str = "/notifications/withdraw";
 
-/// A notification of the users that are named.
+/// Returns a notification for these users.
 fn notice(id: &str, users: Value) -> Value {
     let mut notice = json!({
         "notificationId": id, "type": "info", "title": "A title", "message": "text",
@@ -40,7 +40,7 @@ async fn known(client: &mut Client) -> Vec<String> {
     ids.map(|id| id.unwrap().to_owned()).collect()
 }
 
-/// The outcome for each user.
+/// Returns the outcome for each user.
 fn outcomes(answer: &Value) -> Vec<(&str, &str)> {
     let results = answer["results"].as_array().unwrap().iter();
     results
@@ -58,7 +58,8 @@ async fn one_request_notifies_many_users_and_states_each_outcome() {
     let mut ann = client(binary, "ann", "user").await;
     let mut bob = client(binary, "bob", "user").await;
     assert!(known(&mut ann).await.is_empty());
-    // Of five users one has no room, one has another notification of this id, one has acknowledged it, and one has it.
+    // Of five users, one has no room, one has a different notification with this id, one has
+    // acknowledged it, and one has it already.
     for id in ["a", "b"] {
         must(binary, PATH, notice(id, json!("full"))).await;
     }
@@ -87,12 +88,12 @@ async fn one_request_notifies_many_users_and_states_each_outcome() {
         (&told["notificationId"], &told["title"]),
         (&json!("n1"), &json!("A title"))
     );
-    // Sent again it is stored for nobody twice.
+    // A repetition stores it for no user twice.
     let again = must(binary, PATH, notice("n1", all)).await;
     assert_eq!(again["stored"], 0);
     assert_eq!(outcomes(&again)[0], ("zoe", "known"));
     assert!(ann.events_until_now("notification:new").await.is_empty());
-    // Another notification under an acknowledged id is no repeat.
+    // A different notification with an acknowledged id is not a repetition.
     let mut changed = notice("n1", json!(["bob"]));
     changed["title"] = json!("Another title");
     let changed = must(binary, PATH, changed).await;
@@ -180,7 +181,7 @@ async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
     );
     while ann.event("notifications:unread").await["unread"] != 0 {}
     assert!(known(&mut ann).await.is_empty());
-    // Again it is the same, for the service and for the user.
+    // The repetition is answered alike, for the service and for the user.
     let again = must(binary, WITHDRAW, withdrawn("n1", &json!("ann"))).await;
     assert_eq!(outcomes(&again), [("ann", "withdrawn")]);
     ann.refused(
@@ -191,7 +192,8 @@ async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
     .await;
     let (status, _) = publish(binary, PATH, notice("n1", json!("ann"))).await;
     assert_eq!(status, 409, "it does not come back");
-    // What was acknowledged or never sent cannot be withdrawn, and each user has an outcome.
+    // Notifications that were acknowledged or never sent cannot be withdrawn, and each user has an
+    // outcome.
     must(binary, PATH, notice("n2", json!(["ann", "bob"]))).await;
     ann.must("notification:ack", json!({"notificationId": "n2"}))
         .await;

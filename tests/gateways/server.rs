@@ -17,13 +17,13 @@ use uuid::Uuid;
 
 use crate::client::Client;
 
-/// The conversation that admits everyone.
+/// The conversation that admits every user.
 pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
 
 /// The program.
 pub(crate) const ROOMCAST: &str = env!("CARGO_BIN_EXE_roomcast");
 
-/// Guests do all that users do, so that most tests need no tokens.
+/// Guests can do everything that users can, so that most tests need no tokens.
 const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
 
 /// Tests act faster than people do.
@@ -38,7 +38,7 @@ pub(crate) const UNLIMITED: [(&str, &str); 8] = [
     ("ROOMCAST_ENGINE__JOINS_PER_MINUTE", "0"),
 ];
 
-/// The address that follows these words in a line, and `http://` or `https://`.
+/// Returns the address after these words and `http://` or `https://` in a line.
 pub(crate) fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(words)?;
     let (_, address) = rest.split_once("://")?;
@@ -46,13 +46,13 @@ pub(crate) fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
     address[..end.unwrap_or(address.len())].parse().ok()
 }
 
-/// The binary, which is killed with this value.
+/// The binary, killed on drop.
 pub(crate) struct Binary {
     process: Child,
     address: SocketAddr,
-    /// Where it serves its metrics.
+    /// The address of its metrics.
     admin: Option<SocketAddr>,
-    /// What it logged until it listened.
+    /// The log before it listened.
     early: String,
     log: Arc<Mutex<String>>,
 }
@@ -63,7 +63,7 @@ impl Binary {
         Self::run(&mut Command::new(ROOMCAST), folder, variables)
     }
 
-    /// Starts it with a command that becomes the binary.
+    /// Starts it with a command that executes the binary.
     pub(crate) fn run(command: &mut Command, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut process = command
             .current_dir(folder)
@@ -86,7 +86,7 @@ impl Binary {
             admin = admin.or_else(|| address_after(&line, "admin listener ready"));
             address_after(&line, "listening on")
         });
-        // A pipe that nobody reads would stop the server sooner or later.
+        // An unread pipe would block the server eventually.
         let kept = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&kept);
         std::thread::spawn(move || {
@@ -105,58 +105,58 @@ impl Binary {
         }
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it serves its metrics.
+    /// Returns the address of its metrics.
     pub(crate) fn admin(&self) -> SocketAddr {
         let log = &self.early;
         self.admin
             .unwrap_or_else(|| panic!("no admin listener: {log}"))
     }
 
-    /// What it logged until it listened.
+    /// Returns its log before it listened.
     pub(crate) fn early_log(&self) -> &str {
         &self.early
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Stops the process where it is: connections stay, nothing answers.
+    /// Suspends the process: connections stay open, nothing answers.
     #[cfg(feature = "postgres")]
     pub(crate) fn pause(&self) {
         kill_process(Pid::from_child(&self.process), Signal::STOP).unwrap();
     }
 
-    /// Lets it go on.
+    /// Resumes the process.
     #[cfg(feature = "postgres")]
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
     }
 
-    /// Stops it as an operator does, and waits until it has ended.
+    /// Stops it with SIGTERM, and waits until it has ended.
     pub(crate) fn terminate(mut self) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
         assert!(self.process.wait().unwrap().success());
     }
 
-    /// Waits until it has ended by itself: its exit code.
+    /// Waits until it has ended by itself, and returns its exit code.
     #[cfg(debug_assertions)]
     pub(crate) fn exit_code(mut self) -> Option<i32> {
         self.process.wait().unwrap().code()
     }
 
-    /// What it has logged since it listens.
+    /// Returns its log since it listens.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until it has logged a line with all of these, before or after it listened.
+    /// Waits until it has logged a line with all of these parts, before or after it listened.
     pub(crate) fn expect_log(&self, parts: &[&str]) {
         let start = Instant::now();
         loop {
@@ -172,19 +172,19 @@ impl Binary {
         }
     }
 
-    /// What it counts under this name, or would.
+    /// Returns the value of this metric.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
         crate::support::http::metric(&self.metrics().await, name)
     }
 
-    /// All metrics, as text.
+    /// Returns all metrics as text.
     pub(crate) async fn metrics(&self) -> String {
         let address = self.admin();
         let asked = move || crate::support::RawClient::connect(address).get("/metrics");
         tokio::task::spawn_blocking(asked).await.unwrap().body
     }
 
-    /// Waits until it counts this many under this name: what is counted may be so behind what a client sees of it.
+    /// Waits until this metric is as expected, because metrics may lag behind what a client sees.
     pub(crate) async fn until_metric(&self, name: &str, is_expected: impl Fn(i64) -> bool) {
         let start = Instant::now();
         loop {
@@ -197,7 +197,7 @@ impl Binary {
         }
     }
 
-    /// Waits until its adapter works, or does not work.
+    /// Waits until its adapter is up or down.
     #[cfg(feature = "postgres")]
     pub(crate) async fn until_joined(&self, is_joined: bool) {
         let start = Instant::now();
@@ -211,7 +211,7 @@ impl Binary {
         }
     }
 
-    /// A guest whose id depends on the name only.
+    /// Connects a guest whose id depends only on the name.
     pub(crate) async fn guest(&self, name: &str) -> Client {
         let auth = json!({"name": name, "guestKey": format!("the key of {name:>8}")});
         Client::connect(self.address, &auth).await.unwrap()
@@ -226,17 +226,17 @@ impl Drop for Binary {
     }
 }
 
-/// A server with a folder of its own.
+/// A server with its own folder.
 pub(crate) struct Server {
     pub(crate) binary: Binary,
-    /// The server's database, opened beside it for what no event can do yet.
+    /// The server's database, opened beside it for operations without an event.
     pub(crate) store: Store,
     _commits: Commits,
     folder: TempDir,
 }
 
 impl Server {
-    /// A server whose grace is short.
+    /// Starts a server with a short grace.
     pub(crate) fn start() -> Self {
         Self::with(&[])
     }
@@ -247,7 +247,7 @@ impl Server {
         Self::limited(&all)
     }
 
-    /// The server of the same database with other variables; this one is killed.
+    /// Kills the server, and starts it on the same database with other variables.
     pub(crate) fn restart(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder, .. } = self;
         drop(binary);
@@ -256,7 +256,7 @@ impl Server {
         Self::in_folder(folder, &all)
     }
 
-    /// A server with the limits that it has by default.
+    /// Starts a server with its default limits.
     pub(crate) fn limited(variables: &[(&str, &str)]) -> Self {
         Self::in_folder(TempDir::new().unwrap(), variables)
     }
@@ -269,7 +269,7 @@ impl Server {
             url: format!("sqlite:{}", folder.path().join("chat.db").display()),
             ..config::Store::default()
         };
-        // SQLite opens at once.
+        // SQLite opens without waiting.
         let opened = Store::open(&config, Arc::default()).now_or_never();
         let (store, commits) = opened.unwrap().unwrap();
         Self {
@@ -284,19 +284,19 @@ impl Server {
         self.binary.guest(name).await
     }
 
-    /// A guest that has joined the Lobby.
+    /// Connects a guest who joins the Lobby.
     pub(crate) async fn in_lobby(&self, name: &str) -> Client {
         let mut client = self.guest(name).await;
         client.must("join_conversation", json!(LOBBY)).await;
         client
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.binary.address
     }
 
-    /// What it counts under this name, or would.
+    /// Returns the value of this metric.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
         self.binary.metric(name).await
     }
@@ -305,12 +305,12 @@ impl Server {
         Client::connect(self.binary.address, auth).await
     }
 
-    /// A connection to the server's database, as another process has it.
+    /// Connects to the server's database, as another process would.
     pub(crate) fn database(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.folder.path().join("chat.db")).unwrap()
     }
 
-    /// A conversation of these clients.
+    /// Creates a conversation of these clients.
     pub(crate) async fn conversation(&self, members: &[&Client]) -> String {
         let id = Uuid::new_v4();
         let new = NewConversation {

@@ -1,4 +1,4 @@
-//! What completes trades and signals: the side of a trade, the scale of confidence, and who may follow which signals.
+//! The side of a trade, the scale of confidence, and the signal channels that clients may follow.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const ACCESS: (&str, &str) = (
     "gold=role:premium,vip-*=claim:channels,open=everyone,*=users",
 );
 
-/// A token of a user with one role and a further claim.
+/// Returns a token of a user with one role and an additional claim.
 fn token(user: &str, role: &str, channels: &Value) -> String {
     signed(&json!({
         "sub": user, "roles": [role, "user"], "exp": 4_000_000_000_u64, "channels": channels,
@@ -24,7 +24,7 @@ async fn connect(binary: &Binary, token: &str) -> Client {
     Client::connect(binary.address(), &auth).await.unwrap()
 }
 
-/// Which of some channels a client may follow; `null` is all signals.
+/// Returns the channels that a client may follow; `null` is all signals.
 async fn followed(client: &mut Client) -> Vec<Value> {
     let mut followed = Vec::new();
     for channel in [
@@ -72,7 +72,7 @@ async fn a_trade_has_the_side_that_was_given_first() {
     let answer = must(binary, "/trades", trade("executed", Value::Null)).await;
     assert_eq!(answer["side"], "sell");
     assert_eq!(ann.event("trade:update").await["side"], "sell");
-    // Published again with its side and without, it is the same trade.
+    // Published again with the same side or without one, it is the same trade.
     for side in [json!("sell"), Value::Null] {
         assert_eq!(
             must(binary, "/trades", trade("executed", side)).await,
@@ -147,7 +147,7 @@ async fn channels_of_signals_are_for_those_whom_the_rules_allow() {
         .await
         .unwrap();
     assert_eq!(json!(followed(&mut guest).await), json!(["open"]));
-    // Without rules every client follows everything.
+    // Without rules, every client may follow every channel.
     let server = start(&[]);
     let mut guest = Client::connect(server.binary.address(), &json!({"name": "Guest"}))
         .await

@@ -37,13 +37,13 @@ fn a_server_survives_signals_and_logs_them_seldom() {
     server.terminate();
 }
 
-/// A pipe that nobody reads.
+/// Returns a pipe without a reader.
 fn closed() -> PipeWriter {
     let (_, writer) = pipe().unwrap();
     writer
 }
 
-/// Runs a command whose output, and maybe whose errors, nobody reads.
+/// Runs a command whose output, and possibly whose error output, has no reader.
 fn run(arguments: &[&str], folder: &TempDir, url: &str, errors: Stdio) -> Output {
     Command::new(ROOMCAST)
         .args(arguments)
@@ -95,7 +95,7 @@ async fn commands_end_quietly_if_their_output_is_closed() {
         &call,
         &bench,
     ];
-    // There is no lobby in the database of a command.
+    // The database of a command has no Lobby.
     commands.push(&export);
     for command in commands {
         let arguments: Vec<_> = command.split(' ').collect();
@@ -107,7 +107,7 @@ async fn commands_end_quietly_if_their_output_is_closed() {
             "{command}: {said}"
         );
         assert_eq!(status.success(), is_found, "{command}: {status} {said}");
-        // A panic ends a process with 101.
+        // A panic ends a process with exit code 101.
         let status = run(&arguments, &folder, &url, closed().into()).status;
         assert!(matches!(status.code(), Some(0..=2)), "{command}: {status}");
     }

@@ -1,4 +1,4 @@
-//! How the server starts, or says why it does not.
+//! Startup of the server, and its errors.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::server::{Binary, ROOMCAST};
 
-/// Starts a server that cannot run, and waits until it has given up.
+/// Starts a server that cannot run, waits until it has ended, and returns its output.
 pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
     let Output {
         status,
@@ -36,7 +36,7 @@ pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn of_two_servers_on_one_database_file_the_second_is_refused_and_told_of_the_first() {
+fn second_server_on_a_database_file_is_refused_naming_the_first() {
     let folder = TempDir::new().unwrap();
     let first = Binary::start(folder.path(), &[]);
     let by = format!("process {} at {}", first.pid(), first.address());
@@ -44,14 +44,14 @@ fn of_two_servers_on_one_database_file_the_second_is_refused_and_told_of_the_fir
         let told = fails(folder.path(), &[("ROOMCAST_STORE", path)]);
         assert!(told.contains(&by), "no {by} in {told}");
     }
-    // Others may look at the database meanwhile.
+    // Other processes can read the database at the same time.
     let export = Command::new(env!("CARGO_BIN_EXE_roomcast"))
         .args(["--store", "sqlite:chat.db", "migrate"])
         .current_dir(folder.path())
         .status()
         .unwrap();
     assert!(export.success());
-    // One that was killed holds nothing.
+    // A killed server holds no lock.
     drop(first);
     let second = Binary::start(folder.path(), &[]);
     second.terminate();
@@ -97,7 +97,7 @@ async fn log_files_do_not_grow_without_end() {
         ("ROOMCAST_LOG__FILE", log.to_str().unwrap()),
         ("ROOMCAST_LOG__FILE_BYTES", "300"),
         ("ROOMCAST_LOG__FILES", "2"),
-        // It fails after it has logged how many files may be open.
+        // It fails after it has logged the limit of open files.
         ("ROOMCAST_STORE", "sqlite:no/such/folder/chat.db"),
     ];
     for _ in 0..5 {
@@ -111,7 +111,7 @@ async fn log_files_do_not_grow_without_end() {
     assert_eq!(names, ["roomcast.log", "roomcast.log.1"]);
     for name in names {
         let size = log.with_file_name(&name).metadata().unwrap().len();
-        // The limit, and the line with which it was reached.
+        // The limit, and the line that reached it.
         assert!((1..1000).contains(&size), "{name} has {size} bytes");
     }
     let told = fails(folder.path(), &[("ROOMCAST_LOG__FILES", "0")]);
@@ -122,8 +122,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// A command that runs as another user, if this process may do that.
-fn as_another_user(program: &str) -> Command {
+/// Returns a command that runs as another user, if this process has the right to do that.
+pub(crate) fn as_another_user(program: &str) -> Command {
     let mut command = Command::new(program);
     if geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -209,7 +209,7 @@ fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let path = folder.path().join("chat.db.lock");
-    // Earlier versions made a file that every user could open.
+    // Earlier versions created a file that every user could open.
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let ended = format!("process {}", ended.id());
@@ -245,7 +245,7 @@ fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
 #[test]
 fn a_database_of_another_user_is_refused() {
     if !geteuid().is_root() {
-        // No other user's file can be made. That its owner is checked needs root in any case.
+        // No other user's file can be created. Testing the check of the owner needs root.
         let own = fs::metadata("/proc/self").unwrap();
         assert_eq!(
             std::os::unix::fs::MetadataExt::uid(&own),
@@ -291,7 +291,8 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
         "{told}"
     );
     assert!(fs::read_dir(&below).unwrap().next().is_none(), "{told}");
-    // In development it is a warning. Who can write to a folder above can replace the folder.
+    // In development it is a warning. A user who can write to a parent folder can replace the
+    // folder.
     let home = TempDir::new().unwrap();
     let state = ("XDG_STATE_HOME", home.path().to_str().unwrap());
     let server = Binary::start(&below, &[state]);
@@ -301,5 +302,5 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
     Binary::start(&below, &[production, state]).terminate();
 }
 
-/// The user that owns nothing.
+/// The user id of `nobody`.
 const NOBODY: u32 = 65534;

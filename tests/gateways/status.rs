@@ -1,4 +1,4 @@
-//! What users say of themselves, and who is told.
+//! Statuses that users set, and which users receive them.
 
 use std::collections::BTreeSet;
 #[cfg(feature = "postgres")]
@@ -15,7 +15,8 @@ use crate::postgres::Postgres;
 use crate::server::Binary;
 use crate::server::{LOBBY, Server};
 
-/// What one says from now on: the acknowledgement without `success`, which is what the others are told.
+/// Sets a status, and returns the acknowledgement without `success`, which equals the event for
+/// other users.
 async fn say(client: &mut Client, status: &str, text: Option<&str>) -> Value {
     let mut said = client
         .must("set_status", json!({"status": status, "text": text}))
@@ -31,7 +32,7 @@ async fn say(client: &mut Client, status: &str, text: Option<&str>) -> Value {
 }
 
 #[tokio::test]
-async fn a_status_is_told_to_who_shares_a_conversation_and_to_the_own_tabs_and_to_nobody_else() {
+async fn status_reaches_only_conversation_partners_and_own_tabs() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut tab = server.guest("ann").await;
@@ -54,7 +55,7 @@ async fn a_status_is_told_to_who_shares_a_conversation_and_to_the_own_tabs_and_t
 }
 
 #[tokio::test]
-async fn in_a_conversation_that_is_open_to_everyone_everybody_is_told() {
+async fn status_reaches_all_joined_users_of_an_open_conversation() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -63,7 +64,7 @@ async fn in_a_conversation_that_is_open_to_everyone_everybody_is_told() {
 }
 
 #[tokio::test]
-async fn who_comes_later_is_told_by_joining_and_by_asking() {
+async fn later_user_reads_statuses_by_joining_or_by_request() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -79,18 +80,18 @@ async fn who_comes_later_is_told_by_joining_and_by_asking() {
     let expected = json!({"success": true, "conversationId": id, "statuses": [said]});
     assert_eq!(asked, expected);
     eve.refused("statuses", ask, "NOT_FOUND").await;
-    // Presence is another thing.
+    // Presence is independent of statuses.
     ann.must("join_conversation", json!(id)).await;
     let here = bob.must("presence", json!({"conversationId": id})).await;
     assert_eq!(here["count"], 2);
-    // Of a conversation without members those are told of who are there.
+    // For a conversation without members, the answer has the users who have joined.
     ann.must("join_conversation", json!(LOBBY)).await;
     let asked = bob.must("statuses", json!({"conversationId": LOBBY})).await;
     assert_eq!(asked["statuses"], json!([said]));
 }
 
 #[tokio::test]
-async fn who_comes_back_says_what_was_said_before() {
+async fn returning_user_keeps_its_status() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     assert!(ann.session.get("status").is_none());
@@ -107,7 +108,7 @@ async fn who_comes_back_says_what_was_said_before() {
 }
 
 #[tokio::test]
-async fn what_is_said_again_is_answered_and_told_to_nobody() {
+async fn repeated_status_is_acknowledged_without_an_event() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -119,7 +120,7 @@ async fn what_is_said_again_is_answered_and_told_to_nobody() {
 }
 
 #[tokio::test]
-async fn of_tabs_that_speak_at_the_same_time_the_latest_is_what_all_have_in_the_end() {
+async fn latest_of_concurrent_statuses_wins_in_all_tabs() {
     let server = Server::start();
     let mut bob = server.in_lobby("bob").await;
     let mut tabs = Vec::new();
@@ -151,7 +152,7 @@ async fn of_tabs_that_speak_at_the_same_time_the_latest_is_what_all_have_in_the_
     assert!(bob.events_until_now("status").await.is_empty());
 }
 
-/// Two servers on one database, joined by this.
+/// Starts two servers on one database, with this adapter.
 #[cfg(feature = "postgres")]
 fn two(adapter: Option<&str>) -> (Database, Binary, Binary) {
     let database = Database::new();
@@ -165,7 +166,7 @@ fn two(adapter: Option<&str>) -> (Database, Binary, Binary) {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_is_one_at_all_servers_whatever_joins_them() {
+async fn status_is_the_same_at_all_servers_with_any_adapter() {
     for adapter in [None, Some("none")] {
         let (_database, first, second) = two(adapter);
         let mut ann = first.guest("ann").await;
@@ -175,7 +176,7 @@ async fn a_status_is_one_at_all_servers_whatever_joins_them() {
         let said = say(&mut ann, "busy", Some("in a meeting")).await;
         assert_eq!(bob.event("status").await, said);
         assert_eq!(tab.event("status").await, said);
-        // The other server has not read what a third one has said: it decides by what is kept.
+        // The other server has not read the status yet, and decides by what is stored.
         let back = say(&mut tab, "online", None).await;
         assert!(back["timestamp"].as_str() > said["timestamp"].as_str());
         assert_eq!(ann.event("status").await, back);
@@ -186,7 +187,7 @@ async fn a_status_is_one_at_all_servers_whatever_joins_them() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn of_what_a_user_says_at_two_servers_at_the_same_time_one_is_the_latest_everywhere() {
+async fn concurrent_statuses_at_two_servers_converge() {
     let (_database, first, second) = two(None);
     let mut watchers = Vec::new();
     for server in [&first, &second] {
@@ -222,14 +223,13 @@ async fn of_what_a_user_says_at_two_servers_at_the_same_time_one_is_the_latest_e
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_adapter_is_away_a_status_is_told_within_what_is_promised_and_at_once_when_it_is_back()
- {
+async fn status_arrives_within_the_promise_during_an_adapter_outage() {
     let mut broker = Postgres::start();
     let url = broker.database();
     let (_database, first, second) = two(Some(&url));
     let mut bob = second.guest("bob").await;
     bob.must("join_conversation", json!(LOBBY)).await;
-    // Of several, so that their values have their turns at different times.
+    // Several users, so that their values are read at different times.
     let mut people = Vec::new();
     for n in 0..6 {
         people.push(first.guest(&format!("user {n}")).await);
@@ -250,7 +250,7 @@ async fn while_the_adapter_is_away_a_status_is_told_within_what_is_promised_and_
     while told.len() < said.len() {
         told.insert(bob.event("status").await.to_string());
     }
-    // Six seconds are promised; a machine that stands still, or has much else to do, may take some more.
+    // The promise is six seconds; a slow or busy machine may take longer.
     assert!(
         start.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -268,7 +268,7 @@ async fn while_the_adapter_is_away_a_status_is_told_within_what_is_promised_and_
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_user_has_said_outlives_the_server_at_which_it_was_said() {
+async fn status_outlives_its_server() {
     let (_database, first, second) = two(None);
     let mut ann = first.guest("ann").await;
     ann.must("join_conversation", json!(LOBBY)).await;
@@ -279,7 +279,7 @@ async fn what_a_user_has_said_outlives_the_server_at_which_it_was_said() {
     drop(first);
     let gone = bob.event("user_disconnected").await;
     assert_eq!(gone["userId"], ann.user_id());
-    // Presence says that she is away; what she has said is kept.
+    // Ann is absent, but her status is retained.
     let mut back = second.guest("ann").await;
     assert_eq!(back.session["status"], said);
     let joined = back.must("join_conversation", json!(LOBBY)).await;
@@ -289,7 +289,7 @@ async fn what_a_user_has_said_outlives_the_server_at_which_it_was_said() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn statuses_of_a_server_that_alone_is_cut_off_arrive_within_what_is_promised() {
+async fn statuses_of_an_isolated_server_arrive_within_the_promise() {
     let broker = Postgres::start();
     let url = broker.database();
     let (_, name) = url.rsplit_once('/').unwrap();
@@ -300,7 +300,7 @@ async fn statuses_of_a_server_that_alone_is_cut_off_arrive_within_what_is_promis
     let second = database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)]);
     let mut bob = second.guest("bob").await;
     bob.must("join_conversation", json!(LOBBY)).await;
-    // Of several users, so that their values are read at different times.
+    // Several users, so that their values are read at different times.
     let mut people = Vec::new();
     for n in 0..6 {
         people.push(first.guest(&format!("user {n}")).await);
@@ -315,7 +315,7 @@ async fn statuses_of_a_server_that_alone_is_cut_off_arrive_within_what_is_promis
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'apart'";
     broker.sql(name, end);
     first.until_joined(false).await;
-    // The second round begins when the other server takes this one for gone.
+    // The second round starts when the other server considers this server expired.
     for round in ["cut off", "gone"] {
         let start = Instant::now();
         let mut said = BTreeSet::new();
@@ -327,7 +327,7 @@ async fn statuses_of_a_server_that_alone_is_cut_off_arrive_within_what_is_promis
             told.insert(bob.event("status").await.to_string());
         }
         assert_eq!(told, said);
-        // Six seconds are promised; a machine that stands still, or has much else to do, may take some more.
+        // The promise is six seconds; a slow or busy machine may take longer.
         let took = start.elapsed();
         assert!(took < Duration::from_secs(20), "{round}: {took:?}");
         second

@@ -1,4 +1,4 @@
-//! Readiness follows changes that fail or get stuck, and recovers without changes of clients.
+//! Readiness follows changes that fail or hang, and recovers without changes by clients.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,11 +8,15 @@ use serde_json::json;
 
 use crate::client::Client;
 #[cfg(feature = "postgres")]
+use crate::guard::KEY;
+#[cfg(feature = "postgres")]
+use crate::market::{call, signal};
+#[cfg(feature = "postgres")]
 use crate::nodes::Database;
 use crate::server::{LOBBY, Server};
 use crate::support::RawClient;
 
-/// What a server may take to notice that changes fail, with time for a machine that is busy.
+/// Maximum time for a server to notice that changes fail. [`BUSY`] is added for a busy machine.
 const NOTICED: Duration = Duration::from_secs(3);
 const BUSY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -48,7 +52,7 @@ async fn until_ready(address: SocketAddr, ready: bool) -> Duration {
     start.elapsed()
 }
 
-/// Sends messages whose answers the caller counts.
+/// Sends messages and returns their ids; the caller counts the answers.
 async fn send(client: &mut Client, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     for number in 0..count {
@@ -58,7 +62,7 @@ async fn send(client: &mut Client, count: usize) -> Vec<u64> {
     ids
 }
 
-/// Returns the number of refusals.
+/// Awaits the answers and returns the number of refusals.
 async fn refusals(client: &mut Client, ids: Vec<u64>) -> i64 {
     let mut refused = 0;
     for id in ids {
@@ -98,6 +102,39 @@ async fn a_locked_table_of_postgresql_makes_the_server_unready() {
     assert!(recovered < NOTICED + BUSY, "{recovered:?}");
     let message = json!({"conversationId": LOBBY, "content": "after"});
     ann.must("message", message).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_tables_of_the_http_api_make_the_server_unready() {
+    let database = Database::apart();
+    let server = database.server_with(&[KEY, ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "4s")]);
+    let address = server.address();
+    let other = database.client().await;
+    // The probe of a database that does not store uses the first table, but not the second.
+    for (table, headers, is_probed) in [
+        ("journal_entries", "", true),
+        ("api_keys", "Idempotency-Key: first\r\n", false),
+    ] {
+        until_ready(address, true).await;
+        other
+            .batch_execute(&format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"))
+            .await
+            .unwrap();
+        let body = signal(table, None).to_string();
+        let publishing = call(&server, "service", "POST /signals", headers, &body);
+        let ((status, answer), noticed) = tokio::join!(publishing, until_ready(address, false));
+        assert!(noticed < NOTICED + BUSY, "{table}: {noticed:?}");
+        assert_eq!(status, 503, "{table}: {answer}");
+        if is_probed {
+            stays_unready(address).await;
+        }
+        other.batch_execute("ROLLBACK").await.unwrap();
+        let recovered = until_ready(address, true).await;
+        assert!(recovered < NOTICED + BUSY, "{table}: {recovered:?}");
+        let (status, answer) = call(&server, "service", "POST /signals", headers, &body).await;
+        assert_eq!(status, 200, "{table}: {answer}");
+    }
 }
 
 #[cfg(feature = "postgres")]

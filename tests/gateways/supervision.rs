@@ -1,6 +1,6 @@
-//! Tasks of the server that are killed: each is started again, or ends the process.
+//! Tasks of the server that are killed: each is restarted, or ends the process.
 //!
-//! Only a debug build can be told to kill one.
+//! Only a debug build can kill its tasks.
 
 #![cfg(debug_assertions)]
 
@@ -20,20 +20,20 @@ use crate::nodes::Database;
 use crate::server::{Binary, LOBBY, UNLIMITED};
 use crate::support::RawClient;
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a process ends for a task that cannot be started again.
+/// Exit code after the end of a task that cannot be restarted.
 const TASK_ENDED: Option<i32> = Some(70);
 
-/// Lets a server kill its tasks of this name.
+/// Makes a server kill its tasks of this name.
 fn kill(folder: &Path, name: &str) {
     let (new, file) = (folder.join("kill.new"), folder.join("kill"));
     fs::write(&new, name).unwrap();
     fs::rename(new, file).unwrap();
 }
 
-/// What a load balancer is told.
+/// Returns status and body of the readiness report.
 async fn readiness(server: &Binary) -> (u16, Value) {
     let address = server.address();
     let asked = move || RawClient::connect(address).get("/health/ready");
@@ -41,7 +41,7 @@ async fn readiness(server: &Binary) -> (u16, Value) {
     (answer.status, serde_json::from_str(&answer.body).unwrap())
 }
 
-/// Kills tasks one after the other; each time the server says so, and goes on.
+/// Kills tasks one after another. Each time the server reports it and continues.
 async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -93,13 +93,13 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
     ];
     let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
     let names = [
-        // Of the library.
+        // Tasks of the library.
         "flusher",
         "heartbeats",
         "load shedding",
         "guard sweep",
         "listener",
-        // Of the server.
+        // Tasks of the server.
         "user sweep",
         "block list",
         "keys",
@@ -135,9 +135,9 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed() {
+async fn killed_task_for_a_shared_store_is_restarted() {
     let database = Database::new();
-    // A task tells others also while the adapter reaches nobody.
+    // The announcing task also runs while the adapter cannot reach its broker.
     let server = database.server_with(&[
         ("SUPERVISOR_TEST_KILLS", "kill"),
         ("ROOMCAST_ADAPTER__URL", "redis://127.0.0.1:1"),
@@ -154,7 +154,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
         "publications",
     ];
     survives(&server, database.folder(), &names).await;
-    // The new reader of changes knows all that the old one did not live to see.
+    // The new feed reader knows all changes that the killed reader did not read.
     let mut carl = server.guest("carl").await;
     kill(database.folder(), "change feed");
     database.sql(&format!(
@@ -166,7 +166,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_mentioned_is_told_by_the_next_task_and_by_the_next_process() {
+async fn mention_is_delivered_after_task_or_process_restart() {
     let folder = TempDir::new().unwrap();
     let own = [
         ("SUPERVISOR_TEST_KILLS", "kill"),
@@ -215,7 +215,7 @@ async fn a_lane_that_is_killed_ends_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_emission_is_killed_acknowledges_only_what_it_emits_and_ends() {
+async fn server_without_emission_acks_only_emitted_messages_and_exits() {
     let folder = TempDir::new().unwrap();
     let variables = [("SUPERVISOR_TEST_KILLS", "kill")];
     let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
@@ -243,7 +243,8 @@ async fn a_server_whose_emission_is_killed_acknowledges_only_what_it_emits_and_e
             } else {
                 assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
             }
-            // For each that is answered comes another, so that some are on their way whenever the task is killed.
+            // Each answer is followed by another message, so that some are in flight whenever the
+            // task is killed.
             if ann.try_send(&message(sent)).await {
                 sent += 1;
             }
@@ -259,7 +260,7 @@ async fn a_server_whose_emission_is_killed_acknowledges_only_what_it_emits_and_e
     assert_eq!(server.exit_code(), TASK_ENDED);
 }
 
-/// The ids of all messages that a client gets until its connection ends.
+/// Returns the ids of all messages that a client receives until its connection ends.
 async fn messages(mut client: Client) -> BTreeSet<String> {
     let mut messages = BTreeSet::new();
     while let Some(message) = client.any_event("message").await {

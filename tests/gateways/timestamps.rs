@@ -1,4 +1,5 @@
-//! Of values that replace each other, that with the latest `timestamp` counts, in whatever order they are published.
+//! Of values that replace each other, the value with the latest `timestamp` counts, whatever the
+//! order of publication.
 
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ fn at(second: usize) -> Value {
     ))
 }
 
-/// A time that is so many milliseconds ahead.
+/// Returns a time this many milliseconds in the future.
 fn ahead(millis: i64) -> Value {
     let time = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(millis);
     json!(format!("{time:.3}"))
@@ -56,7 +57,7 @@ async fn older_portfolio_changes_nothing_and_is_answered_with_the_newer() {
         (&stored["portfolio"], &stored["revision"]),
         (&newer, &json!(1))
     );
-    // Of the same time, the last one counts, so that a repetition does no harm.
+    // Of values with the same time the last counts, so a repetition does no harm.
     must(binary, "/portfolios", portfolio(3, at(10))).await;
     assert_eq!(ann.event("portfolio:update").await["totalValue"], 3.0);
     assert!(ann.events_until_now("portfolio:update").await.is_empty());
@@ -66,7 +67,7 @@ async fn older_portfolio_changes_nothing_and_is_answered_with_the_newer() {
 async fn portfolio_without_a_time_is_never_older_than_the_stored() {
     let server = start(&[]);
     let binary = &server.binary;
-    // The clock of the publishing service is ahead, by less than it may be.
+    // The clock of the publishing service is ahead, within the allowed tolerance.
     let time = ahead(50_000);
     must(binary, "/portfolios", portfolio(1, time.clone())).await;
     let answer = must(binary, "/portfolios", portfolio(2, Value::Null)).await;
@@ -110,7 +111,7 @@ async fn older_pending_trade_changes_nothing_and_an_outcome_always_counts() {
     let newer = must(binary, "/trades", of("pending", 5, 10)).await;
     assert_eq!(must(binary, "/trades", of("pending", 2, 9)).await, newer);
     assert_eq!(read(&server, "/users/ann/trades")["revision"], 1);
-    // The clock of the exchange may be behind that of the service which has announced the trade.
+    // The clock of the exchange may lag behind the clock of the service that announced the trade.
     must(binary, "/trades", of("executed", 5, 8)).await;
     for (status, time) in [("pending", at(10)), ("executed", at(8))] {
         let update = ann.event("trade:update").await;
@@ -139,7 +140,7 @@ async fn newest_value_counts_at_two_servers_whichever_is_published_last() {
         ann.must("subscribe:trades", json!({"userId": "ann"})).await;
         followers.push(ann);
     }
-    // Each server is given half of the values, in another order.
+    // Each server receives half of the values, in another order.
     let publish_all = async |binary, offset: usize| {
         for n in 0..VALUES / 2 {
             let value = (n * 7 + offset) % (VALUES / 2) * 2 + offset;

@@ -1,4 +1,4 @@
-//! TLS in front of the real server.
+//! TLS of the real server.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ const VARIABLES: [(&str, &str); 2] = [
     ("ROOMCAST_SERVER__TLS__KEY_FILE", "key.pem"),
 ];
 
-/// A new certificate and key in a folder: what a client must trust.
+/// Creates a certificate and key in a folder, and returns the certificate for clients to trust.
 fn issue(folder: &TempDir) -> CertificateDer<'static> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let issued = rcgen::generate_simple_self_signed(names).unwrap();
@@ -32,7 +32,7 @@ fn issue(folder: &TempDir) -> CertificateDer<'static> {
     issued.cert.der().clone()
 }
 
-fn start() -> (Binary, TempDir, CertificateDer<'static>) {
+pub(crate) fn start() -> (Binary, TempDir, CertificateDer<'static>) {
     let folder = TempDir::new().unwrap();
     let trusted = issue(&folder);
     let binary = Binary::start(folder.path(), &VARIABLES);
@@ -49,7 +49,7 @@ async fn connect(
     encrypt(stream, trusted, versions, alpn).await
 }
 
-/// A TCP connection from this address of the machine.
+/// Connects from this local address.
 async fn connect_from(local: &str, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     let local = local.parse().unwrap();
@@ -92,7 +92,7 @@ async fn get(stream: &mut TlsStream<TcpStream>, target: &str) -> String {
 }
 
 #[tokio::test]
-async fn both_versions_of_tls_carry_http_1_and_say_to_come_back_so() {
+async fn tls_1_2_and_1_3_serve_http_1_with_strict_transport_security() {
     let (binary, _folder, trusted) = start();
     for version in BOTH {
         let alpn = ["h2", "http/1.1"];
@@ -108,13 +108,13 @@ async fn both_versions_of_tls_carry_http_1_and_say_to_come_back_so() {
             "{answer}"
         );
     }
-    // A client that speaks nothing that the server does is not let in.
+    // A client without a common protocol is refused.
     let refused = connect(binary.address(), &trusted, &BOTH, &["h2"]).await;
     assert!(refused.is_err());
 }
 
 #[tokio::test]
-async fn a_websocket_over_tls_carries_what_one_over_tcp_does() {
+async fn websocket_over_tls_works_as_over_tcp() {
     let (binary, _folder, trusted) = start();
     let stream = connect(binary.address(), &trusted, &BOTH, &[])
         .await
@@ -161,10 +161,10 @@ async fn a_websocket_over_tls_carries_what_one_over_tcp_does() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_holds_without_a_restart_and_a_bad_one_never() {
+async fn new_certificate_applies_without_restart_unless_invalid() {
     let folder = TempDir::new().unwrap();
     let first = issue(&folder);
-    // Who was there before says nothing until the end.
+    // This client connects before, and sends nothing until the end.
     let patient = ("ROOMCAST_ENGINE__HEADER_TIMEOUT", "1h");
     let binary = Binary::start(folder.path(), &[VARIABLES[0], VARIABLES[1], patient]);
     let mut old = connect(binary.address(), &first, &BOTH, &[]).await.unwrap();
@@ -183,7 +183,7 @@ async fn a_new_certificate_holds_without_a_restart_and_a_bad_one_never() {
         tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
     }
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_err());
-    // Who was there stays.
+    // The earlier client stays connected.
     let answer = get(&mut old, "/health/live").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
@@ -204,7 +204,7 @@ async fn a_new_key_without_its_certificate_is_not_used() {
     assert!(!binary.log().contains("PRIVATE"), "{}", binary.log());
 }
 
-/// A ClientHello (RFC 5246, 7.4.1.2) that asks for this version, and says nothing of others.
+/// Returns a ClientHello (RFC 5246, 7.4.1.2) that offers only this version.
 fn hello(version: u8) -> Vec<u8> {
     let mut body = vec![3, version];
     body.extend([7; 32]); // Random.
@@ -240,14 +240,14 @@ fn versions_before_1_2_are_refused() {
         assert_eq!(answer.first(), Some(&0x15), "{name}: {answer:?}");
         assert!(answer.ends_with(&[2, 70]), "{name}: {answer:?}");
     }
-    // The same bytes with the version that is spoken are answered by a ServerHello.
+    // The same bytes with a supported version are answered by a ServerHello.
     let mut client = RawClient::connect(binary.address());
     client.send(hello(3));
     assert_eq!(client.take(6)[..2], [0x16, 3]);
 }
 
 #[tokio::test]
-async fn b14_slow_handshakes_of_one_address_keep_no_other_waiting() {
+async fn b14_slow_handshakes_of_one_address_delay_no_other_address() {
     let folder = TempDir::new().unwrap();
     let trusted = issue(&folder);
     let mut variables = VARIABLES.to_vec();
@@ -261,10 +261,11 @@ async fn b14_slow_handshakes_of_one_address_keep_no_other_waiting() {
     for _ in 0..100 {
         slow.push(connect_from("127.0.0.2", address).await);
     }
-    // All that one address may have are under way, and the others of it wait.
+    // All handshakes that one address may have are in flight, and further connections of the
+    // address wait.
     let start = Instant::now();
     loop {
-        // A handshake of another address works meanwhile.
+        // A handshake of another address succeeds in the meantime.
         let stream = connect_from("127.0.0.3", address).await;
         let mut stream = encrypt(stream, &trusted, &BOTH, &[]).await.unwrap();
         get(&mut stream, "/health/live").await;
@@ -278,7 +279,7 @@ async fn b14_slow_handshakes_of_one_address_keep_no_other_waiting() {
         assert!(start.elapsed() < DEADLINE, "{running:?} handshakes");
         tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
     }
-    // As soon as they are gone it is the turn of those behind them.
+    // When these end, waiting connections of the address are served.
     let own = connect_from("127.0.0.2", address).await;
     drop(slow);
     let mut own = encrypt(own, &trusted, &BOTH, &[]).await.unwrap();
@@ -301,12 +302,12 @@ async fn b14_a_handshake_that_never_ends_is_ended() {
         std::thread::spawn(move || {
             let mut client = RawClient::connect(address);
             client.send(begin);
-            // An alert at most.
+            // At most an alert.
             assert!(client.take_all().len() < 100);
         })
     })
     .into();
-    // Others are served meanwhile.
+    // Other clients are served in the meantime.
     let mut stream = connect(address, &trusted, &BOTH, &[]).await.unwrap();
     assert!(
         get(&mut stream, "/health/live")
@@ -331,7 +332,7 @@ async fn b14_a_handshake_that_never_ends_is_ended() {
         let mut stream = connect(address, &trusted, &BOTH, &[]).await.unwrap();
         get(&mut stream, "/health/live").await;
         let metrics = binary.metrics().await;
-        // A client sees the end of its connection before the server has let go of it.
+        // A client sees the end of its connection before the server has released it.
         if left.iter().all(|row| metrics.contains(row)) {
             break;
         }
@@ -343,7 +344,7 @@ async fn b14_a_handshake_that_never_ends_is_ended() {
 #[tokio::test]
 async fn b14_a_handshake_in_records_of_one_byte_is_a_handshake() {
     let (binary, _folder, trusted) = start();
-    // A relay that passes on byte by byte.
+    // A relay that forwards single bytes.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let relay = listener.local_addr().unwrap();
     let address = binary.address();

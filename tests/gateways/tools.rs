@@ -1,23 +1,37 @@
-//! Commands for operators: what they check, and what they say.
+//! Commands for operators: their checks and their output.
 
+use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
 use tempfile::TempDir;
 
-use crate::guard::KEY;
+use crate::config::key_set;
+use crate::guard::{KEY, SECRET};
 use crate::server::{Binary, ROOMCAST};
+use crate::starting::as_another_user;
 
-/// Runs a command to its end: its exit code, and all that it has printed.
+/// Runs a command to its end, and returns its exit code and output.
 fn run(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    run_program(&mut Command::new(ROOMCAST), folder, arguments, variables)
+}
+
+/// Runs a command with a prepared program.
+fn run_program(
+    program: &mut Command,
+    folder: &Path,
+    arguments: &str,
+    variables: &[(&str, &str)],
+) -> (i32, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = Command::new(ROOMCAST)
+    } = program
         .args(arguments.split(' '))
         .current_dir(folder)
         .env("ROOMCAST_STORE", "sqlite:chat.db")
@@ -31,7 +45,7 @@ fn run(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> (i32, Stri
     (status.code().unwrap(), said)
 }
 
-/// A server that greets each connection with these bytes, and where it is.
+/// Starts a server that sends these bytes on each connection, and returns its address.
 fn greeting(bytes: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,7 +60,7 @@ fn greeting(bytes: &'static [u8]) -> SocketAddr {
     address
 }
 
-/// An address at which nothing listens.
+/// Returns an address without a listener.
 fn nowhere() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -102,13 +116,13 @@ fn connections_are_tried_without_changing_anything() {
         code == 0 && said.contains("ok      store.url: sqlite:chat.db"),
         "{said}"
     );
-    let made: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert!(made.is_empty(), "{made:?}");
 
     let down = nowhere();
     let url = |path: &str| format!("http://{down}/{path}?key=canary");
     let (keys, hooks, backend, market) = (url("keys"), url("hooks"), url("me"), url("orders"));
-    std::fs::write(folder.path().join("chat.db"), "this is no database at all").unwrap();
+    fs::write(folder.path().join("chat.db"), "this is no database at all").unwrap();
     let (code, said) = run(
         folder.path(),
         "check-config --connect",
@@ -154,8 +168,100 @@ fn connections_are_tried_without_changing_anything() {
     }
 }
 
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
 #[test]
-fn what_can_be_reached_is_told_to_be_fine() {
+fn an_adapter_that_does_not_work_is_named_with_the_remedy() {
+    let folder = TempDir::new().unwrap();
+    let redis = crate::redis_server::RedisServer::start();
+    redis.ask(&["CONFIG", "SET", "requirepass", "right"]);
+    let down = crate::support::UnusedAddress::new();
+    // An adapter needs a shared store. The store is checked separately, and is down as well.
+    let store = format!("postgres://x@{}/chat", down.address());
+    let with = |password: &str| format!("redis://:{password}@127.0.0.1:{}", redis.port());
+    for (url, fault) in [
+        (
+            format!("redis://:canary@{}", down.address()),
+            Some("refused"),
+        ),
+        (
+            format!("nats://ann:canary@{}", down.address()),
+            Some("refused"),
+        ),
+        (with("canary"), Some("WRONGPASS")),
+        (with("right"), None),
+    ] {
+        let variables = [
+            ("ROOMCAST_STORE", &*store),
+            ("ROOMCAST_ADAPTER__URL", &*url),
+        ];
+        let (code, said) = run(folder.path(), "check-config --connect", &variables);
+        assert!(code == 1 && !said.contains("canary"), "{url}: {said}");
+        let outcome = if fault.is_some() { "failed" } else { "ok    " };
+        let start = format!("{outcome}  adapter.url: ");
+        let line = said.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("{url}: {said}"));
+        if let Some(fault) = fault {
+            let remedy = "check the address and the credentials in adapter.url";
+            assert!(line.contains(fault) && line.contains(remedy), "{line}");
+        }
+    }
+}
+
+#[test]
+fn files_without_rights_are_named_with_the_remedy() {
+    let folder = TempDir::new().unwrap();
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    // Another user may enter the folder.
+    set_mode(folder.path(), 0o755);
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let keys = folder.path().join("keys.json");
+    fs::write(&keys, key_set(SECRET, "HS256")).unwrap();
+    let log = closed.join("log/roomcast.log");
+    let check = || {
+        let variables = [
+            ("ROOMCAST_STORE", "memory:"),
+            ("ROOMCAST_LOG__FILE", log.to_str().unwrap()),
+            ("ROOMCAST_AUTH__JWT__KEYS_FILE", keys.to_str().unwrap()),
+        ];
+        let mut program = as_another_user(ROOMCAST);
+        run_program(
+            &mut program,
+            folder.path(),
+            "check-config --connect",
+            &variables,
+        )
+    };
+    // Root ignores modes, so the modes are those for another user.
+    set_mode(&closed, 0o555);
+    set_mode(&keys, 0o000);
+    let (code, said) = check();
+    let fault = format!("auth.jwt.keys_file: {}: Permission denied", keys.display());
+    assert!(code == 2 && said.contains(&fault), "{said}");
+
+    set_mode(&keys, 0o444);
+    let (code, said) = check();
+    assert_eq!(code, 1, "{said}");
+    let start = format!("failed  log.file: {}: ", log.display());
+    let line = said.lines().find(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("no {start} in {said}"));
+    for part in [
+        &*format!("{}: Permission denied", closed.display()),
+        "the right to write there",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(said.contains("ok      auth.jwt.keys_file: "), "{said}");
+
+    set_mode(&closed, 0o1777);
+    let (code, said) = check();
+    assert!(code == 0 && said.contains("ok      log.file: "), "{said}");
+}
+
+#[test]
+fn reachable_services_are_reported_as_ok() {
     let folder = TempDir::new().unwrap();
     let server = Binary::start(folder.path(), &[]);
     let hooks = format!("http://{}/", server.address());
@@ -185,8 +291,8 @@ fn commands_trust_the_certificates_of_a_file() {
         folder.path().join("cert.pem"),
         folder.path().join("key.pem"),
     );
-    std::fs::write(&cert, issued.cert.pem()).unwrap();
-    std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+    fs::write(&cert, issued.cert.pem()).unwrap();
+    fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
     let variables = [
         KEY,
         ("ROOMCAST_SERVER__TLS__CERT_FILE", cert.to_str().unwrap()),
@@ -211,7 +317,7 @@ fn commands_trust_the_certificates_of_a_file() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_role_that_may_not_migrate_is_told_the_missing_right() {
+fn role_without_migration_right_gets_the_missing_right_named() {
     let postgres = crate::postgres::Postgres::start();
     let url = postgres.database();
     let name = url.rsplit('/').next().unwrap().split('?').next().unwrap();

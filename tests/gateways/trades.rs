@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::guard::{KEY, Server, until};
 use crate::market::{client, must, publish, start};
 use crate::server::UNLIMITED;
-use crate::support::Unheard;
+use crate::support::UnusedAddress;
 
 pub(crate) const FILLED: &str = r#"{"status":"executed","executedPrice":190.5}"#;
 
@@ -191,7 +191,7 @@ pub(crate) async fn states(client: &mut Client, expected: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trade_on_paper_is_filled_at_the_last_price_and_else_at_the_configured_one() {
+async fn paper_trade_fills_at_the_last_or_the_configured_price() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100.5,BTC/USD=60000")]);
     let mut ann = trader(&server).await;
     let answer = ann.must("execute:trade", order("AAPL")).await;
@@ -231,7 +231,7 @@ async fn a_trade_on_paper_is_filled_at_the_last_price_and_else_at_the_configured
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_whoever_may_has_trades_executed_and_an_order_must_make_sense() {
+async fn orders_need_the_permission_and_valid_fields() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=1")]);
     for role in ["user", "coach", "service"] {
         let mut bob = client(&server.binary, "bob", role).await;
@@ -281,7 +281,7 @@ async fn a_server_without_an_executor_refuses_trades() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_sent_the_trade_and_says_what_came_of_it() {
+async fn webhook_receives_the_trade_and_returns_the_outcome() {
     let hook = Hook::start(&[
         Reply::Answer(200, FILLED),
         Reply::Answer(422, r#"{"status":"failed","message":"no funds"}"#),
@@ -333,7 +333,7 @@ async fn a_webhook_is_sent_the_trade_and_says_what_came_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_fails_for_a_moment_is_asked_again_under_the_same_key() {
+async fn failed_webhook_request_is_repeated_with_the_same_key() {
     for bad in [
         Reply::Answer(500, ""),
         Reply::Answer(503, ""),
@@ -387,7 +387,7 @@ async fn the_pauses_between_attempts_double() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_says_nothing_certain_leaves_the_trade_pending_until_it_does() {
+async fn uncertain_webhook_answer_leaves_the_trade_pending() {
     for bad in [
         Reply::Answer(200, "garbage"),
         Reply::Answer(303, FILLED),
@@ -461,7 +461,7 @@ async fn refused_token_keeps_an_unsettled_trade_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_back_end_has_settled_meanwhile_counts() {
+async fn outcome_published_by_the_back_end_during_execution_counts() {
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();
     let server = start(&[webhook(&url), vec![HURRIED]].concat());
@@ -493,8 +493,8 @@ async fn what_the_back_end_has_settled_meanwhile_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_executed_where_nobody_listens_or_the_webhook_redirects() {
-    let unheard = Unheard::new();
+async fn unreachable_or_redirecting_webhook_executes_nothing() {
+    let unheard = UnusedAddress::new();
     let nobody = format!("http://{}/", unheard.address());
     let hook = Hook::start(&[Reply::Answer(307, FILLED), Reply::Answer(308, FILLED)]);
     for url in [nobody, hook.url()] {
@@ -529,7 +529,7 @@ async fn an_address_that_is_not_on_the_public_internet_is_not_connected_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_while_a_trade_is_executed_goes_on_with_it() {
+async fn restarted_server_resumes_a_trade_under_execution() {
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();
     let mut variables = webhook(&url);
@@ -554,7 +554,7 @@ async fn a_server_that_dies_while_a_trade_is_executed_goes_on_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_was_stored_and_not_told_is_told_after_a_restart_once() {
+async fn stored_but_unsent_outcome_is_emitted_once_after_restart() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
     let mut variables = UNLIMITED.to_vec();
     variables.extend([KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")]);
@@ -595,7 +595,7 @@ async fn an_outcome_that_was_stored_and_not_told_is_told_after_a_restart_once() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_gone_is_told_when_it_comes_back() {
+async fn disconnected_client_gets_the_outcome_on_reconnecting() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(200, FILLED)]);
     let url = hook.url();
     let server = start(&webhook(&url));

@@ -1,4 +1,4 @@
-//! How many notifications are unread, and acknowledging all of them.
+//! The number of unread notifications, and acknowledging all of them.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ async fn snapshot(ann: &mut Client) -> Value {
     answer["snapshot"].clone()
 }
 
-/// Waits until an event says that so many are unread.
+/// Waits until an event has this number of unread notifications.
 async fn counts(client: &mut Client, unread: u64) {
     while client.event("notifications:unread").await["unread"] != unread {}
 }
@@ -86,7 +86,7 @@ async fn acknowledging_all_ends_what_was_there_for_every_tab() {
     snapshot(&mut tab).await;
     notify(&server, 250..251).await;
     tab.event("notification:new").await;
-    // What has come after the snapshot was not seen.
+    // A notification after the snapshot was not seen.
     let seen = json!({"revision": known["revision"]});
     let answer = ann.must("notification:ack_all", seen.clone()).await;
     assert_eq!(answer["acknowledged"], 250);

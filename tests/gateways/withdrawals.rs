@@ -27,7 +27,7 @@ async fn get(binary: &Binary, path: &str) -> Value {
     answer
 }
 
-/// The ids in a list.
+/// Returns the ids in a list.
 fn ids<'a>(list: &'a Value, id: &str) -> Vec<&'a str> {
     let list = list.as_array().unwrap().iter();
     list.map(|one| one[id].as_str().unwrap()).collect()
@@ -72,7 +72,7 @@ async fn withdrawn_signal_reaches_followers_and_leaves_every_list() {
     );
     let of_channel = get(binary, "/signals?channelId=gold").await;
     assert_eq!(ids(&of_channel["signals"], "signalId"), ["s2"]);
-    // The answer is the same each time, also after a restart, and the id stays taken.
+    // The answer is the same each time, also after a restart, and the id stays in use.
     let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY]].concat());
     let binary = &server.binary;
     assert_eq!(must_withdraw(binary, "/signals/s1").await, answer);
@@ -134,7 +134,7 @@ async fn trade_is_withdrawn_unless_it_is_executed() {
         }
         assert_eq!(must_withdraw(binary, &path).await, answer);
     }
-    // Its place is free for another one.
+    // Its place is free for another trade.
     must(binary, "/trades", trade("t4", "pending")).await;
     must(binary, "/trades", trade("t4", "executed")).await;
     let (status, refused) = withdraw(binary, "/users/ann/trades/t4").await;
@@ -189,7 +189,7 @@ async fn withdrawn_price_is_unknown_until_the_next_one() {
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "admin").await;
     assert!(prices(&mut ann, "BTC/USD").await.is_empty());
-    // The first price comes at once, and the second one waits while it is withdrawn.
+    // The first price is sent immediately; the second is withdrawn while it is pending.
     for price in [60_000, 1] {
         must(
             binary,
@@ -216,12 +216,12 @@ async fn withdrawn_price_is_unknown_until_the_next_one() {
     let binary = &server.binary;
     let mut bob = client(binary, "bob", "user").await;
     assert!(prices(&mut bob, "BTC/USD").await.is_empty());
-    // Another price is of the next kind, whatever its time is.
+    // A further price activates the symbol again, whatever its time is.
     let older = json!({"symbol": "BTC/USD", "price": 2, "timestamp": "2025-01-31T12:00:00.000Z"});
     must(binary, "/prices", older).await;
     assert_eq!(bob.event("price:update").await["price"], 2.0);
     assert_eq!(prices(&mut bob, "BTC/USD").await, [2.0]);
-    // No price followed the withdrawal at the first server.
+    // The first server sent no price after the withdrawal.
     let mut updates = Vec::new();
     while let Some(update) = ann.any_event("price:update").await {
         updates.push(update);
@@ -266,10 +266,10 @@ async fn withdrawals_at_one_server_reach_followers_at_another() {
         (&json!("A"), &json!("withdrawn"))
     );
     assert!(prices(&mut ann, "A").await.is_empty());
-    // A price of the other server begins the symbol again at both.
+    // A price from the other server activates the symbol again at both.
     must(&servers[1], "/prices", json!({"symbol": "A", "price": 2})).await;
     assert_eq!(ann.event("price:update").await["price"], 2.0);
-    // Each server withdraws what the other one was given.
+    // Each server withdraws what the other has received.
     must_withdraw(&servers[0], "/prices/A").await;
     ann.event("price:withdrawn").await;
     // A server that starts later has none of it.
@@ -281,7 +281,7 @@ async fn withdrawals_at_one_server_reach_followers_at_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_that_continues_learns_what_was_withdrawn_meanwhile() {
+async fn continuing_client_learns_of_missed_withdrawals() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -328,7 +328,7 @@ async fn client_that_continues_learns_what_was_withdrawn_meanwhile() {
             (&page["withdrawn"], &page["hasMore"]),
             (&json!(["s1"]), &json!(false))
         );
-        // A revision that was never reached asks for the whole.
+        // A revision that was never reached requests the whole list.
         let page = ann
             .must(&format!("{kind}:history"), json!({"sinceRevision": 99}))
             .await;

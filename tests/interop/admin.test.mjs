@@ -1,4 +1,5 @@
-// The namespace of admins with the official client: who comes in, what they are told, what they do; at one server and at two.
+// The admin namespace with the official client: admission, notifications and commands, at one
+// server and at two.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
@@ -7,7 +8,7 @@ import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, open, outcome, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-/** An admin in the namespace, and all that it is told. */
+/** Connects an admin to the namespace and records its notifications. */
 async function watch(t, url) {
   const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
   const told = { "admin:refusals": [], "admin:alert": [], "admin:node": [] };
@@ -21,7 +22,7 @@ async function watch(t, url) {
   return { socket, told };
 }
 
-/** How often something was refused, as far as an admin was told. */
+/** The number of refusals of this type and reason in an admin's notifications. */
 function refused({ told }, type, reason) {
   const all = told["admin:refusals"].flatMap(({ refusals }) => refusals);
   return all.filter((one) => one.type === type && one.reason === reason).reduce((sum, { count }) => sum + count, 0);
@@ -59,7 +60,7 @@ test("an admin is told how often what was refused, once a second and not once fo
   await until(() => refused(root, "rateLimit", "requests") === limited, "all that was limited");
   await until(() => refused(root, "permission", "no role grants it") === 1, "what was denied");
   await until(() => refused(root, "authentication", "malformed") === 1, "who was not let in");
-  // The door of the HTTP API tells as well, each refusal once.
+  // The HTTP API reports its refusals as well, each once.
   const user = `Bearer ${token({ sub: "ann", roles: ["user"] })}`;
   assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, user)).status, 403);
   assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, "Bearer a.b.c")).status, 401);
@@ -82,7 +83,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   assert.deepEqual(await ask(root, "admin:kick", { userId: "ann" }), { success: true, disconnected: 2, missing: 0 });
   await gone;
   const bob = next(people[2], "disconnect");
-  // A stock client has no id any more when it is disconnected.
+  // A stock client loses its id when it is disconnected.
   const socketId = people[2].id;
   const kicked = await ask(root, "admin:kick", { socketId });
   checkAnswered("admin:kick", { socketId }, kicked);
@@ -107,7 +108,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   const { body } = await call(url, "GET", "/api/v1/blocks");
   assert.deepEqual(body.blocks.map(({ id, cidr, reason }) => [id, cidr, reason]), [[blocked.id, "192.0.2.0/24", "a test"]]);
   assert.ok(Date.parse(blocked.expiresAt) > Date.now());
-  // Who has done it is in the log.
+  // The log names the admin.
   await logged(started, /admin:kick by="root" whom=User\("ann"\)/);
   await logged(started, new RegExp(`admin:kick by="root" whom=Socket\\(.*${socketId}`));
   await logged(started, /admin:block by="root" network="192\.0\.2\.0\/24"/);
@@ -118,7 +119,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
     figures = told;
     return told.sessions.total === 1;
   };
-  // Whoever was disconnected is counted until the connection has ended as well.
+  // Disconnected clients are counted until their connections have ended.
   await until(isAlone, () => `the end of all other sessions: ${JSON.stringify(figures)}`);
   assert.deepEqual([figures.store, figures.adapter, figures.nodes, figures.sessions.total], ["ok", "none", 1, 1]);
   const other = await call(url, "GET", "/api/v1/stats");
@@ -165,7 +166,7 @@ test("admins of two servers are told of both: refusals, servers that come and go
   assert.equal(denied.error.code, "FORBIDDEN");
   await until(() => refused(root, "permission", "no role grants it") === 1, "what the other has denied");
   assert.equal(root.told["admin:refusals"].at(-1).node, "there");
-  // Somebody who is at the other server is kicked from here.
+  // Kicks a user who is connected to the other server.
   const { socket } = await enter(t, there.url, { auth: { token: token({ sub: "ann" }) }, reconnection: false });
   const gone = next(socket, "disconnect");
   assert.deepEqual(await ask(root.socket, "admin:kick", { userId: "ann" }), { success: true, disconnected: 1, missing: 0 });
@@ -176,7 +177,7 @@ test("admins of two servers are told of both: refusals, servers that come and go
   await postgres.kill();
   const lost = ["adapter unavailable", "publications unavailable", "store unavailable"];
   await until(() => lost.every((one) => alerts(root).includes(one)), "the loss");
-  // Who comes now is told as well.
+  // An admin who connects now is notified as well.
   const late = await watch(t, here.url);
   await until(() => lost.every((one) => alerts(late).includes(one)), "the loss");
   await postgres.start();

@@ -1,4 +1,5 @@
-// The HTTP API of several servers that an adapter joins, and the commands that ask a running server: stock clients.
+// The HTTP API of several servers with an adapter, and the commands that query a running server,
+// with stock clients.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { LOBBY, call, enter, farewell, keyed, server } from "./people.mjs";
@@ -12,14 +13,14 @@ after(() => postgres?.close());
 
 const service = `Bearer ${token({ sub: "backend", roles: ["service"] })}`;
 
-/** The body of an answer with this status. */
+/** Sends a request that must have this status, and returns the body. */
 async function must(url, method, path, status = 200, body) {
   const answer = await call(url, method, `/api/v1${path}`, body, service);
   assert.equal(answer.status, status, `${method} ${path}: ${JSON.stringify(answer.body)}`);
   return answer.body;
 }
 
-/** Two servers that know of each other. */
+/** Starts two servers that know each other. */
 async function pair(t) {
   const env = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: postgres.url };
   const servers = await Promise.all([1, 2].map(() => server(t, env)));
@@ -111,7 +112,7 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     assert.deepEqual(JSON.parse(emitted.stdout), { queued: 0 });
     assert.deepEqual(await news, [[{ a: 1 }, "b"]]);
     news = heard();
-    // The secret that the servers seal with is in the store.
+    // The secret with which the servers seal is in the store.
     const stored = { ...keyed, ROOMCAST_STORE: postgres.url };
     const through = command(["emit", "*", "news", "7", "--adapter", postgres.url], stored);
     assert.equal(through.status, 0, through.stderr);
@@ -120,7 +121,7 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     const configured = command(["emit", "*", "news", "8", "--adapter"], stored);
     assert.equal(configured.status, 0, configured.stderr);
     assert.deepEqual(await news, [[8]]);
-    // The command is waited for without anything else being done here, so nobody answers.
+    // The command blocks this process, so the client cannot answer.
     const asked = run("emit", "user:ann", "ready?", "--ack", "200", "--url", here.url);
     const { expected, answered, timedOut } = JSON.parse(asked.stdout).acknowledged;
     assert.deepEqual([expected, answered, timedOut], [1, 0, true]);

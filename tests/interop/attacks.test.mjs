@@ -1,5 +1,5 @@
-// Attacks that need the server itself: its log, its chat, its API, while a stock client goes on working.
-// What raw bytes of HTTP and polling are answered is held by tests/server/hostile/a.
+// Attacks on the server itself: its log, its chat, its API. A stock client must keep working.
+// Responses to raw bytes over HTTP and polling are tested in tests/server/hostile/a.
 import assert from "node:assert/strict";
 import { connect as dial } from "node:net";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -29,7 +29,7 @@ before(async () => {
   await ask(bystander, "join_conversation", LOBBY);
 });
 
-// Somebody else's attack is nobody's business.
+// A bystander is not affected by the attack.
 afterEach(async () => {
   const said = await ask(bystander, "message", { conversationId: LOBBY, content: "still here" });
   assert.equal(said.success, true, JSON.stringify(said));
@@ -40,7 +40,7 @@ after(async () => {
   assert.equal(await started.stop(), 0);
 });
 
-/** Sends bytes, piece by piece, and returns all that is answered until the server closes. */
+/** Sends bytes in pieces, and returns everything that is answered until the server closes. */
 function raw(...pieces) {
   const { hostname, port } = new URL(url);
   const answered = new Promise((done) => {
@@ -58,14 +58,14 @@ function raw(...pieces) {
 const request = (method, target, headers = "", body = "") =>
   raw(`${method} ${target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n${body}`);
 
-/** The status of an answer, and the code of the error in it. */
+/** Returns the status of an answer, and the code of its error. */
 function read(answer) {
   const status = Number(/^HTTP\/1\.1 (\d+) /.exec(answer)?.[1]);
   const code = /"code":(\d)/.exec(answer)?.[1];
   return [status, code && Number(code)];
 }
 
-/** A polling session of somebody who has joined the namespace. */
+/** Opens a polling session that has joined the namespace. */
 async function session() {
   const handshake = await (await fetch(url + PATH)).text();
   const target = `${PATH}&sid=${JSON.parse(handshake.slice(1)).sid}`;
@@ -79,7 +79,7 @@ async function session() {
 /** Expects that a session ends: its polls are refused before long. */
 async function gone({ poll }) {
   const ended = async () => {
-    while ((await poll()).status !== 400) await sleep(20); // The pace of asking.
+    while ((await poll()).status !== 400) await sleep(20); // Poll interval.
   };
   await within(ended(), "the end of a session");
 }

@@ -1,14 +1,14 @@
-// The rules of accessibility, run in a page.
+// Runs accessibility rules in a page.
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
-/** What of a visitor's page breaks a rule of WCAG 2.2 AA, or of good practice. */
+/** Returns the violations of WCAG 2.2 AA and of best practices in a visitor's page. */
 export async function violations({ page }) {
   await page.evaluate(axe);
-  // What fades in has the colours of its end only at its end.
+  // Elements that fade in have their final colours only at the end.
   await page.evaluate(() => {
     for (const animation of document.getAnimations()) if (Number.isFinite(animation.effect.getComputedTiming().endTime)) animation.finish();
   });

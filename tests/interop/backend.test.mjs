@@ -1,4 +1,5 @@
-// People who have signed in to a Node application, real express with express-session, come in by its cookie.
+// Users who have signed in to a Node application (real express with express-session) are admitted
+// by its cookie.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
@@ -11,7 +12,10 @@ import { command, lastingPort, metric, next, open, outcome, until } from "./supp
 
 const SECRET = "the secret of the application";
 
-/** An application with sessions, as people write it. What `me` answers can be changed; `asked` counts its questions. */
+/**
+ * Starts a typical application with sessions. Tests can replace `me`, which answers requests for
+ * the user; `asked` counts these requests.
+ */
 async function application(t, { secrets = [SECRET], port = 0 } = {}) {
   const application = { asked: 0, me: (request, response) => response.json(request.session.user) };
   const app = express();
@@ -62,7 +66,7 @@ const knows = (app, env = {}) => ({
 
 const by = (cookie) => ({ extraHeaders: { cookie } });
 
-/** What somebody is told who is not let in. */
+/** Returns the error of a client that is refused. */
 async function turnedAway(t, url, cookie) {
   const socket = open(t, io, url, { extraHeaders: { cookie, origin: url } });
   socket.once("connect", () => assert.fail("was let in"));
@@ -100,7 +104,7 @@ describe("sessions of a Node backend", () => {
     const cut = farewell(socket);
     app.me = (_, response) => response.json({ userId: "ann", roles: ["coach"] });
     assertRevoked(socket, await cut);
-    // What was answered a moment ago counts until it is asked again.
+    // An answer counts for a moment before the application is asked again.
     const { session } = await enter(t, url, by(cookie));
     assert.deepEqual(session.roles, ["coach"]);
   });
@@ -162,7 +166,7 @@ describe("sessions of a Node backend", () => {
     const app = await application(t);
     const { url } = await server(t, knows(app, { ALLOWED_ORIGINS: "https://app.example", ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
     const cookie = await app.login("ann");
-    // A stock client in Node says no origin, and so does a form of an old browser.
+    // A stock client in Node sends no origin, and neither does a form in an old browser.
     for (const headers of [{}, { "sec-fetch-site": "cross-site" }]) {
       const data = await new Promise((done, fail) => {
         const socket = open(t, io, url, { extraHeaders: { cookie, ...headers } });
@@ -193,7 +197,7 @@ describe("sessions of a Node backend", () => {
       { userId: "bob", roles: ["us\u0000er"] },
     ];
     const me = app.me;
-    // More than a breaker takes of failures: the backend works all the time.
+    // More failures than a breaker tolerates: the backend works throughout.
     for (const record of [...invalid, ...invalid, ...invalid]) {
       app.me = (_, response) => response.json(record);
       await refused(t, url, by(await app.login("bob")), JSON.stringify(record));
@@ -218,7 +222,7 @@ describe("sessions of a Node backend", () => {
       (_, response) => response.redirect("/login"),
       (_, response) => response.json([]),
       (_, response) => response.send("x".repeat(100_000)),
-      () => {}, // Never.
+      () => {}, // Never answers.
     ];
     for (const answer of answers) {
       app.me = answer;
@@ -227,7 +231,7 @@ describe("sessions of a Node backend", () => {
     app.stop();
     assert.deepEqual(await turnedAway(t, url, bob), unavailable);
     await logged(started, /the backend does not say whose a session is/);
-    // After so long without a word nobody knows whether ann has signed out.
+    // After this time without an answer it is unknown whether Ann has signed out.
     const { told } = await cut;
     assert.equal(told[0].code, "TOKEN_EXPIRED");
     assert.ok((await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}')) >= answers.length);
@@ -253,7 +257,7 @@ describe("sessions of a Node backend", () => {
       assert.deepEqual(await turnedAway(t, url, cookie), unavailable);
       assert.equal(app.asked, asked, "nobody is asked");
     }
-    // Those who are known come in by another tab, and stay.
+    // Known users can open another tab, and stay connected.
     for (const [cookie, user] of [[ann, "ann"], [bob, "bob"]]) {
       assert.equal((await enter(t, url, by(cookie))).session.userId, user);
     }
@@ -280,7 +284,7 @@ describe("sessions of a Node backend", () => {
     const cookies = await Promise.all(users.map((user) => app.login(user)));
     const entering = Promise.all(cookies.map((cookie) => enter(t, url, by(cookie))));
     await until(() => held.length === MOST, "so many questions");
-    // One that is answered makes room for one.
+    // Each answered request makes room for one more.
     held.shift()();
     await until(() => held.length === MOST, "the next question");
     const answering = (async () => {
@@ -298,14 +302,14 @@ describe("sessions of a Node backend", () => {
   test("who waits behind questions that are never answered is turned away, and comes in when they are", async (t) => {
     const app = await application(t);
     const me = app.me;
-    app.me = () => {}; // Never.
+    app.me = () => {}; // Never answers.
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "2s", ROOMCAST_AUTH__BACKEND__RECHECK: "1h", ROOMCAST_AUTH__BACKEND__CACHE: "1h" };
     const { url } = await server(t, knows(app, env));
     const cookies = await Promise.all(Array.from({ length: 70 }, (_, n) => app.login(`user${n}`)));
     const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
     const answers = await Promise.all(cookies.map((cookie) => turnedAway(t, url, cookie)));
     assert.deepEqual(answers, cookies.map(() => unavailable));
-    // Those behind the first are not asked about one after the other, each with a time of its own.
+    // Requests after the first time out together, not one after another.
     assert.ok(app.asked < cookies.length, `${app.asked}`);
     assert.equal(await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}'), cookies.length);
     app.me = me;

@@ -1,4 +1,4 @@
-// Real load balancers: nginx and HAProxy as they are configured in deploy/, or by a text.
+// Real load balancers: nginx and HAProxy with the configuration in deploy/ or a given text.
 import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent } from "node:http";
@@ -6,7 +6,10 @@ import { connect as dial } from "node:net";
 import { join } from "node:path";
 import { lastingPort, temporary, until, within } from "./support.mjs";
 
-/** Runs a proxy in the foreground and waits for its ports. It can be killed, paused and started again. */
+/**
+ * Runs a proxy in the foreground and waits for its ports. It can be killed, suspended and
+ * restarted.
+ */
 async function startProxy(command, args, ports) {
   let child;
   let ended;
@@ -32,7 +35,7 @@ async function startProxy(command, args, ports) {
   };
   const end = async (signal) => {
     child.kill(signal);
-    // A paused one hears of it when it goes on.
+    // A suspended process handles the signal only after it resumes.
     child.kill("SIGCONT");
     await within(ended, () => `${command} to end\n${output}`);
   };
@@ -40,7 +43,7 @@ async function startProxy(command, args, ports) {
   return {
     start,
     kill: () => end("SIGKILL"),
-    // Connections that are open do not keep it.
+    // Open connections do not keep it running.
     stop: () => end("SIGTERM"),
     pause: () => child.kill("SIGSTOP"),
     goOn: () => child.kill("SIGCONT"),
@@ -49,14 +52,14 @@ async function startProxy(command, args, ports) {
   };
 }
 
-/** Runs a proxy in the foreground, and waits for its ports. Returns how to end it. */
+/** Runs a proxy in the foreground, waits for its ports, and returns a function that stops it. */
 export async function runProxy(command, args, ports) {
   return (await startProxy(command, args, ports)).stop;
 }
 
 const deploy = (name) => readFileSync(new URL(`../../deploy/${name}`, import.meta.url), "utf8");
 
-/** The configuration in deploy/ with these servers, of which there may be fewer than in it. */
+/** Returns the configuration in deploy/ for these servers, which may be fewer than it lists. */
 function configured(name, port, nodes) {
   let text = deploy(name).replace(/^(\s*)(bind|listen) :?80(;?)$/m, `$1$2 127.0.0.1:${port}$3`);
   for (const [n, letter] of ["a", "b", "c"].entries()) {
@@ -73,7 +76,10 @@ function configured(name, port, nodes) {
   return text;
 }
 
-/** HAProxy in front of these servers; with `text`, a configuration of its own for a port. It can be killed and paused. */
+/**
+ * Starts HAProxy in front of these servers, or with the configuration `text` for a port. It can be
+ * killed and suspended.
+ */
 export async function startHaproxy(t, nodes, text) {
   const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "haproxy.cfg");
@@ -83,12 +89,15 @@ export async function startHaproxy(t, nodes, text) {
   return { ...proxy, url: `http://127.0.0.1:${port}` };
 }
 
-/** The same, of which only the address matters. */
+/** Starts HAProxy and returns its URL. */
 export async function haproxy(t, nodes, text) {
   return (await startHaproxy(t, nodes, text)).url;
 }
 
-/** HAProxy in front of these servers, each of which gets every request in its turn, whosesoever it is. */
+/**
+ * Starts HAProxy in front of these servers with round-robin for each request, without session
+ * affinity.
+ */
 export function startScattering(t, nodes) {
   const text = (port) =>
     configured("haproxy.cfg", port, nodes)
@@ -98,12 +107,12 @@ export function startScattering(t, nodes) {
   return startHaproxy(t, nodes, text);
 }
 
-/** The same, of which only the address matters. */
+/** Starts HAProxy with round-robin and returns its URL. */
 export async function scattering(t, nodes) {
   return (await startScattering(t, nodes)).url;
 }
 
-/** nginx in front of these servers. */
+/** Starts nginx in front of these servers. */
 export async function nginx(t, nodes) {
   const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "nginx.conf");
@@ -125,20 +134,23 @@ http {
 }
 
 /**
- * The XMLHttpRequest of Node's clients sends a request anew, without ending it, if a connection that was kept is closed at that
- * moment: nobody ever answers that. It fails here at once, as it does in a browser.
+ * An agent that destroys unfinished requests.
+ *
+ * The XMLHttpRequest of Node's clients repeats a request without ending it when a kept connection
+ * is closed at that moment. Such a request is never answered. It fails immediately here, as in a
+ * browser.
  */
 class ClientAgent extends Agent {
   addRequest(request, ...rest) {
     super.addRequest(request, ...rest);
-    // What a client sends for the first time has ended by then.
+    // A request that a client sends for the first time has ended by then.
     setImmediate(() => {
       if (!request.writableEnded) request.destroy(new Error("the connection was closed"));
     });
   }
 }
 
-/** An agent of a client at an address of its own: the n-th of 127.0.0.0/8. */
+/** Returns the agent of a client with an address of its own: the n-th of 127.0.0.0/8. */
 export function agentOf(t, n, { keepAlive = true } = {}) {
   const agent = new ClientAgent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive });
   t.after(() => agent.destroy());

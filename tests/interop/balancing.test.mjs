@@ -1,5 +1,6 @@
-// The load balancers of deploy/ in front of two nodes: sessions stay at their node by cookie or address, upgrades pass, and
-// a node may be drained, killed and started again. The real nginx and HAProxy, stock clients.
+// The load balancers of deploy/ in front of two nodes, with the real nginx and HAProxy and stock
+// clients. Sessions stay at their node by cookie or address, upgrades pass, and a node may be
+// drained, killed and restarted.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
@@ -14,7 +15,10 @@ import { ask, lastingPort, metric, next, open, startServer, temporary, until } f
 
 const OPEN = "/socket.io/?EIO=4&transport=polling";
 
-/** A node at this port; how many clients it has is in its metrics. Load balancers have the time of its window to notice that it stops. */
+/**
+ * Starts a node at this port; its metrics have its number of clients. Load balancers can notice its
+ * shutdown during its drain window.
+ */
 async function node(t, port) {
   const server = await startServer({
     ROOMCAST_LISTEN: `127.0.0.1:${port}`,
@@ -26,10 +30,10 @@ async function node(t, port) {
   return server;
 }
 
-/** The configuration of each server that docs/scaling.md tells to write, of which this changes nothing but addresses. */
+/** The server configuration in docs/scaling.md, in which this test changes only addresses. */
 const written = /^On each server:\n\n```toml\n([^`]*)```$/m.exec(readFileSync(new URL("../../docs/scaling.md", import.meta.url), "utf8"))[1];
 
-/** A node that is configured by that file alone. */
+/** Starts a node that is configured only by that file. */
 async function documented(t) {
   let text = written;
   for (const [from, to] of [["10.0.0.1:3000", "127.0.0.1:0"], ["10.0.0.10", "127.0.0.1"], ["postgres://…", "memory:"]]) {
@@ -38,7 +42,7 @@ async function documented(t) {
   }
   const file = join(temporary(), "roomcast.toml");
   writeFileSync(file, text);
-  // A variable that is undefined is not set, so that the file decides.
+  // An undefined variable is unset, so the file decides.
   const server = await startServer({ ROOMCAST_CONFIG: file, ROOMCAST_LISTEN: undefined, ROOMCAST_STORE: undefined });
   t.after(() => server.stop("SIGKILL"));
   return server;
@@ -46,7 +50,7 @@ async function documented(t) {
 
 const clientsAt = ({ url }) => metric(url, "roomcast_sockets");
 
-/** A client's connections come from an address of their own each: only its cookies say who it is. */
+/** Each connection comes from a new address: only cookies identify the client. */
 class Roaming extends http.Agent {
   #count = 0;
 
@@ -55,7 +59,7 @@ class Roaming extends http.Agent {
   }
 }
 
-/** A handshake from an address: its status. */
+/** Sends a handshake from an address and returns its status. */
 function handshake(url, localAddress) {
   return new Promise((done, fail) => {
     const request = http.get(url + OPEN, { localAddress }, (answer) => {
@@ -65,7 +69,7 @@ function handshake(url, localAddress) {
   });
 }
 
-/** A client that is in the Lobby, and says something there. */
+/** Connects a client that joins the Lobby and sends a message there. */
 async function talk(t, url, options) {
   const socket = open(t, io, url, options);
   const failed = new Promise((_, fail) => socket.once("connect_error", fail));
@@ -133,19 +137,19 @@ for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
       const statuses = new Set();
       for (let n = 0; !isOver; n++) {
         statuses.add(await handshake(url, `127.8.0.${1 + (n % 250)}`));
-        await sleep(5); // The pace of those who come.
+        await sleep(5); // Pace of arriving clients.
       }
       assert.equal(await stopped, 0);
       assert.deepEqual([...statuses], [200]);
       await until(async () => sockets.every(({ connected }) => connected), "all to be back");
       assert.equal(reasons.length, before, `each has moved once: ${JSON.stringify(told)}`);
-      // Whoever polls when the window is over finds no connection any more.
+      // A client that polls at the end of the window finds no connection.
       assert.ok(reasons.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
       assert.deepEqual(failures, []);
       assert.ok((await clientsAt(staying)) >= sockets.length);
 
       const again = await node(t, port);
-      // HAProxy looks once a second.
+      // HAProxy checks once a second.
       const isUsed = async () => {
         for (let n = 0; n < 20; n++) await handshake(url, `127.7.0.${1 + n}`);
         return (await metric(again.url, "roomcast_sessions_opened_total")) > 0;
@@ -159,8 +163,8 @@ for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
       const url = await balancer(t, nodes.map(({ url }) => url));
       const kinds = [["polling"], ["websocket"], ["polling", "websocket"]];
       const options = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100 };
-      // The client repeats a request whose kept connection was reset, but xmlhttprequest-ssl 2.1.2 does not end the second request: it would
-      // learn of the death by `pingTimeout` only.
+      // The client repeats a request whose kept connection was reset, but xmlhttprequest-ssl 2.1.2
+      // does not end the second request. The client would learn of the death by `pingTimeout` only.
       const agent = (n) => agentOf(t, n, { keepAlive: false });
       const sockets = await Promise.all(
         Array.from({ length: 12 }, (_, n) => talk(t, url, { ...options, transports: kinds[n % 3], agent: agent(n) })),

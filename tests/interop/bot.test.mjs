@@ -1,4 +1,4 @@
-// The example of a bot, written with the client in Rust, among stock clients of the chat.
+// The example of a bot, written with the Rust client, among stock clients of the chat.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -8,7 +8,7 @@ import { ask, example, next, open, startServer, within } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 
-/** The bot, and its next line of output. */
+/** Starts the bot and reads its next line of output. */
 function startBot(t, url) {
   const bot = spawn(example("bot"), [url], { stdio: ["ignore", "pipe", "inherit"] });
   t.after(() => bot.kill("SIGKILL"));

@@ -1,6 +1,6 @@
 // Two people chat on the page of a real server, in real Chromium pages. `ROOMCAST_URL` names a
-// running server; without it one is started. Every test has words of its own, so that what others
-// left in the Lobby does not matter.
+// running server; without it one is started. Each test uses its own words, so that the rest of the
+// Lobby does not matter.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { violations } from "./axe.mjs";
@@ -33,7 +33,7 @@ function noComplaints(...visitors) {
   assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
 }
 
-/** Fills the Lobby; every twenty messages have another author. */
+/** Fills the Lobby with messages; the author changes every twenty messages. */
 async function fill(t, prefix, count) {
   for (let first = 0; first < count; first += 20) {
     const guest = await connect(t, io, server.url, { auth: { name: `${prefix} guest` } });
@@ -99,7 +99,7 @@ test("what is written is shown as text, whatever it looks like", async (t) => {
   noComplaints(ada, bob);
 });
 
-// Fonts and their size decide how high a line is, to fractions of a pixel.
+// Fonts and their size determine the height of a line, to fractions of a pixel.
 for (const family of Object.keys(FONTS)) {
   for (const size of ["16px", "18.9px"]) {
     const name = `scrolling up loads history and keeps the place, with ${family} of ${size}`;
@@ -119,7 +119,7 @@ async function keepsThePlace(t, family, size) {
   assert.ok(atFirst.length < 120, "the whole history came at once");
 
   const [oldest] = atFirst;
-  // In one step, because the line is built anew when its author line moves up.
+  // In a single step, because the line is rebuilt when its author line moves up.
   const placeOf = (text, scrollTop) =>
     ada.scroller.evaluate(
       (scroller, [text, scrollTop]) => {
@@ -131,7 +131,7 @@ async function keepsThePlace(t, family, size) {
     );
   const before = await placeOf(oldest, 150);
   await ada.page.waitForFunction((text) => document.querySelector("li.message .bubble").textContent !== text, oldest);
-  // Layout counts in 64ths of a pixel.
+  // Layout has a resolution of 64ths of a pixel.
   const moved = (await placeOf(oldest)) - before;
   assert.ok(Math.abs(moved) <= 1 / 32, `the messages moved under the reader by ${moved} px`);
 
@@ -220,7 +220,7 @@ test("who is gone without a word is said to have lost the connection", async (t)
   const ada = await enter(t, "Ada Stays");
   const bob = await enter(t, "Bob Goes");
   await ada.person("Bob Goes").waitFor();
-  // That a connection over polling is cut the server would see much later.
+  // The server would notice a broken polling connection much later.
   await bob.isOver("WebSocket");
   bob.link.cut();
   await ada.line("Bob Goes lost the connection").waitFor();
@@ -262,7 +262,8 @@ test("a phone shows everything, in light and in dark", async (t) => {
   await ada.isOnline();
   assert.equal(await background(), light);
 
-  // The keyboard goes into the panel with the panel: a key pressed at once is one for what is shown.
+  // The focus moves into the panel together with it: a key that is pressed right away acts on what
+  // is shown.
   const isInside = await ada.page.evaluate(() => {
     const panel = document.getElementById("people");
     const seen = new Promise((done) => {

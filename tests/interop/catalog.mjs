@@ -1,4 +1,4 @@
-// What the catalogue of events says that is sent, as `roomcast catalog` prints it.
+// Checks events against the catalogue that `roomcast catalog` prints.
 import assert from "node:assert/strict";
 import { basename } from "node:path";
 import { test } from "node:test";
@@ -6,14 +6,17 @@ import { fileURLToPath } from "node:url";
 import Ajv from "ajv/dist/2020.js";
 import { command } from "./support.mjs";
 
-/** What the command prints. */
+/** Returns the output of the command. */
 export function catalog(format) {
   const { status, stdout, stderr } = command(["catalog", "--format", format]);
   assert.equal(status, 0, stderr);
   return stdout;
 }
 
-/** Which file of tests checks which events with a stock client: those that it sends with their answers, and those that it hears. */
+/**
+ * Which test file checks which events with a stock client: events that it sends, with their
+ * answers, and events that it receives.
+ */
 export const CHECKED = {
   "admin.test.mjs": {
     clientToServer: ["admin:kick", "admin:block", "admin:stats"],
@@ -56,12 +59,15 @@ export const CHECKED = {
   },
 };
 
-/** What the checks of this process have seen. */
+/** The events that the checks of this process have seen. */
 const seen = { clientToServer: new Set(), serverToClient: new Set() };
 
-/** Has a file of tests fail whose checks have not seen all that it is to check. It is called behind all other tests. */
+/**
+ * Fails a test file whose checks have not seen all its events. Called after all other tests of the
+ * file.
+ */
 export function checksAll(url) {
-  // Whoever runs some of the tests sees some of the events.
+  // A run of only some tests sees only some events.
   if (process.execArgv.some((flag) => flag.startsWith("--test-name-pattern"))) return;
   const checked = CHECKED[basename(fileURLToPath(url))];
   test("the checks of this file have seen every event that it is to check", () => {
@@ -71,23 +77,26 @@ export function checksAll(url) {
   });
 }
 
-/** Compiles a document of schemas in strict mode: what `ajv` does not know, or what cannot be right, is an error. */
+/**
+ * Compiles a document of schemas in strict mode: unknown keywords and impossible schemas are
+ * errors.
+ */
 export function strict(document) {
   return { document, ajv: new Ajv({ strict: true }).addSchema(document, "catalog") };
 }
 
-/** The path of a part of an event in the document: `payload` or `answer`. */
+/** The path of a part of an event in the document. The part is `payload` or `answer`. */
 const pathOf = (direction, event, part) => `#/properties/${direction}/properties/${event.replaceAll("/", "~1")}/properties/${part}`;
 
-/** The schema of a part of an event. */
+/** Returns the schema of a part of an event. */
 export const schemaOf = (document, direction, event, part) => document.properties[direction].properties[event].properties[part];
 
-/** The events of a direction, with their schemas. */
+/** Returns the events of a direction, with their schemas. */
 export const eventsOf = (document, direction) => document.properties[direction].properties;
 
 let schemas;
 
-/** A checker of values of one event; a field that its schema does not name is wrong. */
+/** Returns a validator for values of one event; fields that the schema does not name are errors. */
 function checker(direction, event, part) {
   if (schemas === undefined) {
     const document = JSON.parse(catalog("json-schema"));
@@ -103,13 +112,13 @@ function check(validate, value, what) {
   assert.ok(validate(value), `${what}: ${JSON.stringify(value)}: ${JSON.stringify(validate.errors)}`);
 }
 
-/** That what a client has heard is what the catalogue says. */
+/** Checks that a received event matches the catalogue. */
 export function checkHeard(event, payload) {
   check(checker("serverToClient", event, "payload"), payload, event);
   seen.serverToClient.add(event);
 }
 
-/** That what a client sends, and the answer to it, are what the catalogue says. */
+/** Checks that a sent event and its answer match the catalogue. */
 export function checkAnswered(event, payload, { success, ...answer }) {
   assert.equal(success, true, event);
   if (typeof payload === "object") check(checker("clientToServer", event, "payload"), payload, event);

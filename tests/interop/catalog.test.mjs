@@ -1,4 +1,4 @@
-// The catalogue of events as documents, checked by what others read them with.
+// The catalogue of events as documents, checked with the tools that read them.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -70,7 +70,7 @@ test("the types for TypeScript compile alone, in strict mode", (t) => {
   const compile = () => execFileSync(compiler, ["--strict", "--noEmit", "--module", "esnext", "--target", "es2022", file], { encoding: "utf8", cwd: folder });
   writeFileSync(file, catalog("typescript"));
   compile();
-  // A compiler that checks nothing would accept this as well.
+  // Shows that the compiler checks at all.
   writeFileSync(file, `${catalog("typescript")}export const wrong: Failure = 7;\n`);
   assert.throws(compile, ({ stdout }) => /TS2322/.test(stdout));
 });
@@ -82,7 +82,7 @@ test("every event is in a test with a stock client", () => {
     const checked = Object.values(CHECKED).flatMap((file) => file[direction]);
     assert.deepEqual(checked.toSorted(), Object.keys(events).toSorted());
   }
-  // Each of the files fails if its checks have not seen all of its events.
+  // Each file fails if its checks have not seen all its events.
   for (const name of Object.keys(CHECKED)) {
     assert.match(written(`tests/interop/${name}`), /^checksAll\(import\.meta\.url\);$/m, name);
   }

@@ -1,9 +1,12 @@
-// Certificates for tests, and who vouches for them.
+// Certificates for tests, and their authorities.
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { temporary } from "./support.mjs";
 
-/** The files of a certificate for these names and of its key, and of whoever vouches for it. */
+/**
+ * Creates a certificate for these names, and returns the files of the certificate, its key and its
+ * authority.
+ */
 export function vouched(names = "DNS:localhost") {
   const folder = temporary();
   const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));

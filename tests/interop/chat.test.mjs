@@ -1,4 +1,4 @@
-// The server itself with its chat, as stock clients see it.
+// The server with its chat, as stock clients see it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, next, open, startServer, until } from "./support.mjs";
@@ -11,7 +11,7 @@ let server;
 before(async () => (server = await startServer()));
 after(async () => assert.equal(await server.stop(), 0));
 
-/** A guest in the Lobby, with the session it was told of. */
+/** Connects a guest who joins the Lobby, and returns its session as well. */
 async function guest(t, io, name, options = {}) {
   const socket = open(t, io, server.url, { auth: { name }, ...options });
   const [session] = await next(socket, "session");
@@ -119,7 +119,7 @@ for (const [client, io] of clients) {
     test("coming and going is announced, and presence says who is here", async (t) => {
       const ada = await guest(t, io, "Ada");
       const told = [];
-      // Those of the tests before may still be on their way out.
+      // Clients of earlier tests may still be leaving.
       for (const event of ["user_joined", "user_left"]) ada.socket.on(event, (news) => told.push([event, news]));
       const news = async (event, { session }) => {
         const of = () => told.find(([name, { userId }]) => name === event && userId === session.userId);

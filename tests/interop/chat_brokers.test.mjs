@@ -1,5 +1,5 @@
-// One chat on several servers whose broker is killed, comes back, or lets nobody in; servers that NATS joins; and one that a
-// pooler keeps from hearing.
+// One chat on several servers whose broker is killed, returns, or admits no server. Also servers
+// connected by NATS, and a server behind a pooler that drops its notifications.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ import { startPostgres } from "./postgres.mjs";
 import { connectRedis, startBroker, startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, next, temporary, until } from "./support.mjs";
 
-/** One that nobody vouches for. */
+/** Creates a self-signed certificate. */
 function certificate(t) {
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(), name));
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
@@ -39,7 +39,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     const dora = await person(t, servers[1], "dora");
     const before = [ann, carl].map((one) => one.all("message").length);
     const [downs, ups] = [await transitions(servers, "down"), await transitions(servers, "up")];
-    /** How often a server has said that it is joined: once when it had started. */
+    /** How often a server has logged that it is connected: once at its start. */
     const joined = (one) => one.output().match(/other servers are told at once what is done here/g)?.length ?? 0;
     for (const one of servers) await until(() => joined(one) > 0, "that it says so");
     const said = servers.map(joined);
@@ -60,7 +60,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     await until(() => seqs(carl).length === before[1] + 10, "messages from the store");
     await until(() => seqs(dora).length === 5 && seqs(ann).length === before[0] + 5, "messages from the store");
     assert.deepEqual(seqs(carl).slice(-10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    // Those who cannot be asked may be there.
+    // Members at unreachable servers may be present.
     const report = next(ann.socket, "message_delivered");
     await ann.must("message", { conversationId, content: "confirm", confirmDelivery: true });
     const [{ timedOut }] = await report;
@@ -94,7 +94,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
       assert.doesNotMatch(one.output(), /wrong@|canary/);
       assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
     }
-    // Both work without it.
+    // Both servers work without the broker.
     await gathered(t, [none, wrong], ["h1", "h2"]);
   });
 
@@ -108,7 +108,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     const joined = await startServers(t, 2, at("localhost", files.ca), { ROOMCAST_ADAPTER__KEY: "tls" });
     await typesAcross(t, joined, "over TLS");
     const env = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__KEY: "tls" };
-    // Somebody else vouches for it, or for another name than this one.
+    // Another authority has signed its certificate, or the name is another.
     for (const variables of [at("localhost", others.ca), at("127.0.0.1", files.ca)]) {
       const one = await server(t, { ...env, ...variables });
       await logged(one, /ERROR.* TLS/);
@@ -155,7 +155,10 @@ describe("NATS", () => {
 });
 
 describe("a broker that lets in only whom it knows", { concurrency: true }, () => {
-  /** A server that this broker does not let in tries again and again, says why once, and has no password in its log. */
+  /**
+   * Checks that a server that this broker refuses retries, logs the reason once, and logs no
+   * password.
+   */
   async function isToldOnce(t, url, expected, env = {}) {
     const link = await startLink(url);
     t.after(() => link.close());
@@ -163,7 +166,7 @@ describe("a broker that lets in only whom it knows", { concurrency: true }, () =
     const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: `${behind}`, ...env });
     await logged(one, expected);
     const tries = link.connections();
-    // More than an adapter has at a time.
+    // More connections than an adapter holds at a time.
     await until(() => link.connections() > tries + 3, "further tries");
     const ready = await fetch(`${one.url}/health/ready`);
     assert.deepEqual([ready.status, (await ready.json()).adapter], [200, "unavailable"]);
@@ -226,7 +229,10 @@ describe("a broker that lets in only whom it knows", { concurrency: true }, () =
   });
 });
 
-/** A pooler in transaction mode, as it looks to whoever listens: what PostgreSQL says comes through, but for notifications. */
+/**
+ * Starts a proxy that acts like a pooler in transaction mode: it forwards what PostgreSQL sends,
+ * except notifications.
+ */
 async function startPooler(t) {
   const { hostname, port } = new URL(postgres.url);
   const ends = new Set();
@@ -235,7 +241,7 @@ async function startPooler(t) {
     let rest = Buffer.alloc(0);
     upstream.on("data", (data) => {
       rest = Buffer.concat([rest, data]);
-      // The kind of a message, and how long it is without that.
+      // The type of a message, and its length without the type.
       while (rest.length >= 5 && rest.length > rest.readUInt32BE(1)) {
         const length = 1 + rest.readUInt32BE(1);
         if (rest[0] !== "A".charCodeAt(0)) client.write(rest.subarray(0, length));
@@ -246,7 +252,7 @@ async function startPooler(t) {
     for (const [one, other] of [[client, upstream], [upstream, client]]) {
       ends.add(one);
       one.on("close", () => other.destroy());
-      // A broken connection is what its other end hears of.
+      // The other end notices a broken connection.
       one.on("error", () => {});
     }
   });

@@ -21,11 +21,11 @@ after(async () => assert.equal(await server.stop(), 0));
 
 let users = 0;
 
-/** A connected guest whose id is its own for ever; more tabs by the same key. */
+/** Connects a guest with a permanent id; more tabs use the same key. */
 async function guest(t, io, name, options = {}, key = `key of user ${++users} ${process.pid}`.padEnd(20, ".")) {
   const socket = open(t, io, server.url, { auth: { name, guestKey: key }, ...options });
   const events = [];
-  // Everything from the start, in order.
+  // All events from the start, in order.
   for (const event of EVENTS) {
     socket.on(event, (...args) => {
       checkHeard(event, args[0]);
@@ -33,7 +33,7 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
     });
   }
   const [session] = await next(socket, "session");
-  /** The next event of a name that fits, also of those that have come. */
+  /** Returns the next event of a name that matches, including events that have arrived already. */
   const event = async (name, fits = () => true) => {
     for (;;) {
       const at = events.findIndex(([event, payload]) => event === name && fits(payload));
@@ -71,7 +71,7 @@ const MESSAGE = ["id", "conversationId", "seq", "userId", "userName", "content",
 const CONVERSATION = ["id", "title", "ownerId", "memberIds", "createdAt", "updatedAt"];
 const SYSTEM = ["type", "conversationId", "userId", "name", "timestamp"];
 
-/** Tests that wait for the end of a time that others have need of, and so wait together. */
+/** Tests that wait for timeouts, collected so that they wait concurrently. */
 const confirmations = [];
 
 for (const [client, io] of clients) {
@@ -212,7 +212,7 @@ for (const [client, io] of clients) {
         await refused(eve, "NOT_FOUND", "delete_conversation", { conversationId });
         await refused(ada, "NOT_FOUND", "join_conversation", conversationId);
         await refused(ada, "NOT_FOUND", "message", { conversationId, content: "x", clientMessageId: "c2" });
-        // Whoever owns a conversation leaves it to the other one, who is the last then.
+        // The owner of a conversation leaves it to the other member, who is then the last.
         const other = (await must(ada, "create_conversation", { memberIds: [eve.userId] })).conversation.id;
         await refused(eve, "FORBIDDEN", "remove_member", { conversationId: other, userId: ada.userId });
         const handed = await must(ada, "remove_member", { conversationId: other, userId: ada.userId });
@@ -256,7 +256,7 @@ for (const [client, io] of clients) {
         for (const one of [ada, bob]) await must(one, "join_conversation", conversationId);
         const tab = await bob.tab(options);
         await must(tab, "join_conversation", conversationId);
-        // Both connections break and come back, one after the other, again and again.
+        // Both connections break and return, one after the other, repeatedly.
         let tabs = [bob, tab];
         for (let i = 0; i < 6; i++) {
           const back = await bob.tab(options);
@@ -265,7 +265,10 @@ for (const [client, io] of clients) {
           tabs = [tabs[1], back];
         }
         const names = () => ada.events.filter(([name]) => /^user_/.test(name)).map(([name]) => name);
-        /** The server has noticed what was closed, and Ada has been told of as many connections of Bob, now or before. */
+        /**
+         * Waits until the server has noticed closed connections, and Ada has been sent this number
+         * of Bob's connections.
+         */
         const has = async (count) => {
           const connections = (users) => users.find(({ userId }) => userId === bob.userId)?.connections;
           const isSo = async () => connections((await must(ada, "presence", { conversationId })).users) === count;

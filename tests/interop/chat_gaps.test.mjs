@@ -1,5 +1,6 @@
-// Removals and revocations at a server that has lost its database while its adapter works: what was committed after them
-// reaches neither the removed nor the revoked user, and the members that stay get all of it, once and in order.
+// Removals and revocations at a server that has lost its database while its adapter works. Later
+// messages reach neither the removed nor the revoked user. The members that stay receive all of
+// them, once and in order.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,7 +13,10 @@ import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { SocketManager } from "../../web/packages/client/dist/index.js";
 
-/** The server gives up waiting for its database after this many seconds, or with this many steps that wait. */
+/**
+ * The server gives up waiting for its database after this many seconds, or with `MOST` pending
+ * steps.
+ */
 const BOUND = 30;
 const MOST = 1024;
 const OUTAGES = [
@@ -22,10 +26,10 @@ const OUTAGES = [
   { seconds: 40, isSwallowed: true },
   { seconds: 60, isSwallowed: false },
 ];
-/** What an outage and the recovery of a breaker may take on a slow machine. */
+/** Maximum time for an outage and the recovery of a breaker on a slow machine. */
 const PATIENCE = 120_000;
 
-/** A server whose way to its database can be broken. */
+/** Starts a server whose path to its database can be broken. */
 async function startApart(t, joined, { pooler, ...env } = {}) {
   const target = pooler ? `http://${pooler.address}` : postgres.url;
   const link = await startLink(target);
@@ -34,16 +38,16 @@ async function startApart(t, joined, { pooler, ...env } = {}) {
   return { ...server, link };
 }
 
-/** Sends a message every 100 ms for as long as it should, and notes the `seq` of each. */
+/** Sends a message every 100 ms while `goesOn` returns true, and records the `seq` of each. */
 async function sendWhile(ann, conversationId, sent, goesOn) {
   while (goesOn()) {
     const { message } = await ann.must("message", { conversationId, content: `number ${sent.length}` });
     sent.push(message.seq);
-    await sleep(100); // The pace of sending.
+    await sleep(100); // Send interval.
   }
 }
 
-/** A member with the client package, and what it gives of a conversation. */
+/** Connects a member with the client package, and records the messages of a conversation. */
 async function follow(t, { url }, name, id) {
   const manager = new SocketManager(url, { auth: { token: token({ sub: name, name }) } });
   t.after(() => manager.leave());
@@ -80,9 +84,11 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   const { status } = await call(here.url, "POST", "/api/v1/revocations", { userId: rex.name });
   assert.equal(status, 200);
   const allowed = sent.length;
-  // Being in the conversation is all that this takes, and the server cannot ask its database instead.
+  // This needs only the membership, and the server cannot read its database instead.
   const isOut = async (one) => (await ask(one.socket, "presence", { conversationId })).success === false;
   await until(() => isOut(bob), "the sockets to leave behind the gap", PATIENCE);
+  // The revocation arrives through the adapter: the database is still unreachable.
+  await until(() => !rex.socket.connected, "the revoked user to be disconnected", PATIENCE);
   await ann.must("typing", { conversationId, isTyping: true });
   while (sent.length < burst) {
     const some = Array.from({ length: 100 }, (_, n) => ann.must("message", { conversationId, content: `burst ${n}` }));
@@ -115,7 +121,7 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   assert.equal(rex.socket.connected, false);
 }
 
-// An outage is mostly waiting: all of them go on at the same time.
+// An outage is mostly waiting, so all of them run concurrently.
 describe("a server that loses its database while its adapter works", { concurrency: true }, () => {
   for (const [name, start, joined] of [
     ["Redis", () => startRedis(), by],
@@ -180,7 +186,7 @@ test("a removed user that is away gets nothing later, also if the removal itself
   await sendWhile(ann, conversationId, sent, () => steps-- > 0);
   for (const one of [bob, eve]) await until(() => one.all("message").length === 3, `the first messages for ${one.name}`);
   await cutOff(bob);
-  // He may come back as the same socket for longer than that.
+  // He can be recovered as the same socket for longer than that.
   await until(() => eve.all("user_disconnected").some(({ userId }) => userId === bob.name), "the end of the grace");
   there.link.cut();
   await ann.must("remove_member", { conversationId, userId: bob.name });

@@ -1,5 +1,6 @@
-// Clients of the chat that are recovered at another server than the one that they were on: stock clients behind a link that is
-// turned over from server to server, on one PostgreSQL, joined by it alone and by Redis.
+// Clients of the chat that are recovered at another server. Stock clients are redirected from
+// server to server by a link. The servers share one PostgreSQL and are connected by it alone or by
+// Redis.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
@@ -8,7 +9,7 @@ import { call, io, soon } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, outcome, until } from "./support.mjs";
 
-/** A machine that stands still for a while decides neither who goes on nor who counts as gone. */
+/** Long timeouts, so that a slow machine decides neither recovery nor expiry. */
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_PRESENCE__GRACE: "60s" };
 
 /** Waits until all servers know each other. */
@@ -17,14 +18,14 @@ async function acquainted(servers) {
   await Promise.all(servers.map(all));
 }
 
-/** The name of somebody whom one meets in a test. */
+/** Returns a name for another user in the same test. */
 const other = (name, one) => one.name.replace("moving", name);
 
-/** The last byte of an address of this machine that nobody has come from yet. */
+/** The last byte of a local address that no client has used yet. */
 let unused = 2;
 
 let made = 0;
-/** Somebody behind a link that leads to a server. */
+/** Connects a client through a link to a server. */
 async function behindLink(t, server, { localAddress, ...options } = {}) {
   const link = await startLink(server.url, localAddress);
   t.after(() => link.close());
@@ -33,10 +34,10 @@ async function behindLink(t, server, { localAddress, ...options } = {}) {
   return { ...one, link };
 }
 
-/** Why clients of other servers could not go on at these. */
+/** Returns the log lines of these servers about clients that could not be recovered. */
 const afresh = (servers) => servers.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n");
 
-/** Writes and changes messages until it is told to stop; what the last version of each is. */
+/** Sends and edits messages until stopped, and returns the last version of each. */
 function busy(one, conversationId) {
   const sent = new Map();
   let isOver = false;
@@ -58,7 +59,7 @@ function busy(one, conversationId) {
   return { sent, stop: () => ((isOver = true), working) };
 }
 
-/** What somebody believes to be there after all that it has heard. */
+/** Returns the messages that a client knows from the events it has received. */
 function believed(one, conversationId) {
   const messages = new Map();
   for (const [event, payload] of one.heard) {
@@ -86,10 +87,10 @@ function whatever(servers) {
         await move(ann, to);
         assert.equal(ann.socket.recovered, true, afresh(servers()) || "recovered");
         assert.equal(ann.socket.id, id);
-        // What comes live says that she is in the conversation again.
+        // Live messages show that she is in the conversation again.
         const { message } = await bob.must("message", { conversationId, content: "welcome" });
         await until(() => seqs(ann).includes(message.seq), "what is said to her");
-        // Answered when all that her coming brings is done, before which she would start afresh.
+        // Answered when her arrival is complete. Before that she would get a new session.
         await ann.must("conversations", {});
       }
       const all = new Map();
@@ -108,7 +109,7 @@ function whatever(servers) {
       const edits = ann.all("message_edited").map(({ seq }) => seq);
       assert.equal(new Set(edits).size, edits.length, "each edit once");
       for (const one of [bob, carl]) {
-        // Nobody has seen her go.
+        // No member was notified that she left.
         for (const event of ["user_left", "user_disconnected"]) {
           const gone = one.all(event).filter(({ userId }) => userId === ann.name);
           assert.deepEqual(gone, [], `${event} at ${one.name}`);
@@ -129,7 +130,7 @@ function whatever(servers) {
       }
       const seqsIn = (id) => ann.all("message").filter(({ conversationId }) => conversationId === id).map(({ seq }) => seq);
       const writing = [busy(bob, conversationId), busy(carl, conversationId)];
-      // Their connections end with the test, and with them what they ask for.
+      // Their connections end with the test, and pending requests with them.
       t.after(() => writing.forEach(({ stop }) => stop().catch(() => {})));
       const counted = () => writing.reduce((sum, { sent }) => sum + sent.size, 0);
       const own = [];
@@ -138,7 +139,8 @@ function whatever(servers) {
         await until(() => counted() > before + 10 && seqsIn(conversationId).length > 0, "some messages");
         const asked = [];
         await move(ann, to, async () => {
-          // A stock client buffers these, and sends them before the application hears that it was recovered.
+          // A stock client buffers these, and sends them before the application learns that it was
+          // recovered.
           const lastSeq = Math.max(...seqsIn(conversationId));
           const ask = (event, payload) => asked.push(ann.must(event, payload));
           ask("join_conversation", { conversationId, lastSeq });
@@ -153,9 +155,9 @@ function whatever(servers) {
         const [first, , said, , again] = await Promise.all(asked);
         own.push(said.message.seq);
         for (const { messages, hasMore } of [first, again]) assert.deepEqual([messages, hasMore], [[], false]);
-        // A server may hear of what was said last time only after she has joined again there.
+        // A server may receive the last messages only after she has joined again there.
         const known = seqsIn(quiet);
-        // She has left it for good, although she asked for that while she was let into it again.
+        // She has left it, although she asked to leave while she was being added to it again.
         for (const one of [bob, carl]) await one.must("message", { conversationId: quiet, content: "not for her" });
         const { message } = await bob.must("message", { conversationId, content: "behind that" });
         await until(() => seqsIn(conversationId).includes(message.seq), "what is said behind that");
@@ -189,7 +191,7 @@ function whatever(servers) {
     const refused = await ask(ann.socket, "message_history", { conversationId });
     assert.equal(refused.error.code, "NOT_FOUND");
     assert.deepEqual(seqs(ann), [1, 2]);
-    // Her first server writes down a moment later that she is no longer there.
+    // Her first server records a moment later that she is no longer present.
     await until(async () => (await present(bob, conversationId)).length === 0, "her end at the first server");
   });
 
@@ -211,7 +213,7 @@ function whatever(servers) {
       assert.ok(answer.status < 300, JSON.stringify(answer));
     };
     const end = soon();
-    // At the server that she comes to, and at the one that has her session.
+    // At the server where she reconnects, and at the server that has her session.
     await told(there, "revocations", { userId: ann.name, until: end.text });
     await told(here, "revocations", { userId: dora.name });
     await told(here, "blocks", { cidr: localAddress, seconds: 3_600, reason: "tests" });
@@ -220,7 +222,8 @@ function whatever(servers) {
       const isRefused = async () => {
         const error = await outcome(one.socket);
         if (error) return error.message === "unauthorized";
-        // Whoever is let in before the server has heard of it is sent away by it.
+        // A client that is admitted before the server knows of the revocation is disconnected
+        // afterwards.
         assert.equal(one.socket.recovered, false);
         if (one.socket.connected) await next(one.socket, "disconnect");
         one.socket.connect();
@@ -230,7 +233,7 @@ function whatever(servers) {
       one.link.restore(there.url);
       await refused;
     }
-    // Her attempts fail like those of one who is cut off.
+    // Her attempts fail like those of a client without a network.
     const before = eve.link.connections();
     eve.link.restore(there.url);
     await until(() => eve.link.connections() > before + 3, "her to have tried");
@@ -280,7 +283,7 @@ function whatever(servers) {
     const second = await come(third);
     await until(() => !first.connected, "the end of the first");
     assert.ok(second.connected);
-    // She herself comes last, to the server whose offset all of them have.
+    // She connects last, to the server of the offset that all of them offer.
     const back = next(ann.socket, "connect");
     ann.link.restore(here.url);
     await back;
@@ -302,11 +305,12 @@ function whatever(servers) {
     const subscribed = () => ann.all("notifications:subscribed").length;
     for (const [n, to] of [there, here, there, here].entries()) {
       const before = subscribed();
-      // What came since then counts as lost: this is what a client offers to which nothing came.
+      // Later events count as missed: a client that received nothing offers this offset.
       await move(ann, to, async () => void (ann.socket._lastOffset = offset));
       assert.equal(ann.socket.recovered, true, afresh(servers()) || `move ${n}`);
       assert.equal(ann.socket.id, id);
-      // What the servers before had sent comes again; the last one is what this server does last to let her in.
+      // Events of the previous servers are sent again; this is the server's last step of the
+      // arrival.
       await until(() => subscribed() === before + n + 1, "the end of the arrival");
     }
     await bob.must("message", { conversationId, content: "second" });
@@ -381,7 +385,8 @@ test("a client whose server was killed starts afresh, and loses nothing by lastS
 });
 
 test("clients of a server that is drained are recovered at another one", async (t) => {
-  // The client that is sent away last has a tenth of the window to come to the other server, which a busy machine may need.
+  // The client that is disconnected last has a tenth of the window to reach the other server, which
+  // a busy machine may need.
   const env = { ...RECOVERY, ROOMCAST_SERVER__DRAIN: "20s" };
   const [here, there] = await startServers(t, 2, whatIsThere, env);
   await acquainted([here, there]);
@@ -391,7 +396,7 @@ test("clients of a server that is drained are recovered at another one", async (
   for (const one of [bob, ...people]) await one.must("join_conversation", { conversationId });
   const writing = busy(bob, conversationId);
   const back = people.map((one) => {
-    // New connections lead to the other server; those that there are stay.
+    // New connections lead to the other server; existing ones stay.
     one.link.restore(there.url);
     return next(one.socket, "connect");
   });

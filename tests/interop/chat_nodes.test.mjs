@@ -1,4 +1,5 @@
-// One chat on several servers: stock clients at each of them, on one PostgreSQL, joined by it alone, by Redis and by nothing.
+// One chat on several servers, with stock clients at each, on one PostgreSQL, connected by it
+// alone, by Redis and by nothing.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createAdapter } from "@socket.io/postgres-adapter";
@@ -52,7 +53,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
 
   test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
     const pool = new pg.Pool({ connectionString: postgres.url });
-    // The adapter leaves the end of the connection that it listens on to nobody.
+    // The adapter does not handle the end of its listening connection.
     pool.on("connect", (connection) => connection.on("error", () => {}));
     const node = await serveNode({ adapter: createAdapter(pool) }, () => pool.end());
     t.after(() => node.stop());
@@ -60,7 +61,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
     await plainAcross(t, shared, "plain", { ADAPTER: postgres.url }, others);
   });
 
-  // A commit that notifies holds a lock of the whole database until it is done.
+  // A commit that notifies holds a lock of the whole database until it is complete.
   test("no transaction of a message, of an edit, of a deletion or of a change of members notifies", async (t) => {
     const { people, conversationId } = await gathered(t, started, ["n1", "n2"]);
     const log = logged(t);
@@ -90,7 +91,10 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
   });
 });
 
-/** Has PostgreSQL write down from now on what it is asked for, and returns what gives that: the statements of each transaction. */
+/**
+ * Makes PostgreSQL log its statements from now on, and returns a function that returns the
+ * statements of each transaction.
+ */
 function logged(t) {
   const set = (changes) => {
     for (const change of changes) postgres.query(`ALTER SYSTEM ${change}`);
@@ -103,7 +107,7 @@ function logged(t) {
     let transaction;
     for (const cells of postgres.query("SELECT pg_read_file(current_setting('data_directory') || '/../log')")) {
       const line = cells.join("\t");
-      // The further lines of a statement have no prefix.
+      // Continuation lines of a statement have no prefix.
       transaction = /^#(\d+\/\d+)#/.exec(line)?.[1] ?? transaction;
       transactions.set(transaction, `${transactions.get(transaction) ?? ""}${line}\n`);
     }
@@ -235,7 +239,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   let started;
   const ends = [];
   before(async () => {
-    // Each looks after a third of it who is at the other.
+    // Each server checks the presence of its peers at a third of this interval.
     const env = { ROOMCAST_PRESENCE__LEASE: "9s" };
     started = await startServers({ after: (end) => ends.push(end) }, 2, nothing, env);
   });
@@ -250,7 +254,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
     const ann = people[0];
     const moved = await person(t, started[1], "bob");
     for (let n = 0; n < 5; n++) await ann.must("message", { conversationId, content: `${n}` });
-    // Refused, to be asked again, as long as this server is too far behind.
+    // Refused with a retry time as long as this server lags too far behind.
     let answer;
     await until(async () => (answer = await ask(moved.socket, "join_conversation", { conversationId, lastSeq: 5 })).success, "that it may join");
     assert.deepEqual(answer.messages, []);
@@ -276,7 +280,7 @@ for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without a
       const isTold = (one) => told(one) === before.get(one) + 1;
       await until(() => staying.every(isTold), `the end of ${gone.name}`);
       const took = Date.now() - killed;
-      // More than is promised, for a machine that stands still now and then, and less than if the lease were counted twice.
+      // More than promised, for a slow machine, but less than if the lease were counted twice.
       assert.ok(took <= lease + grace + 6_000, `${took} ms`);
       for (const one of staying) assert.ok(!(await present(one, conversationId)).includes(gone.name));
     }
@@ -298,13 +302,13 @@ test("servers of two databases on one Redis have nothing to do with each other",
   const before = await heard();
   await ann.must("mark_read", { conversationId, seq: 1 });
   await until(async () => (await heard()) > before, "what the other server tells of the mark");
-  // What is for all sockets of the user comes behind it.
+  // An event for all sockets of the user follows it.
   const client = await connectRedis(redis);
   t.after(() => client.close());
   new Emitter(client, { key: "chat" }).to("user:ann of two").emit("end");
   await until(() => same.heard.some(([event]) => event === "end"), "the end");
   assert.deepEqual(same.all("message_read"), []);
-  // Nobody there could confirm anything.
+  // No socket on the other server could confirm anything.
   const bob = await person(t, here, "bob of two");
   await ann.must("add_member", { conversationId, userId: bob.name });
   for (const one of [ann, bob]) await one.must("join_conversation", { conversationId });
@@ -314,7 +318,8 @@ test("servers of two databases on one Redis have nothing to do with each other",
   const [{ expected, delivered, timedOut }] = await report;
   assert.deepEqual([expected, delivered, timedOut], [1, 1, false]);
   bob.socket.disconnect();
-  // What services ask of the one is not asked of the other, which holds nothing up and counts that it was asked.
+  // Requests of services reach only one of the clusters. They are not delayed, and the other
+  // cluster counts them.
   const questions = await heard();
   const { body: listed } = await call(here.url, "GET", "/api/v1/sockets");
   assert.equal(listed.missing, 0);

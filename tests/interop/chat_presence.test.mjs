@@ -1,4 +1,5 @@
-// Two users join one conversation at two nodes at about the same time: each finds out about the other, whatever joins the nodes.
+// Two users join one conversation at two nodes at about the same time: each learns of the other,
+// whatever connects the nodes.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,17 +8,20 @@ import { startBroker, startRedis } from "./redis.mjs";
 import { ask, until } from "./support.mjs";
 
 const PAIRS = 200;
-/** A user is in this many conversations. */
+/** Number of conversations of a user. */
 const SHARED = 20;
-/** The members join within this time, in milliseconds. */
+/** Time within which the members join, in milliseconds. */
 const INTERVAL = 300;
 
-/** What a client knows of who is in a conversation, by all that it was sent; and what it was sent that contradicts that. */
+/**
+ * The present users of a conversation, as far as a client knows from everything it was sent, and
+ * events that contradict that.
+ */
 class Known {
   users = new Set();
   wrong = [];
   log = [];
-  /** What has arrived while the client waits for its answer: it comes on top of that. */
+  /** Events that arrive while the client waits for its answer; they apply on top of it. */
   early = [];
 
   constructor({ socket, name }, conversationId) {
@@ -38,7 +42,7 @@ class Known {
     }
   }
 
-  /** Takes the answer to joining. */
+  /** Processes the answer to joining. */
   begin(users) {
     this.users = new Set(users.map(({ userId }) => userId));
     this.log.push(`joined ${[...this.users]}`);
@@ -59,7 +63,7 @@ async function join(one, conversationId) {
   return known;
 }
 
-/** Numbers from 0 to 1 that are the same in every run. */
+/** Returns a generator of numbers from 0 to 1 that are the same in every run. */
 function random(seed) {
   let state = seed;
   return () => (state = (state * 48271) % 2147483647) / 2147483647;
@@ -75,17 +79,23 @@ async function pair([p, q], conversationId, [before, delay]) {
   const wasAnswered = isAnswered;
   const second = await join(order[1], conversationId);
   if (wasAnswered) assert.ok(second.users.has(order[0].name), `the answer lacks who was there: ${second.log}`);
-  // Asked right behind the answer.
+  // Requested right after the answer.
   const { users } = await order[1].must("presence", { conversationId });
   if (wasAnswered) assert.ok(users.some(({ userId }) => userId === order[0].name), "presence lacks who was there");
   return [await first, second];
 }
 
+/** Returns the variables of servers with an adapter of this scheme. */
+const joinedBy = (scheme) => (broker) => ({ ROOMCAST_ADAPTER__URL: `${scheme}://${broker.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
+
 for (const [name, start, joined] of [
   ["nothing", undefined, () => nothing],
   ["PostgreSQL", undefined, () => whatIsThere],
   ["Redis", () => startRedis(), by],
-  ["NATS", () => startBroker("nats", "-js"), (nats) => ({ ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" })],
+  ["Redis with sharded channels", () => startRedis(), joinedBy("redis+sharded")],
+  ["a stream of Redis", () => startRedis(), joinedBy("redis-streams")],
+  ["NATS", () => startBroker("nats", "-js"), joinedBy("nats")],
+  ["NATS without JetStream", () => startBroker("nats"), joinedBy("nats")],
 ]) {
   describe(`two nodes joined by ${name}`, () => {
     let broker;

@@ -1,5 +1,5 @@
-// The chat with connection state recovery: official clients that do what their documentation says, which is to join again
-// only if they were not recovered.
+// The chat with connection state recovery. Official clients follow their documentation: they join
+// again only if they were not recovered.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
@@ -10,24 +10,25 @@ let server;
 before(async () => {
   server = await startServer({
     ROOMCAST_RECOVERY__ENABLED: "true",
-    // Guests make conversations here.
+    // Guests create conversations here.
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
     ROOMCAST_PRESENCE__GRACE: "20ms",
-    // A client that polls and is cut off is missed by its pong. That of everybody else comes in time.
+    // A polling client that is disconnected is detected by its missing pong. Pongs of all other
+    // clients arrive in time.
     ROOMCAST_ENGINE__PING_INTERVAL: "500ms",
     ROOMCAST_ENGINE__PING_TIMEOUT: "10s",
   });
 });
 after(async () => assert.equal(await server.stop(), 0));
 
-/** Asks and expects success. */
+/** Sends a request and expects success. */
 async function must(socket, event, payload) {
   const answer = await ask(socket, event, payload);
   assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
   return answer;
 }
 
-/** A guest who is the same in every test of this name. */
+/** Connects a guest who has the same id in every test of this name. */
 async function guest(t, name, url, options = {}) {
   const auth = { name, guestKey: `the key of ${name}`.padEnd(16, ".") };
   const socket = open(t, v4, url, { auth, reconnectionDelay: 20, reconnectionDelayMax: 50, ...options });
@@ -35,7 +36,7 @@ async function guest(t, name, url, options = {}) {
   return { socket, userId: session.userId };
 }
 
-/** Ann, who may be cut off, in a conversation of Bob's, who has not joined it. */
+/** Connects Ann through a link, in a conversation of Bob, who has not joined it. */
 async function conversation(t, options) {
   const link = await startLink(server.url);
   t.after(() => link.close());
@@ -49,7 +50,7 @@ async function conversation(t, options) {
   return { link, ann, bob, conversationId, heard };
 }
 
-/** Waits until there is nobody in a conversation any more. */
+/** Waits until a conversation has no present users. */
 async function nobody(socket, conversationId) {
   const empty = async () => {
     while ((await must(socket, "presence", { conversationId })).count > 0);
@@ -93,7 +94,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       const lost = next(ann.socket, "disconnect");
       link.cut();
       await lost;
-      // The stock client buffers it, with the number that it has by now.
+      // The stock client buffers it with the number that it knows by now.
       const joined = must(ann.socket, "join_conversation", { conversationId, lastSeq: 1 });
       for (const content of ["while", "away"]) await send(bob.socket, conversationId, content);
       link.restore();

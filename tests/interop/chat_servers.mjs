@@ -1,4 +1,5 @@
-// The set-up of what is tested of a chat on several servers: servers on one PostgreSQL, and people at each of them.
+// Set-up for tests of a chat on several servers: servers on one PostgreSQL, and users at each of
+// them.
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { enter, io, keyed, server } from "./people.mjs";
@@ -11,7 +12,7 @@ export let postgres;
 before(async () => (postgres = await startPostgres()));
 after(() => postgres?.close());
 
-/** So many servers on the database, joined by what these variables say. */
+/** Starts this number of servers on the database, connected as these variables configure. */
 export async function startServers(t, count, joined, env = {}) {
   const times = { ROOMCAST_PRESENCE__GRACE: "100ms", ROOMCAST_CHAT__CONFIRM_TIMEOUT: "30s" };
   const variables = { ROOMCAST_STORE: postgres.url, ...times, ...joined, ...env };
@@ -22,10 +23,10 @@ export async function startServers(t, count, joined, env = {}) {
   return servers;
 }
 
-/** What joins servers: nothing, what joins them if nothing is said, or a Redis. */
+/** What connects servers: nothing, the default, or a Redis. */
 export const nothing = { ROOMCAST_ADAPTER__URL: "none" };
 export const whatIsThere = {};
-/** Servers that Node servers and emitters take part with, so that nothing is sealed. */
+/** For servers that Node servers and emitters join, so that nothing is sealed. */
 export const withNode = { ROOMCAST_ADAPTER__TRUST: "shared-with-node" };
 export const by = (redis) => ({ ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
 
@@ -35,7 +36,7 @@ async function must(socket, name, payload) {
   return answer;
 }
 
-/** A user of this name, connected to a server, who writes down what comes. */
+/** Connects a user of this name to a server, who records all events. */
 export async function person(t, { url }, name, options = {}) {
   const auth = { token: token({ sub: name, name }) };
   const { socket } = await enter(t, url, { auth, transports: ["websocket"], ...options });
@@ -46,14 +47,14 @@ export async function person(t, { url }, name, options = {}) {
 }
 
 let made = 0;
-/** A conversation of the first one with the others, in which nobody is yet. */
+/** Creates a conversation of these users, owned by the first, which no user has joined yet. */
 export async function conversation([owner, ...others], title = `number ${made++}`) {
   const memberIds = others.map(({ name }) => name);
   const { conversation } = await owner.must("create_conversation", { title, memberIds });
   return conversation.id;
 }
 
-/** People at servers in turns, all in one conversation. */
+/** Connects users to the servers in turn, all in one conversation. */
 export async function gathered(t, servers, names) {
   const people = await Promise.all(names.map((name, n) => person(t, servers[n % servers.length], name)));
   const conversationId = await conversation(people);
@@ -65,7 +66,7 @@ export const seqs = (one) => one.all("message").map(({ seq }) => seq);
 export const present = async (one, conversationId) =>
   (await one.must("presence", { conversationId })).users.map(({ userId }) => userId).sort();
 
-/** All see each other. */
+/** Waits until all users see each other. */
 export async function acquainted(people, conversationId) {
   const names = people.map(({ name }) => name).sort();
   for (const one of people) {
@@ -73,7 +74,7 @@ export async function acquainted(people, conversationId) {
   }
 }
 
-/** What one was told of conversations, in short. */
+/** Returns the events about conversations that a user received, in short. */
 export const news = (one, conversationId) =>
   one.heard.flatMap(([event, payload]) => {
     if (event === "conversation_deleted" && payload.conversationId === conversationId) return ["deleted"];
@@ -81,18 +82,18 @@ export const news = (one, conversationId) =>
     return [`${payload.conversation.title} of ${payload.conversation.memberIds.join(" ")}`];
   });
 
-/** What goes from one server to another at once, or not at all. */
+/** Checks events that reach other servers immediately or not at all. */
 export async function typesAcross(t, servers, name) {
   const { people, conversationId } = await gathered(t, servers, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
   const [ann, bob, carl] = people;
   const typing = (one) => one.all("typing").map(({ userId, isTyping }) => `${userId} ${isTyping}`);
-  // It ends by itself as well if it is not repeated in time.
+  // Typing also ends by itself if it is not repeated in time.
   const told = (count) => [bob, carl].every((one) => typing(one).length >= count);
   await ann.must("typing", { conversationId, isTyping: true });
   await until(() => told(1), "typing");
   await ann.must("typing", { conversationId, isTyping: false });
   await until(() => told(2), "the end of typing");
-  // Without being in the conversation, and whose connection ends while it types.
+  // A client that has not joined the conversation, and whose connection ends while it types.
   const tab = await person(t, servers[1], ann.name);
   await tab.must("typing", { conversationId, isTyping: true });
   await until(() => told(3), "typing from outside");
@@ -104,7 +105,7 @@ export async function typesAcross(t, servers, name) {
   return { people, conversationId };
 }
 
-/** All at whatever server confirm what the first of them says. */
+/** All members, at any server, confirm a message of the first. */
 export async function confirmsAcross(t, servers, names) {
   const { people, conversationId } = await gathered(t, servers, names);
   const [ann, ...others] = people;
@@ -116,10 +117,10 @@ export async function confirmsAcross(t, servers, names) {
   for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
 }
 
-/** The command reaches the tabs of a user at whatever server through the broker at this address. */
+/** The emit command reaches a user's tabs at all servers through the broker at this address. */
 export async function emitsAcross(t, servers, url, name, ROOMCAST_ADAPTER__KEY = "chat") {
   const tabs = await Promise.all(servers.map((server) => person(t, server, name)));
-  // The command seals with the secret that is in the store.
+  // The command seals with the secret in the store.
   const env = { ...keyed, ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__KEY };
   const emitted = command(["emit", `user:${name}`, "news", '{"of":7}', "--adapter", url], env);
   assert.equal(emitted.status, 0, emitted.stderr);
@@ -130,8 +131,9 @@ export async function emitsAcross(t, servers, url, name, ROOMCAST_ADAPTER__KEY =
 }
 
 /**
- * What a server of the library emits into the room of a conversation through the broker at this address, and what others do,
- * reaches the sockets as plain events, also if it looks like a message, and moves no sequence.
+ * What a library server emits into the room of a conversation through the broker at this address,
+ * and what `others` emit, reaches the sockets as plain events. That holds also if it looks like a
+ * message, and it moves no sequence.
  */
 export async function plainAcross(t, servers, name, { ADAPTER, ADAPTER_KEY }, others = []) {
   const { people, conversationId } = await gathered(t, servers, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);

@@ -1,4 +1,5 @@
-// One chat on several servers that a Redis joins which speaks TLS alone: behind a sentinel, and as a cluster.
+// One chat on several servers connected by a Redis that accepts only TLS: behind a sentinel, and as
+// a cluster.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { test } from "node:test";
@@ -9,29 +10,32 @@ import { logged, server } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, until } from "./support.mjs";
 
-/** The files of a certificate under which Redis is reached, and those of somebody whom nobody knows. */
+/** Creates the files of Redis's certificate, and of a certificate by another authority. */
 const certificates = () => ["DNS:localhost,IP:127.0.0.1", "DNS:localhost"].map(vouched);
 
-/** What Redis is told of a certificate, each with this before it. */
+/** Returns the TLS options of Redis for a certificate, each with this prefix. */
 const told = ({ cert, key, ca }, before, more) =>
   Object.entries({ "cert-file": cert, "key-file": key, "ca-cert-file": ca, "auth-clients": "no", ...more })
     .map(([name, value]) => `${before}tls-${name} ${value}`);
 
-/** A Redis that is reached over TLS alone, at `port`. */
+/** Starts a Redis that is reached only over TLS, at `port`. */
 async function startSecure(t, files, options = "", more = {}) {
   const [port, bus] = [await lastingPort(), await lastingPort()];
   const own = told(files, "--", { port, replication: "yes", ...more });
   const redis = await startRedis([...own, options.replace("BUS", bus)].join(" "));
   t.after(() => redis.end());
-  // The port without TLS was for seeing that it has started.
+  // The port without TLS was only for detecting its start.
   await redis.command("config", "set", "port", "0");
   return { ...redis, port };
 }
 
-/** Runs a command of the command line over TLS. */
+/** Runs a command of `redis-cli` over TLS. */
 const cli = async ({ ca }, ...args) => (await promisify(execFile)("redis-cli", ["--tls", "--cacert", ca, ...args])).stdout.trim();
 
-/** A server that is told to trust somebody else says why it is not joined, once, and works without. */
+/**
+ * A server that trusts another authority logs once why it is not connected, and works without the
+ * broker.
+ */
 async function isRefused(t, url, { ca }) {
   const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: url, SSL_CERT_FILE: ca });
   await logged(one, /ERROR.* TLS/);

@@ -1,4 +1,4 @@
-// What one chat on several servers does whatever these are joined by: `whatever` registers the tests.
+// Behaviour of a chat on several servers, whatever connects them: `whatever` registers the tests.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,13 +6,13 @@ import { acquainted, conversation, gathered, news, person, present, seqs } from 
 import { assertRevoked, call, farewell } from "./people.mjs";
 import { ask, until } from "./support.mjs";
 
-/** A second is promised, also where nothing joins the servers; a machine that has much else to do may take nine more. */
+/** The promise is one second, also without an adapter; a busy machine may take nine more. */
 const PROMISED = 1_000 + 9_000;
 
-/** The last byte of an address of this machine that nobody has come from yet. */
+/** The last byte of a local address that no client has used yet. */
 let unused = 2;
 
-/** Whatever the servers are joined by. */
+/** Registers the tests for servers with any adapter. */
 export function whatever(servers, { isJoined }) {
   test("what all of them send, edit and delete is seen at all in one order, each once", async (t) => {
     const names = ["a1", "b1", "c1", "a2", "b2", "c2"].map((name) => `${name} ${isJoined}`);
@@ -43,7 +43,7 @@ export function whatever(servers, { isJoined }) {
       for (const { seq, content } of edited) assert.equal(content, `edited ${seq}`);
       await until(() => one.all("message_deleted").length >= 20, `all deletions at ${one.name}`);
       assert.equal(new Set(one.all("message_deleted").map(({ seq }) => seq)).size, 20, "each once");
-      // An edit comes behind its message.
+      // An edit follows its message.
       const order = one.heard.filter(([event]) => event.startsWith("message"));
       for (const [at, [event, { seq }]] of order.entries()) {
         if (event === "message" || own.has(seq)) continue;
@@ -91,7 +91,7 @@ export function whatever(servers, { isJoined }) {
     );
     const tab = await person(t, servers()[0], dora.name);
     const shared = [await conversation([ann, dora]), await conversation([dora, ann])];
-    // In a larger one only those are told who have joined.
+    // In a larger conversation, only members who have joined it are notified.
     const crowd = Array.from({ length: 99 }, (_, n) => ({ name: `${n} apart ${isJoined}` }));
     const large = await conversation([ann, far, ...crowd]);
     await tab.must("join_conversation", { conversationId: shared[0] });
@@ -101,7 +101,7 @@ export function whatever(servers, { isJoined }) {
       await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
       assert.deepEqual(one.all("status"), [away]);
     }
-    // One who has just come asks for it, without joining.
+    // A member who has just connected can request it without joining.
     const back = await person(t, servers().at(-1), dora.name);
     for (const conversationId of shared) {
       assert.deepEqual((await back.must("statuses", { conversationId })).statuses, [away]);
@@ -139,7 +139,7 @@ export function whatever(servers, { isJoined }) {
     for (const one of [bob, tab]) await told(one, expected);
     await ann.must("delete_conversation", { conversationId: id });
     await told(eve, [`Two of ${all}`, "deleted"]);
-    // What comes later shows that nothing else has.
+    // A later event shows that no other has arrived.
     const later = await conversation([ann, bob, eve]);
     for (const one of [bob, tab, eve]) await until(() => news(one, later).length > 0, "the next conversation");
     for (const one of [bob, tab]) assert.deepEqual(news(one, id), expected);
@@ -155,7 +155,7 @@ export function whatever(servers, { isJoined }) {
     await ann.must("remove_member", { conversationId, userId: bob.name });
     for (let n = 0; n < 10; n++) await ann.must("message", { conversationId, content: "after" });
     await until(() => carl.all("message").length === 11, "all messages");
-    // Bob is told of it behind the last message that he gets.
+    // Bob is notified of the removal after the last message that he gets.
     await until(() => news(bob, conversationId).some((told) => !told.includes("bob")), "the removal");
     const fence = await conversation([ann, bob]);
     await until(() => news(bob, fence).length === 1, "the next conversation");
@@ -184,7 +184,7 @@ export function whatever(servers, { isJoined }) {
       for (let n = 0; !isOver; n++) {
         await ann.must("message", { conversationId, content: `${n}` });
         await ann.must("typing", { conversationId, isTyping: n % 2 === 0 });
-        await sleep(50); // The pace of one who speaks without a pause.
+        await sleep(50); // Pace of a user who types without pauses.
       }
     })();
     try {
@@ -216,7 +216,7 @@ export function whatever(servers, { isJoined }) {
     const names = [`ann 3 ${isJoined}`, `bob 3 ${isJoined}`];
     const { people, conversationId } = await gathered(t, servers().slice(0, 2), names);
     const [ann, bob] = people;
-    // From here on each server knows who is at the other.
+    // From here on each server knows the users at the other.
     await acquainted(people, conversationId);
     const events = ["user_joined", "user_left", "user_disconnected"];
     const heard = () => ann.heard.filter(([event, { userId }]) => events.includes(event) && userId === bob.name);
@@ -242,7 +242,7 @@ export function whatever(servers, { isJoined }) {
     const [bob, tab] = [await person(t, here, `bob 4 ${isJoined}`), await person(t, there, `bob 4 ${isJoined}`)];
     const conversationId = await conversation([ann, bob]);
     for (let n = 0; n < 3; n++) await ann.must("message", { conversationId, content: `${n}` });
-    // Those in the conversation are told, wherever they are, and the user's other tabs wherever these are.
+    // The users in the conversation are notified at all servers, and so are the user's other tabs.
     const eve = await person(t, there, `eve 4 ${isJoined}`);
     await ann.must("add_member", { conversationId, userId: eve.name });
     for (const one of [ann, bob, eve]) {

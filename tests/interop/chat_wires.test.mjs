@@ -1,4 +1,5 @@
-// One chat on two servers, whatever wire the broker between them has: Redis with sharded channels, a stream of Redis, and NATS.
+// One chat on two servers, with every transport of brokers: Redis with sharded channels, a stream
+// of Redis, and NATS.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { confirmsAcross, emitsAcross, plainAcross, startServers, typesAcross, withNode } from "./chat_servers.mjs";
@@ -10,7 +11,7 @@ const KEY = { ROOMCAST_ADAPTER__KEY: "chat" };
 for (const [name, scheme, startOne, startOther] of [
   ["Redis with sharded channels", "redis+sharded", startRedis, (redis) => startNode(redis, { sharded: true, key: "chat" })],
   ["a stream of Redis", "redis-streams", startRedis, (redis) => startStreamsNode(redis, { key: "chat" })],
-  // Servers of Node know no NATS.
+  // Node servers do not support NATS.
   ["NATS", "nats", () => startBroker("nats", "-js")],
 ]) {
   describe(`two servers joined by ${name}`, { concurrency: false }, () => {

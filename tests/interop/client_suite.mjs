@@ -1,17 +1,17 @@
-// The server that the official client's test-suite expects, made of the official server: the Rust client is tested
-// against it as against ours (`tests/client`). It prints where it listens, as our examples do.
+// The server for the official client's test suite, made of the official server. `tests/client`
+// tests the Rust client against it as against Roomcast. It prints its address, as the examples do.
 import { Server } from "socket.io";
 
 const io = new Server(0, {
   pingInterval: 2000,
   connectionStateRecovery: {},
-  // Clients with a time-out of 0 ms must not be connected in time.
+  // Clients with a timeout of 0 ms must time out before they connect.
   allowRequest: (_, callback) => setTimeout(() => callback(null, true), 10),
 });
 io.httpServer.once("listening", () => console.log(`listening on 127.0.0.1:${io.httpServer.address().port}`));
 
 for (const name of ["/timeout_socket", "/valid", "/asd"]) io.of(name);
-// The marks that sockets have sent, and why those sockets were disconnected.
+// The marks that sockets have sent, and the reasons why those sockets were disconnected.
 let notes = { marks: [], reasons: [] };
 const takeMarks = (socket) => {
   let isMarked = false;

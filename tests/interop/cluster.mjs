@@ -4,7 +4,10 @@ import { Server } from "socket.io";
 import { io as client } from "socket.io-client";
 import { ask, connect, until } from "./support.mjs";
 
-/** A Node server with these options, with what is asked of servers of all kinds. It closes what is given last with it. */
+/**
+ * Starts a Node server with these options and the events of contract servers. `close` is called
+ * last when it stops.
+ */
 export async function serveNode(options, close = () => {}) {
   const http = createServer();
   const io = new Server(http, options);
@@ -27,7 +30,10 @@ export async function serveNode(options, close = () => {}) {
   return { io, stop, url: `http://127.0.0.1:${http.address().port}` };
 }
 
-/** A client of each server, in a room of its own name and in one of all; notes what it hears as `news`. */
+/**
+ * Connects a client to each server, in a room of its own name and in a common room. It records the
+ * events `news`.
+ */
 export async function people(t, servers) {
   const room = `room of ${t.name}`;
   const sockets = await Promise.all(

@@ -1,5 +1,6 @@
-// What servers know of each other while their broker is away and when it is back, and when one of them is gone, whatever joins
-// them. What is promised is promised for an idle machine: one that has much else to do may take that much longer.
+// What servers know of each other during a broker outage and afterwards, and when a server has
+// left, whatever connects them. Promised times apply to an idle machine: a busy one may take that
+// much longer.
 import assert from "node:assert/strict";
 import { all, people } from "./cluster.mjs";
 import { ask, until, within } from "./support.mjs";
@@ -8,7 +9,10 @@ const AWAY = 6_000 + 14_000;
 const BACK = 10_000 + 20_000;
 const GONE = 15_000 + 15_000;
 
-/** Whether what a socket asks is answered by all: by the other servers, which have these names, and by so many sockets of the room. */
+/**
+ * Returns whether the requests of a socket are answered by all: by the other servers, which have
+ * these names, and by this number of sockets in the room.
+ */
 async function areTogether(socket, room, names, count) {
   const [servers, answers, found, counted] = await Promise.all([
     ask(socket, "servers"),
@@ -21,9 +25,11 @@ async function areTogether(socket, room, names, count) {
 }
 
 /**
- * The broker goes away by `leave` and comes back by `come`. Meanwhile a server that is asked answers in time what it knows, or that
- * it does not know it; when the broker is back all answer again. The first of the sockets asks; `names` are those of the servers
- * that its own one is joined with, and each has one of the sockets.
+ * Takes the broker down with `leave` and up again with `come`.
+ *
+ * During the outage, a server answers requests in time with what it knows, or that it does not
+ * know. Afterwards all servers answer again. The first socket sends the requests. `names` are those
+ * of the servers that its own server is connected to, and each has one of the sockets.
  */
 export async function goesAway({ sockets, heard, room }, names, leave, come) {
   const [socket] = sockets;
@@ -53,8 +59,8 @@ export async function goesAway({ sockets, heard, room }, names, leave, come) {
 }
 
 /**
- * Two more servers, which `start` starts, are gone for the others: one that stops, and one that was killed. `names` are those of the
- * servers that the first of these is joined with.
+ * Starts two more servers with `start`, and checks that both disappear for the rest: one stops, and
+ * one is killed. `names` are those of the servers that the first is connected to.
  */
 export async function areMissed(t, servers, names, start) {
   const more = await Promise.all(["c", "d"].map(start));

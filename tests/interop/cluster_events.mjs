@@ -1,4 +1,5 @@
-// Every event of the contract of the `interop` server as one node of a cluster, between servers of ours.
+// Every event of the contract of the `interop` server, as one node of a cluster of Roomcast
+// servers.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io as client } from "socket.io-client";
@@ -8,18 +9,24 @@ import { ARGS } from "./cluster_suite.mjs";
 import { ask, connect, next, until } from "./support.mjs";
 
 /**
- * Registers the tests. `joined` gives two servers of ours, or the same one twice, when they run: `{ ours }`, and with `others`
- * the names of further servers that are joined with them. `asked` is what servers ask each other.
+ * Registers the tests.
+ *
+ * `joined` returns, when they run, two Roomcast servers, or the same server twice: `{ ours }`.
+ * `others` has the names of further servers in the cluster. `asked` is the argument of requests
+ * between servers.
  */
 export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
-  /** Clients of both servers; a third one comes to the first, and is in no room. */
+  /** Connects clients to both servers; a third connects to the first server, and is in no room. */
   const enter = async (t) => {
     const { ours } = joined();
     const { sockets, heard, room } = await people(t, ours);
     const [a, b] = sockets;
     return { ours, a, b, heard, room, isApart: ours[0] !== ours[1] };
   };
-  /** Waits until what the first client sends behind all else has come to both, and returns what has come before it. */
+  /**
+   * Waits until a last event of the first client has reached both, and returns the events before
+   * it.
+   */
   const untilEnd = async ({ a, heard, room }) => {
     a.emit("in", room, "news", "the end");
     await until(() => heard.every((list) => list.at(-1)?.[0] === "the end"), "the end");
@@ -50,7 +57,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     a.emit("except", [`${room} 2`, `${room} 3`], "news", 6);
     a.emit("all", "news", 7, ...ARGS);
     assert.deepEqual(await untilEnd(here), [[[1, ...ARGS], [2], [5], [6], [7, ...ARGS]], [[1, ...ARGS], [2], [3], [4], [7, ...ARGS]]]);
-    // The answer comes behind all that was sent to it.
+    // The answer follows everything that was sent to it.
     await ask(stranger, "echo", 1);
     assert.deepEqual(strange, [[5], [6], [7, ...ARGS]]);
   });
@@ -149,7 +156,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
       await until(async () => (await ask(sockets[0], "servers")) === count, "its counterpart");
       const heard = sockets.map((socket) => {
         const list = [];
-        // Behind what was sent to it a client that can be recovered gets an offset.
+        // A client that can be recovered gets an offset after the arguments.
         socket.on("news", (...args) => list.push(args.slice(0, ARGS.length)));
         return list;
       });

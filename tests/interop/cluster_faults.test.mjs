@@ -1,14 +1,20 @@
-// Members chat at three nodes behind HAProxy, which keeps them at their node or, in the first of the turns, does not, while the nodes,
-// HAProxy, their PostgreSQL and the broker that joins them are killed and paused, whatever goes between two of them is
-// swallowed for a while, the way to the broker is slow, a Redis takes the place of another one, and the broker is away for
-// longer than a node may be silent, all at random; where HAProxy does not keep them, also what the nodes hand on to each other
-// is swallowed. Half of the members use recovery. Afterwards what was acknowledged is stored once, everybody has seen each message once and in order, all
-// nodes agree who is there, and no process has died that was not killed.
+// Members chat at three nodes behind HAProxy, while faults happen at random.
 //
-// FAULTS_SECONDS: how long it rages with each adapter (default 8, with shorter faults, and the long outage and the failover with
-// one of them; `tests/run faults SECONDS`).
-// FAULTS_MEMBERS: how many there are (default 200, or 40 if it rages for less than a minute).
-// FAULTS_SEED: what happens when; each run says its own.
+// HAProxy keeps members at their node, except in the first run. The nodes, HAProxy, their
+// PostgreSQL and the broker are killed and suspended. Traffic between two of them is dropped for a
+// while. The path to the broker is slow, a replica replaces a Redis, and the broker is down for
+// longer than a node's lease. Without session affinity, requests that nodes forward to each other
+// are dropped as well. Half of the members use recovery.
+//
+// Afterwards each acknowledged message is stored once, and each member has received each message
+// once and in order. All nodes agree on who is present, and no process has died that was not
+// killed.
+//
+//
+// FAULTS_SECONDS: duration of the faults with each adapter (default 8, with shorter faults, and the
+// long outage and the failover with only one of them; `tests/run faults SECONDS`).
+// FAULTS_MEMBERS: number of members (default 200, or 40 for less than a minute of faults).
+// FAULTS_SEED: seed of the faults; each run prints its own.
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { test } from "node:test";
@@ -26,17 +32,23 @@ import { ask, connect, lastingPort, metricIs, until } from "./support.mjs";
 const seconds = Number(process.env.FAULTS_SECONDS ?? 8);
 const isLong = seconds >= 60;
 const MEMBERS = Number(process.env.FAULTS_MEMBERS ?? (isLong ? 200 : 40));
-/** Each of many writes less often, so that what all are sent grows with their number and not with its square. */
+/**
+ * With many members each writes less often, so that the traffic grows with their number and not
+ * with its square.
+ */
 const pace = Math.max(1, MEMBERS / 40);
-/** A short run has short faults, since each has to come. */
+/** A short run has short faults, so that each kind happens. */
 const span = isLong ? 1 : 0.5;
 const longestPartition = isLong ? 6000 : 2000;
 const longestSlowness = isLong ? 6000 : 1500;
-/** What is away for long in a short run, a broker whose nodes hand requests on, and what fails over in it. */
+/** The adapters that have the long outage, and the failover, in a short run. */
 const AWAY_FOR_LONG = "redis";
 const FAILS_OVER = "redis+sharded";
 
-/** The broker of an adapter that is not the PostgreSQL of the store, its URL and what can happen to it; `ways` lead to it. */
+/**
+ * Starts the broker of an adapter other than the store's PostgreSQL, and returns its URL and its
+ * faults. `ways` lead to it.
+ */
 async function startOther(scheme, random, ways) {
   const broker = scheme === "nats" ? await startBroker("nats", "-js") : await startRedisPair("--appendonly yes");
   const all = () => ({
@@ -47,7 +59,10 @@ async function startOther(scheme, random, ways) {
   return { ...broker, url: `${scheme}://${broker.address}`, faults };
 }
 
-/** What can happen to PostgreSQL: in a short run no more than that it is killed and paused, unless it is the broker as well. */
+/**
+ * Returns the faults of PostgreSQL. In a short run it is only killed and suspended, unless it is
+ * also the broker.
+ */
 function faultsOfStore(postgres, isBroker, random) {
   const all = Object.entries(faultsOfPostgres(postgres, random, span));
   const isChosen = ([name]) => isLong || isBroker || /killed|paused/.test(name);
@@ -66,7 +81,7 @@ for (const [name, scheme, startBalancer] of [
     t.diagnostic(`FAULTS_SEED=${seed}`);
     const random = randomness(seed);
     const links = [];
-    /** A way of its own to what is at the address of a URL, as a URL. */
+    /** Returns a URL with its own link to the address of a URL. */
     const through = async (url) => {
       const link = await startLink(url);
       t.after(() => link.close());
@@ -84,7 +99,8 @@ for (const [name, scheme, startBalancer] of [
       ROOMCAST_STORE__RETRY_TIMEOUT: "1s",
       ROOMCAST_STORE__HEALTH_INTERVAL: "200ms",
       ROOMCAST_PRESENCE__LEASE: "3s",
-      // A session that polls and whose client has come back under another is gone after both together.
+      // A polling session whose client has reconnected under another is closed after both times
+      // together.
       ROOMCAST_ENGINE__PING_INTERVAL: isLong ? "5s" : "1s",
       ROOMCAST_ENGINE__PING_TIMEOUT: "10s",
       ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
@@ -98,7 +114,7 @@ for (const [name, scheme, startBalancer] of [
     for (let n = 0; n < 3; n++) {
       const at = `127.0.0.1:${await lastingPort()}`;
       const own = { ROOMCAST_LISTEN: at };
-      // The other nodes reach it where it says, and so by a way that can be cut.
+      // The other nodes reach it at its announced address, through a link that can be cut.
       if (isScattered) [ways.others[n], own.ROOMCAST_NODE__ADDRESS] = await through(`http://${at}`);
       [ways.store[n], own.ROOMCAST_STORE] = await through(postgres.url);
       if (broker) [ways.broker[n], own.ROOMCAST_ADAPTER__URL] = await through(broker.url);
@@ -113,8 +129,9 @@ for (const [name, scheme, startBalancer] of [
     ways.clients = fronts.map(([link]) => link);
     const balancer = await startBalancer(t, fronts.map(([, url]) => url));
     try {
-      // Where requests are handed on some members poll for as long as they are there, and the others until they have a WebSocket.
-      // Those that poll use recovery: who comes anew leaves a session behind until its ping is late, for which the end would wait.
+      // With forwarded requests, some members poll throughout, and the rest until they have a
+      // WebSocket. Members that poll use recovery: otherwise each reconnection would leave a
+      // session until its ping timeout, for which the end would wait.
       const polls = (n) => isScattered && n % 4 === 0 && { transports: ["polling"], recovery: "used" };
       const members = await enter(t, balancer.url, random, MEMBERS, (n) => ({ agent: agentOf(t, n), recovery: recoveryOf(n), ...polls(n) }));
       const sending = members.map((member) => member.send(randomness(random() * 2 ** 32), pace));
@@ -135,9 +152,10 @@ for (const [name, scheme, startBalancer] of [
       await joined();
       const areIn = () => members.every((member) => member.socket.connected && member.isIn());
       await until(areIn, "all to be in their conversations");
-      await sleep(500); // They go on for a moment after the last fault.
-      // Now that everything works who uses recovery comes back to any of the nodes by it. Who has heard nothing since a node has learnt
-      // of a loss starts afresh, and a node may learn of it from another one's next heartbeat: then they come back once more.
+      await sleep(500); // Members continue for a moment after the last fault.
+      // Now that everything works, members that use recovery reconnect at any node. A member that
+      // has received nothing since a node detected a loss gets a new session. A node may detect it
+      // by the next heartbeat of another node: then the members reconnect once more.
       let recovered = 0;
       for (let tries = 5; recovered < MEMBERS / 10 && tries > 0; tries--) {
         const before = total(members, "recovered");
@@ -147,7 +165,7 @@ for (const [name, scheme, startBalancer] of [
         const haveComeBack = () => members.every(({ counts }, n) => counts.connections > cameBefore[n]);
         await until(() => haveComeBack() && areIn(), "all to be back");
         recovered = total(members, "recovered") - before;
-        await sleep(500); // They go on for a moment.
+        await sleep(500); // Members continue for a moment.
       }
       const { acked } = await account(t, urls[0], members, sending);
       const counted = ["live", "connections", "recovered", "refused"].map((name) => [name, total(members, name)]);
@@ -156,11 +174,11 @@ for (const [name, scheme, startBalancer] of [
       assert.ok(recovered >= MEMBERS / 10, "those that use recovery were recovered");
       assert.ok(acked.size > MEMBERS, "there was something to lose");
       assert.ok(links.every((link) => link.connections() > 0), "what was swallowed had been on its way");
-      // Each node counts from when it was last started, and members poll to the end.
+      // Each node counts from its last start, and members poll to the end.
       const handsOn = (result) => urls.map((url) => metricIs(url, `roomcast_requests_forwarded_total{result="${result}"}`, (count) => count > 0));
       if (isScattered) await Promise.all(["done", "received"].flatMap(handsOn));
 
-      // A node looks who is in a conversation where somebody of its own is.
+      // A node reads the presence of a conversation only if it has a member in it.
       const observers = await Promise.all(urls.map((url) => connect(t, io, url, { auth: identity("observer") })));
       const joins = await Promise.all(observers.map((one) => ask(one, "join_conversation", { conversationId: LOBBY, lastSeq: acked.size })));
       assert.ok(joins.every(({ success }) => success));

@@ -1,4 +1,5 @@
-// Servers of ours that no server of Node can join: those that NATS joins, and one that has no adapter.
+// Clusters that Node servers cannot join: servers connected by NATS, and a server without an
+// adapter.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";

@@ -1,4 +1,5 @@
-// Servers of ours and a Node server share rooms through PostgreSQL, on the wire of Node's adapter.
+// Roomcast servers and a Node server share rooms through PostgreSQL, in the format of Node's
+// adapter.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createAdapter } from "@socket.io/postgres-adapter";
@@ -14,16 +15,16 @@ import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 const key = "key *1";
 
-/** Connections of Node's client, made again when they break. */
+/** Opens connections of Node's client, which reconnect when they break. */
 function connectPool(postgres) {
   const pool = new pg.Pool({ connectionString: postgres.url });
   pool.on("error", () => {});
-  // The adapter leaves the end of the connection that it listens on to nobody.
+  // The adapter does not handle the end of its listening connection.
   pool.on("connect", (connection) => connection.on("error", () => {}));
   return pool;
 }
 
-/** Two servers of ours and one of Node. */
+/** Starts two Roomcast servers and a Node server. */
 async function startCluster() {
   const postgres = await startPostgres();
   const pool = connectPool(postgres);
@@ -32,7 +33,7 @@ async function startCluster() {
   const node = await serveNode({ adapter: createAdapter(pool, { channelPrefix: key }) });
   const stop = async () => {
     await Promise.all([a.stop(), b.stop(), node.io.close()]);
-    // Node's adapter never gives back a connection that broke, so that this may have no end.
+    // Node's adapter never returns a broken connection, so this might not complete.
     pool.end();
     await postgres.close();
   };
@@ -56,7 +57,7 @@ describe("two servers of ours and one of Node", () => {
   test("an event of every length about the longest notification arrives at all", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
     const lengths = Array.from({ length: 300 }, (_, i) => 7_700 + i);
-    // Whatever stands around the text, one of them is 8,000 bytes long.
+    // With any size of the envelope, one of them has exactly 8,000 bytes.
     for (const length of lengths) sockets[0].emit("in", room, "news", "x".repeat(length));
     await all(heard, lengths.length);
     assert.deepEqual(heard[1].map(([text]) => text.length), lengths);
@@ -98,7 +99,7 @@ describe("two servers of ours and one of Node", () => {
     assert.deepEqual(await noted, [4]);
     emitter.in(sockets[0].id).disconnectSockets();
     await next(sockets[0], "disconnect");
-    // It is no server, so nobody waits for it.
+    // The emitter is no server, so servers expect no answers from it.
     assert.equal(await ask(sockets[1], "servers"), 3);
   });
 

@@ -1,4 +1,4 @@
-// Servers of ours and a Node server share rooms through Redis, on both wires of Node's adapter.
+// Roomcast servers and a Node server share rooms through Redis, in both formats of Node's adapter.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Emitter } from "@socket.io/redis-emitter";
@@ -10,7 +10,7 @@ import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, connect, next, startNamed, until } from "./support.mjs";
 
-/** Two servers of ours and one of Node. */
+/** Starts two Roomcast servers and a Node server. */
 async function startCluster({ scheme, ...more }) {
   const redis = await startRedis();
   const key = `key*${scheme}`;
@@ -35,7 +35,7 @@ for (const [name, wire] of Object.entries({
     let cluster;
     before(async () => {
       cluster = await startCluster(wire);
-      // Everybody has subscribed.
+      // All servers have subscribed.
       const socket = await connect({ after() {} }, client, cluster.a.url);
       await until(async () => (await ask(socket, "servers")) === 3, "all servers");
       socket.disconnect();
@@ -94,7 +94,7 @@ for (const [name, wire] of Object.entries({
       for (const suffix of ["", "-request", "-response"]) {
         for (const bytes of garbage) {
           const channel = `${cluster.key}${suffix}#/#`;
-          // Node's classic adapter does not survive garbage where events are.
+          // Node's classic adapter does not survive garbage on channels of events.
           if (!sharded && suffix === "") continue;
           await cluster.node.pub[sharded ? "sPublish" : "publish"](channel, Buffer.from(bytes, "latin1"));
         }
@@ -137,7 +137,8 @@ for (const [name, wire] of Object.entries({
 
     test("without Redis servers go on by themselves, and are joined again when it is back", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
-      // Node's adapter dies of what it is about to tell Redis then: that it has left the rooms of the tests before.
+      // Node's adapter crashes if it is still leaving the rooms of earlier tests when Redis goes
+      // down.
       const rooms = async () => (await cluster.redis.command("pubsub", "shardchannels")).split("\n");
       const isOwn = (channel) => !channel.includes("room of") || channel.includes(room);
       await until(async () => (await rooms()).every(isOwn), "the rooms before to be left");
@@ -151,14 +152,17 @@ for (const [name, wire] of Object.entries({
   });
 }
 
-/** Waits until all servers of a cluster are known to each other. */
+/** Waits until all servers of a cluster know each other. */
 async function known(t, cluster) {
   t.after(() => cluster.stop());
   const socket = await connect(t, client, cluster.a.url);
   await until(async () => (await ask(socket, "servers")) === 3, "all servers");
 }
 
-/** What each server says reaches the clients of all, and each is answered what it asks the others. */
+/**
+ * Checks that events of each server reach the clients of all, and that its requests are answered by
+ * the rest.
+ */
 async function talk(t, { node, servers }) {
   const { sockets, heard, room } = await people(t, servers);
   sockets[0].emit("in", room, "news", "a");
@@ -191,7 +195,8 @@ test("with answers on channels of those who ask, nobody else gets one", async (t
   const channels = new Set();
   await spy.pSubscribe(`${responses}*`, (_, channel) => channels.add(channel));
   await talk(t, cluster);
-  // Those of Node, and of the two of ours that have asked it. The spy has a connection of its own, and may be the last to hear.
+  // The channels of Node and of the two Roomcast servers that have sent a request. The spy's own
+  // connection may receive last.
   await until(() => channels.size === 3, () => `three channels: ${[...channels]}`);
   assert.ok(!channels.has(responses));
 });

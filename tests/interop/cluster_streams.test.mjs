@@ -1,5 +1,5 @@
-// Servers of ours and Node servers share rooms through a stream of Redis, with the current version of Node's adapter
-// and the one before.
+// Roomcast servers and Node servers share rooms through a stream of Redis, with the current version
+// of Node's adapter and the version before.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
@@ -13,7 +13,7 @@ import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 const PERSISTENT = "--appendonly yes --appendfsync always";
 
-/** Two servers of ours and one of Node. */
+/** Starts two Roomcast servers and a Node server. */
 async function startCluster(version) {
   const redis = await startRedis(PERSISTENT);
   const key = `key*${version}`;
@@ -33,7 +33,7 @@ for (const version of ["0.3", "0.2"]) {
     let cluster;
     before(async () => {
       cluster = await startCluster(version);
-      // Everybody listens, and is known to the others.
+      // All servers have subscribed and know each other.
       const socket = await connect({ after() {} }, client, cluster.a.url);
       await until(async () => (await ask(socket, "servers")) === 3, "all servers");
       await until(async () => (await cluster.node.io.serverSideEmitWithAck("question", 7)).length === 2, "both of ours");
@@ -46,7 +46,8 @@ for (const version of ["0.3", "0.2"]) {
 
     test("servers stay known to each other although nothing is sent", async (t) => {
       const { sockets } = await people(t, cluster.servers);
-      // Longer than the ten seconds after which Node servers of the version before take one for gone: that is what is tested.
+      // Longer than the ten seconds after which Node servers of the earlier version consider a
+      // server dead, which this tests.
       await new Promise((done) => setTimeout(done, 12_000));
       assert.deepEqual(await ask(sockets[0], "server-side-ack", 7), [["b", 7], ["node", 7]]);
       assert.equal((await cluster.node.io.serverSideEmitWithAck("question", 7)).length, 2);
@@ -56,7 +57,8 @@ for (const version of ["0.3", "0.2"]) {
       const { sockets, heard, room } = await people(t, cluster.servers);
       const { redis, key, xadd } = cluster;
       await xadd("x", "y");
-      // What is no document; a Node server never gets beyond one that lacks what it should have.
+      // Invalid documents. Fields that are missing stop a Node server for good, so none lacks
+      // required fields.
       for (const type of ["3", "4", "7", "9", "99", "x", "-1", "8", "12"]) {
         for (const data of ["{", "é", "////"]) await xadd("uid", "x", "nsp", "/", "type", type, "data", data);
       }
@@ -73,7 +75,7 @@ for (const version of ["0.3", "0.2"]) {
       };
       send(0, 100);
       await all(heard, 100);
-      // Connections are cut again and again; what is in the stream is not lost.
+      // Connections are broken repeatedly; entries in the stream are not lost.
       for (let round = 1; round <= 3; round++) {
         const before = round * 100;
         await cluster.redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
@@ -128,7 +130,7 @@ describe("a client that comes back to another server", () => {
     redis.end();
   });
 
-  /** Where the session of a client is stored that was cut off; waits until it is. */
+  /** Waits until the session of a disconnected client is stored, and returns its key. */
   const stored = async (socket) => {
     const key = `sio:session:${socket._pid}`;
     await until(async () => (await redis.command("EXISTS", key)) === "1", "the session");
@@ -149,7 +151,7 @@ describe("a client that comes back to another server", () => {
       other.emit("in", room, "n", 0);
       await until(() => heard.length === 1, "the first event");
       const { id } = socket;
-      // What has come to somebody at Node is in the stream, and what is sent after that stands behind it.
+      // An event that a client of Node has received is in the stream, and later events follow it.
       const witness = await connect(t, client, urls.node);
       let newest = -1;
       witness.on("n", (n) => (newest = n));

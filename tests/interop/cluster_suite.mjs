@@ -1,17 +1,19 @@
-// What holds of servers that are joined, whatever joins them: two of ours and one of Node.
+// Behaviour of connected servers, whatever connects them: two Roomcast servers and a Node server.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
 import { ask, connect, next, until } from "./support.mjs";
 
-/** Of each kind that arguments may have. */
+/** One argument of each kind. */
 export const ARGS = [1, "é", { deep: [Buffer.from([0, 255]), null, 2.5, -1] }, Buffer.from("x")];
 
 /**
- * Registers the tests. `joined` gives the servers when they run: `{ a, b, node, servers }`. `sent` are the lists of
- * arguments that clients get, `dated` what a date stands behind, `asked` what servers ask each other, `listed` how many
- * servers have a namespace that is made on demand.
+ * Registers the tests.
+ *
+ * `joined` returns the servers when they run: `{ a, b, node, servers }`. `sent` are the lists of
+ * arguments that clients receive. `dated` has the arguments before a date. `asked` is the argument
+ * of requests between servers, `listed` the number of servers with a namespace created on demand.
  */
 export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked = [7], listed = 3 } = {}) {
   test("what one server sends reaches the members of a room on all, with binary in it", async (t) => {
@@ -79,7 +81,8 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     const bytes = Buffer.from([0, 255]);
     for (const [i, socket] of sockets.entries()) socket.emit("set-data", { i, note, bytes });
     for (const socket of sockets) await ask(socket, "echo", 1);
-    // Whether binary stays binary between a Node server and another one is for the wire to say; in JSON it is as Node writes it.
+    // The format decides whether binary stays binary between a Node server and another; in JSON it
+    // is as Node writes it.
     const plain = (list) => JSON.parse(JSON.stringify(list)).sort((a, b) => (a.id < b.id ? -1 : 1));
     const all = sockets.map((socket, i) => ({ id: socket.id, rooms: [room], data: { value: { i, note, bytes } } }));
     const expected = plain(all);

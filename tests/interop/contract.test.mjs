@@ -16,7 +16,7 @@ const listeners = [
 ];
 const ways = [["polling"], ["websocket"], ["polling", "websocket"]];
 const all = [...clients, ["socket.io-client 4.0", oldest.io]];
-/** What is done for every client, listener and transport at the same time, since it takes its time. */
+/** Slow tests, collected to run concurrently for every client, listener and transport. */
 const silent = [];
 
 for (const [listener, offset, settings] of listeners) {
@@ -27,14 +27,14 @@ for (const [listener, offset, settings] of listeners) {
         const options = { ...settings, transports };
         const join = (t, namespace = "", more = {}) => connect(t, io, url() + namespace, { ...options, ...more });
 
-        /** The arguments of the next event, without the offset that a session to be recovered gets. */
+        /** Returns the arguments of the next event, without the offset of a recoverable session. */
         const hear = async (socket, name) => {
           const args = await next(socket, name);
           if (listener === "recovery") assert.equal(typeof args.pop(), "string");
           return args;
         };
 
-        /** Why a socket that has gone is gone. */
+        /** Returns the reason for the disconnect of a socket. */
         const reason = async (observer, id) => {
           const wait = async () => {
             for (;;) {
@@ -72,7 +72,7 @@ for (const [listener, offset, settings] of listeners) {
             socket.emit(name, "said", ...rest);
             assert.deepEqual(await heard, rest);
           }
-          // One that may be lost carries no offset, and is lost if it comes between two polls.
+          // A volatile event carries no offset, and is lost if it arrives between two polls.
           assert.deepEqual(await untilHeard(socket, "said", 1, "two"), [1, "two"]);
         });
 

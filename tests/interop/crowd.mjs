@@ -1,4 +1,4 @@
-// Many members of several conversations, and what has to be true of all that they have seen.
+// Many members of several conversations, and what must hold for everything that they have seen.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
@@ -8,8 +8,8 @@ import { ask, connect, open, until, within } from "./support.mjs";
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 
 /**
- * So many members, all of them in the Lobby, and three conversations that every third one is a member of. `options` says
- * more about the n-th one's connection, and what it does about `recovery` if it says that too.
+ * Connects this number of members, all in the Lobby, and in three conversations with every third
+ * member each. `options` returns more options of the n-th connection, and its `recovery` if set.
  */
 export async function enter(t, url, random, count, options = () => ({})) {
   const members = Array.from({ length: count }, (_, n) => {
@@ -44,19 +44,25 @@ export async function enter(t, url, random, count, options = () => ({})) {
   return members;
 }
 
-/** What the n-th one does about recovery: half of all use it, and the others ask by `lastSeq` for what they have missed. */
+/**
+ * Returns how the n-th member uses recovery: half of them use it, the rest request missed messages
+ * by `lastSeq`.
+ */
 export const recoveryOf = (n) => (Math.floor(n / 4) % 2 === 0 ? "used" : "declined");
 
-/** How often something has happened to all of them together. */
+/** Returns how often something has happened to all members together. */
 export const total = (members, name) => members.reduce((sum, { counts }) => sum + counts[name], 0);
 
-/** Asks, and again for as long as the store does not answer the server, which says when; the answer. */
+/**
+ * Repeats a request while the server's store is unavailable, at the times that the server states,
+ * and returns the answer.
+ */
 async function insist(socket, name, command) {
   let answer;
   const isAnswered = async () => {
     answer = await ask(socket, name, command);
     const isAway = answer.error?.code === "STORE_UNAVAILABLE";
-    if (isAway) await sleep(answer.error.retryAfter); // As long as the server asked for.
+    if (isAway) await sleep(answer.error.retryAfter); // As long as the server asks for.
     return !isAway;
   };
   await until(isAnswered, () => `a good answer to ${name}, which was ${JSON.stringify(answer)}`);
@@ -64,7 +70,10 @@ async function insist(socket, name, command) {
   return answer;
 }
 
-/** One more message: whoever is there gets it, and whatever has not come by before it. */
+/**
+ * Sends a last message: every present member gets it, and whatever has not arrived before it is
+ * missing.
+ */
 export async function conclude(auditor, conversationId, members) {
   const content = `the last one of ${conversationId}`;
   const { message } = await insist(auditor, "message", { conversationId, content, clientMessageId: content });
@@ -72,17 +81,18 @@ export async function conclude(auditor, conversationId, members) {
     members.filter(({ timelines }) => timelines.has(conversationId) && !timelines.get(conversationId).has(message.seq));
   const missing = () => `${message.seq} at ${without().map((member) => member.describe(conversationId))}`;
   await until(() => without().length === 0, missing);
-  // Before they ask for what they lack: what did not come by itself is missing.
+  // Closed before members request what they lack: messages that did not arrive by themselves are
+  // missing.
   for (const { timelines } of members) timelines.get(conversationId)?.close();
   return message;
 }
 
-/** A guest who is the same after each reconnection. */
+/** Returns the credentials of a guest who keeps the same id. */
 export function identity(name) {
   return { name, guestKey: `the key of ${name}`.padEnd(20, "-") };
 }
 
-/** All that is stored in a conversation. */
+/** Returns all stored messages of a conversation. */
 export async function history(auditor, conversationId) {
   const stored = [];
   for (let hasMore = true; hasMore; ) {
@@ -109,14 +119,18 @@ export function check(id, stored, present, acked, unacked) {
     member.close();
     assert.equal(timeline.last, stored.length, `${member.name} has seen all`);
     for (const { seq, id } of stored) assert.equal(timeline.seen.get(seq), id, `${member.name} at ${seq}`);
-    // What a connection did not bring is what its own member had sent, and the acknowledgement got lost.
+    // Messages that a connection did not bring are the member's own, whose acknowledgement was
+    // lost.
     const missing = [...timeline.missing].filter((seq) => !timeline.live.has(seq));
     const foreign = missing.filter((seq) => stored[seq - 1].userId !== member.userId);
     assert.deepEqual(foreign, [], `${member.name} was there and did not get them`);
   }
 }
 
-/** Ends what members write, and checks all that is stored and that they have seen, at a server that all can be read at. */
+/**
+ * Stops the members, and checks everything stored and everything they have seen, at a server that
+ * can read all of it.
+ */
 export async function account(t, url, members, writing) {
   for (const member of members) member.stop();
   await Promise.all(writing);

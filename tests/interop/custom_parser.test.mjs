@@ -1,4 +1,4 @@
-// Official clients with parsers of their own, and a server with the same formats.
+// Official clients with custom parsers, and a server with the same formats.
 import assert from "node:assert/strict";
 import { EventEmitter } from "node:events";
 import { after, before, describe, test } from "node:test";
@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** What `socket.io-json-parser` does. */
+/** Does the same as `socket.io-json-parser`. */
 const objects = {
   protocol: 5,
   Encoder: class {
@@ -31,7 +31,7 @@ const objects = {
 
 const place = "$binary";
 
-/** Replaces binary values by where they are among those that follow. */
+/** Replaces binary values by their index among the following messages. */
 function take(value, binary) {
   if (value instanceof Uint8Array) return { [place]: binary.push(value) - 1 };
   if (Array.isArray(value)) return value.map((item) => take(item, binary));
@@ -46,7 +46,7 @@ function give(value, binary) {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, give(item, binary)]));
 }
 
-/** A JSON object, and behind it the binary values of the packet. */
+/** A JSON object, followed by the binary values of the packet. */
 const bundles = {
   protocol: 5,
   Encoder: class {

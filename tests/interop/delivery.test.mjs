@@ -1,4 +1,4 @@
-// What docs/delivery.md promises, with stock clients and networks that lose what is on its way.
+// The promises of docs/delivery.md, with stock clients and networks that lose packets.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
@@ -9,7 +9,7 @@ let server;
 before(async () => (server = await startExample("delivery")));
 after(() => server.stop());
 
-/** It asks again after a second, for as long as a test lasts. */
+/** Repeats after a second, for as long as a test lasts. */
 const repeating = { retries: 10_000, ackTimeout: 1_000, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
 async function connectBehindLink(t, options = {}) {
@@ -20,7 +20,7 @@ async function connectBehindLink(t, options = {}) {
   return { link, socket, runs: (id) => ask(watcher, "runs", id) };
 }
 
-/** Emits with retries; the answer. */
+/** Emits with retries and returns the answer. */
 function order(socket, name, order) {
   const answered = new Promise((done, fail) =>
     socket.emit(name, order, (error, ...answer) => (error ? fail(error) : done(answer))),
@@ -28,7 +28,7 @@ function order(socket, name, order) {
   return within(answered, `the answer to ${name}`);
 }
 
-/** Packets that the client has sent for an event. */
+/** Records the packets that the client has sent for an event. */
 function countSent(socket, name) {
   const sent = [];
   socket.onAnyOutgoing((event) => event === name && sent.push(event));
@@ -97,7 +97,7 @@ test("a hundred orders over a network that breaks all the time are carried out o
   const { link, socket, runs } = await connectBehindLink(t, { transports: ["websocket"] });
   let sent = 0;
   let breaks = 0;
-  // After every fourth packet, while it is on its way there, is carried out, or its answer is on its way back.
+  // After every fourth packet: while it is in flight, being handled, or its answer is in flight.
   socket.onAnyOutgoing(() => {
     if (++sent % 4 > 0) return;
     const pause = breaks++ % 8;

@@ -1,6 +1,6 @@
-// A node of two is drained: its clients are sent away one after the other, and end up at the other node without
-// having lost anything, half of them by being recovered there and half by `lastSeq`. Stock clients behind the load balancers
-// of deploy/, two servers on one PostgreSQL.
+// One of two nodes is drained: its clients are disconnected one after another, and reconnect at the
+// other node without losses. Half of them are recovered there, the rest use `lastSeq`. Stock
+// clients behind the load balancers of deploy/, two servers on one PostgreSQL.
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -20,7 +20,7 @@ let postgres;
 before(async () => (postgres = await startPostgres()));
 after(() => postgres?.close());
 
-/** A server on the database that all share, at this port. */
+/** Starts a server on the shared database, at this port. */
 async function node(t, port, env = {}) {
   const server = await startServer({
     ROOMCAST_STORE: postgres.url,
@@ -37,7 +37,7 @@ async function node(t, port, env = {}) {
   return server;
 }
 
-/** Waits until a server says that it is not ready because it stops. */
+/** Waits until a server reports that it is not ready because it stops. */
 async function drains(server) {
   const asked = () =>
     fetch(`${server.url}/health/ready`).catch((error) => {
@@ -61,7 +61,7 @@ test("clients of a node that is drained move to the other one, spread over the w
   const writing = members.filter((_, n) => n % 4 === 0).map((member) => member.send(randomness(random() * 2 ** 32)));
   const there = async ({ url }) => await metric(url, "roomcast_sockets");
   let counts;
-  // Who has made the conversations is on the way out.
+  // The creator of the conversations is disconnecting.
   const areAlone = async () => (counts = await Promise.all(nodes.map(there))).reduce((one, other) => one + other) === MEMBERS;
   await until(areAlone, () => `nobody but the members: ${counts}`);
   const [before] = counts;
@@ -81,16 +81,18 @@ test("clients of a node that is drained move to the other one, spread over the w
 
   const { left, back, reasons } = moves.end();
   assert.equal(left.length, before, "each has moved once");
-  // A client that posts while its poll is answered with a close packet notices the former.
+  // A client that posts while its poll is answered with a close packet notices the failed post
+  // first.
   assert.ok(reasons.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
   t.diagnostic(assertSpread("left", left, WINDOW));
   t.diagnostic(assertSpread("came back", back, WINDOW));
   const recovered = total(members, "recovered");
   t.diagnostic(`${recovered} were recovered`);
-  // Who does not find its old server in time starts afresh, as others always do.
+  // A client that does not find its old server in time gets a new session, like clients without
+  // recovery.
   assert.ok(recovered >= left.length / 10, "those that use recovery were recovered");
 
-  await sleep(500); // They go on for a moment at the other node.
+  await sleep(500); // Members continue for a moment at the other node.
   const { acked } = await account(t, staying.url, members, writing);
   assert.ok(acked.size > MEMBERS / 4, "there was something to lose");
 });

@@ -1,4 +1,4 @@
-// What was acknowledged is still there after the server was killed.
+// Acknowledged messages exist after the server was killed.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -27,7 +27,8 @@ test("every acknowledged message is there exactly once after SIGKILL in the midd
       if (sent < 1000) send();
     });
   };
-  // So many are on their way at any time, and never all: the server is killed before the last of them.
+  // This many are in flight at any time, but never all: the server is killed before the last of
+  // them.
   while (sent < 200) send();
   assert.equal(await within(killed, "300 acknowledgements"), "SIGKILL");
   assert.ok(acked.size < 1000, "killed before all were acknowledged");

@@ -1,9 +1,9 @@
-// 50 members of four conversations chat while their server and its database are killed and paused at
-// random. Afterwards it is counted: what was acknowledged is stored once, `seq` has no gap, and everybody
-// has seen each message once and in order.
+// 50 members of four conversations chat while their server and its database are killed and
+// suspended at random. Afterwards each acknowledged message is stored once, `seq` has no gap, and
+// each member has received each message once and in order.
 //
-// FAULTS_SECONDS: how long it rages (default 20; `tests/run faults` for ten minutes).
-// FAULTS_SEED: what happens when; each run says its own.
+// FAULTS_SECONDS: duration of the faults (default 20; `tests/run faults` for ten minutes).
+// FAULTS_SEED: seed of the faults; each run prints its own.
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ import { connect, lastingPort, temporary } from "./support.mjs";
 const MEMBERS = 50;
 const seconds = Number(process.env.FAULTS_SECONDS ?? 20);
 
-/** Nobody waits for longer than a fault lasts. */
+/** Timeouts shorter than the faults. */
 const impatient = {
   ROOMCAST_STORE__CONNECT_TIMEOUT: "1s",
   ROOMCAST_STORE__STATEMENT_TIMEOUT: "1s",
@@ -41,7 +41,7 @@ test("nothing is lost or doubled while PostgreSQL and the server are killed and 
 });
 
 test("nothing is lost or doubled while a server with SQLite is killed and paused", async (t) => {
-  // Here clients recover their connections too, where the server has not been killed.
+  // Clients recover their connections as well, unless the server was killed.
   const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}`, ROOMCAST_RECOVERY__ENABLED: "true" };
   await run(t, env, seconds / 2, () => ({}), () => {});
 });
@@ -51,7 +51,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   t.diagnostic(`FAULTS_SEED=${seed}`);
   const random = randomness(seed);
   const port = await lastingPort();
-  // Guests make the conversations.
+  // Guests create the conversations.
   const guests = { ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user" };
   const server = new Supervised({ ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...guests, ...env });
   const { url } = await server.start();
@@ -60,7 +60,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   const members = await enter(t, url, random, MEMBERS);
   const sending = members.map((member) => member.send(randomness(random() * 2 ** 32)));
   const happened = await rage(seconds, random, [faultsOf("the server", () => server, random), faultsOfDatabase(random)]);
-  await sleep(500); // They go on for a moment after the last fault.
+  await sleep(500); // Members continue for a moment after the last fault.
   for (const member of members) member.stop();
   await Promise.all(sending);
   const acked = new Map(members.flatMap((member) => [...member.acked]));
@@ -71,7 +71,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
   t.diagnostic(JSON.stringify(account));
 
   try {
-    // The auditor's connection is new: what it reads is what is stored.
+    // The auditor's connection is new, so it reads what is stored.
     const auditor = await connect(t, io, url, { auth: identity("auditor") });
     const conversations = new Set(members.flatMap(({ timelines }) => [...timelines.keys()]));
     for (const id of conversations) {

@@ -1,5 +1,8 @@
-// A chat server with faults, made of the official server of Node: one conversation, whose events and answers a test has come
-// late, twice, out of order or with holes. What is no part of Socket.IO it takes from a real server: the page is the real one.
+// A chat server with faults, made of the official Node server.
+//
+// It has one conversation, whose events and answers a test delivers late, twice, out of order or
+// with gaps. Everything outside of Socket.IO comes from a real server, so the page is the real
+// page.
 import { createServer, request } from "node:http";
 import { once } from "node:events";
 import { Server } from "socket.io";
@@ -8,7 +11,7 @@ import { LOBBY } from "./page_support.mjs";
 const ACK = 3;
 const at = (seq) => new Date(Date.UTC(2026, 0, 1) + seq * 1_000).toISOString();
 
-/** A message of somebody else, unless it is said otherwise. */
+/** Returns a message of another user, unless fields override that. */
 export function message(seq, fields = {}) {
   const id = `0190a5d0-0000-7000-8000-${String(seq).padStart(12, "0")}`;
   const own = { id, conversationId: LOBBY, seq, version: 1, userId: "bob", userName: "Bob", type: "user", metadata: {} };
@@ -16,17 +19,17 @@ export function message(seq, fields = {}) {
 }
 
 export class FaultyServer {
-  /** What history has, in its order. */
+  /** The messages in the history, in order. */
   stored = [];
-  /** What is done with the answer to an event, by its name, instead of giving it: `(give, payload)`. */
+  /** By event name: functions `(give, payload)` that are called instead of answering. */
   faults = {};
-  /** The names of all that was asked, in order. */
+  /** The names of all requests, in order. */
   asked = [];
-  /** Whether each answer is given twice. */
+  /** Whether each answer is sent twice. */
   isDoubling = false;
-  /** Whether nobody is told who they are. */
+  /** Whether no client is sent its session. */
   isSilent = false;
-  /** The code with which whoever comes is refused. */
+  /** The code with which connecting clients are refused. */
   refusing;
   #rows = new Map();
   #io;
@@ -56,7 +59,7 @@ export class FaultyServer {
     return server;
   }
 
-  /** Tells everybody. */
+  /** Sends an event to all clients. */
   emit(name, payload) {
     this.#io.emit(name, payload);
   }
@@ -66,7 +69,7 @@ export class FaultyServer {
     for (const socket of this.#io.sockets.sockets.values()) socket.conn.close();
   }
 
-  /** Sends everybody away. */
+  /** Disconnects all clients. */
   dismiss() {
     this.#io.disconnectSockets();
   }

@@ -1,4 +1,4 @@
-// The programs in examples/feed, as somebody runs them, against the real server.
+// The programs in examples/feed, run as a user would, against the real server.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { cpSync, readFileSync, symlinkSync } from "node:fs";
@@ -12,7 +12,7 @@ import { token } from "./tokens.mjs";
 const feed = fileURLToPath(new URL("../../examples/feed", import.meta.url));
 const modules = fileURLToPath(new URL("node_modules", import.meta.url));
 
-/** A folder with the programs, as after `npm install`. */
+/** Creates a folder with the programs, as after `npm install`. */
 function installed(t) {
   const folder = temporary();
   cpSync(feed, folder, { recursive: true });
@@ -20,7 +20,7 @@ function installed(t) {
   return folder;
 }
 
-/** Runs one of the programs; what it has said, and how it ends. */
+/** Runs one of the programs, and returns its output and exit. */
 function run(t, folder, args, claims, input) {
   const env = { ...process.env, TOKEN: token(claims) };
   const child = spawn(process.execPath, args, { cwd: folder, env });
@@ -41,7 +41,7 @@ test("what one program publishes the other shows, once and in order, what was th
   const store = `sqlite:${join(folder, "chat.db")}`;
   const env = { ...keyed, ROOMCAST_LISTEN: `127.0.0.1:${port}`, ROOMCAST_STORE: store };
   const url = `http://127.0.0.1:${port}`;
-  // It is not there yet: the publisher tries again.
+  // The server is not running yet: the publisher retries.
   const first = run(t, folder, ["publish.mjs", url], desk, signals);
   await until(() => first.lines().some((line) => /trying again/.test(line)), "a failure");
   const started = await startServer(env);
@@ -58,7 +58,7 @@ test("what one program publishes the other shows, once and in order, what was th
   await until(() => shown().length === 2, "what there was");
   assert.deepEqual(shown(), before);
 
-  // The server is another process now; the watcher comes back by itself and shows nothing twice.
+  // The server is another process now; the watcher reconnects by itself and shows nothing twice.
   await started.stop();
   const again = await startServer(env);
   t.after(() => again.stop());

@@ -1,4 +1,5 @@
-// Firefox, driven by WebDriver BiDi, which it speaks itself: neither a driver nor a browser of somebody's making is needed.
+// Firefox, driven by WebDriver BiDi, which it supports natively: neither a driver nor a patched
+// browser is needed.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -14,14 +15,20 @@ import { stretchTime } from "./visitor.mjs";
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
 const places = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
-/** Only decides how long a failing test waits, in milliseconds; a browser beside a busy test may take long for anything. */
+/**
+ * Decides only how long a failing test waits, in milliseconds. A browser next to a busy test may be
+ * slow.
+ */
 const PATIENCE = 60_000;
 const PREFERENCES = { "remote.active-protocols": 1, "datareporting.policy.dataSubmissionEnabled": false, "app.update.enabled": false, "browser.shell.checkDefaultBrowser": false };
 
-/** Keys of the keyboard that are no characters, as WebDriver calls them. */
+/** Keys that are no characters, as WebDriver encodes them. */
 export const KEYS = { Enter: "\uE007", Escape: "\uE00C", ArrowUp: "\uE013", Delete: "\uE017", Tab: "\uE004" };
 
-/** Starts Firefox without a window; `FIREFOX` in the environment names another than that of the system. */
+/**
+ * Starts Firefox without a window. `FIREFOX` in the environment names a program other than the
+ * system's.
+ */
 export async function launchFirefox() {
   const program = process.env.FIREFOX ?? places.find((place) => existsSync(place));
   if (program === undefined) throw new Error(`no Firefox at ${places.join(", ")}; FIREFOX may name one`);
@@ -66,9 +73,9 @@ export async function launchFirefox() {
   return { command, listeners, close };
 }
 
-/** A person in front of the page in Firefox, with cookies, a store and a network link of their own. */
+/** A person in front of the page in Firefox, with separate cookies, storage and network link. */
 export class FirefoxVisitor {
-  /** Errors of scripts and refusals of the security policy. */
+  /** Script errors and violations of the security policy. */
   complaints = [];
 
   static async open(test, firefox, url, { width = 1280, height = 800 } = {}) {
@@ -76,7 +83,7 @@ export class FirefoxVisitor {
     visitor.firefox = firefox;
     visitor.link = await startLink(url);
     const { userContext } = await firefox.command("browser.createUserContext");
-    // A tab behind another gets no frames, a window of its own does.
+    // A background tab gets no frames; a separate window does.
     const { context } = await firefox.command("browsingContext.create", { type: "window", userContext });
     visitor.context = context;
     const listen = ({ method, params }) => {
@@ -104,7 +111,7 @@ export class FirefoxVisitor {
     await this.firefox.command("browsingContext.reload", { context: this.context, wait: "complete" });
   }
 
-  /** What an expression of the page is, as JSON. */
+  /** Evaluates an expression in the page and returns its value as JSON. */
   async evaluate(expression) {
     const params = { expression: `JSON.stringify(${expression}) ?? "null"`, target: { context: this.context }, awaitPromise: true };
     const { result, exceptionDetails } = await this.firefox.command("script.evaluate", params);
@@ -117,12 +124,12 @@ export class FirefoxVisitor {
     await until(() => this.evaluate(`Boolean(${expression})`), what, PATIENCE);
   }
 
-  /** Waits for an element with this text, or that begins with it. */
+  /** Waits for an element with this text, or whose text starts with it. */
   async reads(selector, text) {
     await this.sees(`[...document.querySelectorAll(${JSON.stringify(selector)})].some((node) => node.textContent.trim().startsWith(${JSON.stringify(text)}))`, text);
   }
 
-  /** Presses a button or link by its name, with the mouse. */
+  /** Clicks a button or link by its name. */
   async click(selector, name) {
     const find = `[...document.querySelectorAll(${JSON.stringify(selector)})].find((node) => (node.ariaLabel ?? node.textContent).trim().startsWith(${JSON.stringify(name)}))`;
     await this.sees(find, `${selector} ${name}`);
@@ -131,21 +138,21 @@ export class FirefoxVisitor {
     await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "pointer", id: "mouse", actions }] });
   }
 
-  /** Types on the keyboard, wherever the focus is. */
+  /** Types on the keyboard, into the focused element. */
   async type(...texts) {
     const keys = texts.flatMap((text) => KEYS[text] ?? [...text]);
     const actions = keys.flatMap((value) => [{ type: "keyDown", value }, { type: "keyUp", value }]);
     await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "key", id: "keyboard", actions }] });
   }
 
-  /** Puts the focus on an element, once it can take it. */
+  /** Focuses an element when it can be focused. */
   async focus(selector) {
     const node = `document.querySelector(${JSON.stringify(selector)})`;
     await this.sees(`${node} && !${node}.disabled`, selector);
     await this.evaluate(`${node}.focus()`);
   }
 
-  /** Has deletions be taken back for a minute from now on, instead of six seconds; or no longer. */
+  /** Extends the time for undoing deletions from six seconds to a minute, or resets it. */
   async stretchUndo(isLong = true) {
     await this.evaluate(`(globalThis.glimpsed ?? (${stretchTime})(), globalThis.isUndoLong = ${isLong})`);
   }
@@ -166,7 +173,7 @@ export class FirefoxVisitor {
     await this.type(text, "Enter");
   }
 
-  /** Waits for a message with exactly this text, which is stored if it is an own one. */
+  /** Waits for a message with exactly this text, which is stored if it is the visitor's own. */
   async hears(text) {
     const lines = `[...document.querySelectorAll("li.message:not([data-state]) .bubble, li.message[data-state=stored] .bubble")]`;
     await this.sees(`${lines}.some((node) => node.textContent === ${JSON.stringify(text)})`, text);

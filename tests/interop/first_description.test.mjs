@@ -1,4 +1,5 @@
-// Programs of the product's first description, with the shim of docs/first-description.md, against the server.
+// Programs written for the product's first description, with the shim of docs/first-description.md,
+// against the server.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
@@ -10,7 +11,10 @@ const page = readFileSync(new URL("../../docs/first-description.md", import.meta
 const [, code] = page.match(/```js\n(\/\*\*.*?)```/s);
 const { firstDescription } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 
-/** A program of the first description: its socket with the shim, and the events that it gets. */
+/**
+ * Connects a program of the first description: its socket with the shim, and the events that it
+ * receives.
+ */
 async function program(t, url, sub, names = [], roles = ["user"]) {
   const { socket } = await enter(t, url, { auth: { token: token({ sub, name: sub, roles }) } });
   const shimmed = firstDescription(socket);
@@ -69,7 +73,7 @@ describe("a program of the first description", { concurrency: true }, () => {
     assert.equal((await ann.ask("subscribe:trades", { userId: "ann" })).success, true);
     await publish(url, "/trades", { tradeId: "t1", userId: "ann", symbol: "AAPL", status: "pending", executedPrice: null, quantity: 2 });
     await publish(url, "/portfolios", { userId: "ann", totalValue: 381, cash: 0, positions: [] });
-    // Those that follow the first within a second come together.
+    // Notifications within a second after the first arrive in a batch.
     for (const notificationId of ["n1", "n2", "n3"]) {
       await publish(url, "/notifications", { notificationId, userId: "ann", type: "info", title: "T", message: "M" });
     }

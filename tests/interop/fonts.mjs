@@ -1,4 +1,4 @@
-// Fonts of the tests' own, so that a page looks the same on every machine.
+// Fonts for tests, so that a page looks the same on every machine.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -7,10 +7,10 @@ import { launch } from "./visitor.mjs";
 
 const require = createRequire(import.meta.url);
 
-/** The families, and the packages with their files. */
+/** The font families, and the packages with their files. */
 export const FONTS = { Lato: "@expo-google-fonts/lato", "Open Sans": "@expo-google-fonts/open-sans" };
 
-/** Starts a browser that knows no other fonts than those of one family; it ends with the test. */
+/** Starts a browser with the fonts of only one family; it ends with the test. */
 export async function launchWith(test, family) {
   const folder = await mkdtemp(join(tmpdir(), "roomcast-fonts-"));
   const file = join(folder, "fonts.conf");
@@ -25,7 +25,7 @@ export async function launchWith(test, family) {
   return browser;
 }
 
-/** The families that the text of an element is really shown in. */
+/** Returns the families in which the text of an element is rendered. */
 export async function familiesOf(page, selector) {
   const session = await page.context().newCDPSession(page);
   await session.send("DOM.enable");

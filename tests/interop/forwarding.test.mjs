@@ -1,5 +1,5 @@
-// Three nodes behind HAProxy that keeps no session at its node: each request comes to the next one, which hands it on. Stock
-// clients that poll, and that go over to a WebSocket, which comes to another node as well.
+// Three nodes behind HAProxy without session affinity: each request reaches the next node, which
+// forwards it. Stock clients poll, and upgrade to a WebSocket, which reaches another node as well.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { scattering } from "./balancer.mjs";
@@ -11,7 +11,7 @@ import { startRedis } from "./redis.mjs";
 import { ask, lastingPort, metric, metricIs, metricsOf, next, open, startServer, until } from "./support.mjs";
 
 const FORWARDED = 'roomcast_requests_forwarded_total{result="done"}';
-/** Why a request can be told that its session is unknown. */
+/** The reasons for which the session of a request can be unknown. */
 const UNKNOWN = [
   "session id unknown", "session id malformed", "session over", "session of no known server", "session not reached", "session of a third server",
 ];
@@ -28,7 +28,7 @@ after(async () => {
   redis?.end();
 });
 
-/** Three nodes that know each other, and the load balancer in front of them. */
+/** Starts three nodes that know each other, and the load balancer in front of them. */
 async function cluster(t, adapter, store = postgres, { broker = redis, ...more } = {}) {
   const key = `forwarding-${(clusters += 1)}`;
   const ports = [await lastingPort(), await lastingPort(), await lastingPort()];
@@ -58,7 +58,7 @@ const sum = async (nodes, row) => {
   return all.reduce((one, other) => one + other, 0);
 };
 
-/** A client that is in the Lobby, on the last of its transports. */
+/** Connects a client in the Lobby, which ends on the last of its transports. */
 async function come(t, url, transports) {
   const reconnecting = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100 };
   const socket = open(t, io, url, { ...reconnecting, transports });
@@ -83,7 +83,7 @@ for (const adapter of ["redis", "postgres"]) {
     test("clients that poll, and that upgrade, stay connected and miss nothing", async (t) => {
       const { nodes, url } = await cluster(t, adapter);
       const kinds = [["polling"], ["polling", "websocket"], ["websocket"]];
-      // So many upgrade that it does not come about that each comes to its own node by chance.
+      // So many upgrade that it is unlikely that each reaches its own node by chance.
       const sockets = await Promise.all(Array.from({ length: 30 }, (_, n) => come(t, url, kinds[[0, 1, 1, 1, 2][n % 5]])));
       let gone = 0;
       const heard = sockets.map((socket) => {
@@ -113,7 +113,7 @@ for (const adapter of ["redis", "postgres"]) {
       assert.equal(await dying.stop("SIGKILL"), "SIGKILL");
       const areBack = async () => sockets.every(({ connected }) => connected) && (await sum(staying, "roomcast_sockets")) >= sockets.length;
       await until(areBack, "all to be back");
-      // One that has not noticed yet loses what it sends, and sends it again when it has.
+      // A client that has not noticed the death loses its message, and sends it again when it has.
       const says = (socket) => async () => {
         const answer = await socket.timeout(2_000).emitWithAck("message", { conversationId: LOBBY, content: "here" }).catch(() => undefined);
         return answer?.success === true;
@@ -123,7 +123,7 @@ for (const adapter of ["redis", "postgres"]) {
   });
 }
 
-/** A client that is in the Lobby, polling or on its way to a WebSocket, and how often it was disconnected. */
+/** Connects a client in the Lobby, polling or upgrading, and counts its disconnects. */
 async function enduring(t, url, transports) {
   const socket = open(t, io, url, { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100, transports });
   const failed = new Promise((_, fail) => socket.once("connect_error", fail));
@@ -162,7 +162,7 @@ test("clients that poll stay connected while the broker is away for longer than 
   };
   const others = (is) => async () => {
     const scraped = await Promise.all(nodes.map(({ url }) => metricsOf(url)));
-    // The node that is asked is heard at once, and the others are all silent or not.
+    // The queried node has no heartbeat age of its own; the others are all silent or all not.
     return scraped.every((text) => {
       const heard = [...text.matchAll(/^roomcast_node_heard_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));
       return heard.length === nodes.length && heard.sort((a, b) => a - b).slice(1).every(is);
@@ -179,7 +179,7 @@ test("clients that poll stay connected while the broker is away for longer than 
 });
 
 test("members who poll miss nothing while one node after the other is drained and started again", async (t) => {
-  // What is stored is compared with what these members have sent, and nobody else.
+  // The stored messages are compared with those that these members have sent, and only those.
   const store = await startPostgres();
   t.after(() => store.close());
   const { nodes, url } = await cluster(t, "redis", store);

@@ -1,4 +1,5 @@
-// A stock client in a process of its own, which a test can stop: joins a room and counts what it gets.
+// A stock client in a process of its own, which a test can suspend. It joins a room and counts its
+// events.
 import { io } from "socket.io-client";
 
 const [url, room] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Addresses that offer bad credentials, as stock clients meet the server's guard.
+// Addresses that offer bad credentials, and how stock clients meet the server's guard.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,7 +16,7 @@ async function server(t, env = {}) {
   return started;
 }
 
-/** A client of this address of the machine. */
+/** Connects a client from this local address. */
 const from = (t, url, localAddress, options) => open(t, io, url, { transports: ["websocket"], localAddress, ...options });
 
 async function blocks(url) {
@@ -46,13 +46,13 @@ test("who offers bad tokens again and again is shut out, alone and for a while",
   assert.equal(block.source, "automatic");
   assert.equal((await ask(innocent, "join_conversation", LOBBY)).success, true);
 
-  // The block ends by itself, and a good token is a good token again.
+  // The block expires by itself, and a good token is accepted again.
   guilty.auth = { token: token() };
   const again = async () => {
     while (!guilty.connected) {
       guilty.connect();
       await outcome(guilty);
-      await sleep(50); // The pace of a client that tries again.
+      await sleep(50); // Retry interval of a client.
     }
   };
   await within(again(), "the end of the block");
@@ -91,7 +91,7 @@ test("a client that joins too often is refused with the time to wait, and joins 
   assert.equal(refused.data.code, "RATE_LIMITED");
   const { retryAfter } = refused.data;
   assert.ok(Number.isInteger(retryAfter) && retryAfter >= 1 && retryAfter <= 3000, `${retryAfter}`);
-  await sleep(retryAfter); // The time that the server has named.
+  await sleep(retryAfter); // The time that the server stated.
   socket.connect();
   await next(socket, "session");
 });

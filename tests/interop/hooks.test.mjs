@@ -1,4 +1,4 @@
-// What an application may look at, change or refuse, as official clients notice it.
+// What an application can observe, change or refuse, as official clients notice it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { DEADLINE, ask, clients, connect, next, open, startExample, until } from "./support.mjs";
@@ -9,7 +9,7 @@ after(() => server.stop());
 
 const options = { path: "/live/" };
 
-/** What the server has written down of one kind, about whom `of` picks, once there are so many. */
+/** Returns the journal entries of one kind that `of` selects, when there are this many. */
 async function journal(socket, kind, of, atLeast = 1) {
   const end = Date.now() + DEADLINE;
   while (Date.now() < end) {
@@ -19,7 +19,7 @@ async function journal(socket, kind, of, atLeast = 1) {
   throw new Error(`waited in vain for ${atLeast} entries of ${kind}`);
 }
 
-/** A room or a name that no other test uses. */
+/** Numbers for names of rooms and events that no other test uses. */
 let count = 0;
 const fresh = (what) => `${what}-${process.pid}-${++count}`;
 
@@ -187,7 +187,7 @@ for (const [client, io] of clients) {
       one.on("flags", (...args) => heard[1].push(args));
       const args = ["text", Buffer.from("bytes")];
       let emitted = 0;
-      // The one that may be lost is lost where something else is still on its way, which clients cannot know.
+      // The volatile event is lost if another is still in flight, which clients cannot know.
       await until(async () => {
         sender.emit("flags", room, ...args);
         emitted += 1;
@@ -254,7 +254,7 @@ for (const [client, io] of clients) {
     });
 
     test("an upgrade is told", async (t) => {
-      // Watched from the moment it connects, which is before the end of its upgrade.
+      // Watched from the connection on, which is before the end of its upgrade.
       const socket = await join(t, { query: { kind: "watched" } });
       const told = await journal(socket, "conn", ([id, [what]]) => id === socket.id && what === "upgrade");
       assert.deepEqual(told, [[socket.id, ["upgrade", "websocket"]]]);

@@ -1,5 +1,5 @@
-// Upgrades and refusals as stock clients see them, against the server itself. What raw bytes are answered
-// is held by tests/server/hostile/b.rs.
+// Upgrades and refusals as stock clients see them, against the server itself. Responses to raw
+// bytes are tested in tests/server/hostile/b.rs.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, connect, next, open, startServer, within } from "./support.mjs";
@@ -32,7 +32,7 @@ after(async () => {
   assert.doesNotMatch(server.output(), /panicked|the grace is over/);
 });
 
-/** What the bystanders say to each other arrives. */
+/** Checks that messages of the bystanders reach each other. */
 async function chat(title) {
   const [teller, ...others] = bystanders;
   const content = `${title} ${Math.random()}`;
@@ -100,7 +100,7 @@ test("a server stops at once whatever refused clients are doing", async (t) => {
       await next(socket, "connect_error");
     });
     await Promise.all(refused);
-    // Their upgrades are under way, at another point in each round.
+    // Their upgrades are in progress, at a different point in each round.
     await new Promise((done) => setTimeout(done, round * 2));
     assert.equal(await started.stop(), 0);
     assert.doesNotMatch(started.output(), /the grace is over/);

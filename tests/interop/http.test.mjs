@@ -1,4 +1,4 @@
-// The HTTP side as browsers and proxies see it: headers, limits, cross-origin rules.
+// HTTP as browsers and proxies see it: headers, limits, cross-origin rules.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { startExample } from "./support.mjs";
@@ -10,7 +10,7 @@ after(() => server.stop());
 const ALLOWED = { origin: "http://allowed.example" };
 const url = (query) => `${server.url}/socket.io/?EIO=4&transport=polling${query ?? ""}`;
 
-/** A polling session that has joined `/`. */
+/** Opens a polling session that has joined `/`. */
 async function open() {
   const body = await (await fetch(url())).text();
   const target = url(`&sid=${JSON.parse(body.slice(1)).sid}`);
@@ -19,7 +19,7 @@ async function open() {
   return target;
 }
 
-/** Polls until there is a message: the answer that brings it, and its text without heartbeats. */
+/** Polls until there is a message, and returns the response and the message without heartbeats. */
 async function poll(target, init) {
   for (;;) {
     const answer = await fetch(target, init);
@@ -67,7 +67,7 @@ test("long answers are compressed unless their event says otherwise", async () =
     await fetch(target, { method: "POST", body: `42["${event}","n","${text}"]` });
     const [polled, heard] = await poll(target, { headers: { "accept-encoding": "gzip, deflate" } });
     assert.equal(polled.headers.get("content-encoding"), encoding);
-    // fetch() undoes the encoding.
+    // fetch() decodes the content.
     assert.equal(heard, `42["n","${text}"]`);
   }
 });

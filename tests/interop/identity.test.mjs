@@ -1,4 +1,4 @@
-// Who gets in, for how long, and what the log says of those who do not: stock clients against the
+// Admission, its duration, and the log lines about refused clients: stock clients against the
 // server itself.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server
 import { ask, metricsOf, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
 
-/** What the role `coach` allows, and `user`, from which it has it. */
+/** The permissions of the role `coach`, some inherited from `user`. */
 const granted = ["chat:read", "chat:send", "chat:manage", "chat:type"];
 
 describe("credentials", () => {
@@ -91,7 +91,7 @@ describe("credentials", () => {
     const standard = await server(t);
     await enter(t, standard.url, late(token({ exp: now() - 10 })));
     await enter(t, standard.url, late(token({ nbf: now() + 10 })));
-    // A time beyond all times is the end of them.
+    // A time out of range counts as the maximum time.
     const endless = await enter(t, standard.url, late(token({ exp: 1e300 })));
     assert.match(endless.session.expiresAt, /^9999-12-30T/);
     const strict = await server(t, {
@@ -237,7 +237,7 @@ describe("bad input", () => {
       secrets.push(text);
       return text;
     };
-    // Whoever has the id of a connection could read what comes to it, or go on with it.
+    // A client with the id of a connection could read its data or continue it.
     const seen = ({ socket }) => [socket.io.engine.id, socket._pid].filter(Boolean).forEach(secret);
     const good = secret(token({ jti: "canary-jti", sid: secret("canary-sid") }));
     const bad = secret(token({}, "another secret"));
@@ -279,7 +279,7 @@ describe("bad input", () => {
     const output = started.output();
     assert.ok(output.includes("expelled") && output.includes("DEBUG"), "the log has all levels");
     for (const text of secrets) {
-      // Nor its signature alone.
+      // Not even its signature alone.
       for (const piece of [text, text.split(".").at(-1)]) assert.ok(!output.includes(piece), `${text} is in the log`);
     }
   });
@@ -290,7 +290,7 @@ describe("live connections", () => {
     const { url } = await server(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "60", ROOMCAST_AUTH__GRACE_S: "1" });
     const exp = now() + 15;
     const socket = open(t, io, url, { auth: { token: token({ exp }) }, reconnection: true });
-    // Its lead is longer than its life: it comes at once.
+    // Its warning time is longer than its life, so it is sent immediately.
     const [expiring] = await next(socket, "auth:expiring");
     checkHeard("auth:expiring", expiring);
     assert.equal(expiring.expiresAt, new Date(exp * 1000).toISOString());
@@ -453,7 +453,7 @@ describe("sessions", () => {
     const { socket } = await enter(t, url, { auth: { sessionId } });
     const end = Date.parse(made.body.expiresAt);
     for (let refreshed = end; Date.now() <= end || refreshed <= end; ) {
-      await sleep(300); // The pace of one who uses it.
+      await sleep(300); // Pace of an active user.
       const answer = await ask(socket, "auth:refresh", {});
       assert.equal(answer.success, true, JSON.stringify(answer));
       refreshed = Date.parse(answer.expiresAt);
@@ -461,10 +461,11 @@ describe("sessions", () => {
     const { session } = await enter(t, url, { auth: { sessionId } });
     const { told } = await farewell(socket);
     assert.equal(told[0].code, "TOKEN_EXPIRED");
-    // What is waited for is time itself.
+    // The test waits for time itself.
     while (Date.now() <= Date.parse(session.expiresAt)) await sleep(20);
     await refused(t, url, { auth: { sessionId } });
-    // Swept every minute; until then it is known that there was one.
+    // Expired sessions are deleted once a minute; until then the server knows that the session
+    // existed.
     await logged(started, /refused.*reason="?(session expired|unknown session)/);
   });
 
@@ -525,9 +526,11 @@ describe("sessions", () => {
       const answer = await call(url, "POST", sessions, body, authorization);
       assert.deepEqual([answer.status, answer.body.error.code], [status, code], JSON.stringify(body).slice(0, 80));
     }
-    for (const body of [{}, { jti: "a", userId: "b" }, { userId: "a", until: "yesterday" }, { userId: "a", until: "2001-01-01T00:00:00Z" }]) {
+    for (const body of [{}, { jti: "a", userId: "b" }, { userId: "a", until: "yesterday" }]) {
       assert.equal((await call(url, "POST", "/api/v1/revocations", body)).status, 400, JSON.stringify(body));
     }
+    const past = await call(url, "POST", "/api/v1/revocations", { userId: "a", until: "2001-01-01T00:00:00Z" });
+    assert.deepEqual([past.status, past.body.error.code, past.body.error.details], [409, "CONFLICT", { field: "until" }]);
   });
 });
 

@@ -1,4 +1,4 @@
-// Why somebody may or may not do something, and the commands that make and show credentials.
+// Commands that explain permissions, and commands that create and show credentials.
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Where keys come from while the server runs: files that change, and key servers that are down, slow,
-// huge or hostile.
+// Sources of keys at run time: files that change, and key servers that are down, slow, huge or
+// hostile.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { enter, io, logged, refused, server } from "./people.mjs";
 import { command, metricIs, next, open, temporary } from "./support.mjs";
 import { SECRET, pair, token } from "./tokens.mjs";
 
-/** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
+/** Creates an authority and certificates issued by it: by name, `[cert, key]`. */
 function authority(folder) {
   const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -29,7 +29,10 @@ function authority(folder) {
   return { file: file("ca.pem"), certify };
 }
 
-/** A server of key sets whose answer is what `answer` says now; over TLS with a certificate. */
+/**
+ * Starts a server of key sets, which answers as `answer` currently decides; with a certificate,
+ * over TLS.
+ */
 async function keyServer(t, certificate) {
   const state = { asked: [], answer: (response) => response.end("{}"), waiting: 0, most: 0 };
   const answer = async (_, response) => {
@@ -52,20 +55,22 @@ async function keyServer(t, certificate) {
   return state;
 }
 
-/** A server that knows no key but those it fetches. */
+/** Starts a server that knows only fetched keys. */
 function fetching(t, keys, env = {}) {
   return server(t, { ROOMCAST_AUTH__JWT__SECRET: undefined, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url, ...env });
 }
 
 const lax = { REFRESH: "ROOMCAST_AUTH__JWT__JWKS_REFRESH_S", TIMEOUT: "ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S" };
-/** Keys that are fetched again and again, and said to have been. */
+/** Variables with which keys are fetched repeatedly, and logged. */
 const REFRESHED = { [lax.REFRESH]: "1", ROOMCAST_LOG__LEVEL: "debug" };
 const FETCHED = /the key set was fetched/;
-/** A key server has a second where it is to take too long, and otherwise more than a busy machine takes. */
+/**
+ * Timeouts: a second if the key server is to be too slow, otherwise more than a busy machine takes.
+ */
 const times = (reason) => ({ [lax.TIMEOUT]: reason === "took too long" ? "1" : "20" });
 const HUGE = `{"keys":[],"x":"${"x".repeat(1 << 20)}"}`;
 
-/** Ways to answer badly, and what the log says of each. */
+/** Bad answers, and the log line about each. */
 const BAD = {
   "down": [(response) => response.destroy(), "no answer"],
   "failing": [(response) => response.writeHead(500).end(), "answered 500"],
@@ -144,7 +149,7 @@ describe("keys in a file", () => {
     keys.serve(remote, other);
     const env = { ROOMCAST_AUTH__JWT__KEYS_FILE: path, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url };
     const { url } = await server(t, env);
-    // The key of the set comes first: it must be fetched although the file has its name.
+    // The key of the set comes first: it must be fetched although the file has a key of its name.
     for (const good of [remote.token(), own.token(), token(), nameless.token(), other.token()]) {
       await enter(t, url, { auth: { token: good } });
     }
@@ -160,7 +165,7 @@ describe("a key server", () => {
     const started = fetching(t, keys, { [lax.TIMEOUT]: "60" });
     keys.answer = async (response) => {
       const { url } = await started;
-      // Not before all have said who they are.
+      // Not before all have sent their credentials.
       await metricIs(url, "roomcast_messages_received_total", (messages) => messages >= 20);
       const secret = { kty: "oct", kid: "oct", k: Buffer.from(SECRET).toString("base64url") };
       response.end(JSON.stringify({ keys: [first.jwk, secret] }));
@@ -173,7 +178,7 @@ describe("a key server", () => {
     for (let n = 0; n < 20; n += 1) {
       await refused(t, url, { auth: { token: first.token({}, { kid: `unknown ${n}` }) } });
     }
-    // This process may hear of a question late, and never early.
+    // This process may record a request late, but never early.
     const asked = keys.asked.map((at) => at - begun);
     assert.ok(asked.every((at, n) => at >= 4900 * n), `asked after ${asked} ms`);
     assert.equal(keys.most, 1);
@@ -190,7 +195,7 @@ describe("a key server", () => {
       keys.answer = answer;
       await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
       await enter(t, started.url, { auth: { token: first.token() } });
-      // One that nobody knows waits for the answer, not for ever, and is refused like any other.
+      // An unknown key waits for the answer, but not forever, and is refused like any other.
       await refused(t, started.url, { auth: { token: pair("ES256", "other").token() } });
     });
   }
@@ -217,7 +222,7 @@ describe("a key server", () => {
       await logged(started, new RegExp(`could not be fetched.*again_in=${pause}`));
       await refused(t, started.url, { auth: { token: pair("EdDSA", "any").token() } });
     }
-    // This process may hear of a question late, and never early.
+    // This process may record a request late, but never early.
     const asked = keys.asked.map((at) => at - begun);
     asked.forEach((at, n) => assert.ok(at >= 990 * (2 ** n - 1), `${asked} ms`));
     assert.equal(keys.most, 1);
@@ -232,7 +237,7 @@ describe("a key server", () => {
     keys.serve(first);
     const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
     socket.on("connect_error", async () => {
-      await sleep(500); // The pace of a client that tries again.
+      await sleep(500); // Retry interval of a client.
       socket.connect();
     });
     const [session] = await next(socket, "session");

@@ -1,31 +1,34 @@
-// The network between one program and another, a browser and the server or a node and its database, which can be cut, made to
-// hold back answers, made slow, and made to swallow everything without a word.
+// The network between two programs: a browser and the server, or a node and its database. A test
+// can cut it, hold back answers, make it slow, and make it drop everything silently.
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
 import { next } from "./support.mjs";
 
-/** Listens on a port of its own and passes everything on to `url`, from this address of the machine if one is given. */
+/**
+ * Listens on a port of its own and forwards everything to `url`, from this local address if one is
+ * given.
+ */
 export async function startLink(url, localAddress) {
   let { hostname, port } = new URL(url);
   const ends = new Set();
   let isCut = false;
-  /** While answers are held back: what to do to let them go. */
+  /** While answers are held back: the actions that release them. */
   let held;
-  /** While everything is swallowed: what is to be done when it no longer is. */
+  /** While everything is swallowed: the actions to run afterwards. */
   let waiting;
-  /** While it is slow: how long each chunk takes, and the next one does not set out before. */
+  /** While the link is slow: the delay of each chunk, before which the next chunk is not read. */
   let delay = 0;
-  /** The ends whose next chunk waits behind such a one. */
+  /** The ends whose next chunk waits for a delayed chunk. */
   const slowed = new Set();
   let connections = 0;
   const whenOpen = (act) => (waiting ? waiting.push(act) : act());
   const keep = (socket) => {
     ends.add(socket);
     socket.on("close", () => ends.delete(socket));
-    // A broken connection is what this is for.
+    // Breaking connections is what this is for.
     socket.on("error", () => {});
   };
-  /** Passes what comes from one end on to the other. */
+  /** Forwards the data of one end to the other. */
   const pass = (from, write) =>
     from.on("data", (data) => {
       if (delay === 0) return write(data);
@@ -35,7 +38,7 @@ export async function startLink(url, localAddress) {
         write(data);
         from.resume();
       };
-      // How long it is on its way.
+      // The duration of the transport.
       setTimeout(() => {
         slowed.delete(from);
         whenOpen(arrive);
@@ -48,7 +51,7 @@ export async function startLink(url, localAddress) {
     keep(upstream);
     pass(client, (data) => upstream.write(data));
     client.on("end", () => upstream.end());
-    // The end of an answer is held back with it, and arrives behind it.
+    // The end of an answer is held back with it, and arrives after it.
     const answer = (act) => (held ? held.push(act) : act());
     pass(upstream, (data) => answer(() => client.write(data)));
     upstream.on("close", () => whenOpen(() => answer(() => client.destroySoon())));
@@ -63,17 +66,17 @@ export async function startLink(url, localAddress) {
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
     url: `http://127.0.0.1:${server.address().port}`,
-    /** Breaks what is connected and lets nothing through. */
+    /** Breaks all connections and refuses new connections. */
     cut() {
       isCut = true;
       for (const end of ends) end.destroy();
     },
-    /** Lets everything through again, to another server if one is given. */
+    /** Accepts connections again, for another server if one is given. */
     restore(to = url) {
       ({ hostname, port } = new URL(to));
       isCut = false;
     },
-    /** What the server says arrives later; what the browser says arrives. */
+    /** Holds back data from the server; data from the browser arrives. */
     holdAnswers() {
       held = [];
     },
@@ -82,16 +85,24 @@ export async function startLink(url, localAddress) {
       held = undefined;
       for (const release of waiting) release();
     },
-    /** Each chunk, of 64 KiB at most, is on its way for so many milliseconds from now on; 0: none is any more. */
+    /**
+     * Delays each chunk of at most 64 KiB by this many milliseconds from now on; 0 ends the delay.
+     */
     slow(milliseconds) {
       delay = milliseconds;
     },
-    /** Lets nothing through in either direction and tells nobody: what is sent waits on its way, and so does an end. */
+    /**
+     * Stops both directions without notice: what is sent waits in flight, and so does the end of a
+     * connection.
+     */
     swallow() {
       waiting ??= [];
       for (const end of ends) end.pause();
     },
-    /** Lets everything through again. What was on its way arrives, or its connections are broken for both sides. */
+    /**
+     * Resumes both directions. Data in flight arrives, or its connections are broken for both
+     * sides.
+     */
     goOn({ isBroken }) {
       const acts = waiting ?? [];
       waiting = undefined;
@@ -101,7 +112,7 @@ export async function startLink(url, localAddress) {
       }
       for (const act of acts) act();
     },
-    /** How many connections went through. */
+    /** The number of forwarded connections. */
     connections: () => connections,
     close() {
       this.cut();
@@ -110,17 +121,17 @@ export async function startLink(url, localAddress) {
   };
 }
 
-/** Has a client come back soon after its link is cut. */
+/** Makes a client reconnect soon after its link is cut. */
 export const QUICK = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 };
 
-/** Cuts somebody behind a link off, who knows it when this returns. */
+/** Cuts the link of a client, and waits until the client has noticed. */
 export async function cutOff({ socket, link }) {
   const lost = next(socket, "disconnect");
   link.cut();
   await lost;
 }
 
-/** Cuts somebody off, and lets it come back at another server after something was done. */
+/** Cuts the link of a client, and reconnects it at another server after an action. */
 export async function move(one, to, meanwhile = async () => {}) {
   await cutOff(one);
   await meanwhile();

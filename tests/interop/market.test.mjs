@@ -1,5 +1,5 @@
-// Trades, signals, portfolios, prices and notifications with the official client: every event of the tables, also over a connection that is
-// lost.
+// Trades, signals, portfolios, prices and notifications with the official client: every event of
+// the tables, also over a connection that is lost.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { token } from "./tokens.mjs";
 
 const service = token({ sub: "backend", roles: ["service"] });
 
-/** Asks and expects success. */
+/** Sends a request and expects success. */
 async function must(socket, event, ...payload) {
   const answer = await ask(socket, event, ...payload);
   assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
@@ -31,7 +31,7 @@ async function user(t, url, sub, roles = ["user"], options = {}) {
   return (await enter(t, url, { auth: { token: token({ sub, roles }) }, ...options })).socket;
 }
 
-/** All events of these names, in their order. */
+/** Records all events of these names, in order. */
 function heard(socket, ...names) {
   const events = [];
   for (const name of names) {
@@ -224,6 +224,43 @@ describe("the market", () => {
           ["trade:update", "t2", "failed"],
         ],
       );
+    });
+
+    test(`a client that is recovered over ${transports} without the claim no longer follows the channel`, async (t) => {
+      const { url } = await server(t, {
+        ROOMCAST_RECOVERY__ENABLED: "true",
+        ROOMCAST_MARKET__SIGNAL_ACCESS: "vip-*=claim:channels,*=users",
+      });
+      const link = await startLink(url);
+      t.after(() => link.close());
+      const tokenFor = (channels) => token({ sub: "ann", roles: ["user"], channels });
+      const options = { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+      const { socket: ann } = await enter(t, link.url, { auth: { token: tokenFor(["vip-1"]) }, ...options });
+      const events = heard(ann, "signals:unsubscribed", "signal:new");
+      for (const channelId of ["vip-1", "oil"]) await must(ann, "subscribe:signals", { channelId });
+      await publish(url, "/signals", signal("s1", "vip-1"));
+      await until(() => events.length === 1, "the signal");
+      const { id } = ann;
+      const lost = next(ann, "disconnect");
+      link.cut();
+      await lost;
+      ann.auth = { token: tokenFor([]) };
+      const back = next(ann, "connect");
+      link.restore();
+      await back;
+      assert.deepEqual([ann.recovered, ann.id], [true, id]);
+      await until(() => events.length === 2, "the end of the subscription");
+      // The signal of the other channel is sent after that of the channel that has ended.
+      await publish(url, "/signals", signal("s2", "vip-1"));
+      await publish(url, "/signals", signal("s3", "oil"));
+      await until(() => events.some(([, { signalId }]) => signalId === "s3"), "the signal of the other channel");
+      assert.deepEqual(events.map(([name, body]) => [name, body.room ?? body.signalId]), [
+        ["signal:new", "s1"],
+        ["signals:unsubscribed", "signals:vip-1"],
+        ["signal:new", "s3"],
+      ]);
+      const refused = await ask(ann, "subscribe:signals", { channelId: "vip-1" });
+      assert.deepEqual([refused.success, refused.error.code], [false, "FORBIDDEN"]);
     });
   }
 });
@@ -446,7 +483,7 @@ describe("notifications", () => {
         return { socket, events };
       };
       const { socket, events } = await follow(link.url);
-      // Another tab, which is never away, shows what was told by now.
+      // Another tab, which stays connected, shows what was sent so far.
       const { events: seen } = await follow(url);
       const ids = (events) => events.flatMap(([, one]) => one.notifications ?? [one]).map((one) => one.notificationId);
       const told = (events) => ids(events.filter(([name]) => name !== "notifications:subscribed"));
@@ -471,7 +508,8 @@ describe("notifications", () => {
       });
       await until(() => told(events).length === 5, "what was told meanwhile");
       assert.ok(events.some(([name]) => name === "notification:batch"), "a batch was replayed");
-      // These wait when the client is back, unless the machine stood still for longer than the window.
+      // These are pending when the client is back, unless the machine stalled for longer than the
+      // window.
       await away(() => tell("n6", "n7", "n8"));
       await until(() => told(events).length === 8, "what waited");
       await publish(url, "/notifications", notice("last", "urgent"));

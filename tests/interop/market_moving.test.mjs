@@ -1,5 +1,5 @@
-// Clients that follow what is published and go from one server to another: stock clients behind a link that is turned over from
-// server to server, on one PostgreSQL, joined by it alone and by Redis.
+// Clients that follow publications and change servers. Stock clients are redirected from server to
+// server by a link. The servers share one PostgreSQL and are connected by it alone or by Redis.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { checkAnswered, checkHeard } from "./catalog.mjs";
@@ -12,7 +12,7 @@ import { token } from "./tokens.mjs";
 
 const ENV = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_MARKET__PRICE_INTERVAL: "20ms" };
 const service = token({ sub: "backend", roles: ["service"] });
-/** A channel that is in the name of its room as a hash. */
+/** A channel whose name is hashed in the name of its room. */
 const LONG = "ü".repeat(128);
 const CHANNELS = Object.entries({ gold: "gold", long: LONG });
 const FOLLOWED = [
@@ -26,7 +26,7 @@ async function publish({ url }, path, body) {
 }
 
 let made = 0;
-/** Somebody behind a link, and all that it hears of what it follows. */
+/** Connects a user through a link, and records the events that it follows. */
 async function follower(t, server, options = {}) {
   const link = await startLink(server.url);
   t.after(() => link.close());
@@ -50,7 +50,10 @@ async function follower(t, server, options = {}) {
   return { name, socket, link, events, must };
 }
 
-/** Has somebody follow one of everything; notifications come last, also when a server lets it follow again. */
+/**
+ * Subscribes a user to one of each kind. Notifications come last, also when a server restores the
+ * subscriptions.
+ */
 async function followAll({ name, must }) {
   await must("subscribe:trades", { userId: name });
   await must("subscribe:portfolio", { userId: name });
@@ -59,7 +62,7 @@ async function followAll({ name, must }) {
   await must("subscribe:notifications", {});
 }
 
-/** Publishes one of everything for somebody; `n` tells them apart. */
+/** Publishes one of each kind for a user; `n` distinguishes them. */
 async function publishAll(server, { name }, n) {
   const trade = { tradeId: `${name} ${n}`, userId: name, symbol: "AAPL", status: "executed", executedPrice: 1, quantity: n };
   await publish(server, "/trades", trade);
@@ -73,7 +76,10 @@ async function publishAll(server, { name }, n) {
   await publish(server, "/notifications", notice);
 }
 
-/** What has come of one matter, in its order: snapshots, and updates that have larger revisions than all before; each id once. */
+/**
+ * Checks the events of one kind in order: snapshots, and updates with revisions larger than all
+ * before. Each id occurs once.
+ */
 function account(events, { begun, told, of, id, isAll }) {
   const known = new Set();
   const updated = new Set();
@@ -107,11 +113,11 @@ function whatever(servers) {
       let isOver = false;
       const publishing = (async () => {
         let connectedAt = n;
-        // Fewer than a user may have open of notifications.
+        // Fewer than the limit of a user's open notifications.
         while (!isOver && n < 150) {
           n += 1;
           await publishAll(all[n % all.length], ann, n);
-          // While a client is away no more is published than is kept for it.
+          // While a client is disconnected, no more is published than is kept for it.
           if (ann.socket.connected) connectedAt = n;
           await until(() => isOver || ann.socket.connected || n < connectedAt + 5, "the client to come back");
         }
@@ -120,7 +126,8 @@ function whatever(servers) {
       for (const at of [1, 2, 0, 1]) {
         const before = n;
         await until(() => n > before + 2 || n === 150, "more to be published");
-        // What this server lets it follow last: then it is done with what the other one has said.
+        // The last subscription that this server restores: after it, the events of the other server
+        // have been processed.
         const following = next(ann.socket, "notifications:subscribed");
         await move(ann, all[at]);
         assert.equal(ann.socket.recovered, true, all.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n"));
@@ -153,7 +160,7 @@ function whatever(servers) {
       }
       const portfolios = { begun: "portfolio:subscribed", told: "portfolio:update", of: () => true, id: (one) => one.revision };
       account(ann.events.filter(([, body]) => body.revision !== undefined), portfolios);
-      // Each server has begun with a snapshot of everything.
+      // Each server has started with a snapshot of everything.
       for (const event of FOLLOWED.filter((name) => name.endsWith(":subscribed"))) {
         const each = event === "signals:subscribed" ? 2 : 1;
         assert.equal(ann.events.filter(([name]) => name === event).length, 5 * each, event);
@@ -205,7 +212,7 @@ function whatever(servers) {
       assert.equal(ann.socket.recovered, false);
       assert.notEqual(ann.socket.id, id);
       await publishAll(there, ann, 2);
-      // A subscription is answered behind everything that came before it.
+      // A subscription is answered after everything that arrived before it.
       await ann.must("subscribe:prices", { symbols: ["MSFT"] });
       assert.deepEqual(ann.events.map(([event]) => event), ["prices:subscribed"]);
     });

@@ -1,29 +1,35 @@
-// One who chats over a network and servers that fail: the stock client with `retries`, and what an
-// application has to do beside it, which is to join again with the last `seq` it has where it was not recovered. It writes
-// down whatever contradicts the promises.
+// A member who chats over networks and servers that fail.
+//
+// It uses the stock client with `retries`, and does what an application must do: it joins again
+// with its last `seq` unless it was recovered. It records everything that contradicts the promises.
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What one member has of one conversation. */
+/** What a member has seen of a conversation. */
 class Timeline {
-  /** All that was seen, live, by catching up or in an acknowledgement: `seq` → id. */
+  /** Everything seen, live, by catching up or in an acknowledgement: `seq` → id. */
   seen = new Map();
   /** Everything up to here was seen. */
   last = 0;
-  /** What came live, on any connection. */
+  /** What arrived live, on any connection. */
   live = new Set();
   newestLive = 0;
-  /** What came last on this connection. */
+  /** What arrived last on this connection. */
   newestHere = 0;
-  /** The numbers with which it asks to join and is not answered yet: stock clients ask again on the next connection. */
+  /**
+   * The numbers of joins that are not answered yet: stock clients repeat them on the next
+   * connection.
+   */
   asking = [];
-  /** The smallest of those with which this connection may have joined: nothing up to there comes again. */
+  /**
+   * The smallest number with which this connection may have joined: nothing up to it is sent again.
+   */
   asked = Infinity;
-  /** Where this connection had caught up; nothing before it has joined. */
+  /** Where this connection had caught up, or undefined before it has joined. */
   from = undefined;
-  /** What did not come live on a connection that had joined. */
+  /** What did not arrive live on a connection that had joined. */
   missing = new Set();
 
-  /** A new connection, which has joined nothing yet. */
+  /** Starts a new connection, which has joined nothing yet. */
   open() {
     this.newestHere = 0;
     this.asked = Math.min(...this.asking);
@@ -49,7 +55,10 @@ class Timeline {
     return Math.max(this.last, this.newestLive) >= seq;
   }
 
-  /** The connection has ended, and was not recovered: what is missing between its messages should have come. */
+  /**
+   * Ends a connection that was not recovered: whatever is missing between its messages should have
+   * arrived.
+   */
   close() {
     if (this.from === undefined) return;
     for (let seq = this.from + 1; seq < this.newestLive; seq++) if (!this.seen.has(seq)) this.missing.add(seq);
@@ -64,19 +73,20 @@ export class Member {
   acked = new Map();
   /** Ids that the member gave up without an acknowledgement. */
   unacked = new Set();
-  /** What contradicts the promises. */
+  /** Everything that contradicts the promises. */
   wrong = [];
   counts = { connections: 0, recovered: 0, live: 0, refused: 0, lost: 0 };
   #recovery;
-  /** Goes up with each connection that starts afresh. */
+  /** Increases with each connection that starts a new session. */
   #connection = 0;
   #stopped = false;
-  /** What it has seen and asked lately. */
+  /** What it has seen and requested lately. */
   #story = [];
 
   /**
-   * `recovery`, if the server has it: "used" by who joins again only if it was not recovered, "declined" by who never asks to be
-   * recovered; if nothing is said it is asked for, and who is recovered joins again all the same.
+   * Creates a member. `recovery` is "used" for a member that joins again only if it was not
+   * recovered, and "declined" for a member that never requests recovery. Without it, recovery is
+   * requested, and the member joins again even when it was recovered.
    */
   constructor(socket, name, recovery) {
     this.socket = socket;
@@ -94,7 +104,7 @@ export class Member {
     for (const id of conversations) void this.#enter(id, this.#connection);
   }
 
-  /** Remembers what happens, for whoever has to find out what went wrong. */
+  /** Records an event for diagnosing failures. */
   #tell(what) {
     const { id, io } = this.socket;
     this.#story.push(`${new Date().toISOString()} ${this.#connection} ${id} ${io.engine?.transport?.name} ${what}`);
@@ -108,7 +118,7 @@ export class Member {
   #connected() {
     this.counts.connections += 1;
     if (this.#recovery === "used" && this.socket.recovered) {
-      // Whatever held for the connection before holds for this one.
+      // The state of the previous connection applies to this connection.
       this.#tell("is recovered");
       this.counts.recovered += 1;
       return;
@@ -122,11 +132,11 @@ export class Member {
 
   #disconnected(reason) {
     this.#tell(`has ended: ${reason}`);
-    // Who does not know yet whether it has joined has to join anyway.
+    // A member that does not know whether it has joined has to join anyway.
     if (this.#recovery === "declined" || (this.#recovery === "used" && !this.isIn())) this.socket._pid = undefined;
   }
 
-  /** Whether it is in all of its conversations and has all that was said there before. */
+  /** Returns whether it is in all of its conversations and has all their earlier messages. */
   isIn() {
     return [...this.timelines.values()].every(({ from }) => from !== undefined);
   }
@@ -135,7 +145,7 @@ export class Member {
     const timeline = this.timelines.get(conversationId);
     this.#tell(`got ${seq} of ${conversationId}`);
     this.counts.live += 1;
-    // What came on another connection comes again only to who asks for it.
+    // Messages of another connection are sent again only on request.
     if (seq <= Math.max(timeline.newestHere, Math.min(timeline.newestLive, timeline.asked))) {
       const what = timeline.live.has(seq) ? "twice" : "out of order";
       this.#blame(`got ${seq} ${what}, after ${timeline.newestHere}, having asked for what is after ${timeline.asked}, of ${conversationId}`);
@@ -151,8 +161,9 @@ export class Member {
   }
 
   /**
-   * Joins on this connection, again and again if need be, with the highest number that it has, and reads what came meanwhile and
-   * what is missing before that number: what was told before the answer to a join that never came.
+   * Joins on this connection, repeatedly if needed, with the highest number that it has. Then reads
+   * what it has missed, and what is missing before that number: events sent before an answer to a
+   * join that was lost.
    */
   async #enter(conversationId, connection) {
     const timeline = this.timelines.get(conversationId);
@@ -181,7 +192,7 @@ export class Member {
     timeline.from = timeline.last;
   }
 
-  /** The acknowledgement; none if the client gave up. */
+  /** Returns the acknowledgement, or nothing if the client gave up. */
   #ask(event, command) {
     return new Promise((done) => this.socket.emit(event, command, (error, answer) => done(error ? undefined : answer)));
   }
@@ -196,19 +207,22 @@ export class Member {
     if (code !== "STORE_UNAVAILABLE" || !(retryAfter > 0)) {
       this.#blame(`was refused: ${JSON.stringify(answer)}`);
     }
-    await sleep(Math.min(retryAfter || 100, 1000)); // As long as the server asked for, within a second.
+    await sleep(Math.min(retryAfter || 100, 1000)); // The requested delay, at most 1 s.
   }
 
-  /** Sends one message after another until it is told to stop; `random` decides when and where, `pace` makes the pauses longer. */
+  /**
+   * Sends messages until it is stopped. `random` decides when and where, `pace` stretches the
+   * delays.
+   */
   async send(random, pace = 1) {
     const conversations = [...this.timelines.keys()];
     for (let n = 0; !this.#stopped; n++) {
-      await sleep((200 + random() * 800) * pace); // The pace of a person who writes.
+      await sleep((200 + random() * 800) * pace); // Pace of a person who writes.
       const clientMessageId = `${this.name} ${n}`;
       const conversationId = conversations[Math.floor(random() * conversations.length)];
       const command = { conversationId, content: clientMessageId, clientMessageId };
       this.unacked.add(clientMessageId);
-      // Some are patient, others give a message up when it is refused.
+      // Some members retry, others give a message up when it is refused.
       for (let tries = random() < 0.5 ? 1 : 20; tries > 0; tries--) {
         const answer = await this.#ask("message", command);
         if (answer?.success) {
@@ -227,7 +241,9 @@ export class Member {
     this.#stopped = true;
   }
 
-  /** Whether all of a conversation up to `seq` was seen; asks again for what was not. */
+  /**
+   * Returns whether everything of a conversation up to `seq` was seen, and requests what was not.
+   */
   async catchUp(conversationId, seq) {
     const timeline = this.timelines.get(conversationId);
     while (timeline.last < seq) {
@@ -242,7 +258,7 @@ export class Member {
     }
   }
 
-  /** For whoever has to find out what went wrong. */
+  /** Returns the state, for diagnosing failures. */
   describe(conversationId) {
     const { last, newestLive, from } = this.timelines.get(conversationId);
     const { connected, id, io } = this.socket;
@@ -251,7 +267,7 @@ export class Member {
     return `${this.name} ${JSON.stringify({ ...state, waiting: this.socket._queue.map(({ args }) => args[0]) })}`;
   }
 
-  /** Ends; what was missing on the last connection counts too. */
+  /** Ends; messages that are missing on the last connection count as well. */
   close() {
     for (const timeline of this.timelines.values()) timeline.close();
   }

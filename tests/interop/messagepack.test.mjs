@@ -1,4 +1,4 @@
-// Clients with the official MessagePack parser: the same server, another wire.
+// Clients with the official MessagePack parser: the same server with another packet format.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import parser from "socket.io-msgpack-parser";
@@ -14,7 +14,7 @@ after(() => server.stop());
 const pattern = (size) => Buffer.from(Array.from({ length: size }, (_, i) => i % 256));
 const sum = (bytes) => bytes.reduce((total, byte) => total + byte, 0);
 
-/** The same numbers in every run. */
+/** Returns a generator that repeats the same numbers in every run. */
 function random(seed) {
   return (below) => {
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
@@ -22,7 +22,7 @@ function random(seed) {
   };
 }
 
-/** Some value that both sides can say. */
+/** Returns some value that both sides can represent. */
 function anything(pick, depth = 4) {
   switch (pick(depth > 0 ? 12 : 9)) {
     case 0: return null;
@@ -46,7 +46,8 @@ for (const [client, io] of clients) {
 
       test(`gets every value back over ${transport}`, async (t) => {
         const socket = await connect(t, io, url, options);
-        // Integers beyond 64 bits are not among them: the official parser writes something else for them.
+        // Integers beyond 64 bits are not included: the official parser encodes them as something
+        // else.
         const values = [
           0, 127, 128, 255, 256, 65_535, 65_536, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER,
           -1, -32, -33, -128, -129, -32_768, -32_769, -(2 ** 31), -(2 ** 31) - 1, Number.MIN_SAFE_INTEGER,
@@ -128,7 +129,7 @@ for (const [client, io] of clients) {
     test("half a surrogate pair does no harm, whatever the client writes for it", async (t) => {
       const socket = await connect(t, io, url, { parser, transports: ["websocket"] });
       for (const text of ["\ud800", "a\udc00b", "x".repeat(40) + "\ud800", "一".repeat(11) + "\ud800"]) {
-        // Clients write another text, or bytes that are none and end in what was in their memory.
+        // Clients write a different text, or invalid bytes that end in contents of their memory.
         const answer = await ask(socket, "echo", text);
         if (typeof answer !== "string") assert.equal(answer.error.code, "INVALID_PAYLOAD", JSON.stringify(answer));
       }
@@ -176,7 +177,7 @@ for (const [client, io] of clients) {
   });
 }
 
-/** Asks until the socket `id` has gone, and checks why. */
+/** Waits until the socket `id` is disconnected, and checks the reason. */
 async function reason(watcher, id, expected) {
   const until = async () => {
     for (;;) {

@@ -1,4 +1,4 @@
-// The server as a part of somebody else's: nested in axum, as a layer there, in hyper alone, and over a
+// The server mounted in another: nested in axum, as a layer there, in hyper alone, and over a
 // stream that is not TCP.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,14 +1,18 @@
-// When clients leave a server that is drained and come back, by their own account.
+// When clients leave a draining server and reconnect, as recorded by the clients.
 import assert from "node:assert/strict";
 
-/** Writes down from now on when members are disconnected, and why, and when they are back: milliseconds from now. */
+/**
+ * Records when members are disconnected and why, and when they are reconnected, in milliseconds
+ * from now.
+ */
 export function watchMoves(members) {
   const begin = performance.now();
   const moves = { left: [], back: [], reasons: [], end };
   const listeners = members.map(({ socket }) => {
     let isHere = true;
     const disconnect = (reason) => {
-      // Who was not let in yet has not left: HAProxy answers 408 where nothing of a request has come for ten seconds.
+      // A client that was not admitted yet has not left: HAProxy answers 408 after ten seconds
+      // without a request.
       if (!isHere) return;
       isHere = false;
       moves.left.push(performance.now() - begin);
@@ -21,7 +25,7 @@ export function watchMoves(members) {
     socket.on("disconnect", disconnect).on("connect", connect);
     return () => socket.off("disconnect", disconnect).off("connect", connect);
   });
-  /** Until here. */
+  /** Stops recording. */
   function end() {
     for (const forget of listeners) forget();
     return moves;
@@ -29,13 +33,16 @@ export function watchMoves(members) {
   return moves;
 }
 
-/** Whether all are connected. */
+/** Returns whether all members are connected. */
 export const areBack = (members) => members.every(({ socket }) => socket.connected);
 
 /**
- * That what happened at these times is spread over a window in milliseconds, of which a server uses nine tenths. No tenth but
- * one has more than four times its share, so much because one process has all the clients, and none has more than half of all:
- * a machine that stands still for seconds makes up for them at once. Returns how it was, as a text.
+ * Asserts that these times are spread over a window in milliseconds, of which a server uses nine
+ * tenths.
+ *
+ * No tenth but the last has more than four times its share; one process has all the clients, so the
+ * factor is large. No tenth has more than half of all: a machine that stalls for seconds makes up
+ * for them afterwards. Returns the distribution as text.
  */
 export function assertSpread(what, times, window) {
   const tenths = new Map();

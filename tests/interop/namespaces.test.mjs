@@ -1,10 +1,10 @@
-// Namespaces: joined, refused with data, made on demand, left; several over one connection.
+// Namespaces: joined, refused with data, created on demand, left; several over one connection.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, connect, next, open, startExample } from "./support.mjs";
 
 let server;
-/** A server whose middleware takes so long that the rest happens before, on a busy machine too. */
+/** A server with slow middleware, so that the rest happens before it, also on a busy machine. */
 let late;
 before(async () => {
   [server, late] = await Promise.all([startExample("interop"), startExample("interop", { SLOW_MS: "5000" })]);

@@ -1,4 +1,4 @@
-// Several processes on one PostgreSQL: what is revoked or blocked at one holds at all. Stock clients
+// Several processes on one PostgreSQL: revocations and blocks at one apply at all. Stock clients
 // against the server itself.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -13,20 +13,20 @@ let postgres;
 before(async () => (postgres = await startPostgres()));
 after(() => postgres?.close());
 
-/** Two servers on one database, which have nothing but it to tell each other. */
+/** Starts two servers on one database, without an adapter. */
 function servers(t, env = {}) {
   const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
   return Promise.all([1, 2].map(() => server(t, { ...alone, ...env })));
 }
 
-/** Tries until it is let in. */
+/** Connects repeatedly until it is admitted. */
 async function admitted(t, url, options) {
   let error;
   const isIn = async () => {
     const socket = open(t, io, url, options);
     error = await outcome(socket);
     socket.disconnect();
-    if (error) await sleep(100); // The pace of a client that tries again.
+    if (error) await sleep(100); // Retry interval of a client.
     return !error;
   };
   await until(isIn, () => `to be let in: ${error}`);
@@ -112,7 +112,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     assert.equal(freed.status, 204);
     await admitted(t, there.url, own);
     await admitted(t, here.url, own);
-    // Taken away before the server that made it has looked for it.
+    // Deleted before the server that created it has read it.
     const made = await call(here.url, "POST", "/api/v1/blocks", { cidr: "192.0.2.0/24", reason: "tests" });
     postgres.query("DELETE FROM blocks");
     const blocks = async () => (await call(here.url, "GET", "/api/v1/blocks")).body.blocks;
@@ -130,7 +130,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     nats?.end();
   });
 
-  /** What the servers of one more cluster are given. */
+  /** Returns the variables for the servers of a new cluster. */
   function cluster(env = {}) {
     const key = `cluster-${(clusters += 1)}`;
     return (id) => ({
@@ -170,7 +170,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     await metricIs(a.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
     await metricIs(b.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
     await metricIs(b.url, "roomcast_nodes", (count) => count === 2);
-    // What is in a conversation is a room, at its server as at the other one.
+    // A conversation with members is a room, at this server as at the other.
     const { socket: other } = await enter(t, b.url, { auth: { token: token({ sub: "l" }) } });
     assert.equal((await ask(other, "join_conversation", LOBBY)).success, true);
     for (const { url } of [a, b]) {
@@ -198,14 +198,14 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     const servers = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
     await know(servers, 2);
     const [a, b] = servers;
-    // So many more at one than whoever asks may have at either.
+    // So many at one server that the test's own requests do not matter.
     const here = await Promise.all(Array.from({ length: 40 }, (_, n) => {
       return enter(t, a.url, { auth: { token: token({ sub: `here ${n}` }) }, transports: ["websocket"] });
     }));
     for (const transport of ["websocket", "polling"]) {
       await enter(t, b.url, { auth: { token: token({ sub: `there ${transport}` }) }, transports: [transport] });
     }
-    /** What all of them tell of it: by their metrics, and by the API. */
+    /** Waits until all servers report it, in their metrics and by the API. */
     const isSeen = async (id, part, row, isExpected) => {
       for (const { url } of servers) {
         await metricIs(url, `roomcast_node_${row}{node="${id}"}`, isExpected);
@@ -217,7 +217,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     await isSeen("b", "connections", "connections", (count) => count >= 1 && count < 40);
     await isSeen("a", "sessions", "sessions", (count) => count === 40);
     await isSeen("b", "sessions", "sessions", (count) => count === 2);
-    // Only now and then so little is done in a second that nothing of it is seen.
+    // A server is rarely so idle for a second that no load is visible.
     for (const id of ["a", "b"]) await isSeen(id, "busy", "busy_ratio", (ratio) => ratio > 0 && ratio <= 1);
     for (const { socket } of here.slice(1)) socket.disconnect();
     await isSeen("a", "sessions", "sessions", (count) => count === 1);
@@ -253,7 +253,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     const ready = async () => (await fetch(`${a.url}/health/ready`)).json();
     assert.deepEqual([(await ready()).lost, (await ready()).gaps, (await ready()).cutOff], [0, 0, 0]);
     await own.pause();
-    // Heartbeats and announcements wait.
+    // Heartbeats and announcements are queued.
     await metricIs(a.url, "roomcast_adapter_queued", (count) => count > 0);
     await metricIs(a.url, "roomcast_adapter_queued_bytes", (bytes) => bytes > 0);
     await until(async () => (await ready()).lost > 0, "that what has waited for too long is lost");
@@ -278,15 +278,15 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
   });
 
   test("a user has one budget on all of them", async (t) => {
-    // One more every 30 s: all that is said is said before that.
+    // One more every 30 s: all messages are sent before that.
     const member = cluster({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "2" });
     const servers = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
     await know(servers, 2);
     const say = ({ socket }) => ask(socket, "message", { conversationId: LOBBY, content: "x" });
     const codes = [];
     for (let n = 0; n < 10 && codes.at(-1) !== "RATE_LIMITED"; n += 1) {
-      // Of another user each time: what is spent before a server sees that it is not alone, or before a machine that stands
-      // still goes on, is not told.
+      // A different user each time: consumption is not reported if it happens before a server sees
+      // its peer, or while a machine is stalled.
       const auth = { token: token({ sub: `lea ${n}` }) };
       const [here, there] = await Promise.all(servers.map(({ url }) => enter(t, url, { auth })));
       for (const { socket } of [here, there]) await ask(socket, "join_conversation", LOBBY);

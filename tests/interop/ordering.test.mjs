@@ -1,4 +1,4 @@
-// What is emitted arrives in the order of emission, in both directions, across the upgrade.
+// Events arrive in the order of emission, in both directions, across the upgrade.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, next, open, startExample, until, within } from "./support.mjs";
@@ -9,7 +9,10 @@ after(() => server.stop());
 
 const numbers = (count) => Array.from({ length: count }, (_, i) => i);
 
-/** Resolves when the connection has gone over to WebSocket, which may be before the namespace answers. */
+/**
+ * Resolves when the connection has upgraded to WebSocket, which may be before the namespace
+ * answers.
+ */
 const upgraded = ({ io: { engine } }) => engine.transport.name === "websocket" || next(engine, "upgrade");
 
 for (const [client, io] of clients) {
@@ -59,13 +62,13 @@ for (const [client, io] of clients) {
         } else {
           socket.emit("echo", i);
         }
-        // Packets of the upgrade come between the events.
+        // Packets of the upgrade arrive between the events.
         if (i % 100 === 0) await new Promise((done) => setTimeout(done, 1));
       }
       socket.emit("echo", count, "last");
       await upgrade;
       await finished;
-      // Volatile events may be lost; nothing else may, and nothing overtakes.
+      // Volatile events may be lost; nothing else may, and nothing changes its order.
       const sorted = [...seen].sort((a, b) => a - b);
       assert.deepEqual(seen, sorted);
       const reliable = numbers(count).filter((i) => i % 5 !== 3);
@@ -84,7 +87,7 @@ for (const [client, io] of clients) {
       await upgrades;
       await until(() => seen.every((list) => list.length >= 800), "all events");
       for (const list of seen) assert.deepEqual(list, seen[0]);
-      // Those of one sender are in its own order.
+      // The events of each sender are in order.
       for (const i of numbers(8)) {
         const own = seen[0].filter((text) => text.startsWith(`${i},`));
         assert.deepEqual(own, numbers(100).map((n) => `${i},${n}`));

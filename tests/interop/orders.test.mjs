@@ -1,4 +1,4 @@
-// Orders of stock clients that repeat themselves, while the executor takes its time and the server is killed.
+// Repeated orders of stock clients, while the executor is slow and the server is killed.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -8,7 +8,7 @@ import { enter, keyed } from "./people.mjs";
 import { lastingPort, startServer, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-/** A service that executes trades: `answer` says what it does with each request. */
+/** Starts a service that executes trades; `answer` decides how to respond to each request. */
 async function executor(t, answer) {
   const orders = [];
   const hook = createServer(async (request, response) => {
@@ -35,10 +35,10 @@ async function executor(t, answer) {
 
 const fill = (response) => response.end(JSON.stringify({ status: "executed", executedPrice: 7 }));
 const auth = { token: token({ sub: "root", roles: ["admin"] }) };
-/** It asks again after half a second, for as long as a test lasts. */
+/** Repeats after half a second, for as long as a test lasts. */
 const repeating = { auth, reconnection: true, retries: 10_000, ackTimeout: 500, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
-/** Orders, and says what the client is answered at last. */
+/** Sends an order and returns the final answer. */
 function order(socket, clientTradeId, quantity = 1) {
   const command = { symbol: "AAPL", side: "buy", quantity, clientTradeId };
   return new Promise((done) => socket.emit("execute:trade", command, (error, answer) => done(error ?? answer)));
@@ -85,7 +85,7 @@ describe("an order under a clientTradeId", () => {
     t.after(() => second.stop());
     const answer = await answered;
     assert.deepEqual([answer.success, answer.executedPrice, answer.tradeId], [true, 7, orders[0].tradeId]);
-    // The executor was asked once more, under the same key, under which it executes once.
+    // The executor received one more request, with the same key, for which it executes once.
     assert.deepEqual(new Set(orders.map(({ tradeId }) => tradeId)), new Set([answer.tradeId]));
     assert.equal(orders.length, 2);
     const again = await order(socket, "one");

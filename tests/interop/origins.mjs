@@ -1,4 +1,4 @@
-// Pages of other origins, in a real Chromium with the cookies of a user who is logged in.
+// Pages of other origins, in a real Chromium with the cookies of a signed-in user.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -17,7 +17,7 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
 
-/** A site that has nothing but the stock client; its port makes it another origin. */
+/** Serves a site with nothing but the stock client; its port makes it another origin. */
 async function site(t) {
   const served = createServer((request, response) => {
     const isScript = request.url === "/client.js";
@@ -29,7 +29,7 @@ async function site(t) {
   return `http://127.0.0.1:${served.address().port}`;
 }
 
-/** What becomes of a page of this origin that connects. */
+/** Returns the outcome for a page of this origin that connects. */
 async function visit(t, origin, url, options, cookies = []) {
   const context = await browser.newContext();
   t.after(() => context.close());
@@ -54,7 +54,7 @@ test("a page of an allowed origin gets in with its cookies, and one of another d
   const { url } = started;
   const cookies = [{ name: "roomcast_token", value: token({ sub: "ann" }), url }];
   const polling = { transports: ["polling"], withCredentials: true };
-  // A header of its own makes the browser ask for leave first.
+  // An additional header makes the browser send a preflight request.
   const asking = { ...polling, extraHeaders: { "x-own": "1" } };
   const websocket = { transports: ["websocket"] };
   for (const options of [polling, asking, websocket]) {
@@ -62,7 +62,7 @@ test("a page of an allowed origin gets in with its cookies, and one of another d
     assert.equal(await visit(t, friend, url, options, cookies), "ann", what);
     assert.match(await visit(t, stranger, url, options, cookies), /^(xhr poll|websocket) error$/, what);
   }
-  // Nor with a token of its own: a page that is not allowed is no page of ours.
+  // A token of its own does not help: the origin of the page is not allowed.
   const auth = { token: token({ sub: "mallory" }) };
   for (const options of [polling, websocket]) {
     assert.match(await visit(t, stranger, url, { ...options, auth }), /^(xhr poll|websocket) error$/);

@@ -1,5 +1,6 @@
-// What the page can do, as a story of two people in real Chromium pages: on a desk and on a phone, in light and in dark,
-// by keyboard alone where that is said. Every test has people and conversations of its own.
+// The features of the page, as a story of two people in real Chromium pages: on a desk and on a
+// phone, in light and in dark, by keyboard alone where stated. Each test has its own users and
+// conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { client, everywhere, look, lookEverywhere, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
@@ -33,7 +34,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   const { hash } = new URL(page.url());
   assert.match(hash, /^#\/c\/[0-9a-f-]{36}$/);
 
-  // Bob is told, sees what is new in the list, and reads it.
+  // Bob is notified, sees what is new in the list, and reads it.
   await b.page.getByText(`You were added to “Plans ${self}”.`).waitFor();
   await page.getByRole("button", { name: "Who is here: 2 people" }).waitFor();
   await a.composer.focus();
@@ -52,7 +53,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await page.locator("li[data-receipt='read']").waitFor();
   await b.conversation(`Plans ${self}`).locator(".count").waitFor({ state: "detached" });
 
-  // Arrow Up changes the last message; Escape leaves it as it was.
+  // Arrow Up edits the last message; Escape leaves it unchanged.
   await a.composer.focus();
   await key("ArrowUp");
   await page.getByText("Changing a message").waitFor();
@@ -64,7 +65,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await b.page.locator("li.message").filter({ hasText: "And more." }).getByText("edited").waitFor();
   await page.getByText("Changing a message").waitFor({ state: "detached" });
 
-  // A deletion can be taken back, by the keys of the message that has the focus.
+  // A deletion can be undone, with the keys of the focused message.
   await a.stretchUndo();
   await a.say("to be deleted");
   await a.message("to be deleted", "stored").waitFor();
@@ -80,14 +81,14 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await see("undo");
   await b.page.getByText("This message was deleted.").waitFor();
 
-  // The link of a message leads to it, also in a page that is opened with it.
+  // The link of a message leads to it, also when a page is opened with it.
   await page.locator("li.message[tabindex='0']").focus();
   await key("ArrowUp", "c");
   await page.getByText("The link is in your clipboard.").waitFor();
   const link = await page.evaluate(() => navigator.clipboard.readText());
   assert.match(link, /#\/c\/[0-9a-f-]{36}\/1$/);
 
-  // What is found leads to its place.
+  // A search result leads to its message.
   await key("Control+k");
   await page.getByRole("dialog", { name: "Search" }).waitFor();
   await page.keyboard.type(`${self} hello`);
@@ -97,7 +98,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await page.getByRole("heading", { name: "Lobby" }).waitFor();
   await page.locator("li.message.is-marked").getByText(`hello from ${self}`, { exact: true }).waitFor();
 
-  // The owner gives another title; a member leaves.
+  // The owner changes the title; a member leaves.
   await page.evaluate((address) => (location.hash = address), hash);
   await page.getByRole("heading", { name: `Plans ${self}` }).waitFor();
   await page.getByRole("button", { name: "About this conversation" }).press("Enter");
@@ -128,7 +129,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await must(bob, "remove_member", { conversationId: id, userId: sub });
   await ada.page.getByText(`“Club ${self}” is no longer there, or you are no longer a member of it.`).waitFor();
   await ada.conversation("Lobby").waitFor();
-  // What is told covers nothing that one would go to next.
+  // Notices cover nothing that the user would use next.
   const isFree = (link) => {
     const { x, y, width, height } = link.getBoundingClientRect();
     return link.contains(document.elementFromPoint(x + width / 2, y + height / 2));
@@ -136,7 +137,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   assert.equal(await ada.conversation("Lobby").evaluate(isFree), true);
   await look(ada, `removed-${self}`);
   await ada.conversation(`Club ${self}`).waitFor({ state: "detached" });
-  // Whoever has room for both is in the conversation with the newest message; a phone shows the list.
+  // A wide window shows the conversation with the newest message; a phone shows the list.
   if (!isPhone) await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
 
   const eve = `eve-${self}`;
@@ -144,7 +145,8 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.page.getByRole("button", { name: "New conversation" }).click();
   await ada.page.getByLabel("Add people").fill(eve);
   await ada.page.getByText(`The user with the id ${eve}`).click();
-  // The page knows no such user: nothing is added without an answer, and no key that is pressed once more is one.
+  // The page does not know this user: no user is added without an answer, and a repeated key press
+  // is no answer.
   const question = ada.page.getByRole("alert").filter({ hasText: `This page knows no user called ${eve}.` });
   await question.waitFor();
   await look(ada, `picker-${self}`);
@@ -158,7 +160,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await chosen.getByText(eve).waitFor();
   await ada.page.getByRole("button", { name: "Begin" }).click();
   await ada.page.getByRole("heading", { name: eve }).waitFor();
-  // It is told once: the answer to what came later is here.
+  // The error is shown once: the answer to a later request has arrived.
   assert.equal(await ada.page.getByText("This conversation does not exist").count(), 0);
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
   await ada.page.getByRole("button", { name: `Remove ${eve}` }).click();
@@ -202,7 +204,7 @@ test("a conversation that is begun twice while the server is slow is made once",
   await ada.page.getByRole("button", { name: "New conversation" }).click();
   await ada.page.getByLabel("Title").fill("Made once");
   ada.link.holdAnswers();
-  // Both presses come before anything is drawn, and one more after that.
+  // Both submissions happen before anything is drawn, and one more afterwards.
   await ada.page.getByLabel("Title").evaluate(({ form }) => {
     form.requestSubmit();
     form.requestSubmit();
@@ -233,7 +235,7 @@ test("what is sent too fast waits and goes on by itself, in order", async (t) =>
   t.after(() => limited.stop());
   const ada = await Visitor.enter(t, shared.browser, limited.url, "Ada Fast");
   const texts = Array.from({ length: 12 }, (_, index) => `fast ${index}`);
-  // They are sent at once by the page, however slow it is to write them.
+  // The page sends them together, however slowly they are typed.
   ada.link.cut();
   await ada.isOffline();
   await ada.say(...texts);

@@ -1,5 +1,5 @@
-// What people need of the page whoever they are: keys for everything, words for what happens, both directions of writing, no
-// motion where none is wanted, and the rules of WCAG in the states that a quiet conversation never has.
+// Accessibility of the page: keyboard operation, announcements, both directions of writing, reduced
+// motion, and the rules of WCAG in states that a quiet conversation never has.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultyServer, message } from "./faulty.mjs";
@@ -8,7 +8,7 @@ import { startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
-/** A guest in the page of a server whose mistakes the test decides on. */
+/** Opens the page as a guest, on a server whose faults the test decides. */
 async function meet(t, prepare = () => {}) {
   const server = await FaultyServer.start(t, shared.server.url);
   server.stored = [message(1)];
@@ -120,7 +120,8 @@ test("a message that can be taken back, the form for a token and an invitation a
   await ada.stretchUndo();
   await ada.page.locator("li.message[tabindex='0']").press("Delete");
   await ada.page.getByRole("button", { name: "Undo" }).waitFor();
-  // It can be taken back for a few seconds; what a slow machine looks at last is a message that was deleted.
+  // Undo is available for a few seconds; on a slow machine the message may be deleted by the last
+  // check.
   await lookEverywhere(ada, "access-undo");
   await ada.page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
   await ada.page.getByRole("dialog", { name: "Invitation" }).getByText("You are one of them already.").waitFor();
@@ -137,7 +138,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   const key = async (...names) => {
     for (const name of names) await page.keyboard.press(name);
   };
-  /** Goes on by Tab until something has the focus. */
+  /** Presses Tab until an element has the focus. */
   const reach = async (locator) => {
     for (let steps = 0; steps < 60; steps += 1) {
       if (await locator.evaluateAll((nodes) => nodes.includes(document.activeElement))) return;
@@ -176,7 +177,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   await key("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
 
-  // Whoever was invited joins.
+  // An invited user joins.
   const eve = await signIn(t, other, name, options);
   await eve.page.evaluate((address) => (location.hash = address), invite);
   await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("By keys").waitFor();
@@ -191,7 +192,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   await page.keyboard.type("Guest Keys");
   await see("entry");
   await key("Enter");
-  // The conversation that is opened beside the list takes the keyboard along.
+  // A conversation that is opened beside the list takes the focus.
   if (!isPhone) await ada.isOnline();
   await ada.toList();
   await press("Change your name");
@@ -271,7 +272,7 @@ test("nothing moves by itself for those who want no motion", async (t) => {
   assert.deepEqual(await animations(), ["pulse"]);
   await ada.page.emulateMedia({ reducedMotion: "reduce" });
   assert.deepEqual(await animations(), []);
-  // A notice comes without motion as well.
+  // A notice appears without motion as well.
   await ada.page.keyboard.press("ControlOrMeta+k");
   assert.deepEqual(await animations(), []);
 });

@@ -1,4 +1,4 @@
-// What the page does with what is hostile, long, far back or large.
+// Hostile, long, old and large contents in the page.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -30,7 +30,7 @@ test("hostile messages and names neither run nor break the page", async (t) => {
     const links = await ada.page.locator(".bubble a").evaluateAll((nodes) => nodes.map(({ href }) => href));
     assert.deepEqual(links.filter((href) => !href.startsWith("https://example.org/")), []);
     assert.ok(await ada.page.getByRole("button", { name: "Show all of it" }).count() >= 2);
-    // Names that look alike are told apart.
+    // Names that look alike are distinguished.
     await ada.message("last of the hostile").waitFor();
     await ada.page.locator(".mark").getByText("#tile", { exact: true }).first().waitFor({ state: "attached" });
     await ada.screenshot(`hostile-${viewport.width}`);
@@ -38,10 +38,13 @@ test("hostile messages and names neither run nor break the page", async (t) => {
   }
 });
 
-/** 192 pixels wide and high. */
+/** A picture of 192 by 192 pixels. */
 const PNG = readFileSync(new URL("../../web/public/icon-192.png", import.meta.url));
 
-/** A server of pictures: a real one at `/real.png`, which comes when it is released, and an address that leads to `elsewhere`. */
+/**
+ * Starts a server of pictures: a real picture at `/real.png`, which is sent when it is released,
+ * and an address that redirects to `elsewhere`.
+ */
 async function pictures(t, elsewhere) {
   const asked = [];
   let release;
@@ -80,7 +83,7 @@ test("pictures of a listed origin are shown in a place of their size, and all ot
     "this server": `${url}/favicon.svg`,
   };
   for (const [content, imageUrl] of Object.entries(linked)) await say(content, imageUrl);
-  // The server takes no others; what the page would do with them is in `web/test/text.test.ts`.
+  // The server accepts no others; `web/test/text.test.ts` tests the page with them.
   for (const imageUrl of ["javascript:alert(1)", "data:image/png;base64,AA", `http://ada@127.0.0.1:${port}/real.png`, "/favicon.svg"]) {
     const { error } = await ask(bob, "message", { conversationId: id, content: "refused", metadata: { imageUrl } });
     assert.equal(error?.code, "INVALID_PAYLOAD", imageUrl);
@@ -113,7 +116,8 @@ test("pictures of a listed origin are shown in a place of their size, and all ot
   assert.deepEqual({ href, target, rel }, { href: address, target: "_blank", rel: "noopener noreferrer nofollow" });
   await page.getByRole("link", { name: `${alt} (opens in a new tab)` }).last().waitFor();
 
-  // What cannot be loaded is a link in the same place; also what leads to an origin that is not listed.
+  // A picture that cannot be loaded is a link in the same place, also if it redirects to an
+  // unlisted origin.
   for (const content of ["broken", "away"]) {
     await box(content).getByText(alt).waitFor();
     assert.equal((await box(content).boundingBox()).height, 192, content);
@@ -123,7 +127,7 @@ test("pictures of a listed origin are shown in a place of their size, and all ot
     const link = ada.message(content).locator("a.image-link:not(.has-picture)");
     assert.equal(await link.getAttribute("href"), new URL(imageUrl).href, content);
   }
-  // The policy refuses what the page would not ask for, whoever asks.
+  // The policy refuses requests that the page itself would not send.
   const refused = await page.evaluate(
     (src) =>
       new Promise((done) => {
@@ -152,7 +156,7 @@ test("where no origin is listed no picture is loaded", async (t) => {
   assert.equal(await ada.page.locator(".bubble img, .has-picture").count(), 0);
   assert.deepEqual(server.asked, []);
 
-  // The page shows nothing of its own server, whatever the server says.
+  // The page shows no pictures of its own server, whatever the server sends.
   const own = ada.link.url;
   await must(bob, "message", { conversationId: id, content: "of the server", metadata: { imageUrl: `${own}/icon-192.png` } });
   await ada.page.route(`${own}/`, async (route) => {
@@ -167,7 +171,10 @@ test("where no origin is listed no picture is loaded", async (t) => {
   noComplaints(ada);
 });
 
-/** The longest names and titles that the server takes, of what breaks lines: no place to break, marks above marks, letters from right to left. */
+/**
+ * The longest names and titles that the server accepts, which break lines: no place to break,
+ * stacked marks, right-to-left letters.
+ */
 const LONG = {
   wide: (length) => "W".repeat(length),
   marked: (length) => `Z${"\u0300".repeat(length - 1)}`,
@@ -188,12 +195,16 @@ for (const [kind, long] of Object.entries(LONG)) {
       await ada.message("line 29").waitFor();
       await must(eve, "join_conversation", id);
       await page.locator("li.system").waitFor();
-      // A sign of typing is shown for a few seconds, so it is given again and again, and what is shown is measured in one step.
+      // A sign of typing is shown for a few seconds, so it is sent repeatedly, and all is measured
+      // in one step.
       const typing = setInterval(() => eve.emit("typing", { conversationId: id, isTyping: true }), 500);
       t.after(() => clearInterval(typing));
       await page.locator(".typing bdi").waitFor();
 
-      /** What is shown ends within the window and is not higher than that; what is painted beyond the part by others is cut off. */
+      /**
+       * Checks that an element ends within the window and is not higher than `most`. Overflow of
+       * the part is clipped by its parents.
+       */
       const fits = async (selector, most, part) => {
         const measure = ([selector, part]) => {
           const [node, inner] = [document.querySelector(selector), document.querySelector(`${selector} ${part}`)];
@@ -206,7 +217,7 @@ for (const [kind, long] of Object.entries(LONG)) {
         assert.match(overflow, /^(clip|hidden)/, `${selector} ${part}`);
       };
       await fits(".typing", 28, "bdi");
-      // What is said of the name is there, however long it is.
+      // The text after the name is visible, however long the name is.
       const measured = await page.waitForFunction(() => {
         const line = document.querySelector(".typing");
         if (line.querySelector("bdi") === null) return undefined;
@@ -225,7 +236,7 @@ for (const [kind, long] of Object.entries(LONG)) {
       await fits(".place", 28, "bdi");
       await ada.screenshot(`names-${self}`);
 
-      // A message elsewhere is told; a title of which one is removed as well.
+      // A message elsewhere causes a notice, and so does a title from which the user was removed.
       await page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-000000000001"));
       await page.getByRole("heading", { name: "Lobby" }).waitFor();
       await must(eve, "message", { conversationId: id, content: "told in a notice" });

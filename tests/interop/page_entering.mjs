@@ -1,4 +1,4 @@
-// Coming in: by a name, a token, a login or a cookie, and who somebody is then.
+// Signing in by a name, a token, a login or a cookie, and the resulting identity.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io } from "socket.io-client";
@@ -61,7 +61,7 @@ everywhere("a guest comes in, changes the name without a reload, and begins no c
   await ada.person(`After ${self}`).waitFor({ state: "attached" });
   assert.equal(await page.evaluate(() => globalThis.isSame), true);
 
-  // Guests are marked, and those who have the same name are told apart.
+  // Guests are marked, and users with the same name are distinguished.
   const same = `Robin ${self}`;
   for (const auth of [{ token: tokenOf(`robin-${self}`, same) }, { name: same }]) {
     const socket = await connect(t, io, shared.server.url, { auth });

@@ -1,5 +1,5 @@
-// The real page on a server that makes mistakes: whatever comes late, twice, out of order, with holes or in an older version,
-// everything is shown once, in its order, as it is now.
+// The real page on a faulty server: whatever arrives late, twice, out of order, with gaps or in an
+// older version, everything is shown once, in order, in its current state.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultyServer, message } from "./faulty.mjs";
@@ -9,7 +9,7 @@ import { Visitor } from "./visitor.mjs";
 
 const isTold = { editedAt: "2026-01-02T00:00:00.000Z" };
 
-/** A guest in the page of a faulty server that has these messages. */
+/** Opens the page as a guest of a faulty server with these messages. */
 async function enter(t, stored, faults = {}) {
   const server = await FaultyServer.start(t, shared.server.url);
   Object.assign(server, { stored, faults });
@@ -20,7 +20,7 @@ async function enter(t, stored, faults = {}) {
   return { server, ada };
 }
 
-/** What is shown, once it is as expected or the deadline has passed. */
+/** Checks the messages shown, after they match or the deadline has passed. */
 async function shows(ada, expected) {
   const isSo = async () => JSON.stringify(await ada.texts()) === JSON.stringify(expected);
   await until(isSo, "the messages").catch(() => {});
@@ -52,11 +52,11 @@ test("history with holes, whose pages come late and twice and are in no order, i
 test("messages that come twice, out of order and with a hole between them are shown once and in order", async (t) => {
   const { server, ada } = await enter(t, range(1, 3));
   await shows(ada, textsOf(range(1, 3)));
-  // The hole is read after a second.
+  // The gap is read after a second.
   server.stored.push(...range(4, 9));
   for (const seq of [6, 5, 6, 9, 8, 5]) server.emit("message", message(seq));
   await shows(ada, textsOf(range(1, 9)));
-  // One that nobody finds any more is left out, and holds up nothing.
+  // A message that cannot be found is left out, and delays nothing.
   server.stored.push(message(11));
   server.emit("message", message(11));
   server.emit("message", message(3));
@@ -68,12 +68,12 @@ test("own messages whose answers come late, twice, out of order or not at all ar
   const waiting = [];
   const { server, ada } = await enter(t, range(1, 1));
   server.isDoubling = true;
-  // The first answer is held back for longer than anybody waits, the repeat is answered before it.
+  // The first answer is held back for longer than the page waits; the repeat is answered before it.
   server.faults.message = (give) => waiting.push(give);
   await ada.say("one", "two");
   await until(() => waiting.length === 2, "the repeat");
   server.faults = {};
-  // The server tells of it as well, as another tab would hear it.
+  // The server also sends the event, as another tab would receive it.
   server.emit("message", server.stored.at(-1));
   waiting[1]();
   waiting[0]();
@@ -96,7 +96,7 @@ test("an older version of a message changes nothing, wherever it comes from", as
   server.stored.push(message(5, { content: "after all" }));
   const expected = ["text 1", "newest of 2edited", "This message was deleted.", "text 4", "after all"];
   await shows(ada, expected);
-  // What is read after a reconnect is as old, and changes nothing either.
+  // What is read after a reconnect is just as old, and changes nothing either.
   const joins = server.asked.filter((name) => name === "message_history").length;
   ada.link.cut();
   await ada.isOffline();

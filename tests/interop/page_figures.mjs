@@ -1,5 +1,6 @@
-// What the page costs and how it looks in other circumstances: the first load over a slow line, scrolling, notifications
-// of the browser, forced colours. The figures are printed; what is asserted are bounds far from them.
+// Costs of the page and its look in special circumstances: the first load over a slow line,
+// scrolling, browser notifications, forced colours. The figures are printed; the asserted limits
+// are far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DESK, PHONE, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
@@ -25,7 +26,7 @@ test("the first load is painted at once, also over a slow line, and nothing move
     session.on("Network.loadingFinished", ({ encodedDataLength }) => (received += encodedDataLength));
     await page.goto(shared.server.url);
     await page.getByLabel("Your name").waitFor();
-    // What is in the document may not be painted yet.
+    // Content of the document may not be painted yet.
     const painted = await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime).then((handle) => handle.jsonValue());
     t.diagnostic(`${name}: ${received} bytes over the wire, first contentful paint after ${Math.round(painted)} ms`);
     assert.ok(received > 10_000 && received <= 60 * 1024, `${received} bytes`);
@@ -56,7 +57,7 @@ test("a window that comes after it was drawn as missing, but before anything fol
   await ada.context.route(/\/assets\/search-/, (route) => held.then(() => route.continue()));
   await ada.giveToken(tokenOf("ada-between", "Ada Between"));
   await ada.page.locator(".scroller[aria-busy=false]").waitFor();
-  // What follows on a drawing comes with the next frame, or after 35 ms without one.
+  // Code that follows a drawing runs with the next frame, or after 35 ms without one.
   await ada.page.evaluate(() => {
     const later = globalThis.setTimeout;
     globalThis.drawings = [];
@@ -93,8 +94,8 @@ async function moveNothing(t, sub, viewport) {
     await none();
   };
   await page.addInitScript(watchPage);
-  // Chromium does not count what moves soon after a key was pressed, so that each way begins without one: by the list, by
-  // an address while the others are there, and by an address alone.
+  // Chromium ignores layout shifts soon after a key press, so each way starts without one: by the
+  // list, by an address while the others are loaded, and by an address alone.
   await page.goto(ada.link.url);
   await opened(still);
   for (const id of [short, empty]) {
@@ -107,7 +108,8 @@ async function moveNothing(t, sub, viewport) {
     await opened(id);
   }
   const first = () => page.locator("li.message").first().getAttribute("data-seq").then(Number);
-  // Nobody scrolls while a page is on its way: what is scrolled by in the frame in which it comes, Chromium counts as a shift.
+  // The test does not scroll while a page is being loaded: scrolling in the frame in which it
+  // arrives counts as a shift in Chromium.
   for (let seq = await first(); seq > 1; ) {
     await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 500));
     const before = seq;
@@ -122,7 +124,10 @@ async function moveNothing(t, sub, viewport) {
   noComplaints(ada);
 }
 
-/** Frames as the tracing of Chromium has them: how many were presented and how long each took on the main thread. */
+/**
+ * Records frames with Chromium's tracing: how many were presented and how long each took on the
+ * main thread.
+ */
 async function traced(session, action) {
   const events = [];
   session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
@@ -164,7 +169,7 @@ test("ten thousand messages are scrolled through, and the frames are counted", a
   );
   const tasks = events.filter(({ name, dur }) => name === "RunTask" && dur > 0).map(({ dur }) => dur / 1_000);
   const named = (wanted) => events.filter(({ name }) => name === wanted).length;
-  /** What the main thread has spent on something of these names, for each frame. */
+  /** Returns the time per frame that the main thread has spent on events of these names. */
   const spent = (...names) => (events.filter(({ name, ph }) => ph === "X" && names.includes(name)).reduce((sum, { dur = 0 }) => sum + dur, 0) / 1_000 / steps.length).toFixed(1);
   const frames = steps.toSorted((one, other) => one - other);
   const at = (share) => frames[Math.floor((frames.length - 1) * share)].toFixed(1);
@@ -186,7 +191,7 @@ test("the browser notifies of messages while the page is out of view, if that wa
   const id = await make(bob, "Bell", ["ada-notify"], "before");
   const ada = await signIn(t, "ada-notify", "Ada Notify", { permissions: ["notifications"] });
   await ada.page.getByRole("heading", { name: "Bell" }).waitFor();
-  // What the page asks the browser to show; nobody sees it where there is no desktop.
+  // Records the notifications that the page requests; without a desktop they are not visible.
   await ada.page.evaluate(() => {
     globalThis.shown = [];
     globalThis.Notification = class extends Notification {
@@ -218,7 +223,7 @@ test("the browser notifies of messages while the page is out of view, if that wa
   const [told] = await shown();
   assert.deepEqual([told.title, told.tag], ["Bell", id]);
   assert.match(told.body, /^Bob Notify: out of/);
-  // It leads to the message.
+  // A click on the notification leads to the message.
   await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-000000000001"));
   await hide("visible");
   await ada.page.evaluate(() => globalThis.shown[0].notification.dispatchEvent(new Event("click")));
@@ -237,7 +242,8 @@ test("with forced colours everything can be told apart", async (t) => {
     await ada.say(`written in ${colorScheme}`);
     await ada.message(`written in ${colorScheme}`, "stored").waitFor();
     assert.equal(await ada.page.evaluate(() => matchMedia("(forced-colors: active)").matches), true);
-    // Colours of our own are gone; bubbles, the chosen conversation and the state of the connection need something else.
+    // Custom colours are replaced; bubbles, the chosen conversation and the state of the connection
+    // need something else.
     const styleOf = (selector) => ada.page.locator(selector).first().evaluate((node) => {
       const { borderTopWidth, borderTopStyle, outlineStyle, outlineWidth, forcedColorAdjust } = getComputedStyle(node);
       return { border: borderTopStyle !== "none" && borderTopWidth !== "0px", outline: outlineStyle !== "none" && outlineWidth !== "0px", forcedColorAdjust };

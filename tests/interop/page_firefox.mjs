@@ -33,7 +33,7 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   await bob.say("hello Ada");
   await ada.hears("hello Ada");
 
-  // Arrow Up changes the last message, Delete and Undo take it away and bring it back.
+  // Arrow Up edits the last message; Delete removes it, and Undo restores it.
   await ada.focus("#composer");
   await ada.type("ArrowUp");
   await ada.reads(".composer-edit", "Changing a message");
@@ -54,12 +54,12 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   await ada.type("Delete");
   await bob.sees("document.body.textContent.includes('This message was deleted.')", "the deletion");
 
-  // What is written without a connection is sent when there is one, once.
+  // A message written without a connection is sent once when there is one.
   ada.link.cut();
   await ada.sees("document.querySelector('.status[data-state=offline]')");
   await ada.say("written offline");
   ada.link.restore();
-  // Unless the page has tried again by itself.
+  // Unless the page has already retried by itself.
   await ada.evaluate(`[...document.querySelectorAll(".bar button")].find((button) => button.textContent === "Try now")?.click()`);
   await ada.hears("written offline");
   await bob.hears("written offline");

@@ -1,9 +1,9 @@
-// Links by which people become members of conversations, in real Chromium pages.
+// Invitation links that make users members of conversations, in real Chromium pages.
 import assert from "node:assert/strict";
 import { client, everywhere, look, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-/** The page, as the one of another origin sees its address. */
+/** The address of the page behind the link of another visitor. */
 const at = ({ link }, address) => link.url + address.slice(address.indexOf("/#"));
 
 everywhere("the owner makes a link by which others see what they join, and join it", async (t, { self: variant, options }) => {
@@ -23,7 +23,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   assert.match(address, /\/#\/i\/[\w-]{43}$/);
   await look(ada, `${self}-owner`);
 
-  // Who comes without a name is asked for one first.
+  // A visitor without a name must enter one first.
   const bob = await Visitor.open(t, shared.browser, shared.server.url, { ...options, path: address.slice(address.indexOf("/#")) });
   await bob.giveToken(tokenOf(`bob-${self}`, `Bob ${self}`));
   const dialog = bob.page.getByRole("dialog", { name: "Invitation" });
@@ -37,7 +37,8 @@ everywhere("the owner makes a link by which others see what they join, and join 
   await bob.message("thank you", "stored").waitFor();
   await ada.page.getByText("Members · 2").waitFor();
 
-  // Who is a member already only opens it; whoever wants nothing of it is where they would be without it.
+  // A member only opens the conversation; a visitor who declines ends up where the page would start
+  // without the link.
   await bob.page.goto(at(bob, address));
   await dialog.getByText("You are one of them already.").waitFor();
   await dialog.getByRole("button", { name: "Open" }).click();
@@ -47,7 +48,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   await bob.page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
 
-  // Links that were taken back lead nowhere.
+  // Revoked links lead nowhere.
   await ada.page.getByRole("button", { name: "Take links back" }).click();
   await ada.page.getByText("Former invitations do not work any more.").waitFor();
   const eve = await signIn(t, `eve-${self}`, `Eve ${self}`, options);

@@ -1,4 +1,5 @@
-// What the page keeps for its user whatever happens to the tab, the network and the list of conversations.
+// What the page keeps for its user, whatever happens to the tab, the network and the list of
+// conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DESK, LOBBY, client, everywhere, keyed, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
@@ -6,7 +7,7 @@ import { metric, startServer, until } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
-/** The conversation in view is this one. */
+/** Waits until this conversation is in view. */
 const isIn = ({ page }, title) => page.getByRole("heading", { name: title }).waitFor();
 
 test("who is added to a conversation whose address is open gets into it without a reload", async (t) => {
@@ -39,7 +40,7 @@ test("what one user has begun to write is not shown to another user of the same 
   await ada.composer.fill("a secret of Bob");
   await become("ada-shared", "Ada Shared");
   assert.equal(await ada.composer.inputValue(), "a secret of Ada");
-  // Who signs out leaves nothing, and takes nothing of others along.
+  // Signing out removes all drafts of the user, and restores none of other users.
   await ada.page.getByRole("button", { name: "Sign out" }).click();
   await ada.giveToken(tokenOf("ada-shared", "Ada Shared"));
   await ada.isOnline();
@@ -58,7 +59,7 @@ test("a deletion is carried out although its tab crashed while it could be undon
   await isIn(ada, "Crash");
   await ada.say("to be deleted");
   await ada.message("to be deleted", "stored").waitFor();
-  // The tab that is about to crash carries nothing out before.
+  // The tab that is about to crash does not execute the deletion before.
   await ada.stretchUndo();
   await ada.page.locator("li.message[tabindex='0']").focus();
   await ada.page.keyboard.press("Delete");
@@ -91,7 +92,7 @@ test("what others have read is read beyond a reload", async (t) => {
   await ada.page.reload();
   await ada.isOnline();
   await receipt("seen", "read");
-  // What came after that is read when it is read.
+  // Later messages are read when a read mark covers them.
   bob.on("message", (_, confirm) => confirm?.());
   await ada.say("not seen yet");
   await receipt("not seen yet", "delivered 1/1");
@@ -105,7 +106,7 @@ test("what the queue has no room for stays in the field, with the reason", async
   await isIn(ada, "Lobby");
   ada.link.cut();
   await ada.isOffline();
-  // 40,000 bytes each, of the 4 MiB that may wait.
+  // 40,000 bytes each, of the 4 MiB that may be queued.
   const text = (index) => `${index} `.padEnd(9_990, "x").replaceAll("x", "😀");
   let index = 0;
   const reason = ada.page.getByText("Not sent. Too many messages wait to be sent already.");
@@ -113,7 +114,7 @@ test("what the queue has no room for stays in the field, with the reason", async
   await reason.waitFor();
   assert.equal(await ada.composer.inputValue(), text(index));
   await lookEverywhere(ada, "queue-full");
-  // It is kept like any other beginning.
+  // It is kept like any other draft.
   await ada.composer.fill("shorter");
   await reason.waitFor({ state: "detached" });
   await ada.composer.press("Enter");
@@ -138,7 +139,7 @@ test("changes whose answers are held back are made again, and are never called u
   assert.deepEqual(await edited, ["after", 2]);
   await ada.page.getByText("The change is not confirmed yet, trying again…").waitFor();
   assert.equal(await ada.page.getByText("Not changed").count(), 0);
-  // What is typed on would be lost when the answer comes: it is not taken.
+  // Further typing would be lost when the answer arrives, so it is not accepted.
   await ada.page.keyboard.type("wards");
   assert.equal(await ada.composer.inputValue(), "after");
   ada.link.releaseAnswers();
@@ -176,7 +177,7 @@ test("who has gone on to something else keeps the keyboard when the page opens a
   await isIn(ada, "Lobby");
   await ada.isOnline();
   assert.equal(await other.evaluate((node) => node === document.activeElement), true);
-  // The one that was gone to takes it.
+  // The conversation that the user chooses takes the focus.
   await make(await client(t, "bob-elsewhere", "Bob Elsewhere"), "Chosen", ["ada-elsewhere"], "hello");
   await ada.conversation("Chosen").press("Enter");
   await isIn(ada, "Chosen");
@@ -205,7 +206,7 @@ test("who writes while a message far back is on its way goes on writing when it 
   });
   assert.equal(await ada.composer.evaluate((node) => node === document.activeElement), true);
   assert.equal(await ada.composer.inputValue(), "written meanwhile");
-  // Whoever only waits for it gets there with the keyboard as well.
+  // A user who only waits for the message gets there with the focus as well.
   await go(6);
   await page.locator("li.message.is-marked:focus").getByText("back 6", { exact: true }).waitFor();
   noComplaints(ada);
@@ -216,7 +217,7 @@ test("who has a token that ends is told so, and goes on with another one where i
   t.after(() => brief.stop());
   const claims = { sub: "ada-brief", name: "Ada Brief" };
   const ada = await Visitor.open(t, shared.browser, brief.url, { viewport: DESK });
-  // Its time begins when there is nothing to wait for but the server.
+  // The token is issued late, so that its life is not spent on anything but the server.
   await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
   await ada.giveToken(token({ ...claims, exp: now() + 40 }));
   await ada.isOnline();
@@ -244,7 +245,7 @@ test("four tabs of a user with many conversations keep to the limits of the serv
   const tabs = [first, ...others.map((page) => new Visitor(first.context, page, first.link))];
   await Promise.all(tabs.map(({ page }) => page.goto(first.link.url)));
   await Promise.all(tabs.map((tab) => tab.isOnline()));
-  // That a connection over polling is cut the server would see much later.
+  // The server would notice a broken polling connection much later.
   await Promise.all(tabs.map((tab) => tab.isOver("WebSocket")));
   first.link.cut();
   await Promise.all(tabs.map((tab) => tab.isOffline()));
@@ -254,11 +255,11 @@ test("four tabs of a user with many conversations keep to the limits of the serv
     const { users } = await must(bob, "presence", { conversationId });
     return users.some(({ userId, connections }) => userId === "ada-tabs" && connections === 4);
   };
-  // The others follow one by one.
+  // The remaining conversations follow one by one.
   const isUnderWay = async () => (await Promise.all(ids.map(isJoined))).filter(Boolean).length >= 8;
   await until(isUnderWay, "conversations to be joined", 90_000);
   assert.equal((await metric(limited.url, 'roomcast_events_limited_total{class="changes"}')) ?? 0, 0);
-  // There is something left for what people do.
+  // The limit leaves room for actions of the user.
   await tabs[0].page.evaluate((address) => (location.hash = address), `#/c/${LOBBY}`);
   await isIn(tabs[0], "Lobby");
   await tabs[0].page.getByRole("button", { name: "New conversation" }).click();
@@ -311,7 +312,7 @@ everywhere("who is at the newest message stays there when the field shrinks and 
     const frame = () => new Promise((done) => requestAnimationFrame(done));
     const text = document.querySelector("#composer");
     const scroller = document.querySelector(".scroller");
-    // Two frames later everything that follows from a change has happened.
+    // Two frames later all effects of a change have happened.
     const settle = async () => {
       await frame();
       await frame();

@@ -1,4 +1,4 @@
-// Signing out while something is not sent yet: what becomes of it, in this tab and in others.
+// Signing out with unsent messages: what happens to them, in this tab and in others.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { DESK, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
@@ -6,7 +6,7 @@ import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
-/** How many entries of queues a browser keeps, of whomever. */
+/** Returns the number of queue entries that a browser stores, for all users. */
 const kept = ({ page }) => page.evaluate(async () => {
   const database = await new Promise((done, fail) => {
     const opening = indexedDB.open("roomcast");
@@ -46,14 +46,14 @@ test("who signs out while messages wait is asked, and nothing of a guest is kept
   await guest.page.getByRole("button", { name: "Sign out" }).click();
   await dialog(guest).getByRole("button", { name: "Discard and sign out" }).click();
   await guest.page.getByLabel("Your name").waitFor();
-  // The other tab is of the same guest, and is asked for what it has written itself.
+  // The other tab belongs to the same guest, and asks about its own messages.
   await dialog(second).getByText("1 message is not sent yet.").waitFor();
   await dialog(second).getByRole("button", { name: "Discard and sign out" }).click();
   await second.page.getByLabel("Your name").waitFor();
   await until(async () => (await kept(guest)) === 0, "nothing to be kept");
   assert.deepEqual(await guest.page.evaluate(() => Object.keys(localStorage).filter((key) => key !== "roomcast.theme")), []);
 
-  // Whoever comes next is somebody else, and sends nothing of it.
+  // The next guest is another user, and sends none of it.
   guest.link.restore();
   await guest.page.getByLabel("Your name").fill("Guest Next");
   await guest.page.getByRole("button", { name: "Join the chat" }).click();
@@ -85,7 +85,7 @@ test("a tab of a guest who was signed out in another one leaves nothing when it 
   await lookEverywhere(second, "signed-out-elsewhere");
   await dialog.getByRole("button", { name: "Wait" }).click();
   await dialog.waitFor({ state: "detached" });
-  // Whoever waits may go on writing; that is kept no more than the rest.
+  // The user may continue to write in the waiting tab; that is not kept either.
   await second.say("another secret");
   await second.message("another secret", "waiting").waitFor();
   await second.composer.fill("begun");
@@ -118,7 +118,7 @@ test("a tab of a guest who was signed out in another one sends what it has, and 
   await guest.page.getByRole("button", { name: "Sign out" }).click();
   const dialog = second.page.getByRole("dialog", { name: "Sign out" });
   await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
-  // It comes back while nobody is stored in the browser, and goes on as who it was.
+  // It reconnects while no user is stored in the browser, and continues as its own user.
   guest.link.restore();
   await dialog.getByText("Everything is sent by now.").waitFor();
   await guest.page.getByLabel("Your name").fill("Guest Following");
@@ -128,7 +128,7 @@ test("a tab of a guest who was signed out in another one sends what it has, and 
   await guest.message("gone in the end").waitFor({ state: "detached" });
   await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
   await second.page.getByLabel("Your name").waitFor();
-  // Nobody else is signed out by that.
+  // This signs out no other user.
   await guest.say("still here");
   await guest.message("still here", "stored").waitFor();
   await until(async () => (await kept(guest)) === 0, "nothing to be kept");
@@ -154,20 +154,25 @@ test("who signs out and waits is told when everything is sent", async (t) => {
   noComplaints(ada);
 });
 
-/** All that the document says, wherever: in texts, attributes, fields and its title. */
+/** Returns all text of the document: texts, attributes, fields and its title. */
 const documentOf = (page) =>
   page.evaluate(() => {
     const fields = [...document.querySelectorAll("input, textarea")].map(({ value }) => value);
     return [document.title, document.documentElement.outerHTML, ...fields].join("\n");
   });
 
-/** Nothing of a user is in a document; what is found is shown with what stands around it. */
+/**
+ * Asserts that a document has nothing of a user. A failure shows matches with their surroundings.
+ */
 async function assertEmptied(page, words = "private|discreet") {
   const found = (await documentOf(page)).match(new RegExp(`.{0,200}(?:${words}).{0,50}`, "gi")) ?? [];
   assert.deepEqual(found, []);
 }
 
-/** Fills a page with what only its user may read: messages, people, a notice, the log, a title, a reply that is begun. */
+/**
+ * Fills a page with data that only its user may read: messages, people, a notice, the log, a title,
+ * a started reply.
+ */
 async function readPrivately(t, ada, sub) {
   const bob = await client(t, `private-bob-${sub}`, "Private Bob");
   const id = await make(bob, "Private plans", [sub], "a private message", "to be answered in private");
@@ -238,8 +243,9 @@ test("nothing private is in the document after a reconnect at which the cookie n
   ada.link.restore();
   await ada.page.locator(".self-name").getByText("Eve Next", { exact: true }).waitFor();
   await ada.isOnline();
-  // The server still counts the former user among those present in the Lobby, for which it waits until the connection has
-  // timed out; and users of other tests, whose ids and names therefore do not have the word.
+  // The document may list the former user, who counts as present in the Lobby until its connection
+  // has timed out. It may also list users of other tests, so their ids and names must not contain
+  // the word.
   await assertEmptied(ada.page, "private");
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   await ada.say("by the next user");

@@ -1,4 +1,5 @@
-// Replies, reactions, mentions, pins and what is told of a conversation, in real Chromium pages.
+// Replies, reactions, mentions, pins and notification levels of a conversation, in real Chromium
+// pages.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
@@ -42,7 +43,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.locator(".quoted").getByText("Who brings the cake?").waitFor();
       await page.locator(".mention").getByText("@Bob Marks").waitFor();
 
-      // Reactions: one of the common ones, one of one's own choice, and taken back.
+      // Reactions: a common emoji, a custom emoji, and a removal.
       await bubble(ada, "Who brings the cake?").focus();
       await key("+");
       await page.getByRole("dialog", { name: "React" }).waitFor();
@@ -61,7 +62,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByRole("button", { name: "🎂 2" }).press("Enter");
       await page.getByRole("button", { name: "🎂 1" }).and(page.locator("[aria-pressed=false]")).waitFor();
 
-      // The owner pins; what is pinned leads to its place.
+      // The owner pins a message; the pin bar leads to it.
       await bubble(ada, "Who brings the cake?").focus();
       await key("p");
       await page.locator(".pin-bar").getByText("Who brings the cake?").waitFor();
@@ -78,7 +79,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByText("Nothing is pinned any more.").waitFor();
       await key("Escape");
 
-      // What is answered changes and goes.
+      // The original of a reply is edited and deleted.
       await must(bob, "edit_message", { messageId: question.id, content: "Who brings the pie?" });
       await page.locator(".quoted").getByText("Who brings the pie?").waitFor();
       await must(bob, "delete_message", { messageId: question.id });
@@ -100,7 +101,7 @@ test("who is mentioned is told, unless nothing is to be told of that conversatio
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
   const level = ada.page.getByLabel("Tell me of");
   await level.selectOption("mentions");
-  // Opened again it shows what the server has said, and not what was chosen.
+  // When opened again it shows the server's answer, and not the choice.
   await ada.page.keyboard.press("Escape");
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
   await until(async () => (await level.inputValue()) === "mentions", "the level");

@@ -1,4 +1,4 @@
-// What somebody should know: the bell with its count, and the list in which it is read.
+// Notifications: the bell with its count, and the list in which they are read.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
@@ -20,7 +20,7 @@ async function notify(userId, notificationId, more = {}) {
 
 const bell = ({ page }, count) => page.getByRole("button", { name: count === undefined ? "Notifications" : `Notifications, ${count} new`, exact: true });
 const item = ({ page }, id) => page.locator(`[data-notification="${id}"]`);
-/** What the server still has for somebody. */
+/** Returns the notifications that the server still has for a user. */
 const kept = async (socket) => (await must(socket, "subscribe:notifications", {})).snapshot.notifications.map(({ notificationId }) => notificationId);
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
@@ -86,7 +86,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
     const acked = new Promise((done) => other.once("notifications:acked", done));
     await must(other, "subscribe:notifications", {});
     await everything.press("Enter");
-    // The first of 60 requests would have come as an event of its own.
+    // The first of 60 requests would have caused an event of its own.
     await acked;
     await until(async () => (await kept(other)).length === 0, "all to be acknowledged");
     await ada.page.keyboard.press("Escape");

@@ -1,10 +1,10 @@
-// What people say of themselves, in real Chromium pages.
+// Statuses of users, in real Chromium pages.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
 import { DESK, PHONE, client, make, must, noComplaints, signIn } from "./page_support.mjs";
 
-/** How somebody is shown among those who are there. */
+/** The entry of a user with this status in the list of present users. */
 const shown = ({ page }, userId, status) => page.locator(`li.person[data-user="${userId}"][data-status=${status}]`);
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
@@ -25,7 +25,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       };
       const list = async () => {
         if (where === "phone") await page.getByRole("link", { name: "All conversations" }).press("Enter");
-        // A key for what is still hidden would go to what has the focus.
+        // A key for a hidden element would go to the focused element.
         await page.locator(".self").waitFor();
       };
 
@@ -45,13 +45,13 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByRole("dialog").waitFor({ state: "detached" });
       await page.locator(".self .user-status.is-busy").waitFor();
       await page.locator(".self-kind").getByText("writing, back at").waitFor();
-      // The other tab has heard of it, and a new one reads it.
+      // The other tab was notified, and a new tab reads it.
       await second.page.locator(".self .user-status.is-busy").waitFor();
-      // On a phone the list is a screen of its own, and comes back as such.
+      // On a phone the list is a screen of its own, and is restored as such.
       await page.reload();
       await page.locator(".self .user-status.is-busy").waitFor();
 
-      // What another one says is shown in the list and among those who are there.
+      // Another user's status is shown in the list of conversations and among the present users.
       await must(bob, "set_status", { status: "away", text: "at lunch" });
       await page.locator("a.conversation").filter({ hasText: "Bob Status" }).locator(".user-status.is-away").waitFor();
       await look("list");

@@ -1,4 +1,4 @@
-// What the tests of the page share: a server and a browser of their own, people, and conversations for them.
+// Shared by the tests of the page: a server and a browser, users, and conversations for them.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
@@ -10,16 +10,16 @@ import { Visitor, launch } from "./visitor.mjs";
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 export const DESK = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
-/** Every size in every colour: what can look or work differently is gone through in each. */
+/** All sizes and colour schemes: whatever can look or work differently is tested in each. */
 export const VARIANTS = Object.entries({ desk: DESK, phone: PHONE }).flatMap(([where, viewport]) =>
   ["light", "dark"].map((colorScheme) => ({ where, isPhone: where === "phone", self: `${where}-${colorScheme}`, options: { viewport, colorScheme } })),
 );
 export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
 
-/** What all tests of this process use; there before the first of them. */
+/** Shared by all tests of this process; available before the first of them. */
 export const shared = {};
 before(async () => {
-  // Those who have got a message are waited for, however long a busy browser takes.
+  // Confirmations of delivery are awaited however long a busy browser takes.
   shared.server = await startServer({ ...keyed, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0", ROOMCAST_CHAT__CONFIRM_TIMEOUT: "60s" });
   shared.browser = await launch();
 });
@@ -30,17 +30,20 @@ after(async () => {
 
 export const tokenOf = (sub, name) => token({ sub, name });
 
-/** The page of a user who is signed in. */
+/** Opens the page of a signed-in user. */
 export function signIn(t, sub, name, { url = shared.server.url, ...options } = {}) {
   return Visitor.signIn(t, shared.browser, url, tokenOf(sub, name), { viewport: DESK, ...options });
 }
 
-/** One test for each size and colour. */
+/** Defines one test for each size and colour scheme. */
 export function everywhere(what, act) {
   for (const variant of VARIANTS) test(`${what}, at a ${variant.where} in ${variant.options.colorScheme}`, (t) => act(t, variant));
 }
 
-/** What somebody looks at breaks no rule of WCAG and is no wider than the window. A picture of it is kept, for people. */
+/**
+ * Checks that the page breaks no rule of WCAG and is no wider than the window. Saves a screenshot
+ * for people.
+ */
 export async function look(visitor, name) {
   assert.deepEqual(await violations(visitor), [], name);
   const { width } = visitor.page.viewportSize();
@@ -48,7 +51,10 @@ export async function look(visitor, name) {
   await visitor.screenshot(name);
 }
 
-/** A state that no key of the visitor leads to, looked at in every size and colour, those of the system as well. */
+/**
+ * Checks a state that no key press of the visitor causes, in each size and colour scheme, including
+ * the system's.
+ */
 export async function lookEverywhere(visitor, name) {
   const { page } = visitor;
   const before = page.viewportSize();
@@ -64,7 +70,7 @@ export async function lookEverywhere(visitor, name) {
   await page.emulateMedia({ colorScheme: isDark ? "dark" : "light", forcedColors: "none" });
 }
 
-/** A stock client of a user. */
+/** Connects a stock client of a user. */
 export function client(t, sub, name, url = shared.server.url) {
   return connect(t, io, url, { auth: { token: tokenOf(sub, name) } });
 }
@@ -75,7 +81,7 @@ export async function must(socket, event, payload) {
   return answer;
 }
 
-/** A conversation that a stock client makes, with messages. */
+/** Creates a conversation with a stock client, with messages. */
 export async function make(socket, title, memberIds, ...contents) {
   const { conversation } = await must(socket, "create_conversation", { title, memberIds });
   for (const content of contents) await must(socket, "message", { conversationId: conversation.id, content });
@@ -87,8 +93,8 @@ export function noComplaints(...visitors) {
 }
 
 /**
- * Counts from the first moment what is painted, and what moves without anybody's doing; a button that grows with what it
- * says ("5 new messages") moves its own icon and nothing else.
+ * Records paints and layout shifts from the start, except those the user causes. A button that
+ * grows with its text ("5 new messages") moves its own icon and nothing else.
  */
 export const watchPage = () => {
   globalThis.shifts = [];

@@ -1,4 +1,5 @@
-// What a conversation shows of texts, of who writes them, of what is being written and of what is new, in every size and colour.
+// What a conversation shows of texts, their authors, typing and new messages, in every size and
+// colour scheme.
 import assert from "node:assert/strict";
 import { client, everywhere, look, make, must, noComplaints, signIn } from "./page_support.mjs";
 import { until } from "./support.mjs";
@@ -24,7 +25,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   const key = async (...names) => {
     for (const name of names) await page.keyboard.press(name);
   };
-  /** What the focus or the pointer brings: the exact time is in view, with nothing over it. */
+  /** Checks that the exact time, shown on focus or hover, is in view and not covered. */
   const hasTime = async (line) => {
     const time = line.getByRole("group", { name: "Message" }).locator("time");
     assert.match(await time.textContent(), /\d{1,2}:\d{2}:\d{2}/);
@@ -39,7 +40,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   await ada.message("a picture").locator("a.image-link").getByText("Image on pictures.example").waitFor();
   assert.equal(await page.locator(".bubble img").count(), 0);
 
-  // A long text is shown in part, and whole when that is wanted.
+  // A long text is shown in part, and completely on request.
   const long = page.locator("li.message").filter({ hasText: "line 0." });
   await page.locator("li.message[tabindex='0']").focus();
   await key("ArrowUp");
@@ -55,7 +56,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   await key("Enter");
   await long.getByText("line 59.").waitFor({ state: "detached" });
 
-  // The focus brings the exact time and what can be done.
+  // The focus shows the exact time and the actions.
   await key("Escape", "ArrowUp");
   const right = page.locator("li.message").filter({ hasText: RIGHT });
   await hasFocus(right);
@@ -99,7 +100,7 @@ everywhere("a link whose label looks like another host shows where it leads", as
   await until(async () => (await links.count()) === count, "all links");
   const hosts = await links.evaluateAll((all) => all.map((link) => link.querySelector(".link-host bdi")?.textContent ?? ""));
   assert.deepEqual(hosts, [...misleading.map(() => "evil.example"), ...honest.map(() => ""), "xn--bcher-kva.example"]);
-  // The host is in view, after its label, and a label that reverses the direction of writing does not reverse it.
+  // The host is visible after its label, and a label with right-to-left text does not reverse it.
   for (const link of (await links.all()).slice(0, misleading.length)) {
     const host = link.locator(".link-host");
     assert.equal(await host.isVisible(), true);
@@ -199,7 +200,7 @@ everywhere("a message in another conversation is told, counted, and one press aw
   await notice.press("Enter");
   await ada.page.locator("li.message.is-marked").getByText("look here", { exact: true }).waitFor();
   await until(() => reads.some(({ conversationId, userId, seq }) => conversationId === id && userId === sub && seq === 2), "that it was read");
-  // A notice is there for a few seconds, in which a slow machine does little else.
+  // A notice is shown for a few seconds, in which a slow machine does little else.
   await ada.toList();
   await ada.conversation("Lobby").press("Enter");
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();

@@ -1,4 +1,4 @@
-// The trading page: what somebody follows, live, and orders of those who may have trades executed.
+// The trading page: live subscriptions, and orders of users who are allowed to trade.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
@@ -21,7 +21,7 @@ async function publish(path, body, url = shared.server.url) {
 const trade = (userId, tradeId, status, more = {}) => ({ userId, tradeId, symbol: "AAPL", status, quantity: 2, ...(status === "executed" && { executedPrice: 190.5 }), ...more });
 const signal = (signalId, more = {}) => ({ signalId, providerId: "p", providerName: "North Desk", symbol: "EUR/USD", action: "sell", confidence: 62.5, entryPrice: 1.0842, ...more });
 
-/** The trading page of somebody with these roles. */
+/** Opens the trading page of a user with these roles. */
 async function open(t, sub, roles, { url = shared.server.url, ...options } = {}) {
   const visitor = await Visitor.open(t, shared.browser, url, { path: "/#/trading", viewport: DESK, ...options });
   await visitor.giveToken(token({ sub, name: `Name of ${sub}`, roles }));
@@ -58,7 +58,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await publish("/signals", signal(`${sub}-s`, { channelId: "fx" }));
       await page.locator(`[data-signal="${sub}-s"]`).getByText("entry 1.0842").waitFor();
 
-      // The keyboard goes through the form; what is wrong is said at the field.
+      // The keyboard goes through the form; errors are shown at the field.
       await publish("/prices", { symbol: "MSFT", price: 410 });
       const order = section(ada, "Order");
       await order.getByRole("radio", { name: "Buy" }).focus();
@@ -80,7 +80,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.keyboard.press("Enter");
       await order.getByText("Sell 1.5 MSFT: executed at 410.").waitFor();
       await page.locator(".ledger li[data-status=executed]").getByText("1.5 × 410", { exact: true }).waitFor();
-      // The keys of the next order belong to the form alone once it is ready again.
+      // Keys reach the next order only when the form is ready again.
       await order.locator("button[type=submit]:enabled").getByText("Review").waitFor();
       await order.getByRole("textbox", { name: "Symbol" }).fill("NONE");
       await page.keyboard.press("Enter");
@@ -113,7 +113,8 @@ test("only those who may have trades executed are led to the page and see it, an
   assert.equal(await section(bob, "Order").count(), 0);
   const guest = await Visitor.enter(t, shared.browser, open.url, "Gus Guest", { viewport: DESK });
   assert.equal(await link(guest).count(), 0);
-  // Who knows the address gets no further, and the server is asked for nothing that is followed there.
+  // A user who knows the address sees nothing more, and the page requests none of its
+  // subscriptions.
   for (const visitor of [ada, guest]) {
     await visitor.page.evaluate(() => (location.hash = "#/trading"));
     await visitor.page.getByText("This page is for those who may have trades executed here.").waitFor();
@@ -139,7 +140,7 @@ test("the trading page is loaded when it is opened first, and again after the ne
   await ada.page.getByRole("button", { name: "Try again" }).click();
   await section(ada, "Trades").waitFor();
   assert.ok((await loaded()) > before);
-  // Its style sheet is there as well.
+  // Its style sheet is loaded as well.
   assert.equal(await section(ada, "Trades").evaluate((node) => getComputedStyle(node.closest(".trading")).overflowY), "auto");
 });
 

@@ -1,4 +1,5 @@
-// What the page shows while something else happens: nothing covers what is read, one Escape closes, and what is stated is so.
+// What the page shows during other actions: nothing covers what is read, one Escape closes one
+// window, and what is stated is true.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultyServer, message } from "./faulty.mjs";
@@ -7,16 +8,19 @@ import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
-/** Whether two boxes have more than an edge in common. */
+/** Returns whether two boxes share more than an edge. */
 const overlap = (one, other) =>
   one.x + one.width > other.x + 1 && other.x + other.width > one.x + 1 && one.y + one.height > other.y + 1 && other.y + other.height > one.y + 1;
 
-/** What a part of the page lies over: the visible elements of a selector that are neither in it nor around it. */
+/**
+ * Returns what a part of the page covers: the visible elements of a selector that neither contain
+ * it nor are inside it.
+ */
 async function covered(part, selector) {
   const box = await part.boundingBox();
   const others = await part.evaluate((node, selector) => {
     const all = [...document.querySelectorAll(selector)].filter((other) => !other.contains(node) && !node.contains(other) && other.checkVisibility());
-    // What is scrolled out of its list is not seen there.
+    // Elements that are scrolled out of their list are not visible.
     return all.map((other) => {
       const { left, right, top, bottom } = other.getBoundingClientRect();
       const list = (other.parentElement.closest(".scroller, .conversations, .trading, .dialog-body") ?? document.documentElement).getBoundingClientRect();
@@ -47,13 +51,13 @@ for (const hasTouch of [true, false]) {
         const words = line.getByText(text, { exact: true });
         if (hasTouch) await words.tap();
         else {
-          // At the end of the list lines move when the tools of another one go.
+          // At the end of the list, lines move when the tools of another message disappear.
           await ada.page.mouse.move(5, 5);
           await tools.waitFor({ state: "detached" });
           await words.hover();
         }
         await line.getByRole("group", { name: "Message", exact: true }).waitFor();
-        // With a finger, those of the message before go a moment later.
+        // With touch, the tools of the previous message disappear a moment later.
         await until(async () => (await tools.count()) === 1, "the tools of one message");
         assert.deepEqual(await covered(tools, "li.message"), [], text);
         await until(async () => {
@@ -102,8 +106,8 @@ everywhere("notices cover nothing that is read, in a conversation, the list, a w
   const add = (title) => make(bob, `${title} ${self}`, [sub]);
   await add("Added");
   await none(READ, "conversation");
-  // Who reads further up goes on reading the same lines.
-  // The tools of a message under the mouse would be scrolled into view.
+  // A reader further up keeps the same lines. The mouse moves away, because the tools of a message
+  // under it would be scrolled into view.
   await page.mouse.move(5, 5);
   await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 300));
   const place = () => page.locator("li.message").first().evaluate((line) => line.getBoundingClientRect().top);
@@ -139,11 +143,10 @@ test("one Escape closes each window, also from a field with a text, and nothing 
   const { page } = ada;
   await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
   await ada.message("pinned").waitFor();
-  const dialog = page.getByRole("dialog");
-  const closes = async (name) => {
+  const closes = async (name, { page } = ada) => {
     await page.getByRole("dialog", { name }).waitFor();
     await page.keyboard.press("Escape");
-    await dialog.waitFor({ state: "detached" });
+    await page.getByRole("dialog").waitFor({ state: "detached" });
   };
   await page.keyboard.press("Control+k");
   await page.getByPlaceholder("Words of a message, or a title").fill("some words");
@@ -163,7 +166,15 @@ test("one Escape closes each window, also from a field with a text, and nothing 
   await page.getByRole("button", { name: "New conversation" }).click();
   await page.getByLabel("Add people").fill("x");
   await closes("New conversation");
-  // The people of a narrow window lie over the conversation, wherever the keyboard is.
+  const { message } = await must(bob, "message", { conversationId: id, content: "to react to" });
+  await must(bob, "pin_message", { messageId: message.id });
+  await page.locator(".pin-bar .link-button").press("Enter");
+  await closes("Pinned messages");
+  await ada.message("to react to").focus();
+  await page.keyboard.press("+");
+  await page.getByLabel("Another emoji").fill("no emoji");
+  await closes("React");
+  // In a narrow window the list of people covers the conversation, wherever the focus is.
   const people = page.getByRole("complementary");
   await page.getByRole("button", { name: /^Who is here/ }).click();
   await people.waitFor();
@@ -173,7 +184,26 @@ test("one Escape closes each window, also from a field with a text, and nothing 
   await ada.composer.focus();
   await page.keyboard.press("Escape");
   await people.waitFor({ state: "hidden" });
-  noComplaints(ada);
+
+  const { token: invite } = await must(bob, "create_invite", { conversationId: id });
+  await page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
+  await page.getByRole("dialog", { name: "Invitation" }).getByText("You are one of them already.").waitFor();
+  await closes("Invitation");
+  await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+  await ada.message("to react to").waitFor();
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.say("not sent yet");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await closes("Sign out");
+  await ada.message("not sent yet", "waiting").waitFor();
+
+  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Escape");
+  await guest.page.getByRole("button", { name: "Change your name" }).press("Enter");
+  await guest.page.getByLabel("Your name").fill("Another name");
+  await closes("Change your name", guest);
+  await guest.page.locator(".self-name").getByText("Guest Escape", { exact: true }).waitFor();
+  noComplaints(ada, guest);
 });
 
 test("files that are pasted or dropped are refused with the reason, and texts are taken", async (t) => {
@@ -224,7 +254,7 @@ everywhere("while the page is offline no user is present, and a message that wai
   await page.getByRole("button", { name: "Who is here: not known" }).waitFor();
   await page.locator(".people .person").waitFor({ state: "detached" });
   await page.getByText("Not known without a connection.").waitFor({ state: "attached" });
-  // Neither in the list nor as the own status.
+  // Neither in the list nor as the user's own status.
   assert.deepEqual(await page.locator(".user-status:not(.is-offline)").evaluateAll((nodes) => nodes.map(({ outerHTML }) => outerHTML)), []);
 
   await ada.say("first", "secnd", "third", "withdrawn");
@@ -240,12 +270,12 @@ everywhere("while the page is offline no user is present, and a message that wai
   await ada.composer.press("Enter");
   await ada.message("second", "waiting").waitFor();
   assert.deepEqual((await ada.texts()).slice(-3), ["first", "second", "third"]);
-  // With the empty field, Arrow Up changes the newest.
+  // In the empty field, Arrow Up edits the newest message.
   await ada.composer.press("ArrowUp");
   await page.getByText("Changing a message").waitFor();
   await ada.composer.fill("third and last");
   await ada.composer.press("Enter");
-  // What waits is kept as it is now.
+  // The queue keeps the message in its current version.
   await ada.message("third and last", "waiting").waitFor();
   ada.link.restore();
   await ada.message("third and last", "stored").waitFor();

@@ -1,4 +1,4 @@
-// People who come to the server, with credentials or without, and what becomes of them.
+// Users who connect to the server, with credentials or without, and the outcome.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { clients, next, open, startServer, until, within } from "./support.mjs";
@@ -16,13 +16,13 @@ export async function server(t, env = {}) {
   return started;
 }
 
-/** As a page of the server's own: cookies prove nothing without an origin. */
+/** Adds the server's own origin: a cookie is ignored without an origin. */
 function ownPage(url, options = {}) {
   if (!options.extraHeaders?.cookie) return options;
   return { ...options, extraHeaders: { origin: url, ...options.extraHeaders } };
 }
 
-/** A connected socket that knows who it is. */
+/** Connects a socket and waits for its session. */
 export async function enter(t, url, options) {
   const socket = open(t, io, url, ownPage(url, options));
   const failed = new Promise((_, fail) => socket.once("connect_error", fail));
@@ -30,7 +30,7 @@ export async function enter(t, url, options) {
   return { socket, session };
 }
 
-/** Expects the one answer that nobody learns anything from. */
+/** Expects the single answer to bad credentials, which reveals nothing. */
 export async function refused(t, url, options, what = "") {
   const socket = open(t, io, url, ownPage(url, options));
   const connected = new Promise((_, fail) => socket.once("connect", () => fail(new Error(`${what} was let in`))));
@@ -38,7 +38,7 @@ export async function refused(t, url, options, what = "") {
   assert.deepEqual({ message: error.message, data: error.data }, UNAUTHORIZED, what);
 }
 
-/** A line of the log, waited for. */
+/** Waits for a line of the log. */
 export async function logged(started, pattern) {
   await until(() => pattern.test(started.output()), () => `${pattern} in\n${started.output()}`);
 }
@@ -50,7 +50,7 @@ export async function call(url, method, path, body, authorization = `Bearer ${ad
   return { status: response.status, body: text ? JSON.parse(text) : undefined };
 }
 
-/** Everything a socket was told before it went. */
+/** Returns everything that a socket was sent before its disconnect. */
 export function farewell(socket) {
   const told = [];
   socket.on("error", (error) => told.push(error));
@@ -60,16 +60,16 @@ export function farewell(socket) {
   );
 }
 
-/** A time that has not come when a server reads it, and that a test waits for. */
+/** Returns a time that is in the future when a server reads it, and that a test can wait for. */
 export function soon() {
   const time = Date.now() + 8_000;
   const isOver = async () => {
-    while (Date.now() <= time) await sleep(20); // What is waited for is time itself.
+    while (Date.now() <= time) await sleep(20); // The test waits for time itself.
   };
   return { time, text: new Date(time).toISOString(), isOver };
 }
 
-/** That a client was told why, once, and does not come back by itself. */
+/** Asserts that a client was sent the reason once, and does not reconnect by itself. */
 export function assertRevoked(socket, { told, reason }) {
   assert.deepEqual(
     told.map(({ type, code, status }) => ({ type, code, status })),

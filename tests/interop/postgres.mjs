@@ -1,4 +1,5 @@
-// A PostgreSQL of its own for tests of stock clients, which can be killed, crashed, paused and restarted.
+// A private PostgreSQL for tests of stock clients, which can be killed, crashed, suspended and
+// restarted.
 import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -7,7 +8,7 @@ import { DEADLINE, isAlive, lastingPort, within } from "./support.mjs";
 
 const script = fileURLToPath(new URL("../support/postgres.sh", import.meta.url));
 
-/** Makes and starts one; it ends with the process of the test, however that comes about. */
+/** Creates and starts a server, which ends with the process of the test in any case. */
 export async function startPostgres() {
   const port = await lastingPort();
   const supervisor = spawn(script, [String(port)], { stdio: ["pipe", "pipe", "pipe"] });
@@ -17,7 +18,7 @@ export async function startPostgres() {
   const ended = new Promise((done) => supervisor.once("close", done));
   const tell = async (command) => {
     supervisor.stdin.write(`${command}\n`);
-    // Making a database is a matter of the disk.
+    // The time to create a database depends on the disk.
     const { value } = await within(lines.next(), () => `PostgreSQL to ${command}\n${errors}`, 3 * DEADLINE);
     return value ?? `nothing\n${errors}`;
   };
@@ -30,44 +31,45 @@ export async function startPostgres() {
   };
   await start();
 
-  /** The processes of the server, its first one included. */
+  /** The processes of the server, including its first. */
   const processes = () => [pid, ...children(pid)];
   const signal = (pids, name) => {
     for (const one of pids) {
       try {
         process.kill(one, name);
       } catch (error) {
-        // It may have ended meanwhile.
+        // The process may have ended in the meantime.
         if (error.code !== "ESRCH") throw error;
       }
     }
   };
-  /** The processes that serve our server's connections. */
+  /** The processes that serve Roomcast's connections. */
   const backends = () => children(pid).filter((one) => commandLine(one).includes("roomcast"));
 
   return {
     url: `postgres://roomcast@127.0.0.1:${port}/postgres`,
     start,
-    /** Whether its first process has not ended. */
+    /** Returns whether its first process is running. */
     isRunning: () => isAlive(pid),
-    /** Kills all its processes, as a machine does that crashes. */
+    /** Kills all its processes, as a crash of the machine would. */
     async kill() {
-      // Stopped first, so that it makes no new ones meanwhile. Those it has would go on for a moment.
+      // Suspended first, so that it starts no new processes. Its children would otherwise continue
+      // for a moment.
       signal([pid], "SIGSTOP");
       signal(children(pid), "SIGKILL");
       await tell("kill");
     },
-    /** Stops it at once, as an administrator does who is in a hurry. */
+    /** Stops it immediately (fast shutdown). */
     stop: () => tell("stop"),
-    /** All its processes stand still: connections stay, nothing answers. */
+    /** Suspends all its processes: connections stay open, nothing answers. */
     pause: () => signal(processes(), "SIGSTOP"),
     goOn: () => signal(processes(), "SIGCONT"),
     backends,
-    /** Kills the process of one connection: PostgreSQL then throws out all others and recovers. */
+    /** Kills the process of one connection: PostgreSQL then ends all others and recovers. */
     crash: (backend) => signal([backend], "SIGKILL"),
     /** Ends connections, as `pg_terminate_backend` does. */
     disconnect: (some) => signal(some, "SIGTERM"),
-    /** The rows of a query, each a list of texts. */
+    /** Returns the rows of a query, each as a list of texts. */
     query(sql) {
       const args = ["-X", "-q", "-A", "-t", "-F", "\t", "-h", "127.0.0.1", "-p", String(port), "-U", "roomcast"];
       const run = spawnSync("psql", [...args, "-d", "postgres", "-c", sql], { encoding: "utf8", maxBuffer: 1 << 28 });
@@ -82,12 +84,12 @@ export async function startPostgres() {
   };
 }
 
-/** The processes that a process has started. */
+/** Returns the child processes of a process. */
 function children(parent) {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .filter((name) => {
-      // The name, in parentheses, may have anything in it.
+      // The name, in parentheses, can contain any character.
       const rest = read(`/proc/${name}/stat`).split(") ").at(-1);
       return rest.split(" ")[1] === String(parent);
     })
@@ -98,7 +100,7 @@ function commandLine(pid) {
   return read(`/proc/${pid}/cmdline`).replaceAll("\0", " ");
 }
 
-/** A file of a process that may have ended meanwhile. */
+/** Reads a file of a process that may have ended in the meantime. */
 function read(path) {
   try {
     return readFileSync(path, "utf8");

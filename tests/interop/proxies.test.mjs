@@ -1,5 +1,5 @@
-// Real proxies in front of the server: nginx and HAProxy, with stock clients behind them. A client's
-// address is one of 127.0.0.0/8, and what the server takes it for is in its log.
+// Real proxies in front of the server: nginx and HAProxy, with stock clients behind them. A
+// client's address is one of 127.0.0.0/8, and the address that the server derives is in its log.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +13,10 @@ import { ask, clients, lastingPort, next, startServer, until } from "./support.m
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const OPEN = "/socket.io/?EIO=4&transport=polling";
-/** Where clients connect from. The proxies are at 127.0.0.1, one in front of them at the other. */
+/**
+ * The clients' address. The proxies are at 127.0.0.1, a proxy in front of them at the other
+ * address.
+ */
 const CLIENT = "127.0.0.5";
 const OUTER = "127.0.0.9";
 const guarded = { ROOMCAST_LIMITS__EXEMPT_LOOPBACK: "false", ROOMCAST_LIMITS__CONNECTS: "0" };
@@ -22,14 +25,14 @@ const folder = mkdtempSync(join(tmpdir(), "roomcast-proxies-"));
 const [[, io]] = clients;
 const running = [];
 
-/** Runs a proxy until the tests are over. */
+/** Runs a proxy until the tests have ended. */
 async function run(command, args, ports) {
   running.push(await runProxy(command, args, ports));
 }
 
 const proxies = {};
 let plain; // The server behind proxies that write headers.
-let headed; // The one behind those that speak the PROXY protocol.
+let headed; // The server behind proxies that use the PROXY protocol.
 
 before(async () => {
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
@@ -109,7 +112,7 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Waits until a server has logged a user's connection, and says where it came from. */
+/** Waits until a server has logged a user's connection, and returns the logged address. */
 async function addressOf(server, name) {
   const line = () => server.output().split("\n").find((text) => text.includes("connected") && text.includes(name));
   await until(line, () => `the connection of ${name} in\n${server.output()}`);
@@ -118,7 +121,7 @@ async function addressOf(server, name) {
 
 let count = 0;
 
-/** A stock client from this address: who the server took it for. */
+/** Connects a stock client from this address, and returns the address that the server derived. */
 async function comesFrom(t, server, url, { local = CLIENT, transports, headers } = {}) {
   const agent = new (url.startsWith("https") ? https : http).Agent({ localAddress: local, rejectUnauthorized: false });
   const guestKey = `guest-key-${String(++count).padStart(12, "0")}`;
@@ -174,7 +177,8 @@ describe("forged headers", () => {
   });
 
   test("a header that the proxy passes on from the client makes it nobody else", async (t) => {
-    // nginx knows nothing of Forwarded. The two disagree, and the client counts as the proxy.
+    // nginx does not process Forwarded. The two headers disagree, so the client counts as the
+    // proxy.
     const url = `http://127.0.0.1:${proxies.nginx}`;
     const headers = { forwarded: "for=6.6.6.6" };
     assert.equal(await comesFrom(t, plain, url, { transports: ["websocket"], headers }), "127.0.0.1");
@@ -195,7 +199,7 @@ describe("forged headers", () => {
 });
 
 describe("a chain of proxies", () => {
-  /** A handshake that the outer proxy passes on to the one at this port for a client. */
+  /** Sends a handshake that the outer proxy forwards for a client to the proxy at this port. */
   function handshake(port, client) {
     return new Promise((done, fail) => {
       const headers = { "x-forwarded-for": client };

@@ -1,5 +1,6 @@
-// What a backend publishes inside of its own transactions, as docs/publications.md shows it, with the official clients: one that reconnects by
-// itself gets everything once, also while its server is restarted.
+// What a backend publishes in its own transactions, as in docs/publications.md, with the official
+// clients. A client that reconnects by itself receives everything once, also while its server is
+// restarted.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -11,7 +12,7 @@ import { token } from "./tokens.mjs";
 
 const page = readFileSync(new URL("../../docs/publications.md", import.meta.url), "utf8");
 
-/** The example of the page that publishes, as a function of what it uses. */
+/** Returns the publishing example of the page as a function of what it uses. */
 function example() {
   const blocks = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
   const code = blocks.find((code) => code.includes("BEGIN"));
@@ -19,7 +20,7 @@ function example() {
   return new AsyncFunction("client", "user", "order", code);
 }
 
-/** A connection of the backend, and its table. */
+/** Opens a connection of the backend, and creates its table. */
 async function backend(t, postgres) {
   const client = new pg.Client({ connectionString: postgres.url });
   // The database may end before the connection does.
@@ -47,7 +48,7 @@ test("what the example of the documentation publishes reaches all tabs of the us
   const bob = await join("bob", servers[1], ["websocket"]);
   const client = await backend(t, postgres);
   await example()(client, "ann", 7);
-  // It bears being tried again.
+  // It can safely be retried.
   await example()(client, "ann", 7);
   const end = next(bob, "end");
   await client.query("SELECT roomcast_publish_to_everyone('end')");

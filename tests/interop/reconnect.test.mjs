@@ -1,4 +1,4 @@
-// Clients that lose their connection come back by themselves.
+// Clients that lose their connection reconnect by themselves.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, connect, lastingPort, next, startExample, until } from "./support.mjs";

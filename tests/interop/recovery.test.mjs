@@ -1,4 +1,4 @@
-// Clients whose connection broke go on as the same socket.
+// Clients whose connection broke continue as the same socket.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
@@ -17,7 +17,7 @@ after(() => server.stop());
 
 const again = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
-/** A client behind a network that can be cut, which has got its first event. */
+/** Connects a client through a link that can be cut, and waits for its first event. */
 async function connectBehindLink(t, options = {}) {
   const link = await startLink(options.parser ? packed : url);
   t.after(() => link.close());

@@ -1,4 +1,4 @@
-// A Redis of its own for tests, and Node servers that are joined by it.
+// A private Redis for tests, and Node servers that are connected by it.
 import { execFile, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,7 @@ import { serveNode } from "./cluster.mjs";
 import { isAlive, lastingPort, until, within } from "./support.mjs";
 
 
-/** Starts one with these options. */
+/** Starts a server with these options. */
 export async function startRedis(options = "") {
   const redis = await startBroker("redis", options);
   const cli = (args) => promisify(execFile)("redis-cli", ["-p", redis.address.split(":")[1], ...args]);
@@ -20,8 +20,10 @@ export async function startRedis(options = "") {
 }
 
 /**
- * Starts one with these options and a standby that follows it. It is whichever of them leads that is killed, paused and asked;
- * `failOver` has the other one lead, after something was done, and starts the one before again as its standby.
+ * Starts a server with these options and a standby that replicates it.
+ *
+ * Commands such as kill and pause apply to the current leader. `failOver` makes the standby the
+ * leader after an action, and restarts the former leader as its standby.
  */
 export async function startRedisPair(options = "") {
   const start = () => startRedis(`${options} --repl-diskless-sync-delay 0`);
@@ -30,7 +32,7 @@ export async function startRedisPair(options = "") {
   const isInStep = async () => /^master_link_status:up/m.test(await standby.command("INFO", "replication"));
   await follows();
   return {
-    /** Of the one that leads at first. */
+    /** The address of the first leader. */
     address: leader.address,
     isRunning: () => leader.isRunning(),
     start: () => leader.start(),
@@ -38,7 +40,7 @@ export async function startRedisPair(options = "") {
     pause: () => leader.pause(),
     resume: () => leader.resume(),
     command: (...args) => leader.command(...args),
-    /** Returns where the one is that leads now. */
+    /** Returns the address of the new leader. */
     async failOver(meanwhile) {
       await until(isInStep, "the standby to be in step");
       await leader.kill();
@@ -55,7 +57,9 @@ export async function startRedisPair(options = "") {
   };
 }
 
-/** Starts one of the private servers of `tests/support`; it ends with the process of the test, however that comes about. */
+/**
+ * Starts a private server of `tests/support`, which ends with the process of the test in any case.
+ */
 export async function startBroker(name, options = "") {
   const script = fileURLToPath(new URL(`../support/${name}.sh`, import.meta.url));
   const port = await lastingPort();
@@ -84,7 +88,7 @@ export async function startBroker(name, options = "") {
   };
 }
 
-/** A connection of Node's client, made again when it breaks. */
+/** Opens a connection of Node's client, which reconnects when it breaks. */
 export async function connectRedis(redis) {
   const client = createClient({ url: `redis://${redis.address}` });
   client.on("error", () => {});
@@ -92,7 +96,7 @@ export async function connectRedis(redis) {
   return client;
 }
 
-/** A Node server with one of the adapters with channels. */
+/** Starts a Node server with one of the adapters that use channels. */
 export async function startNode(redis, { sharded, key, ...more }) {
   const [pub, sub] = await Promise.all([connectRedis(redis), connectRedis(redis)]);
   const adapter = sharded
@@ -102,10 +106,10 @@ export async function startNode(redis, { sharded, key, ...more }) {
   return { ...node, pub };
 }
 
-/** A Node server with the adapter with streams, of the current version or of the one before. */
+/** Starts a Node server with the streams adapter, in the current version or the version before. */
 export async function startStreamsNode(redis, { key, version, recovery, ...more }) {
   const isBefore = version === "0.2";
-  // The version before does not go with the current client, but with this one.
+  // The earlier version does not support the current client library, but this one.
   const [host, port] = redis.address.split(":");
   const pub = isBefore ? new Redis({ host, port }) : await connectRedis(redis);
   if (isBefore) pub.on("error", () => {});

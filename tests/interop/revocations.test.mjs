@@ -1,5 +1,5 @@
-// What is taken back: from live sockets at once, after a restart, and for as long as anything of it could
-// be accepted. Stock clients against the server itself.
+// Revocations: they apply to live sockets immediately, after a restart, and for as long as the
+// revoked credentials could be accepted. Stock clients against the server itself.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -51,9 +51,9 @@ describe("revocations", () => {
     const { url } = await server(t);
     const { socket: ann } = await enter(t, url, { auth: { token: token() } });
     await ask(ann, "join_conversation", { conversationId: LOBBY });
-    /** What is said at the moment, and how much of it has been. */
+    /** The current text, and how many such messages were sent. */
     let [said, count, isOver] = ["at first", 0, false];
-    // Several at a time, so that some of it is always on its way.
+    // Several at a time, so that some are always in flight.
     const speaking = Array.from({ length: 4 }, async () => {
       while (!isOver) {
         const content = said;
@@ -61,7 +61,7 @@ describe("revocations", () => {
         if (content === said) count += 1;
       }
     });
-    /** Somebody is there until `shutOut` has been answered. */
+    /** Connects a user until `shutOut` has been answered. */
     const hearsUntil = async (name, options, shutOut) => {
       const { socket } = await enter(t, url, options);
       const gone = farewell(socket);
@@ -121,7 +121,7 @@ describe("revocations", () => {
     await revoke(url, { role: "guest", until: soon().text });
     const back = async () => {
       while ((await call(url, "GET", `/api/v1/explain?${query}`)).body.allowed === false) {
-        await sleep(20); // The pace of asking.
+        await sleep(20); // Poll interval.
       }
     };
     await within(back(), "the end of the revocation");
@@ -142,7 +142,7 @@ describe("revocations", () => {
     const options = { auth: { token: token() }, reconnection: true, transports: ["websocket"] };
     const { socket } = await enter(t, url, options);
     const lost = next(socket, "disconnect");
-    // It does not come back before it is told to.
+    // The client does not reconnect until it is allowed to.
     socket.io.skipReconnect = true;
     socket.io.engine.close();
     await lost;
@@ -158,7 +158,10 @@ describe("revocations", () => {
     const env = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__WINDOW: "60s" };
     const { url } = await server(t, env);
     const rights = { roles: ["user", "coach"] };
-    /** Comes back after `meanwhile`, and says whether it went on and what it was told of the Lobby. */
+    /**
+     * Reconnects after `meanwhile`, and returns whether it was recovered and which events of the
+     * Lobby it received.
+     */
     const away = async (sub, claims, meanwhile) => {
       let own = token({ sub, ...rights });
       const auth = (give) => give({ token: own });
@@ -167,7 +170,7 @@ describe("revocations", () => {
       assert.equal((await ask(socket, "join_conversation", { conversationId: LOBBY })).success, true);
       const other = await enter(t, url, { auth: { token: token({ sub: "other" }) } });
       assert.equal((await ask(other.socket, "join_conversation", { conversationId: LOBBY })).success, true);
-      // What it has got gives it an offset to come back with.
+      // The received event gives it an offset for its return.
       const first = next(socket, "message");
       await ask(other.socket, "message", { conversationId: LOBBY, content: "before" });
       await first;
@@ -214,7 +217,7 @@ describe("revocations", () => {
         assert.equal(until, null, `${kind} for ever`);
         await refused(t, before.url, { auth: { token: own } }, kind);
       }
-      // What a socket has come by is known to end.
+      // The token with which a socket has connected is known to expire.
       await enter(t, before.url, { auth: { token: known } });
       const { until } = await revoke(before.url, { jti: "t2" });
       const left = Date.parse(until) - Date.now();
@@ -247,7 +250,7 @@ describe("revocations", () => {
       await logged(started, new RegExp(`refused.*reason="?${reason}`));
     }
     const lasting = (sub) => token({ sub, iat: now(), exp: now() + 12 });
-    // The caller's own credentials are short as well.
+    // The caller's own credentials are short-lived as well.
     const root = () => `Bearer ${token({ sub: "root", roles: ["admin"], iat: now(), exp: now() + 12 })}`;
     const own = lasting("ann");
     await enter(t, url, { auth: { token: own } });
@@ -257,7 +260,7 @@ describe("revocations", () => {
     assert.ok(until >= Date.now() && until < Date.now() + 60_000, answer.body.until);
     while (Date.now() < until + 1000) {
       await refused(t, url, { auth: { token: own } });
-      await sleep(100); // The pace of a client that tries again.
+      await sleep(100); // Retry interval of a client.
     }
     await enter(t, url, { auth: { token: lasting("ann") } });
   });
@@ -270,7 +273,7 @@ describe("revocations", () => {
     await revoke(url, { userId: "eve", until: end.text });
     while (Date.now() < end.time + 500) {
       await refused(t, url, { auth: { sessionId } });
-      await sleep(200); // The pace of a client that tries again.
+      await sleep(200); // Retry interval of a client.
     }
   });
 
@@ -287,7 +290,7 @@ describe("revocations", () => {
       assert.ok(Date.parse(until) >= Date.parse(made.body.expiresAt) && disconnected === 1);
       assert.equal((await gone).told[0].code, "TOKEN_REVOKED");
       await refused(t, before.url, { auth: { sessionId } });
-      // Made short, it does not bring the session back.
+      // A later revocation with an earlier end does not restore the session.
       const end = soon();
       await revoke(before.url, { sessionId, until: end.text });
       await end.isOver();

@@ -1,4 +1,4 @@
-// Rooms: who is in them, who hears what, and that they are left.
+// Rooms: their members, the events that members receive, and leaving.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, connect, startExample, untilHeard } from "./support.mjs";
@@ -7,7 +7,7 @@ let server;
 before(async () => (server = await startExample("interop")));
 after(() => server.stop());
 
-/** Three connected sockets that note what they hear as `news`. */
+/** Connects three sockets that record the events `news`. */
 async function trio(t, io) {
   const sockets = await Promise.all(
     ["polling", "websocket", "websocket"].map((transport) => connect(t, io, server.url, { transports: [transport] })),
@@ -17,8 +17,8 @@ async function trio(t, io) {
     socket.on("news", (text) => list.push(text));
     return list;
   });
-  // The first round of answers tells that the server has handled what was sent, the second one that
-  // everybody has received what followed from it.
+  // The first round of answers shows that the server has processed what was sent. The second shows
+  // that all sockets have received the resulting events.
   const settle = async () => {
     for (const socket of [...sockets, ...sockets]) await ask(socket, "echo", 0);
   };

@@ -1,4 +1,4 @@
-// A stock client whose process stands still, among others that go on.
+// A stock client whose process is suspended, among others that continue.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -18,7 +18,7 @@ describe("a client that stands still", () => {
   });
   after(() => server.stop());
 
-  /** What the server counts under a name. */
+  /** Returns the value of a metric. */
   async function counted(socket, name) {
     const line = (await ask(socket, "metrics")).split("\n").find((line) => line.startsWith(`${name} `));
     return Number(line.slice(name.length));
@@ -41,13 +41,13 @@ describe("a client that stands still", () => {
     let sent = 0;
     while ((await counted(neighbour, cut)) === 0) {
       assert.ok(sent < 5000, "nobody is cut");
-      // The answer comes behind the events: the neighbour has them all.
+      // The answer follows the events, so the neighbour has them all.
       await ask(neighbour, "publish", "room", sent, 10, 10_000);
       sent += 10;
     }
     assert.deepEqual(items, [...Array(sent).keys()]);
     assert.equal(await counted(neighbour, 'roomcast_sessions_closed_total{reason="overflow"}'), 1);
-    // Of what waited only the rest of an event is left that is half on its way.
+    // Of the pending data, only the rest of a partly sent event is left.
     assert.ok((await counted(neighbour, "roomcast_outbox_bytes")) < 20_000);
 
     frozen.kill("SIGCONT");

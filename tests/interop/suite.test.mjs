@@ -1,4 +1,5 @@
-// What the official client's own tests ask of their server: every event of the `client_suite` server.
+// The events that the official client's own tests expect of their server: every event of the
+// `client_suite` server.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { Manager, io } from "socket.io-client";
@@ -8,7 +9,7 @@ let server;
 before(async () => (server = await startExample("client_suite")));
 after(() => server.stop());
 
-/** The arguments without the offset of a session that can be recovered. */
+/** Returns the arguments without the offset of a recoverable session. */
 const hear = async (socket, name) => {
   const args = await next(socket, name);
   assert.equal(typeof args.pop(), "string");

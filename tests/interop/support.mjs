@@ -1,4 +1,4 @@
-// Starts our servers for tests of stock clients, and waits for events with a deadline.
+// Starts Roomcast servers for tests of stock clients, and waits for events with a deadline.
 import { spawn, spawnSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -14,16 +14,19 @@ import v3 from "socket.io-client-v3";
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const built = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug");
 
-/** Only decides how long a failing test waits: longer than a busy machine stands still, and shorter than a test may take. */
+/**
+ * Decides only how long a failing test waits: longer than a busy machine stalls, and shorter than a
+ * test may take.
+ */
 export const DEADLINE = 60_000;
 
-/** The majors of the official client that speak the server's revision. */
+/** The major versions of the official client that use the server's protocol revision. */
 export const clients = [
   ["socket.io-client 4", v4],
   ["socket.io-client 3", v3.io],
 ];
 
-/** Runs a program until it says where it listens: until `address` finds that in a line. */
+/** Runs a program until it prints its address, which `address` finds in a line. */
 async function start(command, args, env, address) {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
@@ -55,14 +58,19 @@ async function start(command, args, env, address) {
   return { url, stop, output: () => output, pid: child.pid };
 }
 
-/** Where an example was built. */
+/** Returns the path of a built example. */
 export const example = (name) => join(built, "examples", name);
 
-/** What tests ask of a server beyond its contract: its listeners have names, and clients on a busy machine have time for a pong. */
+/**
+ * What tests need of a server beyond its contract: its listeners have names, and clients on a busy
+ * machine have time for a pong.
+ */
 const beyond = { LISTENER_NAMES: "1" };
 const patient = { ...beyond, PING_TIMEOUT_MS: "20000" };
 
-/** One of the contract servers; `TEST_SERVER_<NAME>` in the environment names another to compare with. */
+/**
+ * Starts a contract server; `TEST_SERVER_<NAME>` in the environment names another to compare with.
+ */
 export function startExample(name, env = {}) {
   const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? example(name);
   const [command, ...args] = line.split(" ");
@@ -76,15 +84,18 @@ export function startExample(name, env = {}) {
   return start(command, args, { PORT: "0", ...(name === "interop" ? patient : beyond), ...env }, main);
 }
 
-/** A server `interop` of this name, as one node of a cluster. */
+/** Starts an `interop` server of this name, as one node of a cluster. */
 export async function startNamed(name, env) {
   return { name, ...(await startExample("interop", { NODE_NAME: name, ...env })) };
 }
 
-/** How many lasting ports this process has looked at. */
+/** How many lasting ports this process has tried. */
 let looked = 0;
 
-/** Whether this process has a port to itself until it ends: it holds the UDP port of that number, which no server uses. */
+/**
+ * Reserves a port for this process until it ends: it binds the UDP port of that number, which no
+ * server uses.
+ */
 function claim(port) {
   const holder = createSocket({ type: "udp4", exclusive: true });
   holder.unref();
@@ -95,8 +106,10 @@ function claim(port) {
 }
 
 /**
- * A free port that stays free while a server restarts: below those that others are given who ask for any. Each
- * process begins with others, gives none twice, and none that another test holds whose server is down at the moment.
+ * Returns a free port that stays free while a server restarts.
+ *
+ * It is below the range from which the kernel assigns ports. Each process starts elsewhere, returns
+ * no port twice, and none that another test has reserved for a server that is down.
  */
 export async function lastingPort() {
   for (;;) {
@@ -122,23 +135,28 @@ const unlimited = {
   ROOMCAST_ENGINE__JOINS_PER_MINUTE: "0",
 };
 
-/** What tests of this process write; it ends with the process, when no server writes there any more. */
+/** The files of this process, removed when it ends, when no server writes there any more. */
 const folders = mkdtempSync(join(tmpdir(), "roomcast-tests-"));
 process.on("exit", () => rmSync(folders, { recursive: true, force: true, maxRetries: 5 }));
 
-/** A folder of its own, which ends with the process: a server that is still there may write to it. */
+/**
+ * Creates a folder, removed when the process ends: a server that is still running may write to it.
+ */
 export const temporary = () => mkdtempSync(join(folders, "own-"));
 
-/** Where the development key of the servers under test is, and nothing else's. */
+/** The folder of only the development key of the servers under test. */
 const state = temporary();
 
 /** The server's program. */
 const roomcast = join(built, "roomcast");
 
-/** Where the servers of this process serve their metrics, by where they listen. */
+/** The addresses of metrics, by the addresses of the servers of this process. */
 const admins = new Map();
 
-/** The server itself, as a user starts it, in development profile, without limits on events. `admin` is where it serves its metrics. */
+/**
+ * Starts the server as a user would, in the development profile, without limits on events. `admin`
+ * is the address of its metrics.
+ */
 export async function startServer(env = {}, program = roomcast) {
   const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
   // An earlier version does not know this key.
@@ -160,10 +178,13 @@ export function command(args, env = {}) {
   return spawnSync(join(built, "roomcast"), args, options);
 }
 
-/** Whether a process has not ended; one that has, and of which nobody has taken note yet, is a zombie. */
+/**
+ * Returns whether a process is running. An ended process is a zombie until its parent has waited
+ * for it.
+ */
 export function isAlive(pid) {
   try {
-    // The name, in parentheses, may have anything in it.
+    // The name, in parentheses, can contain any character.
     const state = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)[0];
     return state !== "Z" && state !== "X";
   } catch {
@@ -172,53 +193,53 @@ export function isAlive(pid) {
 }
 
 /**
- * Fails when `promise` takes longer than anything takes that is going to happen. `what` says what was waited for: a text, or a
- * function that makes one when the wait has failed.
+ * Fails when `promise` takes longer than anything that is going to happen. `what` describes it: a
+ * text, or a function that returns one when the wait has failed.
  */
 export function within(promise, what, deadline = DEADLINE) {
   let timer;
   const late = new Promise((_, fail) => {
     const isLate = () => fail(new Error(`waited in vain for ${typeof what === "function" ? what() : what}`));
-    timer = setTimeout(isLate, deadline); // The deadline of what is waited for.
+    timer = setTimeout(isLate, deadline); // The deadline of the wait.
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** Waits until something is so that no event tells. */
+/** Waits until a condition holds that no event reports. */
 export function until(isSo, what, deadline = DEADLINE) {
   let isOver = false;
   const asking = async () => {
-    while (!isOver && !(await isSo())) await sleep(10); // The pace of asking.
+    while (!isOver && !(await isSo())) await sleep(10); // Poll interval.
   };
   return within(asking(), what, deadline).finally(() => (isOver = true));
 }
 
-/** The metrics of a server that listens at this address. */
+/** Returns the metrics of the server at this address. */
 export async function metricsOf(url) {
   return (await fetch(`${admins.get(url) ?? url}/metrics`)).text();
 }
 
-/** The value of a row of a server's metrics. */
+/** Returns the value of a row of a server's metrics. */
 export async function metric(url, row) {
   const metrics = await metricsOf(url);
   const line = metrics.split("\n").find((line) => line.startsWith(`${row} `));
   return line === undefined ? undefined : Number(line.slice(row.length));
 }
 
-/** Waits until a row of a server's metrics has a value that is expected. */
+/** Waits until a row of a server's metrics has an expected value. */
 export function metricIs(url, row, isExpected) {
   let value;
   return until(async () => isExpected((value = await metric(url, row))), () => `${row}, which is ${value}`);
 }
 
-/** The arguments of the next `name` event of a socket or manager. */
+/** Returns the arguments of the next `name` event of a socket or manager. */
 export function next(emitter, name) {
   return within(new Promise((done) => emitter.once(name, (...args) => done(args))), `event ${name}`);
 }
 
 /**
- * Has the `interop` server send an event that may be lost to the socket that asks for it, again and again until one comes: it is lost
- * where something else is on its way, as a ping may be. The arguments that have come.
+ * Makes the `interop` server send a volatile event to the requesting socket, repeatedly until one
+ * arrives. It is lost if another packet is in flight, such as a ping. Returns its arguments.
  */
 export async function untilHeard(socket, name, ...args) {
   let heard;
@@ -231,7 +252,7 @@ export async function untilHeard(socket, name, ...args) {
   return heard;
 }
 
-/** What comes of an attempt to connect: nothing if it succeeds, or the error. */
+/** Returns the outcome of an attempt to connect: nothing if it succeeds, or the error. */
 export function outcome(socket) {
   const told = new Promise((done) => {
     socket.once("connect", () => done(undefined));
@@ -240,15 +261,15 @@ export function outcome(socket) {
   return within(told, "connect or a refusal");
 }
 
-/** Emits and waits for the acknowledgement: its only argument, or the list of them. */
+/** Emits and waits for the acknowledgement: its only argument, or the list of arguments. */
 export function ask(socket, name, ...args) {
   const answered = new Promise((done) => socket.emit(name, ...args, (...values) => done(values)));
   return within(answered, `the answer to ${name}`).then((values) => (values.length > 1 ? values : values[0]));
 }
 
 /**
- * Connects and waits for it. The socket ends with the test; it never shares a connection unless
- * `options.forceNew` says so, and does not connect again unless `options.reconnection` does.
+ * Connects and waits for the connection. The socket ends with the test. It never shares a
+ * connection unless `options.forceNew` is false, and reconnects only with `options.reconnection`.
  */
 export async function connect(test, io, url, options = {}) {
   const socket = open(test, io, url, options);
@@ -262,7 +283,7 @@ export function open(test, io, url, options = {}) {
   const socket = io(url, { forceNew: true, reconnection: false, ...options });
   test.after(() => {
     socket.disconnect();
-    // Other namespaces of the connection would bring it back for ever.
+    // Other namespaces of the connection would reconnect it forever.
     socket.io.reconnection(false);
   });
   return socket;

@@ -16,7 +16,7 @@ from test_python import BUILT, Server
 SECRET = "a secret of at least thirty-two bytes"
 READER = "a-token-of-at-least-thirty-two-characters"
 DEADLINE = 600
-"""Only decides how long a failing test waits, in seconds."""
+"""Decides only how long a failing test waits, in seconds."""
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 
@@ -55,7 +55,8 @@ class HttpApi(unittest.TestCase):
             "--seed=1",
             "--max-examples=10",
             "--phases=coverage,fuzzing",
-            # How long a busy machine takes to make a request up, and to answer it, is no fault of the server.
+            # The time that a busy machine takes to create a request, and to answer it, is no fault
+            # of the server.
             "--suppress-health-check=too_slow",
             "--request-timeout=60",
             "--continue-on-failure",

@@ -17,17 +17,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 LOBBY = "00000000-0000-4000-8000-000000000001"
 DEADLINE = 60
-"""Only decides how long a failing test waits, in seconds."""
+"""Decides only how long a failing test waits, in seconds."""
 PATIENT = {"reconnection": False, "request_timeout": DEADLINE}
-"""A client that comes once, and gives up no request that a busy machine answers late."""
+"""A client that does not reconnect, and waits long for answers of a busy machine."""
 
-# The client refuses more than 16 packets in one polling answer unless told otherwise; servers do
-# not know that limit.
+# The client refuses more than 16 packets in one polling answer by default; servers do not know that
+# limit.
 engineio.payload.Payload.max_decode_packets = 10_000
 
 
 class Server:
-    """A process that says where it listens, its main listener last; ends with the block."""
+    """A process that prints its address, its main listener last; ends with the block."""
 
     def __init__(self, command, pattern, **environment):
         self.process = subprocess.Popen(
@@ -276,7 +276,8 @@ class Chat(Cases, unittest.TestCase):
 
 
 def wait_until(condition):
-    """Whether `condition` becomes true before the deadline; the client gives no event for it."""
+    """Return whether `condition` becomes true before the deadline; the client has no event for it.
+    """
     pause = threading.Event()
     for _ in range(DEADLINE * 100):
         if condition():

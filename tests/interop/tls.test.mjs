@@ -49,7 +49,7 @@ for (const [name, io] of clients) {
     const socket = io(server.url, { transports: ["websocket"], forceNew: true, reconnection: false });
     const [error] = await next(socket, "connect_error");
     socket.disconnect();
-    // The certificate is the reason, and not a server that is not there.
+    // The certificate is the reason, and not an unreachable server.
     const { message } = error.description ?? error;
     assert.match(message, /self-signed certificate/, `${error}`);
   });

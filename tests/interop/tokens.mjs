@@ -1,4 +1,4 @@
-// Makes tokens, good ones and forged ones, without the library that the server uses.
+// Creates valid and forged tokens, without the library that the server uses.
 import { createHmac, createSign, generateKeyPairSync, sign as signRaw } from "node:crypto";
 
 export const SECRET = "a secret of at least thirty-two bytes, for tests";
@@ -7,17 +7,20 @@ export const now = () => Math.floor(Date.now() / 1000);
 
 const part = (value) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
 
-/** A token with exactly this header and these claims, signed with HMAC, of SHA-256 unless said. */
+/**
+ * Returns a token with exactly this header and these claims, signed with HMAC, by default of
+ * SHA-256.
+ */
 export function forge(header, claims, secret = SECRET, hash = "sha256") {
   const message = `${part(header)}.${part(claims)}`;
   return `${message}.${createHmac(hash, secret).update(message).digest("base64url")}`;
 }
 
-/** A good token, but for what is said otherwise. */
+/** Returns a valid token, except for these claims, secret and header. */
 export const token = (claims = {}, secret = SECRET, header = {}) =>
   forge({ alg: "HS256", typ: "JWT", ...header }, { sub: "ann", exp: now() + 3600, ...claims }, secret);
 
-/** A key pair, its public half as a JWK, and tokens that are signed with it. */
+/** Returns a key pair, its public half as a JWK, and a function for tokens signed with it. */
 export function pair(algorithm, kid) {
   const [kind, options] = {
     RS256: ["rsa", { modulusLength: 2048 }],

@@ -78,7 +78,7 @@ for (const [client, io] of clients) {
       let over = false;
       upgraded.then(() => (over = true));
       while (!over) {
-        // No more than so many are on their way, however long the upgrade takes.
+        // Limits what is in flight, however long the upgrade takes.
         if (sent - received.length < 2000) for (let i = 0; i < 20; i++) socket.emit("echo", sent++);
         await new Promise(setImmediate);
       }

@@ -1,8 +1,11 @@
-// Makes values of a JSON Schema, at its bounds and at random, and values that it forbids.
+// Generates values of a JSON Schema, at its limits and at random, and values that it forbids.
 import fc from "fast-check";
 
 const SEED = 27;
-/** Texts that patterns decide on: of all planes, with spaces, control and invisible characters, and what looks like an id or an address. */
+/**
+ * Texts for patterns: of all planes, with spaces, control and invisible characters, and some that
+ * look like ids or addresses.
+ */
 const TEXTS = [
   "", " ", "x", "ada", "Zoë", "7", "\u{1f600}", "a\u{301}", "a b", "a\tb", "a\nb", "a\u0000b", "a\u0085b", "a\u200bb", "a\ufeffb", "a\u{e0041}b", "\u00a0", "\u3000",
   "mention:x", "guest:x", "conversation:x", "👍", "👍🏽", "🇩🇪", "1️⃣", "👩‍👩‍👧", "👍👍", "https://example.org/a?b#c", "https://exa mple.org", "http://[::1]:80/", "http://127.1/",
@@ -14,10 +17,12 @@ const FILLERS = ["x", "é", "\u{1f600}"];
 const NUMBERS = [0, 1, 7, 0.5, 0.8, 50, -1, 1.5, 100, 1e15, 1e15 + 1, -1e15, 2 ** 53, 2 ** 63, 2 ** 64, 1e300];
 const OTHERS = [null, true, 7, "x", [], {}, [[]], { a: null }];
 
-/** The values of a list, each once. */
+/** Returns the values of a list without duplicates. */
 const unique = (values) => [...new Map(values.map((value) => [JSON.stringify(value), value])).values()];
 
-/** Makes values by the schemas of a document; `check(schema)` is what says whether a value keeps to one. */
+/**
+ * Generates values for the schemas of a document; `check(schema)` decides whether a value matches.
+ */
 export function maker(document, check) {
   const resolve = (schema) => (schema.$ref === undefined ? schema : document.$defs[schema.$ref.split("/").at(-1)]);
   const typesOf = ({ type }) => [type].flat().filter((type) => type !== undefined);
@@ -29,7 +34,7 @@ export function maker(document, check) {
   }
 
   function matching(pattern) {
-    // Properties of Unicode cannot be generated; the texts above have words.
+    // Unicode properties cannot be generated; the texts above contain words.
     if (pattern === undefined || pattern.includes("\\p{")) return [];
     return fc.sample(fc.stringMatching(new RegExp(pattern, "u")), { seed: SEED, numRuns: 12 });
   }
@@ -42,7 +47,7 @@ export function maker(document, check) {
   function arrays({ items, minItems = 0, maxItems = 3 }) {
     const good = valid(items).slice(0, 40);
     const wrong = invalid(items).slice(0, 10);
-    // A list may have to have different items.
+    // The schema may require unique items.
     const many = (length) => Array.from({ length }, (_, n) => (good.includes("x") ? `x${n}` : good[n % good.length]));
     const lengths = [minItems - 1, minItems, maxItems, maxItems + 1].filter((length) => length >= 0);
     return [...lengths.map(many), ...good.map((item) => [item]), ...wrong.map((item) => [item]), [good[0], good[0]]];
@@ -67,7 +72,7 @@ export function maker(document, check) {
     return [...made, { ...least, another: 1 }, [least], Object.values(least)];
   }
 
-  /** Values that may be or may not be what a schema allows. */
+  /** Returns values that a schema may or may not allow. */
   function candidates(schema) {
     const plain = resolve(schema);
     if (plain.const !== undefined) return [plain.const, ...OTHERS];

@@ -1,4 +1,4 @@
-// A person in front of the chat page, in a browser profile and on a network link of their own.
+// A person in front of the chat page, with a separate browser profile and network link.
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -14,10 +14,16 @@ const options =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +
   "--disable-component-update --disable-sync";
 
-/** Only decides how long a failing test waits, in milliseconds; a browser beside a busy test may take long for anything. */
+/**
+ * Decides only how long a failing test waits, in milliseconds. A browser next to a busy test may be
+ * slow.
+ */
 const PATIENCE = 60_000;
 
-/** Starts Chromium, with an environment of its own if one is given; `CHROMIUM` in ours names another browser. */
+/**
+ * Starts Chromium, with a separate environment if one is given; `CHROMIUM` in the environment names
+ * another browser.
+ */
 export async function launch(env) {
   const executablePath = process.env.CHROMIUM ?? places.find((place) => existsSync(place));
   if (executablePath === undefined) throw new Error(`no Chromium at ${places.join(", ")}; CHROMIUM may name one`);
@@ -25,13 +31,13 @@ export async function launch(env) {
   return chromium.launch({ executablePath, headless: true, args: options.split(" "), env, timeout: 2 * PATIENCE });
 }
 
-/** The session of Engine.IO that a request belongs to. */
+/** Returns the Engine.IO session of a request. */
 const sessionOf = (address) => (URL.canParse(address) ? new URL(address).searchParams.get("sid") : null);
 
 /**
- * In a page, before all of its own scripts: a machine that stands still for some seconds does not decide what a test sees of what
- * is shown for some seconds. Notices stay for a minute, deletions can be taken back for a minute where a test says so, and what may
- * be gone before anybody looks is written down.
+ * Runs in a page before its own scripts. Whatever is shown for a few seconds must not depend on a
+ * slow machine. Notices stay for a minute. Deletions can be undone for a minute where a test
+ * requests it. Short-lived content is recorded.
  */
 export function stretchTime() {
   const later = globalThis.setTimeout;
@@ -53,11 +59,11 @@ export function stretchTime() {
 }
 
 export class Visitor {
-  /** What went wrong in the page: errors of scripts and refusals of the security policy. */
+  /** What went wrong in the page: script errors and violations of the security policy. */
   complaints = [];
-  /** The sessions of Engine.IO that the page has closed over polling. */
+  /** The Engine.IO sessions that the page has closed over polling. */
   #closed = new Set();
-  /** The parts of the page that are on their way. */
+  /** The parts of the page that are being loaded. */
   #loading = new Set();
 
   constructor(context, page, link) {
@@ -76,16 +82,16 @@ export class Visitor {
     for (const end of ["requestfinished", "requestfailed"]) page.on(end, (request) => this.#loading.delete(request));
     page.on("pageerror", (error) => this.complaints.push(String(error)));
     page.on("console", (message) => {
-      // A cut link is no fault of the page; Chromium reports every request it breaks.
+      // A cut link is no fault of the page; Chromium reports every request that it breaks.
       const isNetwork = /net::ERR_|WebSocket connection to/.test(message.text());
-      // A client that closes its session sends that beside the poll it has just begun; when the two pass each other on
-      // their way, the poll is of a session that is over.
+      // A client that closes its session sends that next to the poll that it has just started. If
+      // they cross in flight, the poll belongs to a closed session.
       const isOfClosed = this.#closed.has(sessionOf(message.location().url));
       if (message.type() === "error" && !isNetwork && !isOfClosed) this.complaints.push(`${message.text()} (${message.location().url})`);
     });
   }
 
-  /** Opens the page; the visitor and everything of theirs ends with the test. */
+  /** Opens the page; the visitor ends with the test. */
   static async open(test, browser, url, { path = "/", ...options } = {}) {
     const link = await startLink(url);
     const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
@@ -138,7 +144,10 @@ export class Visitor {
     return this.page.getByRole("status", { name: "Connection" });
   }
 
-  /** Connected, everything that was missed is there, and so are the windows that are wanted also where the network is cut next. */
+  /**
+   * Waits until the page is connected, has everything that was missed, and has loaded the windows
+   * that are needed even if the network is cut next.
+   */
   async isOnline() {
     await this.page.locator(".status[data-state=online]").waitFor();
     await this.page.locator(".scroller[aria-busy=false]").waitFor();
@@ -146,7 +155,10 @@ export class Visitor {
     await until(() => this.#loading.size === 0, "the windows of the page", PATIENCE);
   }
 
-  /** Waits for something that is shown for a while, who is `typing`, a `message` by its state or the `status`; it may be gone by now. */
+  /**
+   * Waits for content that is shown for a while: `typing`, a `message` by its state, or the
+   * `status`. It may have disappeared by now.
+   */
   async saw(kind, text) {
     const isThere = ([kind, text]) => globalThis.glimpsed[kind].some((one) => one.includes(text));
     await this.page.waitForFunction(isThere, [kind, text]).catch(async (error) => {
@@ -155,12 +167,12 @@ export class Visitor {
     });
   }
 
-  /** Has deletions be taken back for a minute from now on, instead of six seconds; or no longer. */
+  /** Extends the time for undoing deletions from six seconds to a minute, or resets it. */
   async stretchUndo(isLong = true) {
     await this.page.evaluate((isLong) => (globalThis.isUndoLong = isLong), isLong);
   }
 
-  /** Connected by one of the transports, WebSocket or polling; the tooltip says by which. */
+  /** Waits for a connection over this transport, WebSocket or polling; the tooltip shows it. */
   async isOver(transport) {
     await this.page.locator(`.status[title="Connected over ${transport}"]`).waitFor();
   }
@@ -182,11 +194,14 @@ export class Visitor {
     const self = this.page.locator(".self");
     await back.or(self).filter({ visible: true }).first().waitFor();
     if (await back.isVisible()) await back.press("Enter");
-    // A key for what is still hidden would go to what has the focus.
+    // A key for a hidden element would go to the focused element.
     await self.waitFor();
   }
 
-  /** The message with exactly this text, in one of the states waiting, sending, unconfirmed, failed, stored. */
+  /**
+   * The message with exactly this text, in one of the states waiting, sending, unconfirmed, failed,
+   * stored.
+   */
   message(text, state) {
     const line = this.page.locator(state === undefined ? "li.message" : `li.message[data-state=${state}]`);
     return line.filter({ has: this.page.getByText(text, { exact: true }) });
@@ -197,17 +212,17 @@ export class Visitor {
     return this.page.locator("a.conversation").filter({ has: this.page.getByText(title, { exact: true }) });
   }
 
-  /** The comings and goings that are shown. */
+  /** A shown line about users who join or leave. */
   line(text) {
     return this.page.locator("li.system").filter({ hasText: text });
   }
 
-  /** The entry of a user in the list of who is there. */
+  /** The entry of a user in the list of present users. */
   person(name) {
     return this.page.locator("li.person").filter({ has: this.page.getByText(name, { exact: true }) });
   }
 
-  /** The texts of all messages, or those with a prefix. */
+  /** Returns the texts of all messages, or those with a prefix. */
   async texts(prefix = "") {
     const all = await this.page.locator("li.message .bubble").allTextContents();
     return all.filter((text) => text.startsWith(prefix));

@@ -1,4 +1,5 @@
-// Webhooks of the real server, received by a real HTTP server, and verified as docs/webhooks.md says.
+// Webhooks of the real server, received by a real HTTP server and verified as described in
+// docs/webhooks.md.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -14,7 +15,10 @@ import { token } from "./tokens.mjs";
 const SECRET = "a secret of webhooks";
 const OLDER = "the secret before it";
 
-/** A receiver that notes what comes. `answer` takes the number of the request and the response, and says 204 unless it is given. */
+/**
+ * Starts a receiver that records requests. `answer` takes the number of the request and the
+ * response; the default answers 204.
+ */
 async function receiver(t, answer = (_, response) => response.writeHead(204).end()) {
   const requests = [];
   const http = createServer((request, response) => {
@@ -46,14 +50,14 @@ const hooked = (url, events, env = {}) => ({
   ...env,
 });
 
-/** Something that is told: a signal that is published. */
+/** Publishes a signal, which causes a webhook. */
 async function publish(url, signalId) {
   const signal = { signalId, providerId: "p", providerName: "P", symbol: "AAPL", action: "buy", confidence: 50 };
   const { status } = await call(url, "POST", "/api/v1/signals", signal);
   assert.equal(status, 200);
 }
 
-/** All that is told beside the events of clients, as the server knows it. */
+/** Returns the names of all webhooks that are no client events, from the server's source. */
 function happenings() {
   const source = readFileSync(new URL("../../server/src/service/hooks/mod.rs", import.meta.url), "utf8");
   const [, list] = /const HAPPENINGS: [^=]*= \[([^\]]*)\]/.exec(source);
@@ -104,7 +108,7 @@ describe("webhooks", () => {
     await ask(socket, "join_conversation", { conversationId: conversation.id });
     const mention = { conversationId: conversation.id, content: "look", mentions: ["bob", "carl"], clientMessageId: "m1" };
     const sent = await ask(socket, "message", mention);
-    // The same message again stores nothing more.
+    // The repeated message stores nothing more.
     assert.equal((await ask(socket, "message", mention)).message.id, sent.message.id);
     const trade = { tradeId: "t1", userId: "ann", symbol: "AAPL", side: "sell", status: "executed", executedPrice: 7, quantity: 2 };
     const notice = { notificationId: "n1", userId: "ann", type: "info", priority: "low", title: "T", message: "M" };
@@ -113,7 +117,7 @@ describe("webhooks", () => {
       ["/portfolios", { userId: "ann", totalValue: 5, cash: 5, positions: [] }],
       ["/notifications", notice],
     ]) {
-      // What is published again is not told again.
+      // A repeated publication causes no second webhook.
       for (let times = 0; times < (path === "/portfolios" ? 1 : 2); times += 1) {
         const { status, body: answer } = await call(url, "POST", `/api/v1${path}`, body);
         assert.equal(status, 200, JSON.stringify(answer));
@@ -194,12 +198,12 @@ describe("webhooks", () => {
       (response) => response.writeHead(404).end(),
       (response) => response.destroy(),
       (response) => response.socket.end("what?\r\n\r\n"),
-      () => {}, // Never.
+      () => {}, // Never answers.
       (response) => response.write("a header that never ends") && response.socket.write("x"),
     ];
     const hook = await receiver(t, (n, response) => {
       if (answers[n - 1]) return answers[n - 1](response);
-      // An answer without an end: its status counts.
+      // A response without an end: its status counts.
       response.writeHead(200);
       const pour = () => response.write("x".repeat(1 << 16), () => response.destroyed || pour());
       pour();
@@ -208,7 +212,7 @@ describe("webhooks", () => {
     await publish(url, "s1");
     await until(async () => (await count(url, 'deliveries_total{result="delivered"}')) === 1, "a delivery");
     assert.equal(elsewhere.requests.length, 0);
-    // The last of the answers began with a status of 200, which is enough.
+    // The last response started with status 200, which suffices.
     assert.equal(hook.requests.length, answers.length);
     assert.equal(new Set(hook.requests.map(({ json }) => json.id)).size, 1);
     assert.equal(await count(url, 'deliveries_total{result="repeated"}'), answers.length - 1);
@@ -254,7 +258,7 @@ describe("webhooks", () => {
     const dropped = 'events_total{result="dropped"}';
     await until(async () => (await count(url, dropped)) === 2, "two to be dropped");
     assert.equal(await count(url, 'events_total{result="queued"}'), 2);
-    // An event of more than 64 KiB is not told: these are 80,000 bytes.
+    // An event of more than 64 KiB is not sent: this one has 80,000 bytes.
     const { socket } = await enter(t, url, { auth: { name: "Ann" } });
     await ask(socket, "join_conversation", { conversationId: LOBBY });
     const sent = await ask(socket, "message", { conversationId: LOBBY, content: "ü".repeat(40_000) });
@@ -297,7 +301,8 @@ describe("webhooks of two servers of one database", () => {
   after(() => postgres?.close());
 
   test("are each sent by one of them, also those that the other has left", async (t) => {
-    // Nothing is answered before both have asked, so that neither of them has sent everything before the other begins.
+    // No request is answered before both servers have sent one, so that neither has sent everything
+    // before the other starts.
     const held = [];
     const hook = await receiver(t, (_, response) => {
       held.push(response);
@@ -316,13 +321,13 @@ describe("webhooks of two servers of one database", () => {
     assert.equal(new Set(hook.requests.map(({ json }) => json.id)).size, 42);
     assert.equal(new Set(hook.requests.map(({ json }) => json.node)).size, 2);
 
-    // One that was killed while it asked: its lease ends, and the other goes on.
+    // A server is killed during its request: its lease expires, and the other continues.
     const first = [];
     const slow = await receiver(t, (n, response) => {
       first.push(n);
       if (n > 1) response.writeHead(204).end();
     });
-    // Its lease is ten seconds longer than it may ask.
+    // Its lease is ten seconds longer than its timeout.
     const other = { ...env, ...hooked(slow.url, "signal:new", { ROOMCAST_WEBHOOKS__TIMEOUT: "1s" }) };
     const killed = await startServer({ ...keyed, ...other });
     await publish(killed.url, "killed");

@@ -1,4 +1,4 @@
-//! Every sleep in a test says what it stands for.
+//! Each sleep in a test has a comment with its reason.
 
 use std::{
     fs,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::source_tree::root;
 
-/// How the languages of the tests wait for time to pass.
+/// Calls that sleep, in the languages of the tests.
 const SLEEPS: [&str; 3] = ["sleep(", "setTimeout(", "waitForTimeout("];
 
-/// What begins a comment behind something else on its line.
+/// Starts of a comment at the end of a line.
 const COMMENTS: [&str; 2] = [" // ", " # "];
 
-/// Where tests and the programs that they start lie.
+/// Folders of tests and of the programs that they start.
 const FOLDERS: [&str; 4] = ["tests", "src/engine/tests", "protocol/tests", "web/test"];
 
 #[test]
@@ -41,7 +41,7 @@ fn a_reason_stands_on_the_line_or_directly_above_it() {
     assert_eq!(unexplained(source), [5, 8]);
 }
 
-/// The lines that sleep and have no comment, counted from 1.
+/// Returns the lines that sleep without a comment, counted from 1.
 fn unexplained(source: &str) -> Vec<usize> {
     let mut above = "";
     let mut found = Vec::new();

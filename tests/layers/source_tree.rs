@@ -1,4 +1,4 @@
-//! Reads the modules of a package and follows what they import to where it is defined.
+//! Reads the modules of a package and resolves their imports to the defining modules.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Submodules, and the others that each may import. A submodule is a folder or a file; a row `.` stands for
-/// all files without a row of their own.
+/// Submodules, and the submodules that each may import. A submodule is a folder or a file; the row
+/// `.` stands for all files without a row.
 pub(super) type Rules = &'static [(&'static str, &'static str)];
 
-/// An import of a submodule by another one.
+/// An import of one submodule by another.
 pub(super) struct Arrow {
     pub(super) from: String,
     pub(super) to: String,
-    /// The module and the line of the import, and the name.
+    /// The file and the line of the import.
     place: (String, usize),
     name: String,
 }
@@ -34,7 +34,7 @@ impl fmt::Display for Arrow {
     }
 }
 
-/// All modules of a package and what each imports.
+/// All modules of a package and their imports.
 pub(super) struct SourceTree {
     modules: BTreeMap<Vec<String>, Module>,
     /// Modules that exist in tests only.
@@ -44,12 +44,12 @@ pub(super) struct SourceTree {
 struct Module {
     /// Paths with their lines.
     imports: Vec<(usize, Vec<String>)>,
-    /// What the names mean that it has imported.
+    /// The full paths of the names that the module has imported.
     names: HashMap<String, Vec<String>>,
 }
 
 impl SourceTree {
-    /// The package of a folder, and the module that the folder is.
+    /// Reads the package of a folder, and returns it with the module that the folder is.
     pub(super) fn of(folder: &str) -> (Self, Vec<String>) {
         let mut src = root().join(folder);
         while !src.join("lib.rs").exists() {
@@ -103,7 +103,8 @@ impl SourceTree {
         self.tests.iter().any(|tests| module.starts_with(tests))
     }
 
-    /// The module that defines what a path means in another module. `None`: it is of another crate.
+    /// Returns the module that defines a path used in another module, or `None` if another crate
+    /// does.
     fn home(&self, from: &[String], path: &[String], depth: usize) -> Option<Vec<String>> {
         let (first, behind) = path.split_first()?;
         let (mut home, mut rest) = match first.as_str() {
@@ -138,7 +139,8 @@ impl SourceTree {
         Some(home)
     }
 
-    /// The imports of modules below one, but for those in tests, with where they lead.
+    /// Returns the imports of modules below a module, except in tests, with the modules they lead
+    /// to.
     fn below(
         &self,
         module: &[String],
@@ -153,7 +155,7 @@ impl SourceTree {
         })
     }
 
-    /// All imports between submodules of a module.
+    /// Returns all imports between submodules of a module.
     pub(super) fn arrows(&self, module: &[String], rules: Rules) -> Vec<Arrow> {
         let mut arrows = Vec::new();
         for (file, line, name, home) in self.below(module) {
@@ -163,7 +165,7 @@ impl SourceTree {
             if !home.starts_with(module) {
                 continue;
             }
-            // What mod.rs itself defines, or a name that cannot be followed.
+            // A name that `mod.rs` itself defines, or that cannot be resolved.
             let to = submodule(module, &home, rules).unwrap_or("mod.rs");
             if from != to {
                 arrows.push(Arrow {
@@ -177,8 +179,8 @@ impl SourceTree {
         arrows
     }
 
-    /// Which file below a module imports which. Tables of contents are left out: they import for
-    /// others.
+    /// Returns which file below a module imports which. Modules with submodules are left out,
+    /// because they import for these.
     pub(super) fn files_that_import(&self, module: &[String]) -> Vec<(String, String)> {
         let is_file = |path: &[String]| {
             path.len() > module.len()
@@ -239,7 +241,8 @@ impl Module {
     }
 }
 
-/// The code of a file without comments and without tests, which come last (`items_after_test_module`).
+/// Returns the code of a file without comments and without tests, which are at its end
+/// (`items_after_test_module`).
 fn code(source: &str) -> String {
     let code: String = source
         .lines()
@@ -256,7 +259,7 @@ fn code(source: &str) -> String {
     }
 }
 
-/// What comes after each occurrence of a word, with where that begins.
+/// Returns the text after each occurrence of a word, with its position.
 fn after<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     code.match_indices(word).map(move |(start, _)| {
         let end = start + word.len();
@@ -264,7 +267,7 @@ fn after<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = (usize, &'a s
     })
 }
 
-/// The paths of a tree of imports, with the names that they are given.
+/// Returns the paths of a tree of imports, with their aliases.
 fn paths(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
     let tree = tree.trim();
     if let Some((head, group)) = tree.split_once('{') {
@@ -292,7 +295,8 @@ fn paths(tree: &str) -> Vec<(Vec<String>, Option<String>)> {
     }
 }
 
-/// The submodule of a module in which another one lies. `None`: it is that module.
+/// Returns the submodule of `module` that contains `other`, or `None` if `other` is the module
+/// itself.
 pub(super) fn submodule<'a>(
     module: &[String],
     other: &[String],
@@ -308,7 +312,7 @@ pub(super) fn submodule<'a>(
     row(entry).or_else(|| row("."))
 }
 
-/// Sets of two and more that lead to each other.
+/// Returns sets of two or more nodes that reach each other.
 pub(super) fn circles(arrows: Vec<(String, String)>) -> Vec<Vec<String>> {
     let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (from, to) in arrows {
@@ -338,7 +342,7 @@ pub(super) fn circles(arrows: Vec<(String, String)>) -> Vec<Vec<String>> {
     circles.into_iter().collect()
 }
 
-/// The files and folders in a folder that are modules, by name.
+/// Returns the names of the files and folders in a folder that are modules.
 pub(super) fn entries(folder: &Path) -> Vec<String> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -369,7 +373,7 @@ pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// All Rust files below `directory`.
+/// Collects all Rust files below `directory`.
 pub(super) fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -2,10 +2,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// The server's.
+/// The server's key.
 const SECRET: &[u8] = b"of clients that end in every way";
 
-/// A token of this user that is good for so many seconds.
+/// Returns a token of this user that is valid for this many seconds.
 pub(crate) fn token(user: &str, seconds: i64) -> String {
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
     let exp = jiff::Timestamp::now().as_second() + seconds;

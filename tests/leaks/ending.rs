@@ -1,27 +1,27 @@
-//! The ways in which a client ends.
+//! The ways in which a client can end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
     credentials::token,
-    halfway::Way,
+    halfway::SilentProxy,
     support::{RawClient, websocket::masked},
-    target::{Kept, Kind, Target, message},
+    target::{HeldConnections, Kind, Target, message},
 };
 
 macro_rules! endings {
     ($($ending:ident),+ $(,)?) => {
-        /// How a client ends.
+        /// A way in which a client ends.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Ending { $($ending),+ }
 
-        /// All of them; those that take longest come first.
+        /// All endings, the slowest first.
         pub(crate) const ENDINGS: &[Ending] = &[$(Ending::$ending),+];
     };
 }
 
 endings! {
-    // In front of HTTP.
+    // Before HTTP.
     TlsNotFinished, TlsGone, TlsBroken, TlsLost, ProxySilent, ProxyHalfHeader, ProxyGone, ProxyBroken,
     ProxyThenGone,
     // HTTP.
@@ -29,19 +29,19 @@ endings! {
     UpgradeNotFinished, UpgradedThenGone,
     // The connection.
     Silence, HalfOpen, DeafServer, DeafClient, CloseFrame, EndOfStream, Reset,
-    // Who it is.
+    // Identity and authentication.
     NoNamespace, Refused, ForgedToken, Revoked, TokenExpires,
     // Handlers.
     ConnectHandlerPanics, EventHandlerPanics, DisconnectedByHandler, LeavesNamespace, AckTimesOut,
     GoneBeforeAck, RoomAckOfAbsentees,
-    // What it says, or does not read.
+    // Invalid input, and clients that do not read.
     AttachmentsMissing, BrokenPacket, TooSlow, TooFast,
-    // It comes back.
+    // Reconnection.
     Recovered, RecoversNothing,
 }
 
 impl Ending {
-    /// Whether there is such an ending with such a server.
+    /// Returns whether this ending exists with such a server.
     pub(crate) fn applies(self, kind: Kind) -> bool {
         match self {
             Self::TlsNotFinished
@@ -53,14 +53,14 @@ impl Ending {
             | Self::ProxyGone
             | Self::ProxyBroken
             | Self::ProxyThenGone => kind != Kind::Mounted,
-            // The server outside has, or has not, a deadline for headers.
+            // The outer server decides about a deadline for headers.
             Self::HeadersMissing => kind != Kind::Mounted,
             Self::Recovered | Self::RecoversNothing => kind == Kind::Recovery,
             _ => true,
         }
     }
 
-    /// Whether the server finds out by a time-out.
+    /// Returns whether the server detects the ending by a timeout.
     pub(crate) fn is_awaited(self, kind: Kind) -> bool {
         kind == Kind::Recovery
             || !matches!(
@@ -86,18 +86,18 @@ impl Ending {
             )
     }
 
-    /// How many clients end at the same time, if only this is played.
+    /// Returns the number of concurrent clients if only this ending is played.
     pub(crate) fn batch(self) -> usize {
         match self {
             // Two threads for each.
             Self::HalfOpen | Self::DeafServer | Self::DeafClient => 250,
-            // The kernel keeps much for each.
+            // The kernel buffers much data for each.
             Self::TooSlow => 100,
             _ => 1000,
         }
     }
 
-    /// What the server counts when a client ends like this.
+    /// Returns the metric that counts clients with this ending.
     pub(crate) fn evidence(self) -> Option<&'static str> {
         Some(match self {
             Self::TlsNotFinished => "roomcast_tls_handshakes_failed_total{reason=\"timeout\"}",
@@ -133,8 +133,8 @@ impl Ending {
         })
     }
 
-    /// One client's life up to its end, or to where the server has to end it.
-    pub(crate) fn live(self, target: &Target, kept: &mut Kept) {
+    /// Runs one client up to its end, or to the point where the server must end it.
+    pub(crate) fn live(self, target: &Target, kept: &mut HeldConnections) {
         let server = &target.server;
         match self {
             Self::TlsNotFinished => kept.keep(target.knock_at_tls()).send(HALF_HELLO),
@@ -142,7 +142,7 @@ impl Ending {
             Self::TlsBroken => kept
                 .keep(target.knock_at_tls())
                 .send("GET / HTTP/1.1\r\n\r\n"),
-            // Without the alert that says goodbye.
+            // Without the TLS close alert.
             Self::TlsLost => drop(target.enter_with_tls()),
             Self::ProxySilent => {
                 kept.keep(target.knock_behind_balancer());
@@ -196,20 +196,20 @@ impl Ending {
                 kept.enter(target);
             }
             Self::HalfOpen => {
-                let (client, way) = Way::connect(server.address());
+                let (client, way) = SilentProxy::connect(server.address());
                 kept.enter_by(client);
                 way.silence_client();
                 way.silence_server();
                 kept.sockets.pop();
             }
             Self::DeafServer => {
-                let (client, way) = Way::connect(server.address());
+                let (client, way) = SilentProxy::connect(server.address());
                 let client = kept.enter_by(client);
                 way.silence_client();
                 client.send_text("3");
             }
             Self::DeafClient => {
-                let (client, way) = Way::connect(server.address());
+                let (client, way) = SilentProxy::connect(server.address());
                 let client = kept.enter_by(client);
                 way.silence_server();
                 client.send_text(r#"42["greet"]"#);
@@ -245,7 +245,7 @@ impl Ending {
                 kept.keep(client);
             }
             Self::TokenExpires => {
-                // On a slow machine it may have before it arrives.
+                // On a slow machine the token may expire before it arrives.
                 let member = format!("40/members,{{\"token\":\"{}\"}}", token("ann", 2));
                 kept.keep(ask_for(target, &member, "4"));
             }
@@ -293,7 +293,7 @@ impl Ending {
     }
 }
 
-/// A client that has asked for a namespace, and got an answer that begins like this.
+/// Connects a client, requests a namespace and checks the start of the answer.
 fn ask_for(target: &Target, packet: &str, answer: &str) -> RawClient {
     let mut client = target.server.connect();
     client.open_websocket("/socket.io/");
@@ -303,7 +303,8 @@ fn ask_for(target: &Target, packet: &str, answer: &str) -> RawClient {
     client
 }
 
-/// A client whose connection is lost: the id of its session, and of the last event that it got.
+/// Loses a client's connection, and returns the ids of its session and of the last event it
+/// received.
 fn lost(target: &Target) -> (String, String) {
     let mut client = target.server.connect();
     client.open_websocket("/socket.io/");
@@ -321,5 +322,5 @@ fn lost(target: &Target) -> (String, String) {
     (text(&connected["pid"]), text(&greeting[1]))
 }
 
-/// The beginning of a TLS record that says how a handshake begins.
+/// The start of a TLS record with a client hello.
 const HALF_HELLO: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00];

@@ -1,5 +1,5 @@
-//! A connection through somebody who stops passing on what is said, as a network does whose cable
-//! was pulled: neither side is told.
+//! A connection through a proxy that stops forwarding, like a network with an unplugged cable:
+//! neither side is notified.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,14 +13,14 @@ use std::{
 
 use crate::support::RawClient;
 
-/// The way between a client and the server.
-pub(crate) struct Way {
+/// The path between a client and the server.
+pub(crate) struct SilentProxy {
     up: Arc<AtomicBool>,
     down: Arc<AtomicBool>,
 }
 
-impl Way {
-    /// Connects a client to the server by such a way.
+impl SilentProxy {
+    /// Connects a client to the server through such a proxy.
     pub(crate) fn connect(server: SocketAddr) -> (RawClient, Self) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let client = RawClient::connect(listener.local_addr().unwrap());
@@ -39,19 +39,19 @@ impl Way {
         (client, way)
     }
 
-    /// From now on nothing that the client says arrives, not even that it has gone.
+    /// Drops everything that the client sends from now on, including its close.
     pub(crate) fn silence_client(&self) {
         self.up.store(false, Ordering::SeqCst);
     }
 
-    /// From now on nothing that the server says arrives.
+    /// Drops everything that the server sends from now on.
     pub(crate) fn silence_server(&self) {
         self.down.store(false, Ordering::SeqCst);
     }
 }
 
-/// Passes on what comes, until it ends or nothing is to be passed on any more; then reads on, so that
-/// whoever speaks notices nothing.
+/// Forwards data until the end, or until forwarding is switched off. It then reads on, so that the
+/// sender notices nothing.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, open: &AtomicBool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {

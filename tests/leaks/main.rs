@@ -1,13 +1,13 @@
-//! The leak matrix: clients end in every way that there is, again and again, and afterwards nothing
-//! of them is left: every gauge is exactly zero, no file is open, and memory is back.
+//! The leak matrix: clients end in every way, repeatedly, and leave nothing open. Afterwards
+//! every gauge is exactly zero, no file is open, and memory is back to its level.
 //!
-//! Ten thousand clients in all. Endings that the server finds out at once are played alone; those
-//! that it waits for all at the same time, since most of the time of this test is time-outs. Each is
-//! played another number of times, so that one that leaves something cannot be made up for by one
-//! that takes something away.
+//! There are ten thousand clients in all. Endings that the server detects immediately are played
+//! alone. Endings that it detects by a timeout are played all at the same time, since most of the
+//! test's duration is timeouts. Each ending is played a different number of times, so that a leak
+//! of one ending cannot cancel out an underflow of another.
 //!
-//! `LEAK_CYCLES=10000 cargo test --release --test leaks` plays as many of each ending alone, and as
-//! many mixed. `LEAK_ENDING=TooSlow` plays only that one, to find out which it is.
+//! `LEAK_CYCLES=10000 cargo test --release --test leaks` plays each ending that many times alone,
+//! and as many mixed. `LEAK_ENDING=TooSlow` plays only that ending, to find out which one leaks.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,20 +33,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use ending::{ENDINGS, Ending};
 use support::DEADLINE;
-use target::{Kept, Kind, Target};
+use target::{HeldConnections, Kind, Target};
 
 #[test]
-fn nothing_is_left_of_clients_however_they_end() {
+fn clients_leave_nothing_however_they_end() {
     matrix(Kind::Plain);
 }
 
 #[test]
-fn nothing_is_left_of_sessions_that_nobody_recovers() {
+fn unrecovered_sessions_leave_nothing() {
     matrix(Kind::Recovery);
 }
 
 #[test]
-fn nothing_is_left_of_clients_of_a_server_inside_of_axum() {
+fn clients_of_a_mounted_server_leave_nothing() {
     matrix(Kind::Mounted);
 }
 
@@ -55,9 +55,9 @@ fn matrix(kind: Kind) {
     let mut target = Target::start(kind);
     let files = target.server.open_files();
     let endings = chosen(kind);
-    // What many clients at a time make is there for all that follow.
+    // Memory that many concurrent clients need stays allocated for the following clients.
     play_mixed(&target, &endings, some);
-    thread::sleep(Duration::from_secs(1)); // The allocator gives back what this freed.
+    thread::sleep(Duration::from_secs(1)); // The allocator returns the memory that this has freed.
     let memory = target.server.resident_bytes();
     match asked() {
         None => {
@@ -80,7 +80,7 @@ fn matrix(kind: Kind) {
     assert!(target.server.is_running(), "{}", target.server.errors());
 }
 
-/// The endings that make sense for such a server, or the one that was asked for.
+/// Returns the endings for such a server, or only the requested ending.
 fn chosen(kind: Kind) -> Vec<Ending> {
     let name = env::var("LEAK_ENDING").ok();
     let endings = ENDINGS.iter().copied().filter(|ending| {
@@ -92,14 +92,14 @@ fn chosen(kind: Kind) -> Vec<Ending> {
     endings.collect()
 }
 
-/// How many of each ending were asked for.
+/// Returns the requested number of cycles of each ending.
 fn asked() -> Option<usize> {
     let cycles = env::var("LEAK_CYCLES").ok()?;
     Some(cycles.parse().unwrap())
 }
 
-/// How often an ending is played in a mixture: another number for each, so many that the mixtures of
-/// all tests have ten thousand clients.
+/// Returns how often an ending is played in a mixture: a different number for each, so that the
+/// mixtures of all tests have ten thousand clients.
 fn some(index: usize) -> usize {
     let (mixtures, endings) = (6, ENDINGS.len());
     let differences = endings * (endings - 1) / 2;
@@ -107,7 +107,7 @@ fn some(index: usize) -> usize {
     index + 1 + clients.saturating_sub(differences).div_ceil(endings)
 }
 
-/// How often an ending is played in a mixture when thousands are asked for.
+/// Number of times an ending is played in a mixture when thousands of cycles are requested.
 const MIXED: usize = 50;
 
 /// Plays an ending at least `cycles` times.
@@ -115,7 +115,7 @@ fn play_alone(target: &Target, ending: Ending, cycles: usize) {
     let batch = ending.batch();
     for _ in 0..cycles.div_ceil(batch) {
         let kept = live(target, &vec![ending; batch.min(cycles)]);
-        // The clients stay until the server itself has let go of every one of them.
+        // The clients stay until the server has released every one of them.
         settle(target, &format!("{ending:?}"));
         drop(kept);
     }
@@ -132,13 +132,14 @@ fn play_mixed(target: &Target, endings: &[Ending], cycles: impl Fn(usize) -> usi
     drop(kept);
 }
 
-/// Lives of clients, a few at the same time, up to their end or to where the server has to end them.
-fn live(target: &Target, lives: &[Ending]) -> Vec<Kept> {
+/// Runs clients, a few at the same time, up to their end or to the point where the server must end
+/// them.
+fn live(target: &Target, lives: &[Ending]) -> Vec<HeldConnections> {
     const THREADS: usize = 4;
     thread::scope(|scope| {
         let part = |first| {
             move || {
-                let mut kept = Kept::default();
+                let mut kept = HeldConnections::default();
                 for ending in lives.iter().skip(first).step_by(THREADS) {
                     ending.live(target, &mut kept);
                 }
@@ -153,7 +154,7 @@ fn live(target: &Target, lives: &[Ending]) -> Vec<Kept> {
     })
 }
 
-/// Waits until every gauge is that of a server with one client, who asks.
+/// Waits until every gauge is that of a server with one client, which reads the metrics.
 fn settle(target: &Target, what: &str) {
     let start = Instant::now();
     for patience in 1.. {
@@ -173,12 +174,12 @@ fn settle(target: &Target, what: &str) {
             return;
         }
         assert!(start.elapsed() < 3 * DEADLINE, "{what} leaves {left:?}");
-        // The pace of asking, which costs the server something too.
+        // Poll interval, which grows because polling costs the server time as well.
         thread::sleep(Duration::from_millis(20) * patience.min(20));
     }
 }
 
-/// Gauges of what belongs to clients.
+/// Gauges of client resources.
 const GAUGES: [&str; 11] = [
     "connections ",
     "sessions{",
@@ -192,14 +193,14 @@ const GAUGES: [&str; 11] = [
     "tls_handshakes ",
     "idempotent_answers ",
 ];
-/// What the one who asks adds.
+/// What the client that polls adds to the gauges.
 const ASKING: [&str; 3] = [
     "roomcast_connections 1",
     "roomcast_sessions{transport=\"websocket\"} 1",
     "roomcast_sockets 1",
 ];
 
-/// That endings were what they are called: the server says why it ended whom.
+/// Asserts with the server's metrics that the endings happened as intended.
 fn assert_ended_as_meant(target: &Target, endings: &[Ending]) {
     let metrics = target.metrics();
     for ending in endings {
@@ -213,7 +214,7 @@ fn assert_ended_as_meant(target: &Target, endings: &[Ending]) {
     }
 }
 
-/// Waits until there are so many files again, and memory is back within a tenth.
+/// Waits until the number of files is the same again, and memory within a tenth.
 fn back(target: &Target, files: usize, memory: usize) {
     let start = Instant::now();
     loop {
@@ -229,7 +230,7 @@ fn back(target: &Target, files: usize, memory: usize) {
     }
 }
 
-/// As many as the system lets us have; the server takes it over.
+/// Raises the limit of open files to the maximum, which the server inherits.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,4 +1,4 @@
-//! The server under test, its addresses, and what its clients keep.
+//! The server under test, its addresses, and the connections that its clients hold.
 
 use std::{
     fs,
@@ -51,7 +51,7 @@ impl Target {
             .with_no_client_auth();
 
         let mut variables = vec![("TLS_CERT", &*cert), ("TLS_KEY", &*key)];
-        // Panics are part of the matrix; a line for each is enough.
+        // Panics are part of the matrix; one line each suffices.
         variables.push(("RUST_BACKTRACE", "0"));
         match kind {
             Kind::Plain => {}
@@ -65,17 +65,17 @@ impl Target {
         }
     }
 
-    /// A connection to the address with TLS, which says nothing yet.
+    /// Connects to the TLS address and sends nothing.
     pub(crate) fn knock_at_tls(&self) -> RawClient {
         RawClient::connect(self.address(1))
     }
 
-    /// A connection to the address behind a load balancer, which says nothing yet.
+    /// Connects to the address for a load balancer and sends nothing.
     pub(crate) fn knock_behind_balancer(&self) -> RawClient {
         RawClient::connect(self.address(2))
     }
 
-    /// A client in `/`, through TLS.
+    /// Connects a client to `/` through TLS.
     pub(crate) fn enter_with_tls(&self) -> StreamOwned<ClientConnection, TcpStream> {
         let stream = TcpStream::connect(self.address(1)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -99,13 +99,13 @@ impl Target {
         address
     }
 
-    /// The metrics, asked for by a client of its own.
+    /// Returns the metrics, read by a client of its own.
     pub(crate) fn metrics(&self) -> String {
         let mut client = self.server.connect();
         client.open_socket();
         client.send_text(r#"420["metrics"]"#);
         let text = message(&mut client);
-        // Or it would be waited for, to be recovered.
+        // Otherwise the server would wait for its recovery.
         client.send_text("41");
         text.replace("\\n", "\n").replace("\\\"", "\"")
     }
@@ -125,30 +125,30 @@ fn read_until(stream: &mut impl Read, end: &[u8]) {
     }
 }
 
-/// What may keep a connection open while its client waits for its end.
+/// Connections that stay open while their clients wait for the end.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct HeldConnections {
     pub(crate) sockets: Vec<RawClient>,
     pub(crate) sessions: Vec<Polling>,
 }
 
-impl Kept {
-    /// Keeps a connection.
+impl HeldConnections {
+    /// Holds a connection.
     pub(crate) fn keep(&mut self, client: RawClient) -> &mut RawClient {
         self.sockets.push(client);
         self.sockets.last_mut().unwrap()
     }
 
-    /// A client in `/` that is in a room.
+    /// Connects a client to `/` that joins a room.
     pub(crate) fn enter(&mut self, target: &Target) -> &mut RawClient {
         self.enter_by(target.server.connect())
     }
 
-    /// The same on this connection.
+    /// Does the same on this connection.
     pub(crate) fn enter_by(&mut self, mut client: RawClient) -> &mut RawClient {
         client.open_socket();
         client.send_text(r#"420["join","room"]"#);
-        // Who is in the room is asked what others ask it, even before it knows that it is in.
+        // Events to the room can arrive before the answer to the join.
         let mut answer = message(&mut client);
         while answer.ends_with(r#"["question"]"#) {
             answer = message(&mut client);
@@ -157,7 +157,7 @@ impl Kept {
         self.keep(client)
     }
 
-    /// A session by polling in `/`.
+    /// Opens a polling session in `/`.
     pub(crate) fn poll(&mut self, target: &Target) -> &Polling {
         let session = Polling::open(target.server.address(), "/socket.io/");
         assert_eq!(session.post("40").status, 200);
@@ -167,7 +167,7 @@ impl Kept {
     }
 }
 
-/// The next message that is no ping; those are answered.
+/// Returns the next message that is not a ping; pings are answered.
 pub(crate) fn message(client: &mut RawClient) -> String {
     match client.message() {
         Frame::Text(text) => text,

@@ -52,7 +52,7 @@ fn server() -> Local {
 }
 
 #[test]
-fn what_a_handler_returns_is_the_acknowledgement() {
+fn return_value_of_a_handler_is_the_acknowledgement() {
     let (mut client, _) = server().connect_kept();
     for (event, answer) in [
         ("421[\"nothing\"]", "431[]"),
@@ -73,7 +73,7 @@ fn what_a_handler_returns_is_the_acknowledgement() {
 }
 
 #[test]
-fn an_event_without_an_id_and_one_nobody_handles_are_not_answered() {
+fn events_without_id_or_handler_are_not_answered() {
     let (mut client, _) = server().connect_kept();
     for event in [
         "42[\"one\"]",
@@ -152,7 +152,7 @@ fn failures_are_error_acknowledgements() {
 }
 
 #[test]
-fn failures_that_nobody_asked_for_go_to_the_hook() {
+fn failures_of_unacknowledged_events_go_to_the_hook() {
     let mut io = Io::builder();
     io.namespace("/")
         .on("number", async |_: Event, _: f64| {})
@@ -198,13 +198,14 @@ fn watchers_see_every_event_and_answer_none() {
     client.expect_text("435[1]");
     client.send_text("426[\"unknown\",1,2]");
     client.expect_text("42[\"seen\",\"unknown\",2]");
-    // An answer of the watcher would come before this.
+    // An answer by the watcher would arrive before this.
     client.send_text("427[\"known\"]");
     client.expect_text("42[\"seen\",\"known\",0]");
     client.expect_text("437[1]");
 }
 
-/// A server whose sockets ask what the event `ask` says, and tell the outcome.
+/// Starts a server whose sockets send requests as the event `ask` specifies, and report the
+/// outcome.
 fn asking(config: Config) -> Local {
     let mut io = Io::builder().config(config);
     io.namespace("/")
@@ -218,14 +219,14 @@ fn asking(config: Config) -> Local {
 }
 
 #[test]
-fn a_client_is_asked_and_answers() {
+fn client_acknowledges_an_event_of_the_server() {
     let server = asking(Config::default());
     let (mut client, _) = server.connect();
     client.send_text("42[\"ask\",20000]");
     client.expect_text("420[\"question\",42]");
     client.send_text("430[7]");
     client.expect_text("42[\"answer\",\"7\"]");
-    // The next id; an answer of the wrong shape.
+    // The next request, answered with a value of the wrong type.
     client.send_text("42[\"ask\",20000]");
     client.expect_text("421[\"question\",42]");
     client.send_text("431[\"seven\"]");
@@ -258,7 +259,7 @@ fn late_double_and_foreign_answers_are_ignored_and_counted() {
 }
 
 #[test]
-fn an_answer_has_a_time_limit_without_being_given_one() {
+fn acknowledgement_has_a_default_timeout() {
     let mut io = Io::builder().config(Config::default().ack_timeout(Duration::from_millis(50)));
     io.namespace("/").on("ask", async |event: Event| {
         let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
@@ -285,7 +286,7 @@ fn only_so_many_answers_may_be_outstanding() {
 }
 
 #[test]
-fn a_client_that_leaves_answers_nothing_any_more() {
+fn pending_acknowledgement_fails_when_the_client_leaves() {
     let outcome = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&outcome);
     let mut io = Io::builder();
@@ -306,7 +307,7 @@ fn a_client_that_leaves_answers_nothing_any_more() {
 }
 
 #[test]
-fn a_room_is_asked_with_one_frame_and_partial_results_come() {
+fn room_request_sends_one_frame_and_returns_partial_results() {
     let server = server();
     let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
     let ids: Vec<SocketId> = clients
@@ -359,7 +360,7 @@ fn a_room_without_members_has_answered() {
 }
 
 #[test]
-fn emitting_says_what_became_of_it() {
+fn emit_returns_its_outcome() {
     let server = server();
     let (_client, id) = server.connect();
     let socket: Socket = server
@@ -377,7 +378,7 @@ fn emitting_says_what_became_of_it() {
 }
 
 impl Local {
-    /// A client in `/` together with its server.
+    /// Returns a client in `/` together with its server.
     fn connect_kept(self) -> ((crate::support::RawClient, Self), String) {
         let (client, id) = self.connect();
         ((client, self), id)
@@ -436,7 +437,7 @@ async fn early_acknowledgement_is_sent_once_before_the_handler_ends() {
         .on("early", async |event: Event| {
             event.ack(("accepted", 1)).unwrap();
             event.ack("again").unwrap();
-            // The client has the acknowledgement, because it answers this question.
+            // The client has received the acknowledgement, because it answers this request.
             let answer = event.socket.emit_with_ack::<u8>("go on?", ()).await;
             event.socket.emit("done", answer.unwrap());
             Ack("too late")
@@ -460,7 +461,7 @@ async fn early_acknowledgement_is_sent_once_before_the_handler_ends() {
     let accepted: String = client.emit_with_ack("fails", ()).await.unwrap();
     assert_eq!(accepted, "accepted");
     assert_eq!(client.event::<String>("failed").await.unwrap(), "NO");
-    // Without a request for an acknowledgement there is none.
+    // Without a request for an acknowledgement none is sent.
     client.emit("early", ()).await.unwrap();
     let question = client.next().await.unwrap();
     assert_eq!(question.name, "go on?");

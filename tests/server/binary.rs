@@ -15,7 +15,7 @@ struct File {
     parts: Vec<Bytes>,
 }
 
-/// What is tagged inside is read before serde knows what it is.
+/// Serde buffers the contents of a tagged enum before it knows their types.
 #[derive(Deserialize, Serialize)]
 #[serde(tag = "type")]
 enum Message {
@@ -53,7 +53,7 @@ fn server() -> Local {
 }
 
 #[test]
-fn attachments_are_passed_on_behind_their_packet() {
+fn attachments_follow_their_packet() {
     let server = server();
     let (mut client, _) = server.connect();
     client.send_text(
@@ -116,7 +116,7 @@ fn an_echoed_value_never_turns_into_a_placeholder() {
     client.send_binary([1, 2]);
     client.expect_text("451-[\"any\",{\"a\":[{\"_placeholder\":true,\"num\":0}]}]");
     client.expect_binary(&[1, 2]);
-    // JSON alone has no place for it, and says so.
+    // JSON cannot represent it, and the answer is an error.
     client.send_text(format!("451-7[\"json\",{}]", &packet[1..packet.len() - 1]));
     client.send_binary([1, 2]);
     let refused = crate::local::text(&mut client);
@@ -138,7 +138,7 @@ fn the_rest_of_the_arguments_takes_only_its_own_attachments() {
 }
 
 #[test]
-fn over_polling_attachments_are_base64_behind_their_packet() {
+fn polled_attachments_follow_their_packet_in_base64() {
     let server = server();
     let session = Polling::open(server.address(), "/socket.io/");
     session.post("40");
@@ -151,7 +151,7 @@ fn over_polling_attachments_are_base64_behind_their_packet() {
 }
 
 #[test]
-fn a_packet_whose_attachments_do_not_come_closes_the_connection() {
+fn missing_attachments_close_the_connection() {
     let mut io = Io::builder()
         .config(roomcast::Config::default().message_timeout(std::time::Duration::from_millis(50)));
     io.namespace("/");

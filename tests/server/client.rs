@@ -1,4 +1,4 @@
-//! Our client, against our server and against what is no server of its kind.
+//! The client library against Roomcast servers and against other programs.
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     local::{Local, until},
-    support::{DEADLINE, Unheard},
+    support::{DEADLINE, UnusedAddress},
 };
 
 const ALL: [Transports; 3] = [
@@ -196,7 +196,7 @@ fn other_server(answer: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_socketio_server_is_told_in_one_line() {
+async fn other_server_is_reported_in_one_line() {
     let cases: [(&[u8], &str); 6] = [
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope",
@@ -241,14 +241,14 @@ async fn a_refusal_of_engine_io_has_its_words() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_nobody_answering_are_told_apart() {
+async fn unreachable_and_silent_server_have_distinct_errors() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let silent = Client::builder(format!("http://{address}"));
     let silent = silent.connect_timeout(Duration::from_millis(100));
     let error = silent.connect().await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout(_)), "{error:?}");
-    let unheard = Unheard::new();
+    let unheard = UnusedAddress::new();
     let nowhere = Client::builder(format!("http://{}", unheard.address()));
     let error = nowhere.connect().await;
     let error = error.unwrap_err();

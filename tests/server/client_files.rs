@@ -1,4 +1,4 @@
-//! The JavaScript client as the server hands it out.
+//! The JavaScript client that the server serves.
 
 use std::{fs, io::Read as _};
 
@@ -33,8 +33,8 @@ const FILES: [(&str, &str); 8] = [
     ),
 ];
 
-/// A package as npm installs it, of a version that the official client does not have, and a file that
-/// is compressed by somebody else.
+/// Makes a package as npm installs it, with a version that the official client does not have, and a
+/// file that was compressed in advance.
 pub(crate) fn package() -> ClientFiles {
     let package = tempfile::tempdir().unwrap();
     let manifest = r#"{"name": "socket.io-client", "version": "0.98.7"}"#;
@@ -60,7 +60,7 @@ fn serve(config: Config) -> Local {
 }
 
 #[test]
-fn without_files_the_answer_says_how_to_give_some() {
+fn answer_without_client_files_explains_the_configuration() {
     let server = serve_root(Io::builder());
     let answer = get(&server, "/socket.io/socket.io.js", "");
     assert_eq!(answer.status, 404);
@@ -164,7 +164,7 @@ fn files_are_sent_in_the_encoding_a_browser_takes() {
 }
 
 #[test]
-fn nothing_else_is_handed_out() {
+fn no_other_file_is_served() {
     let server = serve(Config::default());
     for path in [
         "/socket.io/",

@@ -1,4 +1,4 @@
-//! Why a socket was disconnected, in the official words.
+//! Reasons for disconnects, with the official texts.
 
 use std::{
     sync::{Mutex, mpsc},
@@ -12,13 +12,15 @@ use crate::{
     support::{Polling, RawClient},
 };
 
-/// What the `disconnect` handlers have said.
-struct Said(Mutex<mpsc::Sender<(&'static str, DisconnectReason)>>);
+/// Receives the reports of the `disconnect` handlers.
+struct ReportSender(Mutex<mpsc::Sender<(&'static str, DisconnectReason)>>);
 
-/// The reason that both handlers give when `act` has happened to a client in `/`.
+/// Returns the reason that both handlers report after `act` on a client in `/`.
 fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
     let (sender, said) = mpsc::channel();
-    let mut io = Io::builder().config(config).state(Said(Mutex::new(sender)));
+    let mut io = Io::builder()
+        .config(config)
+        .state(ReportSender(Mutex::new(sender)));
     io.namespace("/")
         .on("kick", async |event: Event, close: bool| {
             event.socket.disconnect(close)
@@ -26,7 +28,7 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
         .on("drop", async |event: Event| event.socket.drop_connection())
         .on(
             "disconnecting",
-            async |_: Event, reason: DisconnectReason, said: State<Said>| {
+            async |_: Event, reason: DisconnectReason, said: State<ReportSender>| {
                 said.0
                     .lock()
                     .unwrap()
@@ -36,7 +38,7 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
         )
         .on(
             "disconnect",
-            async |event: Event, reason: DisconnectReason, said: State<Said>| {
+            async |event: Event, reason: DisconnectReason, said: State<ReportSender>| {
                 assert_eq!(event.socket.disconnect_reason(), Some(reason));
                 said.0.lock().unwrap().send(("disconnect", reason)).unwrap();
             },
@@ -55,11 +57,11 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
     b.to_string()
 }
 
-/// The reason after a client has sent one packet.
+/// Returns the reason after a client has sent one packet.
 fn after(packet: &str) -> String {
     reason(Config::default(), |_, mut client| {
         client.send_text(packet);
-        // A namespace can be left without the connection.
+        // The connection stays open when a client only leaves a namespace.
         if !matches!(packet, "41" | "42[\"kick\",false]") {
             client.expect_close();
         }
@@ -101,7 +103,7 @@ fn an_invalid_engine_io_packet() {
 }
 
 #[test]
-fn the_client_is_gone() {
+fn lost_connection_reports_transport_close() {
     assert_eq!(
         reason(Config::default(), |_, client| drop(client)),
         "transport close"
@@ -113,7 +115,7 @@ fn the_client_is_gone() {
 fn the_client_answers_no_ping() {
     let config = Config::default()
         .ping_interval(Duration::from_millis(50))
-        // Enough to enter, whatever the machine does meanwhile.
+        // Enough time to connect, also on a slow machine.
         .ping_timeout(Duration::from_secs(10));
     let reason = reason(config, |_, mut client| client.expect_unanswered_close());
     assert_eq!(reason, "ping timeout");
@@ -127,7 +129,7 @@ fn polls_overlap() {
         until(|| server.io.metrics().gauge(Gauge::PollsWaiting) == 1);
         assert_eq!(session.poll().status, 400);
         drop(first);
-        // That was another session; this one is fine until it leaves.
+        // That was another session; this client is unaffected until it leaves.
         client.send_text("41");
     });
     assert_eq!(reason, "client namespace disconnect");
@@ -145,7 +147,7 @@ fn the_server_stops() {
 }
 
 #[test]
-fn closing_the_connection_tells_every_namespace() {
+fn closing_the_connection_disconnects_every_namespace() {
     let mut io = Io::builder();
     io.namespace("/")
         .on("kick", async |event: Event| event.socket.disconnect(true));

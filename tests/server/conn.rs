@@ -1,8 +1,10 @@
-//! What those learn who watch a connection, and why connections end.
+//! Events of a connection, and why connections end.
 
 use std::sync::{Arc, Mutex};
 
-use roomcast::{Ack, Config, ConnEvent, DisconnectReason, Event, Io, ListenError, metrics::Gauge};
+use roomcast::{
+    Ack, Config, DisconnectReason, EngineConnectionEvent, Event, Io, ListenError, metrics::Gauge,
+};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A server that writes down what happens on the connections of `/`.
+/// Starts a server that records the events of connections to `/`.
 fn server(config: Config) -> (Local, Log) {
     let log = Log::default();
     let mut io = Io::builder().config(config);
@@ -23,12 +25,14 @@ fn server(config: Config) -> (Local, Log) {
             let watching = event.socket.conn().on_event(move |event| {
                 let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
                 let line = match *event {
-                    ConnEvent::Packet { data } => format!("packet {}", text(data)),
-                    ConnEvent::PacketCreate { data } => format!("create {}", text(data)),
-                    ConnEvent::Heartbeat => "heartbeat".to_owned(),
-                    ConnEvent::Upgrade { transport } => format!("upgrade {transport}"),
-                    ConnEvent::Drain => "drain".to_owned(),
-                    ConnEvent::Close {
+                    EngineConnectionEvent::Packet { data } => format!("packet {}", text(data)),
+                    EngineConnectionEvent::PacketCreate { data } => {
+                        format!("create {}", text(data))
+                    }
+                    EngineConnectionEvent::Heartbeat => "heartbeat".to_owned(),
+                    EngineConnectionEvent::Upgrade { transport } => format!("upgrade {transport}"),
+                    EngineConnectionEvent::Drain => "drain".to_owned(),
+                    EngineConnectionEvent::Close {
                         reason,
                         description,
                     } => format!("close {reason} {description:?}"),
@@ -73,7 +77,7 @@ fn packets_of_a_connection_are_seen_in_both_directions() {
 }
 
 #[test]
-fn a_connection_tells_when_everything_has_left() {
+fn connection_reports_when_everything_was_sent() {
     let (server, log) = server(Config::default());
     let (mut client, _) = server.connect();
     let drains = || log.lock().unwrap().iter().filter(|l| *l == "drain").count();
@@ -93,12 +97,12 @@ fn a_connection_tells_when_everything_has_left() {
 }
 
 #[test]
-fn heartbeats_upgrades_and_the_end_are_told() {
+fn heartbeats_upgrades_and_close_are_reported() {
     let (server, log) =
         server(Config::default().ping_interval(std::time::Duration::from_millis(50)));
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");
-    // A ping may come before it.
+    // A ping may arrive before it.
     let mut polled = String::new();
     while !polled.contains("40{") {
         let body = polling.poll().body;
@@ -126,7 +130,7 @@ fn heartbeats_upgrades_and_the_end_are_told() {
 }
 
 #[test]
-fn watchers_of_a_connection_can_be_taken_away_and_end_with_it() {
+fn connection_watchers_can_be_removed_and_end_with_it() {
     let mut io = Io::builder();
     io.namespace("/");
     let server = Local::serve(io);

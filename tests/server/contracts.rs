@@ -1,10 +1,10 @@
-//! Typed events, on every side.
+//! Typed events, on all sides.
 
 use std::time::Duration;
 
 use roomcast::{
     Ack, Contract, Event, Io, Refusal, Request, State,
-    client::{Client, Socket},
+    client::{Client, ClientError, Socket},
     testing::serve,
 };
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ impl Contract for Divide {
     const EVENT: &'static str = "divide";
 }
 
-/// Two values: quotient and remainder.
+/// Replies with quotient and remainder.
 impl Request for Divide {
     type Reply = (i32, i32);
 }
@@ -115,4 +115,51 @@ async fn contracts_work_for_the_client() {
     assert_eq!(timed.request(Divide { a: 9, b: 2 }).await.unwrap(), (4, 1));
     let here = server.io().sockets().await.remove(0);
     assert_eq!(here.request(Divide { a: 5, b: 3 }).await.unwrap(), (1, 2));
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Scale {
+    x: i32,
+}
+
+impl Contract for Scale {
+    const EVENT: &'static str = "scale";
+}
+
+impl Request for Scale {
+    type Reply = i32;
+}
+
+#[tokio::test]
+async fn request_handlers_take_further_parameters() {
+    let mut io = Io::builder().state(Factor(3));
+    io.namespace("/").on_request(
+        async |_: Event, scale: Scale, more: Option<i32>, factor: State<Factor>| {
+            Ack(scale.x * factor.0 + more.unwrap_or(0))
+        },
+    );
+    let server = serve(io).await;
+    let client = Client::builder(format!("http://{}", server.address()));
+    let socket = client.socket().unwrap();
+    socket.on_request(async |scale: Scale, more: Option<i32>, socket: Socket| {
+        assert!(socket.is_connected());
+        Ack(scale.x - more.unwrap_or(0))
+    });
+    socket.connect().await.unwrap();
+    let asked = (Scale { x: 2 }, 5);
+    assert_eq!(socket.request(Scale { x: 2 }).await.unwrap(), 6);
+    let answer = socket.emit_with_ack::<i32>("scale", asked.clone()).await;
+    assert_eq!(answer.unwrap(), 11);
+    // An argument that the parameter cannot hold is refused before the handler runs.
+    let wrong = (Scale { x: 2 }, "five");
+    let error = socket.emit_with_ack::<i32>("scale", wrong).await;
+    assert!(
+        matches!(error, Err(ClientError::Refused { .. })),
+        "{error:?}"
+    );
+
+    let here = server.io().sockets().await.remove(0);
+    assert_eq!(here.request(Scale { x: 2 }).await.unwrap(), 2);
+    let answer = here.emit_with_ack::<i32>("scale", asked).await;
+    assert_eq!(answer.unwrap(), -3);
 }

@@ -1,4 +1,4 @@
-//! Formats of packets that an application brings, and what peers may not do with them.
+//! Packet formats of an application, and the limits for peers that use them.
 
 use roomcast::{
     Ack, Args, Config, Event, Io, Parser, metrics::Counter, testing::serve, types::Bytes,
@@ -22,7 +22,7 @@ fn server(parser: Parser) -> Local {
     Local::serve(io)
 }
 
-/// Sends a text message, whose packet type in Engine.IO is `4`.
+/// Sends a text message with the Engine.IO packet type `4`.
 fn send(client: &mut RawClient, text: &str) {
     client.send_text(format!("4{text}"));
 }
@@ -57,7 +57,7 @@ fn packets_have_the_format_of_the_custom_parser() {
     send(&mut client, &json!({"type": 0, "nsp": "/none"}).to_string());
     let refused = json!({"type": 4, "nsp": "/none", "data": {"message": "Invalid namespace"}});
     assert_eq!(packet(&mut client), refused);
-    // What the format has no place for is refused where it is sent, and nothing else is lost.
+    // A value that the format cannot represent is refused by the sender, and nothing else is lost.
     let emitted = server.io.emit("binary", Bytes::from_static(b"x"));
     let error = emitted.error.unwrap().to_string();
     assert!(error.contains("JSON has no binary"), "{error}");
@@ -136,7 +136,7 @@ fn custom_packets_that_wait_for_more_are_bounded() {
     send(&mut client, &head(1, json!(["echo", three])));
     client.send_binary(b"x");
     client.expect_close();
-    // An object that looks like what stands for binary inside of the server.
+    // An object that looks like the server's internal placeholder for binary.
     let mut client = connect(&server);
     let forged = json!({"_placeholder": true, "num": 0});
     send(

@@ -6,8 +6,8 @@ use roomcast::{
     AckError, ArgumentError, BuildError, ConnectionError, DrainError, EmitError, EncodeError,
     JoinError, ListenError, Refusal, ServerSideError, TlsError,
     adapter::{
-        AdapterError, InvalidSecrets, Lost, NodeTaken, Unopened, WireError, nats, postgres, redis,
-        values::ValueError,
+        AdapterError, InvalidSecrets, LostMessages, NodeIdConflict, Unopened, WireError, nats,
+        postgres, redis, values::ValueError,
     },
     client::{ClientError, ConnectError},
     limit::{Refused, TooManyBlocks},
@@ -32,8 +32,8 @@ fn all_errors_implement_display_and_error() {
     is_error::<InvalidSecrets>();
     is_error::<JoinError>();
     is_error::<ListenError>();
-    is_error::<Lost>();
-    is_error::<NodeTaken>();
+    is_error::<LostMessages>();
+    is_error::<NodeIdConflict>();
     is_error::<Refusal>();
     is_error::<Refused>();
     is_error::<ServerSideError>();

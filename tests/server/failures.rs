@@ -1,4 +1,4 @@
-//! What becomes of handlers that fail: the client's answer, the hook, and the log.
+//! Handlers that fail: the client's answer, the hook, and the log.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use tracing::{
     span,
 };
 
-/// What the hook has seen: event, code, cause, whether the client was told.
+/// What the hook has received: event, code, cause, whether the client was notified.
 #[derive(Default)]
 struct Seen(Mutex<Vec<(String, String, String, bool)>>);
 
@@ -33,7 +33,7 @@ impl Seen {
     }
 }
 
-/// Lines of the library's log, of one module.
+/// Lines of the library's log of one module.
 #[derive(Clone)]
 struct Log(&'static str, Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -81,7 +81,7 @@ impl Subscriber for Log {
 }
 
 #[tokio::test]
-async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the_client_is_told() {
+async fn failures_reach_hook_and_log_with_cause_if_unanswered_too() {
     let log = Log::of("roomcast::socket::dispatch");
     let _logging = tracing::subscriber::set_default(log.clone());
     let mut io = Io::builder().state(Seen::default());
@@ -93,7 +93,7 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
         .on("panic", async |event: Event| {
             assert!(event.name() != "panic", "a fault of {}", "ours");
         })
-        // JSON has texts for keys only.
+        // JSON allows only strings as keys.
         .on("unwritable", async |_: Event| {
             Ack(std::collections::BTreeMap::from([(vec![1], 1)]))
         })
@@ -128,17 +128,17 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
     for (event, ..) in expected {
         client.emit(event, ()).await.unwrap();
     }
-    // Behind all of these.
+    // Answered after all of these.
     let answer: Value = client.emit_with_ack("number", 1).await.unwrap();
     assert_eq!(answer, json!(null));
     let seen = std::mem::take(&mut *server.io().state::<Seen>().0.lock().unwrap());
     let mut log = log.take();
-    // Where the machine is busy a handler may also be said to block its connection.
+    // On a busy machine a handler may also be logged as blocking.
     log.retain(|(_, line)| line.contains("reason="));
     let mut expected_failures = Vec::new();
     for answered in [true, false] {
         for (event, code, reason, level) in expected {
-            // Without an acknowledgement nothing is encoded that could fail.
+            // Without an acknowledgement nothing is encoded.
             if event == "unwritable" && !answered {
                 continue;
             }
@@ -154,7 +154,7 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_no_addresses_says_so_once() {
+async fn server_without_client_addresses_warns_once() {
     let log = Log::of("roomcast::engine::http::mount");
     let _logging = tracing::subscriber::set_default(log.clone());
     let mut io = Io::builder();
@@ -174,7 +174,7 @@ async fn a_server_that_is_told_no_addresses_says_so_once() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_encoded_says_what_serde_said() {
+async fn encode_error_contains_the_serde_message() {
     let mut io = Io::builder();
     io.namespace("/");
     let server = serve(io).await;
@@ -189,7 +189,7 @@ async fn an_event_that_cannot_be_encoded_says_what_serde_said() {
 }
 
 #[test]
-fn a_state_that_middleware_asks_for_must_be_there() {
+fn missing_state_of_middleware_fails_the_build() {
     use roomcast::{Authenticate, Connect, Incoming, NamespaceBuilder, Principal, ServerSide};
 
     type Register = fn(&mut NamespaceBuilder);
@@ -221,7 +221,7 @@ fn a_state_that_middleware_asks_for_must_be_there() {
     io.namespaces_async(async |_: Connect, _: State<u16>| true);
     assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
 
-    // What implements the trait has its own states.
+    // An implementation of the trait declares its own states.
     struct Nobody;
     impl Authenticate for Nobody {
         async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {

@@ -1,15 +1,15 @@
-//! Floating-point numbers keep their value to the last bit on the way through a handler, whatever it
-//! takes them as.
+//! Floating-point numbers keep their exact value on the way through a handler, in every type that
+//! the handler accepts.
 
 use roomcast::{Ack, Args, Config, Event, Io, Parser, testing::serve};
 
 use crate::random::Random;
 
-/// Numbers of one packet, and packets of each parser: a million numbers.
+/// Numbers per packet. With [`BATCHES`], a million numbers per parser.
 const BATCH: usize = 10_000;
 const BATCHES: u64 = 100;
 
-/// Finite numbers of random bit patterns.
+/// Returns finite numbers of random bit patterns.
 fn batch(seed: u64) -> Vec<f64> {
     let mut random = Random::new(seed);
     let half = 1 << 32;
@@ -44,7 +44,7 @@ async fn a_million_numbers_in_each_form_of_a_handler_keep_their_value() {
             assert_eq!(bits(&found), bits(&numbers), "{parser:?}");
             for form in ["typed", "value", "json"] {
                 let answer: Args = client.emit_with_ack(form, &sent).await.unwrap();
-                // Each number has one shortest form, so that the same numbers are the same bytes.
+                // Each number has one shortest form, so equal numbers have equal bytes.
                 assert!(answer.raw(0) == sent.raw(0), "{form}, {parser:?}, {seed}");
             }
         }

@@ -1,5 +1,5 @@
-//! Functions that an application gives to the engine: who may open a session, under what id, with
-//! which headers, and what was refused.
+//! Hooks of an application in the engine: admission of sessions, their ids, headers, and reports of
+//! refusals.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ fn a_session_is_opened_only_if_the_hook_allows_it() {
             count.fetch_add(1, Ordering::Relaxed);
             assert!(request.is_initial() && request.address().ip().is_loopback());
             async move {
-                // Whatever it asks takes its time.
+                // The hook takes some time.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 match request.query_value("token").as_deref() {
                     Some("good") => Ok(()),
@@ -58,14 +58,14 @@ fn a_session_is_opened_only_if_the_hook_allows_it() {
     assert_eq!(open.status, 200);
     let target = format!("{POLLING}&sid={}", sid_of(&open.body));
     assert_eq!(asked.load(Ordering::Relaxed), 5);
-    // Further requests of a session are not asked about.
+    // The hook does not run for further requests of a session.
     let posted = RawClient::connect(server.address()).request("POST", &target, "40");
     assert_eq!(posted.status, 200);
     assert_eq!(asked.load(Ordering::Relaxed), 5);
 }
 
 #[test]
-fn the_hook_is_asked_before_the_version_is_looked_at() {
+fn hook_runs_before_the_protocol_version_check() {
     let server = Local::serve(
         builder(Config::default()).allow_request(async |_: EngineRequest| Err::<(), _>(())),
     );
@@ -105,7 +105,7 @@ fn a_hook_that_panics_refuses_and_the_server_goes_on() {
 }
 
 #[test]
-fn more_sessions_than_may_wait_for_the_hook_are_refused_at_once() {
+fn sessions_beyond_the_hook_limit_are_refused_immediately() {
     let config = Config::default().max_pending_requests(1);
     let (asked, is_asked) = mpsc::channel();
     let server = Local::serve(builder(config).allow_request(move |_: EngineRequest| {
@@ -116,7 +116,7 @@ fn more_sessions_than_may_wait_for_the_hook_are_refused_at_once() {
     first.send_get(POLLING);
     is_asked.recv().unwrap();
     assert_eq!(get(&server, POLLING, "").status, 503);
-    // A client that gives up makes room.
+    // A client that disconnects frees its place.
     drop(first);
     until(|| {
         let mut next = RawClient::connect(server.address());
@@ -136,7 +136,7 @@ fn ids_of_sessions_may_be_the_applications() {
     let open = get(&server, &with(id), "");
     assert_eq!(sid_of(&open.body), id);
     let bad = (400, r#"{"code":3,"message":"Bad request"}"#);
-    // In use, malformed, and none at all.
+    // An id in use, a malformed id, and none.
     for target in [with(id), with("short"), POLLING.to_owned()] {
         assert_eq!(get(&server, &target, "").parts(), bad, "{target}");
     }
@@ -147,7 +147,7 @@ fn ids_of_sessions_may_be_the_applications() {
             .status,
         101
     );
-    // A WebSocket is a session when its 101 has left.
+    // A WebSocket counts as a session when its 101 has been sent.
     until(|| server.io.clients_count() == 2);
 }
 
@@ -184,7 +184,7 @@ fn headers_are_added_to_the_first_answer_and_to_all() {
 }
 
 #[test]
-fn refused_requests_are_told_with_code_and_context() {
+fn refused_requests_are_reported_with_code_and_context() {
     let (tell, told) = mpsc::channel();
     let server = Local::serve(
         builder(Config::default().cors(Cors::default().enforce(true)))
@@ -249,7 +249,7 @@ fn refused_requests_are_told_with_code_and_context() {
     upgrade(&server, &format!("{WEBSOCKET}&deny="));
     let context = json!({"name": "FORBIDDEN", "message": "because"});
     expect(4, "Forbidden", context);
-    // What was reported twice would come before this.
+    // A duplicate report would arrive before this.
     query("EIO=2&transport=polling");
     let context = json!({"name": "UNSUPPORTED_PROTOCOL_VERSION", "protocol": "2"});
     expect(5, "Unsupported protocol version", context);

@@ -1,4 +1,4 @@
-//! What those learn who watch the server.
+//! Notifications about the lifecycle of servers and sockets.
 
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,7 @@ fn lines(log: &Log) -> Vec<String> {
 }
 
 #[test]
-fn comings_and_goings_are_told_in_order() {
+fn connects_and_disconnects_are_reported_in_order() {
     let mut io = Io::builder();
     let log = watch(&mut io);
     io.namespace("/").on_connect(async |event: Event| {
@@ -100,7 +100,7 @@ fn comings_and_goings_are_told_in_order() {
 }
 
 #[test]
-fn a_namespace_made_on_demand_is_told_when_it_comes_and_goes() {
+fn on_demand_namespace_is_reported_on_creation_and_removal() {
     for cleanup in [true, false] {
         let mut io =
             Io::builder().config(Config::default().cleanup_empty_child_namespaces(cleanup));
@@ -131,7 +131,7 @@ fn a_namespace_made_on_demand_is_told_when_it_comes_and_goes() {
 }
 
 #[test]
-fn a_watcher_that_panics_harms_nobody() {
+fn panicking_watcher_affects_no_client() {
     let mut io = Io::builder();
     io.on_event(|event| assert!(!matches!(event, Lifecycle::Connected { .. }), "a fault"));
     let log = watch(&mut io);
@@ -142,7 +142,7 @@ fn a_watcher_that_panics_harms_nobody() {
 }
 
 #[test]
-fn a_client_that_is_too_fast_is_told_of_before_it_is_gone() {
+fn flooding_client_is_reported_before_its_disconnect() {
     let mut io = Io::builder().config(Config::default().max_in_flight(1).max_parked_events(1));
     let log = watch(&mut io);
     io.namespace("/")
@@ -158,7 +158,7 @@ fn a_client_that_is_too_fast_is_told_of_before_it_is_gone() {
 }
 
 #[test]
-fn an_upgrade_is_told() {
+fn upgrade_is_reported() {
     let mut io = Io::builder();
     let log = watch(&mut io);
     io.namespace("/");

@@ -1,4 +1,4 @@
-//! What is registered on one socket while it is connected.
+//! Listeners that are registered on a single socket while it is connected.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use crate::local::{Local, until};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A server whose one socket the test gets hold of.
+/// A server with one socket, which the test can access.
 struct Watched {
     server: Local,
     client: crate::support::RawClient,
@@ -58,7 +58,7 @@ fn note(log: &Log, line: &str) -> impl Fn(Event) -> std::future::Ready<()> + use
 }
 
 #[test]
-fn a_listener_hears_its_event_until_it_is_taken_away() {
+fn listener_gets_its_event_until_removed() {
     let mut it = Watched::new(empty());
     let log = Log::default();
     let first = it.socket.on("x", note(&log, "first")).unwrap();
@@ -97,7 +97,7 @@ fn once_is_once() {
 }
 
 #[test]
-fn the_handler_of_the_namespace_comes_first_and_only_the_first_answers() {
+fn namespace_handler_runs_first_and_only_the_first_answer_counts() {
     let mut it = Watched::new(empty());
     let log = Log::default();
     let late = it.socket.on("echo", async |_: Event| Ack("never sent"));
@@ -115,7 +115,7 @@ fn the_handler_of_the_namespace_comes_first_and_only_the_first_answers() {
 }
 
 #[test]
-fn an_event_somebody_listens_to_does_not_fall_back() {
+fn event_with_a_listener_skips_the_fallback() {
     let mut io = empty();
     io.namespace("/")
         .fallback(async |event: Event| Ack(event.name().to_owned()));
@@ -177,7 +177,7 @@ fn watchers_of_all_events_come_before_checks_and_listeners() {
         "listener",
     ];
     assert_eq!(lines("42[\"x\"]"), order);
-    // What is stopped has been seen by those who watch all.
+    // Watchers of all events see a refused event.
     assert_eq!(lines("42[\"x\",1,2]"), order[..5]);
     assert_eq!(it.socket.watcher_counts(), (2, 0));
     assert!(it.socket.off(check));
@@ -195,7 +195,7 @@ fn watchers_of_all_events_come_before_checks_and_listeners() {
 }
 
 #[test]
-fn who_answers_before_the_asking_is_over_is_counted_among_those_asked() {
+fn client_answering_early_counts_as_expected() {
     let (answered, has_answered) = std::sync::mpsc::channel();
     let (answered, has_answered) = (Mutex::new(answered), Mutex::new(has_answered));
     let mut io = Io::builder();
@@ -204,7 +204,7 @@ fn who_answers_before_the_asking_is_over_is_counted_among_those_asked() {
         std::future::ready(())
     });
     let it = Watched::new(io);
-    // A watcher runs after the question is on its way and before the asker has its answers.
+    // The watcher runs after the request is sent, and before the caller has its answers.
     it.socket
         .on_any_outgoing(move |_| has_answered.lock().unwrap().recv().unwrap())
         .unwrap();
@@ -225,7 +225,7 @@ fn who_answers_before_the_asking_is_over_is_counted_among_those_asked() {
 }
 
 #[test]
-fn what_is_sent_to_a_client_is_seen_by_its_watchers_however_it_is_sent() {
+fn watchers_see_every_event_sent_to_their_client() {
     let mut it = Watched::new(empty());
     let (mut other, _) = it.server.connect();
     let log = Log::default();
@@ -284,7 +284,7 @@ fn what_is_sent_to_a_client_is_seen_by_its_watchers_however_it_is_sent() {
 }
 
 #[test]
-fn the_end_of_a_socket_is_heard_by_its_own_listeners() {
+fn listeners_of_a_socket_get_its_disconnect() {
     let mut io = Io::builder();
     let (sender, receiver) = oneshot::channel::<Vec<String>>();
     let sender = Arc::new(Mutex::new(Some(sender)));
@@ -328,7 +328,7 @@ fn listeners_are_limited_and_end_with_the_socket() {
     let held = Arc::new(());
     let kept = Arc::clone(&held);
     let own = socket.clone();
-    // A listener that holds its own socket keeps neither alive.
+    // A listener that holds its own socket does not keep it alive.
     let listening = socket.on("x", move |_: Event| {
         let _ = (&kept, &own);
         async {}

@@ -1,4 +1,4 @@
-//! A server in the test's own process, so that a test can look at both ends.
+//! A server in the test's process, so that a test can observe both ends.
 
 use std::{
     net::SocketAddr,
@@ -10,7 +10,7 @@ use roomcast::{Builder, Io, Server};
 
 use crate::support::{DEADLINE, Frame, RawClient};
 
-/// A server on a free port; stops with this value.
+/// A server on a free port, stopped on drop.
 pub(crate) struct Local {
     pub(crate) io: Io,
     pub(crate) runtime: tokio::runtime::Runtime,
@@ -22,7 +22,7 @@ impl Local {
         Self::serve_at("127.0.0.1:0", builder)
     }
 
-    /// At an address that others have been told already.
+    /// Serves at an address that was announced before.
     pub(crate) fn serve_at(address: &str, builder: Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -45,14 +45,14 @@ impl Local {
         self.address
     }
 
-    /// A WebSocket session that is in no namespace yet.
+    /// Opens a WebSocket session that has joined no namespace.
     pub(crate) fn open(&self) -> RawClient {
         let mut client = RawClient::connect(self.address);
         client.open_websocket("/socket.io/");
         client
     }
 
-    /// A client in `/`, and its socket id.
+    /// Connects a client to `/` and returns its socket id.
     pub(crate) fn connect(&self) -> (RawClient, String) {
         let mut client = self.open();
         let id = join(&mut client, "");
@@ -60,7 +60,7 @@ impl Local {
     }
 }
 
-/// Joins a namespace, given as it stands on the wire (`""` or `"/chat,"`); returns the socket id.
+/// Joins a namespace, written as in a packet (`""` or `"/chat,"`), and returns the socket id.
 pub(crate) fn join(client: &mut RawClient, nsp: &str) -> String {
     client.send_text(format!("40{nsp}"));
     let answer = text(client);
@@ -69,7 +69,7 @@ pub(crate) fn join(client: &mut RawClient, nsp: &str) -> String {
     id.strip_suffix("\"}").unwrap().to_owned()
 }
 
-/// The next message, which must be text.
+/// Returns the next message, which must be text.
 pub(crate) fn text(client: &mut RawClient) -> String {
     match client.message() {
         Frame::Text(text) => text,
@@ -77,12 +77,12 @@ pub(crate) fn text(client: &mut RawClient) -> String {
     }
 }
 
-/// Waits until something is so that no message tells.
+/// Waits until a condition holds that no message reports.
 pub(crate) fn until(what: impl Fn() -> bool) {
     until_after(DEADLINE, what);
 }
 
-/// The same for what may take longer than most.
+/// Waits until a condition holds that may take longer than most.
 pub(crate) fn until_after(longest: Duration, what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {

@@ -1,4 +1,5 @@
-//! What the server does on the wire, checked from outside on servers in processes of their own.
+//! Behaviour of the server in its protocols, tested from outside, on servers in their own
+//! processes.
 
 #![allow(
     clippy::unwrap_used,

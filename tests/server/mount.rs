@@ -1,4 +1,4 @@
-//! An `Io` inside of somebody else's server: axum, nested and as a layer; hyper alone; and a server
+//! An `Io` mounted in another HTTP server: axum, nested and as a layer; hyper alone; and a server
 //! over a stream that is not TCP.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::mpsc, thread, time::Duration};
@@ -23,7 +23,7 @@ use crate::{
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// A server that is mounted in another one.
+/// A server that is mounted in another server.
 struct Mounted {
     io: Io,
     address: SocketAddr,
@@ -50,7 +50,7 @@ fn builder(config: Config) -> Builder {
 }
 
 impl Mounted {
-    /// `serve` is given a listener and serves on it.
+    /// Starts a server; `serve` receives a listener and serves on it.
     fn new<F: Future<Output = io::Result<()>> + Send + 'static>(
         config: Config,
         serve: impl FnOnce(Io, TcpListener) -> F,
@@ -96,9 +96,9 @@ impl Mounted {
         RawClient::connect(self.address)
     }
 
-    /// Everything that a session does, on both transports and across the upgrade.
+    /// Checks everything that a session does, on both transports and across the upgrade.
     fn check(&self, path: &str) {
-        // A WebSocket, with what the client sends right behind its request.
+        // A WebSocket, with data that the client sends right after its request.
         let mut client = self.connect();
         client.open_websocket(path);
         let id = join(&mut client, "");
@@ -114,7 +114,7 @@ impl Mounted {
         self.io.to(id).emit("direct", ());
         client.expect_text("42[\"direct\"]");
 
-        // A polling session, and on over a WebSocket.
+        // A polling session, upgraded to WebSocket.
         let session = Polling::open(self.address, path);
         assert_eq!(session.post("40").parts(), (200, "ok"));
         assert!(session.poll().body.starts_with("40{\"sid\":"));
@@ -123,7 +123,7 @@ impl Mounted {
         upgraded.expect_text("431[]");
         assert_eq!(session.poll().status, 400);
 
-        // Refusals are the engine's.
+        // Refusals come from the engine.
         let refused = self.connect().get(&format!("{path}?EIO=4&transport=x"));
         let unknown = r#"{"code":0,"message":"Transport unknown"}"#;
         assert_eq!(refused.parts(), (400, unknown));
@@ -131,7 +131,7 @@ impl Mounted {
         client.send_text("1");
         client.expect_close();
         until(|| self.io.clients_count() == 1);
-        // The end comes to whoever is left.
+        // Remaining clients receive the end.
         let io = self.io.clone();
         let closing = self.runtime.spawn(async move {
             io.close(Duration::from_secs(10)).await;
@@ -184,7 +184,7 @@ fn a_session_knows_where_it_came_from() {
     client.expect_text("431[\"/a/b/?EIO=4&transport=websocket\",\"127.0.0.1\",true]");
 }
 
-/// Serves each connection with hyper's own HTTP/1 and nothing else.
+/// Serves each connection with hyper's HTTP/1 alone.
 async fn hyper_alone(service: IoService, listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -229,7 +229,7 @@ fn a_server_over_something_else_than_tcp_serves_it() {
     let mounted = Mounted::new(Config::default(), |io, listener| async move {
         loop {
             let (stream, _) = listener.accept().await?;
-            // As TLS would be: it buffers, and there is no socket to be found under it.
+            // Like TLS: it buffers, and the socket below is not accessible.
             let stream = TokioIo::new(BufStream::new(stream));
             let service = TowerToHyperService::new(io.service());
             let server = hyper::server::conn::http1::Builder::new();
@@ -288,7 +288,7 @@ fn middleware_around_it_sees_every_request_and_may_refuse() {
 }
 
 #[test]
-fn a_websocket_that_nobody_could_hand_over_is_refused() {
+fn websocket_without_upgrade_support_of_the_host_is_refused() {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let request = Request::get("/socket.io/?EIO=4&transport=websocket")
@@ -369,7 +369,7 @@ fn the_client_is_handed_out_below_the_path() {
 }
 
 #[test]
-fn a_guard_that_is_told_no_addresses_serves_nobody_and_says_what_to_add() {
+fn guard_without_client_addresses_refuses_all_with_the_remedy() {
     let guarded = || {
         let limits = AddressLimits::default();
         builder(Config::default()).guard(&limits, roomcast::limit::Proxies::default())
@@ -402,7 +402,7 @@ fn a_guard_that_is_told_no_addresses_serves_nobody_and_says_what_to_add() {
 #[derive(Clone)]
 struct User(&'static str);
 
-/// A layer in front, as that of a login is one.
+/// A middleware in front, like that of a login.
 async fn log_in(
     mut request: axum::extract::Request,
     next: axum::middleware::Next,
@@ -412,7 +412,7 @@ async fn log_in(
 }
 
 #[test]
-fn extensions_of_the_request_reach_those_who_admit_and_those_who_handle() {
+fn request_extensions_reach_hooks_and_handlers() {
     let mut builder = builder(Config::default()).allow_request(async |request: EngineRequest| {
         let user = request.extension::<User>();
         user.map(|_| ()).ok_or("nobody is logged in")
@@ -429,7 +429,7 @@ fn extensions_of_the_request_reach_those_who_admit_and_those_who_handle() {
             Ack((
                 event.principal().subject.clone(),
                 user.map(|user| user.0).unwrap_or_default(),
-                // What is known otherwise is not kept with every session.
+                // Extensions that the server provides itself are not stored with each session.
                 (event.socket.handshake())
                     .extension::<axum::extract::ConnectInfo<SocketAddr>>()
                     .is_none(),

@@ -1,4 +1,4 @@
-//! Who comes into which namespace, and what becomes of packets for others.
+//! Admission to namespaces, and packets for other namespaces.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ fn two() -> Local {
 }
 
 #[test]
-fn a_namespace_that_nobody_built_is_refused_and_the_others_stay() {
+fn unknown_namespace_is_refused_and_others_stay_joined() {
     let server = two();
     let (mut client, _) = server.connect();
     client.send_text("40/none,");
@@ -210,7 +210,7 @@ fn middleware_that_panics_refuses() {
 }
 
 #[test]
-fn nothing_but_a_refusal_at_the_door_is_a_connect_error() {
+fn only_refused_connects_get_a_connect_error() {
     let refuse = || Refusal::new("E_LATE", "too late").data(json!({"retry": 5}));
     let mut io = Io::builder();
     io.namespace("/")
@@ -239,7 +239,7 @@ fn nothing_but_a_refusal_at_the_door_is_a_connect_error() {
     }
     client.send_text("421[\"refuse\"]");
     client.send_text("422[\"echo\"]");
-    // Only who asked for an answer gets one, and that is no error of connecting.
+    // Only a request for an acknowledgement is answered, and not with a connect error.
     let refused = text(&mut client);
     assert!(refused.starts_with("431[{\"success\":false,"), "{refused}");
     client.expect_text("432[1]");
@@ -299,7 +299,7 @@ fn a_principal_that_expires_is_disconnected() {
 }
 
 #[test]
-fn a_namespace_made_on_demand_goes_with_its_last_client() {
+fn on_demand_namespace_is_removed_with_its_last_client() {
     let mut io = Io::builder().config(Config::default().max_namespaces(1));
     io.namespaces(|name| {
         assert!(name != "/panic", "a fault");
@@ -350,7 +350,7 @@ fn a_connection_joins_only_so_many_namespaces() {
 }
 
 #[test]
-fn the_first_predicate_that_accepts_a_name_says_what_the_namespace_does() {
+fn first_predicate_accepting_a_name_defines_the_namespace() {
     let mut io = Io::builder();
     let answer = |namespace: &mut roomcast::NamespaceBuilder, who: &'static str| {
         namespace.on("who", move |_: Event| async move { Ack(who) });
@@ -411,7 +411,7 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
     join(&mut two, "/x,");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     assert_eq!(early.emit("hi", ()).queued, 2);
-    // Middleware is asked about every client.
+    // Middleware runs for each client.
     let mut three = server.open();
     three.send_text("40/x,{\"name\":\"ann\"}");
     three.expect_text("44/x,{\"message\":\"no names\"}");
@@ -455,7 +455,7 @@ fn handlers_that_outlive_their_socket_count_against_their_client() {
     }
     client.send_text("40");
     client.expect_text("44{\"message\":\"Too many events in progress\"}");
-    // Others are not concerned.
+    // Other clients are not affected.
     let _other = server.connect();
 }
 

@@ -87,7 +87,7 @@ async fn added_namespace_serves_clients_until_it_is_removed() {
 async fn namespaces_of_the_builder_and_on_demand_can_be_removed() {
     let mut io = Io::builder();
     answering("built")(io.namespace("/"));
-    // A predicate that waits must not keep the parameters from middleware.
+    // A predicate that waits must not keep parameters from middleware.
     io.namespaces_async(async |_: Connect| false);
     io.namespace_pattern("/board/{id}")
         .middleware(async |connect: Connect| match connect.param::<u32>("id") {
@@ -225,7 +225,7 @@ async fn clients_that_are_away_lose_a_removed_namespace() {
     assert_ne!(back.unwrap().id(), id);
 }
 
-/// A namespace that is added or removed while clients enter it and leave it again.
+/// A namespace is removed while clients enter and leave it.
 #[test]
 fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
     let mut io = Io::builder();
@@ -237,7 +237,7 @@ fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
         client.send_text("40/x,");
         let io = server.io.clone();
         let removing = std::thread::spawn(move || io.remove_namespace("/x"));
-        // The client may be told more than once that it is disconnected.
+        // The client may be notified of the disconnect more than once.
         let mut first = text(&mut client);
         while first == "41/x," {
             first = text(&mut client);

@@ -1,4 +1,4 @@
-//! Handlers that run once for every key of a user.
+//! Handlers that run once per key and user.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use crate::{
     support::RawClient,
 };
 
-/// How often handlers have run, and a latch at which some wait.
+/// The number of handler runs, and a latch for which some handlers wait.
 struct Runs {
     count: AtomicU32,
     latch: Semaphore,
@@ -124,12 +124,12 @@ fn enter(server: &Local, nsp: &str, name: &str) -> RawClient {
 }
 
 #[test]
-fn a_repeat_gets_the_answer_of_the_first_one_under_its_own_id() {
+fn repeated_event_gets_the_first_answer_under_its_own_id() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     client.send_text("421[\"order\",{\"id\":\"a\",\"n\":1}]");
     client.expect_text("431[1,{\"id\":\"a\",\"n\":1}]");
-    // Nobody compares the rest.
+    // Only the key is compared.
     client.send_text("427[\"order\",{\"id\":\"a\",\"n\":2}]");
     client.expect_text("437[1,{\"id\":\"a\",\"n\":1}]");
     // Another key is another event.
@@ -139,7 +139,7 @@ fn a_repeat_gets_the_answer_of_the_first_one_under_its_own_id() {
 }
 
 #[test]
-fn a_repeat_may_come_on_another_connection_and_ask_although_the_first_did_not() {
+fn repeat_on_another_connection_gets_the_first_answer() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     client.send_text("42[\"order\",{\"id\":7}]");
@@ -171,7 +171,7 @@ fn the_same_key_of_another_user_or_namespace_is_another_event() {
 }
 
 #[test]
-fn a_repeat_waits_for_the_first_one_that_is_still_at_work() {
+fn repeat_waits_for_the_running_handler() {
     let (server, runs) = serve();
     let mut first = enter(&server, "", "ann");
     first.send_text("421[\"slow\",1]");
@@ -188,7 +188,7 @@ fn a_repeat_waits_for_the_first_one_that_is_still_at_work() {
 }
 
 #[test]
-fn the_first_one_goes_on_when_its_client_leaves_and_a_repeat_gets_its_answer() {
+fn handler_continues_after_disconnect_and_a_repeat_gets_its_answer() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     client.send_text("421[\"slow\",1]");
@@ -221,7 +221,7 @@ fn serial_handlers_can_be_idempotent_too() {
 }
 
 #[test]
-fn what_has_failed_may_be_tried_again() {
+fn failed_event_may_be_repeated() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     client.send_text("421[\"fails\",1]");
@@ -254,7 +254,7 @@ fn answers_with_attachments_and_none_at_all_are_remembered() {
 }
 
 #[test]
-fn an_event_without_a_key_is_the_same_as_no_other_one() {
+fn events_without_a_key_are_never_repeats() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     for (id, order) in [
@@ -272,7 +272,7 @@ fn an_event_without_a_key_is_the_same_as_no_other_one() {
     assert_eq!(runs.count(), 4);
 }
 
-/// A server whose answers are remembered within these bounds.
+/// Starts a server that remembers answers within these bounds.
 fn bounded(bound: impl FnOnce(Bounded) -> Bounded) -> (Local, Arc<Runs>) {
     let (mut io, runs) = builder();
     io.namespace("/")
@@ -293,7 +293,7 @@ fn bounded_order(_: Event, _: u32, runs: State<Runs>) -> Answer {
 }
 
 #[test]
-fn what_is_remembered_is_bounded_in_number_bytes_and_time() {
+fn remembered_answers_are_bounded_in_number_bytes_and_time() {
     let gauge = |server: &Local| server.io.metrics().gauge(Gauge::IdempotentAnswers);
     let ask = |client: &mut RawClient, key: u32| {
         client.send_text(format!("420[\"bounded\",{key}]"));
@@ -305,7 +305,7 @@ fn what_is_remembered_is_bounded_in_number_bytes_and_time() {
             .unwrap();
         number.parse::<u32>().unwrap()
     };
-    // By number, of all and of one user: the oldest goes.
+    // By number, in total and per user: the oldest key is removed.
     for per_user in [false, true] {
         let (server, _) = bounded(|handler| match per_user {
             true => handler.max_keys_per_user(2),
@@ -325,7 +325,7 @@ fn what_is_remembered_is_bounded_in_number_bytes_and_time() {
     let mut client = enter(&server, "", "ann");
     assert_eq!([ask(&mut client, 1), ask(&mut client, 1)], [1, 2]);
     assert_eq!(gauge(&server), 0);
-    // By time, without anybody asking.
+    // By time, without any request.
     let (server, _) = bounded(|handler| handler.window(Duration::from_secs(10)));
     let mut client = enter(&server, "", "ann");
     assert_eq!([ask(&mut client, 1), ask(&mut client, 1)], [1, 1]);

@@ -1,4 +1,4 @@
-//! Options of the engine, as a client sees them: paths, cookie, compression, origins.
+//! Options of the engine as a client sees them: paths, cookie, compression, origins.
 
 use std::{io::Read as _, time::Duration};
 
@@ -211,7 +211,7 @@ fn a_cookie_that_cannot_be_written_is_an_error_when_building() {
     assert!(io.build().is_err());
 }
 
-/// A poll for what `event` with this many bytes brings: its encoding and its size.
+/// Polls the answer to `event` with this many bytes, and returns its encoding and body.
 fn poll(server: &Local, event: &str, bytes: usize, accepted: &str) -> (Option<String>, Vec<u8>) {
     let session = Polling::open(server.address(), "/socket.io/");
     assert_eq!(session.post("40").status, 200);
@@ -251,7 +251,7 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
         .unwrap();
         assert_eq!(text, whole(at));
     }
-    // So large that it is left to another thread.
+    // Large enough to be compressed on another thread.
     let (encoding, body) = poll(&server, "big", 500_000, "gzip");
     assert_eq!(encoding.as_deref(), Some("gzip"));
     assert!(body.len() < 5000);
@@ -261,7 +261,7 @@ fn polling_answers_are_compressed_from_the_threshold_on() {
 }
 
 #[test]
-fn polling_answers_are_not_compressed_where_somebody_does_not_want_it() {
+fn polling_answers_are_uncompressed_if_either_side_declines() {
     let server = serve(Config::default());
     let (encoding, body) = poll(&server, "plain", 2000, "gzip");
     assert_eq!((encoding, body.len()), (None, 2012));
@@ -276,7 +276,7 @@ fn polling_answers_are_not_compressed_where_somebody_does_not_want_it() {
 }
 
 #[test]
-fn pages_of_other_sites_get_what_the_cors_options_say() {
+fn cors_headers_follow_the_options() {
     let server = Local::serve(
         builder(
             Config::default().cors(
@@ -324,7 +324,7 @@ fn a_method_that_no_session_has_a_use_for_is_answered_500() {
 }
 
 #[test]
-fn old_browsers_are_told_that_packets_are_no_script() {
+fn internet_explorer_gets_x_xss_protection_disabled() {
     let server = serve(Config::default());
     let agent = |agent: &str| {
         let answer = get(&server, POLLING, &format!("User-Agent: {agent}\r\n"));
@@ -350,9 +350,9 @@ fn clients_are_counted_from_their_handshake_to_their_end() {
 
 #[test]
 fn an_upgrade_that_the_router_does_not_answer_is_refused_in_the_end() {
-    // One route never answers; the other does after the time that refuses the first.
+    // One route never answers; the other answers after the timeout that refuses the first.
     let late = async || {
-        // The time that must pass without effect, and more.
+        // Longer than the timeout.
         tokio::time::sleep(Duration::from_millis(200)).await;
         "late"
     };

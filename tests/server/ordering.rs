@@ -1,4 +1,4 @@
-//! In which order events start, and who waits for whom.
+//! The order in which events start, and which handlers wait for each other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{Frame, Polling},
 };
 
-/// Lets one waiting handler go on at a time.
+/// Releases one waiting handler at a time.
 struct Latch(Semaphore);
 
 fn server(config: Config) -> (Local, Arc<Latch>) {
@@ -71,7 +71,7 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
     client.send_text("425[\"now\",5]");
     client.expect_text("42[\"started\",1]");
     client.expect_text("435[5]");
-    // Another socket has a lane of its own.
+    // Another socket has its own queue.
     let (mut second, _) = server.connect();
     second.send_text("42[\"one\",9]");
     second.expect_text("42[\"started\",9]");
@@ -91,7 +91,7 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
 }
 
 #[test]
-fn events_beyond_those_at_work_wait_and_start_in_order() {
+fn events_beyond_the_handler_limit_start_later_in_order() {
     let (server, latch) = server(Config::default().max_in_flight(2));
     let (mut client, _) = server.connect();
     for n in 1..=4 {
@@ -172,7 +172,7 @@ fn handlers_that_outlive_their_client_are_waited_for() {
     assert_eq!(detached(), 0);
 }
 
-/// The number of an event named `n`; `None` for attachments.
+/// Returns the number of an event named `n`, or `None` for attachments.
 fn number(packet: &str) -> Option<u64> {
     let (_, rest) = packet.split_once("[\"n\",")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
@@ -180,7 +180,7 @@ fn number(packet: &str) -> Option<u64> {
 }
 
 #[test]
-fn what_is_emitted_arrives_in_order_across_the_upgrade() {
+fn events_arrive_in_order_across_the_upgrade() {
     const EVENTS: u64 = 4000;
     let mut io = Io::builder();
     io.namespace("/");
@@ -201,7 +201,7 @@ fn what_is_emitted_arrives_in_order_across_the_upgrade() {
                 _ => drop(socket.emit_with_ack::<Args>("n", n)),
             }
             if n % 32 == 0 {
-                std::thread::sleep(Duration::from_micros(200)); // The pace of a sender.
+                std::thread::sleep(Duration::from_micros(200)); // Pace of a sender.
             }
         }
     });

@@ -1,4 +1,4 @@
-//! Events of which a key is sent once in an interval.
+//! Events that are sent at most once per key and interval.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     support::Frame,
 };
 
-/// No test waits for its end.
+/// An interval that does not end during a test.
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn builder() -> Builder {
@@ -24,7 +24,7 @@ fn close(server: &Local) {
 }
 
 #[test]
-fn the_first_comes_at_once_those_between_are_folded_and_the_last_always_comes() {
+fn paced_events_send_the_first_and_the_last() {
     let server = Local::serve(builder());
     let (mut client, _) = server.connect();
     let quotes = server
@@ -55,7 +55,7 @@ fn the_first_comes_at_once_those_between_are_folded_and_the_last_always_comes() 
 }
 
 #[test]
-fn what_waits_goes_out_when_the_server_closes() {
+fn pending_paced_events_are_sent_on_close() {
     let server = Local::serve(builder());
     let (mut client, _) = server.connect();
     for n in 1..=5 {
@@ -65,7 +65,7 @@ fn what_waits_goes_out_when_the_server_closes() {
     assert_eq!(text(&mut client), "42[\"n\",1]");
     close(&server);
     assert_eq!(text(&mut client), "42[\"n\",5]");
-    // Nothing waits any more.
+    // No event is pending.
     assert_eq!(server.io.conflate_every("n", HOUR).emit("n", 6).closed, 0);
     while !matches!(client.message(), Frame::Close(_)) {}
 }
@@ -90,7 +90,7 @@ fn every_key_and_target_has_an_interval_of_its_own() {
             .conflate_every("x", HOUR)
             .emit("sender", n);
         io.to(["a", "b"]).conflate_every("x", HOUR).emit("two", n);
-        // The last word counts.
+        // The last setting applies.
         io.conflate_every("x", HOUR).conflate("x").emit("free", n);
         io.conflate_every("x", HOUR).volatile().emit("now", n);
         io.conflate_every("x", Duration::ZERO).emit("zero", n);
@@ -101,7 +101,7 @@ fn every_key_and_target_has_an_interval_of_its_own() {
         loop {
             match text(client).as_str() {
                 "42[\"end\"]" => return got,
-                // They may be dropped.
+                // Volatile events may be dropped.
                 volatile if volatile.contains("\"now\"") => {}
                 event => got.push(event.to_owned()),
             }
@@ -130,7 +130,7 @@ fn every_key_and_target_has_an_interval_of_its_own() {
 }
 
 #[test]
-fn what_waits_reaches_who_is_there_when_it_is_sent() {
+fn pending_paced_event_reaches_members_at_send_time() {
     let mut io = Io::builder();
     io.namespace("/")
         .on("join", async |event: Event| event.socket.join("ticker"));
@@ -151,12 +151,12 @@ fn what_waits_reaches_who_is_there_when_it_is_sent() {
     assert_eq!(text(&mut early), "42[\"quote\",2]");
     drop(early);
     quotes.emit("quote", 3);
-    // Whether it came before the second or not.
+    // The second event may have arrived before the join.
     while text(&mut late) != "42[\"quote\",3]" {}
 }
 
 #[test]
-fn what_cannot_be_encoded_is_told_to_whoever_sends_it() {
+fn encode_error_of_a_paced_event_is_returned_to_the_caller() {
     let server = Local::serve(builder());
     let (mut client, _) = server.connect();
     let quotes = server.io.local().conflate_every("ACME", HOUR);

@@ -1,4 +1,4 @@
-//! Checks of packets: what they let pass, change and stop, and what that does to the order.
+//! Packet middleware: what it admits, changes and refuses, and its effect on the order of events.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use crate::local::{Local, until};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Writes down what fails without anybody to tell.
+/// Records failures that no client is notified of.
 fn log_failures(namespace: &mut NamespaceBuilder, log: &Log) {
     let log = Arc::clone(log);
     namespace.on_error(move |failure: &Failure<'_>| {
@@ -40,7 +40,7 @@ fn middleware_stops_an_event_and_only_the_server_learns_why() {
     client.send_text("421[\"secret\"]");
     client.send_text("422[\"panic\"]");
     client.send_text("423[\"open\"]");
-    // Nothing comes for the first two, though they asked for an acknowledgement.
+    // The first two get no answer, though they requested an acknowledgement.
     client.expect_text("433[\"come in\"]");
     assert_eq!(
         *log.lock().unwrap(),
@@ -49,7 +49,7 @@ fn middleware_stops_an_event_and_only_the_server_learns_why() {
 }
 
 #[test]
-fn middleware_run_in_order_and_see_what_the_one_before_has_made() {
+fn middleware_run_in_order_on_the_changed_packet() {
     let mut io = Io::builder();
     io.namespace("/")
         .on_packet(async |mut packet: Incoming| {
@@ -155,7 +155,7 @@ fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
         client.send_text(format!("42[\"{name}\"]"));
     }
     client.send_text("42/other,1[\"d\"]");
-    // Another socket of the connection is not held up.
+    // Another socket of the connection is not delayed.
     client.expect_text("43/other,1[]");
     assert!(log.lock().unwrap().is_empty());
     open.notify_one();
@@ -183,7 +183,7 @@ fn events_held_behind_middleware_are_bounded() {
 }
 
 #[test]
-fn a_client_that_leaves_while_its_event_is_checked_hears_no_more_of_it() {
+fn client_leaving_during_middleware_gets_no_answer() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
     let mut io = Io::builder();
     let latch = Arc::clone(&open);

@@ -1,8 +1,8 @@
-//! What handlers take beside the arguments of an event.
+//! Parameters of handlers other than the arguments of an event.
 
 use roomcast::{
-    Ack, Args, BuildError, Connect, Data, Event, Extension, Io, ListenError, Needs, Parameter,
-    Parser, Principal, Refusal, State, options::Recovery, testing::serve,
+    Ack, Args, BuildError, Connect, Data, Event, Extension, Io, ListenError, Parameter, Parser,
+    Principal, Refusal, Requirement, State, options::Recovery, testing::serve,
 };
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ struct Language(String);
 
 struct Greeting(&'static str);
 
-/// One of an application's own, with an argument and a state.
+/// A parameter of an application, made from an argument and a state.
 struct Greeted(String);
 
 impl Parameter for Greeted {
@@ -23,8 +23,8 @@ impl Parameter for Greeted {
         Ok(Self(format!("{} {name}", event.state::<Greeting>().0)))
     }
 
-    fn needs() -> Needs {
-        Needs::state::<Greeting>()
+    fn needs() -> Requirement {
+        Requirement::state::<Greeting>()
     }
 }
 
@@ -59,7 +59,7 @@ fn builder() -> roomcast::Builder {
 }
 
 #[tokio::test]
-async fn handlers_take_who_a_client_is_and_what_was_kept_when_it_connected() {
+async fn handlers_take_principal_and_connect_data() {
     let server = serve(builder()).await;
     let client = server.client().query("language", "sv").connect().await;
     let client = client.unwrap();
@@ -99,7 +99,7 @@ async fn data_that_is_not_there_is_a_fault_that_only_the_application_learns_of()
 }
 
 #[tokio::test]
-async fn nothing_can_be_taken_behind_all_arguments() {
+async fn no_parameter_may_follow_all_arguments() {
     let mut io = Io::builder().state(7_u8);
     io.namespace("/")
         .on("late", async |_: Event, _: Args, _: u8| {});

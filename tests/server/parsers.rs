@@ -1,4 +1,4 @@
-//! What a handler sees and sends is the same with all parsers.
+//! A handler sees and sends the same with all parsers.
 
 use std::time::Duration;
 
@@ -145,11 +145,11 @@ async fn values_and_raw_arguments_mean_the_same() {
 
         let sent = (upload(), &list, Bytes::from_static(&[9; 300]));
         let echoed: Args = client.emit_with_ack("echo", &sent).await.unwrap();
-        // Recovery adds the number of the event to what is emitted, and to nothing else.
+        // Recovery adds an offset to emitted events only.
         let event = client.event::<Args>("echo").await.unwrap();
         for args in [&echoed, &event] {
             let inside = match parser {
-                // Arguments of a custom parser are JSON inside of the server.
+                // Arguments of a custom parser are JSON inside the server.
                 Parser::Custom(_) => Parser::Json,
                 parser => parser,
             };
@@ -223,7 +223,7 @@ async fn a_refusal_at_the_door_has_its_data() {
     }
 }
 
-/// A client in the room that has got one event, with the offset of that.
+/// Connects a client in the room that has received an event, and returns that event's offset.
 async fn told(server: &TestServer) -> (Client, String) {
     let mut client = server.client().connect().await.unwrap();
     let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
@@ -233,7 +233,7 @@ async fn told(server: &TestServer) -> (Client, String) {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_gets_what_it_missed() {
+async fn reconnecting_client_gets_missed_events() {
     for parser in PARSERS {
         let server = server(parser).await;
         let (client, offset) = told(&server).await;
@@ -273,7 +273,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
 }
 
 #[tokio::test]
-async fn what_is_no_offer_starts_a_fresh_session_with_both() {
+async fn invalid_offer_starts_a_new_session() {
     for parser in PARSERS {
         let server = server(parser).await;
         let (client, offset) = told(&server).await;

@@ -1,4 +1,4 @@
-//! Clients whose credentials are not good any more.
+//! Clients whose credentials are no longer valid.
 
 use std::sync::{
     Arc, Barrier,
@@ -8,7 +8,7 @@ use std::sync::{
 use roomcast::{Authenticate, Connect, Io, Principal, Refusal, testing::serve};
 use serde_json::Value;
 
-/// Authenticates everybody, until the flag is set that revokes all.
+/// Authenticates every client until the flag is set, which revokes all.
 struct Revocable(Arc<AtomicBool>);
 
 impl Authenticate for Revocable {
@@ -26,7 +26,7 @@ impl Authenticate for Revocable {
 }
 
 #[tokio::test]
-async fn a_client_is_told_once_however_many_find_out_at_the_same_time() {
+async fn concurrent_revocation_checks_notify_a_client_once() {
     const FINDERS: usize = 8;
     const ROUNDS: usize = 50;
     let is_revoked = Arc::new(AtomicBool::new(false));

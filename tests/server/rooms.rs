@@ -1,4 +1,4 @@
-//! Rooms, as clients and the application see them.
+//! Rooms, as seen by clients and by the application.
 
 use roomcast::{Event, Io, Room, SocketId};
 
@@ -69,7 +69,7 @@ fn a_socket_is_not_in_its_own_audience() {
     b.expect_text("42[\"hi\"]");
     b.send_text("421[\"leave\",\"r\"]");
     b.expect_text("431[]");
-    // Nothing else has come to anybody.
+    // No other event has arrived.
     server.io.emit("end", ());
     for client in [&mut a, &mut b, &mut c] {
         client.expect_text("42[\"end\"]");
@@ -114,7 +114,7 @@ fn the_application_moves_and_disconnects_whole_rooms() {
     server.io.in_("y").disconnect(false);
     b.expect_text("41");
     server.io.in_("x").disconnect(true);
-    // The other one's departure was announced.
+    // The departure of the other client was announced.
     while text(&mut a) != "41" {}
     a.expect_close();
     until(|| server.io.of("/").count() == 0);
@@ -122,7 +122,7 @@ fn the_application_moves_and_disconnects_whole_rooms() {
 }
 
 #[test]
-fn rooms_are_named_by_whatever_is_a_name_or_gives_names() {
+fn rooms_are_named_by_strings_and_by_iterators() {
     use std::{
         borrow::Cow,
         collections::{BTreeSet, HashSet},

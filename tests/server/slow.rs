@@ -1,4 +1,4 @@
-//! Clients that stop reading: what they cost, whom, and how they learn of it.
+//! Clients that stop reading: their cost, which clients it affects, and how they are notified.
 
 use std::{
     fs,
@@ -18,19 +18,24 @@ use crate::{
     support::{DEADLINE, Frame, RawClient},
 };
 
-/// Whose connection has ended, why, and what more is known of it.
-type Gone = (SocketId, DisconnectReason, Option<String>);
+/// The socket of a connection that has ended, the reason, and its details.
+type DisconnectReport = (SocketId, DisconnectReason, Option<String>);
 
-/// Where that is told.
-struct Said(Mutex<mpsc::Sender<Gone>>);
+/// Receives these reports.
+struct ReportSender(Mutex<mpsc::Sender<DisconnectReport>>);
 
-/// A server that tells why clients have gone.
-fn server(config: Config) -> (Local, mpsc::Receiver<Gone>) {
+/// Starts a server that reports why clients have disconnected.
+fn server(config: Config) -> (Local, mpsc::Receiver<DisconnectReport>) {
     let (sender, said) = mpsc::channel();
-    let mut io = Io::builder().config(config).state(Said(Mutex::new(sender)));
+    let mut io = Io::builder()
+        .config(config)
+        .state(ReportSender(Mutex::new(sender)));
     io.namespace("/").on(
         "disconnect",
-        async |event: Event, reason: DisconnectReason, why: Option<String>, said: State<Said>| {
+        async |event: Event,
+               reason: DisconnectReason,
+               why: Option<String>,
+               said: State<ReportSender>| {
             let gone = (event.socket.id(), reason, why);
             said.0.lock().unwrap().send(gone).unwrap();
         },
@@ -38,7 +43,7 @@ fn server(config: Config) -> (Local, mpsc::Receiver<Gone>) {
     (Local::serve(io), said)
 }
 
-/// A client in a room, its address and its socket's id.
+/// Connects a client in a room, and returns its address and socket id.
 fn member(server: &Local, room: &str) -> (RawClient, SocketAddr, SocketId) {
     let (client, id) = server.connect();
     let id = SocketId::parse(&id).unwrap();
@@ -48,7 +53,8 @@ fn member(server: &Local, room: &str) -> (RawClient, SocketAddr, SocketId) {
     (client, address, id)
 }
 
-/// Bytes that the server's kernel holds for a client: neither acknowledged nor given back.
+/// Returns the bytes that the server's kernel holds for a client: sent but not acknowledged, or not
+/// yet sent.
 fn kernel_holds(server: &Local, client: SocketAddr) -> usize {
     let line = |entry: &str| {
         let fields: Vec<&str> = entry.split_whitespace().collect();
@@ -62,7 +68,7 @@ fn kernel_holds(server: &Local, client: SocketAddr) -> usize {
     table.lines().find_map(line).unwrap_or(0)
 }
 
-/// Reads numbered events until `last`, none of which may be missing or out of order.
+/// Reads numbered events up to `last`, all of them and in order.
 fn read_in_order(client: &mut RawClient, last: usize) {
     for expected in 0..=last {
         let message = text(client);
@@ -76,7 +82,7 @@ fn read_in_order(client: &mut RawClient, last: usize) {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_cut_with_a_reason_and_costs_its_neighbours_nothing() {
+fn slow_client_is_disconnected_with_a_reason_alone() {
     const EVENTS: usize = 1000;
     let (server, said) = server(
         Config::default()
@@ -113,14 +119,14 @@ fn a_client_that_stops_reading_is_cut_with_a_reason_and_costs_its_neighbours_not
     assert_eq!((id, reason), (stalled_id, DisconnectReason::Overflow));
     assert_eq!(why.unwrap(), "more than outbox_bytes waited for the client");
     let metrics = server.io.metrics();
-    assert_eq!(metrics.counter(Counter::SlowClientsCut), 1);
+    assert_eq!(metrics.counter(Counter::SlowClientsDisconnected), 1);
     assert_eq!(metrics.counter(Counter::ClosedOverflow), 1);
     until(|| metrics.gauge(Gauge::OutboxBytes) == 0);
     assert!(said.try_recv().is_err(), "somebody else was cut");
 }
 
 #[test]
-fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
+fn disconnected_slow_client_received_a_prefix_without_gaps() {
     let (server, said) = server(Config::default().outbox_bytes(300_000));
     let (mut client, _, _) = member(&server, "room");
     let payload = "x".repeat(10_000);
@@ -133,7 +139,8 @@ fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
         said.recv_timeout(DEADLINE).unwrap().1,
         DisconnectReason::Overflow
     );
-    // Now it reads again: what had left, from the first on, and then why it is over.
+    // The client reads again: everything sent so far from the first event on, then the reason for
+    // the close.
     let mut got = 0;
     let code = loop {
         match client.message() {
@@ -153,7 +160,7 @@ fn what_a_client_has_got_before_it_was_cut_has_no_hole() {
 }
 
 #[test]
-fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
+fn kernel_buffers_no_more_than_configured() {
     let held = |config: Config| {
         let (server, _said) = server(config.outbox_bytes(32 << 20));
         let (_stalled, address, id) = member(&server, "room");
@@ -164,9 +171,9 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
         let mut others: Vec<RawClient> = (0..8).map(|_| member(&server, "others").0).collect();
         let (mut last, mut rounds) = ((0, 0), 0);
         while rounds < 10 {
-            // Until nothing moves any more, for which there is no sign but that,
+            // Waits until nothing moves, which no other signal shows.
             thread::sleep(Duration::from_millis(20));
-            // and that those who write have had their turns meanwhile.
+            // The write workers must have run in the meantime.
             server.io.to("others").emit("turn", ());
             for other in &mut others {
                 other.expect_text("42[\"turn\"]");
@@ -184,14 +191,14 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
     };
     let free = held(Config::default().unsent_bytes(None));
     let unsent = held(Config::default().unsent_bytes(32 << 10));
-    // What is in one segment already goes with it.
+    // Data in a segment that was started is sent with it.
     assert!(unsent <= (32 << 10) + (128 << 10), "{unsent}, else {free}");
     let buffer = held(
         Config::default()
             .unsent_bytes(None)
             .send_buffer_bytes(64 << 10),
     );
-    // The kernel takes twice as much, for its own needs too (socket(7)).
+    // The kernel allows twice as much, including its overhead (socket(7)).
     assert!(
         buffer <= 2 * (64 << 10) + (64 << 10),
         "{buffer}, else {free}"
@@ -200,7 +207,7 @@ fn the_kernel_holds_no_more_for_a_client_than_it_is_told() {
 }
 
 #[test]
-fn when_too_much_waits_for_all_those_with_most_are_cut() {
+fn total_limit_disconnects_clients_with_most_pending_data() {
     let (server, said) = server(
         Config::default()
             .outbox_bytes(4 << 20)
@@ -220,14 +227,14 @@ fn when_too_much_waits_for_all_those_with_most_are_cut() {
     emit(heavy[0].2, 250);
     let metrics = server.io.metrics();
     let mut sent = 0;
-    // Up to less than what may wait for all, and more than that at which those with most are cut.
+    // Up to the limit at which the clients with most pending data are disconnected.
     while said.try_recv().is_err() && metrics.gauge(Gauge::OutboxBytes) < (6 << 20) / 16 * 15 {
         sent += 1;
         assert!(sent < 2000, "nothing waits for it");
         let _ = server.io.to(heavy[1].2).emit("n", &payload);
     }
-    until(|| metrics.counter(Counter::SlowClientsCutForAll) >= 1);
-    assert_eq!(metrics.counter(Counter::SlowClientsCut), 0);
+    until(|| metrics.counter(Counter::SlowClientsDisconnectedForAll) >= 1);
+    assert_eq!(metrics.counter(Counter::SlowClientsDisconnected), 0);
     assert!(metrics.gauge(Gauge::OutboxBytes) <= 6 << 20);
     read_in_order(&mut light, 99);
 }
@@ -246,7 +253,7 @@ fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
             .emit("n", (n, &payload))
             .queued;
     }
-    // Nothing is refused: older ones have given way.
+    // No event is refused: older events are dropped.
     assert_eq!(queued, 2000);
     server.io.to(id).emit("end", ());
     let mut got: Vec<usize> = Vec::new();
@@ -260,7 +267,7 @@ fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
     assert_eq!(got[got.len() - 5..], [1995, 1996, 1997, 1998, 1999]);
 }
 
-/// Twenty thousand events of a hundred bytes, several times what may wait for one client.
+/// Number of events of a hundred bytes each, several times what may be pending for one client.
 const BURST: usize = 20_000;
 
 fn bursting() -> Local {
@@ -290,11 +297,11 @@ fn a_burst_that_waits_for_its_client_arrives_whole() {
     client.send_text("421[\"in turns\"]");
     read_in_order(&mut client, BURST - 1);
     client.expect_text("431[]");
-    // All at once it is more than may wait.
+    // Queued together, it exceeds the limit.
     client.send_text("42[\"at once\"]");
     until(|| server.io.of("/").count() == 0);
 
-    // Over polls as well.
+    // The same by polling.
     let session = crate::support::Polling::open(server.address(), "/socket.io/");
     session.post("40");
     assert!(session.poll().body.starts_with("40{"));
@@ -313,7 +320,7 @@ fn a_burst_that_waits_for_its_client_arrives_whole() {
 }
 
 #[test]
-fn who_waits_for_a_client_does_so_up_to_a_deadline_or_its_end() {
+fn drained_waits_up_to_a_deadline_or_disconnect() {
     let (server, _said) = server(
         Config::default()
             .outbox_bytes(64 << 20)
@@ -329,7 +336,7 @@ fn who_waits_for_a_client_does_so_up_to_a_deadline_or_its_end() {
     };
     let wait = |task: tokio::task::JoinHandle<_>| server.runtime.block_on(task).unwrap();
     assert_eq!(wait(drained(DEADLINE)), Ok(()));
-    // The client reads nothing, and the kernels take less than this.
+    // The client reads nothing, and the kernels buffer less than this.
     for _ in 0..48 {
         assert_eq!(socket.emit("big", "x".repeat(1 << 20)).queued, 1);
     }

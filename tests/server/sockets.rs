@@ -1,4 +1,4 @@
-//! What the application knows of its sockets, and what it does with many of them.
+//! What the application knows about its sockets, and bulk operations on them.
 
 use std::{
     sync::Mutex,
@@ -88,7 +88,7 @@ async fn sockets_are_found_with_all_that_is_known_of_them() {
     assert!((begun..=SystemTime::now()).contains(&handshake.time()));
     assert_eq!(found.conn().transport(), Transport::WebSocket);
 
-    // One of many is asked alone, and answers with one value.
+    // A request to one of several sockets is answered with one value.
     let asking = found
         .timeout(Duration::from_secs(20))
         .emit_with_ack::<String>("who?", ());
@@ -102,7 +102,7 @@ async fn sockets_are_found_with_all_that_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn a_broadcast_goes_on_with_flags_in_any_order_and_leaves_its_beginning_as_it_was() {
+async fn broadcast_flags_chain_in_any_order_without_side_effects() {
     let server = server().await;
     let (mut ann, mut bob) = (client(&server, "ann").await, client(&server, "bob").await);
     let io = server.io();
@@ -132,7 +132,7 @@ async fn a_broadcast_goes_on_with_flags_in_any_order_and_leaves_its_beginning_as
 }
 
 #[tokio::test]
-async fn everybody_can_be_moved_and_disconnected() {
+async fn all_sockets_can_be_moved_and_disconnected() {
     let server = server().await;
     let (mut ann, mut bob) = (client(&server, "ann").await, client(&server, "bob").await);
     let io = server.io();
@@ -181,7 +181,7 @@ async fn handles_emit_from_any_task_and_any_thread() {
     is_handle::<Io>();
     is_handle::<roomcast::Namespace>();
     is_handle::<roomcast::Socket>();
-    is_handle::<roomcast::Conn>();
+    is_handle::<roomcast::EngineConnection>();
     let server = server().await;
     let mut ann = client(&server, "ann").await;
     let (io, id) = (server.io().clone(), ann.id());

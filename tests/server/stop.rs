@@ -1,9 +1,9 @@
-//! SIGTERM with sessions in every state: each is told, and the process ends by itself and soon.
+//! SIGTERM with sessions in every state: each is notified, and the process ends by itself and soon.
 
 use crate::support::{Frame, Polling, RawClient, TestServer, websocket::masked};
 
-/// Nothing here is a reason to wait for the grace of the server, or for any other of its deadlines: each is so long that
-/// the test would fail for want of an end.
+/// The server must not wait for its grace or any other deadline: each is so long that the test
+/// would time out.
 const PATIENT: [(&str, &str); 2] = [
     ("GRACE", "3600"),
     (
@@ -12,8 +12,8 @@ const PATIENT: [(&str, &str); 2] = [
     ),
 ];
 
-/// Starts a server, lets `prepare` bring a session into some state, and tells the server to stop.
-/// What `finish` does with the session comes after that.
+/// Starts a server, lets `prepare` bring a session into some state, and stops the server. Then
+/// `finish` continues with the session.
 fn stop_with<T>(prepare: impl FnOnce(&TestServer) -> T, finish: impl FnOnce(T)) {
     let mut server = TestServer::start_with("hostile", &PATIENT);
     let session = prepare(&server);
@@ -22,7 +22,8 @@ fn stop_with<T>(prepare: impl FnOnce(&TestServer) -> T, finish: impl FnOnce(T)) 
     assert_eq!(server.exit_code(), Some(0));
 }
 
-/// A client in the middle of its upgrade, and one beside it that learns when the server has begun to stop.
+/// Connects a client in the middle of its upgrade, and another that notices when the server begins
+/// to stop.
 fn probed(server: &TestServer) -> (RawClient, RawClient) {
     let mut candidate = joined(server).attach();
     candidate.send_text("2probe");
@@ -32,7 +33,7 @@ fn probed(server: &TestServer) -> (RawClient, RawClient) {
     (candidate, witness)
 }
 
-/// A polling session that has joined `/`.
+/// Opens a polling session that has joined `/`.
 fn joined(server: &TestServer) -> Polling {
     let session = Polling::open(server.address(), "/socket.io/");
     assert_eq!(session.post("40").status, 200);
@@ -67,7 +68,7 @@ fn a_parked_poll_is_answered() {
 }
 
 #[test]
-fn a_client_in_the_middle_of_its_upgrade_is_told_on_its_websocket() {
+fn stop_during_an_upgrade_is_reported_on_the_websocket() {
     stop_with(probed, |(mut candidate, mut witness)| {
         witness.expect_close();
         candidate.send_text("5");
@@ -76,7 +77,7 @@ fn a_client_in_the_middle_of_its_upgrade_is_told_on_its_websocket() {
 }
 
 #[test]
-fn a_client_before_its_probe_is_told_by_its_poll() {
+fn stop_before_the_probe_is_reported_on_the_poll() {
     let prepare = |server: &TestServer| {
         let session = joined(server);
         let candidate = session.attach();
@@ -91,7 +92,7 @@ fn a_client_before_its_probe_is_told_by_its_poll() {
 }
 
 #[test]
-fn connections_without_a_request_do_not_keep_it() {
+fn connections_without_a_request_do_not_delay_stop() {
     let prepare = |server: &TestServer| {
         let mut idle = server.connect();
         assert_eq!(idle.get("/nothing").status, 404);
@@ -104,8 +105,8 @@ fn connections_without_a_request_do_not_keep_it() {
 }
 
 #[test]
-fn a_client_that_gives_up_its_upgrade_does_not_keep_it() {
-    // As a stock client that was refused by its namespace while it went over to a WebSocket.
+fn abandoned_upgrade_does_not_delay_stop() {
+    // Like a stock client that its namespace refuses during the upgrade.
     stop_with(probed, |(candidate, mut witness)| {
         witness.expect_close();
         drop(candidate);
@@ -113,7 +114,7 @@ fn a_client_that_gives_up_its_upgrade_does_not_keep_it() {
 }
 
 #[test]
-fn a_client_that_does_not_go_on_with_its_upgrade_does_not_keep_it() {
+fn stalled_upgrade_does_not_delay_stop() {
     stop_with(probed, |(mut candidate, mut witness)| {
         witness.expect_close();
         candidate.expect_unanswered_close();
@@ -121,11 +122,11 @@ fn a_client_that_does_not_go_on_with_its_upgrade_does_not_keep_it() {
 }
 
 #[test]
-fn a_session_that_was_closed_and_never_asked_why_does_not_keep_it() {
+fn closed_session_without_a_poll_does_not_delay_stop() {
     let config = r#"{"connect_timeout":"200ms","ping_interval":"1h"}"#;
     let mut server = TestServer::start_with("hostile", &[("GRACE", "3600"), ("CONFIG", config)]);
     let session = Polling::open(server.address(), "/socket.io/");
-    // Closed by the server, which waits for a poll to say so.
+    // Closed by the server, which waits for a poll to report it.
     server.until(
         "roomcast_sessions_closed_total{reason=\"forced close\"}",
         |sessions| sessions == 1,

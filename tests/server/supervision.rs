@@ -1,4 +1,4 @@
-//! Tasks of the library that panic: they are named, and started again.
+//! Tasks of the library that panic: they are reported by name and restarted.
 
 #![cfg(debug_assertions)]
 
@@ -21,10 +21,10 @@ use crate::{
     support::Frame,
 };
 
-/// Kills tasks that run; waits until they are said to have ended and run again.
+/// Kills running tasks, and waits until they are reported as ended and run again.
 fn kill(io: &Io, name: &str) {
     assert_eq!(io.ended_tasks(), []);
-    // One that was only started does not hear it yet.
+    // A task that has just started does not receive the signal yet.
     until(|| {
         io.tasks().kill(name);
         !io.ended_tasks().is_empty()
@@ -34,7 +34,7 @@ fn kill(io: &Io, name: &str) {
         !ended.is_empty() && ended.iter().all(|task| task.is_restarted)
     });
     assert!(io.ended_tasks().iter().all(|task| task.name == name));
-    assert!(io.metrics().gauge(Gauge::TasksEnded) >= 1);
+    assert!(io.metrics().gauge(Gauge::TasksDown) >= 1);
     assert!(io.metrics().counter(Counter::TaskRestarts) >= 1);
 }
 
@@ -45,7 +45,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn what_is_queued_for_a_flusher_that_panics_arrives() {
+fn queue_of_a_panicked_flusher_is_sent() {
     let server = Local::serve(builder());
     let (mut client, _) = server.connect();
     kill(&server.io, "flusher");
@@ -66,7 +66,7 @@ fn pings_go_on_when_the_task_that_sends_them_panics() {
 }
 
 #[test]
-fn what_waits_for_the_end_of_an_interval_arrives_although_the_task_that_sends_it_has_panicked() {
+fn paced_events_arrive_after_their_task_has_panicked() {
     let server = Local::serve(builder());
     let (mut client, _) = server.connect();
     let quotes = server
@@ -89,7 +89,7 @@ fn a_listener_that_panics_accepts_again() {
 }
 
 #[test]
-fn sessions_that_are_kept_end_although_the_task_that_ends_them_has_panicked() {
+fn recoverable_sessions_expire_after_their_task_has_panicked() {
     let recovery = Recovery::default().window(Duration::from_secs(10));
     let config = Config::default().recovery(Some(recovery));
     let server = Local::serve(builder().config(config));
@@ -104,7 +104,7 @@ fn sessions_that_are_kept_end_although_the_task_that_ends_them_has_panicked() {
 }
 
 #[test]
-fn answers_that_are_remembered_are_forgotten_although_the_task_that_forgets_them_has_panicked() {
+fn remembered_answers_expire_after_their_task_has_panicked() {
     let mut io = Io::builder();
     let once = idempotent(roomcast::argument(0), async |_: Event, n: u32| Ack(n));
     io.namespace("/")
@@ -138,7 +138,7 @@ fn servers_are_joined_again_although_the_task_of_the_adapter_has_panicked() {
 }
 
 #[test]
-fn a_server_goes_on_telling_that_it_is_there_although_the_task_that_does_so_has_panicked() {
+fn heartbeats_continue_after_their_task_has_panicked() {
     let serve = || {
         let redis = Redis::new(&RedisServer::shared().url()).unwrap();
         Local::serve(builder().adapter(redis.key("telling")))
@@ -160,7 +160,7 @@ fn a_server_goes_on_telling_that_it_is_there_although_the_task_that_does_so_has_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_read_again_although_the_task_that_looks_at_it_has_panicked() {
+async fn certificate_is_reloaded_after_its_task_has_panicked() {
     let folder = tempfile::tempdir().unwrap();
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
     let issue = || {

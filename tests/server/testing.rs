@@ -1,4 +1,4 @@
-//! The module for testing applications, tested.
+//! Tests of the module for testing applications.
 
 use std::time::Duration;
 
@@ -49,7 +49,8 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
     assert_eq!(question.name, "question");
     assert!(question.ack.is_some());
     client.ack(&question, "three").await.unwrap();
-    // It answers pings meanwhile: the next one is sent only after the answer to the one before.
+    // The client answers pings in the meantime: each ping is sent only after the answer to the
+    // previous.
     while server.io().metrics().sized(Size::Queued) < 5 {
         assert_eq!(client.emit_with_ack::<u8>("echo", 7).await.unwrap(), 7);
     }
@@ -58,7 +59,7 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
 }
 
 #[tokio::test]
-async fn a_client_says_who_it_is_and_learns_why_it_is_refused() {
+async fn client_sends_credentials_and_gets_the_refusal() {
     let mut io = Io::builder();
     io.namespace("/staff")
         .middleware(async |connect: Connect| {
@@ -116,7 +117,7 @@ async fn a_client_notices_how_it_ends() {
         let late = client.emit_with_ack::<()>("echo", ()).await.unwrap_err();
         let next = client.next().await.unwrap_err();
         for error in [late, next] {
-            // Only a server that has said goodbye is named as the one that disconnects.
+            // Only a server that has sent a close packet is named as the cause.
             let is_named = error.to_string() == "io server disconnect";
             assert_eq!(is_named, goodbye, "{event}: {error:?}");
         }
@@ -127,7 +128,7 @@ async fn a_client_notices_how_it_ends() {
 }
 
 #[tokio::test]
-async fn nothing_is_awaited_for_ever_nor_kept_without_limit() {
+async fn test_client_has_timeouts_and_bounded_queues() {
     let server = serve(echo()).await;
     let client = server.client().deadline(Duration::from_secs(5));
     let mut client = client.connect().await.unwrap();
@@ -141,7 +142,7 @@ async fn nothing_is_awaited_for_ever_nor_kept_without_limit() {
     let wrong = client.emit_with_ack::<u8>("echo", "text").await;
     assert!(matches!(wrong, Err(ClientError::Answer(_))));
     client.emit("flood", 2000).await.unwrap();
-    // Only so many wait in the client; the others stay on their way, and none is lost.
+    // The client queues a limited number; the rest waits at the server, and none is lost.
     for i in 0..2000 {
         assert_eq!(client.event::<u32>("drop").await.unwrap(), i);
     }
@@ -191,7 +192,7 @@ async fn a_refused_event_is_an_error_with_its_code() {
         assert_eq!((&*got, &*said), (code, message));
         assert_eq!(data.unwrap()["code"], code);
     }
-    // Who asks for anything gets what came.
+    // A request for any type returns the answer as received.
     let answer: Value = client.emit_with_ack("close", "lobby").await.unwrap();
     assert_eq!(answer["success"], false);
 }
@@ -235,7 +236,7 @@ async fn tuples_are_received_as_they_are_sent_in_both_directions() {
 }
 
 #[tokio::test]
-async fn that_nothing_comes_can_be_asked_for() {
+async fn absence_of_events_can_be_asserted() {
     let server = serve(echo()).await;
     let mut client = server.client().connect().await.unwrap();
     client.nothing_within(Duration::ZERO).await.unwrap();
@@ -248,7 +249,7 @@ async fn that_nothing_comes_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn a_client_comes_back_when_it_is_told_to() {
+async fn client_reconnects_on_request() {
     let mut io = Io::builder().recovery(roomcast::options::Recovery::default());
     io.namespace("/")
         .middleware(async |connect: Connect| match connect.auth::<Value>() {
@@ -266,7 +267,7 @@ async fn a_client_comes_back_when_it_is_told_to() {
         server.io().emit("n", n);
     }
     assert_eq!(client.event::<u8>("n").await.unwrap(), 0);
-    // What was taken from the client is what it has got.
+    // Events that the test has taken count as received.
     for missed in [1, 2] {
         client = client.reconnect().await.unwrap();
         assert_eq!(client.id(), id);
@@ -274,7 +275,7 @@ async fn a_client_comes_back_when_it_is_told_to() {
         assert_eq!(client.event::<u8>("n").await.unwrap(), missed);
     }
 
-    // Without sessions it is somebody else.
+    // Without recovery it gets a new session.
     let server = serve(echo()).await;
     let client = server.client().connect().await.unwrap();
     let id = client.id();

@@ -1,4 +1,4 @@
-//! What may be lost, and what may not.
+//! Events that may be lost, and events that must not.
 
 use roomcast::{
     Ack, Config, DrainError, Event, Io, SocketId,
@@ -12,7 +12,7 @@ use crate::{
     support::Polling,
 };
 
-/// More than the kernel takes for a client that does not read.
+/// More than the kernel buffers for a client that does not read.
 const MANY: usize = 4000;
 
 #[test]
@@ -47,14 +47,14 @@ fn a_client_that_does_not_read_loses_volatile_events_only() {
 }
 
 #[test]
-fn a_volatile_event_is_dropped_while_what_was_sent_before_has_not_left() {
+fn volatile_event_is_dropped_while_earlier_data_is_unsent() {
     let mut io = Io::builder();
     io.namespace("/")
         .on("first", async |event: Event| {
-            // What the client has got may not be known to have left yet.
+            // The server may not know yet that what the client received was sent.
             event.socket.drained().await?;
             let volatile = event.socket.volatile();
-            // Nothing leaves before the handler has had its turn.
+            // Nothing is sent before the handler yields.
             let sent = [1, 2, 3].map(|n| volatile.emit("v", n).queued);
             Ok::<_, DrainError>(Ack(sent))
         })
@@ -89,7 +89,7 @@ fn a_volatile_event_is_dropped_between_two_polls() {
     }
     let mut poll = polling.start_poll();
     until(|| emit(3).queued == 1);
-    // It is answered with one event, whatever comes before the next poll.
+    // The poll is answered with one event, whatever is sent before the next poll.
     assert_eq!(poll.response().body, "42[\"v\",3]");
     for n in 4..6 {
         assert_eq!((emit(n).queued, emit(n).dropped), (0, 1));
@@ -100,7 +100,7 @@ fn a_volatile_event_is_dropped_between_two_polls() {
 }
 
 #[test]
-fn a_volatile_event_for_nobody_is_not_kept() {
+fn volatile_event_is_not_kept_for_recovery() {
     let mut io = Io::builder().recovery(Recovery::default());
     io.namespace("/");
     let server = Local::serve(io);
@@ -120,7 +120,7 @@ fn a_volatile_event_for_nobody_is_not_kept() {
     server.io.to(id).volatile().emit("v", 2);
     server.io.volatile().emit("v", 3);
     server.io.to(id).emit("kept", ());
-    // The client returns, and gets what it missed before the answer.
+    // The client reconnects, and receives what it missed before the answer.
     let mut client = server.open();
     client.send_text(format!(
         "40{}",
@@ -176,7 +176,7 @@ fn a_client_that_was_slow_gets_the_newest_of_every_key() {
             queued += quote.emit("quote", (key, n, &payload)).queued;
         }
     }
-    // Nothing is dropped: older ones have given way.
+    // No event is refused: older events are dropped.
     assert_eq!(queued, 2 * many);
     let mut newest = [None, None];
     let mut got = 0;
@@ -196,7 +196,7 @@ fn a_client_that_was_slow_gets_the_newest_of_every_key() {
 }
 
 #[test]
-fn what_replaces_itself_is_limited_in_bytes_and_keys() {
+fn conflated_events_are_limited_in_bytes_and_keys() {
     let mut io = Io::builder().config(Config::default().outbox_bytes(100_000));
     io.namespace("/");
     let server = Local::serve(io);

@@ -1,4 +1,4 @@
-//! The server that the test-suite of the official client expects.
+//! The server that the test suite of the official client expects.
 
 mod support;
 
@@ -21,7 +21,7 @@ async fn main() -> Result<(), roomcast::Error> {
         .config(Config::default().ping_interval(Duration::from_millis(2000)))
         .recovery(Recovery::default())
         .allow_request(async |_: EngineRequest| {
-            // Clients with a time-out of 0 ms must not be connected in time.
+            // Clients with a timeout of 0 ms must time out before they connect.
             tokio::time::sleep(Duration::from_millis(10)).await;
             Ok::<_, ()>(())
         });
@@ -55,7 +55,7 @@ async fn main() -> Result<(), roomcast::Error> {
     support::run(Server::new(io.build()?)).await
 }
 
-/// Events that are acknowledged, or ask the client for it.
+/// Adds events that are acknowledged, or that request an acknowledgement from the client.
 fn answer(namespace: &mut NamespaceBuilder) {
     namespace
         .on("echo", async |_: Event, value: Args| Ack(value))
@@ -76,7 +76,7 @@ fn answer(namespace: &mut NamespaceBuilder) {
         .on("getId", get_id);
 }
 
-/// The marks that sockets have sent, and why those sockets were disconnected.
+/// The marks that sockets have sent, and the reasons why those sockets were disconnected.
 #[derive(Clone, Default, Serialize)]
 struct Notes {
     marks: Vec<u32>,
@@ -118,7 +118,7 @@ fn report_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
         });
 }
 
-/// Events that are answered with events.
+/// Adds events that are answered with events.
 fn emit(namespace: &mut NamespaceBuilder) {
     namespace
         .on("hi", async |event: Event| {
@@ -146,7 +146,7 @@ fn emit(namespace: &mut NamespaceBuilder) {
         });
 }
 
-/// Events that carry binary arguments; others of the same name are ignored.
+/// Adds events with binary arguments; other events of these names are ignored.
 fn take_binary(namespace: &mut NamespaceBuilder) {
     namespace
         .on("buffa", async |event: Event, _: Bytes| {
@@ -190,7 +190,7 @@ fn take_binary(namespace: &mut NamespaceBuilder) {
         });
 }
 
-/// The steps of a sequence that a socket has taken.
+/// The steps of a sequence that a socket has completed.
 type Seen = Mutex<Steps>;
 
 #[derive(Default)]

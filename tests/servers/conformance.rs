@@ -1,5 +1,6 @@
-//! The server that the official protocol suites of Engine.IO and Socket.IO expect. It tells its metrics at `/metrics`, each twice: of Socket.IO, and of
-//! plain Engine.IO.
+//! The server that the official protocol suites of Engine.IO and Socket.IO expect.
+//!
+//! It serves each metric at `/metrics` twice: for Socket.IO and for plain Engine.IO.
 
 mod support;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    // Those of the suites, unless a test asks for others.
+    // The times of the suites, unless a test sets others.
     let time =
         |variable, millis| Duration::from_millis(support::number(variable).unwrap_or(millis));
     let config = Config::default()

@@ -1,4 +1,5 @@
-//! Two servers for clients with custom parsers: JSON objects, and on the next port the same with binary.
+//! Two servers for clients with custom parsers: JSON objects, and on the next port JSON objects
+//! with binary.
 
 #[path = "../support/custom_parsers.rs"]
 mod custom_parsers;

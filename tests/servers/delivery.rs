@@ -1,5 +1,7 @@
-//! A server for clients that repeat what was not acknowledged in time: `order` is carried out once
-//! for every `orderId`, after `ms` milliseconds; `runs` tells how often handlers ran for one.
+//! A server for clients that repeat unacknowledged events.
+//!
+//! `order` is executed once per `orderId`, after `ms` milliseconds. `runs` returns how often
+//! handlers ran for an id.
 
 mod support;
 
@@ -11,7 +13,7 @@ use roomcast::{
 };
 use serde::Deserialize;
 
-/// How often an order was carried out.
+/// How often each order was executed.
 #[derive(Default)]
 struct Runs(Mutex<HashMap<String, u32>>);
 
@@ -53,7 +55,7 @@ async fn order(_: Event, order: Order, runs: State<Runs>) -> Ack<(String, u32)> 
         *run += 1;
         *run
     };
-    // The work of the order takes as long as the order says.
+    // The work takes as long as the order specifies.
     tokio::time::sleep(Duration::from_millis(order.ms)).await;
     Ack((order.order_id, run))
 }

@@ -1,4 +1,5 @@
-//! The server that load generators expect. `ADAPTER` joins several: see `support/adapters.rs`.
+//! The server that load generators expect. `ADAPTER` connects several servers: see
+//! `support/adapters.rs`.
 
 #[path = "support/adapters.rs"]
 mod adapters;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use roomcast::{Ack, Args, Config, Event, Io, JoinError, Server, options::Recovery};
 
-/// The binary's allocator, so that what is measured here is what it does.
+/// The allocator of the binary, so that measurements apply to it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

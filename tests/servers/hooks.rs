@@ -1,6 +1,6 @@
-//! The server on which official clients try what an application may look at, change or refuse.
+//! The server for official clients that test what an application can observe, change or refuse.
 //!
-//! Not a contract: what the others say of hooks is only that they exist.
+//! It has no contract: the contracts of the other servers state only that hooks exist.
 
 mod support;
 
@@ -15,8 +15,9 @@ use std::{
 use http::HeaderValue;
 use parking_lot::Mutex;
 use roomcast::{
-    Ack, Args, Config, ConnEvent, Connect, EngineRequest, Event, Failure, Incoming, Io, Lifecycle,
-    ListenError, NamespaceBuilder, NoAck, Outgoing, Refusal, Server, State, options::Cookie,
+    Ack, Args, Config, Connect, EngineConnectionEvent, EngineRequest, Event, Failure, Incoming, Io,
+    Lifecycle, ListenError, NamespaceBuilder, NoAck, Outgoing, Refusal, Server, State,
+    options::Cookie,
 };
 use serde_json::{Value, json};
 
@@ -74,7 +75,7 @@ async fn main() -> Result<(), roomcast::Error> {
             ),
     );
     hook(io.namespaces_async(async |connect: Connect| {
-        // Whoever brings the name along may have it.
+        // Admits a client that names this namespace in its auth data.
         tokio::task::yield_now().await;
         let wanted: Option<Value> = connect.auth().ok();
         let tenant = wanted
@@ -110,7 +111,7 @@ fn hook(namespace: &mut NamespaceBuilder) {
         .on("listen-once", listen_once)
         .on("scatter", scatter)
         .on("flags", async |event: Event, room: String, args: Args| {
-            // Behind another one that waits, one that may be lost would be.
+            // Sent first: after a pending message, the volatile event might be dropped.
             let audience = event.namespace().local().volatile().to(&room);
             audience.compress(true).emit("flags", args.clone());
             let audience = event.io().in_(&room).except(event.socket.id());
@@ -138,13 +139,13 @@ fn hook(namespace: &mut NamespaceBuilder) {
         });
 }
 
-/// Stops one event, changes another, and keeps a third one waiting.
+/// Refuses one event, changes another, and delays a third.
 async fn check(mut packet: Incoming) -> Result<Incoming, Refusal> {
     match packet.name() {
         "forbidden" => return Err(Refusal::new("E_FORBIDDEN", "nobody may")),
         "old name" => packet.set_name("echo"),
         "slow" => {
-            // A check that takes a while: events that come meanwhile wait behind it.
+            // A slow check: later events wait for it.
             tokio::time::sleep(Duration::from_millis(200)).await;
             packet.set_name("echo");
         }
@@ -153,7 +154,7 @@ async fn check(mut packet: Incoming) -> Result<Incoming, Refusal> {
     Ok(packet)
 }
 
-/// What a client finds out about itself only here.
+/// Sends a client what it can learn about itself only here.
 async fn announce(event: Event, journal: State<Journal>) -> Result<(), ListenError> {
     let socket = &event.socket;
     let auth: Option<Value> = socket.auth().ok();
@@ -169,7 +170,7 @@ async fn journal(_: Event, kind: String, journal: State<Journal>) -> Ack<Vec<Val
     Ack(journal.of(&kind))
 }
 
-/// Writes down all that comes from this client and all that goes to it.
+/// Records everything that this client sends and receives.
 async fn watch(event: Event, journal: State<Journal>) -> Result<(), ListenError> {
     let socket = &event.socket;
     socket.on_any(async |event: Event, journal: State<Journal>| {
@@ -186,30 +187,34 @@ async fn watch(event: Event, journal: State<Journal>) -> Result<(), ListenError>
     Ok(())
 }
 
-/// Writes down what happens below the sockets.
+/// Records the events of the connection below the socket.
 async fn watch_connection(event: Event, journal: State<Journal>) -> Result<(), ListenError> {
     let id = event.socket.id();
     event.socket.conn().on_event(move |event| {
         let what = match event {
-            // What clients read the journal with would only make it longer.
-            ConnEvent::Packet { data } if data.len() < 30 => {
+            // Events that clients use to read the journal would only make it longer.
+            EngineConnectionEvent::Packet { data } if data.len() < 30 => {
                 json!(["packet", String::from_utf8_lossy(data)])
             }
-            ConnEvent::PacketCreate { data } if data.len() < 30 => {
+            EngineConnectionEvent::PacketCreate { data } if data.len() < 30 => {
                 json!(["packetCreate", String::from_utf8_lossy(data)])
             }
-            ConnEvent::Heartbeat => json!(["heartbeat"]),
-            ConnEvent::Upgrade { transport } => json!(["upgrade", transport.to_string()]),
-            ConnEvent::Drain => json!(["drain"]),
-            ConnEvent::Close { reason, .. } => json!(["close", reason]),
-            ConnEvent::Packet { .. } | ConnEvent::PacketCreate { .. } | _ => return,
+            EngineConnectionEvent::Heartbeat => json!(["heartbeat"]),
+            EngineConnectionEvent::Upgrade { transport } => {
+                json!(["upgrade", transport.to_string()])
+            }
+            EngineConnectionEvent::Drain => json!(["drain"]),
+            EngineConnectionEvent::Close { reason, .. } => json!(["close", reason]),
+            EngineConnectionEvent::Packet { .. }
+            | EngineConnectionEvent::PacketCreate { .. }
+            | _ => return,
         };
         journal.note("conn", json!([id, what]));
     })?;
     Ok(())
 }
 
-/// Answers the next `named` and no other.
+/// Answers only the next `named` event.
 async fn listen_once(event: Event) -> Result<(), ListenError> {
     let greet = async |_: Event, name: String| Ack(format!("hello {name}"));
     event.socket.once("named", greet)?;
@@ -242,7 +247,7 @@ async fn fetch(event: Event, room: String) -> Ack<Vec<Value>> {
     Ack(found.iter().map(describe).collect())
 }
 
-/// What has happened, for clients to ask.
+/// What has happened, for clients to read.
 #[derive(Default)]
 struct Journal(Mutex<Vec<(&'static str, Value)>>);
 

@@ -1,6 +1,8 @@
-//! The server that the attacks of `tests/server/hostile` are aimed at: options from `CONFIG`
-//! (JSON), a guard with the limits of `LIMITS` (JSON) if there are any, `GRACE` in seconds when it stops (10), and the metrics
-//! at `/metrics` and by an event.
+//! The server under attack in `tests/server/hostile`.
+//!
+//! `CONFIG` has options (JSON), `LIMITS` the limits of a guard (JSON; no guard without it), and
+//! `GRACE` the seconds for shutdown (10). The server serves its metrics at `/metrics` and by an
+//! event.
 
 mod support;
 
@@ -26,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     events(io.namespace("/"));
     events(io.namespace("/custom"));
     events(io.namespace("/slow")).middleware(async |_: Connect| {
-        // Time for a client to ask for more before it is let in.
+        // Time for a client to send more before it is admitted.
         sleep(Duration::from_millis(300)).await;
         Ok::<(), Refusal>(())
     });

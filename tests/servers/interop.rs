@@ -1,15 +1,16 @@
-//! The server that official clients of several languages and majors expect.
+//! The server for official clients of several languages and major versions.
 //!
-//! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client`, if its builds are to be handed out.
-//! `ADAPTER` joins several of these, and Node servers: see `support/adapters.rs` and `support/clustered.rs`.
+//! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client` whose builds are served, if
+//! any. `ADAPTER` connects several of these servers, and Node servers: see `support/adapters.rs`
+//! and `support/clustered.rs`.
 //!
-//! Our own tests need more than clients may rely on:
+//! This repository's tests need more than clients may rely on:
 //!
 //! - `PING_TIMEOUT_MS` is the time that a client has for its pong (2000).
 //! - `SLOW_MS` is the time after which `/slow` admits a client (300).
 //! - `PACKED_RECOVERY=1` adds a listener at `PORT` + 3, for MessagePack with recovery.
 //!
-//! Not there yet, and left out: clients of Engine.IO v3.
+//! Not implemented: clients of Engine.IO v3, and permessage-deflate.
 
 #[path = "support/adapters.rs"]
 mod adapters;
@@ -40,7 +41,7 @@ async fn main() -> Result<(), roomcast::Error> {
     let messagepack = build(Config::default().parser(Parser::MessagePack), "-msgpack")?;
     let recovery = |parser, key| {
         let recovery = Recovery::default().window(Duration::from_secs(10));
-        // A machine that stands still for a while decides nothing.
+        // Long enough that a slow machine does not change the outcome.
         let recovery = recovery.claim_timeout(Duration::from_secs(20));
         build(Config::default().parser(parser).recovery(recovery), key)
     };
@@ -59,7 +60,8 @@ async fn main() -> Result<(), roomcast::Error> {
     support::run_all(servers).await
 }
 
-/// A server with the options that all listeners have in common; each is a cluster with its counterparts.
+/// Builds a server with the options that all listeners share; each joins the cluster of its
+/// counterparts.
 fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
     let mut io = adapters::join(Io::builder(), key)
         .state(Reasons::default())
@@ -74,7 +76,7 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
                         .origins(["http://allowed.example"])
                         .credentials(true),
                 )
-                // As in the Node server, a handler may queue what it likes.
+                // A handler may queue any amount, as in the Node server.
                 .outbox_bytes(256 << 20),
         );
     if let Ok(package) = std::env::var("CLIENT_PACKAGE") {
@@ -92,14 +94,14 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
     io.build()
 }
 
-/// A number of milliseconds in the environment.
+/// Returns a number of milliseconds from the environment.
 fn millis(variable: &str, default: u64) -> Duration {
     Duration::from_millis(support::number(variable).unwrap_or(default))
 }
 
-/// Admits every client, after a while.
+/// Admits every client after a delay.
 async fn slow(_: Connect) -> Result<(), Refusal> {
-    // The other namespaces have time to answer before this one does.
+    // The other namespaces can answer before this one does.
     tokio::time::sleep(millis("SLOW_MS", 300)).await;
     Ok(())
 }
@@ -173,7 +175,7 @@ async fn echo(event: Event, rest: Args) -> Ack<Args> {
     Ack(rest)
 }
 
-/// What the server understood of the arguments.
+/// Returns the arguments as the server understood them.
 async fn inspect(_: Event, rest: Args) -> Result<Ack<Vec<Value>>, Refusal> {
     let values = rest
         .to_values()
@@ -293,7 +295,7 @@ async fn who_am_i(event: Event) -> Ack<Value> {
     }))
 }
 
-/// Why sockets were disconnected, by namespace and id.
+/// Reasons for disconnects, by namespace and id.
 #[derive(Default)]
 struct Reasons(Mutex<HashMap<(String, SocketId), DisconnectReason>>);
 

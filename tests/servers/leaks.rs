@@ -1,9 +1,9 @@
-//! The server whose clients end in every way that there is: `tests/leaks` counts what is left of
-//! them. Every time-out is short, so that many endings fit into a test.
+//! The server of `tests/leaks`, whose clients end in every way and must leave nothing open. Each
+//! timeout is short, so that many endings fit into a test.
 //!
-//! With `MOUNT` it stands inside of axum. Without, it also listens with TLS, one port further, and
-//! behind a load balancer that speaks the PROXY protocol, two ports further; that one is a server of
-//! its own, whose metrics are told as `proxied_…`.
+//! With `MOUNT` the server is mounted in axum. Otherwise it also listens with TLS on the next port,
+//! and for a load balancer with the PROXY protocol two ports further. That listener has its own
+//! server, whose metrics are served as `proxied_…`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,7 +24,7 @@ use roomcast::{
 };
 use roomcast_server::auth::{JwtAuthenticator, Keys, Revocations, Revoked};
 
-/// The binary's allocator, so that memory comes back as it does there.
+/// The allocator of the binary, so that memory is returned as in production.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), roomcast::Error> {
 
 fn config() -> Config {
     Config::default()
-        // A client that answers has time enough; one that does not ends within seconds.
+        // A client that answers has enough time; a client that does not ends within seconds.
         .ping_interval(6 * SHORT)
         .ping_timeout(6 * SHORT)
         .upgrade_timeout(6 * SHORT)
@@ -70,17 +70,17 @@ fn config() -> Config {
         .throttle_timeout(SHORT)
 }
 
-/// The server behind the load balancer.
-struct Beside(Option<Io>);
+/// The server for the load balancer.
+struct ProxiedServer(Option<Io>);
 
-/// The namespaces; `proxied` is another server whose metrics are told with this one's.
+/// Adds the namespaces. `proxied` is another server whose metrics are served with this server's.
 fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
     if env::var("RECOVERY").is_ok() {
         io = io.recovery(Recovery::default().window(2 * SHORT));
     }
     let revocations = Arc::new(Revocations::new());
     io.shared_state(Arc::clone(&revocations));
-    io = io.state(Beside(proxied.cloned()));
+    io = io.state(ProxiedServer(proxied.cloned()));
     io.namespace("/")
         .on("join", async |event: Event, room: String| {
             Ack(event.socket.join(&room).is_ok())
@@ -90,7 +90,7 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
         })
         .on("bye", async |event: Event, everything: bool| {
             event.socket.disconnect(everything);
-            // Nobody is in a room after it has gone.
+            // A disconnected socket cannot join a room.
             let late = event.socket.join("late");
             assert!(late.is_err() || !event.socket.is_in("late"));
         })
@@ -104,7 +104,7 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
         })
         .on("flood", async |event: Event| {
             let text = "x".repeat(64 * 1024);
-            // Until it is cut off, which happens long before the end.
+            // Until it is disconnected, which happens long before the end.
             for _ in 0..4096 {
                 if !event.socket.is_connected() {
                     break;
@@ -122,19 +122,22 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
                 let user = Revoked::User(user);
                 let until = jiff::Timestamp::now() + Duration::from_secs(60);
                 let inserted = revocations.insert(&user, until);
-                // Another one that revokes somebody else may have been faster.
+                // A concurrent revocation of another user may have disconnected the client already.
                 event.io().revalidate();
-                // It would be there for longer than the test.
+                // The entry would outlive the test.
                 revocations.remove(&user);
                 Ack(inserted.is_ok())
             },
         )
-        .on("metrics", async |event: Event, beside: State<Beside>| {
-            let own = event.io().metrics().render();
-            let proxied = beside.0.as_ref().map(|io| io.metrics().render());
-            let proxied = proxied.unwrap_or_default();
-            Ack(own + &proxied.replace("roomcast_", "proxied_"))
-        });
+        .on(
+            "metrics",
+            async |event: Event, beside: State<ProxiedServer>| {
+                let own = event.io().metrics().render();
+                let proxied = beside.0.as_ref().map(|io| io.metrics().render());
+                let proxied = proxied.unwrap_or_default();
+                Ack(own + &proxied.replace("roomcast_", "proxied_"))
+            },
+        );
     io.namespace("/refused")
         .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")));
     io.namespace("/panics").on_connect(async |event: Event| {

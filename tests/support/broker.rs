@@ -12,7 +12,7 @@ use std::{
 
 use crate::port::free_port;
 
-/// A server of its own. It is gone when this is dropped, and when the process of the test ends.
+/// A private server, stopped on drop and when the test process ends.
 pub struct Broker {
     port: u16,
     supervisor: Child,
@@ -20,10 +20,10 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts one with a script of this folder, and more options of its command line.
+    /// Starts a server with a script of this folder and additional command line options.
     pub fn start(script: &str, options: &str) -> Self {
         let port = free_port();
-        // The tests of the library and of the server have it in common.
+        // The tests of the library and of the server share this script.
         let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let mut scripts = folders.map(|folder| folder.join("tests/support").join(script));
         let script = scripts.find(|script| script.exists()).unwrap();
@@ -59,7 +59,7 @@ impl Broker {
         assert_eq!(self.tell("kill"), "killed");
     }
 
-    /// It stands still: connections stay, nothing answers.
+    /// Suspends the server: connections stay open, nothing answers.
     pub fn pause(&self) {
         assert_eq!(self.tell("pause"), "paused");
     }

@@ -1,4 +1,4 @@
-//! One TCP connection of a client that decides about every byte.
+//! A TCP connection of a client that controls every byte.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 
-/// A connection and what was received on it but not looked at.
+/// A connection, and the received bytes that were not taken yet.
 pub struct RawClient {
     stream: TcpStream,
     received: Vec<u8>,
@@ -23,8 +23,8 @@ impl RawClient {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
-    /// Connects with a receive buffer of about this many bytes, so that what is not read stays with
-    /// the server.
+    /// Connects with a receive buffer of about this many bytes, so that unread data stays at the
+    /// server.
     pub fn connect_with_buffer(address: SocketAddr, bytes: usize) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
@@ -41,7 +41,7 @@ impl RawClient {
         }
     }
 
-    /// Connects from this address of the machine, which may be any of `127.0.0.0/8`.
+    /// Connects from this local address, which may be any of `127.0.0.0/8`.
     pub fn connect_from(local: &str, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let local: IpAddr = local.parse().unwrap();
@@ -55,24 +55,24 @@ impl RawClient {
         self.try_send(bytes).unwrap();
     }
 
-    /// Writes all of `bytes` to a server that may close meanwhile.
+    /// Writes all of `bytes` to a server that may close at the same time.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Writes each byte in a segment of its own.
+    /// Writes each byte in its own segment.
     pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
             self.send([*byte]);
         }
     }
 
-    /// Says that no more will be sent; reading goes on.
+    /// Closes the sending side; reading continues.
     pub fn shutdown_write(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Exactly `count` bytes.
+    /// Returns exactly `count` bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.received.len() < count {
             assert!(
@@ -84,7 +84,7 @@ impl RawClient {
         self.received.drain(..count).collect()
     }
 
-    /// The bytes up to and including `end`.
+    /// Returns the bytes up to and including `end`.
     pub fn take_until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
             if let Some(at) = self
@@ -102,34 +102,34 @@ impl RawClient {
         }
     }
 
-    /// Everything until the server closes, which it must.
+    /// Returns everything until the server closes, which it must.
     pub fn take_all(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.received)
     }
 
-    /// Whether the server has closed and everything that it sent was taken.
+    /// Returns whether the server has closed and everything that it sent was taken.
     pub fn is_at_end(&mut self) -> bool {
         self.received.is_empty() && !self.fill()
     }
 
-    /// Whether something has come that nobody has read, waiting for it. Dropping the client then
-    /// makes the kernel reset the connection.
+    /// Waits for input that nothing reads, and returns whether it has arrived. Dropping the client
+    /// then makes the kernel reset the connection.
     pub fn has_unread_input(&self) -> bool {
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         self.stream.peek(&mut [0]).unwrap() > 0
     }
 
-    /// Sends `bytes`, and a moment later whether the server has closed. What it said before it did
+    /// Sends `bytes`, and returns whether the server has closed a moment later. What it sent before
     /// is dropped.
     pub fn has_closed_after(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = self.try_send(bytes);
-        thread::sleep(Duration::from_millis(50)); // The pace of a slow client.
+        thread::sleep(Duration::from_millis(50)); // Pace of a slow client.
         self.received.clear();
         sent.is_err() || self.read(Duration::from_millis(1)).is_none()
     }
 
-    /// Waits for input, or for the end: whether there is input. `None` when the server does
+    /// Waits for input or the end, and returns whether there is input, or `None` if the server does
     /// nothing.
     pub fn wait(&mut self) -> Option<bool> {
         if !self.received.is_empty() {
@@ -142,7 +142,7 @@ impl RawClient {
         }
     }
 
-    /// Reads once, waiting up to the deadline; false when the server has closed.
+    /// Reads once, waiting up to the deadline. Returns false if the server has closed.
     fn fill(&mut self) -> bool {
         let received = self.received.len();
         let progress = self.read(DEADLINE);
@@ -157,7 +157,7 @@ impl RawClient {
         progress.is_some()
     }
 
-    /// Reads once: the number of bytes, 0 after `wait` without any, `None` at the end.
+    /// Reads once. Returns the number of bytes, 0 after `wait` without any, or `None` at the end.
     fn read(&mut self, wait: Duration) -> Option<usize> {
         self.stream.set_read_timeout(Some(wait)).unwrap();
         let mut buffer = [0; 16 * 1024];

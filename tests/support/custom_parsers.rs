@@ -1,4 +1,4 @@
-//! Two formats of packets: that of `socket.io-json-parser`, and one with binary behind a text.
+//! Two packet formats: that of `socket.io-json-parser`, and one with binary messages after a text.
 
 use bytes::Bytes;
 use roomcast::{
@@ -17,7 +17,7 @@ struct Fields {
     id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
-    /// How many binary messages follow.
+    /// Number of binary messages that follow.
     #[serde(default, skip_serializing_if = "is_zero")]
     binary: usize,
 }
@@ -52,7 +52,7 @@ impl Fields {
     }
 }
 
-/// Every packet is one JSON object, and none has binary.
+/// A format in which each packet is one JSON object, without binary.
 pub(crate) struct JsonObjects;
 
 impl CustomParser for JsonObjects {
@@ -80,7 +80,8 @@ impl CustomParser for JsonObjects {
     }
 }
 
-/// A JSON object in which `{"$binary":0}` stands for the first binary message that follows.
+/// A format of JSON objects in which `{"$binary":0}` stands for the first binary message that
+/// follows.
 pub(crate) struct Bundles;
 
 const PLACE: &str = "$binary";

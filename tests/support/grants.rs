@@ -1,4 +1,4 @@
-//! The grants that the documentation gives to roles which do not own the tables.
+//! The documented grants for roles that do not own the tables.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 #![allow(
@@ -9,8 +9,8 @@
 
 use std::path::Path;
 
-/// The statements of `docs/storage.md` that make the table of the adapter, and those that give a
-/// server's role what it needs, in the database of this name.
+/// Returns the statements of `docs/storage.md` that create the table of the adapter and grant a
+/// server's role its rights, for the database of this name.
 pub fn of_a_server(database: &str, role: &str) -> Vec<String> {
     let blocks = sql_blocks("docs/storage.md", "### A role that does not own the tables");
     let documented = blocks.iter().flat_map(|block| statements(block));
@@ -19,7 +19,8 @@ pub fn of_a_server(database: &str, role: &str) -> Vec<String> {
         .collect()
 }
 
-/// The statements of `docs/publications.md` that give a role what a service needs that publishes.
+/// Returns the statements of `docs/publications.md` that grant a role the rights of a publishing
+/// service.
 pub fn of_a_publisher(role: &str) -> Vec<String> {
     let blocks = sql_blocks("docs/publications.md", "## Rights");
     let documented = statements(&blocks[0]);
@@ -29,8 +30,7 @@ pub fn of_a_publisher(role: &str) -> Vec<String> {
         .collect()
 }
 
-/// A documented statement for a role instead of the one in the documentation, which its database is
-/// named like.
+/// Adapts a documented statement to this role and database. The documentation names both the same.
 fn fitted(statement: &str, documented: &str, database: &str, role: &str) -> String {
     if !statement.starts_with("GRANT ") {
         return statement.to_owned();
@@ -43,13 +43,13 @@ fn fitted(statement: &str, documented: &str, database: &str, role: &str) -> Stri
     }
 }
 
-/// A file of the project.
+/// Reads a file of the project.
 pub fn document(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
-/// The lines of a section of a document, up to the next section of its level.
+/// Returns the lines of a section of a document, up to the next section of its level.
 pub fn section(document: &str, heading: &str) -> String {
     let level = depth(heading);
     let lines = document.lines().skip_while(|line| *line != heading).skip(1);
@@ -59,12 +59,12 @@ pub fn section(document: &str, heading: &str) -> String {
     section.join("\n")
 }
 
-/// The level of a heading; 0 for other lines.
+/// Returns the level of a heading; 0 for other lines.
 fn depth(line: &str) -> usize {
     line.chars().take_while(|c| *c == '#').count()
 }
 
-/// The blocks of SQL of a section.
+/// Returns the SQL blocks of a section.
 fn sql_blocks(path: &str, heading: &str) -> Vec<String> {
     let section = section(&document(path), heading);
     let blocks = section.split("```sql\n").skip(1);
@@ -75,7 +75,7 @@ fn sql_blocks(path: &str, heading: &str) -> Vec<String> {
     blocks
 }
 
-/// The statements of a block, each on one line and without comments.
+/// Returns the statements of a block, each on one line and without comments.
 fn statements(block: &str) -> Vec<String> {
     let lines = block.lines().filter(|line| !line.starts_with("--"));
     let words: Vec<_> = lines.flat_map(str::split_whitespace).collect();

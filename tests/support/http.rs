@@ -1,4 +1,4 @@
-//! Requests and responses in literal HTTP/1.1.
+//! Literal HTTP/1.1 requests and responses.
 
 use std::net::SocketAddr;
 
@@ -11,12 +11,12 @@ pub struct Response {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Body, its transfer coding undone.
+    /// Body with the transfer coding decoded.
     pub body: String,
 }
 
 impl Response {
-    /// The value of a header, named in lower case.
+    /// Returns the value of a header, named in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -24,13 +24,14 @@ impl Response {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Status and body, for comparison with literals.
+    /// Returns status and body, for comparison with literals.
     pub fn parts(&self) -> (u16, &str) {
         (self.status, &self.body)
     }
 }
 
-/// The value of one row of the metrics as it is written, named with its labels; the metrics have to have it.
+/// Returns the value of a row of the metrics as text. The row is named with its labels and must
+/// exist.
 pub fn metric_text<'a>(metrics: &'a str, row: &str) -> &'a str {
     let value = metrics
         .lines()
@@ -38,7 +39,7 @@ pub fn metric_text<'a>(metrics: &'a str, row: &str) -> &'a str {
     value.unwrap_or_else(|| panic!("no {row} in {metrics}"))
 }
 
-/// The value of one row of the metrics that is a whole number.
+/// Returns the value of a row of the metrics that is a whole number.
 pub fn metric(metrics: &str, row: &str) -> i64 {
     metric_text(metrics, row).parse().unwrap()
 }
@@ -50,7 +51,7 @@ impl RawClient {
         self.response()
     }
 
-    /// Sends a GET only.
+    /// Sends a GET without reading the response.
     pub fn send_get(&mut self, target: &str) {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     }
@@ -61,7 +62,7 @@ impl RawClient {
         self.response()
     }
 
-    /// Sends a request with a method and a body only.
+    /// Sends a request with a method and a body, without reading the response.
     pub fn send_request(&mut self, method: &str, target: &str, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let mut request = format!(
@@ -120,7 +121,7 @@ impl RawClient {
     }
 }
 
-/// A long-polling session; each request on a connection of its own.
+/// A long-polling session. Each request uses its own connection.
 pub struct Polling {
     address: SocketAddr,
     /// The session id.
@@ -146,36 +147,36 @@ impl Polling {
         }
     }
 
-    /// A poll, waiting for its answer.
+    /// Polls and waits for the answer.
     pub fn poll(&self) -> Response {
         self.start_poll().response()
     }
 
-    /// A poll whose answer is read later.
+    /// Polls without reading the answer.
     pub fn start_poll(&self) -> RawClient {
         let mut client = RawClient::connect(self.address);
         client.send_get(&self.target);
         client
     }
 
-    /// A POST and its answer.
+    /// Sends a POST and returns its answer.
     pub fn post(&self, body: impl AsRef<[u8]>) -> Response {
         RawClient::connect(self.address).request("POST", &self.target, body)
     }
 
-    /// Says goodbye.
+    /// Sends a close packet.
     pub fn leave(self) {
         assert_eq!(self.post("1").parts(), (200, "ok"));
     }
 
-    /// A WebSocket for this session, handshake done.
+    /// Opens a WebSocket for this session and completes the handshake.
     pub fn attach(&self) -> RawClient {
         let mut client = RawClient::connect(self.address);
         assert_eq!(client.upgrade(&self.upgrade).status, 101);
         client
     }
 
-    /// Goes over to WebSocket.
+    /// Upgrades to WebSocket.
     pub fn upgraded(&self) -> RawClient {
         let mut client = self.attach();
         client.send_text("2probe");
@@ -185,7 +186,7 @@ impl Polling {
     }
 }
 
-/// The session id in an open packet.
+/// Returns the session id of an open packet.
 pub fn sid_of(open: &str) -> &str {
     let rest = open
         .strip_prefix("0{\"sid\":\"")

@@ -1,5 +1,5 @@
-//! What the test binaries share: a server in a process of its own, and clients that write literal
-//! requests and literal frames and read with a deadline.
+//! Shared by the test binaries: a server in its own process, and clients that write literal
+//! requests and frames and read with a deadline.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(unreachable_pub, reason = "a module of several binaries")]
@@ -27,15 +27,15 @@ pub use http::{Polling, Response};
 pub use server::{POLLS_WAITING, POSTS_WAITING, TestServer};
 pub use websocket::Frame;
 
-/// How long anything may take that is expected to happen. Generous: it only decides how long a
-/// failing test waits, never whether a slow machine passes.
+/// Maximum duration of anything that is expected to happen. It is generous: it only decides how
+/// long a failing test waits, never whether a slow machine passes.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An address at which nobody listens, and nobody else may for as long as this lives: connections to it are refused.
-pub struct Unheard(Socket);
+/// An address without a server, reserved as long as this lives: connections to it are refused.
+pub struct UnusedAddress(Socket);
 
-impl Unheard {
-    /// Takes one.
+impl UnusedAddress {
+    /// Reserves an address.
     pub fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -43,7 +43,7 @@ impl Unheard {
         Self(socket)
     }
 
-    /// Where it is.
+    /// Returns the address.
     pub fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap().as_socket().unwrap()
     }

@@ -1,4 +1,4 @@
-//! Whether a document that names a test names one that exists.
+//! Checks whether a test that a document names exists.
 
 #![allow(unreachable_pub, reason = "a module of several binaries")]
 #![allow(
@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-/// Whether a test of this name, or with this beginning of a title, is in a source file.
+/// Returns whether a source file has a test of this name, or one whose title starts with it.
 pub fn has_test(file: &str, source: &str, name: &str) -> bool {
     if name.is_empty() {
         return false;
@@ -27,7 +27,7 @@ pub fn has_test(file: &str, source: &str, name: &str) -> bool {
                 .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
         }),
         Some("mjs") => source.lines().map(str::trim_start).any(|line| {
-            // `attack` is a test with bystanders.
+            // `attack` defines a test with bystanders.
             let title = line
                 .strip_prefix("test(")
                 .or_else(|| line.strip_prefix("attack("));
@@ -39,7 +39,7 @@ pub fn has_test(file: &str, source: &str, name: &str) -> bool {
 }
 
 #[test]
-fn tests_are_told_from_what_only_looks_like_one() {
+fn tests_are_distinguished_from_lookalikes() {
     let rust = "#[test]\nfn works() {}\n\n#[tokio::test]\n#[cfg(unix)]\nasync fn waits() {}\n\n\
         fn helps() {}\nproptest! {\n    #[test]\n    fn holds(a in any::<u8>()) {}\n}\n";
     for name in ["works", "waits", "holds"] {

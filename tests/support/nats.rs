@@ -1,4 +1,4 @@
-//! A private NATS.
+//! A private NATS server.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 
@@ -6,22 +6,22 @@ use std::{ops::Deref, sync::OnceLock};
 
 use crate::{broker::Broker, port::free_port};
 
-/// A server of its own. It is gone when this is dropped, and when the process of the test ends.
+/// A private server, stopped on drop and when the test process ends.
 pub struct NatsServer(Broker);
 
 impl NatsServer {
-    /// Starts one that keeps messages.
+    /// Starts a server that stores messages.
     pub fn start() -> Self {
         Self::start_with("-js")
     }
 
-    /// Starts one with these options of its command line; `FOLDER` in them is a folder of its own.
+    /// Starts a server with these command line options, in which `FOLDER` stands for a new folder.
     pub fn start_with(options: &str) -> Self {
         Self(Broker::start("nats.sh", options))
     }
 
-    /// Three that are one cluster, each of which says nothing of the others to its clients, and the ports at which they tell of
-    /// themselves over HTTP.
+    /// Starts a cluster of three servers, which do not advertise each other to clients. Each is
+    /// returned with the port of its HTTP monitoring.
     pub fn cluster() -> [(Self, u16); 3] {
         let routes: [u16; 3] = std::array::from_fn(|_| free_port());
         std::array::from_fn(|n| {
@@ -38,7 +38,7 @@ impl NatsServer {
         })
     }
 
-    /// One for all tests of the process that do nothing to it.
+    /// Returns a server for all tests of the process that do not disturb it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<NatsServer> = OnceLock::new();
         SHARED.get_or_init(Self::start)

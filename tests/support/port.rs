@@ -1,4 +1,4 @@
-//! Ports for servers that are started by others and must be told where to listen.
+//! Ports for servers that must be configured with their port.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -10,16 +10,18 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Where the ports begin. Below are those of the servers of `tests/servers`, which look for some in a row.
+/// First port of the range. The servers of `tests/servers` use lower ports, of which they need
+/// several in a row.
 const FIRST: u16 = 20_000;
 
-/// A port of the loopback address that nobody is given but who asks here, so that it is free until its server listens,
-/// and while that is down: it is none of those from which the kernel takes one for who asks for any, if that leaves some,
-/// and each is given once. Each process begins elsewhere.
+/// Returns a loopback port that stays free until its server listens, and while that server is down.
+///
+/// The port is outside the range from which the kernel assigns ports, if that range leaves any.
+/// Each port is returned once, and each process starts elsewhere.
 pub fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(first_of_the_kernel().saturating_sub(FIRST));
-    // As far from where the next process begins as any gets.
+    // Spreads the starts of consecutive process ids.
     let start = process::id().wrapping_mul(211);
     for _ in 0..count {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
@@ -32,10 +34,10 @@ pub fn free_port() -> u16 {
     any.local_addr().unwrap().port()
 }
 
-/// The first of the ports that the kernel gives to who asks for any.
+/// Returns the first port of the range from which the kernel assigns ports.
 fn first_of_the_kernel() -> u16 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = range.split_whitespace().next();
-    // Without that file, what Linux does by default.
+    // Without that file, the default of Linux.
     first.and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }

@@ -22,7 +22,7 @@ use crate::port::free_port;
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A server of its own. It is gone when this is dropped, and when the process of the test ends.
+/// A private server, stopped on drop and when the test process ends.
 pub struct Postgres {
     port: u16,
     supervisor: Child,
@@ -32,20 +32,20 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes and starts one. What it commits survives everything but the end of the machine.
+    /// Creates and starts a server. Its commits survive everything except a crash of the machine.
     #[must_use]
     pub fn start() -> Self {
         Self::start_as("off", None)
     }
 
-    /// The same, and every commit waits for the disk, as in production.
+    /// Starts a server that flushes each commit to disk, as in production.
     #[must_use]
     pub fn start_durable() -> Self {
         Self::start_as("on", None)
     }
 
-    /// The same as [`Postgres::start`] with files of a folder: `server.crt`, `server.key`, `pg_hba.conf`, and
-    /// `extra.conf` with more settings.
+    /// Starts a server as [`Postgres::start`] does, with the files of a folder: `server.crt`,
+    /// `server.key`, `pg_hba.conf`, and `extra.conf` with more settings.
     #[must_use]
     pub fn start_with(files: &Path) -> Self {
         Self::start_as("off", Some(files))
@@ -53,7 +53,7 @@ impl Postgres {
 
     fn start_as(fsync: &str, files: Option<&Path>) -> Self {
         let port = free_port();
-        // The tests of the library and of the server have it in common.
+        // The tests of the library and of the server share this script.
         let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let mut scripts = folders.map(|folder| folder.join("tests/support/postgres.sh"));
         let script = scripts.find(|script| script.exists()).unwrap();
@@ -88,7 +88,8 @@ impl Postgres {
 
     /// Kills the server and all its processes, as a crash of the machine would.
     pub fn kill(&mut self) {
-        // Stopped first, so that it makes no new ones meanwhile. Those it has would go on for a moment.
+        // Suspended first, so that it starts no new processes. Its children would otherwise
+        // continue for a moment.
         let first = Pid::from_raw(self.pid).unwrap();
         kill_process(first, Signal::STOP).unwrap();
         let all = self.processes();
@@ -103,21 +104,21 @@ impl Postgres {
         }
     }
 
-    /// Stops all processes of the server where they are: connections stay, nothing answers.
+    /// Suspends all processes of the server: connections stay open, nothing answers.
     pub fn pause(&self) {
         for pid in self.processes() {
             let _ = kill_process(pid, Signal::STOP);
         }
     }
 
-    /// Lets them go on.
-    pub fn go_on(&self) {
+    /// Resumes all processes of the server.
+    pub fn resume(&self) {
         for pid in self.processes() {
             let _ = kill_process(pid, Signal::CONT);
         }
     }
 
-    /// The URL of a new database.
+    /// Creates a database and returns its URL.
     #[must_use]
     pub fn database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -126,7 +127,7 @@ impl Postgres {
         format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -157,7 +158,7 @@ impl Postgres {
         answer.trim().into()
     }
 
-    /// The server's first process and its children.
+    /// Returns the server's first process and its children.
     pub fn processes(&self) -> Vec<Pid> {
         let mut processes = vec![self.pid];
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -176,29 +177,30 @@ impl Postgres {
     }
 }
 
-/// The state of a process, one letter, and who has started it.
+/// Returns the state of a process as one letter, and the id of its parent.
 fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may have anything in it.
+    // The name, in parentheses, can contain any character.
     let mut rest = stat.rsplit(") ").next()?.split(' ');
     let state = rest.next()?.chars().next()?;
     Some((state, rest.next()?.parse().ok()?))
 }
 
-/// Whether a process does anything any more; one that has ended may not have been waited for.
+/// Returns whether a process is running. An ended process may remain until its parent has waited
+/// for it.
 fn is_running(pid: Pid) -> bool {
     stat(pid.as_raw_nonzero().get()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.go_on();
+        self.resume();
         drop(self.commands.take());
         let _ = self.supervisor.wait();
     }
 }
 
-/// The server that all tests of one process share, started by the first.
+/// Returns the server that all tests of a process share, started by the first.
 pub fn shared() -> &'static Mutex<Postgres> {
     static SHARED: OnceLock<Mutex<Postgres>> = OnceLock::new();
     SHARED.get_or_init(|| Mutex::new(Postgres::start()))

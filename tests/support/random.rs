@@ -1,8 +1,8 @@
-//! Numbers at random for tests that try many cases: the seed of a case tells all of them.
+//! Random numbers for tests of many cases: the seed of a case reproduces it.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 
-/// A generator of Marsaglia's xorshift kind.
+/// A generator of Marsaglia's xorshift family.
 #[derive(Clone, Copy, Debug)]
 pub struct Random(u64);
 
@@ -13,13 +13,13 @@ impl Default for Random {
 }
 
 impl Random {
-    /// A generator that gives the same numbers whenever it has this seed.
+    /// Returns a generator that repeats the same numbers for the same seed.
     pub const fn new(seed: u64) -> Self {
         // The state of a generator of this kind must not be 0.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number below `limit`, which is not 0.
+    /// Returns a number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,4 +1,4 @@
-//! A private Redis.
+//! A private Redis server.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -14,29 +14,29 @@ use std::{
 
 use crate::{broker::Broker, port::free_port};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A server of its own. It is gone when this is dropped, and when the process of the test ends.
+/// A private server, stopped on drop and when the test process ends.
 pub struct RedisServer(Broker);
 
 impl RedisServer {
-    /// Starts one.
+    /// Starts a server.
     pub fn start() -> Self {
         Self::start_with("")
     }
 
-    /// Starts one that has what it had when it was killed.
+    /// Starts a server that keeps its data when it is killed and restarted.
     pub fn start_persistent() -> Self {
         Self::start_with("--appendonly yes --appendfsync always")
     }
 
-    /// Starts a cluster of three, and waits until it is one.
+    /// Starts a cluster of three servers, and waits until it has formed.
     pub fn start_cluster() -> [Self; 3] {
         Self::clustered("", 0)
     }
 
-    /// Starts a cluster of three, each with a replica that can take its place.
+    /// Starts a cluster of three servers, each with a replica that can replace it.
     pub fn start_cluster_with_replicas() -> [Self; 6] {
         let soon = "--cluster-node-timeout 3000 --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0";
         let nodes = Self::clustered(soon, 1);
@@ -53,7 +53,7 @@ impl RedisServer {
     }
 
     fn clustered<const N: usize>(options: &str, replicas: usize) -> [Self; N] {
-        // The bus of a cluster listens on a port of its own.
+        // The cluster bus needs its own port.
         let options = format!("--cluster-enabled yes --cluster-port BUS {options}");
         let nodes = [0; N].map(|_| Self::start_with(&options));
         let addresses = nodes
@@ -69,17 +69,17 @@ impl RedisServer {
         nodes
     }
 
-    /// Starts one that has what this one has.
+    /// Starts a replica of this server.
     pub fn start_replica(&self) -> Self {
         Self::start_with(&format!("--replicaof 127.0.0.1 {}", self.port()))
     }
 
-    /// Starts a sentinel, which calls this one `main`.
+    /// Starts a sentinel, which knows this server as `main`.
     pub fn start_sentinel(&self) -> Broker {
         self.start_sentinel_with("")
     }
 
-    /// Starts a sentinel with more lines of configuration.
+    /// Starts a sentinel with additional lines of configuration.
     pub fn start_sentinel_with(&self, lines: &str) -> Broker {
         Broker::start("sentinel.sh", &format!("{}\n{lines}", self.port()))
     }
@@ -89,7 +89,7 @@ impl RedisServer {
         Self(Broker::start("redis.sh", &options))
     }
 
-    /// One for all tests of the process that do nothing to it.
+    /// Returns a server for all tests of the process that do not disturb it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -99,7 +99,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// What an adapter is given for a cluster of these.
+    /// Returns the URL with which an adapter connects to a cluster of these servers.
     pub fn cluster_url(nodes: &[Self]) -> String {
         let hosts: Vec<_> = nodes
             .iter()
@@ -108,7 +108,7 @@ impl RedisServer {
         format!("redis+cluster://{}", hosts.join(","))
     }
 
-    /// What it answers a command of the command line; an error is an answer too.
+    /// Runs a command with `redis-cli` and returns the answer, which may be an error.
     pub fn ask(&self, args: &[&str]) -> String {
         let port = self.port().to_string();
         let mut cli = Command::new("redis-cli");
@@ -116,8 +116,8 @@ impl RedisServer {
         String::from_utf8(told.stdout).unwrap()
     }
 
-    /// Listens to a channel, or to those of a pattern.
-    pub fn listen(&self, command: &str, name: &str) -> Listening {
+    /// Subscribes to a channel or a pattern.
+    pub fn listen(&self, command: &str, name: &str) -> Subscription {
         let mut cli = Command::new("redis-cli")
             .args(["-p", &self.port().to_string(), command, name])
             .stdout(Stdio::piped())
@@ -125,18 +125,18 @@ impl RedisServer {
             .unwrap();
         let told = BufReader::new(cli.stdout.take().unwrap());
         let (tell, lines) = mpsc::channel();
-        // It ends with what it reads, or with whoever listens.
+        // The thread ends when its input ends or the receiver is dropped.
         thread::spawn(move || {
             let mut told = told.lines().map_while(Result::ok);
             told.try_for_each(|line| tell.send(line))
         });
-        let mut listening = Listening { cli, lines };
-        // It says that it listens, to what, and to how many.
+        let mut listening = Subscription { cli, lines };
+        // The answer confirms the command, the name and the number of subscriptions.
         assert_eq!(listening.next(), [command, name, "1"]);
         listening
     }
 
-    /// Runs a command of the command line, with the last argument from standard input.
+    /// Runs a command with `redis-cli`, with the last argument from standard input.
     pub fn command(&self, args: &[&str], last: &[u8]) {
         let mut cli = Command::new("redis-cli")
             .args(["-p", &self.port().to_string(), "-x"])
@@ -150,20 +150,20 @@ impl RedisServer {
     }
 }
 
-/// Somebody who listens to a channel, until this is dropped.
-pub struct Listening {
+/// A subscription to a channel, until it is dropped.
+pub struct Subscription {
     cli: Child,
     lines: mpsc::Receiver<String>,
 }
 
-impl Listening {
-    /// The lines of what comes next.
+impl Subscription {
+    /// Returns the next lines.
     pub fn next<const N: usize>(&mut self) -> [String; N] {
         [0; N].map(|_| self.lines.recv_timeout(DEADLINE).unwrap())
     }
 }
 
-impl Drop for Listening {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.cli.kill().unwrap();
         self.cli.wait().unwrap();

@@ -1,4 +1,4 @@
-//! A server in a process of its own.
+//! A server in its own process.
 
 use std::{
     env, fs,
@@ -15,12 +15,12 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 
 use super::{DEADLINE, RawClient, Response};
 
-/// Polls that wait for packets.
+/// Metric of polls that wait for packets.
 pub const POLLS_WAITING: &str = "roomcast_requests_waiting{for=\"packets\"}";
-/// Posts that wait for the rest of their body.
+/// Metric of posts that wait for the rest of their body.
 pub const POSTS_WAITING: &str = "roomcast_requests_waiting{for=\"body\"}";
 
-/// One of the contract servers, listening on a free port of 127.0.0.1; ends with this value.
+/// A contract server on a free port of 127.0.0.1, stopped on drop.
 pub struct TestServer {
     child: Child,
     address: SocketAddr,
@@ -36,7 +36,7 @@ impl TestServer {
         Self::start_with(example, &[])
     }
 
-    /// The same with more environment variables for the server.
+    /// Starts an example with additional environment variables.
     pub fn start_with(example: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = match env::var(format!("TEST_SERVER_{}", example.to_uppercase())) {
             Ok(line) => {
@@ -70,7 +70,7 @@ impl TestServer {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
             let mut line = String::new();
-            // The main listener is the one that has no name.
+            // The main listener has no name.
             let mut named = Vec::new();
             while stdout.read_line(&mut line).is_ok_and(|read| read > 0) {
                 if let Some((name, port)) = line.trim_end().split_once(" on 127.0.0.1:") {
@@ -98,27 +98,28 @@ impl TestServer {
         }
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A new connection to it.
+    /// Connects to it.
     pub fn connect(&self) -> RawClient {
         RawClient::connect(self.address)
     }
 
-    /// One GET on a connection of its own.
+    /// Sends one GET on a new connection.
     pub fn get(&self, target: &str) -> Response {
         self.connect().get(target)
     }
 
-    /// Waits until so many polls wait for packets. The server must tell its metrics at `/metrics`.
+    /// Waits until this many polls wait for packets. The server must serve its metrics at
+    /// `/metrics`.
     pub fn until_polls_wait(&self, count: i64) {
         self.until(POLLS_WAITING, |polls| polls == count);
     }
 
-    /// Waits until the rows of a metric add up to what is expected.
+    /// Waits until the sum of a metric's rows is as expected.
     pub fn until(&self, row: &str, is_expected: impl Fn(i64) -> bool) {
         let start = Instant::now();
         loop {
@@ -135,7 +136,7 @@ impl TestServer {
         }
     }
 
-    /// Whether the process runs.
+    /// Returns whether the process runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -146,7 +147,7 @@ impl TestServer {
         kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
     }
 
-    /// Waits for the process to end by itself: its exit code.
+    /// Waits until the process ends by itself, and returns its exit code.
     pub fn exit_code(&mut self) -> Option<i32> {
         let start = Instant::now();
         while self.is_running() {
@@ -156,19 +157,19 @@ impl TestServer {
         self.child.wait().unwrap().code()
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How many files it has open, connections included.
+    /// Returns the number of its open files, including connections.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id()))
             .unwrap()
             .count()
     }
 
-    /// Resident memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn resident_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
@@ -179,7 +180,7 @@ impl TestServer {
         kibibytes * 1024
     }
 
-    /// Lets it open so many more files than it has open now.
+    /// Limits the server's open files to this many more than it has open now.
     pub fn limit_files(&self, more: u64) {
         let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
         let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
@@ -188,7 +189,7 @@ impl TestServer {
         prlimit(id, Resource::Nofile, Rlimit { current, maximum }).unwrap();
     }
 
-    /// What it wrote to its error output.
+    /// Returns what it wrote to its error output.
     pub fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
@@ -204,7 +205,8 @@ impl Drop for TestServer {
     }
 }
 
-/// The example built beside this test: `target/<profile>/deps/<test>` → `target/<profile>/examples`.
+/// Returns the path of the example built beside this test: `target/<profile>/deps/<test>` →
+/// `target/<profile>/examples`.
 pub fn example_path(example: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test

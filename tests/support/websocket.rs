@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use super::{DEADLINE, RawClient, Response};
 
-/// The masking key of every frame these clients send.
+/// Masking key of every frame that these clients send.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A frame from the server; it sends no fragments and no reserved bits.
+/// A frame from the server, which sends no fragments and no reserved bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Opcode 1.
     Text(String),
     /// Opcode 2.
     Binary(Vec<u8>),
-    /// Opcode 8, payload as it came.
+    /// Opcode 8, with the payload as received.
     Close(Vec<u8>),
     /// Opcode 9.
     Ping(Vec<u8>),
@@ -22,7 +22,7 @@ pub enum Frame {
     Pong(Vec<u8>),
 }
 
-/// A frame as a client must send it: first byte given, payload masked.
+/// Returns a frame as a client must send it, with this first byte and masked payload.
 pub fn masked(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let mut frame = vec![first];
@@ -54,7 +54,7 @@ impl RawClient {
         self.response()
     }
 
-    /// Sends a WebSocket handshake only.
+    /// Sends a WebSocket handshake without reading the answer.
     pub fn send_upgrade(&mut self, target: &str) {
         self.send(format!(
             "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
@@ -63,7 +63,7 @@ impl RawClient {
         ));
     }
 
-    /// Opens a WebSocket session below `path`; the open packet is read.
+    /// Opens a WebSocket session below `path` and returns the open packet.
     pub fn open_websocket(&mut self, path: &str) -> String {
         let response = self.upgrade(&format!("{path}?EIO=4&transport=websocket"));
         assert_eq!(response.status, 101, "{response:?}");
@@ -93,7 +93,7 @@ impl RawClient {
         self.send(masked(0x82, payload));
     }
 
-    /// The next frame, whatever it is.
+    /// Returns the next frame of any kind.
     pub fn frame(&mut self) -> Frame {
         let head = self.take(2);
         let length = match head[1] {
@@ -115,7 +115,7 @@ impl RawClient {
         }
     }
 
-    /// The next frame that is not an Engine.IO ping; pings are answered.
+    /// Returns the next frame that is not an Engine.IO ping; pings are answered.
     pub fn message(&mut self) -> Frame {
         loop {
             let frame = self.frame();
@@ -126,18 +126,18 @@ impl RawClient {
         }
     }
 
-    /// The next message must be this text.
+    /// Expects this text as the next message.
     pub fn expect_text(&mut self, expected: &str) {
         assert_eq!(self.message(), Frame::Text(expected.to_owned()));
     }
 
-    /// The next message must be these bytes.
+    /// Expects these bytes as the next message.
     pub fn expect_binary(&mut self, expected: &[u8]) {
         assert_eq!(self.message(), Frame::Binary(expected.to_owned()));
     }
 
-    /// Whether the server closes. Messages before are passed over; pings are answered, so that it
-    /// is not for want of a pong.
+    /// Returns whether the server closes. Messages before are skipped, and pings are answered, so
+    /// that a missing pong is not the cause.
     pub fn is_closed_by_server(&mut self) -> bool {
         let start = Instant::now();
         while start.elapsed() < DEADLINE {
@@ -155,17 +155,18 @@ impl RawClient {
         false
     }
 
-    /// The server must close.
+    /// Expects the server to close.
     pub fn expect_close(&mut self) {
         assert!(self.is_closed_by_server(), "not closed");
     }
 
-    /// The server must close, for want of a pong too: this client answers no ping.
+    /// Expects the server to close, possibly because of a missing pong: pings are not answered.
     pub fn expect_unanswered_close(&mut self) {
         while !self.is_at_end() && !matches!(self.frame(), Frame::Close(_)) {}
     }
 
-    /// The next message must be a close frame: its code. It is answered, and the end must follow.
+    /// Expects a close frame as the next message, answers it, expects the end, and returns the
+    /// code.
     pub fn close_code(&mut self) -> Option<u16> {
         let frame = self.message();
         let Frame::Close(payload) = frame else {

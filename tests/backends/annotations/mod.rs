@@ -1,4 +1,4 @@
-//! What every store does with reactions, pins, replies, mentions and notification levels.
+//! Reactions, pins, replies, mentions and notification levels, on every store.
 
 mod references;
 
@@ -14,14 +14,14 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
 
 on_every_backend! {
-    a_reaction_counts_once_for_each_user_and_is_read_wherever_its_message_is,
-    reactions_have_bounds_that_a_refused_one_does_not_change,
-    many_who_react_at_once_are_all_counted,
-    of_reacting_and_deleting_at_once_nothing_is_left,
+    reaction_counts_once_per_user_wherever_its_message_is_read,
+    refused_reaction_does_not_count_against_the_limits,
+    concurrent_reactions_are_all_counted,
+    concurrent_reaction_and_deletion_leave_no_reaction,
     only_members_react_and_only_to_what_is_there,
     pins_are_the_owners_business_and_bounded,
-    a_page_is_cut_again_where_reactions_make_it_too_large,
-    what_is_removed_takes_its_reactions_and_pins_along,
+    page_is_shortened_if_reactions_make_it_too_large,
+    removed_message_loses_its_reactions_and_pins,
 }
 
 const THUMB: &str = "\u{1F44D}";
@@ -76,7 +76,7 @@ impl Harness {
         }
     }
 
-    /// A message as this user reads it.
+    /// Returns a message as this user reads it.
     async fn read(&self, message: &Message, user: &str) -> Arc<Message> {
         let id = message.conversation_id;
         let page = self.store.messages(id, user, Page::Newest, 200);
@@ -109,7 +109,7 @@ impl Harness {
         }
     }
 
-    /// The bodies of what a user is told.
+    /// Returns the bodies of a user's notifications.
     async fn told(&self, user: &str) -> Vec<String> {
         let journal = format!("test:{user}");
         let current = Current {
@@ -127,7 +127,7 @@ impl Harness {
     }
 }
 
-/// Who reacted, whether that is new, and how many there are now.
+/// Returns who reacted, whether the reaction is new, and the number of reactions.
 fn reacted(change: &Change<Arc<Annotated>>) -> (&str, bool, u64) {
     let (annotated, is_new) = match change {
         Change::Done(annotated) => (annotated, true),
@@ -140,7 +140,7 @@ fn reacted(change: &Change<Arc<Annotated>>) -> (&str, bool, u64) {
     }
 }
 
-/// Emoji, count, whom it names, and whether it is the reader's.
+/// Returns emoji, count, the users it names, and whether the reader has reacted.
 fn reactions(message: &Message) -> Vec<(&str, u64, Vec<&str>, bool)> {
     let all = message.reactions.iter();
     all.map(|one| {
@@ -150,9 +150,7 @@ fn reactions(message: &Message) -> Vec<(&str, u64, Vec<&str>, bool)> {
     .collect()
 }
 
-async fn a_reaction_counts_once_for_each_user_and_is_read_wherever_its_message_is(
-    backend: Backend,
-) {
+async fn reaction_counts_once_per_user_wherever_its_message_is_read(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob", "carl"]).await;
     let message = harness.send(id, "ann", "hello world").await;
@@ -227,7 +225,7 @@ fn emoji(n: u32) -> String {
     char::from_u32(0x1F600 + n).unwrap().to_string()
 }
 
-async fn reactions_have_bounds_that_a_refused_one_does_not_change(backend: Backend) {
+async fn refused_reaction_does_not_count_against_the_limits(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob", "carl"]).await;
     let message = harness.send(id, "ann", "popular").await;
@@ -245,7 +243,7 @@ async fn reactions_have_bounds_that_a_refused_one_does_not_change(backend: Backe
         harness.react(&message, "carl", &emoji(20)).await,
         Change::Conflict
     );
-    // What others have reacted with finds room, and so does another one when one is gone.
+    // An emoji that other users have used is accepted, and so is a new one after a removal.
     assert_eq!(
         reacted(&harness.react(&message, "carl", &emoji(3)).await).2,
         2
@@ -262,7 +260,7 @@ async fn reactions_have_bounds_that_a_refused_one_does_not_change(backend: Backe
     assert_eq!((read.reactions.len(), own.len()), (20, 2));
 }
 
-async fn many_who_react_at_once_are_all_counted(backend: Backend) {
+async fn concurrent_reactions_are_all_counted(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.open_conversation().await;
     let message = harness.send(id, "ann", "loved").await;
@@ -282,7 +280,7 @@ async fn many_who_react_at_once_are_all_counted(backend: Backend) {
     assert_eq!(reactions(&read), [(HEART, 300, named, true)]);
 }
 
-async fn of_reacting_and_deleting_at_once_nothing_is_left(backend: Backend) {
+async fn concurrent_reaction_and_deletion_leave_no_reaction(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.open_conversation().await;
     for _ in 0..10 {
@@ -411,7 +409,7 @@ async fn pins_are_the_owners_business_and_bounded(backend: Backend) {
     );
 }
 
-async fn a_page_is_cut_again_where_reactions_make_it_too_large(backend: Backend) {
+async fn page_is_shortened_if_reactions_make_it_too_large(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.open_conversation().await;
     let user = |n: u32| format!("{n:02} {}", "u".repeat(120));
@@ -451,7 +449,7 @@ async fn harness_react(harness: &Harness, message: &Message, user: &str, n: u32)
     assert!(matches!(change, Change::Done(_)), "{change:?}");
 }
 
-async fn what_is_removed_takes_its_reactions_and_pins_along(backend: Backend) {
+async fn removed_message_loses_its_reactions_and_pins(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann", "bob"]).await;
@@ -460,7 +458,7 @@ async fn what_is_removed_takes_its_reactions_and_pins_along(backend: Backend) {
     harness.annotate(&original, "ann", Annotation::Pin).await;
     let answer = harness.stored(reply(&original, "bob", "reply")).await;
     let before = answer.created_at;
-    // All that is older than the reply; both may have come within one millisecond.
+    // Everything before the reply; both may have the same millisecond.
     let removed = store.expire(before, 100).await.unwrap();
     let opening = store.opening(id, None).await.unwrap().unwrap();
     assert_eq!(opening.pins.is_empty(), removed == 1);

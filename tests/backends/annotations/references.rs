@@ -1,13 +1,13 @@
-//! What a message shows of others: replies, mentions, and the notifications of those.
+//! References of a message to other messages and users: replies, mentions and their notifications.
 
 use super::*;
 
 on_every_backend! {
     a_reply_shows_its_original_as_it_is_now,
-    a_reply_to_what_is_not_there_is_refused_and_stores_nothing,
-    who_is_mentioned_is_told_once_with_the_message_and_never_without,
-    a_commit_says_what_was_stored_for_those_whom_its_message_mentions,
-    who_wants_no_notifications_gets_none_and_others_do,
+    reply_to_missing_message_is_refused_and_not_stored,
+    mentioned_user_is_notified_once_and_only_if_message_is_stored,
+    commit_lists_notifications_stored_for_mentioned_users,
+    only_users_who_want_notifications_get_them,
 }
 
 async fn a_reply_shows_its_original_as_it_is_now(backend: Backend) {
@@ -26,13 +26,13 @@ async fn a_reply_shows_its_original_as_it_is_now(backend: Backend) {
     let edited = harness.edit(&original, "short").await;
     let now = harness.read(&answer, "bob").await.reply_to.clone().unwrap();
     assert_eq!((&*now.excerpt, now.edited_at), ("short", edited.edited_at));
-    // Whoever edits the reply sees the same.
+    // The user who edits the reply receives the same excerpt.
     let changed = harness.edit(&answer, "no").await;
     assert_eq!(changed.reply_to, Some(now));
     let deleted = harness.delete(&original).await;
     let now = harness.read(&answer, "bob").await.reply_to.clone().unwrap();
     assert_eq!((&*now.excerpt, now.deleted_at), ("", deleted.deleted_at));
-    // One that is sent again is answered with what there is now.
+    // A repeated message is answered with the original as it is now.
     let message = harness.send(id, "ann", "again").await;
     let twice = NewMessage {
         reply_to: Some(message.id),
@@ -46,7 +46,7 @@ async fn a_reply_shows_its_original_as_it_is_now(backend: Backend) {
     assert!(again.reply_to.as_ref().unwrap().deleted_at.is_some());
 }
 
-async fn a_reply_to_what_is_not_there_is_refused_and_stores_nothing(backend: Backend) {
+async fn reply_to_missing_message_is_refused_and_not_stored(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let elsewhere = harness.conversation(&["ann"]).await;
@@ -75,7 +75,7 @@ async fn a_reply_to_what_is_not_there_is_refused_and_stores_nothing(backend: Bac
     );
 }
 
-/// A message with mentions of which each user is told by an entry in a journal of its own.
+/// Makes a message with mentions that appends a notification to the journal of each user.
 fn mentioning(message: NewMessage, users: &[&str]) -> NewMessage {
     let notice = Notice::new(|message, user| Append {
         journal: format!("test:{user}"),
@@ -97,7 +97,7 @@ fn mentioning(message: NewMessage, users: &[&str]) -> NewMessage {
     }
 }
 
-async fn who_is_mentioned_is_told_once_with_the_message_and_never_without(backend: Backend) {
+async fn mentioned_user_is_notified_once_and_only_if_message_is_stored(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob", "carl"]).await;
     let all = ["carl", "ann", "bob"];
@@ -123,14 +123,14 @@ async fn who_is_mentioned_is_told_once_with_the_message_and_never_without(backen
     assert!(harness.told("eve").await.is_empty());
     let edited = harness.edit(&message, "other words").await;
     assert_eq!(edited.mentions, all);
-    // Who has as many entries as there may be gets no more, and the message is sent.
+    // A user with the maximum number of entries gets no more, and the message is stored.
     for _ in 0..4 {
         harness
             .stored(mentioning(text(id, "ann", "again"), &["bob"]))
             .await;
     }
     assert_eq!(harness.told("bob").await.len(), 3);
-    // Many at once, for the same users in other orders.
+    // Many messages at the same time, for the same users in different orders.
     let sends = (0..40).map(|n| {
         let users: &[&str] = if n % 2 == 0 {
             &["bob", "carl"]
@@ -142,14 +142,14 @@ async fn who_is_mentioned_is_told_once_with_the_message_and_never_without(backen
     assert_eq!(join_all(sends).await.len(), 40);
 }
 
-async fn a_commit_says_what_was_stored_for_those_whom_its_message_mentions(backend: Backend) {
+async fn commit_lists_notifications_stored_for_mentioned_users(backend: Backend) {
     let (harness, mut commits) = Harness::undrained(backend).await;
     let id = harness.conversation(&["ann", "bob", "carl", "dan"]).await;
     let silenced = harness.store.set_level(id, "bob", Level::None).await;
     assert!(silenced.unwrap());
     let new = mentioning(retriable(id, "ann", "once"), &["dan", "carl", "bob"]);
     let stored = [("test:carl", 1), ("test:dan", 1)];
-    // A repetition stores nothing.
+    // A repeated message stores nothing.
     for expected in [stored.as_slice(), &[]] {
         let emitting = async {
             let commit = commits.next().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_commit_says_what_was_stored_for_those_whom_its_message_mentions(backe
     }
 }
 
-async fn who_wants_no_notifications_gets_none_and_others_do(backend: Backend) {
+async fn only_users_who_want_notifications_get_them(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann", "bob", "carl", "dan"]).await;

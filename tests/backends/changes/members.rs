@@ -1,4 +1,4 @@
-//! Who is a member of a conversation, how far members have read, and the lists of conversations.
+//! Membership, read positions and conversation lists, on every store.
 
 use super::*;
 
@@ -11,10 +11,10 @@ on_every_backend! {
     an_owner_that_leaves_is_followed_by_the_oldest_member,
     a_read_mark_only_grows,
     a_read_mark_ends_at_the_newest_message,
-    unread_are_the_messages_of_others_that_are_not_deleted,
+    unread_count_excludes_own_and_deleted_messages,
     unread_messages_are_counted_up_to_a_limit,
-    who_opens_a_conversation_learns_how_far_others_have_read,
-    nobody_reads_what_is_foreign,
+    opening_a_conversation_returns_read_positions_of_members,
+    non_member_cannot_read_a_conversation,
     a_user_has_the_conversations_of_its_memberships_and_the_open_ones,
     a_list_of_conversations_ends_at_its_limit,
 }
@@ -78,7 +78,7 @@ async fn a_conversation_has_no_more_members_than_it_may_have(backend: Backend) {
         let change = harness.store.change_member(change, Origin::default());
         change.await.unwrap()
     };
-    // At the same time, so that they are stored in one group or in several.
+    // Concurrent, so that they are stored in one group or in several.
     let many = (0..10).map(|n| add(format!("u{n}")));
     let outcomes = futures_util::future::join_all(many).await;
     let added = |change: &&Change<_>| matches!(change, Change::Done(_));
@@ -164,7 +164,7 @@ async fn an_owner_that_leaves_is_followed_by_the_oldest_member(backend: Backend)
         members(&harness, id, "bob", "eve", false).await,
         Change::Denied
     ));
-    // All at once, as one group of changes may be: each is judged by the owner that it finds.
+    // Concurrent, possibly as one group of changes: each is checked against the current owner.
     let both = tokio::join!(
         members(&harness, id, "dan", "dan", true),
         members(&harness, id, "dan", "eve", false),
@@ -206,7 +206,7 @@ async fn a_read_mark_ends_at_the_newest_message(backend: Backend) {
     assert_eq!(read(&harness, id, "bob", 0).await, Some((1, 1)));
 }
 
-async fn unread_are_the_messages_of_others_that_are_not_deleted(backend: Backend) {
+async fn unread_count_excludes_own_and_deleted_messages(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     harness.send(id, "ann", "1").await;
@@ -222,16 +222,19 @@ async fn unread_are_the_messages_of_others_that_are_not_deleted(backend: Backend
 async fn unread_messages_are_counted_up_to_a_limit(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
-    let sends = (0..UNREAD_MAX + 5).map(|_| harness.send(id, "ann", "x"));
+    let sends = (0..MAX_UNREAD_COUNT + 5).map(|_| harness.send(id, "ann", "x"));
     futures_util::future::join_all(sends).await;
-    assert_eq!(read(&harness, id, "bob", 1).await, Some((1, UNREAD_MAX)));
+    assert_eq!(
+        read(&harness, id, "bob", 1).await,
+        Some((1, MAX_UNREAD_COUNT))
+    );
     assert_eq!(
         read(&harness, id, "bob", 8).await,
-        Some((8, UNREAD_MAX - 3))
+        Some((8, MAX_UNREAD_COUNT - 3))
     );
 }
 
-async fn who_opens_a_conversation_learns_how_far_others_have_read(backend: Backend) {
+async fn opening_a_conversation_returns_read_positions_of_members(backend: Backend) {
     let harness = Harness::new(backend).await;
     let others_read = async |id: Uuid, user: Option<&str>| {
         let opening = harness.store.opening(id, user).await.unwrap();
@@ -260,12 +263,12 @@ async fn who_opens_a_conversation_learns_how_far_others_have_read(backend: Backe
     assert_eq!(others_read(open, Some("eve")).await, Some(Some(5)));
     let elsewhere = harness.conversation(&["ann", "bob"]).await;
     assert_eq!(others_read(elsewhere, Some("ann")).await, Some(None));
-    // What was read stays read, whoever leaves.
+    // Read positions stay when members leave.
     done(members(&harness, id, "ann", "cid", true).await);
     assert_eq!(others_read(id, Some("ann")).await, Some(Some(4)));
 }
 
-async fn nobody_reads_what_is_foreign(backend: Backend) {
+async fn non_member_cannot_read_a_conversation(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "x").await;

@@ -1,4 +1,4 @@
-//! What every store does with edits and deletions of messages.
+//! Edits and deletions of messages, on every store.
 
 mod members;
 mod search;
@@ -6,8 +6,8 @@ mod search;
 use std::sync::Arc;
 
 use roomcast_server::store::{
-    Actor, Authorship, Change, Committed, Delete, DeleteConversation, Edit, Insert, MarkRead,
-    MemberChange, Message, Messages, Origin, Page, Search, Time, UNREAD_MAX, words,
+    Actor, Authorship, Change, Committed, Delete, DeleteConversation, Edit, Insert,
+    MAX_UNREAD_COUNT, MarkRead, MemberChange, Message, Messages, Origin, Page, Search, Time, words,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -17,16 +17,16 @@ use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
 on_every_backend! {
     an_edit_gives_a_new_text_and_keeps_the_old_one,
     an_edit_of_another_version_is_a_conflict,
-    of_two_editors_with_one_version_one_wins,
+    one_of_two_edits_of_the_same_version_succeeds,
     only_the_author_and_admins_edit,
     only_the_author_and_admins_delete,
     a_removed_author_changes_nothing,
-    who_wrote_a_message_is_known,
-    what_is_unknown_is_neither_edited_nor_deleted,
+    author_of_a_message_is_returned,
+    unknown_message_is_neither_edited_nor_deleted,
     a_deleted_message_stays_without_its_text,
     deleting_twice_changes_nothing_more,
     a_deleted_message_is_not_edited,
-    changes_come_out_in_the_order_of_their_commits,
+    changes_are_emitted_in_commit_order,
 }
 
 async fn an_edit_gives_a_new_text_and_keeps_the_old_one(backend: Backend) {
@@ -65,7 +65,7 @@ async fn an_edit_of_another_version_is_a_conflict(backend: Backend) {
     assert!(harness.store.versions(sent.id).await.unwrap().is_empty());
 }
 
-async fn of_two_editors_with_one_version_one_wins(backend: Backend) {
+async fn one_of_two_edits_of_the_same_version_succeeds(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let sent = harness.send(id, "ann", "first").await;
@@ -139,7 +139,7 @@ async fn a_removed_author_changes_nothing(backend: Backend) {
     ));
 }
 
-async fn who_wrote_a_message_is_known(backend: Backend) {
+async fn author_of_a_message_is_returned(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     let sent = harness.send(id, "ann", "first").await;
@@ -157,7 +157,7 @@ async fn who_wrote_a_message_is_known(backend: Backend) {
     assert_eq!(unknown, None);
 }
 
-async fn what_is_unknown_is_neither_edited_nor_deleted(backend: Backend) {
+async fn unknown_message_is_neither_edited_nor_deleted(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let mut sent = (*harness.send(id, "ann", "first").await).clone();
@@ -224,7 +224,7 @@ async fn a_deleted_message_is_not_edited(backend: Backend) {
     assert_eq!(newest(&harness, id).await.content, "");
 }
 
-async fn changes_come_out_in_the_order_of_their_commits(backend: Backend) {
+async fn changes_are_emitted_in_commit_order(backend: Backend) {
     let (harness, mut commits) = Harness::undrained(backend).await;
     let seen = tokio::spawn(async move {
         let mut seen = Vec::new();
@@ -299,7 +299,7 @@ fn user(id: &str) -> Actor {
     }
 }
 
-/// An admin who is a member of nothing.
+/// An admin without any membership.
 fn admin() -> Actor {
     Actor {
         user_id: "root".into(),

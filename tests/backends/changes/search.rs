@@ -1,16 +1,16 @@
-//! Finding messages, reading history for the server itself, and what expires.
+//! Search, history for the server itself, and expiry, on every store.
 
 use super::*;
 
 on_every_backend! {
     a_search_finds_messages_that_have_all_words,
-    a_search_sees_what_its_user_may_see,
+    search_finds_only_messages_its_user_may_read,
     a_search_follows_edits_and_deletions,
     a_search_takes_operators_for_words,
-    a_search_goes_on_before_a_message,
+    search_continues_before_a_message,
     history_for_the_server_needs_no_member,
-    what_expires_is_the_beginning_and_leaves_no_gap,
-    what_has_expired_may_be_sent_again,
+    expiry_removes_the_oldest_messages_without_a_gap,
+    client_message_id_is_free_after_expiry,
 }
 
 async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
@@ -48,7 +48,7 @@ async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
     }
 }
 
-async fn a_search_sees_what_its_user_may_see(backend: Backend) {
+async fn search_finds_only_messages_its_user_may_read(backend: Backend) {
     let harness = Harness::new(backend).await;
     let own = harness.conversation(&["ann"]).await;
     let shared = harness.conversation(&["ann", "bob"]).await;
@@ -134,7 +134,7 @@ async fn a_search_takes_operators_for_words(backend: Backend) {
     assert_eq!(find(&harness, "ann", "!that", None).await, [1]);
 }
 
-async fn a_search_goes_on_before_a_message(backend: Backend) {
+async fn search_continues_before_a_message(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let mut sent = Vec::new();
@@ -181,7 +181,7 @@ async fn history_for_the_server_needs_no_member(backend: Backend) {
     assert_eq!(known.last_seq, 3);
 }
 
-async fn what_expires_is_the_beginning_and_leaves_no_gap(backend: Backend) {
+async fn expiry_removes_the_oldest_messages_without_a_gap(backend: Backend) {
     let harness = Harness::new(backend).await;
     let (first, second) = (
         harness.conversation(&["ann"]).await,
@@ -220,7 +220,7 @@ async fn what_expires_is_the_beginning_and_leaves_no_gap(backend: Backend) {
     assert_eq!(newest(&harness, first).await.content, "newer");
 }
 
-async fn what_has_expired_may_be_sent_again(backend: Backend) {
+async fn client_message_id_is_free_after_expiry(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let send = || {
@@ -238,7 +238,7 @@ async fn what_has_expired_may_be_sent_again(backend: Backend) {
     assert_eq!(again.seq, 2);
 }
 
-/// The `seq`s of what is found.
+/// Returns the `seq`s of the messages found.
 async fn find(harness: &Harness, user: &str, query: &str, conversation: Option<Uuid>) -> Vec<u64> {
     let search = Search {
         words: words(query),
@@ -249,7 +249,7 @@ async fn find(harness: &Harness, user: &str, query: &str, conversation: Option<U
     seqs(&found.unwrap())
 }
 
-/// A time after everything that was stored so far.
+/// Returns a time after everything that was stored so far.
 fn soon() -> Time {
     let now: jiff::Timestamp = Time::now().to_string().parse().unwrap();
     Time::from(now + std::time::Duration::from_secs(1))

@@ -1,16 +1,16 @@
-//! Commits whose answer is lost: what has become of them is looked up.
+//! Commits whose answer is lost: the store looks up their outcome.
 
 use super::*;
 
-/// Passes everything on, but can lose a commit, or the answer to one, together with the connection.
+/// Forwards everything, but can lose a commit or its answer, together with the connection.
 #[derive(Clone)]
 struct Proxy {
     port: u16,
-    /// The answer to the next commit is lost.
+    /// Drops the answer to the next commit.
     swallow: Arc<AtomicBool>,
-    /// The next commit itself is lost.
+    /// Drops the next commit.
     eat: Arc<AtomicBool>,
-    /// When a commit was lost, nobody comes through any more.
+    /// Refuses connections after a commit was lost.
     shut: Arc<AtomicBool>,
     is_shut: Arc<AtomicBool>,
 }
@@ -71,7 +71,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
                 let Ok(read @ 1..) = read else { return };
                 let answer = &from_server[..read];
                 let done = answer.windows(7).any(|window| window == b"COMMIT\0");
-                // The server has committed, and nobody will hear of it here.
+                // The server has committed, and the client will not learn it.
                 if committing && done && proxy.swallow.swap(false, Ordering::Relaxed) {
                     return;
                 }
@@ -84,7 +84,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
     }
 }
 
-/// A store whose answers may be held back on their way.
+/// Starts a store behind a proxy that can hold back answers.
 async fn behind_proxy() -> (Proxy, Harness) {
     let (config, _) = postgres();
     let port = shared().lock().unwrap().port();
@@ -113,7 +113,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
+async fn lost_commits_of_every_kind_are_looked_up() {
     let (proxy, harness) = behind_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     let ann = || Actor {
@@ -121,7 +121,7 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
         is_admin: false,
     };
     let message = harness.send(id, "ann", "text").await;
-    // First the commit does not arrive, then its answer does not.
+    // First the commit is lost, then its answer.
     for (cut, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
         let doubts = harness.metrics.counter(Counter::StoreDoubts);
         let edit = Edit {
@@ -202,10 +202,10 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since() {
+async fn change_undone_by_a_crash_is_refused_after_later_commits() {
     let mut server = Postgres::start();
     let proxy = Proxy::start(server.port()).await;
-    // Whatever fails here fails at once.
+    // Failures are reported immediately here.
     let direct = config::Store {
         connect_timeout: Duration::from_secs(10),
         pool_timeout: Duration::from_secs(10),
@@ -214,7 +214,7 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
     };
     let config = config::Store {
         url: proxy.url(&direct.url),
-        // Everything goes one way, and only what is asked for.
+        // All statements use one connection, and no health checks run.
         lanes: 1,
         health_interval: Duration::from_secs(3600),
         ..direct.clone()
@@ -248,7 +248,7 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
     server.kill();
     server.restart();
     healthy(&other).await;
-    // Whatever number the edit had, another transaction has it now.
+    // Transactions that follow have used the id of the edit by now.
     for n in 0..20 {
         let send = other
             .store
@@ -266,10 +266,10 @@ async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since()
 async fn a_commit_that_did_not_happen_is_looked_up_and_refused() {
     let (config, _) = postgres();
     let config = config::Store {
-        // The server has no limit of its own here, so that the client gives up first.
+        // The server has no statement timeout here, so that the client's expires first.
         url: config.url.clone() + "?options=-c%20statement_timeout%3D0",
         statement_timeout: Duration::from_secs(3),
-        // Whoever asks waits until the store has given up and looked.
+        // Callers wait until the store has given up and looked the commit up.
         answer_timeout: DEADLINE,
         ..config
     };

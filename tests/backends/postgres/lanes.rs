@@ -1,9 +1,10 @@
-//! Lanes store one after the other, and none of them for long at the cost of the others.
+//! Write workers store one batch after another, and none delays the conversations of the rest for
+//! long.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_somebody_holds_does_not_hold_up_those_of_other_lanes() {
+async fn locked_conversation_does_not_delay_other_workers() {
     let (config, _) = postgres();
     let config = config::Store {
         statement_timeout: DEADLINE,
@@ -35,7 +36,7 @@ async fn a_conversation_that_somebody_holds_does_not_hold_up_those_of_other_lane
         })
     };
     let stuck = send(held);
-    // Whichever lane the held conversation has, some of the others have another one, and 64 do not all have the same.
+    // Whatever worker the held conversation uses, some of the 64 others use another.
     let mut others = tokio::task::JoinSet::new();
     for room in &rooms[1..] {
         others.spawn(send(*room));
@@ -67,7 +68,7 @@ async fn the_list_of_new_words_is_short_enough_to_be_sorted_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_words_of_many_messages_are_sorted_into_the_index_and_not_left_for_a_lane() {
+async fn pending_search_index_entries_are_merged_in_the_background() {
     let (config, _) = postgres();
     let harness = Harness::new((config.clone(), None)).await;
     let id = harness.open_conversation().await;
@@ -75,11 +76,11 @@ async fn the_words_of_many_messages_are_sorted_into_the_index_and_not_left_for_a
     for n in 0..300 {
         harness.send(id, "ann", &format!("word{n}")).await;
     }
-    // The list of the database has room for thousands.
+    // The pending list of the index has room for thousands of entries.
     let sorted = async {
         let waiting = "SELECT pending_tuples < 256 FROM pgstatginindex('messages_by_word')";
         while sql(&config, waiting).trim() != "t" {
-            sleep(Duration::from_millis(10)).await; // The pace of asking.
+            sleep(Duration::from_millis(10)).await; // Poll interval.
         }
     };
     timeout(DEADLINE, sorted)

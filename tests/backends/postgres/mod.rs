@@ -1,4 +1,4 @@
-//! What only PostgreSQL can show: several servers on one database, and a database that fails.
+//! PostgreSQL only: several servers on one database, and a database that fails.
 
 mod commits;
 mod lanes;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::harness::{Harness, postgres, retriable, text};
 use crate::server::{Postgres, shared};
 
-/// How long anything may take that is expected to happen.
+/// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,16 +180,17 @@ async fn a_full_database_refuses_to_store_and_still_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_database_loses_nothing_that_was_acknowledged_and_comes_back() {
+async fn killed_database_keeps_acknowledged_messages_and_recovers() {
     survives(Postgres::kill, Postgres::restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_database_is_not_waited_for_and_comes_back() {
-    survives(|server| server.pause(), |server| server.go_on()).await;
+async fn calls_time_out_on_a_suspended_database_until_it_resumes() {
+    survives(|server| server.pause(), |server| server.resume()).await;
 }
 
-/// What is acknowledged while a database fails twice is stored, and messages are stored again when it is back.
+/// Messages acknowledged while a database fails twice are stored, and sending works again
+/// afterwards.
 async fn survives(fail: fn(&mut Postgres), mend: fn(&mut Postgres)) {
     let mut server = Postgres::start();
     let config = impatient(&server);
@@ -210,7 +211,7 @@ async fn survives(fail: fn(&mut Postgres), mend: fn(&mut Postgres)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_away_what_waits_is_bounded() {
+async fn queue_is_bounded_while_the_database_is_down() {
     let server = Postgres::start();
     let config = config::Store {
         queue: 50,
@@ -231,7 +232,7 @@ async fn while_the_database_is_away_what_waits_is_bounded() {
         .filter(|answer| matches!(answer, Err(StoreError::Overloaded)));
     assert!(refused.count() >= 400);
     assert!(answers.iter().all(Result::is_err));
-    server.go_on();
+    server.resume();
     healthy(&harness).await;
     let last = done(async || harness.store.conversation(id).await).await;
     let next = done(async || {
@@ -246,13 +247,13 @@ async fn while_the_database_is_away_what_waits_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
+async fn readers_without_a_connection_do_not_block_other_callers() {
     let (config, _) = postgres();
     let config = config::Store {
         readers: 1,
         pool_timeout: Duration::from_millis(100),
         health_interval: Duration::from_secs(3600),
-        // Only those who wait in vain are what is looked at.
+        // Only the readers that wait in vain are under test.
         statement_timeout: DEADLINE,
         answer_timeout: DEADLINE,
         ..config
@@ -260,7 +261,7 @@ async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
     let harness = Harness::new((config.clone(), None)).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", "x").await;
-    // Another program holds what is read, so that every connection waits.
+    // Another program locks the table, so that every connection waits.
     let hold = std::thread::spawn(move || {
         sql(
             &config,
@@ -290,13 +291,13 @@ async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
     assert_eq!(read.unwrap().messages.len(), 1);
 }
 
-/// What a store that does not wait for long has done, which may be refused first on a machine that stands still.
+/// Repeats a call until it succeeds: a store with short timeouts might refuse it on a slow machine.
 async fn done<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
     let asking = async {
         loop {
             match ask().await {
                 Ok(done) => return done,
-                // The pace of a client that tries again.
+                // Retry interval of a client.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
@@ -304,7 +305,7 @@ async fn done<T>(ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
     timeout(DEADLINE, asking).await.expect("it is done")
 }
 
-/// A conversation that admits everyone.
+/// Creates a conversation that admits every user.
 async fn opened(harness: &Harness) -> Uuid {
     let conversation = done(async || {
         let new = roomcast_server::store::NewConversation {
@@ -319,11 +320,12 @@ async fn opened(harness: &Harness) -> Uuid {
     conversation.await.id
 }
 
-/// A store that does not wait for long.
+/// Returns a store with short timeouts.
 fn impatient(server: &Postgres) -> config::Store {
     config::Store {
         url: server.database(),
-        // Longer than the others: a new connection is a new process, which a busy machine may start late.
+        // Longer than the others: a new connection is a new process, which a busy machine might
+        // start late.
         connect_timeout: Duration::from_secs(2),
         pool_timeout: Duration::from_millis(500),
         statement_timeout: Duration::from_millis(500),
@@ -333,7 +335,8 @@ fn impatient(server: &Postgres) -> config::Store {
     }
 }
 
-/// Some who send messages with an id until each is acknowledged; they return the ids.
+/// Starts senders that repeat each message with an id until it is acknowledged. They return the
+/// ids.
 fn senders(
     harness: &Arc<Harness>,
     id: Uuid,
@@ -360,7 +363,7 @@ fn senders(
                         Ok(other) => panic!("{other:?}"),
                         Err(error) => {
                             assert!(!error.retry_after().is_zero());
-                            // The pace of a client that tries again.
+                            // Retry interval of a client.
                             sleep(Duration::from_millis(20)).await;
                         }
                     }
@@ -373,7 +376,8 @@ fn senders(
     tasks
 }
 
-/// What was acknowledged is stored exactly once, without a gap, and was emitted once and in order.
+/// Checks that acknowledged messages are stored once, without a gap, and were emitted once in
+/// order.
 async fn check(harness: &Harness, id: Uuid, acknowledged: Vec<Vec<(u64, Uuid)>>) {
     let mut stored = Vec::new();
     loop {
@@ -399,7 +403,7 @@ async fn check(harness: &Harness, id: Uuid, acknowledged: Vec<Vec<(u64, Uuid)>>)
     assert_eq!(emitted, seqs, "all that was stored was emitted");
 }
 
-/// Waits until messages are stored that were not yet when this was called.
+/// Waits until messages are stored that did not exist when this was called.
 async fn stored_more(harness: &Harness, id: Uuid) {
     let before = harness.emitted_to(id).len();
     let more = async {
@@ -410,11 +414,11 @@ async fn stored_more(harness: &Harness, id: Uuid) {
     timeout(DEADLINE, more).await.expect("messages are stored");
 }
 
-/// Waits until the store says that it does not work, and looks that it refuses at once.
+/// Waits until the store is unhealthy, and checks that it refuses immediately.
 async fn refused(harness: &Harness, id: Uuid) {
     let bad = async {
         while harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await; // The pace of asking.
+            sleep(Duration::from_millis(10)).await; // Poll interval.
         }
     };
     timeout(DEADLINE, bad).await.expect("the breaker opens");

@@ -1,4 +1,4 @@
-//! Which databases are taken, and how their tables are made and migrated.
+//! Opening: which databases are accepted, and how their tables are created and migrated.
 
 use super::*;
 
@@ -13,7 +13,7 @@ async fn storing_into_tables_that_were_empty_does_not_read_them_from_end_to_end(
         let sent = harness.store.insert_message(message, Origin::default());
         assert!(matches!(sent.await, Ok(Insert::Stored(_))));
     }
-    // What connections have counted is known when they end.
+    // PostgreSQL reports the counts of a connection when it ends.
     harness.store.close().await;
     let read = "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname = 'messages'";
     let read: u64 = sql(&config, read).trim().parse().unwrap();
@@ -21,7 +21,7 @@ async fn storing_into_tables_that_were_empty_does_not_read_them_from_end_to_end(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_migrate_at_once_one_does() {
+async fn one_of_concurrent_migrations_runs() {
     let (config, _) = postgres();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -64,11 +64,11 @@ async fn tables_of_a_newer_version_are_taken_unless_they_refuse() {
 }
 
 #[tokio::test]
-async fn a_server_goes_on_while_a_newer_one_adds_to_the_tables() {
+async fn server_works_while_a_newer_version_extends_the_tables() {
     let (config, _) = postgres();
     let old = Harness::new((config.clone(), None)).await;
     let id = old.conversation(&["ann", "bob"]).await;
-    // All that is asked is asked before: statements are prepared once.
+    // Execute every statement before the change, because statements are prepared once.
     use_everything(&old, id, 1).await;
     sql(
         &config,
@@ -82,14 +82,14 @@ async fn a_server_goes_on_while_a_newer_one_adds_to_the_tables() {
          SELECT 999, 'later', applied_on, checksum FROM refinery_schema_history WHERE version = 1",
     );
     use_everything(&old, id, 2).await;
-    // One of this version that starts only now works beside it.
+    // A server of this version that starts only now works beside it.
     let new = Harness::new((config, None)).await;
     use_everything(&new, id, 3).await;
     use_everything(&old, id, 4).await;
     assert_eq!(old.metrics.counter(Counter::StoreErrors), 0);
 }
 
-/// Every kind of statement on tables that grow.
+/// Executes every kind of statement on tables that grow.
 async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
     let store = &harness.store;
     let ann = || Actor {

@@ -1,4 +1,4 @@
-//! What every store does.
+//! Basic operations, on every store.
 
 mod pages;
 
@@ -18,21 +18,21 @@ use crate::harness::{Backend, Harness, drain, on_every_backend, retriable, text}
 
 on_every_backend! {
     seq_counts_from_one_in_each_conversation,
-    a_message_comes_back_as_it_was_sent,
+    message_is_read_as_sent,
     many_senders_at_once_leave_no_gap,
     a_message_is_emitted_before_its_sender_is_answered,
-    a_sender_that_goes_away_is_stored_and_emitted_all_the_same,
+    message_of_a_disconnected_sender_is_stored_and_emitted,
     a_client_message_id_is_stored_once,
     a_client_message_id_sent_many_times_at_once_is_stored_once,
     a_client_message_id_belongs_to_one_user,
     a_client_message_id_used_in_another_conversation_is_a_conflict,
-    a_conversation_that_is_unknown_or_foreign_takes_nothing,
+    unknown_or_foreign_conversation_accepts_no_message,
     an_open_conversation_admits_everyone,
     the_owner_is_a_member,
     a_conversation_is_inserted_once,
     a_membership_has_the_conversation_and_its_newest_seq,
     a_full_queue_refuses_at_once,
-    closing_stores_what_waits_and_takes_nothing_more,
+    closing_stores_queued_changes_and_refuses_new_changes,
 }
 
 async fn seq_counts_from_one_in_each_conversation(backend: Backend) {
@@ -47,7 +47,7 @@ async fn seq_counts_from_one_in_each_conversation(backend: Backend) {
     assert_eq!(harness.send(first, "ann", "d").await.seq, 3);
 }
 
-async fn a_message_comes_back_as_it_was_sent(backend: Backend) {
+async fn message_is_read_as_sent(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let content = " <b>\u{200b}e\u{301}\u{1f600}\\\"'\n\t; DROP TABLE messages; -- ";
@@ -149,7 +149,7 @@ async fn a_message_is_emitted_before_its_sender_is_answered(backend: Backend) {
     }
 }
 
-async fn a_sender_that_goes_away_is_stored_and_emitted_all_the_same(backend: Backend) {
+async fn message_of_a_disconnected_sender_is_stored_and_emitted(backend: Backend) {
     let (harness, commits) = Harness::undrained(backend).await;
     let id = harness.conversation(&["ann"]).await;
     {
@@ -269,7 +269,7 @@ async fn a_client_message_id_used_in_another_conversation_is_a_conflict(backend:
     assert_eq!(harness.send(second, "ann", "x").await.seq, 1);
 }
 
-async fn a_conversation_that_is_unknown_or_foreign_takes_nothing(backend: Backend) {
+async fn unknown_or_foreign_conversation_accepts_no_message(backend: Backend) {
     let harness = Harness::new(backend).await;
     let foreign = harness.conversation(&["ann"]).await;
     for id in [foreign, Uuid::new_v4()] {
@@ -407,13 +407,13 @@ async fn a_full_queue_refuses_at_once((config, folder): Backend) {
 }
 
 #[tokio::test]
-async fn a_full_memory_refuses_and_keeps_what_it_acknowledged() {
+async fn full_memory_store_refuses_and_keeps_acknowledged_messages() {
     a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::memory()).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn a_full_file_refuses_and_keeps_what_it_acknowledged() {
+async fn full_file_store_refuses_and_keeps_acknowledged_messages() {
     a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::sqlite()).await;
 }
 
@@ -447,7 +447,7 @@ async fn a_full_store_refuses_and_keeps_what_it_acknowledged((config, folder): B
     assert_eq!(harness.emitted_to(id).len() as u64, stored);
 }
 
-async fn closing_stores_what_waits_and_takes_nothing_more(backend: Backend) {
+async fn closing_stores_queued_changes_and_refuses_new_changes(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let waiting: Vec<_> = (0..50)

@@ -1,4 +1,4 @@
-//! Which messages are on a page.
+//! Contents of pages of messages, on every store.
 
 use super::*;
 
@@ -85,7 +85,7 @@ async fn a_conversation_without_messages_has_an_empty_page(backend: Backend) {
 async fn a_page_ends_before_it_grows_too_large(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
-    // Each takes 60 kB: a quote is two bytes as JSON.
+    // Each takes 60 kB: a quote takes two bytes in JSON.
     let content = "\"".repeat(30_000);
     for _ in 0..20 {
         harness.send(id, "ann", &content).await;
@@ -122,7 +122,7 @@ async fn a_message_larger_than_a_page_still_comes(backend: Backend) {
     assert_page(&harness, id, Page::Before(2), 50, &[1], false).await;
 }
 
-/// A store with a conversation of ann's that has `count` messages.
+/// Opens a store with a conversation of ann that has `count` messages.
 async fn with_messages(backend: Backend, count: u64) -> (Harness, Uuid) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;

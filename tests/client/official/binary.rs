@@ -10,7 +10,7 @@ struct Greeting {
     goodbye: String,
 }
 
-/// Bytes that are no text, with each value.
+/// Returns every byte value, which is not valid UTF-8.
 fn all_bytes() -> Bytes {
     (0..=u8::MAX).collect()
 }
@@ -33,7 +33,7 @@ async fn should_send_binary_data() {
         .emit("buffa", Bytes::from_static(b"asdfasdf"))
         .unwrap();
     next(&mut acks).await;
-    // The server acknowledges whatever is binary, so its content is sent back as well.
+    // The server acknowledges all binary arguments, so `echo` checks their contents.
     for bytes in [all_bytes(), Bytes::from_static(b"asdfasdf"), Bytes::new()] {
         let echoed = socket.emit_with_ack::<Bytes>("echo", bytes.clone());
         assert_eq!(within(echoed).await.unwrap(), bytes);
@@ -67,7 +67,7 @@ async fn should_send_events_with_binary_data_in_the_correct_order() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
     let mut acks = socket.stream("abuff2-ack");
-    // Without the first event the server has no answer to the second one.
+    // Without the first event the server does not answer the second.
     socket.emit("abuff2", "too early").unwrap();
     let _: u8 = within(socket.emit_with_ack("echo", 1)).await.unwrap();
     socket

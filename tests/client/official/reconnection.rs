@@ -5,17 +5,18 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::{
     suite::{Suite, change, changes, next, within},
-    support::Unheard,
+    support::UnusedAddress,
 };
 
-/// A client of a port at which nobody listens as long as the other value lives.
-fn nowhere() -> (Unheard, ClientBuilder) {
-    let unheard = Unheard::new();
+/// Returns a client of a port without a server, which stays unused as long as the other value
+/// lives.
+fn nowhere() -> (UnusedAddress, ClientBuilder) {
+    let unheard = UnusedAddress::new();
     let client = Client::builder(format!("http://{}", unheard.address()));
     (unheard, client.reconnection_delay(DELAY))
 }
 
-/// The numbers of the attempts to reconnect until there are no more.
+/// Returns the numbers of the reconnection attempts until the last.
 async fn attempts(changes: &mut Receiver<Change>) -> Vec<u32> {
     let mut attempts = Vec::new();
     loop {
@@ -41,7 +42,7 @@ fn is_attempt(change: &Change) -> bool {
     matches!(change, Change::ReconnectAttempt(_))
 }
 
-/// Checks that a client does not reconnect by itself, for many times the delay of its attempts.
+/// Checks that a client does not reconnect, for many times its reconnection delay.
 async fn assert_no_attempt(changes: &mut Receiver<Change>) {
     let attempting = async {
         while let Some(change) = changes.recv().await {
@@ -55,7 +56,7 @@ async fn assert_no_attempt(changes: &mut Receiver<Change>) {
     assert!(attempt.is_err(), "{attempt:?}");
 }
 
-/// The delay before the clients of these tests reconnect.
+/// Reconnection delay of the clients in these tests.
 const DELAY: Duration = Duration::from_millis(10);
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn should_not_reconnect_when_force_closed() {
     while changes.try_recv().is_ok() {}
     assert_no_attempt(&mut changes).await;
     assert!(!socket.is_active());
-    // It does if it is asked to.
+    // `open` makes it reconnect.
     socket.open();
     change(&mut changes, is_attempt).await;
 }
@@ -222,7 +223,7 @@ async fn should_not_try_to_reconnect_when_connecting_to_correct_port_with_defaul
 #[tokio::test]
 async fn should_stop_trying_to_reconnect() {
     let (_unheard, client) = nowhere();
-    // Long enough that the next attempt is not made before it is called off.
+    // Long enough that the test cancels before the next attempt.
     let client = client
         .reconnection_delay(40 * DELAY)
         .randomization_factor(0.0);

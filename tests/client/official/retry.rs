@@ -65,11 +65,11 @@ async fn should_not_drain_the_queue_while_the_socket_is_disconnected() {
         let socket = socket.clone();
         async move { socket.emit_with_ack::<u8>("echo", 1).await }
     });
-    // The time in which the event would have been given up.
+    // Longer than the timeout of the event.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     socket.open();
     let mut session = fake.connected().await;
-    // On a slow machine the first answer is late; the event is sent again then, and no more often than that.
+    // On a slow machine the first answer is late. The event is repeated then, but not more often.
     let mut answer = answer;
     for id in 0..4 {
         let asked = tokio::select! {

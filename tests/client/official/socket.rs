@@ -43,7 +43,7 @@ async fn does_not_fire_an_error_event_if_we_force_disconnect_in_opening_state() 
     let mut changes = changes(socket.client());
     socket.open();
     within(socket.disconnect()).await;
-    // The next connection comes behind the end of the first attempt.
+    // The next connection starts after the first attempt has ended.
     within(socket.connect()).await.unwrap();
     assert_eq!(change(&mut changes, |_| true).await, Change::Open);
 }
@@ -195,7 +195,7 @@ async fn should_not_try_to_reconnect_after_a_middleware_failure() {
     let mut connects = other.stream("connect");
     suite.proxy.cut();
     next(&mut connects).await;
-    // Behind what the session of `/` had brought for `/no`.
+    // This answer follows everything that the session of `/` has received for `/no`.
     let _: u8 = within(other.emit_with_ack("echo", 1)).await.unwrap();
     let error = tokio::time::timeout(Duration::ZERO, errors.next()).await;
     assert!(error.is_err(), "{error:?}");
@@ -209,7 +209,7 @@ async fn should_properly_disconnect_then_reconnect() {
     let (connected, ()) = within(async {
         let disconnected = socket.disconnect();
         tokio::pin!(disconnected);
-        // Told to disconnect, and to connect before it has happened.
+        // Disconnect, and connect again before the disconnect has happened.
         tokio::select! {
             biased;
             () = &mut disconnected => {}
@@ -282,7 +282,7 @@ async fn volatile_should_discard_a_packet_when_the_pipe_is_not_ready() {
     socket.open();
     let mut session = fake.connected().await;
     within(socket.connect()).await.unwrap();
-    // More than the kernel keeps for both ends of a connection.
+    // More than the kernel buffers at both ends of a connection.
     socket.emit("large", "x".repeat(15 << 20)).unwrap();
     socket.volatile().emit("lost", ()).unwrap();
     socket.emit("kept", ()).unwrap();

@@ -20,7 +20,7 @@ async fn should_timeout_after_the_given_delay_when_socket_is_not_connected() {
     let socket = Client::builder(fake.url()).socket().unwrap();
     let asked = socket.timeout(SOON).emit_with_ack::<()>("event", ());
     assert!(is_timeout(&within(asked).await));
-    // It is not sent any more.
+    // The event is no longer sent.
     socket.open();
     let mut session = fake.connected().await;
     socket.emit("next", ()).unwrap();

@@ -8,7 +8,7 @@ use crate::suite::{Suite, next, within};
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// A handler that notes a word.
+/// Returns a handler that records a word.
 fn noting(seen: &Seen, word: &str) -> impl Fn() -> std::future::Ready<()> + Send + Sync + 'static {
     let (seen, word) = (Arc::clone(seen), word.to_owned());
     move || {
@@ -56,7 +56,7 @@ async fn on_any_should_remove_listener() {
     assert_eq!(*seen.lock().unwrap(), ["kept"]);
 }
 
-/// What watchers of outgoing events have seen when this one has been answered.
+/// Returns what watchers of outgoing events have recorded when this event has been answered.
 async fn answered(socket: &Socket, seen: &Seen) -> Vec<String> {
     let _: Vec<Value> = within(socket.emit_with_ack("echo", "123"))
         .await

@@ -13,7 +13,7 @@ async fn conversation(service: &Caller) -> String {
 }
 
 #[tokio::test]
-async fn a_conversation_that_a_service_makes_is_told_to_its_members() {
+async fn members_are_notified_of_a_conversation_made_by_a_service() {
     let server = start();
     let service = Caller::service(&server);
     let mut bob = user(&server, "bob").await;
@@ -67,7 +67,7 @@ async fn the_conversations_of_a_user_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_message_of_a_service_reaches_those_who_are_there_once_as_any_other() {
+async fn message_of_a_service_reaches_joined_members_once() {
     let server = start();
     let service = Caller::service(&server);
     let id = conversation(&service).await;
@@ -166,7 +166,7 @@ async fn any_history_is_read_in_pages_by_number() {
 }
 
 #[tokio::test]
-async fn members_come_and_go_and_the_title_changes_for_all_who_are_there() {
+async fn member_and_title_changes_by_services_reach_joined_members() {
     let server = start();
     let service = Caller::service(&server);
     let id = conversation(&service).await;
@@ -210,7 +210,7 @@ async fn members_come_and_go_and_the_title_changes_for_all_who_are_there() {
 }
 
 #[tokio::test]
-async fn who_does_not_moderate_changes_only_its_own_conversations_over_http() {
+async fn non_moderator_changes_only_its_own_conversations_over_http() {
     let server = crate::server::Server::with(&[
         crate::guard::KEY,
         super::QUICK,
@@ -260,7 +260,7 @@ async fn who_does_not_moderate_changes_only_its_own_conversations_over_http() {
 }
 
 #[tokio::test]
-async fn a_service_reads_and_sets_what_a_user_says_of_itself() {
+async fn service_reads_and_sets_the_status_of_a_user() {
     let server = start();
     let service = Caller::service(&server);
     let mut bob = user(&server, "bob").await;
@@ -296,7 +296,7 @@ async fn a_service_reads_and_sets_what_a_user_says_of_itself() {
 }
 
 #[tokio::test]
-async fn who_is_in_a_conversation_is_told_and_there_is_nobody_in_one_that_does_not_exist() {
+async fn presence_lists_joined_users_and_none_if_conversation_is_missing() {
     let server = start();
     let service = Caller::service(&server);
     let id = conversation(&service).await;

@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::support::DEADLINE;
 
 #[tokio::test]
-async fn a_volatile_event_comes_where_nothing_waits() {
+async fn volatile_event_arrives_if_nothing_is_pending() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -61,7 +61,7 @@ async fn an_event_reaches_rooms_users_or_everyone_with_all_its_arguments() {
 }
 
 #[tokio::test]
-async fn acknowledgements_are_waited_for_so_long_and_those_that_came_are_told() {
+async fn emit_waits_for_acknowledgements_and_returns_received_answers() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -98,7 +98,7 @@ async fn acknowledgements_are_waited_for_so_long_and_those_that_came_are_told() 
 }
 
 #[tokio::test]
-async fn an_event_of_the_market_is_checked_stored_and_told_as_by_its_own_route() {
+async fn emitted_market_event_is_treated_as_by_its_own_route() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -212,7 +212,7 @@ async fn an_event_of_the_market_takes_the_permission_of_its_own_route_as_well() 
 }
 
 #[tokio::test]
-async fn what_belongs_to_the_chat_is_not_published() {
+async fn chat_events_cannot_be_emitted_by_services() {
     let server = start();
     let service = Caller::service(&server);
     let ann = user(&server, "ann").await;
@@ -290,7 +290,7 @@ async fn what_belongs_to_the_chat_is_not_published() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_each_event_of_the_server_names_a_route_that_there_is_or_none() {
+async fn refusal_of_a_server_event_names_an_existing_route_or_none() {
     let server = start();
     let service = Caller::service(&server);
     let document = service.get("/openapi.json").await;

@@ -59,7 +59,7 @@ async fn a_body_that_does_not_fit_is_refused_with_the_name_of_its_field() {
 }
 
 #[tokio::test]
-async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked() {
+async fn unknown_fields_and_parameters_are_refused() {
     let server = start();
     let service = Caller::service(&server);
     let messages = format!("/conversations/{LOBBY}/messages");
@@ -123,7 +123,7 @@ async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked(
 }
 
 #[tokio::test]
-async fn what_is_asked_for_with_too_much_is_not_done() {
+async fn request_with_extra_parameters_is_not_executed() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -187,7 +187,7 @@ async fn a_parameter_or_header_that_does_not_fit_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_no_json_or_of_another_method_is_refused_alike() {
+async fn oversized_invalid_or_wrong_method_requests_are_refused_alike() {
     let server = start();
     let service = Caller::service(&server);
     let large = format!(

@@ -7,7 +7,7 @@ use super::{Caller, start, user};
 use crate::guard::KEY;
 
 #[tokio::test]
-async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_next_server() {
+async fn keyed_creation_runs_once_and_repeats_its_answer_after_restart() {
     let server = start();
     let service = Caller::service(&server);
     let lobby = format!("/conversations/{}/messages", crate::server::LOBBY);
@@ -162,7 +162,7 @@ async fn a_key_is_for_one_request_of_one_caller() {
 }
 
 #[tokio::test]
-async fn what_is_changed_and_removed_under_a_key_is_done_once_too() {
+async fn keyed_changes_and_removals_run_once() {
     let server = start();
     let service = Caller::service(&server);
     let new = json!({"title": "One", "memberIds": ["ann", "bob"]});
@@ -268,7 +268,7 @@ async fn what_is_changed_and_removed_under_a_key_is_done_once_too() {
 }
 
 #[tokio::test]
-async fn of_many_at_once_with_one_key_one_is_done() {
+async fn one_of_concurrent_requests_with_one_key_is_executed() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -288,7 +288,7 @@ async fn of_many_at_once_with_one_key_one_is_done() {
 }
 
 #[tokio::test]
-async fn the_secret_of_a_session_is_told_once() {
+async fn session_secret_is_returned_once() {
     let server = start();
     let keyed = Caller::service(&server).with_key("k");
     let body = json!({"userId": "ann", "ttlSeconds": 60});
@@ -300,7 +300,7 @@ async fn the_secret_of_a_session_is_told_once() {
 }
 
 #[tokio::test]
-async fn what_is_refused_leaves_its_key_free() {
+async fn refused_request_does_not_use_its_key() {
     let server = start();
     let keyed = Caller::service(&server).with_key("k");
     for body in [
@@ -316,7 +316,7 @@ async fn what_is_refused_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
+async fn key_is_short_text_and_is_ignored_for_reads() {
     let server = start();
     let service = Caller::service(&server);
     let body = json!({"event": "news", "everyone": true});
@@ -341,7 +341,7 @@ async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() {
+async fn next_attempt_finds_what_a_lost_attempt_has_created() {
     let server = start();
     let keyed = Caller::service(&server).with_key("k");
     let lobby = format!("/conversations/{}/messages", crate::server::LOBBY);

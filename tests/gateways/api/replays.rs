@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use roomcast_server::store::{Attempt, Begun, KeptAnswer, Time};
+use roomcast_server::store::{Attempt, KeyState, StoredResponse, Time};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -230,7 +230,7 @@ async fn the_same_json_in_another_order_is_the_same_request() {
 }
 
 #[tokio::test]
-async fn an_answer_that_an_earlier_version_has_kept_is_found() {
+async fn answer_stored_by_an_earlier_version_is_found() {
     let server = start();
     let now: Time = "2025-01-31T12:00:00.000Z".parse().unwrap();
     let later: Time = "9999-01-31T12:00:00.000Z".parse().unwrap();
@@ -252,9 +252,12 @@ async fn an_answer_that_an_earlier_version_has_kept_is_found() {
             locked_until: now,
             expires_at: later,
         };
-        assert_eq!(server.store.begin_request(attempt).await, Ok(Begun::First));
+        assert_eq!(
+            server.store.begin_request(attempt).await,
+            Ok(KeyState::First)
+        );
         let body = Some(r#"{"kept":true}"#.to_owned());
-        let answer = KeptAnswer { status: 200, body };
+        let answer = StoredResponse { status: 200, body };
         server
             .store
             .end_request(&key, id, Some(answer))

@@ -152,7 +152,7 @@ async fn each_route_takes_the_permission_that_the_document_says_and_no_other() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_permission_of_the_api_gets_into_no_route() {
+async fn caller_without_api_permission_is_refused_by_every_route() {
     let server = start();
     for (method, path, _) in routes(&document(&server).await) {
         let user = Caller::of(&server, "ann", &["user"]);
@@ -216,7 +216,7 @@ async fn the_reference_for_people_loads_and_runs_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
+async fn frequent_caller_is_limited_with_retry_time_and_others_are_not() {
     let server = Server::with(&[KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "1")]);
     let (one, two) = (
         Caller::service(&server),
@@ -244,7 +244,7 @@ async fn a_caller_that_calls_too_often_is_told_when_to_come_back_and_others_are_
 }
 
 #[tokio::test]
-async fn what_is_changed_over_http_is_in_the_log_with_who_did_it_and_no_secret() {
+async fn http_changes_are_logged_with_the_caller_and_without_secrets() {
     let server = start();
     let service = Caller::service(&server);
     let body = json!({"userId": "ann", "ttlSeconds": 60});

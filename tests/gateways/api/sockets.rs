@@ -17,7 +17,7 @@ async fn ended(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn sockets_are_listed_with_what_is_known_of_them() {
+async fn sockets_are_listed_with_their_details() {
     let server = start();
     let service = Caller::service(&server);
     // Times have a precision of milliseconds.
@@ -71,7 +71,7 @@ async fn sockets_are_listed_with_what_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn the_last_activity_of_a_socket_moves_when_its_client_sends_and_not_by_itself() {
+async fn last_activity_of_a_socket_changes_only_when_its_client_sends() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -132,7 +132,7 @@ async fn sockets_and_rooms_are_read_page_by_page_without_a_gap_or_a_double() {
 }
 
 #[tokio::test]
-async fn the_largest_rooms_come_first_where_that_is_asked_for_and_in_one_page() {
+async fn largest_rooms_are_first_and_in_one_page_if_requested() {
     let server = start();
     let service = Caller::service(&server);
     let mut tabs = Vec::new();
@@ -166,7 +166,7 @@ async fn the_largest_rooms_come_first_where_that_is_asked_for_and_in_one_page() 
 }
 
 #[tokio::test]
-async fn a_room_is_told_by_its_name_as_long_as_somebody_is_in_it() {
+async fn room_is_found_by_name_while_it_has_members() {
     let server = start();
     let service = Caller::service(&server);
     let path = format!("/rooms/conversation%3A{LOBBY}");

@@ -1,4 +1,4 @@
-//! Joining a conversation, what was missed meanwhile, and history.
+//! Joining a conversation, missed messages, and history.
 
 use super::*;
 
@@ -37,7 +37,7 @@ async fn joining_answers_with_the_conversation_and_who_is_there() {
 }
 
 #[tokio::test]
-async fn joining_with_the_last_seq_answers_with_what_was_missed() {
+async fn join_with_last_seq_returns_missed_messages() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     for n in 1..=5 {
@@ -66,7 +66,7 @@ async fn joining_with_the_last_seq_answers_with_what_was_missed() {
 }
 
 #[tokio::test]
-async fn what_was_missed_and_what_comes_live_have_no_gap_and_no_double() {
+async fn missed_and_live_messages_have_no_gap_and_no_duplicates() {
     const MESSAGES: u64 = 400;
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
@@ -78,7 +78,7 @@ async fn what_was_missed_and_what_comes_live_have_no_gap_and_no_double() {
     let mut watcher = server.guest("watcher").await;
     let mut rounds = 0;
     let mut last_seq = 0;
-    // Leaves and comes back again and again while messages are being sent.
+    // Leaves and joins repeatedly while messages are being sent.
     while last_seq < MESSAGES {
         let join = json!({"conversationId": LOBBY, "lastSeq": last_seq});
         let joined = watcher.must("join_conversation", join).await;
@@ -206,7 +206,7 @@ async fn history_comes_in_pages() {
 async fn a_page_of_long_messages_ends_early() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
-    // 30 kB each, as three bytes a character.
+    // 30 kB each, at three bytes per character.
     let long = "€".repeat(10_000);
     for _ in 0..20 {
         ann.must("message", say(&long)).await;

@@ -67,7 +67,7 @@ async fn metadata_and_content_go_out_as_they_came() {
 }
 
 #[tokio::test]
-async fn messages_of_many_senders_come_to_everyone_in_the_order_of_seq() {
+async fn messages_of_many_senders_reach_all_in_seq_order() {
     const SENDERS: u64 = 5;
     const EACH: u64 = 40;
     let server = Server::start();
@@ -86,7 +86,7 @@ async fn messages_of_many_senders_come_to_everyone_in_the_order_of_seq() {
             let own = client.answer(last).await["message"]["seq"]
                 .as_u64()
                 .unwrap();
-            // Everything before its last own message has been shown to it, in order.
+            // The client has received everything before its own last message, in order.
             let seen = client.events_until_now("message").await;
             let seen: Vec<u64> = seen.iter().map(|m| m["seq"].as_u64().unwrap()).collect();
             assert!(seen.is_sorted(), "{seen:?}");
@@ -147,7 +147,7 @@ async fn sending_needs_membership_and_not_having_joined() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_rules_of_messages_is_refused_and_not_shown() {
+async fn invalid_messages_are_refused_and_not_emitted() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -217,7 +217,7 @@ async fn what_breaks_the_rules_of_messages_is_refused_and_not_shown() {
 }
 
 #[tokio::test]
-async fn an_error_says_where_it_is() {
+async fn error_names_the_field_at_fault() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let error = ann.refused("message", say(""), "INVALID_PAYLOAD").await;
@@ -239,7 +239,7 @@ async fn an_error_says_where_it_is() {
 }
 
 #[tokio::test]
-async fn an_event_that_fails_without_an_acknowledgement_is_answered_by_an_error_event() {
+async fn failed_event_without_acknowledgement_gets_an_error_event() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     ann.emit(
@@ -276,7 +276,7 @@ async fn an_event_that_fails_without_an_acknowledgement_is_answered_by_an_error_
 }
 
 #[tokio::test]
-async fn a_store_that_refuses_is_told_with_the_time_to_wait() {
+async fn refusal_by_the_store_has_a_retry_time() {
     let server = Server::with(&[("ROOMCAST_STORE__MAX_BYTES", "400000")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -300,7 +300,7 @@ async fn a_store_that_refuses_is_told_with_the_time_to_wait() {
     );
     assert!(error["retryAfter"].as_u64().unwrap() > 0, "{error}");
     assert_eq!(bob.events_until_now("message").await.len(), stored);
-    // The socket stays, and what was acknowledged can be read.
+    // The socket stays connected, and acknowledged messages can be read.
     let history = ann
         .must("message_history", json!({"conversationId": LOBBY}))
         .await;
@@ -338,7 +338,7 @@ async fn a_delivery_is_confirmed_when_all_receivers_have_answered() {
         let (message, id) = receiver.event_to_answer("message").await;
         assert_eq!(message, answer["message"]);
         receiver.acknowledge(id.unwrap()).await;
-        // A second answer counts for nothing.
+        // A second answer does not count.
         receiver.acknowledge(id.unwrap()).await;
     }
     assert_eq!(
@@ -372,7 +372,7 @@ async fn a_delivery_that_not_all_confirm_is_reported_after_the_time() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_goes_away_is_expected_and_not_delivered() {
+async fn disconnected_receiver_counts_as_expected_but_not_delivered() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -388,7 +388,7 @@ async fn a_receiver_that_goes_away_is_expected_and_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_delivery_to_nobody_is_confirmed_at_once() {
+async fn delivery_without_receivers_is_confirmed_immediately() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     ann.must("message", confirmed()).await;

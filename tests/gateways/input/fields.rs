@@ -1,15 +1,15 @@
-//! The fields of all commands, with what is taken of each and what is refused.
+//! The fields of all commands, with accepted and refused values of each.
 
 use super::*;
 
-/// A field of an event: values that are taken, and values that are refused with a code.
+/// A field of an event, with accepted values, and refused values with their error codes.
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) taken: Vec<Value>,
     pub(super) refused: Vec<(Value, &'static str)>,
 }
 
-/// An event with a payload that is right, and its fields.
+/// An event with a valid payload, and its fields.
 pub(super) struct Case {
     pub(super) event: &'static str,
     pub(super) right: Value,
@@ -21,7 +21,7 @@ pub(super) fn invalid(values: impl IntoIterator<Item = Value>) -> Vec<(Value, &'
     values.into_iter().map(|value| (value, INVALID)).collect()
 }
 
-/// Values of every type but those named.
+/// Returns values of every type except these.
 pub(super) fn other_types(but: &[&str]) -> Vec<(Value, &'static str)> {
     let all = [
         ("null", Value::Null),
@@ -38,7 +38,7 @@ pub(super) fn other_types(but: &[&str]) -> Vec<(Value, &'static str)> {
     invalid(others.map(|(_, value)| value))
 }
 
-/// Spellings of an id that are none; each names a conversation or message that exists, or nearly.
+/// Returns invalid spellings of ids, which resemble ids that exist.
 pub(super) fn ids() -> Vec<(Value, &'static str)> {
     let mut refused = other_types(&[]);
     let simple = LOBBY.replace('-', "");
@@ -75,7 +75,7 @@ pub(super) fn conversation_id() -> Field {
     }
 }
 
-/// Numbers that count messages.
+/// Returns a field with a number that counts messages.
 pub(super) fn seq(name: &'static str) -> Field {
     let mut refused = other_types(&["null", "number"]);
     refused.extend(invalid([
@@ -109,7 +109,7 @@ pub(super) fn content() -> Field {
         json!("x".repeat(10_001)),
         json!("€".repeat(10_001)),
         json!("😀".repeat(10_001)),
-        // Nothing is composed before it is counted.
+        // Text is not normalized before it is counted.
         json!("e\u{301}".repeat(5_000) + "e"),
     ]));
     for code in (0..0x20_u8).chain(0x7f..0xa0) {

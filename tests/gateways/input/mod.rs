@@ -1,4 +1,4 @@
-//! What clients may send in each field of each event, at its borders and beyond.
+//! Each field of each event, with values at its limits and beyond.
 
 mod fields;
 
@@ -163,7 +163,7 @@ async fn check(ann: &mut Client, case: &Case) {
         required,
         fields,
     } = case;
-    // What is no object, and no payload at all.
+    // Values other than objects, and no payload.
     let is_named_by_id = ["join_conversation", "leave_conversation"].contains(event);
     for (wrong, code) in other_types(&["object"]) {
         refused(ann, event, wrong, code).await;
@@ -227,7 +227,7 @@ async fn refused(ann: &mut Client, event: &str, payload: Value, code: &str) -> V
     assert_eq!(answer["success"], false, "{event} {}", short(&payload));
     let error = &answer["error"];
     assert_eq!(error["code"], code, "{event} {}: {answer}", short(&payload));
-    // What was sent is not repeated at length.
+    // The error does not repeat long input.
     let message = error["message"].as_str().unwrap();
     assert!(
         !message.is_empty() && message.len() < 500,
@@ -297,7 +297,7 @@ async fn nothing_is_normalised() {
 }
 
 #[tokio::test]
-async fn of_two_editors_with_one_version_one_is_told_of_the_conflict() {
+async fn second_edit_of_the_same_version_gets_a_conflict() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut tab = server.guest("ann").await;
@@ -325,7 +325,7 @@ async fn of_two_editors_with_one_version_one_is_told_of_the_conflict() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_removed_while_typing_types_no_more_and_hears_nothing() {
+async fn member_removed_while_typing_stops_typing_and_gets_no_events() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -334,7 +334,7 @@ async fn a_member_that_is_removed_while_typing_types_no_more_and_hears_nothing()
     let id = ann.create(members).await;
     ann.must("join_conversation", id.clone()).await;
     bob.must("join_conversation", id.clone()).await;
-    // The other tab has not joined: a member may type and send all the same.
+    // The other tab has not joined: a member may type and send nevertheless.
     let typing = json!({"conversationId": id, "isTyping": true});
     tab.must("typing", typing.clone()).await;
     assert_eq!(ann.event("typing").await["isTyping"], true);
@@ -343,7 +343,7 @@ async fn a_member_that_is_removed_while_typing_types_no_more_and_hears_nothing()
     ann.must("remove_member", removal).await;
     assert_eq!(ann.event("typing").await["isTyping"], false);
     assert_eq!(ann.event("user_left").await["userId"], bob.user_id());
-    // All tabs are told, those too that have not joined.
+    // All tabs are notified, including tabs that have not joined.
     for one in [&mut bob, &mut tab] {
         loop {
             let told = one.event("conversation_updated").await;

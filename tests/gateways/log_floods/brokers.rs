@@ -1,4 +1,4 @@
-//! Floods of messages that do not open, or cannot be read, at the channels of each broker.
+//! Floods of messages that cannot be opened or decoded, on the channels of each broker.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::nodes::Database;
 use crate::redis_server::RedisServer;
 use crate::server::Binary;
 
-/// How many messages a server has received that it did not act on.
+/// Returns the number of messages that a server received and ignored.
 async fn ignored(server: &Binary) -> usize {
     let metrics = server.metrics().await;
     let results = ["plain", "unknown_key", "forged", "malformed"];
@@ -39,7 +39,7 @@ async fn until_ignored(server: &Binary, before: usize, more: usize) {
     }
 }
 
-/// Floods a server that seals, and another server that also accepts what is plain.
+/// Floods a server that seals, and another server that also accepts plain messages.
 async fn flood(database: &Database, url: &str, emitters: [Emitter; 2], garble: impl Fn()) {
     let adapter = ("ROOMCAST_ADAPTER__URL", url);
     let sealed = database.server_with(&[adapter]);
@@ -67,7 +67,7 @@ async fn flood(database: &Database, url: &str, emitters: [Emitter; 2], garble: i
     until_ignored(&plain, ignored_before[1], 2 * FLOOD).await;
     for (server, before) in [&sealed, &plain].into_iter().zip(before) {
         server.expect_log(&["WARN", "did not open", "messages="]);
-        // A line in ten seconds, and some for a machine that is busy, whose servers lose each other.
+        // A line per ten seconds, and some for servers that lose each other on a busy machine.
         let most = 10 + start.elapsed().as_secs() as usize / 10;
         let log = server.log();
         let written = log.lines().count() - before;
@@ -76,7 +76,7 @@ async fn flood(database: &Database, url: &str, emitters: [Emitter; 2], garble: i
     }
 }
 
-/// A secret that no server has.
+/// Returns a secret that no server has.
 fn other_secret() -> Secrets {
     Secrets::new(["a secret of thirty-two bytes or more"]).unwrap()
 }

@@ -1,7 +1,8 @@
-//! Floods of each kind of refusal, and the lines that they write.
+//! Floods of each kind of refusal, and the log lines that they cause.
 
 #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
 mod brokers;
+mod refusals;
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,12 @@ use crate::guard::until;
 use crate::server::{LOBBY, Server};
 use crate::support::{Polling, RawClient};
 
-/// How often each refusal is caused.
+/// Number of times that each refusal is caused.
 const FLOOD: usize = 400;
 /// A conversation that does not exist.
 const FOREIGN: &str = "00000000-0000-4000-8000-0000000000ff";
 
-/// An event whose refusal is logged: a part of its line, the event and its payload.
+/// Events whose refusal is logged: a part of the line, the event and its payload.
 fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
     let message = json!({"conversationId": FOREIGN, "content": "hi"});
     let history = json!({"conversationId": FOREIGN});
@@ -35,7 +36,7 @@ fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-/// The number of lines with this part.
+/// Returns the number of lines with this part.
 fn lines_of(log: &str, part: &str) -> usize {
     log.lines().filter(|line| line.contains(part)).count()
 }
@@ -44,7 +45,7 @@ fn lines(server: &Server, part: &str) -> usize {
     lines_of(&server.binary.log(), part)
 }
 
-/// Checks that there are lines, and no more than the burst and one per second.
+/// Checks that there are lines, but at most the burst and one per second.
 fn assert_few(server: &Server, part: &str, burst: usize, start: Instant) {
     until(|| lines(server, part) > 0);
     let most = burst + start.elapsed().as_secs() as usize + 2;
@@ -62,7 +63,7 @@ async fn floods_of_refused_events_write_few_lines() {
             let answer = guest.ask(event, payload.clone()).await;
             assert_ne!(answer["success"], true, "{event}: {answer}");
         }
-        // Several places write lines that begin like this.
+        // Several code paths write lines that start like this.
         assert!(lines(&server, part) <= 4 * 20 + start.elapsed().as_secs() as usize * 4);
     }
     assert_few(&server, "denied: there is no such conversation", 20, start);
@@ -84,7 +85,7 @@ fn floods_of_refused_requests_and_connections_write_few_lines() {
             assert!(matches!(client.response().status, 401 | 403));
         }
     }
-    // An admin's namespace refuses guests.
+    // The admin namespace refuses guests.
     let mut guest = crate::credentials::open(&server, "127.0.0.1", "");
     for _ in 0..FLOOD {
         guest.send_text("40/admin,");
@@ -107,10 +108,10 @@ fn floods_of_refused_requests_and_connections_write_few_lines() {
     }
 }
 
-/// How many clients are cut.
+/// Number of clients that are disconnected.
 const CLIENTS: usize = 100;
 
-/// A guest in `/` that polls no more.
+/// Connects a guest to `/`, which then stops polling.
 fn polling_guest(server: &crate::guard::Server) -> Polling {
     let session = Polling::open(server.binary.address(), "/socket.io/");
     assert_eq!(session.post("40").status, 200);
@@ -118,7 +119,7 @@ fn polling_guest(server: &crate::guard::Server) -> Polling {
     session
 }
 
-/// Checks that the lines about clients that were cut are a burst and one per second.
+/// Checks that the lines about disconnected clients are at most a burst and one per second.
 fn assert_cut(server: &crate::guard::Server, part: &str, metric: &str, start: Instant) {
     until(|| server.metric(metric) == CLIENTS as i64);
     until(|| lines_of(&server.binary.log(), part) > 0);
@@ -135,7 +136,7 @@ fn floods_of_slow_clients_write_few_lines() {
         ("ROOMCAST_RECOVERY__MAX_BYTES", "20000"),
     ];
     let server = crate::guard::Server::start(&[crate::server::UNLIMITED.as_slice(), &own].concat());
-    // The answers to these wait for a poll that never comes, and are too many.
+    // The answers wait for a poll that is never sent, and exceed the budget.
     let requests: Vec<_> = (1..100)
         .map(|n| format!("42{n}[\"message_history\",null]"))
         .collect();
@@ -160,7 +161,7 @@ fn floods_of_clients_that_send_too_fast_write_few_lines() {
         .map(|_| crate::credentials::open(&server, "127.0.0.1", ""))
         .collect();
     for client in &mut clients {
-        // What is sent beyond the end of a connection may fail.
+        // Sending may fail after the end of the connection.
         let _ = client.try_send(crate::support::websocket::masked(0x81, "3").repeat(200));
     }
     let metric = "roomcast_violations_total{limit=\"flood\"}";

@@ -1,4 +1,5 @@
-// Programs that chat through the client package, and what they must have seen in the end.
+// Programs that chat through the client package, and assertions about what they must have seen in
+// the end.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +10,10 @@ import { SECRET } from "../tokens.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 
-/** A server that can be killed and started again at the same address, with all that it has stored. */
+/**
+ * A server that can be killed and restarted at the same address, with everything that it has
+ * stored.
+ */
 export async function lasting(t, env = {}) {
   const variables = {
     ROOMCAST_LISTEN: `127.0.0.1:${await lastingPort()}`,
@@ -24,7 +28,10 @@ export async function lasting(t, env = {}) {
     url: running.url,
     kill: () => running.stop("SIGKILL"),
     start: async (changed = {}) => (running = await startServer({ ...variables, ...changed })),
-    /** Stops it, as the system knows it: a busy one takes a while to stand still. */
+    /**
+     * Suspends the process, and waits until the system reports it as stopped, which takes a while
+     * on a busy machine.
+     */
     pause: () => {
       const { pid } = running;
       process.kill(pid, "SIGSTOP");
@@ -32,7 +39,7 @@ export async function lasting(t, env = {}) {
         try {
           return / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
         } catch (error) {
-          // It has ended since it was listed.
+          // The thread has ended since it was listed.
           if (error.code === "ENOENT" || error.code === "ESRCH") return true;
           throw error;
         }
@@ -43,21 +50,21 @@ export async function lasting(t, env = {}) {
   };
 }
 
-/** A manager that ends with the test. */
+/** Creates a manager that ends with the test. */
 export function manager(t, url, options = {}) {
   const made = new SocketManager(url, options);
   t.after(() => made.leave());
   return made;
 }
 
-/** What is shown of a manager's connection, one state after the other. */
+/** Returns the states of a manager's connection in order, as they are shown. */
 export function shownBy(manager) {
   const states = [];
   manager.watch("status", ({ state }) => state === states.at(-1) || states.push(state));
   return states;
 }
 
-/** What may follow a state; see docs/client.md. */
+/** The states that may follow each state; see docs/client.md. */
 const NEXT = {
   connecting: ["online", "offline", "refused", "idle"],
   online: ["unresponsive", "offline", "closed", "idle"],
@@ -69,8 +76,9 @@ const NEXT = {
 };
 
 /**
- * Where the order of events is not determined, each state may still follow the one before, beginning with the first attempt. Where a
- * connection is shared, a tab goes from one to the next with another attempt.
+ * Checks that each state may follow the one before, beginning with the first attempt, where the
+ * order of events is not determined. If a connection is shared, a tab changes to the next
+ * connection with another attempt.
  */
 export function assertFollow(states, isShared = false) {
   assert.equal(states[0], "connecting", `${states}`);
@@ -81,15 +89,15 @@ export function assertFollow(states, isShared = false) {
   }
 }
 
-/** Somebody in the Lobby who writes down what the package says. */
+/** A user in the Lobby who records what the package reports. */
 export class Chatter {
-  /** The states of the connection, one after the other. */
+  /** The states of the connection, in order. */
   states;
-  /** How many of them were waited for. */
+  /** The number of states that were awaited. */
   #awaited = 0;
-  /** What was given of the conversation, in the order in which it was given. */
+  /** The messages of the conversation, in the order of delivery. */
   messages = [];
-  /** How often the conversation began anew. */
+  /** How often the conversation was reset. */
   resets = 0;
 
   constructor(t, url, options) {
@@ -112,20 +120,26 @@ export class Chatter {
     return contents.map((content) => this.conversation.send(content));
   }
 
-  /** Waits for a state that follows the one that was waited for last. It may be over by then: who comes back at once is offline for a moment. */
+  /**
+   * Waits for a state after the last awaited state. It may be over by then: a client that
+   * reconnects immediately is offline for a moment.
+   */
   async is(state) {
     await until(() => this.states.includes(state, this.#awaited), () => `the state ${state} (${this.states})`, 90_000);
     this.#awaited = this.states.indexOf(state, this.#awaited) + 1;
   }
 
-  /** Waits until the conversation is entered; what the connection went through until then was waited for. */
+  /**
+   * Waits until the conversation is entered. The states of the connection until then count as
+   * awaited.
+   */
   async entered() {
     await until(() => this.conversation.stage === "entered", () => `to enter (${this.states})`, 90_000);
     this.#awaited = Math.max(this.#awaited, this.states.indexOf("online") + 1);
     return this;
   }
 
-  /** Waits until all of these were seen, and expects each once, in this order, without a hole. */
+  /** Waits until all of these were seen, and expects each once, in this order, without gaps. */
   async has(expected) {
     const isThere = () => this.messages.length >= expected.length && this.manager.queue.entries.length === 0;
     const missing = () => {
@@ -139,7 +153,7 @@ export class Chatter {
   }
 }
 
-/** What the server has of the Lobby, read by a stock client. */
+/** Returns the messages of the Lobby, read by a stock client. */
 export async function stored(t, url, auth = { name: "Reader" }) {
   const reader = await connect(t, io, url, { auth });
   const messages = [];
@@ -153,7 +167,7 @@ export async function stored(t, url, auth = { name: "Reader" }) {
   return messages.map(({ content }) => content);
 }
 
-/** Numbered texts. */
+/** Returns numbered texts. */
 export const texts = (prefix, count) => Array.from({ length: count }, (_, index) => `${prefix} ${index + 1}`);
 
 export { until, within };

@@ -1,5 +1,5 @@
-// The client package over connections and servers that fail, in Node against the real server. In each case every
-// message is there once and in order, and the state that is shown is the one that is true.
+// The client package over connections and servers that fail, in Node against the real server. In
+// each case every message arrives once and in order, and the state that is shown is true.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,13 +39,13 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("says that a stopped server does not answer, and goes on with it after 30 s", async (t) => {
-    // Whoever does not hear of the server for longer than it stands still may leave it.
+    // Long enough that clients do not give up while the server is suspended.
     const server = await lasting(t, { ROOMCAST_ENGINE__PING_TIMEOUT: "60s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
     await Promise.all(ada.say("before").map(({ answered }) => answered));
     await server.pause();
-    const stopped = sleep(30_000); // How long it stands still.
+    const stopped = sleep(30_000); // Duration of the suspension.
     ada.say(...texts("during", 3));
     await ada.is("unresponsive");
     const [first, ...others] = ada.manager.queue.entries;
@@ -116,7 +116,7 @@ describe("the client package", { concurrency: true }, () => {
     };
     const ada = await new Chatter(t, server.url, { auth }).entered();
     await until(() => ada.manager.log.some(({ what }) => what === "refreshed"), "the refresh");
-    await sleep((end + 2) * 1_000 - Date.now()); // Past the end of the first token, and its grace.
+    await sleep((end + 2) * 1_000 - Date.now()); // Past the end of the first token and its grace.
     ada.say("still here");
     await ada.has(["still here"]);
     assert.deepEqual(reasons, ["connect", "expiring"]);
@@ -127,7 +127,8 @@ describe("the client package", { concurrency: true }, () => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     let exp = now() + 3600;
-    // The application does not notice by itself: it gives its old token until it was refused.
+    // The application does not notice the end itself: it returns the old token until that is
+    // refused.
     let fresh = false;
     const auth = (reason) => {
       fresh ||= reason === "refused";
@@ -148,7 +149,7 @@ describe("the client package", { concurrency: true }, () => {
   test("comes back by itself when the server has ended it with its token, with the next one that can be had", async (t) => {
     const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
     let hasEnded = false;
-    // Nobody can give another token before the end.
+    // No other token is available before the end.
     const auth = (reason) => {
       if (reason !== "connect" && !hasEnded) throw new Error("not yet");
       return { token: token({ sub: "ada", exp: reason === "connect" ? now() + 15 : now() + 3600 }) };

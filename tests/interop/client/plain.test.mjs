@@ -1,4 +1,4 @@
-// The client package with the official Node server, for everything that is not chat.
+// The client package with the official Node server, for everything except chat.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Server } from "socket.io";
@@ -6,7 +6,7 @@ import { memoryStorage } from "../../../web/packages/client/dist/index.js";
 import { lastingPort } from "../support.mjs";
 import { manager, shownBy, until, within } from "./chatter.mjs";
 
-/** A server of our own at a port, which ends with the test. */
+/** Starts an official server at a port, which ends with the test. */
 function serve(t, port, set) {
   const io = new Server(port);
   t.after(() => io.close());
@@ -14,7 +14,7 @@ function serve(t, port, set) {
   return io;
 }
 
-/** Without the chat there is no event that says who somebody is. */
+/** Without the chat no event has the user's identity. */
 const plain = { sessionEvent: false, idField: "key" };
 
 describe("with the official server, the client package", { concurrency: true }, () => {
@@ -186,7 +186,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     await until(() => room.stage === "entered", "Bob to enter");
     listen();
     assert.deepEqual(seen[0], ["for Ann alone"]);
-    // Bob has entered or not when the second listener is added.
+    // Bob may or may not have entered when the second listener is added.
     assert.ok(seen.length > 1);
     assert.deepEqual(seen.slice(1).flat(), []);
     assert.deepEqual(states, ["connecting", "online", "idle", "connecting", "online"]);
@@ -210,7 +210,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     await until(() => orders.length === 3 && later.queue.entries.length === 0, "the orders");
     assert.deepEqual(orders, [1, 2, 3]);
     assert.deepEqual(await storage.load("ann"), []);
-    // The first of them was connected before anybody looked.
+    // The first manager connected before it was watched.
     assert.deepEqual(states, [[], ["connecting", "online"]]);
   });
 });

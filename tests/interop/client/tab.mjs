@@ -32,7 +32,7 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
   };
 </script>`;
 
-/** What a tab knows, for whoever has to find out why it is not as it should be. */
+/** Returns the state of a tab, for diagnosing failures. */
 async function diagnosis() {
   const { held, pending } = await navigator.locks.query();
   const database = await new Promise((done) => {
@@ -47,7 +47,7 @@ async function diagnosis() {
   return { seen, entries: manager.queue.entries, log: manager.log, kept, held: names(held), pending: names(pending) };
 }
 
-/** A site with the package; its port makes it an origin of its own. */
+/** Starts a site with the package; its port gives it its own origin. */
 export async function startSite() {
   const served = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://site");
@@ -60,7 +60,7 @@ export async function startSite() {
 }
 
 export class Tab {
-  /** The sessions of Engine.IO that the tab has had, as the browser sees them on their way. */
+  /** The Engine.IO sessions of the tab, as seen in its network traffic. */
   sessions = new Set();
 
   constructor(page) {
@@ -103,7 +103,7 @@ export class Tab {
     });
   }
 
-  /** Stops all scripts of the tab; what is returned lets them go on. */
+  /** Suspends all scripts of the tab, and returns a function that resumes them. */
   async stop() {
     const debug = await this.page.context().newCDPSession(this.page);
     await debug.send("Debugger.enable");
@@ -119,15 +119,16 @@ export class Tab {
     };
   }
 
-  /** The states of the connection without the attempts, of which some may have been made in vain. */
+  /** Returns the states of the connection without attempts, some of which may have failed. */
   async settled() {
     const states = (await this.seen()).states.filter((state) => state !== "connecting");
     return states.filter((state, n) => state !== states[n - 1]);
   }
 
   /**
-   * That nothing was shown that was not so, of a tab whose network was not cut, whatever else has happened to it: it is online in the end, and the
-   * connection is called lost only where another one has followed. Without a connection of its own a tab has lost none.
+   * Checks the states shown by a tab whose network was not cut, whatever else has happened to it.
+   * The tab is online in the end, and a connection counts as lost only if another has followed. A
+   * tab without its own connection has lost none.
    */
   async hasShownTheTruth({ isShared = false } = {}) {
     await this.hasState("online");
@@ -147,7 +148,7 @@ export class Tab {
     return this.is(`conversation.stage === "entered"`);
   }
 
-  /** All texts with a prefix, once every one of the queue was answered and so many are there. */
+  /** Returns all texts with a prefix, when the queue is empty and there are this many. */
   async contents(count, prefix = "") {
     await this.is(`manager.queue.entries.length === 0 && seen.contents.filter((text) => text.startsWith(${JSON.stringify(prefix)})).length >= ${count}`);
     const { contents, seqs } = await this.seen();

@@ -1,4 +1,5 @@
-// The client package in real Chromium tabs: offline, frozen, with the clock moved, reloaded, closed, two at a time.
+// The client package in real Chromium tabs: offline, frozen, with the clock moved, reloaded,
+// closed, two at a time.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,7 +23,7 @@ after(async () => {
   site?.close();
 });
 
-/** A browser profile of its own, and tabs in it. */
+/** Creates a browser profile, and opens tabs in it. */
 async function profile(t, user, { chromium = browser, url = server.url } = {}) {
   const context = await chromium.newContext();
   t.after(() => context.close());
@@ -34,21 +35,21 @@ async function profile(t, user, { chromium = browser, url = server.url } = {}) {
   };
 }
 
-/** Whoever reads along, in a profile of its own. */
+/** Opens a tab that reads along, in a profile of its own. */
 async function reader(t) {
   const tab = await (await profile(t, "reader")).open();
   await tab.entered();
   return tab;
 }
 
-/** That the server and a reader have these, once and in order. */
+/** Checks that the server and a reader have these texts, once and in order. */
 async function assertStored(t, other, prefix, expected) {
   assert.deepEqual(await other.contents(expected.length, prefix), expected);
   assert.deepEqual((await stored(t, server.url)).filter((text) => text.startsWith(prefix)), expected);
   await other.hasShownTheTruth();
 }
 
-// The tests share one server, so each has words of its own.
+// The tests share one server, so each uses its own words.
 describe("the client package in Chromium", { concurrency: true }, () => {
   test("keeps what is written offline, and reads what it has missed", async (t) => {
     const { context, open } = await profile(t, "offline");
@@ -85,7 +86,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.hasState("online");
     assert.deepEqual(await tab.contents(21), texts("server", 21));
     await own.pause();
-    const stopped = sleep(20_000); // How long it stands still.
+    const stopped = sleep(20_000); // Duration of the suspension.
     await tab.say("server 22", "server 23");
     await tab.hasState("unresponsive");
     await stopped;
@@ -100,7 +101,8 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const { context, open } = await profile(t, "late", own);
     const tab = await open();
     await tab.entered();
-    // The application does not notice by itself: it gives its old token until that was refused.
+    // The application does not notice the end itself: it returns the old token until that is
+    // refused.
     const tokens = { old: token({ sub: "late", exp: now() - 60 }), fresh: token({ sub: "late" }) };
     await context.setOffline(true);
     await tab.hasState("offline");
@@ -129,7 +131,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["online", "offline"]);
     // Written to disk, as `stored` in IndexedDB.
     await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 5)`);
-    // The page can be loaded again, and the server is still out of reach.
+    // The page can be loaded again while the server is still unreachable.
     await context.route(`${server.url}/**`, (route) => route.abort());
     await context.setOffline(false);
     await visit(tab);
@@ -163,8 +165,9 @@ describe("the client package in Chromium", { concurrency: true }, () => {
 
   test("goes on after its tab was frozen", async (t) => {
     const other = await reader(t);
-    // A browser of its own: all tabs that it has are this one. Chromium freezes no tab that can be seen, and without
-    // a screen all can; the system freezes the process of any.
+    // A separate browser, whose only tab this is. Chromium does not freeze visible tabs, and
+    // without a screen all tabs are visible. The operating system can freeze the process of any
+    // tab.
     const own = await launch();
     t.after(() => own.close());
     const { open } = await profile(t, "frozen", { chromium: own });
@@ -203,7 +206,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await until(async () => !(await there()), "the server to give the tab up", 60_000);
     await other.say(...texts("missed", 3));
     signal("SIGCONT");
-    // It may have come back before anybody looks.
+    // It may be back before this checks.
     await tab.is(`seen.states.includes("offline")`);
     await tab.say(...texts("cold", 5).slice(3));
     await tab.hasState("online");
@@ -261,7 +264,8 @@ describe("the client package in Chromium", { concurrency: true }, () => {
       assert.deepEqual(await tab.contents(4, prefix), texts(prefix, 4));
       await assertStored(t, other, prefix, texts(prefix, 4));
       assertFollow((await tab.seen()).states);
-      // The official client takes a clock that has gone forward for a heartbeat that is overdue, unless one comes first.
+      // The official client takes a clock that moved forward for an overdue heartbeat, unless a
+      // heartbeat arrives first.
       const settled = await tab.settled();
       const isOverdue = hours > 0 && settled.length === 5;
       assert.deepEqual(settled, isOverdue ? ["online", "offline", "online", "offline", "online"] : ["online", "offline", "online"]);
@@ -280,7 +284,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
       assert.equal(failure.message, `${own.url} does not allow requests from ${site.url}`);
     }
     await own.kill();
-    // A server that is out of reach is not blamed for its origins.
+    // An unreachable server is not reported as refusing the origin.
     await polling.is(`manager.status.failure?.code === ""`);
     await own.start({ ALLOWED_ORIGINS: site.url });
     for (const tab of [polling, websocket]) {
@@ -296,7 +300,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await first.entered();
     const second = await open({ share: "test" });
     await second.entered();
-    // On a busy machine it need not be the first.
+    // On a busy machine it may be either tab.
     await until(async () => (await isLeader(first)) !== (await isLeader(second)), "one leader");
     const [leader, follower] = (await isLeader(first)) ? [first, second] : [second, first];
     await first.say("shared 1");
@@ -309,7 +313,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await follower.hasState("online");
     assert.deepEqual(await follower.contents(3, "shared"), texts("shared", 3));
     await assertStored(t, other, "shared", texts("shared", 3));
-    // The tab goes from one connection to the next without one that is lost between them.
+    // The tab changes connections without a lost connection in between.
     assert.deepEqual(await follower.settled(), ["online"]);
     await follower.hasShownTheTruth({ isShared: true });
   });
@@ -324,18 +328,18 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await Promise.all([second.entered(), third.entered()]);
     const leave = (tab) => tab.page.evaluate((id) => manager.leaveConversation(id), LOBBY);
     const enter = (tab) => tab.page.evaluate((id) => Object.assign(window, { conversation: manager.conversation(id) }), LOBBY);
-    // The others still want it.
+    // Other tabs still use it.
     await leave(first);
     await first.page.evaluate((conversationId) => manager.request("presence", { conversationId }), LOBBY);
     assert.equal(await isThere(), true);
     await enter(first);
     await first.entered();
-    // One is closed, the other one dies without a word.
+    // One tab is closed, the other crashes.
     await second.page.close();
     const crashed = third.page.waitForEvent("crash");
     (await context.newCDPSession(third.page)).send("Page.crash").catch(() => {});
     await crashed;
-    // Two are of the tab itself: one for its queue and one for the connection that it shares.
+    // The tab itself holds two locks: one for its queue and one for the connection that it shares.
     const locks = async () => (await first.page.evaluate(() => navigator.locks.query())).held.filter(({ name }) => name.startsWith("roomcast:tab:")).length;
     await until(async () => (await locks()) === 2, "the locks of the others to be free");
     await leave(first);

@@ -1,4 +1,4 @@
-//! Acknowledgements of the clients of all servers.
+//! Acknowledgements by the clients of all servers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     support::{DEADLINE, RawClient},
 };
 
-/// Takes a question and tells the id under which it is answered.
+/// Receives a request and returns the id for its acknowledgement.
 fn asked(client: &mut RawClient) -> u64 {
     let question = text(client);
     let id = question
@@ -39,10 +39,10 @@ fn members(servers: &Servers, count: usize) -> Vec<(RawClient, SocketId)> {
 }
 
 #[test]
-fn every_member_of_a_room_answers_wherever_it_is() {
+fn members_of_a_room_answer_from_every_server() {
     Servers::each(quiet, |servers| {
         let mut clients = members(servers, 6);
-        // Ids are given by each server for itself.
+        // Each server assigns its own ids.
         drop(servers[1].io.local().ask::<u32>("other", ()));
         let mut answers = ask(servers, DEADLINE);
         for (i, (client, _)) in clients.iter_mut().enumerate() {
@@ -68,7 +68,7 @@ fn every_member_of_a_room_answers_wherever_it_is() {
 }
 
 #[test]
-fn whoever_leaves_or_is_late_is_an_answer_without_a_value() {
+fn leaving_or_late_member_is_an_answer_without_a_value() {
     Servers::each_at_once(quiet, |servers| {
         let mut clients = members(servers, 3);
         let mut answers = ask(servers, Duration::from_secs(10));
@@ -100,7 +100,7 @@ fn whoever_leaves_or_is_late_is_an_answer_without_a_value() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_named() {
+fn silent_server_is_named_in_the_result() {
     let servers = Servers::joined(3, quiet);
     let mut clients = members(&servers, 3);
     servers.hub().cut(&servers.node(1));
@@ -121,7 +121,7 @@ fn a_server_that_says_nothing_is_named() {
 }
 
 #[test]
-fn a_server_that_goes_while_it_is_asked_is_not_waited_for() {
+fn server_that_leaves_during_a_request_is_not_awaited() {
     let servers = Servers::joined(3, quiet);
     servers.hub().cut(&servers.node(1));
     let mut answers = ask(&servers, Duration::from_secs(3600));
@@ -132,7 +132,7 @@ fn a_server_that_goes_while_it_is_asked_is_not_waited_for() {
 }
 
 #[test]
-fn answers_that_overtake_their_number_and_come_twice_count_once() {
+fn reordered_and_duplicate_answers_count_once() {
     let servers = Servers::joined(3, quiet);
     let mut clients = members(&servers, 9);
     servers.hub().double();
@@ -152,7 +152,7 @@ fn answers_that_overtake_their_number_and_come_twice_count_once() {
 }
 
 #[test]
-fn what_a_server_cannot_ask_is_told_by_the_error() {
+fn request_that_cannot_be_sent_returns_an_error() {
     let servers = Servers::joined(2, |io: Builder| {
         quiet(io.config(Config::default().max_pending_acks(1)))
     });

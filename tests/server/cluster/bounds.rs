@@ -1,5 +1,5 @@
-//! What is larger than an adapter carries is refused where it is emitted, and reaches nobody, while what is just
-//! below the bound reaches everybody.
+//! An event that exceeds the adapter's size limit is refused by the sender and reaches no client.
+//! An event just below the limit reaches all clients.
 
 use std::fs;
 
@@ -18,12 +18,12 @@ use crate::{
     support::RawClient,
 };
 
-/// The bound of all adapters here, in bytes.
+/// Size limit of all adapters here, in bytes.
 const BOUND: usize = 20_000;
-/// Numbers of messages have a few digits more or less.
+/// Tolerance for the digits of message numbers.
 const DIGITS: usize = 16;
 
-/// A client, and its socket id, whether the server keeps sessions or not.
+/// Connects a client and returns its socket id, whether the server keeps sessions or not.
 fn connect(server: &Local) -> (RawClient, SocketId) {
     let mut client = server.open();
     client.send_text("40");
@@ -32,7 +32,7 @@ fn connect(server: &Local) -> (RawClient, SocketId) {
     (client, id.unwrap())
 }
 
-/// Expects an event with one text. With a journal its offset stands behind that.
+/// Expects an event with one text. With a journal, the event ends with its offset.
 fn expect(client: &mut RawClient, event: &str, argument: &str) {
     let message = text(client);
     let expected = format!("42[\"{event}\",\"{argument}\"");
@@ -49,11 +49,12 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
         true => noted(io.recovery(Recovery::default())),
         false => noted(io),
     };
-    let servers = Servers::that_meet(2, adapter, build);
+    let servers = Servers::serve_and_meet(2, adapter, build);
     let (mut near, near_id) = connect(&servers[0]);
     let (mut far, far_id) = connect(&servers[1]);
     let emit = |bytes: usize| servers[0].io.to("room").emit("n", "x".repeat(bytes)).error;
-    // Nobody is in the room yet. What an adapter adds to the arguments need not be known here.
+    // No socket is in the room yet. The search finds the limit without knowing what an adapter
+    // adds.
     let (mut fits, mut refused) = (BOUND - 2_000, BOUND + 1);
     assert!(emit(fits).is_none());
     while refused - fits > 1 {
@@ -63,7 +64,7 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
             Some(_) => refused = middle,
         }
     }
-    // What was sent so far is for nobody, also where it comes late.
+    // The events so far reach no client, even if they arrive late.
     servers.settle();
     for (i, id) in [(0, near_id), (1, far_id)] {
         servers[i].io.local().in_(id).join("room");
@@ -80,7 +81,7 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
     assert!(matches!(emit(above), Some(EmitError::TooLarge)));
     assert_eq!(unsent(), before + 1);
 
-    // A question to clients goes to nobody either, and says so.
+    // A request to clients reaches none either, and reports the error.
     let to = servers[0].io.to("room");
     let asked = to.emit_with_acks::<Args>("n", "x".repeat(BOUND + 1));
     let asked: Acks<Args> = servers[0].runtime.block_on(asked);
@@ -97,12 +98,12 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
         Err(ServerSideError::Adapter(AdapterError::TooLarge))
     ));
 
-    // From a namespace that this server does not have, nobody here is sent to.
+    // This server does not have the namespace, so it has no local clients there.
     let elsewhere = servers[0].io.of("/elsewhere");
     let error = elsewhere.emit("n", "x".repeat(BOUND + 1)).error;
     assert!(matches!(error, Some(EmitError::TooLarge)));
 
-    // An event to one socket of this server needs no other one, unless it goes through the journal like all others.
+    // An event to one local socket needs no other server, except through a journal.
     let sockets = servers[0].runtime.block_on(servers[0].io.sockets());
     let error = sockets[0].emit("own", "x".repeat(BOUND + 1)).error;
     assert_eq!(error.is_some(), is_journaled);
@@ -110,7 +111,7 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
         expect(&mut near, "own", &"x".repeat(BOUND + 1));
     }
 
-    // What was refused does not come, and the adapter has not failed.
+    // Refused events never arrive, and the adapter has not failed.
     servers[0].io.to("room").emit("end", "end");
     for client in [&mut near, &mut far] {
         expect(client, "end", "end");
@@ -118,7 +119,7 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
 }
 
 #[test]
-fn redis_carries_what_is_just_below_its_bound_and_refuses_what_is_just_above_it() {
+fn redis_sends_up_to_its_limit_and_refuses_larger_events() {
     for wire in [
         Wire::Classic,
         Wire::Sharded,
@@ -137,20 +138,20 @@ fn redis_carries_what_is_just_below_its_bound_and_refuses_what_is_just_above_it(
 }
 
 #[test]
-fn postgresql_carries_what_is_just_below_its_bound_and_refuses_what_is_just_above_it() {
+fn postgresql_sends_up_to_its_limit_and_refuses_larger_events() {
     let url = postgres_url();
     let postgres = |key: &str| Postgres::new(&url).unwrap().key(key).max_message(BOUND);
     refuses_what_is_too_large(postgres, false);
 }
 
 #[test]
-fn nats_carries_what_is_just_below_its_bound_and_refuses_what_is_just_above_it() {
+fn nats_sends_up_to_its_limit_and_refuses_larger_events() {
     let url = NatsServer::shared().url();
     refuses_what_is_too_large(
         |key| Nats::new(&url).unwrap().key(key).max_message(BOUND),
         false,
     );
-    // The server says what it takes, and nobody has to configure it twice.
+    // The server announces its limit, so it needs no configuration here.
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("nats.conf");
     fs::write(&config, format!("max_payload: {BOUND}")).unwrap();
@@ -161,7 +162,7 @@ fn nats_carries_what_is_just_below_its_bound_and_refuses_what_is_just_above_it()
 }
 
 #[test]
-fn what_was_emitted_before_nats_said_what_it_takes_is_lost_and_counted() {
+fn oversized_event_before_nats_info_is_lost_and_counted() {
     let nats = NatsServer::start();
     nats.kill();
     let server = Local::serve(quiet(

@@ -1,4 +1,4 @@
-//! Events for the clients of all servers, and rooms across them.
+//! Events to the clients of all servers, and rooms across servers.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -22,7 +22,7 @@ fn id(text: &str) -> SocketId {
     SocketId::parse(text).unwrap()
 }
 
-/// Three clients, on three servers if there are so many.
+/// Connects three clients, to three servers if there are as many.
 fn three(servers: &Servers) -> [(RawClient, SocketId); 3] {
     [0, 1, 2].map(|i| {
         let (client, sid) = servers[i].connect();
@@ -89,7 +89,7 @@ fn rooms_are_joined_left_and_disconnected_from_any_server() {
     Servers::each(quiet, |servers| {
         let [(mut a, a_id), (mut b, b_id), (mut c, c_id)] = three(servers);
         servers[1].io.in_([a_id, b_id, c_id]).join("x");
-        // What two servers do at the same time has no order.
+        // Concurrent operations of two servers have no order.
         servers.settle();
         servers[2].io.in_("x").except(c_id).leave("x");
         servers.settle();
@@ -121,11 +121,11 @@ impl Serialize for Costly<'_> {
 }
 
 #[test]
-fn an_event_is_encoded_once_for_the_clients_of_all_servers_however_many_rooms_it_is_for() {
+fn event_is_encoded_once_for_all_servers_and_rooms() {
     let packed = |io: Builder| quiet(io.parser(Parser::MessagePack));
     let suite = |servers: &Servers| {
         let is_json = servers[0].io.config().sockets.parser == Parser::Json;
-        // Two at each server.
+        // Two clients on each server.
         let clients = [0, 1, 2, 3, 4, 5].map(|i| {
             if is_json {
                 return servers[i].connect().0;
@@ -144,12 +144,12 @@ fn an_event_is_encoded_once_for_the_clients_of_all_servers_however_many_rooms_it
         io.emit("all", costly());
         io.except("nobody").emit("but", costly());
         io.to("a").conflate("key").emit("newest", costly());
-        // It may be lost, so nobody waits for it.
+        // A volatile event may be lost, so the clients do not wait for it.
         io.to("a").volatile().emit("volatile", costly());
         for mut client in clients {
             for name in ["rooms", "all", "but", "newest"] {
                 match client.message() {
-                    // An offset of the journal may stand behind it.
+                    // With a journal, the event ends with its offset.
                     Frame::Text(text) => {
                         let event = format!("42[\"{name}\",\"costly\"");
                         assert!(text.starts_with(&event), "{text}");
@@ -166,14 +166,14 @@ fn an_event_is_encoded_once_for_the_clients_of_all_servers_however_many_rooms_it
                 }
             }
         }
-        // Whoever is asked everywhere is asked the same.
+        // All clients receive the same request.
         drop(io.to("a").local().ask::<()>("asked", costly()));
         servers[0].runtime.block_on(async {
             let question = io.to("a").timeout(Duration::from_millis(1));
             let acks = question.emit_with_acks::<()>("asked", costly()).await;
             drop(acks);
         });
-        // That namespace is not here, so that it is for others alone, if there are any.
+        // No local client is in that namespace, so the event is published only if peers exist.
         io.of("/elsewhere").emit("there", costly());
         let emitted = if servers.are_alone() { 7 } else { 8 };
         assert_eq!(count.load(Ordering::Relaxed), emitted);
@@ -214,7 +214,7 @@ fn attachments_and_both_parsers_go_from_server_to_server() {
 }
 
 #[test]
-fn what_is_local_stays_on_its_server() {
+fn local_events_stay_on_their_server() {
     let servers = Servers::joined(2, quiet);
     let (mut here, _) = servers[0].connect();
     let (mut there, _) = servers[1].connect();
@@ -263,7 +263,7 @@ fn a_namespace_that_is_not_here_is_reached_elsewhere() {
 }
 
 #[test]
-fn what_comes_twice_or_in_another_order_is_applied_once() {
+fn duplicate_and_reordered_envelopes_are_applied_once() {
     let servers = Servers::joined(2, quiet);
     let hub = servers.hub();
     let (mut client, _) = servers[0].connect();
@@ -289,12 +289,12 @@ fn what_comes_twice_or_in_another_order_is_applied_once() {
     client.expect_text("42[\"end\"]");
     let metrics = servers[0].io.metrics();
     assert_eq!(metrics.counter(Counter::ClusterReceived), 50);
-    // The last one that comes again is counted after the last one that is new was written.
+    // The last repetition is counted after the last new event was written.
     until(|| metrics.counter(Counter::ClusterRepeated) == 50);
 }
 
 #[test]
-fn what_is_lost_on_the_way_is_missing_and_nothing_else_is() {
+fn only_lost_envelopes_are_missing() {
     let servers = Servers::joined(2, quiet);
     let (mut client, _) = servers[0].connect();
     let emit = |n: u32| servers[1].io.emit("n", n);
@@ -328,7 +328,7 @@ fn conflated_events_of_all_servers_give_way_to_each_other() {
 }
 
 #[test]
-fn what_is_folded_is_published_to_nobody_and_the_newest_reaches_all_servers() {
+fn conflated_events_publish_only_the_newest_to_all_servers() {
     let servers = Servers::joined(2, quiet);
     let [(mut here, _), (mut there, _)] = [0, 1].map(|i| servers[i].connect());
     servers.settle();
@@ -353,7 +353,7 @@ fn what_is_folded_is_published_to_nobody_and_the_newest_reaches_all_servers() {
 fn without_a_runtime_every_paced_event_is_sent_immediately() {
     let servers = Servers::joined(1, quiet);
     let (mut client, _) = servers[0].connect();
-    // A server that never serves has no runtime that could send anything later.
+    // A server that never serves has no runtime to send anything later.
     let adapter = servers.hub().adapter();
     let io = quiet(Io::builder().adapter(adapter)).build().unwrap();
     let hour = Duration::from_secs(3600);
@@ -365,7 +365,7 @@ fn without_a_runtime_every_paced_event_is_sent_immediately() {
 }
 
 #[test]
-fn rooms_are_told_to_the_adapter_when_they_open_and_close() {
+fn adapter_is_notified_when_rooms_open_and_close() {
     let hub = Hub::following_rooms();
     let servers = Servers::joined_by(hub, 3, quiet);
     let [(mut a, a_id), (mut b, b_id), (c, c_id)] = three(&servers);
@@ -402,7 +402,7 @@ fn rooms_are_told_to_the_adapter_when_they_open_and_close() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_counted_and_local_clients_have_got_it() {
+fn unsent_events_are_counted_and_reach_local_clients() {
     let servers = Servers::joined(2, quiet);
     let (mut client, _) = servers[0].connect();
     assert_eq!(servers[0].io.adapter_health(), Some(Health::Ready));
@@ -451,7 +451,7 @@ fn watchers_of_rooms_see_what_other_servers_do() {
 }
 
 #[test]
-fn a_server_that_is_not_built_yet_reaches_nobody() {
+fn server_that_is_not_built_reaches_no_client() {
     let hub = Hub::new();
     let servers = Servers::joined_by(hub.clone(), 1, quiet);
     let (mut client, _) = servers[0].connect();

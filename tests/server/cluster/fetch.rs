@@ -1,4 +1,4 @@
-//! What is known of sockets on other servers.
+//! Descriptions of sockets on other servers.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,7 +21,8 @@ fn fetch(server: &Local, room: &str) -> Fetched {
     server.runtime.block_on(found.fetch_sockets())
 }
 
-/// What a socket shows: more binary than a packet in JSON has places for, and a number that JavaScript does not have.
+/// Data of a socket: more binary values than a JSON packet can have attachments, and an integer
+/// that JavaScript cannot represent.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Shown {
     name: String,
@@ -122,7 +123,7 @@ fn servers_that_do_not_answer_are_named() {
 }
 
 #[test]
-fn a_long_list_comes_in_parts_whatever_their_order() {
+fn long_list_is_joined_from_parts_in_any_order() {
     let servers = Servers::joined(2, quiet);
     let clients: Vec<_> = (0..250).map(|_| servers[1].connect()).collect();
     servers.hub().shuffle(11);
@@ -153,7 +154,7 @@ fn requests_that_wait_are_limited() {
 }
 
 #[test]
-fn what_is_shown_of_a_socket_is_within_a_depth() {
+fn description_of_a_socket_has_a_depth_limit() {
     let build = |mut io: Builder| {
         io.namespace("/")
             .on("share", async |event: Event, depth: usize| {

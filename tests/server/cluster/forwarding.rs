@@ -1,4 +1,4 @@
-//! Polling sessions that are asked for at another server than their own.
+//! Polling requests that reach a server other than that of their session.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,7 +20,7 @@ use crate::{
     support::{Polling, RawClient},
 };
 
-/// An address that no other test has: of this process, and one more each time.
+/// Returns an address that no other test uses, derived from the process id and a counter.
 fn address() -> String {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let [high, low, ..] = (std::process::id() % 60_000 + 256).to_le_bytes();
@@ -28,7 +28,7 @@ fn address() -> String {
     format!("127.{}.{}.{count}:7411", high.max(1), low.max(1))
 }
 
-/// A server that tells the others of `hub` where it is.
+/// Starts a server that announces its address to the other servers of `hub`.
 fn serve(hub: &Hub, change: impl FnOnce(NodeOptions) -> NodeOptions) -> Local {
     let address = address();
     let node = NodeOptions::default().address(format!("http://{address}"));
@@ -45,7 +45,7 @@ fn pair(hub: &Hub) -> [Local; 2] {
 }
 
 #[test]
-fn a_client_that_polls_may_come_to_any_server_of_a_cluster() {
+fn polling_client_may_reach_any_server_of_a_cluster() {
     let hub = Hub::new();
     let [here, there] = pair(&hub);
     let session = Polling::open(here.address(), "/socket.io/");
@@ -71,7 +71,7 @@ fn a_client_that_polls_may_come_to_any_server_of_a_cluster() {
     assert_eq!(there.io.metrics().gauge(Gauge::Tunnels), 1);
 }
 
-/// A listener that records what the first connection sends, and answers with this.
+/// Listens, records what the first connection sends, and sends this answer.
 fn impostor(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -85,7 +85,7 @@ fn impostor(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
     (address, recording)
 }
 
-/// Sends a poll with secrets of a client. Returns the status.
+/// Sends a poll with secrets of a client and returns the status.
 fn poll_with_secrets(at: SocketAddr, target: &str) -> String {
     let mut stream = TcpStream::connect(at).unwrap();
     let request = format!(
@@ -153,7 +153,7 @@ fn a_session_of_a_server_that_has_left_is_unknown() {
 }
 
 #[test]
-fn sessions_that_poll_go_on_while_the_broker_is_away_for_longer_than_the_lease() {
+fn polling_sessions_survive_an_outage_longer_than_the_lease() {
     let every = Duration::from_millis(50);
     let lease = every * 20;
     let hub = Hub::new();
@@ -185,7 +185,7 @@ fn sessions_that_poll_go_on_while_the_broker_is_away_for_longer_than_the_lease()
         let other = nodes.iter().find(|node| !node.is_this);
         other.map(|node| node.heard)
     };
-    // A heartbeat that comes behind that time would have told that the other one has gone.
+    // A heartbeat after that time would have reported that the other server has left.
     until(|| silent().is_none_or(|heard| heard > lease + every * 4));
     echo(1);
     for name in &names {
@@ -193,7 +193,7 @@ fn sessions_that_poll_go_on_while_the_broker_is_away_for_longer_than_the_lease()
     }
     until(|| silent().is_some_and(|heard| heard < lease));
     echo(2);
-    // One that is gone when everybody hears again is gone after the lease.
+    // A server that is silent while all others receive heartbeats expires after its lease.
     hub.cut(&names[0]);
     until(|| silent().is_none());
     let unowned = elsewhere().get(&session.target);
@@ -201,7 +201,7 @@ fn sessions_that_poll_go_on_while_the_broker_is_away_for_longer_than_the_lease()
 }
 
 #[test]
-fn where_nothing_is_handed_on_ids_are_as_on_one_server() {
+fn session_ids_have_no_node_part_without_forwarding() {
     let hub = Hub::new();
     let none = serve(&hub, |node| node.max_forwarded(0));
     let encrypted = serve(&hub, |node| node.address("https://h:1"));

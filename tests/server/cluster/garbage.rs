@@ -1,4 +1,4 @@
-//! Garbage on every wire of Redis, and numbers that few can carry.
+//! Invalid messages on every transport of Redis, and numbers at the limits of formats.
 
 use roomcast::metrics::Counter;
 
@@ -9,7 +9,7 @@ use crate::{
     redis_server::RedisServer,
 };
 
-/// Says something on the channel of a namespace, or as an entry of the stream.
+/// Publishes a payload on the channel of a namespace, or adds it to the stream.
 fn say(redis: &RedisServer, servers: &Servers, wire: Wire, payload: &[u8]) {
     let key = &servers.key;
     let channel = format!("{key}#/#");
@@ -24,7 +24,7 @@ fn say(redis: &RedisServer, servers: &Servers, wire: Wire, payload: &[u8]) {
 }
 
 #[test]
-fn garbage_deep_nesting_and_what_is_enormous_are_counted_on_every_wire_and_reach_nobody() {
+fn invalid_payloads_on_every_redis_transport_are_only_counted() {
     for wire in Wire::ALL {
         let redis = RedisServer::start();
         let servers = Servers::on_redis(&redis, 2, wire, quiet);
@@ -50,9 +50,10 @@ fn garbage_deep_nesting_and_what_is_enormous_are_counted_on_every_wire_and_reach
             say(&redis, &servers, wire, garbage);
             until(|| malformed() > before);
         }
-        // Redis cuts those off for whom it has more than 32 MiB, and they come back.
+        // Redis disconnects subscribers with more than 32 MiB of pending output, and they
+        // reconnect.
         say(&redis, &servers, wire, &vec![b'x'; 33 << 20]);
-        // What a server sends while the other one is cut off is missed there.
+        // The other server misses what this server sends while it is disconnected.
         until(|| {
             let all = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
             all.missing.is_empty() && all.sockets.len() == 1
@@ -63,7 +64,7 @@ fn garbage_deep_nesting_and_what_is_enormous_are_counted_on_every_wire_and_reach
 }
 
 #[test]
-fn whole_numbers_arrive_as_they_were_sent_however_large_they_are() {
+fn integers_of_any_size_arrive_unchanged() {
     let check = |servers: &Servers| {
         let (mut client, _) = servers[1].connect();
         servers.settle();

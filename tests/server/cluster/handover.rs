@@ -1,4 +1,5 @@
-//! Clients that go on at another server because that asks for them: no journal keeps what they missed.
+//! Clients that continue at another server, which requests their sessions from the peer: no journal
+//! stores the missed events.
 
 use std::{
     sync::{
@@ -25,7 +26,8 @@ use crate::{
     support::{Frame, RawClient},
 };
 
-/// A server whose application knows the way of `news`, of which it says 7, and lets clients go on that are not in `secret`.
+/// Configures a server that hands over clients unless they are in `secret`. The socket leaves
+/// `news` first, and the position 7 goes along.
 fn vouching(io: Builder) -> Builder {
     // A machine that stands still for a while decides nothing.
     vouching_within(io, Duration::from_secs(10))
@@ -67,7 +69,7 @@ fn recovering_within(io: Builder, timeout: Duration) -> Builder {
     io
 }
 
-/// A client, as whom it is known and what it has.
+/// A client, the ids of its session, and its last offset.
 struct Person {
     client: RawClient,
     sid: String,
@@ -76,7 +78,7 @@ struct Person {
 }
 
 impl Person {
-    /// One in `room` and in `news`, who has got an event.
+    /// Connects a client in `room` and `news` that has received an event.
     fn new(server: &Local) -> Self {
         let mut person = Self::enter(server, "").0;
         for room in ["room", "news"] {
@@ -88,7 +90,7 @@ impl Person {
         person
     }
 
-    /// Enters with an offer; and the events before the answer.
+    /// Connects with an offer, and returns the client and the events before the answer.
     fn enter(server: &Local, offer: &str) -> (Self, Vec<Value>) {
         let mut client = server.open();
         client.send_text(format!("40{offer}"));
@@ -130,16 +132,16 @@ impl Person {
         serde_json::from_str(answer).unwrap()
     }
 
-    fn away(&self) -> Away {
-        Away {
+    fn away(&self) -> LostClient {
+        LostClient {
             sid: self.sid.clone(),
             pid: self.pid.clone(),
             offset: self.offset.clone(),
         }
     }
 
-    /// Breaks the connection, which the server has noted when this returns.
-    fn lose(self, server: &Local) -> Away {
+    /// Breaks the connection and waits until the server has noticed.
+    fn lose(self, server: &Local) -> LostClient {
         let kept = || server.io.metrics().gauge(Gauge::RecoverySessions);
         let before = kept();
         let away = self.away();
@@ -149,18 +151,18 @@ impl Person {
     }
 }
 
-struct Away {
+struct LostClient {
     sid: String,
     pid: String,
     offset: String,
 }
 
-impl Away {
+impl LostClient {
     fn offer(&self) -> String {
         json!({"pid": self.pid, "offset": self.offset}).to_string()
     }
 
-    /// Comes to a server; the events that it gets before it is told that it is connected.
+    /// Reconnects at a server, and returns the client and the events before the connect answer.
     fn come(&self, server: &Local) -> (Person, Vec<Value>) {
         let (mut person, events) = Person::enter(server, &self.offer());
         if events.is_empty() {
@@ -170,8 +172,9 @@ impl Away {
     }
 }
 
-/// Waits until all servers know each other, and reach one another: who has got something before is not recovered.
-fn acquainted(servers: &Servers) {
+/// Waits until all servers know and reach each other: sessions that started earlier are not
+/// recovered.
+fn await_all_peers(servers: &Servers) {
     for server in &servers.servers {
         until(|| server.io.nodes().len() == servers.servers.len());
         until(|| server.io.adapter_health() == Some(Health::Ready));
@@ -180,13 +183,14 @@ fn acquainted(servers: &Servers) {
 
 fn three() -> Servers {
     let servers = Servers::joined(3, vouching);
-    acquainted(&servers);
+    await_all_peers(&servers);
     servers
 }
 
-/// A client goes from server to server, with and without having missed something, and comes back.
-fn goes_around(servers: &Servers) {
-    acquainted(servers);
+/// A client reconnects at different servers, with and without missed events, and returns to the
+/// first.
+fn moves_between_servers(servers: &Servers) {
+    await_all_peers(servers);
     let mut person = Person::new(&servers[0]);
     let sid = person.sid.clone();
     person.client.send_text("42[\"share\",{\"color\":\"red\"}]");
@@ -209,7 +213,8 @@ fn goes_around(servers: &Servers) {
     assert_eq!(person.ask("who"), json!([true, ["news", "room"]]));
     servers[1].io.to("room").local().emit("n", 3);
     assert_eq!(person.next(), json!(["n", 3]));
-    // Nothing is missed on the way to the third one and back to the first, so that the offset is the same all the time.
+    // Nothing is missed on the way to the third server and back to the first, so the offset stays
+    // the same.
     let mut away = person.lose(&servers[1]);
     for at in [2, 0] {
         let (mut person, events) = away.come(&servers[at]);
@@ -220,14 +225,15 @@ fn goes_around(servers: &Servers) {
         person.ask("arrived");
         away = person.lose(&servers[at]);
     }
-    // Here it is recovered as ever, although the offset is that of another server.
+    // The first server recovers its own session, although the offset is from another server.
     servers[0].io.to("news").local().emit("n", 4);
     let (mut person, events) = away.come(&servers[0]);
     assert_eq!(events, [json!(["n", 4])]);
     assert_eq!(person.sid, sid);
     assert_eq!(person.ask("arrived"), json!([null]));
     let mut away = person.lose(&servers[0]);
-    // It gets nothing wherever it goes, and so offers an offset of the first one also where it comes back to that.
+    // The client receives no events, so it offers an offset of the first server throughout, even
+    // when it returns there.
     let offset = away.offset.clone();
     for at in [1, 0, 0, 2, 0, 1, 2, 0] {
         let (mut person, events) = away.come(&servers[at]);
@@ -244,7 +250,7 @@ fn goes_around(servers: &Servers) {
         let (mut person, events) = away.come(&servers[at]);
         assert_eq!(events, [json!(["n", 5])], "at {at}");
         person.ask("arrived");
-        // It has not read what was sent to it.
+        // The client has not read this event.
         person.offset.clone_from(&offset);
         away = person.lose(&servers[at]);
     }
@@ -256,17 +262,17 @@ fn goes_around(servers: &Servers) {
 }
 
 #[test]
-fn a_client_goes_around_the_servers_and_misses_nothing() {
-    goes_around(&three());
+fn client_moving_between_servers_misses_nothing() {
+    moves_between_servers(&three());
     for wire in [Wire::Classic, Wire::Sharded, Wire::Streams] {
-        goes_around(&Servers::on_redis(RedisServer::shared(), 3, wire, vouching));
+        moves_between_servers(&Servers::on_redis(RedisServer::shared(), 3, wire, vouching));
     }
-    goes_around(&Servers::on_postgres(3, vouching));
-    goes_around(&Servers::on_nats(NatsServer::shared(), 3, vouching));
+    moves_between_servers(&Servers::on_postgres(3, vouching));
+    moves_between_servers(&Servers::on_nats(NatsServer::shared(), 3, vouching));
 }
 
 #[test]
-fn a_client_whose_server_believes_that_it_is_there_is_taken_from_it() {
+fn client_that_seems_connected_is_handed_over() {
     let servers = three();
     let old = Person::new(&servers[0]);
     let away = old.away();
@@ -277,14 +283,15 @@ fn a_client_whose_server_believes_that_it_is_there_is_taken_from_it() {
 }
 
 #[test]
-fn a_server_that_reads_late_that_a_client_was_asked_for_keeps_who_has_come_to_it_meanwhile() {
+fn late_handover_request_does_not_take_a_client_that_has_arrived() {
     let hub = Hub::new();
     let servers = Servers::joined_by(hub.clone(), 3, vouching);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let mut away = Person::new(&servers[0]).lose(&servers[0]);
     let (late, carried) = (servers.node(2), hub.carried());
     hub.be_late(&late, true);
-    // The first server answers, goes on with its client again, and gives it away again, to the one that has not read yet.
+    // The first server hands the client over, recovers it later, and hands it over again, to the
+    // server that has not read the first request yet.
     for at in [1, 0, 2] {
         let (mut person, _) = away.come(&servers[at]);
         assert_eq!(person.pid, away.pid, "at {at}");
@@ -293,7 +300,7 @@ fn a_server_that_reads_late_that_a_client_was_asked_for_keeps_who_has_come_to_it
     }
     let (mut person, _) = away.come(&servers[2]);
     assert_eq!(person.pid, away.pid);
-    // Four answers, and then the two of the late one.
+    // Four answers, then the two of the late server.
     until(|| hub.carried() == carried + 4);
     hub.be_late(&late, false);
     until(|| hub.carried() == carried + 6);
@@ -301,12 +308,12 @@ fn a_server_that_reads_late_that_a_client_was_asked_for_keeps_who_has_come_to_it
 }
 
 #[test]
-fn of_two_servers_to_which_a_client_comes_the_later_one_has_it() {
+fn client_stays_at_the_later_of_two_servers() {
     let servers = three();
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let (mut first, _) = away.come(&servers[1]);
     assert_eq!(first.pid, away.pid);
-    // The application has done what it has to.
+    // The application has confirmed the arrival.
     first.ask("arrived");
     let (second, _) = away.come(&servers[2]);
     assert_eq!(second.pid, away.pid);
@@ -314,11 +321,12 @@ fn of_two_servers_to_which_a_client_comes_the_later_one_has_it() {
 }
 
 #[test]
-fn of_two_servers_that_are_asked_at_once_one_gets_the_client_and_both_answer() {
+fn one_of_two_concurrent_servers_gets_the_client() {
     let servers = three();
     for _ in 0..5 {
         let away = Person::new(&servers[0]).lose(&servers[0]);
-        // The application is never done with the one that comes first, so that nobody takes the client from there.
+        // The application never confirms the arrival at the faster server, so the client cannot be
+        // taken from there.
         let same = thread::scope(|scope| {
             let came = [1, 2].map(|at| {
                 let (away, server) = (&away, &servers[at]);
@@ -331,7 +339,7 @@ fn of_two_servers_that_are_asked_at_once_one_gets_the_client_and_both_answer() {
 }
 
 #[test]
-fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() {
+fn client_taken_over_early_still_gets_its_connect_answer() {
     let holds = Arc::new(AtomicBool::new(false));
     let build = |io| {
         let mut io = vouching(io);
@@ -339,7 +347,8 @@ fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() 
         io.namespace("/").on_connect(move |event: Event| {
             if holds.swap(false, Ordering::Relaxed) {
                 event.socket.arrived();
-                // The packet that admits the client is queued, and cannot leave before this returns.
+                // The packet that admits the client is queued, and cannot be sent before this
+                // returns.
                 until(|| !event.socket.is_connected());
             }
             async {}
@@ -347,7 +356,7 @@ fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() 
         io
     };
     let servers = Servers::joined(3, build);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let away = Person::new(&servers[0]).lose(&servers[0]);
     holds.store(true, Ordering::Relaxed);
     let mut first = servers[1].open();
@@ -362,17 +371,18 @@ fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() 
 }
 
 #[test]
-fn the_handlers_of_a_socket_that_ends_begin_before_another_server_goes_on_with_its_client() {
+fn disconnect_handlers_start_before_the_handover() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let build = |io| {
         let mut io = vouching(io);
         let (ending, begun, going_on) = (told.clone(), told.clone(), told.clone());
         io.on_event(move |event: &Lifecycle<'_>| {
             if let Lifecycle::Disconnected { .. } = event {
-                // The socket has left its rooms, and the other server has all the time that it would need to be faster.
+                // The socket has left its rooms. The delay gives the other server enough time to
+                // run its handler too early.
                 for _ in 0..20 {
                     if ending.lock().unwrap().is_empty() {
-                        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+                        thread::sleep(Duration::from_millis(5)); // Poll interval.
                     }
                 }
             }
@@ -380,7 +390,7 @@ fn the_handlers_of_a_socket_that_ends_begin_before_another_server_goes_on_with_i
         io.namespace("/")
             .on("disconnect", move |_: Event| {
                 begun.lock().unwrap().push("disconnect");
-                // A handler that waits for ever keeps nobody from going on.
+                // A handler that never ends does not delay the handover.
                 std::future::pending::<()>()
             })
             .on_connect(move |event: Event| {
@@ -392,13 +402,13 @@ fn the_handlers_of_a_socket_that_ends_begin_before_another_server_goes_on_with_i
         io
     };
     let servers = Servers::joined(2, build);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let mut people = Vec::new();
     for seems_connected in [false, true] {
         told.lock().unwrap().clear();
         let old = Person::new(&servers[0]);
         let away = old.away();
-        // Who is there to the end says nothing in between.
+        // A connection that is kept open stays silent in between.
         people.extend(seems_connected.then_some(old));
         let (person, _) = away.come(&servers[1]);
         assert_eq!(person.sid, away.sid);
@@ -409,7 +419,7 @@ fn the_handlers_of_a_socket_that_ends_begin_before_another_server_goes_on_with_i
 }
 
 #[test]
-fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where_it_is() {
+fn handover_waits_for_the_arrival_handler_up_to_a_timeout() {
     let servers = three();
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let (mut first, _) = away.come(&servers[1]);
@@ -419,7 +429,7 @@ fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where
     let second = thread::scope(|scope| {
         let coming = scope.spawn(|| away.come(&servers[2]).0);
         until(|| servers[2].io.metrics().gauge(Gauge::ClusterRequests) > 0);
-        // The client may be taken before its handler has answered.
+        // The client may be taken over before its handler has answered.
         first.client.send_text("42[\"arrived\"]");
         coming.join().unwrap()
     });
@@ -427,11 +437,11 @@ fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where
 }
 
 #[test]
-fn an_application_that_panics_gives_nobody_away_and_leaves_nobody_behind() {
+fn panicking_handover_hook_hands_over_no_client_and_leaks_none() {
     let servers = Servers::joined(2, |io| {
         recovering(io).handover(|_| panic!("it cannot say where the client stands"))
     });
-    acquainted(&servers);
+    await_all_peers(&servers);
     let away = Person::new(&servers[0]).lose(&servers[0]);
     assert_ne!(away.come(&servers[1]).0.pid, away.pid);
     let metrics = servers[0].io.metrics();
@@ -440,22 +450,23 @@ fn an_application_that_panics_gives_nobody_away_and_leaves_nobody_behind() {
 }
 
 #[test]
-fn who_cannot_be_given_away_starts_afresh() {
+fn client_that_cannot_be_handed_over_gets_a_new_session() {
     let servers = three();
-    let is_fresh = |away: &Away, at: usize| {
+    let is_fresh = |away: &LostClient, at: usize| {
         let (mut person, events) = away.come(&servers[at]);
         assert!(events.is_empty());
         assert_eq!(person.ask("who"), json!([false, []]));
         person.pid != away.pid
     };
-    // The application does not know the way.
+    // The application hands over no client in this room.
     let mut person = Person::new(&servers[0]);
     person.client.send_text("421[\"join\",\"secret\"]");
     person.client.expect_text("431[]");
     assert!(is_fresh(&person.lose(&servers[0]), 1));
-    // Somebody else's secret, an offset of a server that nobody knows, an event that is not kept.
+    // The secret of another session, the offset of an unknown server, and an event that is not
+    // stored.
     let away = Person::new(&servers[0]).lose(&servers[0]);
-    let other = |pid: &str, offset: &str| Away {
+    let other = |pid: &str, offset: &str| LostClient {
         sid: String::new(),
         pid: pid.into(),
         offset: offset.into(),
@@ -464,9 +475,9 @@ fn who_cannot_be_given_away_starts_afresh() {
     let (number, tag) = away.offset.split_once('.').unwrap();
     assert!(is_fresh(&other(&away.pid, &format!("{number}.zzzzzz")), 1));
     assert!(is_fresh(&other(&away.pid, &format!("C.{tag}")), 1));
-    // What came to nothing has taken nothing.
+    // Failed requests have consumed nothing.
     assert_eq!(away.come(&servers[0]).0.pid, away.pid);
-    // Binary is not given away.
+    // Binary events are not handed over.
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let bytes = roomcast::types::Bytes::from_static(b"x");
     servers[0].io.to("room").local().emit("n", bytes);
@@ -474,21 +485,21 @@ fn who_cannot_be_given_away_starts_afresh() {
 }
 
 #[test]
-fn without_a_word_of_the_application_nobody_is_given_away() {
+fn clients_are_not_handed_over_without_a_handover_hook() {
     let servers = Servers::joined(2, recovering);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let away = Person::new(&servers[0]).lose(&servers[0]);
     assert_ne!(away.come(&servers[1]).0.pid, away.pid);
     assert_eq!(away.come(&servers[0]).0.pid, away.pid);
 }
 
 #[test]
-fn a_server_that_says_nothing_is_waited_for_for_as_long_as_is_set() {
+fn silent_server_is_awaited_for_the_configured_timeout() {
     let hub = Hub::new();
     let timeout = Duration::from_millis(2500);
     let build = |io| vouching_within(io, timeout);
     let servers = Servers::joined_by(hub.clone(), 2, build);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let away = Person::new(&servers[0]).lose(&servers[0]);
     hub.cut(&servers.node(0));
     let begin = Instant::now();
@@ -497,7 +508,7 @@ fn a_server_that_says_nothing_is_waited_for_for_as_long_as_is_set() {
 }
 
 #[test]
-fn whoever_breaks_off_before_the_application_is_done_starts_afresh() {
+fn client_lost_before_arrival_completes_gets_a_new_session() {
     let servers = three();
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let (person, _) = away.come(&servers[1]);
@@ -511,7 +522,7 @@ fn whoever_breaks_off_before_the_application_is_done_starts_afresh() {
 }
 
 #[test]
-fn another_user_gets_nothing_and_the_authenticator_is_asked_again() {
+fn handover_authenticates_again_and_refuses_another_user() {
     struct Names(Arc<AtomicBool>);
 
     impl Authenticate for Names {
@@ -538,7 +549,7 @@ fn another_user_gets_nothing_and_the_authenticator_is_asked_again() {
         io
     };
     let servers = Servers::joined(2, build);
-    acquainted(&servers);
+    await_all_peers(&servers);
     let lost = || {
         let (mut person, _) = Person::enter(&servers[0], "{\"name\":\"ann\"}");
         servers[0].io.to(&*person.sid).local().emit("hello", ());
@@ -548,7 +559,7 @@ fn another_user_gets_nothing_and_the_authenticator_is_asked_again() {
         servers[0].io.to(&*sid).local().emit("for ann", ());
         away
     };
-    let offer = |away: &Away, name: &str| {
+    let offer = |away: &LostClient, name: &str| {
         json!({"pid": away.pid, "offset": away.offset, "name": name}).to_string()
     };
     let away = lost();

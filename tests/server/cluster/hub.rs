@@ -1,4 +1,5 @@
-//! An adapter for servers of one process, which loses, delays, doubles and reorders on demand.
+//! An adapter for servers of one process that loses, delays, duplicates and reorders messages on
+//! demand.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -20,38 +21,39 @@ use roomcast::{
 
 use crate::random::Random;
 
-/// What joins the servers. Everything is carried as bytes; each pair of servers has a queue of its own.
+/// Connects the servers. Everything is transported as bytes, and each pair of servers has its own
+/// queue.
 #[derive(Clone, Default)]
 pub(super) struct Hub(Arc<HubInner>);
 
 #[derive(Default)]
 struct HubInner {
     state: Mutex<HubState>,
-    /// Something may have become deliverable, or nothing is under way any more.
+    /// Signals that something may have become deliverable, or that nothing is in flight.
     changed: Condvar,
-    /// Whether what is delivered counts as not sealed.
+    /// If set, delivered envelopes count as not sealed.
     is_plain: AtomicBool,
-    /// Held while a heartbeat is delivered, so that none arrives behind the end of its server.
+    /// Held while a heartbeat is delivered, so that none arrives after the end of its server.
     beating: Mutex<()>,
 }
 
 #[derive(Default)]
 struct HubState {
     nodes: BTreeMap<NodeId, Node>,
-    /// By sender and receiver.
+    /// Queues by sender and receiver.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
-    /// Heartbeats, farewells and questions for clients on their way: what a test says of envelopes is not about these. Only
-    /// those from and to servers that are cut off are lost.
+    /// Heartbeats, leave messages and requests for clients in flight. Faults that a test injects
+    /// into envelopes do not affect them. Only those from and to isolated servers are lost.
     beats: VecDeque<(NodeId, NodeId, Bytes)>,
-    /// Deliveries that are being made.
+    /// Number of deliveries in progress.
     busy: usize,
-    /// Nothing is delivered.
+    /// Nothing is delivered while set.
     held: bool,
-    /// Everything is delivered twice.
+    /// Everything is delivered twice while set.
     doubled: bool,
-    /// Whatever is queued is delivered in random order.
+    /// Queued envelopes are delivered in random order while set.
     shuffled: bool,
-    /// Envelopes that are lost from now on.
+    /// Number of envelopes to lose from now on.
     losing: usize,
     follows_rooms: bool,
     random: Random,
@@ -62,7 +64,7 @@ struct Node {
     inbox: Inbox,
     rooms: HashSet<(String, String)>,
     is_cut: bool,
-    /// Heartbeats and questions for clients are read later.
+    /// Heartbeats and requests for clients wait until this is unset.
     is_late: bool,
 }
 
@@ -78,14 +80,15 @@ impl Hub {
         hub
     }
 
-    /// One whose servers do not seal.
+    /// Creates a hub whose servers do not seal.
     pub(super) fn plain() -> Self {
         let hub = Self::new();
         hub.0.is_plain.store(true, Ordering::Relaxed);
         hub
     }
 
-    /// Delivers an envelope. Only servers of the test have a link, so each counts as sealed.
+    /// Delivers an envelope. Only servers of the test are connected, so each envelope counts as
+    /// sealed.
     fn deliver(&self, inbox: &Inbox, bytes: Bytes) {
         match Envelope::from_bytes(bytes.clone()) {
             Ok(mut envelope) => {
@@ -96,14 +99,14 @@ impl Hub {
         }
     }
 
-    /// One that carries events of a room only to where it is open.
+    /// Creates a hub that transports events of a room only to servers that have opened it.
     pub(super) fn following_rooms() -> Self {
         let hub = Self::new();
         hub.state().follows_rooms = true;
         hub
     }
 
-    /// What one server is given.
+    /// Returns the adapter of one server.
     pub(super) fn adapter(&self) -> Link {
         Link {
             hub: self.clone(),
@@ -125,7 +128,7 @@ impl Hub {
         self.0.changed.notify_all();
     }
 
-    /// Delivers what it may, and gives others a turn.
+    /// Delivers what may be delivered, and lets other threads run in between.
     fn work(&self) {
         let state = self.state();
         let turn = std::time::Duration::from_millis(20);
@@ -149,8 +152,8 @@ impl Hub {
         }
     }
 
-    /// Delivers one envelope; `false`: there is none. The first of its pair of servers, unless the hub
-    /// shuffles.
+    /// Delivers one envelope and returns whether there was one. It is the first of its pair of
+    /// servers, unless the hub shuffles.
     pub(super) fn step(&self, random: Option<&mut Random>) -> bool {
         let mut state = self.state();
         let mut own = state.random;
@@ -168,7 +171,7 @@ impl Hub {
         true
     }
 
-    /// Waits until nothing is under way. To be called when no server answers anything by itself.
+    /// Waits until nothing is in flight. Call it when no server sends answers by itself.
     pub(super) fn settle(&self) {
         let state = self.state();
         assert!(
@@ -199,31 +202,31 @@ impl Hub {
         self.change(|state| state.losing = envelopes);
     }
 
-    /// A server is believed to be there and is not reached any more.
+    /// Isolates a server: it is still listed, but no longer reached.
     pub(super) fn cut(&self, node: &NodeId) {
         self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = true);
     }
 
-    /// A server that was cut off is reached again.
+    /// Ends the isolation of a server.
     pub(super) fn mend(&self, node: &NodeId) {
-        // As adapters do, before the server counts as reached.
+        // Reported before the server counts as reached, as real adapters do.
         let inbox = self.state().nodes[node].inbox.clone();
-        inbox.may_have_missed();
+        inbox.report_gap();
         self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = false);
     }
 
-    /// Whether heartbeats and questions for clients wait on their way to a server.
+    /// Sets whether heartbeats and requests for clients are delayed on their way to a server.
     pub(super) fn be_late(&self, node: &NodeId, is_late: bool) {
         self.change(|state| state.nodes.get_mut(node).unwrap().is_late = is_late);
     }
 
-    /// A server loses something that it has for others.
+    /// Makes a server lose a message for other servers.
     pub(super) fn drop_one(&self, node: &NodeId) {
         let inbox = self.state().nodes[node].inbox.clone();
         inbox.lost(1);
     }
 
-    /// Tells everybody that a server has gone.
+    /// Reports to all servers that a server has left.
     pub(super) fn tell_left(&self, node: &NodeId) {
         let mut inboxes = Vec::new();
         let _beating = self.beating();
@@ -236,7 +239,7 @@ impl Hub {
         }
     }
 
-    /// How many envelopes were taken to one server each.
+    /// Returns the number of envelopes transported, counted once per receiver.
     pub(super) fn carried(&self) -> usize {
         self.state().carried
     }
@@ -280,7 +283,7 @@ impl HubState {
             Some(node) if !node.is_cut => 1 + usize::from(self.doubled),
             _ => 0,
         };
-        // One that has gone is no place to deliver to, but the envelope is gone too.
+        // A server that has left receives nothing, but its envelope is removed from the queue.
         let inbox = node.or_else(|| self.nodes.values().next())?.inbox.clone();
         Some((inbox, bytes, times))
     }

@@ -1,4 +1,4 @@
-//! Who is let into a room by a server gets what that server sends there from then on.
+//! A socket that a server adds to a room receives what that server sends there afterwards.
 
 use std::thread;
 
@@ -7,10 +7,10 @@ use roomcast::{Builder, ServerSide, SocketId};
 use super::{Servers, Wire, quiet};
 use crate::{local::text, nats_server::NatsServer, redis_server::RedisServer};
 
-/// Rooms that are joined before anybody looks at what has come.
+/// Number of rooms joined before the events are read.
 const BATCH: usize = 100;
 
-/// A server lets a socket of each server join a room and sends an event there, so often without a pause.
+/// Repeatedly adds a socket of each server to a room and sends an event there, without delays.
 pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
     let mut clients = [0, 1, 2].map(|i| servers[i].connect());
     let ids = clients
@@ -29,10 +29,10 @@ pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
                 client.expect_text(&format!("42[\"n\",{n}]"));
             }
         }
-        // A socket may be in a thousand rooms.
+        // A socket can be in a thousand rooms.
         io.in_(ids).leave(rooms);
     }
-    // What had come twice would have come before this.
+    // Duplicates would have arrived before this.
     for i in 0..3 {
         servers[i].io.emit("end", i);
         for (client, _) in &mut clients {
@@ -42,7 +42,7 @@ pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
 }
 
 #[test]
-fn who_is_let_into_a_room_hears_once_and_in_order_what_is_sent_there_next_ten_thousand_times() {
+fn joined_sockets_get_ten_thousand_next_events_once_in_order() {
     const TIMES: usize = 10_000;
     thread::scope(|scope| {
         for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
@@ -57,7 +57,7 @@ fn who_is_let_into_a_room_hears_once_and_in_order_what_is_sent_there_next_ten_th
 }
 
 #[test]
-fn who_was_let_into_a_room_by_one_server_hears_what_another_one_sends_there_that_was_told_of_it() {
+fn join_by_one_server_precedes_events_of_a_notified_server() {
     let build = |mut io: Builder| {
         io.namespace("/")
             .on_server_side("joined", |event: ServerSide| {
@@ -75,7 +75,7 @@ fn who_was_let_into_a_room_by_one_server_hears_what_another_one_sends_there_that
             servers[0].io.in_(id).join(format!("room {n}"));
             servers[0].io.of("/").server_side_emit("joined", n).unwrap();
         }
-        // One half is said by the client's own server.
+        // One half comes from the client's own server.
         let mut heard: Vec<_> = (0..400).map(|_| text(&mut client)).collect();
         heard.sort_unstable();
         let mut expected: Vec<_> = (0..400).map(|n| format!("42[\"n\",{}]", n / 2)).collect();

@@ -1,4 +1,4 @@
-//! Clients that come back to another server, which finds their session and what they missed in Redis.
+//! Clients that reconnect at another server, which finds their session and missed events in Redis.
 
 use std::{
     io::{Read as _, Write as _},
@@ -32,7 +32,7 @@ fn recovering(io: Builder) -> Builder {
 }
 
 fn recovering_for(io: Builder, window: Duration) -> Builder {
-    // A machine that stands still for a while decides nothing.
+    // Long enough that a slow machine does not change the outcome.
     let recovery = Recovery::default().claim_timeout(Duration::from_secs(10));
     let mut io = io.recovery(recovery.window(window));
     io.namespace("/")
@@ -52,7 +52,8 @@ fn recovering_for(io: Builder, window: Duration) -> Builder {
     io
 }
 
-/// A Redis that no other test keeps busy: who cannot be told within two seconds starts afresh.
+/// Returns a Redis that no other test keeps busy: a client whose session is not read within two
+/// seconds starts a new session.
 fn own() -> &'static RedisServer {
     static OWN: OnceLock<RedisServer> = OnceLock::new();
     OWN.get_or_init(RedisServer::start)
@@ -62,7 +63,7 @@ fn two() -> Servers {
     Servers::on_redis(own(), 2, Wire::Journal, recovering)
 }
 
-/// Does the same with two servers, and with two that seal what they exchange.
+/// Runs a test with two servers, and with two servers that seal.
 fn each(test: impl Fn(Servers)) {
     test(two());
     test(Servers::sealed_on_redis(
@@ -73,13 +74,13 @@ fn each(test: impl Fn(Servers)) {
     ));
 }
 
-/// Waits until everything that was sent has come back from Redis everywhere.
+/// Waits until all servers have received everything sent so far from Redis.
 fn settle(servers: &Servers) {
     servers.settle();
     servers.servers.iter().for_each(|server| heard(server, ""));
 }
 
-/// Waits until a server has heard what it has sent itself.
+/// Waits until a server has received its own messages.
 fn heard(server: &Local, offer: &str) {
     let (mut client, _, answer) = enter(server, offer);
     let id = answer["sid"].as_str().unwrap();
@@ -87,7 +88,7 @@ fn heard(server: &Local, offer: &str) {
     assert_eq!(read(&text(&mut client)).0, json!(["heard"]));
 }
 
-/// A client, as whom it is known and what it has.
+/// A client, the ids of its session, and its last offset.
 struct Person {
     client: RawClient,
     sid: String,
@@ -95,7 +96,7 @@ struct Person {
     offset: String,
 }
 
-/// Enters with an offer; the events before the answer, and the answer.
+/// Connects with an offer, and returns the client, the events before the answer, and the answer.
 fn enter(server: &Local, offer: &str) -> (RawClient, Vec<String>, Value) {
     let mut client = server.open();
     client.send_text(format!("40{offer}"));
@@ -109,7 +110,7 @@ fn enter(server: &Local, offer: &str) -> (RawClient, Vec<String>, Value) {
     }
 }
 
-/// The arguments of an event without its offset, and the offset.
+/// Splits an event into its arguments and its offset.
 pub(super) fn read(event: &str) -> (Value, String) {
     let array = event
         .strip_prefix("42")
@@ -120,7 +121,7 @@ pub(super) fn read(event: &str) -> (Value, String) {
 }
 
 impl Person {
-    /// One in a room, who has got an event.
+    /// Connects a client in a room that has received an event.
     fn new(server: &Local) -> Self {
         let (client, events, answer) = enter(server, "");
         assert!(events.is_empty());
@@ -148,8 +149,8 @@ impl Person {
         json!({"pid": self.pid, "offset": self.offset}).to_string()
     }
 
-    /// Breaks the connection, and waits until other servers find the session.
-    fn lose_kept(self, server: &Local) -> Away {
+    /// Breaks the connection and waits until other servers can find the session.
+    fn lose_kept(self, server: &Local) -> LostClient {
         let away = self.lose(server);
         let keys = ["", "sealed:"].map(|form| format!("sio:session:{form}{}", away.pid));
         until(|| {
@@ -163,8 +164,8 @@ impl Person {
         away
     }
 
-    /// Breaks the connection, which the server has noted when this returns.
-    fn lose(self, server: &Local) -> Away {
+    /// Breaks the connection and waits until the server has noticed.
+    fn lose(self, server: &Local) -> LostClient {
         let recoverable = || server.io.metrics().gauge(Gauge::RecoverySessions);
         let before = recoverable();
         let offer = self.offer();
@@ -173,19 +174,20 @@ impl Person {
         } = self;
         drop(client);
         until(|| recoverable() > before);
-        Away { sid, pid, offer }
+        LostClient { sid, pid, offer }
     }
 }
 
-/// A client that has no connection.
-struct Away {
+/// A client without a connection.
+struct LostClient {
     sid: String,
     pid: String,
     offer: String,
 }
 
-impl Away {
-    /// Comes back; the events before the answer. `Err`: as somebody else.
+impl LostClient {
+    /// Reconnects and returns the client with the events before the answer, or an error if it got a
+    /// new session.
     fn come(&self, server: &Local) -> Result<(Person, Vec<Value>), RawClient> {
         let (client, events, answer) = enter(server, &self.offer);
         if answer["sid"] != *self.sid {
@@ -211,7 +213,7 @@ impl Away {
 }
 
 #[test]
-fn a_client_goes_on_at_another_server_with_what_it_missed_and_who_it_was() {
+fn client_recovers_missed_events_and_identity_at_another_server() {
     each(|servers| {
         let mut person = Person::new(&servers[0]);
         person.client.send_text("42[\"share\",{\"name\":\"Ann\"}]");
@@ -237,7 +239,7 @@ fn a_client_goes_on_at_another_server_with_what_it_missed_and_who_it_was() {
         let mut all = expected.concat();
         all.sort_by_key(Value::to_string);
         assert_eq!(sorted, all);
-        // Of each server in its order.
+        // The events of each server are in order.
         for parity in [0, 1] {
             let of_one = |args: &&Value| args[1].as_i64().unwrap() % 2 == parity;
             let got: Vec<_> = events.iter().filter(of_one).collect();
@@ -255,7 +257,7 @@ fn a_client_goes_on_at_another_server_with_what_it_missed_and_who_it_was() {
     });
 }
 
-/// Says that something is over when this is dropped.
+/// Sets a flag when it is dropped.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -265,7 +267,7 @@ impl Drop for Over<'_> {
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_server() {
+fn moving_client_gets_events_once_and_in_order() {
     each(|servers| {
         let mut person = Person::new(&servers[0]);
         let done = AtomicBool::new(false);
@@ -283,18 +285,19 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_se
                 scope.spawn(move || {
                     let mut n = 0;
                     while !done.load(Ordering::Relaxed) {
-                        // No more than is kept for a client, however long that takes to come back on a busy machine.
+                        // At most as many as are kept for a client, even if it reconnects late on a
+                        // busy machine.
                         if n < next[i].load(Ordering::Relaxed) + 500 {
                             servers[i].io.to("room").emit("n", (i, n));
                             n += 1;
                         }
-                        // The pace of the load.
+                        // Send interval.
                         thread::sleep(Duration::from_millis(2));
                     }
                     n
                 })
             });
-            // Whoever writes also ends when something fails here.
+            // Stops the senders also when something fails here.
             let _over = Over(&done);
             let mut at = 0;
             for _ in 0..20 {
@@ -323,13 +326,13 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_se
     });
 }
 
-/// Leads to a Redis, whose answers to those who read a stream can be held back.
-struct Between {
+/// A proxy for Redis that can hold back the answers to clients that read a stream.
+struct HoldingProxy {
     port: u16,
     is_held: AtomicBool,
 }
 
-impl Between {
+impl HoldingProxy {
     fn start(redis: &RedisServer) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let between = Arc::new(Self {
@@ -378,8 +381,8 @@ impl Between {
 }
 
 #[test]
-fn who_comes_to_a_server_that_is_behind_gets_nothing_twice() {
-    let between = Between::start(own());
+fn client_at_a_lagging_server_gets_no_duplicates() {
+    let between = HoldingProxy::start(own());
     let servers = Servers::on_redis(own(), 1, Wire::Journal, recovering);
     let url = format!("redis://127.0.0.1:{}", between.port);
     let redis = Wire::Journal.on(Redis::new(&url).unwrap().key(&servers.key));
@@ -396,7 +399,7 @@ fn who_comes_to_a_server_that_is_behind_gets_nothing_twice() {
     let away = person.lose_kept(&servers[0]);
     let (mut person, events) = thread::scope(|scope| {
         let coming = scope.spawn(|| away.come(&behind).ok().unwrap());
-        // A server that does not wait lets the client in during this.
+        // A server that did not wait would admit the client in this time.
         thread::sleep(Duration::from_millis(300));
         between.hold(false);
         coming.join().unwrap()
@@ -407,7 +410,7 @@ fn who_comes_to_a_server_that_is_behind_gets_nothing_twice() {
 }
 
 #[test]
-fn of_servers_that_are_asked_at_once_one_gets_the_session() {
+fn one_of_concurrent_servers_gets_the_session() {
     each(|servers| {
         for _ in 0..10 {
             let away = Person::new(&servers[0]).lose_kept(&servers[0]);
@@ -418,14 +421,33 @@ fn of_servers_that_are_asked_at_once_one_gets_the_session() {
                 });
                 asked.map(|asked| asked.join().unwrap())
             });
-            // Both are still there: who left would leave the session to the other.
+            // Both are still connected: a client that left would leave the session to the other.
             assert_eq!(both.iter().filter(|came| came.is_ok()).count(), 1);
         }
     });
 }
 
 #[test]
-fn who_cannot_get_all_starts_afresh() {
+fn a_client_of_redis_deletes_sessions_and_restores_captured_ones() {
+    // The client does not know the secret.
+    let servers = Servers::sealed_on_redis(own(), 2, Wire::Journal, recovering);
+    let rename = |from: &str, to: &str| {
+        assert_eq!(own().ask(&["RENAME", from, to]).trim(), "OK");
+    };
+    for is_restored in [false, true] {
+        let away = Person::new(&servers[0]).lose_kept(&servers[0]);
+        let key = format!("sio:session:sealed:{}", away.pid);
+        let captured = format!("captured:{}", away.pid);
+        rename(&key, &captured);
+        if is_restored {
+            rename(&captured, &key);
+        }
+        assert_eq!(away.come(&servers[1]).is_ok(), is_restored);
+    }
+}
+
+#[test]
+fn client_that_cannot_get_all_events_gets_a_new_session() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 2, Wire::Journal, recovering);
     // The stream was trimmed.
@@ -434,14 +456,14 @@ fn who_cannot_get_all_starts_afresh() {
     settle(&servers);
     redis.command(&["XTRIM", &servers.key, "MAXLEN"], b"0");
     assert!(away.come(&servers[1]).is_err());
-    // More than is sent to one client.
+    // More events than one client is sent.
     let away = Person::new(&servers[0]).lose(&servers[0]);
     for n in 0..2100 {
         servers[0].io.to("room").emit("n", n);
     }
     settle(&servers);
     assert!(away.come(&servers[1]).is_err());
-    // It was sent away meanwhile.
+    // The client was disconnected by the server in the meantime.
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let recoverable = || servers[0].io.metrics().gauge(Gauge::RecoverySessions);
     let before = recoverable();
@@ -452,7 +474,7 @@ fn who_cannot_get_all_starts_afresh() {
 }
 
 #[test]
-fn who_was_taken_out_of_a_room_is_in_it_nowhere() {
+fn socket_removed_from_a_room_is_recovered_without_it() {
     each(|servers| {
         let away = Person::new(&servers[0]).lose_kept(&servers[0]);
         servers[1].io.in_(&*away.sid).leave("room");
@@ -495,18 +517,18 @@ fn another_user_gets_nothing_of_a_session_at_another_server() {
     heard(&servers[1], "{\"token\":\"eve\"}");
     let (_, events, other) = enter(&servers[1], &offer("bob"));
     assert!(events.is_empty() && other["sid"] != answer["sid"]);
-    // It is still there for whom it belongs to.
+    // The session is still available to its user.
     let (_, events, same) = enter(&servers[1], &offer("ann"));
     assert_eq!((events.len(), &same["sid"]), (1, &answer["sid"]));
 }
 
 #[test]
-fn clients_of_a_server_that_stops_go_on_at_another_one() {
+fn clients_of_a_stopped_server_are_recovered_at_another() {
     each(|servers| {
         let person = Person::new(&servers[0]);
         let close = servers[0].io.close(Duration::from_secs(5));
         servers[0].runtime.block_on(close);
-        let away = Away {
+        let away = LostClient {
             sid: person.sid.clone(),
             pid: person.pid.clone(),
             offer: person.offer(),
@@ -519,7 +541,7 @@ fn clients_of_a_server_that_stops_go_on_at_another_one() {
 }
 
 #[test]
-fn without_redis_local_clients_hear_each_other_and_go_on_where_they_were() {
+fn local_clients_work_and_recover_during_a_redis_outage() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 2, Wire::Journal, recovering);
     let mut person = Person::new(&servers[0]);

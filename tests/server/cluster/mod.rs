@@ -1,5 +1,5 @@
-//! Several servers as one: what holds on one server holds on three that an adapter joins, and on three
-//! that Redis, PostgreSQL or NATS joins.
+//! Several servers as one. Whatever works on one server works on three servers, connected by a test
+//! adapter, Redis, PostgreSQL or NATS.
 
 mod acks;
 mod bounds;
@@ -61,7 +61,7 @@ use crate::{
     support::{DEADLINE, Frame},
 };
 
-/// The wires of the adapter for Redis.
+/// The transports of the Redis adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wire {
     Classic,
@@ -69,7 +69,7 @@ enum Wire {
     Streams,
     /// Sharded, with a channel for each socket.
     Private,
-    /// With a stream through which every event goes before it reaches a client.
+    /// With a stream that each event passes before it reaches a client.
     Journal,
 }
 
@@ -87,10 +87,10 @@ impl Wire {
     }
 }
 
-/// Servers that an adapter joins; one alone has none.
+/// Servers connected by an adapter; a single server has none.
 struct Servers {
     hub: Option<Hub>,
-    /// What the names of channels begin with.
+    /// Prefix of channel names.
     key: String,
     servers: Vec<Local>,
 }
@@ -117,7 +117,7 @@ impl Servers {
         }
     }
 
-    /// Servers that Redis joins, on one of its wires.
+    /// Starts servers connected by Redis, on one of its transports.
     fn on_redis(
         redis: &RedisServer,
         count: usize,
@@ -136,7 +136,7 @@ impl Servers {
         Self::on_redis_with(url, count, |redis| wire.on(redis), build)
     }
 
-    /// Servers that Redis joins, with these options.
+    /// Starts servers connected by Redis, with these options.
     fn on_redis_with(
         url: &str,
         count: usize,
@@ -145,7 +145,7 @@ impl Servers {
     ) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-        // A pattern must not take it for one.
+        // Contains a wildcard, which must not act as one in a pattern.
         let key = format!("test*{cluster}");
         let serve = |_| {
             let adapter = Redis::new(url).unwrap();
@@ -163,19 +163,19 @@ impl Servers {
         servers
     }
 
-    /// Servers that the PostgreSQL of all tests joins.
+    /// Starts servers connected by the shared PostgreSQL.
     fn on_postgres(count: usize, build: impl Fn(Builder) -> Builder) -> Self {
         let url = postgres_url();
-        Self::that_meet(count, |key| Postgres::new(&url).unwrap().key(key), build)
+        Self::serve_and_meet(count, |key| Postgres::new(&url).unwrap().key(key), build)
     }
 
-    /// Servers that NATS joins.
+    /// Starts servers connected by NATS.
     fn on_nats(nats: &NatsServer, count: usize, build: impl Fn(Builder) -> Builder) -> Self {
         let url = nats.url();
-        Self::that_meet(count, |key| Nats::new(&url).unwrap().key(key), build)
+        Self::serve_and_meet(count, |key| Nats::new(&url).unwrap().key(key), build)
     }
 
-    /// The same, with servers that seal.
+    /// Starts servers connected by Redis that seal.
     fn sealed_on_redis(
         redis: &RedisServer,
         count: usize,
@@ -189,24 +189,24 @@ impl Servers {
     fn sealed_on_postgres(count: usize, build: impl Fn(Builder) -> Builder) -> Self {
         let url = postgres_url();
         let adapter = |key: &str| Postgres::new(&url).unwrap().key(key);
-        Self::that_meet(count, |key| adapter(key).sealed(secrets([1])), build)
+        Self::serve_and_meet(count, |key| adapter(key).sealed(secrets([1])), build)
     }
 
     fn sealed_on_nats(nats: &NatsServer, count: usize, build: impl Fn(Builder) -> Builder) -> Self {
         let url = nats.url();
         let adapter = |key: &str| Nats::new(&url).unwrap().key(key);
-        Self::that_meet(count, |key| adapter(key).sealed(secrets([1])), build)
+        Self::serve_and_meet(count, |key| adapter(key).sealed(secrets([1])), build)
     }
 
-    /// Servers whose adapters are made with this, from what their channels begin with.
-    fn that_meet<A: Adapter>(
+    /// Starts servers whose adapters are made from a prefix for their channels.
+    fn serve_and_meet<A: Adapter>(
         count: usize,
         adapter: impl Fn(&str) -> A,
         build: impl Fn(Builder) -> Builder,
     ) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-        // An identifier must not end with it.
+        // Contains a quote, which must not end an identifier.
         let key = format!("test\"{cluster}");
         let met = Arc::new(AtomicUsize::new(0));
         let serve = |_| {
@@ -227,7 +227,7 @@ impl Servers {
         for server in &servers.servers {
             until(|| server.io.adapter_health() == Some(Health::Ready));
         }
-        // Everybody hears everybody.
+        // Each server receives from each server.
         for server in &servers.servers {
             server.io.of("/").server_side_emit("meet", ()).unwrap();
         }
@@ -256,7 +256,7 @@ impl Servers {
         suite(&Self::sealed_on_nats(NatsServer::shared(), 3, &build));
     }
 
-    /// The same, at the same time: for a suite of which most is waiting.
+    /// Runs the suites concurrently, for a suite that mostly waits.
     fn each_at_once(build: impl Fn(Builder) -> Builder + Sync, suite: impl Fn(&Self) + Sync) {
         let (build, suite) = (&build, &suite);
         thread::scope(|scope| {
@@ -288,12 +288,12 @@ impl Servers {
         self[i].io.node().unwrap().clone()
     }
 
-    /// Waits until what was published has been applied everywhere.
+    /// Waits until everything published so far has been applied everywhere.
     fn settle(&self) {
         if let Some(hub) = &self.hub {
             return hub.settle();
         }
-        // Answers of the others come after all that was published before they were asked.
+        // Answers of other servers arrive after everything that was published before the request.
         for server in self.servers.iter().filter(|_| !self.are_alone()) {
             let asked = server.io.to("nobody").timeout(Duration::from_secs(20));
             let fetched = server.runtime.block_on(asked.fetch_sockets());
@@ -305,7 +305,7 @@ impl Servers {
     }
 }
 
-/// The server with this number, counted round and round.
+/// Returns the server with this index, modulo their number.
 impl Index<usize> for Servers {
     type Output = Local;
 
@@ -314,7 +314,7 @@ impl Index<usize> for Servers {
     }
 }
 
-/// Secrets that are short to write.
+/// Makes secrets from one byte each.
 fn secrets<const N: usize>(secrets: [u8; N]) -> Secrets {
     Secrets::new(secrets.map(|secret| [secret; 32])).unwrap()
 }
@@ -324,9 +324,9 @@ fn postgres_url() -> String {
     format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
 }
 
-/// Two servers whose broker fails go on by themselves, and reach each other again when it is back. Of what one of them has sent meanwhile
-/// each event reaches the other one, once and in order, or is counted as lost. Where they do not read later what was sent meanwhile, both
-/// tell that they were cut off.
+/// Two servers work without their broker, and reach each other again when it is back. Each event
+/// that one of them sends during the outage reaches the other once and in order, or is counted as
+/// lost. If servers do not read the missed events later, both report the gap.
 fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), restart: impl FnOnce()) {
     let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
     assert_eq!([gaps(0).count, gaps(1).count], [0, 0]);
@@ -338,12 +338,12 @@ fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), resta
         .join("room");
     servers.settle();
     let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
-    // With Redis servers count each other once a second, and wait for as many as there were then.
+    // Redis servers count each other once a second, and await as many answers as there were then.
     thread::sleep(Duration::from_secs(3));
     let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
     let before = lost();
     fail();
-    // Before anybody can have noticed it, and when both have.
+    // Sent first before either server can have noticed the outage, then after both have.
     let sent: u64 = 80;
     for n in 0..sent {
         if n == sent / 2 {
@@ -352,7 +352,7 @@ fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), resta
         servers[0].io.emit("alone", n);
         a.expect_text(&format!("42[\"alone\",{n}]"));
     }
-    // It is known once in each heartbeat.
+    // Each server detects the gap once per heartbeat.
     until(|| catch_up || (gaps(0).is_cut_off && gaps(1).is_cut_off));
     restart();
     until(|| !is_down(0) && !is_down(1));
@@ -361,7 +361,7 @@ fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), resta
         assert_eq!(gaps.time.is_zero(), catch_up, "{gaps:?}");
         assert!(!gaps.is_cut_off);
     }
-    // The others are told of it.
+    // Servers report it to each other.
     let told = || {
         let nodes = servers[0].io.nodes();
         nodes.iter().all(|node| (node.load.gaps > 0) != catch_up)
@@ -383,7 +383,7 @@ fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), resta
         arrived.is_sorted_by(|one, next| one < next),
         "once and in order: {arrived:?}"
     );
-    // Heartbeats that are lost are counted as well, and what has arrived may be.
+    // Lost heartbeats count as well, and messages that arrived may also be counted as lost.
     let lost = lost() - before;
     assert!(
         arrived.len() as u64 + lost >= sent,
@@ -392,7 +392,8 @@ fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), resta
     );
 }
 
-/// A server that is alone publishes nothing once it is sure of that, and from the greeting of another one on everything.
+/// A server without peers stops publishing when it knows this for sure, and publishes again from
+/// another server's greeting on.
 fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
     let serve = || Local::serve(quiet(Io::builder().adapter(adapter())));
     let first = serve();
@@ -412,13 +413,16 @@ fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
         first.io.of("/").server_side_emit("note", 1).unwrap();
         published() > before
     };
-    // A server that stands still is not sure any more until it goes on, so that all of it is asked together.
-    let is_alone = (0..1000).any(|_| {
+    // A server that stalls is unsure until it resumes, so all three calls are checked together.
+    let has_no_peers = (0..1000).any(|_| {
         thread::sleep(Duration::from_millis(20)); // The pace of asking.
         !emit() && !emit() && !note()
     });
-    assert!(is_alone, "nobody would hear what servers tell each other");
-    // What somebody has to answer is asked all the same.
+    assert!(
+        has_no_peers,
+        "nobody would hear what servers tell each other"
+    );
+    // Requests that need answers are published nevertheless.
     let before = published();
     let all = first.runtime.block_on(first.io.fetch_sockets());
     assert!(all.missing.is_empty() && published() > before);
@@ -437,10 +441,9 @@ fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
     assert!(published() > before, "another one may come in its place");
 }
 
-/// A broker whose machine takes connections for it, and that never answers, for each adapter.
+/// A broker that accepts connections and never answers, for each adapter.
 #[test]
-fn a_broker_that_takes_connections_and_says_nothing_is_told_of_and_a_server_goes_on_and_ends_without_it()
- {
+fn silent_broker_is_reported_and_does_not_block_the_server() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let redis = |wire: Wire| wire.on(Redis::new(&format!("redis://127.0.0.1:{port}")).unwrap());
@@ -470,13 +473,13 @@ fn a_broker_that_takes_connections_and_says_nothing_is_told_of_and_a_server_goes
     });
 }
 
-/// A server in whose namespaces nothing is handled.
+/// Adds a namespace without handlers.
 fn quiet(mut io: Builder) -> Builder {
     io.namespace("/");
     io
 }
 
-/// A server that tells its clients of the event `note` of other servers.
+/// Adds a handler that forwards the event `note` of other servers to clients.
 fn noted(mut io: Builder) -> Builder {
     io.namespace("/")
         .on_server_side("note", async |event: ServerSide| {
@@ -486,7 +489,7 @@ fn noted(mut io: Builder) -> Builder {
     io
 }
 
-/// A program that is no server does to the clients of two [`noted`] ones all that it can.
+/// A program that is no server does everything that it can to the clients of two [`noted`] servers.
 fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     let (mut a, a_id) = servers[0].connect();
     let (mut b, b_id) = servers[1].connect();
@@ -502,7 +505,7 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
         client.expect_text(&format!("42[\"large\",\"{large}\"]"));
     }
     emitter.to([&a_id, &b_id]).join("room").unwrap();
-    // Nobody waits until they have joined: what is sent there next finds them in.
+    // The emitter does not wait for the join: the next event finds both sockets in the room.
     emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
     emitter.to("room").except(&a_id).emit("b", ()).unwrap();
     let both = emitter.to("room").compress(false);
@@ -522,7 +525,7 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     }
     assert!(emitter.emit("disconnect", ()).is_err());
     assert_eq!(emitter.health(), Health::Ready);
-    // It is no server, so nothing is expected of it.
+    // The emitter is no server, so servers expect no answers from it.
     servers.settle();
     emitter.to(&a_id).leave("room").unwrap();
     emitter.to("room").disconnect(true).unwrap();

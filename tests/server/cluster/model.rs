@@ -1,4 +1,4 @@
-//! Random operations on three joined servers, against one big model.
+//! Random operations on three connected servers, compared with a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ const CLIENTS: usize = 9;
 const ROOMS: usize = 4;
 const STEPS: usize = 250;
 
-/// The servers and their model side by side.
+/// The servers and their model.
 struct Game {
     servers: Servers,
     random: Random,
     clients: Vec<(RawClient, SocketId)>,
-    /// Who is in which room.
+    /// The members of each room.
     model: BTreeMap<usize, BTreeSet<usize>>,
-    /// What each client is to get of each server, in this order.
+    /// The events that each client must receive from each server, in order.
     due: BTreeMap<(usize, usize), Vec<usize>>,
     sent: usize,
 }
@@ -52,7 +52,7 @@ impl Game {
         self.random.below(limit)
     }
 
-    /// Some of the clients, and their ids.
+    /// Returns some of the clients, and their ids.
     fn some(&mut self) -> (BTreeSet<usize>, Vec<SocketId>) {
         let chosen: BTreeSet<usize> = (0..=self.below(2)).map(|_| self.below(CLIENTS)).collect();
         let ids = chosen
@@ -83,7 +83,7 @@ impl Game {
         }
     }
 
-    /// Delivers everything: what is done to rooms by several servers has no order but that.
+    /// Delivers everything: operations of several servers on rooms have no other order.
     fn flush(&mut self) {
         while self.servers.hub().step(Some(&mut self.random)) {}
     }
@@ -97,7 +97,7 @@ impl Game {
         self.model.entry(room).or_default().extend(chosen);
     }
 
-    /// All members of some rooms, but for those of others, leave one.
+    /// All members of some rooms, except members of others, leave a room.
     fn leave(&mut self) {
         let (from, room) = (self.below(SERVERS), self.below(ROOMS));
         let (all, others) = (self.rooms(), self.rooms());
@@ -140,7 +140,7 @@ impl Game {
         }
     }
 
-    /// Compares what everybody has got, and who is where.
+    /// Compares what each client has received, and the members of rooms.
     fn check(&mut self) {
         self.flush();
         for i in 0..SERVERS {
@@ -191,7 +191,7 @@ fn names(rooms: &BTreeSet<usize>) -> Vec<String> {
 }
 
 #[test]
-fn three_joined_servers_are_one_big_one() {
+fn three_connected_servers_match_the_model() {
     for seed in 1..=4 {
         println!("seed {seed}");
         let mut game = Game::new(seed);

@@ -1,4 +1,4 @@
-//! Namespaces that servers of a cluster add and remove while they run.
+//! Namespaces that servers of a cluster add and remove at run time.
 
 use super::{Builder, NatsServer, RedisServer, Servers, Wire};
 use crate::{
@@ -37,7 +37,7 @@ fn added_namespace_spans_all_servers_and_is_removed_from_one() {
         assert!(servers[1].io.remove_namespace("/x"));
         clients[1].expect_text("41/x,");
         until(|| members(&servers[0]) == Some(2));
-        // The server still sends to the clients that other servers have in the namespace.
+        // The server still sends to clients that other servers have in the namespace.
         servers[1].io.of("/x").emit("rest", 2);
         for i in [0, 2] {
             clients[i].expect_text("42/x,[\"rest\",2]");

@@ -1,4 +1,4 @@
-//! What is peculiar to servers that NATS joins.
+//! NATS only.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn are(servers: &Servers, wanted: impl Fn(Option<Health>) -> bool) -> bool {
 }
 
 #[test]
-fn events_arrive_in_the_order_in_which_they_were_sent_whomever_they_are_for() {
+fn nats_events_arrive_in_order_for_any_target() {
     let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
     let (mut client, id) = servers[1].connect();
     let id = roomcast::SocketId::parse(&id).unwrap();
@@ -59,7 +59,7 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whomever_they_are_for() {
 }
 
 #[test]
-fn what_is_for_a_room_is_read_only_where_the_room_is_open() {
+fn room_events_are_read_only_by_servers_with_members() {
     let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
     let (mut client, id) = servers[1].connect();
     let received = || servers[1].io.metrics().counter(Counter::ClusterReceived);
@@ -77,14 +77,14 @@ fn what_is_for_a_room_is_read_only_where_the_room_is_open() {
 }
 
 #[test]
-fn who_was_away_reads_what_was_sent_meanwhile() {
+fn server_reads_missed_messages_after_an_outage() {
     let nats = NatsServer::start();
     let servers = Servers::on_nats(&nats, 2, quiet);
     let mut clients = [0, 1].map(|i| servers[i].connect().0);
     let _runtime = servers[0].runtime.enter();
     let emitter = Emitter::new(Nats::new(&nats.url()).unwrap().key(&servers.key));
     for round in 0..3 {
-        // NATS stands still for longer than servers go without hearing themselves.
+        // Longer than servers wait for their own messages.
         nats.pause();
         until(|| are(&servers, |health| matches!(health, Some(Health::Down(_)))));
         nats.resume();
@@ -110,24 +110,25 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 }
 
 #[test]
-fn servers_go_on_when_nats_was_restarted_and_its_stream_is_gone() {
+fn servers_recover_from_a_nats_restart_that_loses_the_stream() {
     for options in ["-js", ""] {
         let nats = NatsServer::start_with(options);
         let servers = Servers::on_nats(&nats, 2, quiet);
-        // What a stream of NATS had kept in memory is gone with it, which is counted when it is found out.
+        // A stream of NATS in memory is lost with its contents, which is counted when servers
+        // detect it.
         let keeps = options == "-js";
         survives_outage(&servers, keeps, || nats.kill(), || nats.restart());
     }
 }
 
 #[test]
-fn who_is_alone_at_nats_publishes_nothing_until_another_greets() {
+fn sole_server_at_nats_publishes_nothing_until_a_peer_greets() {
     let nats = NatsServer::start_with("");
     publishes_only_to_others(|| Nats::new(&nats.url()).unwrap());
 }
 
 #[test]
-fn servers_go_on_when_nats_has_stood_still_whether_it_keeps_messages_or_not() {
+fn servers_recover_from_a_suspended_nats() {
     for options in ["-js", ""] {
         let nats = NatsServer::start_with(options);
         let servers = Servers::on_nats(&nats, 2, quiet);
@@ -137,7 +138,7 @@ fn servers_go_on_when_nats_has_stood_still_whether_it_keeps_messages_or_not() {
 }
 
 #[test]
-fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_joined() {
+fn missing_password_or_tls_is_one_error_and_servers_connect_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     let mut authority = CertificateParams::new([]).unwrap();
@@ -172,14 +173,14 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
         until(|| reason(&server.io).to_lowercase().contains(expected));
         assert!(!reason(&server.io).contains("wrong"));
     }
-    let joined = Servers::that_meet(2, |key| adapter("u:p:%2F%C3%BC@", true).key(key), quiet);
+    let joined = Servers::serve_and_meet(2, |key| adapter("u:p:%2F%C3%BC@", true).key(key), quiet);
     let mut client = joined[1].connect().0;
     joined[0].io.emit("n", 1);
     client.expect_text("42[\"n\",1]");
 }
 
 #[test]
-fn garbage_on_the_subjects_is_counted_and_reaches_nobody() {
+fn invalid_messages_on_nats_subjects_are_only_counted() {
     let nats = NatsServer::start();
     let servers = Servers::on_nats(&nats, 1, quiet);
     let (mut client, _) = servers[0].connect();

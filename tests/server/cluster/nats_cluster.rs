@@ -1,4 +1,4 @@
-//! Servers that a cluster of three NATS joins, one of which dies.
+//! Servers connected by a cluster of three NATS servers, one of which is killed.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
 
 const KEY: &str = "replicated";
 
-/// Who has made the stream with a copy at each of the three, and looks at what reads it.
+/// Creates the stream with a replica on each NATS server, and inspects its consumers.
 struct Operator {
     runtime: Runtime,
     stream: Stream,
@@ -48,24 +48,24 @@ impl Operator {
                     num_replicas: 3,
                     ..Config::default()
                 };
-                // The three have to find each other before one of them can be asked.
+                // The three servers have to find each other before they accept this.
                 match context.create_stream(config).await {
                     Ok(stream) => break stream,
-                    Err(_) => tokio::time::sleep(PACE).await, // The pace of asking.
+                    Err(_) => tokio::time::sleep(PACE).await, // Poll interval.
                 }
             }
         });
         Self { runtime, stream }
     }
 
-    /// By what servers read, and at which NATS that is.
+    /// Returns the names of the consumers, with the NATS server of each.
     fn consumers(&self) -> BTreeMap<String, String> {
         let consumers: Vec<_> = loop {
             let consumers = self.stream.consumers().try_collect();
             match self.runtime.block_on(consumers) {
                 Ok(consumers) => break consumers,
-                // The three choose another leader, which they do as well when the machine has stood still.
-                Err(_) => thread::sleep(PACE), // The pace of asking.
+                // The cluster may be electing a leader, also after the machine has stalled.
+                Err(_) => thread::sleep(PACE), // Poll interval.
             }
         };
         let at = consumers.into_iter().filter_map(|consumer| {
@@ -75,7 +75,8 @@ impl Operator {
         at.collect()
     }
 
-    /// A server of ours that reads the stream, and the NATS that delivers to it, which need not be the one that it is connected to.
+    /// Starts a Roomcast server that reads the stream. Returns also the NATS server that delivers
+    /// to it, which may differ from the server it is connected to.
     fn serve(&self, urls: &str) -> (Local, String) {
         let before = self.consumers();
         let adapter = Nats::new(urls).unwrap().key(KEY);
@@ -96,14 +97,14 @@ fn is_ready(server: &Local) -> bool {
     server.io.adapter_health() == Some(Health::Ready)
 }
 
-/// How many clients a NATS has.
+/// Returns the number of clients of a NATS server.
 fn clients(port: u16) -> u64 {
     let answer = RawClient::connect(([127, 0, 0, 1], port).into()).get("/connz");
     let told: Value = serde_json::from_str(&answer.body).unwrap();
     told["num_connections"].as_u64().unwrap()
 }
 
-/// The numbers of the events `n` that a client gets up to the event `end`.
+/// Returns the numbers of the events `n` that a client receives before the event `end`.
 fn numbers(client: &mut RawClient) -> Vec<u64> {
     let mut numbers = Vec::new();
     loop {
@@ -117,13 +118,14 @@ fn numbers(client: &mut RawClient) -> Vec<u64> {
 }
 
 #[test]
-fn servers_go_on_at_another_nats_of_a_cluster_and_read_what_they_missed() {
+fn servers_fail_over_to_another_nats_and_read_missed_messages() {
     let cluster = NatsServer::cluster();
     let urls: Vec<_> = cluster.iter().map(|(nats, _)| nats.url()).collect();
     let urls = urls.join(",");
     let operator = Operator::new(&urls);
     let (sends, _) = operator.serve(&urls);
-    // NATS chooses where something is, and the client which NATS it connects to, so these are tried until they fit.
+    // NATS places consumers, and clients choose their server, so this repeats until the placement
+    // fits.
     let mut tries = 0..100;
     let (stays, dying) = tries
         .by_ref()
@@ -149,7 +151,7 @@ fn servers_go_on_at_another_nats_of_a_cluster_and_read_what_they_missed() {
 
     dies.kill();
     until(|| !is_ready(&is_cut_off));
-    // While another one of the three becomes the leader of the stream, nothing is taken, and that is counted.
+    // While the stream has no leader, it stores nothing, and events count as lost.
     let received = |server: &Local| server.io.metrics().counter(Counter::ClusterReceived);
     let before = [&stays, &moves].map(received);
     let mut emitted = 0;
@@ -166,10 +168,10 @@ fn servers_go_on_at_another_nats_of_a_cluster_and_read_what_they_missed() {
     let lost = sends.io.metrics().counter(Counter::ClusterLost);
     assert!(came.len() as u64 + lost >= emitted, "{lost} and {came:?}");
     assert_eq!(numbers(at_moves), came);
-    // Its connection was well. It was made anew because nothing came from the stream.
+    // Its connection worked. It reconnected because the stream delivered nothing.
     assert!(stays.io.adapter_backlog().unwrap().breaks > 0);
 
-    // It reads what the others have kept for it, when its own one is back.
+    // It reads what the stream has stored for it when its own NATS server is back.
     dies.restart();
     until(|| is_ready(&is_cut_off));
     assert_eq!(numbers(at_cut_off), came);
@@ -179,5 +181,5 @@ fn servers_go_on_at_another_nats_of_a_cluster_and_read_what_they_missed() {
     }
 }
 
-/// Between two events, or two questions whether something is so.
+/// Interval between events, and poll interval.
 const PACE: Duration = Duration::from_millis(50);

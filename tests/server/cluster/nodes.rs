@@ -1,4 +1,4 @@
-//! Which servers there are.
+//! The list of servers in a cluster.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,8 @@ use roomcast::{
 use super::{Servers, hub::Hub, quiet};
 use crate::local::{Local, text, until};
 
-/// Options with which a test need not wait for long, and a server that stands still for some seconds is not gone.
+/// Returns options with short intervals, in which a server that stalls for some seconds does not
+/// expire.
 fn hurried() -> NodeOptions {
     let every = Duration::from_millis(50);
     NodeOptions::default().heartbeat(every).lease(every * 200)
@@ -26,7 +27,7 @@ fn names(io: &Io) -> Vec<NodeId> {
 }
 
 #[test]
-fn servers_know_each_other_by_id_and_are_told_who_comes_and_goes() {
+fn servers_know_peers_by_id_and_are_notified_of_changes() {
     let hub = Hub::new();
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let serve = |id: &str, address: &str| {
@@ -62,7 +63,7 @@ fn servers_know_each_other_by_id_and_are_told_who_comes_and_goes() {
     assert!(first.name.as_str().ends_with("~a"));
     a.runtime.block_on(a.io.close(Duration::from_secs(10)));
     until(|| names(&b.io) == [b.io.node().unwrap().clone()]);
-    // The application is told of it a moment after the server is gone from the list.
+    // The application is notified shortly after the server has disappeared from the list.
     until(|| told.lock().unwrap().iter().any(|line| line == "b -a"));
     let told = told.lock().unwrap();
     for line in ["a +b", "b +a", "b -a"] {
@@ -75,7 +76,7 @@ fn servers_know_each_other_by_id_and_are_told_who_comes_and_goes() {
 }
 
 #[test]
-fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
+fn silent_server_expires_is_not_awaited_and_rejoins() {
     let servers = Servers::joined(3, |io: Builder| quiet(io).node(hurried()));
     until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
     servers.hub().cut(&servers.node(1));
@@ -83,7 +84,7 @@ fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
     let fetched = servers[0].runtime.block_on(asked.fetch_sockets());
     assert_eq!(fetched.missing.nodes, [servers.node(1)]);
     until(|| servers[2].io.nodes().len() == 2);
-    // It hears nobody either, and knows that this proves nothing of the others.
+    // It receives no heartbeats either, and knows that this proves nothing about its peers.
     let own = servers[1].io.nodes();
     assert_eq!(own.len(), 3);
     let silent = own.iter().filter(|node| !node.is_this);
@@ -102,7 +103,7 @@ fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
 }
 
 #[test]
-fn what_is_missed_while_only_one_server_is_cut_off_is_told_by_that_one() {
+fn isolated_server_reports_the_messages_it_missed() {
     let servers = Servers::joined(2, |io: Builder| quiet(io).node(hurried()));
     until(|| (0..2).all(|i| servers[i].io.nodes().len() == 2));
     let (mut client, _) = servers[1].connect();
@@ -126,14 +127,14 @@ fn what_is_missed_while_only_one_server_is_cut_off_is_told_by_that_one() {
 }
 
 #[test]
-fn of_two_servers_with_one_id_the_one_that_has_run_for_longer_stays() {
+fn older_of_two_servers_with_the_same_id_stays() {
     let hub = Hub::new();
     let build = || {
         let options = hurried().id("one");
         quiet(Io::builder().adapter(hub.adapter()).node(options))
     };
     let first = Local::serve(build());
-    // It must have run for so long that nobody takes them for twins.
+    // It must have run for longer than the difference that counts as a tie.
     thread::sleep(Duration::from_secs(3));
     let second = build().build().unwrap();
     let bound = Server::new(second.clone()).bind("127.0.0.1:0");
@@ -150,7 +151,7 @@ fn of_two_servers_with_one_id_the_one_that_has_run_for_longer_stays() {
 }
 
 #[test]
-fn of_two_servers_with_one_id_that_meet_later_one_ends() {
+fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
     let hub = Hub::new();
     let ends = |i: u16| {
         let io = quiet(

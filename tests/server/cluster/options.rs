@@ -1,4 +1,4 @@
-//! Options of the adapter for Redis: what each of them changes for others to see.
+//! Options of the Redis adapter: their effects that are visible from outside.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use super::{Servers, quiet};
 use crate::{
     local::{Local, text, until},
     port::free_port,
-    redis_server::{Listening, RedisServer},
+    redis_server::{RedisServer, Subscription},
 };
 
-/// Servers on the Redis of all tests.
+/// Starts servers on the shared Redis.
 fn servers(count: usize, options: impl Fn(Redis) -> Redis) -> Servers {
     let url = RedisServer::shared().url();
     Servers::on_redis_with(&url, count, options, quiet)
 }
 
-/// The channels of some servers to which somebody listens.
+/// Returns the channels of some servers that have subscribers.
 fn channels(servers: &Servers, kind: &str) -> Vec<String> {
     let names = RedisServer::shared().ask(&["pubsub", kind]);
     let starts = ["#", "-"].map(|next| format!("{}{next}", servers.key));
@@ -31,7 +31,7 @@ fn channels(servers: &Servers, kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn with_channels_of_namespaces_alone_rooms_have_none_and_every_server_hears_them() {
+fn namespace_channels_alone_deliver_room_events_to_every_server() {
     for (subscriptions, has_rooms) in [
         (Subscriptions::Namespaces, false),
         (Subscriptions::Rooms, true),
@@ -53,7 +53,7 @@ fn with_channels_of_namespaces_alone_rooms_have_none_and_every_server_hears_them
             client.expect_text(&format!("42[\"n\",{n}]"));
         }
         if has_rooms {
-            // Heartbeats are all that comes to a server without members.
+            // A server without members receives only heartbeats.
             assert!(heard() < before + 100);
         } else {
             until(|| heard() >= before + 200);
@@ -83,7 +83,7 @@ fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
                     false => common.clone(),
                 },
             ),
-            // Node's adapter itself leaves the option out of account for these.
+            // Node's adapter itself ignores the option for these requests.
             (r#""type":6,"data":["question"]"#, common.clone()),
         ] {
             let asked = format!(r#"{{"uid":"asker","requestId":"1",{asked}}}"#);
@@ -96,7 +96,7 @@ fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
 }
 
 #[test]
-fn with_sharded_channels_answers_to_what_is_in_a_stream_take_these() {
+fn answers_to_stream_requests_use_sharded_channels() {
     for is_sharded in [false, true] {
         let servers = servers(2, |redis| redis.streams().sharded_channels(is_sharded));
         let _client = servers[1].connect();
@@ -111,7 +111,7 @@ fn with_sharded_channels_answers_to_what_is_in_a_stream_take_these() {
 }
 
 #[test]
-fn a_stream_has_the_name_that_it_was_given_and_no_more_entries_than_it_may() {
+fn stream_has_the_configured_name_and_maximum_length() {
     let redis = RedisServer::shared();
     for (most, kept) in [(100, 100..300), (10_000, 1_000..2_000)] {
         let name = format!("stream of {most}");
@@ -130,11 +130,11 @@ fn a_stream_has_the_name_that_it_was_given_and_no_more_entries_than_it_may() {
 }
 
 #[test]
-fn as_many_entries_are_read_at_once_as_may_be() {
-    // Nobody reads while a script runs.
+fn stream_reads_at_most_the_configured_count() {
+    // Redis serves no reads while a script runs.
     let script = "for n = 1, 64 do redis.call('XADD', KEYS[1], '*', 'uid', 'x', 'nsp', '/', 'type', '3', 'data', ARGV[1]) end";
     let data = br#"{"packet":{"type":2,"data":["n"],"nsp":"/"},"opts":{"rooms":[],"except":[],"flags":{}}}"#;
-    for (most, is_alone) in [(1, true), (100, false)] {
+    for (most, has_no_peers) in [(1, true), (100, false)] {
         let redis = RedisServer::start();
         let options = |redis: Redis| redis.streams().read_count(most);
         let servers = Servers::on_redis_with(&redis.url(), 1, options, quiet);
@@ -145,7 +145,7 @@ fn as_many_entries_are_read_at_once_as_may_be() {
         let stats = redis.ask(&["info", "commandstats"]);
         let reads = stats.split_once("cmdstat_xread:calls=").unwrap().1;
         let reads: u64 = reads.split_once(',').unwrap().0.parse().unwrap();
-        assert_eq!(reads >= 64, is_alone, "{reads}");
+        assert_eq!(reads >= 64, has_no_peers, "{reads}");
     }
 }
 
@@ -171,13 +171,13 @@ fn sessions_lie_under_keys_that_begin_as_they_should() {
 }
 
 #[test]
-fn others_have_as_long_to_answer_as_was_said() {
+fn peers_have_the_configured_request_timeout() {
     let redis = RedisServer::shared();
-    // A server that listens and never answers.
+    // A subscriber that never answers.
     let [slow, fast] = [3_600_000, 100].map(|ms| {
         let servers = servers(1, |redis| redis.request_timeout(Duration::from_millis(ms)));
         let requests = format!("{}-request#/#", servers.key);
-        let silent: Listening = redis.listen("subscribe", &requests);
+        let silent: Subscription = redis.listen("subscribe", &requests);
         (servers, silent)
     });
     let (slow, fast) = (&slow.0[0], &fast.0[0]);
@@ -191,7 +191,7 @@ fn others_have_as_long_to_answer_as_was_said() {
 }
 
 #[test]
-fn as_much_waits_for_redis_as_may() {
+fn queue_for_redis_is_bounded_by_count_and_bytes() {
     let unsent = |options: &dyn Fn(Redis) -> Redis| {
         let nowhere = format!("redis://127.0.0.1:{}", free_port());
         let redis = options(Redis::new(&nowhere).unwrap());
@@ -201,7 +201,7 @@ fn as_much_waits_for_redis_as_may() {
         }
         server.io.metrics().counter(Counter::ClusterUnsent)
     };
-    // Heartbeats may take a place as well.
+    // Heartbeats may take places as well.
     assert!((7..).contains(&unsent(&|redis| redis.queue(3, 64 << 20))));
     assert!((8..).contains(&unsent(&|redis| redis.queue(65_536, 12_000))));
     assert_eq!(unsent(&|redis| redis), 0);

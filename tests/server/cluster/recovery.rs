@@ -1,4 +1,4 @@
-//! Clients that come back, and what other servers see of it.
+//! Clients that reconnect, and what other servers see of them.
 
 use roomcast::{Builder, Event, adapter::Health, options::Recovery};
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn recovering(io: Builder) -> Builder {
     io
 }
 
-/// Enters with an offer and tells the secret of the session.
+/// Connects with an offer and returns the secret of the session.
 fn enter(client: &mut RawClient, offer: &str) -> String {
     client.send_text(format!("40{offer}"));
     let answer: Value = serde_json::from_str(text(client).strip_prefix("40").unwrap()).unwrap();
@@ -66,12 +66,12 @@ fn offsets_are_those_of_the_server_that_sends_to_the_client() {
     assert!(come(0, &pids[0], &offsets[0]));
 }
 
-/// Whether a client that comes back to a server with this offset goes on.
+/// Returns whether a client that reconnects at a server with this offset is recovered.
 fn goes_on(server: &Local, pid: &str, offset: &str) -> bool {
     let mut client = server.open();
     let offer = format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
     let own = enter(&mut client, &offer);
-    // What it has missed comes first.
+    // Missed events arrive first.
     client.send_text("421[\"which\"]");
     let is_answer = |event: &str| event.starts_with("431");
     let answer = std::iter::repeat_with(|| text(&mut client)).find(|event| is_answer(event));
@@ -79,7 +79,8 @@ fn goes_on(server: &Local, pid: &str, offset: &str) -> bool {
     own == pid
 }
 
-/// The secret and the last offset of a client that has got an event, and is away.
+/// Returns the secret and the last offset of a client that has received an event and lost its
+/// connection.
 fn away(server: &Local) -> (String, String) {
     let mut client = server.open();
     let pid = enter(&mut client, "");
@@ -88,7 +89,8 @@ fn away(server: &Local) -> (String, String) {
     (pid, offset)
 }
 
-/// Clients that begin now are recovered again, once this server knows from where on nothing is missing.
+/// Waits until new sessions can be recovered again: the server must know from which offset on
+/// nothing is missing.
 fn recovers_again(server: &Local) {
     until(|| {
         let (pid, offset) = away(server);
@@ -97,7 +99,7 @@ fn recovers_again(server: &Local) {
 }
 
 #[test]
-fn who_comes_back_to_a_server_that_was_cut_off_is_told_so_by_starting_afresh() {
+fn isolated_server_recovers_no_session_with_a_gap() {
     let servers = Servers::joined(2, recovering);
     let (own, node) = (&servers[0], servers.node(0));
     recovers_again(own);
@@ -126,7 +128,7 @@ fn who_comes_back_to_a_server_that_was_cut_off_is_told_so_by_starting_afresh() {
 }
 
 #[test]
-fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
+fn sessions_are_not_recovered_after_a_peer_lost_messages() {
     let servers = Servers::joined(2, recovering);
     let own = &servers[0];
     recovers_again(own);
@@ -134,14 +136,14 @@ fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
     let mut witness = own.open();
     enter(&mut witness, "");
     servers.hub().drop_one(&servers.node(1));
-    // The next heartbeat tells of it.
+    // The next heartbeat reports it.
     until(|| {
         own.io
             .nodes()
             .iter()
             .any(|node| !node.is_this && node.load.lost == 1)
     });
-    // What comes behind the heartbeat shows that the server is done with it.
+    // An event after the heartbeat shows that the server has processed it.
     servers[1].io.emit("fence", ());
     text(&mut witness);
     assert!(!goes_on(own, &before.0, &before.1));
@@ -149,7 +151,7 @@ fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
 }
 
 #[test]
-fn after_redis_was_away_nobody_is_told_to_have_everything_who_was_there_before() {
+fn sessions_from_before_a_redis_outage_are_not_recovered() {
     for wire in [Wire::Classic, Wire::Sharded] {
         let redis = RedisServer::start();
         let servers = Servers::on_redis(&redis, 2, wire, recovering);

@@ -1,4 +1,4 @@
-//! What is peculiar to servers that Redis joins.
+//! Redis only.
 
 use std::{
     collections::HashSet,
@@ -37,7 +37,7 @@ fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers
 }
 
 #[test]
-fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_size() {
+fn redis_events_arrive_in_order_for_any_target_and_size() {
     each(2, quiet, |servers| {
         let (mut client, id) = servers[1].connect();
         let id = SocketId::parse(&id).unwrap();
@@ -61,7 +61,7 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_
 }
 
 #[test]
-fn with_channels_of_sockets_what_is_for_one_socket_reaches_its_server_alone() {
+fn socket_channels_deliver_only_to_the_sockets_server() {
     let servers = Servers::on_redis(RedisServer::shared(), 3, Wire::Private, quiet);
     let (mut client, id) = servers[1].connect();
     let id = SocketId::parse(&id).unwrap();
@@ -77,10 +77,10 @@ fn with_channels_of_sockets_what_is_for_one_socket_reaches_its_server_alone() {
     for n in 0..200 {
         client.expect_text(&format!("42[\"n\",{n}]"));
     }
-    // Heartbeats are all that the third one hears meanwhile.
+    // The third server receives only heartbeats in the meantime.
     assert!(heard(1) - before[1] >= 200, "{before:?}");
     assert!(heard(2) - before[2] < 100, "{before:?}");
-    // Rooms reach it as before, and acknowledgements too.
+    // Events for rooms and acknowledgements reach it as before.
     servers[1].io.in_(id).join("room");
     servers.settle();
     servers[2].io.to("room").emit("room", ());
@@ -94,7 +94,7 @@ fn with_channels_of_sockets_what_is_for_one_socket_reaches_its_server_alone() {
     });
 }
 
-/// The sharded channels of servers with this key on which somebody listens.
+/// Returns the sharded channels of servers with this key that have subscribers.
 fn channels(key: &str) -> Vec<String> {
     let names = RedisServer::shared().ask(&["pubsub", "shardchannels"]);
     let own = names.lines().filter(|name| name.starts_with(key));
@@ -102,7 +102,7 @@ fn channels(key: &str) -> Vec<String> {
 }
 
 #[test]
-fn servers_know_each_other_and_one_that_ends_is_gone() {
+fn servers_know_each_other_until_one_leaves() {
     each(3, quiet, |servers| {
         let known = |i: usize| {
             let nodes = servers[i].io.nodes();
@@ -165,7 +165,7 @@ fn binary_goes_to_clients_and_servers_in_both_parsers() {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_and_reaches_nobody() {
+fn malformed_redis_messages_are_only_counted() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
@@ -184,7 +184,7 @@ fn what_cannot_be_read_is_counted_and_reaches_nobody() {
         redis.command(&["PUBLISH", &format!("{key}{suffix}#/#")], payload);
     }
     until(|| metrics.counter(Counter::ClusterMalformed) == malformed + 4);
-    // No heartbeats of a server.
+    // Invalid heartbeats.
     for (event, data) in [("beat", ""), ("beat", r#",{"id":"a b"}"#), ("later", "")] {
         let payload = format!(r#"{{"uid":"x","type":6,"data":["{event}"{data}]}}"#);
         let channel = format!("{key}-request#/.roomcast#");
@@ -223,7 +223,7 @@ fn after_redis_was_killed_or_stood_still_everything_works_again() {
 }
 
 #[test]
-fn what_is_queued_is_sent_before_a_server_ends() {
+fn queue_is_sent_to_redis_before_a_server_ends() {
     each(2, quiet, |servers| {
         let (mut client, _) = servers[1].connect();
         for n in 0..500 {
@@ -238,7 +238,7 @@ fn what_is_queued_is_sent_before_a_server_ends() {
 }
 
 #[test]
-fn too_large_a_message_is_refused_and_the_next_one_is_sent() {
+fn oversized_message_is_refused_and_the_next_is_sent() {
     each(2, quiet, |servers| {
         let (mut client, _) = servers[1].connect();
         let unsent = servers[0].io.metrics().counter(Counter::ClusterUnsent);
@@ -288,7 +288,7 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 }
 
 #[test]
-fn what_a_program_has_sent_right_before_it_ends_arrives() {
+fn last_event_of_a_redis_emitter_arrives_before_it_ends() {
     let shared = RedisServer::shared();
     let servers = Servers::on_redis(shared, 1, Wire::Classic, quiet);
     let (mut client, _) = servers[0].connect();
@@ -302,7 +302,7 @@ fn what_a_program_has_sent_right_before_it_ends_arrives() {
 }
 
 #[test]
-fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_connects_anew() {
+fn server_lagging_behind_redis_drops_its_backlog_and_reconnects() {
     const PAUSE: Duration = Duration::from_millis(100);
     let redis = RedisServer::start_cluster();
     let url = RedisServer::cluster_url(&redis);
@@ -313,23 +313,23 @@ fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_conn
         io.namespace("/")
             .on_server_side("slow", move |_: ServerSide| {
                 taken.fetch_add(1, Ordering::Relaxed);
-                // What applying one takes: a thread is busy with it, as with very many clients.
+                // Applying an event blocks a thread, as with very many clients.
                 std::thread::sleep(PAUSE);
                 std::future::ready(())
             });
         io
     };
     let servers = Servers::on_redis_at(&url, 2, Wire::Classic, slow);
-    // What takes twenty seconds to apply.
+    // Events that take twenty seconds to apply.
     for n in 0..200 {
         servers[0].io.of("/").server_side_emit("slow", n).unwrap();
     }
-    // It is down for a moment only, but what it has dropped stays counted.
+    // It is down only for a moment, but the dropped events stay counted.
     until(|| servers[1].io.metrics().counter(Counter::ClusterLost) > 0);
     until(|| servers[1].io.adapter_health() == Some(Health::Ready));
     let before = taken.load(Ordering::Relaxed);
     assert!(before < 150, "what waited is dropped: {before}");
-    // It hears of what comes from now on.
+    // It receives new events.
     let (mut client, _) = servers[1].connect();
     servers.settle();
     servers[0].io.emit("news", ());
@@ -338,7 +338,7 @@ fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_conn
 }
 
 #[test]
-fn sentinels_that_want_a_password_are_given_theirs() {
+fn sentinels_get_their_own_password() {
     let master = RedisServer::start();
     let _replica = master.start_replica();
     let sentinel = master.start_sentinel_with("requirepass s:/cret");
@@ -361,7 +361,7 @@ fn sentinels_that_want_a_password_are_given_theirs() {
 }
 
 #[test]
-fn when_sentinels_make_a_replica_the_master_servers_are_joined_by_that() {
+fn servers_follow_a_sentinel_failover() {
     for wire in [Wire::Classic, Wire::Streams] {
         let master = RedisServer::start();
         let replica = master.start_replica();
@@ -386,10 +386,11 @@ fn when_sentinels_make_a_replica_the_master_servers_are_joined_by_that() {
         master.kill();
         let health = |i: usize| servers[i].io.adapter_health();
         until(|| (0..2).all(|i| matches!(health(i), Some(Health::Down(_)))));
-        // Sentinels that have stood still for two seconds trust nothing they see for thirty more ("TILT").
+        // Sentinels that were suspended for two seconds enter TILT mode for thirty seconds, in
+        // which they trust nothing.
         let tilt = Duration::from_secs(60);
         until_after(tilt, || (0..2).all(|i| health(i) == Some(Health::Ready)));
-        // Whoever has connected to the replica hears the other one there.
+        // A server that is connected to the replica receives from the other server there.
         servers.settle();
         servers[0].io.emit("after", ());
         client.expect_text("42[\"after\"]");

@@ -1,4 +1,4 @@
-//! Servers that a cluster of Redis joins, whose nodes die and hand over what they have.
+//! Servers connected by a Redis Cluster whose nodes fail and hand over slots.
 
 use std::{cell::Cell, collections::BTreeSet};
 
@@ -27,7 +27,7 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
             servers[i].io.emit("everybody", i);
             servers[i].io.to(["all", "also"]).emit("room", i);
             servers[i].io.to("all").emit("all", i);
-            // Channels may lie on different nodes, between which there is no order.
+            // Channels may be on different nodes, between which events have no order.
             for (client, _) in &mut clients {
                 let mut events = [0; 3].map(|_| text(client));
                 events.sort_unstable();
@@ -42,7 +42,7 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
 }
 
 #[test]
-fn in_a_cluster_of_redis_who_is_let_into_a_room_hears_what_is_sent_there_next() {
+fn joined_sockets_get_the_next_events_in_a_redis_cluster() {
     let redis = RedisServer::start_cluster();
     for wire in [Wire::Sharded, Wire::Private] {
         let url = RedisServer::cluster_url(&redis);
@@ -50,7 +50,7 @@ fn in_a_cluster_of_redis_who_is_let_into_a_room_hears_what_is_sent_there_next() 
     }
 }
 
-/// Rooms whose channels lie on all nodes.
+/// Number of rooms, enough that their channels are on all nodes.
 const ROOMS: usize = 24;
 
 /// Three servers with a client each, which is in all rooms.
@@ -78,7 +78,8 @@ impl Rooms {
         }
     }
 
-    /// Every server says something in every room, and to all; every client hears all of it, once.
+    /// Sends an event from each server to each room and to all; each client must receive each event
+    /// once.
     fn all_hear_all(&mut self) {
         self.said += 1;
         let mut expected = BTreeSet::new();
@@ -107,7 +108,7 @@ impl Rooms {
         [0, 1, 2].map(broken)
     }
 
-    /// Waits until each of these servers has lost its connections since then, and has them again.
+    /// Waits until each of these servers has lost its connections and is ready again.
     fn until_back(&self, who: &[usize], before: [u64; 3]) {
         until(|| who.iter().all(|i| self.breaks()[*i] > before[*i]));
         let health = |i: usize| self.servers[i].io.adapter_health();
@@ -116,12 +117,13 @@ impl Rooms {
     }
 }
 
-/// The one of these nodes that has a channel, as soon as all agree on that.
+/// Returns the node that serves a channel, when all nodes agree on it.
 fn owner<'a>(nodes: &'a [RedisServer], channel: &str) -> &'a RedisServer {
     let found = Cell::new(None);
     until(|| {
         let answers = nodes.iter().map(|node| (node, node.ask(&["get", channel])));
-        // Nothing is stored under the name. Who has just started says that the cluster is down.
+        // The owner answers with nothing, because no value is stored. A node that has just started
+        // answers that the cluster is down.
         let (owners, others): (Vec<_>, Vec<_>) =
             answers.partition(|(_, answer)| answer.trim().is_empty());
         let [(owner, _)] = owners[..] else {
@@ -138,7 +140,7 @@ fn owner<'a>(nodes: &'a [RedisServer], channel: &str) -> &'a RedisServer {
 }
 
 #[test]
-fn when_a_node_of_a_cluster_is_killed_servers_hear_each_other_through_its_replica() {
+fn servers_reconnect_through_the_replica_of_a_killed_redis_node() {
     let nodes = RedisServer::start_cluster_with_replicas();
     let url = RedisServer::cluster_url(&nodes);
     let mut all: Vec<_> = Wire::ALL
@@ -165,7 +167,7 @@ fn when_a_node_of_a_cluster_is_killed_servers_hear_each_other_through_its_replic
 }
 
 #[test]
-fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there() {
+fn servers_follow_a_slot_that_moves_to_another_redis_node() {
     let nodes = RedisServer::start_cluster();
     let url = RedisServer::cluster_url(&nodes);
     let mut rooms = Rooms::open(&url, Wire::Sharded);
@@ -182,19 +184,21 @@ fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there
         let id = to.ask(&["cluster", "myid"]);
         let giver = from.ask(&["cluster", "myid"]);
         let (slot, taker, giver) = (slot.trim(), id.trim(), giver.trim());
-        // A node that was not importing a slot does not get a newer epoch for it, and its claim loses against the old one.
+        // A node that was not importing a slot gets no newer epoch for it, and its claim loses
+        // against the old owner's.
         for (node, state, other) in [
             (to, "importing", giver),
             (from, "migrating", taker),
             (to, "node", taker),
-            // Who gives it away tells its listeners so.
+            // The previous owner notifies its subscribers.
             (from, "node", taker),
         ] {
             let told = node.ask(&["cluster", "setslot", slot, state, other]);
             assert_eq!(told.trim(), "OK");
         }
         if channel == own {
-            // The client library may follow the channel before it is told of the move, so that nothing breaks.
+            // The client library may follow the channel before it is notified of the move, so the
+            // connection may not break.
             let first = &rooms.servers[0];
             until(|| {
                 let all = first.runtime.block_on(first.io.fetch_sockets());

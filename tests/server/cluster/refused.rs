@@ -1,4 +1,5 @@
-//! What a broker takes the connection for and not the message: it is lost alone, it is counted, and who sends from outside is told.
+//! Messages that a broker refuses on a working connection: only they are lost, they are counted,
+//! and emitters get an error.
 
 use std::fs;
 
@@ -17,12 +18,12 @@ fn lost(servers: &Servers, i: usize) -> u64 {
     servers[i].io.metrics().counter(Counter::ClusterLost)
 }
 
-/// How often the connection of a server has broken.
+/// Returns how often the connection of a server has broken.
 fn breaks(servers: &Servers, i: usize) -> u64 {
     servers[i].io.adapter_backlog().unwrap().breaks
 }
 
-/// A NATS at which the user `mute` may connect, listen, and send nothing to anybody.
+/// Starts a NATS server whose user `mute` may connect and subscribe, but not publish.
 fn nats_with_a_mute_user(folder: &TempDir, options: &str) -> NatsServer {
     let file = folder.path().join("nats.conf");
     let users = r#"authorization { users = [
@@ -38,7 +39,7 @@ fn nats_url(nats: &NatsServer, user: &str) -> String {
 }
 
 #[test]
-fn what_redis_has_no_memory_for_is_lost_alone_and_servers_stay_joined() {
+fn events_refused_by_a_full_redis_are_lost_without_disconnect() {
     for wire in [Wire::Streams, Wire::Journal] {
         let redis = RedisServer::start();
         let servers = Servers::on_redis(&redis, 2, wire, quiet);
@@ -51,12 +52,13 @@ fn what_redis_has_no_memory_for_is_lost_alone_and_servers_stay_joined() {
         redis.ask(&["config", "set", "maxmemory", "1"]);
         for n in 0..50 {
             servers[0].io.emit("refused", n);
-            // Several batches, of which each is refused.
+            // Several batches, each of which is refused.
             if n % 10 == 0 {
                 until(|| lost(&servers, 0) == before + n + 1);
             }
         }
-        // Clients of the same server get it all the same, also where it was to come back through Redis.
+        // Clients of the same server receive them nevertheless, even if events normally return
+        // through Redis.
         for n in 0..50 {
             clients[0].expect_text(&format!("42[\"refused\",{n}]"));
         }
@@ -76,12 +78,12 @@ fn what_redis_has_no_memory_for_is_lost_alone_and_servers_stay_joined() {
 }
 
 #[test]
-fn what_nats_forbids_is_counted_and_the_connection_stays() {
+fn events_forbidden_by_nats_are_counted_without_disconnect() {
     for options in ["", "-js"] {
         let folder = TempDir::new().unwrap();
         let nats = nats_with_a_mute_user(&folder, options);
         let url = nats_url(&nats, "mute");
-        let servers = Servers::that_meet(1, |key| Nats::new(&url).unwrap().key(key), quiet);
+        let servers = Servers::serve_and_meet(1, |key| Nats::new(&url).unwrap().key(key), quiet);
         let mut client = servers[0].connect().0;
         let (before, broken) = (lost(&servers, 0), breaks(&servers, 0));
         for n in 0..3 {
@@ -95,7 +97,7 @@ fn what_nats_forbids_is_counted_and_the_connection_stays() {
     }
 }
 
-/// Sends one event through an emitter that reaches its broker, and says why it was lost.
+/// Sends one event through an emitter that reaches its broker, and returns why it was lost.
 fn refusal(emitter: impl Into<Emitter>, payload: usize) -> String {
     let emitter = Emitter::new(emitter);
     emitter.emit("news", "x".repeat(payload)).unwrap();
@@ -106,7 +108,7 @@ fn refusal(emitter: impl Into<Emitter>, payload: usize) -> String {
 }
 
 #[test]
-fn a_program_that_is_no_server_is_told_of_what_was_not_sent() {
+fn emitter_gets_an_error_for_unsent_events() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     for options in ["", "-js"] {
@@ -142,7 +144,7 @@ fn a_program_that_is_no_server_is_told_of_what_was_not_sent() {
 }
 
 #[test]
-fn a_program_that_is_no_server_is_told_that_everything_was_sent() {
+fn emitter_close_succeeds_if_everything_was_sent() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     let folder = TempDir::new().unwrap();
@@ -162,7 +164,7 @@ fn a_program_that_is_no_server_is_told_that_everything_was_sent() {
 }
 
 #[test]
-fn a_stream_that_nats_has_not_or_no_more_is_made_by_a_program_that_is_no_server() {
+fn emitter_creates_a_missing_nats_stream() {
     let nats = NatsServer::start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();

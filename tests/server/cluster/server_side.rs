@@ -80,7 +80,7 @@ fn events_between_servers_start_in_their_order() {
     for n in 0..100 {
         servers[0].io.of("/").server_side_emit("n", n).unwrap();
     }
-    // What has arrived may not have been started yet.
+    // Received events may not have been started yet.
     until(|| seen.lock().unwrap().len() == 100);
     assert_eq!(*seen.lock().unwrap(), (0..100).collect::<Vec<_>>());
 }
@@ -105,7 +105,7 @@ impl Adapter for Hurried {
         &self,
         _namespace: &str,
     ) -> BoxFuture<Result<roomcast::adapter::Servers, AdapterError>> {
-        // It only knows how many there are.
+        // It knows only the number of servers.
         Box::pin(async { Ok(roomcast::adapter::Servers::Count(2)) })
     }
 
@@ -123,7 +123,7 @@ impl Adapter for Hurried {
 }
 
 #[test]
-fn when_the_time_is_over_the_answers_that_have_come_are_there() {
+fn timeout_returns_the_received_answers() {
     let hub = Hub::new();
     let serve = |_| {
         let io = roomcast::Io::builder().adapter(Hurried(hub.adapter()));
@@ -144,7 +144,7 @@ fn when_the_time_is_over_the_answers_that_have_come_are_there() {
 }
 
 #[test]
-fn a_closed_adapter_is_an_error_for_whoever_can_be_told() {
+fn requests_on_a_closed_adapter_return_an_error() {
     let servers = Servers::joined(2, counting);
     servers.hub().tell_left(&servers.node(0));
     let told = servers[0].io.of("/").server_side_emit("double", 1);

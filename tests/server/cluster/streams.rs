@@ -1,4 +1,4 @@
-//! What is peculiar to servers that a stream of Redis joins.
+//! Redis streams only.
 
 use roomcast::{Builder, Config, adapter::Health, metrics::Counter};
 
@@ -8,7 +8,7 @@ use crate::{
     redis_server::RedisServer,
 };
 
-/// The data of an entry for everybody.
+/// Returns the data of an entry for all clients.
 fn news(n: usize) -> String {
     format!(
         r#"{{"packet":{{"type":2,"data":["n",{n}],"nsp":"/"}},"opts":{{"rooms":[],"except":[],"flags":{{}}}}}}"#
@@ -21,7 +21,7 @@ fn add(redis: &RedisServer, key: &str, kind: &str, data: &[u8]) {
 }
 
 #[test]
-fn what_the_stream_still_has_is_read_once_and_in_order_after_connections_broke() {
+fn stream_is_read_once_in_order_after_broken_connections() {
     let redis = RedisServer::start_persistent();
     let servers = Servers::on_redis(&redis, 2, Wire::Streams, quiet);
     let mut clients = [0, 1].map(|i| servers[i].connect().0);
@@ -52,7 +52,8 @@ fn what_the_stream_still_has_is_read_once_and_in_order_after_connections_broke()
         next += 20;
     }
     until(|| (0..2).all(|i| servers[i].io.adapter_health() == Some(Health::Ready)));
-    // Each connection that broke may have taken the heartbeat along that was under way; nothing else was said until now.
+    // Each broken connection may have lost the heartbeat in flight; nothing else was sent until
+    // now.
     let lost = servers[0].io.metrics().counter(Counter::ClusterLost);
     assert!(lost <= 3, "{lost}");
     servers.settle();
@@ -63,11 +64,11 @@ fn what_the_stream_still_has_is_read_once_and_in_order_after_connections_broke()
 }
 
 #[test]
-fn what_was_trimmed_before_it_was_read_is_counted() {
+fn entries_trimmed_before_reading_are_counted() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Streams, quiet);
     let (mut client, _) = servers[0].connect();
-    // Nobody reads while a script runs.
+    // Redis serves no reads while a script runs.
     let script = "for n = 1, 5 do redis.call('XADD', KEYS[1], '*', 'uid', 'x', 'nsp', '/', 'type', '3', 'data', ARGV[1]) end \
                   redis.call('XTRIM', KEYS[1], 'MAXLEN', 2)";
     let data = news(7);
@@ -77,7 +78,7 @@ fn what_was_trimmed_before_it_was_read_is_counted() {
     }
     redis.command(&["CLIENT", "KILL", "TYPE"], b"normal");
     let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
-    // The connection that broke may have taken a heartbeat along.
+    // The broken connection may have lost a heartbeat.
     until(|| lost() >= 3);
     add(&redis, &servers.key, "3", news(8).as_bytes());
     client.expect_text("42[\"n\",8]");
@@ -85,7 +86,7 @@ fn what_was_trimmed_before_it_was_read_is_counted() {
 }
 
 #[test]
-fn entries_that_cannot_be_read_are_counted_and_reach_nobody() {
+fn malformed_stream_entries_are_only_counted() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Streams, quiet);
     let (mut client, _) = servers[0].connect();
@@ -106,7 +107,7 @@ fn entries_that_cannot_be_read_are_counted_and_reach_nobody() {
     add(&redis, key, "three", b"{}");
     redis.command(&["XADD", key, "*", "nsp"], b"/");
     redis.command(&["XADD", key, "*", "else"], b"\xff");
-    // What is kept for a while has a bound.
+    // Strings that are stored for a while have a limit.
     let long = "x".repeat(257);
     let question = format!(r#"{{"opts":{{"rooms":[],"except":[]}},"requestId":"{long}"}}"#);
     add(&redis, key, "7", question.as_bytes());
@@ -144,13 +145,13 @@ fn large_events_arrive_in_their_order_among_small_ones() {
     }
 }
 
-/// An event for a room, whose packet is this.
+/// Returns an event for a room with this packet.
 fn for_room(room: &str, packet: &str) -> String {
     format!(r#"{{"packet":{packet},"opts":{{"rooms":["{room}"],"except":[],"flags":{{}}}}}}"#)
 }
 
 #[test]
-fn of_what_is_for_rooms_without_a_member_here_nothing_is_read_but_the_rooms() {
+fn entries_for_rooms_without_local_members_are_not_decoded() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Streams, quiet);
     let (mut client, id) = servers[0].connect();
@@ -158,9 +159,9 @@ fn of_what_is_for_rooms_without_a_member_here_nothing_is_read_but_the_rooms() {
     let key = &*servers.key;
     let metrics = servers[0].io.metrics();
     let packet = |n: usize| format!(r#"{{"type":2,"data":["n",{n}],"nsp":"/"}}"#);
-    let (passed, malformed) = (Counter::ClusterPassed, Counter::ClusterMalformed);
+    let (passed, malformed) = (Counter::ClusterSkipped, Counter::ClusterMalformed);
     for round in 0..3 {
-        // Had it been read, it would count as one that cannot be.
+        // It would count as malformed if it were decoded.
         add(&redis, key, "3", for_room("elsewhere", "1").as_bytes());
         // Map with `opts` (of `rooms`: `elsewhere`) and `packet`, in MessagePack and base 64.
         add(
@@ -183,18 +184,18 @@ fn of_what_is_for_rooms_without_a_member_here_nothing_is_read_but_the_rooms() {
         }
         assert_eq!(metrics.counter(passed), 5 * (round as u64 + 1));
         assert_eq!(metrics.counter(malformed), 0);
-        // It is read on behind what was passed by as well, and none of that is missing.
+        // Reading continues after skipped entries, and none of them counts as missing.
         redis.command(&["CLIENT", "KILL", "TYPE"], b"normal");
     }
-    // Each connection that broke may have taken a heartbeat along.
+    // Each broken connection may have lost a heartbeat.
     assert!(metrics.counter(Counter::ClusterLost) <= 3);
-    // Whoever asks is answered, and what is in a room with a member is read.
+    // A request is answered, and an event for a room with a member is decoded.
     let question = r#"{"opts":{"rooms":["elsewhere"],"except":[]},"requestId":1,"packet":1}"#;
     add(&redis, key, "3", question.as_bytes());
     until(|| metrics.counter(malformed) == 1);
     add(&redis, key, "3", for_room("here", "1").as_bytes());
     until(|| metrics.counter(malformed) == 2);
-    // In a namespace without sockets everybody is nobody.
+    // In a namespace without sockets, an event for all has no recipient.
     drop(client);
     until(|| servers[0].io.of("/").count() == 0);
     add(&redis, key, "3", news(1).as_bytes());

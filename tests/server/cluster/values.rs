@@ -1,4 +1,4 @@
-//! What servers share: values with versions, and locks.
+//! Values with versions, and locks, that servers share.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,8 @@ use crate::{local::until, nats_server::NatsServer, postgres_server, redis_server
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Three servers that share values in the memory of this process, and three that do so in Redis, in PostgreSQL and in NATS.
+/// Runs a suite on three servers that share values in the memory of this process, in Redis, in
+/// PostgreSQL and in NATS.
 fn each(suite: impl Fn(&Servers)) {
     let memory = Memory::default();
     suite(&Servers::joined(3, |io: Builder| {
@@ -39,7 +40,7 @@ fn numbers(servers: &Servers, i: usize) -> Keyspace<u64> {
 }
 
 #[test]
-fn of_those_who_change_one_version_at_the_same_time_one_wins() {
+fn one_of_concurrent_puts_of_a_version_succeeds() {
     const EACH: u64 = 50;
     each(|servers| {
         let conflicts = Arc::new(AtomicUsize::new(0));
@@ -109,14 +110,14 @@ fn a_lock_has_one_holder_and_a_larger_number_each_time() {
 }
 
 #[test]
-fn who_stands_still_for_longer_than_the_lease_has_lost_the_lock_and_has_the_smaller_number() {
+fn suspended_lock_holder_is_fenced_off_after_its_lease() {
     each(|servers| {
         let short = Duration::from_millis(50);
         let values = |i: usize| servers[i].io.values().unwrap();
         let first = values(0);
         let held = first.try_lock("short", short);
         let mut held = servers[0].runtime.block_on(held).unwrap().unwrap();
-        // The first one does nothing meanwhile.
+        // The first holder does nothing while its lease expires.
         let next = servers[1].runtime.block_on(values(1).lock("short", LEASE));
         let next = next.unwrap();
         assert!(next.fence() > held.fence());
@@ -134,7 +135,7 @@ fn who_stands_still_for_longer_than_the_lease_has_lost_the_lock_and_has_the_smal
 }
 
 #[test]
-fn who_watches_sees_what_another_server_has_changed() {
+fn watcher_sees_changes_of_another_server() {
     each(|servers| {
         let mut watch = servers[1]
             .runtime
@@ -163,7 +164,7 @@ fn who_watches_sees_what_another_server_has_changed() {
 }
 
 #[test]
-fn what_is_expected_must_be_there_also_after_it_was_removed() {
+fn conditional_changes_conflict_before_and_after_removal() {
     each(|servers| {
         let numbers = numbers(servers, 0);
         servers[0].runtime.block_on(async {
@@ -205,7 +206,7 @@ fn what_is_expected_must_be_there_also_after_it_was_removed() {
 }
 
 #[test]
-fn who_hears_of_changes_is_told_which_keys_of_its_keyspace_they_are_of() {
+fn change_listener_gets_the_changed_keys_of_its_keyspace() {
     each(|servers| {
         let mut changes = numbers(servers, 1).changes();
         let put = |name: &str, key: &str| {
@@ -224,7 +225,7 @@ fn who_hears_of_changes_is_told_which_keys_of_its_keyspace_they_are_of() {
     });
 }
 
-/// A value is not to be had without the broker, and is there again when the broker is.
+/// A value is unavailable without the broker, and is available again when the broker is back.
 fn survives(servers: &Servers, kill: impl FnOnce(), restart: impl FnOnce()) {
     let numbers = numbers(servers, 0);
     let put = || {
@@ -249,7 +250,7 @@ fn without_nats_values_are_not_to_be_had_and_then_they_are_again() {
 }
 
 #[test]
-fn a_nats_that_keeps_nothing_says_so_to_who_asks_for_values() {
+fn values_fail_on_nats_without_jetstream() {
     let nats = NatsServer::start_with("");
     let servers = Servers::on_nats(&nats, 1, quiet);
     let values = servers[0].io.values().unwrap();
@@ -266,12 +267,12 @@ fn a_nats_that_keeps_nothing_says_so_to_who_asks_for_values() {
 }
 
 #[test]
-fn a_bucket_of_nats_has_an_end_and_what_is_in_it_can_be_changed_then() {
+fn full_nats_bucket_still_accepts_changes_of_existing_keys() {
     let nats = NatsServer::start();
     let servers = Servers::on_nats(&nats, 1, quiet);
     let numbers = numbers(&servers, 0);
     servers[0].runtime.block_on(async {
-        // As an operator makes it.
+        // As an operator creates it.
         let client = async_nats::connect(nats.url()).await.unwrap();
         let bucket = bucket(&servers);
         let config = async_nats::jetstream::stream::Config {
@@ -302,7 +303,7 @@ fn a_bucket_of_nats_has_an_end_and_what_is_in_it_can_be_changed_then() {
 }
 
 #[test]
-fn a_bucket_of_nats_that_is_deleted_is_made_anew_when_something_is_put() {
+fn deleted_nats_bucket_is_created_again_on_put() {
     let nats = NatsServer::start();
     let servers = Servers::on_nats(&nats, 1, quiet);
     let numbers = numbers(&servers, 0);
@@ -323,7 +324,7 @@ fn bucket(servers: &Servers) -> String {
     format!("roomcast-{key}")
 }
 
-/// A byte of the key of servers in the name of their bucket.
+/// Returns a byte of the servers' key as escaped in the name of their bucket.
 fn escaped(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() {
         char::from(byte).to_string()
@@ -343,7 +344,7 @@ fn without_redis_values_are_not_to_be_had_and_then_they_are_again() {
 fn without_postgresql_values_are_not_to_be_had_and_then_they_are_again() {
     let postgres = postgres_server::Postgres::start();
     let url = postgres.database();
-    let servers = Servers::that_meet(1, |key| Postgres::new(&url).unwrap().key(key), quiet);
+    let servers = Servers::serve_and_meet(1, |key| Postgres::new(&url).unwrap().key(key), quiet);
     let postgres = RefCell::new(postgres);
     let kill = || postgres.borrow_mut().kill();
     survives(&servers, kill, || postgres.borrow_mut().restart());

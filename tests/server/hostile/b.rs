@@ -8,7 +8,7 @@ use crate::support::{Frame, Response, TestServer, websocket::masked};
 
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// A handshake with these lines for headers.
+/// Sends a handshake with these header lines.
 fn handshake(server: &TestServer, request_line: &str, headers: &str) -> Response {
     let mut client = server.connect();
     client.send(format!(
@@ -22,7 +22,7 @@ fn handshake(server: &TestServer, request_line: &str, headers: &str) -> Response
     answer
 }
 
-/// The header lines of a good handshake, one of them replaced or left out.
+/// Returns the header lines of a valid handshake with one of them replaced or left out.
 fn headers_but(name: &str, replacement: &str) -> String {
     let lines = [
         ("Connection", "Connection: Upgrade"),
@@ -39,7 +39,7 @@ fn headers_but(name: &str, replacement: &str) -> String {
 }
 
 #[test]
-fn b1_raw_bytes_behind_the_handshake_end_that_websocket_only() {
+fn b1_raw_bytes_after_the_handshake_end_only_that_websocket() {
     attack(|server| {
         let request = |target: &str| {
             format!(
@@ -65,7 +65,7 @@ fn b1_raw_bytes_behind_the_handshake_end_that_websocket_only() {
 }
 
 #[test]
-fn b1_a_websocket_that_never_becomes_the_transport_is_told_what_was_wrong() {
+fn b1_websocket_that_never_becomes_the_transport_gets_a_close_code() {
     attack(|server| {
         let session = joined(server);
         let too_large = [0x82, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3, 4];
@@ -120,7 +120,7 @@ fn b2_another_upgrade_or_a_reset_is_no_websocket() {
         for _ in 0..50 {
             let mut client = server.connect();
             client.send_upgrade(WEBSOCKET);
-            // Closing with input unread makes the kernel send a reset.
+            // Closing with unread input makes the kernel send a reset.
             assert!(client.has_unread_input());
         }
     });
@@ -272,7 +272,7 @@ fn b8_an_upgrade_without_a_probe_ends_and_the_heartbeat_goes_on() {
         let mut client = session.upgraded();
         assert_alive(&mut client);
     });
-    // An upgrade that is never finished does not keep an abandoned session alive.
+    // An unfinished upgrade does not keep an abandoned session alive.
     let config = r#"{"upgrade_timeout":"600s","ping_interval":"1s","ping_timeout":"5s"}"#;
     attack_with(config, |server| {
         let unprobed = joined(server);
@@ -378,7 +378,7 @@ fn b11_nothing_is_lost_doubled_or_reordered_at_the_switch() {
 #[test]
 fn b12_a_connection_that_joins_nothing_is_closed() {
     let _crowd = crowd();
-    // All come before the first of them says anything.
+    // All connect before the first of them sends anything.
     let room = format!(
         r#"{{"connect_timeout":"10s","max_handshakes":{}}}"#,
         MANY + 1
@@ -434,7 +434,7 @@ fn an_upgrade_abandoned_in_the_middle_leaves_the_session_polling() {
                 candidate.expect_text("3probe");
             }
             drop(candidate);
-            // The server learns of it on its own time; polling works before and after.
+            // The server detects it after some time; polling works before and after.
             assert_polling_alive(&session);
             server.until(failed, |upgrades| upgrades == 1 + i64::from(probe));
             assert_polling_alive(&session);

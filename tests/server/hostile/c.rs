@@ -6,7 +6,7 @@ use super::{
 };
 use crate::support::{Frame, RawClient, TestServer, http::metric, websocket::masked};
 
-/// Each packet, alone on a connection that has joined `/`, must close it.
+/// Asserts that each packet closes a connection that has joined `/`.
 fn assert_fatal<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<Item = T>) {
     for packet in packets {
         let packet = packet.as_ref();
@@ -17,7 +17,7 @@ fn assert_fatal<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<
     }
 }
 
-/// Each packet, alone on a connection that has joined `/`, must leave it as it was.
+/// Asserts that each packet leaves a connection that has joined `/` unaffected.
 fn assert_harmless<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<Item = T>) {
     for packet in packets {
         let mut client = socket(server);
@@ -46,7 +46,7 @@ fn c1_an_event_without_a_proper_name_closes() {
                 r#"42["a"#,
             ],
         );
-        // The official server takes an integer for a name.
+        // The official server accepts an integer as a name.
         assert_harmless(server, [r#"42[1,"ok"]"#]);
     });
 }
@@ -246,7 +246,7 @@ fn c6_acknowledgement_ids_are_numbers() {
     });
 }
 
-/// Lets the server ask this client: the id of its question.
+/// Lets the server send this client a request, and returns the request's id.
 fn asked(client: &mut RawClient, id: u32, milliseconds: u32) -> String {
     client.send_text(format!(r#"42{id}["ask",{milliseconds}]"#));
     let Frame::Text(question) = client.message() else {
@@ -259,7 +259,7 @@ fn asked(client: &mut RawClient, id: u32, milliseconds: u32) -> String {
 }
 
 #[test]
-fn c7_the_first_answer_of_the_one_who_was_asked_counts() {
+fn c7_only_the_first_answer_of_the_requested_client_counts() {
     attack(|server| {
         let mut client = socket(server);
         let id = asked(&mut client, 1, 20_000);

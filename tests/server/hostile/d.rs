@@ -4,7 +4,7 @@ use super::{MANY, assert_alive, assert_growth, attack, attack_with, crowd, opene
 use crate::support::{DEADLINE, Frame, TestServer, websocket::masked};
 use std::time::Instant;
 
-/// Each sequence of bytes, alone on a connection, must close it with `code`.
+/// Asserts that each sequence of bytes closes a connection with `code`.
 fn assert_code<T: AsRef<[u8]>>(
     server: &TestServer,
     code: u16,
@@ -19,7 +19,7 @@ fn assert_code<T: AsRef<[u8]>>(
     }
 }
 
-/// The header of a masked frame, literal bytes and the masking key.
+/// Returns the header of a masked frame: literal bytes and the masking key.
 fn header(bytes: &[u8]) -> Vec<u8> {
     [bytes, &[0, 0, 0, 0]].concat()
 }
@@ -106,7 +106,7 @@ fn d5_a_frame_over_the_limit_fails_at_its_header() {
                 header(b"\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00"),
             ],
         );
-        // Fragments count together.
+        // Fragments are added up.
         let half = masked(0x02, vec![0; 600_000]);
         assert_code(
             server,
@@ -138,7 +138,7 @@ fn d6_memory_follows_what_was_received_and_has_a_deadline() {
             assert_alive(&mut patient);
         },
     );
-    // Neither single bytes nor pings between fragments make a message more complete.
+    // Neither single bytes nor pings between fragments extend the deadline of a message.
     attack_with(r#"{"message_timeout":"1s"}"#, |server| {
         let mut bytes = socket(server);
         bytes.send(header(b"\x82\xff\x00\x00\x00\x00\x00\x0f\x42\x40"));
@@ -184,7 +184,7 @@ fn d8_text_is_valid_utf8_wherever_it_is_cut() {
         for bytes in invalid {
             let whole = [&b"42[\"echo\",\""[..], bytes, b"\"]"].concat();
             assert_code(server, 1007, [masked(0x81, &whole)]);
-            // The first bad byte is enough; what would follow never comes.
+            // The first invalid byte suffices; the rest is never sent.
             if !matches!(bytes, b"\xe2\x82" | b"\xf0\x9f\xa6") {
                 assert_code(server, 1007, [masked(0x01, &whole[..whole.len() - 2])]);
             }
@@ -335,7 +335,7 @@ fn d14_a_client_that_stops_reading_is_closed_at_its_budget() {
             assert_alive(&mut other);
         }
         assert_growth(server, before, 2 << 20);
-        // It was cut off in the middle: far less than 40 MB arrives, and then the end.
+        // It was disconnected in the middle: far less than 40 MB arrives before the end.
         let received = slow.take_all().len();
         assert!(received < 30_000_000, "{received} bytes were kept for it");
     });

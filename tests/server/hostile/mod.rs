@@ -1,10 +1,10 @@
-//! Every known attack on servers of this kind, one test each, named by its row: `a` HTTP and
+//! Every known attack on servers of this kind, one test each, named by its row. `a` is HTTP and
 //! polling, `b` WebSocket handshake and upgrade, `c` Socket.IO packets, `d` WebSocket frames.
 //!
-//! Whatever a row sends, the same invariants hold afterwards: the process runs, nothing panicked,
-//! other connections were served all the time, and every gauge is back where it was.
+//! The same invariants hold after each row. The process runs, nothing panicked, other connections
+//! were served all the time, and every gauge is back at its value.
 //!
-//! D12 is not here, because the server does not offer compression of WebSocket messages.
+//! D12 is missing, because the server does not offer compression of WebSocket messages.
 
 mod a;
 mod b;
@@ -29,14 +29,14 @@ use crate::support::{
     http::metric,
 };
 
-/// Connections that use the server while a row attacks it.
+/// Number of connections that use the server while a row attacks it.
 const BYSTANDERS: usize = 8;
-/// Connections of rows whose point is their number.
+/// Number of connections in rows that test large numbers.
 const MANY: usize = 5000;
-/// Memory that may come and go whatever a row does: buffers of the bystanders, of the allocator.
+/// Tolerance for memory of bystanders and the allocator, in bytes.
 const SLACK: usize = 16 << 20;
 
-/// Gauges with nobody there but the bystanders and the one who asks.
+/// Gauges with only the bystanders and the client that reads the metrics.
 const QUIET: [(&str, usize); 10] = [
     ("roomcast_connections", BYSTANDERS + 1),
     ("roomcast_sessions{transport=\"polling\"}", 0),
@@ -60,8 +60,8 @@ fn attack_with(config: &str, act: impl FnOnce(&TestServer)) {
     attack_on(&[("CONFIG", config)], true, act);
 }
 
-/// Runs an attack against a server with a guard of these limits (JSON), and checks the invariants
-/// but those for which further connections would have to be let in.
+/// Runs an attack against a server with a guard of these limits (JSON). Checks the invariants,
+/// except those that need further connections.
 fn attack_limited(limits: &str, act: impl FnOnce(&TestServer)) {
     attack_on(&[("LIMITS", limits)], false, act);
 }
@@ -75,7 +75,7 @@ fn attack_on(variables: &[(&str, &str)], settles: bool, act: impl FnOnce(&TestSe
             client.open_socket();
             scope.spawn(|| stand_by(client, &over));
         }
-        // However the attack ends, the bystanders must learn of it, or the scope would wait.
+        // The bystanders stop however the attack ends; otherwise the scope would wait for them.
         let _ending = Ending(&over);
         act(&server);
         if settles {
@@ -95,18 +95,18 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Asks for an echo again and again until `over`.
+/// Requests echoes until `over`.
 fn stand_by(mut client: RawClient, over: &AtomicBool) {
     let mut round = 0;
     while !over.load(Ordering::Relaxed) {
         client.send_text(format!(r#"42{round}["echo","bystander"]"#));
         client.expect_text(&format!(r#"43{round}["bystander"]"#));
         round += 1;
-        thread::sleep(Duration::from_millis(20)); // Pace, not a wait for anything.
+        thread::sleep(Duration::from_millis(20)); // Pace of requests.
     }
 }
 
-/// Waits until every gauge says that nothing of the attack is left.
+/// Waits until every gauge shows that nothing of the attack is left.
 fn settle(server: &TestServer) {
     let start = Instant::now();
     loop {
@@ -127,7 +127,7 @@ fn settle(server: &TestServer) {
     }
 }
 
-/// The metrics as text, asked for by a connection of their own.
+/// Returns the metrics as text, read on a new connection.
 fn metrics(server: &TestServer) -> String {
     let mut client = server.connect();
     client.open_socket();
@@ -143,7 +143,7 @@ fn metrics(server: &TestServer) -> String {
         .replace("\\\"", "\"")
 }
 
-/// Checks that resident memory did not grow by more than `limit` since `before`.
+/// Checks that resident memory grew by at most `limit` since `before`.
 fn assert_growth(server: &TestServer, before: usize, limit: usize) {
     let growth = server.resident_bytes().saturating_sub(before);
     assert!(
@@ -152,8 +152,8 @@ fn assert_growth(server: &TestServer, before: usize, limit: usize) {
     );
 }
 
-/// Waits for its turn to open many connections, and raises the limit of open files for them; the
-/// servers started afterwards inherit it.
+/// Waits until this test may open many connections, and raises the limit of open files, which
+/// servers started afterwards inherit.
 fn crowd() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,12 +167,12 @@ fn crowd() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// A polling session at `/socket.io/`.
+/// Opens a polling session at `/socket.io/`.
 fn polling(server: &TestServer) -> Polling {
     Polling::open(server.address(), "/socket.io/")
 }
 
-/// A polling session that has joined `/`.
+/// Opens a polling session that has joined `/`.
 fn joined(server: &TestServer) -> Polling {
     let session = polling(server);
     assert_eq!(session.post("40").parts(), (200, "ok"));
@@ -181,33 +181,33 @@ fn joined(server: &TestServer) -> Polling {
     session
 }
 
-/// A WebSocket session that has joined `/`.
+/// Opens a WebSocket session that has joined `/`.
 fn socket(server: &TestServer) -> RawClient {
     let mut client = server.connect();
     client.open_socket();
     client
 }
 
-/// A WebSocket session that has joined no namespace.
+/// Opens a WebSocket session that has joined no namespace.
 fn opened(server: &TestServer) -> RawClient {
     let mut client = server.connect();
     client.open_websocket("/socket.io/");
     client
 }
 
-/// The session works: an event is answered.
+/// Asserts that the session works: an event is answered.
 fn assert_alive(client: &mut RawClient) {
     client.send_text(r#"4277["echo","alive"]"#);
     client.expect_text(r#"4377["alive"]"#);
 }
 
-/// The polling session works: an event is answered by the next poll.
+/// Asserts that the polling session works: the next poll answers an event.
 fn assert_polling_alive(session: &Polling) {
     assert_eq!(session.post(r#"4277["echo","alive"]"#).parts(), (200, "ok"));
     assert_eq!(session.poll().parts(), (200, r#"4377["alive"]"#));
 }
 
-/// The session is gone: its id is unknown.
+/// Asserts that the id of the session is unknown.
 fn assert_gone(session: &Polling) {
     assert_unknown(&session.poll());
 }
@@ -217,7 +217,7 @@ fn assert_unknown(answer: &Response) {
     assert_eq!(answer.parts(), (400, body));
 }
 
-/// The session is closed by the server, which may tell the next poll so.
+/// Asserts that the server closes the session, possibly with a last answer to a poll.
 fn assert_closed(session: &Polling) {
     let answer = session.poll();
     if answer.status == 400 {

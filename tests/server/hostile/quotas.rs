@@ -1,5 +1,5 @@
-//! What of rows of `a`, `b`, `c` and `d` takes quotas: packets and bytes per second, connections of
-//! an address and in all. The names are those of their rows.
+//! The rows of `a`, `b`, `c` and `d` that need quotas: packets and bytes per second, connections
+//! per address and in total. The names are those of the rows.
 
 use std::{thread, time::Duration};
 
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::support::{Polling, RawClient, Response, TestServer, http::metric, websocket::masked};
 
-/// Far above what bystanders need, far below what a flood brings. Who floods and reads nothing has
-/// `close_timeout` to take what it was answered.
+/// Far above what bystanders need, far below a flood. A flooding client that reads nothing has
+/// `close_timeout` to take its answers.
 const QUOTAS: &str = r#"{"packets_per_second":500,"bytes_per_second":100000,"throttle_timeout":"300ms",
     "close_timeout":"1s"}"#;
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"{"code":4,"message":"Too many connections"}"#;
 const FLOODS: &str = "roomcast_violations_total{limit=\"flood\"}";
 
-/// Sends the same again and again until the server has closed.
+/// Sends the same bytes until the server has closed.
 fn flood(client: &mut RawClient, with: &[u8]) {
     let start = std::time::Instant::now();
     while client.try_send(with).is_ok() {
@@ -119,8 +119,8 @@ fn d10_a_message_in_tiny_fragments_is_as_many_bytes_as_were_sent() {
     });
 }
 
-/// Waits until a connection that has ended is counted no more.
-fn refused_until_let_in(server: &TestServer, open: impl Fn() -> Response) -> Response {
+/// Waits until an ended connection is no longer counted.
+fn await_admission(server: &TestServer, open: impl Fn() -> Response) -> Response {
     let start = std::time::Instant::now();
     loop {
         let answer = open();
@@ -152,7 +152,7 @@ fn a25_handshakes_beyond_what_the_server_holds_are_refused_with_503() {
             session.leave();
         }
         let open = || server.get(OPEN);
-        let answer = refused_until_let_in(server, open);
+        let answer = await_admission(server, open);
         assert_eq!(answer.status, 200);
         let sid = crate::support::http::sid_of(&answer.body);
         let target = format!("{OPEN}&sid={sid}");
@@ -161,7 +161,7 @@ fn a25_handshakes_beyond_what_the_server_holds_are_refused_with_503() {
 }
 
 #[test]
-fn a_storm_of_refused_connects_leaves_those_who_are_in_alone() {
+fn storm_of_refused_connects_does_not_affect_connected_clients() {
     let limits = format!(
         r#"{{"exempt_loopback":false,"connects":{},"connects_window":"1h","block_after":0}}"#,
         BYSTANDERS + 3

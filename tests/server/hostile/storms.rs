@@ -1,5 +1,5 @@
-//! Storms: more handshakes than are let in, connections that never say what they want, more than
-//! there are descriptors for, and answers that nobody reads.
+//! Storms: too many handshakes, connections that never send a request, more connections than
+//! descriptors, and answers that are never read.
 
 use std::{thread, time::Duration, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::support::{DEADLINE, Frame, RawClient, Response, TestServer, http::met
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"{"code":4,"message":"Too many connections"}"#;
 
-/// The metrics, for who can open no further connection.
+/// Returns the metrics on an existing connection, when no further connection is possible.
 fn metrics_by(client: &mut RawClient) -> String {
     client.send_text("4299[\"metrics\"]");
     let Frame::Text(text) = client.message() else {
@@ -21,22 +21,22 @@ fn metrics_by(client: &mut RawClient) -> String {
     text.replace("\\n", "\n").replace("\\\"", "\"")
 }
 
-/// Tries until a session is opened, as a client does.
-fn opened_at_last(server: &TestServer) {
+/// Retries until a session is opened, as a client does.
+fn retry_open(server: &TestServer) {
     let start = Instant::now();
     while server.get(OPEN).status != 200 {
         assert!(start.elapsed() < DEADLINE, "nobody is let in any more");
-        thread::sleep(Duration::from_millis(20)); // The pace of a client that tries again.
+        thread::sleep(Duration::from_millis(20)); // Retry interval of a client.
     }
 }
 
-/// Sessions stay behind, so nothing is said about what is left.
+/// Runs an attack after which sessions remain, so the gauges are not checked.
 fn storm(config: &str, act: impl FnOnce(&TestServer)) {
     attack_on(&[("CONFIG", config)], false, act);
 }
 
 #[test]
-fn a_storm_of_handshakes_is_told_when_to_come_back_and_leaves_those_who_are_in_alone() {
+fn handshake_storm_gets_retry_times_and_spares_connected_clients() {
     const RATE: usize = 20;
     storm(r#"{"handshakes_per_second":20}"#, |server| {
         let mut client = socket(server);
@@ -87,7 +87,7 @@ fn a_storm_of_handshakes_is_told_when_to_come_back_and_leaves_those_who_are_in_a
             "roomcast_requests_rejected_total{reason=\"handshakes per second\"}",
         );
         assert_eq!(counted, refused.len() as i64);
-        opened_at_last(server);
+        retry_open(server);
         session.leave();
     });
 }
@@ -111,7 +111,7 @@ fn a_websocket_is_refused_in_a_storm_too() {
 }
 
 #[test]
-fn connections_that_never_say_what_they_want_are_limited_and_end() {
+fn connections_without_a_request_are_limited_and_closed() {
     attack_with(
         r#"{"max_handshakes":50,"header_timeout":"10s"}"#,
         |server| {
@@ -137,7 +137,7 @@ fn connections_that_never_say_what_they_want_are_limited_and_end() {
 fn a_poll_that_waits_is_no_handshake_under_way() {
     let room = BYSTANDERS + 2;
     attack_with(&format!(r#"{{"max_handshakes":{room}}}"#), |server| {
-        // Each of them on a connection of its own that waits for its first answer.
+        // Each polls on its own connection and waits for its first answer.
         let sessions: Vec<_> = (0..2 * room).map(|_| joined(server)).collect();
         let mut waiting = Vec::new();
         for (session, others) in sessions.iter().zip(0..) {
@@ -158,7 +158,7 @@ fn a_poll_that_waits_is_no_handshake_under_way() {
 }
 
 #[test]
-fn a_server_without_descriptors_goes_on_and_accepts_again_when_there_are_some() {
+fn server_out_of_descriptors_keeps_running_and_accepts_later() {
     attack_with(r#"{"header_timeout":"20s"}"#, |server| {
         let mut client = socket(server);
         server.limit_files(10);
@@ -178,7 +178,7 @@ fn a_server_without_descriptors_goes_on_and_accepts_again_when_there_are_some() 
         drop(crowd);
         let mut newcomer = socket(server);
         assert_alive(&mut newcomer);
-        // It has tried now and then, and not all the time.
+        // It has retried at intervals, not continuously.
         let most = start.elapsed().as_millis() as i64 / 40 + 2;
         let counted = metric(&metrics(server), failed);
         assert!(
@@ -189,7 +189,7 @@ fn a_server_without_descriptors_goes_on_and_accepts_again_when_there_are_some() 
 }
 
 #[test]
-fn who_sends_requests_and_reads_no_answer_is_not_read_any_more_and_then_cut() {
+fn client_that_reads_no_answers_is_throttled_then_disconnected() {
     attack_with(r#"{"write_timeout":"1s"}"#, |server| {
         let before = server.resident_bytes();
         let mut client = server.connect();

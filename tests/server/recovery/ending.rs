@@ -1,4 +1,4 @@
-//! When a session can be recovered no more.
+//! When a session can no longer be recovered.
 
 use super::*;
 
@@ -16,19 +16,19 @@ fn memory_is_returned_when_the_time_is_over() {
 }
 
 #[test]
-fn a_handler_that_blocks_the_end_of_a_socket_delays_nobody_for_long_who_comes_back() {
+fn blocking_disconnect_handler_delays_recovery_only_briefly() {
     let (begin, begun) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (begin, released) = (Mutex::new(begin), Mutex::new(released));
     let mut io = on(Recovery::default());
     io.namespace("/").on("disconnect", move |_: Event| {
         let _ = begin.lock().unwrap().send(());
-        // This holds up the task of the connection, and ends when the test says so or is over.
+        // This blocks the task of the connection until the test ends it.
         let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
         async {}
     });
     let server = Local::serve(io);
-    // A test that fails lets the handler go before it waits for the end of the server.
+    // If the test fails, this releases the handler before the server is dropped.
     let release = release;
     let (client, mut session) = member(&server);
     drop(client);
@@ -41,7 +41,7 @@ fn a_handler_that_blocks_the_end_of_a_socket_delays_nobody_for_long_who_comes_ba
 }
 
 #[test]
-fn whoever_is_sent_away_by_the_handlers_of_its_own_end_does_not_come_back() {
+fn client_disconnected_by_its_own_handler_is_not_recovered() {
     let mut io = on(Recovery::default());
     io.namespace("/").on("disconnect", async |event: Event| {
         let io = event.socket.io();
@@ -56,7 +56,7 @@ fn whoever_is_sent_away_by_the_handlers_of_its_own_end_does_not_come_back() {
 }
 
 #[test]
-fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
+fn session_of_a_refused_client_expires_on_time() {
     let (open, opened) = tokio::sync::watch::channel(false);
     let mut io = on(Recovery::default()
         .window(Duration::from_secs(10))
@@ -75,13 +75,13 @@ fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have()
     let (first, _) = member(&server);
     let (second, session) = member(&server);
     lose(&server, first);
-    // The second session is to end after the first; what is waited for is time itself.
+    // Makes the second session end after the first; the test waits for time itself.
     thread::sleep(Duration::from_secs(1));
     drop(second);
     until(|| server.io.count() == 0);
     let mut client = server.open();
     client.send_text(format!("40{}", session.offer()));
-    // The second one is in the hands of the middleware when the first one's time is over.
+    // The middleware holds the second session when the first expires.
     until(|| recoverable(&server) == 0);
     open.send_replace(true);
     client.expect_text("44{\"message\":\"no\"}");
@@ -108,7 +108,7 @@ fn the_oldest_session_ends_when_there_are_too_many() {
 }
 
 #[test]
-fn who_has_missed_more_than_is_kept_starts_afresh() {
+fn client_that_missed_too_much_gets_a_new_session() {
     for (recovery, size) in [
         (Recovery::default().max_messages(3), 1),
         (Recovery::default().max_bytes(1500), 400),
@@ -128,7 +128,7 @@ fn who_has_missed_more_than_is_kept_starts_afresh() {
 }
 
 #[test]
-fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
+fn total_limit_drops_the_session_with_most_missed_bytes() {
     let server = Local::serve(on(Recovery::default()
         .max_bytes(100_000)
         .max_total_bytes(100_000)));
@@ -140,7 +140,7 @@ fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
     for _ in 0..8 {
         server.io.to(&*much.sid).emit("n", "x".repeat(10_000));
     }
-    // It is one of these that is too much.
+    // Exceeds the limit: these events are the excess.
     for _ in 0..3 {
         server.io.to(&*little.sid).emit("n", "x".repeat(8000));
     }
@@ -152,7 +152,7 @@ fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
 }
 
 #[test]
-fn a_pong_frees_what_its_client_has() {
+fn pong_frees_received_events() {
     let server = Local::serve(
         on(Recovery::default()).config(
             Config::default()

@@ -1,4 +1,4 @@
-//! Clients whose connection broke go on as the same socket.
+//! Clients that reconnect after a broken connection and continue as the same socket.
 
 mod ending;
 mod users;
@@ -24,7 +24,7 @@ use crate::{
     support::{Polling, RawClient},
 };
 
-/// What a client knows of its session.
+/// A client's knowledge of its session.
 struct Session {
     sid: String,
     pid: String,
@@ -32,7 +32,7 @@ struct Session {
     offset: Option<String>,
 }
 
-/// What a client is told when it enters: the events before the answer, and the answer.
+/// Reads the events before the connect answer, and the answer.
 fn entered(mut next: impl FnMut() -> String, nsp: &str) -> (Vec<String>, Session) {
     let mut events = Vec::new();
     loop {
@@ -57,14 +57,14 @@ fn enter(client: &mut RawClient, nsp: &str, auth: &str) -> (Vec<String>, Session
     entered(|| text(client), nsp)
 }
 
-/// The last argument of an event, which must be a text.
+/// Returns the last argument of an event, which must be a text.
 fn offset(event: &str) -> String {
     let array = event.trim_start_matches(|c| c != '[');
     let args: Vec<Value> = serde_json::from_str(array).unwrap();
     args.last().unwrap().as_str().unwrap().to_owned()
 }
 
-/// An event without its offset.
+/// Returns an event without its offset.
 fn bare(event: &str) -> String {
     event.replace(&format!(",\"{}\"]", offset(event)), "]")
 }
@@ -75,7 +75,7 @@ impl Session {
         format!("{{\"pid\":\"{}\",\"offset\":\"{offset}\"}}", self.pid)
     }
 
-    /// Takes the next event, which must be this one.
+    /// Expects this event as the next.
     fn expect(&mut self, client: &mut RawClient, expected: &str) {
         let event = text(client);
         assert_eq!(bare(&event), expected);
@@ -106,7 +106,7 @@ fn serve() -> Local {
     Local::serve(on(Recovery::default()))
 }
 
-/// A client in `/` and in a room, which has got one event.
+/// Connects a client in `/` and in a room that has received an event.
 fn member(server: &Local) -> (RawClient, Session) {
     let mut client = server.open();
     let (events, mut session) = enter(&mut client, "", "");
@@ -118,7 +118,7 @@ fn member(server: &Local) -> (RawClient, Session) {
     (client, session)
 }
 
-/// Breaks a connection; the session is kept for recovery when it returns.
+/// Breaks a connection and waits until the session is kept for recovery.
 fn lose(server: &Local, client: RawClient) {
     let before = recoverable(server);
     drop(client);
@@ -133,7 +133,7 @@ fn kept_bytes(server: &Local) -> i64 {
     server.io.metrics().gauge(Gauge::RecoveryBytes)
 }
 
-/// Comes back; the events before the answer, without their offsets.
+/// Reconnects and returns the events before the answer, without their offsets.
 fn come_back(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, bool) {
     let mut client = server.open();
     let (events, new) = enter(&mut client, "", &session.offer());
@@ -162,7 +162,7 @@ fn without_the_option_there_is_neither_a_second_id_nor_an_offset() {
 }
 
 #[test]
-fn an_event_carries_the_same_offset_to_all_unless_it_may_be_lost_or_is_acknowledged() {
+fn event_has_one_offset_unless_volatile_or_acknowledged() {
     let server = serve();
     let (mut a, _) = member(&server);
     let (mut b, session) = member(&server);
@@ -172,7 +172,7 @@ fn an_event_carries_the_same_offset_to_all_unless_it_may_be_lost_or_is_acknowled
     assert_eq!(event, text(&mut b));
     assert_eq!(bare(&event), "42[\"all\",1]");
     assert_ne!(offset(&event), session.offset.unwrap());
-    // One that leaves at once.
+    // Repeated until it is sent immediately.
     let b_alone = server.io.to(&*session.sid).volatile();
     until(|| b_alone.clone().emit("volatile", 2).queued == 1);
     b.expect_text("42[\"volatile\",2]");
@@ -183,7 +183,7 @@ fn an_event_carries_the_same_offset_to_all_unless_it_may_be_lost_or_is_acknowled
 }
 
 #[test]
-fn a_client_that_comes_back_gets_what_it_missed_and_is_who_it_was() {
+fn reconnecting_client_recovers_events_and_identity() {
     let server = serve();
     let (mut client, mut session) = member(&server);
     client.send_text("421[\"mark\",\"x\"]");
@@ -217,14 +217,14 @@ fn a_client_that_comes_back_gets_what_it_missed_and_is_who_it_was() {
     server.io.to("room").emit("n", 5);
     session.expect(&mut client, "42[\"n\",5]");
     assert_eq!(recoverable(&server), 0);
-    // And once more, having missed nothing.
+    // Again, without missed events.
     lose(&server, client);
     let (_client, missed, is_same) = come_back(&server, &mut session);
     assert!(is_same && missed.is_empty());
 }
 
 #[test]
-fn a_client_that_is_away_is_nobody() {
+fn disconnected_recoverable_client_is_not_listed() {
     let server = serve();
     let (client, session) = member(&server);
     let (mut other, _) = member(&server);
@@ -244,7 +244,7 @@ fn a_client_that_is_away_is_nobody() {
 }
 
 #[test]
-fn the_old_handle_of_a_socket_reaches_the_client_when_it_comes_back() {
+fn old_socket_handle_works_after_recovery() {
     let server = serve();
     let (client, mut session) = member(&server);
     let id = roomcast::SocketId::parse(&session.sid).unwrap();
@@ -286,7 +286,7 @@ fn offers_that_are_none_start_a_fresh_session_without_an_error() {
         assert_ne!(new.sid, session.sid, "{offer}");
         assert_ne!(new.pid, session.pid, "{offer}");
     }
-    // None of them has harmed anybody.
+    // No other client is affected.
     let mut session = session;
     let back = come_back(&server, &mut session);
     assert!(back.2);
@@ -313,7 +313,7 @@ fn a_session_is_recovered_once() {
     lose(&server, client);
     let offers: Vec<_> = (0..8).map(|_| session.offer()).collect();
     let mut clients: Vec<RawClient> = offers.iter().map(|_| server.open()).collect();
-    // All at once, and only one of them has the id in the end.
+    // All at the same time; in the end only one has the id.
     for (client, offer) in clients.iter_mut().zip(&offers) {
         client.send_text(format!("40{offer}"));
     }
@@ -329,7 +329,7 @@ fn a_session_is_recovered_once() {
 }
 
 #[test]
-fn a_client_that_seems_to_be_there_can_come_back_and_its_old_connection_is_cut() {
+fn client_that_seems_connected_recovers_and_replaces_it() {
     let server = serve();
     let (mut old, mut session) = member(&server);
     server.io.to("room").emit("n", 1);
@@ -337,7 +337,7 @@ fn a_client_that_seems_to_be_there_can_come_back_and_its_old_connection_is_cut()
     assert!(is_same);
     assert_eq!(missed, ["42[\"n\",1]"]);
     old.expect_close();
-    // What was on its way on the old one harms nobody.
+    // Packets in flight on the old connection do no harm.
     server.io.to("room").emit("n", 2);
     session.expect(&mut client, "42[\"n\",2]");
     until(|| server.io.metrics().gauge(Gauge::SessionsWebSocket) == 1);
@@ -347,7 +347,7 @@ fn a_client_that_seems_to_be_there_can_come_back_and_its_old_connection_is_cut()
 }
 
 #[test]
-fn whoever_leaves_or_is_sent_away_does_not_come_back_as_the_same() {
+fn client_that_left_or_was_disconnected_is_not_recovered() {
     for packet in ["41", "42[\"kick\"]", "9", "4x"] {
         let server = serve();
         let (mut client, mut session) = member(&server);
@@ -365,7 +365,7 @@ fn whoever_leaves_or_is_sent_away_does_not_come_back_as_the_same() {
 }
 
 #[test]
-fn a_session_that_the_server_drops_goes_on() {
+fn session_closed_by_the_server_is_recovered() {
     let server = serve();
     let (mut client, mut session) = member(&server);
     client.send_text("42[\"drop\"]");
@@ -375,7 +375,7 @@ fn a_session_that_the_server_drops_goes_on() {
 }
 
 #[test]
-fn a_client_that_answers_no_ping_can_come_back() {
+fn client_with_ping_timeout_is_recovered() {
     let mut io = on(Recovery::default()).config(
         Config::default()
             .ping_interval(Duration::from_millis(500))
@@ -395,9 +395,9 @@ fn a_client_that_answers_no_ping_can_come_back() {
 }
 
 #[test]
-fn a_session_goes_on_over_another_transport_and_after_a_switch() {
+fn session_is_recovered_over_another_transport_and_upgrade() {
     let server = serve();
-    // Begins by polling, goes over to WebSocket, breaks.
+    // Polls, upgrades to WebSocket, disconnects.
     let polling = Polling::open(server.address(), "/socket.io/");
     assert_eq!(polling.post("40").parts(), (200, "ok"));
     let mut packets: Vec<String> = Vec::new();
@@ -415,7 +415,7 @@ fn a_session_goes_on_over_another_transport_and_after_a_switch() {
     server.io.emit("n", 2);
     lose(&server, client);
     server.io.emit("n", 3);
-    // Comes back by polling.
+    // Reconnects by polling.
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post(format!("40{}", session.offer()));
     let answer = polling.poll();
@@ -425,7 +425,7 @@ fn a_session_goes_on_over_another_transport_and_after_a_switch() {
     let missed: Vec<String> = missed.iter().map(|event| bare(event)).collect();
     assert_eq!(missed, ["42[\"n\",2]", "42[\"n\",3]"]);
     assert_eq!(new.sid, session.sid);
-    // Goes over, and everything that comes now comes there.
+    // Upgrades, and all later events arrive over WebSocket.
     let mut client = polling.upgraded();
     server.io.emit("n", 4);
     assert_eq!(bare(&text(&mut client)), "42[\"n\",4]");
@@ -456,14 +456,14 @@ fn every_namespace_of_a_connection_is_recovered_by_itself() {
 }
 
 #[test]
-fn a_namespace_made_on_demand_waits_for_clients_that_are_away() {
+fn on_demand_namespace_stays_for_recoverable_clients() {
     let mut io = Io::builder().recovery(Recovery::default().window(Duration::from_secs(10)));
     io.namespaces(|_| true);
     let server = Local::serve(io);
     let mut client = server.open();
     let (_, _) = enter(&mut client, "/made,", "");
     lose(&server, client);
-    // Its rooms and handlers are still there for a newcomer.
+    // Its rooms and handlers still exist for a new client.
     let mut second = server.open();
     let (_, _) = enter(&mut second, "/made,", "");
     assert_eq!(server.io.of("/made").count(), 1);
@@ -473,7 +473,7 @@ fn a_namespace_made_on_demand_waits_for_clients_that_are_away() {
 }
 
 #[test]
-fn clients_that_are_away_can_be_taken_out_of_rooms_and_sent_away() {
+fn recoverable_clients_can_leave_rooms_and_be_disconnected() {
     let server = serve();
     let (client, mut session) = member(&server);
     lose(&server, client);
@@ -489,7 +489,7 @@ fn clients_that_are_away_can_be_taken_out_of_rooms_and_sent_away() {
 }
 
 #[test]
-fn a_server_that_stops_keeps_nothing() {
+fn stopping_server_keeps_no_session() {
     let server = serve();
     let (client, _) = member(&server);
     let (_second, _) = member(&server);
@@ -501,7 +501,7 @@ fn a_server_that_stops_keeps_nothing() {
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
 }
 
-/// Reads numbered events and keeps the offset of the last one.
+/// Reads numbered events and stores the offset of the last.
 fn read_numbers(session: &mut Session, numbers: &mut Vec<u64>, events: &[String]) {
     for event in events {
         let array = event.trim_start_matches(|c| c != '[');
@@ -512,16 +512,17 @@ fn read_numbers(session: &mut Session, numbers: &mut Vec<u64>, events: &[String]
 }
 
 #[test]
-fn nothing_is_lost_doubled_or_out_of_order_while_a_client_comes_and_goes() {
+fn reconnecting_client_gets_events_once_and_in_order() {
     const EVENTS: u64 = 20_000;
-    /// More would fill the client's budget while it is away, and leave it too few turns.
+    /// Events ahead of the client. More would fill the client's budget while it is disconnected,
+    /// and leave too few reconnections.
     const AHEAD: u64 = 1_000;
     let server = Local::serve(on(Recovery::default()
         .max_messages(100_000)
         .max_bytes(1 << 20)));
     let (mut client, mut session) = member(&server);
     let io = server.io.clone();
-    // One sender, by turns to the room, to all, to the socket's own room, and to a union.
+    // One sender, alternating between the room, all sockets, the socket's own room, and a union.
     let own = session.sid.clone();
     let read = Arc::new(AtomicU64::new(0));
     let has_read = Arc::clone(&read);
@@ -550,7 +551,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_comes_and_goes() {
             }
         }
         turns += 1;
-        // Sometimes the server has noticed, sometimes it has not.
+        // The server has noticed the old connection's end only in some rounds.
         let old = client;
         if turns % 2 == 0 {
             drop(old);

@@ -1,8 +1,8 @@
-//! Whose session is recovered, and by which checks a client passes.
+//! Users of recovered sessions, and the checks that apply to them.
 
 use super::*;
 
-/// Knows who is banned, and believes everybody else.
+/// Refuses banned users and accepts every other name.
 struct Names(Arc<Mutex<HashSet<String>>>);
 
 impl Authenticate for Names {
@@ -45,7 +45,7 @@ fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
     (Local::serve(io), banned)
 }
 
-/// A client of this name, which has got one event.
+/// Connects a client of this name that has received an event.
 fn named(server: &Local, name: &str) -> (RawClient, Session) {
     let mut client = server.open();
     let (_, mut session) = enter(&mut client, "", &format!("{{\"name\":\"{name}\"}}"));
@@ -61,7 +61,7 @@ fn offer_of(session: &Session, name: &str) -> String {
 }
 
 #[test]
-fn a_user_who_was_banned_meanwhile_does_not_recover() {
+fn user_banned_while_disconnected_is_not_recovered() {
     let (server, banned) = with_names();
     let (client, session) = named(&server, "ann");
     lose(&server, client);
@@ -70,7 +70,7 @@ fn a_user_who_was_banned_meanwhile_does_not_recover() {
     let mut client = server.open();
     client.send_text(format!("40{}", offer_of(&session, "ann")));
     client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
-    // Who is let in again begins anew: the session has ended with the ban.
+    // A user who is admitted again starts a new session: the ban has ended the old one.
     banned.lock().unwrap().clear();
     let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
     assert_ne!(new.sid, session.sid);
@@ -78,7 +78,7 @@ fn a_user_who_was_banned_meanwhile_does_not_recover() {
 }
 
 #[test]
-fn a_ban_that_was_lifted_before_the_client_came_back_has_ended_its_session() {
+fn lifted_ban_has_ended_the_session() {
     let (server, banned) = with_names();
     let (client, session) = named(&server, "ann");
     let (other, others) = named(&server, "bob");
@@ -108,7 +108,7 @@ fn a_user_who_is_banned_while_its_client_is_leaving_keeps_no_session() {
 }
 
 #[test]
-fn a_user_who_has_lost_a_role_starts_afresh_and_one_who_has_got_one_goes_on() {
+fn lost_role_ends_the_session_and_new_role_keeps_it() {
     for (before, after, goes_on) in [
         ("ann/user", "ann/user", true),
         ("ann/user", "ann/user+admin", true),
@@ -140,7 +140,7 @@ fn another_user_gets_nothing_of_a_session() {
 }
 
 #[test]
-fn middleware_is_passed_by_only_if_the_option_says_so() {
+fn recovery_skips_middleware_only_if_configured() {
     for skip_middlewares in [true, false] {
         let asked = Arc::new(Mutex::new(0_u32));
         let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
@@ -165,13 +165,13 @@ fn middleware_is_passed_by_only_if_the_option_says_so() {
             !skip_middlewares,
             "{answer}"
         );
-        // Who was refused has lost nothing.
+        // A refused client keeps its session.
         assert_eq!(recoverable(&server), i64::from(!skip_middlewares));
     }
 }
 
 #[test]
-fn middleware_sees_whether_a_client_goes_on() {
+fn middleware_sees_whether_a_client_is_recovered() {
     let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
     for has_authenticator in [false, true] {
         let mut io = on(Recovery::default().skip_middlewares(false));
@@ -187,7 +187,7 @@ fn middleware_sees_whether_a_client_goes_on() {
         let server = Local::serve(io);
         let (client, session) = named(&server, "ann");
         lose(&server, client);
-        // Nobody's session, another user's, and one's own.
+        // A session that does not exist, another user's, and the user's own.
         let mut nobodys = server.open();
         enter(
             &mut nobodys,

@@ -1,9 +1,13 @@
-//! What joins a contract server to others.
+//! Connects a contract server to others with an adapter.
 //!
-//! `ADAPTER` is `redis://…`, `redis+OPTION://…`, `redis-streams://…`, `redis-streams+sharded://…`, `nats://…` or `postgres://…`, `ADAPTER_KEY` what the names of
-//! channels begin with, and the name of the stream. An option of Redis is `sharded`, `sharded-private` or `sharded-static`, which say what has a channel, or `specific`,
-//! with which Node servers are answered on channels of their own. With `redis-streams+sharded` answers take sharded channels, and the stream is called `stream of KEY`.
-//! With `SECRET` the servers seal what they exchange.
+//! `ADAPTER` is `redis://…`, `redis+OPTION://…`, `redis-streams://…`, `redis-streams+sharded://…`,
+//! `nats://…` or `postgres://…`. `ADAPTER_KEY` is the prefix of channel names, and the name of the
+//! stream.
+//!
+//! The options of Redis `sharded`, `sharded-private` and `sharded-static` select which rooms have
+//! channels. With `specific`, Node servers are answered on their own channels. With
+//! `redis-streams+sharded`, answers use sharded channels, and the stream is called `stream of KEY`.
+//! With `SECRET`, the servers encrypt what they exchange.
 
 use std::env;
 
@@ -17,7 +21,7 @@ use roomcast::{
     },
 };
 
-/// Gives the server an adapter, if one is asked for.
+/// Gives the server an adapter if one is configured.
 pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
     let Ok(url) = env::var("ADAPTER") else {
         return io;
@@ -43,7 +47,7 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
             None => nats,
         });
     }
-    // What stands behind the plus sign is an option of the adapter, for one server of Redis.
+    // The text after the plus sign is an option of the adapter, for a single Redis server.
     let (kind, address) = url.split_once("://").unwrap_or_default();
     let (scheme, option) = kind.split_once('+').unwrap_or((kind, ""));
     let redis = Redis::new(&format!("{scheme}://{address}"));

@@ -1,6 +1,6 @@
 //! The contract server as one node of a cluster.
 //!
-//! `NODE_NAME` is what `whereami` answers; by default the port.
+//! `NODE_NAME` is the answer to `whereami`; the default is the port.
 
 use std::{collections::BTreeMap, env, time::Duration};
 
@@ -82,7 +82,7 @@ pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
         )
         .on("server-side-ack", ask_servers)
         .on("count", async |event: Event, room: String| {
-            let found = event.namespace().in_(&room).timeout(PATIENCE);
+            let found = event.namespace().in_(&room).timeout(ANSWER_TIMEOUT);
             Ack(found.fetch_sockets().await.sockets.len())
         })
         .on("servers", async |event: Event| {
@@ -103,7 +103,7 @@ pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
 }
 
 async fn fetch(event: Event, room: String) -> Ack<Anything> {
-    let found = event.namespace().in_(&room).timeout(PATIENCE);
+    let found = event.namespace().in_(&room).timeout(ANSWER_TIMEOUT);
     let mut found = found.fetch_sockets().await;
     if !found.missing.is_empty() {
         return Ack(Anything::String("timeout".to_owned()));
@@ -131,7 +131,7 @@ async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {
     })
 }
 
-/// The answers of all other servers, or of those that have answered.
+/// Returns the answers of all other servers, or the partial answers as an error.
 async fn answers(event: &Event, rest: Args) -> Result<Vec<Anything>, Vec<Anything>> {
     let namespace = event.namespace();
     let asked = namespace.server_side_emit_with_acks("question", rest);
@@ -144,5 +144,5 @@ async fn answers(event: &Event, rest: Args) -> Result<Vec<Anything>, Vec<Anythin
     })
 }
 
-/// How long other servers may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout for the answers of other servers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

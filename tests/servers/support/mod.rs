@@ -1,4 +1,4 @@
-//! What the contract servers share: where they listen, and when they stop.
+//! Shared by the contract servers: addresses and shutdown.
 
 use std::{
     env,
@@ -14,15 +14,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Serves on `$PORT` of 127.0.0.1, and of ::1 where `localhost` is that too, until SIGTERM.
+/// Serves on `$PORT` of 127.0.0.1, and of ::1 if `localhost` has that address too, until SIGTERM.
 #[allow(dead_code, reason = "one of the servers has several ports")]
 pub(crate) async fn run(server: Server) -> Result<(), roomcast::Error> {
     run_all(vec![("", server)]).await
 }
 
-/// Serves each server on a port of its own, `$PORT` and those that follow it, until SIGTERM. Each
-/// prints where it listens; the first server, which has no name, comes last. With
-/// `LISTENER_NAMES=1` each address of a server with a name is printed with it before.
+/// Serves each server on a port of its own, starting at `$PORT`, until SIGTERM. Each server prints
+/// its address; the first server, which has no name, is printed last. With `LISTENER_NAMES=1` each
+/// address of a named server is printed with its name.
 pub(crate) async fn run_all(servers: Vec<(&str, Server)>) -> Result<(), roomcast::Error> {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be received");
     let first: u16 = match number("PORT") {
@@ -55,7 +55,7 @@ pub(crate) async fn run_all(servers: Vec<(&str, Server)>) -> Result<(), roomcast
     for (_, server) in bound {
         let mut stopped = stopped.clone();
         running.spawn(server.grace(Duration::from_secs(5)).run_until(async move {
-            // An error is a sender that is gone, which means the same.
+            // An error means that the sender was dropped, which also means to stop.
             let _ = stopped.changed().await;
         }));
     }
@@ -65,7 +65,7 @@ pub(crate) async fn run_all(servers: Vec<(&str, Server)>) -> Result<(), roomcast
     Ok(())
 }
 
-/// Tells these metrics at `/metrics`, one after the other.
+/// Serves these metrics at `/metrics`, one after another.
 #[allow(dead_code, reason = "not every server tells them")]
 pub(crate) fn tell<const N: usize>(metrics: [&Arc<Metrics>; N]) -> axum::Router {
     let metrics = metrics.map(Arc::clone);
@@ -73,8 +73,8 @@ pub(crate) fn tell<const N: usize>(metrics: [&Arc<Metrics>; N]) -> axum::Router 
     axum::Router::new().route("/metrics", axum::routing::get(render))
 }
 
-/// The first of so many ports in a row that nobody listens on: below those that others are given who
-/// ask for any. Each process begins to look elsewhere.
+/// Returns the first of `count` consecutive free ports. They are below the range from which the
+/// kernel assigns ports. Each process starts its search elsewhere.
 fn free_ports(count: usize) -> u16 {
     let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     let start = std::process::id() as usize * count;
@@ -84,7 +84,7 @@ fn free_ports(count: usize) -> u16 {
         .expect("there are free ports")
 }
 
-/// A number in the environment.
+/// Returns a number from the environment.
 pub(crate) fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
     env::var(variable).ok()?.parse().ok()
 }

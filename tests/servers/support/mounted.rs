@@ -1,4 +1,4 @@
-//! The same server inside of somebody else's.
+//! The same server mounted in another HTTP server.
 
 use std::{env, net::SocketAddr};
 
@@ -11,8 +11,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Serves on `$PORT` of 127.0.0.1 until SIGTERM, mounted as `how` says: `nested` or `layer` in axum,
-/// `hyper` alone, or `buffered`: hyper over a stream that is not TCP.
+/// Serves on `$PORT` of 127.0.0.1 until SIGTERM, mounted as `how` specifies. `nested` and `layer`
+/// use axum, `hyper` only hyper, and `buffered` hyper over a stream that is not TCP.
 pub(crate) async fn run(io: Io, how: &str) -> Result<(), roomcast::Error> {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be received");
     let address = format!("127.0.0.1:{}", env::var("PORT").unwrap_or_default());
@@ -50,7 +50,7 @@ async fn connection(io: Io, stream: TcpStream, address: SocketAddr, is_buffered:
     });
     let service = TowerToHyperService::new(service);
     let http = hyper::server::conn::http1::Builder::new();
-    // A client that goes away ends with an error, which is its own affair.
+    // A client that disconnects ends with an error, which is not the server's fault.
     let _ = if is_buffered {
         let stream = TokioIo::new(BufStream::new(stream));
         http.serve_connection(stream, service).with_upgrades().await

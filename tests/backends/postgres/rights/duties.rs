@@ -1,4 +1,4 @@
-//! All that a server does with its database, as a role that does not own the tables.
+//! Everything that a server does with its database, as a role that does not own the tables.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Amend, Annotate, Annotation, Append, Attempt, Change, Current, Delete,
-    DeleteConversation, Delivery, Edit, Here, IfOpen, Insert, Invite, JournalSweep, KeptAnswer,
-    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice,
-    Origin, Page, Quota, Rename, Replace, Revision, Revocation, Search, Store, Time, words,
+    DeleteConversation, Delivery, Edit, IfOpen, Insert, Invite, JournalSweep, Level, Login,
+    MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin, Page,
+    PresenceEntry, Quota, Rename, Replace, Revision, Revocation, Search, Store, StoredResponse,
+    Time, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -19,14 +20,14 @@ use uuid::Uuid;
 use super::Database;
 use crate::harness::{drain, retriable, text};
 
-/// How long a store may take to find out that the database stores again.
+/// Maximum time in which a store must detect that the database stores again.
 const DEADLINE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What fails if the store cannot find out whether the database stores again.
+/// Failure if the store does not detect that the database stores again.
 const NOT_FOUND: &str = "the database stores again, and the store does not find out";
 
-/// Whether a failure is one of rights, and not of what the database contains.
+/// Returns whether a failure is due to missing rights, and not to the contents of the database.
 pub(super) fn lacks_rights(failure: &str) -> bool {
     let signs = [
         ": Failed",
@@ -38,7 +39,7 @@ pub(super) fn lacks_rights(failure: &str) -> bool {
     failure.starts_with("Store::open(") || signs.iter().any(|sign| failure.contains(sign))
 }
 
-/// Awaits an answer of the store, or returns what failed.
+/// Awaits an answer of the store, or returns the failure.
 macro_rules! must {
     ($asked:expr) => {
         $asked
@@ -47,10 +48,10 @@ macro_rules! must {
     };
 }
 
-/// Does all that a server does, and returns the first thing that this role cannot do.
+/// Does everything that a server does, and returns the first thing that this role is not allowed to
+/// do.
 pub(super) async fn perform(database: &Database, role: &str) -> Result<(), String> {
-    // A full disk, as far as the database can tell: for one text, and for changes that change
-    // nothing.
+    // Simulates a full disk for one text and for changes that change nothing.
     database.sql(
         "CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
@@ -383,7 +384,7 @@ async fn keys(store: &Store) -> Result<(), String> {
     };
     let first = attempt();
     must!(store.begin_request(first.clone()));
-    let answer = KeptAnswer {
+    let answer = StoredResponse {
         status: 201,
         body: None,
     };
@@ -415,7 +416,7 @@ async fn leases(store: &Store) -> Result<(), String> {
     must!(leases.take(node, LONG));
     must!(leases.renew(node, LONG));
     for connections in [1, 2, 0] {
-        let here = Here {
+        let here = PresenceEntry {
             conversation_id: room,
             user_id: "ann".into(),
             name: "Ann".into(),
@@ -427,7 +428,7 @@ async fn leases(store: &Store) -> Result<(), String> {
     must!(leases.remote_presence(Uuid::new_v4(), &[room]));
     must!(leases.next_end(Uuid::new_v4()));
     must!(leases.end(node));
-    must!(leases.bury(LONG));
+    must!(leases.remove_expired(LONG));
     Ok(())
 }
 
@@ -473,7 +474,7 @@ async fn publications(database: &Database, store: &Store) -> Result<(), String> 
     Ok(())
 }
 
-/// A database that was full is found to store again by a change that changes nothing.
+/// The store detects with a change that changes nothing that a full database stores again.
 async fn health(database: &Database, store: &Store) -> Result<(), String> {
     let id = opened(store, &["ann"]).await?;
     while store.is_healthy() {

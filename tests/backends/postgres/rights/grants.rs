@@ -22,14 +22,15 @@ async fn without_any_one_of_the_documented_grants_something_fails() {
     let mut trying = JoinSet::new();
     for first in 0..AT_ONCE {
         trying.spawn(async move {
-            // Each has a database of its own, in which nothing else happens.
+            // Each has its own database, in which nothing else happens.
             let database = Database::new().await;
             withdraw_from_public(&database);
             let role = database.server_role();
             let mut unneeded = Vec::new();
             let grants = single_grants(&database, &role);
             for grant in grants.iter().skip(first).step_by(AT_ONCE) {
-                // The attachments are the adapter's, which names what it lacks.
+                // The attachments table belongs to the adapter, which names the rights that it
+                // lacks.
                 if grant.contains("socket_io_attachments") {
                     continue;
                 }
@@ -44,7 +45,7 @@ async fn without_any_one_of_the_documented_grants_something_fails() {
                 }
                 database.sql(grant);
             }
-            // All of them together are enough, so that nothing else has failed.
+            // All grants together suffice, so nothing else has caused the failures.
             assert_eq!(perform(&database, &role).await, Ok(()));
             unneeded
         });
@@ -53,7 +54,7 @@ async fn without_any_one_of_the_documented_grants_something_fails() {
     assert!(unneeded.is_empty(), "{unneeded:#?}");
 }
 
-/// Takes away what every role has by default, so that a server needs its own grants.
+/// Revokes the default rights of every role, so that a server needs its own grants.
 fn withdraw_from_public(database: &Database) {
     database.sql(&format!(
         "REVOKE ALL ON DATABASE {} FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC",

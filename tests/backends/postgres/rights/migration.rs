@@ -1,4 +1,4 @@
-//! What the migration of rights changes for roles that exist already.
+//! The effect of the migration of rights on existing roles.
 
 use roomcast_server::config;
 use roomcast_server::store::Store;
@@ -10,10 +10,10 @@ use super::duties::perform;
 use crate::harness::sql;
 use crate::older::postgres_of;
 
-/// The tables before the migration.
+/// Schema version before the migration.
 const BEFORE: u32 = 18;
 
-/// Statements as the version before has prepared them, on tables that it knows.
+/// Statements as the previous version prepared them, on the tables that it knows.
 const OF_THE_VERSION_BEFORE: [&str; 6] = [
     "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type, metadata, created_at)
      SELECT gen_random_uuid(), id, last_seq + 1, 'ann', 'Ann', 'text', 'user', '{}', now() FROM conversations",
@@ -25,7 +25,7 @@ const OF_THE_VERSION_BEFORE: [&str; 6] = [
     "SELECT count(*) FROM messages WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', 'text')",
 ];
 
-/// What was documented before: all tables, or no more than is used.
+/// The grants documented before: all tables, or only what is used.
 const EVERYTHING: &str =
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
      GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}";
@@ -72,7 +72,7 @@ async fn servers_that_own_no_table_survive_the_migration_of_rights() {
         ),
     );
     let roles = [&full, &least, &member, &of_two, &writes];
-    // The sessions of the version before stay, with all that they have prepared.
+    // The sessions of the previous version stay open, with their prepared statements.
     let mut sessions = Vec::new();
     for role in roles {
         let client = client(&config, role).await;
@@ -96,7 +96,7 @@ async fn servers_that_own_no_table_survive_the_migration_of_rights() {
         let done = perform(&database, role).await;
         assert_eq!(done, Ok(()), "{role}");
     }
-    // What the group has is not given to its member as well, who would keep it.
+    // The group's rights are not granted to its member directly, who would keep them on leaving it.
     let of_member = database.sql(&format!(
         "SELECT count(*) FROM pg_proc, aclexplode(proacl) a WHERE a.grantee = '{member}'::regrole"
     ));

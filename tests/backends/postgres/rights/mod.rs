@@ -1,4 +1,4 @@
-//! What roles of the database may do, and where the documentation says so.
+//! Rights of database roles, and where they are documented.
 
 mod duties;
 mod grants;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::documented;
 use crate::harness::{postgres, sql};
 
-/// A database with the newest tables and the table of the adapter.
+/// A database with the current tables and the table of the adapter.
 pub(super) struct Database {
     pub(super) config: config::Store,
 }
@@ -34,40 +34,41 @@ impl Database {
         sql(&self.config, text)
     }
 
-    /// The name of the database.
+    /// Returns the name of the database.
     pub(super) fn name(&self) -> &str {
         self.config.url.rsplit_once('/').unwrap().1
     }
 
-    /// Makes a role that has nothing but `LOGIN`.
+    /// Creates a role with nothing but `LOGIN`.
     pub(super) fn bare_role(&self) -> String {
         let role = format!("r_{}", Uuid::new_v4().simple());
         self.sql(&format!("CREATE ROLE {role} LOGIN"));
         role
     }
 
-    /// Makes a role with what `docs/storage.md` gives to a server that does not own the tables.
+    /// Creates a role with the grants in `docs/storage.md` for a server that does not own the
+    /// tables.
     pub(super) fn server_role(&self) -> String {
         let role = self.bare_role();
         self.sql(&self.server_grants(&role).join("; "));
         role
     }
 
-    /// The statements that give a role what a server needs.
+    /// Returns the statements that grant a role what a server needs.
     pub(super) fn server_grants(&self, role: &str) -> Vec<String> {
         let mut statements = documented::of_a_server(self.name(), role);
         statements.retain(|text| text.starts_with("GRANT"));
         statements
     }
 
-    /// Makes a role with what `docs/publications.md` gives to a service that publishes.
+    /// Creates a role with the grants in `docs/publications.md` for a publishing service.
     pub(super) fn publishing_role(&self) -> String {
         let role = self.bare_role();
         self.sql(&documented::of_a_publisher(&role).join("; "));
         role
     }
 
-    /// The configuration of a server that has this role.
+    /// Returns the configuration of a server with this role.
     pub(super) fn config_as(&self, role: &str) -> config::Store {
         config::Store {
             url: self
@@ -79,7 +80,7 @@ impl Database {
         }
     }
 
-    /// A connection of this role.
+    /// Connects as this role.
     pub(super) async fn client_as(&self, role: &str) -> Client {
         let url = self.config_as(role).url;
         let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;

@@ -1,5 +1,5 @@
-//! Tries as each documented role all that can be done with each object of the schema, and compares
-//! that with the table of rights in `docs/security.md`.
+//! Tries every operation on every object of the schema as each documented role, and compares the
+//! result with the table of rights in `docs/security.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Database;
 use crate::documented::{document, section};
 
-/// What may be done with an object, and by which of [`ROLES`].
+/// The operations on each object, with the [`ROLES`] that are permitted.
 type Rights = BTreeMap<(String, &'static str), BTreeSet<String>>;
 
 /// Roles as the table of rights names them.
@@ -19,7 +19,7 @@ const OWNER: &str = "the owner";
 const ROLES: [&str; 3] = [ANY, PUBLISHER, SERVER];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_may_do_what_the_table_of_rights_says_and_no_more() {
+async fn rights_of_roles_match_the_documented_table() {
     let database = Database::new().await;
     let wrong = differences(&database).await;
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -56,7 +56,7 @@ async fn objects_that_have_no_row_in_the_table_of_rights_are_reported() {
     }
 }
 
-/// What the table of rights says otherwise than the database.
+/// Returns the differences between the table of rights and the database.
 async fn differences(database: &Database) -> Vec<String> {
     let documented = documented();
     let mut wrong = Vec::new();
@@ -99,7 +99,7 @@ async fn differences(database: &Database) -> Vec<String> {
     wrong
 }
 
-/// The rows of the table of rights that are about objects of the database.
+/// Returns the rows of the table of rights that concern database objects.
 fn documented() -> Rights {
     let section = section(&document("docs/security.md"), "## Who may do what");
     let mut rights = Rights::new();
@@ -134,7 +134,7 @@ fn documented() -> Rights {
     rights
 }
 
-/// The parts between commas that are in no parentheses.
+/// Splits at commas outside parentheses.
 pub(super) fn split(list: &str) -> Vec<String> {
     let (mut parts, mut depth) = (vec![String::new()], 0);
     for c in list.chars() {
@@ -164,11 +164,11 @@ enum Kind {
     /// With the types of its arguments.
     Function(Vec<String>),
     TriggerFunction,
-    /// What has no rights that could be tried.
+    /// An object without rights that can be tried.
     Other,
 }
 
-/// All objects of the schema, but for indexes and what belongs to tables.
+/// Returns all objects of the schema, except indexes and objects that belong to tables.
 async fn objects(database: &Database) -> Vec<Object> {
     let client = database.client_as("roomcast").await;
     let rows = client
@@ -217,7 +217,7 @@ async fn objects(database: &Database) -> Vec<Object> {
     rows.into_iter().map(object).collect()
 }
 
-/// Tries all that can be done with an object, and returns what is permitted.
+/// Tries every operation on an object and returns the permitted ones.
 async fn tried(client: &Client, object: &Object) -> BTreeSet<String> {
     let Object { name, kind } = object;
     let mut permitted = BTreeSet::new();
@@ -295,8 +295,8 @@ async fn tried(client: &Client, object: &Object) -> BTreeSet<String> {
     permitted
 }
 
-/// Whether the rights to an object allow a statement, which has no effect. Any other error comes
-/// after their check.
+/// Returns whether the rights to an object allow a statement, which is rolled back. Every other
+/// error occurs after the check of the rights.
 async fn is_permitted(client: &Client, object: &str, statement: &str) -> bool {
     client.batch_execute("BEGIN").await.unwrap();
     let done = client.batch_execute(statement).await;
@@ -308,7 +308,7 @@ async fn is_permitted(client: &Client, object: &str, statement: &str) -> bool {
     match error.code().code() {
         // A function may also lack the right to what it uses.
         "42501" => !error.message().contains(object),
-        // There is no such right to an object of this kind.
+        // No such right exists for an object of this kind.
         "42809" => false,
         _ => true,
     }

@@ -1,4 +1,5 @@
-//! What another role attaches to the functions of the schema, or puts into it.
+//! Attacks by other roles: triggers that use the functions of the schema, and objects planted in
+//! it.
 
 use super::Database;
 
@@ -11,8 +12,8 @@ async fn functions_of_triggers_refuse_to_run_for_foreign_tables() {
     );
     assert!(functions.lines().count() > 10, "{functions}");
     let role = database.bare_role();
-    // The tables have the names of Roomcast's. Only the owner can make such triggers now; those
-    // that another role has made before its right was revoked are the same.
+    // The tables are named like Roomcast's. Only the owner can create such triggers now. Triggers
+    // that another role created before its right was revoked are the same.
     database.sql(&format!("CREATE SCHEMA theirs AUTHORIZATION {role}"));
     for table in ["foreign", "messages", "revocations"] {
         database.sql(&format!(
@@ -52,7 +53,8 @@ async fn only_publishing_functions_and_triggers_act_as_their_owner() {
         "roomcast_publish_to_user",
     ];
     assert_eq!(callable.lines().collect::<Vec<_>>(), expected);
-    // Temporary objects of the caller are found last, and functions and operators there never.
+    // `pg_temp` comes last, so temporary objects of the caller do not hide others. Functions and
+    // operators are never looked up there.
     let unsafe_path = database.sql(
         "SELECT proname FROM pg_proc
          WHERE pronamespace = 'public'::regnamespace AND prosecdef
@@ -61,7 +63,7 @@ async fn only_publishing_functions_and_triggers_act_as_their_owner() {
     assert_eq!(unsafe_path, "");
 }
 
-/// Objects that PostgreSQL would prefer to its own and to Roomcast's where types are left open.
+/// Objects that PostgreSQL would prefer to built-in and Roomcast objects if types were left open.
 const PLANTED: &str = "
     CREATE FUNCTION public.steal() RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'planted, as %', current_user; END $$;
@@ -81,9 +83,9 @@ const PLANTED: &str = "
         'SELECT public.steal()'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn triggers_do_not_call_what_another_role_has_put_into_the_schema() {
+async fn triggers_do_not_call_functions_planted_by_another_role() {
     let database = Database::new().await;
-    // This is the default up to PostgreSQL 14.
+    // The default up to PostgreSQL 14.
     database.sql("GRANT CREATE ON SCHEMA public TO PUBLIC");
     let role = database.bare_role();
     let client = database.client_as(&role).await;

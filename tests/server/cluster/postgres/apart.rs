@@ -1,8 +1,8 @@
-//! Namespaces that have a connection of their own.
+//! Namespaces with a dedicated connection.
 
 use super::*;
 
-/// Whether somebody holds the lock of the table against everybody.
+/// Returns whether a session holds an exclusive lock on the table.
 fn is_locked(server: &Server) -> bool {
     let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
                  AND relation = 'socket_io_attachments'::regclass";
@@ -10,7 +10,7 @@ fn is_locked(server: &Server) -> bool {
 }
 
 #[test]
-fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
+fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     let server = Server::start();
     let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
     let build = |mut io: Builder| {
@@ -22,15 +22,15 @@ fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
         quiet(io)
     };
     let adapter = |key: &str| Postgres::new(&url).unwrap().key(key).apart(["/apart"]);
-    let servers = Servers::that_meet(2, adapter, build);
+    let servers = Servers::serve_and_meet(2, adapter, build);
     let mut client = servers[1].open();
     join(&mut client, "");
     join(&mut client, "/apart,");
     let large = "x".repeat(60_000);
-    // The table is there from here on.
+    // The table exists from here on.
     servers[0].io.emit("large", (0, &large));
     assert!(text(&mut client).starts_with("42[\"large\",0"));
-    // Until there is a table of this name, or for ten seconds.
+    // Until a table of this name exists, or for ten seconds.
     let lock = "BEGIN; LOCK TABLE socket_io_attachments;
         DO $$ BEGIN FOR n IN 1..500 LOOP
             EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'released');
@@ -46,7 +46,7 @@ fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
             let apart = servers[0].io.of("/apart");
             apart.server_side_emit("note", n).unwrap();
         }
-        // In order, and before what was sent first.
+        // In order, and before the large event that was sent first.
         for n in 0..3 {
             client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
         }

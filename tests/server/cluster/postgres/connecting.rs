@@ -1,4 +1,4 @@
-//! Poolers, credentials and TLS on the way to PostgreSQL.
+//! Connections to PostgreSQL: poolers, credentials and TLS.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,7 +12,7 @@ use std::{
 use super::*;
 
 #[test]
-fn a_database_that_does_not_know_what_a_text_is_is_refused_with_the_reason() {
+fn database_with_sql_ascii_encoding_is_refused() {
     sql(
         "CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
     );
@@ -23,15 +23,15 @@ fn a_database_that_does_not_know_what_a_text_is_is_refused_with_the_reason() {
     until(|| reason(&server.io).contains("SQL_ASCII and not UTF8"));
 }
 
-/// The messages of PostgreSQL go through this; notifications do so only as long as it is no pooler.
+/// A proxy for PostgreSQL. It forwards notifications unless it acts as a pooler.
 #[derive(Clone)]
-struct Between {
+struct PoolerProxy {
     port: u16,
     is_pooler: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Between {
+impl PoolerProxy {
     fn start(is_pooler: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let between = Self {
@@ -68,7 +68,7 @@ impl Between {
         }
     }
 
-    /// From now on this is a pooler or none, for connections that are new.
+    /// Makes this a pooler or a plain proxy, for new connections.
     fn become_pooler(&self, is_pooler: bool) {
         self.is_pooler.store(is_pooler, Ordering::Relaxed);
         for stream in self.open.lock().unwrap().drain(..) {
@@ -82,10 +82,10 @@ impl Between {
 }
 
 #[test]
-fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_all_the_same() {
+fn pooler_without_notifications_is_detected_and_events_still_sent() {
     let servers = Servers::on_postgres(1, quiet);
     let (mut client, _) = servers[0].connect();
-    let url = Between::start(true).url();
+    let url = PoolerProxy::start(true).url();
     let postgres = Postgres::new(&url).unwrap().key(&servers.key);
     let pooled = Local::serve(quiet(Io::builder().adapter(postgres)));
     let (mut own, _) = pooled.connect();
@@ -93,7 +93,7 @@ fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_
     own.expect_text("42[\"one\"]");
     client.expect_text("42[\"one\"]");
     until(|| reason(&pooled.io).contains("pooler in transaction mode"));
-    // One that only sends listens to nothing.
+    // An emitter only sends and subscribes to nothing.
     let postgres = Postgres::new(&url).unwrap().key(&servers.key);
     let _runtime = pooled.runtime.enter();
     let emitter = Emitter::new(postgres);
@@ -106,7 +106,7 @@ fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_
 fn whether_notifications_arrive_is_found_out_after_each_reconnect() {
     let servers = Servers::on_postgres(1, quiet);
     let (mut client, _) = servers[0].connect();
-    let between = Between::start(false);
+    let between = PoolerProxy::start(false);
     let postgres = Postgres::new(&between.url()).unwrap().key(&servers.key);
     let other = Local::serve(quiet(Io::builder().adapter(postgres)));
     until(|| other.io.adapter_health() == Some(Health::Ready));
@@ -123,7 +123,7 @@ fn whether_notifications_arrive_is_found_out_after_each_reconnect() {
 }
 
 #[test]
-fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_joined() {
+fn missing_password_or_tls_is_one_error_and_servers_connect_with_it() {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -135,7 +135,7 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
     write("ca.pem", &authority.pem());
     write("server.crt", &certificate.pem());
     write("server.key", &key.serialize_pem());
-    // PostgreSQL 13 stores passwords in a form of its own unless this is set.
+    // PostgreSQL 13 stores passwords in another format by default.
     let settings = "ssl = on\npassword_encryption = 'scram-sha-256'\n";
     write("extra.conf", settings);
     write(
@@ -167,7 +167,7 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
         assert!(!reason(&server.io).contains("secret"));
     }
     let url = url("app:secret", "sslmode=verify-full");
-    let servers = Servers::that_meet(2, |key| Postgres::new(&url).unwrap().key(key), quiet);
+    let servers = Servers::serve_and_meet(2, |key| Postgres::new(&url).unwrap().key(key), quiet);
     let (mut client, _) = servers[1].connect();
     servers[0].io.emit("data", Bytes::from_static(b"x"));
     text(&mut client);

@@ -1,4 +1,4 @@
-//! What is peculiar to servers that PostgreSQL joins.
+//! PostgreSQL only.
 
 mod apart;
 mod connecting;
@@ -38,14 +38,14 @@ fn reason(io: &Io) -> String {
     }
 }
 
-/// Servers that a PostgreSQL of their own joins.
+/// Starts servers connected by this PostgreSQL.
 fn on(server: &Server, count: usize) -> Servers {
     let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
-    Servers::that_meet(count, |key| Postgres::new(&url).unwrap().key(key), quiet)
+    Servers::serve_and_meet(count, |key| Postgres::new(&url).unwrap().key(key), quiet)
 }
 
 #[test]
-fn events_arrive_in_the_order_in_which_they_were_sent_whether_they_are_rows_or_notifications() {
+fn postgresql_rows_and_notifications_arrive_in_order() {
     let servers = Servers::on_postgres(2, quiet);
     let (mut client, id) = servers[1].connect();
     let id = SocketId::parse(&id).unwrap();
@@ -78,7 +78,7 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whether_they_are_rows_or_n
 fn notifications_of_every_length_about_the_longest_arrive() {
     let servers = Servers::on_postgres(2, quiet);
     let (mut client, _) = servers[1].connect();
-    // Whatever stands around the text, one of them is 8,000 bytes long.
+    // With any size of the envelope, one of them has exactly 8,000 bytes.
     for length in 7_700..8_010 {
         servers[0].io.emit("e", "x".repeat(length));
         let event = text(&mut client);
@@ -87,7 +87,7 @@ fn notifications_of_every_length_about_the_longest_arrive() {
 }
 
 #[test]
-fn events_that_say_the_same_all_arrive() {
+fn identical_events_all_arrive() {
     let servers = Servers::on_postgres(2, quiet);
     let (mut client, _) = servers[1].connect();
     for _ in 0..500 {
@@ -145,7 +145,7 @@ fn binary_goes_to_clients_and_servers_in_both_parsers_through_rows() {
 }
 
 #[test]
-fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
+fn malformed_notifications_are_only_counted() {
     let servers = Servers::on_postgres(1, quiet);
     let (mut client, _) = servers[0].connect();
     let metrics = servers[0].io.metrics();
@@ -171,7 +171,7 @@ fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
         (&main, r#"{"type":3,"attachmentId":"none"}"#),
         (&own, "?"),
         (&own, "AQAA"),
-        // What is kept for a while, or told to many, has a bound.
+        // Strings that are stored for a while or sent to many servers have a limit.
         (&nodes, &changed),
         (&main, &question),
     ];
@@ -184,7 +184,7 @@ fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
         r#"SELECT pg_notify('{main}', '{{"type":99,"uid":"x","data":{{}}}}')"#
     ));
     until(|| metrics.counter(Counter::ClusterUnknown) == 1);
-    // A row that is not there, one of no bytes, and one that is larger than anything may be.
+    // A row that does not exist, an empty row, and a row that exceeds every limit.
     let lost = metrics.counter(Counter::ClusterLost);
     sql(&format!(
         r#"SELECT pg_notify('{main}', '{{"attachmentId":"-1"}}')"#
@@ -213,7 +213,7 @@ fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
                 &servers,
                 false,
                 || server.borrow().pause(),
-                || server.borrow().go_on(),
+                || server.borrow().resume(),
             ),
             false => survives_outage(
                 &servers,
@@ -226,7 +226,7 @@ fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
 }
 
 #[test]
-fn what_is_queued_for_postgresql_is_sent_before_a_server_ends_and_nobody_waits_for_it_then() {
+fn queue_is_sent_to_postgresql_before_a_server_ends() {
     let servers = Servers::on_postgres(2, quiet);
     let (mut client, _) = servers[1].connect();
     for n in 0..500 {
@@ -237,7 +237,7 @@ fn what_is_queued_for_postgresql_is_sent_before_a_server_ends_and_nobody_waits_f
     for n in 0..500 {
         client.expect_text(&format!("42[\"n\",{n}]"));
     }
-    // Its farewell comes behind all that it has sent.
+    // Its leave message follows everything that it has sent.
     until(|| {
         let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
         fetched.missing.is_empty()
@@ -245,7 +245,7 @@ fn what_is_queued_for_postgresql_is_sent_before_a_server_ends_and_nobody_waits_f
 }
 
 #[test]
-fn who_is_alone_at_postgresql_publishes_nothing_until_another_greets() {
+fn sole_server_at_postgresql_publishes_nothing_until_a_peer_greets() {
     let url = postgres_url();
     let interval = Duration::from_millis(100);
     publishes_only_to_others(|| {
@@ -255,15 +255,15 @@ fn who_is_alone_at_postgresql_publishes_nothing_until_another_greets() {
 }
 
 #[test]
-fn a_server_that_falls_silent_has_left() {
+fn silent_server_counts_as_left() {
     let url = postgres_url();
     let second = Duration::from_secs(1);
     let adapter = |key: &str| {
         let postgres = Postgres::new(&url).unwrap().key(key);
         postgres.heartbeat(second, 10 * second)
     };
-    let mut servers = Servers::that_meet(3, adapter, quiet);
-    // Who is asked waits until all have greeted each other.
+    let mut servers = Servers::serve_and_meet(3, adapter, quiet);
+    // Requests wait until all servers have greeted each other.
     servers.settle();
     drop(servers.servers.remove(1));
     let gone = servers[0].io.to("nobody").timeout(DEADLINE);
@@ -274,14 +274,14 @@ fn a_server_that_falls_silent_has_left() {
         let fetched = servers[0].runtime.block_on(asked);
         fetched.missing.is_empty()
     });
-    // The other one says that it is there whether it has anything to say or not.
+    // The remaining server sends heartbeats whether it has events or not.
     let server_side = servers[0].io.of("/");
     let answers = server_side.server_side_emit_with_acks::<u8>("question", ());
     assert_eq!(servers[0].runtime.block_on(answers).unwrap(), [0; 0]);
 }
 
 #[test]
-fn a_server_that_only_publishes_into_a_namespace_is_asked_nothing_there() {
+fn server_that_only_publishes_in_a_namespace_gets_no_requests() {
     let servers = Servers::on_postgres(2, quiet);
     let build = |mut io: Builder| {
         io.namespace("/rooms");
@@ -301,7 +301,7 @@ fn a_server_that_only_publishes_into_a_namespace_is_asked_nothing_there() {
 }
 
 #[test]
-fn a_function_of_the_application_that_panics_is_not_the_end_of_the_connection() {
+fn panicking_application_function_keeps_the_connection() {
     let build = |mut io: Builder| {
         io.on_event(|event| {
             let is_met = matches!(event, Lifecycle::NodeJoined { .. });
@@ -331,7 +331,7 @@ fn too_large_a_row_is_refused_and_the_next_event_is_sent() {
 }
 
 #[test]
-fn namespaces_are_apart_however_they_are_called_and_nothing_in_a_name_is_sql() {
+fn namespace_names_are_kept_apart_and_escaped_in_sql() {
     let long = |end: &str| format!("/{}{end}", "x".repeat(100));
     let names = [
         "/a".to_owned(),
@@ -370,14 +370,14 @@ fn namespaces_are_apart_however_they_are_called_and_nothing_in_a_name_is_sql() {
 }
 
 #[test]
-fn a_program_that_is_no_server_reaches_clients_and_servers_through_postgresql() {
+fn emitter_reaches_clients_and_servers_through_postgresql() {
     let servers = Servers::on_postgres(2, noted);
     let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
     reaches_everything(&servers, || Emitter::new(postgres));
 }
 
 #[test]
-fn a_program_that_ends_right_after_it_has_sent_something_is_heard() {
+fn last_event_of_an_emitter_arrives_before_it_ends() {
     let servers = Servers::on_postgres(1, quiet);
     let (mut client, _) = servers[0].connect();
     let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
@@ -390,15 +390,15 @@ fn a_program_that_ends_right_after_it_has_sent_something_is_heard() {
 }
 
 #[test]
-fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
+fn rows_use_the_configured_table_and_are_removed_when_old() {
     let url = postgres_url();
     sql("CREATE SCHEMA IF NOT EXISTS \"files\"");
     let adapter = |key: &str| {
         let postgres = Postgres::new(&url).unwrap().key(key).table("files.sent");
-        // As long as the other server may take to read one.
+        // Maximum time for the other server to read a row.
         postgres.keep_attachments(Duration::from_secs(5))
     };
-    let servers = Servers::that_meet(2, adapter, quiet);
+    let servers = Servers::serve_and_meet(2, adapter, quiet);
     let (mut client, _) = servers[1].connect();
     servers[0].io.emit("data", Bytes::from_static(b"x"));
     text(&mut client);
@@ -407,7 +407,7 @@ fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
 }
 
 #[test]
-fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it_may() {
+fn role_without_row_right_sends_short_events_until_granted() {
     sql("CREATE SCHEMA locked");
     sql(
         "CREATE TABLE locked.sent (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea)",
@@ -418,7 +418,7 @@ fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it
         let postgres = Postgres::new(&url).unwrap().key(key).table("locked.sent");
         postgres.keep_attachments(Duration::from_secs(1))
     };
-    let servers = Servers::that_meet(2, adapter, quiet);
+    let servers = Servers::serve_and_meet(2, adapter, quiet);
     let (mut client, _) = servers[1].connect();
     let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
     let large = "x".repeat(9_000);
@@ -428,7 +428,8 @@ fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it
     assert_eq!(lost(), 1);
     sql("GRANT SELECT, INSERT, DELETE ON locked.sent TO reader");
     sql("GRANT USAGE ON SEQUENCE locked.sent_id_seq TO reader");
-    // Each looks by itself, the sender to store and the other to read.
+    // Each server checks on its own: the sender whether it can store rows, the other whether it can
+    // read them.
     let has_come = (0..1000).any(|_| {
         servers[0].io.emit("large", &large);
         servers[0].io.emit("small", ());
@@ -442,7 +443,7 @@ fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it
     });
     assert!(has_come);
     client.expect_text("42[\"small\"]");
-    // These grants are enough to remove old rows as well, more than one statement removes.
+    // These grants also suffice to remove old rows, more than one statement removes.
     sql("INSERT INTO locked.sent (created_at)
          SELECT now() - interval '1 hour' FROM generate_series(1, 2500)");
     let old = "SELECT count(*) FROM locked.sent WHERE created_at < now() - interval '10 minutes'";

@@ -1,5 +1,6 @@
 //! Servers that seal what they exchange, and clients of their broker that do not know the secret.
 
+mod rights;
 mod tap;
 
 use std::sync::{
@@ -24,7 +25,7 @@ use crate::{
     redis_server::RedisServer,
 };
 
-/// What joins servers.
+/// The broker that connects servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     Redis(Wire),
@@ -43,23 +44,23 @@ impl Transport {
     ];
 }
 
-/// In which form a server sends, and which ones it accepts.
+/// The form in which a server sends, and the forms that it accepts.
 #[derive(Clone, Debug)]
 enum Form {
     Plain,
-    /// Both, during a rolling upgrade.
+    /// Accepts both forms, during a rolling upgrade.
     Rolling,
     Sealed(Secrets),
 }
 
-/// A cluster in the making, on brokers of its own.
+/// The configuration of a cluster, on its own brokers.
 struct Cluster {
     transport: Transport,
     redis: Option<RedisServer>,
     key: String,
 }
 
-/// An adapter in a form.
+/// Configures the form of an adapter.
 macro_rules! formed {
     ($adapter:expr, $form:expr) => {
         match $form {
@@ -115,14 +116,14 @@ impl Cluster {
         }
     }
 
-    /// A server that is connected.
+    /// Starts a server and waits until it is connected.
     fn serve(&self, form: &Form) -> Local {
         let server = Local::serve(self.builder(form));
         until(|| server.io.adapter_health() == Some(Health::Ready));
         server
     }
 
-    /// Servers of which each hears each.
+    /// Starts servers and waits until each receives from each.
     fn servers<const N: usize>(&self, forms: [&Form; N]) -> Servers {
         let met: Arc<[AtomicUsize; N]> = Arc::new([const { AtomicUsize::new(0) }; N]);
         let serve = |i: usize| {
@@ -155,7 +156,7 @@ impl Cluster {
         servers
     }
 
-    /// A client of the broker that reads everything.
+    /// Connects a client of the broker that reads everything.
     fn tap(&self, servers: &Servers) -> Tap {
         match self.transport {
             Transport::Redis(_) => Tap::redis(self.redis.as_ref().unwrap().port()),
@@ -178,7 +179,7 @@ fn sealed() -> Form {
     Form::Sealed(secrets([1]))
 }
 
-/// The socket of a client. With recovery the answer has more than its id.
+/// Returns the socket id in a connect answer, which has more fields with recovery.
 fn socket(answer: &str) -> SocketId {
     let id = answer.split('"').next();
     SocketId::parse(id.unwrap()).unwrap()
@@ -188,7 +189,7 @@ fn count(server: &Local, counter: Counter) -> u64 {
     server.io.metrics().counter(counter)
 }
 
-/// The event without its offset, which the journal adds.
+/// Returns the event without its offset, which the journal adds.
 fn event(text: &str) -> String {
     let mut parts: Vec<serde_json::Value> = serde_json::from_str(&text[2..]).unwrap();
     let has_offset = parts.len() > 1
@@ -222,7 +223,7 @@ fn captured_messages_show_no_content_and_count_once() {
             assert!(text(client).starts_with("451-"));
             client.message();
         }
-        // A heartbeat of each server and what they ask each other is among it.
+        // Includes a heartbeat and a request of each server.
         servers.settle();
         let captured = tap.take(5);
         for message in &captured {
@@ -252,7 +253,7 @@ fn captured_messages_show_no_content_and_count_once() {
     }
 }
 
-/// Servers that seal act on nothing that this other server sends, and count it.
+/// Servers that seal ignore and count everything that this other server sends.
 fn ignores(cluster: &Cluster, form: &Form, counter: Counter) {
     let servers = cluster.servers([&sealed(), &sealed()]);
     let (mut client, id) = servers[1].connect();
@@ -327,7 +328,7 @@ fn forged_probes_do_not_make_a_server_believe_that_it_is_reached() {
         tap.send(&forged(""));
         tap.send(&forged(&"0".repeat(32)));
         until(|| count(&servers[0], Counter::ClusterPlain) == before + 2);
-        // What the server has sent to itself counts once.
+        // A repeated message of the server itself counts once.
         let is_probe = |message: &Captured| {
             let [.., to, probe] = &message.parts[..] else {
                 return false;
@@ -354,7 +355,7 @@ fn a_named_row_without_a_sealed_notification_is_not_read() {
     }
     until(|| count(&servers[0], Counter::ClusterPlain) == before + 199);
     servers.settle();
-    // A row that is looked for and not found counts as lost.
+    // A row that is requested and not found counts as lost.
     assert_eq!(count(&servers[0], Counter::ClusterLost), 0);
 }
 
@@ -382,7 +383,8 @@ fn a_rolling_upgrade_to_sealing_loses_and_doubles_nothing() {
     }
 }
 
-/// Servers of two steps of a roll-out, and a program that is no server, reach the clients of both once and in order.
+/// Servers of two steps of a roll-out, and an emitter, reach the clients of both, once and in
+/// order.
 fn reach_each_other(cluster: &Cluster, before: &Form, after: &Form) {
     let servers = cluster.servers([before, after]);
     let mut clients = [0, 1].map(|i| servers[i].connect());
@@ -420,7 +422,7 @@ fn reach_each_other(cluster: &Cluster, before: &Form, after: &Form) {
         assert_eq!(fetched.sockets.len(), 2, "{before:?} {after:?}");
     }
     let _runtime = servers[0].runtime.enter();
-    // A program of the step before is heard by servers of the one after.
+    // Servers after the step accept an emitter from before it.
     let emitter = cluster.emitter(before);
     emitter.emit("job", 1).unwrap();
     emitter.emit("job", 2).unwrap();
@@ -439,7 +441,7 @@ fn reach_each_other(cluster: &Cluster, before: &Form, after: &Form) {
 #[test]
 fn a_program_that_is_no_server_reaches_servers_that_seal() {
     for transport in Transport::ALL {
-        // Events for clients that go through the journal have an offset.
+        // Events through the journal have an offset.
         if transport == Transport::Redis(Wire::Journal) {
             continue;
         }
@@ -450,7 +452,7 @@ fn a_program_that_is_no_server_reaches_servers_that_seal() {
 }
 
 #[test]
-fn a_program_that_does_not_seal_reaches_nobody_that_seals() {
+fn emitter_without_sealing_does_not_reach_sealed_servers() {
     for transport in Transport::ALL {
         let cluster = Cluster::new(transport);
         let servers = cluster.servers([&sealed()]);

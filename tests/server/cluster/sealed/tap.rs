@@ -1,4 +1,5 @@
-//! A client of a broker that has no secret: it reads what servers exchange, and sends what it likes.
+//! A client of a broker without the secret: it reads what servers exchange, and sends arbitrary
+//! messages.
 
 use std::{
     future::poll_fn,
@@ -14,7 +15,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::local::until;
 
-/// Something that was sent to the broker.
+/// A message that was sent to the broker.
 #[derive(Clone, Debug)]
 pub(super) struct Captured {
     /// The command with its arguments, or the channel with its message.
@@ -22,7 +23,7 @@ pub(super) struct Captured {
 }
 
 impl Captured {
-    /// Whether anybody reads this text in it, as it is or behind base 64.
+    /// Returns whether the message contains this text, plain or in base 64.
     pub(super) fn shows(&self, text: &str) -> bool {
         use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
         let has = |bytes: &[u8]| {
@@ -96,12 +97,12 @@ impl Tap {
             let mut line = String::new();
             while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
                 let words: Vec<_> = line.split_whitespace().collect();
-                // A message with headers has two lengths, of which the last is that of both.
+                // A message with headers has two lengths; the last is the total.
                 if let ["MSG" | "HMSG", subject, .., length] = words[..] {
                     let mut payload = vec![0; length.parse::<usize>().unwrap() + 2];
                     lines.read_exact(&mut payload).unwrap();
                     payload.truncate(payload.len() - 2);
-                    // What the streams of NATS say to each other is none of it.
+                    // Ignores the internal messages of NATS streams.
                     if subject.starts_with("roomcast") && subject.contains(&key) {
                         let parts = vec![subject.to_owned().into(), payload.into()];
                         seeing.lock().unwrap().push(Captured { parts });
@@ -113,7 +114,8 @@ impl Tap {
         Self::Nats { seen, raw }
     }
 
-    /// A role that may do nothing but connect, which is enough to listen and to notify.
+    /// Connects with a role that has only the right to connect, which suffices to listen and to
+    /// notify.
     pub(super) fn postgres(url: &str, channels: &[String]) -> Self {
         let seen = Seen::default();
         let runtime = Runtime::new().unwrap();
@@ -141,7 +143,7 @@ impl Tap {
         }
     }
 
-    /// Waits until so many messages have come, and takes all.
+    /// Waits until at least this many messages have arrived, and takes all.
     pub(super) fn take(&self, least: usize) -> Vec<Captured> {
         let (Self::Redis { seen, .. } | Self::Nats { seen, .. } | Self::Postgres { seen, .. }) =
             self;
@@ -149,7 +151,7 @@ impl Tap {
         std::mem::take(&mut seen.lock().unwrap())
     }
 
-    /// Sends a message as it is.
+    /// Sends a message unchanged.
     pub(super) fn send(&mut self, message: &Captured) {
         match self {
             Self::Redis { raw, .. } => {
@@ -185,7 +187,7 @@ impl Tap {
     }
 }
 
-/// The arguments of a command in a line of `MONITOR`.
+/// Returns the arguments of a command in a line of `MONITOR`.
 fn quoted(line: &str) -> Vec<Bytes> {
     let mut parts = Vec::new();
     let mut bytes = line.bytes();

@@ -1,4 +1,4 @@
-//! A18 to A24: requests that are no good HTTP.
+//! A18 to A24: invalid HTTP requests.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn a18_a_long_or_malformed_url_is_answered() {
     attack(|server| {
         let answer = server.get(&format!("{OPEN}&x={}", "a".repeat(100_000)));
         assert!(matches!(answer.status, 400 | 414 | 431), "{answer:?}");
-        // A query is kept as long as its session, so it has a limit of its own.
+        // A query is stored as long as its session, so it has its own limit.
         let answer = server.get(&format!("{OPEN}{}", "&a=b".repeat(5000)));
         assert_eq!(
             answer.parts(),
@@ -64,8 +64,8 @@ fn a20_an_endless_header_is_cut_off_at_its_limit() {
 }
 
 #[test]
-fn a20_little_is_read_behind_an_answer_that_ends_the_connection() {
-    // What the kernels of both sides hold, and what was read before the answer, fits in.
+fn a20_little_is_read_after_an_answer_that_ends_the_connection() {
+    // Upper bound for what both kernels buffer and what the server reads before its answer.
     const MOST: usize = 24 << 20;
     attack(|server| {
         let session = joined(server);
@@ -128,7 +128,8 @@ fn a21_slow_requests_are_closed_at_their_deadline() {
         let mut body = server.connect();
         header.send("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nX: ");
         body.send(post_head(&session, "Content-Length: 1000"));
-        // More than may be silent at a time; who comes in meanwhile is turned away.
+        // More than the number of silent connections; further connections are refused in the
+        // meantime.
         let mut silent: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
         let drip = |client: &mut RawClient| {
             let start = Instant::now();
@@ -141,7 +142,7 @@ fn a21_slow_requests_are_closed_at_their_deadline() {
         };
         drip(&mut header);
         drip(&mut body);
-        // They have the places of those who ask.
+        // They take the places of clients that send requests.
         for client in &mut silent {
             client.take_all();
         }
@@ -197,7 +198,7 @@ fn a22_ambiguous_framing_is_never_read_in_two_ways() {
         );
         session.post("1");
 
-        // RFC 9112 6.3: a server may go by Transfer-Encoding alone, but must close afterwards.
+        // RFC 9112 6.3: a server may use Transfer-Encoding alone, but must close afterwards.
         let session = joined(server);
         let both = "Content-Length: 4\r\nTransfer-Encoding: chunked";
         let chunks = "4\r\n6\x1e66\r\n0\r\n\r\n";
@@ -245,7 +246,7 @@ fn a22_a_request_names_one_host_or_is_refused() {
                 assert_eq!(answer.header("connection"), Some("close"));
             }
         }
-        // Before HTTP/1.1 nobody had to name it, but nobody could name two.
+        // Before HTTP/1.1 the header was optional, but two hosts were never valid.
         let other = "GET /socket.io/?EIO=4&transport=abc";
         assert_code(&refused(server, format!("{other} HTTP/1.0\r\n\r\n")), 0);
         let twice = format!("{other} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n");

@@ -12,11 +12,11 @@ use crate::support::{
     DEADLINE, POSTS_WAITING, Polling, RawClient, Response, TestServer, websocket::masked,
 };
 
-/// Only pages of one other site may come in.
+/// Only pages of one other origin are admitted.
 const ORIGINS: &str = r#"{"cors":{"origins":["http://good.example"],"enforce":true}}"#;
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// `{"code":n,"message":…}` with status 400.
+/// Expects `{"code":n,"message":…}` with status 400.
 fn assert_code(answer: &Response, code: u8) {
     let message = [
         "Transport unknown",
@@ -40,7 +40,7 @@ fn refused(server: &TestServer, request: impl AsRef<[u8]>) -> Response {
     answer
 }
 
-/// A POST of the session up to its body.
+/// Returns a POST of the session up to its body.
 fn post_head(session: &Polling, headers: &str) -> String {
     format!(
         "POST {} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n",
