@@ -37,13 +37,14 @@ pub use roomcast_protocol::{
     socket::{Args, Argument, ArgumentError, Arguments, Binary, EncodeError, Parser, Value},
 };
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
-    Builder, ClientFiles, Conn, ConnEvent, Connect, ContractParameters, Data, Direct,
-    DisconnectReason, DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched,
-    Handler, Handling, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError,
-    Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace,
-    NamespaceBuilder, Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, RemoteSocket,
-    Renewal, Replies, Reply, Server, Socket, State, Verdict, argument, field, idempotent,
+    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
+    ClientFiles, Connect, ContractParameters, Data, Direct, DisconnectReason, DrainError,
+    EmitError, Emitted, EngineConnection, EngineConnectionEvent, Error, Event, Extension, Failure,
+    Fetched, Handler, HandlerFuture, Idempotent, Incoming, IntoAck, IntoAuthenticator,
+    IntoIncoming, Io, IoFuture, IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle,
+    ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter,
+    Parameters, Refusal, RemoteSocket, Renewal, Replies, Reply, Requirement, Server, Socket, State,
+    argument, field, idempotent,
 };
 #[cfg(feature = "cluster")]
 pub use socket::{PartialAnswers, ServerSide, ServerSideError};
@@ -99,11 +100,11 @@ pub mod internal {
     };
     pub use crate::{
         limit::{
-            ByHash, Debts, Full, Hashed, KEPT_DEBT, LogThrottle, Rested, SHARDS, Shards,
-            SharedRested,
+            ByHash, Debts, Full, LogThrottle, MAX_EVICTABLE_DEBT, PrehashedHasher, SHARDS, Shards,
+            SharedTokenBucket, TokenBucket,
             bench::{Connection as LimitedConnection, Guarded},
         },
-        tasks::{Ended, Tasks},
+        tasks::{TaskEnded, Tasks},
     };
 }
 

@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_told_in_the_api_by_these_names() {
+    fn block_serializes_with_the_api_field_names() {
         let lasting = std::time::Duration::from_secs(60);
         let mut block = Block::new(
             network("192.0.2.0/24"),

@@ -51,8 +51,8 @@ struct TasksInner {
 }
 
 /// The delay before the first restart of a task. Each further end within [`PROBATION`] doubles it.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(10);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 /// How long a restarted task must run until it no longer counts as ended.
 const PROBATION: Duration = Duration::from_secs(10);
 
@@ -109,7 +109,7 @@ impl Tasks {
         mut make: Box<dyn FnMut() -> BoxFuture<'static, ()> + Send>,
     ) {
         let mut record = self.record(name);
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RESTART_DELAY;
         loop {
             let mut run = pin!(self.outcome(name, make()));
             // Only a task that has failed before is on probation; other tasks need no timer.
@@ -118,7 +118,7 @@ impl Tasks {
                     Ok(outcome) => outcome,
                     Err(_) => {
                         record.clear();
-                        pause = FIRST_PAUSE;
+                        pause = MIN_RESTART_DELAY;
                         // The timeout only borrowed the future, so it continues from the same
                         // state.
                         run.await
@@ -130,7 +130,7 @@ impl Tasks {
             let Err(reason) = outcome else { return };
             record.end(&reason);
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RESTART_DELAY);
             record.restart();
         }
     }
@@ -144,7 +144,7 @@ impl Tasks {
         self,
         name: &'static str,
         task: impl Future<Output = ()>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), TaskEnded> {
         let outcome = self.outcome(name, task).await;
         outcome.map_err(|reason| self.record(name).stay(&reason))
     }
@@ -154,7 +154,7 @@ impl Tasks {
     /// # Errors
     ///
     /// If it ended unexpectedly; [`ended`](Self::ended) lists it from then on.
-    pub fn once_blocking(self, name: &'static str, task: impl FnOnce()) -> Result<(), Ended> {
+    pub fn once_blocking(self, name: &'static str, task: impl FnOnce()) -> Result<(), TaskEnded> {
         let outcome = self.judge(catch_unwind(AssertUnwindSafe(task)));
         outcome.map_err(|reason| self.record(name).stay(&reason))
     }
@@ -165,7 +165,7 @@ impl Tasks {
         task: impl Future<Output = ()>,
     ) -> Result<(), String> {
         #[cfg(debug_assertions)]
-        let task = self.mortal(name, task);
+        let task = self.killable(name, task);
         #[cfg(not(debug_assertions))]
         let _ = name;
         self.judge(AssertUnwindSafe(task).catch_unwind().await)
@@ -191,7 +191,7 @@ impl Tasks {
 
 /// The error for a task that ended unexpectedly and is not restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct TaskEnded {
     /// The name of the task.
     pub name: &'static str,
 }
@@ -224,22 +224,22 @@ impl Record {
             is_restarted,
         };
         self.tasks.0.ended.lock().push((self.id, task));
-        self.tasks.0.metrics.shift(Gauge::TasksEnded, 1);
+        self.tasks.0.metrics.shift(Gauge::TasksDown, 1);
         self.is_ended = true;
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.is_ended) {
             self.tasks.0.ended.lock().retain(|(id, _)| *id != self.id);
-            self.tasks.0.metrics.shift(Gauge::TasksEnded, -1);
+            self.tasks.0.metrics.shift(Gauge::TasksDown, -1);
         }
     }
 
     /// Records a permanent end, which dropping the record does not remove.
-    fn stay(mut self, reason: &str) -> Ended {
+    fn stay(mut self, reason: &str) -> TaskEnded {
         self.end(reason);
         self.is_ended = false;
-        Ended { name: self.name }
+        TaskEnded { name: self.name }
     }
 }
 
@@ -258,7 +258,7 @@ impl Tasks {
         self.0.killed.send_replace(name.to_owned());
     }
 
-    async fn mortal(&self, name: &str, task: impl Future<Output = ()>) {
+    async fn killable(&self, name: &str, task: impl Future<Output = ()>) {
         let mut killed = self.0.killed.subscribe();
         let killing = async {
             while killed.changed().await.is_ok() {
@@ -302,8 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_is_started_again_and_counts_as_ended_until_it_has_run_for_a_while()
-    {
+    async fn panicked_task_restarts_and_is_listed_until_probation_ends() {
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::new(Arc::clone(&metrics));
         let mut runs = 0;
@@ -319,7 +318,7 @@ mod tests {
         assert_eq!(tasks.ended(), []);
         sleep(Duration::from_millis(1005)).await;
         assert_eq!(tasks.ended(), [ended("one", false)]);
-        assert_eq!(metrics.gauge(Gauge::TasksEnded), 1);
+        assert_eq!(metrics.gauge(Gauge::TasksDown), 1);
         assert_eq!(metrics.counter(Counter::TaskRestarts), 0);
         sleep(Duration::from_millis(10)).await;
         assert_eq!(tasks.ended(), [ended("one", true)]);
@@ -328,7 +327,7 @@ mod tests {
         assert_eq!(tasks.ended(), [ended("one", true)]);
         sleep(PROBATION).await;
         assert_eq!(tasks.ended(), []);
-        assert_eq!(metrics.gauge(Gauge::TasksEnded), 0);
+        assert_eq!(metrics.gauge(Gauge::TasksDown), 0);
         task.abort();
     }
 
@@ -342,7 +341,7 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
         }
         // The delay doubles eleven times from 10 ms, then reaches the maximum twice.
-        let least = FIRST_PAUSE * 4095 + 2 * LONGEST_PAUSE;
+        let least = MIN_RESTART_DELAY * 4095 + 2 * MAX_RESTART_DELAY;
         assert!(start.elapsed() >= least, "{:?}", start.elapsed());
         task.abort();
     }
@@ -351,9 +350,9 @@ mod tests {
     async fn a_return_is_an_end_only_before_tasks_may_end() {
         let tasks = Tasks::endless(Arc::default());
         let early = tasks.clone().once("early", ready(())).await;
-        assert_eq!(early, Err(Ended { name: "early" }));
+        assert_eq!(early, Err(TaskEnded { name: "early" }));
         let blocking = tasks.clone().once_blocking("blocking", || panic!("bad"));
-        assert_eq!(blocking, Err(Ended { name: "blocking" }));
+        assert_eq!(blocking, Err(TaskEnded { name: "blocking" }));
         tasks.let_end();
         assert_eq!(tasks.clone().once("late", ready(())).await, Ok(()));
         let (early, blocking) = (ended("early", false), ended("blocking", false));

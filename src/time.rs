@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_all_texts_has_the_nearest() {
+    fn out_of_range_times_are_clamped() {
         let early = UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(rfc3339(early), "1970-01-01T00:00:00.000Z");
         let late = UNIX_EPOCH + LAST + Duration::from_secs(1);

@@ -76,7 +76,7 @@ const LAST: Case = Case {
 };
 
 /// The maximum latency in milliseconds; beyond it, messages are accumulating.
-const PATIENCE_MS: f64 = 1000.0;
+const MAX_LATENCY_MS: f64 = 1000.0;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -84,7 +84,7 @@ fn main() {
         println!("chat: measured by `cargo bench --bench chat` only");
         return;
     }
-    let asked = Asked(words);
+    let asked = BenchArguments(words);
     let cores = processor::cores();
     println!(
         "server on core {}, generator on {}, PostgreSQL on {}",
@@ -108,12 +108,12 @@ const HEAD: &str = "\
 |---|---|---|---|---|---|---|---|---|";
 
 /// The arguments of the command line.
-struct Asked(Vec<String>);
+struct BenchArguments(Vec<String>);
 
 const STORES: [&str; 2] = ["postgres", "sqlite"];
 const FIGURES: [&str; 3] = ["processing", "sustained", "last"];
 
-impl Asked {
+impl BenchArguments {
     fn has(&self, word: &str) -> bool {
         self.0.iter().any(|one| one == word)
     }
@@ -129,7 +129,7 @@ impl Asked {
 }
 
 /// Measures the selected figures on a store, each rate on a new database.
-fn measure(store: &str, asked: &Asked, database: Option<&Postgres>) {
+fn measure(store: &str, asked: &BenchArguments, database: Option<&Postgres>) {
     let url = || database.map_or_else(|| "sqlite:chat.db".to_owned(), Postgres::database);
     let cases = FIGURES.into_iter().zip([PROCESSING, SUSTAINED, LAST]);
     for (_, mut case) in cases.filter(|(name, _)| asked.wants(name, &FIGURES)) {
@@ -213,8 +213,8 @@ impl Outcome {
         self.report["complete"] == true
             && self.faults() == 0.0
             && acknowledged >= 0.99 * f64::from(rate)
-            && self.number("/acks/p99") < PATIENCE_MS
-            && self.number("/generator/lateP99") < PATIENCE_MS / 10.0
+            && self.number("/acks/p99") < MAX_LATENCY_MS
+            && self.number("/generator/lateP99") < MAX_LATENCY_MS / 10.0
     }
 
     fn row(&self, case: &Case, store: &str, rate: u32) -> String {

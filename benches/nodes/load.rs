@@ -41,14 +41,14 @@ pub struct Figures {
 
 const WARM_UP: usize = 3;
 /// The maximum time for messages in flight.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The size of a message in bytes.
 const PAYLOAD: usize = 128;
 /// The number of digits of its number, at its beginning.
 const DIGITS: usize = 9;
 
 /// The message numbers that a member has received, and when.
-type Heard = Vec<(usize, Instant)>;
+type ReceivedMessages = Vec<(usize, Instant)>;
 
 /// Plays a plan with two servers. The senders of the rooms alternate between the first and the
 /// second server.
@@ -98,7 +98,7 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
         tokio::time::sleep_until(due(count).into()).await;
         let cpu = worked() - before;
         let resident = servers.iter().map(Server::resident).sum();
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(DELIVERY_TIMEOUT).await;
         let _ = end.send(true);
         (cpu, resident, members.join_all().await)
     });
@@ -160,8 +160,8 @@ async fn enter(server: &Server, room: usize) -> Connection {
 }
 
 /// Records messages until the run ends. Each must arrive once, and in order.
-async fn hear(mut connection: Connection, mut ended: watch::Receiver<bool>) -> Heard {
-    let mut heard = Heard::new();
+async fn hear(mut connection: Connection, mut ended: watch::Receiver<bool>) -> ReceivedMessages {
+    let mut heard = ReceivedMessages::new();
     loop {
         let packet = tokio::select! {
             packet = connection.next() => packet.unwrap(),

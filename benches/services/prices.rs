@@ -47,7 +47,7 @@ const BATCHES_PER_SECOND: u64 = 100;
 /// The time before the measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// The maximum time that a client waits at the end for events in flight.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The receive buffer of a slow client, in bytes.
 const SMALL_BUFFER: u32 = 4096;
 
@@ -324,7 +324,10 @@ impl Client {
             if self.last.iter().all(|last| *last == run.last.get()) {
                 return (true, self.updates);
             }
-            if timeout(PATIENCE, self.read(64 << 10)).await.is_err() {
+            if timeout(DELIVERY_TIMEOUT, self.read(64 << 10))
+                .await
+                .is_err()
+            {
                 return (false, self.updates);
             }
         }

@@ -141,7 +141,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
     tokio::time::sleep_until(end.into()).await;
     let cpu = worked() - before;
     let times: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DELIVERY_TIMEOUT;
     while heard.get() < times.len() && Instant::now() < deadline {
         // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -167,7 +167,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
 }
 
 /// The maximum time from a response to the arrival of its event.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn request(case: &Case, user: usize, bearer: &str) -> String {
     let body = (case.body)(user);

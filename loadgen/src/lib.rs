@@ -52,6 +52,6 @@ mod load;
 mod play;
 mod report;
 
-pub use load::{Call, Own, Plan, Preset, Scenario, Vocabulary};
+pub use load::{Call, OwnMessages, Plan, Preset, Scenario, Vocabulary};
 pub use play::{BenchError, compare, run};
 pub use report::{Comparison, Report, comparison_html, comparison_text, report_html, report_text};

@@ -373,7 +373,7 @@ impl Attachments {
 
 /// Returns the buffer for the next frame.
 fn keep(scratch: Vec<u8>) {
-    if scratch.capacity() <= KEPT_SCRATCH {
+    if scratch.capacity() <= MAX_REUSED_SCRATCH {
         SCRATCH.set(scratch);
     }
 }
@@ -385,4 +385,4 @@ thread_local! {
 }
 
 /// The maximum capacity of a reused buffer in bytes; a larger buffer is freed.
-const KEPT_SCRATCH: usize = 64 * 1024;
+const MAX_REUSED_SCRATCH: usize = 64 * 1024;

@@ -14,7 +14,7 @@ impl Sid {
     /// Creates an id from random bytes, encoded in URL-safe base64.
     #[must_use]
     pub fn from_random(bytes: [u8; 15]) -> Self {
-        Self(spell(&bytes))
+        Self(encode_base64(&bytes))
     }
 
     /// Parses an id from a peer; `None` unless it has exactly the form of an id.
@@ -56,7 +56,7 @@ impl Tag {
     /// Creates a tag from random bytes, encoded in URL-safe base64.
     #[must_use]
     pub fn from_random(bytes: [u8; 6]) -> Self {
-        Self(spell(&bytes))
+        Self(encode_base64(&bytes))
     }
 
     /// Parses a tag from another server; `None` unless it has exactly the form of a tag.
@@ -124,7 +124,7 @@ impl Serialize for SessionId {
 }
 
 /// Encodes bytes in URL-safe base64: each three bytes become four of the `N` characters.
-fn spell<const N: usize>(bytes: &[u8]) -> [u8; N] {
+fn encode_base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut text = [b'A'; N];
     URL_SAFE_NO_PAD
         .encode_slice(bytes, &mut text)

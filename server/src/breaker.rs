@@ -36,7 +36,7 @@ enum BreakerState {
 /// The permission for one call. Dropped without a result, it counts as not given.
 #[derive(Debug)]
 #[must_use = "the breaker has to learn the result"]
-pub(crate) struct Admission<'a>(Option<&'a Breaker>);
+pub(crate) struct BreakerPermit<'a>(Option<&'a Breaker>);
 
 impl Breaker {
     /// Creates a closed breaker.
@@ -49,10 +49,10 @@ impl Breaker {
     }
 
     /// Admits a call, or returns how long to wait.
-    pub(crate) fn admit(&self) -> Result<Admission<'_>, Duration> {
+    pub(crate) fn admit(&self) -> Result<BreakerPermit<'_>, Duration> {
         let mut state = self.state.lock();
         *state = state.admit(Instant::now())?;
-        Ok(Admission(Some(self)))
+        Ok(BreakerPermit(Some(self)))
     }
 
     /// Returns how long no call will be admitted, or `None` if calls may be admitted.
@@ -142,7 +142,7 @@ impl BreakerState {
     }
 }
 
-impl Admission<'_> {
+impl BreakerPermit<'_> {
     /// Reports that the call succeeded.
     pub(crate) fn succeeded(mut self) {
         if let Some(breaker) = self.0.take() {
@@ -158,7 +158,7 @@ impl Admission<'_> {
     }
 }
 
-impl Drop for Admission<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(breaker) = self.0.take() {
             breaker.change(|state| state.forgone(Instant::now()));

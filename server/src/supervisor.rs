@@ -9,7 +9,7 @@ use std::{io, thread};
 
 use roomcast::{
     EndedTask,
-    internal::{Ended, Tasks},
+    internal::{TaskEnded, Tasks},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -69,8 +69,8 @@ impl Supervisor {
         thread.spawn(run).map(drop)
     }
 
-    fn note(&self, ended: Result<(), Ended>) {
-        if let Err(Ended { name }) = ended {
+    fn note(&self, ended: Result<(), TaskEnded>) {
+        if let Err(TaskEnded { name }) = ended {
             // The names are stored and not only a flag, because the final log line lists the tasks.
             self.fatal.send_modify(|names| {
                 if !names.contains(&name) {
@@ -107,7 +107,7 @@ impl Supervisor {
     /// Lets tests kill tasks: the file that an environment variable names contains the name of the
     /// task. Release builds do not support this.
     #[cfg(debug_assertions)]
-    pub(crate) fn obey_tests(&self, io: &roomcast::Io) {
+    pub(crate) fn enable_test_shutdown(&self, io: &roomcast::Io) {
         let Some(file) = std::env::var_os("SUPERVISOR_TEST_KILLS") else {
             return;
         };

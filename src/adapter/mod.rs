@@ -9,7 +9,7 @@
 //! module must not depend on sockets; operations are plain data.
 
 #[cfg(not(feature = "cluster"))]
-#[path = "operation/alone.rs"]
+#[path = "operation/no_cluster.rs"]
 mod cluster;
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -57,7 +57,7 @@ pub(crate) use cluster::{Cluster, Request};
 #[cfg(feature = "cluster")]
 pub(crate) use cluster::{Joined, Receiver, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub use common::{Emission, Emitter, Lost};
+pub use common::{Emission, Emitter, LostMessages};
 #[cfg(feature = "cluster")]
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 #[cfg(feature = "cluster")]
@@ -67,10 +67,12 @@ pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
 #[cfg(feature = "cluster")]
-pub(crate) use nodes::{Given, MissedEvent, Question, Registry, Wanted, keep as keep_nodes};
+pub(crate) use nodes::{
+    HandoverId, HandoverRequest, HandoverState, MissedEvent, Registry, keep as keep_nodes,
+};
 #[cfg(feature = "cluster")]
-pub use nodes::{Load, Node, NodeOptions, NodeTaken};
-pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};
+pub use nodes::{Load, Node, NodeIdConflict, NodeOptions};
+pub use operation::{AdapterError, Delivery, Item, Kind, NodeId, Position, Unanswered};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
 #[cfg(all(
     feature = "fuzzing",

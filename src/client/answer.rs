@@ -29,7 +29,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> ClientError {
 }
 
 /// Returns the error for bytes that are not an HTTP response.
-pub(super) fn gibberish(received: &[u8]) -> ClientError {
+pub(super) fn unexpected_response(received: &[u8]) -> ClientError {
     ClientError::NotSocketIo(if received.is_empty() {
         "it closes the connection without an answer".into()
     } else {
@@ -38,7 +38,7 @@ pub(super) fn gibberish(received: &[u8]) -> ClientError {
 }
 
 /// Returns the error for a WebSocket server that sends no Engine.IO handshake.
-pub(super) fn silence() -> ClientError {
+pub(super) fn missing_handshake() -> ClientError {
     ClientError::NotSocketIo("it accepts WebSockets, but sends no handshake".into())
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_of_engine_io_is_told_from_another_server() {
+    fn engine_io_errors_are_distinguished_from_other_servers() {
         let said = |status, body: &str| refusal(status, body.as_bytes()).to_string();
         assert_eq!(
             said(400, r#"{"code":0,"message":"Transport unknown"}"#),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_said_is_one_short_printable_line() {
+    fn shorten_returns_one_short_printable_line() {
         assert_eq!(shorten(b"  a\r\nb\x1b[31m "), "a  b [31m");
         assert_eq!(shorten(&[b'x'; 1000]).chars().count(), SHOWN + 1);
     }

@@ -218,14 +218,14 @@ impl Connection {
     /// # Errors
     /// Fails if the connection breaks before that.
     pub async fn close(mut self) -> Result<(), ClientError> {
-        let written = timeout(CLOSING, self.say_goodbye()).await;
+        let written = timeout(CLOSING, self.close_gracefully()).await;
         written.unwrap_or(Err(ClientError::Timeout("closing")))
     }
 
     /// Closes like [`close`](Self::close), and also waits until the server ends the connection.
     pub(crate) async fn end(mut self) -> Result<(), ClientError> {
         let ended = async {
-            self.say_goodbye().await?;
+            self.close_gracefully().await?;
             while poll_fn(|cx| self.poll_any(cx)).await.is_ok() {}
             Ok(())
         };
@@ -233,11 +233,11 @@ impl Connection {
         ended.unwrap_or(Err(ClientError::Timeout("closing")))
     }
 
-    async fn say_goodbye(&mut self) -> Result<(), ClientError> {
+    async fn close_gracefully(&mut self) -> Result<(), ClientError> {
         let leave = self.parser.disconnect(&self.namespace);
         self.link
             .push_separate(&leave.map_err(ClientError::encode)?, None)?;
-        self.link.say_goodbye().await
+        self.link.close_gracefully().await
     }
 
     /// Polls for the next packet of this connection's namespace.

@@ -79,7 +79,7 @@ impl ClientError {
     }
 
     /// The error after the client's task has ended with its runtime.
-    pub(super) const GONE: Self = Self::Disconnected(DisconnectReason::ForcedClose);
+    pub(super) const DRIVER_ENDED: Self = Self::Disconnected(DisconnectReason::ForcedClose);
 
     /// Returns a copy of the error, for a further caller that waits for the same outcome.
     pub(crate) fn copy(&self) -> Self {
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_read_and_written_in_the_words_of_the_official_client() {
+    fn disconnect_reason_serializes_as_in_the_official_client() {
         for reason in [
             DisconnectReason::ServerDisconnect,
             DisconnectReason::ClientDisconnect,

@@ -31,7 +31,7 @@ impl Handshake {
             .filter(|handshake: &Self| !handshake.sid.is_empty() && handshake.sid.len() <= 256)
             .ok_or_else(|| match text.is_empty() {
                 true => ClientError::NotSocketIo("its handshake is empty".into()),
-                false => answer::gibberish(text),
+                false => answer::unexpected_response(text),
             })
     }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_handshake_is_no_server_of_ours() {
+    fn invalid_handshake_is_not_a_socketio_server() {
         let long = format!(
             r#"0{{"sid":"{}","pingInterval":1,"pingTimeout":1}}"#,
             "x".repeat(257)

@@ -319,7 +319,7 @@ impl Link {
     /// Writes all queued data, then the close packet. Packets that arrive are dropped.
     ///
     /// A started upgrade is completed first, because the server reads one transport only.
-    pub(super) async fn say_goodbye(&mut self) -> Result<(), ClientError> {
+    pub(super) async fn close_gracefully(&mut self) -> Result<(), ClientError> {
         if let Wire::Polling(_, candidate @ Candidate::Connecting(_)) = &mut self.wire {
             *candidate = Candidate::None;
         }

@@ -72,7 +72,7 @@ impl Polling {
         let answer = http.exchange(endpoint, &request).await;
         let (status, body) = answer.map_err(|error| {
             if matches!(error, ClientError::Io(_)) {
-                return answer::gibberish(b"");
+                return answer::unexpected_response(b"");
             }
             error
         })?;

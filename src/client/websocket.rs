@@ -78,7 +78,7 @@ impl WebSocket {
             // A server of another protocol might never end a line, so its first bytes decide.
             let known = received.get(..HTTP.len()).unwrap_or(&received);
             if !HTTP.starts_with(known) {
-                return Err(answer::gibberish(&received));
+                return Err(answer::unexpected_response(&received));
             }
             match handshake::read_answer(&received, &key) {
                 Ok(Some(length)) => {
@@ -95,7 +95,7 @@ impl WebSocket {
                         barriers: None,
                     });
                 }
-                Ok(None) if is_end => return Err(answer::gibberish(&received)),
+                Ok(None) if is_end => return Err(answer::unexpected_response(&received)),
                 Ok(None) => {}
                 Err(AnswerError::Status(status)) => match body(&received) {
                     Some(body) => return Err(answer::refusal(status, body)),
@@ -116,13 +116,13 @@ impl WebSocket {
             self.unread.advance(self.unread.len() - left);
             match event {
                 Some(Event::Text(text)) => return Ok(text),
-                Some(_) => return Err(answer::silence()),
+                Some(_) => return Err(answer::missing_handshake()),
                 None => {}
             }
             let mut received = Vec::with_capacity(512);
             let read = self.stream.read_buf(&mut received).await;
             if read.map_err(ClientError::Io)? == 0 {
-                return Err(answer::silence());
+                return Err(answer::missing_handshake());
             }
             self.unread = received.into();
         }

@@ -6,10 +6,10 @@ use super::Config;
 
 /// The maximum of every duration option. It is short enough to be added to any time without
 /// overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 impl Config {
-    /// Returns the fault of the first duration that is longer than [`LONGEST`], if any.
+    /// Returns the fault of the first duration that is longer than [`MAX_DURATION`], if any.
     pub(crate) fn endless(&self) -> Option<&'static str> {
         let times = [
             (self.session.ping_interval, "ping_interval is over a year"),
@@ -44,7 +44,7 @@ impl Config {
                 "throttle_timeout is over a year",
             ),
         ];
-        let endless = times.into_iter().find(|(time, _)| *time > LONGEST);
+        let endless = times.into_iter().find(|(time, _)| *time > MAX_DURATION);
         endless.map(|(_, fault)| fault)
     }
 }
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_longer_than_a_year_is_a_mistake() {
-        let long = LONGEST + Duration::from_secs(1);
+    fn durations_over_a_year_are_rejected() {
+        let long = MAX_DURATION + Duration::from_secs(1);
         let config = Config::default().ping_interval(long);
         assert_eq!(config.endless(), Some("ping_interval is over a year"));
         assert_eq!(Config::default().endless(), None);

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_neither_zero_nor_longer_than_anybody_waits() {
+    fn recovery_times_must_be_nonzero_and_bounded() {
         let check = |recovery: Recovery| recovery.check(1 << 20);
         let standard = Recovery::default();
         let (day, minute) = (Duration::from_secs(86_400), Duration::from_secs(60));

@@ -30,7 +30,7 @@ mod admission;
 #[cfg(feature = "forwarding")]
 mod forwarding;
 #[cfg(not(feature = "forwarding"))]
-#[path = "forwarding/none.rs"]
+#[path = "forwarding/no_forwarding.rs"]
 mod forwarding;
 mod http;
 mod outbox;
@@ -42,7 +42,7 @@ mod transport;
 
 pub(crate) use self::http::{BoxError, Fallback, Pieces, compression};
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::{http::fuzzing, outbox::Unattended, primitives::Peer};
+pub(crate) use self::{http::fuzzing, outbox::TestOutboxes, primitives::Peer};
 pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 #[cfg(feature = "tls")]
 pub use accept::{Tls, TlsError};
@@ -50,7 +50,7 @@ pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
 pub(crate) use forwarding::Forwarder;
 #[cfg(feature = "forwarding")]
-pub(crate) use forwarding::{Bounds, Directory, Own, Owner};
+pub(crate) use forwarding::{Bounds, Directory, LocalServer, Owner};
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
 pub(crate) use primitives::random_sid;
 pub(crate) use session::{Application, Engine, SessionHandler};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{
     debts::Debts,
     hashed::{SHARDS, Shards},
-    pace::Rested,
+    pace::TokenBucket,
 };
 use crate::network::Network;
 
@@ -27,7 +27,7 @@ struct Shard {
 /// The lines about one address.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lines {
-    rested: Rested<Duration>,
+    rested: TokenBucket<Duration>,
     /// The number of lines suppressed since the last permitted one.
     left_out: u64,
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{
     debts::Debts,
     hashed::{ByHash, SHARDS, Shards},
-    pace::Rested,
+    pace::TokenBucket,
 };
 use crate::network::Network;
 
@@ -58,11 +58,11 @@ struct Shard {
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
     /// When the quota of connects is fully restored.
-    rested: Rested<Duration>,
+    rested: TokenBucket<Duration>,
     /// When the quota of joins is fully restored.
-    joined: Rested<Duration>,
+    joined: TokenBucket<Duration>,
     /// When the quota of lookups is fully restored.
-    looked_up: Rested<Duration>,
+    looked_up: TokenBucket<Duration>,
     /// The offences of each account.
     strikes: [Strikes; Account::COUNT],
 }
@@ -87,7 +87,7 @@ impl Quota {
     }
 
     /// Returns the fraction of the quota that is still owed.
-    fn debt(self, rested: Rested<Duration>, now: Duration) -> f64 {
+    fn debt(self, rested: TokenBucket<Duration>, now: Duration) -> f64 {
         let owed = rested.time().saturating_sub(now);
         if self.count == 0 || owed.is_zero() {
             return 0.0;
@@ -224,7 +224,7 @@ impl Addresses {
                     slot.remove();
                 }
             }
-            if shard.live.is_empty() && shard.live.capacity() > KEPT {
+            if shard.live.is_empty() && shard.live.capacity() > RETAINED_CAPACITY {
                 shard.live = ByHash::default();
             }
         });
@@ -289,7 +289,7 @@ impl Addresses {
 }
 
 /// The capacity up to which an empty map is retained.
-const KEPT: usize = 256;
+const RETAINED_CAPACITY: usize = 256;
 
 #[cfg(test)]
 mod tests {

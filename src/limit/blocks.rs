@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_bounded_and_what_people_said_stays() {
+    fn full_list_evicts_only_automatic_blocks() {
         let mut blocks = Blocks::default();
         let address = |n: usize| format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255);
         for n in 0..MAX_BLOCKS {

@@ -2,7 +2,7 @@
 //!
 //! An entry without debt is redundant, because a new entry has the same state. When the table is
 //! full, such entries are evicted first, then the entries with the smallest debts. An entry that
-//! owes more than [`KEPT_DEBT`] of its budget is never evicted. Otherwise a client could clear its
+//! owes more than [`MAX_EVICTABLE_DEBT`] of its budget is never evicted. Otherwise a client could clear its
 //! debt by filling the table. If no entry can be evicted, new clients share one entry.
 
 use std::{collections::hash_map, time::Duration};
@@ -22,7 +22,7 @@ pub struct Debts<T> {
 pub struct Full;
 
 /// The largest fraction of its budget that an evictable entry may owe.
-pub const KEPT_DEBT: f64 = 0.5;
+pub const MAX_EVICTABLE_DEBT: f64 = 0.5;
 /// The interval between two searches when little could be evicted.
 const RETRY: Duration = Duration::from_millis(50);
 /// One search frees an eighth of the capacity, so that insertions seldom search.
@@ -103,7 +103,7 @@ impl<T> Debts<T> {
         let mut small: Vec<(f64, u64)> = Vec::new();
         if surplus > 0 {
             let debts = self.entries.iter().map(|(key, entry)| (debt(entry), *key));
-            small.extend(debts.filter(|(debt, _)| *debt <= KEPT_DEBT));
+            small.extend(debts.filter(|(debt, _)| *debt <= MAX_EVICTABLE_DEBT));
             if small.len() > surplus {
                 small.select_nth_unstable_by(surplus, |(one, _), (other, _)| one.total_cmp(other));
                 small.truncate(surplus);

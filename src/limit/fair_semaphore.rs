@@ -87,13 +87,13 @@ impl Drop for ClientEntry<'_> {
             clients.remove(&self.client);
         }
         if clients.is_empty() {
-            clients.shrink_to(KEPT);
+            clients.shrink_to(RETAINED_CAPACITY);
         }
     }
 }
 
 /// The capacity, in entries, up to which an empty table keeps its allocation.
-const KEPT: usize = 256;
+const RETAINED_CAPACITY: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -107,7 +107,7 @@ mod tests {
     const OTHER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
     #[test]
-    fn a_client_that_takes_its_time_keeps_its_own_others_waiting_only() {
+    fn slow_client_delays_only_its_own_connections() {
         let semaphore = FairSemaphore::new(10, 2);
         let first = semaphore.take(SLOW).now_or_never().unwrap();
         let _second = semaphore.take(SLOW).now_or_never().unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_turns_for_all_together() {
+    fn total_permits_are_limited() {
         let semaphore = FairSemaphore::new(2, 2);
         let _one = semaphore.take(SLOW).now_or_never().unwrap();
         let two = semaphore.take(None).now_or_never().unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_clients_that_have_had_their_turn_or_given_up() {
+    fn finished_and_cancelled_clients_leave_no_entries() {
         let semaphore = FairSemaphore::new(10, 1);
         let has = semaphore.take(SLOW).now_or_never().unwrap();
         // It waits and is cancelled.

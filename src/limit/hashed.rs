@@ -11,13 +11,13 @@ use std::{
 use parking_lot::Mutex;
 
 /// Values by the hash of their name.
-pub type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
+pub type ByHash<T> = HashMap<u64, T, BuildHasherDefault<PrehashedHasher>>;
 
 /// A hasher for values that already are hashes.
 #[derive(Debug, Default)]
-pub struct Hashed(u64);
+pub struct PrehashedHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for PrehashedHasher {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pace::SharedRested;
+use super::pace::SharedTokenBucket;
 
 /// Writes a log line that a client, a peer or a broker can cause, at a limited rate: a burst of 20,
 /// then one per second.
@@ -31,7 +31,7 @@ pub struct LogThrottle {
     burst: u32,
     /// The time between two lines after the burst.
     pace: Duration,
-    rested: SharedRested,
+    rested: SharedTokenBucket,
     /// The number of occurrences since the last permitted line.
     left_out: AtomicU64,
 }
@@ -54,7 +54,7 @@ impl LogThrottle {
             since: now(),
             burst,
             pace,
-            rested: SharedRested::default(),
+            rested: SharedTokenBucket::default(),
             left_out: AtomicU64::new(0),
         }
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_once_a_second_and_says_how_many_were_not() {
+    fn one_line_per_second_reports_suppressed_count() {
         let log_throttle = LogThrottle::default();
         assert_eq!(at(&log_throttle, 0), Some(0));
         assert_eq!(at(&log_throttle, 10), None);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_in_ten_seconds_tells_of_all_that_came_before() {
+    fn one_line_per_interval_reports_the_sum() {
         let log_throttle = LogThrottle::every(Duration::from_secs(10));
         let add = |count, second| log_throttle.add_at(count, Duration::from_secs(second));
         assert_eq!(add(2, 0), Some(2));

@@ -23,13 +23,13 @@ pub use guard::{Guard, Reason, Refused, Violation};
 pub use proxy::{Client, Proxies};
 
 #[doc(hidden)]
-pub use debts::{Debts, Full, KEPT_DEBT};
+pub use debts::{Debts, Full, MAX_EVICTABLE_DEBT};
 #[doc(hidden)]
-pub use hashed::{ByHash, Hashed, SHARDS, Shards};
+pub use hashed::{ByHash, PrehashedHasher, SHARDS, Shards};
 #[doc(hidden)]
 pub use log_throttle::LogThrottle;
 #[doc(hidden)]
-pub use pace::{Rested, SharedRested};
+pub use pace::{SharedTokenBucket, TokenBucket};
 
 pub(crate) use address_log::AddressLog;
 #[cfg(feature = "tls")]

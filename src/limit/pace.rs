@@ -13,9 +13,9 @@ use std::{
 /// When the full burst is available again. `T` is an [`Instant`](std::time::Instant), or a
 /// [`Duration`] since a start that the limiter chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rested<T>(T);
+pub struct TokenBucket<T>(T);
 
-impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<T> {
+impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> TokenBucket<T> {
     /// Creates a bucket that is full at this time.
     pub const fn at(time: T) -> Self {
         Self(time)
@@ -47,11 +47,11 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
     }
 }
 
-/// A [`Rested`] shared by threads, as nanoseconds since a start that the limiter chooses.
+/// A [`TokenBucket`] shared by threads, as nanoseconds since a start that the limiter chooses.
 #[derive(Debug, Default)]
-pub struct SharedRested(AtomicU64);
+pub struct SharedTokenBucket(AtomicU64);
 
-impl SharedRested {
+impl SharedTokenBucket {
     /// Charges an event that has already happened. If the bucket is otherwise full, the event is
     /// paid after `rest`. The bucket is full again after `most` at the latest.
     pub fn charge(&self, now: Duration, cost: Duration, rest: Duration, most: Duration) {
@@ -70,16 +70,16 @@ impl SharedRested {
     }
 
     /// Returns when the full burst is available again.
-    pub fn get(&self) -> Rested<Duration> {
-        Rested(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+    pub fn get(&self) -> TokenBucket<Duration> {
+        TokenBucket(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
     }
 
     /// Clears all costs and returns the previous state.
-    pub fn reset(&self) -> Rested<Duration> {
-        Rested(Duration::from_nanos(self.0.swap(0, Ordering::Relaxed)))
+    pub fn reset(&self) -> TokenBucket<Duration> {
+        TokenBucket(Duration::from_nanos(self.0.swap(0, Ordering::Relaxed)))
     }
 
-    /// Charges `cost` if that stays within `burst`. See [`Rested::take`].
+    /// Charges `cost` if that stays within `burst`. See [`TokenBucket::take`].
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl SharedRested {
         // never take the same capacity: a thread that loses the exchange checks again.
         let mut known = self.0.load(Ordering::Relaxed);
         loop {
-            let rested = Rested(Duration::from_nanos(known));
+            let rested = TokenBucket(Duration::from_nanos(known));
             let after = rested.take(now, cost, burst)?.0;
             // 64 bits of nanoseconds last for 584 years.
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
@@ -115,9 +115,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn so_many_come_at_once_and_then_one_in_its_time() {
+    fn burst_is_followed_by_the_configured_rate() {
         let now = Instant::now();
-        let mut rested = Rested::at(now);
+        let mut rested = TokenBucket::at(now);
         for _ in 0..3 {
             rested = rested.take(now, SECOND, 3 * SECOND).unwrap();
         }
@@ -130,14 +130,14 @@ mod tests {
 
     #[test]
     fn what_is_charged_counts_even_beyond_the_limit() {
-        let rested = Rested::at(Duration::ZERO).charged(SECOND, 10 * SECOND);
+        let rested = TokenBucket::at(Duration::ZERO).charged(SECOND, 10 * SECOND);
         assert_eq!(rested.time(), 11 * SECOND);
         assert_eq!(rested.take(SECOND, SECOND, 2 * SECOND), Err(9 * SECOND));
     }
 
     #[test]
-    fn what_has_happened_is_charged_as_far_as_is_said() {
-        let rested = SharedRested::default();
+    fn charge_is_capped_and_never_lowers_the_state() {
+        let rested = SharedTokenBucket::default();
         rested.charge(SECOND, 2 * SECOND, 2 * SECOND, 5 * SECOND);
         assert_eq!(rested.get().time(), 3 * SECOND);
         rested.charge(SECOND, 20 * SECOND, 20 * SECOND, 5 * SECOND);
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn late_charges_count_in_full_only_while_other_costs_are_not_over() {
         let (rest, most) = (SECOND, 60 * SECOND);
-        let idle = SharedRested::default();
+        let idle = SharedTokenBucket::default();
         idle.charge(20 * SECOND, 5 * SECOND, rest, most);
         assert_eq!(idle.get().time(), 21 * SECOND);
-        let busy = SharedRested::default();
+        let busy = SharedTokenBucket::default();
         busy.take(20 * SECOND, 10 * SECOND, most).unwrap();
         busy.charge(20 * SECOND, 5 * SECOND, rest, most);
         assert_eq!(busy.get().time(), 35 * SECOND);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn threads_take_no_more_together_than_one_alone() {
-        let rested = SharedRested::default();
+        let rested = SharedTokenBucket::default();
         let take = || (0..1000).filter(|_| rested.take(SECOND, SECOND, 100 * SECOND).is_ok());
         let taken: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| take().count())).collect();
@@ -178,13 +178,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn in_any_time_no_more_is_taken_than_the_burst_and_what_the_time_is_worth(
+        fn taken_never_exceeds_burst_plus_elapsed_time(
             steps in prop::collection::vec(0_u64..3000, 1..200),
             cost in 1_u64..500,
             burst in 1_u64..5000,
         ) {
             let milliseconds = Duration::from_millis;
-            let (shared, mut alone) = (SharedRested::default(), Rested::at(Duration::ZERO));
+            let (shared, mut alone) = (SharedTokenBucket::default(), TokenBucket::at(Duration::ZERO));
             let (mut now, mut taken) = (0, Vec::new());
             for step in steps {
                 now += step;

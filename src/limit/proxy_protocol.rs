@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: a header that load balancers send before the client's data
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! A [`Header`] is read in pieces. [`Header::wants`] returns how many bytes to read next, so that
+//! A [`Header`] is read in pieces. [`Header::next_read`] returns how many bytes to read next, so that
 //! no bytes of the client are consumed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,7 +39,7 @@ pub(crate) enum Origin {
 
 /// What to read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wants {
+pub(crate) enum NextRead {
     /// This number of bytes, all of which belong to the header.
     Exactly(usize),
     /// Available bytes, at most this many, up to and including the first line feed.
@@ -54,21 +54,21 @@ impl Header {
     /// # Errors
     ///
     /// If the bytes read so far cannot be a header.
-    pub(crate) fn wants(&self) -> Result<Wants, Malformed> {
+    pub(crate) fn next_read(&self) -> Result<NextRead, Malformed> {
         let read = self.bytes.len();
         if read < SIGNATURE.len() {
             // The shortest version 1 header has 15 bytes, so reading up to the signature's length
             // never exceeds either version.
             let begins = self.begins(SIGNATURE) || self.begins(PREFIX);
             return if begins {
-                Ok(Wants::Exactly(SIGNATURE.len() - read))
+                Ok(NextRead::Exactly(SIGNATURE.len() - read))
             } else {
                 Err(Malformed)
             };
         }
         if self.bytes.starts_with(SIGNATURE) {
             if read < FIXED {
-                return Ok(Wants::Exactly(FIXED - read));
+                return Ok(NextRead::Exactly(FIXED - read));
             }
             let fields = self.fields_len();
             if fields > MAX_FIELDS {
@@ -76,16 +76,16 @@ impl Header {
             }
             // No more was read than requested, so this does not underflow.
             return Ok(match FIXED + fields - read {
-                0 => Wants::Nothing,
-                lacking => Wants::Exactly(lacking),
+                0 => NextRead::Nothing,
+                lacking => NextRead::Exactly(lacking),
             });
         }
         if !self.bytes.starts_with(PREFIX) {
             return Err(Malformed);
         }
         match self.bytes.last() {
-            Some(b'\n') => Ok(Wants::Nothing),
-            _ if read < MAX_LINE => Ok(Wants::Line(MAX_LINE - read)),
+            Some(b'\n') => Ok(NextRead::Nothing),
+            _ if read < MAX_LINE => Ok(NextRead::Line(MAX_LINE - read)),
             _ => Err(Malformed),
         }
     }
@@ -190,10 +190,10 @@ mod tests {
     fn read(mut input: &[u8]) -> Result<(Origin, &[u8]), Malformed> {
         let mut header = Header::default();
         loop {
-            let take = match header.wants()? {
-                Wants::Nothing => return Ok((header.origin()?, input)),
-                Wants::Exactly(count) => count.min(input.len()),
-                Wants::Line(most) => {
+            let take = match header.next_read()? {
+                NextRead::Nothing => return Ok((header.origin()?, input)),
+                NextRead::Exactly(count) => count.min(input.len()),
+                NextRead::Line(most) => {
                     let end = input.iter().position(|byte| *byte == b'\n');
                     end.map_or(input.len(), |end| end + 1).min(most)
                 }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn invalid_headers_are_refused() {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(100));
         let lines = [
             "GET / HTTP/1.1\r\nHost: x\r\n",

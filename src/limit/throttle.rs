@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::Rested;
+use super::pace::TokenBucket;
 
 /// The rate limits of one connection. Excess data is read later, not dropped.
 #[derive(Debug)]
@@ -119,14 +119,14 @@ impl Throttle {
 struct Bucket {
     /// Units per second; 0 for no limit.
     rate: u64,
-    rested: Rested<Instant>,
+    rested: TokenBucket<Instant>,
 }
 
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         Self {
             rate: rate.into(),
-            rested: Rested::at(now),
+            rested: TokenBucket::at(now),
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_over_the_limit_is_exhausted_and_who_drains_is_not() {
+    fn continuous_excess_is_exhausted_unless_drained() {
         let now = Instant::now();
         let mut throttle = throttle(10, 0, now);
         assert!(!throttle.is_exhausted(now + 100 * SECOND));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_had_a_rest_begins_anew() {
+    fn pause_resets_the_excess_timer() {
         let now = Instant::now();
         let mut throttle = throttle(10, 0, now);
         for _ in 0..30 {

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_label_says_is_escaped() {
+    fn label_values_are_escaped() {
         let mut text = Exposition::default();
         text.labelled("tests", "node", "a\"\\\n", 0.5);
         text.labelled("tests", "node", "b", 2);

@@ -57,21 +57,21 @@ mod sending;
 mod types;
 
 pub use api::{
-    Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
-    LayeredBody, NamespaceBuilder, RemoteSocket, Server, argument, field, idempotent,
+    Broadcast, Builder, EngineConnection, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService,
+    Layered, LayeredBody, NamespaceBuilder, RemoteSocket, Server, argument, field, idempotent,
 };
 #[cfg(feature = "cluster")]
 pub use api::{PartialAnswers, ServerSideError};
-pub use connect::{Authenticate, Authenticates};
+pub use connect::{Authenticate, IntoAuthenticator};
 #[cfg(feature = "cluster")]
 pub use core::ServerSide;
 pub use core::{
-    ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
-    Socket,
+    Connect, EngineConnectionEvent, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing,
+    Renewal, Socket,
 };
 pub use dispatch::{
-    ContractParameters, Data, Extension, Handler, Handling, Middleware, Needs, Parameter,
-    Parameters, State, Verdict,
+    ContractParameters, Data, Extension, Handler, HandlerFuture, IntoIncoming, Middleware,
+    Parameter, Parameters, Requirement, State,
 };
 pub use sending::{AckFuture, Acks, Direct, Emitted};
 #[cfg(feature = "client")]

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_take_too_much_memory_is_not_counted() {
+    fn turns_beyond_the_limit_are_not_counted() {
         let mut completion = Completion::default();
         completion.note(u64::MAX, Duration::ZERO);
         completion.note(MAX_TURNS as u64, Duration::ZERO);

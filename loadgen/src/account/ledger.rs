@@ -74,7 +74,7 @@ impl Track {
 
 /// The messages that a sender has sent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Total {
+pub(crate) struct SenderTotal {
     /// One more than the highest number of the sender.
     pub(crate) sent: u64,
     /// Numbers of messages that are not expected: not sent, or refused by the server. Ascending.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_in_order_leave_nothing_to_tell() {
+    fn messages_in_order_have_no_faults() {
         let (track, arrivals) = taken(&[0, 1, 2]);
         assert_eq!(arrivals, [Arrival::InOrder; 3]);
         assert_eq!(
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn more_holes_than_are_remembered_still_count() {
+    fn holes_beyond_the_limit_still_count() {
         let sent = MAX_MISSING as u64 + 10;
         let (mut track, _) = taken(&[sent]);
         assert_eq!(track.holes(&[]), sent);

@@ -12,7 +12,7 @@ mod stats;
 mod stored;
 mod times;
 
-pub(crate) use ledger::{Arrival, Total, Track};
+pub(crate) use ledger::{Arrival, SenderTotal, Track};
 pub(crate) use process::{Process, Samples};
 pub(crate) use stats::Stats;
 pub(crate) use stored::{Book, Stored};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ledger::{Arrival, Total, Track};
+use super::ledger::{Arrival, SenderTotal, Track};
 use crate::load::{PayloadCheck, Stamps};
 
 /// The result of the check of stored messages.
@@ -37,14 +37,14 @@ pub(crate) struct Book<'a> {
     room: usize,
     rooms: usize,
     /// The messages that the senders of the whole run have sent.
-    totals: &'a [Total],
+    totals: &'a [SenderTotal],
     /// The stored messages of each sender of this conversation.
     tracks: Vec<Track>,
 }
 
 impl<'a> Book<'a> {
     /// Creates the book of conversation `room` of `rooms`, without entries.
-    pub(crate) fn new(room: usize, rooms: usize, totals: &'a [Total]) -> Self {
+    pub(crate) fn new(room: usize, rooms: usize, totals: &'a [SenderTotal]) -> Self {
         let senders = totals.iter().skip(room).step_by(rooms).count();
         Self {
             last_seq: 0,
@@ -102,8 +102,8 @@ mod tests {
     use super::*;
     use crate::load::Stamp;
 
-    fn total(sent: u64, excused: &[u64], unanswered: &[u64]) -> Total {
-        Total {
+    fn total(sent: u64, excused: &[u64], unanswered: &[u64]) -> SenderTotal {
+        SenderTotal {
             sent,
             excused: excused.to_vec(),
             unanswered: unanswered.to_vec(),
@@ -115,7 +115,7 @@ mod tests {
     type StoredRow = (u64, usize, u64);
 
     /// Returns the result for a conversation with these messages, of senders 0 and 2 of three.
-    fn found(totals: &[Total], rows: &[StoredRow]) -> Stored {
+    fn found(totals: &[SenderTotal], rows: &[StoredRow]) -> Stored {
         let stamps = Stamps::new(7, 40);
         let mut stored = Stored::default();
         let mut book = Book::new(0, 2, totals);

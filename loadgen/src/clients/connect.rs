@@ -97,7 +97,7 @@ async fn visit(worker: &Worker, tick: Tick, start: Instant) {
         Ok(connection) => {
             welcome(worker, tick, start);
             // The slot is free when the client has disconnected.
-            let _ = timeout(LEAVING, connection.close()).await;
+            let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
         }
         Err(error) => {
             progress.failed.fetch_add(1, Ordering::Relaxed);
@@ -108,4 +108,4 @@ async fn visit(worker: &Worker, tick: Tick, start: Instant) {
 
 /// The maximum number of visits that wait for a slot.
 const MAX_WAITING: usize = 10_000;
-const LEAVING: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

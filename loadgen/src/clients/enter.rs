@@ -4,14 +4,14 @@ use roomcast::client::{ClientError, Connection, Options};
 use roomcast_protocol::socket::Kind;
 use tokio::time::timeout;
 
-use crate::load::{Blanks, Plan, Spoken, refusal};
+use crate::load::{CallArguments, Placeholders, Plan, refusal};
 
 /// Returns the connection options of a client.
 pub(crate) fn options(plan: &Plan, client: usize) -> Options {
-    let blanks = Blanks {
+    let blanks = Placeholders {
         client,
         token: plan.tokens.get(client).map_or("", |token| token),
-        ..Blanks::default()
+        ..Placeholders::default()
     };
     let auth = plan.vocabulary.auth.as_ref();
     let auth = auth.and_then(|auth| serde_json::to_value(blanks.fill(auth)).ok());
@@ -34,12 +34,12 @@ pub(crate) async fn join(
     let Some(call) = &plan.vocabulary.join else {
         return Ok(());
     };
-    let spoken = Spoken {
+    let spoken = CallArguments {
         call,
-        blanks: Blanks {
+        blanks: Placeholders {
             room,
             client,
-            ..Blanks::default()
+            ..Placeholders::default()
         },
     };
     let failed = |error: ClientError| format!("joining a room: {error}");

@@ -9,10 +9,10 @@ use std::{
 use roomcast::client::{ClientError, DisconnectReason};
 use tokio::time::sleep;
 
-use super::{hear::is_measured, worker::Worker};
+use super::{inbound::is_measured, worker::Worker};
 use crate::{
-    account::{Total, Track},
-    load::{Blanks, Own, Scenario, Spoken, Stamp, Tick, pace},
+    account::{SenderTotal, Track},
+    load::{CallArguments, OwnMessages, Placeholders, Scenario, Stamp, Tick, pace},
 };
 
 /// Sends the messages that are due, waits for those in flight, and computes the account.
@@ -68,13 +68,13 @@ fn fire(worker: &Worker, tick: Tick, start: Instant) {
         sender: tick.sender,
         number: tick.number,
     });
-    let spoken = Spoken {
+    let spoken = CallArguments {
         call,
-        blanks: Blanks {
+        blanks: Placeholders {
             room: &member.room_name,
             payload: &payload,
             client: member.id,
-            ..Blanks::default()
+            ..Placeholders::default()
         },
     };
     let mut state = member.state.borrow_mut();
@@ -117,11 +117,11 @@ fn publish(worker: &Worker) {
 /// Returns whether senders are expected to receive their own messages.
 fn includes_own(worker: &Worker) -> bool {
     match worker.plan.vocabulary.own {
-        Own::Yes => true,
-        Own::No => false,
+        OwnMessages::Yes => true,
+        OwnMessages::No => false,
         // All threads meet before the account, which makes the writes of each thread visible to
         // all.
-        Own::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
+        OwnMessages::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
     }
 }
 
@@ -129,7 +129,7 @@ fn includes_own(worker: &Worker) -> bool {
 fn outstanding(worker: &Worker) -> u64 {
     let plan = &worker.plan;
     let totals = worker.shared.totals.lock();
-    let sent = |total: &Total| total.sent.saturating_sub(total.excused.len() as u64);
+    let sent = |total: &SenderTotal| total.sent.saturating_sub(total.excused.len() as u64);
     let mut rooms = vec![0; plan.rooms];
     if plan.scenario.is_broadcast() {
         for (sender, total) in totals.iter().enumerate() {

@@ -8,7 +8,7 @@
 
 mod connect;
 mod enter;
-mod hear;
+mod inbound;
 mod messages;
 mod shared;
 mod thread;

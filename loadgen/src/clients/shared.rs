@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    account::Total,
+    account::SenderTotal,
     load::{Plan, Stamps},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct RunState {
     /// The time at which the first message is due; set when all clients have connected.
     pub(crate) start: Mutex<Option<Instant>>,
     /// The messages that each sender has sent.
-    pub(crate) totals: Mutex<Vec<Total>>,
+    pub(crate) totals: Mutex<Vec<SenderTotal>>,
     /// Whether a sender has received its own message.
     pub(super) own_seen: AtomicBool,
     barrier: Barrier,
@@ -49,7 +49,7 @@ impl RunState {
             progress: Progress::default(),
             stop: watch::Sender::new(false),
             start: Mutex::new(None),
-            totals: Mutex::new(vec![Total::default(); plan.all_senders()]),
+            totals: Mutex::new(vec![SenderTotal::default(); plan.all_senders()]),
             own_seen: AtomicBool::new(false),
             barrier: Barrier::new(plan.threads),
         }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    connect, enter, hear, messages,
+    connect, enter, inbound, messages,
     shared::RunState,
     worker::{Member, Worker},
 };
@@ -69,7 +69,7 @@ impl Worker {
     /// Connects this thread's clients one after the other.
     async fn gather(self: &Rc<Self>) {
         let plan = &self.plan;
-        let permits = Arc::new(Semaphore::new(CONNECTING));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTING));
         let mut arrivals = JoinSet::new();
         let begin = Instant::now();
         for id in (self.index..plan.clients).step_by(plan.threads) {
@@ -90,7 +90,7 @@ impl Worker {
         }
         while arrivals.join_next().await.is_some() {}
         self.sort_members();
-        let deadline = Instant::now() + UPGRADING;
+        let deadline = Instant::now() + UPGRADE_TIMEOUT;
         while self.members().any(|member| member.is_upgrading()) && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
         }
@@ -162,7 +162,7 @@ impl Worker {
                 packet.await
             };
             match packet {
-                Ok(packet) => hear::take(&self, &member, &packet),
+                Ok(packet) => inbound::take(&self, &member, &packet),
                 Err(error) => return self.end(&member, &error),
             }
         }
@@ -186,7 +186,7 @@ impl Worker {
     /// Closes the connections of all clients.
     async fn part(&self) {
         self.is_closing.set(true);
-        let permits = Rc::new(Semaphore::new(CONNECTING));
+        let permits = Rc::new(Semaphore::new(MAX_CONNECTING));
         let mut partings = JoinSet::new();
         for member in self.members() {
             let Some(connection) = member.connection.borrow_mut().take() else {
@@ -202,15 +202,15 @@ impl Worker {
         }
         let all = async { while partings.join_next().await.is_some() {} };
         // Clients that cannot close in time are dropped.
-        let _ = timeout(PARTING, all).await;
+        let _ = timeout(DISCONNECT_TIMEOUT, all).await;
     }
 }
 
 /// The maximum number of clients of a thread that connect or disconnect at the same time.
-const CONNECTING: usize = 128;
+const MAX_CONNECTING: usize = 128;
 /// The maximum time to wait for upgrades.
-const UPGRADING: Duration = Duration::from_secs(12);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(12);
 /// The maximum time to wait for clients to disconnect.
-const PARTING: Duration = Duration::from_secs(10);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The receive buffer of slow clients in bytes, so small that unread messages stay with the server.
 const SLOW_BUFFER: u32 = 64 * 1024;

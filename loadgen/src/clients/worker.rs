@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::shared::RunState;
 use crate::{
-    account::{Stats, Total, Track},
+    account::{SenderTotal, Stats, Track},
     load::Plan,
 };
 
@@ -56,7 +56,7 @@ pub(super) struct ClientRecord {
     pub(super) pending: HashMap<u64, u64>,
     /// The `seq` of the last message in a conversation.
     pub(super) last_seq: u64,
-    pub(super) total: Total,
+    pub(super) total: SenderTotal,
 }
 
 impl Worker {

@@ -19,5 +19,5 @@ pub(crate) use plan::tests::small_plan;
 pub use scenario::Scenario;
 pub(crate) use schedule::{Tick, pace};
 pub(crate) use stamp::{PayloadCheck, Stamp, Stamps};
-pub(crate) use vocabulary::{Blanks, Spoken};
-pub use vocabulary::{Call, Own, Preset, Vocabulary};
+pub use vocabulary::{Call, OwnMessages, Preset, Vocabulary};
+pub(crate) use vocabulary::{CallArguments, Placeholders};

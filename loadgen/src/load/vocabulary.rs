@@ -17,7 +17,7 @@ pub struct Vocabulary {
     /// the run.
     pub auth: Option<Value>,
     /// Whether a sender gets its own messages.
-    pub own: Own,
+    pub own: OwnMessages,
     /// The names of rooms. If `any_room` is set, further rooms are called `bench-0`, `bench-1`, ….
     pub rooms: Vec<String>,
     /// Whether the server lets clients join rooms of any name.
@@ -42,7 +42,7 @@ pub struct Call {
 /// Whether a sender gets its own messages back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Own {
+pub enum OwnMessages {
     /// A sender gets them, like all members of the room.
     Yes,
     /// Only the other members of the room get them.
@@ -98,7 +98,7 @@ impl Preset {
                         "name": "bench {client}",
                         "guestKey": "roomcast bench {run} {client}",
                     })),
-                    own: Own::No,
+                    own: OwnMessages::No,
                     rooms: Vec::new(),
                     any_room: false,
                     conversations: true,
@@ -109,7 +109,7 @@ impl Preset {
                 send: call("bcast", json!(["{room}", "{payload}"]), false),
                 echo: call("echo", json!(["{payload}"]), true),
                 auth: None,
-                own: Own::Yes,
+                own: OwnMessages::Yes,
                 rooms: Vec::new(),
                 any_room: true,
                 conversations: false,
@@ -145,17 +145,17 @@ impl Vocabulary {
 
 /// The values for the placeholders of an argument.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Blanks<'a> {
+pub(crate) struct Placeholders<'a> {
     pub(crate) room: &'a str,
     pub(crate) payload: &'a str,
     pub(crate) client: usize,
     pub(crate) token: &'a str,
 }
 
-impl<'a> Blanks<'a> {
+impl<'a> Placeholders<'a> {
     /// Returns a value with its placeholders replaced.
-    pub(crate) const fn fill(self, value: &'a Value) -> Filled<'a> {
-        Filled {
+    pub(crate) const fn fill(self, value: &'a Value) -> FilledValue<'a> {
+        FilledValue {
             value,
             blanks: self,
         }
@@ -163,12 +163,12 @@ impl<'a> Blanks<'a> {
 }
 
 /// A value whose placeholders are replaced when it is serialised.
-pub(crate) struct Filled<'a> {
+pub(crate) struct FilledValue<'a> {
     value: &'a Value,
-    blanks: Blanks<'a>,
+    blanks: Placeholders<'a>,
 }
 
-impl Serialize for Filled<'_> {
+impl Serialize for FilledValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let blanks = self.blanks;
         match self.value {
@@ -200,12 +200,12 @@ fn id_of(payload: &str) -> &str {
 }
 
 /// The arguments of a call with their placeholders replaced.
-pub(crate) struct Spoken<'a> {
+pub(crate) struct CallArguments<'a> {
     pub(crate) call: &'a Call,
-    pub(crate) blanks: Blanks<'a>,
+    pub(crate) blanks: Placeholders<'a>,
 }
 
-impl Arguments for Spoken<'_> {
+impl Arguments for CallArguments<'_> {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         for value in &self.call.args {
             encoder.value(&self.blanks.fill(value))?;
@@ -226,13 +226,13 @@ mod tests {
             args: args.as_array().unwrap().clone(),
             ack: false,
         };
-        let blanks = Blanks {
+        let blanks = Placeholders {
             room: "r\"1",
             payload: "hello;abc",
             client: 7,
             token: "t",
         };
-        let spoken = Spoken {
+        let spoken = CallArguments {
             call: &call,
             blanks,
         };

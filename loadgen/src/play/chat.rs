@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use super::interrupts::Interrupts;
 use crate::{
-    account::{Book, Stored, Total},
+    account::{Book, SenderTotal, Stored},
     clients::options,
-    load::{Blanks, Call, Plan, Spoken, Stamps, refusal},
+    load::{Call, CallArguments, Placeholders, Plan, Stamps, refusal},
 };
 
 /// Creates a conversation for each room, with all clients that belong to it, and adds their ids to
@@ -39,13 +39,13 @@ pub(super) async fn prepare(
     }
     let users = users(plan).await?;
     for room in 0..plan.rooms {
-        go_on(interrupts)?;
+        check_interrupt(interrupts)?;
         let mut owner = enter(plan, room).await?;
         let mut members: Vec<_> = (room..plan.clients)
             .step_by(plan.rooms)
             .filter_map(|client| users.get(client).cloned())
             .collect();
-        let later = members.split_off(members.len().min(MEMBERS));
+        let later = members.split_off(members.len().min(MAX_INITIAL_MEMBERS));
         let new = json!({"title": "roomcast bench", "memberIds": members});
         let Made {
             conversation: Conversation { id },
@@ -54,7 +54,7 @@ pub(super) async fn prepare(
         // case.
         made.push(id.clone());
         for user in later {
-            go_on(interrupts)?;
+            check_interrupt(interrupts)?;
             let member = json!({"conversationId": id, "userId": user});
             let _: Value = ask(plan, &mut owner, "add_member", member).await?;
         }
@@ -63,7 +63,7 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-fn go_on(interrupts: &Interrupts) -> Result<(), String> {
+fn check_interrupt(interrupts: &Interrupts) -> Result<(), String> {
     if interrupts.count() == 0 {
         Ok(())
     } else {
@@ -133,7 +133,7 @@ async fn identity(connection: &mut Connection) -> Result<String, String> {
 pub(super) async fn verify(
     plan: &Plan,
     stamps: &Stamps,
-    totals: &[Total],
+    totals: &[SenderTotal],
 ) -> Result<Stored, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -188,12 +188,12 @@ async fn ask<T: DeserializeOwned>(
         args: vec![question],
         ack: true,
     };
-    let spoken = Spoken {
+    let spoken = CallArguments {
         call: &call,
-        blanks: Blanks::default(),
+        blanks: Placeholders::default(),
     };
     let failed = |why: String| format!("{event}: {why}");
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let id = connection.request(event, &spoken);
         let id = id.map_err(|error| failed(error.to_string()))?;
         let answered = timeout(plan.client.connect_timeout, answer(connection, id));
@@ -203,7 +203,7 @@ async fn ask<T: DeserializeOwned>(
             .map_err(failed)?;
         match refusal(&args) {
             None => return args.get(0).map_err(|error| failed(error.to_string())),
-            Some(reason) if reason == "RATE_LIMITED" => sleep(PAUSE).await,
+            Some(reason) if reason == "RATE_LIMITED" => sleep(RETRY_DELAY).await,
             Some(reason) => return Err(failed(format!("the server says {reason}"))),
         }
     }
@@ -220,9 +220,9 @@ async fn answer(connection: &mut Connection, id: u64) -> Result<Args, String> {
 }
 
 /// The maximum number of members that a conversation is created with.
-const MEMBERS: usize = 1000;
+const MAX_INITIAL_MEMBERS: usize = 1000;
 /// The maximum number of messages of a page of history.
 const PAGE: u64 = 200;
-/// The maximum number of attempts of a request; [`PAUSE`] is the delay between them.
-const TRIES: usize = 120;
-const PAUSE: Duration = Duration::from_millis(500);
+/// The maximum number of attempts of a request; [`RETRY_DELAY`] is the delay between them.
+const MAX_ATTEMPTS: usize = 120;
+const RETRY_DELAY: Duration = Duration::from_millis(500);

@@ -9,7 +9,9 @@ use tokio::time::timeout;
 
 use crate::{
     clients::{join, options},
-    load::{Blanks, PayloadCheck, Plan, Scenario, Spoken, Stamp, Stamps, reason, refusal},
+    load::{
+        CallArguments, PayloadCheck, Placeholders, Plan, Scenario, Stamp, Stamps, reason, refusal,
+    },
 };
 
 /// Tests the scenario once.
@@ -49,12 +51,12 @@ async fn check_echo(
     let call = &plan.vocabulary.echo;
     let payload = stamps.write(FIRST);
     let room = plan.vocabulary.room(0).unwrap_or_default();
-    let spoken = Spoken {
+    let spoken = CallArguments {
         call,
-        blanks: Blanks {
+        blanks: Placeholders {
             room: &room,
             payload: &payload,
-            ..Blanks::default()
+            ..Placeholders::default()
         },
     };
     let id = connection
@@ -85,12 +87,12 @@ async fn check_cast(
     join(plan, receiver, &room, neighbour(plan)).await?;
     let call = &plan.vocabulary.send;
     let payload = stamps.write(FIRST);
-    let spoken = Spoken {
+    let spoken = CallArguments {
         call,
-        blanks: Blanks {
+        blanks: Placeholders {
             room: &room,
             payload: &payload,
-            ..Blanks::default()
+            ..Placeholders::default()
         },
     };
     let sent = match call.ack {
@@ -138,7 +140,7 @@ async fn until<T>(
             }
         }
     };
-    let patience = plan.client.connect_timeout.min(PATIENCE);
+    let patience = plan.client.connect_timeout.min(REPLY_TIMEOUT);
     timeout(patience, found).await.unwrap_or(Ok(None))
 }
 
@@ -147,4 +149,4 @@ const FIRST: Stamp = Stamp {
     number: 0,
 };
 /// The time within which a server must answer or forward one message.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -161,7 +161,7 @@ async fn measure(
         while !threads.iter().any(thread::JoinHandle::is_finished) {
             sleep(Duration::from_millis(20)).await;
         }
-        sleep(BROKEN).await;
+        sleep(PANIC_TIMEOUT).await;
     };
     tokio::select! {
         () = all_ended => {}
@@ -235,4 +235,4 @@ async fn observe(
 }
 
 /// The time that the other threads may take after one has ended; more means that one panicked.
-const BROKEN: Duration = Duration::from_secs(120);
+const PANIC_TIMEOUT: Duration = Duration::from_secs(120);

@@ -445,7 +445,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_chat_has_not_stored_is_not_clean_and_what_cannot_be_read_not_complete() {
+    fn unstored_messages_are_unclean_unreadable_history_incomplete() {
         let missing = Stored {
             missing: 1,
             ..Stored::default()

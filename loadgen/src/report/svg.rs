@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_says_what_it_shows_and_a_single_point_is_seen() {
+    fn plot_has_labels_and_shows_a_single_point() {
         let points = vec![[1.0, 9.0]];
         let line = Series {
             name: "p99",

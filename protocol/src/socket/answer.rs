@@ -54,7 +54,7 @@ impl<'de> Deserializer<'de> for Root<'de> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
         self.1.is_tuple.set(true);
-        visitor.visit_seq(Several {
+        visitor.visit_seq(ArgumentSeq {
             root: self,
             next: 0,
         })
@@ -70,12 +70,12 @@ impl<'de> Deserializer<'de> for Root<'de> {
     }
 }
 
-struct Several<'de> {
+struct ArgumentSeq<'de> {
     root: Root<'de>,
     next: usize,
 }
 
-impl<'de> SeqAccess<'de> for Several<'de> {
+impl<'de> SeqAccess<'de> for ArgumentSeq<'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::msgpack;
 use super::{
     ArgumentError, Parser, Value, answer,
-    attachment::Attached,
+    attachment::WithAttachments,
     json::{self, Elements, Span},
     parser::Format,
 };
@@ -270,10 +270,10 @@ impl Args {
                 let mut deserializer = serde_json::Deserializer::from_slice(json);
                 parse(
                     i,
-                    T::deserialize(Attached::new(&mut deserializer, attachments)),
+                    T::deserialize(WithAttachments::new(&mut deserializer, attachments)),
                     || {
                         let mut deserializer = serde_json::Deserializer::from_slice(json);
-                        serde_path_to_error::deserialize(Attached::new(
+                        serde_path_to_error::deserialize(WithAttachments::new(
                             &mut deserializer,
                             attachments,
                         ))
@@ -303,7 +303,7 @@ impl Args {
         match self.format {
             Format::Json => {
                 let mut deserializer = serde_json::Deserializer::from_slice(span.of(&self.text));
-                seed.deserialize(Attached::new(&mut deserializer, self.attachments()))
+                seed.deserialize(WithAttachments::new(&mut deserializer, self.attachments()))
             }
             #[cfg(feature = "msgpack")]
             Format::MessagePack => seed.deserialize(&mut msgpack::Deserializer::new(

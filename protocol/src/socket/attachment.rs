@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Args, Value, value::Reread};
+use super::{Args, Value, value::BufferedDeserializer};
 use crate::DecodeError;
 
 /// Checks that every placeholder refers to an attachment and that there are enough placeholders.
@@ -26,7 +26,7 @@ pub(super) fn count_placeholders(
     for json in args {
         // The scan has refused values that are nested too deep, so this recursion is bounded.
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Walk(&mut counts)
+        PlaceholderCounter(&mut counts)
             .deserialize(&mut deserializer)
             .map_err(|_| DecodeError::IllegalAttachments)?;
     }
@@ -38,69 +38,76 @@ pub(super) fn count_placeholders(
 }
 
 /// Searches a value for placeholders and counts them for each attachment.
-struct Walk<'a>(&'a mut [usize]);
+struct PlaceholderCounter<'a>(&'a mut [usize]);
 
 /// The relevant part of an inspected value.
 #[derive(PartialEq)]
-enum Seen {
+enum InspectedValue {
     True,
     Number(u64),
     Other,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = Seen;
+impl<'de> DeserializeSeed<'de> for PlaceholderCounter<'_> {
+    type Value = InspectedValue;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<InspectedValue, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = Seen;
+impl<'de> Visitor<'de> for PlaceholderCounter<'_> {
+    type Value = InspectedValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
-        Ok(if value { Seen::True } else { Seen::Other })
+    fn visit_bool<E>(self, value: bool) -> Result<InspectedValue, E> {
+        Ok(if value {
+            InspectedValue::True
+        } else {
+            InspectedValue::Other
+        })
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
-        Ok(Seen::Number(value))
+    fn visit_u64<E>(self, value: u64) -> Result<InspectedValue, E> {
+        Ok(InspectedValue::Number(value))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<InspectedValue, E> {
+        Ok(InspectedValue::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<InspectedValue, E> {
+        Ok(InspectedValue::Other)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_str<E>(self, _: &str) -> Result<InspectedValue, E> {
+        Ok(InspectedValue::Other)
     }
 
-    fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_unit<E>(self) -> Result<InspectedValue, E> {
+        Ok(InspectedValue::Other)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seen, A::Error> {
-        while seq.next_element_seed(Walk(self.0))?.is_some() {}
-        Ok(Seen::Other)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<InspectedValue, A::Error> {
+        while seq.next_element_seed(PlaceholderCounter(self.0))?.is_some() {}
+        Ok(InspectedValue::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InspectedValue, A::Error> {
         let mut is_placeholder = false;
-        let mut num = Seen::Other;
+        let mut num = InspectedValue::Other;
         let mut entries = 0;
         while let Some(Key(key)) = map.next_key()? {
-            let value = map.next_value_seed(Walk(self.0))?;
+            let value = map.next_value_seed(PlaceholderCounter(self.0))?;
             entries += 1;
             match &*key {
-                PLACEHOLDER => is_placeholder |= value == Seen::True,
+                PLACEHOLDER => is_placeholder |= value == InspectedValue::True,
                 NUM => num = value,
                 _ => {}
             }
@@ -108,13 +115,13 @@ impl<'de> Visitor<'de> for Walk<'_> {
         if is_placeholder {
             let number = match num {
                 // Other entries of a placeholder would be lost when its attachment replaces it.
-                Seen::Number(number) if entries == 2 => usize::try_from(number).ok(),
-                Seen::Number(_) | Seen::True | Seen::Other => None,
+                InspectedValue::Number(number) if entries == 2 => usize::try_from(number).ok(),
+                InspectedValue::Number(_) | InspectedValue::True | InspectedValue::Other => None,
             };
             let count = number.and_then(|number| self.0.get_mut(number));
             *count.ok_or_else(|| de::Error::custom("no such attachment"))? += 1;
         }
-        Ok(Seen::Other)
+        Ok(InspectedValue::Other)
     }
 }
 
@@ -125,12 +132,12 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 ///
 /// Types that inspect the value first request any type: internally tagged and untagged enums, and
 /// structs with flattened fields.
-pub(super) struct Attached<'a, D> {
+pub(super) struct WithAttachments<'a, D> {
     inner: D,
     attachments: &'a [Bytes],
 }
 
-impl<'a, D> Attached<'a, D> {
+impl<'a, D> WithAttachments<'a, D> {
     pub(super) const fn new(inner: D, attachments: &'a [Bytes]) -> Self {
         Self { inner, attachments }
     }
@@ -139,12 +146,12 @@ impl<'a, D> Attached<'a, D> {
 macro_rules! forward {
     ($($method:ident($($name:ident: $type:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($name: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method($($name,)* Attached::new(visitor, self.attachments))
+            self.inner.$method($($name,)* WithAttachments::new(visitor, self.attachments))
         })*
     };
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for WithAttachments<'_, D> {
     type Error = D::Error;
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -164,19 +171,19 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         if attachments.is_empty() {
             return self.inner.deserialize_any(visitor);
         }
-        let visitor = Attached::new(visitor, attachments);
-        self.inner.deserialize_any(Anything(visitor))
+        let visitor = WithAttachments::new(visitor, attachments);
+        self.inner.deserialize_any(AnyVisitor(visitor))
     }
 
     // An object must not be read from an attachment: its placeholder would pass for an object whose
     // fields are all optional.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        let visitor = Attached::new(visitor, attachments);
+        let visitor = WithAttachments::new(visitor, attachments);
         if attachments.is_empty() {
             return self.inner.deserialize_map(visitor);
         }
-        self.inner.deserialize_map(Anything(visitor))
+        self.inner.deserialize_map(AnyVisitor(visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -186,12 +193,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
-        let visitor = Attached::new(visitor, attachments);
+        let visitor = WithAttachments::new(visitor, attachments);
         if attachments.is_empty() {
             return self.inner.deserialize_struct(name, fields, visitor);
         }
         self.inner
-            .deserialize_struct(name, fields, Anything(visitor))
+            .deserialize_struct(name, fields, AnyVisitor(visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -201,12 +208,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
     ) -> Result<V::Value, D::Error> {
         let attachments = self.attachments;
         if name != RAW_VALUE || attachments.is_empty() {
-            let visitor = Attached::new(visitor, attachments);
+            let visitor = WithAttachments::new(visitor, attachments);
             return self.inner.deserialize_newtype_struct(name, visitor);
         }
         let raw = Box::<RawValue>::deserialize(self.inner)?;
         let mut counts = vec![0; attachments.len()];
-        let walked = Walk(&mut counts)
+        let walked = PlaceholderCounter(&mut counts)
             .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
             .is_ok();
         if !walked || counts.iter().any(|&count| count > 0) {
@@ -263,7 +270,7 @@ macro_rules! forward_visit {
     };
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Attached<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for WithAttachments<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,38 +310,40 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Attached<'_, V> {
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.inner
-            .visit_some(Attached::new(inner, self.attachments))
+            .visit_some(WithAttachments::new(inner, self.attachments))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.inner
-            .visit_newtype_struct(Attached::new(inner, self.attachments))
+            .visit_newtype_struct(WithAttachments::new(inner, self.attachments))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_seq(Attached::new(inner, self.attachments))
+        self.inner
+            .visit_seq(WithAttachments::new(inner, self.attachments))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_map(Attached::new(inner, self.attachments))
+        self.inner
+            .visit_map(WithAttachments::new(inner, self.attachments))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         self.inner
-            .visit_enum(Attached::new(inner, self.attachments))
+            .visit_enum(WithAttachments::new(inner, self.attachments))
     }
 }
 
-impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Attached<'_, T> {
+impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for WithAttachments<'_, T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<T::Value, D::Error> {
         self.inner
-            .deserialize(Attached::new(inner, self.attachments))
+            .deserialize(WithAttachments::new(inner, self.attachments))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Attached<'_, A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for WithAttachments<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -342,7 +351,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Attached<'_, A> {
         seed: T,
     ) -> Result<Option<T::Value>, A::Error> {
         self.inner
-            .next_element_seed(Attached::new(seed, self.attachments))
+            .next_element_seed(WithAttachments::new(seed, self.attachments))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -350,7 +359,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Attached<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Attached<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithAttachments<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(
@@ -362,7 +371,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Attached<'_, A> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
         self.inner
-            .next_value_seed(Attached::new(seed, self.attachments))
+            .next_value_seed(WithAttachments::new(seed, self.attachments))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -370,20 +379,20 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Attached<'_, A> {
     }
 }
 
-impl<'de, 'a, A: EnumAccess<'de>> EnumAccess<'de> for Attached<'a, A> {
+impl<'de, 'a, A: EnumAccess<'de>> EnumAccess<'de> for WithAttachments<'a, A> {
     type Error = A::Error;
-    type Variant = Attached<'a, A::Variant>;
+    type Variant = WithAttachments<'a, A::Variant>;
 
     fn variant_seed<T: DeserializeSeed<'de>>(
         self,
         seed: T,
     ) -> Result<(T::Value, Self::Variant), A::Error> {
         let (value, variant) = self.inner.variant_seed(seed)?;
-        Ok((value, Attached::new(variant, self.attachments)))
+        Ok((value, WithAttachments::new(variant, self.attachments)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for WithAttachments<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -392,12 +401,12 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, A::Error> {
         self.inner
-            .newtype_variant_seed(Attached::new(seed, self.attachments))
+            .newtype_variant_seed(WithAttachments::new(seed, self.attachments))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         self.inner
-            .tuple_variant(len, Attached::new(visitor, self.attachments))
+            .tuple_variant(len, WithAttachments::new(visitor, self.attachments))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -406,14 +415,14 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Attached<'_, A> {
         visitor: V,
     ) -> Result<V::Value, A::Error> {
         self.inner
-            .struct_variant(fields, Attached::new(visitor, self.attachments))
+            .struct_variant(fields, WithAttachments::new(visitor, self.attachments))
     }
 }
 
 /// A visitor that accepts anything, and replaces placeholder objects by their attachments.
-struct Anything<'a, V>(Attached<'a, V>);
+struct AnyVisitor<'a, V>(WithAttachments<'a, V>);
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for AnyVisitor<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -453,15 +462,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Anything<'_, V> {
                 break;
             }
             let value: Value =
-                inner.next_value_seed(Attached::new(PhantomData, self.0.attachments))?;
+                inner.next_value_seed(WithAttachments::new(PhantomData, self.0.attachments))?;
             ahead.push_back((key, Some(value)));
         }
         match attachment(&ahead, self.0.attachments) {
             Some(data) => self.0.inner.visit_byte_buf(data.to_vec()),
-            None => self.0.inner.visit_map(Ahead {
+            None => self.0.inner.visit_map(BufferedMap {
                 ahead,
                 value: None,
-                rest: Attached::new(inner, self.0.attachments),
+                rest: WithAttachments::new(inner, self.0.attachments),
             }),
         }
     }
@@ -485,13 +494,13 @@ fn attachment<'a>(
 }
 
 /// A map whose first entries were read ahead; the value of the last of them may be unread.
-struct Ahead<'de, A> {
+struct BufferedMap<'de, A> {
     ahead: VecDeque<(Cow<'de, str>, Option<Value>)>,
     value: Option<Value>,
     rest: A,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for BufferedMap<'de, A> {
     type Error = A::Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(
@@ -513,7 +522,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
         match self.value.take() {
-            Some(value) => seed.deserialize(Reread::new(value)),
+            Some(value) => seed.deserialize(BufferedDeserializer::new(value)),
             None => self.rest.next_value_seed(seed),
         }
     }

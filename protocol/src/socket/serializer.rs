@@ -87,7 +87,7 @@ where
     type Ok = ();
     type Error = Error;
     type SerializeSeq = <&'b mut S as Serializer>::SerializeSeq;
-    type SerializeTuple = Several<'a>;
+    type SerializeTuple = ArgumentTuple<'a>;
     type SerializeTupleStruct = <&'b mut S as Serializer>::SerializeTupleStruct;
     type SerializeTupleVariant = <&'b mut S as Serializer>::SerializeTupleVariant;
     type SerializeMap = <&'b mut S as Serializer>::SerializeMap;
@@ -101,8 +101,8 @@ where
         self.one().serialize_unit()
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Several<'a>, Error> {
-        Ok(Several(self.encoder))
+    fn serialize_tuple(self, _: usize) -> Result<ArgumentTuple<'a>, Error> {
+        Ok(ArgumentTuple(self.encoder))
     }
 
     scalars! {
@@ -209,9 +209,9 @@ where
 }
 
 /// The elements of a tuple, each an argument.
-pub(super) struct Several<'a>(&'a mut Encoder);
+pub(super) struct ArgumentTuple<'a>(&'a mut Encoder);
 
-impl ser::SerializeTuple for Several<'_> {
+impl ser::SerializeTuple for ArgumentTuple<'_> {
     type Ok = ();
     type Error = Error;
 

@@ -350,12 +350,12 @@ impl<'de> Deserialize<'de> for Binary {
 }
 
 /// Deserialises other types from a buffered value.
-pub(super) struct Reread<E> {
+pub(super) struct BufferedDeserializer<E> {
     value: Value,
     error: PhantomData<fn() -> E>,
 }
 
-impl<E> Reread<E> {
+impl<E> BufferedDeserializer<E> {
     pub(super) const fn new(value: Value) -> Self {
         Self {
             value,
@@ -364,7 +364,7 @@ impl<E> Reread<E> {
     }
 }
 
-impl<'de, E: de::Error> IntoDeserializer<'de, E> for Reread<E> {
+impl<'de, E: de::Error> IntoDeserializer<'de, E> for BufferedDeserializer<E> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -373,12 +373,14 @@ impl<'de, E: de::Error> IntoDeserializer<'de, E> for Reread<E> {
 }
 
 /// Returns the fields of an object as map entries.
-fn entries<E>(fields: BTreeMap<String, Value>) -> impl Iterator<Item = (String, Reread<E>)> {
-    let entry = |(key, value)| (key, Reread::new(value));
+fn entries<E>(
+    fields: BTreeMap<String, Value>,
+) -> impl Iterator<Item = (String, BufferedDeserializer<E>)> {
+    let entry = |(key, value)| (key, BufferedDeserializer::new(value));
     fields.into_iter().map(entry)
 }
 
-impl<'de, E: de::Error> Deserializer<'de> for Reread<E> {
+impl<'de, E: de::Error> Deserializer<'de> for BufferedDeserializer<E> {
     type Error = E;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, E> {

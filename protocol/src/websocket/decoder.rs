@@ -6,7 +6,7 @@ use super::{
     CloseFrame, Control, FrameError, MAX_HEADER, Opcode,
     header::{Header, RSV, Rules},
     mask::{self, Key},
-    message::{Kind, Message, Rest, take},
+    message::{Kind, Message, PendingPayload, take},
 };
 
 /// Decodes the bytes that a peer sent into [`Event`]s.
@@ -99,7 +99,7 @@ enum DecoderState {
     /// Between frames, or within a header of which `len` bytes have arrived.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
     /// Within the payload of a data frame.
-    Data(Rest),
+    Data(PendingPayload),
     /// Within the payload of a control frame.
     Control {
         signal: Signal,
@@ -122,7 +122,7 @@ impl DecoderState {
     };
 
     /// Returns the state after a data frame.
-    fn after(rest: Rest) -> Self {
+    fn after(rest: PendingPayload) -> Self {
         if rest.missing == 0 {
             Self::IDLE
         } else {
@@ -284,7 +284,7 @@ impl Decoder {
         input: &mut &[u8],
     ) -> Result<Option<Message>, FrameError> {
         let mut message = Message::new(kind, header.rsv);
-        let rest = message.receive(Rest::of(header), input)?;
+        let rest = message.receive(PendingPayload::of(header), input)?;
         if rest.missing == 0 && header.fin {
             return Ok(Some(message));
         }
@@ -306,11 +306,15 @@ impl Decoder {
             }
             Some(message) => message.fragments += 1,
         }
-        self.read_data(Rest::of(header), input)
+        self.read_data(PendingPayload::of(header), input)
     }
 
     /// Consumes the available part of a data frame. Returns the message if that completes it.
-    fn read_data(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Option<Message>, FrameError> {
+    fn read_data(
+        &mut self,
+        rest: PendingPayload,
+        input: &mut &[u8],
+    ) -> Result<Option<Message>, FrameError> {
         let Some(message) = &mut self.message else {
             return Err(FrameError::UnexpectedContinuation);
         };

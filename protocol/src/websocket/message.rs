@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// The missing part of a data frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rest {
+pub(super) struct PendingPayload {
     pub(super) missing: usize,
     /// The masking key, rotated so that it begins at the next byte.
     key: Key,
@@ -41,7 +41,7 @@ pub(super) struct Rest {
     pub(super) fin: bool,
 }
 
-impl Rest {
+impl PendingPayload {
     /// Returns the whole payload after this header.
     pub(super) fn of(header: &Header) -> Self {
         Self {
@@ -78,7 +78,11 @@ impl Message {
     // This has two callers. The caller for a message in one frame should keep the message in
     // registers.
     #[inline(always)]
-    pub(super) fn receive(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Rest, FrameError> {
+    pub(super) fn receive(
+        &mut self,
+        rest: PendingPayload,
+        input: &mut &[u8],
+    ) -> Result<PendingPayload, FrameError> {
         let data = take(input, rest.missing);
         self.reserve(data.len(), rest);
         mask::append(&mut self.buffer, data, rest.key);
@@ -86,7 +90,7 @@ impl Message {
             Kind::Text => self.checked = utf8::check(&self.buffer, self.checked)?,
             Kind::Binary | Kind::ExtendedText => {}
         }
-        Ok(Rest {
+        Ok(PendingPayload {
             missing: rest.missing - data.len(),
             key: mask::rotate(rest.key, data.len()),
             fin: rest.fin,
@@ -97,7 +101,7 @@ impl Message {
     ///
     /// The buffer doubles with the received bytes: an announced length reserves nothing. In the
     /// last frame of a message, the buffer does not exceed the final length.
-    fn reserve(&mut self, additional: usize, rest: Rest) {
+    fn reserve(&mut self, additional: usize, rest: PendingPayload) {
         let len = self.buffer.len();
         if self.buffer.capacity() - len < additional {
             let growth = additional.max(len);
@@ -130,8 +134,8 @@ pub(super) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
 mod tests {
     use super::*;
 
-    fn rest(missing: usize, fin: bool) -> Rest {
-        Rest {
+    fn rest(missing: usize, fin: bool) -> PendingPayload {
+        PendingPayload {
             missing,
             key: [1, 2, 3, 4],
             fin,

@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::args::{PLACEHOLDER, args, binary, wire};
 
 #[test]
-fn acknowledgement_is_read_in_the_form_in_which_it_is_sent() {
+fn acknowledgement_roundtrips_in_every_form() {
     fn both<T>(value: &T) -> [Args; 2]
     where
         T: serde::Serialize,

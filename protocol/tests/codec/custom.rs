@@ -10,9 +10,9 @@ use roomcast_protocol::{
 };
 
 /// A parser whose output depends on the event name, and that decodes events without arguments.
-struct Odd;
+struct ScriptedParser;
 
-impl CustomParser for Odd {
+impl CustomParser for ScriptedParser {
     fn name(&self) -> &'static str {
         "odd"
     }
@@ -49,7 +49,7 @@ impl CustomParser for Odd {
     }
 }
 
-const ODD: Parser = Parser::custom(&Odd);
+const ODD: Parser = Parser::custom(&ScriptedParser);
 
 fn written(event: &str) -> Result<Vec<(Opcode, Vec<u8>)>, EncodeError> {
     let frame = ODD.event("/", None, event, &())?;
@@ -93,7 +93,7 @@ fn custom_packets_are_read_like_packets_of_json() {
 
 #[test]
 fn custom_parsers_with_one_name_are_equal() {
-    assert_eq!(ODD, Parser::custom(&Odd));
+    assert_eq!(ODD, Parser::custom(&ScriptedParser));
     assert_ne!(ODD, Parser::Json);
     assert_eq!(format!("{ODD:?}"), "Custom(Custom(\"odd\"))");
     let named: Result<Parser, _> = serde_json::from_str("\"custom\"");

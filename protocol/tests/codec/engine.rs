@@ -203,7 +203,7 @@ fn a13_base64_that_begins_with_a_four_is_no_text() {
 }
 
 #[test]
-fn a14_unknown_types_are_refused_and_open_packets_of_clients_say_nothing() {
+fn a14_unknown_types_are_refused_and_client_open_is_ignored() {
     for text in ["7", "9", "a", " ", "\0", "é", "-1", "x4hello"] {
         assert_eq!(decode(text), Err(DecodeError::UnknownPacket), "{text:?}");
     }

@@ -129,7 +129,7 @@ fn a_million_numbers_passed_on_between_formats_keep_their_value() {
 /// A type whose value serde buffers before it knows the variant.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
-enum Kept {
+enum UntaggedValue {
     Text(String),
     Numbers(Vec<f64>),
 }
@@ -138,7 +138,7 @@ enum Kept {
 struct Wrapped {
     picture: Bytes,
     #[serde(flatten)]
-    rest: std::collections::BTreeMap<String, Kept>,
+    rest: std::collections::BTreeMap<String, UntaggedValue>,
 }
 
 #[test]
@@ -147,7 +147,11 @@ fn numbers_beside_binary_and_in_untagged_types_keep_their_value() {
         let numbers = batch(seed);
         let wrapped = Wrapped {
             picture: Bytes::from_static(b"\x00\xff"),
-            rest: [("numbers".to_owned(), Kept::Numbers(numbers.clone()))].into(),
+            rest: [(
+                "numbers".to_owned(),
+                UntaggedValue::Numbers(numbers.clone()),
+            )]
+            .into(),
         };
         let args = received(parser, &(&wrapped,));
         let value: Value = args.get(0).unwrap();
@@ -158,7 +162,7 @@ fn numbers_beside_binary_and_in_untagged_types_keep_their_value() {
             args,
         ] {
             let read: Wrapped = args.get(0).unwrap();
-            let Some(Kept::Numbers(found)) = read.rest.get("numbers") else {
+            let Some(UntaggedValue::Numbers(found)) = read.rest.get("numbers") else {
                 panic!("no numbers");
             };
             assert_same(found, &numbers);

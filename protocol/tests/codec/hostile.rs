@@ -75,7 +75,7 @@ fn a16_what_the_depth_limit_allows_can_be_parsed() {
 }
 
 #[test]
-fn a17_numbers_beyond_range_are_an_error_of_the_argument_not_of_the_packet() {
+fn a17_out_of_range_number_is_an_argument_error() {
     let packet = event(r#"2["a",1e999,-0,9007199254740993]"#);
     assert!(packet.args.get::<Value>(0).is_err());
     assert!(packet.args.to_values().is_err());
@@ -86,7 +86,7 @@ fn a17_numbers_beyond_range_are_an_error_of_the_argument_not_of_the_packet() {
 }
 
 #[test]
-fn a17_half_a_surrogate_pair_is_an_error_of_the_argument_and_never_another_text() {
+fn a17_lone_surrogate_is_an_argument_error_without_replacement() {
     let packet = event(r#"2["a","x\udfffy",{"\ud800a":1},"\ud83e\udd80",["\ud800x"]]"#);
     let error = |i| packet.args.get::<Value>(i).unwrap_err().to_string();
     assert_eq!(error(0), "argument 0: half of a surrogate pair");
@@ -106,7 +106,7 @@ fn a17_half_a_surrogate_pair_is_an_error_of_the_argument_and_never_another_text(
 }
 
 #[test]
-fn a17_half_a_surrogate_pair_hides_no_placeholder_of_an_attachment() {
+fn a17_lone_surrogate_does_not_hide_a_placeholder() {
     let mut decoder = Decoder::new(Limits::default());
     let text = format!(r#"51-["a","\ud800",{PLACEHOLDER}]"#);
     assert!(decoder.text(text.into()).unwrap().is_none());
@@ -417,7 +417,7 @@ fn c6_an_id_beyond_64_bits_is_refused() {
 }
 
 #[test]
-fn c6_what_stands_between_id_and_array_is_refused() {
+fn c6_text_between_id_and_array_is_refused() {
     for text in [
         "3-1[]",
         "2abc[\"a\"]",

@@ -4,6 +4,8 @@
 mod answer;
 mod args;
 #[cfg(test)]
+mod buffered_paths;
+#[cfg(test)]
 mod custom;
 #[cfg(test)]
 mod engine;
@@ -19,8 +21,6 @@ mod msgpack;
 mod msgpack_hostile;
 #[cfg(test)]
 mod msgpack_values;
-#[cfg(test)]
-mod places;
 #[cfg(test)]
 mod roundtrip;
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn a_disconnect_packet_has_a_namespace_only() {
 }
 
 #[test]
-fn an_event_has_arguments_and_options_that_mean_nothing() {
+fn event_options_are_ignored() {
     let packet = decode(hex(
         "84 a474797065 02 a464617461 97 a568656c6c6f 01 ff cb3ff8000000000000 c3 c0 a2c3a9 \
          a76f7074696f6e73 81 a8636f6d7072657373 c3 a36e7370 a12f",
@@ -302,7 +302,7 @@ fn integers_of_every_size_are_numbers() {
 }
 
 #[test]
-fn floats_keep_what_json_has_no_words_for() {
+fn floats_keep_infinity_and_nan() {
     let args = args(
         "cb7ff8000000000000 cb7ff0000000000000 ca3e800000 cb8000000000000000",
         4,
@@ -350,7 +350,7 @@ fn of_two_entries_with_one_key_the_last_counts() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_an_error_of_the_argument_and_not_passed_on() {
+fn invalid_utf8_is_an_argument_error_and_not_forwarded() {
     // Clients write lone surrogates as if UTF-8 allowed them, or as arbitrary bytes.
     let packet = "83 a474797065 02 a464617461 95 a178 a5 61eda08062 81 a3 edbfbf 01 a162 a261ff a36e7370 a12f";
     let packet = decode(hex(packet)).unwrap();
@@ -418,7 +418,7 @@ fn any_value_keeps_its_binary() {
 }
 
 #[test]
-fn binary_reaches_types_that_look_before_they_know_what_they_are() {
+fn binary_reaches_buffered_types() {
     #[derive(Debug, serde::Deserialize, PartialEq)]
     #[serde(tag = "t")]
     enum Tagged {

@@ -305,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn any_arguments_can_be_read_and_passed_on_or_are_an_error(data in any::<Vec<u8>>()) {
+    fn arbitrary_arguments_are_readable_and_forwardable_or_an_error(data in any::<Vec<u8>>()) {
         let mut list = vec![0x92, 0xa1, b'x'];
         list.extend(data);
         if let Ok(packet) = decode(event(&list)) {

@@ -242,7 +242,7 @@ fn a_late_driver_still_pings_before_it_gives_up() {
 }
 
 #[test]
-fn a_ping_that_somebody_else_has_sent_is_told_before_its_pong() {
+fn externally_sent_ping_is_reported_before_its_pong() {
     let (mut session, start) = server(Transport::WebSocket);
     for round in 1..4 {
         let due = session.next_ping().unwrap();
@@ -304,7 +304,7 @@ fn a14_packets_without_meaning_are_ignored() {
 }
 
 #[test]
-fn a15_pongs_that_nobody_asked_for_change_nothing() {
+fn a15_unsolicited_pongs_have_no_effect() {
     let (mut session, now) = server(Transport::Polling);
     for _ in 0..1_000 {
         let pong = Packet::Pong(Probe::None);
@@ -451,7 +451,7 @@ fn b8_the_heartbeat_goes_on_during_an_upgrade() {
 }
 
 #[test]
-fn b8_an_abandoned_session_with_a_new_candidate_every_time_dies_nevertheless() {
+fn b8_abandoned_session_with_repeated_candidates_times_out() {
     let (mut session, now) = server(Transport::Polling);
     let mut at = now;
     while session.close_reason().is_none() {
@@ -539,7 +539,7 @@ fn a_server_may_announce_absurd_times() {
 }
 
 #[test]
-fn reasons_have_the_words_of_the_original() {
+fn close_reasons_match_the_node_server() {
     let words: Vec<_> = CloseReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(
         words,

@@ -272,7 +272,7 @@ fn d9_a_reason_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn d9_what_comes_behind_a_close_is_ignored() {
+fn d9_input_after_a_close_is_ignored() {
     let close = masked(true, Opcode::Close, b"\x03\xe8bye");
     let input = [
         close.clone(),
@@ -417,7 +417,7 @@ fn d13_every_byte_in_its_own_segment_is_the_same_session() {
 }
 
 #[test]
-fn d15_what_a_message_means_is_not_judged_here() {
+fn d15_message_content_is_not_validated() {
     // Base64 is for polling, and a binary message needs a header before it: the layers above check
     // both.
     let input = [
@@ -429,7 +429,7 @@ fn d15_what_a_message_means_is_not_judged_here() {
 }
 
 #[test]
-fn b1_the_word_test_behind_the_handshake_is_refused() {
+fn b1_raw_text_after_the_handshake_is_refused() {
     assert_eq!(outcome(b"\x74\x65\x73\x74"), refused(1002));
     assert_eq!(outcome(b"\x74"), refused(1002));
 }

@@ -31,7 +31,7 @@ fn read_alike(role: Role, input: &[u8], pieces: &[Index]) {
 
 /// A frame with an explicit header, any part of which may be invalid.
 #[derive(Clone, Debug)]
-struct Loose {
+struct UncheckedFrame {
     first: u8,
     masked: bool,
     /// 0: the shortest form of the length; 1: 16 bits; 2: 64 bits.
@@ -39,7 +39,7 @@ struct Loose {
     payload: Vec<u8>,
 }
 
-impl Loose {
+impl UncheckedFrame {
     fn encode(&self, out: &mut Vec<u8>) {
         let mask = u8::from(self.masked) << 7;
         let len = self.payload.len();
@@ -80,7 +80,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn loose(masked: bool) -> impl Strategy<Value = Loose> {
+fn loose(masked: bool) -> impl Strategy<Value = UncheckedFrame> {
     let first = prop_oneof![
         20 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
         2 => Just(0x88),
@@ -88,7 +88,7 @@ fn loose(masked: bool) -> impl Strategy<Value = Loose> {
     ];
     let masked = prop_oneof![20 => Just(masked), 1 => any::<bool>()];
     let form = prop_oneof![20 => Just(0_u8), 1 => 1_u8..3];
-    (first, masked, form, payload()).prop_map(|(first, masked, form, payload)| Loose {
+    (first, masked, form, payload()).prop_map(|(first, masked, form, payload)| UncheckedFrame {
         first,
         masked,
         form,
@@ -98,14 +98,14 @@ fn loose(masked: bool) -> impl Strategy<Value = Loose> {
 
 /// A fragmented message with control frames between the fragments.
 #[derive(Clone, Debug)]
-struct Whole {
+struct FragmentedMessage {
     opcode: Opcode,
     fragments: Vec<Vec<u8>>,
     /// A control frame before the fragment with this number, if any.
     control: Option<(Index, Opcode, Vec<u8>)>,
 }
 
-impl Whole {
+impl FragmentedMessage {
     fn encode(&self, key: Option<[u8; 4]>, out: &mut Vec<u8>) {
         let count = self.fragments.len();
         for (i, fragment) in self.fragments.iter().enumerate() {
@@ -124,7 +124,7 @@ impl Whole {
     }
 }
 
-fn whole() -> impl Strategy<Value = Whole> {
+fn whole() -> impl Strategy<Value = FragmentedMessage> {
     let text =
         ("\\PC{0,60}", prop::collection::vec(any::<Index>(), 0..4)).prop_map(|(text, cuts)| {
             let text = text.into_bytes();
@@ -146,7 +146,7 @@ fn whole() -> impl Strategy<Value = Whole> {
         prop::collection::vec(any::<u8>(), 0..=125),
     );
     (prop_oneof![text, binary], prop::option::of(control)).prop_map(
-        |((opcode, fragments), control)| Whole {
+        |((opcode, fragments), control)| FragmentedMessage {
             opcode,
             fragments,
             control,

@@ -9,7 +9,7 @@ use super::{
     backend::BackendLogins,
     guest::{self, GuestError},
     is_name, jwt,
-    offer::{Offer, Offered, bearer},
+    offer::{CredentialSources, Offered, bearer},
     secret_hash,
 };
 use crate::metrics::{Counter, Metrics};
@@ -53,14 +53,14 @@ pub(crate) struct Authenticator {
 
 /// The reason why a client is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum AdmitError {
     /// The credentials are invalid.
     Fault(AuthFault),
     /// There are no credentials, and the guest's name or key is invalid.
     Guest(GuestError),
 }
 
-impl From<AuthFault> for Denied {
+impl From<AuthFault> for AdmitError {
     fn from(fault: AuthFault) -> Self {
         Self::Fault(fault)
     }
@@ -86,10 +86,13 @@ impl Authenticator {
     }
 
     /// Authenticates a client. A client with invalid credentials does not become a guest.
-    pub(crate) async fn admit(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
+    pub(crate) async fn admit(
+        &self,
+        credentials: &Credentials<'_>,
+    ) -> Result<Principal, AdmitError> {
         let admitted = match self.proven(credentials).await {
             Err(AuthFault::Missing) if self.guests => self.guest(credentials),
-            other => other.map_err(Denied::Fault),
+            other => other.map_err(AdmitError::Fault),
         };
         self.note(&admitted);
         admitted
@@ -100,7 +103,7 @@ impl Authenticator {
         &self,
         credentials: &Credentials<'_>,
     ) -> Result<Principal, AuthFault> {
-        let offer = Offer {
+        let offer = CredentialSources {
             token_cookie: &self.tokens.cookie,
             login_cookie: Some(LOGIN_COOKIE),
             backend_cookie: self.backend.as_ref().map(|backend| backend.cookie()),
@@ -134,7 +137,7 @@ impl Authenticator {
             Some(Ok(None) | Err(_)) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
-        self.note(&caller.clone().map_err(Denied::Fault));
+        self.note(&caller.clone().map_err(AdmitError::Fault));
         caller
     }
 
@@ -183,8 +186,8 @@ impl Authenticator {
         Ok(principal)
     }
 
-    fn guest(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
-        let guest = guest::admit(credentials).map_err(Denied::Guest)?;
+    fn guest(&self, credentials: &Credentials<'_>) -> Result<Principal, AdmitError> {
+        let guest = guest::admit(credentials).map_err(AdmitError::Guest)?;
         // A guest has no credentials that expire, so only a revocation can refuse it.
         if self.revocations.covers(&guest) {
             return Err(AuthFault::Revoked.into());
@@ -215,11 +218,11 @@ impl Authenticator {
         self.metrics.count(fault.counter());
     }
 
-    fn note(&self, admitted: &Result<Principal, Denied>) {
+    fn note(&self, admitted: &Result<Principal, AdmitError>) {
         self.metrics.count(match admitted {
             Ok(_) => Counter::AuthAccepted,
-            Err(Denied::Fault(fault)) => fault.counter(),
-            Err(Denied::Guest(_)) => Counter::AuthMalformed,
+            Err(AdmitError::Fault(fault)) => fault.counter(),
+            Err(AdmitError::Guest(_)) => Counter::AuthMalformed,
         });
     }
 }

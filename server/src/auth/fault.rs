@@ -101,7 +101,7 @@ impl AuthFault {
     /// It does not if the client offered no credentials, if its browser sent a cookie for a page of
     /// another origin, or if the server cannot verify credentials.
     #[must_use]
-    pub(crate) const fn is_blamed(self) -> bool {
+    pub(crate) const fn is_violation(self) -> bool {
         !matches!(
             self,
             Self::Missing
@@ -127,10 +127,10 @@ mod tests {
     use super::AuthFault;
 
     #[test]
-    fn nobody_is_blamed_for_what_is_not_in_the_credentials() {
+    fn faults_outside_the_credentials_are_no_violations() {
         let excused: Vec<_> = AuthFault::ALL
             .iter()
-            .filter(|fault| !fault.is_blamed())
+            .filter(|fault| !fault.is_violation())
             .collect();
         assert_eq!(
             excused,

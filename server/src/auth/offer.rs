@@ -20,7 +20,7 @@ pub(crate) enum Offered<'a> {
 
 /// The places to search for credentials.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Offer<'a> {
+pub(crate) struct CredentialSources<'a> {
     pub(crate) token_cookie: &'a str,
     /// The cookie with the id of a login session. `None` if there are no such sessions.
     pub(crate) login_cookie: Option<&'a str>,
@@ -38,7 +38,7 @@ struct Payload {
     session_id: Option<Value>,
 }
 
-impl Offer<'_> {
+impl CredentialSources<'_> {
     /// Returns the first credentials that the client offers.
     ///
     /// The order is `auth.token`, the bearer header, the token cookie, `auth.sessionId`, the login
@@ -190,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    const OFFER: Offer<'static> = Offer {
+    const OFFER: CredentialSources<'static> = CredentialSources {
         token_cookie: "roomcast_token",
         login_cookie: Some("roomcast_session"),
         backend_cookie: Some("connect.sid"),

@@ -192,7 +192,7 @@ impl Roles {
     /// Returns all permissions that the roles of a principal grant.
     #[must_use]
     pub fn permissions(&self, by: &Principal) -> Permissions {
-        self.cache.get(by, || self.work_out(by))
+        self.cache.get(by, || self.compute(by))
     }
 
     /// Returns the first of `roles` that grants a permission which the principal does not have.
@@ -206,7 +206,7 @@ impl Roles {
         roles.iter().find(is_beyond).map(String::as_str)
     }
 
-    fn work_out(&self, by: &Principal) -> Permissions {
+    fn compute(&self, by: &Principal) -> Permissions {
         roles_of(by)
             .filter_map(|role| self.grants.get(role))
             .fold(Permissions::default(), |all, grants| {
@@ -371,12 +371,12 @@ impl Cache {
         }
     }
 
-    fn get(&self, by: &Principal, work_out: impl FnOnce() -> Permissions) -> Permissions {
+    fn get(&self, by: &Principal, compute: impl FnOnce() -> Permissions) -> Permissions {
         let now = self.sweeps.load(Ordering::Relaxed);
         // Every event of every socket uses the cache, so a single lock would be contended.
         let shard = self.hasher.hash_one(by.subject.as_str()) as usize % SHARDS;
         let Some(shard) = self.shards.get(shard) else {
-            return work_out();
+            return compute();
         };
         let mut entries = shard.lock();
         if let Some(entry) = entries.get_mut(by.subject.as_str())
@@ -390,7 +390,7 @@ impl Cache {
             return entry.permissions;
         }
         self.metrics.count(Counter::PermissionCacheMisses);
-        let permissions = work_out();
+        let permissions = compute();
         let before = entries.len();
         if before >= self.limit && !entries.contains_key(by.subject.as_str()) {
             // Any entry may be evicted: recomputing it is cheap, and tracking the order of use is
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_beyond_who_may_not_do_all_that_it_allows() {
+    fn caller_cannot_grant_a_role_with_permissions_it_lacks() {
         let (roles, _) = roles(100);
         let beyond = |by, role: &str| {
             roles

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     AuthFault, JwtAuthenticator, Principal,
-    authenticator::{Authenticator, Denied},
+    authenticator::{AdmitError, Authenticator},
 };
 use roomcast::{
     Authenticate, Connect, Credentials, EngineRequest, Forbidden, Refusal, Renewal,
@@ -54,7 +54,7 @@ fn refused(fault: AuthFault) -> Refusal {
     // forged token is correct.
     let refusal = Refusal::unauthenticated(fault.as_str());
     // Only a violation by the client counts towards a block of its address.
-    if fault.is_blamed() {
+    if fault.is_violation() {
         refusal
     } else {
         refusal.excused()
@@ -117,7 +117,7 @@ impl Authenticator {
             tracing::info!(address = %request.address(), %reason, more, "handshake refused");
         }
         self.count(reason);
-        Err(if reason.is_blamed() {
+        Err(if reason.is_violation() {
             Forbidden::unauthenticated()
         } else {
             Forbidden::default()
@@ -129,8 +129,8 @@ impl Authenticate for Authenticator {
     async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
         let admitted = self.admit(&connect.credentials()).await;
         admitted.map_err(|denied| match denied {
-            Denied::Fault(fault) => refused(fault),
-            Denied::Guest(error) => Refusal::new("INVALID_PAYLOAD", error.to_string()),
+            AdmitError::Fault(fault) => refused(fault),
+            AdmitError::Guest(error) => Refusal::new("INVALID_PAYLOAD", error.to_string()),
         })
     }
 

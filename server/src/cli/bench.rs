@@ -9,7 +9,7 @@ use super::identity::Minter;
 use super::output::{errln, out, outln};
 use crate::config::Settings;
 use roomcast::client::{Options, Transports};
-use roomcast_loadgen::{self, BenchError, Call, Own, Plan, Preset, Scenario};
+use roomcast_loadgen::{self, BenchError, Call, OwnMessages, Plan, Preset, Scenario};
 
 /// Load generator for any Socket.IO server.
 #[derive(Clone, Debug, Args)]
@@ -304,7 +304,7 @@ fn plan(
         };
         let mut call = call(event, &default.args)?;
         call.ack = arguments.ack || scenario == Scenario::Echo;
-        vocabulary.own = Own::Auto;
+        vocabulary.own = OwnMessages::Auto;
         vocabulary.echo = call.clone();
         vocabulary.send = call;
         "own".clone_into(&mut name);

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_in_the_address_of_keys_is_not_shown() {
+    fn jwks_url_is_shown_without_query_and_password() {
         for (url, shown) in [
             ("https://id.example/jwks", "https://id.example/jwks"),
             (

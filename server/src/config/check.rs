@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_than_a_year_is_a_mistake() {
+    fn durations_over_a_year_are_refused() {
         let long = LONGEST + Duration::from_secs(1);
         assert_eq!(
             fault(|settings| settings.limits.block_time = Duration::MAX),

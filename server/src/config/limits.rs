@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_by_address_makes_none_here() {
+    fn zero_limits_are_refused() {
         let limits = Limits {
             connects_window: Duration::ZERO,
             ..Limits::default()

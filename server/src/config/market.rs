@@ -144,8 +144,8 @@ impl Market {
     pub(crate) fn claims(&self) -> Vec<String> {
         let rules = self.signal_rules().into_iter();
         let named = rules.filter_map(|rule| match rule.who {
-            Followers::Claim(name) => Some(name),
-            Followers::Everyone | Followers::Users | Followers::Role(_) => None,
+            SignalAudience::Claim(name) => Some(name),
+            SignalAudience::Everyone | SignalAudience::Users | SignalAudience::Role(_) => None,
         });
         named.collect()
     }
@@ -215,12 +215,12 @@ pub(crate) struct SignalRule {
     channel: String,
     /// Whether `channel` is a prefix of channel names.
     is_prefix: bool,
-    pub(crate) who: Followers,
+    pub(crate) who: SignalAudience,
 }
 
 /// The users who may follow a channel of signals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Followers {
+pub(crate) enum SignalAudience {
     /// All users and guests.
     Everyone,
     /// All users, no guests.
@@ -246,10 +246,10 @@ impl SignalRule {
         let (channel, who) = rule.rsplit_once('=')?;
         let (channel, who) = (channel.trim(), who.trim());
         let who = match who.split_once(':') {
-            None if who == "everyone" => Followers::Everyone,
-            None if who == "users" => Followers::Users,
-            Some(("role", name)) if !name.is_empty() => Followers::Role(name.into()),
-            Some(("claim", name)) if !name.is_empty() => Followers::Claim(name.into()),
+            None if who == "everyone" => SignalAudience::Everyone,
+            None if who == "users" => SignalAudience::Users,
+            Some(("role", name)) if !name.is_empty() => SignalAudience::Role(name.into()),
+            Some(("claim", name)) if !name.is_empty() => SignalAudience::Claim(name.into()),
             None | Some(_) => return None,
         };
         let beginning = channel.strip_suffix('*');

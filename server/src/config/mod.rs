@@ -30,7 +30,7 @@ pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node, Subscriptions, Trust};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
-pub(crate) use market::{Followers, SignalRule, exact_number};
+pub(crate) use market::{SignalAudience, SignalRule, exact_number};
 pub use page::Page;
 pub use publications::Publications;
 pub use store::{Durability, Store};

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, future::Either};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::errors::tell;
-use super::hooks::Heard;
+use super::hooks::HookEvent;
 use super::limits::{self, UNKNOWN};
 use crate::limit::Users;
 use crate::service::{
@@ -147,7 +147,7 @@ impl<'a> Catalogue<'a> {
                 Ok(allowed) => {
                     let heard = hooks
                         .as_ref()
-                        .map(|hooks| Heard::new(hooks, row.event, &event, &allowed));
+                        .map(|hooks| HookEvent::new(hooks, row.event, &event, &allowed));
                     let socket = event.socket;
                     let handling = handler.handle(Call { socket, allowed }, state);
                     Either::Left(handling.map(move |answer| {
@@ -169,7 +169,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// Marks an event as handled by the library.
-    pub(super) fn leave_to_library<T>(&mut self, event: &'static Event<T>) {
+    pub(super) fn mark_library_handled<T>(&mut self, event: &'static Event<T>) {
         self.serve(event.policy());
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let mut io = roomcast::Io::builder();
         let overlap = Overlap(Duration::ZERO);
         let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, overlap);
-        catalogue.leave_to_library(&REFRESH);
+        catalogue.mark_library_handled(&REFRESH);
         catalogue.finish();
     }
 
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_is_replaced_is_sent_however_its_row_is_delivered_and_to_whomever() {
+    async fn replaced_events_are_sent_in_every_delivery_and_to_all_targets() {
         let counts = |names: &[(&str, usize)]| -> BTreeMap<String, usize> {
             let names = names.iter().copied();
             names

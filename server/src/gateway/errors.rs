@@ -116,7 +116,7 @@ pub(super) fn tell(failure: &Failure<'_>) {
         return;
     }
     let row = Row::of(failure.refusal.code());
-    if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
+    if row.code == "RATE_LIMITED" && !limits::may_notify(failure) {
         return;
     }
     let error = ErrorEvent {

@@ -8,7 +8,7 @@ use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
 
 /// Registers notifications about connections and occupied rooms.
 pub(super) fn register(io: &mut Builder, hooks: &Hooks) {
-    if !hooks.is_there() {
+    if !hooks.is_configured() {
         return;
     }
     let hooks = hooks.clone();
@@ -76,7 +76,7 @@ fn source_of(socket: &Socket) -> HookSource {
 }
 
 /// An event of a client, retained until it is handled.
-pub(super) struct Heard {
+pub(super) struct HookEvent {
     hooks: Hooks,
     event: &'static str,
     socket_id: String,
@@ -95,7 +95,7 @@ struct ClientEventData<'a, A> {
     answer: &'a A,
 }
 
-impl Heard {
+impl HookEvent {
     /// Copies an admitted event. Unauthorized or rate-limited events are never copied.
     pub(super) fn new<T>(
         hooks: &Hooks,

@@ -26,7 +26,7 @@ pub(super) fn register(
     users: Arc<Users>,
     (chat, market): (Chat, Market),
 ) {
-    catalogue.leave_to_library(&REFRESH);
+    catalogue.mark_library_handled(&REFRESH);
     catalogue
         .namespace()
         .authenticate(Limited {
@@ -110,8 +110,8 @@ impl Authenticate for Limited {
     }
 
     fn refreshed(&self, socket: &Socket) {
-        self.chat.reconsider(socket);
-        self.market.reconsider(socket);
+        self.chat.recheck_permissions(socket);
+        self.market.recheck_permissions(socket);
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
 /// second.
 pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
     let name = spent_name(&announcer);
-    let mut turns = interval(TURN);
+    let mut turns = interval(REPORT_INTERVAL);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = turns.tick().await;
     loop {
@@ -81,7 +81,7 @@ pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
     }
 }
 
-const TURN: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Removes a disconnected socket from its user's connections.
 pub(super) fn leave(users: &Users, socket: &Socket) {
@@ -115,10 +115,10 @@ pub(super) fn take(users: &Users, class: Class, event: &Event) -> Result<(), Ser
 }
 
 /// Returns whether to notify a client of a rate-limited event: at most once a second.
-pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
+pub(super) fn may_notify(failure: &Failure<'_>) -> bool {
     let class = policy::find(failure.event).map_or(UNKNOWN, |policy| policy.class);
     let allowances = failure.socket.data::<Allowances>();
-    allowances.is_none_or(|allowances| allowances.own.may_tell(class))
+    allowances.is_none_or(|allowances| allowances.own.may_notify(class))
 }
 
 /// The class of events without a row.
@@ -127,18 +127,18 @@ pub(super) const UNKNOWN: Class = Class::Requests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::corpus::{STORE, contains_all, lines};
     use crate::service::cluster::{read, write};
 
     #[test]
-    fn what_servers_of_every_version_tell_of_users_is_read_as_it_was_meant() {
+    fn corpus_spending_reports_decode_and_encode_unchanged() {
         let all = lines("questions.txt").into_iter();
         let told: Vec<_> = all.filter(|line| line.is == "spent").collect();
         assert!(!told.is_empty());
         for line in told {
             let spent: Vec<Spent> = read(STORE, &line.text).unwrap();
             let again = write(STORE, &spent).unwrap();
-            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+            assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     http::Method,
 };
 
-use super::api::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Parameters, Routes};
+use super::api::{Api, ApiError, By, IdempotentName, JsonBody, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
     service::{
@@ -202,10 +202,10 @@ async fn trade(
 async fn signal(
     State(at): State<Api>,
     Extension(by): By,
-    under: Option<Extension<MadeUnder>>,
+    under: Option<Extension<IdempotentName>>,
     JsonBody(mut new): JsonBody<PublishSignal>,
 ) -> Result<Json<Signal>, ApiError> {
-    MadeUnder::fill_in(under, &mut new.signal_id);
+    IdempotentName::fill_in(under, &mut new.signal_id);
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.market.publish_signal(allowed, &at.namespace()).await?,
@@ -237,10 +237,10 @@ async fn prices(
 async fn notification(
     State(at): State<Api>,
     Extension(by): By,
-    under: Option<Extension<MadeUnder>>,
+    under: Option<Extension<IdempotentName>>,
     JsonBody(mut new): JsonBody<Notify>,
 ) -> Result<Json<Notified>, ApiError> {
-    MadeUnder::fill_in(under, &mut new.notification_id);
+    IdempotentName::fill_in(under, &mut new.notification_id);
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.notifications.notify(allowed, &at.namespace()).await?,

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_may_reach_its_own_server_alone_and_never_makes_markup_of_text() {
+    async fn page_policy_allows_only_own_server_and_trusted_types() {
         for path in ["/", "/dashboard"] {
             let response = fetch(path).await;
             let policy = header(&response, CONTENT_SECURITY_POLICY);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_loaded_first_is_compressed_for_those_who_take_it_and_no_more_than_60_kib() {
+    async fn first_load_is_compressed_on_request_and_within_60_kib() {
         let mut first = 0;
         let index = text(fetch("/").await).await;
         for name in names().filter(|name| name.starts_with("assets/")) {

@@ -14,7 +14,7 @@ use axum::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::api::{ApiError, Callers, REFUSALS, bearer_of, turn_away};
+use super::api::{ApiError, Callers, REFUSALS, bearer_of, refuse_caller};
 use roomcast::internal::LogThrottle;
 
 /// The clients that can reach a listener.
@@ -54,7 +54,7 @@ impl Readers {
         }
         match (self.callers)(authorization).await {
             Ok(_) => Ok(()),
-            Err(turned) => Err(turn_away(path, turned, &self.log_throttle)),
+            Err(turned) => Err(refuse_caller(path, turned, &self.log_throttle)),
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::{AuthFault, Principal},
-        http::api::Turned,
+        http::api::CallerRefusal,
     };
 
     async fn status(reach: Reach, path: &str, headers: &[(&str, &str)]) -> u16 {
@@ -146,9 +146,11 @@ mod tests {
             Box::pin(async move {
                 match authorization.as_deref() {
                     Some("Bearer s") => Ok(Arc::new(Principal::new("s"))),
-                    Some("Bearer u") => Err(Turned::Forbidden(Arc::new(Principal::new("u")))),
-                    Some(_) => Err(Turned::Unauthenticated(AuthFault::NotAToken)),
-                    None => Err(Turned::Unauthenticated(AuthFault::Missing)),
+                    Some("Bearer u") => {
+                        Err(CallerRefusal::Forbidden(Arc::new(Principal::new("u"))))
+                    }
+                    Some(_) => Err(CallerRefusal::Unauthenticated(AuthFault::NotAToken)),
+                    None => Err(CallerRefusal::Unauthenticated(AuthFault::Missing)),
                 }
             })
         });

@@ -20,7 +20,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use roomcast::internal::SharedRested;
+use roomcast::internal::SharedTokenBucket;
 use serde::{Deserialize, Serialize};
 
 use super::users::{Allowance, Class, Users};
@@ -50,10 +50,10 @@ pub(super) struct Spending {
 
 /// The unreported events of one user on this server, by class.
 #[derive(Debug, Default)]
-pub(super) struct Untold {
+pub(super) struct UnreportedEvents {
     events: [AtomicU32; Class::ALL.len()],
     /// When these events alone are used up.
-    rested: [SharedRested; Class::ALL.len()],
+    rested: [SharedTokenBucket; Class::ALL.len()],
     /// Milliseconds for which the oldest of them has waited.
     age: AtomicU32,
     /// Whether the user is in the list of users with unreported events.
@@ -99,11 +99,11 @@ impl Spending {
     }
 }
 
-impl Untold {
+impl UnreportedEvents {
     /// Removes and returns all events of a user for a report.
     fn take(&self, user: &Arc<str>, now: Duration) -> Option<Spent> {
         self.age.store(0, Ordering::Relaxed);
-        let rest = |rested: &SharedRested| {
+        let rest = |rested: &SharedTokenBucket| {
             let rest = rested.reset().time().saturating_sub(now).as_nanos();
             u32::try_from(rest.div_ceil(1_000_000)).unwrap_or(u32::MAX)
         };
@@ -136,7 +136,7 @@ impl Users {
             // An event that is noted from here on makes the user active again.
             allowance.untold.is_active.store(false, Ordering::Release);
             let is_due = self.is_due(&allowance, servers);
-            if is_due && told.len() < MAX_TOLD {
+            if is_due && told.len() < MAX_REPORTED_USERS {
                 told.extend(allowance.untold.take(&allowance.name, now));
             } else {
                 waiting.push((allowance, is_due));
@@ -150,7 +150,7 @@ impl Users {
             untold.age.store(age, Ordering::Relaxed);
             let is_stale = !is_due && age >= STALE;
             // Users with few events are reported last, and dropped if there are too many of them.
-            if is_stale && told.len() < MAX_TOLD {
+            if is_stale && told.len() < MAX_REPORTED_USERS {
                 told.extend(untold.take(&allowance.name, now));
             } else if is_stale || servers == 1 || still.len() >= MAX_WAITING {
                 untold.take(&allowance.name, now);
@@ -182,7 +182,7 @@ impl Users {
     /// Charges events that users sent to another server.
     pub(crate) fn charge(&self, spent: &[Spent]) {
         // The list comes from another server, so its length is not trusted.
-        for Spent { user, events, rest } in spent.iter().take(MAX_TOLD) {
+        for Spent { user, events, rest } in spent.iter().take(MAX_REPORTED_USERS) {
             let is_over = rest
                 .as_ref()
                 .is_some_and(|rest| rest.iter().all(|rest| *rest == 0));
@@ -206,7 +206,7 @@ impl Users {
 }
 
 /// Maximum users in one report. The remaining users are in the next one, a second later.
-const MAX_TOLD: usize = 1000;
+const MAX_REPORTED_USERS: usize = 1000;
 /// Maximum users with few events that wait to be reported.
 const MAX_WAITING: usize = 100_000;
 /// Milliseconds after which users with few events are reported.
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_has_done_on_one_server_is_charged_on_the_other() {
+    fn events_on_one_server_are_charged_on_the_other() {
         let [a, b] = servers();
         assert_eq!(send(&a, "ann", 20), 20);
         let told = a.spent(2, SECOND);
@@ -333,29 +333,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_for_one_message_is_told_in_the_next() {
+    fn users_beyond_the_report_limit_are_in_the_next_report() {
         let [a, _] = servers();
-        for n in 0..MAX_TOLD + 10 {
+        for n in 0..MAX_REPORTED_USERS + 10 {
             assert_eq!(send(&a, &format!("user {n}"), 10), 10);
         }
-        assert_eq!(a.spent(2, SECOND).len(), MAX_TOLD);
+        assert_eq!(a.spent(2, SECOND).len(), MAX_REPORTED_USERS);
         assert_eq!(a.spent(2, SECOND).len(), 10);
         assert_eq!(a.spent(2, SECOND), []);
     }
 
     #[test]
-    fn who_waits_to_be_told_of_is_told_of_and_is_not_active_for_good() {
+    fn every_waiting_user_is_reported_and_then_inactive() {
         let limits = Limits {
             messages_per_minute: Some(2),
             ..Limits::default()
         };
         let server = Users::new(&limits, Arc::default());
         assert_eq!(server.spent(4, SECOND), []);
-        for n in 0..2 * MAX_TOLD + 10 {
+        for n in 0..2 * MAX_REPORTED_USERS + 10 {
             assert_eq!(send(&server, &format!("user {n}"), 1), 1);
         }
         let told: Vec<_> = (0..4).flat_map(|_| server.spent(4, SECOND)).collect();
-        assert_eq!(told.len(), 2 * MAX_TOLD + 10);
+        assert_eq!(told.len(), 2 * MAX_REPORTED_USERS + 10);
         assert!(server.spending().active.lock().is_empty());
     }
 

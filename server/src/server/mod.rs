@@ -23,7 +23,7 @@ pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
 use self::services::Services;
 use self::signals::{Signals, SurvivedSignals};
-use self::tasks::Started;
+use self::tasks::StartedTasks;
 pub(crate) use self::trials::{Trial, try_all};
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
@@ -81,11 +81,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = services.register(settings, io);
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
-    supervisor.obey_tests(&io);
+    supervisor.enable_test_shutdown(&io);
     // Tasks are started before the address is bound, so that all of them run when the first client
     // connects.
-    let started = Started::start_all(settings, &services, &store, &io, commits, &supervisor);
-    let Started {
+    let started = StartedTasks::start_all(settings, &services, &store, &io, commits, &supervisor);
+    let StartedTasks {
         blocks,
         publications,
         leases,

@@ -9,7 +9,7 @@ use crate::auth::{Principal, authenticator::Authenticator};
 use crate::config::{self, Secret, Settings};
 use crate::http::{
     self, Readiness,
-    api::Turned,
+    api::CallerRefusal,
     scrape::{Reach, Readers},
 };
 use crate::limit::Users;
@@ -36,7 +36,7 @@ pub(super) fn router(
         notifications,
         ..
     } = services;
-    let admission = http::api::Admission {
+    let admission = http::api::ApiGuard {
         callers: callers(authenticator, access, Access::may_call),
         access: access.clone(),
         pace: pace(settings),
@@ -113,11 +113,11 @@ fn callers(
         let (authenticator, access) = (authenticator.clone(), access.clone());
         Box::pin(async move {
             let caller = authenticator.caller(authorization.as_deref()).await;
-            let caller = Arc::new(caller.map_err(Turned::Unauthenticated)?);
+            let caller = Arc::new(caller.map_err(CallerRefusal::Unauthenticated)?);
             if may(&access, &caller) {
                 Ok(caller)
             } else {
-                Err(Turned::Forbidden(caller))
+                Err(CallerRefusal::Forbidden(caller))
             }
         })
     })

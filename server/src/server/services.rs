@@ -13,7 +13,7 @@ use crate::gateway;
 use crate::limit::Users;
 use crate::metrics::Metrics;
 use crate::service::{
-    Access, Chat, Fed, Hooks, Journals, Market, Notifications, Overlap,
+    Access, Chat, FeedProgress, Hooks, Journals, Market, Notifications, Overlap,
     api::{Admin, answer_others},
     cluster::{self, Announcer},
 };
@@ -31,7 +31,7 @@ pub(super) struct Services {
     pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
     /// How far the change feed of the store has been read.
-    pub(super) fed: Arc<Fed>,
+    pub(super) fed: Arc<FeedProgress>,
     pub(super) hooks: Hooks,
     pub(super) journals: Journals,
     /// The keys that verify tokens.
@@ -86,7 +86,7 @@ impl Services {
             settings.market.keep,
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
-        let fed = Arc::<Fed>::default();
+        let fed = Arc::<FeedProgress>::default();
         let chat = Chat::new(
             store.clone(),
             access.clone(),
@@ -172,7 +172,7 @@ impl Services {
                 return None;
             }
             let by = socket.principal();
-            chat.leave_for_another(socket, |room| {
+            chat.start_handover(socket, |room| {
                 let of_market = Market::followed(room, socket, &by);
                 of_market.or_else(|| Notifications::followed(room, &by))
             })

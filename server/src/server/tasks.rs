@@ -9,7 +9,7 @@ use super::services::Services;
 use crate::config::Settings;
 use crate::gateway;
 use crate::service::{
-    Applier, Blocks, ChangeFeed, ConversationNews, JournalNews, Leases, PriceNews, Retention,
+    Applier, Blocks, ChangeFeed, ConversationNews, JournalNews, Leases, PriceApplier, Retention,
     RevocationApplier, api::Publications, cluster,
 };
 use crate::store::{Commits, Store};
@@ -17,7 +17,7 @@ use crate::supervisor::Supervisor;
 use roomcast::Io;
 
 /// Results of starting the tasks.
-pub(super) struct Started {
+pub(super) struct StartedTasks {
     /// The block list, if addresses are guarded.
     pub(super) blocks: Option<Blocks>,
     /// The publications through the store, if it is shared and they are enabled.
@@ -28,7 +28,7 @@ pub(super) struct Started {
     pub(super) emission: Vec<JoinHandle<()>>,
 }
 
-impl Started {
+impl StartedTasks {
     /// Starts all tasks except those of the store, which starts its own.
     ///
     /// # Errors
@@ -54,9 +54,9 @@ impl Started {
         appliers.push(Box::new(news));
         let (market, namespace) = (services.market.clone(), io.of("/"));
         // The prices are loaded before the first client subscribes.
-        let heard = market.hear_prices(&namespace).await;
+        let heard = market.apply_stored_prices(&namespace).await;
         heard.map_err(RunError::Store)?;
-        appliers.push(Box::new(PriceNews::new(market, namespace)));
+        appliers.push(Box::new(PriceApplier::new(market, namespace)));
         limits(settings, services, io, supervisor);
         published(services, io, supervisor);
         let (leases, emission) = chat(settings, services, store, io, commits, supervisor).await;
@@ -83,7 +83,7 @@ fn limits(settings: &Settings, services: &Services, io: &Io, supervisor: &Superv
     if let Some(announcer) = announcer.filter(|_| settings.limits.shared).cloned() {
         let (users, io) = (Arc::clone(&services.users), io.clone());
         supervisor.start("user spending", move || {
-            gateway::tell_spending(Arc::clone(&users), io.clone(), announcer.clone())
+            gateway::report_spending(Arc::clone(&users), io.clone(), announcer.clone())
         });
     }
 }
@@ -113,12 +113,12 @@ fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     let (market, namespace) = (services.market.clone(), io.of("/"));
     supervisor.start("trades", move || market.clone().resume(namespace.clone()));
     let market = services.market.clone();
-    supervisor.start("prices", move || market.clone().keep_prices());
+    supervisor.start("prices", move || market.clone().store_prices_continuously());
     let (market, namespace) = (services.market.clone(), io.of("/"));
     supervisor.start("symbols", move || {
         market.clone().expire_prices(namespace.clone())
     });
-    if services.hooks.is_there() {
+    if services.hooks.is_configured() {
         let node = io.node().map_or_else(String::new, |node| node.to_string());
         let hooks = services.hooks.clone();
         supervisor.start("webhooks", move || hooks.clone().run(node.clone()));
@@ -199,7 +199,7 @@ async fn feed(
     let news = Box::new(ConversationNews::new(services.chat.clone(), io.of("/")));
     // Revocations and blocks have a separate reader, so that they do not wait for conversation
     // changes.
-    let news = ChangeFeed::beside(feed.clone(), news, &services.fed).await;
+    let news = ChangeFeed::second_reader(feed.clone(), news, &services.fed).await;
     supervisor.start("conversation news", move || news.clone().run());
     let changes = ChangeFeed::new(feed, appliers, &services.fed);
     supervisor.start("change feed", move || changes.clone().run());

@@ -61,7 +61,7 @@ pub(crate) struct ChangeFeed(Arc<FeedInner>);
 struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
-    fed: Arc<Fed>,
+    fed: Arc<FeedProgress>,
     /// Whether this reader also deletes feed entries that all servers have read.
     shortens: bool,
     /// The mark to start from, if the tables need not be read first.
@@ -70,13 +70,13 @@ struct FeedInner {
 
 /// Wakes the readers of the feed, and reports when revocations and blocks are applied.
 #[derive(Debug, Default)]
-pub(crate) struct Fed {
+pub(crate) struct FeedProgress {
     woken: watch::Sender<()>,
     /// The start of the last iteration that applied the whole feed.
     applied: watch::Sender<Option<Instant>>,
 }
 
-impl Fed {
+impl FeedProgress {
     /// Wakes the readers, so that they read the feed immediately.
     pub(in crate::service) fn wake(&self) {
         self.woken.send_replace(());
@@ -92,7 +92,7 @@ impl Fed {
             self.wake();
             let is_applied = applied.wait_for(|began| began.is_some_and(|began| began >= asked));
             // After failures a reader sleeps longer and longer, so this loop wakes it again.
-            if timeout(TURN, is_applied).await.is_ok() {
+            if timeout(POLL_INTERVAL, is_applied).await.is_ok() {
                 return;
             }
         }
@@ -115,8 +115,12 @@ struct Reader {
 }
 
 impl ChangeFeed {
-    /// Creates the main reader. Code that learns of new feed entries calls [`Fed::wake`].
-    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, fed: &Arc<Fed>) -> Self {
+    /// Creates the main reader. Code that learns of new feed entries calls [`FeedProgress::wake`].
+    pub(crate) fn new(
+        feed: Feed,
+        appliers: Vec<Box<dyn Applier>>,
+        fed: &Arc<FeedProgress>,
+    ) -> Self {
         Self(Arc::new(FeedInner {
             feed,
             appliers,
@@ -130,7 +134,11 @@ impl ChangeFeed {
     ///
     /// It applies every change made after this call. If the store does not answer now, the reader
     /// starts with its first iteration.
-    pub(crate) async fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Arc<Fed>) -> Self {
+    pub(crate) async fn second_reader(
+        feed: Feed,
+        applier: Box<dyn Applier>,
+        fed: &Arc<FeedProgress>,
+    ) -> Self {
         let begin = Mutex::new(feed.end().await.ok());
         Self(Arc::new(FeedInner {
             begin,
@@ -147,7 +155,7 @@ impl ChangeFeed {
             mark: self.0.begin.lock().take(),
             ..Reader::default()
         };
-        let mut pause = TURN;
+        let mut pause = POLL_INTERVAL;
         let mut woken = self.0.fed.woken.subscribe();
         loop {
             tokio::select! {
@@ -158,7 +166,7 @@ impl ChangeFeed {
             let began = Instant::now();
             match self.0.turn(&mut reader).await {
                 Ok(is_complete) => {
-                    pause = TURN;
+                    pause = POLL_INTERVAL;
                     // The second reader does not apply revocations.
                     if is_complete && self.0.shortens {
                         self.0.fed.applied.send_replace(Some(began));
@@ -259,15 +267,15 @@ impl FeedInner {
     async fn shorten(&self, reader: &mut Reader) {
         let now = Instant::now();
         let is_due = |time: Option<Instant>, span| time.is_none_or(|time| now >= time + span);
-        if is_due(reader.older.as_ref().map(|(since, _)| *since), KEPT) {
+        if is_due(reader.older.as_ref().map(|(since, _)| *since), RETENTION) {
             let newer = reader.mark.clone().map(|mark| (now, mark));
             let older = std::mem::replace(&mut reader.older, newer);
             // A mark counts as passed one period later. Every server that reads the feed is past it
             // by then.
             reader.passed = older.map(|(_, mark)| mark);
         }
-        if is_due(reader.shortened, SHORTENED) {
-            let shortened = self.feed.shorten(reader.passed.as_ref(), MOST).await;
+        if is_due(reader.shortened, SHORTEN_INTERVAL) {
+            let shortened = self.feed.shorten(reader.passed.as_ref(), MAX_ENTRIES).await;
             if let Err(error) = shortened {
                 tracing::debug!(%error, "old changes could not be forgotten");
             }
@@ -279,7 +287,7 @@ impl FeedInner {
 impl Reader {
     fn note(&mut self, applied: Applied) {
         if applied.too_many && self.full.is_none() {
-            self.full = Some(Instant::now() + FULL);
+            self.full = Some(Instant::now() + RELOAD_DELAY);
         }
     }
 }
@@ -304,29 +312,29 @@ fn after(pause: Duration, error: StoreError) -> Duration {
 ///
 /// Prices of 10,000 symbols must reach clients of other servers within 500 ms. Storing and reading
 /// the prices takes the rest of that time.
-const TURN: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The longest delay between reads while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The number of changes read per query.
 const PAGE: usize = 1000;
 /// The delay before the tables are read again because an entry did not fit.
-const FULL: Duration = Duration::from_secs(5);
-/// How long feed entries are retained, unless there are more than [`MOST`].
-const KEPT: Duration = Duration::from_secs(600);
+const RELOAD_DELAY: Duration = Duration::from_secs(5);
+/// How long feed entries are retained, unless there are more than [`MAX_ENTRIES`].
+const RETENTION: Duration = Duration::from_secs(600);
 /// The interval between deletions of old feed entries.
-const SHORTENED: Duration = Duration::from_secs(60);
+const SHORTEN_INTERVAL: Duration = Duration::from_secs(60);
 /// The approximate maximum number of feed entries.
-const MOST: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_fails_is_asked_less_often_and_one_that_is_busy_is_not() {
-        let mut pause = TURN;
+    fn failing_store_is_polled_less_often_than_a_busy_store() {
+        let mut pause = POLL_INTERVAL;
         pause = after(pause, StoreError::Overloaded);
-        assert_eq!(pause, TURN);
+        assert_eq!(pause, POLL_INTERVAL);
         for _ in 0..9 {
             assert!(pause <= after(pause, StoreError::Failed));
             pause = after(pause, StoreError::Failed);

@@ -25,22 +25,22 @@ mod notifications;
 mod rules;
 
 pub(crate) use crate::store::{
-    DeletedConversation, KeptAnswer, List, Message, MessageKind, Messages, Pinned, Reacted,
-    Unpinned,
+    DeletedConversation, List, Message, MessageKind, Messages, Pinned, ReactionChange,
+    StoredResponse, Unpinned,
 };
 pub(crate) use authorization::{
     Access, Allowed, BlockPage, Blocks, EndLogin, Explanation, ListBlocks, ListNodes, MadeLogin,
     MadeRevocation, NewBlock, NewLogin, NewRevocation, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Leaving, Lost, Pins,
-    ReadConversation, ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
+    Chat, ConversationNews, FoundConversation, FoundStatus, HandoverData, HandoverError, Leases,
+    Pins, ReadConversation, ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
-pub(crate) use feed::{Applier, ChangeFeed, Fed};
+pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};
 pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{Market, PriceNews, PublishedPrices, Refused, Told};
+pub(crate) use market::{Market, PriceApplier, PublishedPrices, Refused, TradeReply};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 /// The changes in progress.
 #[derive(Debug, Default)]
-pub(super) struct InProgress(Mutex<Begun>);
+pub(super) struct InProgress(Mutex<StartTimes>);
 
 #[derive(Debug, Default)]
-struct Begun {
+struct StartTimes {
     /// The start times by number, in ascending order.
     times: BTreeMap<u64, Instant>,
     next: u64,
@@ -26,7 +26,7 @@ pub(super) struct Step {
 }
 
 /// The time after which a change counts as stuck.
-pub(super) const STUCK: Duration = Duration::from_secs(2);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(2);
 
 impl InProgress {
     /// Registers the start of a change.
@@ -45,7 +45,7 @@ impl InProgress {
     pub(super) fn is_stuck(&self) -> bool {
         let begun = self.0.lock();
         let oldest = begun.times.first_key_value();
-        oldest.is_some_and(|(_, began)| began.elapsed() >= STUCK)
+        oldest.is_some_and(|(_, began)| began.elapsed() >= STUCK_AFTER)
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
         let second = changes.begin();
         assert!(!changes.is_stuck());
         for began in changes.0.lock().times.values_mut().take(1) {
-            *began -= STUCK;
+            *began -= STUCK_AFTER;
         }
         assert!(changes.is_stuck());
         drop(first);

@@ -79,8 +79,8 @@ pub(super) async fn postgres(
     // closes. The short timeout that follows applies to table locks: while a migration waits for a
     // table lock, all later requests for the table queue after it.
     let lock = format!(
-        "SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK});
-         SET lock_timeout = '{TABLE_PATIENCE}'"
+        "SET lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'; SELECT pg_advisory_lock({LOCK});
+         SET lock_timeout = '{TABLE_LOCK_TIMEOUT}'"
     );
     client
         .batch_execute(&lock)
@@ -107,7 +107,7 @@ async fn run(
     runner: &Runner,
     client: &mut tokio_postgres::Client,
 ) -> Result<Vec<String>, refinery::Error> {
-    let deadline = tokio::time::Instant::now() + TABLES_PATIENCE;
+    let deadline = tokio::time::Instant::now() + TABLE_LOCK_RETRY_TIMEOUT;
     let mut applied = Vec::new();
     loop {
         let error = match runner.run_async(client).await {
@@ -124,7 +124,7 @@ async fn run(
             return Err(error);
         }
         tracing::warn!("a migration waits for a table that is in use");
-        tokio::time::sleep(TABLES_PAUSE).await;
+        tokio::time::sleep(TABLE_LOCK_RETRY_DELAY).await;
     }
 }
 
@@ -238,16 +238,16 @@ const LOCK: i64 = 0x726f_6f6d_0001;
 
 /// The maximum time to wait for the migration of another server.
 #[cfg(feature = "postgres")]
-const LOCK_PATIENCE: &str = "5min";
+const MIGRATION_LOCK_TIMEOUT: &str = "5min";
 /// The maximum time that a migration waits for a table lock, because other requests queue after it.
 #[cfg(feature = "postgres")]
-const TABLE_PATIENCE: &str = "1s";
+const TABLE_LOCK_TIMEOUT: &str = "1s";
 /// The delay before a migration retries after a lock timeout.
 #[cfg(feature = "postgres")]
-const TABLES_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const TABLE_LOCK_RETRY_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 /// The total time for which migrations retry after lock timeouts.
 #[cfg(feature = "postgres")]
-const TABLES_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
+const TABLE_LOCK_RETRY_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// Returns the applied migrations of a report in order, and logs each.
 fn names(report: &Report) -> Vec<String> {

@@ -48,11 +48,11 @@ use uuid::Uuid;
 use crate::metrics::{Counter, Metrics};
 
 pub use change::{
-    Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Begun, Change, Committed, Cursor,
-    Delete, DeleteConversation, DeletedConversation, Delivery, Edit, Invite, KeptAnswer, Level,
-    List, Listed, Login, MarkRead, MemberChange, NoCursor, Notice, Opening, Pin, Pinned, Quote,
-    Reacted, Reaction, ReadMark, Rename, Revocation, Search, TakenDelivery, UNREAD_MAX, Unpinned,
-    words,
+    Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Change, Committed, Cursor, Delete,
+    DeleteConversation, DeletedConversation, Delivery, Edit, InvalidCursor, Invite, KeyState,
+    Level, List, ListedConversation, Login, MAX_UNREAD_COUNT, MarkRead, MemberChange, Notice,
+    Opening, Pin, Pinned, Quote, Reaction, ReactionChange, ReadMark, Rename, Revocation, Search,
+    StoredResponse, TakenDelivery, Unpinned, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -62,11 +62,11 @@ pub use rows::{
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub use shared::{
-    Amend, Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here,
-    IfOpen, JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
-    Quota, Replace, SharedValues, WITHDRAWAL,
+    Amend, Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, IfOpen,
+    JournalSweep, JournalView, Leases, Missed, PresenceEntry, Publication, PublicationFault,
+    Publications, Quota, Replace, SharedValues, WITHDRAWAL,
 };
-pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
+pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
 pub use time::Time;
 pub(crate) use time::{TIME_PATTERN, WRITTEN_TIME, is_rfc3339};
 
@@ -114,7 +114,7 @@ impl Store {
             reply,
         });
         if is_told {
-            self.feeding(stored).await
+            self.then_notify_feed(stored).await
         } else {
             stored.await
         }
@@ -185,7 +185,7 @@ impl Store {
             conversation,
             reply,
         });
-        self.feeding(made).await
+        self.then_notify_feed(made).await
     }
 
     /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may do
@@ -248,7 +248,7 @@ impl Store {
         // loses the answer, but the change is stored.
         let submitted = each!(self, backend => backend.submit(write));
         let answer = match submitted {
-            Ok(()) => self.patiently(answer.wait()).await,
+            Ok(()) => self.with_answer_timeout(answer.wait()).await,
             Err(error) => Err(error),
         };
         // Each refused change counts, even if several were in one transaction.
@@ -258,7 +258,7 @@ impl Store {
     /// Returns an answer, or an error after the maximum time.
     ///
     /// A stuck database then still holds the changes, but their senders no longer wait.
-    async fn patiently<T>(
+    async fn with_answer_timeout<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -278,7 +278,7 @@ impl Store {
         conversation: Uuid,
         user: &str,
     ) -> Result<Option<Membership>, StoreError> {
-        each!(self, backend => self.patiently(backend.membership(conversation, Some(user))).await)
+        each!(self, backend => self.with_answer_timeout(backend.membership(conversation, Some(user))).await)
     }
 
     /// Returns a conversation regardless of membership, or `None` if it is unknown.
@@ -287,7 +287,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn conversation(&self, conversation: Uuid) -> Result<Option<Membership>, StoreError> {
-        each!(self, backend => self.patiently(backend.membership(conversation, None)).await)
+        each!(self, backend => self.with_answer_timeout(backend.membership(conversation, None)).await)
     }
 
     /// Returns whether `user` is a member of a conversation.
@@ -296,7 +296,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn is_member(&self, conversation: Uuid, user: &str) -> Result<bool, StoreError> {
-        each!(self, backend => self.patiently(backend.is_member(conversation, user)).await)
+        each!(self, backend => self.with_answer_timeout(backend.is_member(conversation, user)).await)
     }
 
     /// Returns at most `limit` of the conversations that `user` is a member of, with unread counts.
@@ -312,7 +312,7 @@ impl Store {
         before: Option<Cursor>,
         limit: usize,
     ) -> Result<List, StoreError> {
-        each!(self, backend => self.patiently(backend.conversations(user, before, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.conversations(user, before, limit)).await)
     }
 
     /// Returns the ids of at most `limit` conversations that `user` is a member of.
@@ -325,7 +325,7 @@ impl Store {
         user: &str,
         limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
-        each!(self, backend => self.patiently(backend.conversation_ids(user, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.conversation_ids(user, limit)).await)
     }
 
     /// Returns at most `limit` users who share a conversation of at most `most_members` members
@@ -342,7 +342,7 @@ impl Store {
         most_members: usize,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        each!(self, backend => self.patiently(backend.contacts(user, most_members, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.contacts(user, most_members, limit)).await)
     }
 
     /// Returns a page of at most `limit` messages, or `None` if the conversation is unknown or
@@ -358,7 +358,7 @@ impl Store {
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => self.patiently(backend.messages(conversation, Some(user), page, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.messages(conversation, Some(user), page, limit)).await)
     }
 
     /// Returns a page of at most `limit` messages regardless of membership, or `None` if the
@@ -375,7 +375,7 @@ impl Store {
         page: Page,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => self.patiently(backend.messages(conversation, None, page, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.messages(conversation, None, page, limit)).await)
     }
 
     /// Returns at most `limit` of the newest messages that contain all the words, ascending.
@@ -392,7 +392,7 @@ impl Store {
         search: Search,
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
-        each!(self, backend => self.patiently(backend.search(user, search, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.search(user, search, limit)).await)
     }
 
     /// Returns the former texts of a message from before its edits or deletion, oldest first.
@@ -403,7 +403,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        each!(self, backend => self.patiently(backend.versions(message)).await)
+        each!(self, backend => self.with_answer_timeout(backend.versions(message)).await)
     }
 
     /// Returns the author of a message, or `None` if it is unknown. This is for admins: membership
@@ -418,7 +418,7 @@ impl Store {
 
     /// Returns the conversation that a message belongs to, which never changes.
     async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
-        each!(self, backend => self.patiently(backend.conversation_of(message)).await)
+        each!(self, backend => self.with_answer_timeout(backend.conversation_of(message)).await)
     }
 
     /// Removes about `limit` of the oldest messages that were stored before `time`, with their
@@ -440,7 +440,7 @@ impl Store {
         self.fed.notified().await;
     }
 
-    async fn feeding<T>(
+    async fn then_notify_feed<T>(
         &self,
         writing: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Time;
-use super::change::{Actor, Change, Cursor, List, Listed, Notice, Quote, Reaction};
+use super::change::{Actor, Change, Cursor, List, ListedConversation, Notice, Quote, Reaction};
 
 /// One stored message: its row, and its JSON on the wire.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -407,7 +407,7 @@ impl PageBuilder<Arc<Message>> {
     }
 }
 
-impl PageBuilder<Listed> {
+impl PageBuilder<ListedConversation> {
     /// Returns the list in the order of pushing.
     pub(super) fn finish(self) -> List {
         let last = self.items.last().filter(|_| self.has_more);

@@ -7,7 +7,7 @@ use crate::adapter::envelope::NodeId;
 /// The numbers of received envelopes for each sender. The last [`WINDOW`] numbers are exact; older
 /// numbers count as received.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenEnvelopes {
     nodes: HashMap<NodeId, Window>,
     /// Incremented with every envelope, to find the least recently active sender.
     clock: u64,
@@ -21,7 +21,7 @@ struct Window {
     used: u64,
 }
 
-impl Seen {
+impl SeenEnvelopes {
     /// Records an envelope. Returns `false` if it is a repetition, or too old to know.
     pub(super) fn is_new(&mut self, node: &NodeId, number: u64) -> bool {
         self.clock += 1;
@@ -123,7 +123,7 @@ mod tests {
         fn within_the_window_every_number_is_new_once(
             steps in proptest::collection::vec(-2000_i64..2000, 1..300)
         ) {
-            let mut seen = Seen::default();
+            let mut seen = SeenEnvelopes::default();
             let mut model = HashSet::new();
             let (mut at, mut last) = (1_000_000_i64, 0);
             for step in steps {
@@ -138,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_window_counts_as_seen_and_senders_have_their_own() {
-        let mut seen = Seen::default();
+    fn numbers_older_than_window_count_as_seen_per_sender() {
+        let mut seen = SeenEnvelopes::default();
         assert!(seen.is_new(&node("a"), 0));
         assert!(seen.is_new(&node("a"), 5000));
         assert!(!seen.is_new(&node("a"), 1));
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_sender_that_was_silent_for_longest_is_forgotten_first() {
-        let mut seen = Seen::default();
+        let mut seen = SeenEnvelopes::default();
         for n in 0..MAX_NODES {
             assert!(seen.is_new(&node(&n.to_string()), 1));
         }

@@ -40,7 +40,7 @@ impl Joined {
         if self.journal.is_some() {
             return false;
         }
-        let is_cut_off = || !self.adapter.catches_up() && self.health() != Health::Ready;
+        let is_cut_off = || !self.adapter.replays_missed() && self.health() != Health::Ready;
         let noticed = self.gaps.noticed.load(Ordering::Acquire);
         noticed != self.gaps.marked.load(Ordering::Acquire) || is_cut_off()
     }

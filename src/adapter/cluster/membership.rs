@@ -9,7 +9,7 @@ use crate::adapter::{
     WireError,
     envelope::NodeId,
     interface::{Deliver as _, Health},
-    nodes::{self, Beat, Heard, Node, NodeTaken},
+    nodes::{self, Heartbeat, HeartbeatOutcome, Node, NodeIdConflict},
     operation::Kind,
     values,
 };
@@ -21,10 +21,10 @@ impl Joined {
         self.registry.note_backlog(self.backlog());
         let is_ready = self.health() == Health::Ready;
         // With an adapter that replays missed messages, an outage is not a gap.
-        if is_ready || !self.adapter.catches_up() {
+        if is_ready || !self.adapter.replays_missed() {
             self.registry.note_reached(is_ready);
         }
-        self.registry.while_here(|| {
+        self.registry.unless_left(|| {
             if let Some(beat) = self.registry.beat().publication() {
                 self.send_quietly(beat);
             }
@@ -32,9 +32,9 @@ impl Joined {
         // While the adapter is down, all peers are silent. They must not expire, because this
         // server can still forward requests of their sessions without the adapter.
         if !is_ready {
-            self.registry.note_deaf();
+            self.registry.restart_lease();
         }
-        if let Some(requests) = self.registry.astray() {
+        if let Some(requests) = self.registry.misrouted() {
             tracing::warn!(
                 requests,
                 "requests of sessions that this server never had, while there are other servers: the load balancer must keep a \
@@ -57,19 +57,19 @@ impl Joined {
 
     /// Checks that no peer has the same id as this server. Announces this server and waits for
     /// objections. Returns `Ok` if the adapter does not connect in time.
-    pub(crate) async fn check_node(&self) -> Result<(), NodeTaken> {
+    pub(crate) async fn check_node(&self) -> Result<(), NodeIdConflict> {
         let reached = async {
             while self.health() != Health::Ready {
-                sleep(LOOK).await;
+                sleep(HEALTH_CHECK_INTERVAL).await;
             }
             self.beat();
-            sleep(OBJECTION).await;
+            sleep(OBJECTION_TIMEOUT).await;
         };
         tokio::select! {
             taken = self.registry.until_taken() => Err(taken),
             // An objection may arrive in the same moment, and `select!` picks one of two ready
             // branches.
-            _ = timeout(REACHED, reached) => self.registry.taken().map_or(Ok(()), Err),
+            _ = timeout(CONNECT_TIMEOUT, reached) => self.registry.taken().map_or(Ok(()), Err),
         }
     }
 
@@ -93,19 +93,19 @@ impl Joined {
         match &**event {
             nodes::BEAT => match self
                 .registry
-                .hear(from, Beat::read(args)?.authenticated(was_sealed))
+                .hear(from, Heartbeat::read(args)?.authenticated(was_sealed))
             {
-                Heard::Again => {}
+                HeartbeatOutcome::Again => {}
                 // The lost envelopes may have been for clients of this server.
-                Heard::Losing => self.notice_gap(),
-                Heard::New(node) => {
+                HeartbeatOutcome::Losing => self.notice_gap(),
+                HeartbeatOutcome::New(node) => {
                     if node.load.lost > 0 {
                         self.notice_gap();
                     }
                     crate::throttled_log!(info, node = %node.id, name = %node.name, "a server has joined the cluster");
                     self.receiver.node_joined(&node);
                 }
-                Heard::TooMany => return Err(WireError::TooLarge),
+                HeartbeatOutcome::TooMany => return Err(WireError::TooLarge),
             },
             nodes::BYE => self.left(from),
             nodes::CHANGED => {
@@ -122,9 +122,9 @@ impl Joined {
 }
 
 /// The interval between checks of the adapter's health.
-const LOOK: Duration = Duration::from_millis(20);
+const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long to wait for objections to an id. Peers send a heartbeat soon after the first heartbeat
 /// of a new server.
-const OBJECTION: Duration = Duration::from_millis(500);
+const OBJECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to wait for the adapter to connect, including the wait for objections.
-const REACHED: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

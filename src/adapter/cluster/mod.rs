@@ -11,10 +11,10 @@
 //! `socket` uses this module through `Cluster` and `Joined`. The module must not depend on a
 //! transport or on sockets.
 
+mod deduplication;
 mod gaps;
-mod others;
+mod membership;
 mod requests;
-mod seen;
 mod tail;
 
 use std::{
@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::timeout;
 
-use self::{gaps::Gaps, requests::Requests, seen::Seen, tail::Tails};
+use self::{deduplication::SeenEnvelopes, gaps::Gaps, requests::Requests, tail::Tails};
 pub(crate) use self::{requests::Request, tail::Tail};
 use super::{
     Unopened, WireError,
@@ -40,7 +40,7 @@ use super::{
     interface::{
         Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
     },
-    nodes::{self, Node, Registry, Wanted},
+    nodes::{self, HandoverRequest, Node, Registry},
     operation::Kind,
 };
 use crate::{
@@ -125,7 +125,7 @@ pub(crate) struct Joined {
     last: AtomicU64,
     /// Whether the adapter refused the last operation.
     is_failing: AtomicBool,
-    seen: Mutex<Seen>,
+    seen: Mutex<SeenEnvelopes>,
     requests: Arc<Requests>,
     timeout: Duration,
     follows_rooms: bool,
@@ -174,7 +174,7 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Called when another server requests the state of a client that connected to it. The receiver
     /// must also reply if it has no such client.
-    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: Wanted);
+    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: HandoverRequest);
 }
 
 impl Joined {
@@ -308,8 +308,8 @@ impl Joined {
 
     /// Returns whether it is certain that no other server is listening.
     #[inline]
-    pub(crate) fn is_alone(&self) -> bool {
-        self.adapter.is_alone()
+    pub(crate) fn has_no_peers(&self) -> bool {
+        self.adapter.has_no_peers()
     }
 
     /// Sends an operation to the other servers.
@@ -488,7 +488,7 @@ impl Deliver for Joined {
                 (Kind::ServerSideWithAck { event, args }, Some(request))
                     if **event == *nodes::TAKE =>
                 {
-                    let wanted = Wanted::read(args);
+                    let wanted = HandoverRequest::read(args);
                     wanted.map(|wanted| self.receiver.wanted(&self, &node, request, wanted))
                 }
                 (kind, _) => self.hear(&node, kind, was_sealed),
@@ -543,8 +543,8 @@ impl Deliver for Joined {
         self.notice_gap();
     }
 
-    fn may_have_missed(&self) {
-        self.registry.note_deaf();
+    fn report_gap(&self) {
+        self.registry.restart_lease();
         self.registry.note_missed();
         self.notice_gap();
         // No lock is held here, so the namespaces are updated before the adapter reports that it is
@@ -570,7 +570,12 @@ impl Deliver for Joined {
     }
 
     #[cfg(feature = "redis")]
-    fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool {
+    fn has_no_recipient(
+        &self,
+        namespace: &Nsp,
+        rooms: &[Room],
+        position: Option<Position>,
+    ) -> bool {
         // The lock prevents that a client is admitted now and misses the event. Either the client
         // is already a member, or it reads the event from the journal.
         let mut applied = self.applied.lock();
@@ -579,7 +584,7 @@ impl Deliver for Joined {
         }
         applied.last = applied.last.max(position);
         drop(applied);
-        self.metrics.count(Counter::ClusterPassed);
+        self.metrics.count(Counter::ClusterSkipped);
         true
     }
 }

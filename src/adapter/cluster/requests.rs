@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::super::{
     envelope::{Item, NodeId, Reply},
     interface::{AdapterError, BoxFuture, Servers},
-    operation::Missing,
+    operation::Unanswered,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 
@@ -207,9 +207,9 @@ impl Pending {
     }
 
     /// Returns the servers whose progress does not satisfy `is_enough`.
-    fn missing(&self, is_enough: impl Fn(&Progress) -> bool) -> Missing {
+    fn missing(&self, is_enough: impl Fn(&Progress) -> bool) -> Unanswered {
         let has = |node: &NodeId| self.nodes.get(node).is_some_and(&is_enough);
-        let mut missing = Missing::default();
+        let mut missing = Unanswered::default();
         match &self.expected {
             Some(Servers::Known(nodes)) => {
                 missing.nodes = nodes.iter().filter(|node| !has(node)).cloned().collect();
@@ -247,7 +247,7 @@ impl Request {
     }
 
     /// Polls the pending membership query. After a server has left, starts a new count.
-    fn look(&mut self, cx: &mut Context<'_>) {
+    fn poll_membership(&mut self, cx: &mut Context<'_>) {
         loop {
             if let Some(membership) = &mut self.membership {
                 let Poll::Ready(known) = membership.poll_unpin(cx) else {
@@ -281,7 +281,7 @@ impl Request {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
-        self.look(cx);
+        self.poll_membership(cx);
         let mut pending = self.pending.lock();
         // Items that have arrived are returned before anything else is checked, so that a late poll
         // loses nothing.
@@ -331,12 +331,12 @@ impl Request {
     }
 
     /// Returns the servers that have not answered completely.
-    pub(crate) fn missing(&self) -> Missing {
+    pub(crate) fn missing(&self) -> Unanswered {
         self.pending.lock().missing(Progress::is_done)
     }
 
     /// Returns the servers that have not announced the number of their items.
-    pub(crate) fn silent(&self) -> Missing {
+    pub(crate) fn silent(&self) -> Unanswered {
         let has_begun = |progress: &Progress| progress.total.is_some();
         self.pending.lock().missing(has_begun)
     }
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_leaves_and_was_not_counted_is_not_taken_for_one_that_has_to_answer() {
+    async fn departure_of_uncounted_server_does_not_end_the_request() {
         let (requests, mut request) = request(1, 1);
         let number = request.number();
         requests.left(&node("killed long ago"));
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_counted_and_leaves_is_not_waited_for() {
+    async fn departure_of_counted_server_ends_the_wait_for_it() {
         for answers_first in [true, false] {
             let (requests, mut request) = request(2, 1);
             let start = Instant::now();

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_that_is_wanted_again_while_it_is_turned_off_is_turned_on_anew() {
+    fn channel_wanted_again_during_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
         let name = "room";
         channels.want(name, ());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_is_wanted_again_before_its_end_is_noticed_is_turned_on_anew() {
+    fn channel_wanted_again_before_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
         channels.want("room", ());
         let on = channels.take(9);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_wanted_before_is_settled_although_more_is_wanted_meanwhile() {
+    fn earlier_changes_settle_although_later_changes_are_pending() {
         let mut channels = Channels::default();
         channels.want("a", ());
         channels.want("b", ());

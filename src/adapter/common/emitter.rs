@@ -114,7 +114,7 @@ impl Losses {
 /// The error of an [`Emitter`] whose messages did not all reach the broker, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Lost {
+pub struct LostMessages {
     /// The number of lost messages since the emitter was created. Messages in flight when a
     /// connection broke are included, but may have arrived.
     pub messages: u64,
@@ -122,14 +122,14 @@ pub struct Lost {
     pub why: String,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for LostMessages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { messages, why } = self;
         write!(f, "{messages} of the messages were not sent: {why}")
     }
 }
 
-impl std::error::Error for Lost {}
+impl std::error::Error for LostMessages {}
 
 /// The name of all senders that are not servers.
 pub(crate) const UID: &str = "emitter";
@@ -240,7 +240,7 @@ impl Emitter {
     /// # Errors
     ///
     /// If any message of this emitter is [lost](Self::lost), now or earlier.
-    pub async fn close(&self) -> Result<(), Lost> {
+    pub async fn close(&self) -> Result<(), LostMessages> {
         self.0.close().await;
         let messages = self.0.lost();
         if messages == 0 {
@@ -250,7 +250,7 @@ impl Emitter {
             (Some(why), _) | (None, Health::Down(why)) => why,
             (None, Health::Ready) => "the connection broke".to_owned(),
         };
-        Err(Lost { messages, why })
+        Err(LostMessages { messages, why })
     }
 }
 

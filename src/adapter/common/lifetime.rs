@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::queue::STALE;
+use super::queue::MESSAGE_TIMEOUT;
 
 /// The lifetime of an adapter, from its creation until it is closed. It is a `watch` instead of a
 /// `Notify`, so that a task that starts to wait after a change still observes it.
@@ -78,7 +78,7 @@ impl Lifetime {
         if !is_empty() {
             let closed = phase.wait_for(|phase| *phase == Phase::Closed);
             // Messages that have waited this long expire anyway.
-            let _ = timeout(STALE, closed).await;
+            let _ = timeout(MESSAGE_TIMEOUT, closed).await;
         }
     }
 }
@@ -109,11 +109,11 @@ impl Pauses {
 
 /// The intervals at which a broker link checks that its loopback probe returns.
 #[derive(Default)]
-pub(in crate::adapter) struct Turns {
+pub(in crate::adapter) struct ProbeTimer {
     was_late: bool,
 }
 
-impl Turns {
+impl ProbeTimer {
     /// Waits for the next check. Returns whether a missing probe is significant. If this server
     /// itself stalled, it has not read the messages of that time yet. Two late checks in a row are
     /// significant nevertheless.
@@ -133,7 +133,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long messages are held after a broken connection. Other servers may wait this long before
 /// they reconnect to the same broker, including the time that a connection takes on a busy machine.
-pub(super) const HOLD: Duration = Duration::from_millis(3500);
+pub(super) const HOLD_TIMEOUT: Duration = Duration::from_millis(3500);
 
 #[cfg(test)]
 mod tests {
@@ -142,9 +142,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_has_stood_still_itself_does_not_count_as_deaf_for_that() {
+    async fn stalled_server_ignores_a_missing_probe_once() {
         const SECOND: Duration = Duration::from_secs(1);
-        let mut turns = Turns::default();
+        let mut turns = ProbeTimer::default();
         assert!(turns.next(SECOND).await);
         for expected in [false, true, true] {
             let turn = turns.next(SECOND);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_two_seconds_each_drawn_anew_and_begin_again_after_success() {
+    async fn reconnect_delays_double_up_to_2s_with_jitter_and_reset_on_success() {
         let mut drawn = Vec::new();
         for _ in 0..20 {
             let mut pauses = Pauses::new();

@@ -3,8 +3,6 @@
 //!
 //! This module must not depend on a transport.
 
-#[cfg(any(feature = "nats", feature = "postgres"))]
-mod alone;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod channels;
 mod emitter;
@@ -13,24 +11,26 @@ mod outbound;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod probes;
 mod queue;
+#[cfg(any(feature = "nats", feature = "postgres"))]
+mod sole_server;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-#[cfg(any(feature = "nats", feature = "postgres"))]
-pub(super) use alone::{Alone, GREETING};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
 #[cfg(any(feature = "nats", feature = "redis"))]
 pub(super) use emitter::UID;
 #[cfg(feature = "postgres")]
 pub(super) use emitter::is_emitter;
-pub use emitter::{Emission, Emitter, Lost};
+pub use emitter::{Emission, Emitter, LostMessages};
 pub(super) use emitter::{Losses, emitter_name, unwritten};
-pub(super) use lifetime::Turns;
-pub(super) use outbound::{Broker, Doubtful, Outbound};
+pub(super) use lifetime::ProbeTimer;
+pub(super) use outbound::{Broker, InFlightMessages, Outbound};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
+#[cfg(any(feature = "nats", feature = "postgres"))]
+pub(super) use sole_server::{GREETING, SoleServer};
 
 /// Processes a received message. This may call functions of the application, and a panic in one of
 /// them must not end the connection.

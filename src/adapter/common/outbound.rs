@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    lifetime::{HOLD, Lifetime, Pauses},
+    lifetime::{HOLD_TIMEOUT, Lifetime, Pauses},
     queue::{Limits, Outgoing, Queue},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(in crate::adapter) struct Outbound<M> {
     health: Mutex<Health>,
     /// When the current connection was established.
     reached: Mutex<Option<Instant>>,
-    told: Mutex<Told>,
+    told: Mutex<ConnectionLog>,
     refusals: LogThrottle,
     /// The reason why the broker last refused a message.
     refusal: Mutex<Option<String>>,
@@ -78,13 +78,13 @@ enum Hold {
 
 /// The throttle for log lines about a connection that breaks repeatedly.
 #[derive(Debug)]
-struct Told {
+struct ConnectionLog {
     /// Whether the last log line reported a connection or a disconnect; `None` at first.
     is_up: Option<bool>,
     breaks: LogThrottle,
 }
 
-impl Told {
+impl ConnectionLog {
     fn new() -> Self {
         Self {
             is_up: None,
@@ -308,7 +308,7 @@ impl<M: Outgoing + Send> Outbound<M> {
             passing: Mutex::default(),
             health: Mutex::new(untried()),
             reached: Mutex::default(),
-            told: Mutex::new(Told::new()),
+            told: Mutex::new(ConnectionLog::new()),
             refusals: LogThrottle::every(LINES),
             refusal: Mutex::default(),
             echo: Mutex::default(),
@@ -332,7 +332,7 @@ impl<M: Outgoing + Send> Outbound<M> {
     pub(in crate::adapter) fn up(&self) -> bool {
         let is_new = *self.health.lock() != Health::Ready;
         if is_new {
-            self.tell_up();
+            self.log_connected();
             *self.reached.lock() = Some(Instant::now());
             // The callback runs first, so that it has finished when a caller sees `Ready`.
             if let Some(reached) = self.when_reached.get() {
@@ -341,7 +341,7 @@ impl<M: Outgoing + Send> Outbound<M> {
             *self.health.lock() = Health::Ready;
             let mut hold = self.hold.lock();
             if *hold == Hold::Unreached {
-                *hold = Hold::Until(Instant::now() + HOLD);
+                *hold = Hold::Until(Instant::now() + HOLD_TIMEOUT);
             }
             self.wake();
         }
@@ -385,27 +385,27 @@ impl<M: Outgoing + Send> Outbound<M> {
     }
 
     /// Records that a loopback probe is sent, if none is in flight.
-    pub(in crate::adapter) fn says_a_word(&self) {
+    pub(in crate::adapter) fn probe_sent(&self) {
         let mut echo = self.echo.lock();
         echo.said.get_or_insert_with(Instant::now);
     }
 
     /// Records that a loopback probe has returned.
-    pub(in crate::adapter) fn hears_itself(&self) {
+    pub(in crate::adapter) fn probe_returned(&self) {
         let mut echo = self.echo.lock();
         if let Some(said) = echo.said.take() {
             echo.took = Some(said.elapsed());
         }
     }
 
-    fn tell_up(&self) {
+    fn log_connected(&self) {
         let mut told = self.told.lock();
         if told.is_up.replace(true) != Some(true) {
             tracing::info!("connected to {}", self.broker);
         }
     }
 
-    fn tell_down(&self, why: &str) {
+    fn log_disconnected(&self, why: &str) {
         let mut told = self.told.lock();
         // A disconnect that the throttle suppressed is logged after a later attempt to connect.
         if told.is_up != Some(false)
@@ -448,7 +448,7 @@ impl<M: Outgoing + Send> Outbound<M> {
         if before == Health::Ready {
             self.breaks.fetch_add(1, Ordering::Relaxed);
         }
-        self.tell_down(why);
+        self.log_disconnected(why);
         let reached = self.reached.lock().take();
         reached.is_some_and(|reached| reached.elapsed() >= LASTING)
     }
@@ -456,12 +456,12 @@ impl<M: Outgoing + Send> Outbound<M> {
 
 /// Counts messages in flight as lost when a connection breaks. The broker may have received them,
 /// but nothing is sent twice. Dropping this counts all messages that have not arrived.
-pub(in crate::adapter) struct Doubtful<F: Fn(u64)> {
+pub(in crate::adapter) struct InFlightMessages<F: Fn(u64)> {
     messages: u64,
     lost: F,
 }
 
-impl<F: Fn(u64)> Doubtful<F> {
+impl<F: Fn(u64)> InFlightMessages<F> {
     pub(in crate::adapter) const fn new(messages: u64, lost: F) -> Self {
         Self { messages, lost }
     }
@@ -479,7 +479,7 @@ impl<F: Fn(u64)> Doubtful<F> {
     }
 }
 
-impl<F: Fn(u64)> Drop for Doubtful<F> {
+impl<F: Fn(u64)> Drop for InFlightMessages<F> {
     fn drop(&mut self) {
         if self.messages > 0 {
             (self.lost)(self.messages);
@@ -503,7 +503,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_lag_is_that_of_the_last_word_that_came_back_or_of_one_that_takes_longer() {
+    async fn lag_is_that_of_the_last_probe_or_of_a_slower_probe_in_flight() {
         let limits = Limits {
             messages: 1,
             bytes: 1,
@@ -512,18 +512,18 @@ mod tests {
         let outbound: Outbound<NoMessage> = Outbound::new("a broker", limits);
         let lag = || outbound.echo.lock().lag();
         let millis = |millis| Some(Duration::from_millis(millis));
-        outbound.says_a_word();
+        outbound.probe_sent();
         assert_eq!(lag(), None, "none has come back yet");
         advance(Duration::from_millis(5)).await;
-        outbound.hears_itself();
+        outbound.probe_returned();
         // A second return has no effect.
-        outbound.hears_itself();
+        outbound.probe_returned();
         assert_eq!(lag(), millis(5));
-        outbound.says_a_word();
+        outbound.probe_sent();
         advance(Duration::from_millis(3)).await;
         assert_eq!(lag(), millis(5));
         advance(Duration::from_millis(3000)).await;
-        outbound.says_a_word();
+        outbound.probe_sent();
         assert_eq!(
             lag(),
             millis(3003),
@@ -537,7 +537,7 @@ mod tests {
             "each break once"
         );
         assert_eq!(lag(), None);
-        outbound.hears_itself();
+        outbound.probe_returned();
         assert_eq!(lag(), None, "it was said on another connection");
         assert!(outbound.up());
         advance(LASTING).await;

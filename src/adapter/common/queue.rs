@@ -21,7 +21,7 @@ pub(in crate::adapter) trait Outgoing {
     }
 
     /// Returns whether the message must be the only one in its batch.
-    fn is_alone(&self) -> bool {
+    fn is_sent_alone(&self) -> bool {
         false
     }
 }
@@ -91,13 +91,13 @@ impl<M: Outgoing> Queue<M> {
             && bytes < BATCH_BYTES
             && let Some((_, next)) = self.messages.front()
         {
-            let is_alone = next.is_alone();
-            if is_alone && !batch.is_empty() {
+            let is_sent_alone = next.is_sent_alone();
+            if is_sent_alone && !batch.is_empty() {
                 break;
             }
             bytes += next.bytes();
             batch.extend(self.messages.pop_front().map(|(_, message)| message));
-            if is_alone {
+            if is_sent_alone {
                 break;
             }
         }
@@ -109,7 +109,7 @@ impl<M: Outgoing> Queue<M> {
         let mut stale = Vec::new();
         // The queue is ordered by time, so the first fresh message ends the search.
         while let Some((since, message)) = self.messages.front()
-            && now.duration_since(*since) > STALE
+            && now.duration_since(*since) > MESSAGE_TIMEOUT
         {
             self.bytes -= message.bytes();
             stale.extend(self.messages.pop_front().map(|(_, message)| message));
@@ -119,7 +119,7 @@ impl<M: Outgoing> Queue<M> {
 }
 
 /// How long a message may wait for a connection.
-pub(in crate::adapter) const STALE: Duration = Duration::from_secs(5);
+pub(in crate::adapter) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of messages in a batch.
 const BATCH: usize = 256;
 /// The maximum size of a batch in bytes, without its last message.

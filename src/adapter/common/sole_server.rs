@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Whether certainly no other server is listening.
 #[derive(Debug)]
-pub(in crate::adapter) struct Alone {
+pub(in crate::adapter) struct SoleServer {
     /// How long this server must have listened.
     settling: Duration,
     /// How long no message of a peer may have arrived.
@@ -36,11 +36,11 @@ pub(in crate::adapter) struct Alone {
     /// Until when no other server is listening, in milliseconds since `made`. Zero if this is
     /// uncertain.
     until: AtomicU64,
-    known: Mutex<Known>,
+    known: Mutex<PeerActivity>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct PeerActivity {
     /// Since when this server has been subscribed to all of its current channels.
     listens: Option<Instant>,
     /// Since when this server has been subscribed to any channel on the current connection.
@@ -49,7 +49,7 @@ struct Known {
     other: Option<Instant>,
 }
 
-impl Alone {
+impl SoleServer {
     pub(in crate::adapter) fn new(settling: Duration, forgetting: Duration) -> Self {
         Self {
             settling,
@@ -87,14 +87,14 @@ impl Alone {
     }
 
     /// Records a message of a peer.
-    pub(in crate::adapter) fn hears_another(&self) {
+    pub(in crate::adapter) fn peer_message_received(&self) {
         let mut known = self.known.lock();
         known.other = Some(Instant::now());
         self.until.store(0, Ordering::Release);
     }
 
     /// Records that a probe of this server returned, after all earlier messages of peers.
-    pub(in crate::adapter) fn hears_itself(&self) {
+    pub(in crate::adapter) fn probe_returned(&self) {
         let now = Instant::now();
         let known = self.known.lock();
         let is_past = |then: Option<Instant>, least| {
@@ -135,20 +135,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn alone() -> Alone {
-        Alone::new(15 * SECOND, 300 * SECOND)
+    fn alone() -> SoleServer {
+        SoleServer::new(15 * SECOND, 300 * SECOND)
     }
 
     /// Advances the time while probes of this server return.
-    async fn pass(alone: &Alone, seconds: u32) {
+    async fn pass(alone: &SoleServer, seconds: u32) {
         for _ in 0..seconds {
             advance(SECOND).await;
-            alone.hears_itself();
+            alone.probe_returned();
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_listened_for_long_and_heard_nobody_is_alone() {
+    async fn server_without_peers_counts_as_sole_after_settling_time() {
         let alone = alone();
         pass(&alone, 20).await;
         assert!(!alone.is_certain(), "it does not listen");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_was_cut_off_begins_anew() {
+    async fn reconnected_server_must_settle_again() {
         let alone = alone();
         alone.until_known().await;
         alone.listens();
@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_word_of_another_ends_it_for_as_long_as_that_one_may_come_back() {
+    async fn message_of_peer_ends_sole_server_state_for_forgetting_time() {
         let alone = alone();
         alone.listens();
         pass(&alone, 20).await;
         assert!(alone.is_certain());
-        alone.hears_another();
+        alone.peer_message_received();
         assert!(!alone.is_certain());
         pass(&alone, 299).await;
         assert!(!alone.is_certain());
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_hear_itself_does_not_know() {
+    async fn sole_server_state_is_uncertain_without_returned_probe() {
         let alone = alone();
         alone.listens();
         pass(&alone, 20).await;
@@ -208,7 +208,7 @@ mod tests {
         assert!(alone.is_certain());
         advance(Duration::from_millis(1)).await;
         assert!(!alone.is_certain(), "a greeting may have come by unheard");
-        alone.hears_itself();
+        alone.probe_returned();
         assert!(alone.is_certain(), "what came before its word was taken in");
     }
 }

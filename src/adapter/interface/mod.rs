@@ -50,7 +50,7 @@ pub trait Adapter: Send + Sync + 'static {
     /// reply are then not published. The server calls this for every event, join, leave and
     /// disconnect in a namespace that is open on this server, before it encodes the operation.
     /// Default `false`: everything is published.
-    fn is_alone(&self) -> bool {
+    fn has_no_peers(&self) -> bool {
         false
     }
 
@@ -133,9 +133,9 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Returns whether messages that other servers send during an outage arrive later. If not, no
     /// client recovers its session while [`health`](Self::health) is not [`Ready`](Health::Ready),
-    /// and the adapter reports the end of an outage with [`Inbox::may_have_missed`]. Default
+    /// and the adapter reports the end of an outage with [`Inbox::report_gap`]. Default
     /// `false`.
-    fn catches_up(&self) -> bool {
+    fn replays_missed(&self) -> bool {
         false
     }
 
@@ -192,7 +192,7 @@ pub struct Backlog {
 
 /// How often, and for how long, a server was isolated from its peers and may have missed messages;
 /// for [`Io::adapter_gaps`](crate::Io::adapter_gaps). Messages that [arrive
-/// later](Adapter::catches_up) do not count. The number of missed envelopes is unknown.
+/// later](Adapter::replays_missed) do not count. The number of missed envelopes is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gaps {
@@ -281,28 +281,28 @@ impl Inbox {
     /// namespace. If it returns `true`, the publication counts as applied, and the caller need not
     /// decode the rest.
     #[cfg(feature = "redis")]
-    pub(crate) fn passes_by(
+    pub(crate) fn has_no_recipient(
         &self,
         namespace: &Nsp,
         rooms: &[Room],
         position: Option<Position>,
     ) -> bool {
         let server = self.server.upgrade();
-        server.is_none_or(|server| server.passes_by(namespace, rooms, position))
+        server.is_none_or(|server| server.has_no_recipient(namespace, rooms, position))
     }
 
     /// Reports that messages of other servers up to now may be missing, for example after a broken
     /// connection. Clients that reconnect with an older position start a new session. The
     /// namespaces are updated before this returns. The task of the adapter calls this, not one of
     /// the adapter's methods.
-    pub fn may_have_missed(&self) {
+    pub fn report_gap(&self) {
         if let Some(server) = self.server.upgrade() {
-            server.may_have_missed();
+            server.report_gap();
         }
     }
 
     /// Reports that this number of envelopes is lost. They are counted, and this server and its
-    /// peers treat messages as [possibly missing](Self::may_have_missed). Peers learn of the loss
+    /// peers treat messages as [possibly missing](Self::report_gap). Peers learn of the loss
     /// from a heartbeat.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
@@ -331,9 +331,10 @@ pub(super) trait Deliver: Send + Sync {
     fn deliver_here(self: Arc<Self>, publication: Publication);
     fn ignore(&self, error: &WireError);
     fn lost(&self, envelopes: u64);
-    fn may_have_missed(&self);
+    fn report_gap(&self);
     fn left(&self, node: &NodeId);
     fn rooms(&self, namespace: &str) -> Vec<Room>;
     #[cfg(feature = "redis")]
-    fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool;
+    fn has_no_recipient(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>)
+    -> bool;
 }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
 
 use super::{
-    Body, Heard, Opts, Pulse, Request, Response, Said, Tree, body, event, first, flags, get,
-    malformed, names, node, own_request, parse, request_id, request_name, request_of, server_event,
-    sockets, text,
+    Body, Opts, ParsedMessage, PeerReply, Pulse, Request, Response, Tree, body, event, first,
+    flags, get, malformed, names, node, own_request, parse, request_id, request_name, request_of,
+    server_event, sockets, text,
 };
 use crate::adapter::{
     WireError,
@@ -208,13 +208,13 @@ fn answer<'a>(
 
 /// Reads a message of this namespace. Messages of emitters may omit the namespace; then the channel
 /// determines it.
-pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
+pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage, WireError> {
     let message = parse(payload)?;
     let message = message.entries(0).ok_or(malformed("message"))?;
     let uid = text(message.get("uid"));
     let is_elsewhere = text(message.get("nsp")).is_some_and(|name| name != nsp.as_str());
     if uid.as_deref() == Some(own.as_str()) || is_elsewhere {
-        return Ok(Heard::Nothing);
+        return Ok(ParsedMessage::Nothing);
     }
     let kind: u64 = get(message.get("type")).ok_or(malformed("type"))?;
     let pulse = match kind {
@@ -224,7 +224,7 @@ pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, Wir
         _ => None,
     };
     if let Some(pulse) = pulse {
-        return Ok(Heard::Pulse(node(uid.as_deref())?, pulse));
+        return Ok(ParsedMessage::Pulse(node(uid.as_deref())?, pulse));
     }
     read_parts(own, nsp, uid, kind, message.get("data"))
 }
@@ -236,18 +236,22 @@ pub(crate) fn read_parts(
     uid: Option<String>,
     kind: u64,
     data: Option<&Args>,
-) -> Result<Heard, WireError> {
+) -> Result<ParsedMessage, WireError> {
     let node = node(uid.as_deref())?;
     let data = data.and_then(|data| data.entries(0));
     let data = data.ok_or(malformed("data"))?;
     let id = request_name(data.get("requestId"))?;
     // Answers to requests of other servers also arrive here; they are ignored.
-    let said = |said: fn(Args) -> Said, name| {
+    let said = |said: fn(Args) -> PeerReply, name| {
         let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
-            return Ok(Heard::Nothing);
+            return Ok(ParsedMessage::Nothing);
         };
         let args = data.get(name).cloned().unwrap_or_default();
-        Ok(Heard::Answer(number, Some(node.clone()), said(args)))
+        Ok(ParsedMessage::Answer(
+            number,
+            Some(node.clone()),
+            said(args),
+        ))
     };
     let does = match kind {
         kind::BROADCAST => {
@@ -272,14 +276,14 @@ pub(crate) fn read_parts(
                 None => Kind::ServerSide { event, args },
             }
         }
-        kind::FETCHED => return said(Said::Sockets, "sockets"),
-        kind::ANSWER => return said(Said::Answer, "packet"),
-        kind::ACK => return said(Said::Acknowledgement, "packet"),
+        kind::FETCHED => return said(PeerReply::Sockets, "sockets"),
+        kind::ANSWER => return said(PeerReply::Answer, "packet"),
+        kind::ACK => return said(PeerReply::Acknowledgement, "packet"),
         kind::COUNT => {
             let count = get(data.get("clientCount")).ok_or(malformed("clientCount"))?;
             return Ok(match id.as_deref().and_then(|id| own_request(own, id)) {
-                Some(number) => Heard::Answer(number, Some(node), Said::Count(count)),
-                None => Heard::Nothing,
+                Some(number) => ParsedMessage::Answer(number, Some(node), PeerReply::Count(count)),
+                None => ParsedMessage::Nothing,
             });
         }
         _ => return Err(WireError::UnknownKind),
@@ -294,10 +298,10 @@ pub(crate) fn read_parts(
         Opts::read(data.get("opts"))?.apply(&mut publication);
     }
     let uid = uid.unwrap_or_default();
-    Ok(Heard::asked(node, publication, uid, id))
+    Ok(ParsedMessage::asked(node, publication, uid, id))
 }
 
-impl Heard {
+impl ParsedMessage {
     /// Creates a publication. If it has an id, it is a request.
     pub(crate) fn asked(
         node: NodeId,
@@ -401,7 +405,7 @@ mod tests {
             let expected = format!(r#"{{"type":{number},"data":{data},"uid":"me","nsp":"/n"}}"#);
             assert_eq!(message, expected);
             let heard = read(&node("you"), &Nsp::from("/n"), message.clone()).unwrap();
-            let Heard::Publication(from, heard, None) = heard else {
+            let ParsedMessage::Publication(from, heard, None) = heard else {
                 panic!("{heard:?}");
             };
             assert_eq!((from, heard.request), (node("me"), publication.request));
@@ -410,9 +414,9 @@ mod tests {
                 format!("{:?}", publication.kind)
             );
             let own = read(&node("me"), &Nsp::from("/n"), message.clone());
-            assert!(matches!(own, Ok(Heard::Nothing)));
+            assert!(matches!(own, Ok(ParsedMessage::Nothing)));
             let other = read(&node("you"), &Nsp::ROOT, message);
-            assert!(matches!(other, Ok(Heard::Nothing)));
+            assert!(matches!(other, Ok(ParsedMessage::Nothing)));
         }
     }
 
@@ -430,7 +434,7 @@ mod tests {
         let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
         assert_eq!(message[0], 0x84);
         let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
-        let Heard::Publication(_, heard, _) = heard else {
+        let ParsedMessage::Publication(_, heard, _) = heard else {
             panic!("{heard:?}");
         };
         let Kind::ServerSide { args, .. } = heard.kind else {
@@ -459,7 +463,7 @@ mod tests {
         let question = json!({"type": 7, "data": {"opts": {"rooms": [], "except": []}, "requestId": "f00"},
                               "uid": "0123456789abcdef", "nsp": "/"});
         let heard = read(&node("me"), &Nsp::ROOT, question.to_string().into()).unwrap();
-        let Heard::Publication(_, publication, Some(request)) = heard else {
+        let ParsedMessage::Publication(_, publication, Some(request)) = heard else {
             panic!("{heard:?}");
         };
         assert_eq!(
@@ -494,9 +498,9 @@ mod tests {
         ] {
             let answer = response(&node("me"), &Nsp::ROOT, &ours, &said).unwrap();
             let heard = read(&node("you"), &Nsp::ROOT, answer.clone()).unwrap();
-            assert!(matches!(heard, Heard::Answer(3, Some(from), _) if from == node("me")));
+            assert!(matches!(heard, ParsedMessage::Answer(3, Some(from), _) if from == node("me")));
             let heard = read(&node("third"), &Nsp::ROOT, answer).unwrap();
-            assert!(matches!(heard, Heard::Nothing));
+            assert!(matches!(heard, ParsedMessage::Nothing));
         }
     }
 
@@ -508,7 +512,7 @@ mod tests {
             assert_eq!(message, expected);
             let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
             assert!(
-                matches!(heard, Heard::Pulse(from, pulse) if from == node("me") && pulse == said)
+                matches!(heard, ParsedMessage::Pulse(from, pulse) if from == node("me") && pulse == said)
             );
         }
     }
@@ -519,7 +523,9 @@ mod tests {
         let message = format!(r#"{{"type":3,"data":{data},"uid":"emitter"}}"#);
         let chat = Nsp::from("/x");
         let heard = read(&node("me"), &chat, message.into()).unwrap();
-        assert!(matches!(heard, Heard::Publication(_, heard, None) if heard.namespace == chat));
+        assert!(
+            matches!(heard, ParsedMessage::Publication(_, heard, None) if heard.namespace == chat)
+        );
     }
 
     #[test]
@@ -545,7 +551,7 @@ mod tests {
         floats::pass_a_million(|args| {
             let message = write("other", &floats::broadcast(args)).unwrap();
             let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
-            let Heard::Publication(_, heard, None) = heard else {
+            let ParsedMessage::Publication(_, heard, None) = heard else {
                 panic!("{heard:?}");
             };
             floats::broadcast_args(&heard)

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use roomcast_protocol::socket::{Args, Nsp};
 
-use super::{FOREIGN, Request};
+use super::{FOREIGN_REQUEST_BIT, Request};
 use crate::{
     adapter::{
         envelope::{Item, Publication, Reply},
@@ -20,10 +20,10 @@ use crate::{
 /// The pending requests of Node servers. Node servers identify requests by arbitrary strings; here
 /// each request also gets a number.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(Mutex<Table>);
+pub(crate) struct ForeignRequests(Mutex<Inner>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct Inner {
     last: u64,
     /// Pending requests in the order of their arrival.
     open: BTreeMap<u64, Open>,
@@ -31,8 +31,8 @@ struct Table {
 
 #[derive(Debug)]
 struct Open {
-    question: Question,
-    kind: Wanted,
+    question: RequestOrigin,
+    kind: ExpectedResponse,
     until: Instant,
     total: Option<u32>,
     items: u32,
@@ -41,7 +41,7 @@ struct Open {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Wanted {
+enum ExpectedResponse {
     Acknowledgements,
     Sockets,
     Answer,
@@ -49,7 +49,7 @@ enum Wanted {
 
 /// The origin of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct RequestOrigin {
     pub(crate) namespace: Nsp,
     pub(crate) request: Request,
 }
@@ -64,7 +64,7 @@ pub(crate) enum Response {
     Rooms(Vec<Room>),
 }
 
-impl Asked {
+impl ForeignRequests {
     /// Registers a request and returns its number. If too many requests are pending, it drops the
     /// oldest.
     pub(crate) fn open(&self, request: Request, publication: &Publication) -> u64 {
@@ -84,23 +84,23 @@ impl Asked {
             table.open.pop_first();
         }
         // The upper bit marks the numbers that are assigned here, so the counter wraps below it.
-        table.last = (table.last + 1) & !FOREIGN;
-        let number = table.last | FOREIGN;
+        table.last = (table.last + 1) & !FOREIGN_REQUEST_BIT;
+        let number = table.last | FOREIGN_REQUEST_BIT;
         let patience = publication.timeout.unwrap_or_default().min(LONGEST);
         let open = Open {
-            question: Question {
+            question: RequestOrigin {
                 namespace: publication.namespace.clone(),
                 request,
             },
             kind: match publication.kind {
-                Kind::BroadcastWithAck { .. } => Wanted::Acknowledgements,
-                Kind::FetchSockets => Wanted::Sockets,
+                Kind::BroadcastWithAck { .. } => ExpectedResponse::Acknowledgements,
+                Kind::FetchSockets => ExpectedResponse::Sockets,
                 Kind::ServerSideWithAck { .. }
                 | Kind::Broadcast { .. }
                 | Kind::Join(_)
                 | Kind::Leave(_)
                 | Kind::Disconnect { .. }
-                | Kind::ServerSide { .. } => Wanted::Answer,
+                | Kind::ServerSide { .. } => ExpectedResponse::Answer,
             },
             until: now + patience + SPARE,
             total: None,
@@ -113,7 +113,7 @@ impl Asked {
 
     /// Converts a reply of this server to a response for the requesting server. Returns `None` if
     /// there is no response, or no response yet.
-    pub(crate) fn answer(&self, reply: Reply) -> Option<(Question, Response)> {
+    pub(crate) fn answer(&self, reply: Reply) -> Option<(RequestOrigin, Response)> {
         let mut table = self.0.lock();
         let open = table.open.get_mut(&reply.request)?;
         let question = open.question.clone();
@@ -132,9 +132,14 @@ impl Asked {
             }
             // Node servers without a handler also send no answer.
             None => match (open.kind, reply.total) {
-                (Wanted::Acknowledgements, Some(total)) => Some(Response::Count(total)),
-                (Wanted::Sockets, Some(0)) => Some(Response::Sockets(Vec::new())),
-                (Wanted::Acknowledgements | Wanted::Sockets | Wanted::Answer, _) => None,
+                (ExpectedResponse::Acknowledgements, Some(total)) => Some(Response::Count(total)),
+                (ExpectedResponse::Sockets, Some(0)) => Some(Response::Sockets(Vec::new())),
+                (
+                    ExpectedResponse::Acknowledgements
+                    | ExpectedResponse::Sockets
+                    | ExpectedResponse::Answer,
+                    _,
+                ) => None,
             },
         };
         if is_done {

@@ -1,11 +1,11 @@
 //! The ids of requests. An id of this library contains the name of the requesting server, and
 //! identifies it as a server of this library. Such a server receives answers as envelopes. The ids
-//! of Node servers are arbitrary strings, to which `Asked` assigns numbers.
+//! of Node servers are arbitrary strings, to which `ForeignRequests` assigns numbers.
 
 use crate::adapter::envelope::NodeId;
 
 /// The bit that marks the numbers of requests from Node servers.
-pub(crate) const FOREIGN: u64 = 1 << 63;
+pub(crate) const FOREIGN_REQUEST_BIT: u64 = 1 << 63;
 
 const OURS: &str = "roomcast:";
 
@@ -26,5 +26,8 @@ pub(crate) fn request_of(uid: &str, id: &str) -> Option<u64> {
         .strip_prefix(uid)?
         .strip_prefix(':')?;
     // A number with the upper bit would be mistaken for a request of a Node server.
-    number.parse().ok().filter(|number| number & FOREIGN == 0)
+    number
+        .parse()
+        .ok()
+        .filter(|number| number & FOREIGN_REQUEST_BIT == 0)
 }

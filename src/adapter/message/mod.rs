@@ -4,18 +4,18 @@
 //! Adapters that are compatible with Node servers use this module. It must not depend on a
 //! transport.
 
-mod asked;
 mod cluster;
+mod foreign_requests;
 mod ids;
 mod parts;
 mod tree;
 
-pub(super) use asked::{Asked, Question, Response};
 pub(super) use cluster::{
     Parts, kind, packed_response, pulse as write_pulse, read as read_message, read_parts,
     response as write_response, response_parts, write as write_message, write_parts,
 };
-pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
+pub(super) use foreign_requests::{ForeignRequests, RequestOrigin, Response};
+pub(super) use ids::{FOREIGN_REQUEST_BIT, own_request, request_id, request_of};
 pub(super) use parts::{
     Body, Opts, arguments, body, event, first, flags, get, names, node, packed, parse,
     request_name, server_event, sockets, text,
@@ -30,13 +30,13 @@ use roomcast_protocol::socket::Args;
 
 /// The content of a received message.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum ParsedMessage {
     /// This server sent the message, or it is for another server.
     Nothing,
     /// An operation, and a request if it needs a response.
     Publication(NodeId, Box<Publication>, Option<Request>),
     /// An answer to a request of this server. Some wire formats do not name the answering server.
-    Answer(u64, Option<NodeId>, Said),
+    Answer(u64, Option<NodeId>, PeerReply),
     /// A request for the names of all rooms.
     Rooms(Request),
     /// A heartbeat or leave message.
@@ -67,7 +67,7 @@ pub(crate) struct Request {
 
 /// One item that another server answers with.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum PeerReply {
     /// The number of clients that were asked.
     Count(u32),
     /// The acknowledgement of one client.
@@ -78,7 +78,7 @@ pub(crate) enum Said {
     Answer(Args),
 }
 
-impl Said {
+impl PeerReply {
     /// Converts the item to the parts of a reply: the number of items, and one item.
     pub(super) fn reply(self) -> (Option<u32>, Option<Item>) {
         match self {

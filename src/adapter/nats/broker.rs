@@ -31,11 +31,11 @@ use tokio::{
 };
 
 use super::{
-    stranger, streams,
+    diagnosis, streams,
     subjects::{Subjects, place},
 };
 use crate::adapter::{
-    common::{Broker, Limits, Outbound, Outgoing, Turns, chain, guarded},
+    common::{Broker, Limits, Outbound, Outgoing, ProbeTimer, chain, guarded},
     interface::Health,
     seal::Sealer,
 };
@@ -46,9 +46,9 @@ pub(super) trait Listener: Send + Sync {
     /// the stream stored it, in milliseconds since 1970.
     fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>);
     /// Processes a pulse. Returns whether this server sent it.
-    fn felt(&self, payload: Bytes) -> bool;
+    fn handle_pulse(&self, payload: Bytes) -> bool;
     /// Called when messages of other servers may be missing.
-    fn may_have_missed(&self);
+    fn report_gap(&self);
     /// Called when this number of incoming or outgoing messages is lost.
     fn lost(&self, messages: u64);
     /// Called when messages arrive from now on. `keeps` is true if they are also stored for
@@ -100,7 +100,7 @@ pub(super) struct Address {
     pub(super) keep_bytes: i64,
 }
 
-pub(super) struct Link {
+pub(super) struct BrokerLink {
     address: Address,
     pub(super) subjects: Arc<Subjects>,
     pub(super) outbound: Outbound<Message>,
@@ -131,7 +131,7 @@ struct Cursor {
     last: u64,
 }
 
-impl Link {
+impl BrokerLink {
     pub(super) fn new(
         address: Address,
         subjects: Arc<Subjects>,
@@ -155,7 +155,7 @@ impl Link {
     }
 }
 
-impl Broker for Link {
+impl Broker for BrokerLink {
     type Message = Message;
 
     fn outbound(&self) -> &Outbound<Message> {
@@ -218,7 +218,7 @@ impl Broker for Link {
         let stranger = async {
             // A server that sends nothing blocks the client for longer than messages may wait.
             tokio::time::sleep(STRANGER_DELAY).await;
-            match stranger::find(servers).await {
+            match diagnosis::find(servers).await {
                 Some(why) => why,
                 None => std::future::pending().await,
             }
@@ -227,7 +227,7 @@ impl Broker for Link {
             client = options.connect(&*self.address.servers) => match client {
                 Ok(client) => client,
                 Err(error) => {
-                    let stranger = stranger::find(servers).await;
+                    let stranger = diagnosis::find(servers).await;
                     return Err(stranger.unwrap_or_else(|| chain(&error)));
                 }
             },
@@ -257,7 +257,7 @@ impl Broker for Link {
     }
 }
 
-impl Link {
+impl BrokerLink {
     async fn work(&self, client: &Client) -> Result<(), String> {
         // The limit is known before NATS counts as reachable, so larger messages are refused from
         // then on.
@@ -278,16 +278,16 @@ impl Link {
         let reading = async {
             match &kept {
                 Some(stream) => self.read(stream).await,
-                None => self.overhear(client).await,
+                None => self.read_live(client).await,
             }
         };
         let feeling = async {
             while let Some(pulse) = pulses.next().await {
                 let listener = self.listener.upgrade();
-                if listener.is_some_and(|listener| listener.felt(pulse.payload)) {
+                if listener.is_some_and(|listener| listener.handle_pulse(pulse.payload)) {
                     // NATS only counts as reachable after a pulse of this server has returned.
                     *self.heard.lock() = Some(Instant::now());
-                    self.outbound.hears_itself();
+                    self.outbound.probe_returned();
                     self.up(keeps.is_some());
                 }
             }
@@ -298,7 +298,7 @@ impl Link {
             ended = self.publish_all(client, keeps) => ended,
             why = reading => Err(why),
             why = feeling => Err(why),
-            why = self.hear_itself() => Err(why),
+            why = self.watch_probes() => Err(why),
         }
     }
 
@@ -379,7 +379,7 @@ impl Link {
     }
 
     /// Receives messages while connected, from a NATS that stores nothing.
-    async fn overhear(&self, client: &Client) -> String {
+    async fn read_live(&self, client: &Client) -> String {
         let mut messages = match client.subscribe(self.subjects.everything()).await {
             Ok(messages) => messages,
             Err(error) => return chain(&error),
@@ -409,18 +409,18 @@ impl Link {
 
     /// Sends a pulse every second and checks that it returns, because a connection may be dead
     /// without an error.
-    async fn hear_itself(&self) -> String {
+    async fn watch_probes(&self) -> String {
         let since = Instant::now();
-        let mut stalled = Stalled::since(since);
-        let mut turns = Turns::default();
+        let mut stalled = StallDetector::since(since);
+        let mut turns = ProbeTimer::default();
         loop {
-            self.outbound.says_a_word();
+            self.outbound.probe_sent();
             if let Some(listener) = self.listener.upgrade() {
                 listener.tick();
             }
             let tells = turns.next(SECOND).await;
             let heard = self.heard.lock().unwrap_or(since);
-            if tells && heard.elapsed() > DEAF {
+            if tells && heard.elapsed() > PROBE_TIMEOUT {
                 return "NATS delivers nothing any more".to_owned();
             }
             let read = self.cursor.lock().map(|cursor| cursor.last);
@@ -434,7 +434,7 @@ impl Link {
     }
 
     /// Returns whether messages that are sent while this server is disconnected arrive later.
-    pub(super) fn catches_up(&self) -> bool {
+    pub(super) fn replays_missed(&self) -> bool {
         self.keeps.load(Ordering::Relaxed)
     }
 
@@ -447,7 +447,7 @@ impl Link {
             && self.health() != Health::Ready
             && let Some(listener) = self.listener.upgrade()
         {
-            listener.may_have_missed();
+            listener.report_gap();
         }
         if self.outbound.up() && !keeps {
             tracing::warn!(
@@ -467,14 +467,14 @@ impl Link {
 
 /// Detects that the stream is no longer read. In a NATS cluster, the consumer of this server may
 /// have been lost with another node. The node of this connection continues to deliver pulses.
-struct Stalled {
+struct StallDetector {
     /// The last message that was read.
     /// When it was read, or when there was last nothing more to read.
     read: u64,
     since: Instant,
 }
 
-impl Stalled {
+impl StallDetector {
     const fn since(now: Instant) -> Self {
         Self {
             read: 0,
@@ -488,7 +488,7 @@ impl Stalled {
         if read != self.read || read >= acknowledged {
             (self.read, self.since) = (read, now);
         }
-        now.duration_since(self.since) > DEAF
+        now.duration_since(self.since) > PROBE_TIMEOUT
     }
 }
 
@@ -502,7 +502,7 @@ const STRANGER_DELAY: Duration = Duration::from_secs(1);
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
 /// The time without a returned pulse after which the connection counts as broken.
-const DEAF: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -511,7 +511,7 @@ mod tests {
     #[test]
     fn a_stream_has_stalled_that_has_more_and_of_which_nothing_comes() {
         let start = Instant::now();
-        let mut stalled = Stalled::since(start);
+        let mut stalled = StallDetector::since(start);
         let mut at =
             |seconds, read, acknowledged| stalled.is(read, acknowledged, start + seconds * SECOND);
         // Everything was read, however long ago.

@@ -11,12 +11,12 @@ pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
     for server in servers {
         let (host, port) = (server.host(), server.port());
         let connecting = TcpStream::connect((host, port));
-        let Ok(Ok(mut stream)) = timeout(PATIENCE, connecting).await else {
+        let Ok(Ok(mut stream)) = timeout(DIAGNOSIS_TIMEOUT, connecting).await else {
             // The error of the client contains the reason.
             continue;
         };
         let mut greeting = [0; LONGEST];
-        let read = timeout(PATIENCE, stream.read(&mut greeting)).await;
+        let read = timeout(DIAGNOSIS_TIMEOUT, stream.read(&mut greeting)).await;
         let fault = match read {
             Ok(Ok(0)) => "is no NATS server: it closed the connection".to_owned(),
             Ok(Ok(read)) => {
@@ -29,7 +29,7 @@ pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
             }
             Ok(Err(_)) => continue,
             Err(_) => {
-                let seconds = PATIENCE.as_secs();
+                let seconds = DIAGNOSIS_TIMEOUT.as_secs();
                 format!("hangs or is no NATS server: it sent nothing for {seconds} s")
             }
         };
@@ -41,7 +41,7 @@ pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
 }
 
 /// The timeout for connecting, and for the greeting.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of bytes of the greeting that the error contains.
 const LONGEST: usize = 40;
 

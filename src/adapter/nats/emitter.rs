@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Nats,
-    link::{Link, Listener, Message},
+    broker::{BrokerLink, Listener, Message},
     subjects::Subjects,
 };
 use crate::adapter::{
@@ -28,7 +28,7 @@ impl From<Nats> for Emitter {
         let accepts_plain = nats.sealing.accepts_plain;
         let secrets = nats.sealing.secrets.as_ref();
         let sealer = secrets.map(|secrets| Sealer::new(secrets, &purpose));
-        Self::connect(link, losses, move |link: &Link, publication| {
+        Self::connect(link, losses, move |link: &BrokerLink, publication| {
             let message = envelope::Message::Publication(publication.clone());
             // Emitters share one name if they do not seal, so their numbers would collide.
             let envelope = Envelope::new(node.clone(), None, message);
@@ -53,11 +53,11 @@ impl From<Nats> for Emitter {
 impl Listener for Losses {
     fn hear(&self, _: &str, _: Bytes, _: Option<u64>) {}
 
-    fn felt(&self, _: Bytes) -> bool {
+    fn handle_pulse(&self, _: Bytes) -> bool {
         false
     }
 
-    fn may_have_missed(&self) {}
+    fn report_gap(&self) {}
 
     fn lost(&self, messages: u64) {
         self.add(messages);

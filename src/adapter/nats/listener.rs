@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     ALIVE, BYE, HELLO, NatsState,
-    link::Listener,
+    broker::Listener,
     read_pulse,
     subjects::{self, Receiver},
 };
@@ -31,7 +31,7 @@ impl Listener for NatsState {
         }
     }
 
-    fn felt(&self, payload: Bytes) -> bool {
+    fn handle_pulse(&self, payload: Bytes) -> bool {
         let place = subjects::place(&self.subjects.pulse);
         let opened = match self.protection.open(place, payload, None) {
             Ok(opened) => opened,
@@ -49,18 +49,18 @@ impl Listener for NatsState {
         }
         if node == *self.inbox.node() {
             // Earlier pulses of peers arrived on the same route before this one.
-            self.members.alone.hears_itself();
+            self.members.alone.probe_returned();
             return true;
         }
-        self.felt_another(word, node);
+        self.handle_peer_pulse(word, node);
         if self.members.are_back() {
             self.link.outbound().release();
         }
         false
     }
 
-    fn may_have_missed(&self) {
-        self.inbox.may_have_missed();
+    fn report_gap(&self) {
+        self.inbox.report_gap();
     }
 
     fn lost(&self, messages: u64) {
@@ -89,7 +89,7 @@ impl Listener for NatsState {
 }
 
 impl NatsState {
-    fn felt_another(&self, word: u8, node: NodeId) {
+    fn handle_peer_pulse(&self, word: u8, node: NodeId) {
         match word {
             BYE => {
                 if self.members.bye(&node) {

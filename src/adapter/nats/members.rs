@@ -8,18 +8,18 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::adapter::{common::Alone, envelope::NodeId};
+use crate::adapter::{common::SoleServer, envelope::NodeId};
 
 /// The other servers.
 #[derive(Debug)]
 pub(super) struct Members {
-    table: Mutex<Table>,
+    table: Mutex<Inner>,
     /// Whether there are no peers, and no messages are stored for disconnected servers.
-    pub(super) alone: Alone,
+    pub(super) alone: SoleServer,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct Inner {
     /// Since when this server listens.
     since: Option<Instant>,
     /// When the last pulse of each peer arrived.
@@ -32,7 +32,7 @@ impl Default for Members {
     fn default() -> Self {
         Self {
             table: Mutex::default(),
-            alone: Alone::new(SETTLING, PATIENCE * 30),
+            alone: SoleServer::new(SETTLING, PEER_TIMEOUT * 30),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Members {
 
     /// Records a pulse of a peer.
     pub(super) fn heard(&self, node: NodeId) {
-        self.alone.hears_another();
+        self.alone.peer_message_received();
         let mut table = self.table.lock();
         table.missed.remove(&node);
         if table.heard.len() < MAX_NODES || table.heard.contains_key(&node) {
@@ -84,7 +84,7 @@ impl Members {
 
     /// Removes a peer that leaves. Returns whether it was known.
     pub(super) fn bye(&self, node: &NodeId) -> bool {
-        self.alone.hears_another();
+        self.alone.peer_message_received();
         let mut table = self.table.lock();
         table.missed.remove(node);
         table.heard.remove(node).is_some()
@@ -98,7 +98,7 @@ impl Members {
     /// Removes and returns the peers that have been silent for too long.
     pub(super) fn gone(&self) -> Vec<NodeId> {
         let now = Instant::now();
-        let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PATIENCE;
+        let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PEER_TIMEOUT;
         let mut table = self.table.lock();
         table
             .heard
@@ -111,7 +111,7 @@ impl Members {
 /// The maximum number of peers.
 const MAX_NODES: usize = 4096;
 /// The maximum silence of a peer, which sends a pulse every second.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long this server must have listened before it can count as alone.
 const SETTLING: Duration = Duration::from_secs(15);
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_silent_for_long_is_gone_unless_nobody_could_be_heard() {
+    async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
         let members = Members::default();
         members.heard(x.clone());

@@ -12,12 +12,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod link;
+mod broker;
+mod diagnosis;
+mod emitter;
 mod listener;
 mod members;
-mod outside;
 mod publishing;
-mod stranger;
 mod streams;
 mod subjects;
 mod values;
@@ -38,7 +38,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::sleep_until;
 
 use self::{
-    link::{Address, Link, Listener, Message},
+    broker::{Address, BrokerLink, Listener, Message},
     members::Members,
     subjects::Subjects,
     values::NatsValues,
@@ -231,9 +231,14 @@ impl Nats {
         self.shared.get().ok_or(AdapterError::Closed)
     }
 
-    fn link(&self, subjects: Arc<Subjects>, listener: Weak<dyn Listener>, listens: bool) -> Link {
+    fn link(
+        &self,
+        subjects: Arc<Subjects>,
+        listener: Weak<dyn Listener>,
+        listens: bool,
+    ) -> BrokerLink {
         let address = self.address.clone();
-        Link::new(address, subjects, self.limits, listener, listens)
+        BrokerLink::new(address, subjects, self.limits, listener, listens)
     }
 }
 
@@ -275,7 +280,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
 
 /// The state of an adapter that was attached to a server.
 struct NatsState {
-    link: Arc<Link>,
+    link: Arc<BrokerLink>,
     inbox: Inbox,
     subjects: Arc<Subjects>,
     members: Members,
@@ -326,7 +331,7 @@ impl Adapter for Nats {
         shared.send(subject, &envelope)
     }
 
-    fn is_alone(&self) -> bool {
+    fn has_no_peers(&self) -> bool {
         let shared = self.shared.get();
         shared.is_some_and(|shared| shared.members.alone.is_certain())
     }
@@ -362,9 +367,9 @@ impl Adapter for Nats {
     }
 
     /// JetStream stores messages during a disconnect, and expired messages are reported as lost.
-    fn catches_up(&self) -> bool {
+    fn replays_missed(&self) -> bool {
         let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.link.catches_up())
+        shared.is_some_and(|shared| shared.link.replays_missed())
     }
 
     fn health(&self) -> Health {

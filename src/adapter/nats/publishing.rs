@@ -12,12 +12,12 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    link::{Link, Message, envelopes},
-    streams::Settling,
+    broker::{BrokerLink, Message, envelopes},
+    streams::StreamRetry,
 };
-use crate::adapter::common::{Broker as _, Doubtful, chain};
+use crate::adapter::common::{Broker as _, InFlightMessages, chain};
 
-impl Link {
+impl BrokerLink {
     /// Counts a message that this user lacks the permission to send. Returns whether the error is
     /// such a refusal. All other errors end the connection.
     pub(super) fn is_forbidden(&self, why: &str) -> bool {
@@ -37,7 +37,11 @@ impl Link {
     /// and NATS without JetStream sends no acknowledgements. But it answers requests in order, even
     /// if the answer is that there are no responders.
     async fn confirm(client: &Client) -> Result<(), String> {
-        let answer = timeout(PATIENCE, client.request(NOTHING, Bytes::new())).await;
+        let answer = timeout(
+            ACK_TIMEOUT,
+            client.request(CONFIRMATION_SUBJECT, Bytes::new()),
+        )
+        .await;
         match answer.map_err(|_| SILENT.to_owned())? {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
@@ -52,15 +56,21 @@ impl Link {
     ) -> Result<(), String> {
         let mut has_begun = context.is_none();
         while let Some(mut batch) = self.next().await {
-            let mut doubtful = Doubtful::new(envelopes(&batch), |lost| self.lost(lost));
+            let mut doubtful = InFlightMessages::new(envelopes(&batch), |lost| self.lost(lost));
             // A new stream may not accept messages yet. The first message is retried until it is
             // accepted, and the other messages follow in order.
             let first = batch.iter().position(|message| !message.is_pulse);
             if let Some(first) = first.filter(|_| !has_begun) {
                 has_begun = true;
                 let others = batch.split_off(first + 1);
-                self.publish_batch(client, context, batch, &mut doubtful, Some(Settling::new()))
-                    .await?;
+                self.publish_batch(
+                    client,
+                    context,
+                    batch,
+                    &mut doubtful,
+                    Some(StreamRetry::new()),
+                )
+                .await?;
                 batch = others;
             }
             self.publish_batch(client, context, batch, &mut doubtful, None)
@@ -76,8 +86,8 @@ impl Link {
         client: &Client,
         context: Option<&Context>,
         batch: Vec<Message>,
-        doubtful: &mut Doubtful<impl Fn(u64)>,
-        settling: Option<Settling>,
+        doubtful: &mut InFlightMessages<impl Fn(u64)>,
+        settling: Option<StreamRetry>,
     ) -> Result<(), String> {
         let most = self.max_payload.load(Ordering::Relaxed);
         let mut doubtful_here = 0;
@@ -116,7 +126,7 @@ impl Link {
         }
         // The whole batch is sent before the first acknowledgement is awaited, so all
         // acknowledgements take one round trip.
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + ACK_TIMEOUT;
         while !acknowledged.is_empty() {
             // Forbidden messages are never acknowledged.
             let refused = *forbidden.borrow_and_update() - forbidden_before;
@@ -141,7 +151,7 @@ impl Link {
                         // The next connection creates the stream again.
                         return Err(why);
                     };
-                    if !settling.goes_on().await {
+                    if !settling.should_retry().await {
                         return Err(why);
                     }
                     self.stream(context).await?;
@@ -163,6 +173,6 @@ impl Link {
 
 const SILENT: &str = "NATS does not acknowledge what it is sent";
 /// The timeout for an acknowledgement of NATS.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The subject of a request whose only purpose is a response, from JetStream if it is available.
-const NOTHING: &str = "$JS.API.INFO";
+const CONFIRMATION_SUBJECT: &str = "$JS.API.INFO";

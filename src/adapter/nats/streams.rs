@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep};
 
 /// Returns the stream with this name. Creates it if it does not exist.
 pub(super) async fn open(context: &Context, config: Config) -> Result<Stream, CreateStreamError> {
-    let settling = Settling::new();
+    let settling = StreamRetry::new();
     loop {
         let opened = context.get_or_create_stream(config.clone()).await;
         match opened {
             // NATS returns this error to some servers if several create the same stream
             // concurrently.
-            Err(error) if is_overlap(&error) && settling.goes_on().await => {}
+            Err(error) if is_overlap(&error) && settling.should_retry().await => {}
             opened => return opened,
         }
     }
@@ -25,15 +25,15 @@ pub(super) async fn open(context: &Context, config: Config) -> Result<Stream, Cr
 
 /// A timeout for retries on a new stream. NATS reports a stream before all servers can use it and
 /// before it accepts messages.
-pub(super) struct Settling(Instant);
+pub(super) struct StreamRetry(Instant);
 
-impl Settling {
+impl StreamRetry {
     pub(super) fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
+        Self(Instant::now() + STREAM_READY_TIMEOUT)
     }
 
     /// Waits for a short time, and returns whether to retry.
-    pub(super) async fn goes_on(&self) -> bool {
+    pub(super) async fn should_retry(&self) -> bool {
         sleep(PAUSE).await;
         Instant::now() < self.0
     }
@@ -72,6 +72,6 @@ fn is_overlap(error: &CreateStreamError) -> bool {
 }
 
 /// How long a new stream may take until all servers can use it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STREAM_READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay between retries.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    link::Address,
-    streams::{self, Settling},
+    broker::Address,
+    streams::{self, StreamRetry},
     subjects::{bucket, token},
 };
 use crate::adapter::{
@@ -43,11 +43,11 @@ struct NatsValuesInner {
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     bucket: String,
-    line: Mutex<Option<Line>>,
+    line: Mutex<Option<BucketConnection>>,
 }
 
 #[derive(Clone)]
-struct Line {
+struct BucketConnection {
     context: Context,
     stream: Stream,
     bucket: Arc<str>,
@@ -85,7 +85,7 @@ impl NatsValues {
     /// Runs an operation on the connection. After a failure, the next operation reconnects.
     fn with<T, F>(
         &self,
-        work: impl FnOnce(Line) -> F + Send + 'static,
+        work: impl FnOnce(BucketConnection) -> F + Send + 'static,
     ) -> BoxFuture<Result<T, ValueError>>
     where
         T: Send + 'static,
@@ -112,12 +112,12 @@ impl NatsValues {
 }
 
 impl NatsValuesInner {
-    async fn connect(&self) -> Result<Line, ValueError> {
+    async fn connect(&self) -> Result<BucketConnection, ValueError> {
         let connecting = self.options.clone().connect(&*self.servers);
         let client = connecting.await.map_err(|error| unavailable(&error))?;
         let context = jetstream::new(client);
         let stream = open(&context, &self.bucket).await?;
-        Ok(Line {
+        Ok(BucketConnection {
             context,
             stream,
             bucket: self.bucket.as_str().into(),
@@ -145,7 +145,7 @@ async fn open(context: &Context, bucket: &str) -> Result<Stream, ValueError> {
     })
 }
 
-impl Line {
+impl BucketConnection {
     fn value(&self, key: &str) -> String {
         format!("$KV.{}.v.{}", self.bucket, token(key))
     }
@@ -184,7 +184,7 @@ impl Line {
             Some(number) => message.expected_last_subject_sequence(number),
             None => message,
         };
-        let settling = Settling::new();
+        let settling = StreamRetry::new();
         loop {
             let (subject, message) = (subject.to_owned(), message.clone());
             let written = match self.context.send_publish(subject, message).await {
@@ -199,7 +199,7 @@ impl Line {
                 return Ok(None);
             }
             // No stream has received the message, so a retry does not write it twice.
-            if error.kind() == PublishErrorKind::StreamNotFound && settling.goes_on().await {
+            if error.kind() == PublishErrorKind::StreamNotFound && settling.should_retry().await {
                 open(&self.context, &self.bucket).await?;
                 continue;
             }

@@ -15,7 +15,7 @@ use crate::adapter::cluster::Joined;
 
 /// Runs until the server is dropped or has left the cluster.
 pub(crate) async fn keep(cluster: Weak<Joined>) {
-    let mut rhythm = Rhythm::new();
+    let mut rhythm = BusyMeter::new();
     loop {
         let registry = {
             // The strong reference ends with this block. The task must not keep the server alive
@@ -43,7 +43,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
             }
             // One heartbeat serves all servers that join at about the same time. If the regular
             // heartbeat is due earlier, it serves them instead.
-            sleep_until(last + SOON).await;
+            sleep_until(last + MIN_HEARTBEAT_INTERVAL).await;
         };
         tokio::select! {
             () = sleep_until(due) => registry.note_lag(due.elapsed()),
@@ -53,12 +53,12 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
 }
 
 /// Measures how busy the threads of the runtime were since the last heartbeat.
-pub(super) struct Rhythm {
+pub(super) struct BusyMeter {
     at: Instant,
     busy: Duration,
 }
 
-impl Rhythm {
+impl BusyMeter {
     fn new() -> Self {
         let (at, busy) = (Instant::now(), busy().0);
         Self { at, busy }
@@ -85,4 +85,4 @@ fn busy() -> (Duration, f64) {
 }
 
 /// The minimum delay between a heartbeat and an additional heartbeat for a new server.
-const SOON: Duration = Duration::from_millis(100);
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);

@@ -14,7 +14,7 @@ use crate::adapter::{
 /// A request for a client. It contains the secret of the client, so it must never be logged.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Wanted {
+pub(crate) struct HandoverRequest {
     /// The secret of the client.
     pub(crate) pid: String,
     /// The last event that the client has received.
@@ -24,7 +24,7 @@ pub(crate) struct Wanted {
 
 /// Identifies a handover request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Question {
+pub(crate) struct HandoverId {
     /// The server that sent the request.
     pub(crate) node: NodeId,
     /// The number of the request at that server.
@@ -35,7 +35,7 @@ pub(crate) struct Question {
 /// server.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Given {
+pub(crate) struct HandoverState {
     pub(crate) saved: SavedState,
     /// The display name of the client's principal.
     pub(crate) name: String,
@@ -49,7 +49,7 @@ pub(crate) struct Given {
     /// The latest requests with which the client was handed over, from server to server, until it
     /// reached the old server.
     #[serde(default)]
-    pub(crate) answered: Vec<Question>,
+    pub(crate) answered: Vec<HandoverId>,
 }
 
 /// An event without its recovery offset.
@@ -60,7 +60,7 @@ pub(crate) struct MissedEvent {
     pub(crate) args: Box<RawValue>,
 }
 
-impl Wanted {
+impl HandoverRequest {
     /// Returns the event with the request, or `None` if it cannot be encoded.
     pub(crate) fn publication(&self) -> Option<Publication> {
         let (event, args) = (TAKE.into(), write(self)?);
@@ -73,7 +73,7 @@ impl Wanted {
     }
 }
 
-impl Given {
+impl HandoverState {
     /// Returns the reply, or `None` if it is too large.
     pub(crate) fn answer(&self) -> Option<Args> {
         write(self)
@@ -117,12 +117,12 @@ const MAX_BYTES: usize = 512 << 10;
 mod tests {
     use super::*;
 
-    fn given(bytes: usize) -> Given {
+    fn given(bytes: usize) -> HandoverState {
         let saved = serde_json::json!({
             "sid": "AAAAAAAAAAAAAAAAAAAA", "pid": "secret", "rooms": ["lobby"], "data": {"a": 1},
         });
         let args = RawValue::from_string(format!("[1.50,\"{}\"]", "x".repeat(bytes))).unwrap();
-        Given {
+        HandoverState {
             saved: serde_json::from_value(saved).unwrap(),
             name: "Ann".into(),
             expires_at: Some(SystemTime::UNIX_EPOCH),
@@ -136,9 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_arrives_as_it_was() {
+    fn handover_state_round_trips() {
         let sent = given(3);
-        let read = Given::read(&sent.answer().unwrap()).unwrap();
+        let read = HandoverState::read(&sent.answer().unwrap()).unwrap();
         assert_eq!(read.saved.pid, "secret");
         assert_eq!(read.saved.rooms, sent.saved.rooms);
         assert_eq!(read.missed[0].event, "news");
@@ -150,15 +150,15 @@ mod tests {
     #[test]
     fn what_is_too_large_or_no_answer_is_none() {
         assert!(given(MAX_BYTES).answer().is_none());
-        assert!(Given::read(&Args::default()).is_none());
+        assert!(HandoverState::read(&Args::default()).is_none());
         let other = write(&"a text").unwrap();
-        assert!(Given::read(&other).is_none());
-        assert!(Wanted::read(&other).is_err());
+        assert!(HandoverState::read(&other).is_none());
+        assert!(HandoverRequest::read(&other).is_err());
     }
 
     #[test]
     fn a_question_names_the_client() {
-        let wanted = Wanted {
+        let wanted = HandoverRequest {
             pid: "p".into(),
             offset: "B.aaaaaa".into(),
             namespace: "/".into(),
@@ -167,7 +167,7 @@ mod tests {
             panic!("no question");
         };
         assert_eq!(&*event, TAKE);
-        let read = Wanted::read(&args).unwrap();
+        let read = HandoverRequest::read(&args).unwrap();
         assert_eq!(
             (&*read.pid, &*read.offset, &*read.namespace),
             ("p", "B.aaaaaa", "/")

@@ -22,7 +22,7 @@ use crate::adapter::{
 /// A heartbeat: the only argument of its event. Unknown fields are ignored.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::adapter) struct Beat {
+pub(in crate::adapter) struct Heartbeat {
     pub(super) id: Arc<str>,
     version: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl Beat {
+impl Heartbeat {
     pub(super) fn of(
         node: &Node,
         uptime: Duration,

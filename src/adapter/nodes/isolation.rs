@@ -8,7 +8,7 @@ use super::super::interface::Gaps;
 
 /// The reachability of the peers, as reported by the adapter.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct Isolation {
     /// When the peers were last known to be reachable, or `None` if they never were.
     last: Option<Instant>,
     /// Whether the peers are unreachable now. The gap since `last` is already counted.
@@ -20,13 +20,13 @@ pub(super) struct Reach {
     time: Duration,
 }
 
-impl Reach {
+impl Isolation {
     /// Records whether the peers are reachable. For the time `lag`, messages may not have arrived
     /// although the peers seem reachable.
-    pub(super) fn look(&mut self, is_reached: bool, lag: Duration, now: Instant) {
+    pub(super) fn record(&mut self, is_reached: bool, lag: Duration, now: Instant) {
         if !is_reached {
             // An adapter reports the end of an outage slightly before it becomes ready.
-            let is_coming = |back| now.saturating_duration_since(back) < MOMENT;
+            let is_coming = |back| now.saturating_duration_since(back) < READY_DELAY;
             if !self.back.is_some_and(is_coming) {
                 self.cut();
             }
@@ -76,8 +76,8 @@ impl Reach {
     }
 }
 
-/// Shorter than the default interval between heartbeats, which call `look`.
-const MOMENT: Duration = Duration::from_millis(500);
+/// Shorter than the default interval between heartbeats, which call `record`.
+const READY_DELAY: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -86,27 +86,27 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn each_time_others_are_not_reached_is_counted_once_and_lasts_until_they_are_again() {
+    fn each_outage_counts_once_and_lasts_until_peers_are_reachable() {
         let start = Instant::now();
         let at = |seconds: u32| start + SECOND * seconds;
-        let mut reach = Reach::default();
-        reach.look(false, Duration::ZERO, at(0));
+        let mut reach = Isolation::default();
+        reach.record(false, Duration::ZERO, at(0));
         reach.back(at(1));
         assert_eq!(
             reach.gaps(at(2)),
             Gaps::default(),
             "it was never reached before"
         );
-        reach.look(true, Duration::ZERO, at(2));
-        reach.look(true, Duration::ZERO, at(3));
+        reach.record(true, Duration::ZERO, at(2));
+        reach.record(true, Duration::ZERO, at(3));
         for seconds in [5, 6, 7] {
-            reach.look(false, Duration::ZERO, at(seconds));
+            reach.record(false, Duration::ZERO, at(seconds));
             let gaps = reach.gaps(at(seconds));
             assert_eq!((gaps.count, gaps.is_cut_off), (1, true));
             assert_eq!(gaps.time, SECOND * (seconds - 3));
         }
         reach.back(at(8));
-        reach.look(true, Duration::ZERO, at(9));
+        reach.record(true, Duration::ZERO, at(9));
         let gaps = reach.gaps(at(20));
         assert_eq!(
             (gaps.count, gaps.time, gaps.is_cut_off),
@@ -122,33 +122,33 @@ mod tests {
     }
 
     #[test]
-    fn the_time_in_which_nothing_came_before_that_was_known_counts() {
+    fn lag_before_an_outage_was_detected_counts_as_gap_time() {
         let start = Instant::now() + SECOND * 60;
         let at = |seconds: u32| start + SECOND * seconds;
-        let mut reach = Reach::default();
-        reach.look(true, Duration::ZERO, at(0));
+        let mut reach = Isolation::default();
+        reach.record(true, Duration::ZERO, at(0));
         for seconds in 1..=5 {
-            reach.look(true, SECOND * seconds, at(seconds));
+            reach.record(true, SECOND * seconds, at(seconds));
         }
-        reach.look(false, Duration::ZERO, at(6));
+        reach.record(false, Duration::ZERO, at(6));
         reach.back(at(7));
         let gaps = reach.gaps(at(7));
         assert_eq!((gaps.count, gaps.time), (1, SECOND * 7));
     }
 
     #[test]
-    fn who_is_told_to_be_back_is_not_cut_off_again_because_it_is_not_reached_yet() {
+    fn unreachable_check_right_after_recovery_is_no_new_gap() {
         let start = Instant::now();
-        let mut reach = Reach::default();
-        reach.look(true, Duration::ZERO, start);
-        reach.look(false, Duration::ZERO, start + SECOND);
+        let mut reach = Isolation::default();
+        reach.record(true, Duration::ZERO, start);
+        reach.record(false, Duration::ZERO, start + SECOND);
         reach.back(start + 2 * SECOND);
-        reach.look(false, Duration::ZERO, start + 2 * SECOND);
+        reach.record(false, Duration::ZERO, start + 2 * SECOND);
         let gaps = reach.gaps(start + 2 * SECOND);
         assert_eq!((gaps.count, gaps.is_cut_off), (1, false));
         assert_eq!(gaps.time, 2 * SECOND);
         // The peers are still unreachable after all.
-        reach.look(false, Duration::ZERO, start + 3 * SECOND);
+        reach.record(false, Duration::ZERO, start + 3 * SECOND);
         let gaps = reach.gaps(start + 3 * SECOND);
         assert_eq!((gaps.count, gaps.is_cut_off), (2, true));
     }

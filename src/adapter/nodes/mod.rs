@@ -4,12 +4,12 @@
 //! transport it. Node servers on the same transport do not have this namespace. They neither
 //! subscribe to its channels nor apply its events.
 
-mod beat;
+mod announcer;
 mod forwarding;
-mod keep;
-mod moving;
+mod handover;
+mod heartbeat;
+mod isolation;
 mod node;
-mod reach;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -26,13 +26,13 @@ use tokio::{
     time::Instant,
 };
 
-pub(super) use self::beat::{Beat, bye, changed};
-pub use self::node::{Load, Node, NodeOptions, NodeTaken};
-use self::reach::Reach;
+pub(super) use self::heartbeat::{Heartbeat, bye, changed};
+use self::isolation::Isolation;
+pub use self::node::{Load, Node, NodeIdConflict, NodeOptions};
 pub(crate) use self::{
+    announcer::keep,
     forwarding::Forwarding,
-    keep::keep,
-    moving::{Given, MissedEvent, Question, Wanted},
+    handover::{HandoverId, HandoverRequest, HandoverState, MissedEvent},
 };
 pub(super) use super::operation::NAMESPACE;
 use super::{
@@ -71,15 +71,15 @@ pub(crate) struct Registry {
     /// The number of envelopes that are known to be lost.
     lost: AtomicU64,
     backlog: Mutex<Backlog>,
-    reach: Mutex<Reach>,
+    reach: Mutex<Isolation>,
     /// The number of requests for unknown sessions at the last check, and the throttle for the
     /// warning about them.
-    astray: (AtomicU64, LogThrottle),
+    misrouted: (AtomicU64, LogThrottle),
     /// Notified when a new server should receive a heartbeat before the next one is due.
     wanted: Notify,
     /// Throttles the log about servers that have the same id and do not seal.
     namesakes: LogThrottle,
-    taken: watch::Sender<Option<NodeTaken>>,
+    taken: watch::Sender<Option<NodeIdConflict>>,
     is_closed: AtomicBool,
     /// Held while this server sends a heartbeat or a leave message.
     speaking: Mutex<()>,
@@ -121,7 +121,7 @@ struct KnownNode {
 }
 
 /// The result of a heartbeat.
-pub(super) enum Heard {
+pub(super) enum HeartbeatOutcome {
     /// The heartbeat contains no news.
     Again,
     /// The server has lost envelopes since its last heartbeat.
@@ -147,9 +147,12 @@ impl Registry {
             lost: AtomicU64::new(0),
             backlog: Mutex::default(),
             reach: Mutex::default(),
-            astray: (AtomicU64::new(0), LogThrottle::every(ASTRAY)),
+            misrouted: (
+                AtomicU64::new(0),
+                LogThrottle::every(MISROUTED_LOG_INTERVAL),
+            ),
             wanted: Notify::new(),
-            namesakes: LogThrottle::every(NAMESAKES),
+            namesakes: LogThrottle::every(ID_CONFLICT_LOG_INTERVAL),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
             speaking: Mutex::default(),
@@ -284,14 +287,14 @@ impl Registry {
     pub(super) fn note_reached(&self, is_reached: bool) {
         let lag = self.backlog.lock().lag.unwrap_or_default();
         let mut reach = self.reach.lock();
-        reach.look(is_reached, lag, Instant::now());
+        reach.record(is_reached, lag, Instant::now());
     }
 
     /// Returns the number of recent requests for sessions that this server never had, if it should
     /// be logged now. Without peers it returns `None`, because no other server can have the
     /// sessions.
-    pub(super) fn astray(&self) -> Option<u64> {
-        let (before, log_throttle) = &self.astray;
+    pub(super) fn misrouted(&self) -> Option<u64> {
+        let (before, log_throttle) = &self.misrouted;
         let all = self.metrics.counter(Counter::RejectedSession);
         let more = all.saturating_sub(before.swap(all, Ordering::Relaxed));
         let has_others = !self.others.lock().is_empty();
@@ -308,28 +311,28 @@ impl Registry {
         self.reach.lock().gaps(Instant::now())
     }
 
-    pub(super) fn beat(&self) -> Beat {
+    pub(super) fn beat(&self) -> Heartbeat {
         let rivals = match self.options.id {
             None => Vec::new(),
             Some(_) => {
                 let others = self.others.lock();
                 let rivals = others.values().filter(|known| known.is_rival);
                 let names = rivals.map(|known| known.node.name.as_str().into());
-                names.take(beat::MAX_RIVALS).collect()
+                names.take(heartbeat::MAX_RIVALS).collect()
             }
         };
-        Beat::of(&self.own(), self.since.elapsed(), self.forwarding, rivals)
+        Heartbeat::of(&self.own(), self.since.elapsed(), self.forwarding, rivals)
     }
 
     /// Processes a heartbeat of another server.
-    pub(super) fn hear(&self, from: &NodeId, beat: Beat) -> Heard {
+    pub(super) fn hear(&self, from: &NodeId, beat: Heartbeat) -> HeartbeatOutcome {
         let heard = Instant::now();
         let rivalry = self.rivalry(from, &beat);
         let is_rival = rivalry != Rivalry::None;
         // A heartbeat that does not name this server may have been recorded before its start and
         // replayed.
         let knows_this = beat.rivals.iter().any(|name| **name == *self.name.as_str());
-        let taken = NodeTaken {
+        let taken = NodeIdConflict {
             id: Arc::clone(&beat.id),
             address: beat.address.clone(),
         };
@@ -352,11 +355,11 @@ impl Registry {
                     heard,
                 });
                 match lost > before.node.load.lost {
-                    true => Heard::Losing,
-                    false => Heard::Again,
+                    true => HeartbeatOutcome::Losing,
+                    false => HeartbeatOutcome::Again,
                 }
             }
-            Entry::Vacant(_) if count >= MAX_NODES => Heard::TooMany,
+            Entry::Vacant(_) if count >= MAX_NODES => HeartbeatOutcome::TooMany,
             Entry::Vacant(place) => {
                 place.insert(KnownNode {
                     node: node.clone(),
@@ -369,11 +372,11 @@ impl Registry {
                 // One permit suffices for all new servers, because all of them receive the same
                 // heartbeat.
                 self.wanted.notify_one();
-                Heard::New(Box::new(node))
+                HeartbeatOutcome::New(Box::new(node))
             }
         };
         drop(others);
-        let patience = self.options.heartbeat * CLEARING;
+        let patience = self.options.heartbeat * YIELD_AFTER_HEARTBEATS;
         let is_settled = rival_since.is_some_and(|since| heard.duration_since(since) >= patience);
         if (rivalry == Rivalry::Younger && knows_this) || is_settled {
             self.yield_id(taken);
@@ -382,7 +385,7 @@ impl Registry {
     }
 
     /// Compares this server with a peer that may have the same id.
-    fn rivalry(&self, from: &NodeId, beat: &Beat) -> Rivalry {
+    fn rivalry(&self, from: &NodeId, beat: &Heartbeat) -> Rivalry {
         if self.options.id.as_deref() != Some(&*beat.id) {
             return Rivalry::None;
         }
@@ -401,7 +404,7 @@ impl Registry {
         let (own, other) = (self.since.elapsed(), beat.uptime());
         if other > own {
             Rivalry::Younger
-        } else if own.saturating_sub(other) <= UNCLEAR && self.name < *from {
+        } else if own.saturating_sub(other) <= UPTIME_TOLERANCE && self.name < *from {
             Rivalry::Unclear
         } else {
             Rivalry::Older
@@ -409,7 +412,7 @@ impl Registry {
     }
 
     /// Records that a peer keeps the id of this server, so this server must stop.
-    fn yield_id(&self, taken: NodeTaken) {
+    fn yield_id(&self, taken: NodeIdConflict) {
         if !self.is_closed() && self.taken.borrow().is_none() {
             tracing::error!(%taken, "this server must not run");
             self.taken.send_replace(Some(taken));
@@ -427,7 +430,7 @@ impl Registry {
 
     /// Records that this server receives no messages, or has received none up to now. No server
     /// expires until this one has received heartbeats for one full lease.
-    pub(super) fn note_deaf(&self) {
+    pub(super) fn restart_lease(&self) {
         *self.hears_since.lock() = Instant::now();
     }
 
@@ -468,12 +471,12 @@ impl Registry {
     }
 
     /// Returns the reason why this server must stop, if it must.
-    pub(crate) fn taken(&self) -> Option<NodeTaken> {
+    pub(crate) fn taken(&self) -> Option<NodeIdConflict> {
         self.taken.borrow().clone()
     }
 
     /// Waits until this server must stop, which may never happen.
-    pub(crate) async fn until_taken(&self) -> NodeTaken {
+    pub(crate) async fn until_taken(&self) -> NodeIdConflict {
         let mut taken = self.taken.subscribe();
         let known = taken.wait_for(Option::is_some).await;
         let known = known.ok().and_then(|known| known.clone());
@@ -489,7 +492,7 @@ impl Registry {
 
     /// Calls `speak` unless this server has left. After its leave message, peers would take a
     /// heartbeat for a return.
-    pub(super) fn while_here(&self, speak: impl FnOnce()) {
+    pub(super) fn unless_left(&self, speak: impl FnOnce()) {
         let _speaking = self.speaking.lock();
         if !self.is_closed() {
             speak();
@@ -508,14 +511,14 @@ impl Registry {
 /// The maximum number of peers, about half a kibibyte each.
 const MAX_NODES: usize = 1024;
 /// The interval between log lines about requests for unknown sessions.
-const ASTRAY: Duration = Duration::from_secs(60);
+const MISROUTED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval between log lines about servers that have the same id and do not seal.
-const NAMESAKES: Duration = Duration::from_secs(60);
+const ID_CONFLICT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A peer that seems younger by at most this much may be older, since its heartbeats may be late.
-const UNCLEAR: Duration = Duration::from_secs(10);
+const UPTIME_TOLERANCE: Duration = Duration::from_secs(10);
 /// If the names decide, the server that must yield waits for this many heartbeats. In the meantime,
 /// the other server may find itself younger and leave.
-const CLEARING: u32 = 4;
+const YIELD_AFTER_HEARTBEATS: u32 = 4;
 
 #[cfg(test)]
 mod tests;

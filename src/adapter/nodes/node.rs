@@ -12,7 +12,7 @@ use crate::adapter::envelope::NodeId;
 pub struct Node {
     /// The id: [`NodeOptions::id`], or the random name.
     pub id: Arc<str>,
-    /// The name in envelopes and [`Missing`](super::super::Missing). It is unique, even if a server
+    /// The name in envelopes and [`Unanswered`](super::super::Unanswered). It is unique, even if a server
     /// restarts with the same id. It ends with the configured id.
     pub name: NodeId,
     /// The version of the program.
@@ -223,14 +223,14 @@ pub(super) fn is_shown(text: &str, most: usize) -> bool {
 /// Another server has the configured id of this server, and has run for longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NodeTaken {
+pub struct NodeIdConflict {
     /// The id of both servers.
     pub id: Arc<str>,
     /// The address of the other server, if it announces one.
     pub address: Option<Arc<str>>,
 }
 
-impl fmt::Display for NodeTaken {
+impl fmt::Display for NodeIdConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "another server of the cluster is called `{}`", self.id)?;
         match &self.address {
@@ -240,4 +240,4 @@ impl fmt::Display for NodeTaken {
     }
 }
 
-impl std::error::Error for NodeTaken {}
+impl std::error::Error for NodeIdConflict {}

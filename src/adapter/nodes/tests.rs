@@ -14,7 +14,7 @@ fn other(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
-fn beat(change: impl FnOnce(&mut Value)) -> Result<Beat, WireError> {
+fn beat(change: impl FnOnce(&mut Value)) -> Result<Heartbeat, WireError> {
     let mut beat = json!({
         "id": "a", "version": "1.2.3", "address": "http://10.0.0.1:3000",
         "started": 1_700_000_000_000_u64, "uptime": 5_000,
@@ -22,7 +22,7 @@ fn beat(change: impl FnOnce(&mut Value)) -> Result<Beat, WireError> {
     });
     change(&mut beat);
     let args = Args::document(Parser::Json, json!([beat]).to_string().into()).unwrap();
-    let beat = Beat::read(&args.items(0).unwrap())?;
+    let beat = Heartbeat::read(&args.items(0).unwrap())?;
     Ok(beat.authenticated(true))
 }
 
@@ -34,7 +34,7 @@ fn what_a_heartbeat_says_is_read_as_it_was_written() {
         panic!("{publication:?}");
     };
     assert_eq!((&*event, publication.namespace.as_str()), (BEAT, NAMESPACE));
-    let node = Beat::read(&args).unwrap().node(other("x"));
+    let node = Heartbeat::read(&args).unwrap().node(other("x"));
     let own = registry.own();
     assert_eq!((node.id, node.version), (own.id, own.version));
     assert_eq!((node.address, node.load), (own.address, own.load));
@@ -42,13 +42,13 @@ fn what_a_heartbeat_says_is_read_as_it_was_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_went_astray_are_told_of_once_a_minute_and_only_where_there_are_others() {
+async fn misrouted_requests_are_logged_once_a_minute_if_peers_exist() {
     let metrics = Arc::<Metrics>::default();
     let options = NodeOptions::default();
     let registry = Registry::new(options.name("own").unwrap(), options, &metrics);
     let come = |requests| {
         metrics.add(Counter::RejectedSession, requests);
-        registry.astray()
+        registry.misrouted()
     };
     // Requests for sessions of a server that was restarted.
     assert_eq!(come(5), None);
@@ -67,7 +67,7 @@ async fn requests_that_went_astray_are_told_of_once_a_minute_and_only_where_ther
 
 #[test]
 #[cfg(feature = "forwarding")]
-fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
+fn known_peer_can_forward_requests_until_the_server_leaves() {
     let forwarding = Forwarding::random();
     let options = NodeOptions::default().address("http://h:1");
     let told = registry(options.clone()).with_forwarding(Some(forwarding));
@@ -76,13 +76,13 @@ fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
         panic!("{publication:?}");
     };
     let heard = registry(options);
-    let plain = Beat::read(&args).unwrap().authenticated(false);
+    let plain = Heartbeat::read(&args).unwrap().authenticated(false);
     heard.hear(&other("x"), plain);
     assert!(
         heard.owner(forwarding.tag).is_none(),
         "anybody could have sent it"
     );
-    let sealed = Beat::read(&args).unwrap().authenticated(true);
+    let sealed = Heartbeat::read(&args).unwrap().authenticated(true);
     heard.hear(&other("x"), sealed);
     let (address, key, uptime) = heard.owner(forwarding.tag).unwrap();
     assert_eq!((&*address, key), ("http://h:1", forwarding.key));
@@ -95,7 +95,7 @@ fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
 
 #[tokio::test(start_paused = true)]
 #[cfg(feature = "forwarding")]
-async fn how_long_another_server_has_been_running_is_known_between_its_heartbeats() {
+async fn uptime_of_peer_advances_between_heartbeats() {
     let registry = registry(NodeOptions::default());
     let key = "A".repeat(43);
     let heard = |timed: Value| {
@@ -181,13 +181,13 @@ fn a_heartbeat_is_taken_whole_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_silent_for_its_lease_is_gone_unless_this_one_stood_still() {
+async fn peer_without_heartbeat_expires_unless_this_server_stalled() {
     let registry = registry(NodeOptions::default());
     let hear = |name: &str| registry.hear(&other(name), beat(|_| {}).unwrap());
-    assert!(matches!(hear("x"), Heard::New(_)));
-    assert!(matches!(hear("x"), Heard::Again));
+    assert!(matches!(hear("x"), HeartbeatOutcome::New(_)));
+    assert!(matches!(hear("x"), HeartbeatOutcome::Again));
     advance(Duration::from_secs(6)).await;
-    assert!(matches!(hear("y"), Heard::New(_)));
+    assert!(matches!(hear("y"), HeartbeatOutcome::New(_)));
     advance(Duration::from_secs(6)).await;
     let gone = registry.expire();
     assert_eq!(gone.len(), 1);
@@ -205,13 +205,13 @@ async fn a_node_that_is_silent_for_its_lease_is_gone_unless_this_one_stood_still
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_that() {
+async fn no_peer_expires_while_isolated_nor_for_one_lease_after() {
     let registry = registry(NodeOptions::default());
     registry.hear(&other("x"), beat(|_| {}).unwrap());
     registry.hear(&other("y"), beat(|_| {}).unwrap());
     for _ in 0..30 {
         advance(Duration::from_secs(1)).await;
-        registry.note_deaf();
+        registry.restart_lease();
         assert!(registry.expire().is_empty());
     }
     // This server receives messages again, and one peer has left in the meantime.
@@ -229,7 +229,7 @@ async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_th
 
 /// Returns a heartbeat of a server with this uptime in milliseconds, which lists this server as a
 /// rival.
-fn aged(uptime: u64, this: &str) -> Beat {
+fn aged(uptime: u64, this: &str) -> Heartbeat {
     let change = |beat: &mut Value| {
         beat["uptime"] = json!(uptime);
         beat["rivals"] = json!([this]);
@@ -238,7 +238,7 @@ fn aged(uptime: u64, this: &str) -> Beat {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_nodes_with_one_id_the_one_that_is_certainly_younger_yields() {
+async fn younger_of_two_servers_with_the_same_id_yields() {
     let options = NodeOptions::default().id("a");
     for (own, uptime, name, must_go) in [
         (0, 60_000, "x", true),
@@ -304,7 +304,7 @@ async fn contest(apart: u64, older: &str, younger: &str, delays: [u64; 2]) -> [b
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_nodes_with_one_id_exactly_one_yields_however_late_heartbeats_are() {
+async fn exactly_one_of_two_equal_ids_yields_despite_late_heartbeats() {
     for names in [["x", "y"], ["y", "x"]] {
         for apart in [0, 1, 500, 1_900, 2_100, 5_000, 60_000] {
             for delays in [[0, 0], [0, 300], [300, 0], [1_500, 20], [20, 3_000]] {
@@ -325,14 +325,14 @@ fn there_are_no_more_nodes_than_are_remembered() {
     let registry = registry(NodeOptions::default());
     for n in 0..MAX_NODES {
         let heard = registry.hear(&other(&n.to_string()), beat(|_| {}).unwrap());
-        assert!(matches!(heard, Heard::New(_)));
+        assert!(matches!(heard, HeartbeatOutcome::New(_)));
     }
     let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
-    assert!(matches!(heard, Heard::TooMany));
+    assert!(matches!(heard, HeartbeatOutcome::TooMany));
     assert!(registry.forget(&other("0")).is_some());
     assert!(registry.forget(&other("0")).is_none());
     let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
-    assert!(matches!(heard, Heard::New(_)));
+    assert!(matches!(heard, HeartbeatOutcome::New(_)));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn what_a_server_has_lost_is_heard_once_and_what_waits_there_is_known() {
+fn losses_of_peer_are_reported_once_and_its_backlog_is_listed() {
     let registry = registry(NodeOptions::default());
     let told = |lost: u64| {
         let beat = beat(|beat| {
@@ -360,10 +360,10 @@ fn what_a_server_has_lost_is_heard_once_and_what_waits_there_is_known() {
         });
         registry.hear(&other("x"), beat.unwrap())
     };
-    assert!(matches!(told(0), Heard::New(_)));
-    assert!(matches!(told(0), Heard::Again));
-    assert!(matches!(told(2), Heard::Losing));
-    assert!(matches!(told(2), Heard::Again));
+    assert!(matches!(told(0), HeartbeatOutcome::New(_)));
+    assert!(matches!(told(0), HeartbeatOutcome::Again));
+    assert!(matches!(told(2), HeartbeatOutcome::Losing));
+    assert!(matches!(told(2), HeartbeatOutcome::Again));
     let nodes = registry.nodes();
     let load = nodes.iter().find(|node| !node.is_this).unwrap().load;
     assert_eq!(
@@ -374,7 +374,7 @@ fn what_a_server_has_lost_is_heard_once_and_what_waits_there_is_known() {
 }
 
 #[test]
-fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
+fn corpus_handovers_decode_and_encode_unchanged() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/handover.txt");
     let corpus = std::fs::read_to_string(path).unwrap();
     let args = |text: &str| {
@@ -399,7 +399,7 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
         for text in [text, &more] {
             match is {
                 "wanted" => {
-                    let wanted = Wanted::read(&args(text)).unwrap();
+                    let wanted = HandoverRequest::read(&args(text)).unwrap();
                     let said = (&*wanted.pid, &*wanted.offset, &*wanted.namespace);
                     assert_eq!(said, ("secret", "B.aaaaaa", "/"));
                     let Kind::ServerSideWithAck { args, .. } = wanted.publication().unwrap().kind
@@ -409,7 +409,7 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
                     assert_said_again(text, Some(args));
                 }
                 "given" => {
-                    let given = Given::read(&args(text)).unwrap();
+                    let given = HandoverState::read(&args(text)).unwrap();
                     assert_eq!((&*given.saved.pid, &*given.name), ("secret", "Ann"));
                     assert_eq!(given.saved.rooms.len(), 2);
                     assert!(given.saved.roomcast.is_some() && given.expires_at.is_some());
@@ -433,12 +433,12 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
 }
 
 #[test]
-fn behind_its_good_bye_a_server_says_nothing() {
+fn no_heartbeat_is_sent_after_the_leave_message() {
     let registry = registry(NodeOptions::default());
     let said = std::cell::RefCell::new(Vec::new());
-    registry.while_here(|| said.borrow_mut().push("beat"));
+    registry.unless_left(|| said.borrow_mut().push("beat"));
     registry.close(|| said.borrow_mut().push("bye"));
-    registry.while_here(|| said.borrow_mut().push("beat"));
+    registry.unless_left(|| said.borrow_mut().push("beat"));
     registry.close(|| said.borrow_mut().push("bye"));
     assert_eq!(said.into_inner(), ["beat", "bye"]);
 }

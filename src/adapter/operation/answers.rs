@@ -27,7 +27,7 @@ pub enum Item {
 /// The servers that have not answered a request completely.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Missing {
+pub struct Unanswered {
     /// The servers whose names are known.
     pub nodes: Vec<NodeId>,
     /// The number of further servers, if the adapter only counts servers.
@@ -36,7 +36,7 @@ pub struct Missing {
     pub error: Option<AdapterError>,
 }
 
-impl Missing {
+impl Unanswered {
     /// Returns whether no answer is missing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

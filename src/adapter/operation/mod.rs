@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use roomcast_protocol::socket::{Args, Nsp};
 
 pub use self::{
-    answers::{AdapterError, Item, Missing},
+    answers::{AdapterError, Item, Unanswered},
     node_id::NodeId,
     position::Position,
 };
@@ -183,7 +183,7 @@ impl<'a> Audience<'a> {
         }
     }
 
-    pub(crate) fn is_nobody(&self) -> bool {
+    pub(crate) fn has_no_target(&self) -> bool {
         matches!(self, Self::Many(rooms) if rooms.is_empty())
     }
 

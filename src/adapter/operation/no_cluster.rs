@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use roomcast_protocol::socket::Nsp;
 
-use super::{Item, Missing, NodeId};
+use super::{Item, NodeId, Unanswered};
 use crate::names::{Room, SocketId};
 
 /// A cluster without other servers.
@@ -59,7 +59,7 @@ impl Request {
         match *self {}
     }
 
-    pub(crate) fn silent(&self) -> Missing {
+    pub(crate) fn silent(&self) -> Unanswered {
         match *self {}
     }
 

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_leaves_the_machine_is_encrypted_unless_told_otherwise() {
+    fn remote_connection_is_encrypted_unless_disabled() {
         assert!(encrypts("postgres://u:p@db.example/chat"));
         assert!(encrypts("postgres://u:p@10.0.0.1/chat"));
         assert!(!encrypts("postgres://u:p@db.example/chat?sslmode=disable"));

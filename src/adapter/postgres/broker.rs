@@ -21,13 +21,15 @@ use tokio::{
 
 use super::{
     address::Address,
+    connection::{Body, BrokerConnection, Driver, Message, Table},
     inbound::Inbound,
-    line::{Body, Driver, Line, Message, Table},
     sealing::Openers,
 };
 use crate::adapter::{
     WireError,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, Probes, Turns, chain, guarded},
+    common::{
+        Broker, Channels, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, chain, guarded,
+    },
     interface::AdapterError,
 };
 
@@ -42,7 +44,7 @@ pub(crate) enum Target {
 
 /// Processes incoming messages.
 pub(crate) trait Listener: Send + Sync {
-    fn hear(&self, target: Target, heard: Heard);
+    fn hear(&self, target: Target, heard: ReceivedMessage);
     /// Reports a message that cannot be decoded.
     fn ignore(&self, error: &WireError);
     fn lost(&self, messages: u64);
@@ -61,7 +63,7 @@ pub(crate) trait Listener: Send + Sync {
 
 /// A message that has arrived.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum ReceivedMessage {
     Text(Bytes),
     Attached(Bytes),
     /// The content of a sealed message.
@@ -69,7 +71,7 @@ pub(crate) enum Heard {
 }
 
 /// A connection that reconnects whenever it breaks.
-pub(crate) struct Link {
+pub(crate) struct BrokerLink {
     address: Address,
     table: Table,
     /// Whether rows can be stored in the table.
@@ -101,7 +103,7 @@ pub(crate) struct Link {
     listener: Weak<dyn Listener>,
 }
 
-impl Link {
+impl BrokerLink {
     #[expect(clippy::too_many_arguments, reason = "there is one caller")]
     pub(crate) fn new(
         address: Address,
@@ -185,7 +187,7 @@ impl Link {
     }
 
     /// Requests that the listener sends its pending heartbeats and greetings.
-    pub(crate) fn speak_soon(&self) {
+    pub(crate) fn request_pulses(&self) {
         self.spoken.notify_one();
     }
 
@@ -198,7 +200,7 @@ impl Link {
     }
 }
 
-impl Broker for Link {
+impl Broker for BrokerLink {
     type Message = Message;
 
     fn outbound(&self) -> &Outbound<Message> {
@@ -264,10 +266,10 @@ impl Broker for Link {
                 // When the first part ends, all connections are closed and reconnect together.
                 ended = async { tokio::try_join!(self.publish_all(&speaker, false), self.publish_all(&apart, true)) } => ended.map(drop),
                 why = self.keep_listening(&listener) => Err(why),
-                why = self.digest(&listener, uid, &inbound, false) => Err(why),
-                why = self.digest(&listener, uid, &inbound, true) => Err(why),
-                why = self.hear_itself(&speaker, own) => Err(why),
-                why = self.speak_of_itself() => Err(why),
+                why = self.process_inbound(&listener, uid, &inbound, false) => Err(why),
+                why = self.process_inbound(&listener, uid, &inbound, true) => Err(why),
+                why = self.watch_probes(&speaker, own) => Err(why),
+                why = self.send_pulses() => Err(why),
                 why = self.clean_up(&speaker) => Err(why),
             }
         };
@@ -283,9 +285,9 @@ impl Broker for Link {
     }
 }
 
-impl Link {
+impl BrokerLink {
     /// Maintains the connection of an emitter, which does not listen.
-    async fn speak(&self, speaker: &Line) -> Result<(), String> {
+    async fn speak(&self, speaker: &BrokerConnection) -> Result<(), String> {
         self.prepare(speaker).await?;
         self.outbound.up();
         tokio::select! {
@@ -295,7 +297,7 @@ impl Link {
     }
 
     /// Checks whether rows can be stored. Notifications do not need rows.
-    async fn prepare(&self, line: &Line) -> Result<(), String> {
+    async fn prepare(&self, line: &BrokerConnection) -> Result<(), String> {
         let prepared = line.prepare().await?;
         if let Err(why) = &prepared {
             why.clone_into(&mut self.unstored.lock());
@@ -327,7 +329,7 @@ impl Link {
 
     /// Sends pending heartbeats and greetings, a few namespaces at a time. One message serves all
     /// servers that wait for it.
-    async fn speak_of_itself(&self) -> String {
+    async fn send_pulses(&self) -> String {
         loop {
             self.spoken.notified().await;
             let mut has_more = true;
@@ -335,14 +337,14 @@ impl Link {
                 has_more = false;
                 self.tell(|listener| has_more = listener.speak());
                 // Requests of further servers during this delay are answered by one message.
-                sleep(BREATH).await;
+                sleep(PULSE_BATCH_DELAY).await;
             }
         }
     }
 
-    async fn publish_all(&self, line: &Line, is_apart: bool) -> Result<(), String> {
+    async fn publish_all(&self, line: &BrokerConnection, is_apart: bool) -> Result<(), String> {
         while let Some(batch) = self.next_of(is_apart).await {
-            let mut doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
+            let mut doubtful = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
             match self.publish_together(line, &batch).await? {
                 Ok(()) => doubtful.all_arrived(),
                 // The transaction was rolled back. One message was refused, and the other messages
@@ -367,7 +369,7 @@ impl Link {
     /// them.
     async fn publish_together(
         &self,
-        line: &Line,
+        line: &BrokerConnection,
         messages: &[Message],
     ) -> Result<Result<(), String>, String> {
         if let [Message { channel, body, .. }] = messages
@@ -390,12 +392,12 @@ impl Link {
         line.notify(texts).await
     }
 
-    async fn relisten(&self, line: &Line) -> Result<(), String> {
+    async fn relisten(&self, line: &BrokerConnection) -> Result<(), String> {
         self.channels.lock().reset();
         self.listen_on(line).await
     }
 
-    async fn listen_on(&self, line: &Line) -> Result<(), String> {
+    async fn listen_on(&self, line: &BrokerConnection) -> Result<(), String> {
         loop {
             let (changes, settled) = {
                 let mut channels = self.channels.lock();
@@ -427,7 +429,7 @@ impl Link {
         }
     }
 
-    async fn keep_listening(&self, line: &Line) -> String {
+    async fn keep_listening(&self, line: &BrokerConnection) -> String {
         loop {
             self.relisten.notified().await;
             if let Err(why) = self.listen_on(line).await {
@@ -438,22 +440,22 @@ impl Link {
 
     /// Sends probes and checks that they return. A pooler may accept LISTEN and deliver nothing,
     /// and a connection may be dead without an error.
-    async fn hear_itself(&self, line: &Line, own: &str) -> String {
+    async fn watch_probes(&self, line: &BrokerConnection, own: &str) -> String {
         let since = Instant::now();
-        let mut turns = Turns::default();
+        let mut turns = ProbeTimer::default();
         loop {
-            self.outbound.says_a_word();
+            self.outbound.probe_sent();
             if let Ok(Err(why)) | Err(why) = line.notify([(own, &*self.probes.next())]).await {
                 return why;
             }
-            let tells = turns.next(CANARY).await;
+            let tells = turns.next(PROBE_INTERVAL).await;
             let heard = *self.heard.lock();
             match heard {
-                Some(heard) if tells && heard.elapsed() > DEAF => {
+                Some(heard) if tells && heard.elapsed() > PROBE_TIMEOUT => {
                     return "PostgreSQL delivers nothing any more".to_owned();
                 }
                 Some(_) => self.tell(|listener| listener.tick()),
-                None if tells && since.elapsed() > DEAF => {
+                None if tells && since.elapsed() > PROBE_TIMEOUT => {
                     // This server cannot detect that peers are connected again, so it does not hold
                     // messages for them.
                     self.outbound.release();
@@ -466,7 +468,7 @@ impl Link {
 
     /// Removes old rows, and checks again whether rows can be stored if they could not. The delay
     /// is random, so that servers do this at different times.
-    async fn clean_up(&self, line: &Line) -> String {
+    async fn clean_up(&self, line: &BrokerConnection) -> String {
         loop {
             let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
             sleep(self.age.mul_f64(0.5 + share)).await;
@@ -492,10 +494,10 @@ impl Link {
 /// The maximum number of channels per statement.
 const BATCH: usize = 256;
 /// The delay between two batches of heartbeats and greetings.
-const BREATH: Duration = Duration::from_millis(100);
+const PULSE_BATCH_DELAY: Duration = Duration::from_millis(100);
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
                       such as pgbouncer, does that: connect to the server itself, or in session mode";
 /// The interval between loopback probes.
-const CANARY: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The time without a returned probe after which the connection counts as broken.
-const DEAF: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -23,7 +23,7 @@ use crate::adapter::{
 pub(crate) type Driver = Connection<Socket, Stream>;
 
 /// A connection to PostgreSQL, which works as long as its driver is polled.
-pub(crate) struct Line {
+pub(crate) struct BrokerConnection {
     client: Client,
     table: Table,
 }
@@ -72,7 +72,7 @@ impl Outgoing for Message {
         self.is_apart
     }
 
-    fn is_alone(&self) -> bool {
+    fn is_sent_alone(&self) -> bool {
         matches!(self.body, Body::Attached { .. })
     }
 }
@@ -100,7 +100,10 @@ pub(crate) fn quote(name: &str) -> String {
 }
 
 impl Address {
-    pub(crate) async fn connect(&self, table: &Table) -> Result<(Line, Driver), String> {
+    pub(crate) async fn connect(
+        &self,
+        table: &Table,
+    ) -> Result<(BrokerConnection, Driver), String> {
         let connecting = self.config.connect(self.tls.clone());
         let (client, driver) = match timeout(CONNECT, connecting).await {
             Ok(connected) => connected.map_err(|error| chain(&error))?,
@@ -114,13 +117,13 @@ impl Address {
             ));
         }
         let table = table.clone();
-        Ok((Line { client, table }, driver))
+        Ok((BrokerConnection { client, table }, driver))
     }
 }
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-impl Line {
+impl BrokerConnection {
     /// Returns the client, for statements of other modules.
     pub(super) const fn client(&self) -> &Client {
         &self.client

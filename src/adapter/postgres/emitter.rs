@@ -9,7 +9,7 @@ use roomcast_protocol::socket::Nsp;
 
 use super::{
     Postgres,
-    link::{Heard, Link, Listener, Target},
+    broker::{BrokerLink, Listener, ReceivedMessage, Target},
     sealing::{Lane, Sealers},
     wire::{channel, message},
 };
@@ -29,7 +29,7 @@ impl From<Postgres> for Emitter {
         let sent = AtomicU64::new(0);
         let sealers = Sealers::new(&postgres.sealing, &postgres.key);
         let name = emitter_name(sealers.is_some());
-        Self::connect(link, losses, move |link: &Link, publication| {
+        Self::connect(link, losses, move |link: &BrokerLink, publication| {
             let number = sent.fetch_add(1, Ordering::Relaxed);
             let written = write_message(name.as_str(), publication).map_err(unwritten)?;
             let channel = channel(&postgres.key, &publication.namespace);
@@ -48,7 +48,7 @@ impl From<Postgres> for Emitter {
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: Target, _: Heard) {}
+    fn hear(&self, _: Target, _: ReceivedMessage) {}
 
     fn ignore(&self, _: &WireError) {}
 

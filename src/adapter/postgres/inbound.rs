@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::link::Target;
+use super::broker::Target;
 use crate::adapter::{common::Limits, seal::SealedName};
 
 /// A notification that has arrived.

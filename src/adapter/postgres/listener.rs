@@ -4,7 +4,7 @@ use roomcast_protocol::socket::Nsp;
 
 use super::{
     PostgresState,
-    link::{Heard as Arrived, Listener, Target},
+    broker::{Listener, ReceivedMessage as Arrived, Target},
     wire::read_envelope,
 };
 use crate::adapter::WireError;
@@ -46,11 +46,11 @@ impl Listener for PostgresState {
             self.members.listening(&nsp);
         }
         self.release_if_back();
-        self.link.speak_soon();
+        self.link.request_pulses();
     }
 
     fn caught_up(&self) {
-        self.members.alone.hears_itself();
+        self.members.alone.probe_returned();
     }
 
     fn cut_off(&self) {
@@ -69,7 +69,7 @@ impl Listener for PostgresState {
         for node in self.members.tick() {
             self.inbox.left(&node);
         }
-        self.link.speak_soon();
+        self.link.request_pulses();
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::adapter::{common::Alone, envelope::NodeId, message::Pulse};
+use crate::adapter::{common::SoleServer, envelope::NodeId, message::Pulse};
 
 /// The other servers in each namespace of this server.
 #[derive(Debug)]
@@ -19,15 +19,15 @@ pub(crate) struct Members {
     interval: Duration,
     /// The maximum silence of a peer, after which it has left.
     patience: Duration,
-    table: Mutex<Table>,
+    table: Mutex<Inner>,
     /// Whether there are no peers in any namespace.
-    pub(crate) alone: Alone,
+    pub(crate) alone: SoleServer,
     /// Notified when this server has greeted its peers in a namespace, or has closed the namespace.
     greeted: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct Inner {
     namespaces: HashMap<Nsp, Namespace>,
     /// The namespaces in which this server must send a greeting.
     unmet: HashSet<Nsp>,
@@ -57,7 +57,7 @@ impl Members {
             table: Mutex::default(),
             // A server sends a heartbeat in each interval, and expires after `patience`. Both are
             // multiplied for safety.
-            alone: Alone::new(interval * 3, patience * 30),
+            alone: SoleServer::new(interval * 3, patience * 30),
             greeted: Notify::new(),
         }
     }
@@ -255,7 +255,7 @@ impl Members {
     }
 }
 
-impl Table {
+impl Inner {
     /// Returns the servers among these that are in no namespace.
     fn gone(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
         let is_there = |node: &NodeId| {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_silent_for_long_has_left_unless_nobody_could_be_heard() {
+    async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let (members, [a]) = members(["/a"]);
         let (b, [x, y]) = (Nsp::from("/b"), nodes());
         assert_eq!(members.tick(), []);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_only_publishes_is_greeted_once_and_no_member_until_it_answers() {
+    async fn publisher_is_greeted_once_and_no_member_until_it_answers() {
         let (members, [a]) = members(["/a"]);
         let [x, y] = nodes();
         members.listening(&a);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_who_greet_are_answered_with_one_word_and_many_namespaces_a_few_at_a_time() {
+    async fn many_greetings_get_one_answer_and_namespaces_are_batched() {
         let (members, [a, b, c]) = members(["/a", "/b", "/c"]);
         let [x, y] = nodes();
         for nsp in [&a, &b, &c] {
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_waits_until_the_others_were_greeted_or_the_namespace_is_closed() {
+    async fn request_waits_until_peers_are_greeted_or_namespace_closes() {
         let (members, [a]) = members(["/a"]);
         let (greeted, ()) = tokio::join!(members.since(&a), async {
             members.listening(&a);

@@ -12,12 +12,12 @@
 //! ```
 
 mod address;
+mod broker;
+mod connection;
+mod emitter;
 mod inbound;
-mod line;
-mod link;
 mod listener;
 mod members;
-mod outside;
 mod receiving;
 mod sealing;
 mod tls;
@@ -44,8 +44,8 @@ pub use self::{
     tls::{Connect, MakeTls, Stream},
 };
 use self::{
-    line::Table,
-    link::{Link, Listener, Target},
+    broker::{BrokerLink, Listener, Target},
+    connection::Table,
     members::Members,
     sealing::{Lane, Openers, Sealers},
     values::PostgresValues,
@@ -59,8 +59,8 @@ use super::{
     envelope::{Envelope, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     message::{
-        Asked, FOREIGN, Heard, Pulse, Question, Response, read_message, write_message, write_pulse,
-        write_response,
+        FOREIGN_REQUEST_BIT, ForeignRequests, ParsedMessage, Pulse, RequestOrigin, Response,
+        read_message, write_message, write_pulse, write_response,
     },
     nodes::NAMESPACE,
     seal::{Opened, SealOptions, Secrets},
@@ -238,11 +238,11 @@ impl Postgres {
         self.shared.get().ok_or(AdapterError::Closed)
     }
 
-    fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> Link {
+    fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> BrokerLink {
         let (address, table) = (self.address.clone(), self.table.clone());
         let apart = self.apart.clone();
         let openers = Arc::new(Openers::new(&self.sealing, &self.key));
-        Link::new(
+        BrokerLink::new(
             address,
             table,
             self.age,
@@ -257,12 +257,12 @@ impl Postgres {
 
 /// The state of an adapter that was attached to a server.
 struct PostgresState {
-    link: Arc<Link>,
+    link: Arc<BrokerLink>,
     inbox: Inbox,
     key: String,
     members: Members,
     sealers: Option<Sealers>,
-    asked: Asked,
+    asked: ForeignRequests,
     /// The number of the next message.
     number: AtomicU64,
 }
@@ -279,13 +279,13 @@ impl Adapter for Postgres {
                 key: self.key.clone(),
                 members: Members::new(interval, patience),
                 sealers: Sealers::new(&self.sealing, &self.key),
-                asked: Asked::default(),
+                asked: ForeignRequests::default(),
                 number: AtomicU64::new(0),
             }
         });
         let inbox = shared.inbox.clone();
         let link = shared.link.outbound();
-        link.when_reached(move || inbox.may_have_missed());
+        link.when_reached(move || inbox.report_gap());
         // `receive` is called once, so the cell is empty.
         let _ = self.shared.set(shared);
     }
@@ -303,7 +303,7 @@ impl Adapter for Postgres {
         }
     }
 
-    fn is_alone(&self) -> bool {
+    fn has_no_peers(&self) -> bool {
         let shared = self.shared.get();
         shared.is_some_and(|shared| shared.members.alone.is_certain())
     }
@@ -313,7 +313,7 @@ impl Adapter for Postgres {
         match sealed.message {
             // A Node server receives a response in its own format. A server of this library
             // receives an envelope.
-            Message::Reply(reply) if reply.request & FOREIGN != 0 => {
+            Message::Reply(reply) if reply.request & FOREIGN_REQUEST_BIT != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
                     None => Ok(()),
@@ -478,8 +478,8 @@ impl PostgresState {
     }
 
     /// Sends a response to a Node server.
-    fn respond(&self, question: &Question, response: &Response) -> Result<(), AdapterError> {
-        let Question { namespace, request } = question;
+    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
+        let RequestOrigin { namespace, request } = question;
         let written = write_response(self.inbox.node(), namespace, request, response);
         self.send(namespace, written.map_err(unwritten)?)
     }
@@ -488,9 +488,9 @@ impl PostgresState {
         let own = self.inbox.node();
         let heard = read_message(own, nsp, payload)?;
         let protection = &self.link.openers.notifications;
-        if let Heard::Publication(node, ..)
-        | Heard::Answer(_, Some(node), _)
-        | Heard::Pulse(node, _) = &heard
+        if let ParsedMessage::Publication(node, ..)
+        | ParsedMessage::Answer(_, Some(node), _)
+        | ParsedMessage::Pulse(node, _) = &heard
             && !protection.admits(node, was_sealed)
         {
             return Ok(());
@@ -501,13 +501,13 @@ impl PostgresState {
         };
         match heard {
             // Only the classic wire format of Redis contains requests for rooms.
-            Heard::Nothing | Heard::Rooms(_) => {}
-            Heard::Publication(node, mut publication, request) => {
+            ParsedMessage::Nothing | ParsedMessage::Rooms(_) => {}
+            ParsedMessage::Publication(node, mut publication, request) => {
                 // Emitters share one name and never listen, so they are not greeted.
                 if !is_emitter(&node) {
-                    self.members.alone.hears_another();
+                    self.members.alone.peer_message_received();
                     if self.members.published(nsp, &node) {
-                        self.link.speak_soon();
+                        self.link.request_pulses();
                     }
                 }
                 if let Some(request) = request {
@@ -516,15 +516,15 @@ impl PostgresState {
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            Heard::Answer(question, node, said) => {
+            ParsedMessage::Answer(question, node, said) => {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
-                self.members.alone.hears_another();
+                self.members.alone.peer_message_received();
                 self.members.heard(nsp, &node);
                 let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
                 self.inbox.deliver(envelope(node, Message::Reply(reply)));
             }
-            Heard::Pulse(node, pulse) => self.felt(nsp, &node, pulse),
+            ParsedMessage::Pulse(node, pulse) => self.handle_pulse(nsp, &node, pulse),
         }
         Ok(())
     }
@@ -538,12 +538,12 @@ impl PostgresState {
         protection.deliver(&self.inbox, opened);
     }
 
-    fn felt(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
-        self.members.alone.hears_another();
+    fn handle_pulse(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
+        self.members.alone.peer_message_received();
         match pulse {
             Pulse::Hello => {
                 self.members.greeted(nsp, node);
-                self.link.speak_soon();
+                self.link.request_pulses();
             }
             Pulse::Alive => self.members.heard(nsp, node),
             Pulse::Bye => {

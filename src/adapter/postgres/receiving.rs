@@ -6,14 +6,14 @@ use tokio::{sync::watch, task::yield_now, time::Instant};
 use tokio_postgres::{AsyncMessage, Notification};
 
 use super::{
+    broker::{BrokerLink, ReceivedMessage, Target},
+    connection::{Attachment, BrokerConnection, Driver},
     inbound::{Inbound, Waiting},
-    line::{Attachment, Driver, Line},
-    link::{Heard, Link, Target},
     wire,
 };
 use crate::adapter::{WireError, common::chain, envelope::NodeId};
 
-impl Link {
+impl BrokerLink {
     /// Receives until the connection is closed. Returns the error, if there is one.
     pub(super) async fn receive(
         &self,
@@ -44,7 +44,7 @@ impl Link {
         let (channel, text) = (notification.channel(), notification.payload());
         if channel == own && self.probes.has_returned(text.as_bytes()) {
             *self.heard.lock() = Some(Instant::now());
-            self.outbound.hears_itself();
+            self.outbound.probe_returned();
             self.outbound.up();
             // The probe is processed after all earlier messages. If the queue is full, the next
             // probe has the same effect.
@@ -78,9 +78,9 @@ impl Link {
 
     /// Processes all messages of the separate namespaces, or all other messages, in the order of
     /// their arrival.
-    pub(super) async fn digest(
+    pub(super) async fn process_inbound(
         &self,
-        line: &Line,
+        line: &BrokerConnection,
         uid: &str,
         inbound: &[Inbound; 2],
         is_apart: bool,
@@ -113,7 +113,7 @@ impl Link {
 
     async fn read(
         &self,
-        line: &Line,
+        line: &BrokerConnection,
         uid: &str,
         target: Target,
         message: Waiting,
@@ -121,7 +121,7 @@ impl Link {
         let text = match message {
             Waiting::Probe => return Ok(()),
             Waiting::Opened(message) => {
-                self.tell(|listener| listener.hear(target, Heard::Opened(message)));
+                self.tell(|listener| listener.hear(target, ReceivedMessage::Opened(message)));
                 return Ok(());
             }
             Waiting::Row { id, name } => {
@@ -134,7 +134,7 @@ impl Link {
                     }
                 };
                 self.tell(|listener| match opened {
-                    Ok(message) => listener.hear(target, Heard::Opened(message)),
+                    Ok(message) => listener.hear(target, ReceivedMessage::Opened(message)),
                     Err(error) => listener.ignore(&error),
                 });
                 return Ok(());
@@ -144,7 +144,7 @@ impl Link {
         let header = match wire::header(&text) {
             Ok(Some(header)) => header,
             Ok(None) => {
-                self.tell(|listener| listener.hear(target, Heard::Text(text.into())));
+                self.tell(|listener| listener.hear(target, ReceivedMessage::Text(text.into())));
                 return Ok(());
             }
             Err(error) => {
@@ -162,7 +162,7 @@ impl Link {
         }
         let fetched = line.fetch(header.id).await?;
         self.tell(|listener| match fetched {
-            Attachment::Here(payload) => listener.hear(target, Heard::Attached(payload)),
+            Attachment::Here(payload) => listener.hear(target, ReceivedMessage::Attached(payload)),
             Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
             Attachment::Gone => listener.lost(1),
         });

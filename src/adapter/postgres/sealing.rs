@@ -8,7 +8,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
 
-use super::{inbound::Waiting, line::Body, wire::MAX_TEXT};
+use super::{connection::Body, inbound::Waiting, wire::MAX_TEXT};
 use crate::adapter::{
     WireError,
     seal::{

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Error, types::Type};
 
 use super::{
     address::Address,
-    line::{Driver, Line, Table},
+    connection::{BrokerConnection, Driver, Table},
 };
 use crate::adapter::{
     common::chain,
@@ -36,7 +36,7 @@ struct PostgresValuesInner {
 
 /// A connection. It makes progress while its driver is polled, which is only during a query.
 struct Kept {
-    line: Line,
+    line: BrokerConnection,
     driver: Driver,
 }
 

@@ -12,7 +12,7 @@ use roomcast_protocol::socket::{Nsp, Parser};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::line::Body;
+use super::connection::Body;
 use crate::adapter::{
     WireError,
     envelope::NodeId,
@@ -142,7 +142,7 @@ const TAIL: &str = "\"}";
 mod tests {
     use super::*;
     use crate::adapter::{
-        message::{Heard, read_message, write_message},
+        message::{ParsedMessage, read_message, write_message},
         wire::floats,
     };
 
@@ -234,7 +234,7 @@ mod tests {
                 panic!("it is too long for a notification");
             };
             let heard = read_message(&own, &Nsp::ROOT, payload).unwrap();
-            let Heard::Publication(_, heard, None) = heard else {
+            let ParsedMessage::Publication(_, heard, None) = heard else {
                 panic!("{heard:?}");
             };
             floats::broadcast_args(&heard)

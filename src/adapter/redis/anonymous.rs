@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::adapter::{envelope::NodeId, message::Said};
+use crate::adapter::{envelope::NodeId, message::PeerReply};
 
 /// Answers in the classic wire format do not name their sender. A server sends a count or its
 /// complete answer at once, so each such message gets a new name. An acknowledgement is assigned to
 /// any server that has announced more than it has sent.
 #[derive(Debug, Default)]
-pub(crate) struct Unnamed(Mutex<BTreeMap<u64, Answers>>);
+pub(crate) struct AnonymousAnswers(Mutex<BTreeMap<u64, Answers>>);
 
 #[derive(Debug, Default)]
 struct Answers {
@@ -19,16 +19,16 @@ struct Answers {
     open: Vec<(NodeId, u32)>,
 }
 
-impl Unnamed {
+impl AnonymousAnswers {
     /// Returns the name of the server for an answer to a request, or `None` if no server can have
     /// sent it.
-    pub(crate) fn name(&self, question: u64, said: &Said) -> Option<NodeId> {
+    pub(crate) fn name(&self, question: u64, said: &PeerReply) -> Option<NodeId> {
         let mut all = self.0.lock();
         let answers = all.entry(question).or_default();
         let named = match said {
-            Said::Acknowledgement(_) => answers.acknowledged(),
-            Said::Count(count) => answers.next(*count),
-            Said::Sockets(_) | Said::Answer(_) => answers.next(0),
+            PeerReply::Acknowledgement(_) => answers.acknowledged(),
+            PeerReply::Count(count) => answers.next(*count),
+            PeerReply::Sockets(_) | PeerReply::Answer(_) => answers.next(0),
         };
         // Request numbers increase, so the first is the oldest. A request without outstanding
         // answers is removed first.

@@ -20,13 +20,13 @@ use tokio::{
 
 use super::{
     channels::{How, Name, Target},
-    echoes::Own,
-    line::{Line, OnPush, RedisAddress, Refusal, Sent},
+    connection::{BrokerConnection, OnPush, RedisAddress, Refusal, Sent},
+    own_messages::OwnMessages,
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
     Position,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, Probes, Turns, guarded},
+    common::{Broker, Channels, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, guarded},
     interface::AdapterError,
 };
 
@@ -42,7 +42,7 @@ pub(crate) trait Listener: Send + Sync {
 }
 
 /// A connection that reconnects whenever it breaks.
-pub(crate) struct Link {
+pub(crate) struct BrokerLink {
     place: RedisAddress,
     /// The type of the channels that this server publishes to, and of its own channel.
     how: How,
@@ -54,7 +54,7 @@ pub(crate) struct Link {
     /// The version of the channels up to which all are subscribed.
     settled: watch::Sender<u64>,
     /// The connection for queries, while Redis is connected.
-    line: Mutex<Option<Line>>,
+    line: Mutex<Option<BrokerConnection>>,
     /// When the last probe of this server returned.
     heard: Mutex<Instant>,
     listener: Weak<dyn Listener>,
@@ -63,7 +63,7 @@ pub(crate) struct Link {
     /// The loopback probes in flight.
     probes: Probes,
     /// Recognizes the messages of this server, which it receives like those of all other servers.
-    sent: Option<Own>,
+    sent: Option<OwnMessages>,
     /// The channel to which all servers of this library subscribe. `None` if messages need not wait
     /// until the other servers have reconnected.
     census: Option<String>,
@@ -71,7 +71,7 @@ pub(crate) struct Link {
     known: AtomicUsize,
 }
 
-impl Link {
+impl BrokerLink {
     pub(crate) fn new(
         place: RedisAddress,
         how: How,
@@ -102,13 +102,13 @@ impl Link {
 
     /// Makes the link hold messages after a disconnect until the channel has as many subscribers as
     /// before.
-    pub(crate) fn counting(mut self, channel: String) -> Self {
+    pub(crate) fn await_subscribers(mut self, channel: String) -> Self {
         self.census = Some(channel);
         self
     }
 
     /// Makes the link ignore messages of this server.
-    pub(crate) fn knowing(mut self, own: Own) -> Self {
+    pub(crate) fn ignore_own(mut self, own: OwnMessages) -> Self {
         self.sent = Some(own);
         self
     }
@@ -131,7 +131,7 @@ impl Link {
     }
 
     /// Returns the connection for queries, if there is one.
-    pub(crate) fn line(&self) -> Option<Line> {
+    pub(crate) fn line(&self) -> Option<BrokerConnection> {
         self.line.lock().clone()
     }
 
@@ -169,7 +169,7 @@ impl Link {
     }
 }
 
-impl Broker for Link {
+impl Broker for BrokerLink {
     type Message = Sent;
 
     fn outbound(&self) -> &Outbound<Sent> {
@@ -210,8 +210,10 @@ impl Broker for Link {
             let reading = match &self.reader {
                 Some(reader) => {
                     let mut line = self.place.connect(None).await.map_err(text)?;
-                    self.event(Event::Lost(reader.look(&mut line).await.map_err(text)?));
-                    reader.look_around(&mut line).await;
+                    self.event(Event::Lost(
+                        reader.check_position(&mut line).await.map_err(text)?,
+                    ));
+                    reader.warn_about_other_streams(&mut line).await;
                     Some((reader, line))
                 }
                 None => None,
@@ -237,20 +239,20 @@ impl Broker for Link {
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
             ended = self.keep_subscribed(subscriber) => Err(text(ended)),
             ended = self.count_others(publisher.clone()) => Err(text(ended)),
-            why = self.hear_itself(publisher) => Err(why),
+            why = self.watch_probes(publisher) => Err(why),
             () = broken.notified() => Err("the connection is closed".to_owned()),
         }
     }
 }
 
-impl Link {
+impl BrokerLink {
     fn event(&self, event: Event) {
         if let Some(listener) = self.listener.upgrade() {
             streams::tell(&*listener, event);
         }
     }
 
-    fn up(&self, line: Line) -> Connected<'_> {
+    fn up(&self, line: BrokerConnection) -> Connected<'_> {
         *self.heard.lock() = Instant::now();
         *self.line.lock() = Some(line);
         self.outbound.up();
@@ -265,10 +267,10 @@ impl Link {
         }
     }
 
-    async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
+    async fn publish_all(&self, mut line: BrokerConnection) -> redis::RedisResult<()> {
         while let Some(batch) = self.next().await {
             // If sending fails or this future is dropped, the batch is counted as lost.
-            let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
+            let doubtful = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
             let refusals = line.send(self.how, &batch).await?;
             doubtful.all_arrived();
             self.refused(batch, &refusals);
@@ -287,7 +289,7 @@ impl Link {
         self.unsent(refused.map(|(_, message)| message).collect());
     }
 
-    async fn subscribe(&self, line: &mut Line) -> redis::RedisResult<()> {
+    async fn subscribe(&self, line: &mut BrokerConnection) -> redis::RedisResult<()> {
         loop {
             let (changes, settled) = {
                 let mut channels = self.channels.lock();
@@ -304,7 +306,7 @@ impl Link {
         }
     }
 
-    async fn keep_subscribed(&self, mut line: Line) -> redis::RedisError {
+    async fn keep_subscribed(&self, mut line: BrokerConnection) -> redis::RedisError {
         loop {
             if let Err(error) = self.subscribe(&mut line).await {
                 return error;
@@ -316,7 +318,7 @@ impl Link {
 
     /// Counts the subscribers every second. After a disconnect, holds messages until the earlier
     /// number is reached.
-    async fn count_others(&self, mut line: Line) -> redis::RedisError {
+    async fn count_others(&self, mut line: BrokerConnection) -> redis::RedisError {
         let Some(channel) = &self.census else {
             return std::future::pending().await;
         };
@@ -326,22 +328,22 @@ impl Link {
                 Err(error) => return error,
             };
             if self.outbound.is_held() && listening < self.known.load(Ordering::Relaxed) {
-                sleep(SOON).await;
+                sleep(PEER_CHECK_INTERVAL).await;
                 continue;
             }
             self.outbound.release();
             self.known.store(listening, Ordering::Relaxed);
-            sleep(CANARY).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 
     /// Sends probes and checks that they return. Redis may accept messages and deliver none, and a
     /// connection may be dead without an error.
-    async fn hear_itself(&self, mut line: Line) -> String {
-        let mut turns = Turns::default();
+    async fn watch_probes(&self, mut line: BrokerConnection) -> String {
+        let mut turns = ProbeTimer::default();
         loop {
             let message = [Sent::Message(self.own.clone(), self.probes.next().into())];
-            self.outbound.says_a_word();
+            self.outbound.probe_sent();
             match line.send(self.how, &message).await {
                 Ok(refusals) => {
                     if let Some(refusal) = refusals.first() {
@@ -350,7 +352,7 @@ impl Link {
                 }
                 Err(error) => return error.to_string(),
             }
-            if turns.next(CANARY).await && self.heard.lock().elapsed() > DEAF {
+            if turns.next(PROBE_INTERVAL).await && self.heard.lock().elapsed() > PROBE_TIMEOUT {
                 return "Redis delivers nothing".to_owned();
             }
         }
@@ -421,7 +423,7 @@ impl Link {
             Some(_) if is_over => self.lost(1),
             Some(Target::Envelopes) if self.probes.has_returned(&payload) => {
                 *self.heard.lock() = Instant::now();
-                self.outbound.hears_itself();
+                self.outbound.probe_returned();
             }
             Some(target) => {
                 if let Some(listener) = self.listener.upgrade() {
@@ -452,7 +454,7 @@ impl Drop for Ending<'_> {
 }
 
 /// While this value exists, queries can be sent to Redis.
-struct Connected<'a>(&'a Link);
+struct Connected<'a>(&'a BrokerLink);
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
@@ -463,11 +465,11 @@ impl Drop for Connected<'_> {
 /// The maximum number of channels per subscribe command.
 const BATCH: usize = 256;
 /// The interval between loopback probes.
-const CANARY: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval between checks whether the other servers have reconnected.
 /// The time without a returned probe after which the connection counts as broken.
-const SOON: Duration = Duration::from_millis(50);
-const DEAF: Duration = Duration::from_secs(5);
+const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -476,12 +478,12 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Heard {
+    struct ReceivedCounts {
         messages: AtomicU64,
         lost: AtomicU64,
     }
 
-    impl Listener for Heard {
+    impl Listener for ReceivedCounts {
         fn hear(&self, _: Target, _: &[u8], _: Bytes) {
             self.messages.fetch_add(1, Ordering::Relaxed);
         }
@@ -496,9 +498,9 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_the_end_of_its_connection_is_lost_but_for_what_this_server_has_said() {
-        let heard = Arc::new(Heard::default());
-        let listener: Arc<dyn Listener> = Arc::<Heard>::clone(&heard);
+    fn messages_after_disconnect_count_as_lost_except_own() {
+        let heard = Arc::new(ReceivedCounts::default());
+        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&heard);
         let (place, _) = RedisAddress::parse("redis://localhost").unwrap();
         let limits = Limits {
             messages: 1,
@@ -506,8 +508,8 @@ mod tests {
             message_bytes: 1,
         };
         let own = "own".to_owned();
-        let link = Link::new(place, How::Plain, own, limits, Arc::downgrade(&listener));
-        let link = Arc::new(link.knowing(Own::new("me", None)));
+        let link = BrokerLink::new(place, How::Plain, own, limits, Arc::downgrade(&listener));
+        let link = Arc::new(link.ignore_own(OwnMessages::new("me", None)));
         let pair = Arc::new(ConnectionPair::default());
         let on_push = link.on_push(&pair);
         let say = |channel: &str, payload: &[u8]| {

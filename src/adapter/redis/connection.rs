@@ -175,7 +175,7 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// A connection to Redis. Cloning returns another handle.
 #[derive(Clone)]
-pub(crate) enum Line {
+pub(crate) enum BrokerConnection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -248,7 +248,7 @@ impl RedisAddress {
         }
     }
 
-    pub(crate) async fn connect(&self, on_push: Option<OnPush>) -> RedisResult<Line> {
+    pub(crate) async fn connect(&self, on_push: Option<OnPush>) -> RedisResult<BrokerConnection> {
         let push = on_push.map(|on_push| {
             move |info| -> Result<(), ()> {
                 on_push(info);
@@ -266,12 +266,12 @@ impl RedisAddress {
             Self::One(info) => {
                 let client = Client::open(info.clone())?;
                 let line = client.get_multiplexed_async_connection_with_config(&config);
-                Ok(Line::One(line.await?))
+                Ok(BrokerConnection::One(line.await?))
             }
             Self::Sentinels(sentinels, service, user) => {
                 let mut client = sentinel(sentinels, service, user)?.build()?;
                 let line = client.get_async_connection_with_config(&config);
-                Ok(Line::One(line.await?))
+                Ok(BrokerConnection::One(line.await?))
             }
             Self::Cluster(nodes) => {
                 let builder: ClusterClientBuilder = ClusterClient::builder(nodes.clone())
@@ -282,7 +282,7 @@ impl RedisAddress {
                     Some(push) => builder.push_sender(push),
                     None => builder,
                 };
-                Ok(Line::Cluster(
+                Ok(BrokerConnection::Cluster(
                     builder.build()?.get_async_connection().await?,
                 ))
             }
@@ -323,7 +323,7 @@ fn sentinel(
     Ok(builder)
 }
 
-impl Line {
+impl BrokerConnection {
     /// Sends messages in order. An error ends the connection. Returns the messages that Redis
     /// refused individually.
     pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<Vec<Refusal>> {

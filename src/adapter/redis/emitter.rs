@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{
     Redis,
+    broker::{BrokerLink, Listener},
     channels::Target,
-    joins::RecentJoins,
-    line::Sent,
-    link::{Link, Listener},
+    connection::Sent,
+    recent_joins::RecentJoins,
     sealing::Sealers,
     shared::{note_joins, own_channel, write_publication},
     streams,
@@ -29,7 +29,7 @@ impl From<Redis> for Emitter {
         let sealers = Sealers::new(&redis.sealing, &redis.key);
         let name = emitter_name(sealers.is_some());
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
-        let link = Link::new(
+        let link = BrokerLink::new(
             redis.place.clone(),
             redis.wire.how(),
             own.unwrap_or_default(),
@@ -38,7 +38,7 @@ impl From<Redis> for Emitter {
         );
         let stream = Arc::new(redis.stream());
         let joins = RecentJoins::default();
-        Self::connect(link, losses, move |link: &Link, publication| {
+        Self::connect(link, losses, move |link: &BrokerLink, publication| {
             let Redis { wire, key, .. } = &redis;
             note_joins(*wire, key, &joins, publication);
             let name = name.as_str();

@@ -11,17 +11,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod anonymous;
+mod broker;
 mod channels;
 mod classic;
-mod echoes;
-mod joins;
-mod line;
-mod link;
-mod outside;
+mod connection;
+mod emitter;
+mod own_messages;
+mod recent_joins;
 mod sealing;
 mod shared;
 mod streams;
-mod unnamed;
 mod values;
 
 use std::{
@@ -35,24 +35,24 @@ use std::{
 
 use roomcast_protocol::socket::Nsp;
 
-pub use self::line::InvalidUrl;
+pub use self::connection::InvalidUrl;
 use self::{
+    broker::{BrokerLink, Listener},
     channels::{How, Route, Scope, Target},
-    echoes::Own,
-    line::{RedisAddress, Sent},
-    link::{Link, Listener},
+    connection::{RedisAddress, Sent},
+    own_messages::OwnMessages,
     sealing::Sealers,
     shared::{RedisState, own_channel, room_channel},
     streams::{RedisJournal, Stream},
     values::RedisValues,
 };
-pub use super::common::{Emission, Emitter, Lost};
+pub use super::common::{Emission, Emitter, LostMessages};
 use super::{
     common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
     interface::journal::Journal,
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
-    message::FOREIGN,
+    message::FOREIGN_REQUEST_BIT,
     nodes::NAMESPACE,
     seal::{Protection, SealOptions, Secrets},
     values::ValueStore,
@@ -319,17 +319,21 @@ impl Adapter for Redis {
             let own = own_channel(&self.key, inbox.node());
             let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
-            let link = Link::new(self.place.clone(), how, own, self.limits, listener);
+            let link = BrokerLink::new(self.place.clone(), how, own, self.limits, listener);
             let sealers = Sealers::new(&self.sealing, &self.key).map(Arc::new);
-            let own = Own::new(inbox.node().as_str(), sealers.clone());
-            let link = link.knowing(own).sealing(sealers.is_some());
+            let own = OwnMessages::new(inbox.node().as_str(), sealers.clone());
+            let link = link.ignore_own(own).sealing(sealers.is_some());
             let heartbeats = Nsp::from(NAMESPACE);
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
                 // Every server of this library subscribes to the channel of the heartbeat
                 // namespace, so its subscribers are counted.
-                Wire::Classic => link.counting(Scope::Requests.channel(&self.key, &heartbeats)),
-                Wire::Sharded(_) => link.counting(Scope::Events.channel(&self.key, &heartbeats)),
+                Wire::Classic => {
+                    link.await_subscribers(Scope::Requests.channel(&self.key, &heartbeats))
+                }
+                Wire::Sharded(_) => {
+                    link.await_subscribers(Scope::Events.channel(&self.key, &heartbeats))
+                }
             };
             RedisState {
                 link: Arc::new(link),
@@ -358,7 +362,7 @@ impl Adapter for Redis {
         shared.link.outbound().when_reached(move || {
             // After the first connection, the stream is read from the last position of this server.
             if !did_begin.swap(true, Ordering::Relaxed) || !has_stream {
-                inbox.may_have_missed();
+                inbox.report_gap();
             }
         });
         // `receive` is called once, so the cell is empty.
@@ -383,7 +387,7 @@ impl Adapter for Redis {
         match envelope.message {
             // A Node server receives a response in its own format. A server of this library
             // receives an envelope.
-            Message::Reply(reply) if reply.request & FOREIGN != 0 => {
+            Message::Reply(reply) if reply.request & FOREIGN_REQUEST_BIT != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
                     None => Ok(()),
@@ -416,7 +420,7 @@ impl Adapter for Redis {
     }
 
     /// Returns `true` once a stream is read, because reading resumes at the last position.
-    fn catches_up(&self) -> bool {
+    fn replays_missed(&self) -> bool {
         let shared = self.shared.get();
         shared.is_some_and(|shared| shared.link.position().is_some())
     }

@@ -13,7 +13,7 @@ use crate::adapter::message::Tree;
 
 /// The byte patterns of the messages of this server.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnMessages {
     /// The first bytes of an event in the classic format: a list of three items, of which the first
     /// is the name of the sender.
     event: Box<[u8]>,
@@ -25,7 +25,7 @@ pub(crate) struct Own {
     sealers: Option<Arc<Sealers>>,
 }
 
-impl Own {
+impl OwnMessages {
     pub(super) fn new(name: &str, sealers: Option<Arc<Sealers>>) -> Self {
         let name = |parser| Tree::Text(name).write(parser);
         let (packed, json) = (name(Parser::MessagePack), name(Parser::Json));
@@ -87,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_has_sent_is_known_by_its_beginning_or_its_end_and_nothing_else_is() {
+    fn own_messages_are_recognized_by_their_first_or_last_bytes() {
         let mut leaving = event();
         leaving.kind = Kind::Leave(vec!["other".into()]);
         for name in ["me", "m\"e", &"n".repeat(64)] {
-            let own = Own::new(name, None);
+            let own = OwnMessages::new(name, None);
             for other in ["me", "m\"e", &"n".repeat(64), "n", "\u{e9}"] {
                 for publication in [event(), leaving.clone()] {
                     let payload = classic::write("key", other, &publication).unwrap().1;
@@ -103,7 +103,7 @@ mod tests {
                 assert_eq!(own.has_sent(&pulse), other == name);
             }
         }
-        let own = Own::new("me", None);
+        let own = OwnMessages::new("me", None);
         for payload in [
             "",
             "\"}",

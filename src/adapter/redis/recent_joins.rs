@@ -39,12 +39,12 @@ impl RecentJoins {
     pub(super) fn note(&self, channel: &str) {
         let number = self.hasher.hash_one(channel);
         let now = Instant::now();
-        let until = now + LASTS;
+        let until = now + SUBSCRIBE_WINDOW;
         let rooms = &mut *self.rooms.lock();
         rooms.forget_before(now);
         if let Some(known) = rooms.until.get_mut(&number) {
             *known = until;
-        } else if rooms.until.len() < MOST {
+        } else if rooms.until.len() < MAX_ROOMS {
             rooms.until.insert(number, until);
             rooms.order.push_back(number);
         } else {
@@ -85,9 +85,9 @@ impl Rooms {
 
 /// How long servers have to subscribe to a room. The join request may be queued for five seconds,
 /// and the receiving server may lag as much.
-const LASTS: Duration = Duration::from_secs(10);
+const SUBSCRIBE_WINDOW: Duration = Duration::from_secs(10);
 /// The maximum number of rooms that are tracked individually.
-const MOST: usize = 16_384;
+const MAX_ROOMS: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -98,15 +98,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_room_counts_as_joined_a_moment_ago_for_ten_seconds_from_the_last_time() {
+    async fn room_counts_as_recently_joined_for_10s_after_last_join() {
         let joins = RecentJoins::default();
         assert!(!joins.may_be_early("a"));
         joins.note("a");
-        pass(LASTS / 2).await;
+        pass(SUBSCRIBE_WINDOW / 2).await;
         joins.note("b");
         joins.note("a");
         assert!(joins.may_be_early("a") && joins.may_be_early("b") && !joins.may_be_early("c"));
-        pass(LASTS - Duration::from_millis(1)).await;
+        pass(SUBSCRIBE_WINDOW - Duration::from_millis(1)).await;
         assert!(joins.may_be_early("a") && joins.may_be_early("b"));
         pass(Duration::from_millis(1)).await;
         assert!(!joins.may_be_early("a") && !joins.may_be_early("b"));
@@ -115,20 +115,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_there_is_no_room_for_another_one_each_counts_as_joined_a_moment_ago() {
+    async fn every_room_counts_as_recently_joined_while_table_is_full() {
         let joins = RecentJoins::default();
-        for n in 0..MOST {
+        for n in 0..MAX_ROOMS {
             joins.note(&n.to_string());
         }
         assert!(joins.may_be_early("0") && !joins.may_be_early("one more"));
-        pass(LASTS / 2).await;
+        pass(SUBSCRIBE_WINDOW / 2).await;
         joins.note("one more");
         assert!(joins.may_be_early("one more") && joins.may_be_early("any"));
-        assert_eq!(joins.rooms.lock().order.len(), MOST);
-        pass(LASTS / 2).await;
+        assert_eq!(joins.rooms.lock().order.len(), MAX_ROOMS);
+        pass(SUBSCRIBE_WINDOW / 2).await;
         assert!(joins.may_be_early("one more") && joins.rooms.lock().order.is_empty());
         joins.note("next");
-        pass(LASTS / 2).await;
+        pass(SUBSCRIBE_WINDOW / 2).await;
         assert!(joins.may_be_early("next") && !joins.may_be_early("any"));
     }
 }

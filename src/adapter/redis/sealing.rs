@@ -3,8 +3,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
-    line::Sent,
-    link::Link,
+    broker::BrokerLink,
+    connection::Sent,
     streams::{Read, Stream, StreamEntry},
 };
 use crate::adapter::{
@@ -68,14 +68,14 @@ impl Sealers {
     }
 
     /// Sends a message sealed, or in both forms.
-    pub(super) fn send(&self, link: &Link, sent: Sent) -> Result<(), AdapterError> {
+    pub(super) fn send(&self, link: &BrokerLink, sent: Sent) -> Result<(), AdapterError> {
         let (sealed, plain) = self.forms(sent);
         link.publish(sealed)?;
         plain.map_or(Ok(()), |plain| link.publish(plain))
     }
 
     /// Sends only the sealed form of a message.
-    pub(super) fn send_sealed(&self, link: &Link, sent: Sent) -> Result<(), AdapterError> {
+    pub(super) fn send_sealed(&self, link: &BrokerLink, sent: Sent) -> Result<(), AdapterError> {
         link.publish(self.forms(sent).0)
     }
 

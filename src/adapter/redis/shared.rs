@@ -12,14 +12,14 @@ use roomcast_protocol::socket::Nsp;
 
 use super::{
     Subscriptions, Wire,
+    anonymous::AnonymousAnswers,
+    broker::{BrokerLink, Listener},
     channels::{How, Route, Scope, Target, escape},
     classic,
-    joins::RecentJoins,
-    line::Sent,
-    link::{Link, Listener},
+    connection::Sent,
+    recent_joins::RecentJoins,
     sealing::{self, Sealers},
     streams::{self, Data, Heartbeats, Stream, StreamEntry},
-    unnamed::Unnamed,
 };
 use crate::{
     adapter::{
@@ -28,8 +28,8 @@ use crate::{
         envelope::{Envelope, Message, NodeId, Publication, Reply},
         interface::{AdapterError, Inbox},
         message::{
-            Asked, Heard, Question, Request, Response, packed_response, read_message,
-            write_message, write_response,
+            ForeignRequests, ParsedMessage, Request, RequestOrigin, Response, packed_response,
+            read_message, write_message, write_response,
         },
         nodes::NAMESPACE,
         operation::Kind,
@@ -40,14 +40,14 @@ use crate::{
 
 /// The state of the adapter after it was attached to a server.
 pub(super) struct RedisState {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<BrokerLink>,
     pub(super) inbox: Inbox,
     pub(super) wire: Wire,
     pub(super) key: String,
     pub(super) stream: Arc<Stream>,
     pub(super) specific: bool,
-    pub(super) asked: Asked,
-    pub(super) unnamed: Unnamed,
+    pub(super) asked: ForeignRequests,
+    pub(super) unnamed: AnonymousAnswers,
     pub(super) heartbeats: Heartbeats,
     pub(super) joins: RecentJoins,
     /// Whether messages of this server pass through the journal before they are applied.
@@ -162,10 +162,10 @@ impl RedisState {
     /// Sends a response to a Node server.
     pub(super) fn respond(
         &self,
-        question: &Question,
+        question: &RequestOrigin,
         response: &Response,
     ) -> Result<(), AdapterError> {
-        let Question { namespace, request } = question;
+        let RequestOrigin { namespace, request } = question;
         let (mut channel, payload, is_own) = match self.wire {
             Wire::Classic => {
                 let payload = classic::write_response(&request.id, request.ids_only, response);
@@ -215,10 +215,13 @@ impl RedisState {
             }
         };
         let is_admitted = match &heard {
-            Heard::Publication(node, ..) | Heard::Answer(_, Some(node), _) => {
+            ParsedMessage::Publication(node, ..) | ParsedMessage::Answer(_, Some(node), _) => {
                 self.channels.admits(node, was_sealed)
             }
-            Heard::Nothing | Heard::Rooms(_) | Heard::Answer(_, None, _) | Heard::Pulse(..) => true,
+            ParsedMessage::Nothing
+            | ParsedMessage::Rooms(_)
+            | ParsedMessage::Answer(_, None, _)
+            | ParsedMessage::Pulse(..) => true,
         };
         if !is_admitted {
             return Ok(());
@@ -282,12 +285,12 @@ impl RedisState {
         }
         let data = Data::new(entry.data.clone())?;
         if let Some(rooms) = data.rooms(kind)
-            && self.inbox.passes_by(&nsp, &rooms, position)
+            && self.inbox.has_no_recipient(&nsp, &rooms, position)
         {
             return Ok(());
         }
         let heard = entry.message_of(data, own, &nsp)?;
-        if let Heard::Publication(_, _, Some(_)) = &heard {
+        if let ParsedMessage::Publication(_, _, Some(_)) = &heard {
             // A server that sends a request over the stream expects the answer there.
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
@@ -300,7 +303,7 @@ impl RedisState {
     fn deliver(
         &self,
         nsp: &Nsp,
-        heard: Heard,
+        heard: ParsedMessage,
         position: Option<Position>,
         was_sealed: bool,
     ) -> Result<(), WireError> {
@@ -312,8 +315,8 @@ impl RedisState {
         match heard {
             // Heartbeats on streams were handled earlier, and the other wire formats of Redis have
             // none.
-            Heard::Nothing | Heard::Pulse(..) => {}
-            Heard::Publication(node, mut publication, request) => {
+            ParsedMessage::Nothing | ParsedMessage::Pulse(..) => {}
+            ParsedMessage::Publication(node, mut publication, request) => {
                 note_joins(self.wire, &self.key, &self.joins, &publication);
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
@@ -322,14 +325,14 @@ impl RedisState {
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            Heard::Answer(question, node, said) => {
+            ParsedMessage::Answer(question, node, said) => {
                 let node = node.or_else(|| self.unnamed.name(question, &said));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
                 self.inbox.deliver(envelope(node, Message::Reply(reply)));
             }
-            Heard::Rooms(request) => self.tell_rooms(nsp, request),
+            ParsedMessage::Rooms(request) => self.tell_rooms(nsp, request),
         }
         Ok(())
     }
@@ -337,7 +340,7 @@ impl RedisState {
     fn tell_rooms(&self, nsp: &Nsp, request: Request) {
         let rooms = Response::Rooms(self.inbox.rooms(nsp.as_str()));
         let namespace = nsp.clone();
-        if let Err(error) = self.respond(&Question { namespace, request }, &rooms) {
+        if let Err(error) = self.respond(&RequestOrigin { namespace, request }, &rooms) {
             crate::throttled_log!(warn, %error, "another server does not get the rooms that it has asked for");
         }
     }
@@ -475,7 +478,7 @@ pub(super) fn fuzz(data: &[u8]) {
     }
     let streamed = entry.message(&own, &Nsp::ROOT);
     for heard in classic.into_iter().chain([sharded, streamed]) {
-        if let Ok(Heard::Publication(node, publication, _)) = heard {
+        if let Ok(ParsedMessage::Publication(node, publication, _)) = heard {
             // For example, publications with invalid strings cannot be encoded again.
             let _ = classic::write("key", node.as_str(), &publication);
             let _ = write_message(node.as_str(), &publication);

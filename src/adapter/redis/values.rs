@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, RedisError};
 
-use super::line::{Line, RedisAddress};
+use super::connection::{BrokerConnection, RedisAddress};
 use crate::adapter::{
     interface::BoxFuture,
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
@@ -22,7 +22,7 @@ struct RedisValuesInner {
     place: RedisAddress,
     /// The prefix of all keys.
     key: String,
-    line: Mutex<Option<Line>>,
+    line: Mutex<Option<BrokerConnection>>,
 }
 
 impl RedisValues {

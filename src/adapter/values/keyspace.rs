@@ -267,7 +267,7 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
 
     /// Waits for an announcement of this key, or until the next poll is due.
     async fn wait(&mut self) {
-        let look = Instant::now() + LOOK;
+        let look = Instant::now() + POLL_INTERVAL;
         loop {
             // `recv` is cancel safe, so it may race against the timer.
             tokio::select! {
@@ -285,4 +285,4 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
 }
 
 /// The interval at which a watched key is polled.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);

@@ -26,7 +26,7 @@ pub struct Lock {
 
 /// An attempt to acquire a lock, which can be repeated. It has a unique holder name. If a response
 /// was lost, the store recognizes the holder and grants the lock again.
-pub(super) struct Attempt {
+pub(super) struct LockAttempt {
     values: Values,
     name: Arc<str>,
     holder: Arc<str>,
@@ -35,7 +35,7 @@ pub(super) struct Attempt {
     is_doubtful: bool,
 }
 
-impl Attempt {
+impl LockAttempt {
     pub(super) fn new(values: &Values, name: &str, lease: Duration) -> Result<Self, ValueError> {
         check(name)?;
         let unknown = |error| ValueError::Unavailable(format!("nothing is random: {error}"));
@@ -70,20 +70,20 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for LockAttempt {
     fn drop(&mut self) {
         // An attempt that is dropped during a request may hold the lock. Without a runtime the lock
         // cannot be released, and expires with its lease.
         if self.is_doubtful
             && let Ok(runtime) = Handle::try_current()
         {
-            let doubtful = Doubtful {
+            let doubtful = InDoubtLock {
                 name: Arc::clone(&self.name),
                 holder: Arc::clone(&self.holder),
                 over: Instant::now() + self.lease,
             };
             if self.values.0.doubtful.add(doubtful) {
-                let giving = Giving(self.values.clone());
+                let giving = ReleaseTask(self.values.clone());
                 runtime.spawn(giving.run());
             }
         }
@@ -92,7 +92,7 @@ impl Drop for Attempt {
 
 /// A lock that an attempt may have acquired without knowing.
 #[derive(Debug)]
-struct Doubtful {
+struct InDoubtLock {
     name: Arc<str>,
     holder: Arc<str>,
     /// When its lease has expired.
@@ -102,31 +102,31 @@ struct Doubtful {
 /// The locks that this server may hold without knowing. One task releases all of them, however many
 /// attempts fail while the store is unavailable.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(Mutex<DoubtsInner>);
+pub(super) struct InDoubtLocks(Mutex<DoubtsInner>);
 
 #[derive(Debug, Default)]
 struct DoubtsInner {
-    /// At most [`MOST`] locks. Further locks expire with their leases.
-    locks: VecDeque<Doubtful>,
+    /// At most [`MAX_IN_DOUBT`] locks. Further locks expire with their leases.
+    locks: VecDeque<InDoubtLock>,
     is_running: bool,
 }
 
-impl Doubts {
+impl InDoubtLocks {
     /// Adds a lock. Returns `true` if the caller must start the task that releases the locks.
-    fn add(&self, doubtful: Doubtful) -> bool {
+    fn add(&self, doubtful: InDoubtLock) -> bool {
         let mut inner = self.0.lock();
-        if inner.locks.len() >= MOST {
+        if inner.locks.len() >= MAX_IN_DOUBT {
             let now = Instant::now();
             inner.locks.retain(|lock| lock.over > now);
         }
-        if inner.locks.len() < MOST {
+        if inner.locks.len() < MAX_IN_DOUBT {
             inner.locks.push_back(doubtful);
         }
         !std::mem::replace(&mut inner.is_running, true)
     }
 
     /// Returns the next lock, or `None` if none is left.
-    fn next(&self) -> Option<Doubtful> {
+    fn next(&self) -> Option<InDoubtLock> {
         let mut inner = self.0.lock();
         let now = Instant::now();
         while let Some(next) = inner.locks.pop_front() {
@@ -142,9 +142,9 @@ impl Doubts {
 }
 
 /// The task that releases these locks.
-struct Giving(Values);
+struct ReleaseTask(Values);
 
-impl Giving {
+impl ReleaseTask {
     async fn run(self) {
         let values = &self.0;
         let doubts = &values.0.doubtful;
@@ -160,7 +160,7 @@ impl Giving {
     }
 }
 
-impl Drop for Giving {
+impl Drop for ReleaseTask {
     fn drop(&mut self) {
         // The task also ends if the store panics or the runtime shuts down. The next attempt then
         // starts a new task.
@@ -210,7 +210,7 @@ impl Lock {
 }
 
 /// The maximum number of locks that are queued for release.
-pub(super) const MOST: usize = 1024;
+pub(super) const MAX_IN_DOUBT: usize = 1024;
 /// The delay before the next attempt to release a lock while the store does not respond.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The minimum lease.

@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, time::timeout};
 
-use self::lock::{Attempt, Doubts};
+use self::lock::{InDoubtLocks, LockAttempt};
 pub use self::{
     keyspace::{Changes, Keyspace, Versioned, Watch},
     lock::Lock,
@@ -138,7 +138,7 @@ struct ValuesInner {
     /// The changed keys, as far as this server has received the announcements.
     changed: broadcast::Sender<Arc<str>>,
     /// Locks that this server may hold without knowing.
-    doubtful: Doubts,
+    doubtful: InDoubtLocks,
 }
 
 impl Values {
@@ -147,7 +147,7 @@ impl Values {
             store,
             cluster,
             changed: broadcast::Sender::new(ANNOUNCED),
-            doubtful: Doubts::default(),
+            doubtful: InDoubtLocks::default(),
         }))
     }
 
@@ -174,7 +174,7 @@ impl Values {
     ///
     /// If the name is invalid, or if the store does not respond.
     pub async fn try_lock(&self, name: &str, lease: Duration) -> Result<Option<Lock>, ValueError> {
-        Attempt::new(self, name, lease)?.make().await
+        LockAttempt::new(self, name, lease)?.make().await
     }
 
     /// Waits until a lock is free and acquires it. It retries three times per lease, but at least
@@ -184,7 +184,7 @@ impl Values {
     ///
     /// If the name is invalid. While the store does not respond, this keeps waiting.
     pub async fn lock(&self, name: &str, lease: Duration) -> Result<Lock, ValueError> {
-        let mut attempt = Attempt::new(self, name, lease)?;
+        let mut attempt = LockAttempt::new(self, name, lease)?;
         loop {
             // All iterations use one attempt, so that the store recognizes the holder if a response
             // was lost. If this future is dropped, the attempt releases a lock that it may have
@@ -214,7 +214,7 @@ impl Values {
 
     async fn within<T>(&self, asked: BoxFuture<Result<T, ValueError>>) -> Result<T, ValueError> {
         // The store may still have performed the operation. `Unavailable` documents this.
-        match timeout(PATIENCE, asked).await {
+        match timeout(STORE_TIMEOUT, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(ValueError::Unavailable("it takes too long".to_owned())),
         }
@@ -249,7 +249,7 @@ pub const MAX_KEYS: usize = 100_000;
 /// How many announced changes a watcher may lag. Beyond that, it reads the store.
 const ANNOUNCED: usize = 1024;
 /// The timeout of an operation of the store.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The minimum delay between attempts to acquire a lock.
 const FASTEST: Duration = Duration::from_millis(10);
 /// The maximum delay between attempts to acquire a lock.

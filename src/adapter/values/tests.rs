@@ -47,7 +47,7 @@ async fn a_change_is_made_if_what_is_there_is_expected() {
 }
 
 #[tokio::test]
-async fn what_was_stored_with_an_older_schema_is_migrated_and_what_is_newer_is_left_alone() {
+async fn older_schema_is_migrated_and_newer_schema_is_refused() {
     fn migrate(schema: u32, value: Value) -> Result<Value, String> {
         match schema {
             1 => Ok(Value::Object(
@@ -81,7 +81,7 @@ async fn what_was_stored_with_an_older_schema_is_migrated_and_what_is_newer_is_l
 }
 
 #[tokio::test]
-async fn what_servers_of_every_version_have_stored_is_read_and_stored_so_again() {
+async fn corpus_values_are_read_and_stored_unchanged() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/values.txt");
     let corpus = std::fs::read_to_string(path).unwrap();
     let values = servers(1).remove(0);
@@ -133,7 +133,7 @@ async fn keys_values_and_their_number_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_seen_at_once_where_it_is_announced_and_in_a_few_seconds_elsewhere() {
+async fn change_is_seen_immediately_if_announced_else_within_5s() {
     let servers = servers(2);
     let [here, there] = [0, 1].map(|i: usize| servers[i].keyspace::<u32>("n", 1, same));
     let (mut near, mut far) = (
@@ -155,7 +155,7 @@ async fn a_change_is_seen_at_once_where_it_is_announced_and_in_a_few_seconds_els
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
+async fn stalled_holder_learns_that_its_lease_expired() {
     let servers = servers(2);
     let mut held = servers[0]
         .try_lock("x", 10 * SECOND)
@@ -231,7 +231,7 @@ impl<F: Fn() -> BoxFuture<()> + Send + Sync + 'static> ValueStore for Stalling<F
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it() {
+async fn lock_with_lost_response_is_released_or_acquired_by_retry() {
     let lease = 24 * 60 * 60 * SECOND;
     let memory = Memory::default();
     let server = |is_late| {
@@ -239,7 +239,7 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
         let stall = move || -> BoxFuture<()> {
             // The first response is late, as if the store were unavailable.
             match is_late.swap(false, Ordering::Relaxed) {
-                true => Box::pin(tokio::time::sleep(PATIENCE * 2)),
+                true => Box::pin(tokio::time::sleep(STORE_TIMEOUT * 2)),
                 false => Box::pin(std::future::ready(())),
             }
         };
@@ -263,15 +263,14 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_time_gives_them_up()
-{
+async fn in_doubt_locks_are_released_one_request_at_a_time_after_outage() {
     #[derive(Default)]
-    struct Asked {
+    struct StoreState {
         is_away: AtomicBool,
         now: AtomicUsize,
     }
 
-    struct Counted(Arc<Asked>);
+    struct Counted(Arc<StoreState>);
 
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -280,7 +279,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
     }
 
     let lease = 24 * 60 * 60 * SECOND;
-    let (memory, asked) = (Memory::default(), Arc::<Asked>::default());
+    let (memory, asked) = (Memory::default(), Arc::<StoreState>::default());
     // While the store is unavailable, it performs requests but never responds.
     let known = Arc::clone(&asked);
     let stall = move || -> BoxFuture<()> {
@@ -294,7 +293,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
     };
     let values = Values::new(Box::new(Stalling(memory.clone(), stall)), Cluster::Local);
     asked.is_away.store(true, Ordering::Relaxed);
-    for n in 0..lock::MOST * 2 {
+    for n in 0..lock::MAX_IN_DOUBT * 2 {
         // The caller gives up almost immediately.
         let name = n.to_string();
         let tried = timeout(SECOND / 1000, values.try_lock(&name, lease)).await;
@@ -305,7 +304,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
     let other = Values::new(Box::new(memory), Cluster::Local);
     // The queued locks are released long before their leases expire.
     let start = tokio::time::Instant::now();
-    for n in 0..lock::MOST {
+    for n in 0..lock::MAX_IN_DOUBT {
         assert!(other.lock(&n.to_string(), lease).await.is_ok());
     }
     assert!(start.elapsed() < lease);

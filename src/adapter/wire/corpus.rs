@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use super::*;
-use crate::adapter::nodes::{Beat, bye, changed};
+use crate::adapter::nodes::{Heartbeat, bye, changed};
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -60,7 +60,7 @@ fn publications() -> Vec<(&'static str, Publication)> {
         "uptime":5000,"load":{"connections":1,"sessions":2,"sockets":3,"rooms":4,"queuedBytes":5,"lagMicros":6,"busy":7}}]"#;
     let read = |beat: String| {
         let beat = Args::document(Parser::Json, beat.into()).unwrap();
-        Beat::read(&beat.items(0).unwrap()).unwrap()
+        Heartbeat::read(&beat.items(0).unwrap()).unwrap()
     };
     let key = "A".repeat(43);
     let forwarding = format!(r#""forwarding":{{"v":1,"tag":"AAAAAAA_","key":"{key}"}},"load""#);
@@ -240,7 +240,7 @@ fn bytes_of(escaped: &str) -> Vec<u8> {
 }
 
 #[test]
-fn envelopes_of_every_version_are_read_as_they_were_meant_and_todays_are_written_so() {
+fn corpus_envelopes_decode_and_encode_unchanged() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/envelopes.txt");
     let kept = fs::read_to_string(&path).unwrap();
     let lines = kept.lines().filter(|line| !line.starts_with('#'));
@@ -275,5 +275,5 @@ fn envelopes_of_every_version_are_read_as_they_were_meant_and_todays_are_written
         panic!("a heartbeat is an event for servers");
     };
     assert_eq!(&*event, "beat");
-    assert!(Beat::read(&args).is_ok());
+    assert!(Heartbeat::read(&args).is_ok());
 }

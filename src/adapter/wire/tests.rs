@@ -145,7 +145,7 @@ fn every_kind_and_every_reply_is_read_back() {
 }
 
 #[test]
-fn what_is_unknown_is_told_from_what_is_malformed() {
+fn unknown_kinds_and_malformed_bytes_have_distinct_errors() {
     let bytes = |header: &str, rest: &str| {
         let mut bytes = vec![1];
         bytes.extend_from_slice(&u32::try_from(header.len()).unwrap().to_le_bytes());

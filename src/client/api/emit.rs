@@ -145,7 +145,7 @@ impl<'a> Emit<'a> {
         drop(args);
         // A cancellation point: dropping this future discards the acknowledgement, but the event is
         // still sent.
-        let answer = answer.await.unwrap_or(Err(ClientError::GONE))?;
+        let answer = answer.await.unwrap_or(Err(ClientError::DRIVER_ENDED))?;
         T::take_all(&answer)
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
@@ -180,7 +180,7 @@ impl<'a> Emit<'a> {
         {
             Ok(())
         } else {
-            Err(ClientError::GONE)
+            Err(ClientError::DRIVER_ENDED)
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Incoming, Socket,
     incoming::{AnswerFuture, Erased},
 };
-use crate::{Contract, Handling, IntoAck as _, Refusal, Reply};
+use crate::{Contract, HandlerFuture, IntoAck as _, Refusal, Reply};
 
 /// An async function that handles an event of the server.
 ///
@@ -106,14 +106,16 @@ contract!(A B C D E);
 
 struct Typed<F, M>(F, PhantomData<fn() -> M>);
 
-impl<M: Parameters, F: Handler<M, Future: Handling>> Erased for Typed<F, M> {
+impl<M: Parameters, F: Handler<M, Future: HandlerFuture>> Erased for Typed<F, M> {
     fn call(&self, event: &Incoming, reply: Reply) -> Result<AnswerFuture, Refusal> {
         let handling = self.0.handle(M::take(event)?);
         Ok(Box::pin(async move { handling.await.into_ack(reply) }))
     }
 }
 
-pub(super) fn erase<M: Parameters>(handler: impl Handler<M, Future: Handling>) -> Arc<dyn Erased> {
+pub(super) fn erase<M: Parameters>(
+    handler: impl Handler<M, Future: HandlerFuture>,
+) -> Arc<dyn Erased> {
     Arc::new(Typed(handler, PhantomData))
 }
 

@@ -3,7 +3,7 @@ use super::{
     command::{Listener, Target},
     handler::{ContractParameters, erase},
 };
-use crate::{Contract as _, Handling, ListenerId, Replies, Request};
+use crate::{Contract as _, HandlerFuture, ListenerId, Replies, Request};
 
 impl Socket {
     /// Calls a handler for each event of this name.
@@ -38,7 +38,7 @@ impl Socket {
     pub fn on<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         self.add(self.listener(Some(event), Target::Handler(erase(handler))))
     }
@@ -47,7 +47,7 @@ impl Socket {
     /// first parameter; other parameters may follow.
     pub fn on_contract<M: ContractParameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         self.on(M::Contract::EVENT, handler)
     }
@@ -71,7 +71,7 @@ impl Socket {
     pub fn once<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         let listener = self.listener(Some(event), Target::Handler(erase(handler)));
         self.add(listener.once())
@@ -81,14 +81,17 @@ impl Socket {
     ///
     /// The return value is not an acknowledgement. The handler may take the whole event as an
     /// [`Incoming`](super::Incoming).
-    pub fn on_any<M: Parameters>(&self, handler: impl Handler<M, Future: Handling>) -> ListenerId {
+    pub fn on_any<M: Parameters>(
+        &self,
+        handler: impl Handler<M, Future: HandlerFuture>,
+    ) -> ListenerId {
         self.add(self.listener(None, Target::Handler(erase(handler))))
     }
 
     /// Calls a handler for every event of the server, before all handlers registered so far.
     pub fn prepend_any<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         let listener = self.listener(None, Target::Handler(erase(handler)));
         self.add(listener.first())
@@ -100,7 +103,7 @@ impl Socket {
     /// again.
     pub fn on_any_outgoing<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         self.add(self.listener(None, Target::Outgoing(erase(handler))))
     }
@@ -108,7 +111,7 @@ impl Socket {
     /// Calls a handler for every sent event, before all handlers registered so far.
     pub fn prepend_any_outgoing<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> ListenerId {
         let listener = self.listener(None, Target::Outgoing(erase(handler)));
         self.add(listener.first())

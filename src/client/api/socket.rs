@@ -82,7 +82,7 @@ impl Socket {
     pub async fn connect(&self) -> Result<(), ClientError> {
         let (sender, outcome) = oneshot::channel();
         self.begin(Some(sender));
-        outcome.await.unwrap_or(Err(ClientError::GONE))
+        outcome.await.unwrap_or(Err(ClientError::DRIVER_ENDED))
     }
 
     fn begin(&self, outcome: Option<oneshot::Sender<Result<(), ClientError>>>) {

@@ -207,7 +207,7 @@ impl Driver {
     pub(super) fn give_up(&mut self, nsp: &Nsp, error: &ClientError) {
         self.deactivate(nsp);
         self.refuse(nsp, error);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(DisconnectReason::ForcedClose, None);
     }
 
     /// Notifies a socket why it is not connected.
@@ -260,7 +260,7 @@ impl Driver {
         self.deactivate(nsp);
         self.forget_session(nsp);
         self.go_out(nsp, DisconnectReason::ClientDisconnect);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, waiter);
+        self.close_if_unused(DisconnectReason::ForcedClose, waiter);
     }
 
     /// Discards the recovery secret of a session that the application has ended. The next `CONNECT`
@@ -276,7 +276,7 @@ impl Driver {
     pub(super) fn disconnected(&mut self, nsp: &Nsp) {
         self.deactivate(nsp);
         self.go_out(nsp, DisconnectReason::ServerDisconnect);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(DisconnectReason::ForcedClose, None);
     }
 
     /// Sends a `DISCONNECT` packet, separate from all other packets. `waiter` is notified when the
@@ -298,7 +298,7 @@ impl Driver {
             self.forget_session(&nsp);
             self.go_out(&nsp, DisconnectReason::ForcedClose);
         }
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, Some(done));
+        self.close_if_unused(DisconnectReason::ForcedClose, Some(done));
     }
 
     /// Flushes queued events and leaves all namespaces after the last handle is dropped.
@@ -310,12 +310,12 @@ impl Driver {
             }
             self.deactivate(&nsp);
         }
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
+        self.close_if_unused(DisconnectReason::ForcedClose, None);
     }
 
     /// Ends the session if no socket needs it. `waiter` is dropped when the close packet is
     /// written, which ends the caller's wait.
-    fn hang_up_if_idle(&mut self, reason: DisconnectReason, waiter: Option<oneshot::Sender<()>>) {
+    fn close_if_unused(&mut self, reason: DisconnectReason, waiter: Option<oneshot::Sender<()>>) {
         if !self.active().is_empty() {
             return;
         }
@@ -327,7 +327,7 @@ impl Driver {
         self.epoch += 1;
         self.tell(&Change::Close(reason));
         self.farewells.push(Box::pin(async move {
-            let _ = timeout(CLOSING, link.say_goodbye()).await;
+            let _ = timeout(CLOSING, link.close_gracefully()).await;
             drop(waiter);
         }));
     }

@@ -10,7 +10,7 @@ use super::{proxied, tls::Tls};
 use crate::{
     Config,
     engine::{
-        admission::{PendingConnection, hang_up},
+        admission::{PendingConnection, reject_full},
         http::{Accepted, Fallback, Site},
         primitives::Peer,
         session::Engine,
@@ -21,9 +21,9 @@ use crate::{
 
 /// Delay after a failed `accept`. Usually the process is out of file descriptors, and the pending
 /// connection would make `accept` fail again immediately.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Number of accepted connections before the task yields.
-const ACCEPTS_PER_TURN: u32 = 16;
+const ACCEPTS_PER_YIELD: u32 = 16;
 
 /// The services of a listener.
 pub(crate) struct Endpoints {
@@ -51,7 +51,7 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
             _ = &mut stop => return,
         };
         match accepted {
-            Ok((stream, address)) => server.take_in(&site, stream, address),
+            Ok((stream, address)) => server.start_connection(&site, stream, address),
             // The connection is already closed; the next one may be available.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -59,10 +59,10 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
                 if let Some(more) = log_throttle.permit() {
                     tracing::warn!(%error, more, "cannot accept connections");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
-        turn = (turn + 1) % ACCEPTS_PER_TURN;
+        turn = (turn + 1) % ACCEPTS_PER_YIELD;
         if turn == 0 {
             // Sessions continue between new connections.
             tokio::task::yield_now().await;
@@ -92,12 +92,12 @@ impl Endpoints {
     }
 
     /// Starts a task for a connection if the limit permits.
-    fn take_in(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
+    fn start_connection(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
         let Some(pending) = site.engine.connection_limiter.try_admit() else {
-            site.engine.metrics.count(Counter::RejectedUnheard);
+            site.engine.metrics.count(Counter::RejectedUnread);
             // A client that starts with TLS could not read a plain response.
             if self.tls.is_none() {
-                hang_up(&stream);
+                reject_full(&stream);
             }
             return;
         };
@@ -109,17 +109,17 @@ impl Endpoints {
         if site.engine.expects_proxy_protocol(address) {
             // These futures are boxed, so that the code that runs tasks is not compiled for each
             // type. Direct connections have their own type of task, which takes one allocation.
-            tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending).boxed());
+            tokio::spawn(serve_proxied(site, self.tls.clone(), stream, address, pending).boxed());
         } else if let Some(tls) = self.tls.clone() {
-            tokio::spawn(encrypted(site, tls, stream, address, pending).boxed());
+            tokio::spawn(serve_tls(site, tls, stream, address, pending).boxed());
         } else {
-            tokio::spawn(direct(site, stream, address, pending));
+            tokio::spawn(serve_plain(site, stream, address, pending));
         }
     }
 }
 
 /// Serves a connection forwarded by a load balancer.
-async fn passed_on(
+async fn serve_proxied(
     site: Arc<Site>,
     tls: Option<Tls>,
     mut stream: TcpStream,
@@ -129,8 +129,8 @@ async fn passed_on(
     let patience = site.engine.config.http.header_timeout;
     match proxied::client(&mut stream, balancer, patience).await {
         Ok(client) => match tls {
-            Some(tls) => encrypted(site, tls, stream, client, pending).await,
-            None => direct(site, stream, client, pending).await,
+            Some(tls) => serve_tls(site, tls, stream, client, pending).await,
+            None => serve_plain(site, stream, client, pending).await,
         },
         Err(error) => {
             site.engine.metrics.count(Counter::ProxyHeadersRejected);
@@ -140,7 +140,7 @@ async fn passed_on(
 }
 
 /// Serves a TLS connection of this client.
-async fn encrypted(
+async fn serve_tls(
     site: Arc<Site>,
     tls: Tls,
     stream: TcpStream,
@@ -168,7 +168,7 @@ async fn encrypted(
 }
 
 /// Serves an unencrypted connection of this client.
-fn direct(
+fn serve_plain(
     site: Arc<Site>,
     stream: TcpStream,
     address: SocketAddr,

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::limit::proxy_protocol::{Header, Malformed, Origin, Wants};
+use crate::limit::proxy_protocol::{Header, Malformed, NextRead, Origin};
 
 /// Reads the header without consuming any byte after it. Returns the client's address; for a health
 /// check, the address of the load balancer.
@@ -28,12 +28,12 @@ async fn read(stream: &mut TcpStream) -> io::Result<Origin> {
     let mut header = Header::default();
     let mut buffer = [0; 512];
     loop {
-        let count = match header.wants().map_err(malformed)? {
-            Wants::Nothing => return header.origin().map_err(malformed),
-            Wants::Exactly(count) => count.min(buffer.len()),
+        let count = match header.next_read().map_err(malformed)? {
+            NextRead::Nothing => return header.origin().map_err(malformed),
+            NextRead::Exactly(count) => count.min(buffer.len()),
             // The length of a line is unknown, and the bytes after it belong to TLS or HTTP. So the
             // bytes are peeked first, and only those up to the end of the line are read.
-            Wants::Line(most) => {
+            NextRead::Line(most) => {
                 let most = most.min(buffer.len());
                 let seen = stream
                     .peek(buffer.get_mut(..most).unwrap_or_default())

@@ -46,13 +46,13 @@ struct Current {
 type Stamp = [(Option<SystemTime>, u64); 2];
 
 /// Timeout of a handshake, including the wait for a permit.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of concurrent handshakes; further ones wait for a permit.
 const HANDSHAKES: usize = 1024;
 /// Maximum number of concurrent handshakes of one client address.
 const HANDSHAKES_EACH: usize = 64;
 /// The interval between checks of the files.
-const LOOK: Duration = Duration::from_secs(2);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// The protocol inside of TLS.
 const ALPN: &[u8] = b"http/1.1";
 
@@ -117,7 +117,7 @@ impl Tls {
 
     /// Checks the files periodically; never returns.
     pub(crate) async fn watch(self, metrics: Arc<Metrics>) {
-        let mut interval = tokio::time::interval(LOOK);
+        let mut interval = tokio::time::interval(RELOAD_INTERVAL);
         loop {
             interval.tick().await;
             let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
@@ -145,11 +145,11 @@ impl Tls {
             // The permit and the count are guards: both are returned when the timeout below drops
             // this future.
             let _turn = self.0.handshakes.take(client).await;
-            let _counted = Counted::new(metrics);
+            let _counted = HandshakeGauge::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
             TlsAcceptor::from(config).accept(stream).await
         };
-        match tokio::time::timeout(PATIENCE, handshake).await {
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 metrics.count(Counter::TlsFailed);
@@ -164,16 +164,16 @@ impl Tls {
     }
 }
 
-struct Counted<'a>(&'a Metrics);
+struct HandshakeGauge<'a>(&'a Metrics);
 
-impl<'a> Counted<'a> {
+impl<'a> HandshakeGauge<'a> {
     fn new(metrics: &'a Metrics) -> Self {
         metrics.shift(Gauge::TlsHandshakes, 1);
         Self(metrics)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for HandshakeGauge<'_> {
     fn drop(&mut self) {
         self.0.shift(Gauge::TlsHandshakes, -1);
     }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use crate::limit::SharedRested;
+use crate::limit::SharedTokenBucket;
 
 /// The limiter for new connections and sessions of one server.
 #[derive(Debug)]
@@ -24,10 +24,10 @@ pub(in crate::engine) struct ConnectionLimiter {
     max_pending: usize,
     started: Instant,
     /// When the full burst is available again, relative to `started`.
-    rested: SharedRested,
+    rested: SharedTokenBucket,
     pending_connections: AtomicUsize,
     /// The number of refused clients. It spreads the values of `Retry-After`.
-    turned_away: AtomicUsize,
+    refusals: AtomicUsize,
 }
 
 /// A connection that has not yet sent a complete request. It counts until it is dropped.
@@ -50,9 +50,9 @@ impl ConnectionLimiter {
             step: step.unwrap_or_default(),
             max_pending,
             started: now,
-            rested: SharedRested::default(),
+            rested: SharedTokenBucket::default(),
             pending_connections: AtomicUsize::new(0),
-            turned_away: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
         }
     }
 
@@ -72,7 +72,9 @@ impl ConnectionLimiter {
     pub(in crate::engine) fn check_session(&self, now: Instant) -> Result<(), u64> {
         let now = now.saturating_duration_since(self.started);
         let rested = self.rested.get().take(now, self.step, BURST);
-        rested.map(drop).map_err(|wait| self.turn_away(wait))
+        rested
+            .map(drop)
+            .map_err(|wait| self.spread_retry_after(wait))
     }
 
     /// Charges the rate for one session. The error is the time in seconds after which the client
@@ -80,12 +82,12 @@ impl ConnectionLimiter {
     pub(in crate::engine) fn take_session(&self, now: Instant) -> Result<(), u64> {
         let now = now.saturating_duration_since(self.started);
         let taken = self.rested.take(now, self.step, BURST);
-        taken.map_err(|wait| self.turn_away(wait))
+        taken.map_err(|wait| self.spread_retry_after(wait))
     }
 
     /// Returns the value of `Retry-After`, in seconds, for a client that may retry after `wait`.
-    pub(in crate::engine) fn turn_away(&self, wait: Duration) -> u64 {
-        let number = self.turned_away.fetch_add(1, Ordering::Relaxed);
+    pub(in crate::engine) fn spread_retry_after(&self, wait: Duration) -> u64 {
+        let number = self.refusals.fetch_add(1, Ordering::Relaxed);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         seconds.max(1) + (number % SPREAD) as u64
     }
@@ -99,7 +101,7 @@ impl Drop for PendingConnection {
 
 /// Responds with 503 and closes the connection. The server does not wait for the request, so a
 /// client whose request arrives late may see a reset instead.
-pub(in crate::engine) fn hang_up(stream: &TcpStream) {
+pub(in crate::engine) fn reject_full(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.send(FULL);
     let _ = socket.shutdown(std::net::Shutdown::Write);
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_takes_nothing_and_who_is_turned_away_comes_back_at_another_time() {
+    fn checks_are_free_and_refusals_spread_retry_after() {
         let limiter = ConnectionLimiter::new(1, 1, Instant::now());
         for _ in 0..10 {
             assert_eq!(limiter.check_session(at(&limiter, 0)), Ok(()));
@@ -153,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_everybody_comes_in() {
+    fn zero_rate_admits_all_sessions() {
         let limiter = ConnectionLimiter::new(0, 1, Instant::now());
         assert!((0..10_000).all(|_| limiter.take_session(at(&limiter, 0)).is_ok()));
     }
 
     #[test]
-    fn so_many_may_knock_and_no_more() {
+    fn pending_connections_are_limited() {
         let limiter = Arc::new(ConnectionLimiter::new(0, 2, Instant::now()));
         let first = limiter.try_admit();
         let second = limiter.try_admit();

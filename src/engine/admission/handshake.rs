@@ -56,7 +56,7 @@ impl OpenedAt {
 }
 
 /// Headers that only concern the request itself.
-const TRANSIENT: [header::HeaderName; 9] = [
+const UNSTORED_HEADERS: [header::HeaderName; 9] = [
     header::CONNECTION,
     header::UPGRADE,
     header::CONTENT_LENGTH,
@@ -70,7 +70,7 @@ const TRANSIENT: [header::HeaderName; 9] = [
 
 /// Headers that carry credentials. They are stored completely: a request with more than
 /// [`MAX_CREDENTIAL_BYTES`] of them opens no session.
-const CREDENTIALS: [header::HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+const CREDENTIAL_HEADERS: [header::HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
 /// Maximum total size of these headers, in bytes: enough for a token and the cookies of a site.
 /// Node's limit for all headers together is the same.
 const MAX_CREDENTIAL_BYTES: usize = 16 << 10;
@@ -90,7 +90,9 @@ pub(in crate::engine) fn check_credentials(headers: &HeaderMap) -> Result<(), Cr
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(CredentialsFault::Ambiguous);
     }
-    let values = CREDENTIALS.iter().flat_map(|name| headers.get_all(name));
+    let values = CREDENTIAL_HEADERS
+        .iter()
+        .flat_map(|name| headers.get_all(name));
     if values.map(HeaderValue::len).sum::<usize>() > MAX_CREDENTIAL_BYTES {
         return Err(CredentialsFault::TooLarge);
     }
@@ -98,7 +100,7 @@ pub(in crate::engine) fn check_credentials(headers: &HeaderMap) -> Result<(), Cr
 }
 
 /// Joins several `Cookie` headers into one (RFC 9113, 8.2.3), because HTTP/2 splits them.
-pub(in crate::engine) fn join_cookies(headers: &mut HeaderMap) {
+pub(in crate::engine) fn merge_cookie_headers(headers: &mut HeaderMap) {
     let mut values = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (values.next(), values.next()) else {
         return;
@@ -121,7 +123,9 @@ impl Handshake {
         for (are_credentials, limit) in [(true, usize::MAX), (false, max_header_bytes)] {
             let start = kept.len();
             for (name, value) in headers {
-                if CREDENTIALS.contains(name) != are_credentials || TRANSIENT.contains(name) {
+                if CREDENTIAL_HEADERS.contains(name) != are_credentials
+                    || UNSTORED_HEADERS.contains(name)
+                {
                     continue;
                 }
                 let len = name.as_str().len() + value.len() + 2;
@@ -359,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_kept_whatever_else_there_is() {
+    fn credentials_are_stored_regardless_of_header_limit() {
         let mut headers = HeaderMap::new();
         headers.insert("x-big", "y".repeat(64).parse().unwrap());
         headers.insert("authorization", "z".repeat(8192).parse().unwrap());
@@ -403,7 +407,7 @@ mod tests {
         for value in ["a=1", "b=2; c=3", "d=4"] {
             headers.append("cookie", value.parse().unwrap());
         }
-        join_cookies(&mut headers);
+        merge_cookie_headers(&mut headers);
         let joined: Vec<_> = headers.get_all("cookie").iter().collect();
         assert_eq!(joined, ["a=1; b=2; c=3; d=4"]);
     }

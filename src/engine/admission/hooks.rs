@@ -12,7 +12,7 @@ use crate::engine::primitives::Peer;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forbidden {
     message: Box<str>,
-    is_blamed: bool,
+    is_violation: bool,
 }
 
 impl Forbidden {
@@ -22,13 +22,13 @@ impl Forbidden {
     #[must_use]
     pub fn unauthenticated() -> Self {
         Self {
-            is_blamed: true,
+            is_violation: true,
             ..Self::default()
         }
     }
 
-    pub(in crate::engine) fn is_blamed(&self) -> bool {
-        self.is_blamed
+    pub(in crate::engine) fn is_violation(&self) -> bool {
+        self.is_violation
     }
 
     pub(in crate::engine) fn into_message(self) -> Box<str> {
@@ -52,7 +52,7 @@ impl From<&str> for Forbidden {
     fn from(message: &str) -> Self {
         Self {
             message: message.into(),
-            is_blamed: false,
+            is_violation: false,
         }
     }
 }
@@ -89,12 +89,12 @@ impl Hooks {
         peer: Peer,
         is_trusted: impl FnOnce() -> bool,
     ) -> Option<EngineRequest> {
-        self.want_requests()
+        self.need_requests()
             .then(|| EngineRequest::new(request, peer, is_trusted()))
     }
 
     /// Returns whether any function may use requests.
-    pub(in crate::engine) fn want_requests(&self) -> bool {
+    pub(in crate::engine) fn need_requests(&self) -> bool {
         self.allow_request.is_some()
             || self.generate_id.is_some()
             || self.initial_headers.is_some()

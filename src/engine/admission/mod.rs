@@ -11,10 +11,10 @@ mod handshake;
 mod hooks;
 mod view;
 
-pub(in crate::engine) use connection_limiter::{ConnectionLimiter, PendingConnection, hang_up};
+pub(in crate::engine) use connection_limiter::{ConnectionLimiter, PendingConnection, reject_full};
 pub use error::{ConnectionError, ErrorContext};
 pub use handshake::Handshake;
-pub(in crate::engine) use handshake::{CredentialsFault, check_credentials, join_cookies};
+pub(in crate::engine) use handshake::{CredentialsFault, check_credentials, merge_cookie_headers};
 pub use hooks::Forbidden;
 pub(crate) use hooks::{Hooks, IsAllowed};
 pub use view::EngineRequest;

@@ -34,12 +34,12 @@ use crate::{
 };
 
 /// Timeout for establishing a connection.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for the proof of the server's identity.
-const PROOF: Duration = Duration::from_secs(2);
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long no connection is attempted to a server that failed to prove its identity. Verified
 /// connections continue.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Maximum size of a response to a challenge, in bytes.
 const MAX_RESPONSE: usize = 2048;
 /// Maximum number of headers of a response to a challenge.
@@ -65,7 +65,7 @@ struct Inner {
 
 /// Why a connection is not used.
 #[derive(Debug)]
-pub(super) enum Unidentified {
+pub(super) enum IdentityError {
     /// No server is known with this tag.
     Unowned,
     /// The server recently failed to prove its identity.
@@ -80,7 +80,7 @@ pub(super) enum Unidentified {
     Random,
 }
 
-impl fmt::Display for Unidentified {
+impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unowned => f.write_str("no such server is known"),
@@ -93,9 +93,9 @@ impl fmt::Display for Unidentified {
     }
 }
 
-impl Error for Unidentified {}
+impl Error for IdentityError {}
 
-impl From<io::Error> for Unidentified {
+impl From<io::Error> for IdentityError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -118,7 +118,7 @@ fn tag_of(host: &str) -> Option<Tag> {
 impl NodeConnector {
     pub(super) fn new(directory: Arc<dyn Directory>, path: &str, metrics: &Arc<Metrics>) -> Self {
         let mut http = HttpConnector::new();
-        http.set_connect_timeout(Some(CONNECT));
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         // A request is written completely; waiting for more data would only delay it.
         http.set_nodelay(true);
         Self(Arc::new(Inner {
@@ -134,10 +134,10 @@ impl NodeConnector {
 
 impl Inner {
     async fn connect(&self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
-        let tag = uri.host().and_then(tag_of).ok_or(Unidentified::Unowned)?;
-        let owner = self.directory.owner(tag).ok_or(Unidentified::Unowned)?;
+        let tag = uri.host().and_then(tag_of).ok_or(IdentityError::Unowned)?;
+        let owner = self.directory.owner(tag).ok_or(IdentityError::Unowned)?;
         if self.is_paused(tag) {
-            return Err(Unidentified::Paused.into());
+            return Err(IdentityError::Paused.into());
         }
         let address = Uri::builder().scheme("http");
         let address = address.authority(owner.authority.clone());
@@ -145,8 +145,8 @@ impl Inner {
         let mut http = self.http.clone();
         poll_fn(|cx| http.poll_ready(cx)).await?;
         let mut stream = http.call(address).await?.into_inner();
-        let proving = timeout(PROOF, self.challenge(&mut stream, tag, &owner));
-        let proved = proving.await.unwrap_or(Err(Unidentified::Late));
+        let proving = timeout(PROOF_TIMEOUT, self.challenge(&mut stream, tag, &owner));
+        let proved = proving.await.unwrap_or(Err(IdentityError::Late));
         if let Err(error) = proved {
             self.note(tag, &owner, &error);
             return Err(error.into());
@@ -161,9 +161,9 @@ impl Inner {
         stream: &mut TcpStream,
         tag: Tag,
         owner: &Owner,
-    ) -> Result<(), Unidentified> {
+    ) -> Result<(), IdentityError> {
         let authority = &owner.authority;
-        let challenge = Challenge::draw(Claim { tag, authority }).ok_or(Unidentified::Random)?;
+        let challenge = Challenge::draw(Claim { tag, authority }).ok_or(IdentityError::Random)?;
         let request = format!(
             "GET {} HTTP/1.1\r\nhost: {authority}\r\n{CHALLENGE}: {}\r\n\r\n",
             self.path,
@@ -176,13 +176,13 @@ impl Inner {
             let left = u64::try_from(left).unwrap_or_default();
             // At the limit nothing is read, which ends the exchange like a closed connection.
             if (&mut *stream).take(left).read_buf(&mut response).await? == 0 {
-                return Err(Unidentified::Io(io::ErrorKind::UnexpectedEof.into()));
+                return Err(IdentityError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             match is_proof(&response, |identity| {
                 challenge.is_answered(&owner.key, identity)
             }) {
                 Some(true) => return Ok(()),
-                Some(false) => return Err(Unidentified::Wrong),
+                Some(false) => return Err(IdentityError::Wrong),
                 None => {}
             }
         }
@@ -196,13 +196,13 @@ impl Inner {
     }
 
     /// Records that a server failed to prove its identity.
-    fn note(&self, tag: Tag, owner: &Owner, error: &Unidentified) {
+    fn note(&self, tag: Tag, owner: &Owner, error: &IdentityError) {
         let now = Instant::now();
         {
             let mut paused = self.paused.lock();
             // Only currently known servers are paused, and their number is limited.
             paused.retain(|_, until| *until > now);
-            paused.insert(tag, now + PAUSE);
+            paused.insert(tag, now + RETRY_DELAY);
         }
         self.metrics.count(Counter::NodesUnproved);
         if let Some(more) = self.log_throttle.permit() {

@@ -10,8 +10,8 @@
 mod connector;
 mod identity;
 mod outgoing;
-mod places;
 mod proof;
+mod slots;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -31,16 +31,16 @@ use tokio::{
 
 use crate::{limit::LogThrottle, metrics::Metrics};
 
-pub(crate) use self::places::Bounds;
+pub(crate) use self::slots::Bounds;
 use self::{
     connector::{NodeConnector, pool_name},
     identity::Claim,
-    places::Places,
+    slots::ForwardingSlots,
 };
 pub(in crate::engine) use self::{
     identity::{CHALLENGE, IDENTITY},
     outgoing::{Outgoing, Pieces},
-    proof::{HEADER, Said, Unproved, sign},
+    proof::{HEADER, ProofError, SignedFields, sign},
 };
 
 /// The header with the maximum time that a forwarded poll should wait, in milliseconds. It is only
@@ -51,9 +51,9 @@ pub(in crate::engine) const HOLD: http::HeaderName =
 const MAX_IDLE: usize = 256;
 /// How long idle connections are kept: less than the shortest time that a server waits for the next
 /// request.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The interval between checks whether the awaited server is still registered.
-const LOOK: Duration = Duration::from_secs(1);
+const OWNER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum size of all buffered responses of other servers, in bytes. One response of maximum size
 /// is always allowed.
 const MAX_ANSWERS: usize = 64 << 20;
@@ -111,7 +111,7 @@ fn uri(tag: Tag, target: &str) -> Option<Uri> {
 
 /// The announcement of this server.
 #[derive(Clone, Copy)]
-pub(crate) struct Own<'a> {
+pub(crate) struct LocalServer<'a> {
     pub(crate) tag: Tag,
     pub(crate) key: [u8; 32],
     /// The address at which other servers reach it.
@@ -128,9 +128,9 @@ pub(crate) struct Forwarder {
     authority: Option<Authority>,
     directory: Arc<dyn Directory>,
     client: Client<NodeConnector, Outgoing>,
-    places: Places,
+    places: ForwardingSlots,
     /// Limits the log lines about missing slots.
-    shortages: LogThrottle,
+    slot_shortage_log: LogThrottle,
     /// Permits for the bytes of buffered responses.
     answers: Arc<Semaphore>,
     max_answer: usize,
@@ -157,7 +157,7 @@ pub(in crate::engine) enum ForwardError {
 impl Forwarder {
     /// Creates the forwarder of a server. Responses are limited to `max_answer` bytes.
     pub(crate) fn new(
-        own: Own<'_>,
+        own: LocalServer<'_>,
         bounds: Bounds,
         max_answer: usize,
         directory: impl Directory + 'static,
@@ -168,7 +168,7 @@ impl Forwarder {
         let connector = NodeConnector::new(Arc::clone(&directory), &path, metrics);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE)
             // The host of a URI is the name of a pool.
             .set_host(false)
@@ -182,8 +182,8 @@ impl Forwarder {
             authority: authority(own.address),
             directory,
             client,
-            places: Places::new(bounds),
-            shortages: LogThrottle::default(),
+            places: ForwardingSlots::new(bounds),
+            slot_shortage_log: LogThrottle::default(),
             answers: Arc::new(Semaphore::new(answers.min(Semaphore::MAX_PERMITS))),
             max_answer,
             leaving: watch::Sender::default(),
@@ -207,7 +207,7 @@ impl Forwarder {
             false => self.places.request(patience).await,
         };
         if place.is_none()
-            && let Some(more) = self.shortages.permit()
+            && let Some(more) = self.slot_shortage_log.permit()
         {
             // The operator has set the limit too low, or runs too few servers.
             tracing::warn!(
@@ -242,8 +242,8 @@ impl Forwarder {
         method: &http::Method,
         target: &str,
         proof: &HeaderValue,
-    ) -> Result<crate::engine::primitives::Peer, Unproved> {
-        let known = proof::Known {
+    ) -> Result<crate::engine::primitives::Peer, ProofError> {
+        let known = proof::ProofContext {
             key: &self.key,
             uptime: self.directory.uptime(),
             takes_untimed: self.directory.has_untimed(),
@@ -267,7 +267,7 @@ impl Forwarder {
     pub(in crate::engine) async fn send(
         &self,
         tag: Tag,
-        said: Said<'_>,
+        said: SignedFields<'_>,
         headers: http::HeaderMap,
         body: Outgoing,
         patience: Duration,
@@ -288,7 +288,7 @@ impl Forwarder {
         // the request ends as soon as the cluster has noticed the failure.
         let gone = async {
             while self.owner(tag).is_some() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(OWNER_CHECK_INTERVAL).await;
             }
         };
         tokio::select! {
@@ -331,13 +331,13 @@ impl Forwarder {
     }
 
     /// Closes tunnels for other servers' sessions within this time.
-    pub(in crate::engine) fn send_away(&self, within: Duration) {
+    pub(in crate::engine) fn close_tunnels(&self, within: Duration) {
         self.leaving.send_replace(Some(within));
     }
 
     /// Waits until a tunnel must close: at a random time within the announced one, so that not all
     /// clients reconnect simultaneously.
-    pub(in crate::engine) async fn sent_away(&self) {
+    pub(in crate::engine) async fn wait_for_tunnel_close(&self) {
         let mut leaving = self.leaving.subscribe();
         // The fraction is drawn once, so that a shorter time announced later can only bring the end
         // forward.

@@ -22,7 +22,7 @@ impl Forwarder {
         match *self {}
     }
 
-    pub(in crate::engine) fn send_away(&self, _: Duration) {
+    pub(in crate::engine) fn close_tunnels(&self, _: Duration) {
         match *self {}
     }
 }

@@ -26,7 +26,7 @@ pub(in crate::engine) const LEEWAY: Duration = Duration::from_secs(60);
 
 /// The signed parts of a request.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct Said<'a> {
+pub(in crate::engine) struct SignedFields<'a> {
     pub(in crate::engine) method: &'a Method,
     /// The path and query.
     pub(in crate::engine) target: &'a str,
@@ -34,7 +34,7 @@ pub(in crate::engine) struct Said<'a> {
 }
 
 /// The context for verifying a proof.
-pub(super) struct Known<'a> {
+pub(super) struct ProofContext<'a> {
     pub(super) key: &'a [u8; 32],
     /// The uptime of the verifying server.
     pub(super) uptime: Duration,
@@ -44,7 +44,7 @@ pub(super) struct Known<'a> {
 
 /// Why a proof is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Unproved {
+pub(in crate::engine) enum ProofError {
     /// The code is not that of a server of the cluster, or the proof is malformed.
     Forged,
     /// The request was forwarded too long ago, or its time is in the future.
@@ -58,7 +58,7 @@ pub(in crate::engine) enum Unproved {
     Untimed,
 }
 
-impl fmt::Display for Unproved {
+impl fmt::Display for ProofError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forged => f.write_str("its code is wrong"),
@@ -75,7 +75,7 @@ impl fmt::Display for Unproved {
 /// it.
 pub(in crate::engine) fn sign(
     key: &[u8; 32],
-    said: Said<'_>,
+    said: SignedFields<'_>,
     uptime: Option<Duration>,
 ) -> Option<HeaderValue> {
     let mut shown = shown(said.client);
@@ -88,16 +88,16 @@ pub(in crate::engine) fn sign(
 }
 
 pub(super) fn verify(
-    known: &Known<'_>,
+    known: &ProofContext<'_>,
     method: &Method,
     target: &str,
     proof: &HeaderValue,
-) -> Result<Peer, Unproved> {
-    let (peer, at) = read(known.key, method, target, proof).ok_or(Unproved::Forged)?;
+) -> Result<Peer, ProofError> {
+    let (peer, at) = read(known.key, method, target, proof).ok_or(ProofError::Forged)?;
     let now = known.uptime.as_secs();
     match at {
-        Some(at) if at.abs_diff(now) > LEEWAY.as_secs() => Err(Unproved::Stale { at, now }),
-        None if !known.takes_untimed => Err(Unproved::Untimed),
+        Some(at) if at.abs_diff(now) > LEEWAY.as_secs() => Err(ProofError::Stale { at, now }),
+        None if !known.takes_untimed => Err(ProofError::Untimed),
         Some(_) | None => Ok(peer),
     }
 }
@@ -154,7 +154,7 @@ mod tests {
             address: "[2001:db8::7]:4711".parse().unwrap(),
             secure: true,
         };
-        let said = Said {
+        let said = SignedFields {
             method: &Method::GET,
             target: TARGET,
             client,
@@ -163,8 +163,8 @@ mod tests {
         (client, proof.unwrap())
     }
 
-    fn known(key: &[u8; 32], takes_untimed: bool) -> Known<'_> {
-        Known {
+    fn known(key: &[u8; 32], takes_untimed: bool) -> ProofContext<'_> {
+        ProofContext {
             key,
             uptime: NOW,
             takes_untimed,
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn proofs_of_every_version_are_read_as_they_were_meant_and_todays_are_written_so() {
+    fn corpus_proofs_verify_and_are_signed_identically() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/forwarding.txt");
         let corpus = std::fs::read_to_string(path).unwrap();
         let mut read_lines = 0;
@@ -211,7 +211,7 @@ mod tests {
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {
             verify(&known(key, true), method, target, proof)
         };
-        let (good, forged) = (Ok(client), Err(Unproved::Forged));
+        let (good, forged) = (Ok(client), Err(ProofError::Forged));
         assert_eq!(check(&[7; 32], &Method::GET, TARGET, &proof), good);
         assert_eq!(check(&[8; 32], &Method::GET, TARGET, &proof), forged);
         assert_eq!(check(&[7; 32], &Method::POST, TARGET, &proof), forged);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_holds_for_a_minute_before_its_time_and_behind_it() {
+    fn proof_is_valid_within_a_minute_of_its_time() {
         for (at, holds) in [
             (0, false),
             (939, false),
@@ -250,7 +250,7 @@ mod tests {
         ] {
             let (client, proof) = signed(Some(at));
             let checked = verify(&known(&[7; 32], true), &Method::GET, TARGET, &proof);
-            let stale = Unproved::Stale { at, now: 1000 };
+            let stale = ProofError::Stale { at, now: 1000 };
             let expected = if holds { Ok(client) } else { Err(stale) };
             assert_eq!(checked, expected);
         }
@@ -264,6 +264,6 @@ mod tests {
             verify(&known, &Method::GET, TARGET, &proof)
         };
         assert_eq!(check(true), Ok(client));
-        assert_eq!(check(false), Err(Unproved::Untimed));
+        assert_eq!(check(false), Err(ProofError::Untimed));
     }
 }

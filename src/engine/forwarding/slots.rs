@@ -32,7 +32,7 @@ pub(crate) struct Bounds {
 
 /// The slots of one server.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ForwardingSlots {
     bounds: Bounds,
     requests: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
@@ -41,18 +41,18 @@ pub(super) struct Places {
 }
 
 /// The target time until a waiting request gets a slot.
-const TURN: Duration = Duration::from_secs(2);
+const TARGET_WAIT: Duration = Duration::from_secs(2);
 /// Minimum time that a poll waits while requests need its slot; less would be wasted work.
-const SHORTEST: Duration = Duration::from_millis(20);
+const MIN_HOLD: Duration = Duration::from_millis(20);
 /// Maximum time that a poll waits while slots are scarce.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_HOLD: Duration = Duration::from_secs(5);
 /// Number of waiting requests per slot from which new sessions, which would also need slots, are
 /// refused.
-const CROWDED: usize = 16;
+const CROWDED_PER_SLOT: usize = 16;
 /// Maximum number of waiting requests per slot; each holds a connection of its client.
-const MOST: usize = 64;
+const MAX_WAITING_PER_SLOT: usize = 64;
 
-impl Places {
+impl ForwardingSlots {
     pub(super) fn new(bounds: Bounds) -> Self {
         let bounds = Bounds {
             requests: bounds.requests.min(Semaphore::MAX_PERMITS),
@@ -79,8 +79,8 @@ impl Places {
             return Some(place);
         }
         // The guard decrements the count on every exit, including when the client disconnects.
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.before >= self.bounds.requests.saturating_mul(MOST) {
+        let waiting = WaitingCount::new(&self.waiting);
+        if waiting.before >= self.bounds.requests.saturating_mul(MAX_WAITING_PER_SLOT) {
             return None;
         }
         // Slots are assigned in the order of the requests.
@@ -97,25 +97,25 @@ impl Places {
         }
         let places = u32::try_from(self.bounds.requests).unwrap_or(u32::MAX);
         let others = u32::try_from(waiting + 1).unwrap_or(u32::MAX);
-        let hold = TURN.saturating_mul(places) / others;
-        Some(hold.clamp(SHORTEST, LONGEST))
+        let hold = TARGET_WAIT.saturating_mul(places) / others;
+        Some(hold.clamp(MIN_HOLD, MAX_HOLD))
     }
 
     /// Returns whether so many requests wait that new sessions should be opened on other servers.
     pub(super) fn are_crowded(&self) -> bool {
         let waiting = self.waiting.load(Ordering::Relaxed);
-        waiting >= self.bounds.requests.saturating_mul(CROWDED)
+        waiting >= self.bounds.requests.saturating_mul(CROWDED_PER_SLOT)
     }
 }
 
 /// Counts a request while it waits.
-struct Waiting<'a> {
+struct WaitingCount<'a> {
     all: &'a AtomicUsize,
     /// The number of waiting requests before this one.
     before: usize,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCount<'a> {
     fn new(all: &'a AtomicUsize) -> Self {
         // The count guards no other memory, so relaxed is enough.
         let before = all.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCount<'_> {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Ordering::Relaxed);
     }
@@ -134,8 +134,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_more_wait_for_a_place_the_sooner_polls_are_answered_until_no_more_may_wait() {
-        let places = Arc::new(Places::new(Bounds {
+    async fn holds_shrink_as_more_requests_wait_until_waiting_is_full() {
+        let places = Arc::new(ForwardingSlots::new(Bounds {
             requests: 2,
             tunnels: 1,
         }));
@@ -143,21 +143,21 @@ mod tests {
         let patience = Duration::from_secs(60);
         let first = places.request(patience).await.unwrap();
         let second = places.request(patience).await.unwrap();
-        assert_eq!(places.hold(), Some(TURN * 2));
+        assert_eq!(places.hold(), Some(TARGET_WAIT * 2));
         let wait = || {
             let places = Arc::clone(&places);
             tokio::spawn(async move { places.request(patience).await.is_some() })
         };
         let mut waiting = Vec::new();
-        let mut hold = LONGEST;
-        for n in 0..2 * MOST {
-            assert_eq!(places.are_crowded(), n >= 2 * CROWDED);
+        let mut hold = MAX_HOLD;
+        for n in 0..2 * MAX_WAITING_PER_SLOT {
+            assert_eq!(places.are_crowded(), n >= 2 * CROWDED_PER_SLOT);
             waiting.push(wait());
             tokio::task::yield_now().await;
             assert!(places.hold().unwrap() <= hold);
             hold = places.hold().unwrap();
         }
-        assert!(hold < TURN && hold >= SHORTEST);
+        assert!(hold < TARGET_WAIT && hold >= MIN_HOLD);
         assert!(places.request(patience).await.is_none(), "too many wait");
         // Each waiting request gets a slot that an earlier one releases.
         drop((first, second));

@@ -32,7 +32,7 @@ pub(crate) struct Accepted {
     front: BytesMut,
     patience: Duration,
     /// Set while the client reads less than it is sent.
-    stalled: Option<Box<Stalled>>,
+    stalled: Option<Box<WriteStall>>,
 }
 
 enum Io {
@@ -53,7 +53,7 @@ impl Io {
     }
 }
 
-struct Stalled {
+struct WriteStall {
     until: Pin<Box<Sleep>>,
     written: usize,
     /// The task that tried to read while the client was stalled.
@@ -61,12 +61,12 @@ struct Stalled {
 }
 
 /// Number of bytes per timeout that count as progress.
-const PROGRESS: usize = 16 * 1024;
+const MIN_PROGRESS: usize = 16 * 1024;
 /// Maximum number of bytes read ahead from a client that waits for a response. The rest stays in
 /// the kernel, so a client that sends more is not noticed when it disconnects.
-const AHEAD: usize = 16 * 1024;
+const MAX_READ_AHEAD: usize = 16 * 1024;
 /// Number of those bytes read in one call.
-const PIECE: usize = 4096;
+const READ_PIECE: usize = 4096;
 
 impl Accepted {
     pub(crate) fn tcp(stream: TcpStream, patience: Duration) -> Self {
@@ -113,8 +113,8 @@ impl Accepted {
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // While the client is stalled, nothing is read. The task is woken nevertheless, because it
         // also polls the write and its deadline.
-        while self.stalled.is_none() && self.front.len() < AHEAD {
-            let mut space = [const { MaybeUninit::uninit() }; PIECE];
+        while self.stalled.is_none() && self.front.len() < MAX_READ_AHEAD {
+            let mut space = [const { MaybeUninit::uninit() }; READ_PIECE];
             let mut piece = ReadBuf::uninit(&mut space);
             let read = ready!(self.io.poll_read(cx, &mut piece));
             if read.is_err() || piece.filled().is_empty() {
@@ -129,7 +129,7 @@ impl Accepted {
 
     /// Ends the stall when the client reads again. A task that tried to read during the stall is
     /// woken, because it was not registered with the socket.
-    fn go_on(&mut self) {
+    fn end_stall(&mut self) {
         let stalled = self.stalled.take();
         if let Some(reader) = stalled.and_then(|stalled| stalled.reader) {
             reader.wake();
@@ -145,8 +145,8 @@ impl Accepted {
             Poll::Ready(Ok(n)) => {
                 if let Some(stalled) = &mut self.stalled {
                     stalled.written += n;
-                    if stalled.written >= PROGRESS {
-                        self.go_on();
+                    if stalled.written >= MIN_PROGRESS {
+                        self.end_stall();
                     }
                 }
             }
@@ -154,14 +154,14 @@ impl Accepted {
             Poll::Pending => {
                 let patience = self.patience;
                 let stalled = self.stalled.get_or_insert_with(|| {
-                    Box::new(Stalled {
+                    Box::new(WriteStall {
                         until: Box::pin(tokio::time::sleep(patience)),
                         written: 0,
                         reader: None,
                     })
                 });
                 // The deadline starts with the first refused write. Writing a few bytes does not
-                // move it; only real progress ends it (`go_on`).
+                // move it; only real progress ends it (`end_stall`).
                 if stalled.until.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -237,7 +237,7 @@ impl AsyncWrite for Accepted {
         };
         if flushed.is_ready() {
             // The kernel or TLS has accepted everything.
-            this.go_on();
+            this.end_stall();
         }
         this.pace(cx, flushed.map_ok(|()| 0)).map_ok(drop)
     }
@@ -252,9 +252,9 @@ impl AsyncWrite for Accepted {
 
 /// A connection that a library reads and writes while the same task watches for a disconnect. One
 /// task does both in turn, so the lock is never contended, and nothing is awaited under it.
-pub(super) struct Watched<'a>(pub(super) &'a Mutex<Accepted>);
+pub(super) struct SharedConnection<'a>(pub(super) &'a Mutex<Accepted>);
 
-impl AsyncRead for Watched<'_> {
+impl AsyncRead for SharedConnection<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -264,7 +264,7 @@ impl AsyncRead for Watched<'_> {
     }
 }
 
-impl AsyncWrite for Watched<'_> {
+impl AsyncWrite for SharedConnection<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -296,7 +296,7 @@ impl AsyncWrite for Watched<'_> {
 
 /// Waits for a response while the client stays connected. Returns `None` if the client disconnects
 /// first.
-pub(super) async fn attended<T>(
+pub(super) async fn unless_disconnected<T>(
     mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
 ) -> Option<T> {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_read_while_the_client_does_not_read_and_then_it_goes_on() {
+    async fn reading_pauses_while_writes_stall_and_then_resumes() {
         let (near, mut far) = tokio::io::duplex(100);
         let mut accepted = Accepted::other(Box::new(near), Duration::from_secs(60));
         far.write_all(b"another request").await.unwrap();

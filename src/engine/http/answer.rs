@@ -15,20 +15,20 @@ use roomcast_protocol::{
 
 use super::{
     exchange,
-    handoff::{Handoff, HandoffCell, Received},
+    handoff::{ForwardedRequest, Handoff, HandoffCell},
     message::{
         body::Pieces,
-        cors::Verdict,
+        cors::OriginCheck,
         host,
         refusal::{RequestError, Unknown},
-        reply::{self, Form, HandedOn, HttpAnswer, Reply},
-        request::{self, Ask},
+        reply::{self, Form, HttpAnswer, RemoteResponse, Reply},
+        request::{self, ParsedRequest},
     },
 };
 use crate::{
     config::Cors,
     engine::{
-        admission::{EngineRequest, Forbidden, Handshake, join_cookies, original_uri},
+        admission::{EngineRequest, Forbidden, Handshake, merge_cookie_headers, original_uri},
         outbox::{Attaching, Outbox, Sink},
         primitives::{Peer, now},
         session::{Engine, Opening},
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Returns the refusal of an HTTP/1 request without exactly one valid host, on any path.
     /// Nothing more is read from its connection.
-    pub(crate) fn refuse_unnamed(&self, request: &Parts) -> Option<Reply> {
+    pub(crate) fn refuse_invalid_host(&self, request: &Parts) -> Option<Reply> {
         if host::is_named(request.version, &request.headers) {
             return None;
         }
@@ -74,9 +74,9 @@ impl Engine {
             Ok(Some(received)) => received.client,
             Ok(None) | Err(_) => self.identify(peer, &parts.headers),
         };
-        join_cookies(&mut parts.headers);
+        merge_cookie_headers(&mut parts.headers);
         let verdict = match &self.config.http.cors {
-            None => Verdict::Silent,
+            None => OriginCheck::Silent,
             Some(cors) => {
                 let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
                 // Browsers send a preflight without cookies and credentials, so it is answered
@@ -91,7 +91,7 @@ impl Engine {
         };
         let view = self.view(&parts, peer);
         let is_upgrade = request::is_upgrade(&parts.headers);
-        let is_foreign = verdict == Verdict::Foreign;
+        let is_foreign = verdict == OriginCheck::Foreign;
         let outcome = match &self.config.http.cors {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
             Some(_) | None => match handed_on {
@@ -113,7 +113,7 @@ impl Engine {
             .cors
             .as_ref()
             .filter(|cors| !(cors.enforce && is_foreign))
-            .filter(|_| reply.extensions().get::<HandedOn>().is_none())
+            .filter(|_| reply.extensions().get::<RemoteResponse>().is_none())
         {
             cors.mark(&mut reply, &verdict);
         }
@@ -122,9 +122,9 @@ impl Engine {
 
     /// Returns whether, for polling requests without an `Origin`, only the session matters: no
     /// function of the application needs the request, and the peer is not a proxy.
-    pub(super) fn looks_at_sessions_only(&self, peer: Peer) -> bool {
+    pub(super) fn needs_only_session(&self, peer: Peer) -> bool {
         let is_proxy = |guard: &Arc<Guard>| guard.trusts(peer.address.ip());
-        !self.hooks.want_requests() && !self.guard.as_ref().is_some_and(is_proxy)
+        !self.hooks.need_requests() && !self.guard.as_ref().is_some_and(is_proxy)
     }
 
     /// Responds to such a request: a poll, or a post with packets.
@@ -152,7 +152,7 @@ impl Engine {
         let mut reply = answer.into_reply();
         // The parser does not handle requests with an `Origin` on this path, so there is no origin
         // here.
-        cors.mark(&mut reply, &Verdict::Silent);
+        cors.mark(&mut reply, &OriginCheck::Silent);
         HttpAnswer::Other(reply)
     }
 
@@ -187,12 +187,12 @@ impl Engine {
         if matches!(error, RequestError::Forged) {
             // The sender pretends to be a server of the cluster, or is one that has an old key of
             // this server.
-            if let Some(more) = self.forgeries.permit() {
+            if let Some(more) = self.forgery_log.permit() {
                 tracing::warn!(%address, reason, more, "request refused");
             }
         } else if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
-        } else if let Some(more) = self.foreign_origins.permit() {
+        } else if let Some(more) = self.foreign_origin_log.permit() {
             // The operator may have forgotten to allow the origin, so the refusal is logged. The
             // log is throttled, because clients can repeat the request.
             tracing::info!(%address, code, reason, more, "request refused");
@@ -210,7 +210,7 @@ impl Engine {
         peer: Peer,
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
-        handed_on: Option<Received>,
+        handed_on: Option<ForwardedRequest>,
     ) -> Result<Reply, RequestError> {
         self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
@@ -229,12 +229,15 @@ impl Engine {
                 return Err(RequestError::UnknownSession(Unknown::Misdirected));
             }
             // Forwarding is boxed, so that requests of local sessions reserve no memory for it.
-            let handing = Box::pin(self.hand_on(parts, body, peer, tag, accept, handoff));
+            let handing = Box::pin(self.forward_request(parts, body, peer, tag, accept, handoff));
             return handing.await;
         }
-        let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
+        let is_initial = matches!(
+            ask,
+            ParsedRequest::Open | ParsedRequest::OpenWebSocket { .. }
+        );
         let mut reply = match ask {
-            Ask::Open => {
+            ParsedRequest::Open => {
                 // Limits are checked first, because a client above them must not cause work in the
                 // application. The permit is a guard, which a refusal below returns. Requests of
                 // open sessions have priority over new sessions.
@@ -253,7 +256,7 @@ impl Engine {
                     &parts,
                 )
             }
-            Ask::OpenWebSocket { accept } => {
+            ParsedRequest::OpenWebSocket { accept } => {
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 let opening = Opening {
@@ -264,16 +267,16 @@ impl Engine {
                 *handoff.lock() = Some(Handoff::Open(Arc::clone(self), opening));
                 reply::switching_protocols(&accept)
             }
-            Ask::Mismatch(id) => {
+            ParsedRequest::Mismatch(id) => {
                 let outbox = self.find(id.sid)?;
                 return Err(RequestError::TransportMismatch(outbox.transport()));
             }
-            Ask::Unserved(id) => {
+            ParsedRequest::Unserved(id) => {
                 self.find(id.sid)?;
                 self.metrics.count(Counter::RejectedMethod);
                 return Ok(reply::empty(StatusCode::INTERNAL_SERVER_ERROR));
             }
-            Ask::Poll(id) => {
+            ParsedRequest::Poll(id) => {
                 let outbox = self.find_polling(id.sid)?;
                 let form = Form::of(&parts.headers);
                 // A poll may wait for a long time, and its headers keep a read buffer alive.
@@ -281,7 +284,7 @@ impl Engine {
                 let hold = handed_on.and_then(|received| received.hold);
                 self.poll(outbox, form, hold).await?.into_reply()
             }
-            Ask::Post(id) => {
+            ParsedRequest::Post(id) => {
                 let outbox = self.find_polling(id.sid)?;
                 if exchange::is_octet_stream(&parts.headers) {
                     self.refuse_binary(&outbox)
@@ -289,7 +292,7 @@ impl Engine {
                     self.post(outbox, body).await?.into_reply()
                 }
             }
-            Ask::Upgrade { sid: id, accept } => {
+            ParsedRequest::Upgrade { sid: id, accept } => {
                 let outbox = self.find(id.sid)?;
                 if !self.config.session.allow_upgrades {
                     return Err(RequestError::BadRequest);
@@ -313,7 +316,7 @@ impl Engine {
             if self.is_draining() {
                 // The session may have been opened at another server, which a load balancer tries
                 // next.
-                RequestError::Draining(self.connection_limiter.turn_away(Duration::ZERO))
+                RequestError::Draining(self.connection_limiter.spread_retry_after(Duration::ZERO))
             } else if self.sessions.has_ended(sid) {
                 RequestError::UnknownSession(Unknown::Over)
             } else {
@@ -381,7 +384,7 @@ impl Engine {
 
     /// Converts the refusal by the application, and counts a violation if it is the client's fault.
     fn denied(&self, forbidden: Forbidden, request: &EngineRequest) -> RequestError {
-        if let Some(guard) = self.guard.as_ref().filter(|_| forbidden.is_blamed()) {
+        if let Some(guard) = self.guard.as_ref().filter(|_| forbidden.is_violation()) {
             let _ = guard.violation(request.address().ip(), Violation::Credentials);
         }
         RequestError::Denied(forbidden.into_message())
@@ -391,7 +394,7 @@ impl Engine {
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
         if self.is_draining() {
             return Err(RequestError::Draining(
-                self.connection_limiter.turn_away(Duration::ZERO),
+                self.connection_limiter.spread_retry_after(Duration::ZERO),
             ));
         }
         // The rate is checked first without charging it. So clients refused by the rate are not

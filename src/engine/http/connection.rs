@@ -25,9 +25,9 @@ use parking_lot::Mutex;
 use roomcast_protocol::websocket::CloseCode;
 
 use super::{
-    accepted::{Accepted, Watched, attended},
+    accepted::{Accepted, SharedConnection, unless_disconnected},
     handoff::{Handoff, HandoffCell},
-    http1::{MAX_HEADER_BYTES, MAX_HEADERS, Rest, Served},
+    http1::{ConnectionRemains, MAX_HEADER_BYTES, MAX_HEADERS, ServeOutcome},
     message::reply,
     site::{FallbackBody, Site},
 };
@@ -35,7 +35,7 @@ use crate::{
     engine::{
         admission::PendingConnection,
         primitives::Peer,
-        transport::{MAX_DISCARDED, Stream, dismiss},
+        transport::{MAX_DISCARDED, Stream, close_unused},
     },
     limit::Client,
     metrics::Counter,
@@ -56,14 +56,14 @@ impl Site {
         // The future is boxed, so that the task of a WebSocket does not retain the memory that HTTP
         // needed.
         let rest = match Box::pin(self.requests(stream, peer, pending)).await {
-            Served::Over(rest) => rest,
-            Served::Unsupported(stream, pending) => {
+            ServeOutcome::Over(rest) => rest,
+            ServeOutcome::Unsupported(stream, pending) => {
                 match Box::pin(self.http(stream, peer, pending)).await {
                     Some(rest) => rest,
                     None => return,
                 }
             }
-            Served::Closed => return,
+            ServeOutcome::Closed => return,
         };
         match rest.handoff {
             Some(Handoff::Open(engine, opening)) => {
@@ -76,7 +76,7 @@ impl Site {
             Some(Handoff::Attach(attaching)) => {
                 if !attaching.attach(rest.stream.clone(), rest.unread) {
                     // The session has ended since the client received `101`.
-                    dismiss(&rest.stream, CloseCode::NORMAL);
+                    close_unused(&rest.stream, CloseCode::NORMAL);
                 }
             }
             #[cfg(feature = "forwarding")]
@@ -95,7 +95,7 @@ impl Site {
         stream: Accepted,
         peer: Peer,
         pending: Option<PendingConnection>,
-    ) -> Option<Rest> {
+    ) -> Option<ConnectionRemains> {
         let handoff = HandoffCell::default();
         let pending = Mutex::new(pending);
         let accepted = Mutex::new(stream);
@@ -115,7 +115,7 @@ impl Site {
             };
             let answering = self.answer(request, peer, &handoff);
             Box::pin(async move {
-                let answer = attended(gone, pin!(answering)).await;
+                let answer = unless_disconnected(gone, pin!(answering)).await;
                 answer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))
             })
         });
@@ -124,7 +124,7 @@ impl Site {
             .header_read_timeout(self.engine.config.http.header_timeout)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(Watched(stream)), service);
+            .serve_connection(TokioIo::new(SharedConnection(stream)), service);
         let mut stopped = self.engine.stopped();
         // The losing branch is only a borrow: the connection outlives it, and a request in flight
         // is answered below.
@@ -159,7 +159,7 @@ impl Site {
         // hyper read its bytes before those that were read while the client waited for a response.
         unread.extend_from_slice(&read);
         unread.extend_from_slice(&front);
-        Some(Rest {
+        Some(ConnectionRemains {
             stream,
             unread: unread.freeze(),
             handoff,
@@ -173,7 +173,7 @@ impl Site {
         handoff: &HandoffCell,
     ) -> Response<Either<Full<Bytes>, FallbackBody>> {
         let (parts, mut body) = request.into_parts();
-        if let Some(refusal) = self.engine.refuse_unnamed(&parts) {
+        if let Some(refusal) = self.engine.refuse_invalid_host(&parts) {
             return refusal.map(Either::Left);
         }
         if let Some(engine) = self.owner(parts.uri.path()) {

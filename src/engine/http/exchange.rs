@@ -14,7 +14,7 @@ use super::message::{
 };
 use crate::{
     engine::{
-        outbox::{Control, Outbox, PollAnswer, Polled, PostAnswer},
+        outbox::{Control, Outbox, PollAnswer, PollOutcome, PostAnswer},
         session::Engine,
     },
     metrics::{Counter, Gauge, Metrics},
@@ -30,9 +30,9 @@ impl Engine {
     ) -> Result<HttpAnswer, RequestError> {
         let id = self.next_poll_id();
         let answer = match outbox.poll(id) {
-            Polled::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
-            Polled::Answered(answer) => Ok(answer),
-            Polled::Waiting(mut answered) => {
+            PollOutcome::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
+            PollOutcome::Answered(answer) => Ok(answer),
+            PollOutcome::Waiting(mut answered) => {
                 // Cancellation point: if the client closes the connection, this future is dropped
                 // here and the guard notifies the driver. Otherwise the driver would give packets
                 // to an abandoned request.
@@ -40,7 +40,7 @@ impl Engine {
                     outbox,
                     id,
                     waiting: true,
-                    _counted: Waiting::at(&self.metrics, Gauge::PollsWaiting),
+                    _counted: WaitingGauge::at(&self.metrics, Gauge::PollsWaiting),
                 };
                 let answer = match hold {
                     None => answered.await,
@@ -95,7 +95,7 @@ impl Engine {
             self.metrics.count(Counter::RejectedOverlap);
             return Ok(refused());
         };
-        let waiting = Waiting::at(&self.metrics, Gauge::PostsWaiting);
+        let waiting = WaitingGauge::at(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
         // Cancellation point: an incomplete payload ends the session when the guard is dropped,
         // because its packets would be silently lost.
@@ -138,19 +138,19 @@ fn closing(status: StatusCode) -> HttpAnswer {
 }
 
 /// Counts a request while it waits.
-struct Waiting<'a> {
+struct WaitingGauge<'a> {
     metrics: &'a Metrics,
     gauge: Gauge,
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingGauge<'a> {
     fn at(metrics: &'a Metrics, gauge: Gauge) -> Self {
         metrics.shift(gauge, 1);
         Self { metrics, gauge }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGauge<'_> {
     fn drop(&mut self) {
         self.metrics.shift(self.gauge, -1);
     }
@@ -161,7 +161,7 @@ struct PollGuard<'a> {
     outbox: Outbox,
     id: u64,
     waiting: bool,
-    _counted: Waiting<'a>,
+    _counted: WaitingGauge<'a>,
 }
 
 impl Drop for PollGuard<'_> {

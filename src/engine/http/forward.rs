@@ -9,18 +9,18 @@ use roomcast_protocol::Tag;
 use tokio::time::timeout;
 
 use super::{
-    handoff::{Handoff, HandoffCell, Received},
+    handoff::{ForwardedRequest, Handoff, HandoffCell},
     message::{
         body,
         refusal::{RequestError, Unknown},
-        reply::{self, HandedOn, Reply},
+        reply::{self, RemoteResponse, Reply},
     },
     tunnel::Tunnel,
 };
 use crate::{
     engine::{
         admission::original_uri,
-        forwarding::{self, ForwardError, Forwarder, Outgoing, Pieces, Said},
+        forwarding::{self, ForwardError, Forwarder, Outgoing, Pieces, SignedFields},
         primitives::Peer,
         session::Engine,
     },
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1).
-const OF_ONE_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP_HEADERS: [HeaderName; 9] = [
     header::CONNECTION,
     header::EXPECT,
     HeaderName::from_static("keep-alive"),
@@ -44,7 +44,10 @@ impl Engine {
     /// Removes the proof of another server from a forwarded request and returns its contents, or
     /// `None` if there is no proof. An error means that no server of the cluster has sent the
     /// request.
-    pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Received>, RequestError> {
+    pub(super) fn take_proof(
+        &self,
+        parts: &mut Parts,
+    ) -> Result<Option<ForwardedRequest>, RequestError> {
         let Some(forwarder) = &self.forwarder else {
             return Ok(None);
         };
@@ -70,7 +73,7 @@ impl Engine {
         let hold = parts.headers.remove(forwarding::HOLD);
         let hold = hold.and_then(|hold| hold.to_str().ok()?.parse().ok());
         let hold = hold.map(Duration::from_millis);
-        Ok(Some(Received { client, hold }))
+        Ok(Some(ForwardedRequest { client, hold }))
     }
 
     /// Answers another server that verifies the identity of this one; `None` if the request is not
@@ -94,7 +97,7 @@ impl Engine {
 
     /// Returns the response of another server to a request of its session. If there is none, the
     /// response is that the session is unknown, and the client opens a new one.
-    pub(super) async fn hand_on(
+    pub(super) async fn forward_request(
         self: &Arc<Self>,
         parts: Parts,
         body: &mut dyn body::Pieces,
@@ -119,7 +122,7 @@ impl Engine {
             });
             return Err(RequestError::Busy);
         };
-        let counted = Counted::new(&self.metrics);
+        let counted = ForwardedGauge::new(&self.metrics);
         let asking = self.ask(forwarder, parts, body, client, tag, accept);
         // Dropping `asking` on stop closes the connection to the other server, so that a poll there
         // is aborted too.
@@ -162,7 +165,7 @@ impl Engine {
         accept: Option<&str>,
     ) -> Result<(Reply, Option<hyper::upgrade::Upgraded>), ForwardError> {
         let target = target(&parts).to_owned();
-        let said = Said {
+        let said = SignedFields {
             method: &parts.method,
             target: &target,
             client,
@@ -215,7 +218,7 @@ impl Engine {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let accept = accept.ok_or(ForwardError::Gone)?;
             let mut reply = reply::switching_protocols(accept);
-            reply.extensions_mut().insert(HandedOn);
+            reply.extensions_mut().insert(RemoteResponse);
             let mut headers = response.headers().clone();
             strip(&mut headers);
             headers.remove(header::SEC_WEBSOCKET_ACCEPT);
@@ -231,7 +234,7 @@ impl Engine {
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.extensions.clear();
         let mut reply = Reply::from_parts(parts, Full::new(body));
-        reply.extensions_mut().insert(HandedOn);
+        reply.extensions_mut().insert(RemoteResponse);
         Ok((reply, None))
     }
 }
@@ -270,7 +273,7 @@ fn strip(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .collect();
-    for name in named.iter().chain(&OF_ONE_HOP) {
+    for name in named.iter().chain(&HOP_BY_HOP_HEADERS) {
         headers.remove(name);
     }
 }
@@ -281,16 +284,16 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
 }
 
 /// Counts a request while it is forwarded.
-struct Counted<'a>(&'a Metrics);
+struct ForwardedGauge<'a>(&'a Metrics);
 
-impl<'a> Counted<'a> {
+impl<'a> ForwardedGauge<'a> {
     fn new(metrics: &'a Metrics) -> Self {
         metrics.shift(Gauge::RequestsForwarded, 1);
         Self(metrics)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for ForwardedGauge<'_> {
     fn drop(&mut self) {
         self.0.shift(Gauge::RequestsForwarded, -1);
     }

@@ -14,7 +14,7 @@ use crate::engine::{
 
 /// The data of a request that another server has forwarded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received {
+pub(super) struct ForwardedRequest {
     /// The client of the request.
     pub(super) client: Peer,
     /// How long it may wait for packets, if the other server limits that.

@@ -24,7 +24,7 @@ use super::{
 use crate::engine::{
     primitives::Peer,
     session::Engine,
-    transport::{Stream, dismiss},
+    transport::{Stream, close_unused},
 };
 
 /// The advice for a surrounding server that does not provide client addresses.
@@ -48,7 +48,7 @@ impl Engine {
         let address = address(&parts.extensions);
         if address.is_none() && self.guard.is_some() {
             // The guard would treat all clients as one, with common limits and blocks.
-            if let Some(more) = self.misplacements.permit() {
+            if let Some(more) = self.missing_address_log.permit() {
                 tracing::error!(more, "{NO_ADDRESSES}");
             }
             let mut reply = reply::closing(StatusCode::INTERNAL_SERVER_ERROR);
@@ -56,7 +56,7 @@ impl Engine {
             return reply;
         }
         if address.is_none() {
-            self.unaddressed
+            self.missing_addresses_logged
                 .call_once(|| tracing::warn!("{UNADDRESSED}"));
         }
         let peer = Peer {
@@ -106,7 +106,7 @@ impl Engine {
             }
             Handoff::Attach(attaching) => {
                 if !attaching.attach(stream.clone(), unread) {
-                    dismiss(&stream, CloseCode::NORMAL);
+                    close_unused(&stream, CloseCode::NORMAL);
                 }
             }
             #[cfg(feature = "forwarding")]

@@ -6,7 +6,7 @@ use http::request::Parts;
 use roomcast_protocol::Tag;
 
 use super::{
-    handoff::{HandoffCell, Received},
+    handoff::{ForwardedRequest, HandoffCell},
     message::{
         body::Pieces,
         refusal::{RequestError, Unknown},
@@ -16,7 +16,10 @@ use super::{
 use crate::engine::{primitives::Peer, session::Engine};
 
 impl Engine {
-    pub(super) fn take_proof(&self, _: &mut Parts) -> Result<Option<Received>, RequestError> {
+    pub(super) fn take_proof(
+        &self,
+        _: &mut Parts,
+    ) -> Result<Option<ForwardedRequest>, RequestError> {
         Ok(None)
     }
 
@@ -24,7 +27,7 @@ impl Engine {
         None
     }
 
-    pub(super) async fn hand_on(
+    pub(super) async fn forward_request(
         self: &Arc<Self>,
         _: Parts,
         _: &mut dyn Pieces,

@@ -49,9 +49,10 @@ impl Error for BodyFault {
 /// The service of the application, for requests that belong to no engine. Its type is erased at the
 /// API, so that the code that serves connections is compiled with the library.
 #[derive(Clone)]
-pub(crate) struct Fallback(Arc<Ask>);
+pub(crate) struct Fallback(Arc<ErasedService>);
 
-type Ask = dyn Fn(Request<Incoming>) -> BoxFuture<'static, FallbackResponse> + Send + Sync;
+type ErasedService =
+    dyn Fn(Request<Incoming>) -> BoxFuture<'static, FallbackResponse> + Send + Sync;
 
 impl Fallback {
     /// Wraps a service; a clone of it handles each request.

@@ -67,7 +67,7 @@ impl Tunnel {
             // A fault of the tunnel is also a fault of the session, which its server notices: both
             // connections are closed when their halves are dropped here.
             _ = passing => {}
-            () = self.forwarder.sent_away() => {}
+            () = self.forwarder.wait_for_tunnel_close() => {}
         }
     }
 }

@@ -30,7 +30,7 @@ impl Outbox {
     pub(in crate::engine) fn flush(&self) -> usize {
         let mut left = 0;
         let mut queue = self.lock();
-        if queue.writer == Writer::Listed {
+        if queue.writer == Writer::Enqueued {
             // This call does the work for which the session is in the flusher's list. If the driver
             // gets here first, the flusher finds nothing to do.
             queue.writer = Writer::Nobody;
@@ -73,7 +73,7 @@ impl Outbox {
                 // writability and flushes.
                 Ok(()) | Err(_) => {
                     queue.block(self.memory());
-                    self.weigh(&mut queue);
+                    self.refile(&mut queue);
                     // Only the driver can wait for writability, and it may be idle.
                     queue.wake_driver();
                     return left;
@@ -82,7 +82,7 @@ impl Outbox {
         }
         // Other tasks push as fast as this one writes, so other sessions continue first.
         if queue.has_work() {
-            queue.writer = Writer::Listed;
+            queue.writer = Writer::Enqueued;
             drop(queue);
             self.flusher().enqueue(self.clone());
         }
@@ -117,10 +117,10 @@ impl<H> Queue<H> {
     pub(super) fn schedule<O>(&mut self) -> Wake<O> {
         // A running driver writes at the end of its iteration, and a writing task checks the queue
         // again.
-        if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {
+        if self.is_running() || self.writer != Writer::Nobody || !self.can_flush() {
             return Wake::Nobody;
         }
-        self.writer = Writer::Listed;
+        self.writer = Writer::Enqueued;
         Wake::Flusher
     }
 
@@ -253,9 +253,9 @@ impl<H> Queue<H> {
     /// determines that itself.
     pub(super) fn set_blocked(&mut self, is_blocked: bool) {
         match (self.writer, is_blocked) {
-            (Writer::Writing, _) | (Writer::Nobody | Writer::Listed, false) => {}
+            (Writer::Writing, _) | (Writer::Nobody | Writer::Enqueued, false) => {}
             (Writer::Blocked { .. }, false) => self.writer = Writer::Nobody,
-            (Writer::Nobody | Writer::Listed | Writer::Blocked { .. }, true) => {
+            (Writer::Nobody | Writer::Enqueued | Writer::Blocked { .. }, true) => {
                 self.writer = Writer::Blocked { is_awaited: true };
             }
         }

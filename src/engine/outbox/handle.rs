@@ -35,7 +35,7 @@ use roomcast_protocol::{
 use super::{
     queue::Queue,
     requests::Control,
-    states::{self, Drain, Sink, Turn, Writer},
+    states::{self, Drain, DriverState, Sink, Writer},
     waiting::MemoryBudget,
     worker::Flusher,
 };
@@ -204,20 +204,20 @@ impl Outbox {
     }
 
     /// Begins an iteration of the driver. Frames queued during it are written at its end.
-    pub(in crate::engine) fn begin_turn(&self) -> TurnState {
-        self.lock().begin_turn()
+    pub(in crate::engine) fn begin_iteration(&self) -> IterationStart {
+        self.lock().begin_iteration()
     }
 
     /// Ends the iteration of the driver, after writing the frames queued during it.
-    pub(in crate::engine) fn end_turn(&self, cx: &Context<'_>, rest: &Rest) {
+    pub(in crate::engine) fn end_iteration(&self, cx: &Context<'_>, rest: &IterationRemains) {
         loop {
-            let end = self.lock().end_turn(cx.waker(), rest);
+            let end = self.lock().end_iteration(cx.waker(), rest);
             match end {
-                TurnEnd::Flush => {
+                IterationEnd::Flush => {
                     self.flush();
                 }
-                TurnEnd::Again => return cx.waker().wake_by_ref(),
-                TurnEnd::Idle => return,
+                IterationEnd::Again => return cx.waker().wake_by_ref(),
+                IterationEnd::Idle => return,
             }
         }
     }
@@ -241,7 +241,7 @@ impl Outbox {
 }
 
 /// The state at the start of a driver's iteration.
-pub(in crate::engine) struct TurnState {
+pub(in crate::engine) struct IterationStart {
     pub(in crate::engine) blocked: bool,
     pub(in crate::engine) closed: Option<CloseReason>,
     /// Everything queued has been sent, and this is being watched.
@@ -252,7 +252,7 @@ pub(in crate::engine) struct TurnState {
 
 /// The driver's state at the end of its iteration.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Rest {
+pub(in crate::engine) struct IterationRemains {
     /// The session has ended, but its transport is still open.
     pub(in crate::engine) is_ending: bool,
     /// The driver has polling requests that wait for a WebSocket being attached.
@@ -266,7 +266,7 @@ pub(in crate::engine) struct Rest {
 }
 
 /// What a driver does at the end of its iteration.
-pub(super) enum TurnEnd {
+pub(super) enum IterationEnd {
     /// Write frames that were queued during this iteration.
     Flush,
     /// Run another iteration, because something has arrived.
@@ -275,17 +275,17 @@ pub(super) enum TurnEnd {
 }
 
 impl<H> Queue<H> {
-    pub(super) fn is_in_turn(&self) -> bool {
-        matches!(self.turn, Turn::Running | Turn::Recalled)
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.turn, DriverState::Running | DriverState::RunAgain)
     }
 
     /// Wakes the driver, or schedules another iteration after the current one. Waking only
     /// schedules the task, so it is allowed under the lock.
     pub(super) fn wake_driver(&mut self) {
         match self.turn {
-            Turn::Running | Turn::Recalled => self.turn = Turn::Recalled,
+            DriverState::Running | DriverState::RunAgain => self.turn = DriverState::RunAgain,
             // If there is no waker, the driver has already been woken.
-            Turn::Idle | Turn::Polling => {
+            DriverState::Idle | DriverState::Polling => {
                 if let Some(waker) = self.waker.take() {
                     waker.wake();
                 }
@@ -294,13 +294,13 @@ impl<H> Queue<H> {
     }
 
     /// Begins an iteration of the driver. From here on, other tasks leave queued frames to it.
-    pub(super) fn begin_turn(&mut self) -> TurnState {
-        self.turn = Turn::Running;
+    pub(super) fn begin_iteration(&mut self) -> IterationStart {
+        self.turn = DriverState::Running;
         let drained = self.drain == Drain::Due;
         if drained {
             self.drain = Drain::Unwatched;
         }
-        TurnState {
+        IterationStart {
             blocked: self.is_blocked(),
             closed: self.life.closed(),
             drained,
@@ -310,11 +310,11 @@ impl<H> Queue<H> {
 
     /// Ends the iteration of the driver and stores its waker. The check for queued frames and the
     /// store happen under one lock, so that no wake is lost.
-    pub(super) fn end_turn(&mut self, waker: &Waker, rest: &Rest) -> TurnEnd {
+    pub(super) fn end_iteration(&mut self, waker: &Waker, rest: &IterationRemains) -> IterationEnd {
         // Frames queued during the iteration woke no task. Frames queued after its last flush would
         // never be written.
         if !rest.is_ending && self.must_flush() {
-            return TurnEnd::Flush;
+            return IterationEnd::Flush;
         }
         let is_live = !rest.is_ending
             && (!self.life.is_open()
@@ -322,18 +322,22 @@ impl<H> Queue<H> {
                 || rest.has_posts
                 || self.drain == Drain::Due
                 || (rest.has_wire && self.writer == Writer::Blocked { is_awaited: false }));
-        let again = self.turn == Turn::Recalled || !self.control.is_empty() || is_live;
+        let again = self.turn == DriverState::RunAgain || !self.control.is_empty() || is_live;
         self.turn = if rest.takes_polls {
-            Turn::Polling
+            DriverState::Polling
         } else {
-            Turn::Idle
+            DriverState::Idle
         };
         // A waker for the same task is kept, which saves two reference count updates per iteration.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}
             Some(_) | None => self.waker = Some(waker.clone()),
         }
-        if again { TurnEnd::Again } else { TurnEnd::Idle }
+        if again {
+            IterationEnd::Again
+        } else {
+            IterationEnd::Idle
+        }
     }
 
     /// Detaches the driver: nothing more is sent. The returned rest must be dropped without the

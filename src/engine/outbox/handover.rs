@@ -21,8 +21,8 @@ use super::{
 impl Outbox {
     /// Retains the frames of a channel for replay from here on; `floor` is the last frame that the
     /// client has, if any.
-    pub(crate) fn keep_for_replay(&self, channel: u64, floor: Option<u64>, limits: Limits) {
-        self.lock().keep_for_replay(self, channel, floor, limits);
+    pub(crate) fn retain_for_replay(&self, channel: u64, floor: Option<u64>, limits: Limits) {
+        self.lock().retain_for_replay(self, channel, floor, limits);
     }
 
     /// Returns all frames after `known`, or `None` if some of them are not retained.
@@ -41,7 +41,7 @@ impl Outbox {
     }
 
     /// Discards the retained frames of a channel.
-    pub(crate) fn forget_replay(&self, channel: u64) {
+    pub(crate) fn discard_replay(&self, channel: u64) {
         let mut queue = self.lock();
         if let Some(replay) = &mut queue.replay
             && replay.close(channel)
@@ -81,7 +81,7 @@ impl Outbox {
         }
         let replay = queue.replay.as_mut()?;
         let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
-        successor.keep_for_replay(to, known.channel, Some(known.number), limits);
+        successor.retain_for_replay(to, known.channel, Some(known.number), limits);
         let mut wake = Wake::Nobody;
         for frame in missed.iter().chain([hello]) {
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
@@ -109,7 +109,7 @@ impl Outbox {
 }
 
 impl Queue<OutboxInner> {
-    fn keep_for_replay(
+    fn retain_for_replay(
         &mut self,
         outbox: &Outbox,
         channel: u64,
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::Unattended,
+        engine::TestOutboxes,
         metrics::{Gauge, Metrics},
     };
 
@@ -171,15 +171,15 @@ mod tests {
 
     fn texts(outbox: &Outbox) -> Vec<String> {
         let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
-        Unattended::take(outbox).iter().map(text).collect()
+        TestOutboxes::take(outbox).iter().map(text).collect()
     }
 
-    fn outboxes() -> (Unattended, Arc<Metrics>) {
+    fn outboxes() -> (TestOutboxes, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new());
-        (Unattended::polling(Arc::clone(&metrics)), metrics)
+        (TestOutboxes::polling(Arc::clone(&metrics)), metrics)
     }
 
-    fn outbox(outboxes: &Unattended) -> Outbox {
+    fn outbox(outboxes: &TestOutboxes) -> Outbox {
         outboxes.outbox(Sid::from_random([7; 15]), 100_000)
     }
 
@@ -190,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn another_session_goes_on_where_the_first_broke_off() {
+    fn new_session_receives_missed_and_later_frames() {
         let (outboxes, metrics) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, None, LIMITS);
+        old.retain_for_replay(1, None, LIMITS);
         push(&old, [1, 2, 3]);
         let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
         old.supersede();
@@ -208,16 +208,16 @@ mod tests {
         assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
         new.supersede();
         assert_eq!(new.hand_over(stamp(2), &third, LIMITS, &hello), Some(4));
-        new.forget_replay(1);
-        third.forget_replay(1);
+        new.discard_replay(1);
+        third.discard_replay(1);
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
     }
 
     #[test]
-    fn a_hand_over_does_not_keep_the_first_outbox_while_it_waits_for_the_second() {
+    fn handover_releases_first_outbox_while_second_is_locked() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, None, LIMITS);
+        old.retain_for_replay(1, None, LIMITS);
         push(&old, [1, 2]);
         old.supersede();
         let hello = Frame::text(b"0{}");
@@ -244,7 +244,7 @@ mod tests {
     fn a_session_is_not_handed_over_to_itself() {
         let (outboxes, _) = outboxes();
         let old = outbox(&outboxes);
-        old.keep_for_replay(1, None, LIMITS);
+        old.retain_for_replay(1, None, LIMITS);
         push(&old, [1]);
         old.supersede();
         assert_eq!(
@@ -257,7 +257,7 @@ mod tests {
     fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, None, LIMITS);
+        old.retain_for_replay(1, None, LIMITS);
         push(&old, [1]);
         let hello = Frame::text(b"0{}");
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
@@ -269,10 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn an_overflow_leaves_nothing_to_go_on_with() {
+    fn overflow_discards_replay_frames() {
         let (outboxes, metrics) = outboxes();
         let old = outboxes.outbox(Sid::from_random([7; 15]), 20);
-        old.keep_for_replay(1, None, LIMITS);
+        old.retain_for_replay(1, None, LIMITS);
         push(&old, 1..=10);
         assert!(!old.has_all_after(stamp(1)));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);

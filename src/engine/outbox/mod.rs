@@ -18,7 +18,7 @@ mod queue;
 mod requests;
 mod states;
 #[cfg(feature = "fuzzing")]
-mod unattended;
+mod test_outboxes;
 mod waiting;
 mod worker;
 
@@ -26,13 +26,13 @@ pub(crate) use batch::Batch;
 pub(crate) use handle::Outbox;
 #[cfg(test)]
 pub(in crate::engine) use handle::OutboxInner;
-pub(in crate::engine) use handle::{Attaching, Rest};
-pub(in crate::engine) use polls::Polled;
+pub(in crate::engine) use handle::{Attaching, IterationRemains};
+pub(in crate::engine) use polls::PollOutcome;
 pub(crate) use push::{Mode, Push};
 pub(in crate::engine) use requests::{Control, PendingPoll, PollAnswer, PostAnswer};
 pub(in crate::engine) use states::{Budget, Sink};
 #[cfg(feature = "fuzzing")]
-pub(crate) use unattended::Unattended;
+pub(crate) use test_outboxes::TestOutboxes;
 pub(in crate::engine) use waiting::MemoryBudget;
 pub(crate) use waiting::{DropPolicy, Limits};
 pub(crate) use worker::Flusher;

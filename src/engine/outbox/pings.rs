@@ -8,16 +8,16 @@ use super::{
     handle::{Outbox, OutboxInner, Wake},
     queue::Queue,
     states::PingState,
-    worker::{Beat, Heartbeats, Rhythm},
+    worker::{Heartbeats, PingTarget, PingTiming},
 };
 use crate::metrics::Size;
 
-impl Beat for Outbox {
+impl PingTarget for Outbox {
     fn begin(&self, at: Instant) {
         self.lock().ping_state = PingState::Due(at);
     }
 
-    fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant {
+    fn beat(&self, now: Instant, rhythm: &PingTiming) -> Instant {
         let again = now + rhythm.interval;
         let mut queue = self.lock();
         match queue.ping_state {

@@ -8,12 +8,12 @@ use super::{
     handle::{Outbox, OutboxInner},
     queue::Queue,
     requests::{Control, PendingPoll, PollAnswer},
-    states::{Sink, Turn},
+    states::{DriverState, Sink},
     waiting::MemoryBudget,
 };
 
 /// The outcome of a polling request.
-pub(in crate::engine) enum Polled {
+pub(in crate::engine) enum PollOutcome {
     /// The poll is answered with queued packets.
     Answered(PollAnswer),
     /// The poll will be answered later.
@@ -29,27 +29,27 @@ impl Outbox {
     }
 
     /// Answers a polling request or lets it wait. Most requests need no iteration of the driver.
-    pub(in crate::engine) fn poll(&self, id: u64) -> Polled {
+    pub(in crate::engine) fn poll(&self, id: u64) -> PollOutcome {
         let mut queue = self.lock();
         let may_wait = queue.takes_polls();
         if may_wait && !queue.is_empty() {
             let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
             drop(queue);
-            return Polled::Answered(PollAnswer::packets(&frames));
+            return PollOutcome::Answered(PollAnswer::packets(&frames));
         }
         let (answer, answered) = oneshot::channel();
         let pending = PendingPoll::new(id, answer);
         if may_wait {
             // The poll is stored under the lock under which the queue was found empty, so a task
             // that queues a frame later finds the poll.
-            queue.keep_poll(pending);
+            queue.store_poll(pending);
         } else {
             drop(queue);
             if !self.control(Control::Poll(pending)) {
-                return Polled::Unknown;
+                return PollOutcome::Unknown;
             }
         }
-        Polled::Waiting(answered)
+        PollOutcome::Waiting(answered)
     }
 
     /// Answers the polling request with this id with an empty packet, if it is the waiting one. If
@@ -119,7 +119,7 @@ impl<H> Queue<H> {
     }
 
     /// Removes the polling request with this id, if it is the waiting one.
-    pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
+    pub(in crate::engine) fn remove_poll(&mut self, id: u64) -> bool {
         self.take_poll_of(id).is_some()
     }
 
@@ -132,7 +132,7 @@ impl<H> Queue<H> {
 
     /// Lets a polling request wait. If the session does not poll, the request is dropped, and
     /// answered like one for an unknown session.
-    pub(in crate::engine) fn keep_poll(&mut self, pending: PendingPoll) {
+    pub(in crate::engine) fn store_poll(&mut self, pending: PendingPoll) {
         if let Sink::Poll(poll) = &mut self.sink {
             *poll = Some(pending);
         }
@@ -140,7 +140,7 @@ impl<H> Queue<H> {
 
     /// Returns whether a polling request may wait or be answered without the driver.
     pub(super) fn takes_polls(&self) -> bool {
-        self.turn == Turn::Polling
+        self.turn == DriverState::Polling
             && matches!(self.sink, Sink::Poll(None))
             && self.control.is_empty()
             && self.life.is_open()

@@ -14,7 +14,7 @@ use super::{
     handle::{Outbox, OutboxInner, Wake},
     queue::Queue,
     states::Budget,
-    waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Shed},
+    waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Sheddable},
 };
 use crate::metrics::Counter;
 
@@ -61,7 +61,7 @@ pub(super) enum PushSource {
 }
 
 /// The decision about a frame.
-enum Admission {
+enum PushDecision {
     /// The frame is queued. If `is_backed_up`, the queue waits for a slow client and therefore
     /// counts.
     Queue {
@@ -120,7 +120,7 @@ impl Outbox {
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
                 (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
-                (KeepResult::Grown(bytes), _) => self.weigh_replay(replay, bytes),
+                (KeepResult::Grown(bytes), _) => self.refile_replay(replay, bytes),
                 (KeepResult::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
                     return (
@@ -132,26 +132,26 @@ impl Outbox {
         }
         loop {
             return match self.admission(queue, frame, mode) {
-                Admission::Queue { is_backed_up } => {
+                PushDecision::Queue { is_backed_up } => {
                     queue.push(frame.clone(), self.memory());
                     if is_backed_up {
                         self.begin_counting(queue);
                     }
                     (Push::Queued, queue.schedule())
                 }
-                Admission::Conflate { stream, policy } => {
+                PushDecision::Conflate { stream, policy } => {
                     self.conflate(queue, frame, stream, policy)
                 }
-                Admission::MakeRoom => {
+                PushDecision::MakeRoom => {
                     // Nothing replaceable remains after this, so the decision is made at most
                     // twice.
                     let gone = queue.drop_conflated(self.memory());
                     self.metrics().add(Counter::OldestDropped, gone);
                     continue;
                 }
-                Admission::Drop => self.drop_volatile(),
-                Admission::Refuse => (Push::Closed, Wake::Nobody),
-                Admission::Cut(budget) => {
+                PushDecision::Drop => self.drop_volatile(),
+                PushDecision::Refuse => (Push::Closed, Wake::Nobody),
+                PushDecision::Cut(budget) => {
                     queue.cut(budget, self.memory());
                     (Push::Overflow, Wake::Nobody)
                 }
@@ -161,16 +161,16 @@ impl Outbox {
 
     /// Decides without changing anything, which keeps all cases in one place.
     #[inline]
-    fn admission(&self, queue: &Queue<OutboxInner>, frame: &Frame, mode: Mode) -> Admission {
+    fn admission(&self, queue: &Queue<OutboxInner>, frame: &Frame, mode: Mode) -> PushDecision {
         if !queue.life.is_open() {
-            return Admission::Refuse;
+            return PushDecision::Refuse;
         }
         match mode {
             Mode::Reliable => {}
             Mode::Volatile if queue.is_writable() => {}
-            Mode::Volatile => return Admission::Drop,
+            Mode::Volatile => return PushDecision::Drop,
             Mode::Conflated { stream, policy } if queue.conflates() => {
-                return Admission::Conflate { stream, policy };
+                return PushDecision::Conflate { stream, policy };
             }
             Mode::Conflated { .. } => {}
         }
@@ -182,15 +182,15 @@ impl Outbox {
         } else if queue.bytes > 0 && queue.total_cost() + frame.len() > self.budget() {
             Budget::Connection
         } else {
-            return Admission::Queue { is_backed_up };
+            return PushDecision::Queue { is_backed_up };
         };
         match mode {
-            Mode::Volatile => Admission::Drop,
-            Mode::Conflated { stream, policy } => Admission::Conflate { stream, policy },
+            Mode::Volatile => PushDecision::Drop,
+            Mode::Conflated { stream, policy } => PushDecision::Conflate { stream, policy },
             Mode::Reliable if budget == Budget::Connection && queue.conflated.is_some() => {
-                Admission::MakeRoom
+                PushDecision::MakeRoom
             }
-            Mode::Reliable => Admission::Cut(budget),
+            Mode::Reliable => PushDecision::Cut(budget),
         }
     }
 
@@ -199,7 +199,7 @@ impl Outbox {
     fn begin_counting(&self, queue: &mut Queue<OutboxInner>) {
         queue.begin_holding(self.memory());
         if queue.is_slow() {
-            self.weigh(queue);
+            self.refile(queue);
         }
     }
 
@@ -229,7 +229,7 @@ impl Outbox {
         let (budget, memory) = (self.budget(), self.memory());
         let (gone, kept) = queue.conflate(stream, policy, frame, budget, memory);
         self.metrics().add(counter, gone);
-        self.weigh(queue);
+        self.refile(queue);
         if kept {
             (Push::Queued, queue.schedule())
         } else {
@@ -239,7 +239,7 @@ impl Outbox {
 
     /// Files the session by the bytes queued for its slow client.
     #[cold]
-    pub(super) fn weigh(&self, queue: &mut Queue<OutboxInner>) {
+    pub(super) fn refile(&self, queue: &mut Queue<OutboxInner>) {
         let waiting = queue.backlog();
         let heaviest = self.memory().waiting();
         heaviest.file(&mut queue.filed, waiting, || self.shed());
@@ -247,7 +247,7 @@ impl Outbox {
 
     /// Files the session by its retained bytes, and starts load shedding if the total is too large.
     #[cold]
-    fn weigh_replay(&self, replay: &mut ReplayBuffer<OutboxInner>, bytes: usize) {
+    fn refile_replay(&self, replay: &mut ReplayBuffer<OutboxInner>, bytes: usize) {
         let heaviest = self.memory().replay();
         heaviest.file(&mut replay.filed, bytes, || self.shed());
         if let Some(max) = replay.exceeded() {
@@ -255,19 +255,19 @@ impl Outbox {
         }
     }
 
-    fn shed(&self) -> Weak<dyn Shed> {
+    fn shed(&self) -> Weak<dyn Sheddable> {
         let inner: Weak<OutboxInner> = Arc::downgrade(self.inner());
         inner
     }
 }
 
-impl Shed for OutboxInner {
+impl Sheddable for OutboxInner {
     fn shed_waiting(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();
         // The client may have caught up since it was filed. It is filed again, and disconnected
         // only if it is still in this class.
-        outbox.weigh(&mut queue);
+        outbox.refile(&mut queue);
         if queue
             .filed
             .as_ref()
@@ -284,7 +284,7 @@ impl Shed for OutboxInner {
             return;
         };
         let bytes = replay.bytes();
-        outbox.weigh_replay(replay, bytes);
+        outbox.refile_replay(replay, bytes);
         if replay
             .filed
             .as_ref()

@@ -10,8 +10,10 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     requests::Control,
-    states::{Budget, Drain, Life, PingState, Sink, Turn, Writer},
-    waiting::{Conflation, DropPolicy, FRAME_OVERHEAD, Filed, Frames, MemoryBudget, ReplayBuffer},
+    states::{Budget, Drain, DriverState, PingState, QueueState, Sink, Writer},
+    waiting::{
+        Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, MemoryBudget, ReplayBuffer,
+    },
 };
 
 /// The frames of one session, their sink, and the control messages to its driver.
@@ -30,13 +32,13 @@ pub(in crate::engine) struct Queue<H> {
     /// Replaceable frames that wait for a poll or a slow client. Never empty.
     pub(super) conflated: Option<Box<Conflation>>,
     /// The session's entry among the heaviest sessions; `None` if little is queued.
-    pub(super) filed: Option<Box<Filed>>,
+    pub(super) filed: Option<Box<HeaviestEntry>>,
     /// Whether all queued frames count as held for a slow client. Frames in `conflated` always do.
     pub(super) held: bool,
     /// The task that writes the queue, or will check it.
     pub(super) writer: Writer,
     /// Whether the driver's iteration is running.
-    pub(super) turn: Turn,
+    pub(super) turn: DriverState,
     /// The waker of the driver; `None` if it has already been called, or before the driver's first
     /// iteration.
     pub(super) waker: Option<Waker>,
@@ -44,7 +46,7 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) slow_since: Option<Instant>,
     pub(super) ping_state: PingState,
     /// Whether the session accepts frames.
-    pub(super) life: Life,
+    pub(super) life: QueueState,
     pub(super) drain: Drain,
     /// Whether a request is posting packets. A second concurrent post ends the session.
     posting: bool,
@@ -73,11 +75,11 @@ impl<H> Queue<H> {
             filed: None,
             held: false,
             writer: Writer::Nobody,
-            turn: Turn::Idle,
+            turn: DriverState::Idle,
             waker: None,
             slow_since: None,
             ping_state: PingState::ByDriver,
-            life: Life::Open,
+            life: QueueState::Open,
             drain: Drain::Unwatched,
             posting: false,
             attaching: 0,
@@ -92,7 +94,7 @@ impl<H> Queue<H> {
     pub(super) fn is_writable(&self) -> bool {
         match &self.sink {
             Sink::WebSocket(_) => {
-                matches!(self.writer, Writer::Nobody | Writer::Listed) && self.is_empty()
+                matches!(self.writer, Writer::Nobody | Writer::Enqueued) && self.is_empty()
             }
             Sink::Poll(poll) => poll.is_some() && self.is_empty(),
             Sink::Detached => false,
@@ -262,8 +264,8 @@ impl<H> Queue<H> {
     /// Returns the budget whose excess ended the session, if any.
     pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
         match self.life {
-            Life::Cut(budget) => Some(budget),
-            Life::Open | Life::Sealed(_) | Life::Superseded => None,
+            QueueState::Cut(budget) => Some(budget),
+            QueueState::Open | QueueState::Sealed(_) | QueueState::Superseded => None,
         }
     }
 
@@ -284,20 +286,20 @@ impl<H> Queue<H> {
     /// Accepts no more frames from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
         if self.life.is_open() {
-            self.life = Life::Sealed(reason);
+            self.life = QueueState::Sealed(reason);
         }
     }
 
     /// Accepts no more frames from here on, because the client has a new session.
     pub(super) fn supersede(&mut self) {
         if self.life.is_open() {
-            self.life = Life::Superseded;
+            self.life = QueueState::Superseded;
         }
     }
 
     /// Returns whether the client had a new session before this one ended.
     pub(in crate::engine) fn is_superseded(&self) -> bool {
-        self.life == Life::Superseded
+        self.life == QueueState::Superseded
     }
 
     /// Ends the session because the client is too slow: no more frames are accepted. If the memory
@@ -305,20 +307,20 @@ impl<H> Queue<H> {
     /// once more to write some of it. Frames queued after a dropped one are never sent.
     #[cold]
     pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
-        self.life = Life::Cut(budget);
+        self.life = QueueState::Cut(budget);
         // Dropping the buffer also removes the session from the largest replay buffers.
         self.replay = None;
         self.filed = None;
         match budget {
             Budget::Connection => {}
-            Budget::Total => self.forget_unsent(memory),
+            Budget::Total => self.drop_unsent(memory),
         }
         self.wake_driver();
     }
 
     /// Drops the queue except for the rest of a partially written frame. The frames of a batch that
     /// is being written are not in the queue.
-    pub(in crate::engine) fn forget_unsent(&mut self, memory: &MemoryBudget) {
+    pub(in crate::engine) fn drop_unsent(&mut self, memory: &MemoryBudget) {
         self.forget(self.offset > 0 && self.writer != Writer::Writing, memory);
         self.pong = None;
     }

@@ -5,16 +5,16 @@
 //!
 //! | state | event | next state |
 //! |---|---|---|
-//! | `Nobody` | a frame is queued | `Listed`; the flusher is woken |
+//! | `Nobody` | a frame is queued | `Enqueued`; the flusher is woken |
 //! | `Nobody` | `flush` begins | `Writing` |
 //! | `Nobody` | the driver finds no room | `Blocked` |
-//! | `Listed` | `flush` begins | `Writing`, or `Nobody` if nothing is queued |
-//! | `Listed` | the driver finds no room | `Blocked` |
+//! | `Enqueued` | `flush` begins | `Writing`, or `Nobody` if nothing is queued |
+//! | `Enqueued` | the driver finds no room | `Blocked` |
 //! | `Writing` | a frame is queued | unchanged; the next batch includes it |
 //! | `Writing` | `flush` begins | unchanged; that call returns immediately |
 //! | `Writing` | everything is written | `Nobody` |
 //! | `Writing` | no room | `Blocked`; the driver is woken |
-//! | `Writing` | four batches are written, more is queued | `Listed`, at the end of the list |
+//! | `Writing` | four batches are written, more is queued | `Enqueued`, at the end of the list |
 //! | `Writing` | an error | `Nobody`; the session is sealed and its queue is dropped |
 //! | `Blocked` | a frame is queued | unchanged; the frame waits and counts |
 //! | `Blocked` | `flush` begins | unchanged; that call returns immediately |
@@ -26,18 +26,18 @@
 //! driver writes it at the end. While there is no sink to write to, the next poll takes it. A batch
 //! that is put back after the driver has ended is dropped.
 //!
-//! **Whether the driver's iteration is running**: [`Turn`].
+//! **Whether the driver's iteration is running**: [`DriverState`].
 //!
 //! | state | iteration begins | driver is woken | iteration ends |
 //! |---|---|---|---|
 //! | `Idle`, `Polling` | `Running` | its waker is called, once | |
-//! | `Running` | | `Recalled` | `Idle` or `Polling`, after it has written queued frames |
-//! | `Recalled` | | | the same, and another iteration follows |
+//! | `Running` | | `RunAgain` | `Idle` or `Polling`, after it has written queued frames |
+//! | `RunAgain` | | | the same, and another iteration follows |
 //!
 //! The end of an iteration checks for new work and stores the waker under one lock. Work that
 //! arrives earlier is seen, and later work finds the waker, so no wake is lost.
 //!
-//! **Whether the session accepts frames**: [`Life`], which never returns to `Open`.
+//! **Whether the session accepts frames**: [`QueueState`], which never returns to `Open`.
 //!
 //! | state | sealed | superseded | cut | a frame arrives |
 //! |---|---|---|---|---|
@@ -62,7 +62,7 @@ pub(super) enum Writer {
     /// No task. A task that queues a frame must arrange for writing it.
     Nobody,
     /// The session is in the list of its flusher.
-    Listed,
+    Enqueued,
     /// A batch has been taken out of the queue and is being written.
     Writing,
     /// The kernel accepts no more. Only the driver learns when it accepts bytes again.
@@ -74,7 +74,7 @@ pub(super) enum Writer {
 
 /// Whether the driver's iteration is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum DriverState {
     /// The driver is idle and must be woken for polling requests.
     Idle,
     /// The driver is idle, and a polling request may wait without it.
@@ -82,12 +82,12 @@ pub(super) enum Turn {
     /// The driver is running and writes the queue at the end of its iteration.
     Running,
     /// The driver is running and another iteration is requested.
-    Recalled,
+    RunAgain,
 }
 
 /// Whether the session accepts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum QueueState {
     Open,
     /// The session has ended. Frames queued before may still be sent.
     Sealed(CloseReason),
@@ -98,7 +98,7 @@ pub(super) enum Life {
     Cut(Budget),
 }
 
-impl Life {
+impl QueueState {
     pub(super) fn is_open(self) -> bool {
         matches!(self, Self::Open)
     }

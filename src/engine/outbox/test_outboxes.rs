@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A factory of outboxes that are emptied only by [`take`](Self::take).
-pub(crate) struct Unattended {
+pub(crate) struct TestOutboxes {
     flusher: Arc<Flusher<Outbox>>,
     stream: Option<Stream>,
     metrics: Arc<Metrics>,
@@ -27,7 +27,7 @@ pub(crate) struct Unattended {
 pub(super) const INTERVAL: Duration = Duration::from_secs(25);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
-impl Unattended {
+impl TestOutboxes {
     /// Creates outboxes of polling sessions between two polls.
     pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
         Self::limited(usize::MAX, metrics)

@@ -14,7 +14,7 @@ use super::{
 use crate::engine::{
     outbox::Control,
     primitives::now,
-    transport::{MAX_DISCARDED, dismiss, goodbye},
+    transport::{MAX_DISCARDED, close_unused, send_close_frame},
 };
 
 impl Ending {
@@ -80,7 +80,7 @@ impl Ending {
             let Some(code) = code else {
                 return Poll::Ready(());
             };
-            let has_answered = goodbye(stream, code);
+            let has_answered = send_close_frame(stream, code);
             let is_over = matches!(self.end, End::Closed(_)) && wire.is_emptied();
             if has_answered && is_over && stream.is_plain() {
                 // Both sides have sent a close frame, so the server closes the connection (RFC
@@ -104,14 +104,14 @@ impl Ending {
         for control in control {
             match control {
                 Control::Poll(pending) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().keep_poll(pending);
+                    driver.outbox.lock().store_poll(pending);
                 }
                 // Dropping these requests responds that the session is unknown.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
                 Control::PollAborted { id } => {
-                    driver.forget_poll(id);
+                    driver.remove_poll(id);
                 }
-                Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
+                Control::Attach { stream, .. } => close_unused(&stream, CloseCode::NORMAL),
                 // The session is already ending. A stopping server is detected by `is_stopped`, and
                 // does not wait for a client that may reconnect later.
                 Control::Close(_) | Control::Leave(_) => {}

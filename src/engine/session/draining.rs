@@ -12,7 +12,7 @@ use crate::{
 
 /// The part of the window in which sessions are moved, in tenths. The rest is for sessions that are
 /// still busy.
-const MOVING: u32 = 9;
+const MOVING_TENTHS: u32 = 9;
 
 impl Engine {
     /// Refuses new sessions and ends the open ones within `window`, at evenly spread times with
@@ -20,14 +20,14 @@ impl Engine {
     pub(crate) async fn drain(&self, window: Duration) {
         // The flag is set before the table is read, and a new session is inserted into the table
         // before it checks the flag. So one of the two always sees the other.
-        self.refuse_newcomers();
+        self.refuse_new_sessions();
         let begin = now();
         let end = begin.checked_add(window).unwrap_or(begin);
         // Ids are random, so their order does not depend on when clients connected.
         let sids: Vec<Sid> = self.sessions.all().iter().map(Outbox::sid).collect();
         tracing::info!(sessions = sids.len(), ?window, "draining");
-        let moving = window.saturating_mul(MOVING) / 10;
-        self.send_away(moving);
+        let moving = window.saturating_mul(MOVING_TENTHS) / 10;
+        self.close_tunnels(moving);
         let deadline = tokio::time::sleep_until(end.into());
         tokio::select! {
             () = self.move_all(&sids, begin, moving, end) => {}
@@ -45,7 +45,7 @@ impl Engine {
     }
 
     /// Refuses new sessions with 503 from now on.
-    pub(super) fn refuse_newcomers(&self) {
+    pub(super) fn refuse_new_sessions(&self) {
         let was_draining = self
             .draining
             .swap(true, std::sync::atomic::Ordering::AcqRel);

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     engine::{
-        outbox::{Budget, Outbox, PendingPoll, PostAnswer, Rest, TimerId},
+        outbox::{Budget, IterationRemains, Outbox, PendingPoll, PostAnswer, TimerId},
         primitives::now,
         transport::{Flow, ReadOutcome, Wire, pong},
     },
@@ -123,13 +123,13 @@ impl Driver {
             ending: None,
             leave_by: None,
         };
-        driver.hand_heartbeat_over();
+        driver.register_heartbeat();
         driver
     }
 
     /// Lets the timer wheel send the pings of a WebSocket session. While a pong is awaited, the
     /// driver tracks its deadline, and nothing is handed over.
-    pub(super) fn hand_heartbeat_over(&mut self) {
+    pub(super) fn register_heartbeat(&mut self) {
         if self.heartbeat.is_none()
             && self.wire.is_some()
             && let Some(at) = self.session.next_ping()
@@ -166,7 +166,7 @@ impl Driver {
     }
 
     fn live(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let state = self.outbox.begin_turn();
+        let state = self.outbox.begin_iteration();
         if let Some(reason) = state.closed {
             self.lost(reason);
         }
@@ -184,7 +184,7 @@ impl Driver {
         if state.has_control || !self.posts.is_empty() || !self.polls.is_empty() {
             self.take_control(cx, now);
         } else {
-            self.look_at_deadlines(now);
+            self.check_deadlines(now);
         }
         self.run_handlers(cx);
         self.leave(now);
@@ -200,7 +200,7 @@ impl Driver {
             if exceeded.is_some() {
                 // The client does not read what is queued, so only a close frame is still
                 // attempted.
-                queue.forget_unsent(self.outbox.memory());
+                queue.drop_unsent(self.outbox.memory());
             }
             (exceeded, queue.is_superseded())
         };
@@ -218,8 +218,8 @@ impl Driver {
             return;
         };
         self.engine.metrics.count(match budget {
-            Budget::Connection => Counter::SlowClientsCut,
-            Budget::Total => Counter::SlowClientsCutForAll,
+            Budget::Connection => Counter::SlowClientsDisconnected,
+            Budget::Total => Counter::SlowClientsDisconnectedForAll,
         });
         let description = budget.description();
         crate::throttled_log!(info, session = ?self.outbox.sid(), description, "closed: it does not keep up");
@@ -349,7 +349,7 @@ impl Driver {
         }
         match self.session.handle_packet(now, Source::Current, packet) {
             Action::None if is_pong => {
-                self.hand_heartbeat_over();
+                self.register_heartbeat();
                 if let Some(connection) = &mut self.connection {
                     connection.heartbeat();
                 }
@@ -412,7 +412,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn look_at_deadlines(&mut self, now: Instant) {
+    pub(super) fn check_deadlines(&mut self, now: Instant) {
         // Several deadlines may have passed. Each action moves a deadline or ends something, so the
         // loop terminates.
         while self.ending.is_none()
@@ -533,7 +533,7 @@ impl Driver {
 
     /// Ends the iteration, or schedules another one if something has arrived.
     fn park(&self, cx: &Context<'_>) {
-        let rest = Rest {
+        let rest = IterationRemains {
             is_ending: self.ending.is_some(),
             has_polls: !self.polls.is_empty(),
             has_posts: !self.posts.is_empty() && !self.is_delayed(),
@@ -543,7 +543,7 @@ impl Driver {
                 && self.ending.is_none()
                 && self.polls.is_empty(),
         };
-        self.outbox.end_turn(cx, &rest);
+        self.outbox.end_iteration(cx, &rest);
     }
 
     /// Returns the transport of the session, also while it is closing.

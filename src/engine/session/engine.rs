@@ -43,13 +43,13 @@ pub(crate) struct Engine {
     /// Forwards requests to other servers, if clients may reach any server of the cluster.
     pub(in crate::engine) forwarder: Option<Arc<Forwarder>>,
     /// Limits log lines about requests with forged forwarding headers.
-    pub(in crate::engine) forgeries: LogThrottle,
+    pub(in crate::engine) forgery_log: LogThrottle,
     /// Limits log lines about requests of pages from origins that are not allowed.
-    pub(in crate::engine) foreign_origins: LogThrottle,
+    pub(in crate::engine) foreign_origin_log: LogThrottle,
     /// Limits log lines about a surrounding server that does not provide client addresses.
-    pub(in crate::engine) misplacements: LogThrottle,
+    pub(in crate::engine) missing_address_log: LogThrottle,
     /// Completed once missing addresses have been logged, when no limit needs them.
-    pub(in crate::engine) unaddressed: Once,
+    pub(in crate::engine) missing_addresses_logged: Once,
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
@@ -95,10 +95,10 @@ impl Engine {
             tasks,
             guard,
             forwarder,
-            forgeries: LogThrottle::default(),
-            foreign_origins: LogThrottle::new(10),
-            misplacements: LogThrottle::default(),
-            unaddressed: Once::new(),
+            forgery_log: LogThrottle::default(),
+            foreign_origin_log: LogThrottle::new(10),
+            missing_address_log: LogThrottle::default(),
+            missing_addresses_logged: Once::new(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),
@@ -117,11 +117,11 @@ impl Engine {
     /// Ends all sessions and refuses further requests. Waits until queued frames are sent, for at
     /// most `grace`.
     pub(crate) async fn shutdown(&self, grace: Duration) {
-        self.refuse_newcomers();
+        self.refuse_new_sessions();
         // The flag is set before sessions are closed, because sessions that are already ending
         // check it when they are woken.
         self.stopped.send_replace(true);
-        self.send_away(Duration::ZERO);
+        self.close_tunnels(Duration::ZERO);
         for outbox in self.sessions.all() {
             outbox.close(CloseReason::ServerShutdown);
         }
@@ -247,9 +247,9 @@ impl Engine {
     }
 
     /// Closes tunnels for other servers' sessions within this time.
-    pub(super) fn send_away(&self, within: Duration) {
+    pub(super) fn close_tunnels(&self, within: Duration) {
         if let Some(forwarder) = &self.forwarder {
-            forwarder.send_away(within);
+            forwarder.close_tunnels(within);
         }
     }
 

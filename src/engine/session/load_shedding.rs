@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 use crate::engine::outbox::MemoryBudget;
 
 /// The delay when no client can free memory.
-const PAUSE: Duration = Duration::from_millis(20);
+const SHED_RETRY_DELAY: Duration = Duration::from_millis(20);
 /// Number of clients to free memory from before the task yields.
-const PER_TURN: usize = 64;
+const CLIENTS_PER_YIELD: usize = 64;
 
 /// Keeps the queued and retained bytes below their limits, until stopped.
 pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
     loop {
-        memory.rises().await;
+        memory.wait_until_high().await;
         if memory.is_stopped() {
             return;
         }
@@ -21,8 +21,8 @@ pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
             shed_waiting(&memory).await;
         }
         shed_replay(&memory).await;
-        if memory.is_high() || memory.keeps_too_much() {
-            tokio::time::sleep(PAUSE).await;
+        if memory.is_high() || memory.retains_too_much() {
+            tokio::time::sleep(SHED_RETRY_DELAY).await;
         }
     }
 }
@@ -41,7 +41,7 @@ async fn shed_waiting(memory: &MemoryBudget) {
 /// Discards the largest replay buffers until enough memory is free.
 async fn shed_replay(memory: &MemoryBudget) {
     let mut taken = 0;
-    while memory.keeps_too_much()
+    while memory.retains_too_much()
         && let Some((class, outbox)) = memory.replay().top()
     {
         outbox.shed_replay(class);
@@ -51,7 +51,7 @@ async fn shed_replay(memory: &MemoryBudget) {
 
 async fn rest(taken: &mut usize) {
     *taken += 1;
-    if taken.is_multiple_of(PER_TURN) {
+    if taken.is_multiple_of(CLIENTS_PER_YIELD) {
         tokio::task::yield_now().await;
     }
 }
@@ -62,12 +62,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{Limits, Mode, Outbox, Push, Unattended},
+        engine::{Limits, Mode, Outbox, Push, TestOutboxes},
         metrics::{Gauge, Metrics},
     };
 
     /// Creates an outbox with this many queued bytes, in frames of 1,000.
-    fn outbox(outboxes: &Unattended, id: u8, bytes: usize) -> Outbox {
+    fn outbox(outboxes: &TestOutboxes, id: u8, bytes: usize) -> Outbox {
         let outbox = outboxes.outbox(Sid::from_random([id; 15]), 1 << 20);
         for _ in 0..bytes / 1000 {
             let _ = outbox.push(&Frame::text(&[b'x'; 1000]), Mode::Reliable);
@@ -76,9 +76,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_for_whom_most_waits_are_cut_first_and_no_more_than_necessary() {
+    async fn sessions_with_most_queued_bytes_are_disconnected_first() {
         let metrics = Arc::new(Metrics::new());
-        let outboxes = Unattended::limited(400_000, Arc::clone(&metrics));
+        let outboxes = TestOutboxes::limited(400_000, Arc::clone(&metrics));
         let sizes = [40_000, 120_000, 5_000, 80_000, 50_000];
         let all: Vec<Outbox> = (1..)
             .zip(sizes)
@@ -96,17 +96,17 @@ mod tests {
         let was_cut: Vec<bool> = all.iter().map(cut).collect();
         assert_eq!(was_cut, [false, true, false, false, false]);
         for outbox in &all {
-            Unattended::take(outbox);
+            TestOutboxes::take(outbox);
         }
         assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
     }
 
     #[tokio::test]
-    async fn a_client_that_has_caught_up_is_not_cut_for_what_has_waited_for_it_before() {
-        let outboxes = Unattended::limited(400_000, Arc::default());
+    async fn client_that_caught_up_is_not_disconnected_by_shedding() {
+        let outboxes = TestOutboxes::limited(400_000, Arc::default());
         let quick = outbox(&outboxes, 1, 200_000);
         let slow = outbox(&outboxes, 2, 40_000);
-        Unattended::take(&quick);
+        TestOutboxes::take(&quick);
         assert_eq!(quick.push(&Frame::text(b"x"), Mode::Reliable), Push::Queued);
         let third = outbox(&outboxes, 3, 350_000);
         let memory = outboxes.memory();
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_comes_back_to_its_events_loses_those_only_if_they_are_most() {
+    async fn only_the_largest_replay_buffer_is_discarded() {
         let limits = Limits {
             messages: 1000,
             bytes: 100_000,
             total: 100_000,
         };
         let metrics = Arc::new(Metrics::new());
-        let outboxes = Unattended::polling(Arc::clone(&metrics));
+        let outboxes = TestOutboxes::polling(Arc::clone(&metrics));
         let stamp = |number| Stamp { channel: 1, number };
         let keep = |outbox: &Outbox, number| {
             let frame = Frame::text(&[b'x'; 1000]).with_stamp(stamp(number));
@@ -132,23 +132,23 @@ mod tests {
         };
         let all = [60, 30, 5].map(|count| {
             let outbox = outboxes.outbox(Sid::from_random([count; 15]), usize::MAX);
-            outbox.keep_for_replay(1, None, limits);
+            outbox.retain_for_replay(1, None, limits);
             (1..=u64::from(count)).for_each(|number| keep(&outbox, number));
             (outbox, u64::from(count))
         });
         let memory = outboxes.memory();
-        assert!(!memory.keeps_too_much());
+        assert!(!memory.retains_too_much());
         // The smallest buffer exceeds the total limit.
         (6..=12).for_each(|number| keep(&all[2].0, number));
-        assert!(memory.keeps_too_much());
+        assert!(memory.retains_too_much());
         shed_replay(&memory).await;
-        assert!(!memory.keeps_too_much());
+        assert!(!memory.retains_too_much());
         let complete = all
             .each_ref()
             .map(|(outbox, _)| outbox.has_all_after(stamp(1)));
         assert_eq!(complete, [false, true, true]);
         for (outbox, _) in &all {
-            outbox.forget_replay(1);
+            outbox.discard_replay(1);
         }
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
         assert!(memory.replay().top().is_none());

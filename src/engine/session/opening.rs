@@ -11,7 +11,7 @@ use roomcast_protocol::{
 use super::{
     driver::Driver,
     engine::{Engine, session_gauge},
-    sessions::Announced,
+    sessions::AnnouncedSession,
 };
 use crate::{
     engine::{
@@ -30,7 +30,7 @@ pub(in crate::engine) struct Opening {
     /// The id that the session will have; `None` for a random id.
     pub(in crate::engine) sid: Option<Sid>,
     /// Set once the client is informed of the session.
-    pub(in crate::engine) announced: Option<Announced>,
+    pub(in crate::engine) announced: Option<AnnouncedSession>,
 }
 
 impl Engine {
@@ -41,7 +41,7 @@ impl Engine {
         // refuses them.
         let outbox = self.new_outbox(opening.sid, || Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
-        opening.announced = Some(Announced::new(outbox, &self.sessions));
+        opening.announced = Some(AnnouncedSession::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
     }
 
@@ -51,7 +51,7 @@ impl Engine {
         unread: Bytes,
         opening: Opening,
     ) -> Driver {
-        let outbox = match opening.announced.and_then(Announced::into_outbox) {
+        let outbox = match opening.announced.and_then(AnnouncedSession::into_outbox) {
             Some(outbox) => {
                 outbox.lock().sink = Sink::WebSocket(stream.clone());
                 outbox
@@ -61,7 +61,7 @@ impl Engine {
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
                 // The packet is left to the first iteration of the driver, so that no flusher is
                 // woken for it.
-                let _ = outbox.begin_turn();
+                let _ = outbox.begin_iteration();
                 outbox.push_control(Frame::packet(&Packet::Open(open)));
                 outbox
             }

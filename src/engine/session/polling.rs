@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::{
         outbox::{Control, PendingPoll, PostAnswer},
-        transport::{MESSAGES_PER_TURN, Wire, dismiss},
+        transport::{MESSAGES_PER_ITERATION, Wire, close_unused},
     },
     metrics::Counter,
 };
@@ -37,7 +37,7 @@ impl Driver {
             self.read_candidate(cx, now);
         }
         // A poll that arrives after the deadline of a pong finds no session.
-        self.look_at_deadlines(now);
+        self.check_deadlines(now);
         // Polls are handled last, and wait for a WebSocket that was requested before them.
         while !is_attaching && let Some(pending) = self.polls.pop_front() {
             self.on_poll(pending, now);
@@ -48,12 +48,14 @@ impl Driver {
         match control {
             Control::Poll(pending) => self.polls.push_back(pending),
             Control::PollAborted { id } => {
-                if self.forget_poll(id) {
-                    self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
+                if self.remove_poll(id) {
+                    self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Gone);
                 }
             }
             // The packets were lost with the response.
-            Control::PollLost => self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone),
+            Control::PollLost => {
+                self.end_because(POLL_ABORTED, CloseReason::TransportError, End::Gone)
+            }
             Control::Post { body, answer } => {
                 if let Some(throttle) = &mut self.throttle {
                     throttle.charge_bytes(body.len(), now);
@@ -68,7 +70,7 @@ impl Driver {
                     let wire = Wire::new(stream, unread, &self.engine.config, now);
                     self.candidate = Some(Box::new(Candidate::new(wire)));
                 } else {
-                    dismiss(&stream, CloseCode::NORMAL);
+                    close_unused(&stream, CloseCode::NORMAL);
                 }
             }
             Control::Close(reason) => self.end(reason, End::Flush(close_code(reason))),
@@ -79,9 +81,9 @@ impl Driver {
 
     /// Removes a poll whose client aborted the request. Returns `false` if it had already been
     /// answered.
-    pub(super) fn forget_poll(&mut self, id: u64) -> bool {
+    pub(super) fn remove_poll(&mut self, id: u64) -> bool {
         self.polls.retain(|pending| pending.id != id);
-        self.outbox.lock().forget_poll(id)
+        self.outbox.lock().remove_poll(id)
     }
 
     fn on_poll(&mut self, pending: PendingPoll, now: Instant) {
@@ -90,7 +92,7 @@ impl Driver {
         } else if let Some(ending) = &self.ending {
             // Otherwise the request is dropped, and answered like one for an unknown session.
             if ending.takes_polls() {
-                self.outbox.lock().keep_poll(pending);
+                self.outbox.lock().store_poll(pending);
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
@@ -101,14 +103,14 @@ impl Driver {
                 End::Gone,
             );
         } else {
-            self.outbox.lock().keep_poll(pending);
+            self.outbox.lock().store_poll(pending);
             self.release_late_poll(now);
         }
     }
 
     /// Reads posted packets, per iteration at most as many as from a WebSocket.
     fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
-        let mut left = MESSAGES_PER_TURN;
+        let mut left = MESSAGES_PER_ITERATION;
         while let Some(mut post) = self.posts.pop_front() {
             let is_readable = self.wire.is_none() && self.ending.is_none();
             let verdict = if is_readable {
@@ -207,4 +209,4 @@ pub(super) fn close_code(reason: CloseReason) -> CloseCode {
 }
 
 /// Describes an aborted poll, with the wording of the official server.
-const GIVEN_UP: &str = "poll connection closed prematurely";
+const POLL_ABORTED: &str = "poll connection closed prematurely";

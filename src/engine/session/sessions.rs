@@ -110,12 +110,12 @@ impl Sessions {
 /// A session that its client may already know but that is not open yet. Dropping it removes the
 /// session from the table.
 #[derive(Debug)]
-pub(in crate::engine) struct Announced {
+pub(in crate::engine) struct AnnouncedSession {
     outbox: Option<Outbox>,
     sessions: Arc<Sessions>,
 }
 
-impl Announced {
+impl AnnouncedSession {
     pub(super) fn new(outbox: Outbox, sessions: &Arc<Sessions>) -> Self {
         Self {
             outbox: Some(outbox),
@@ -129,7 +129,7 @@ impl Announced {
     }
 }
 
-impl Drop for Announced {
+impl Drop for AnnouncedSession {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
             self.sessions.remove(outbox.sid());
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_sessions_that_have_ended_the_latest_are_known() {
+    fn latest_ended_session_ids_are_known() {
         let sid = |n: usize| {
             let [low, high, ..] = n.to_le_bytes();
             let mut bytes = [0; 15];

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct SessionTimer(Option<Pin<Box<Sleep>>>);
 
 /// An unneeded timer that ends within this time is kept, because it may be needed again.
-const KEPT: Duration = Duration::from_secs(10);
+const MAX_IDLE_TIMER: Duration = Duration::from_secs(10);
 
 impl SessionTimer {
     /// Wakes the task once at this time. Postponing takes no lock and causes no extra wake: tokio
@@ -21,7 +21,7 @@ impl SessionTimer {
         next: Option<std::time::Instant>,
     ) {
         let Some(next) = next else {
-            let kept_until = Instant::from(now + KEPT);
+            let kept_until = Instant::from(now + MAX_IDLE_TIMER);
             self.0
                 .take_if(|sleep| sleep.is_elapsed() || sleep.deadline() > kept_until);
             return;

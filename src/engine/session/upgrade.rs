@@ -14,14 +14,14 @@ use roomcast_protocol::{
 
 use super::driver::{Candidate, Driver};
 use crate::{
-    engine::transport::{Flow, ReadOutcome, Stream, Wire, dismiss, pong},
+    engine::transport::{Flow, ReadOutcome, Stream, Wire, close_unused, pong},
     metrics::{Counter, Gauge},
 };
 
 /// How long the poll of a client that has sent a request may wait for the response before it is
 /// ended for the upgrade. The client counts the empty packet that ends it. The official server
 /// always waits this long.
-const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const POLL_RELEASE_DELAY: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Reads the candidate, if there is one.
@@ -113,7 +113,7 @@ impl Driver {
         if !self.has_poll() {
             return None;
         }
-        let patience = ANSWER_WITHIN.min(self.engine.config.session.upgrade_timeout / 4);
+        let patience = POLL_RELEASE_DELAY.min(self.engine.config.session.upgrade_timeout / 4);
         // A request after the probe does not move the time, so a client that sends requests
         // continuously can still upgrade.
         let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
@@ -131,7 +131,7 @@ impl Driver {
     pub(super) fn drop_candidate(&mut self, candidate: &Candidate, code: CloseCode) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
-        dismiss(&candidate.wire.stream, code);
+        close_unused(&candidate.wire.stream, code);
     }
 
     /// Makes the candidate the transport. The outbox switches under its lock, so that frames keep
@@ -140,7 +140,7 @@ impl Driver {
         let memory = self.outbox.memory();
         let pending = self.outbox.lock().switch(wire.stream.clone(), memory);
         self.wire = Some(wire);
-        self.hand_heartbeat_over();
+        self.register_heartbeat();
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);
         metrics.shift(Gauge::SessionsPolling, -1);

@@ -45,7 +45,7 @@ impl SessionHandler for BusyHandler {
 }
 
 #[tokio::test]
-async fn a_session_leaves_when_nothing_is_under_way_for_its_client_any_more() {
+async fn draining_session_ends_when_no_longer_busy() {
     let metrics = Arc::new(Metrics::new());
     let engine = Engine::new(
         Box::new(Busy(Arc::new(AtomicBool::new(true)))),
@@ -73,7 +73,7 @@ async fn a_session_leaves_when_nothing_is_under_way_for_its_client_any_more() {
 }
 
 #[tokio::test]
-async fn a_session_whose_time_is_over_leaves_whatever_is_under_way() {
+async fn draining_session_ends_at_deadline_even_if_busy() {
     let echo = echo(Config::default()).await;
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -116,7 +116,7 @@ async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
 async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
     const SESSIONS: usize = 900;
     let echo = RawEngine::new(Config::default(), |_, _| {});
-    let unattended = Unattended::polling(Arc::default());
+    let unattended = TestOutboxes::polling(Arc::default());
     for _ in 0..SESSIONS {
         assert!(
             echo.0

@@ -40,7 +40,7 @@ async fn pings_follow_pongs_and_are_never_early() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_is_given_its_time_and_no_other_ping() {
+async fn unanswered_ping_times_out_without_second_ping() {
     let timeout = Duration::from_secs(5);
     let echo = pinging(timeout).await;
     let start = now();
@@ -81,7 +81,7 @@ async fn pings_go_on_after_an_upgrade() {
 }
 
 #[tokio::test]
-async fn a_pong_that_is_owed_when_a_session_goes_over_to_its_websocket_is_waited_for_in_vain() {
+async fn unanswered_polling_ping_times_out_after_upgrade() {
     let echo = pinging(Duration::from_secs(5)).await;
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));
@@ -95,7 +95,7 @@ async fn a_pong_that_is_owed_when_a_session_goes_over_to_its_websocket_is_waited
 }
 
 #[tokio::test]
-async fn a_session_is_let_go_of_as_soon_as_it_has_ended() {
+async fn ended_session_is_dropped_immediately() {
     let echo = echo(Config::default()).await;
     let mut client = echo.websocket(None).await;
     client.text().await;

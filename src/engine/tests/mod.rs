@@ -21,7 +21,7 @@ use crate::{
         accept::{Endpoints, bind, serve},
         admission::Handshake,
         http::{Fallback, Site},
-        outbox::{Attaching, DropPolicy, Mode, Outbox, Push, Unattended},
+        outbox::{Attaching, DropPolicy, Mode, Outbox, Push, TestOutboxes},
         primitives::{Peer, now, random_sid},
         session::{Driver, Engine, RawEngine, RawSession},
     },
@@ -33,12 +33,12 @@ mod draining;
 mod forwarding;
 mod heartbeats;
 mod model;
-#[cfg(feature = "forwarding")]
-mod places;
 mod plain;
 mod scripts;
 mod server;
 pub(crate) mod sizes;
+#[cfg(feature = "forwarding")]
+mod slots;
 mod slow;
 mod stream;
 mod unattended;
@@ -214,7 +214,7 @@ async fn why_a_session_is_unknown_is_counted() {
 }
 
 #[tokio::test]
-async fn a_session_that_its_client_has_closed_answers_the_poll_that_waits_and_is_unknown() {
+async fn client_close_answers_waiting_poll_and_forgets_session() {
     let echo = echo(Config::default()).await;
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let goodbye = async |sid: &str| {
@@ -291,7 +291,7 @@ async fn a_fault_on_a_websocket_is_answered_with_a_close_frame() {
 }
 
 #[tokio::test]
-async fn an_ending_session_that_cannot_flush_is_cut_off_when_told_so() {
+async fn ending_session_that_cannot_flush_ends_on_shutdown() {
     let echo = echo_with(Config::default().outbox_bytes(64 << 20), |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
         for _ in 0..32 {
@@ -328,7 +328,7 @@ async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
 }
 
 #[tokio::test]
-async fn of_what_may_be_replaced_a_poll_gets_the_newest_of_each_key() {
+async fn poll_receives_newest_replaceable_frame_per_key() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
@@ -427,7 +427,7 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
 }
 
 #[tokio::test]
-async fn a_client_in_the_middle_of_its_upgrade_is_told_of_the_end_on_its_websocket() {
+async fn client_during_upgrade_receives_close_on_its_websocket() {
     let echo = echo_with(Config::default(), |session, message| {
         session.send(&message);
         session.close();

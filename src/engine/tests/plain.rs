@@ -267,7 +267,7 @@ async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_noticed_whatever_it_has_sent_behind_its_poll() {
+async fn disconnect_is_noticed_despite_input_after_the_poll() {
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let another = request("GET", "/elsewhere", "", "");
     for reader in [Reader::Own, Reader::Hyper] {
@@ -299,7 +299,7 @@ async fn a_client_that_leaves_is_noticed_whatever_it_has_sent_behind_its_poll() 
 }
 
 #[tokio::test]
-async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
+async fn request_after_a_waiting_poll_is_answered_after_it() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");

@@ -6,7 +6,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_too() {
+async fn silent_server_times_out_and_waiting_request_gets_503() {
     let cluster = Cluster::default();
     let config = Config::default()
         .ping_interval(Duration::from_secs(3))
@@ -34,7 +34,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_t
 }
 
 #[tokio::test]
-async fn polls_that_share_one_place_all_have_their_turn_and_what_is_sent_arrives_once() {
+async fn polls_sharing_one_slot_all_progress_without_loss() {
     const SESSIONS: usize = 20;
     let cluster = Cluster::default();
     let a = cluster.serve(1, Config::default()).await;
@@ -75,7 +75,7 @@ async fn polls_that_share_one_place_all_have_their_turn_and_what_is_sent_arrives
 }
 
 #[tokio::test]
-async fn where_no_more_websockets_may_go_through_the_client_polls_on() {
+async fn client_continues_polling_when_tunnels_are_full() {
     let cluster = Cluster::default();
     let a = cluster.serve(1, Config::default()).await;
     let b = cluster.serve_with(2, Config::default(), 1, |_| {}).await;

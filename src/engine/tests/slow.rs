@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::outbox::Budget;
 
-fn outboxes(total: usize) -> (Unattended, Arc<Metrics>) {
+fn outboxes(total: usize) -> (TestOutboxes, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    (Unattended::limited(total, Arc::clone(&metrics)), metrics)
+    (TestOutboxes::limited(total, Arc::clone(&metrics)), metrics)
 }
 
-fn outbox(outboxes: &Unattended, budget: usize) -> Outbox {
+fn outbox(outboxes: &TestOutboxes, budget: usize) -> Outbox {
     outboxes.outbox(random_sid(), budget)
 }
 
@@ -21,7 +21,7 @@ fn frame(text: impl AsRef<[u8]>) -> Frame {
 
 fn texts(outbox: &Outbox) -> Vec<String> {
     let text = |frame: &Frame| String::from_utf8(frame.polling()[1..].to_vec()).unwrap();
-    Unattended::take(outbox).iter().map(text).collect()
+    TestOutboxes::take(outbox).iter().map(text).collect()
 }
 
 const NEWEST: Mode = Mode::Conflated {
@@ -39,7 +39,7 @@ fn push(outbox: &Outbox, text: &str, mode: Mode) -> Push {
 }
 
 #[test]
-fn between_two_polls_the_last_ones_of_a_stream_and_the_newest_of_a_key_wait() {
+fn between_polls_last_of_stream_and_newest_of_key_are_stored() {
     let (outboxes, metrics) = outboxes(usize::MAX);
     let outbox = outbox(&outboxes, 100_000);
     for text in ["a", "b", "c"] {
@@ -64,7 +64,7 @@ async fn an_older_value_never_follows_a_newer_one() {
     let stream = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
-    let outboxes = Unattended::websocket(stream, Arc::default());
+    let outboxes = TestOutboxes::websocket(stream, Arc::default());
     let outbox = outbox(&outboxes, 100_000);
     outbox.set_writable(false);
     for (text, mode) in [("kept", Mode::Reliable), ("old", NEWEST)] {
@@ -77,7 +77,7 @@ async fn an_older_value_never_follows_a_newer_one() {
 }
 
 #[test]
-fn what_may_be_lost_gives_way_to_what_must_arrive() {
+fn replaceable_frames_are_dropped_for_reliable_ones() {
     let (outboxes, metrics) = outboxes(usize::MAX);
     let outbox = outbox(&outboxes, 10_000);
     let long = "x".repeat(4000);
@@ -92,7 +92,7 @@ fn what_may_be_lost_gives_way_to_what_must_arrive() {
 }
 
 #[test]
-fn a_client_is_never_cut_for_what_may_be_lost() {
+fn lossy_frames_never_disconnect_a_client() {
     let (outboxes, _) = outboxes(usize::MAX);
     let outbox = outbox(&outboxes, 10_000);
     assert_eq!(push(&outbox, "kept", Mode::Reliable), Push::Queued);
@@ -120,7 +120,7 @@ fn many_small_events_cost_what_they_take_in_memory() {
 }
 
 #[test]
-fn what_the_protocol_sends_itself_is_never_dropped() {
+fn protocol_frames_are_never_dropped() {
     let (outboxes, _) = outboxes(1000);
     let outbox = outbox(&outboxes, 100);
     assert_eq!(
@@ -132,7 +132,7 @@ fn what_the_protocol_sends_itself_is_never_dropped() {
 }
 
 #[test]
-fn when_too_much_waits_for_all_whoever_is_slow_is_cut_and_nobody_else() {
+fn at_the_total_limit_only_slow_clients_are_disconnected() {
     let (outboxes, metrics) = outboxes(100_000);
     let slow = outbox(&outboxes, 1 << 20);
     let mut queued = 0;
@@ -240,7 +240,7 @@ proptest! {
             prop_assert_eq!(queue.bytes, waits);
         }
         let was_cut = outbox.lock().exceeded().is_some();
-        left.extend(Unattended::take(&outbox));
+        left.extend(TestOutboxes::take(&outbox));
         let numbers: Vec<usize> = left
             .iter()
             .map(|frame| String::from_utf8(frame.polling()[1..].to_vec()).unwrap())

@@ -62,7 +62,7 @@ async fn messages_come_back_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_polling_session_goes_over_to_it() {
+async fn polling_session_upgrades_over_buffered_stream() {
     let echo = over(Config::default(), BufStream::new, send_back).await;
     let sid = echo.open().await;
     assert_eq!(echo.post(&sid, "4hello").await, (200, "ok".into()));
@@ -177,7 +177,7 @@ impl AsyncWrite for Counted {
 }
 
 #[tokio::test]
-async fn little_is_read_behind_the_last_bytes_of_a_connection() {
+async fn closing_connection_reads_only_a_bounded_rest() {
     let read = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&read);
     let wrap = move |stream| Counted {

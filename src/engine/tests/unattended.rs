@@ -8,19 +8,19 @@ use std::{
 use roomcast_protocol::{Frame, Sid};
 
 use crate::engine::{
-    Mode, Outbox, Push, Unattended,
-    outbox::{Attaching, Control, PollAnswer, Polled, Rest},
+    Mode, Outbox, Push, TestOutboxes,
+    outbox::{Attaching, Control, IterationRemains, PollAnswer, PollOutcome},
 };
 
 /// Returns an outbox whose driver is idle and accepts polls, and its factory.
-fn outbox() -> (Unattended, Outbox) {
-    let unattended = Unattended::polling(Arc::default());
+fn outbox() -> (TestOutboxes, Outbox) {
+    let unattended = TestOutboxes::polling(Arc::default());
     let outbox = unattended.outbox(Sid::from_random([1; 15]), 1 << 20);
-    let rest = Rest {
+    let rest = IterationRemains {
         takes_polls: true,
-        ..Rest::default()
+        ..IterationRemains::default()
     };
-    outbox.end_turn(&Context::from_waker(Waker::noop()), &rest);
+    outbox.end_iteration(&Context::from_waker(Waker::noop()), &rest);
     (unattended, outbox)
 }
 
@@ -34,9 +34,9 @@ fn payload(text: &'static str) -> PollAnswer {
 }
 
 #[tokio::test]
-async fn a_poll_is_answered_by_whoever_flushes() {
+async fn flush_answers_waiting_poll() {
     let (_unattended, outbox) = outbox();
-    let Polled::Waiting(answered) = outbox.poll(1) else {
+    let PollOutcome::Waiting(answered) = outbox.poll(1) else {
         panic!("there is nothing for it");
     };
     push(&outbox, "a");
@@ -50,7 +50,7 @@ fn a_poll_takes_what_is_there_at_once() {
     let (_unattended, outbox) = outbox();
     push(&outbox, "a");
     push(&outbox, "b");
-    let Polled::Answered(answer) = outbox.poll(1) else {
+    let PollOutcome::Answered(answer) = outbox.poll(1) else {
         panic!("there is something for it");
     };
     assert_eq!(answer, payload("4a\x1e4b"));
@@ -68,10 +68,10 @@ fn the_driver_learns_of_a_poll_that_was_answered_too_late() {
 }
 
 #[test]
-fn whatever_is_not_plain_is_for_the_driver() {
+fn non_trivial_polls_are_left_to_the_driver() {
     let is_for_driver = |outbox: &Outbox| {
         let before = outbox.lock().control.len();
-        assert!(matches!(outbox.poll(2), Polled::Waiting(_)));
+        assert!(matches!(outbox.poll(2), PollOutcome::Waiting(_)));
         let queue = outbox.lock();
         queue.control.len() == before + 1 && matches!(queue.control.back(), Some(Control::Poll(_)))
     };
@@ -89,6 +89,6 @@ fn whatever_is_not_plain_is_for_the_driver() {
     drop(attaching);
 
     let (_unattended, in_turn) = outbox();
-    let _ = in_turn.begin_turn();
+    let _ = in_turn.begin_iteration();
     assert!(is_for_driver(&in_turn), "the driver is in its turn");
 }

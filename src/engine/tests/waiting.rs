@@ -4,7 +4,7 @@ use super::*;
 use crate::metrics::{Size, Timing};
 
 #[tokio::test]
-async fn how_long_a_client_was_slow_is_known_when_it_has_taken_everything() {
+async fn slow_time_is_recorded_when_client_has_caught_up() {
     let config = Config::default().outbox_bytes(64 << 20);
     let echo = echo_with(config, |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 1 << 20]));
@@ -54,7 +54,7 @@ async fn one_round_of_a_flusher_in_sixteen_is_timed() {
 }
 
 #[tokio::test]
-async fn how_much_waits_is_looked_at_with_each_ping() {
+async fn queued_bytes_are_recorded_with_each_ping() {
     let echo = echo(Config::default().ping_interval(Duration::from_millis(30))).await;
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));

@@ -13,14 +13,14 @@ pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
 }
 
 /// Sends a close frame if that is possible immediately. Returns whether all of it was sent.
-pub(in crate::engine) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
+pub(in crate::engine) fn send_close_frame(stream: &Stream, code: CloseCode) -> bool {
     let frame = close_frame(code);
     stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
 }
 
 /// Closes a WebSocket that never became the transport, without waiting for it.
-pub(in crate::engine) fn dismiss(stream: &Stream, code: CloseCode) {
-    goodbye(stream, code);
+pub(in crate::engine) fn close_unused(stream: &Stream, code: CloseCode) {
+    send_close_frame(stream, code);
     stream.shutdown();
 }
 

@@ -4,11 +4,11 @@
 //! The outbox writes to streams, sessions read WebSockets from them, and `http` creates them from
 //! connections. This module must not know its users: sessions, queues or HTTP.
 
-mod farewell;
+mod control_frames;
 mod stream;
 mod wire;
 
-pub(in crate::engine) use farewell::{dismiss, goodbye, pong};
+pub(in crate::engine) use control_frames::{close_unused, pong, send_close_frame};
 pub(in crate::engine) use stream::MAX_DISCARDED;
 pub(crate) use stream::{Duplex, Stream};
-pub(in crate::engine) use wire::{Flow, MESSAGES_PER_TURN, ReadOutcome, Wire};
+pub(in crate::engine) use wire::{Flow, MESSAGES_PER_ITERATION, ReadOutcome, Wire};

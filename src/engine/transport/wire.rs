@@ -16,7 +16,7 @@ use crate::{Config, limit::Throttle};
 /// Maximum number of bytes read in one call.
 const READ_BUFFER: usize = 64 * 1024;
 /// Maximum number of messages handled in one iteration of a session.
-pub(in crate::engine) const MESSAGES_PER_TURN: usize = 32;
+pub(in crate::engine) const MESSAGES_PER_ITERATION: usize = 32;
 /// Number of WebSocket pings that a client may send per second. Browsers send none, libraries few.
 const PINGS_PER_SECOND: u32 = 100;
 
@@ -112,7 +112,7 @@ impl Wire {
         mut throttle: Option<&mut Throttle>,
         mut handle: impl FnMut(&mut Self, Event) -> Flow,
     ) -> ReadOutcome {
-        let mut left = MESSAGES_PER_TURN;
+        let mut left = MESSAGES_PER_ITERATION;
         if is_delayed(&mut throttle, now) {
             return ReadOutcome::Delayed;
         }

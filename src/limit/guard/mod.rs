@@ -49,8 +49,8 @@ pub struct Guard {
     metrics: Arc<Metrics>,
     log_throttles: [LogThrottle; Reason::COUNT],
     /// Automatic blocks, for a store that persists them.
-    made: mpsc::Sender<Block>,
-    kept: Mutex<Option<mpsc::Receiver<Block>>>,
+    new_blocks: mpsc::Sender<Block>,
+    new_blocks_receiver: Mutex<Option<mpsc::Receiver<Block>>>,
 }
 
 /// The reason for a refusal.
@@ -154,16 +154,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum of `retry_after`, also used for permanent blocks.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum number of automatic blocks that wait to be persisted.
-const MAX_UNKEPT: usize = 1024;
+const MAX_UNSTORED_BLOCKS: usize = 1024;
 /// The window of the joins and lookups of an address.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The interval between removals of expired entries.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Guard {
     /// Creates a guard with these limits. The networks in `limits.blocked` are blocked permanently.
     pub(crate) fn new(limits: &AddressLimits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
-        let (made, kept) = mpsc::channel(MAX_UNKEPT);
+        let (new_blocks, new_blocks_receiver) = mpsc::channel(MAX_UNSTORED_BLOCKS);
         let quota = |count, window| Quota { count, window };
         let budgets = Budgets {
             connects: quota(limits.connects, limits.connects_window),
@@ -187,8 +187,8 @@ impl Guard {
             started: now(),
             metrics,
             log_throttles: Default::default(),
-            made,
-            kept: Mutex::new(Some(kept)),
+            new_blocks,
+            new_blocks_receiver: Mutex::new(Some(new_blocks_receiver)),
         };
         for network in &limits.blocked {
             let block = Block::new(*network, None, "configured", BlockSource::Configuration);
@@ -321,7 +321,7 @@ impl Guard {
             );
             self.metrics.count(Counter::BlocksAutomatic);
             // A block that is not persisted only fails to survive a restart.
-            let _ = self.made.try_send(block);
+            let _ = self.new_blocks.try_send(block);
         }
         is_made
     }
@@ -366,12 +366,12 @@ impl Guard {
     /// Returns the receiver of automatic blocks, for a store that persists them. Only the first
     /// call returns it; later calls return `None`.
     pub fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
-        self.kept.lock().take()
+        self.new_blocks_receiver.lock().take()
     }
 
     /// Removes expired entries periodically; never returns.
     pub(crate) async fn sweep(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(SWEEP);
+        let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             interval.tick().await;
             self.sweep_once();

@@ -13,7 +13,7 @@ const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 #[test]
-fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
+fn default_limits_allow_sixty_connects_in_five_minutes() {
     let guard = guard(&AddressLimits::default());
     for _ in 0..60 {
         drop(guard.admit(ADDRESS).unwrap());
@@ -26,7 +26,7 @@ fn the_standard_preset_lets_an_address_connect_sixty_times_in_five_minutes() {
 }
 
 #[test]
-fn loopback_is_exempt_unless_told_otherwise() {
+fn loopback_is_exempt_unless_disabled() {
     let strict = AddressLimits::default()
         .connects(5)
         .connections_per_address(20);
@@ -75,7 +75,7 @@ fn a_blocked_network_is_refused_until_it_is_let_in_again() {
 }
 
 #[test]
-fn who_breaks_limits_again_and_again_is_blocked_for_a_time() {
+fn repeated_violations_block_an_address_for_block_time() {
     let guard = guard(
         &AddressLimits::default()
             .connects(1)
@@ -149,7 +149,7 @@ fn an_automatic_block_ends_by_itself() {
 }
 
 #[test]
-fn what_is_over_is_forgotten() {
+fn sweep_removes_expired_addresses_and_blocks() {
     let guard = guard(
         &AddressLimits::default()
             .connects(1000)

@@ -37,9 +37,9 @@ impl<'a> Collecting<'a> {
 
 /// The open requests of a namespace.
 #[derive(Default)]
-pub(crate) struct Questions(Mutex<HashMap<u64, Arc<Mutex<Answers>>>>);
+pub(crate) struct BroadcastRequests(Mutex<HashMap<u64, Arc<Mutex<Answers>>>>);
 
-impl Questions {
+impl BroadcastRequests {
     pub(crate) fn insert(&self, id: u64, answers: Arc<Mutex<Answers>>, limit: usize) -> bool {
         let mut open = self.0.lock();
         let room = open.len() < limit;

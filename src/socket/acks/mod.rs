@@ -4,8 +4,8 @@
 //! packets resolve them. This module must not know the callers or how requests are sent. An answer
 //! is a number, an id and arguments.
 
-mod questions;
+mod broadcast_requests;
 mod table;
 
-pub(crate) use questions::{Answers, Collecting, Questions};
+pub(crate) use broadcast_requests::{Answers, BroadcastRequests, Collecting};
 pub(crate) use table::AckTable;

@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_reaches_nobody_before_it_is_built() {
+    fn handle_reaches_no_socket_before_build() {
         let mut builder = Io::builder();
         builder.namespace("/");
         let early = builder.handle();

@@ -5,7 +5,7 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 use crate::{
     engine::Handshake,
     socket::{
-        core::{ConnEvent, ConnInner, Socket},
+        core::{ConnInner, EngineConnectionEvent, Socket},
         types::{ListenError, ListenerId},
     },
 };
@@ -17,12 +17,12 @@ use crate::{
 /// received its data, or to count bytes.
 ///
 /// ```
-/// use roomcast::{ConnEvent, Event, Io, ListenError};
+/// use roomcast::{EngineConnectionEvent, Event, Io, ListenError};
 ///
 /// let mut io = Io::builder();
 /// io.namespace("/").on_connect(async |event: Event| {
 ///     event.socket.conn().on_event(|event| {
-///         if let ConnEvent::Upgrade { transport } = event {
+///         if let EngineConnectionEvent::Upgrade { transport } = event {
 ///             println!("now on {transport}");
 ///         }
 ///     })?;
@@ -39,9 +39,9 @@ use crate::{
 /// });
 /// ```
 #[derive(Clone)]
-pub struct Conn(Arc<ConnInner>);
+pub struct EngineConnection(Arc<ConnInner>);
 
-impl Conn {
+impl EngineConnection {
     pub(crate) fn new(shared: Arc<ConnInner>) -> Self {
         Self(shared)
     }
@@ -77,7 +77,7 @@ impl Conn {
     /// is closed.
     pub fn on_event(
         &self,
-        watcher: impl Fn(&ConnEvent<'_>) + Send + Sync + 'static,
+        watcher: impl Fn(&EngineConnectionEvent<'_>) + Send + Sync + 'static,
     ) -> Result<ListenerId, ListenError> {
         let sockets = self.sockets();
         let limit = sockets.first().ok_or(ListenError::Disconnected)?;
@@ -107,7 +107,7 @@ impl Conn {
     }
 }
 
-impl fmt::Debug for Conn {
+impl fmt::Debug for EngineConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conn")
             .field("transport", &self.transport())
@@ -118,7 +118,7 @@ impl fmt::Debug for Conn {
 impl Socket {
     /// Returns the connection of this socket.
     #[must_use]
-    pub fn conn(&self) -> Conn {
-        Conn::new(self.shared_arc())
+    pub fn conn(&self) -> EngineConnection {
+        EngineConnection::new(self.shared_arc())
     }
 }

@@ -4,7 +4,8 @@ use super::namespace_builder::needs_of;
 use crate::socket::{
     core::{Incoming, Listeners, Outgoing, OutgoingHook, Position, SharedHandler, Socket},
     dispatch::{
-        Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
+        Handler, HandlerFuture, IntoIncoming, Middleware, Parameters, Requirement, Unmet, erase,
+        incoming, unmet,
     },
     types::{ListenError, ListenerId, RESERVED, States},
 };
@@ -45,7 +46,7 @@ impl Socket {
     pub fn on<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> Result<ListenerId, ListenError> {
         self.listen_to(event, handler, false)
     }
@@ -58,7 +59,7 @@ impl Socket {
     pub fn once<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> Result<ListenerId, ListenError> {
         self.listen_to(event, handler, true)
     }
@@ -71,7 +72,7 @@ impl Socket {
     /// See [`ListenError`].
     pub fn on_any<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> Result<ListenerId, ListenError> {
         self.watch_incoming(handler, Position::Last)
     }
@@ -83,7 +84,7 @@ impl Socket {
     /// See [`ListenError`].
     pub fn prepend_any<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> Result<ListenerId, ListenError> {
         self.watch_incoming(handler, Position::First)
     }
@@ -124,7 +125,7 @@ impl Socket {
     /// See [`ListenError`].
     pub fn on_packet<M>(
         &self,
-        check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+        check: impl Middleware<Incoming, M, Future: Future<Output: IntoIncoming> + Send + 'static>,
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
         check_needs("on_packet", &needs_of(&check), self.io().states())?;
@@ -202,7 +203,7 @@ impl Socket {
     fn listen_to<M: Parameters>(
         &self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
         is_once: bool,
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
@@ -215,7 +216,7 @@ impl Socket {
 
     fn watch_incoming<M: Parameters>(
         &self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
         position: Position,
     ) -> Result<ListenerId, ListenError> {
         let (listeners, limit) = self.listen();
@@ -237,14 +238,14 @@ impl Socket {
 
 fn shared<M: Parameters>(
     event: &str,
-    handler: impl Handler<M, Future: Handling>,
+    handler: impl Handler<M, Future: HandlerFuture>,
     states: &States,
 ) -> Result<SharedHandler, ListenError> {
     check_needs(event, &M::needs(), states)?;
     Ok(erase(handler).into())
 }
 
-fn check_needs(event: &str, needs: &[Needs], states: &States) -> Result<(), ListenError> {
+fn check_needs(event: &str, needs: &[Requirement], states: &States) -> Result<(), ListenError> {
     match unmet(needs, |kind| states.has(kind)) {
         Some(Unmet::State(name)) => Err(ListenError::MissingState(name)),
         Some(Unmet::Argument) => Err(ListenError::ArgsNotLast(event.into())),

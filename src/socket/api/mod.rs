@@ -24,7 +24,7 @@ pub use broadcast::{Broadcast, Fetched, RemoteSocket};
 pub use builder::Builder;
 #[cfg(feature = "cluster")]
 pub use cluster::{PartialAnswers, ServerSideError};
-pub use conn::Conn;
+pub use conn::EngineConnection;
 pub use namespace_builder::NamespaceBuilder;
 pub use once::{Idempotent, argument, field, idempotent};
 pub use serving::{Error, IoFuture, IoLayer, IoService, Layered, LayeredBody, Server};

@@ -1,11 +1,11 @@
 use std::{fmt, sync::Arc};
 
 use crate::socket::{
-    connect::{Authenticate as _, Authenticates, refreshing},
+    connect::{Authenticate as _, IntoAuthenticator, refreshing},
     core::{Authenticator, BoxHandler, Connect, Failure, Handlers, Incoming, Registered},
     dispatch::{
-        ContractParameters, Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict,
-        erase, incoming, unmet,
+        ContractParameters, Handler, HandlerFuture, IntoIncoming, Middleware, Parameters,
+        Requirement, Unmet, erase, incoming, unmet,
     },
     types::{BuildError, Contract as _, RESERVED, Refusal, Replies, Request, StateKind},
 };
@@ -17,7 +17,7 @@ use crate::socket::{
 pub struct NamespaceBuilder {
     pub(crate) handlers: Handlers,
     /// The requirements of each event's handler.
-    needs: Vec<(Box<str>, Vec<Needs>)>,
+    needs: Vec<(Box<str>, Vec<Requirement>)>,
     error: Option<BuildError>,
 }
 
@@ -41,7 +41,7 @@ impl NamespaceBuilder {
     pub fn on<M: Parameters>(
         &mut self,
         name: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         self.register(name, handler, false)
     }
@@ -53,7 +53,7 @@ impl NamespaceBuilder {
     pub fn on_serial<M: Parameters>(
         &mut self,
         name: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         self.register(name, handler, true)
     }
@@ -62,7 +62,7 @@ impl NamespaceBuilder {
     /// first parameter after the [`Event`](crate::Event). Other parameters may follow.
     pub fn on_contract<M: ContractParameters>(
         &mut self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         self.on(M::Contract::EVENT, handler)
     }
@@ -89,7 +89,7 @@ impl NamespaceBuilder {
     /// registration, before any event handler.
     pub fn on_connect<M: Parameters>(
         &mut self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         let handler = self.erase("connect", handler);
         self.handlers.connect.push(handler);
@@ -101,7 +101,7 @@ impl NamespaceBuilder {
     /// acknowledgement.
     pub fn on_any<M: Parameters>(
         &mut self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         let handler = self.erase("any", handler);
         self.handlers.any.push(handler);
@@ -139,7 +139,7 @@ impl NamespaceBuilder {
     /// ```
     pub fn on_packet<M>(
         &mut self,
-        check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+        check: impl Middleware<Incoming, M, Future: Future<Output: IntoIncoming> + Send + 'static>,
     ) -> &mut Self {
         self.needs("on_packet", needs_of(&check));
         self.handlers.packet_middleware.push(incoming::erase(check));
@@ -149,7 +149,7 @@ impl NamespaceBuilder {
     /// Handles the events without a handler of their own. By default they are ignored.
     pub fn fallback<M: Parameters>(
         &mut self,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> &mut Self {
         let handler = self.erase("fallback", handler);
         if self.handlers.fallback.replace(handler).is_some() {
@@ -194,7 +194,7 @@ impl NamespaceBuilder {
     ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
     /// });
     /// ```
-    pub fn authenticate<M, A: Authenticates<M>>(&mut self, authenticate: A) -> &mut Self {
+    pub fn authenticate<M, A: IntoAuthenticator<M>>(&mut self, authenticate: A) -> &mut Self {
         self.needs("authenticate", A::needs());
         let authenticate = Arc::new(authenticate.into_authenticate());
         if authenticate.renewal().is_some() {
@@ -243,7 +243,7 @@ impl NamespaceBuilder {
     fn register<M: Parameters>(
         &mut self,
         name: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
         is_serial: bool,
     ) -> &mut Self {
         let handler = self.erase(name, handler);
@@ -274,13 +274,13 @@ impl NamespaceBuilder {
     fn erase<M: Parameters>(
         &mut self,
         event: &str,
-        handler: impl Handler<M, Future: Handling>,
+        handler: impl Handler<M, Future: HandlerFuture>,
     ) -> BoxHandler {
         self.needs(event, M::needs());
         erase(handler)
     }
 
-    pub(super) fn needs(&mut self, event: &str, needs: Vec<Needs>) {
+    pub(super) fn needs(&mut self, event: &str, needs: Vec<Requirement>) {
         self.needs.push((event.into(), needs));
     }
 
@@ -313,7 +313,7 @@ impl NamespaceBuilder {
 }
 
 /// Returns the requirements of a middleware function.
-pub(super) fn needs_of<C, M, F: Middleware<C, M>>(_: &F) -> Vec<Needs> {
+pub(super) fn needs_of<C, M, F: Middleware<C, M>>(_: &F) -> Vec<Requirement> {
     F::needs()
 }
 

@@ -38,7 +38,7 @@ pub(super) fn leave(
     }
     // Recoverable sockets are searched last, so that a socket that disconnects in the meantime is
     // found.
-    for socket in sockets_away(namespace, target) {
+    for socket in recoverable_sockets(namespace, target) {
         socket.leave(rooms);
         socket.save_state(false);
     }
@@ -54,8 +54,8 @@ pub(super) fn disconnect(
     for socket in sockets(namespace, target) {
         socket.disconnect(close);
     }
-    for socket in sockets_away(namespace, target) {
-        socket.expel_away();
+    for socket in recoverable_sockets(namespace, target) {
+        socket.end_recoverable();
     }
     Outcome::Nothing
 }
@@ -73,7 +73,7 @@ pub(crate) fn count(namespace: &namespace::NamespaceInner, target: &Target<'_>) 
 }
 
 /// Returns the disconnected but recoverable sockets of the target.
-fn sockets_away(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
+fn recoverable_sockets(namespace: &namespace::NamespaceInner, target: &Target<'_>) -> Vec<Socket> {
     namespace.away(target.rooms, &excepted(namespace, target))
 }
 

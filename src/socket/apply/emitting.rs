@@ -10,13 +10,13 @@ use crate::{
     socket::{
         core::namespace,
         rooms::Tally,
-        sending::{Emitted, Question, encode, mode},
+        sending::{BroadcastRequest, Emitted, encode, mode},
         types::{EmitError, SocketId, args},
     },
 };
 
 /// An acknowledgement request and its number of recipients, or why it was not sent.
-pub(crate) type Asked = Result<(Question, usize), EmitError>;
+pub(crate) type AckRequest = Result<(BroadcastRequest, usize), EmitError>;
 
 /// Passes an event to the adapter with `publish`, then sends it to the sockets of this server.
 ///
@@ -61,7 +61,7 @@ pub(super) fn ask(
         Ok(frame) => frame,
         Err(error) => return unasked(event, error.into(), RemoteOutcome::None),
     };
-    let question = match Question::open(namespace, id, timeout, config.max_pending_acks) {
+    let question = match BroadcastRequest::open(namespace, id, timeout, config.max_pending_acks) {
         Ok(question) => question,
         Err(error) => return unasked(event, error, RemoteOutcome::None),
     };
@@ -78,13 +78,13 @@ pub(super) fn ask(
     let expected = recipients.len();
     drop(recipients);
     tell_observers(namespace, &reached, event, args, &frame);
-    let local = Outcome::Asked(Ok((question, expected)));
+    let local = Outcome::AckRequest(Ok((question, expected)));
     Applied { local, remote }
 }
 
 fn unasked(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
     crate::throttled_log!(warn, event, %error, "an event is not sent");
-    let local = Outcome::Asked(Err(error));
+    let local = Outcome::AckRequest(Err(error));
     Applied { local, remote }
 }
 

@@ -16,7 +16,7 @@ mod acting;
 mod emitting;
 mod pacing;
 #[cfg(not(feature = "cluster"))]
-#[path = "alone.rs"]
+#[path = "no_cluster.rs"]
 mod publishing;
 #[cfg(feature = "cluster")]
 mod publishing;
@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::{Frame, socket::Arguments};
 
-use self::emitting::Asked;
+use self::emitting::AckRequest;
 use crate::{
     adapter::{Kind, Operation},
     socket::{
@@ -68,7 +68,7 @@ pub(crate) enum Outcome {
     /// The operation reaches no socket on this server, or has no result.
     Nothing,
     Emitted(Emitted),
-    Asked(Asked),
+    AckRequest(AckRequest),
     Sockets(Vec<Socket>),
 }
 

@@ -17,7 +17,7 @@ use super::{Applied, TargetNamespace, apply};
 use crate::{
     adapter::{Audience, Delivery, Kind, Operation, Target},
     socket::{
-        core::{After, Held, Io, Namespace, Next, Offered, Paced, Turn, WeakIo},
+        core::{After, HeldEvent, Io, Namespace, Next, Offered, Paced, SendPermit, WeakIo},
         sending::Emitted,
         types::{RoomName, args},
     },
@@ -36,7 +36,7 @@ pub(crate) fn apply_paced<A: Arguments>(
     let key = key(&operation.target);
     let (applied, turn) = match io.paced().offer(key, interval) {
         Offered::Free => return apply(target_namespace, operation),
-        Offered::Turn(turn) => (apply(target_namespace, operation), turn),
+        Offered::SendPermit(turn) => (apply(target_namespace, operation), turn),
         Offered::Wait => {
             // The application's code encodes the arguments, so no lock is held here.
             let held = match held(target_namespace, &operation.target, event, *args, interval) {
@@ -62,7 +62,7 @@ impl Io {
         }
     }
 
-    fn send_held(&self, held: &Held) {
+    fn send_held(&self, held: &HeldEvent) {
         let namespace = Namespace::new(self.clone(), held.namespace.as_str());
         let target_namespace = match namespace.inner() {
             Some(inner) => TargetNamespace::Local(inner),
@@ -72,7 +72,7 @@ impl Io {
     }
 
     /// Ends a turn. Starts the task that sends held events if it is not running.
-    fn finish(&self, mut turn: Turn<Held>) {
+    fn finish(&self, mut turn: SendPermit<HeldEvent>) {
         loop {
             match turn.end() {
                 After::Nothing => return,
@@ -98,7 +98,7 @@ impl Io {
     }
 }
 
-fn send(target_namespace: &TargetNamespace, held: &Held) -> Applied {
+fn send(target_namespace: &TargetNamespace, held: &HeldEvent) -> Applied {
     let target = Target {
         namespace: &held.namespace,
         rooms: &held.rooms,
@@ -119,10 +119,10 @@ fn held<A: Arguments>(
     event: &str,
     given: &A,
     interval: Duration,
-) -> Result<Held, EncodeError> {
+) -> Result<HeldEvent, EncodeError> {
     let own = |name: &RoomName<'_>| RoomName::from(name.clone().into_room());
     let args: Args = args::arguments(target_namespace.config().sockets.parser, given)?;
-    Ok(Held {
+    Ok(HeldEvent {
         namespace: target.namespace.clone(),
         rooms: match target.rooms {
             Audience::All => Audience::All,
@@ -169,7 +169,7 @@ fn key(target: &Target<'_>) -> u64 {
 async fn watch(io: WeakIo, paced: Arc<Paced>) {
     let mut sent = 0;
     loop {
-        match paced.next(|held: &Held| held.interval) {
+        match paced.next(|held: &HeldEvent| held.interval) {
             Next::Nothing => return,
             Next::Wait(until) => {
                 sent = 0;
@@ -180,7 +180,7 @@ async fn watch(io: WeakIo, paced: Arc<Paced>) {
                 io.send_held(&held);
                 io.finish(turn);
                 sent += 1;
-                if sent % AT_ONCE == 0 {
+                if sent % EVENTS_PER_YIELD == 0 {
                     yield_now().await;
                 }
             }
@@ -191,4 +191,4 @@ async fn watch(io: WeakIo, paced: Arc<Paced>) {
 /// Hashes are randomly keyed, so that clients who choose names cannot construct a collision.
 static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// Events to send before other tasks run. Consecutive events reach each client in one write.
-const AT_ONCE: u32 = 64;
+const EVENTS_PER_YIELD: u32 = 64;

@@ -40,7 +40,7 @@ fn is_for_nobody<A>(
         | Kind::Join(_)
         | Kind::Leave(_)
         | Kind::Disconnect { .. }
-        | Kind::ServerSide { .. } => target_namespace.local().is_some() && joined.is_alone(),
+        | Kind::ServerSide { .. } => target_namespace.local().is_some() && joined.has_no_peers(),
         // Requests are rare, and the servers that should answer must be waited for.
         Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
             false
@@ -95,7 +95,7 @@ fn publish<A: Arguments>(
     operation: &Operation<'_, A>,
     frame: Option<&Frame>,
 ) -> RemoteOutcome {
-    if operation.target.rooms.is_nobody() {
+    if operation.target.rooms.has_no_target() {
         return RemoteOutcome::None;
     }
     let parser = target_namespace.config().sockets.parser;

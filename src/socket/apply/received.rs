@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use super::{Outcome, Record, RemoteOutcome, act};
 use crate::{
     adapter::{
-        Delivery, Given, Item, Joined, Kind, Node, NodeId, Publication, Question, Receiver, Wanted,
+        Delivery, HandoverId, HandoverRequest, HandoverState, Item, Joined, Kind, Node, NodeId,
+        Publication, Receiver,
     },
     metrics::Counter,
     socket::{
@@ -38,20 +39,20 @@ pub(crate) struct Applier {
 
 /// The server that sent a request, and how to answer it.
 #[derive(Clone)]
-struct Asker {
+struct RemoteRequester {
     cluster: Arc<Joined>,
     node: NodeId,
     request: u64,
 }
 
-impl Asker {
+impl RemoteRequester {
     fn announce(&self, total: usize) {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         self.cluster
             .reply(&self.node, self.request, Some(total), None);
     }
 
-    fn say(&self, total: Option<u32>, item: Item) {
+    fn send_item(&self, total: Option<u32>, item: Item) {
         self.cluster
             .reply(&self.node, self.request, total, Some(item));
     }
@@ -78,7 +79,7 @@ impl Receiver for Applier {
         let Some(io) = self.io.upgrade() else {
             return;
         };
-        let asker = publication.request.map(|request| Asker {
+        let asker = publication.request.map(|request| RemoteRequester {
             cluster: Arc::clone(cluster),
             node: from.clone(),
             request,
@@ -135,14 +136,14 @@ impl Receiver for Applier {
         }
     }
 
-    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: Wanted) {
-        let asker = Asker {
+    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: HandoverRequest) {
+        let asker = RemoteRequester {
             cluster: Arc::clone(cluster),
             node: from.clone(),
             request,
         };
         let node = from.clone();
-        let question = Question { node, request };
+        let question = HandoverId { node, request };
         let Some(io) = self.io.upgrade() else {
             return;
         };
@@ -152,7 +153,7 @@ impl Receiver for Applier {
             return asker.announce(0);
         };
         if self.is_busy(&io) {
-            return asker.say(Some(1), Item::Answer(Given::withheld()));
+            return asker.send_item(Some(1), Item::Answer(HandoverState::withheld()));
         }
         let serving = Serving::new(&self.serving);
         let io = io.clone();
@@ -163,8 +164,10 @@ impl Receiver for Applier {
             let has_client = || table.has(&wanted);
             let given = table.give(&wanted, &question, &io).await;
             match given.and_then(|given| given.answer()) {
-                Some(answer) => asker.say(Some(1), Item::Answer(answer)),
-                None if has_client() => asker.say(Some(1), Item::Answer(Given::withheld())),
+                Some(answer) => asker.send_item(Some(1), Item::Answer(answer)),
+                None if has_client() => {
+                    asker.send_item(Some(1), Item::Answer(HandoverState::withheld()))
+                }
                 None => asker.announce(0),
             }
         }));
@@ -175,7 +178,7 @@ impl Receiver for Applier {
     }
 }
 
-fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>) {
+fn apply(namespace: &Namespace, publication: &Publication, asker: Option<RemoteRequester>) {
     let outcome = namespace.inner().map(|inner| {
         let rooms = publication.audience();
         let except = publication.excepted();
@@ -188,7 +191,7 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
         return;
     };
     match outcome {
-        Some(Outcome::Asked(Ok((question, asked)))) => {
+        Some(Outcome::AckRequest(Ok((question, asked)))) => {
             asker.announce(asked);
             if asked > 0 {
                 spawn(pass_on(Acks::asked(Some((question, asked)), None), asker).boxed());
@@ -203,18 +206,18 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
         }
         // The namespace does not exist on this server, too many requests are open, or the operation
         // is not a request.
-        None | Some(Outcome::Asked(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
+        None | Some(Outcome::AckRequest(Err(_)) | Outcome::Nothing | Outcome::Emitted(_)) => {
             asker.announce(0);
         }
     }
 }
 
 /// Sends descriptions of sockets in parts, and yields to other tasks between parts.
-async fn tell(sockets: Vec<Socket>, asker: Asker) {
+async fn tell(sockets: Vec<Socket>, asker: RemoteRequester) {
     for part in sockets.chunks(SOCKETS) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
         match Record::list(&records) {
-            Ok(list) => asker.say(None, Item::Sockets(list)),
+            Ok(list) => asker.send_item(None, Item::Sockets(list)),
             Err(error) => crate::throttled_log!(error, %error, "sockets cannot be told"),
         }
         tokio::task::yield_now().await;
@@ -223,14 +226,14 @@ async fn tell(sockets: Vec<Socket>, asker: Asker) {
 
 /// Forwards the answers of clients to the requesting server. Late answers are not reported, because
 /// that server knows the deadline.
-async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
+async fn pass_on(mut acks: Acks<Args>, asker: RemoteRequester) {
     while let Some((socket, answer)) = acks.next().await {
         let args = match answer {
             Ok(args) => Some(args),
             Err(AckError::Disconnected) => None,
             Err(_) => continue,
         };
-        asker.say(None, Item::Acknowledgement { socket, args });
+        asker.send_item(None, Item::Acknowledgement { socket, args });
     }
 }
 
@@ -247,7 +250,13 @@ impl Applier {
     }
 
     /// Calls the handler of a server-side event. Handlers start in event order.
-    fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
+    fn serve(
+        &self,
+        namespace: &Namespace,
+        event: &str,
+        args: &Args,
+        asker: Option<RemoteRequester>,
+    ) {
         let inner = namespace.inner();
         let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
         let metrics = namespace.io().metrics();
@@ -291,7 +300,7 @@ impl Applier {
                 }
             };
             match (asker, answer) {
-                (Some(asker), Some(args)) => asker.say(Some(1), Item::Answer(args)),
+                (Some(asker), Some(args)) => asker.send_item(Some(1), Item::Answer(args)),
                 (Some(asker), None) => asker.announce(0),
                 (None, _) => {}
             }

@@ -68,6 +68,6 @@ impl Record {
     pub(crate) fn list(
         records: &[Self],
     ) -> Result<roomcast_protocol::socket::Args, roomcast_protocol::socket::EncodeError> {
-        crate::socket::types::args::whatever(&records)
+        crate::socket::types::args::any_arguments(&records)
     }
 }

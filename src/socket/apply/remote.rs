@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::EncodeError;
 
 use crate::{
-    adapter::{AdapterError, Missing},
+    adapter::{AdapterError, Unanswered},
     socket::types::EmitError,
 };
 
@@ -52,8 +52,8 @@ pub(crate) enum Unpublished {
 
 impl Unpublished {
     /// Converts this failure to that of a request whose answers are all missing.
-    pub(crate) fn missing(self) -> Missing {
-        Missing::failed(match self {
+    pub(crate) fn missing(self) -> Unanswered {
+        Unanswered::failed(match self {
             Self::Adapter(error) => error,
             Self::Encode(error) => AdapterError::Transport(Arc::new(error)),
             Self::TooManyPending => AdapterError::Full,

@@ -14,7 +14,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Connect, Handlers},
-        life::{Asker, Claim},
+        life::{Claim, Claimant},
         recovery::Offer,
         types::Refusal,
     },
@@ -149,7 +149,7 @@ async fn claim(connect: &Connect, may_look_up: bool) -> Option<Claim> {
     let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let asker = Asker {
+    let asker = Claimant {
         address: connect.handshake().address().ip(),
         may_look_up,
     };

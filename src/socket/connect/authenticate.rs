@@ -8,7 +8,7 @@ use crate::{
     Principal,
     socket::{
         core::{Authenticator, Connect, Renewal, Socket},
-        dispatch::{Middleware, Needs},
+        dispatch::{Middleware, Requirement},
         types::Refusal,
     },
 };
@@ -139,18 +139,18 @@ where
     note = "implement `Authenticate`, or pass an `async fn(Connect, State<A>, …) -> Result<Principal, E>`",
     note = "its error converts into `Refusal`, and its future is `Send`"
 )]
-pub trait Authenticates<M> {
+pub trait IntoAuthenticator<M> {
     #[doc(hidden)]
     fn into_authenticate(self) -> impl Authenticate;
 
     #[doc(hidden)]
     #[must_use]
-    fn needs() -> Vec<Needs> {
+    fn needs() -> Vec<Requirement> {
         Vec::new()
     }
 }
 
-impl<A: Authenticate> Authenticates<()> for A {
+impl<A: Authenticate> IntoAuthenticator<()> for A {
     fn into_authenticate(self) -> impl Authenticate {
         self
     }
@@ -158,7 +158,7 @@ impl<A: Authenticate> Authenticates<()> for A {
 
 macro_rules! with_states {
     ($($state:ident)*) => {
-        impl<F, R, E, $($state: Send + Sync + 'static),*> Authenticates<($($state,)*)> for F
+        impl<F, R, E, $($state: Send + Sync + 'static),*> IntoAuthenticator<($($state,)*)> for F
         where
             F: Middleware<Connect, ($($state,)*), Future = R>,
             R: Future<Output = Result<Principal, E>> + Send + 'static,
@@ -168,7 +168,7 @@ macro_rules! with_states {
                 move |connect: Connect| self.ask(connect)
             }
 
-            fn needs() -> Vec<Needs> {
+            fn needs() -> Vec<Requirement> {
                 <F as Middleware<Connect, ($($state,)*)>>::needs()
             }
         }

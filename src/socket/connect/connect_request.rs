@@ -14,7 +14,7 @@ use crate::{
     engine::Handshake,
     identity::{Credentials, Principal},
     socket::{
-        core::{Asking, ConnInner, Connect, Handlers, Io},
+        core::{ConnInner, Connect, ConnectRequest, Handlers, Io},
         types::States,
     },
 };
@@ -22,7 +22,7 @@ use crate::{
 impl Connect {
     pub(crate) fn new(io: Io, nsp: Nsp, shared: Arc<ConnInner>, payload: Args) -> Self {
         let principal = Arc::clone(io.anonymous());
-        Self(Arc::new(Asking {
+        Self(Arc::new(ConnectRequest {
             io,
             nsp,
             shared,
@@ -36,7 +36,7 @@ impl Connect {
 
     /// Returns a copy with the client's principal, and whether the client recovers a socket.
     pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
-        Self(Arc::new(Asking {
+        Self(Arc::new(ConnectRequest {
             io: self.0.io.clone(),
             nsp: self.0.nsp.clone(),
             shared: Arc::clone(&self.0.shared),

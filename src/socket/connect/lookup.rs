@@ -43,14 +43,16 @@ impl Io {
 
     /// Returns the number of log lines suppressed since the last one, if a connect or disconnect of
     /// this address may be logged now.
-    pub(crate) fn may_log_coming(&self, address: IpAddr) -> Option<u64> {
-        self.0.comings.permit(Network::of_client(address))
+    pub(crate) fn permit_connection_log(&self, address: IpAddr) -> Option<u64> {
+        self.0
+            .connection_log_throttle
+            .permit(Network::of_client(address))
     }
 
     /// Records a refusal as a violation of the client's address. Returns whether the address is now
     /// blocked.
-    pub(crate) fn blame(&self, refusal: &Refusal, address: IpAddr) -> bool {
-        let guard = self.guard().filter(|_| refusal.is_blamed());
+    pub(crate) fn record_violation(&self, refusal: &Refusal, address: IpAddr) -> bool {
+        let guard = self.guard().filter(|_| refusal.is_violation());
         guard.is_some_and(|guard| guard.violation(address, Violation::Credentials))
     }
 

@@ -8,13 +8,13 @@
 //! know the slots of a connection or how packets arrive.
 
 mod admission;
-mod asking;
 mod authenticate;
+mod connect_request;
 mod lookup;
 pub(crate) mod refreshing;
 mod validity;
 
 pub(crate) use admission::{Admission, ConnectGrant, ConnectOutcome};
-pub use authenticate::{Authenticate, Authenticates};
+pub use authenticate::{Authenticate, IntoAuthenticator};
 pub(crate) use lookup::Lookup;
 pub(crate) use validity::Validity;

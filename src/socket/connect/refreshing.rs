@@ -10,7 +10,7 @@ use crate::{
     Principal,
     socket::{
         core::Event,
-        dispatch::{Handler, Handling},
+        dispatch::{Handler, HandlerFuture},
         types::{Ack, Refusal},
     },
     time::rfc3339,
@@ -22,7 +22,7 @@ pub(crate) const REFRESH: &str = "auth:refresh";
 /// Returns the handler of `auth:refresh`.
 pub(crate) fn refresher<A: Authenticate>(
     authenticate: Arc<A>,
-) -> impl Handler<(Args,), Future: Handling> {
+) -> impl Handler<(Args,), Future: HandlerFuture> {
     move |event: Event, offer: Args| {
         let authenticate = Arc::clone(&authenticate);
         async move {
@@ -48,7 +48,7 @@ pub(crate) fn refresher<A: Authenticate>(
                         let reason = refusal.reason();
                         crate::socket::core::io::connection_log!(io, socket = %socket.id(), reason, more, "refresh refused");
                     }
-                    if io.blame(&refusal, socket.handshake().address().ip()) {
+                    if io.record_violation(&refusal, socket.handshake().address().ip()) {
                         socket.disconnect(true);
                     }
                     Err(refusal)

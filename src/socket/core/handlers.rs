@@ -208,10 +208,10 @@ pub struct ServerSide {
 
 /// A client that requests to connect to a namespace. Clones are cheap.
 #[derive(Clone)]
-pub struct Connect(pub(in crate::socket) Arc<Asking>);
+pub struct Connect(pub(in crate::socket) Arc<ConnectRequest>);
 
 /// The data of a [`Connect`].
-pub(crate) struct Asking {
+pub(crate) struct ConnectRequest {
     pub(in crate::socket) io: Io,
     pub(in crate::socket) nsp: Nsp,
     pub(in crate::socket) shared: Arc<ConnInner>,
@@ -275,7 +275,7 @@ pub struct Renewal {
 
 /// An [`Authenticate`](crate::Authenticate) with its type erased.
 pub(crate) struct Authenticator {
-    pub(in crate::socket) check: StillGood,
+    pub(in crate::socket) check: PrincipalCheck,
     pub(in crate::socket) renewal: Option<Renewal>,
     pub(in crate::socket) first: Box<dyn Fn(Connect) -> Admission<Principal> + Send + Sync>,
     pub(in crate::socket) again:
@@ -283,7 +283,7 @@ pub(crate) struct Authenticator {
 }
 
 /// Checks whether an admitted principal is still valid.
-type StillGood = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
+type PrincipalCheck = Box<dyn Fn(&Principal) -> Result<(), Refusal> + Send + Sync>;
 
 impl Authenticator {
     pub(crate) fn authenticate(&self, connect: Connect) -> Admission<Principal> {

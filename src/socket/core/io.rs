@@ -63,7 +63,7 @@ pub(crate) struct IoInner {
     /// Log throttle for refused clients.
     pub(in crate::socket) refusals: LogThrottle,
     /// Log throttle for connecting and disconnecting clients.
-    pub(in crate::socket) comings: AddressLog,
+    pub(in crate::socket) connection_log_throttle: AddressLog,
     /// Log throttle for handler errors.
     failures: LogThrottle,
     /// Kept alive by the serving code. The engine holds this server, so a strong reference would be
@@ -158,7 +158,7 @@ impl Io {
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
             refusals: LogThrottle::new(REFUSALS),
-            comings: AddressLog::new(),
+            connection_log_throttle: AddressLog::new(),
             failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
             paced: Arc::default(),
@@ -223,7 +223,7 @@ impl Io {
 
     /// Returns whether clients may move to another server without a journal.
     #[cfg(feature = "cluster")]
-    pub(crate) fn has_others_to_go_to(&self) -> bool {
+    pub(crate) fn has_handover_targets(&self) -> bool {
         let joined = self.cluster().joined();
         let has_others = joined.is_some_and(|joined| joined.registry().has(|_| true));
         has_others && self.handover().is_some() && !self.cluster().has_journal()
@@ -231,7 +231,7 @@ impl Io {
 
     /// Returns `false`, because there is no other server.
     #[cfg(not(feature = "cluster"))]
-    pub(crate) const fn has_others_to_go_to(&self) -> bool {
+    pub(crate) const fn has_handover_targets(&self) -> bool {
         false
     }
 
@@ -381,7 +381,7 @@ impl Io {
 
     /// Returns the number of log lines suppressed since the last one, if a handler error may be
     /// logged now.
-    pub(crate) fn speak_of_failure(&self) -> Option<u64> {
+    pub(crate) fn permit_failure_log(&self) -> Option<u64> {
         self.0.failures.permit()
     }
 

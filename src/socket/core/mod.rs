@@ -27,7 +27,7 @@ pub use handlers::ServerSide;
 #[cfg(feature = "cluster")]
 pub(crate) use handlers::ServerSideHandler;
 pub(crate) use handlers::{
-    Asking, Authenticator, BoxHandler, EarlyAck, Erased, Handlers, Listeners, OutgoingHook,
+    Authenticator, BoxHandler, ConnectRequest, EarlyAck, Erased, Handlers, Listeners, OutgoingHook,
     PacketMiddleware, Registered, SharedHandler, Watchers,
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
@@ -37,8 +37,8 @@ pub use io::Io;
 pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
-pub(crate) use paced::{After, Held, Next, Offered, Paced, Turn};
+pub(crate) use paced::{After, HeldEvent, Next, Offered, Paced, SendPermit};
 pub(crate) use pattern::Pattern;
 pub use socket::Socket;
 pub(crate) use socket::{ConnInner, RecoveryTable};
-pub use watchers::ConnEvent;
+pub use watchers::EngineConnectionEvent;

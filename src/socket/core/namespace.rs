@@ -21,8 +21,8 @@ use crate::{
     engine::{Mode, Outbox, Push},
     metrics::Metrics,
     socket::{
-        acks::Questions,
-        recovery::{Channel, EventOffset, Last, Tag},
+        acks::BroadcastRequests,
+        recovery::{Channel, EventOffset, LastOffset, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
         types::{IdMap, IdSet, RoomName, SocketId},
     },
@@ -114,7 +114,7 @@ pub(crate) struct NamespaceInner {
     pub(crate) io: WeakIo,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
-    pub(crate) questions: Questions,
+    pub(crate) questions: BroadcastRequests,
     /// All sockets of the namespace, as a room.
     pub(in crate::socket) everybody: Mutex<Members>,
     pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
@@ -158,7 +158,7 @@ impl NamespaceInner {
             io,
             handlers,
             rooms: Rooms::new(Arc::clone(&metrics)),
-            questions: Questions::default(),
+            questions: BroadcastRequests::default(),
             everybody: Mutex::default(),
             sockets: RwLock::default(),
             ack_ids: AtomicU64::new(0),
@@ -257,7 +257,7 @@ impl NamespaceInner {
     }
 
     /// Returns the stamp of an event that a client has received.
-    pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
+    pub(crate) fn known(&self, last: LastOffset) -> Option<Stamp> {
         self.channel.as_ref()?.known(last)
     }
 
@@ -269,12 +269,12 @@ impl NamespaceInner {
         let mut ids = IdSet::default();
         let mut add = |name: &RoomName<'_>| self.collect_with_away(name, &mut ids);
         match to {
-            Audience::All => ids.extend(self.everybody.lock().ids_away()),
+            Audience::All => ids.extend(self.everybody.lock().recoverable_ids()),
             Audience::One(name) => add(name),
             Audience::Many(names) => names.iter().for_each(add),
         }
         ids.retain(|id| !except.has(*id));
-        channel.away_of(&ids)
+        channel.recoverable_among(&ids)
     }
 
     /// Returns whether one of these rooms, or the namespace if the list is empty, has members.
@@ -283,7 +283,7 @@ impl NamespaceInner {
     pub(crate) fn has_any(&self, rooms: &[crate::names::Room]) -> bool {
         if rooms.is_empty() {
             let everybody = self.everybody.lock();
-            return everybody.len() > 0 || everybody.ids_away().next().is_some();
+            return everybody.len() > 0 || everybody.recoverable_ids().next().is_some();
         }
         let mut names = rooms.iter().map(RoomName::from);
         names.any(|name| self.rooms.find(name.as_str()).is_some() || self.own_room(&name).is_some())
@@ -352,7 +352,7 @@ impl NamespaceInner {
         self.collect(name, ids);
         if self.channel.is_some() {
             if let Some(room) = self.rooms.find(name.as_str()) {
-                ids.extend(room.lock().ids_away());
+                ids.extend(room.lock().recoverable_ids());
             }
             ids.extend(name.id());
         }

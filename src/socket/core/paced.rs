@@ -16,11 +16,11 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     adapter::{Audience, Flags},
-    socket::types::{RoomName, SocketId, give_back},
+    socket::types::{RoomName, SocketId, shrink_map},
 };
 
 /// An event that waits for the end of an interval, with everything needed to send it.
-pub(crate) struct Held {
+pub(crate) struct HeldEvent {
     pub(crate) namespace: Nsp,
     pub(crate) rooms: Audience<'static>,
     pub(crate) except: Vec<RoomName<'static>>,
@@ -34,7 +34,7 @@ pub(crate) struct Held {
 }
 
 /// The recently sent keys of one server.
-pub(crate) struct Paced<T = Held> {
+pub(crate) struct Paced<T = HeldEvent> {
     table: Mutex<Table<T>>,
     /// Notified when an event is due before all others.
     stirred: Notify,
@@ -59,7 +59,7 @@ struct Entry<T> {
 /// How to process an event.
 pub(crate) enum Offered<T> {
     /// Send the event now, with the turn.
-    Turn(Turn<T>),
+    SendPermit(SendPermit<T>),
     /// Pass the event to [`Paced::hold`].
     Wait,
     /// Send the event now: there is no room for its key, or the server shuts down.
@@ -68,7 +68,7 @@ pub(crate) enum Offered<T> {
 
 /// The next due event.
 pub(crate) enum Next<T> {
-    Send(T, Turn<T>),
+    Send(T, SendPermit<T>),
     Wait(Instant),
     /// No entry is left. The caller must stop calling.
     Nothing,
@@ -80,11 +80,11 @@ pub(crate) enum After<T> {
     /// A task must start to call [`Paced::next`]. If that is impossible, call [`Paced::give_up`].
     Watch,
     /// The server shuts down: send this event immediately.
-    Send(T, Turn<T>),
+    Send(T, SendPermit<T>),
 }
 
 /// The exclusive right to send an event of a key.
-pub(crate) struct Turn<T> {
+pub(crate) struct SendPermit<T> {
     paced: Arc<Paced<T>>,
     key: u64,
     interval: Duration,
@@ -125,7 +125,7 @@ impl<T> Paced<T> {
             None => drop(entries.insert(key, Entry::in_turn())),
         }
         drop(table);
-        Offered::Turn(self.turn(key, interval))
+        Offered::SendPermit(self.turn(key, interval))
     }
 
     /// Holds an event, and replaces the held event of its key.
@@ -137,7 +137,7 @@ impl<T> Paced<T> {
         key: u64,
         interval: Duration,
         event: T,
-    ) -> Result<(), (T, Option<Turn<T>>)> {
+    ) -> Result<(), (T, Option<SendPermit<T>>)> {
         let mut table = self.table.lock();
         if table.is_closed {
             return Err((event, None));
@@ -158,8 +158,8 @@ impl<T> Paced<T> {
         Err((event, Some(self.turn(key, interval))))
     }
 
-    fn turn(self: &Arc<Self>, key: u64, interval: Duration) -> Turn<T> {
-        Turn {
+    fn turn(self: &Arc<Self>, key: u64, interval: Duration) -> SendPermit<T> {
+        SendPermit {
             paced: Arc::clone(self),
             key,
             interval,
@@ -191,7 +191,7 @@ impl<T> Paced<T> {
                 return Next::Send(event, self.turn(key, interval));
             }
             table.entries.remove(&key);
-            give_back(&mut table.entries);
+            shrink_map(&mut table.entries);
         }
     }
 
@@ -277,7 +277,7 @@ impl<T> Entry<T> {
     }
 }
 
-impl<T> Turn<T> {
+impl<T> SendPermit<T> {
     /// Ends the turn after its event was sent. The next event of the key may be sent after the
     /// interval.
     pub(crate) fn end(mut self) -> After<T> {
@@ -294,7 +294,7 @@ impl<T> Turn<T> {
     }
 }
 
-impl<T> Drop for Turn<T> {
+impl<T> Drop for SendPermit<T> {
     fn drop(&mut self) {
         // The turn is dropped without `end` only if sending panicked. The held event is sent when
         // it is due, or at the end of the next turn of any key.
@@ -334,7 +334,7 @@ mod tests {
     fn send(paced: &Numbers, key: u64, event: u32, sent: &mut Vec<u32>) {
         match paced.offer(key, TENTH) {
             Offered::Free => sent.push(event),
-            Offered::Turn(turn) => {
+            Offered::SendPermit(turn) => {
                 sent.push(event);
                 let _ = turn.end();
             }
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_is_sent_at_once_those_between_are_folded_and_the_last_comes() {
+    async fn first_and_newest_event_of_an_interval_are_sent() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
         let begin = Instant::now();
         for event in 1..=25 {
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_interval_is_never_shorter_and_at_most_an_eighth_longer() {
+    async fn interval_is_rounded_up_by_at_most_an_eighth() {
         for millis in 0..50 {
             advance(Duration::from_millis(millis)).await;
             let now = Instant::now();
@@ -395,9 +395,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_somebody_sends_what_others_have_waits_and_comes_behind() {
+    async fn events_offered_during_a_turn_are_sent_after_it() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
-        let Offered::Turn(turn) = paced.offer(1, TENTH) else {
+        let Offered::SendPermit(turn) = paced.offer(1, TENTH) else {
             panic!("a new key is sent at once");
         };
         send(&paced, 1, 2, &mut sent);
@@ -420,9 +420,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_given_back_at_the_end_and_then_nothing_waits() {
+    async fn close_returns_held_events_and_holds_no_more() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
-        let Offered::Turn(turn) = paced.offer(3, TENTH) else {
+        let Offered::SendPermit(turn) = paced.offer(3, TENTH) else {
             panic!("a new key is sent at once");
         };
         for event in 1..=4 {
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn further_keys_are_sent_at_once_and_all_are_forgotten_after_their_interval() {
+    async fn keys_beyond_the_limit_are_sent_immediately_and_idle_keys_removed() {
         let (paced, mut sent) = (Numbers::default(), Vec::new());
         let most = u32::try_from(MOST_KEYS).unwrap();
         for event in 0..most {

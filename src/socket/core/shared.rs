@@ -26,7 +26,7 @@ pub(crate) struct ConnInner<S> {
     /// Running handlers that have outlived their socket.
     detached: AtomicUsize,
     /// Time of the client's last packet, in whole seconds since [`START`].
-    heard: Heard,
+    last_packet: LastPacketTime,
     /// The observers of the connection. Most connections have none.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
@@ -38,7 +38,7 @@ impl<S> ConnInner<S> {
             handshake,
             sockets: Mutex::default(),
             detached: AtomicUsize::new(0),
-            heard: Heard::new(seconds(now)),
+            last_packet: LastPacketTime::new(seconds(now)),
             watchers: OnceLock::new(),
         }
     }
@@ -88,20 +88,20 @@ impl<S> ConnInner<S> {
 
     /// Records that the client has sent a packet.
     #[inline]
-    pub(crate) fn hear(&self, now: Instant) {
-        self.heard.store(seconds(now), Ordering::Relaxed);
+    pub(crate) fn record_packet(&self, now: Instant) {
+        self.last_packet.store(seconds(now), Ordering::Relaxed);
     }
 
     /// Returns the time since the client's last packet, in whole seconds.
     pub(crate) fn idle(&self, now: Instant) -> Duration {
-        let heard = self.heard.load(Ordering::Relaxed);
-        Duration::from_secs(seconds(now).saturating_sub(heard).into())
+        let last_packet = self.last_packet.load(Ordering::Relaxed);
+        Duration::from_secs(seconds(now).saturating_sub(last_packet).into())
     }
 
     /// Returns the system time of the client's last packet, rounded down to a second.
     pub(crate) fn last_active(&self) -> SystemTime {
-        let heard = self.heard.load(Ordering::Relaxed);
-        started() + Duration::from_secs(heard.into())
+        let last_packet = self.last_packet.load(Ordering::Relaxed);
+        started() + Duration::from_secs(last_packet.into())
     }
 
     #[inline]
@@ -121,11 +121,11 @@ impl<S> ConnInner<S> {
 }
 
 /// A time in whole seconds since [`START`].
-type Heard = AtomicU32;
+type LastPacketTime = AtomicU32;
 
 /// Size of the time of a client's last packet, in bytes.
 #[cfg(test)]
-pub(in crate::socket) const HEARD_BYTES: usize = size_of::<Heard>();
+pub(in crate::socket) const LAST_PACKET_BYTES: usize = size_of::<LastPacketTime>();
 
 /// The reference for times of connections, so that each fits into four bytes.
 static START: LazyLock<Instant> = LazyLock::new(|| tokio::time::Instant::now().into_std());

@@ -1,6 +1,6 @@
 //! Memory limits of an idle connection.
 
-use super::shared::HEARD_BYTES;
+use super::shared::LAST_PACKET_BYTES;
 use super::socket::{self, ConnInner};
 use crate::engine::{Handshake, sizes};
 
@@ -20,6 +20,6 @@ fn an_idle_connection_is_made_of_small_parts() {
 }
 
 #[test]
-fn when_a_client_came_and_was_last_heard_takes_sixteen_bytes_at_most() {
-    const { assert!(Handshake::TIME_BYTES + HEARD_BYTES <= 16) };
+fn connection_times_take_at_most_sixteen_bytes() {
+    const { assert!(Handshake::TIME_BYTES + LAST_PACKET_BYTES <= 16) };
 }

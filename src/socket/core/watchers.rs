@@ -20,7 +20,7 @@ use crate::{
 /// An event on a connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum ConnEvent<'a> {
+pub enum EngineConnectionEvent<'a> {
     /// A message arrived: the text or bytes of one Engine.IO packet of type 4.
     Packet {
         /// The payload, without the packet type.
@@ -66,7 +66,7 @@ struct Table {
     closed: bool,
 }
 
-type Watcher = Arc<dyn Fn(&ConnEvent<'_>) + Send + Sync>;
+type Watcher = Arc<dyn Fn(&EngineConnectionEvent<'_>) + Send + Sync>;
 
 impl ConnWatchers {
     pub(crate) fn add(&self, watcher: Watcher, limit: usize) -> Result<ListenerId, ListenError> {
@@ -102,7 +102,7 @@ impl ConnWatchers {
         gone.is_some()
     }
 
-    pub(crate) fn tell(&self, metrics: &Metrics, event: &ConnEvent<'_>) {
+    pub(crate) fn tell(&self, metrics: &Metrics, event: &EngineConnectionEvent<'_>) {
         // Observers are called without the lock, because they may add and remove observers.
         let watchers: Vec<_> = {
             let table = self.table.lock();
@@ -123,7 +123,7 @@ impl ConnWatchers {
 
     pub(crate) fn tell_created(&self, metrics: &Metrics, frame: &Frame) {
         let data = &frame.polling();
-        self.tell(metrics, &ConnEvent::PacketCreate { data });
+        self.tell(metrics, &EngineConnectionEvent::PacketCreate { data });
     }
 
     /// Removes all observers, because they may hold the connection itself.

@@ -63,13 +63,13 @@ pub trait Handler<M>: Send + Sync + 'static {
     note = "a handler is an async function, or returns a future that is `Send`",
     note = "its value is `()`, `Ack<T>`, or a `Result` of them whose error converts into `Refusal`"
 )]
-pub trait Handling: Future<Output: IntoAck> + Send + 'static {}
+pub trait HandlerFuture: Future<Output: IntoAck> + Send + 'static {}
 
-impl<R: Future<Output: IntoAck> + Send + 'static> Handling for R {}
+impl<R: Future<Output: IntoAck> + Send + 'static> HandlerFuture for R {}
 
 struct Typed<F, M>(F, PhantomData<fn() -> M>);
 
-impl<M: Parameters, F: Handler<M, Future: Handling>> Erased for Typed<F, M> {
+impl<M: Parameters, F: Handler<M, Future: HandlerFuture>> Erased for Typed<F, M> {
     fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, Refusal> {
         // The parameters are parsed before the call, so wrong arguments never start the handler.
         let parameters = M::take(&event)?;
@@ -78,7 +78,7 @@ impl<M: Parameters, F: Handler<M, Future: Handling>> Erased for Typed<F, M> {
     }
 }
 
-pub(crate) fn erase<M: Parameters>(handler: impl Handler<M, Future: Handling>) -> BoxHandler {
+pub(crate) fn erase<M: Parameters>(handler: impl Handler<M, Future: HandlerFuture>) -> BoxHandler {
     Box::new(Typed(handler, PhantomData))
 }
 

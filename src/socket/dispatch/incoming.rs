@@ -97,29 +97,29 @@ impl fmt::Debug for Incoming {
     message = "`{Self}` cannot be what packet middleware returns",
     note = "return `Result<(), E>` or `Result<Incoming, E>` where `E` converts into `Refusal`"
 )]
-pub trait Verdict {
+pub trait IntoIncoming {
     #[doc(hidden)]
-    fn into_verdict(self, incoming: Incoming) -> Result<Incoming, Refusal>;
+    fn into_incoming(self, incoming: Incoming) -> Result<Incoming, Refusal>;
 }
 
-impl<E: Into<Refusal>> Verdict for Result<(), E> {
-    fn into_verdict(self, incoming: Incoming) -> Result<Incoming, Refusal> {
+impl<E: Into<Refusal>> IntoIncoming for Result<(), E> {
+    fn into_incoming(self, incoming: Incoming) -> Result<Incoming, Refusal> {
         self.map(|()| incoming).map_err(Into::into)
     }
 }
 
-impl<E: Into<Refusal>> Verdict for Result<Incoming, E> {
-    fn into_verdict(self, _: Incoming) -> Result<Incoming, Refusal> {
+impl<E: Into<Refusal>> IntoIncoming for Result<Incoming, E> {
+    fn into_incoming(self, _: Incoming) -> Result<Incoming, Refusal> {
         self.map_err(Into::into)
     }
 }
 
 pub(crate) fn erase<M>(
-    check: impl Middleware<Incoming, M, Future: Future<Output: Verdict> + Send + 'static>,
+    check: impl Middleware<Incoming, M, Future: Future<Output: IntoIncoming> + Send + 'static>,
 ) -> PacketMiddleware {
     Arc::new(move |incoming| {
         let deciding = check.ask(incoming.clone());
-        Box::pin(async move { deciding.await.into_verdict(incoming) })
+        Box::pin(async move { deciding.await.into_incoming(incoming) })
     })
 }
 

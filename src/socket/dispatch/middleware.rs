@@ -1,6 +1,6 @@
 //! Middleware functions for clients, packets and server-side events, and their states.
 
-use super::parameter::{Needs, State};
+use super::parameter::{Requirement, State};
 #[cfg(feature = "cluster")]
 use crate::socket::core::ServerSide;
 use crate::socket::core::{Connect, Incoming, Io};
@@ -38,7 +38,7 @@ pub trait Middleware<C, M>: Send + Sync + 'static {
     fn ask(&self, about: C) -> Self::Future;
 
     #[doc(hidden)]
-    fn needs() -> Vec<Needs>;
+    fn needs() -> Vec<Requirement>;
 }
 
 /// A first parameter of middleware.
@@ -81,8 +81,8 @@ macro_rules! middleware {
                 self(about $(, $state)*)
             }
 
-            fn needs() -> Vec<Needs> {
-                vec![$(Needs::state::<$state>()),*]
+            fn needs() -> Vec<Requirement> {
+                vec![$(Requirement::state::<$state>()),*]
             }
         }
     };

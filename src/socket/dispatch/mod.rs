@@ -14,10 +14,12 @@ mod parameter;
 mod running;
 
 pub(crate) use handler::erase;
-pub use handler::{Handler, Handling};
+pub use handler::{Handler, HandlerFuture};
+pub use incoming::IntoIncoming;
 pub(crate) use incoming::MiddlewareRun;
-pub use incoming::Verdict;
 pub use middleware::Middleware;
-pub use parameter::{ContractParameters, Data, Extension, Needs, Parameter, Parameters, State};
+pub use parameter::{
+    ContractParameters, Data, Extension, Parameter, Parameters, Requirement, State,
+};
 pub(crate) use parameter::{Unmet, unmet};
 pub(crate) use running::{Call, Running};

@@ -66,14 +66,14 @@ pub trait Parameter: Sized {
 
     /// Returns the requirement, which `build` checks. The default is none.
     #[must_use]
-    fn needs() -> Needs {
-        Needs::nothing()
+    fn needs() -> Requirement {
+        Requirement::nothing()
     }
 }
 
 /// The requirement of a [`Parameter`].
 #[derive(Clone, Copy, Debug)]
-pub struct Needs(Need);
+pub struct Requirement(Need);
 
 #[derive(Clone, Copy, Debug)]
 enum Need {
@@ -83,7 +83,7 @@ enum Need {
     AllArguments,
 }
 
-impl Needs {
+impl Requirement {
     /// Returns a requirement that is always met.
     #[must_use]
     pub const fn nothing() -> Self {
@@ -115,11 +115,11 @@ impl<A: Argument> Parameter for A {
         Ok(A::take(event.args(), position)?)
     }
 
-    fn needs() -> Needs {
+    fn needs() -> Requirement {
         if A::TAKES_ALL {
-            Needs::all_arguments()
+            Requirement::all_arguments()
         } else {
-            Needs::argument()
+            Requirement::argument()
         }
     }
 }
@@ -166,8 +166,8 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
         Ok(Self::of(event.io().states()))
     }
 
-    fn needs() -> Needs {
-        Needs::state::<T>()
+    fn needs() -> Requirement {
+        Requirement::state::<T>()
     }
 }
 
@@ -271,7 +271,7 @@ pub trait Parameters: Sized + 'static {
     fn take(event: &Event) -> Result<Self, Refusal>;
 
     #[doc(hidden)]
-    fn needs() -> Vec<Needs>;
+    fn needs() -> Vec<Requirement>;
 }
 
 /// The parameters of a [`Contract`] handler: the contract first, then any other parameters.
@@ -292,7 +292,7 @@ pub(crate) enum Unmet {
 }
 
 /// Returns the first requirement that is not met.
-pub(crate) fn unmet(needs: &[Needs], has_state: impl Fn(StateKind) -> bool) -> Option<Unmet> {
+pub(crate) fn unmet(needs: &[Requirement], has_state: impl Fn(StateKind) -> bool) -> Option<Unmet> {
     let mut all_taken = false;
     needs.iter().find_map(|needs| match needs.0 {
         Need::State(kind) if !has_state(kind) => Some(Unmet::State(kind.name)),
@@ -314,7 +314,7 @@ macro_rules! parameters {
                 Ok(($($parameter::take(event, &mut position)?,)*))
             }
 
-            fn needs() -> Vec<Needs> {
+            fn needs() -> Vec<Requirement> {
                 vec![$($parameter::needs()),*]
             }
         }

@@ -145,7 +145,7 @@ impl Call {
         let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());
         if !refusal.is_internal() {
             tracing::debug!(event, %socket, code, reason, "an event was refused");
-        } else if let Some(more) = self.socket.io().speak_of_failure() {
+        } else if let Some(more) = self.socket.io().permit_failure_log() {
             tracing::error!(event, %socket, reason, more, "an event has failed");
         }
         if let Some(on_error) = &self.socket.namespace_inner().handlers.on_error {

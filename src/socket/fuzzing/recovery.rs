@@ -10,7 +10,7 @@ use roomcast_protocol::socket::{Decoder, Limits};
 
 use crate::{
     config::Recovery,
-    engine::Unattended,
+    engine::TestOutboxes,
     metrics::Gauge,
     socket::{
         core::{Io, Socket},
@@ -34,7 +34,7 @@ pub fn recovery_offers(data: &[u8]) {
     let io = builder
         .build()
         .expect("nothing is wrong with one namespace");
-    let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+    let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
     let sockets: Vec<Socket> = (0..SOCKETS).map(|_| admit(&io, &outboxes)).collect();
     let mut text = String::from_utf8_lossy(data).into_owned();
     for (i, socket) in sockets.iter().enumerate() {
@@ -62,7 +62,7 @@ pub fn recovery_offers(data: &[u8]) {
     assert_eq!(recoverable, (SOCKETS - claims.len()) as i64);
     for claim in claims.drain(..) {
         let fresh = admit(&io, &outboxes);
-        Unattended::take(fresh.outbox());
+        TestOutboxes::take(fresh.outbox());
         let mut old = None;
         let resumed = claim.resume(|socket| {
             old = sockets.iter().position(|known| known == socket);
@@ -76,7 +76,7 @@ pub fn recovery_offers(data: &[u8]) {
             )
         });
         assert!(resumed.is_some(), "a claim cannot be used");
-        for frame in Unattended::take(fresh.outbox()) {
+        for frame in TestOutboxes::take(fresh.outbox()) {
             let text = String::from_utf8_lossy(&frame.polling()).into_owned();
             let own = old.map(|old| format!("42[\"missed\",{old},"));
             assert!(text.starts_with("40{") || own.is_some_and(|own| text.starts_with(&own)));

@@ -11,7 +11,7 @@ use std::{
 use roomcast_protocol::socket::Args;
 
 use crate::{
-    engine::{Handshake, Peer, Unattended, random_sid},
+    engine::{Handshake, Peer, TestOutboxes, random_sid},
     metrics::Gauge,
     socket::core::{ConnInner, Io, Socket},
 };
@@ -32,7 +32,7 @@ pub fn rooms_ops(data: &[u8]) {
 /// The router and its model.
 struct Game {
     io: Io,
-    outboxes: Unattended,
+    outboxes: TestOutboxes,
     sockets: BTreeMap<u8, Socket>,
     /// The members of each room.
     model: BTreeMap<u8, BTreeSet<u8>>,
@@ -46,7 +46,7 @@ impl Game {
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");
-        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         Self {
             io,
             outboxes,
@@ -70,7 +70,7 @@ impl Game {
     fn connect(&mut self, socket: u8) {
         if !self.sockets.contains_key(&socket) {
             let new = admit(&self.io, &self.outboxes);
-            Unattended::take(new.outbox());
+            TestOutboxes::take(new.outbox());
             self.sockets.insert(socket, new);
         }
     }
@@ -148,7 +148,7 @@ impl Game {
         assert_eq!(emitted.queued, expected.len());
         let frame = format!("42[\"e\",{}]", self.sent);
         for (number, socket) in &self.sockets {
-            let got = Unattended::take(socket.outbox());
+            let got = TestOutboxes::take(socket.outbox());
             assert_eq!(
                 got.len(),
                 usize::from(expected.contains(number)),
@@ -175,7 +175,7 @@ impl Game {
 }
 
 /// Creates a socket in `/` without a writing transport.
-pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
+pub(crate) fn admit(io: &Io, outboxes: &TestOutboxes) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(random_sid(), usize::MAX);
     let shared = Arc::new(ConnInner::new(outbox, handshake(), Instant::now()));
@@ -208,7 +208,7 @@ pub(crate) fn handshake() -> Arc<Handshake> {
 #[expect(missing_debug_implementations, reason = "for benches only")]
 pub struct Crowd {
     io: Io,
-    outboxes: Unattended,
+    outboxes: TestOutboxes,
     members: Vec<Socket>,
 }
 
@@ -222,7 +222,7 @@ impl Crowd {
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");
-        let outboxes = Unattended::websocket(stream, Arc::clone(io.metrics()));
+        let outboxes = TestOutboxes::websocket(stream, Arc::clone(io.metrics()));
         let members: Vec<Socket> = (0..size).map(|_| admit(&io, &outboxes)).collect();
         for member in &members {
             member.join(ROOM).expect("one room is no limit");
@@ -245,7 +245,7 @@ impl Crowd {
     /// Removes all data from the outboxes.
     pub fn discard(&self) {
         for member in &self.members {
-            Unattended::take(member.outbox());
+            TestOutboxes::take(member.outbox());
         }
         self.outboxes.forget();
     }

@@ -151,7 +151,7 @@ impl Connection {
         }
         self.io.metrics().count(Counter::SocketsConnected);
         let address = self.shared.handshake.address();
-        if let Some(more) = self.io.may_log_coming(address.ip()) {
+        if let Some(more) = self.io.permit_connection_log(address.ip()) {
             crate::socket::core::io::connection_log!(
                 self.io,
                 socket = %socket.id(),
@@ -337,7 +337,7 @@ impl Connection {
                 self.shared.outbox.close(CloseReason::ForcedClose);
             }
         }
-        if self.io.blame(refusal, address.ip()) {
+        if self.io.record_violation(refusal, address.ip()) {
             let outbox = &self.shared.outbox;
             match outbox.transport() {
                 Transport::WebSocket => outbox.close(CloseReason::ForcedClose),
@@ -357,17 +357,17 @@ mod tests {
     use super::*;
     use crate::{
         config::Recovery,
-        engine::{Unattended, random_sid},
+        engine::{TestOutboxes, random_sid},
         metrics::Gauge,
         socket::{Io, fuzzing},
     };
 
     #[tokio::test]
-    async fn a_client_that_cannot_be_told_of_its_socket_has_none_and_its_connection_is_closed() {
+    async fn unencodable_connect_answer_closes_the_connection() {
         let mut builder = Io::builder().recovery(Recovery::default());
         builder.namespaces(|_| true);
         let io = builder.build().unwrap();
-        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let outbox = outboxes.outbox(random_sid(), usize::MAX);
         let handshake = fuzzing::handshake();
         let mut connection = Connection::new(&io, outbox.clone(), handshake, Instant::now());
@@ -383,7 +383,7 @@ mod tests {
         assert!(connection.slots.is_empty() && connection.shared.sockets.lock().is_empty());
         assert_eq!(io.metrics().gauge(Gauge::Sockets), 0);
         assert!(io.namespaces().is_empty());
-        assert!(Unattended::take(&outbox).is_empty());
-        assert!(Unattended::is_closing(&outbox));
+        assert!(TestOutboxes::take(&outbox).is_empty());
+        assert!(TestOutboxes::is_closing(&outbox));
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     metrics::Counter,
     socket::{
         connect::{Admission, ConnectOutcome, Validity},
-        core::{ConnEvent, ConnInner, Connect, Incoming, Io, Lifecycle, Socket},
+        core::{ConnInner, Connect, EngineConnectionEvent, Incoming, Io, Lifecycle, Socket},
         dispatch::Running,
         types::{DisconnectReason, Refusal, SocketId},
     },
@@ -135,7 +135,7 @@ impl Application for Io {
 
 impl SessionHandler for Connection {
     fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
-        self.shared.hear(now);
+        self.shared.record_packet(now);
         let result = self.receive(message, now);
         self.renew();
         result
@@ -179,11 +179,11 @@ impl SessionHandler for Connection {
         let handshake = self.shared.handshake();
         self.io.tell(&Lifecycle::Upgraded { handshake });
         let transport = self.shared.outbox.transport();
-        self.tell(&ConnEvent::Upgrade { transport });
+        self.tell(&EngineConnectionEvent::Upgrade { transport });
     }
 
     fn heartbeat(&mut self) {
-        self.tell(&ConnEvent::Heartbeat);
+        self.tell(&EngineConnectionEvent::Heartbeat);
     }
 
     fn is_busy(&self) -> bool {
@@ -198,7 +198,7 @@ impl SessionHandler for Connection {
         if self.shared.watchers().is_some() {
             // The outbox reports this once per request.
             let _ = self.shared.outbox.watch_drain();
-            self.tell(&ConnEvent::Drain);
+            self.tell(&EngineConnectionEvent::Drain);
         }
         self.shared.release();
     }
@@ -215,7 +215,7 @@ impl SessionHandler for Connection {
         // The sockets end afterwards, when the connection is dropped. Observers are notified first.
         let reason = *self.reason.get_or_insert_with(|| reason.into());
         let description = self.description;
-        self.tell(&ConnEvent::Close {
+        self.tell(&EngineConnectionEvent::Close {
             reason,
             description,
         });
@@ -261,7 +261,7 @@ impl Connection {
     fn receive(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
         if let Some(watchers) = self.shared.watchers() {
             let (Message::Text(data) | Message::Binary(data)) = &message;
-            watchers.tell(self.io.metrics(), &ConnEvent::Packet { data });
+            watchers.tell(self.io.metrics(), &EngineConnectionEvent::Packet { data });
         }
         let packet = match message {
             Message::Text(text) => self.decoder.text(text),
@@ -359,7 +359,7 @@ impl Connection {
     }
 
     /// Notifies the observers of the connection.
-    fn tell(&self, event: &ConnEvent<'_>) {
+    fn tell(&self, event: &EngineConnectionEvent<'_>) {
         if let Some(watchers) = self.shared.watchers() {
             watchers.tell(self.io.metrics(), event);
         }

@@ -10,7 +10,7 @@ use roomcast_protocol::{engine::CloseReason, socket::Nsp};
 
 use super::connection::Connection;
 use crate::{
-    limit::{Rested, Violation},
+    limit::{TokenBucket, Violation},
     metrics::Counter,
     socket::types::Refusal,
 };
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Joins {
     /// When the full number of joins per minute is available again.
-    rested: Rested<Instant>,
+    rested: TokenBucket<Instant>,
     /// The number of refused joins since the last accepted one.
     refused: u32,
     /// The number of joins with a recovery offer.
@@ -100,7 +100,7 @@ impl Connection {
 impl Joins {
     fn new(now: Instant) -> Box<Self> {
         Box::new(Self {
-            rested: Rested::at(now),
+            rested: TokenBucket::at(now),
             refused: 0,
             offers: 0,
         })

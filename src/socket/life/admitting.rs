@@ -8,20 +8,20 @@ use crate::{
     socket::{
         core::{Socket, namespace::NamespaceInner},
         recovery::Pid,
-        types::{SocketId, give_back},
+        types::{SocketId, shrink_map},
     },
 };
 
 impl NamespaceInner {
     /// Drops the replay data of a client that cannot recover.
-    pub(crate) fn forget_replay(&self, socket: &Socket) {
+    pub(crate) fn discard_replay(&self, socket: &Socket) {
         if let Some(channel) = &self.channel {
-            socket.outbox().forget_replay(channel.id());
+            socket.outbox().discard_replay(channel.id());
         }
     }
 
     /// Moves a socket to the recoverable members of the namespace.
-    pub(crate) fn keep_away(&self, socket: &Socket) {
+    pub(crate) fn retain_recoverable(&self, socket: &Socket) {
         let id = socket.id();
         if let Some(channel) = &self.channel {
             channel.add_away(id, socket.clone());
@@ -30,7 +30,7 @@ impl NamespaceInner {
         // So a search always finds it in one of the tables.
         let mut everybody = self.everybody.lock();
         let was_there = everybody.contains(id);
-        everybody.keep_away(id, socket.outbox());
+        everybody.retain_recoverable(id, socket.outbox());
         drop(everybody);
         if was_there {
             self.metrics().shift(Gauge::Sockets, -1);
@@ -55,7 +55,7 @@ impl NamespaceInner {
         let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
         self.sockets.write().insert(id, socket.clone());
         self.everybody.lock().resume(id, outbox);
-        self.forget_away(id);
+        self.remove_recoverable(id);
         self.metrics().shift(Gauge::Sockets, 1);
         socket.rejoin(old);
         Some(missed)
@@ -98,7 +98,9 @@ impl NamespaceInner {
             && let Some(recoverable) = socket.recoverable()
         {
             let (id, floor) = (channel.id(), recoverable.floor());
-            socket.outbox().keep_for_replay(id, floor, channel.limits());
+            socket
+                .outbox()
+                .retain_for_replay(id, floor, channel.limits());
         }
         // All this happens under the lock of the member list. So no broadcast precedes the missed
         // events and the `CONNECT` answer, and no later broadcast is missed.
@@ -133,24 +135,24 @@ impl NamespaceInner {
         if everybody.remove(id) {
             self.metrics().shift(Gauge::Sockets, -1);
         }
-        everybody.forget_away(id);
+        everybody.remove_recoverable(id);
         let is_over = self.goes_when_empty && everybody.close_if_empty();
         drop(everybody);
-        self.forget_away(id);
+        self.remove_recoverable(id);
         self.socket_changed(id);
         is_over
     }
 
-    fn forget_away(&self, id: SocketId) {
+    fn remove_recoverable(&self, id: SocketId) {
         if let Some(channel) = &self.channel {
-            channel.forget_away(id);
+            channel.remove_recoverable(id);
         }
     }
 
     fn forget_socket(&self, id: SocketId) {
         let mut sockets = self.sockets.write();
         let gone = sockets.remove(&id);
-        give_back(&mut sockets);
+        shrink_map(&mut sockets);
         drop(sockets);
         drop(gone);
     }

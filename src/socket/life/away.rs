@@ -5,7 +5,7 @@ use roomcast_protocol::Stamp;
 
 use crate::socket::{
     core::Socket,
-    recovery::{Last, Pid, Recoverable},
+    recovery::{LastOffset, Pid, Recoverable},
     types::{DisconnectReason, Room},
 };
 
@@ -13,15 +13,15 @@ use crate::socket::{
 ///
 /// The drop guarantees that a client that waits for the socket does not wait for a disconnect that
 /// never completes.
-pub(crate) struct Leaving<'a> {
+pub(crate) struct DepartureGuard<'a> {
     socket: &'a Socket,
     pid: Pid,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for DepartureGuard<'_> {
     fn drop(&mut self) {
         if let Some(table) = self.socket.io().recovery_table() {
-            table.keep_away(self.pid, self.socket);
+            table.retain_recoverable(self.pid, self.socket);
         }
     }
 }
@@ -34,10 +34,10 @@ impl Socket {
         let table = self.io().recovery_table()?;
         // If this server shuts down, clients remain recoverable while it waits for other servers.
         let stays = reason.is_recoverable()
-            || reason == DisconnectReason::ServerShuttingDown && self.io().has_others_to_go_to();
+            || reason == DisconnectReason::ServerShuttingDown && self.io().has_handover_targets();
         // A client whose handover is incomplete lacks events, and cannot recover before it is
         // complete.
-        if stays && !self.is_arriving() {
+        if stays && !self.is_handover_pending() {
             table.leave(recoverable.pid);
             Some(recoverable)
         } else {
@@ -53,13 +53,13 @@ impl Socket {
     }
 
     /// Returns whether the client's handover is incomplete.
-    pub(crate) fn is_arriving(&self) -> bool {
+    pub(crate) fn is_handover_pending(&self) -> bool {
         let arrival = self.recoverable().and_then(Recoverable::arrival);
         arrival.is_some()
     }
 
     /// Returns the local stamp that corresponds to an offset of the client's previous server.
-    pub(crate) fn known_from(&self, last: Last) -> Option<Stamp> {
+    pub(crate) fn known_from(&self, last: LastOffset) -> Option<Stamp> {
         let channel = self.namespace_inner().channel.as_ref()?.id();
         let number = self.recoverable()?.number_of(last)?;
         Some(Stamp { channel, number })
@@ -67,18 +67,18 @@ impl Socket {
 
     /// Keeps the socket in its rooms as recoverable. It becomes claimable when the result is
     /// dropped.
-    pub(crate) fn keep_away(&self, recoverable: &Recoverable) -> Leaving<'_> {
+    pub(crate) fn retain_recoverable(&self, recoverable: &Recoverable) -> DepartureGuard<'_> {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.stay(|room, cell| {
-            let was_last = cell.lock().keep_away(self.id(), self.outbox());
+            let was_last = cell.lock().retain_recoverable(self.id(), self.outbox());
             if is_told {
                 news.push((room.clone(), was_last));
             }
         });
-        self.namespace_inner().keep_away(self);
+        self.namespace_inner().retain_recoverable(self);
         self.tell_left(&news);
-        Leaving {
+        DepartureGuard {
             socket: self,
             pid: recoverable.pid,
         }
@@ -91,11 +91,11 @@ impl Socket {
         if namespace.dismiss(self.id()) {
             self.io().take_down(namespace);
         }
-        namespace.forget_replay(self);
+        namespace.discard_replay(self);
     }
 
     /// Ends a disconnected but recoverable socket, so that it cannot be recovered.
-    pub(crate) fn expel_away(&self) {
+    pub(crate) fn end_recoverable(&self) {
         if let (Some(table), Some(recoverable)) = (self.io().recovery_table(), self.recoverable()) {
             table.expel(recoverable.pid);
         }

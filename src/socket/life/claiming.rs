@@ -32,7 +32,7 @@ enum ClaimLookup {
     not(feature = "cluster"),
     allow(dead_code, reason = "there are no other servers")
 )]
-pub(crate) struct Asker {
+pub(crate) struct Claimant {
     pub(crate) address: IpAddr,
     /// Whether other servers may be queried. `false` if the connection has sent too many offers.
     pub(crate) may_look_up: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Asker {
 
 impl RecoveryTable {
     /// Stores the socket of a disconnected client, whose handlers have started.
-    pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
+    pub(crate) fn retain_recoverable(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
         self.settled.notify_waiters();
     }
@@ -58,7 +58,7 @@ impl RecoveryTable {
         self.end(kept.gone);
         // The credentials may have been revoked after the disconnect and before the socket could be
         // found here.
-        if !socket.may_go_on() {
+        if !socket.may_recover() {
             self.expel(pid);
         }
         if kept.must_sweep {
@@ -79,7 +79,7 @@ impl RecoveryTable {
     /// revocation may no longer exist when they reconnect.
     pub(crate) fn revalidate(&self) {
         for (pid, socket) in self.all_away() {
-            if !socket.may_go_on() {
+            if !socket.may_recover() {
                 self.expel(pid);
             }
         }
@@ -178,7 +178,9 @@ impl RecoveryTable {
                     held: Some(Claimed::Here(known, away)),
                 })
             }),
-            false if socket.is_connected() && socket.is_arriving() => ClaimLookup::Unsettled,
+            false if socket.is_connected() && socket.is_handover_pending() => {
+                ClaimLookup::Unsettled
+            }
             false if socket.is_connected() => ClaimLookup::Connected(socket),
             false => ClaimLookup::Unsettled,
         }

@@ -36,7 +36,7 @@ impl Socket {
 
     /// Returns whether a disconnected client may recover this socket. Expired credentials are
     /// allowed, because the client sends new ones.
-    pub(crate) fn may_go_on(&self) -> bool {
+    pub(crate) fn may_recover(&self) -> bool {
         let Some(authenticator) = &self.0.namespace.handlers.authenticate else {
             return true;
         };
@@ -59,7 +59,7 @@ impl Socket {
         }
         let reason = refusal.reason();
         let address = self.handshake().address().ip();
-        if let Some(more) = self.0.io.may_log_coming(address) {
+        if let Some(more) = self.0.io.permit_connection_log(address) {
             crate::socket::core::io::connection_log!(
                 self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
@@ -112,7 +112,7 @@ impl Socket {
             return;
         }
         let address = self.handshake().address().ip();
-        if let Some(more) = self.0.io.may_log_coming(address) {
+        if let Some(more) = self.0.io.permit_connection_log(address) {
             crate::socket::core::io::connection_log!(
                 self.0.io,
                 socket = %self.0.id,
@@ -132,7 +132,7 @@ impl Socket {
         let recoverable = self.begin_leaving(reason);
         // These handlers may read the rooms of the socket, so it is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
-        let leaving = recoverable.map(|recoverable| self.keep_away(recoverable));
+        let leaving = recoverable.map(|recoverable| self.retain_recoverable(recoverable));
         if leaving.is_none() {
             self.end_for_good();
         }

@@ -20,7 +20,9 @@ use tokio::time::Duration;
 use super::claiming::Claim;
 use crate::{
     Principal,
-    adapter::{Given, Item, Joined, MissedEvent, NodeId, Question, SavedState, Wanted},
+    adapter::{
+        HandoverId, HandoverRequest, HandoverState, Item, Joined, MissedEvent, NodeId, SavedState,
+    },
     metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
@@ -30,18 +32,18 @@ use crate::{
 };
 
 /// A client that another server handed over, with its missed events.
-pub(crate) struct Moved {
+pub(crate) struct IncomingClient {
     pid: Pid,
     /// The offset in the client's offer.
     last: Offset,
     /// This server's request.
-    question: Question,
-    given: Given,
+    question: HandoverId,
+    given: HandoverState,
 }
 
 /// The result of requesting a client from other servers.
-pub(super) enum Fetched {
-    Moved(Box<Moved>),
+pub(super) enum HandoverLookup {
+    IncomingClient(Box<IncomingClient>),
     /// All servers answered, and none has the client.
     Unknown,
     /// No server was queried, an answer is missing, or the client cannot be recovered.
@@ -50,7 +52,7 @@ pub(super) enum Fetched {
 
 impl RecoveryTable {
     /// Returns whether this server has the client, even if another server may also have it.
-    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+    pub(crate) fn has(&self, wanted: &HandoverRequest) -> bool {
         let offer = Offer::read(&wanted.pid, &wanted.offset);
         offer.is_some_and(|offer| self.find(offer.pid, Socket::upgrade).is_some())
     }
@@ -60,10 +62,10 @@ impl RecoveryTable {
     /// A delayed request that another server has already answered does not take the client away.
     pub(crate) async fn give(
         self: &Arc<Self>,
-        wanted: &Wanted,
-        question: &Question,
+        wanted: &HandoverRequest,
+        question: &HandoverId,
         io: &Io,
-    ) -> Option<Given> {
+    ) -> Option<HandoverState> {
         let handover = io.handover()?;
         let offer = Offer::read(&wanted.pid, &wanted.offset)?;
         let nsp = Nsp::from(wanted.namespace.as_str());
@@ -84,7 +86,7 @@ impl RecoveryTable {
                 return None;
             }
             let principal = socket.principal();
-            Some(Given {
+            Some(HandoverState {
                 saved,
                 name: principal.name.clone(),
                 expires_at: principal.expires_at,
@@ -96,7 +98,7 @@ impl RecoveryTable {
     }
 }
 
-impl Moved {
+impl IncomingClient {
     /// Requests a client from the other servers, if `may_ask` allows it.
     pub(super) async fn fetch(
         joined: &Arc<Joined>,
@@ -105,12 +107,12 @@ impl Moved {
         io: &Io,
         patience: Duration,
         may_ask: impl FnOnce() -> bool,
-    ) -> Fetched {
+    ) -> HandoverLookup {
         let (Some(_), Some(last)) = (io.handover(), offer.last.own) else {
-            return Fetched::Nothing;
+            return HandoverLookup::Nothing;
         };
         let Some(tag) = last.tag else {
-            return Fetched::Nothing;
+            return HandoverLookup::Nothing;
         };
         // All servers are queried, because the client may have moved on without receiving an event.
         // It may then offer an offset of this server, which no longer has the client. An offset of
@@ -118,9 +120,9 @@ impl Moved {
         let is_own = Tag::of(joined.node().as_str()) == Some(tag);
         let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
         if !joined.registry().has(is_known) || !may_ask() {
-            return Fetched::Nothing;
+            return HandoverLookup::Nothing;
         }
-        let wanted = Wanted {
+        let wanted = HandoverRequest {
             pid: offer.pid.as_str().to_owned(),
             offset: last.to_string(),
             namespace: nsp.as_str().to_owned(),
@@ -128,9 +130,9 @@ impl Moved {
         let publication = wanted.publication();
         let request = publication.and_then(|publication| joined.ask(publication, patience));
         let Some(Ok(mut request)) = request else {
-            return Fetched::Nothing;
+            return HandoverLookup::Nothing;
         };
-        let question = Question {
+        let question = HandoverId {
             node: joined.node().clone(),
             request: request.number(),
         };
@@ -139,15 +141,15 @@ impl Moved {
             let Item::Answer(answer) = item else {
                 continue;
             };
-            let Some(given) = Given::read(&answer) else {
+            let Some(given) = HandoverState::read(&answer) else {
                 // The server has the client, but does not hand it over now.
                 is_held = true;
                 continue;
             };
             if !given.is_of(offer.pid, nsp) {
-                return Fetched::Nothing;
+                return HandoverLookup::Nothing;
             }
-            return Fetched::Moved(Box::new(Self {
+            return HandoverLookup::IncomingClient(Box::new(Self {
                 pid: offer.pid,
                 last,
                 question,
@@ -156,9 +158,9 @@ impl Moved {
         }
         // A server that did not answer may have the client.
         if request.missing().is_empty() && !is_held {
-            Fetched::Unknown
+            HandoverLookup::Unknown
         } else {
-            Fetched::Nothing
+            HandoverLookup::Nothing
         }
     }
 
@@ -181,7 +183,7 @@ impl Moved {
         namespace: &Arc<namespace::NamespaceInner>,
         make: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
-        let Given {
+        let HandoverState {
             saved,
             missed,
             arrival,
@@ -197,11 +199,11 @@ impl Moved {
         if frames.len() > limits.messages || bytes > limits.bytes {
             return None;
         }
-        let came = (self.last, floor.number);
+        let origin_offset = (self.last, floor.number);
         answered.push(self.question);
-        let forgotten = answered.len().saturating_sub(QUESTIONS);
+        let forgotten = answered.len().saturating_sub(MAX_ANSWERED_REQUESTS);
         answered.drain(..forgotten);
-        let recoverable = Recoverable::given(self.pid, came, arrival, answered);
+        let recoverable = Recoverable::given(self.pid, origin_offset, arrival, answered);
         let socket = make(saved.sid, recoverable);
         socket.set_data(Shared(saved.data.clone()));
         namespace.admit(&socket, &frames).ok()?;
@@ -210,7 +212,7 @@ impl Moved {
     }
 }
 
-impl Given {
+impl HandoverState {
     fn is_of(&self, pid: Pid, nsp: &Nsp) -> bool {
         let origin = self.saved.roomcast.as_ref();
         self.saved.pid == pid.as_str()
@@ -220,7 +222,7 @@ impl Given {
 
 impl Socket {
     /// Returns the requests with which previous servers obtained the client.
-    fn answered(&self) -> &[Question] {
+    fn answered(&self) -> &[HandoverId] {
         self.recoverable().map_or(&[], Recoverable::answered)
     }
 }
@@ -295,4 +297,4 @@ fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
 
 /// Number of handover requests to remember per client. A request delayed by more moves than this
 /// has already timed out.
-const QUESTIONS: usize = 16;
+const MAX_ANSWERED_REQUESTS: usize = 16;

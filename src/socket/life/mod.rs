@@ -8,15 +8,15 @@ mod admitting;
 mod away;
 mod claiming;
 mod ending;
-mod membership;
 #[cfg(feature = "cluster")]
-mod moving;
+mod handover;
+mod membership;
 #[cfg(not(feature = "cluster"))]
-#[path = "alone.rs"]
+#[path = "no_cluster.rs"]
 mod restoring;
 #[cfg(feature = "cluster")]
 mod restoring;
 
 pub(crate) use admitting::NotAdmitted;
-pub(crate) use claiming::{Asker, Claim};
+pub(crate) use claiming::{Claim, Claimant};
 pub(crate) use restoring::Restored;

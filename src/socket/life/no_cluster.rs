@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::Duration;
 
-use super::{Asker, Claim};
+use super::{Claim, Claimant};
 use crate::{
     Principal,
     socket::{
@@ -25,7 +25,7 @@ impl RecoveryTable {
         offer: Offer,
         nsp: &Nsp,
         _: &Io,
-        _: Asker,
+        _: Claimant,
     ) -> Option<Claim> {
         self.claim(offer, nsp).await
     }

@@ -9,8 +9,8 @@ use roomcast_protocol::{
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::{
-    Asker, Claim,
-    moving::{Fetched, Moved},
+    Claim, Claimant,
+    handover::{HandoverLookup, IncomingClient},
 };
 use crate::{
     Principal,
@@ -26,13 +26,13 @@ use crate::{
 /// The state of a client that was on another server, with its missed events.
 pub(crate) enum Restored {
     /// The state from the journal.
-    Kept(Box<Kept>),
+    JournaledState(Box<JournaledState>),
     /// The state that the other server handed over.
-    Moved(Box<Moved>),
+    IncomingClient(Box<IncomingClient>),
 }
 
 /// A client's state from a journal.
-pub(crate) struct Kept {
+pub(crate) struct JournaledState {
     joined: Arc<Joined>,
     pid: Pid,
     saved: SavedState,
@@ -49,7 +49,7 @@ impl RecoveryTable {
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
-        asker: Asker,
+        asker: Claimant,
     ) -> Option<Claim> {
         let here = self.claim(offer, nsp).await;
         let Some(joined) = io.cluster().joined() else {
@@ -61,15 +61,17 @@ impl RecoveryTable {
             }
             let may_ask = || self.may_ask_others(offer.pid, io, asker);
             let moved =
-                match Moved::fetch(joined, offer, nsp, io, self.claim_timeout, may_ask).await {
-                    Fetched::Moved(moved) => moved,
-                    Fetched::Unknown => {
+                match IncomingClient::fetch(joined, offer, nsp, io, self.claim_timeout, may_ask)
+                    .await
+                {
+                    HandoverLookup::IncomingClient(moved) => moved,
+                    HandoverLookup::Unknown => {
                         self.unknown.insert(offer.pid);
                         return None;
                     }
-                    Fetched::Nothing => return None,
+                    HandoverLookup::Nothing => return None,
                 };
-            return Some(Claim::restored(self, Restored::Moved(moved)));
+            return Some(Claim::restored(self, Restored::IncomingClient(moved)));
         };
         if !journal.is_up() {
             return here;
@@ -98,8 +100,11 @@ impl RecoveryTable {
                 }
                 // The client has been on another server since, so local state is outdated.
                 self.expel(offer.pid);
-                let kept = Kept::read(joined, offer, nsp, saved, deadline).await?;
-                Some(Claim::restored(self, Restored::Kept(Box::new(kept))))
+                let kept = JournaledState::read(joined, offer, nsp, saved, deadline).await?;
+                Some(Claim::restored(
+                    self,
+                    Restored::JournaledState(Box::new(kept)),
+                ))
             }
             (Some(here), None) => {
                 here.give_up();
@@ -113,7 +118,7 @@ impl RecoveryTable {
 
     /// Returns whether other servers or the journal may be queried for a client that is unknown
     /// here. Each query causes work on all servers, and a client can invent any number of secrets.
-    fn may_ask_others(&self, pid: Pid, io: &Io, asker: Asker) -> bool {
+    fn may_ask_others(&self, pid: Pid, io: &Io, asker: Claimant) -> bool {
         let is_limited = || {
             let guard = io.guard();
             !asker.may_look_up || guard.is_some_and(|guard| guard.look_up(asker.address).is_err())
@@ -123,32 +128,32 @@ impl RecoveryTable {
         } else if is_limited() {
             Counter::LookupsLimited
         } else {
-            Counter::LookupsAsked
+            Counter::LookupsStarted
         };
         self.metrics.count(counter);
-        counter == Counter::LookupsAsked
+        counter == Counter::LookupsStarted
     }
 }
 
 impl Restored {
     pub(crate) fn pid(&self) -> Pid {
         match self {
-            Self::Kept(kept) => kept.pid,
-            Self::Moved(moved) => moved.pid(),
+            Self::JournaledState(kept) => kept.pid,
+            Self::IncomingClient(moved) => moved.pid(),
         }
     }
 
     /// Returns the user of the client, or `None` if unknown.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self {
-            Self::Kept(kept) => kept.saved.principal(),
-            Self::Moved(moved) => moved.principal(),
+            Self::JournaledState(kept) => kept.saved.principal(),
+            Self::IncomingClient(moved) => moved.principal(),
         }
     }
 
     /// Stores the state again for the next claim, if it came from a journal.
     pub(crate) fn give_back(&self, window: Duration) {
-        if let Self::Kept(kept) = self
+        if let Self::JournaledState(kept) = self
             && let Some(journal) = kept.joined.journal()
         {
             journal.keep(&kept.saved, window, true);
@@ -162,13 +167,13 @@ impl Restored {
         make: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
         match self {
-            Self::Kept(kept) => kept.resume(namespace, make),
-            Self::Moved(moved) => moved.resume(namespace, make),
+            Self::JournaledState(kept) => kept.resume(namespace, make),
+            Self::IncomingClient(moved) => moved.resume(namespace, make),
         }
     }
 }
 
-impl Kept {
+impl JournaledState {
     async fn read(
         joined: &Arc<Joined>,
         offer: Offer,
@@ -191,7 +196,7 @@ impl Kept {
         // If this server lags behind the client's previous server, it would send events that the
         // client already has. So wait.
         while joined.between(|applied| applied < Some(position)) {
-            timeout_at(deadline, sleep(PACE)).await.ok()?;
+            timeout_at(deadline, sleep(LAG_CHECK_INTERVAL)).await.ok()?;
         }
         Some(Self {
             joined: Arc::clone(joined),
@@ -323,7 +328,7 @@ impl namespace::NamespaceInner {
 }
 
 /// Interval at which a lagging server checks its position.
-const PACE: Duration = Duration::from_millis(5);
+const LAG_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 impl fmt::Debug for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,14 +10,14 @@ use roomcast_protocol::{
 };
 
 use super::{
-    offer::{EventOffset, Last, Offset, Tag},
+    offer::{EventOffset, LastOffset, Offset, Tag},
     recoverable::limits,
 };
 use crate::{
     adapter::Position,
     config::Recovery,
     engine::Limits,
-    socket::types::{IdMap, IdSet, SocketId, give_back},
+    socket::types::{IdMap, IdSet, SocketId, shrink_map},
 };
 
 /// The numbered, recoverable events of a namespace.
@@ -66,16 +66,16 @@ impl<S: Clone> Channel<S> {
         self.away.lock().insert(id, socket);
     }
 
-    pub(crate) fn forget_away(&self, id: SocketId) {
+    pub(crate) fn remove_recoverable(&self, id: SocketId) {
         let mut away = self.away.lock();
         let gone = away.remove(&id);
-        give_back(&mut away);
+        shrink_map(&mut away);
         drop(away);
         // The socket is dropped without the lock.
         drop(gone);
     }
 
-    pub(crate) fn away_of(&self, ids: &IdSet) -> Vec<S> {
+    pub(crate) fn recoverable_among(&self, ids: &IdSet) -> Vec<S> {
         let away = self.away.lock();
         ids.iter().filter_map(|id| away.get(id).cloned()).collect()
     }
@@ -109,7 +109,7 @@ impl<S: Clone> Channel<S> {
 
     /// Returns the stamp of an event that a client has received, or `None` if another server sent
     /// it.
-    pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
+    pub(crate) fn known(&self, last: LastOffset) -> Option<Stamp> {
         let channel = self.id;
         if self.journals {
             let number = last.position?.packed()?;

@@ -17,6 +17,6 @@ mod unknown;
 pub(crate) use channel::{Channel, Numbered};
 #[cfg(any(feature = "cluster", feature = "fuzzing"))]
 pub(crate) use offer::Offset;
-pub(crate) use offer::{EventOffset, Last, Offer, Pid, Tag};
+pub(crate) use offer::{EventOffset, LastOffset, Offer, Pid, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use table::{KnownClient, RecoveryTable};

@@ -128,12 +128,12 @@ pub(crate) enum EventOffset {
 
 /// The last offset that a client sent, in each form that it can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Last {
+pub(crate) struct LastOffset {
     pub(crate) own: Option<Offset>,
     pub(crate) position: Option<Position>,
 }
 
-impl Last {
+impl LastOffset {
     fn parse(text: &str) -> Option<Self> {
         let (own, position) = (Offset::parse(text), Position::parse(text));
         (own.is_some() || position.is_some()).then_some(Self { own, position })
@@ -144,7 +144,7 @@ impl Last {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,
-    pub(crate) last: Last,
+    pub(crate) last: LastOffset,
 }
 
 impl Offer {
@@ -152,7 +152,7 @@ impl Offer {
     pub(crate) fn read(pid: &str, offset: &str) -> Option<Self> {
         Some(Self {
             pid: Pid::parse(pid)?,
-            last: Last::parse(offset)?,
+            last: LastOffset::parse(offset)?,
         })
     }
 
@@ -198,8 +198,8 @@ mod tests {
         Offset { number, tag: None }
     }
 
-    const fn first() -> Last {
-        Last {
+    const fn first() -> LastOffset {
+        LastOffset {
             own: Some(untagged(1)),
             position: None,
         }

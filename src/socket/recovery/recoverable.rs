@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::offer::{Last, Offset, Pid};
+use super::offer::{LastOffset, Offset, Pid};
 #[cfg(feature = "cluster")]
-use crate::adapter::Question;
+use crate::adapter::HandoverId;
 use crate::{config, engine::Limits};
 
 /// Returns the limits of the recovery data in outboxes.
@@ -28,13 +28,13 @@ pub(crate) struct Recoverable {
     pub(crate) recovered: bool,
     /// The client's offset from another server, and the local number after which all missed events
     /// are stored. The client sends that offset until it receives an event of this server.
-    came: Option<(Offset, u64)>,
+    origin_offset: Option<(Offset, u64)>,
     /// Data from the previous server for the application.
     arrival: Option<Arrival>,
     /// The requests with which servers obtained the client. A delayed copy of such a request does
     /// not hand over the client.
     #[cfg(feature = "cluster")]
-    answered: Arc<[Question]>,
+    answered: Arc<[HandoverId]>,
 }
 
 /// The pending application part of a handover.
@@ -50,7 +50,7 @@ impl Recoverable {
         Self {
             pid: Pid::random(),
             recovered: false,
-            came: None,
+            origin_offset: None,
             arrival: None,
             #[cfg(feature = "cluster")]
             answered: Arc::default(),
@@ -63,7 +63,7 @@ impl Recoverable {
         Self {
             pid,
             recovered: true,
-            came: None,
+            origin_offset: None,
             arrival: None,
             #[cfg(feature = "cluster")]
             answered: Arc::default(),
@@ -71,19 +71,19 @@ impl Recoverable {
     }
 
     /// Creates the state of a socket that another server handed over. The client has all events up
-    /// to `came`.
+    /// to `origin_offset`.
     #[cfg(feature = "cluster")]
     pub(crate) fn given(
         pid: Pid,
-        came: (Offset, u64),
+        origin_offset: (Offset, u64),
         state: Value,
-        answered: Vec<Question>,
+        answered: Vec<HandoverId>,
     ) -> Self {
         let is_over = AtomicBool::new(false);
         Self {
             pid,
             recovered: true,
-            came: Some(came),
+            origin_offset: Some(origin_offset),
             arrival: Some(Arrival { state, is_over }),
             answered: answered.into(),
         }
@@ -94,7 +94,7 @@ impl Recoverable {
         Self {
             pid: self.pid,
             recovered: true,
-            came: self.came,
+            origin_offset: self.origin_offset,
             arrival: None,
             #[cfg(feature = "cluster")]
             answered: Arc::clone(&self.answered),
@@ -103,19 +103,19 @@ impl Recoverable {
 
     /// Returns the number after which all missed events of a client from another server are stored.
     pub(crate) fn floor(&self) -> Option<u64> {
-        self.came.map(|(_, floor)| floor)
+        self.origin_offset.map(|(_, floor)| floor)
     }
 
     /// Returns the local number of an offset from another server, if the client arrived with that
     /// offset.
-    pub(crate) fn number_of(&self, last: Last) -> Option<u64> {
-        let (offset, floor) = self.came?;
+    pub(crate) fn number_of(&self, last: LastOffset) -> Option<u64> {
+        let (offset, floor) = self.origin_offset?;
         (last.own == Some(offset)).then_some(floor)
     }
 
     /// Returns the requests that led the client here, the latest one last.
     #[cfg(feature = "cluster")]
-    pub(crate) fn answered(&self) -> &[Question] {
+    pub(crate) fn answered(&self) -> &[HandoverId] {
         &self.answered
     }
 
@@ -140,20 +140,19 @@ mod tests {
     use crate::{adapter::NodeId, socket::recovery::Tag};
 
     #[test]
-    fn a_client_from_another_server_is_known_by_what_it_came_with_until_the_application_is_done_and_later()
-     {
-        let offset = |number, tag| Last {
+    fn origin_offset_stays_valid_after_arrival_and_recovery() {
+        let offset = |number, tag| LastOffset {
             own: Some(Offset {
                 number,
                 tag: Tag::of(tag),
             }),
             position: None,
         };
-        let came = offset(7, "server-one").own.unwrap();
+        let origin_offset = offset(7, "server-one").own.unwrap();
         let node = NodeId::new("server-two").unwrap();
-        let question = Question { node, request: 3 };
+        let question = HandoverId { node, request: 3 };
         let asked = vec![question.clone()];
-        let known = Recoverable::given(Pid::random(), (came, 100), Value::from(1), asked);
+        let known = Recoverable::given(Pid::random(), (origin_offset, 100), Value::from(1), asked);
         assert_eq!(known.floor(), Some(100));
         assert_eq!(known.number_of(offset(7, "server-one")), Some(100));
         assert_eq!(known.number_of(offset(8, "server-one")), None);

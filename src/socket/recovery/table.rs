@@ -18,7 +18,7 @@ use crate::{
     config::Recovery,
     engine::Limits,
     metrics::{Gauge, Metrics},
-    socket::types::{Expiring, give_back},
+    socket::types::{Expiring, shrink_map},
 };
 
 /// The recoverable sockets of one server, including those of connected clients.
@@ -56,10 +56,10 @@ struct Entries<S, W> {
 
 /// A pending request of another server for a client. Dropped when it is answered.
 #[cfg(feature = "cluster")]
-pub(crate) struct OpenQuestion<S, W>(Arc<RecoveryTable<S, W>>);
+pub(crate) struct PendingRequest<S, W>(Arc<RecoveryTable<S, W>>);
 
 #[cfg(feature = "cluster")]
-impl<S, W> Drop for OpenQuestion<S, W> {
+impl<S, W> Drop for PendingRequest<S, W> {
     fn drop(&mut self) {
         self.0.change(|state| state.questions -= 1);
     }
@@ -75,7 +75,7 @@ enum ClientState<W> {
 }
 
 /// The result of storing a socket.
-pub(crate) struct Kept<S> {
+pub(crate) struct RetainOutcome<S> {
     /// The sockets that must end, including the new one if it cannot be stored.
     pub(crate) gone: Vec<S>,
     /// Whether the caller must start a sweep task.
@@ -149,13 +149,13 @@ impl<S, W> RecoveryTable<S, W> {
     }
 
     /// Stores the socket of a disconnected client.
-    pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> Kept<S> {
+    pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> RetainOutcome<S> {
         self.change(|state| {
             // The secret moves between the maps under the lock, so that lookups always find it.
             let before = state.present.remove(&pid);
             let is_expelled = matches!(before, Some(ClientState::Expelled));
             if state.is_closed || is_expelled || until <= Instant::now() {
-                return Kept {
+                return RetainOutcome {
                     gone: vec![socket],
                     must_sweep: false,
                     is_expelled,
@@ -166,7 +166,7 @@ impl<S, W> RecoveryTable<S, W> {
             while state.away.len() > self.max {
                 gone.extend(state.away.pop().map(|(_, socket)| socket));
             }
-            Kept {
+            RetainOutcome {
                 gone,
                 must_sweep: state.away.must_sweep(),
                 is_expelled,
@@ -236,9 +236,9 @@ impl<S, W> RecoveryTable<S, W> {
 
     /// Registers a request of another server for a client.
     #[cfg(feature = "cluster")]
-    pub(crate) fn question(self: &Arc<Self>) -> OpenQuestion<S, W> {
+    pub(crate) fn question(self: &Arc<Self>) -> PendingRequest<S, W> {
         self.state.lock().questions += 1;
-        OpenQuestion(Arc::clone(self))
+        PendingRequest(Arc::clone(self))
     }
 
     /// Waits until no client is connected or recoverable, and requests of other servers are
@@ -277,7 +277,7 @@ impl<S, W> RecoveryTable<S, W> {
         let mut state = self.state.lock();
         let before = state.away.len() as i64;
         let result = change(&mut state);
-        give_back(&mut state.present);
+        shrink_map(&mut state.present);
         let after = state.away.len() as i64;
         if after != before {
             self.metrics.shift(Gauge::RecoverySessions, after - before);

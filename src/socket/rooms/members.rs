@@ -60,7 +60,7 @@ impl Members {
     }
 
     /// Marks a member as recoverable. Returns whether no other member is present.
-    pub(crate) fn keep_away(&mut self, id: SocketId, outbox: &Outbox) -> bool {
+    pub(crate) fn retain_recoverable(&mut self, id: SocketId, outbox: &Outbox) -> bool {
         let was_last = self.remove(id) && self.slots.is_empty();
         let away = self.away.get_or_insert_default();
         away.insert(id, outbox.clone());
@@ -69,14 +69,14 @@ impl Members {
 
     /// Restores a recoverable member. Returns whether no other member is present.
     pub(crate) fn resume(&mut self, id: SocketId, outbox: &Outbox) -> bool {
-        self.forget_away(id);
+        self.remove_recoverable(id);
         self.insert(id, outbox.clone());
         self.slots.len() == 1
     }
 
     /// Removes a recoverable member.
     #[inline]
-    pub(crate) fn forget_away(&mut self, id: SocketId) {
+    pub(crate) fn remove_recoverable(&mut self, id: SocketId) {
         let Some(away) = &mut self.away else {
             return;
         };
@@ -95,7 +95,7 @@ impl Members {
     }
 
     /// Returns the ids of the recoverable members.
-    pub(crate) fn ids_away(&self) -> impl Iterator<Item = SocketId> {
+    pub(crate) fn recoverable_ids(&self) -> impl Iterator<Item = SocketId> {
         self.away.iter().flat_map(|away| away.keys().copied())
     }
 

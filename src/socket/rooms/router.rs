@@ -63,7 +63,7 @@ impl Rooms {
     pub(crate) fn leave(&self, room: &Room, cell: &Arc<RoomCell>, id: SocketId) -> bool {
         let mut members = cell.lock();
         let was_last = members.remove(id) && members.len() == 0;
-        members.forget_away(id);
+        members.remove_recoverable(id);
         // The room is closed under its lock. A socket that found the room earlier and locks it
         // later detects that, and creates a new room.
         let empty = members.close_if_empty();
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::Unattended,
+        engine::TestOutboxes,
         socket::{Io, Socket, fuzzing},
     };
 
@@ -166,7 +166,7 @@ mod tests {
         let mut builder = Io::builder();
         builder.namespace("/");
         let io = builder.build().unwrap();
-        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let sockets = (0..size).map(|_| fuzzing::admit(&io, &outboxes)).collect();
         for socket in &sockets {
             received(socket);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     fn received(socket: &Socket) -> Vec<String> {
-        let frames = Unattended::take(socket.outbox());
+        let frames = TestOutboxes::take(socket.outbox());
         let text = |frame: &Frame| String::from_utf8(frame.polling().to_vec()).unwrap();
         frames.iter().map(text).collect()
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_rooms_is_nobody() {
+    fn empty_room_list_selects_no_socket() {
         let (io, sockets) = server(2);
         assert_eq!(sockets[0].to(sockets[0].rooms()).emit("left", ()).queued, 0);
         assert_eq!(io.to(Vec::<Room>::new()).count(), 0);
@@ -237,7 +237,7 @@ mod tests {
         let mut builder = Io::builder().config(config);
         builder.namespace("/");
         let io = builder.build().unwrap();
-        let outboxes = Unattended::polling(Arc::clone(io.metrics()));
+        let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let socket = fuzzing::admit(&io, &outboxes);
         use crate::JoinError;
         assert_eq!(socket.join("x".repeat(257)), Err(JoinError::NameTooLong));

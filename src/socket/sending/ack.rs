@@ -28,7 +28,7 @@ pub struct AckFuture<R> {
 }
 
 impl<R> AckFuture<R> {
-    pub(crate) fn new(asked: Result<Asked, AckError>) -> Self {
+    pub(crate) fn new(asked: Result<PendingAck, AckError>) -> Self {
         Self {
             args: Box::pin(async { asked?.wait().await }),
             answer: PhantomData,
@@ -52,14 +52,14 @@ impl<R> fmt::Debug for AckFuture<R> {
 }
 
 /// One pending acknowledgement. Dropping it frees its slot.
-pub(crate) struct Asked {
+pub(crate) struct PendingAck {
     socket: Socket,
     id: u64,
     answer: oneshot::Receiver<Args>,
     deadline: Instant,
 }
 
-impl Asked {
+impl PendingAck {
     pub(crate) fn new(socket: &Socket, id: u64, timeout: Duration) -> Result<Self, AckError> {
         let limit = socket.io().config().sockets.max_pending_acks;
         let answer = socket.acks().register(id, limit, socket.metrics())?;
@@ -83,7 +83,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingAck {
     fn drop(&mut self) {
         // A caller that stops waiting frees the slot. A later acknowledgement counts as unknown.
         self.socket.acks().forget(self.id, self.socket.metrics());

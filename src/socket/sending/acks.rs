@@ -16,7 +16,7 @@ use roomcast_protocol::socket::{Args, Argument};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    adapter::{Item, Missing, Request},
+    adapter::{Item, Request, Unanswered},
     metrics::{Counter, Gauge},
     socket::{
         acks::{Answers, Collecting},
@@ -48,7 +48,7 @@ use crate::{
 /// ```
 #[must_use = "answers are only taken by asking for the next one"]
 pub struct Acks<R> {
-    question: Option<Question>,
+    question: Option<BroadcastRequest>,
     /// Recipients on this server.
     expected: usize,
     /// `None` without a cluster.
@@ -66,11 +66,11 @@ struct Others {
     asked: usize,
     /// The number of late clients that are not returned yet.
     late: usize,
-    missing: Missing,
+    missing: Unanswered,
 }
 
 /// A broadcast that waits for acknowledgements. Dropping it frees its slot.
-pub(crate) struct Question {
+pub(crate) struct BroadcastRequest {
     namespace: Arc<namespace::NamespaceInner>,
     id: u64,
     answers: Arc<Mutex<Answers>>,
@@ -85,7 +85,7 @@ impl<R: Argument> Acks<R> {
     /// `local` is the request to this server's sockets with its number of recipients. It is counted
     /// while answers are locked out, because the first one may arrive at any time afterwards.
     /// `remote` is the request to other servers.
-    pub(crate) fn asked(local: Option<(Question, usize)>, remote: Option<Request>) -> Self {
+    pub(crate) fn asked(local: Option<(BroadcastRequest, usize)>, remote: Option<Request>) -> Self {
         let (question, expected) = local.unzip();
         let others = remote.map(|request| {
             let request = Some(request);
@@ -111,7 +111,7 @@ impl<R: Argument> Acks<R> {
     }
 
     /// Adds servers that could not be queried.
-    pub(crate) fn without(mut self, missing: Missing) -> Self {
+    pub(crate) fn without(mut self, missing: Unanswered) -> Self {
         self.others = Some(Box::new(Others {
             missing,
             ..Others::default()
@@ -138,8 +138,8 @@ impl<R: Argument> Acks<R> {
     ///
     /// Complete after [`next`](Self::next) returns `None`. Always empty without a cluster.
     #[must_use]
-    pub fn missing(&self) -> &Missing {
-        static NOBODY: Missing = Missing::nobody();
+    pub fn missing(&self) -> &Unanswered {
+        static NOBODY: Unanswered = Unanswered::nobody();
         self.others
             .as_ref()
             .map_or(&NOBODY, |others| &others.missing)
@@ -231,7 +231,7 @@ impl<R> fmt::Debug for Acks<R> {
     }
 }
 
-impl Question {
+impl BroadcastRequest {
     /// Registers a request, unless too many are open. Must precede the broadcast, because answers
     /// may arrive as soon as the first recipient has it.
     pub(crate) fn open(
@@ -288,7 +288,7 @@ impl Question {
     }
 }
 
-impl Drop for Question {
+impl Drop for BroadcastRequest {
     fn drop(&mut self) {
         // Later answers find no request, and count as unknown.
         self.namespace.questions.remove(self.id);

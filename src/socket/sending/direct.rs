@@ -6,7 +6,7 @@ use roomcast_protocol::socket::{Argument, Arguments};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    ack::{AckFuture, Asked},
+    ack::{AckFuture, PendingAck},
     emit::{Emitted, encode, mode, stream},
 };
 use crate::{
@@ -179,7 +179,7 @@ impl<'a> Direct<'a> {
         }
     }
 
-    fn ask(&self, event: &str, args: &impl Arguments) -> Result<Asked, AckError> {
+    fn ask(&self, event: &str, args: &impl Arguments) -> Result<PendingAck, AckError> {
         let namespace = self.socket.namespace_inner();
         let id = namespace.next_ack_id();
         let frame = encode(self.flags, namespace, Some(id), event, args);
@@ -190,7 +190,7 @@ impl<'a> Direct<'a> {
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
         // The slot is reserved before the event is sent, because the client may answer before this
         // task continues.
-        let asked = Asked::new(self.socket, id, timeout)?;
+        let asked = PendingAck::new(self.socket, id, timeout)?;
         // A frame that is not sent has the same result as a missing answer.
         let push = self.socket.push(&frame, mode(self.flags.delivery));
         self.socket.tell_outgoing(push, event, args);

@@ -14,7 +14,7 @@ mod outgoing;
 
 pub use ack::AckFuture;
 pub use acks::Acks;
-pub(crate) use acks::Question;
+pub(crate) use acks::BroadcastRequest;
 pub use direct::Direct;
 pub use emit::Emitted;
 pub(crate) use emit::{encode, mode, stream};

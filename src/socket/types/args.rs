@@ -23,7 +23,7 @@ pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, E
 }
 
 /// Converts arguments to JSON, or to MessagePack if they exceed the number of JSON attachments.
-pub(crate) fn whatever(args: &impl Arguments) -> Result<Args, EncodeError> {
+pub(crate) fn any_arguments(args: &impl Arguments) -> Result<Args, EncodeError> {
     match arguments(Parser::Json, args) {
         #[cfg(feature = "msgpack")]
         Err(EncodeError::TooManyAttachments) => arguments(Parser::MessagePack, args),

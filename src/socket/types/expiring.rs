@@ -57,7 +57,7 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
     pub(crate) fn remove(&mut self, key: &K) -> Option<(Instant, V)> {
         let (expiry, value) = self.values.remove(key)?;
         self.order.remove(&expiry);
-        give_back(&mut self.values);
+        shrink_map(&mut self.values);
         Some((expiry.0, value))
     }
 
@@ -108,7 +108,7 @@ pub(crate) async fn sweep<T>(of: Weak<T>, expire: impl Fn(&T) -> Option<Instant>
 }
 
 /// Shrinks a map that has capacity for many more entries.
-pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+pub(crate) fn shrink_map<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     if map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_first_goes_first_and_equal_times_in_their_order() {
+    fn values_expire_by_deadline_then_insertion_order() {
         let now = Instant::now();
         let at = |millis| now + Duration::from_millis(millis);
         let mut kept = Expiring::default();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_task_sweeps_as_long_as_there_is_something() {
+    async fn single_sweep_task_runs_until_the_map_is_empty() {
         type Table = Mutex<Expiring<u8, ()>>;
         let kept = Arc::new(Table::default());
         let expire = |kept: &Table| {

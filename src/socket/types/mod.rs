@@ -24,7 +24,7 @@ pub(crate) use answer::{AckOutcome, AnswerFuture};
 pub use client_builds::ClientFiles;
 pub(crate) use client_builds::NAMES;
 pub use errors::{AckError, BuildError, DrainError, EmitError, JoinError, ListenError, ListenerId};
-pub(crate) use expiring::{Expiring, give_back, sweep};
+pub(crate) use expiring::{Expiring, shrink_map, sweep};
 pub(crate) use name::{Name, RESERVED};
 pub use reason::DisconnectReason;
 pub use refusal::Refusal;

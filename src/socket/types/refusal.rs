@@ -31,7 +31,7 @@ struct RefusalInner {
     data: Value,
     reason: Option<Cow<'static, str>>,
     /// Whether the refusal counts as a violation of the client's address.
-    is_blamed: bool,
+    is_violation: bool,
 }
 
 impl Refusal {
@@ -43,7 +43,7 @@ impl Refusal {
             message: message.into(),
             data: Value::Null,
             reason: None,
-            is_blamed: false,
+            is_violation: false,
         }))
     }
 
@@ -55,7 +55,7 @@ impl Refusal {
     /// it is [`excused`](Self::excused).
     pub fn unauthenticated(reason: impl Into<Cow<'static, str>>) -> Self {
         let mut refusal = Self::new(UNAUTHENTICATED, "unauthorized").because(reason);
-        refusal.0.is_blamed = true;
+        refusal.0.is_violation = true;
         refusal
     }
 
@@ -63,13 +63,13 @@ impl Refusal {
     /// sent no credentials.
     #[must_use]
     pub fn excused(mut self) -> Self {
-        self.0.is_blamed = false;
+        self.0.is_violation = false;
         self
     }
 
     /// Returns whether the refusal counts as a violation of the client's address.
-    pub(crate) fn is_blamed(&self) -> bool {
-        self.0.is_blamed
+    pub(crate) fn is_violation(&self) -> bool {
+        self.0.is_violation
     }
 
     /// Sets the reason for the log, which replaces the message there. Clients never receive it.
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_of_a_refusal_is_for_the_log_alone() {
+    fn refusal_reason_is_logged_but_not_sent() {
         let refusal = Refusal::unauthenticated("wrong signature");
         assert_eq!(refusal.reason(), "wrong signature");
         assert_eq!(
@@ -267,12 +267,12 @@ mod tests {
             r#"{"success":false,"error":{"code":"UNAUTHENTICATED","message":"unauthorized"}}"#
         );
         assert_eq!(Refusal::new("X", "no").reason(), "no");
-        assert!(refusal.is_blamed() && !refusal.excused().is_blamed());
-        assert!(!Refusal::new("UNAUTHENTICATED", "no").is_blamed());
+        assert!(refusal.is_violation() && !refusal.excused().is_violation());
+        assert!(!Refusal::new("UNAUTHENTICATED", "no").is_violation());
     }
 
     #[test]
-    fn what_a_client_has_sent_wrong_is_told_with_the_place() {
+    fn invalid_arguments_are_refused_with_their_position() {
         let sent: Args = args::arguments(Parser::Json, &json!({"token": 1})).unwrap();
         let error = sent.get::<String>(0).unwrap_err();
         let text = error.to_string();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_failed_says_why_unless_it_was_our_fault() {
+    fn failed_ack_reports_its_reason_unless_internal() {
         assert_eq!(Refusal::from(AckError::Timeout).code(), "TIMEOUT");
         assert_eq!(Refusal::from(AckError::Disconnected).code(), "DISCONNECTED");
         let ours = Refusal::from(AckError::TooManyPending);

@@ -34,7 +34,7 @@ impl Span {
 /// allocation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Elements {
-    first: [Span; INLINE],
+    first: [Span; INLINE_ELEMENTS],
     length: u32,
     /// The elements after `first`; uniquely owned only while they are collected.
     more: Option<Arc<Vec<Span>>>,
@@ -65,7 +65,7 @@ impl Elements {
         }
         match self.first.get(i) {
             Some(span) => Some(*span),
-            None => self.more.as_ref()?.get(i - INLINE).copied(),
+            None => self.more.as_ref()?.get(i - INLINE_ELEMENTS).copied(),
         }
     }
 }
@@ -103,10 +103,10 @@ pub(crate) fn repair(text: &mut [u8]) {
         }
         match escape(text, at) {
             Some(Escape::Lone) => {
-                if let Some(digits) = text.get_mut(at + 2..at + LONE) {
+                if let Some(digits) = text.get_mut(at + 2..at + ESCAPE_LENGTH) {
                     digits.copy_from_slice(b"fffd");
                 }
-                at += LONE;
+                at += ESCAPE_LENGTH;
             }
             Some(Escape::Valid(length)) => at += length,
             None => at += 1,
@@ -238,7 +238,7 @@ impl Scanner<'_> {
                     Some(Escape::Valid(length)) => self.at += length,
                     Some(Escape::Lone) => {
                         self.has_lone_surrogate = true;
-                        self.at += LONE;
+                        self.at += ESCAPE_LENGTH;
                     }
                     None => return Err(DecodeError::InvalidJson),
                 },
@@ -261,10 +261,10 @@ impl Scanner<'_> {
         }
         while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
             let word = u64::from_le_bytes(*chunk);
-            let special = has_zero(word ^ (EACH * u64::from(b'"')))
-                | has_zero(word ^ (EACH * u64::from(b'\\')))
+            let special = has_zero(word ^ (REPEAT_BYTE * u64::from(b'"')))
+                | has_zero(word ^ (REPEAT_BYTE * u64::from(b'\\')))
                 // Control characters.
-                | (word.wrapping_sub(EACH * 0x20) & !word & (EACH * 0x80));
+                | (word.wrapping_sub(REPEAT_BYTE * 0x20) & !word & (REPEAT_BYTE * 0x80));
             if special != 0 {
                 // Only the lowest mark is certain, and only that one is used.
                 let bits = special.trailing_zeros() & !7;
@@ -333,7 +333,7 @@ impl Scanner<'_> {
 enum Escape {
     /// An escape, or a surrogate pair of two escapes, of this length.
     Valid(usize),
-    /// Half of a surrogate pair, of length `LONE`.
+    /// Half of a surrogate pair, of length `ESCAPE_LENGTH`.
     Lone,
 }
 
@@ -342,12 +342,12 @@ fn escape(text: &[u8], at: usize) -> Option<Escape> {
     match text.get(at + 1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(Escape::Valid(2)),
         b'u' => Some(match code_unit(text, at)? {
-            0xd800..=0xdbff => match code_unit(text, at + LONE) {
-                Some(0xdc00..=0xdfff) => Escape::Valid(2 * LONE),
+            0xd800..=0xdbff => match code_unit(text, at + ESCAPE_LENGTH) {
+                Some(0xdc00..=0xdfff) => Escape::Valid(2 * ESCAPE_LENGTH),
                 Some(_) | None => Escape::Lone,
             },
             0xdc00..=0xdfff => Escape::Lone,
-            0x0000..=0xd7ff | 0xe000..=0xffff => Escape::Valid(LONE),
+            0x0000..=0xd7ff | 0xe000..=0xffff => Escape::Valid(ESCAPE_LENGTH),
         }),
         _ => None,
     }
@@ -355,7 +355,7 @@ fn escape(text: &[u8], at: usize) -> Option<Escape> {
 
 /// Returns the value of `\uXXXX` at `at`.
 fn code_unit(text: &[u8], at: usize) -> Option<u16> {
-    let digits = text.get(at..at + LONE)?.strip_prefix(b"\\u")?;
+    let digits = text.get(at..at + ESCAPE_LENGTH)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit: u16, &digit| {
         let digit = char::from(digit).to_digit(16)?;
         Some(unit << 4 | u16::try_from(digit).ok()?)
@@ -368,7 +368,7 @@ const fn closing(is_object: bool) -> u8 {
 
 /// Sets the high bit of zero bytes. The lowest set bit marks a zero byte; higher bits may be wrong.
 const fn has_zero(word: u64) -> u64 {
-    word.wrapping_sub(EACH) & !word & (EACH * 0x80)
+    word.wrapping_sub(REPEAT_BYTE) & !word & (REPEAT_BYTE * 0x80)
 }
 
 #[expect(
@@ -380,11 +380,11 @@ const fn narrow(at: usize) -> u32 {
 }
 
 /// The factor that repeats a byte eight times.
-const EACH: u64 = 0x0101_0101_0101_0101;
+const REPEAT_BYTE: u64 = 0x0101_0101_0101_0101;
 /// The number of elements that need no allocation.
-const INLINE: usize = 4;
+const INLINE_ELEMENTS: usize = 4;
 /// The length of `\ud800`.
-const LONE: usize = 6;
+const ESCAPE_LENGTH: usize = 6;
 /// The number of bits that represent open brackets.
 const MAX_DEPTH: usize = 128;
 

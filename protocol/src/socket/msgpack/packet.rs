@@ -114,7 +114,7 @@ impl Fields {
             match fields.key(&mut reader)? {
                 b"type" => fields.kind = Some(kind(reader.token()?)?),
                 b"nsp" => match reader.token()? {
-                    Token::Str(name) => fields.nsp = Some(behind(&reader, name)),
+                    Token::Str(name) => fields.nsp = Some(preceding_span(&reader, name)),
                     _ => return Err(DecodeError::InvalidPayload),
                 },
                 b"id" => match reader.token()? {
@@ -298,7 +298,7 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
         Token::Str(name) => {
             refuse_reserved(name)?;
             basic::from_utf8(name).map_err(|_| DecodeError::InvalidUtf8)?;
-            Ok(Name::Plain(behind(&reader, name)))
+            Ok(Name::Plain(preceding_span(&reader, name)))
         }
         Token::Unsigned(number) => Ok(Name::Unescaped(number.to_string().into())),
         Token::Negative(number) => Ok(Name::Unescaped(number.to_string().into())),
@@ -307,7 +307,7 @@ fn event_name(message: &[u8], first: Span) -> Result<Name, DecodeError> {
 }
 
 /// Returns the span of the text that was just read.
-fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
+fn preceding_span(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
 }
 

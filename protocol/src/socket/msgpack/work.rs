@@ -169,7 +169,7 @@ fn work(message: &[u8]) -> Vec<Result<Frame, EncodeError>> {
 }
 
 #[test]
-fn work_grows_with_the_size_of_a_message_and_no_faster() {
+fn work_is_linear_in_message_size() {
     for size in [10_000, 100_000] {
         for (what, message) in worst_cases(size) {
             TOKENS.set(0);
@@ -197,7 +197,7 @@ fn work_grows_with_the_size_of_a_message_and_no_faster() {
 }
 
 #[test]
-fn what_is_refused_is_not_read_to_its_end_again_and_again() {
+fn refused_messages_are_not_scanned_repeatedly() {
     let deep = [event(1, b""), vec![0x91; 1_000_000]].concat();
     let long = [event(1, b""), vec![0xdd, 0xff, 0xff, 0xff, 0xff]].concat();
     let mut trailing = many(100_000, b"\x90");

@@ -298,7 +298,7 @@ impl BackendLogins {
                 }
                 // The backend works, and a retry does not change the record. Other users must not
                 // wait for the breaker, nor this user forever.
-                Err(Unusable::Record(field)) => {
+                Err(ResponseFault::Record(field)) => {
                     admission.succeeded();
                     if let Some(more) = self.log_throttle.permit() {
                         tracing::warn!(
@@ -309,7 +309,7 @@ impl BackendLogins {
                     }
                     return Err(AuthFault::UserRecord);
                 }
-                Err(Unusable::NoUser) => "what it says is no user".to_owned(),
+                Err(ResponseFault::NoUser) => "what it says is no user".to_owned(),
             },
             Ok((
                 StatusCode::UNAUTHORIZED
@@ -335,7 +335,7 @@ impl BackendLogins {
 
 /// The reason why a response contains no usable user.
 #[derive(Debug, PartialEq, Eq)]
-enum Unusable {
+enum ResponseFault {
     /// The response is not a user record, for example the page of a proxy. A later response may be
     /// one.
     NoUser,
@@ -344,26 +344,26 @@ enum Unusable {
 }
 
 /// Parses the user in a response. All fields must be valid.
-fn read(text: &str) -> Result<User, Unusable> {
+fn read(text: &str) -> Result<User, ResponseFault> {
     let answer: BackendAnswer = serde_json::from_str(text).map_err(|_| {
         let answer: Option<serde_json::Value> = serde_json::from_str(text).ok();
         let is_record = answer.is_some_and(|answer| answer.get("userId").is_some());
         if is_record {
-            Unusable::Record("types of userId, name and roles")
+            ResponseFault::Record("types of userId, name and roles")
         } else {
-            Unusable::NoUser
+            ResponseFault::NoUser
         }
     })?;
     let roles = answer.roles.unwrap_or_else(|| vec!["user".to_owned()]);
     if !is_name(&answer.user_id, MAX_USER) || is_guest(&answer.user_id) {
-        return Err(Unusable::Record("userId"));
+        return Err(ResponseFault::Record("userId"));
     }
     let name = answer.name.as_ref();
     if name.is_some_and(|name| !is_name(name, MAX_NAME)) {
-        return Err(Unusable::Record("name"));
+        return Err(ResponseFault::Record("name"));
     }
     if roles.len() > MAX_ROLES || !roles.iter().all(|role| is_name(role, MAX_ROLE)) {
-        return Err(Unusable::Record("roles"));
+        return Err(ResponseFault::Record("roles"));
     }
     Ok(User {
         id: answer.user_id,
@@ -394,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_a_user_as_a_whole_or_nobody() {
+    fn backend_responses_with_invalid_fields_are_refused() {
         let ann = User {
             id: "ann".into(),
             name: Some("Ann".into()),
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(roles, ["user"]);
         let many = format!(r#"{{"userId":"ann","roles":{:?}}}"#, vec!["x"; 33]);
         for wrong in ["", "null", "[]", "{}", "<html>", r#"{"error":"busy"}"#] {
-            assert_eq!(read(wrong), Err(Unusable::NoUser), "{wrong}");
+            assert_eq!(read(wrong), Err(ResponseFault::NoUser), "{wrong}");
         }
         let types = "types of userId, name and roles";
         for (wrong, field) in [
@@ -421,7 +421,7 @@ mod tests {
             (r#"{"userId":"ann","roles":["\u200b"]}"#, "roles"),
             (&many, "roles"),
         ] {
-            assert_eq!(read(wrong), Err(Unusable::Record(field)), "{wrong}");
+            assert_eq!(read(wrong), Err(ResponseFault::Record(field)), "{wrong}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use source::{FileError, KeyRing, WeakSecrets};
 use self::{claims::Claims, keys::Key};
 use super::{
     AuthFault, Credentials, Principal, Revocations,
-    offer::{Offer, Offered},
+    offer::{CredentialSources, Offered},
 };
 
 /// Admits clients with a valid token that is signed with one of the keys.
@@ -194,7 +194,7 @@ impl JwtAuthenticator {
     ///
     /// Returns the reason why the client is refused.
     pub async fn principal(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthFault> {
-        let offer = Offer {
+        let offer = CredentialSources {
             token_cookie: &self.cookie,
             login_cookie: None,
             backend_cookie: None,
@@ -216,7 +216,7 @@ impl JwtAuthenticator {
         let mut verified = self.check_now(token);
         if matches!(
             verified,
-            Err(Unverified {
+            Err(TokenRefusal {
                 is_final: false,
                 ..
             })
@@ -238,7 +238,7 @@ impl JwtAuthenticator {
         Ok(self.check_now(token)?)
     }
 
-    fn check_now(&self, token: &str) -> Result<Principal, Unverified> {
+    fn check_now(&self, token: &str) -> Result<Principal, TokenRefusal> {
         // The length is checked first, so that unauthenticated clients cannot cause decoding of
         // large input.
         if token.len() > self.rules.max_bytes {
@@ -271,7 +271,7 @@ impl JwtAuthenticator {
                 .then_some(())
                 .ok_or(AuthFault::Signature)
         };
-        let mut unverified = Unverified {
+        let mut unverified = TokenRefusal {
             fault: AuthFault::NoKeys,
             is_final: true,
         };
@@ -317,21 +317,21 @@ impl JwtAuthenticator {
 }
 
 /// The reason why a token is refused.
-struct Unverified {
+struct TokenRefusal {
     fault: AuthFault,
     /// Whether no newly fetched key could change the result.
     is_final: bool,
 }
 
-impl From<AuthFault> for Unverified {
+impl From<AuthFault> for TokenRefusal {
     fn from(fault: AuthFault) -> Self {
         let is_final = true;
         Self { fault, is_final }
     }
 }
 
-impl From<Unverified> for AuthFault {
-    fn from(unverified: Unverified) -> Self {
+impl From<TokenRefusal> for AuthFault {
+    fn from(unverified: TokenRefusal) -> Self {
         unverified.fault
     }
 }

@@ -27,14 +27,14 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// A key and the only algorithm that it is used with.
-struct Pair<K> {
+struct AlgorithmKey<K> {
     algorithm: Algorithm,
     key: K,
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     check_family(*algorithm, key.family())?;
-    Ok(Box::new(Pair {
+    Ok(Box::new(AlgorithmKey {
         algorithm: *algorithm,
         key: key.clone(),
     }))
@@ -42,7 +42,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     check_family(*algorithm, key.family())?;
-    Ok(Box::new(Pair {
+    Ok(Box::new(AlgorithmKey {
         algorithm: *algorithm,
         key: key.clone(),
     }))
@@ -57,7 +57,7 @@ fn check_family(algorithm: Algorithm, family: AlgorithmFamily) -> Result<()> {
     }
 }
 
-impl Verifier<Vec<u8>> for Pair<DecodingKey> {
+impl Verifier<Vec<u8>> for AlgorithmKey<DecodingKey> {
     fn verify(
         &self,
         message: &[u8],
@@ -90,13 +90,13 @@ impl Verifier<Vec<u8>> for Pair<DecodingKey> {
     }
 }
 
-impl JwtVerifier for Pair<DecodingKey> {
+impl JwtVerifier for AlgorithmKey<DecodingKey> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl Signer<Vec<u8>> for Pair<EncodingKey> {
+impl Signer<Vec<u8>> for AlgorithmKey<EncodingKey> {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, signature::Error> {
         let key = self.key.as_bytes();
         if let Some(algorithm) = hmac_of(self.algorithm) {
@@ -141,7 +141,7 @@ impl Signer<Vec<u8>> for Pair<EncodingKey> {
     }
 }
 
-impl JwtSigner for Pair<EncodingKey> {
+impl JwtSigner for AlgorithmKey<EncodingKey> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

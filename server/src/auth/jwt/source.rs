@@ -61,24 +61,24 @@ struct Fetches {
 }
 
 /// The minimum delay after a successful fetch.
-const PAUSE: Duration = Duration::from_secs(5);
+const MIN_FETCH_DELAY: Duration = Duration::from_secs(5);
 /// The delay after a failed fetch. Each further failure doubles it.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum delay after failed fetches.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
+const MAX_FETCH_DELAY: Duration = Duration::from_secs(300);
 /// The interval between checks of the file.
-const LOOK: Duration = Duration::from_secs(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Fetches {
     /// Returns the minimum delay after the last fetch.
     fn pause(&self) -> Duration {
         match self.failures.checked_sub(1) {
-            None => PAUSE,
+            None => MIN_FETCH_DELAY,
             Some(earlier) => FAILURE_PAUSE
                 // The delay doubles so that many servers do not overload an issuer that is
                 // recovering.
                 .saturating_mul(1 << earlier.min(16))
-                .min(MAX_PAUSE),
+                .min(MAX_FETCH_DELAY),
         }
     }
 
@@ -187,7 +187,7 @@ impl KeyRing {
     async fn watch(&self) {
         let Some(path) = &self.file else { return };
         let mut known = stamp(path);
-        let mut interval = tokio::time::interval(LOOK);
+        let mut interval = tokio::time::interval(FILE_CHECK_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;

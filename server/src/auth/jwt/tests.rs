@@ -233,7 +233,7 @@ fn a_subject_is_a_short_text_that_can_be_logged() {
 }
 
 #[test]
-fn what_is_no_token_is_refused() {
+fn malformed_tokens_are_refused() {
     let valid = token(&claims());
     let mut parts = valid.split('.');
     let (head, body) = (parts.next().unwrap(), parts.next().unwrap());
@@ -271,7 +271,7 @@ fn f2_a_token_longer_than_the_limit_is_not_even_looked_at() {
 }
 
 #[test]
-fn keys_are_told_apart_by_their_kid() {
+fn keys_are_selected_by_kid() {
     let secret = |kid: &str, secret: &[u8]| json!({"kty": "oct", "kid": kid, "k": URL_SAFE_NO_PAD.encode(secret)});
     let set = json!({"keys": [
         secret("a", b"key a"), secret("b", b"key b"), secret("twice", b"key c"), secret("twice", b"key d"),
@@ -354,7 +354,7 @@ fn keys_of_one_source_never_disable_those_of_another() {
 }
 
 #[test]
-fn a_set_of_no_use_is_an_error_and_an_empty_one_takes_keys_back_if_it_is_ours() {
+fn unusable_key_sets_are_errors_and_empty_private_sets_are_valid() {
     let secret = r#"{"kty":"oct","k":"AAAA"}"#;
     let twice = r#"{"kty":"oct","kid":"a","k":"AAAA"}"#;
     for keys in [
@@ -463,7 +463,7 @@ async fn a_revoked_token_is_refused_and_was_good_before() {
 }
 
 #[test]
-fn what_is_minted_is_accepted_and_public_keys_mint_nothing() {
+fn minted_tokens_are_accepted_and_public_keys_cannot_mint() {
     let keys = Keys::from_secret_for(SECRET, "HS512").unwrap();
     let roles = ["admin".to_owned()];
     let minting = Minting {

@@ -16,13 +16,13 @@ use crate::config::Settings;
 pub(super) struct Layers {
     /// Every key with its default, which determines its type. `None` if it is unset by default.
     pub(super) known: Vec<(String, Option<Value>)>,
-    given: Vec<Given>,
+    given: Vec<Setting>,
     pub(super) warnings: Vec<String>,
     /// Variables for Redis that are set.
     redis: Vec<String>,
 }
 
-struct Given {
+struct Setting {
     key: String,
     value: Value,
     from: String,
@@ -51,7 +51,7 @@ impl Layers {
         flatten("", &table, &mut |key, value| {
             if self.is_known(&key) {
                 let from = path.display().to_string();
-                given.push(Given {
+                given.push(Setting {
                     key,
                     value: value.clone(),
                     from,
@@ -167,7 +167,7 @@ impl Layers {
             ),
             Some(_) | None => scalar(text),
         };
-        self.given.push(Given {
+        self.given.push(Setting {
             key: key.to_owned(),
             value,
             from,

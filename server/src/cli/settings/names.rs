@@ -91,7 +91,7 @@ fn redis_variables_do_not_matter_with_an_adapter_or_from_kubernetes() {
 }
 
 #[test]
-fn a_variable_of_ours_that_is_no_text_is_an_error_and_one_of_others_is_not() {
+fn non_utf8_variables_are_errors_only_if_roomcast_reads_them() {
     use std::os::unix::ffi::OsStringExt as _;
 
     let load = |name: &str| {
@@ -169,7 +169,7 @@ fn every_key_that_documents_name_exists() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_by_its_line_which_is_not_shown() {
+fn toml_errors_name_the_line_without_showing_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[auth.jwt]\nsecret = \"canary\nissuer = \"x\"").unwrap();
     let error = load(Some(file.path()), std::iter::empty(), Overrides::default());

@@ -138,7 +138,7 @@ fn an_unknown_section_is_an_error_even_when_it_is_empty() {
 }
 
 #[test]
-fn values_that_make_no_sense_are_told_by_name() {
+fn invalid_values_are_named_by_their_key() {
     let settings = from_env(&[("ROOMCAST_CHAT__PAGE", "0")]).unwrap().settings;
     assert_eq!(settings.check(), Err("chat.page is zero"));
     assert_eq!(Settings::default().check(), Ok(()));

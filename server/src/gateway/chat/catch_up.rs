@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
+use crate::service::{Chat, HandoverData, HandoverError, Market, Notifications, ServiceError};
 use roomcast::{Incoming, ListenerId, Refusal, Socket};
 
 /// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
@@ -27,22 +27,22 @@ pub(super) async fn arrive(
         return;
     };
     let arriving = async {
-        let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
+        let leaving = HandoverData::read(said).ok_or(HandoverError::Unknown)?;
         let followed = leaving.followed();
         let by = socket.principal();
         // A subscription that this server does not know must not end silently.
         let mut all = followed.iter();
         if !all.all(|one| market.follows(one, &by) || Notifications::follows(one, &by)) {
-            return Err(Lost::Unknown);
+            return Err(HandoverError::Unknown);
         }
         chat.arrive(socket, &leaving).await?;
-        let lost = |_: ServiceError| Lost::Failed;
+        let lost = |_: ServiceError| HandoverError::Failed;
         market.arrive(socket, followed).await.map_err(lost)?;
         let following = notifications.arrive(socket, followed);
         following.await.map_err(lost)
     };
-    let arrived = timeout(PATIENCE, arriving).await;
-    match arrived.unwrap_or(Err(Lost::TooLate)) {
+    let arrived = timeout(CATCH_UP_TIMEOUT, arriving).await;
+    match arrived.unwrap_or(Err(HandoverError::TooLate)) {
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
@@ -91,4 +91,4 @@ impl Drop for HeldEvents<'_> {
 
 /// The maximum duration of a catch-up. Until it ends, the client receives nothing from its
 /// subscriptions.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(20);

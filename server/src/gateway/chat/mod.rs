@@ -4,8 +4,8 @@
 //! permissions. Functions in this module call [`Chat`] and return the result. They must not make
 //! decisions, hold state, or access the store without the service.
 
-mod arriving;
 mod attendance;
+mod catch_up;
 mod conversations;
 mod history;
 mod invites;
@@ -28,7 +28,7 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
                 let socket = &event.socket;
                 chat.connected(socket);
                 if let Some(said) = socket.arrival() {
-                    arriving::arrive(socket, said, &chat, &market, &notifications).await;
+                    catch_up::arrive(socket, said, &chat, &market, &notifications).await;
                 } else if socket.recovered() {
                     chat.recheck(socket).await;
                 }

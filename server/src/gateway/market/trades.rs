@@ -6,7 +6,7 @@ use crate::service::trades::{
     EXECUTE_TRADE, ExecuteTrade, ReadOwnTrades, SUBSCRIBE_TRADES, SubscribeTrades, TRADES_HISTORY,
     UNSUBSCRIBE_TRADES, UnsubscribeTrades,
 };
-use crate::service::{Market, Refused, ServiceError, Told};
+use crate::service::{Market, Refused, ServiceError, TradeReply};
 use roomcast::{Refusal, State};
 
 /// Registers the events of this file.
@@ -36,8 +36,8 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
                 .execute(call.allowed, &call.socket)
                 .await
             {
-                Ok(Told::Executed(executed)) => Ok(executed),
-                Ok(Told::Error(error)) => Err(ServiceError::Failed {
+                Ok(TradeReply::Executed(executed)) => Ok(executed),
+                Ok(TradeReply::Error(error)) => Err(ServiceError::Failed {
                     reason: error.code,
                     message: error.message,
                 }),

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use super::{
     Api, ApiError, By, JsonBody, Operation, Parameters, Routes,
     error::{Id, id_of},
-    once::MadeUnder,
+    once::IdempotentName,
 };
 use crate::service::bounds::{ConversationCursor, Title, UserId};
 use crate::{
     auth::Permission,
     service::{
         DeletedConversation, FoundConversation, List, ReadConversation,
-        api::InName,
+        api::OnBehalfOf,
         conversations::{
             Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
         },
@@ -158,10 +158,10 @@ struct Listing {
 async fn make(
     State(at): State<Api>,
     Extension(by): By,
-    under: Option<Extension<MadeUnder>>,
+    under: Option<Extension<IdempotentName>>,
     JsonBody(new): JsonBody<NewConversation>,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
-    let in_name = new.owner_id.map(|user_id| InName {
+    let in_name = new.owner_id.map(|user_id| OnBehalfOf {
         field: "ownerId",
         user_id,
         name: None,
@@ -171,7 +171,7 @@ async fn make(
         member_ids: new.member_ids,
     };
     let allowed = at.access.allow_served(by, in_name, create)?;
-    let id = MadeUnder::id(under);
+    let id = IdempotentName::id(under);
     let made = at
         .chat
         .create_as(allowed, &at.namespace(), None, id)
@@ -246,7 +246,7 @@ async fn of_user(
     Path(user_id): Path<String>,
     Parameters(Listing { cursor, limit }): Parameters<Listing>,
 ) -> Result<Json<List>, ApiError> {
-    let in_name = InName {
+    let in_name = OnBehalfOf {
         field: "userId",
         user_id,
         name: None,

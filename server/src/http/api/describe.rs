@@ -46,7 +46,7 @@ struct Described {
 pub(super) struct RouteRules {
     /// Maximum bytes of bodies, by path.
     limits: HashMap<String, usize>,
-    needs: HashMap<(Method, String), Needs>,
+    needs: HashMap<(Method, String), RequiredPermissions>,
     /// The paths whose only variable part is a user id. That user may read there without a
     /// permission.
     pub(super) own: HashSet<String>,
@@ -54,7 +54,7 @@ pub(super) struct RouteRules {
 
 /// The permissions that a route requires.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Needs {
+pub(super) struct RequiredPermissions {
     /// Permissions that every request needs.
     pub(super) always: Vec<Permission>,
     /// Finds an additional permission that depends on the body.
@@ -70,7 +70,7 @@ impl RouteRules {
     }
 
     /// Returns the permissions that a route requires, by method and matched path.
-    pub(super) fn needs(&self, method: &Method, path: &str) -> Needs {
+    pub(super) fn needs(&self, method: &Method, path: &str) -> RequiredPermissions {
         let route = (method.clone(), path.to_owned());
         self.needs.get(&route).cloned().unwrap_or_default()
     }
@@ -282,7 +282,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 rules.own.insert(path.clone());
             }
             let always = [Some(operation.permission), operation.of_command];
-            let needs = Needs {
+            let needs = RequiredPermissions {
                 always: always.into_iter().flatten().collect(),
                 by_body: operation.by_body,
                 by_state: operation.by_state,

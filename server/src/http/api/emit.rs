@@ -7,7 +7,7 @@ use axum::{Extension, Json, extract::State, http::Method};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::parse_within;
-use super::{Api, ApiError, By, JsonBody, MAX_BODY_BYTES, MadeUnder, Operation, Routes};
+use super::{Api, ApiError, By, IdempotentName, JsonBody, MAX_BODY_BYTES, Operation, Routes};
 use crate::{
     auth::{Permission, Principal},
     http::market::USERS_BYTES,
@@ -61,7 +61,7 @@ fn of_event(body: &[u8]) -> Option<Permission> {
 async fn emit(
     State(at): State<Api>,
     Extension(by): By,
-    under: Option<Extension<MadeUnder>>,
+    under: Option<Extension<IdempotentName>>,
     JsonBody(event): JsonBody<Emit>,
 ) -> Result<Json<Emission>, ApiError> {
     let Api {
@@ -80,7 +80,8 @@ async fn emit(
             Emission::published(&trade.await.map_err(inner)?)
         }
         "signal:new" => {
-            let named = |new: &mut PublishSignal| MadeUnder::fill_in(under, &mut new.signal_id);
+            let named =
+                |new: &mut PublishSignal| IdempotentName::fill_in(under, &mut new.signal_id);
             let signal = market.publish_signal(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&signal.await.map_err(inner)?)
         }
@@ -93,7 +94,7 @@ async fn emit(
             Emission::published(&prices.await.map_err(inner)?)
         }
         "notification:new" => {
-            let named = |new: &mut Notify| MadeUnder::fill_in(under, &mut new.notification_id);
+            let named = |new: &mut Notify| IdempotentName::fill_in(under, &mut new.notification_id);
             let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&notification.await.map_err(inner)?)
         }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes, once::ToldOnce};
+use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes, once::SecretBody};
 use crate::{
     auth::Permission,
     service::{
@@ -72,7 +72,7 @@ async fn make_login(
 ) -> Result<Response, ApiError> {
     let made = at.access.make_login(at.access.allow(by, new)?).await?;
     let mut response = (StatusCode::CREATED, Json(made)).into_response();
-    response.extensions_mut().insert(ToldOnce);
+    response.extensions_mut().insert(SecretBody);
     Ok(response)
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     Api, ApiError, By, JsonBody, Operation, Parameters, Routes,
     error::{Id, id_of, uuid_of},
-    once::MadeUnder,
+    once::IdempotentName,
 };
 use crate::service::ServiceError;
 use crate::service::bounds::{
@@ -28,8 +28,9 @@ use crate::service::word;
 use crate::{
     auth::Permission,
     service::{
-        Message, MessageKind, Messages, Pinned, Pins, Reacted, ReadMessages, ReadPins, Unpinned,
-        api::InName,
+        Message, MessageKind, Messages, Pinned, Pins, ReactionChange, ReadMessages, ReadPins,
+        Unpinned,
+        api::OnBehalfOf,
         history::ReadHistory,
         messages::{
             AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage,
@@ -105,7 +106,7 @@ pub(super) fn routes() -> Routes<Api> {
             .gives::<AddReaction>()
             .segment::<Emoji>("emoji", "One emoji.")
             .query::<Reactor>()
-            .answer::<Reacted>(200)
+            .answer::<ReactionChange>(200)
             .refuses(409),
         )
         .on(
@@ -116,7 +117,7 @@ pub(super) fn routes() -> Routes<Api> {
                 .gives::<RemoveReaction>()
                 .segment::<Emoji>("emoji", "One emoji.")
                 .query::<Reactor>()
-                .answer::<Reacted>(200),
+                .answer::<ReactionChange>(200),
         )
         .on(
             Method::PUT,
@@ -241,8 +242,8 @@ struct Reactor {
 }
 
 impl Reactor {
-    fn in_name(self) -> Option<InName> {
-        self.user_id.map(|user_id| InName {
+    fn in_name(self) -> Option<OnBehalfOf> {
+        self.user_id.map(|user_id| OnBehalfOf {
             field: "userId",
             user_id,
             name: None,
@@ -294,11 +295,11 @@ async fn send(
     State(at): State<Api>,
     Extension(by): By,
     Id(conversation_id): Id,
-    under: Option<Extension<MadeUnder>>,
+    under: Option<Extension<IdempotentName>>,
     JsonBody(new): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Stored>), ApiError> {
     let in_name = match (new.user_id, new.user_name) {
-        (Some(user_id), name) => Some(InName {
+        (Some(user_id), name) => Some(OnBehalfOf {
             field: "userId",
             user_id,
             name,
@@ -313,7 +314,9 @@ async fn send(
         content: new.content,
         kind: Some(new.kind),
         metadata: new.metadata,
-        client_message_id: new.client_message_id.or_else(|| MadeUnder::name(under)),
+        client_message_id: new
+            .client_message_id
+            .or_else(|| IdempotentName::name(under)),
         confirm_delivery: None,
         reply_to: new.reply_to,
         mentions: Some(new.mentions),
@@ -356,7 +359,7 @@ async fn add_reaction(
     Extension(by): By,
     Path((id, emoji)): Path<(String, String)>,
     Parameters(who): Parameters<Reactor>,
-) -> Result<Json<Reacted>, ApiError> {
+) -> Result<Json<ReactionChange>, ApiError> {
     let message_id = id_of(&id)?;
     let add = AddReaction { message_id, emoji };
     let allowed = at.access.allow_served(by, who.in_name(), add)?;
@@ -368,7 +371,7 @@ async fn remove_reaction(
     Extension(by): By,
     Path((id, emoji)): Path<(String, String)>,
     Parameters(who): Parameters<Reactor>,
-) -> Result<Json<Reacted>, ApiError> {
+) -> Result<Json<ReactionChange>, ApiError> {
     let message_id = id_of(&id)?;
     let remove = RemoveReaction { message_id, emoji };
     let allowed = at.access.allow_served(by, who.in_name(), remove)?;

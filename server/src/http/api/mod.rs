@@ -30,7 +30,7 @@ use axum::{
 
 pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
-pub(crate) use once::MadeUnder;
+pub(crate) use once::IdempotentName;
 
 use super::{Connections, corrections, market, withdrawals};
 use crate::{
@@ -49,11 +49,11 @@ pub(crate) type Callers =
     Arc<dyn Fn(Option<String>) -> Pin<Box<dyn Future<Output = Caller> + Send>> + Send + Sync>;
 
 /// A caller, or the reason why it is refused.
-pub(crate) type Caller = Result<Arc<Principal>, Turned>;
+pub(crate) type Caller = Result<Arc<Principal>, CallerRefusal>;
 
 /// The reason why a caller is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Turned {
+pub(crate) enum CallerRefusal {
     /// The caller is not authenticated.
     Unauthenticated(AuthFault),
     /// The caller is a user without access to the API, except for its own data.
@@ -61,7 +61,7 @@ pub(crate) enum Turned {
 }
 
 /// The checks of a call before its route.
-pub(crate) struct Admission {
+pub(crate) struct ApiGuard {
     pub(crate) callers: Callers,
     /// Checked before a stored response is repeated.
     pub(crate) access: Access,
@@ -115,8 +115,8 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
 }
 
 /// Nests the routes below `/api/v1` for authorized callers. The description of the API is public.
-pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
-    let Admission {
+pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
+    let ApiGuard {
         callers,
         access,
         pace,
@@ -124,7 +124,7 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         metrics,
     } = admission;
     let (router, document, rules) = routes.into_parts();
-    let admission = AdmissionState {
+    let admission = GuardState {
         callers,
         pace,
         metrics,
@@ -132,14 +132,14 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         own: rules.own.clone(),
     };
     // This layer is inside the admission layer, which sets the caller that owns the key.
-    let once = once::Once::new(keys, rules, access);
+    let once = once::IdempotencyState::new(keys, rules, access);
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
     let router = with_admission(router, admission).merge(reference::routes(&document));
     Router::new().nest(PREFIX, router)
 }
 
 /// Adds the checks of every call, and the responses for unknown routes.
-fn with_admission(router: Router, admission: AdmissionState) -> Router {
+fn with_admission(router: Router, admission: GuardState) -> Router {
     router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such route"))
         .method_not_allowed_fallback(async || {
@@ -154,7 +154,7 @@ fn with_admission(router: Router, admission: AdmissionState) -> Router {
 }
 
 /// The state of the checks of every call.
-struct AdmissionState {
+struct GuardState {
     callers: Callers,
     pace: Users,
     metrics: Arc<Metrics>,
@@ -176,7 +176,7 @@ async fn is_own(request: &mut Request, own: &HashSet<String>, caller: &Principal
 
 /// Admits a caller or responds with the reason, and counts and logs the outcome.
 async fn admit(
-    State(admission): State<Arc<AdmissionState>>,
+    State(admission): State<Arc<GuardState>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -187,15 +187,17 @@ async fn admit(
     let metrics = &admission.metrics;
     let caller = match (admission.callers)(authorization).await {
         Ok(caller) => caller,
-        Err(Turned::Forbidden(caller)) if is_own(&mut request, &admission.own, &caller).await => {
+        Err(CallerRefusal::Forbidden(caller))
+            if is_own(&mut request, &admission.own, &caller).await =>
+        {
             caller
         }
         Err(turned) => {
-            if matches!(turned, Turned::Forbidden(_)) {
+            if matches!(turned, CallerRefusal::Forbidden(_)) {
                 metrics.count(Counter::CommandsDenied);
             }
             metrics.count(Counter::ApiTurnedAway);
-            return turn_away(path, turned, &admission.log_throttle);
+            return refuse_caller(path, turned, &admission.log_throttle);
         }
     };
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -304,20 +306,20 @@ pub(in crate::http) fn bearer_of(request: &Request) -> Option<String> {
 }
 
 /// Returns the response for a refused caller, and logs the reason within a rate limit.
-pub(in crate::http) fn turn_away(
+pub(in crate::http) fn refuse_caller(
     path: &str,
-    turned: Turned,
+    turned: CallerRefusal,
     log_throttle: &LogThrottle,
 ) -> Response {
     let more = log_throttle.permit();
     match turned {
-        Turned::Unauthenticated(reason) => {
+        CallerRefusal::Unauthenticated(reason) => {
             if let Some(more) = more {
                 tracing::info!(path, %reason, more, "api call refused");
             }
             ApiError::unauthenticated().into_response()
         }
-        Turned::Forbidden(caller) => {
+        CallerRefusal::Forbidden(caller) => {
             if let Some(more) = more {
                 let reason = "needs another role";
                 let user = &caller.subject;
@@ -361,9 +363,11 @@ mod tests {
             Box::pin(async move {
                 match authorization.as_deref() {
                     Some("Bearer s") => Ok(Arc::new(Principal::new("s").with_role("service"))),
-                    Some("Bearer u") => Err(Turned::Forbidden(Arc::new(Principal::new("u")))),
-                    Some(_) => Err(Turned::Unauthenticated(AuthFault::NotAToken)),
-                    None => Err(Turned::Unauthenticated(AuthFault::Missing)),
+                    Some("Bearer u") => {
+                        Err(CallerRefusal::Forbidden(Arc::new(Principal::new("u"))))
+                    }
+                    Some(_) => Err(CallerRefusal::Unauthenticated(AuthFault::NotAToken)),
+                    None => Err(CallerRefusal::Unauthenticated(AuthFault::Missing)),
                 }
             })
         });
@@ -384,7 +388,7 @@ mod tests {
                 "/own/{id}",
                 get(async |Path(id): Path<String>| Json(id)).delete(async || ()),
             );
-        let admission = AdmissionState {
+        let admission = GuardState {
             callers,
             pace: Users::new(&Limits::default(), Arc::default()),
             metrics: Arc::default(),
@@ -412,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_callers_with_the_role_get_in_and_others_are_told_no_reason() {
+    async fn only_permitted_callers_are_admitted_and_refusals_hide_the_reason() {
         for (authorization, status, code) in [
             (None, 401, "UNAUTHENTICATED"),
             (Some("Bearer wrong"), 401, "UNAUTHENTICATED"),
@@ -466,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_nobody_does_not_learn_which_routes_there_are() {
+    async fn unauthenticated_callers_get_401_for_unknown_routes() {
         assert_eq!(call(get_as("/api/v1/none", None)).await.0, 401);
         let (status, body, _) = call(get_as("/api/v1/none", Some("Bearer s"))).await;
         assert_eq!((status, &body["error"]["code"]), (404, &json!("NOT_FOUND")));

@@ -18,7 +18,7 @@ use crate::{
     auth::Permission,
     service::{
         FoundStatus, ReadStatus, WhoIsIn,
-        api::{FindUser, InName, UserPresence, find_user},
+        api::{FindUser, OnBehalfOf, UserPresence, find_user},
         attendance::SetStatus,
         emissions::attendance::{Here, Status, UserStatus},
     },
@@ -121,7 +121,7 @@ async fn set_status(
     Path(user_id): Path<String>,
     JsonBody(NewStatus { status, text }): JsonBody<NewStatus>,
 ) -> Result<Response, ApiError> {
-    let user = InName {
+    let user = OnBehalfOf {
         field: "userId",
         user_id,
         name: None,

@@ -18,9 +18,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use roomcast::internal::{ByHash, Debts, KEPT_DEBT, LogThrottle, SHARDS, Shards, SharedRested};
+use roomcast::internal::{
+    ByHash, Debts, LogThrottle, MAX_EVICTABLE_DEBT, SHARDS, Shards, SharedTokenBucket,
+};
 
-use super::spending::{Spending, Untold};
+use super::spending::{Spending, UnreportedEvents};
 use crate::{
     config::Limits,
     metrics::{Counter, Gauge, Metrics},
@@ -135,10 +137,10 @@ pub(crate) struct Allowance {
     /// The id of the user.
     pub(super) name: Arc<str>,
     /// By class: when the whole quota has recovered, as time since the start of [`Users`].
-    rested: [SharedRested; Class::ALL.len()],
+    rested: [SharedTokenBucket; Class::ALL.len()],
     /// By class: throttles notifications to the user. Created on first use.
     told: OnceLock<Box<[LogThrottle; Class::ALL.len()]>>,
-    pub(super) untold: Untold,
+    pub(super) untold: UnreportedEvents,
 }
 
 /// The interval between removals of entries that are no longer needed.
@@ -361,7 +363,7 @@ impl Users {
         }
         if self.make_room(shard) {
             shard.idle.insert(user, entry);
-        } else if self.debt(&entry.allowance, self.started.elapsed()) > KEPT_DEBT {
+        } else if self.debt(&entry.allowance, self.started.elapsed()) > MAX_EVICTABLE_DEBT {
             // The debt is retained: if this user returns as a new user, it shares that debt.
             let shared = shard.shared.get_or_insert_with(Allowance::shared);
             for (shared, owed) in shared.rested.iter().zip(&entry.allowance.rested) {
@@ -409,7 +411,7 @@ impl Allowance {
             name: name.into(),
             rested: Default::default(),
             told: OnceLock::new(),
-            untold: Untold::default(),
+            untold: UnreportedEvents::default(),
         })
     }
 
@@ -420,7 +422,7 @@ impl Allowance {
 
     /// Returns whether to notify a rate-limited user whose event requested no acknowledgement: at
     /// most once a second.
-    pub(crate) fn may_tell(&self, class: Class) -> bool {
+    pub(crate) fn may_notify(&self, class: Class) -> bool {
         let told = self.told.get_or_init(Box::default).get(class as usize);
         told.is_none_or(|told| told.permit().is_some())
     }

@@ -26,11 +26,11 @@ fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
 }
 
 #[test]
-fn who_does_too_much_is_told_once_a_second_for_each_class() {
+fn rate_limited_users_are_notified_once_a_second_per_class() {
     let users = users(&Limits::default());
     let (ann, _) = users.enter("ann");
     let (bob, _) = users.enter("bob");
-    let count = |class, user: &Allowance| (0..100).filter(|_| user.may_tell(class)).count();
+    let count = |class, user: &Allowance| (0..100).filter(|_| user.may_notify(class)).count();
     // One more if a second ends during the loop.
     assert!((1..=2).contains(&count(Class::Typing, &ann)));
     assert!((1..=2).contains(&count(Class::Messages, &ann)));
@@ -101,7 +101,7 @@ fn a_user_has_as_many_connections_as_the_limit_says() {
 }
 
 #[test]
-fn users_who_are_gone_are_forgotten_once_there_is_nothing_to_remember() {
+fn disconnected_users_are_evicted_when_their_budgets_are_full() {
     let users = users(&Limits::default());
     users.enter("ann");
     users.leave("ann");

@@ -171,7 +171,7 @@ impl Admin {
             turns.tick().await;
             let node = this(&built.io);
             let now = self.counts();
-            tell_refusals(&namespace, &node, &counted, &now);
+            emit_refusals(&namespace, &node, &counted, &now);
             counted = now;
             let now = built.faults();
             let ended = faults.difference(&now).map(|fault| (fault, PartState::Ok));
@@ -244,7 +244,7 @@ impl Built {
     }
 }
 
-fn tell_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now: &[RefusalCount]) {
+fn emit_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now: &[RefusalCount]) {
     let refusals: Vec<RefusalCount> = now
         .iter()
         .zip(before)
@@ -341,7 +341,7 @@ mod tests {
     use crate::auth::AuthFault;
 
     #[test]
-    fn admins_are_told_of_every_reason_for_which_credentials_are_refused() {
+    fn every_authentication_fault_is_reported_to_admins() {
         for fault in AuthFault::ALL {
             let mut told = OWN
                 .iter()

@@ -172,7 +172,7 @@ pub(crate) fn followed(event: &Allowed<Emit>) -> Result<&RawValue, ServiceError>
 }
 
 /// A checked event and its audience.
-pub(crate) struct Prepared {
+pub(crate) struct CheckedEvent {
     pub(crate) args: Args,
     /// The rooms whose members receive it. If there are none, all clients do.
     pub(crate) rooms: Vec<Room>,
@@ -183,11 +183,11 @@ pub(crate) struct Prepared {
 /// # Errors
 ///
 /// [`ServiceError::Invalid`] if a field is invalid.
-pub(crate) fn prepare(command: &Emit) -> Result<Prepared, ServiceError> {
+pub(crate) fn prepare(command: &Emit) -> Result<CheckedEvent, ServiceError> {
     check(command)?;
     let rooms = command.rooms.iter().map(|room| Room::from(room.as_str()));
     let users = command.users.iter().map(|user| user_room(user));
-    Ok(Prepared {
+    Ok(CheckedEvent {
         args: arguments(&command.args)?,
         rooms: rooms.chain(users).collect(),
     })
@@ -200,7 +200,7 @@ pub(crate) fn prepare(command: &Emit) -> Result<Prepared, ServiceError> {
 )]
 pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission, ServiceError> {
     let (by, command) = allowed.into_parts();
-    let Prepared { args, rooms } = prepare(&command)?;
+    let CheckedEvent { args, rooms } = prepare(&command)?;
     let except: Vec<Room> = command
         .except
         .iter()

@@ -17,14 +17,14 @@ use crate::service::rules::content;
 use crate::service::rules::event::Command;
 
 /// A client command that services can execute over HTTP, on behalf of users or as themselves.
-pub(crate) trait Served: Command {
+pub(crate) trait HttpCommand: Command {
     /// The permission required in addition to that of the command.
     const SERVED: Permission;
 }
 
 macro_rules! served {
     ($($permission:ident: $($command:ty),+;)+) => {
-        $($(impl Served for $command {
+        $($(impl HttpCommand for $command {
             const SERVED: Permission = Permission::$permission;
         })+)+
     };
@@ -40,7 +40,7 @@ served! {
 
 /// The user on whose behalf a service acts.
 #[derive(Clone, Debug)]
-pub(crate) struct InName {
+pub(crate) struct OnBehalfOf {
     /// The request field with the id, for errors.
     pub(crate) field: &'static str,
     pub(crate) user_id: String,
@@ -57,14 +57,14 @@ impl Access {
     ///
     /// [`ServiceError::Denied`] if the service lacks the permission for the HTTP API or that of the
     /// command. [`ServiceError::Invalid`] if the id or name is not valid for a user.
-    pub(crate) fn allow_served<C: Served>(
+    pub(crate) fn allow_served<C: HttpCommand>(
         &self,
         by: Arc<Principal>,
-        in_name: Option<InName>,
+        in_name: Option<OnBehalfOf>,
         command: C,
     ) -> Result<Allowed<C>, ServiceError> {
         self.require(&by, C::SERVED)?;
-        let Some(InName {
+        let Some(OnBehalfOf {
             field,
             user_id,
             name,

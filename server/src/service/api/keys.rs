@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::service::fault::ServiceError;
-use crate::store::{Attempt, Begun, KeptAnswer, Store, Time};
+use crate::store::{Attempt, KeyState, Store, StoredResponse, Time};
 
 /// The idempotency keys. Clones share their state.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct RequestKeys {
 
 /// What to do with a request that has a key.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum RequestTurn {
     /// The request must be executed, and its answer stored under the held key.
     Mine(HeldKey),
     /// Another attempt is executing the request.
@@ -26,7 +26,7 @@ pub(crate) enum Turn {
     /// The key was used for another request.
     Other,
     /// The request was executed before, with this answer.
-    Done(KeptAnswer),
+    Done(StoredResponse),
 }
 
 /// A key that is held for one request.
@@ -49,10 +49,10 @@ impl RequestKeys {
         caller: &str,
         key: &str,
         hashes: [String; 2],
-    ) -> Result<Turn, ServiceError> {
+    ) -> Result<RequestTurn, ServiceError> {
         let [hash, before] = hashes;
         let turn = self.begin_as(caller, key, hash).await?;
-        if matches!(turn, Turn::Other) {
+        if matches!(turn, RequestTurn::Other) {
             return self.begin_as(caller, key, before).await;
         }
         Ok(turn)
@@ -63,7 +63,7 @@ impl RequestKeys {
         caller: &str,
         key: &str,
         request: String,
-    ) -> Result<Turn, ServiceError> {
+    ) -> Result<RequestTurn, ServiceError> {
         let now = Timestamp::now();
         let later = |span: Duration| {
             let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
@@ -82,14 +82,14 @@ impl RequestKeys {
             expires_at: later(WINDOW),
         });
         Ok(match begun.await? {
-            Begun::First => Turn::Mine(HeldKey {
+            KeyState::First => RequestTurn::Mine(HeldKey {
                 store: self.store.clone(),
                 key,
                 attempt,
             }),
-            Begun::Running => Turn::Running,
-            Begun::Other => Turn::Other,
-            Begun::Done(answer) => Turn::Done(answer),
+            KeyState::Running => RequestTurn::Running,
+            KeyState::Other => RequestTurn::Other,
+            KeyState::Done(answer) => RequestTurn::Done(answer),
         })
     }
 }
@@ -101,7 +101,7 @@ impl HeldKey {
     }
 
     /// Stores the answer of the request. Without an answer, the key becomes free again.
-    pub(crate) async fn end(self, answer: Option<KeptAnswer>) {
+    pub(crate) async fn end(self, answer: Option<StoredResponse>) {
         let ended = self.store.end_request(&self.key, self.attempt, answer);
         if let Err(error) = ended.await {
             // The lock of the key expires, and the next attempt finds what this attempt has

@@ -4,28 +4,28 @@
 //! This module must not know how a request is parsed. Changes to the chat are made by the chat.
 
 mod admin;
-mod asking;
 mod emit;
 mod health;
+mod http_commands;
 mod keys;
+mod node_requests;
 mod publications;
 mod rooms;
-mod served;
 mod sockets;
 mod statistics;
 mod users;
 
 pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
-pub(crate) use asking::answer_others;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, followed, publish};
 pub(crate) use health::word;
 pub use health::{Losses, Readiness};
-pub(crate) use keys::{HeldKey, RequestKeys, Turn, hash as hash_of};
+pub(crate) use http_commands::OnBehalfOf;
+pub(crate) use keys::{HeldKey, RequestKeys, RequestTurn, hash as hash_of};
+pub(crate) use node_requests::answer_others;
 pub(crate) use publications::Publications;
 pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
-pub(crate) use served::InName;
 pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };

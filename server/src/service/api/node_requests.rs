@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rooms::{self, RoomPage, RoomPart};
 use super::sockets::{self, SocketPage};
-use crate::service::chat::{Chat, Whereabouts};
+use crate::service::chat::{Chat, UserLocations};
 use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
 use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
 
@@ -27,12 +27,12 @@ pub(super) enum NodeAnswer {
     Disconnected(usize),
     Rooms(RoomPage),
     Room(RoomPart),
-    User(Whereabouts),
+    User(UserLocations),
 }
 
 /// The number of servers that have not answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Missing(pub(crate) usize);
+pub(crate) struct UnansweredServers(pub(crate) usize);
 
 /// Registers the handler for requests of other servers of the store.
 ///
@@ -60,23 +60,27 @@ pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
 }
 
 /// Returns the answers of all servers, this server's first.
-pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, Missing) {
+pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, UnansweredServers) {
     let mut answers = vec![answer(io, question).await];
     let missing = ask_others(io, question, &mut answers).await;
     (answers, missing)
 }
 
-async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>) -> Missing {
+async fn ask_others(
+    io: &Io,
+    question: &Question,
+    answers: &mut Vec<NodeAnswer>,
+) -> UnansweredServers {
     // Without other servers the request would only run into its timeout.
     if io.nodes().len() < 2 {
-        return Missing::default();
+        return UnansweredServers::default();
     }
     let chat = io.state::<Chat>();
     let Some((announcer, text)) = chat
         .announcer()
         .and_then(|announcer| Some((announcer, announcer.write(question)?)))
     else {
-        return Missing::default();
+        return UnansweredServers::default();
     };
     let namespace = io.of(NAMESPACE);
     let asked = namespace.server_side_emit_with_acks::<String>(EVENT, text);
@@ -102,7 +106,7 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
             Err(Ignored::Malformed | Ignored::Unknown) => unread += 1,
         }
     }
-    Missing(missing + unread)
+    UnansweredServers(missing + unread)
 }
 
 async fn answer(io: &Io, question: &Question) -> NodeAnswer {
@@ -111,7 +115,9 @@ async fn answer(io: &Io, question: &Question) -> NodeAnswer {
         Question::Disconnect(whom) => NodeAnswer::Disconnected(sockets::disconnect_here(io, whom)),
         Question::Rooms(wanted) => NodeAnswer::Rooms(rooms::here(io, wanted)),
         Question::Room(name) => NodeAnswer::Room(rooms::look_here(io, name).await),
-        Question::User(user) => NodeAnswer::User(io.state::<Chat>().where_here(io, user).await),
+        Question::User(user) => {
+            NodeAnswer::User(io.state::<Chat>().local_locations(io, user).await)
+        }
     }
 }
 
@@ -121,11 +127,11 @@ const EVENT: &str = "api";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::corpus::{STORE, contains_all, lines};
     use crate::service::cluster::{read, write};
 
     #[test]
-    fn what_servers_of_every_version_ask_and_answer_is_read_as_it_was_meant() {
+    fn requests_and_answers_of_all_versions_are_read() {
         let mut read_lines = 0;
         for line in lines("questions.txt") {
             let again = match &*line.is {
@@ -140,7 +146,7 @@ mod tests {
                 _ => continue,
             };
             let again = again.unwrap();
-            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+            assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
             read_lines += 1;
         }
         assert_eq!(read_lines, 11, "one of each is in the corpus");

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::emit::{Emit, Prepared, prepare};
+use super::emit::{CheckedEvent, Emit, prepare};
 use crate::config;
 use crate::metrics::{Counter, Gauge, Metrics, Timing};
 use crate::store::{self, Audience, Publication, PublicationFault};
@@ -52,7 +52,7 @@ struct PublicationCursor {
 }
 
 /// The result of a poll.
-enum Turn {
+enum PollOutcome {
     Nothing,
     Some,
     /// There were publications, and more are available.
@@ -96,15 +96,15 @@ impl Publications {
         loop {
             let turn = inner.turn(&namespace).await;
             let pause = match &turn {
-                Ok(Turn::Full) => Duration::ZERO,
-                Ok(Turn::Some) => {
+                Ok(PollOutcome::Full) => Duration::ZERO,
+                Ok(PollOutcome::Some) => {
                     found = Instant::now();
                     inner.settings.poll
                 }
                 // Publications come in bursts, so a server polls frequently for a while after one.
-                Ok(Turn::Nothing) if found.elapsed() < LIVELY => inner.settings.poll,
-                Ok(Turn::Nothing) => inner.settings.poll * IDLE,
-                Err(PublicationFault::Denied(_)) => DENIED,
+                Ok(PollOutcome::Nothing) if found.elapsed() < BURST_WINDOW => inner.settings.poll,
+                Ok(PollOutcome::Nothing) => inner.settings.poll * IDLE_FACTOR,
+                Err(PublicationFault::Denied(_)) => DENIED_INTERVAL,
                 Err(PublicationFault::Store(_)) => {
                     failures = (failures + 1).min(8);
                     // The delay doubles, so that a recovering database is not hit by all servers at
@@ -114,8 +114,11 @@ impl Publications {
             };
             if turn.is_ok() {
                 failures = 0;
-                if forgot.is_none_or(|at| at.elapsed() >= FORGET) {
-                    let more = inner.store.forget(inner.settings.keep, MOST).await;
+                if forgot.is_none_or(|at| at.elapsed() >= DELETE_INTERVAL) {
+                    let more = inner
+                        .store
+                        .forget(inner.settings.keep, MAX_PUBLICATIONS)
+                        .await;
                     if let Err(error) = &more {
                         tracing::debug!(%error, "old publications could not be forgotten");
                     }
@@ -163,7 +166,7 @@ impl PublicationsInner {
         Ok(place)
     }
 
-    async fn turn(&self, namespace: &Namespace) -> Result<Turn, PublicationFault> {
+    async fn turn(&self, namespace: &Namespace) -> Result<PollOutcome, PublicationFault> {
         let mut place = self.begin().await?;
         // After a restart, clients need a moment to reconnect. Earlier emissions would reach no
         // client.
@@ -180,7 +183,7 @@ impl PublicationsInner {
         }
         self.behind(end - place.position);
         if end <= place.position {
-            return Ok(Turn::Nothing);
+            return Ok(PollOutcome::Nothing);
         }
         let page = self.store.after(place.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
@@ -201,7 +204,11 @@ impl PublicationsInner {
             self.behind(end - through);
         }
         self.set_aside().await?;
-        Ok(if last < end { Turn::Full } else { Turn::Some })
+        Ok(if last < end {
+            PollOutcome::Full
+        } else {
+            PollOutcome::Some
+        })
     }
 
     /// Stores why publications were rejected.
@@ -310,7 +317,7 @@ fn emit(namespace: &Namespace, publication: &Publication) -> Result<(), String> 
         let payload = RawValue::from_string(payload.clone());
         event.args.push(payload.map_err(|error| error.to_string())?);
     }
-    let Prepared { args, rooms } = prepare(&event).map_err(|error| error.to_string())?;
+    let CheckedEvent { args, rooms } = prepare(&event).map_err(|error| error.to_string())?;
     let to = if rooms.is_empty() {
         namespace.local()
     } else {
@@ -328,14 +335,14 @@ const PAGE: usize = 256;
 /// While slices are not much shorter than this, that takes no more time than reading them.
 const SLICE: usize = 32;
 /// How long a server polls frequently after the last publication.
-const LIVELY: Duration = Duration::from_secs(5);
-/// The factor by which polling slows down after [`LIVELY`].
-const IDLE: u32 = 10;
+const BURST_WINDOW: Duration = Duration::from_secs(5);
+/// The factor by which polling slows down after [`BURST_WINDOW`].
+const IDLE_FACTOR: u32 = 10;
 /// The interval between polls while the database denies access to the publications.
-const DENIED: Duration = Duration::from_secs(10);
+const DENIED_INTERVAL: Duration = Duration::from_secs(10);
 /// The maximum delay between two polls while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The interval between deletions of old publications.
-const FORGET: Duration = Duration::from_secs(60);
+const DELETE_INTERVAL: Duration = Duration::from_secs(60);
 /// The approximate maximum number of publications retained.
-const MOST: i64 = 100_000;
+const MAX_PUBLICATIONS: i64 = 100_000;

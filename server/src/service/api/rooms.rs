@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Missing, NodeAnswer, Question, ask};
+use super::node_requests::{NodeAnswer, Question, UnansweredServers, ask};
 use super::sockets::node_of;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -160,7 +160,7 @@ pub(crate) async fn list_rooms(
         limit: if by_size { MAX_PAGE } else { limit },
         by_size,
     };
-    let (answers, Missing(missing)) = ask(io, &Question::Rooms(wanted)).await;
+    let (answers, UnansweredServers(missing)) = ask(io, &Question::Rooms(wanted)).await;
     let mut sizes = BTreeMap::<String, usize>::new();
     let mut has_more = false;
     for answer in answers {
@@ -199,7 +199,7 @@ pub(crate) async fn look_at_room(
     allowed: Allowed<LookAtRoom>,
 ) -> Result<RoomStatistics, ServiceError> {
     let (_, LookAtRoom { room }) = allowed.into_parts();
-    let (answers, Missing(missing)) = ask(io, &Question::Room(room.clone())).await;
+    let (answers, UnansweredServers(missing)) = ask(io, &Question::Room(room.clone())).await;
     let parts = answers.into_iter().filter_map(|answer| match answer {
         NodeAnswer::Room(part) => Some(part),
         NodeAnswer::Sockets(_)

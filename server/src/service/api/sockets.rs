@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Missing, NodeAnswer, Question, ask};
+use super::node_requests::{NodeAnswer, Question, UnansweredServers, ask};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
@@ -134,7 +134,7 @@ pub(crate) async fn list_sockets(
         after: asked.cursor,
         limit,
     };
-    let (answers, Missing(missing)) = ask(io, &Question::Sockets(wanted)).await;
+    let (answers, UnansweredServers(missing)) = ask(io, &Question::Sockets(wanted)).await;
     let mut all = SocketPage::default();
     for answer in answers {
         if let NodeAnswer::Sockets(page) = answer {
@@ -163,7 +163,7 @@ pub(crate) async fn disconnect(
     if let Disconnect::User(user) = &whom {
         content::check_user_id("userId", user)?;
     }
-    let (answers, Missing(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
+    let (answers, UnansweredServers(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
     let counts = answers.iter().map(|answer| match answer {
         NodeAnswer::Disconnected(count) => *count,
         NodeAnswer::Sockets(_)

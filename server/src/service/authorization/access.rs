@@ -12,7 +12,7 @@ use crate::service::rules::bounds::{
     NAME_CHARS, ROLE_CHARS, ROLES, RegisteredUserId, RoleName, SessionData,
 };
 use crate::service::{
-    authorization::{allowed::Allowed, replication::LocalChanges, revoking::Lifetimes},
+    authorization::{allowed::Allowed, replication::LocalChanges, revocation::Lifetimes},
     cluster::Announcer,
     fault::ServiceError,
     rules::{commands::form::whole, event::Command},

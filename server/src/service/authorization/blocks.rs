@@ -46,7 +46,7 @@ pub(crate) struct Blocks {
     guard: Arc<Guard>,
     store: Store,
     io: Io,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<StoredBlocks>>,
     /// Receives automatic blocks as they are created. `None` if they have another consumer. Locked
     /// only to poll, not while waiting.
     made: Arc<Mutex<Option<mpsc::Receiver<Block>>>>,
@@ -108,7 +108,7 @@ impl Command for RemoveBlock {
 /// Blocks known to be stored. If such a block is no longer in the store, another server removed it.
 /// An active block that was never seen in the store may still be waiting to be stored.
 #[derive(Debug, Default)]
-struct Seen {
+struct StoredBlocks {
     ids: HashSet<Uuid>,
     /// Blocks that this server stored since the last read began.
     added: HashSet<Uuid>,
@@ -118,7 +118,7 @@ struct Seen {
 
 /// The outcome of applying stored blocks.
 #[derive(Debug, Default)]
-struct Taken {
+struct AppliedBlocks {
     /// Networks that were newly blocked.
     networks: Vec<Network>,
     too_many: bool,
@@ -126,13 +126,13 @@ struct Taken {
 
 /// The position of a block in the list. Other blocks do not affect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct BlockPosition {
     /// When the block was created, in milliseconds since 1970.
     created_at: u64,
     id: Uuid,
 }
 
-impl Place {
+impl BlockPosition {
     fn of(block: &Block) -> Self {
         let age = block.created_at.duration_since(SystemTime::UNIX_EPOCH);
         let age = age.unwrap_or_default().as_millis();
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for BlockPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.created_at, self.id)
     }
@@ -165,7 +165,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// The longest duration of a temporary block, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
-impl Seen {
+impl StoredBlocks {
     /// Starts a read. Its result may be older than later additions and removals by this server.
     fn look(&mut self) {
         self.removed = HashSet::new();
@@ -226,16 +226,16 @@ impl Blocks {
         let limit = page_limit(limit)?;
         let after = cursor.map(|cursor| {
             let none = || ServiceError::invalid("cursor", "is none of this list");
-            Place::parse(&cursor).ok_or_else(none)
+            BlockPosition::parse(&cursor).ok_or_else(none)
         });
         let after = after.transpose()?;
         let mut blocks = self.guard.blocks();
-        blocks.retain(|block| after.is_none_or(|after| Place::of(block) < after));
-        blocks.sort_unstable_by_key(|block| Reverse(Place::of(block)));
+        blocks.retain(|block| after.is_none_or(|after| BlockPosition::of(block) < after));
+        blocks.sort_unstable_by_key(|block| Reverse(BlockPosition::of(block)));
         let has_more = blocks.len() > limit;
         blocks.truncate(limit);
         let last = blocks.last().filter(|_| has_more);
-        let cursor = last.map(|last| Place::of(last).to_string());
+        let cursor = last.map(|last| BlockPosition::of(last).to_string());
         Ok(BlockPage { blocks, cursor })
     }
 
@@ -361,7 +361,7 @@ impl Blocks {
     }
 
     /// Makes the active blocks match the stored ones, for the queried ids or for all.
-    fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> Taken {
+    fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> AppliedBlocks {
         // The lock is taken before those of the guard and held to the end. So a removal by this
         // server happens before or after this update, and never in between.
         let mut seen = self.seen.lock();
@@ -380,7 +380,7 @@ impl Blocks {
             }
         }
         let known: HashSet<Uuid> = self.guard.blocks().iter().map(|block| block.id).collect();
-        let mut taken = Taken::default();
+        let mut taken = AppliedBlocks::default();
         for block in stored {
             let (id, network) = (block.id, block.cidr);
             if seen.removed.contains(&id) {
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_was_asked_for_or_known_to_be_stored_is_let_in_again() {
+    async fn missing_blocks_are_lifted_only_if_requested_or_known_as_stored() {
         let blocks = blocks().await;
         let (one, two, own) = (block(1), block(2), block(3));
         let stored = vec![one.clone(), two.clone()];
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_does_not_undo_that_the_server_lets_a_network_in_again() {
+    async fn stale_read_does_not_restore_a_removed_block() {
         let blocks = blocks().await;
         let one = block(1);
         blocks.guard.block(one.clone()).unwrap();

@@ -9,11 +9,11 @@ pub(in crate::service) mod allowed;
 mod blocks;
 mod explain;
 mod replication;
-pub(in crate::service) mod revoking;
+pub(in crate::service) mod revocation;
 
 pub(crate) use access::{Access, ListNodes, MadeLogin, NewLogin};
 pub(crate) use allowed::Allowed;
 pub(crate) use blocks::{BlockPage, Blocks, ListBlocks, NewBlock, RemoveBlock};
 pub(crate) use explain::{Explanation, Question};
 pub(crate) use replication::RevocationApplier;
-pub(crate) use revoking::{EndLogin, MadeRevocation, NewRevocation};
+pub(crate) use revocation::{EndLogin, MadeRevocation, NewRevocation};

@@ -36,17 +36,17 @@ struct PendingWrites {
 }
 
 /// A read of the store. Its result may be older than concurrent writes of this server.
-struct Look<'a>(&'a LocalChanges);
+struct StoreRead<'a>(&'a LocalChanges);
 
 /// A revocation that this server is storing.
-pub(in crate::service) struct Storing<'a> {
+pub(in crate::service) struct PendingRevocation<'a> {
     own: &'a LocalChanges,
     revoked: Revoked,
 }
 
 /// The outcome of applying stored revocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Taken {
+struct ApplyOutcome {
     /// Entries that changed the state in memory.
     news: usize,
     /// Entries that this server is changing itself. They must be read again.
@@ -73,22 +73,22 @@ impl LocalChanges {
 
     /// Marks a revocation as being stored. Hold the guard from before the change in memory until
     /// the row is stored.
-    pub(in crate::service) fn begin(&self, revoked: &Revoked) -> Option<Storing<'_>> {
+    pub(in crate::service) fn begin(&self, revoked: &Revoked) -> Option<PendingRevocation<'_>> {
         if !self.is_followed {
             return None;
         }
         let mut state = self.state.lock();
         *state.storing.entry(revoked.clone()).or_default() += 1;
-        Some(Storing {
+        Some(PendingRevocation {
             own: self,
             revoked: revoked.clone(),
         })
     }
 
     /// Marks the start of a read. Hold the guard until the result is applied.
-    fn look(&self) -> Look<'_> {
+    fn look(&self) -> StoreRead<'_> {
         self.state.lock().stored = Some(HashSet::new());
-        Look(self)
+        StoreRead(self)
     }
 }
 
@@ -99,13 +99,13 @@ impl PendingWrites {
     }
 }
 
-impl Drop for Look<'_> {
+impl Drop for StoreRead<'_> {
     fn drop(&mut self) {
         self.0.state.lock().stored = None;
     }
 }
 
-impl Drop for Storing<'_> {
+impl Drop for PendingRevocation<'_> {
     fn drop(&mut self) {
         let mut state = self.own.state.lock();
         if let Some(count) = state.storing.get_mut(&self.revoked) {
@@ -188,7 +188,7 @@ impl RevocationApplier {
     }
 
     /// Puts applied changes into effect.
-    fn done(&self, taken: Taken) -> Applied {
+    fn done(&self, taken: ApplyOutcome) -> Applied {
         self.access.apply(&self.io, taken);
         let (own, too_many) = (taken.own > 0, taken.too_many > 0);
         if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
@@ -206,7 +206,7 @@ impl Access {
     /// Applies a revocation that another server has stored and announced.
     ///
     /// An announcement adds and never removes, because it may be older than changes from the feed.
-    pub(in crate::service) fn hear_revoked(&self, io: &Io, row: &Revocation) {
+    pub(in crate::service) fn apply_announced_revocation(&self, io: &Io, row: &Revocation) {
         let known = revoked(row).and_then(|revoked| self.0.revocations.until(&revoked));
         if known.is_none_or(|until| Time::from(until) < row.until) {
             let taken = self.take(std::slice::from_ref(row));
@@ -215,7 +215,7 @@ impl Access {
     }
 
     /// Disconnects the sockets that the changes affect.
-    fn apply(&self, io: &Io, taken: Taken) {
+    fn apply(&self, io: &Io, taken: ApplyOutcome) {
         if taken.news == 0 {
             return;
         }
@@ -227,10 +227,10 @@ impl Access {
     }
 
     /// Applies rows that differ from memory.
-    fn take(&self, rows: &[Revocation]) -> Taken {
+    fn take(&self, rows: &[Revocation]) -> ApplyOutcome {
         let inner = &self.0;
         let now = Timestamp::now();
-        let mut taken = Taken::default();
+        let mut taken = ApplyOutcome::default();
         for row in rows {
             let Some(revoked) = revoked(row) else {
                 continue;
@@ -256,10 +256,10 @@ impl Access {
     }
 
     /// Removes revocations from memory that are no longer stored.
-    fn lift(&self, gone: impl IntoIterator<Item = Revoked>) -> Taken {
+    fn lift(&self, gone: impl IntoIterator<Item = Revoked>) -> ApplyOutcome {
         let inner = &self.0;
         let now = Timestamp::now();
-        let mut taken = Taken::default();
+        let mut taken = ApplyOutcome::default();
         for revoked in gone {
             let state = inner.own.state.lock();
             let Some(until) = inner.revocations.until(&revoked) else {
@@ -317,15 +317,15 @@ mod tests {
         revocations.covers(&Principal::new(user))
     }
 
-    fn news(news: usize) -> Taken {
-        Taken {
+    fn news(news: usize) -> ApplyOutcome {
+        ApplyOutcome {
             news,
-            ..Taken::default()
+            ..ApplyOutcome::default()
         }
     }
 
     #[tokio::test]
-    async fn what_others_revoke_and_let_end_is_taken_over_once() {
+    async fn remote_revocations_and_their_ends_are_applied_once() {
         let revocations = Arc::default();
         let access = access(&revocations).await;
         let ann = row("ann", 60);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_does_not_undo_what_the_server_revokes_itself() {
+    async fn stale_read_does_not_undo_own_revocations() {
         let revocations = Arc::default();
         let access = access(&revocations).await;
         let own = &access.0.own;
@@ -348,9 +348,9 @@ mod tests {
         let look = own.look();
         let storing = own.begin(&ann);
         revocations.insert(&ann, later).unwrap();
-        let left_alone = Taken { own: 1, ..news(0) };
+        let left_alone = ApplyOutcome { own: 1, ..news(0) };
         let taken = access.take(&[old.clone(), others]);
-        assert_eq!(taken, Taken { own: 1, ..news(1) });
+        assert_eq!(taken, ApplyOutcome { own: 1, ..news(1) });
         drop(storing);
         assert_eq!(access.take(std::slice::from_ref(&old)), left_alone);
         assert!(is_revoked(&revocations, "ann") && is_revoked(&revocations, "bob"));
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_stored_any_more_is_lifted_unless_the_server_revokes_it_itself() {
+    async fn missing_revocations_are_lifted_unless_being_stored() {
         let revocations = Arc::default();
         let access = access(&revocations).await;
         let own = &access.0.own;
@@ -372,10 +372,13 @@ mod tests {
         let look = own.look();
         let storing = own.begin(&ann);
         let gone = [ann.clone(), bob, unknown];
-        assert_eq!(access.lift(gone), Taken { own: 1, ..news(1) });
+        assert_eq!(access.lift(gone), ApplyOutcome { own: 1, ..news(1) });
         assert!(is_revoked(&revocations, "ann") && !is_revoked(&revocations, "bob"));
         drop(storing);
-        assert_eq!(access.lift([ann.clone()]), Taken { own: 1, ..news(0) });
+        assert_eq!(
+            access.lift([ann.clone()]),
+            ApplyOutcome { own: 1, ..news(0) }
+        );
         drop(look);
         assert_eq!(access.lift([ann]), news(1));
         // Removing an expired revocation changes no session.
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_counted_and_comes_when_there_is_room() {
+    async fn excess_revocations_are_counted_and_applied_later() {
         let revocations: Arc<Revocations> = Arc::default();
         let access = access(&revocations).await;
         let until = Timestamp::now() + Duration::from_secs(60);

@@ -144,7 +144,7 @@ impl Access {
             let problem = "must have 1 to 256 characters";
             return Err(ServiceError::invalid(revoked.kind(), problem));
         }
-        let until = until.as_deref().map(to_come).transpose()?;
+        let until = until.as_deref().map(parse_future).transpose()?;
         let is_for_good = until.is_none();
         let until = match until {
             Some(until) => until,
@@ -284,7 +284,7 @@ impl Access {
 }
 
 /// Parses a time in the future.
-fn to_come(text: &str) -> Result<Timestamp, ServiceError> {
+fn parse_future(text: &str) -> Result<Timestamp, ServiceError> {
     let until = text.parse::<Timestamp>().ok();
     let until = until.filter(|_| is_rfc3339(text));
     let until = until.ok_or_else(|| ServiceError::invalid("until", "must be an RFC 3339 time"))?;
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_ended_ends_when_tokens_have_a_longest_life() {
+    async fn endless_revocations_get_an_end_if_token_lifetime_is_limited() {
         let store = config::Store {
             url: "memory:".into(),
             ..config::Store::default()
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_known_after_it_was_stored() {
+    fn endless_revocations_are_recognized_after_storing() {
         let stored: Time = Time::from(NEVER).to_string().parse().unwrap();
         assert!(is_endless(stored.into()));
         assert!(!is_endless(after(Timestamp::now(), 366 * 86_400 * 100)));

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
-use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, hidden_conversation, now, user};
 use crate::service::chat::presence::conversation::MAX_LISTED;
-use crate::service::chat::presence::remote::present_there;
-use crate::service::chat::sequencer::conversations::{Entered, Live};
+use crate::service::chat::presence::remote::remote_present;
+use crate::service::chat::sequencer::conversations::{Entered, LiveConversation};
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
@@ -75,7 +75,7 @@ pub(crate) struct FoundStatus {
 
 /// The sockets and conversations of a user on one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::service) struct Whereabouts {
+pub(in crate::service) struct UserLocations {
     /// The number of sockets, whether in a conversation or not.
     pub(in crate::service) connections: usize,
     /// The conversations that these sockets are in, in no particular order.
@@ -113,7 +113,7 @@ impl Chat {
                 .store
                 .membership(id, &by.subject)
                 .await?
-                .ok_or_else(|| stranger(by, id))?;
+                .ok_or_else(|| hidden_conversation(by, id))?;
             let entered = conversations.with(id, |live| {
                 // If the user was removed after the query, nothing would remove the socket again.
                 if live.removed_at > membership.changes {
@@ -158,7 +158,7 @@ impl Chat {
         drop(pin);
         // The claims may have changed during the query, while the socket was in no conversation
         // that it could be removed from.
-        self.reconsider(socket);
+        self.recheck_permissions(socket);
         let missed = async {
             match command.last_seq {
                 Some(after) if after < through => self.missed(by, id, after, through).await,
@@ -168,10 +168,10 @@ impl Chat {
         // Later pins and read marks arrive live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
         // The socket has joined by now. If the client disconnects here, the disconnect removes it.
-        let (missed, opening, ()) = tokio::join!(missed, opening, self.meet(id));
+        let (missed, opening, ()) = tokio::join!(missed, opening, self.await_presence(id));
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
-            && !self.tells_of_readers(id)
+            && !self.emits_read_marks(id)
         {
             opening.others_read_seq = None;
         }
@@ -237,7 +237,7 @@ impl Chat {
     /// earlier one.
     pub(super) fn enter(
         &self,
-        live: &mut Live,
+        live: &mut LiveConversation,
         socket: &Socket,
         by: &Principal,
         since: u64,
@@ -268,24 +268,24 @@ impl Chat {
         live.advance(&namespace, now());
         // The first lookup of a conversation's remote users does not wait for the periodic one.
         if self.0.store.is_shared() && !live.presence.remote().is_known() {
-            self.0.conversations.look_soon(live.id);
+            self.0.conversations.request_lookup(live.id);
         }
         Ok(since)
     }
 
     /// Waits until other servers see this server's users and this server knows theirs.
     ///
-    /// Waits for at most [`MEETING`]. After a timeout, the client receives `user_joined` later for
+    /// Waits for at most [`PRESENCE_TIMEOUT`]. After a timeout, the client receives `user_joined` later for
     /// each user on another server.
-    async fn meet(&self, id: Uuid) {
+    async fn await_presence(&self, id: Uuid) {
         if !self.0.store.is_shared() {
             return;
         }
         let conversations = &self.0.conversations;
-        let met = tokio::time::timeout(MEETING, conversations.arrive(id)).await;
+        let met = tokio::time::timeout(PRESENCE_TIMEOUT, conversations.arrive(id)).await;
         if !matches!(met, Ok(Ok(()))) {
             conversations.with(id, |live| live.presence.announce_unknown());
-            conversations.look_soon(id);
+            conversations.request_lookup(id);
         }
     }
 
@@ -328,7 +328,7 @@ impl Chat {
 
     /// Removes a socket from all conversations if its user's current claims no longer permit
     /// joining.
-    pub(crate) fn reconsider(&self, socket: &Socket) {
+    pub(crate) fn recheck_permissions(&self, socket: &Socket) {
         let by = &socket.principal();
         let is_allowed =
             Join::PERMISSION.is_none_or(|permission| self.0.access.allows(by, permission));
@@ -376,7 +376,7 @@ impl Chat {
             };
             if tell {
                 let namespace = socket.namespace();
-                live.tell_typing(&namespace, &user, command.is_typing, Some(socket.id()));
+                live.emit_typing(&namespace, &user, command.is_typing, Some(socket.id()));
                 live.announce_typing(&user, command.is_typing);
             }
         });
@@ -402,12 +402,12 @@ impl Chat {
         let here = self.0.conversations.with(id, |live| live.presence.here(id));
         match here {
             Some(here) => Ok(here),
-            None => Ok(self.here_elsewhere(id).await?),
+            None => Ok(self.remote_users(id).await?),
         }
     }
 
     /// Reads the users that other servers have in a conversation, if this server has none in it.
-    async fn here_elsewhere(&self, id: Uuid) -> Result<Here, StoreError> {
+    async fn remote_users(&self, id: Uuid) -> Result<Here, StoreError> {
         let mut here = Here::nobody(id);
         let Some(leases) = self.0.store.leases() else {
             return Ok(here);
@@ -417,7 +417,7 @@ impl Chat {
         let rows = leases.remote_presence(Uuid::nil(), &[id]).await?;
         let present = rows.iter().filter(|row| row.connections > 0);
         here.count = present.clone().count();
-        here.users = present.take(MAX_LISTED).map(present_there).collect();
+        here.users = present.take(MAX_LISTED).map(remote_present).collect();
         Ok(here)
     }
 
@@ -445,7 +445,7 @@ impl Chat {
         let membership = self.0.store.membership(conversation_id, &by.subject);
         let membership = membership
             .await?
-            .ok_or_else(|| stranger(&by, conversation_id))?;
+            .ok_or_else(|| hidden_conversation(&by, conversation_id))?;
         let conversations = &self.0.conversations;
         let here = conversations.with(conversation_id, |live| live.presence.here(conversation_id));
         let here = here.map_or_else(Vec::new, |here| here.users);
@@ -509,7 +509,7 @@ impl Chat {
         match self.0.store.conversation(id).await {
             Ok(None) => Err(NO_CONVERSATION),
             Ok(Some(_)) => {
-                let there = self.here_elsewhere(id).await;
+                let there = self.remote_users(id).await;
                 Ok(there.unwrap_or_else(|_| Here::nobody(id)))
             }
             Err(_) => Ok(Here::nobody(id)),
@@ -517,10 +517,10 @@ impl Chat {
     }
 
     /// Returns the sockets and conversations of a user on this server.
-    pub(in crate::service) async fn where_here(&self, io: &Io, user: &str) -> Whereabouts {
+    pub(in crate::service) async fn local_locations(&self, io: &Io, user: &str) -> UserLocations {
         let sockets = io.of("/").local().in_(user_room(user)).sockets().await;
         let ids = sockets.iter().map(Socket::id);
-        Whereabouts {
+        UserLocations {
             connections: sockets.len(),
             conversations: self.0.conversations.of_sockets(ids).into_iter().collect(),
         }
@@ -538,7 +538,7 @@ impl Chat {
         if self.0.store.is_member(id, &by.subject).await? {
             Ok(())
         } else {
-            Err(stranger(by, id))
+            Err(hidden_conversation(by, id))
         }
     }
 }
@@ -549,7 +549,7 @@ const JOIN_TRIES: u32 = 8;
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// The timeout for a joining client to learn which users are on other servers.
-const MEETING: Duration = Duration::from_secs(2);
+const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The timeout for this server to emit the messages that a joining client has from another server.
 const CATCH_UP: Duration = Duration::from_secs(5);

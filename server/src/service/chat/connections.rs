@@ -12,7 +12,7 @@ use super::sequencer::{
 };
 
 /// The conversations that a lost socket was in, stored with its session for recovery.
-struct WasIn(Vec<Entered>);
+struct LostConversations(Vec<Entered>);
 
 impl Chat {
     /// Records that a socket has connected and may join conversations.
@@ -28,14 +28,14 @@ impl Chat {
         // the table cannot enter any.
         self.0.conversations.connect(socket.id());
         if socket.recovered() {
-            let was_in = was_in(socket);
+            let lost_conversations = lost_conversations(socket);
             for room in socket.rooms() {
                 if let Some(id) = conversation_of(&room) {
-                    self.go_on(socket, id, &room, since_in(&was_in, id));
+                    self.resume(socket, id, &room, live_since(&lost_conversations, id));
                 }
             }
             // From here on the table of sockets is up to date.
-            socket.set_data(WasIn(Vec::new()));
+            socket.set_data(LostConversations(Vec::new()));
         }
         // The socket may have disconnected before it was recorded, and then no event would remove
         // it.
@@ -45,7 +45,7 @@ impl Chat {
     }
 
     /// Resumes a conversation of a recovered socket whose session retained its room.
-    fn go_on(&self, socket: &Socket, id: Uuid, room: &Room, since: Option<u64>) {
+    fn resume(&self, socket: &Socket, id: Uuid, room: &Room, since: Option<u64>) {
         let by = &socket.principal();
         let entered = self.0.conversations.with(id, |live| {
             let since = since.unwrap_or_else(|| live.told());
@@ -63,7 +63,7 @@ impl Chat {
     /// If the store does not answer, the socket stays. A removal takes the user out in any case,
     /// even while disconnected.
     pub(crate) async fn recheck(&self, socket: &Socket) {
-        self.reconsider(socket);
+        self.recheck_permissions(socket);
         let by = &socket.principal();
         let ids = self
             .0
@@ -79,7 +79,7 @@ impl Chat {
     /// Returns the conversations of a socket, or those it had when it was lost.
     pub(super) fn entered(&self, socket: &Socket) -> Vec<Entered> {
         let entered = self.0.conversations.entered(socket.id());
-        entered.unwrap_or_else(|| was_in(socket))
+        entered.unwrap_or_else(|| lost_conversations(socket))
     }
 
     /// Records that a socket has disconnected, either deliberately or because its connection was
@@ -89,14 +89,14 @@ impl Chat {
         let entered = self.0.conversations.disconnect(socket.id());
         let deliberate = reason.is_deliberate();
         if self.0.recovery.is_some() && !deliberate {
-            socket.set_data(WasIn(entered.clone()));
+            socket.set_data(LostConversations(entered.clone()));
         }
         for Entered { id, .. } in entered {
             self.0.conversations.with(id, |live| {
                 if let (Some(window), false) = (self.0.recovery, deliberate) {
                     // While the client can recover, emissions must go through the room, which
                     // stores them for the client.
-                    live.kept_until = live.kept_until.max(Some(now() + window + SETTLING));
+                    live.kept_until = live.kept_until.max(Some(now() + window + RECOVERY_MARGIN));
                 }
                 live.depart(
                     &socket.namespace(),
@@ -111,13 +111,13 @@ impl Chat {
 }
 
 /// Returns the conversations that a socket was in when it was lost.
-fn was_in(socket: &Socket) -> Vec<Entered> {
-    let kept = socket.data::<WasIn>();
+fn lost_conversations(socket: &Socket) -> Vec<Entered> {
+    let kept = socket.data::<LostConversations>();
     kept.map_or_else(Vec::new, |kept| kept.0.clone())
 }
 
 /// Returns the number of the message after which a socket receives a conversation live, if known.
-pub(super) fn since_in(entered: &[Entered], id: Uuid) -> Option<u64> {
+pub(super) fn live_since(entered: &[Entered], id: Uuid) -> Option<u64> {
     let known = entered.iter().find(|entered| entered.id == id)?;
     Some(known.since)
 }
@@ -125,4 +125,4 @@ pub(super) fn since_in(entered: &[Entered], id: Uuid) -> Option<u64> {
 /// How much longer a conversation is retained than the sessions of its lost sockets.
 ///
 /// The retention of a session starts slightly later, and recovery takes a moment.
-const SETTLING: Duration = Duration::from_secs(10);
+const RECOVERY_MARGIN: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
-use crate::service::chat::sequencer::delivery::tell_made;
+use crate::service::chat::sequencer::delivery::emit_created;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::{
     Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
@@ -15,7 +15,7 @@ use crate::service::rules::commands::conversations::{
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 use crate::store::{
-    self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
+    self, Change, Conversation, DeletedConversation, InvalidCursor, List, NewConversation, Rename,
 };
 use roomcast::{Namespace, SocketId};
 
@@ -92,7 +92,7 @@ impl Chat {
                 Some(socket) => all.except(socket),
                 None => all,
             };
-            tell_made(others, conversation);
+            emit_created(others, conversation);
         });
         // If this future is dropped or fails here, `making` is dropped with it and leaves the
         // notification to the feed.
@@ -181,7 +181,9 @@ impl Chat {
         let before = match command.cursor.as_deref().map(str::parse) {
             None => None,
             Some(Ok(cursor)) => Some(cursor),
-            Some(Err(NoCursor)) => return Err(ServiceError::invalid("cursor", "is none of ours")),
+            Some(Err(InvalidCursor)) => {
+                return Err(ServiceError::invalid("cursor", "is none of ours"));
+            }
         };
         let list = self.0.store.conversations(&by.subject, before, limit);
         Ok(list.await?)

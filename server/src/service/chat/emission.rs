@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
-use super::sequencer::order::{Gap, Verdict};
+use super::sequencer::order::{EmitDecision, Gap};
 use crate::service::hooks::Source as HookSource;
-use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreError};
+use crate::store::{Commit, Commits, Committed, MAX_REMOVED_CHANGES, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
 impl Chat {
@@ -74,7 +74,7 @@ impl Chat {
         }
         // The notifications were stored in the transaction of the message, so they can be emitted
         // now.
-        self.tell_mentioned(&commit);
+        self.notify_mentioned(&commit);
         // The commit is moved only if the conversation is live. Otherwise it is answered below,
         // without the lock of a conversation.
         let mut commit = Some(commit);
@@ -92,7 +92,7 @@ impl Chat {
     /// Notifies mentioned users and webhooks of notifications stored with a message of this server.
     ///
     /// Other servers read these notifications from the feed.
-    fn tell_mentioned(&self, commit: &Commit) {
+    fn notify_mentioned(&self, commit: &Commit) {
         if let Committed::Message(message) = commit.event()
             && !commit.is_foreign()
             && !message.mentions.is_empty()
@@ -111,7 +111,7 @@ impl Chat {
     /// arrive in the meantime wait in their conversation, for a limited time.
     async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
         let conversations = &self.0.conversations;
-        let mut patience = GapPatience::new();
+        let mut patience = GapTimer::new();
         loop {
             // No lock is held while the store is read. New commits queue up after the gap.
             let Some(missed) = self.read_missed(&namespace, id, gap, &mut patience).await else {
@@ -142,7 +142,7 @@ impl Chat {
         namespace: &Namespace,
         id: Uuid,
         gap: Gap,
-        patience: &mut GapPatience,
+        patience: &mut GapTimer,
     ) -> Option<Missed> {
         let conversations = &self.0.conversations;
         loop {
@@ -154,7 +154,7 @@ impl Chat {
             let reading = async {
                 let missed = page.await?;
                 if so_far.lasts() {
-                    self.evict_gone(namespace, id).await?;
+                    self.evict_unauthorized(namespace, id).await?;
                 }
                 Ok(missed)
             };
@@ -184,11 +184,11 @@ impl Chat {
 
     /// Removes sockets that must not see the steps of a gap: users that are no longer members, and
     /// revoked credentials.
-    async fn evict_gone(&self, namespace: &Namespace, id: Uuid) -> Result<(), StoreError> {
+    async fn evict_unauthorized(&self, namespace: &Namespace, id: Uuid) -> Result<(), StoreError> {
         // Without a row the conversation is deleted. Its steps contain the deletion.
         if let Some(now) = self.0.store.conversation(id).await? {
             let conversations = &self.0.conversations;
-            conversations.with(id, |live| live.evict_strangers(namespace, &now));
+            conversations.with(id, |live| live.evict_nonmembers(namespace, &now));
         }
         if self.0.store.is_shared() {
             self.0.fed.applied().await;
@@ -201,22 +201,22 @@ impl Chat {
     pub(crate) async fn follow(self, io: Io) {
         let namespace = io.of("/");
         // The interval doubles while the store does not answer, and is reset when it does.
-        let mut pause = TURN;
+        let mut pause = POLL_INTERVAL;
         let mut turns: u32 = 0;
         let mut has_more = false;
         loop {
             sleep(pause).await;
             pause = match self.look(&namespace).await {
-                Ok(()) => TURN,
+                Ok(()) => POLL_INTERVAL,
                 // The store itself logs why it does not answer.
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
             };
             turns = turns.wrapping_add(1);
             // While a backlog remains, each iteration deletes changes. Otherwise deletions are
             // rare, since most would find nothing.
-            if has_more || turns.is_multiple_of(FORGETTING) {
+            if has_more || turns.is_multiple_of(DELETE_EVERY) {
                 let forgotten = self.0.store.forget_changes().await;
-                has_more = forgotten.is_ok_and(|changes| changes >= FORGOTTEN_AT_ONCE);
+                has_more = forgotten.is_ok_and(|changes| changes >= MAX_REMOVED_CHANGES);
             }
         }
     }
@@ -229,7 +229,7 @@ impl Chat {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
                 unknown.remove(&id);
-                let is_behind = |gap| matches!(gap, Verdict::Gap(_));
+                let is_behind = |gap| matches!(gap, EmitDecision::Gap(_));
                 let behind = conversations.with(id, |live| {
                     // The revision goes through the write worker instead of being read here. It
                     // then follows the server's own commits in flight, so that none of them looks
@@ -256,7 +256,7 @@ impl Chat {
 
 /// How long a conversation waits for missing steps.
 #[derive(Clone, Copy)]
-struct GapPatience {
+struct GapTimer {
     since: Instant,
     /// When the waiting commits are dropped.
     deadline: Instant,
@@ -267,12 +267,12 @@ struct GapPatience {
     pause: Duration,
 }
 
-impl GapPatience {
+impl GapTimer {
     fn new() -> Self {
         let since = Instant::now();
         Self {
             since,
-            deadline: since + GAP_PATIENCE,
+            deadline: since + GAP_TIMEOUT,
             is_over: false,
             has_failed: false,
             pause: GAP_PAUSE,
@@ -297,7 +297,7 @@ impl GapPatience {
 }
 
 /// How long commits of a conversation wait for an earlier one.
-const GAP_PATIENCE: Duration = Duration::from_secs(30);
+const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The first delay between two attempts to read the missing steps.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
@@ -307,10 +307,10 @@ const GAP_PAUSE: Duration = Duration::from_millis(250);
 const SHORT_GAP: Duration = Duration::from_millis(500);
 
 /// The interval for polling commits of other servers: half of the documented delay.
-const TURN: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The longest delay between polls while the store does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The number of conversations per query.
 const BATCH: usize = 1000;
 /// The number of iterations between deletions of old changes.
-const FORGETTING: u32 = 120;
+const DELETE_EVERY: u32 = 120;

@@ -9,13 +9,15 @@ use uuid::Uuid;
 use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::service::chat::presence::conversation::{Going, Tempo};
-use crate::service::chat::presence::remote::{Gone, SharedPresence};
-use crate::service::chat::sequencer::conversations::{Arrival, Common, Conversations, Looks};
-use crate::service::chat::sequencer::told::ToldChanges;
+use crate::service::chat::presence::conversation::{Departure, PresenceConfig};
+use crate::service::chat::presence::remote::{Departures, SharedPresence};
+use crate::service::chat::sequencer::announced::AnnouncedChanges;
+use crate::service::chat::sequencer::conversations::{
+    Arrival, Conversations, PresenceLookups, SharedContext,
+};
 use crate::service::chat::servers::SharedStatuses;
-use crate::service::cluster::{Announcer, News, Presence as Stir};
-use crate::service::feed::Fed;
+use crate::service::cluster::{Announcer, News, Presence as PresenceNews};
+use crate::service::feed::FeedProgress;
 use crate::service::notifications::Notifications;
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
@@ -41,7 +43,7 @@ pub(in crate::service) struct ChatInner {
     /// The statuses that users have set.
     pub(super) statuses: SharedStatuses,
     /// Reports which revocations of other servers are applied here.
-    pub(super) fed: Arc<Fed>,
+    pub(super) fed: Arc<FeedProgress>,
 }
 
 impl Chat {
@@ -55,10 +57,10 @@ impl Chat {
         notifications: Notifications,
         (chat, presence): (&config::Chat, &config::Presence),
         recovery: Option<Duration>,
-        (announcer, fed): (Option<Announcer>, Arc<Fed>),
+        (announcer, fed): (Option<Announcer>, Arc<FeedProgress>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let tempo = Tempo {
+        let tempo = PresenceConfig {
             grace: presence.grace,
             interval: presence.interval,
             listed: presence.listed,
@@ -66,7 +68,7 @@ impl Chat {
         };
         let rules = Arc::new(Rules::new(chat.content));
         let has_recovery = recovery.is_some();
-        let common = Common::new(
+        let common = SharedContext::new(
             Arc::clone(&rules),
             chat,
             has_recovery,
@@ -138,10 +140,10 @@ impl Chat {
                 rows.map(|row| Arc::clone(&row.user_id)).collect()
             };
             if let Some(row) = rows.first() {
-                let stir = Stir {
+                let stir = PresenceNews {
                     conversation_id: row.conversation_id,
-                    left: gone(Going::Left),
-                    lost: gone(Going::Lost),
+                    left: gone(Departure::Left),
+                    lost: gone(Departure::Lost),
                 };
                 for part in stir.parts() {
                     announcer.tell(News::Presence(part));
@@ -161,8 +163,8 @@ impl Chat {
     }
 
     /// Takes the conversations whose users on other servers have changed.
-    pub(super) fn take_looks(&self) -> Looks {
-        self.0.conversations.take_looks()
+    pub(super) fn take_lookups(&self) -> PresenceLookups {
+        self.0.conversations.take_lookups()
     }
 
     /// Waits until there is presence to publish or to look up. Never returns without an announcer.
@@ -173,7 +175,7 @@ impl Chat {
         }
     }
 
-    pub(super) fn told(&self) -> &ToldChanges {
+    pub(super) fn told(&self) -> &AnnouncedChanges {
         &self.0.conversations.common().told
     }
 
@@ -188,13 +190,17 @@ impl Chat {
         namespace: &Namespace,
         id: Uuid,
         rows: Vec<Present>,
-        told: &Gone,
+        told: &Departures,
     ) {
         let conversations = &self.0.conversations;
         let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
         // The store may show a departure before its reason is announced. Without an adapter no
         // reason ever arrives.
-        let patience = if may_be_told { WORD } else { Duration::ZERO };
+        let patience = if may_be_told {
+            EXPLANATION_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
         let is_unexplained = conversations.with(id, |live| {
             for notice in live.presence.set_remote(now(), rows, told, patience) {
                 live.tell(namespace, notice);
@@ -204,13 +210,13 @@ impl Chat {
         });
         // Users retained for an explanation are looked up again when the timeout has expired.
         if is_unexplained == Some(true) {
-            conversations.look_soon(id);
+            conversations.request_lookup(id);
         }
     }
 }
 
 /// The timeout for the announced reason of a departure that the store shows.
-const WORD: Duration = Duration::from_secs(2);
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn user(by: &Principal) -> User {
     User {
@@ -239,7 +245,7 @@ pub(super) fn origin(from: Option<SocketId>) -> Origin {
 }
 
 /// Returns the error for an unknown or inaccessible conversation, and logs the user.
-pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
+pub(in crate::service) fn hidden_conversation(by: &Principal, conversation: Uuid) -> ServiceError {
     roomcast::throttled_log!(info,
         user = by.subject,
         %conversation,

@@ -138,9 +138,9 @@ impl Chat {
             seq: mark.seq,
             // The decision is made here and sent to the other servers, so that all of them emit to
             // the same audience.
-            for_all: self.tells_of_readers(id),
+            for_all: self.emits_read_marks(id),
         };
-        tell_read(socket.namespace().local().except(socket.id()), &read);
+        emit_read(socket.namespace().local().except(socket.id()), &read);
         if let Some(announcer) = self.0.conversations.announcer() {
             announcer.tell(News::Read(read));
         }
@@ -150,17 +150,17 @@ impl Chat {
     /// Returns whether the joined sockets of a conversation are notified of read marks.
     ///
     /// With many readers, the number of such events would grow quadratically.
-    pub(super) fn tells_of_readers(&self, conversation: Uuid) -> bool {
+    pub(super) fn emits_read_marks(&self, conversation: Uuid) -> bool {
         let here = self
             .0
             .conversations
             .with(conversation, |live| live.presence.connections_everywhere());
-        here.is_some_and(|here| here <= READERS)
+        here.is_some_and(|here| here <= MAX_READ_MARK_SOCKETS)
     }
 }
 
 /// Emits a read mark to sockets of this server.
-pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
+pub(super) fn emit_read(to: Broadcast<'_>, read: &Read) {
     let mut rooms = vec![user_room(&read.user_id)];
     if read.for_all {
         rooms.push(room_of(read.conversation_id));
@@ -174,4 +174,4 @@ pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
 }
 
 /// The maximum number of sockets in a conversation that are notified of read marks.
-const READERS: usize = 50;
+const MAX_READ_MARK_SOCKETS: usize = 50;

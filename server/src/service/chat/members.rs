@@ -2,7 +2,7 @@
 
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
-use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin, stranger};
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, hidden_conversation, origin};
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::cluster::{LevelOf, News};
 use crate::service::fault::ServiceError;
@@ -71,14 +71,14 @@ impl Chat {
         let (conversation_id, level) = (command.conversation_id, command.level);
         let stored = self.0.store.set_level(conversation_id, &by.subject, level);
         if !stored.await? {
-            return Err(stranger(&by, conversation_id));
+            return Err(hidden_conversation(&by, conversation_id));
         }
         let told = LevelOf {
             conversation_id,
             user_id: by.subject.as_str().into(),
             level,
         };
-        tell_level(socket.namespace().local().except(socket.id()), &told);
+        emit_level(socket.namespace().local().except(socket.id()), &told);
         if let Some(announcer) = self.0.conversations.announcer() {
             announcer.tell(News::Level(told));
         }
@@ -111,7 +111,7 @@ impl Chat {
 }
 
 /// Emits the notification level of a user to the user's sockets on this server.
-pub(super) fn tell_level(to: Broadcast<'_>, told: &LevelOf) {
+pub(super) fn emit_level(to: Broadcast<'_>, told: &LevelOf) {
     let level = NotificationLevel {
         conversation_id: told.conversation_id,
         level: told.level,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
-use crate::service::chat::handle::{Chat, denied, origin, stranger};
+use crate::service::chat::handle::{Chat, denied, hidden_conversation, origin};
 use crate::service::fault::ServiceError;
 use crate::service::rules::bounds::MENTIONS;
 use crate::service::rules::commands::messages::{
@@ -19,7 +19,7 @@ use crate::service::rules::content;
 use crate::service::rules::content::emoji::is_emoji;
 use crate::store::{
     Annotate, Annotated, Annotation, Change, Delete, Edit, Insert, Message, MessageKind,
-    NewMessage, Notice, Origin, Pinned, Reacted, Unpinned,
+    NewMessage, Notice, Origin, Pinned, ReactionChange, Unpinned,
 };
 use roomcast::SocketId;
 
@@ -76,7 +76,7 @@ impl Chat {
         };
         match self.0.store.insert_message(message, origin).await? {
             Insert::Stored(message) | Insert::Repeated(message) => Ok(self.0.rules.show(&message)),
-            Insert::Absent => Err(stranger(&by, conversation_id)),
+            Insert::Absent => Err(hidden_conversation(&by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
             )),
@@ -102,7 +102,7 @@ impl Chat {
             return Ok(None);
         }
         let membership = self.0.store.membership(conversation, &by.subject).await?;
-        let membership = membership.ok_or_else(|| stranger(by, conversation))?;
+        let membership = membership.ok_or_else(|| hidden_conversation(by, conversation))?;
         let title = membership.conversation.title;
         Ok(Some(self.0.notifications.of_mentions(title.as_deref())))
     }
@@ -157,7 +157,7 @@ impl Chat {
         &self,
         allowed: Allowed<AddReaction>,
         from: Option<SocketId>,
-    ) -> Result<Reacted, ServiceError> {
+    ) -> Result<ReactionChange, ServiceError> {
         let (by, AddReaction { message_id, emoji }) = allowed.into_parts();
         let reaction = Annotation::React(one_emoji(emoji)?);
         self.react(&by, message_id, reaction, from).await
@@ -168,7 +168,7 @@ impl Chat {
         &self,
         allowed: Allowed<RemoveReaction>,
         from: Option<SocketId>,
-    ) -> Result<Reacted, ServiceError> {
+    ) -> Result<ReactionChange, ServiceError> {
         let (by, RemoveReaction { message_id, emoji }) = allowed.into_parts();
         let reaction = Annotation::Unreact(one_emoji(emoji)?);
         self.react(&by, message_id, reaction, from).await
@@ -180,7 +180,7 @@ impl Chat {
         message_id: Uuid,
         reaction: Annotation,
         from: Option<SocketId>,
-    ) -> Result<Reacted, ServiceError> {
+    ) -> Result<ReactionChange, ServiceError> {
         let full = "the message has as many different reactions as it may have";
         match &*self.annotate(by, message_id, reaction, from, full).await? {
             Annotated::Reaction(reacted) => Ok(reacted.clone()),

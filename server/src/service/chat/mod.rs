@@ -10,7 +10,7 @@
 //! or a login proved a user's role.
 
 mod attendance;
-mod coming;
+mod connections;
 mod conversations;
 mod emission;
 mod handle;
@@ -23,7 +23,7 @@ mod retention;
 pub(in crate::service) mod sequencer;
 mod servers;
 
-pub(in crate::service) use attendance::Whereabouts;
+pub(in crate::service) use attendance::UserLocations;
 pub(crate) use attendance::{FoundStatus, Pins, ReadPins, ReadStatus, WhoIsIn};
 pub(crate) use conversations::{FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
@@ -33,4 +33,4 @@ pub(in crate::service) use sequencer::{
     conversations::is_room_of_conversation,
     delivery::{is_user_room, user_room},
 };
-pub(crate) use servers::{ConversationNews, Leases, Leaving, Lost};
+pub(crate) use servers::{ConversationNews, HandoverData, HandoverError, Leases};

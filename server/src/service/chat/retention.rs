@@ -86,7 +86,7 @@ impl Retention {
     /// Removes the remains of deleted conversations.
     async fn purge(&self) -> Result<u64, StoreError> {
         let mut all = 0;
-        let before = Time::from(Timestamp::now() - DELETED_KEPT);
+        let before = Time::from(Timestamp::now() - DELETED_RETENTION);
         loop {
             let removed = self.store.purge(before, self.batch).await?;
             if removed == 0 {
@@ -100,7 +100,7 @@ impl Retention {
 
 /// How long the row of a deleted conversation is retained. Until then a client that received no
 /// answer may repeat the deletion.
-const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
+const DELETED_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
 /// The delay between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -114,7 +114,7 @@ mod tests {
     use crate::store::{Commits, MessageKind, NewConversation, NewMessage, Origin, Page};
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_older_is_removed_in_batches_and_again_after_the_interval() {
+    async fn expired_messages_are_removed_in_batches_at_each_interval() {
         let config = config(Duration::from_millis(1));
         let metrics = Arc::new(Metrics::default());
         let (store, commits) = Store::open(&config, Arc::clone(&metrics)).await.unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_young_enough_stays_and_for_ever_removes_nothing() {
+    async fn recent_messages_stay_and_unlimited_retention_removes_none() {
         let config = config(Duration::from_secs(3600));
         let (store, commits) = Store::open(&config, Arc::default()).await.unwrap();
         tokio::spawn(drain(commits));

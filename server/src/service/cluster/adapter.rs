@@ -136,7 +136,7 @@ enum Adapter {
 impl Adapter {
     fn new(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
         let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
-        refuse_foreign_options(settings, scheme)?;
+        reject_ignored_options(settings, scheme)?;
         match scheme.split('+').next().unwrap_or_default() {
             "postgres" | "postgresql" => Self::postgres(settings, url),
             "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
@@ -259,7 +259,7 @@ impl Adapter {
 }
 
 /// Rejects options that the adapter ignores, so that they do not appear to have an effect.
-fn refuse_foreign_options(settings: &Settings, scheme: &str) -> Result<(), AdapterFault> {
+fn reject_ignored_options(settings: &Settings, scheme: &str) -> Result<(), AdapterFault> {
     let adapter = &settings.adapter;
     let is_redis = scheme.starts_with("redis");
     let is_sharded = scheme.ends_with("+sharded");
@@ -302,13 +302,13 @@ fn refuse_foreign_options(settings: &Settings, scheme: &str) -> Result<(), Adapt
 )]
 fn request_timeout(settings: &Settings) -> Duration {
     let for_clients = settings.chat.confirm_timeout.saturating_add(MARGIN);
-    for_clients.max(SHORTEST)
+    for_clients.max(DEFAULT_REQUEST_TIMEOUT)
 }
 
 /// The time for the request and the answer to travel.
 const MARGIN: Duration = Duration::from_secs(2);
 /// The default request timeout of an adapter.
-const SHORTEST: Duration = Duration::from_secs(5);
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl fmt::Display for AdapterFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_names_none_is_refused_without_its_password() {
+    fn invalid_url_is_rejected_without_its_password() {
         for url in [
             "redis",
             "canary",
@@ -409,7 +409,7 @@ mod tests {
 
     #[cfg(all(feature = "postgres", feature = "redis"))]
     #[test]
-    fn an_option_counts_with_its_adapter_and_is_refused_with_others() {
+    fn option_is_rejected_with_an_adapter_that_ignores_it() {
         type Set = fn(&mut crate::config::Adapter);
         let options: [(Set, &str, &str); 4] = [
             (
@@ -446,7 +446,7 @@ mod tests {
 
     #[cfg(feature = "redis")]
     #[test]
-    fn servers_that_do_not_share_a_store_are_not_joined() {
+    fn adapter_without_a_shared_store_is_rejected() {
         for store in ["memory:", "sqlite:chat.db"] {
             assert_eq!(fault("redis://h", store), Some(AdapterFault::NotShared));
             assert_eq!(fault("none", store), None);

@@ -180,11 +180,11 @@ impl Announcer {
 
     /// Sends queued announcements for as long as it is polled.
     pub(crate) async fn run(self, namespace: Namespace) {
-        let mut looks = interval(LOOK);
+        let mut looks = interval(CHECK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The adapter is still connecting, so the first check comes later.
         looks.reset();
-        let mut seen = Seen::default();
+        let mut seen = AdapterStatus::default();
         loop {
             tokio::select! {
                 () = self.0.queued.notified() => {}
@@ -269,7 +269,7 @@ impl Announcer {
     }
 
     /// Checks whether other servers are reachable.
-    fn look(&self, namespace: &Namespace, seen: &mut Seen) {
+    fn look(&self, namespace: &Namespace, seen: &mut AdapterStatus) {
         // The state is polled, because an idle adapter does not report that it is down.
         let (is_up, why) = match namespace.io().adapter_health() {
             None => return,
@@ -319,7 +319,7 @@ impl Announcer {
 
 /// What is known about the adapter.
 #[derive(Debug, Default)]
-struct Seen {
+struct AdapterStatus {
     is_up: Option<bool>,
     was_up: bool,
     /// The number of disconnects up to the last check.
@@ -328,7 +328,7 @@ struct Seen {
     remedy: Option<&'static str>,
 }
 
-impl Seen {
+impl AdapterStatus {
     /// Returns how many outages since the last check are over.
     ///
     /// If an outage is still ongoing, that is one less than the number of disconnects.
@@ -419,7 +419,7 @@ pub(in crate::service) const QUESTION: &str = "confirm";
 /// The maximum number of queued announcements of each kind. Their messages take at most 16 MiB.
 const MAX_QUEUED: usize = 4096;
 /// The interval between checks of the adapter.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_goes_before_what_is_over_soon_and_each_has_room_of_its_own() {
+    fn stored_changes_are_sent_before_transient_ones() {
         let mut queue = Queue::default();
         for _ in 0..MAX_QUEUED {
             assert!(queue.push(Announcement::News(typing("ann"))));
@@ -457,8 +457,8 @@ mod tests {
     }
 
     #[test]
-    fn an_adapter_that_breaks_between_two_looks_is_counted_as_often_as_it_did() {
-        let mut seen = Seen::default();
+    fn outages_between_two_checks_are_counted() {
+        let mut seen = AdapterStatus::default();
         for (is_up, breaks, unseen) in [
             (false, 0, 0),
             (true, 0, 0),
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_refuses_is_told_from_one_that_is_away() {
+    fn remedy_is_given_only_if_the_broker_refuses() {
         for why in [
             "NOAUTH: HELLO must be called with the client already authenticated",
             "Password authentication failed- AuthenticationFailed",

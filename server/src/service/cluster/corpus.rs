@@ -31,7 +31,7 @@ pub(crate) fn lines(file: &str) -> Vec<Line> {
 }
 
 /// Returns whether `after` contains everything in `before`. Later versions may add to it.
-pub(crate) fn is_said_again(before: &str, after: &str) -> bool {
+pub(crate) fn contains_all(before: &str, after: &str) -> bool {
     let [before, after] = [before, after].map(|json| serde_json::from_str(json).unwrap());
     contains(&before, &after)
 }

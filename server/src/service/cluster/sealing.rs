@@ -136,7 +136,7 @@ pub(super) fn configured(settings: &Settings) -> Result<Option<Secrets>, Invalid
 /// Warns in production if every role of the database server may connect to this server's database.
 pub(crate) async fn warn_of_public(settings: &Settings) -> Result<(), OpenError> {
     if settings.profile() == Profile::Production
-        && let Some(statement) = Store::open_to_public(&settings.store).await?
+        && let Some(statement) = Store::public_connect_revocation(&settings.store).await?
     {
         tracing::warn!(
             statement,

@@ -51,7 +51,7 @@ pub(in crate::service) struct Step {
     pub(in crate::service) changes: u64,
     /// The committed event if it is small. Otherwise it is read from the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) event: Option<Small>,
+    pub(in crate::service) event: Option<InlineEvent>,
     /// The user that this step removes from the members.
     ///
     /// Servers of an earlier version ignore it and find the removal in the store.
@@ -62,7 +62,7 @@ pub(in crate::service) struct Step {
 /// An event that is announced with its content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::service) enum Small {
+pub(in crate::service) enum InlineEvent {
     Message(Arc<Message>),
     Edited(Arc<Message>),
     Deleted { message: Arc<Message>, by: String },
@@ -105,7 +105,7 @@ impl Presence {
         for (user, is_lost) in left.chain(lost) {
             // Each character may become one that is escaped twice.
             let most = user.len() * LONGEST_ESCAPE;
-            if bytes + most > NAMES {
+            if bytes + most > MAX_NAMES_BYTES {
                 parts.push(none());
                 bytes = 0;
             }
@@ -124,7 +124,7 @@ impl Presence {
 /// The maximum number of bytes per byte: a control character in a JSON string within a JSON string.
 const LONGEST_ESCAPE: usize = 7;
 /// The maximum size of the user names in one announcement, in bytes.
-const NAMES: usize = 4000;
+const MAX_NAMES_BYTES: usize = 4000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -169,16 +169,18 @@ impl Step {
     pub(in crate::service) fn of(event: &Committed, revision: Revision) -> Option<Self> {
         let small = match event {
             Committed::Message(message) => {
-                is_small(message, "").then(|| Small::Message(Arc::clone(message)))
+                is_small(message, "").then(|| InlineEvent::Message(Arc::clone(message)))
             }
             Committed::Edited(message) => {
-                is_small(message, "").then(|| Small::Edited(Arc::clone(message)))
+                is_small(message, "").then(|| InlineEvent::Edited(Arc::clone(message)))
             }
-            Committed::Deleted { message, by } => is_small(message, by).then(|| Small::Deleted {
-                message: Arc::clone(message),
-                by: by.clone(),
-            }),
-            Committed::Annotated(annotated) => Some(Small::Annotated(Arc::clone(annotated))),
+            Committed::Deleted { message, by } => {
+                is_small(message, by).then(|| InlineEvent::Deleted {
+                    message: Arc::clone(message),
+                    by: by.clone(),
+                })
+            }
+            Committed::Annotated(annotated) => Some(InlineEvent::Annotated(Arc::clone(annotated))),
             Committed::Renamed(_)
             | Committed::Members { .. }
             | Committed::ConversationDeleted { .. } => None,
@@ -213,10 +215,10 @@ impl Step {
     /// Returns the committed event, or a reference to the stored one if it was too large.
     pub(in crate::service) fn into_event(self) -> Committed {
         match self.event {
-            Some(Small::Message(message)) => Committed::Message(message),
-            Some(Small::Edited(message)) => Committed::Edited(message),
-            Some(Small::Deleted { message, by }) => Committed::Deleted { message, by },
-            Some(Small::Annotated(annotated)) => Committed::Annotated(annotated),
+            Some(InlineEvent::Message(message)) => Committed::Message(message),
+            Some(InlineEvent::Edited(message)) => Committed::Edited(message),
+            Some(InlineEvent::Deleted { message, by }) => Committed::Deleted { message, by },
+            Some(InlineEvent::Annotated(annotated)) => Committed::Annotated(annotated),
             None => Committed::Announced(self.conversation_id),
         }
     }
@@ -224,9 +226,11 @@ impl Step {
     /// Returns whether the event belongs to the conversation and the position that the step names.
     fn is_whole(&self) -> bool {
         let (message, is_new) = match &self.event {
-            Some(Small::Message(message)) => (message, true),
-            Some(Small::Edited(message) | Small::Deleted { message, .. }) => (message, false),
-            Some(Small::Annotated(annotated)) => {
+            Some(InlineEvent::Message(message)) => (message, true),
+            Some(InlineEvent::Edited(message) | InlineEvent::Deleted { message, .. }) => {
+                (message, false)
+            }
+            Some(InlineEvent::Annotated(annotated)) => {
                 return annotated.conversation_id() == self.conversation_id
                     && annotated.seq() <= self.seq;
             }
@@ -240,7 +244,7 @@ impl Step {
 /// Returns whether a message is small enough to be announced with its content and the user who
 /// changed it.
 fn is_small(message: &Message, by: &str) -> bool {
-    bytes_of(message) + written(by) <= CARRIED
+    bytes_of(message) + written(by) <= MAX_INLINE_BYTES
 }
 
 /// Returns the serialized size of the user-provided parts of a message, in bytes.
@@ -352,14 +356,14 @@ pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
 const VERSION: u32 = 1;
 
 /// The maximum serialized size in bytes of a message that is announced with its content.
-const CARRIED: usize = 2048;
+const MAX_INLINE_BYTES: usize = 2048;
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::service::cluster::corpus::{Line, STORE, is_said_again, lines};
+    use crate::service::cluster::corpus::{Line, STORE, contains_all, lines};
 
     fn message(content: &str) -> Arc<Message> {
         let json = serde_json::json!({
@@ -376,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_it_was() {
+    fn announcements_survive_a_round_trip() {
         let news = [News::Step(step("hello")), News::Changes];
         let text = write(STORE, &news).unwrap();
         let read = read_news(STORE, &text).unwrap();
@@ -395,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_of_every_version_say_is_read_as_it_was_meant() {
+    fn announcements_of_all_versions_are_read() {
         let mut kinds = BTreeSet::new();
         for Line { is, name, text } in lines("announcements.txt") {
             let text = &*text;
@@ -407,10 +411,10 @@ mod tests {
                         News::Step(step) if step.removed.is_some() => "removed",
                         News::Revoked(_) => "revoked",
                         News::Step(step) => match step.event {
-                            Some(Small::Message(_)) => "message",
-                            Some(Small::Edited(_)) => "edited",
-                            Some(Small::Deleted { .. }) => "deleted",
-                            Some(Small::Annotated(_)) => "annotated",
+                            Some(InlineEvent::Message(_)) => "message",
+                            Some(InlineEvent::Edited(_)) => "edited",
+                            Some(InlineEvent::Deleted { .. }) => "deleted",
+                            Some(InlineEvent::Annotated(_)) => "annotated",
                             None => "large",
                         },
                         News::Typing(_) => "typing",
@@ -428,13 +432,13 @@ mod tests {
                 }
                 unknown => panic!("{unknown}"),
             };
-            assert!(is_said_again(text, &again), "{name}: {again}");
+            assert!(contains_all(text, &again), "{name}: {again}");
         }
         assert_eq!(kinds.len(), 12, "one of each is in the corpus: {kinds:?}");
     }
 
     #[test]
-    fn what_a_text_takes_is_counted_as_adapters_write_it() {
+    fn counted_sizes_match_the_serialized_sizes() {
         for text in ["plain", "\"\"", "a\\b", "line\nline\t", "\u{1}", "\u{7f}ü€"] {
             let inner = serde_json::to_string(text).unwrap();
             let outer = serde_json::to_string(&inner).unwrap();
@@ -445,9 +449,9 @@ mod tests {
     }
 
     #[test]
-    fn a_large_message_is_named_and_not_told() {
-        assert!(step(&"x".repeat(CARRIED + 1)).event.is_none());
-        assert!(step(&"\"".repeat(CARRIED / 4 + 1)).event.is_none());
+    fn large_message_is_announced_without_its_content() {
+        assert!(step(&"x".repeat(MAX_INLINE_BYTES + 1)).event.is_none());
+        assert!(step(&"\"".repeat(MAX_INLINE_BYTES / 4 + 1)).event.is_none());
         let deleted = Committed::Deleted {
             message: message(""),
             by: "bob".into(),
@@ -462,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foreign_unknown_or_garbage_is_told_apart() {
+    fn foreign_unknown_and_malformed_texts_are_distinguished() {
         let text = write(STORE, &[News::Changes]).unwrap();
         let foreign = read_news(Uuid::from_u128(9), &text);
         assert!(matches!(foreign, Err(Ignored::Foreign)));
@@ -488,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_contradicts_itself_is_left_out() {
+    fn inconsistent_step_is_ignored() {
         let mut wrong = step("hello");
         wrong.seq = 8;
         let text = write(STORE, &[News::Step(wrong)]).unwrap();

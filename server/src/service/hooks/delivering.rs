@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::HooksInner;
-use crate::breaker::Admission;
+use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
 use crate::store::{TakenDelivery, Time};
 
@@ -39,14 +39,14 @@ impl HooksInner {
     }
 
     /// Waits for a delivery that is due and permitted by the circuit breaker.
-    async fn due(&self) -> (TakenDelivery, Admission<'_>) {
+    async fn due(&self) -> (TakenDelivery, BreakerPermit<'_>) {
         loop {
             // The breaker is checked before a delivery is taken: a delivery that is taken and not
             // sent would count as an attempt.
             let admission = match self.breaker.admit() {
                 Ok(admission) => admission,
                 Err(wait) => {
-                    sleep(wait.min(LOOK)).await;
+                    sleep(wait.min(CHECK_INTERVAL)).await;
                     continue;
                 }
             };
@@ -59,7 +59,7 @@ impl HooksInner {
                 Ok(None) => {
                     drop(admission);
                     // Failed deliveries become due again, and other servers may leave some.
-                    let _ = timeout(LOOK, self.stored.notified()).await;
+                    let _ = timeout(CHECK_INTERVAL, self.stored.notified()).await;
                 }
                 Err(error) => {
                     drop(admission);
@@ -69,7 +69,7 @@ impl HooksInner {
         }
     }
 
-    async fn attempt(&self, taken: &TakenDelivery, admission: Admission<'_>) -> Attempt {
+    async fn attempt(&self, taken: &TakenDelivery, admission: BreakerPermit<'_>) -> Attempt {
         let delivery = &taken.delivery;
         // Receivers remember idempotency keys for a limited time, and very old deliveries are of no
         // use to them.
@@ -163,7 +163,7 @@ const DELIVERY: HeaderName = HeaderName::from_static("roomcast-delivery");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("roomcast-signature");
 /// The interval between checks for due deliveries while this server stores none.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer than the request timeout a delivery is withheld from other servers.
 const MARGIN: Duration = Duration::from_secs(10);
 /// The maximum delay between two attempts.
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_longest_and_are_never_shorter_than_a_half() {
+    fn delays_double_up_to_a_maximum_and_jitter_by_at_most_half() {
         for (attempts, seconds) in [(1, 1), (2, 2), (5, 16), (11, 600), (u32::MAX, 600)] {
             let longest = Duration::from_secs(seconds);
             for _ in 0..100 {

@@ -31,8 +31,8 @@ use crate::metrics::{Counter, Metrics};
 use crate::service::rules::policy;
 use crate::store::{Delivery, Store, StoreError, Time};
 use roomcast::internal::LogThrottle;
-use shares::Shares;
 pub(crate) use shares::Source;
+use shares::SourceShares;
 use signature::Signer;
 
 /// The webhooks, if configured. Clones share their state.
@@ -55,7 +55,7 @@ struct HooksInner {
     /// One permit, for storing the waiting events.
     storing: Semaphore,
     /// What each source has stored since the store's queue was last half full.
-    crowd: Mutex<Shares>,
+    crowd: Mutex<SourceShares>,
     stored: Notify,
     /// One permit, for looking for a due delivery.
     looking: Semaphore,
@@ -66,7 +66,7 @@ struct Waiting {
     events: VecDeque<WaitingEvent>,
     bytes: usize,
     /// The size of the events of each source, in bytes.
-    shares: Shares,
+    shares: SourceShares,
 }
 
 /// An event that waits to be stored.
@@ -145,7 +145,7 @@ impl Hooks {
     }
 
     /// Returns whether webhooks are configured.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn is_configured(&self) -> bool {
         self.0.is_some()
     }
 
@@ -182,12 +182,12 @@ impl Hooks {
             (waiting.bytes, waiting.shares.of(&source))
         };
         if own + MAX_EVENT_BYTES > MAX_SOURCE_BYTES {
-            inner.give_up(Counter::WebhookEventsOverShare, 1, OVER_SHARE);
+            inner.count_dropped(Counter::WebhookEventsOverShare, 1, OVER_SHARE);
             return;
         }
         if bytes + MAX_EVENT_BYTES > MAX_WAITING_BYTES {
             let why = "too much waits to be stored";
-            inner.give_up(Counter::WebhookEventsDropped, 1, why);
+            inner.count_dropped(Counter::WebhookEventsDropped, 1, why);
             return;
         }
         let told = WebhookEvent {
@@ -202,7 +202,7 @@ impl Hooks {
         let written = serde_json::to_writer(&mut text, &told);
         let text = String::from_utf8(text.0);
         let (Ok(()), Ok(text)) = (written, text) else {
-            inner.give_up(Counter::WebhookEventsTooLarge, 1, "it is too large");
+            inner.count_dropped(Counter::WebhookEventsTooLarge, 1, "it is too large");
             return;
         };
         let mut waiting = inner.waiting.lock();
@@ -232,7 +232,7 @@ impl Hooks {
     /// Stores the waiting events at shutdown, within a timeout of five seconds.
     pub(crate) async fn close(&self) {
         if let Some(inner) = &self.0 {
-            let _ = timeout(LAST_WORDS, inner.store_all()).await;
+            let _ = timeout(SHUTDOWN_TIMEOUT, inner.store_all()).await;
         }
     }
 }
@@ -260,7 +260,7 @@ impl HooksInner {
             };
             if allowed.left_out > 0 {
                 let (counter, left_out) = (Counter::WebhookEventsOverShare, allowed.left_out);
-                self.give_up(counter, left_out, OVER_SHARE);
+                self.count_dropped(counter, left_out, OVER_SHARE);
             }
             if allowed.is_empty() {
                 self.remove(allowed.events);
@@ -272,7 +272,7 @@ impl HooksInner {
                     self.remove(allowed.events);
                     let why = "too many deliveries wait (webhooks.queue)";
                     let dropped = allowed.events - allowed.left_out;
-                    self.give_up(Counter::WebhookEventsDropped, dropped, why);
+                    self.count_dropped(Counter::WebhookEventsDropped, dropped, why);
                 }
                 None => return,
             }
@@ -353,7 +353,7 @@ impl HooksInner {
     }
 
     /// Counts events that are never sent.
-    fn give_up(&self, counter: Counter, events: usize, why: &str) {
+    fn count_dropped(&self, counter: Counter, events: usize, why: &str) {
         self.metrics.add(counter, events as u64);
         if let Some(more) = self.log_throttle.permit() {
             tracing::warn!(events, why, more, "webhooks are not sent");
@@ -386,8 +386,8 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
             let fault = format!("webhooks.events: `{event}` has secrets in it and is not told");
             return Err(OutboundFault(fault));
         }
-        let is_known =
-            HAPPENINGS.contains(&event.as_str()) || policy::events().any(|row| row.event == event);
+        let is_known = SERVER_EVENTS.contains(&event.as_str())
+            || policy::events().any(|row| row.event == event);
         if !is_known {
             let fault = format!("webhooks.events: there is no event `{event}` that could be told");
             return Err(OutboundFault(fault));
@@ -404,7 +404,7 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
 }
 
 /// The events that can be sent besides those of clients.
-const HAPPENINGS: [&str; 11] = [
+const SERVER_EVENTS: [&str; 11] = [
     "connect",
     "disconnect",
     "room:occupied",
@@ -438,7 +438,7 @@ const SOURCES: usize = 20;
 /// The reason logged when only events of one source are dropped.
 const OVER_SHARE: &str = "one user or address has more than its share waiting";
 /// The timeout for storing the waiting events at shutdown.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum burst of log lines, before the limit is one per second.
 const LOG_LINES: u32 = 20;
 
@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_finds_no_room_or_is_too_large_is_not_made_into_text() {
+    async fn event_without_room_is_dropped_before_serialization() {
         let store = config::Store {
             url: "memory:".to_owned(),
             ..config::Store::default()

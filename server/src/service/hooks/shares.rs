@@ -20,9 +20,9 @@ pub(crate) enum Source {
 
 /// The amount of each source in a queue. A source without any has no entry.
 #[derive(Debug, Default)]
-pub(super) struct Shares(HashMap<Source, usize>);
+pub(super) struct SourceShares(HashMap<Source, usize>);
 
-impl Shares {
+impl SourceShares {
     /// Returns the amount of a source.
     pub(super) fn of(&self, source: &Source) -> usize {
         self.0.get(source).copied().unwrap_or_default()
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn source_over_its_share_leaves_the_rest_to_others() {
-        let mut shares = Shares::default();
+        let mut shares = SourceShares::default();
         let [ann, bob] = ["ann", "bob"].map(|user| Source::User(user.to_owned()));
         assert_eq!((0..10).filter(|_| shares.take(&ann, 3)).count(), 3);
         assert!(shares.take(&bob, 3));

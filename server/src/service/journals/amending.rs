@@ -114,7 +114,7 @@ impl Journals {
                 Ok(Some(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(None) => {}
                 // The entry may have been stored in spite of the error.
-                Err(_) => journals.look_again(&name),
+                Err(_) => journals.mark_in_doubt(&name),
             }
             amended
         });

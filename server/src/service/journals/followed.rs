@@ -14,14 +14,14 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Teller;
+use super::JournalEmitter;
 use crate::store::{Current, Entry, JournalView, Store, StoreError, Time};
 use roomcast::{Namespace, Room};
 
 pub(super) struct Followed {
     name: String,
-    teller: Arc<dyn Teller>,
-    /// A copy of [`FollowedState::told`] that can be read without the permit.
+    teller: Arc<dyn JournalEmitter>,
+    /// A copy of [`JournalState::told`] that can be read without the permit.
     told: AtomicU64,
     /// The time until which the store may contain an entry without an announcement.
     doubt: Mutex<Option<Instant>>,
@@ -31,38 +31,38 @@ pub(super) struct Followed {
     /// The holder of the permit emits entries or subscribes a socket, and has the state in the
     /// meantime.
     turn: Semaphore,
-    state: Mutex<FollowedState>,
+    state: Mutex<JournalState>,
 }
 
 /// The permit to emit entries, with the state that this needs.
-pub(super) struct Turn<'a> {
-    state: FollowedState,
-    home: &'a Mutex<FollowedState>,
+pub(super) struct JournalPermit<'a> {
+    state: JournalState,
+    home: &'a Mutex<JournalState>,
     _permit: SemaphorePermit<'a>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for JournalPermit<'_> {
     fn drop(&mut self) {
         *self.home.lock() = std::mem::take(&mut self.state);
     }
 }
 
-impl Deref for Turn<'_> {
-    type Target = FollowedState;
+impl Deref for JournalPermit<'_> {
+    type Target = JournalState;
 
-    fn deref(&self) -> &FollowedState {
+    fn deref(&self) -> &JournalState {
         &self.state
     }
 }
 
-impl DerefMut for Turn<'_> {
-    fn deref_mut(&mut self) -> &mut FollowedState {
+impl DerefMut for JournalPermit<'_> {
+    fn deref_mut(&mut self) -> &mut JournalState {
         &mut self.state
     }
 }
 
 #[derive(Default)]
-pub(super) struct FollowedState {
+pub(super) struct JournalState {
     /// The revision up to which everything was emitted or is in `waiting`. `None` before the first
     /// subscription.
     told: Option<u64>,
@@ -76,7 +76,7 @@ pub(super) struct FollowedState {
     kept: HashMap<KeptKey, JournalView>,
 }
 
-impl FollowedState {
+impl JournalState {
     pub(super) fn kept(&self, current: &Current<'_>) -> Option<&JournalView> {
         // An owned key is created here, which costs less than copying the entries.
         self.kept.get(&key_of(current))
@@ -99,7 +99,7 @@ fn key_of(current: &Current<'_>) -> KeptKey {
 }
 
 impl Followed {
-    pub(super) fn new(name: String, teller: Arc<dyn Teller>) -> Self {
+    pub(super) fn new(name: String, teller: Arc<dyn JournalEmitter>) -> Self {
         Self {
             name,
             teller,
@@ -116,9 +116,9 @@ impl Followed {
     }
 
     /// Waits for the permit in order of arrival. Never fails, since the semaphore is never closed.
-    pub(super) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+    pub(super) async fn turn(&self) -> Result<JournalPermit<'_>, StoreError> {
         let permit = self.turn.acquire().await;
-        Ok(Turn {
+        Ok(JournalPermit {
             // The state is moved out and returned when the permit is dropped, so that no lock is
             // held across an await.
             _permit: permit.map_err(|_| StoreError::Closed)?,
@@ -132,13 +132,13 @@ impl Followed {
         self.told.load(Ordering::Acquire) < revision
     }
 
-    pub(super) fn look_until(&self, time: Instant) {
+    pub(super) fn stay_in_doubt_until(&self, time: Instant) {
         let mut doubt = self.doubt.lock();
         *doubt = (*doubt).max(Some(time));
     }
 
     /// Returns whether the store may contain an entry without an announcement.
-    pub(super) fn is_doubtful(&self) -> bool {
+    pub(super) fn is_in_doubt(&self) -> bool {
         self.doubt.lock().is_some()
     }
 
@@ -155,10 +155,10 @@ impl Followed {
         if state.told.is_some()
             && let Err(error) = self.read(&mut state, store, namespace, u64::MAX).await
         {
-            self.look_until(begin);
+            self.stay_in_doubt_until(begin);
             return Err(error);
         }
-        self.tell_open(&mut state, store, namespace).await;
+        self.emit_open_count(&mut state, store, namespace).await;
         self.doubt.lock().take_if(|until| *until <= begin);
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Followed {
     ///
     /// The store numbers entries without gaps. If the entry is the next one, it is emitted
     /// directly, otherwise with everything in the store.
-    pub(super) async fn tell_new(
+    pub(super) async fn emit_new(
         self: &Arc<Self>,
         store: &Store,
         namespace: &Namespace,
@@ -185,22 +185,22 @@ impl Followed {
         if told + 1 == entry.revision {
             self.tell(&mut state, store, namespace, entry.clone());
             self.set_told(&mut state, entry.revision);
-            self.tell_open(&mut state, store, namespace).await;
+            self.emit_open_count(&mut state, store, namespace).await;
             return Ok(());
         }
         let read = self.read(&mut state, store, namespace, u64::MAX).await;
         if read.is_err() {
-            self.look_until(begin);
+            self.stay_in_doubt_until(begin);
         }
-        self.tell_open(&mut state, store, namespace).await;
+        self.emit_open_count(&mut state, store, namespace).await;
         read
     }
 
     /// Emits waiting entries and those up to the revision of a snapshot, which a socket that joins
     /// now already has.
-    pub(super) async fn tell_through(
+    pub(super) async fn emit_through(
         self: &Arc<Self>,
-        state: &mut FollowedState,
+        state: &mut JournalState,
         store: &Store,
         namespace: &Namespace,
         revision: u64,
@@ -209,8 +209,8 @@ impl Followed {
             self.set_told(state, revision);
         }
         self.read(state, store, namespace, revision).await?;
-        self.tell_waiting(state, namespace);
-        self.tell_open(state, store, namespace).await;
+        self.emit_waiting(state, namespace);
+        self.emit_open_count(state, store, namespace).await;
         Ok(())
     }
 
@@ -222,25 +222,31 @@ impl Followed {
     /// Emits the number of open entries if emitted entries may have changed it.
     ///
     /// If counting fails, the journal stays in doubt, so that the count is repeated soon.
-    async fn tell_open(&self, state: &mut FollowedState, store: &Store, namespace: &Namespace) {
+    async fn emit_open_count(
+        &self,
+        state: &mut JournalState,
+        store: &Store,
+        namespace: &Namespace,
+    ) {
         if !state.is_count_due || !self.counts_open() {
             return;
         }
         match store.count_open(&self.name, Time::now()).await {
             Ok((revision, open)) => {
                 state.is_count_due = false;
-                self.teller.tell_open(namespace, &self.name, revision, open);
+                self.teller
+                    .emit_open_count(namespace, &self.name, revision, open);
             }
             Err(error) => {
                 tracing::debug!(%error, "open entries of a journal could not be counted, trying again");
-                self.look_until(Instant::now());
+                self.stay_in_doubt_until(Instant::now());
             }
         }
     }
 
     async fn read(
         self: &Arc<Self>,
-        state: &mut FollowedState,
+        state: &mut JournalState,
         store: &Store,
         namespace: &Namespace,
         through: u64,
@@ -256,10 +262,10 @@ impl Followed {
                     gathered.push(entry);
                     continue;
                 }
-                self.tell_gathered(state, namespace, &mut gathered);
+                self.emit_gathered(state, namespace, &mut gathered);
                 self.tell(state, store, namespace, entry);
             }
-            self.tell_gathered(state, namespace, &mut gathered);
+            self.emit_gathered(state, namespace, &mut gathered);
             self.set_told(state, last);
             if is_all {
                 break;
@@ -272,7 +278,7 @@ impl Followed {
         Ok(())
     }
 
-    fn set_told(&self, state: &mut FollowedState, revision: u64) {
+    fn set_told(&self, state: &mut JournalState, revision: u64) {
         if state.told != Some(revision) {
             // A stored snapshot would lack entries emitted from now on.
             state.kept = HashMap::new();
@@ -285,7 +291,7 @@ impl Followed {
     /// Emits an entry, or lets it wait for other entries.
     fn tell(
         self: &Arc<Self>,
-        state: &mut FollowedState,
+        state: &mut JournalState,
         store: &Store,
         namespace: &Namespace,
         entry: Entry,
@@ -309,19 +315,19 @@ impl Followed {
             Some(end) => {
                 let waiting = state.waiting.iter().map(|entry| entry.body.len());
                 if waiting.sum::<usize>() + entry.body.len() > WAITING_BYTES {
-                    self.tell_waiting(state, namespace);
+                    self.emit_waiting(state, namespace);
                 }
                 if state.waiting.is_empty() {
-                    self.tell_at(store, namespace, state.window.unwrap_or(end));
+                    self.emit_waiting_at(store, namespace, state.window.unwrap_or(end));
                 }
                 state.waiting.push(entry);
             }
         }
     }
 
-    fn tell_gathered(
+    fn emit_gathered(
         &self,
-        state: &mut FollowedState,
+        state: &mut JournalState,
         namespace: &Namespace,
         gathered: &mut Vec<Entry>,
     ) {
@@ -333,19 +339,21 @@ impl Followed {
     }
 
     /// Emits waiting entries at the end of the window.
-    fn tell_at(self: &Arc<Self>, store: &Store, namespace: &Namespace, end: Instant) {
+    fn emit_waiting_at(self: &Arc<Self>, store: &Store, namespace: &Namespace, end: Instant) {
         let (followed, store, namespace) = (Arc::clone(self), store.clone(), namespace.clone());
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
             if let Ok(mut state) = followed.turn().await {
                 // If the waiting entries were emitted in the meantime, nothing is left to emit.
-                followed.tell_waiting(&mut state, &namespace);
-                followed.tell_open(&mut state, &store, &namespace).await;
+                followed.emit_waiting(&mut state, &namespace);
+                followed
+                    .emit_open_count(&mut state, &store, &namespace)
+                    .await;
             }
         });
     }
 
-    fn tell_waiting(&self, state: &mut FollowedState, namespace: &Namespace) {
+    fn emit_waiting(&self, state: &mut JournalState, namespace: &Namespace) {
         let waiting = std::mem::take(&mut state.waiting);
         if let Some(last) = waiting.last() {
             state.is_count_due = true;
@@ -400,12 +408,12 @@ mod tests {
 
     struct Silent;
 
-    impl Teller for Silent {
+    impl JournalEmitter for Silent {
         fn tell(&self, _: &Namespace, _: &str, _: &[Entry]) {}
     }
 
     #[test]
-    fn a_room_is_forgotten_so_long_after_it_was_found_empty_and_not_after_the_look_before() {
+    fn room_is_discarded_a_fixed_time_after_it_was_found_empty() {
         const LINGER: Duration = Duration::from_secs(10);
         let followed = Followed::new("j".into(), Arc::new(Silent));
         let room = Room::from("r");

@@ -9,7 +9,7 @@
 //! is missed or duplicated in between. Only stored entries are emitted, and no revision is skipped.
 //! If an announcement is lost after a commit, the next one covers it.
 //!
-//! `market` and `notifications` define what clients receive of an entry ([`Teller`]). This module
+//! `market` and `notifications` define what clients receive of an entry ([`JournalEmitter`]). This module
 //! must not know a payload.
 
 mod amending;
@@ -86,7 +86,7 @@ impl Due {
 }
 
 /// Emits the entries of a journal to clients.
-pub(in crate::service) trait Teller: Send + Sync {
+pub(in crate::service) trait JournalEmitter: Send + Sync {
     /// Emits entries in order to the sockets in the journal's rooms at this server.
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]);
 
@@ -103,7 +103,7 @@ pub(in crate::service) trait Teller: Send + Sync {
     }
 
     /// Emits the number of open entries at a revision.
-    fn tell_open(&self, _to: &Namespace, _journal: &str, _revision: u64, _open: u64) {}
+    fn emit_open_count(&self, _to: &Namespace, _journal: &str, _revision: u64, _open: u64) {}
 
     /// Returns whether an entry that does not wait is emitted together with directly following
     /// entries of this kind.
@@ -128,7 +128,7 @@ pub(in crate::service) struct Subscription<'a, S: 'static> {
     /// emitted.
     pub(in crate::service) is_shared: bool,
     pub(in crate::service) room: Room,
-    pub(in crate::service) teller: Arc<dyn Teller>,
+    pub(in crate::service) teller: Arc<dyn JournalEmitter>,
     /// The event that sends the snapshot to the socket.
     pub(in crate::service) event: &'static Emission<Subscribed<S>>,
 }
@@ -148,7 +148,7 @@ impl Journals {
             followed: Mutex::default(),
             due: Mutex::default(),
             stirred: Notify::new(),
-            linger: window.unwrap_or_default() + SETTLING,
+            linger: window.unwrap_or_default() + RECOVERY_MARGIN,
             keep,
         }))
     }
@@ -199,7 +199,7 @@ impl Journals {
                 Ok(Appended::Stored(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
                 // The entry may have been stored in spite of the error, or may be stored later.
-                Err(_) => journals.look_again(&name),
+                Err(_) => journals.mark_in_doubt(&name),
             }
             appended
         });
@@ -233,7 +233,7 @@ impl Journals {
                     journals.catch_up_all(&namespace, followed).await;
                 }
                 // The entries may have been stored in spite of the error, or may be stored later.
-                Err(_) => names.iter().for_each(|name| journals.look_again(name)),
+                Err(_) => names.iter().for_each(|name| journals.mark_in_doubt(name)),
             }
             appended
         });
@@ -253,16 +253,16 @@ impl Journals {
     async fn tell(&self, namespace: &Namespace, name: &str, entry: &Entry) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
-            && let Err(error) = followed.tell_new(&self.0.store, namespace, entry).await
+            && let Err(error) = followed.emit_new(&self.0.store, namespace, entry).await
         {
             roomcast::throttled_log!(warn, %error, "what was published could not be read, and is told later");
         }
     }
 
     /// Schedules repeated checks of a journal for a while.
-    fn look_again(&self, name: &str) {
+    fn mark_in_doubt(&self, name: &str) {
         if let Some(followed) = self.0.followed.lock().get(name) {
-            followed.look_until(Instant::now() + DOUBT);
+            followed.stay_in_doubt_until(Instant::now() + DOUBT_TIMEOUT);
         }
     }
 
@@ -299,7 +299,7 @@ impl Journals {
         });
         let followed = self.follow(journal, teller, &room);
         // If the store does not answer, waiting subscriptions must not accumulate forever.
-        let turn = timeout(PATIENCE, followed.turn()).await;
+        let turn = timeout(PERMIT_TIMEOUT, followed.turn()).await;
         let mut state = turn.map_err(|_| StoreError::TimedOut)??;
         let view = loop {
             let current = bounds.current(followed.name(), category);
@@ -316,7 +316,7 @@ impl Journals {
                     followed
                         // The current followers first receive everything up to the snapshot, so
                         // that the socket joins the room at exactly that revision.
-                        .tell_through(&mut state, store, &namespace, view.revision)
+                        .emit_through(&mut state, store, &namespace, view.revision)
                         .await?;
                     if is_shared {
                         state.keep(&current, &view);
@@ -390,7 +390,7 @@ impl Journals {
         self.0.followed.lock().clear();
     }
 
-    fn follow(&self, name: String, teller: Arc<dyn Teller>, room: &Room) -> Arc<Followed> {
+    fn follow(&self, name: String, teller: Arc<dyn JournalEmitter>, room: &Room) -> Arc<Followed> {
         let mut followed = self.0.followed.lock();
         let one = followed
             .entry(name)
@@ -404,10 +404,10 @@ impl Journals {
     /// Emits scheduled journals, retries failed reads, and discards unused journals and old entries
     /// for as long as it is polled.
     pub(crate) async fn keep(self, namespace: Namespace) {
-        tokio::join!(self.tell_due(&namespace), self.tidy(&namespace));
+        tokio::join!(self.emit_due(&namespace), self.tidy(&namespace));
     }
 
-    async fn tell_due(&self, namespace: &Namespace) {
+    async fn emit_due(&self, namespace: &Namespace) {
         loop {
             let due = self.take_due();
             self.catch_up_all(namespace, due).await;
@@ -428,7 +428,7 @@ impl Journals {
             due.cloned().collect()
         };
         let now = Instant::now();
-        due.iter().for_each(|one| one.look_until(now));
+        due.iter().for_each(|one| one.stay_in_doubt_until(now));
         due
     }
 
@@ -453,16 +453,16 @@ impl Journals {
                 let followed = self.0.followed.lock();
                 followed
                     .values()
-                    .filter(|one| one.is_doubtful())
+                    .filter(|one| one.is_in_doubt())
                     .cloned()
                     .collect()
             };
             self.catch_up_all(namespace, doubtful).await;
-            if closed.elapsed() >= CLOSING {
+            if closed.elapsed() >= CLOSE_INTERVAL {
                 closed = Instant::now();
                 self.close_idle(namespace);
             }
-            if swept.is_none_or(|swept| swept.elapsed() >= SWEEPING) {
+            if swept.is_none_or(|swept| swept.elapsed() >= SWEEP_INTERVAL) {
                 swept = Some(Instant::now());
                 self.sweep().await;
             }
@@ -489,13 +489,13 @@ impl Journals {
             now,
             // Servers that catch up read replaced entries, so these are retained for as long as a
             // server may be isolated.
-            replaced_before: now.before(REPLACED),
+            replaced_before: now.before(REPLACED_RETENTION),
             closed_before: now.before(self.0.keep),
-            limit: SWEPT,
+            limit: SWEEP_BATCH,
         };
         loop {
             match self.0.store.sweep_journals(sweep).await {
-                Ok(removed) if removed >= SWEPT as u64 => {}
+                Ok(removed) if removed >= SWEEP_BATCH as u64 => {}
                 Ok(_) => return,
                 Err(error) => {
                     tracing::debug!(%error, "old entries of journals could not be removed");
@@ -515,29 +515,29 @@ const MAX_DUE: usize = 10_000;
 /// The number of journals read concurrently.
 const READERS: usize = 4;
 /// The timeout of a subscription for the permit.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between checks of journals in doubt.
 const TURN: Duration = Duration::from_secs(1);
 /// How long a change may still appear after the store failed to answer in time.
-const DOUBT: Duration = Duration::from_secs(30);
+const DOUBT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval between checks for journals without followers.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSE_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between removals of old entries.
-const SWEEPING: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a replaced entry is retained. Servers isolated for longer emit only the newest entry of
 /// each key.
-const REPLACED: Duration = Duration::from_secs(3600);
+const REPLACED_RETENTION: Duration = Duration::from_secs(3600);
 /// The number of entries removed per statement.
-const SWEPT: usize = 1000;
+const SWEEP_BATCH: usize = 1000;
 /// How much longer a journal is followed than sessions can be recovered.
-const SETTLING: Duration = Duration::from_secs(10);
+const RECOVERY_MARGIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_is_due_once_and_with_too_many_of_them_every_journal_is() {
+    fn journal_is_scheduled_once_and_overflow_schedules_all() {
         let names = |range: std::ops::Range<usize>| range.map(|n| n.to_string());
         let mut due = Due::default();
         for _ in 0..3 {

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_good_for_its_own_list() {
+    fn cursor_is_valid_only_for_its_own_list() {
         let lists = [
             ("trades:ann", None),
             ("trades:bob", None),

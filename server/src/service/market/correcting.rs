@@ -4,7 +4,7 @@
 use roomcast::Namespace;
 
 use super::channels::JOURNAL;
-use super::withdrawing::{EXECUTED, NO_SIGNAL, NO_TRADE, OTHER_FORM, WITHDRAWN};
+use super::withdrawals::{EXECUTED, NO_SIGNAL, NO_TRADE, OTHER_FORM, WITHDRAWN};
 use super::{Market, checks, signals, trades};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;

@@ -12,7 +12,7 @@ mod prices;
 mod signal_access;
 mod signals;
 mod trades;
-mod withdrawing;
+mod withdrawals;
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ use crate::service::rules::emissions::trades::TRADES_UNSUBSCRIBED;
 use crate::service::rules::rooms::{Followed, room_named};
 use crate::store::Entry;
 use execution::Execution;
-pub(crate) use execution::{Refused, Told};
+pub(crate) use execution::{Refused, TradeReply};
 use prices::Prices;
-pub(crate) use prices::{PriceNews, PublishedPrices};
+pub(crate) use prices::{PriceApplier, PublishedPrices};
 use roomcast::{JoinError, Room, Socket};
 use signal_access::SignalAccess;
 
@@ -144,7 +144,7 @@ impl Market {
 
     /// Ends subscriptions to channels that the user may no longer follow, after the credentials of
     /// the socket were replaced.
-    pub(crate) fn reconsider(&self, socket: &Socket) {
+    pub(crate) fn recheck_permissions(&self, socket: &Socket) {
         if self.0.access.is_open() {
             return;
         }

@@ -8,7 +8,7 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+    JournalEmitter, Part, Snapshot, Subscription, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::bounds::POSITIONS;
 use crate::service::rules::commands::portfolio::{
@@ -33,9 +33,9 @@ impl From<Snapshot> for NewestPortfolio {
 }
 
 /// Sends only the newest portfolio. It replaces an older one that is queued for a slow client.
-struct PortfolioTeller;
+struct PortfolioEmitter;
 
-impl Teller for PortfolioTeller {
+impl JournalEmitter for PortfolioEmitter {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let Some(entry) = entries.last() else { return };
         if let Some(update) = update::<Portfolio>(entry) {
@@ -72,7 +72,7 @@ impl Market {
             since: None,
             is_shared: false,
             room: room_named(KIND, &by.subject),
-            teller: Arc::new(PortfolioTeller),
+            teller: Arc::new(PortfolioEmitter),
             event: &PORTFOLIO_SUBSCRIBED,
         };
         let journals = &self.0.journals;

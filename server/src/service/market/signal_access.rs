@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::auth::{Principal, roles_of};
-use crate::config::{self, Followers, SignalRule};
+use crate::config::{self, SignalAudience, SignalRule};
 
 /// The rules of `market.signal_access`.
 pub(super) struct SignalAccess(Vec<SignalRule>);
@@ -31,12 +31,12 @@ impl SignalAccess {
     }
 }
 
-fn fits(who: &Followers, by: &Principal, channel: Option<&str>) -> bool {
+fn fits(who: &SignalAudience, by: &Principal, channel: Option<&str>) -> bool {
     match who {
-        Followers::Everyone => true,
-        Followers::Users => !by.guest,
-        Followers::Role(role) => roles_of(by).any(|own| own == role),
-        Followers::Claim(name) => claim(by, name).is_some_and(|claim| names(&claim, channel)),
+        SignalAudience::Everyone => true,
+        SignalAudience::Users => !by.guest,
+        SignalAudience::Role(role) => roles_of(by).any(|own| own == role),
+        SignalAudience::Claim(name) => claim(by, name).is_some_and(|claim| names(&claim, channel)),
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
             (json!(1), false),
             (Value::Null, false),
         ] {
-            let who = Followers::Claim("channels".into());
+            let who = SignalAudience::Claim("channels".into());
             let by = with(&json!({ "channels": claim }));
             assert_eq!(fits(&who, &by, Some("gold")), expected, "{claim}");
             assert!(!fits(&who, &with(&json!({"other": true})), Some("gold")));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
-use super::withdrawing::WITHDRAWN;
+use super::withdrawals::WITHDRAWN;
 use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, published, read, withdrawal,
-    write,
+    JournalEmitter, Part, Snapshot, Subscription, WantedPage, is_withdrawal, published, read,
+    withdrawal, write,
 };
 use crate::service::rules::commands::signals::{
     PublishSignal, ReadFollowedSignals, ReadSignals, SignalList, SubscribeSignals,
@@ -38,9 +38,9 @@ impl From<Snapshot> for Signals {
     }
 }
 
-struct SignalsTeller;
+struct SignalsEmitter;
 
-impl Teller for SignalsTeller {
+impl JournalEmitter for SignalsEmitter {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
             // A socket in both rooms receives the signal only once.
@@ -63,7 +63,7 @@ impl Teller for SignalsTeller {
 
 /// The source of a signal subscription's snapshot.
 #[derive(Clone, Copy, Debug)]
-enum Beginning {
+enum SnapshotSource {
     /// The signals that this server has sent, optionally only after a revision that the client has.
     /// Many clients share it.
     Shared(Option<u64>),
@@ -97,7 +97,7 @@ impl Market {
                 return Err(ServiceError::Conflict("subscribed to too many channels"));
             }
         }
-        let from = Beginning::Shared(since_revision);
+        let from = SnapshotSource::Shared(since_revision);
         let subscribed = self
             .follow_signals(room.clone(), channel_id.as_deref(), socket, from)
             .await?;
@@ -121,11 +121,11 @@ impl Market {
         room: Room,
         category: Option<&str>,
         socket: &Socket,
-        from: Beginning,
+        from: SnapshotSource,
     ) -> Result<Subscribed<Signals>, ServiceError> {
         let (since, is_shared) = match from {
-            Beginning::Shared(since) => (since, true),
-            Beginning::Own => (None, false),
+            SnapshotSource::Shared(since) => (since, true),
+            SnapshotSource::Own => (None, false),
         };
         let subscription = Subscription {
             journal: JOURNAL.into(),
@@ -135,7 +135,7 @@ impl Market {
             since,
             is_shared,
             room: room.clone(),
-            teller: Arc::new(SignalsTeller),
+            teller: Arc::new(SignalsEmitter),
             event: &SIGNALS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
@@ -189,8 +189,12 @@ impl Market {
         socket: &Socket,
     ) -> Result<(), ServiceError> {
         let channel = channel_of(socket, room)?;
-        let following =
-            self.follow_signals(room.clone(), channel.as_deref(), socket, Beginning::Own);
+        let following = self.follow_signals(
+            room.clone(),
+            channel.as_deref(),
+            socket,
+            SnapshotSource::Own,
+        );
         following.await.map(drop)
     }
 
@@ -205,7 +209,7 @@ impl Market {
             room_of(Some(channel)),
             Some(channel),
             socket,
-            Beginning::Own,
+            SnapshotSource::Own,
         );
         following.await.map(drop)
     }
@@ -417,7 +421,7 @@ mod tests {
                     let channel = channel.as_deref();
                     let room = room_of(channel);
                     let followed = market
-                        .follow_signals(room, channel, &event.socket, Beginning::Shared(None))
+                        .follow_signals(room, channel, &event.socket, SnapshotSource::Shared(None))
                         .await;
                     Ack(followed.is_ok())
                 },
@@ -436,8 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_recovered_socket_gets_a_snapshot_of_what_was_not_followed_whatever_its_room_is_called()
-     {
+    async fn recovered_socket_gets_snapshots_of_unfollowed_channels() {
         let long = "ü".repeat(128);
         let all = [None, Some("gold"), Some(&*long)];
         for followed in all {
@@ -474,8 +477,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_recovered_socket_in_the_room_of_an_unknown_channel_is_told_that_it_follows_no_longer()
-     {
+    async fn recovered_socket_in_an_unknown_channel_is_unsubscribed() {
         let long = "ü".repeat(128);
         let market = market().await;
         let server = serve(&market).await;

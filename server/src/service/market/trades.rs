@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::withdrawing::WITHDRAWN;
+use super::withdrawals::WITHDRAWN;
 use super::{Market, checks, own, portfolio, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, journal_of, published, read,
-    user_of, withdrawal, write,
+    JournalEmitter, Part, Snapshot, Subscription, WantedPage, is_withdrawal, journal_of, published,
+    read, user_of, withdrawal, write,
 };
 use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::commands::trades::{
@@ -41,9 +41,9 @@ impl From<Snapshot> for Trades {
 }
 
 /// Emits every change of a trade.
-struct TradesTeller;
+struct TradesEmitter;
 
-impl Teller for TradesTeller {
+impl JournalEmitter for TradesEmitter {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         for entry in entries {
@@ -89,7 +89,7 @@ impl Market {
             since,
             is_shared: false,
             room: room_named(KIND, &by.subject),
-            teller: Arc::new(TradesTeller),
+            teller: Arc::new(TradesEmitter),
             event: &TRADES_SUBSCRIBED,
         };
         let journals = &self.0.journals;

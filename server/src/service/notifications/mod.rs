@@ -21,7 +21,7 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{
-    Journals, Snapshot, Subscription, Teller, journal_of, read, user_of, write,
+    JournalEmitter, Journals, Snapshot, Subscription, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
     SubscribeNotifications, UnsubscribeNotifications,
@@ -105,7 +105,7 @@ struct NotificationsTeller {
     window: Duration,
 }
 
-impl Teller for NotificationsTeller {
+impl JournalEmitter for NotificationsTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         let mut together = AckedTogether::default();
@@ -156,7 +156,7 @@ impl Teller for NotificationsTeller {
         true
     }
 
-    fn tell_open(&self, to: &Namespace, journal: &str, revision: u64, open: u64) {
+    fn emit_open_count(&self, to: &Namespace, journal: &str, revision: u64, open: u64) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         NOTIFICATIONS_UNREAD.emit(
             to,

@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 use uuid::{Uuid, uuid};
 
 use crate::store::{
-    Conversation, DeletedConversation, Message, MessageKind, Messages, Pin, Quote, Reacted,
-    Reaction, Time, Unpinned,
+    Conversation, DeletedConversation, Message, MessageKind, Messages, Pin, Quote, Reaction,
+    ReactionChange, Time, Unpinned,
 };
 
 pub(super) const CONVERSATION: Uuid = uuid!("0f8fad5b-d9cb-469f-a165-70867728950e");
@@ -71,8 +71,8 @@ pub(super) fn pin() -> Pin {
     }
 }
 
-pub(super) fn reacted() -> Reacted {
-    Reacted {
+pub(super) fn reacted() -> ReactionChange {
+    ReactionChange {
         conversation_id: CONVERSATION,
         message_id: MESSAGE_ID,
         seq: 7,

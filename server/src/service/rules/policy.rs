@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_schema_says_is_what_is_accepted_and_what_is_wrong_is_told_by_its_path() {
+    fn schemas_match_accepted_payloads_and_errors_name_the_path() {
         let mut integers = 0;
         for policy in events() {
             let refuses = |payload: &Value| {

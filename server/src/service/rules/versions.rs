@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_a_row_of_its_own_of_an_earlier_version_and_the_day_is_one() {
+    fn replaced_events_exist_with_the_previous_version_and_a_valid_date() {
         let received = policy::events().chain(sample::EVENTS.iter().copied());
         let received: Vec<_> = received.map(|row| (row.event, &row.replaces)).collect();
         let sent = policy::emissions().chain(sample::EMISSIONS.iter().copied());

@@ -43,7 +43,11 @@ impl Quote {
             seq: message.seq,
             user_id: message.user_id.clone(),
             user_name: message.user_name.clone(),
-            excerpt: message.content.chars().take(EXCERPT as usize).collect(),
+            excerpt: message
+                .content
+                .chars()
+                .take(EXCERPT_CHARS as usize)
+                .collect(),
             edited_at: message.edited_at,
             deleted_at: message.deleted_at,
         }
@@ -173,7 +177,7 @@ pub enum Annotation {
 )]
 pub enum Annotated {
     /// A user added or removed a reaction.
-    Reaction(Reacted),
+    Reaction(ReactionChange),
     /// The message is pinned.
     Pinned(Pinned),
     /// The message is no longer pinned.
@@ -185,7 +189,7 @@ pub enum Annotated {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "MessageReaction")]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
-pub struct Reacted {
+pub struct ReactionChange {
     /// The conversation.
     pub conversation_id: Uuid,
     /// The message.
@@ -282,7 +286,7 @@ impl Annotate {
         count: u64,
         now: Time,
     ) -> Arc<Annotated> {
-        Arc::new(Annotated::Reaction(Reacted {
+        Arc::new(Annotated::Reaction(ReactionChange {
             conversation_id: message.conversation_id,
             message_id: message.id,
             seq: message.seq,
@@ -320,7 +324,7 @@ impl Annotate {
 
 /// The reactions to a message, from the view of one user and one emoji.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store) struct Standing {
+pub(in crate::store) struct ReactionCounts {
     /// The number of users who have reacted with the emoji.
     pub(in crate::store) count: u64,
     /// Whether the user has reacted with the emoji.
@@ -331,7 +335,7 @@ pub(in crate::store) struct Standing {
     pub(in crate::store) own: usize,
 }
 
-impl Standing {
+impl ReactionCounts {
     /// Returns whether the user may react with the emoji.
     pub(in crate::store) fn has_room(&self) -> bool {
         // An emoji that already occurs needs no further row.
@@ -378,7 +382,7 @@ impl Store {
         conversation: Uuid,
         user: Option<&str>,
     ) -> Result<Option<Opening>, StoreError> {
-        each!(self, backend => self.patiently(backend.opening(conversation, user)).await)
+        each!(self, backend => self.with_answer_timeout(backend.opening(conversation, user)).await)
     }
 
     /// Stores a user's notification level in a conversation. Returns `false` if it is unknown or
@@ -393,17 +397,17 @@ impl Store {
         user: &str,
         level: Level,
     ) -> Result<bool, StoreError> {
-        each!(self, backend => self.patiently(backend.set_level(conversation, user, level)).await)
+        each!(self, backend => self.with_answer_timeout(backend.set_level(conversation, user, level)).await)
     }
 }
 
 /// The maximum number of characters of a [`Quote`].
-pub(in crate::store) const EXCERPT: u32 = 200;
+pub(in crate::store) const EXCERPT_CHARS: u32 = 200;
 /// The maximum number of users that a [`Reaction`] names.
-pub(in crate::store) const NAMED: u32 = 10;
+pub(in crate::store) const MAX_NAMED_USERS: u32 = 10;
 /// The maximum number of different emojis on a message; [`USER_EMOJIS`] is the maximum for one
 /// user.
 const MESSAGE_EMOJIS: usize = 20;
 const USER_EMOJIS: usize = 10;
 /// The maximum number of pins in a conversation.
-pub(in crate::store) const PINS: usize = 50;
+pub(in crate::store) const MAX_PINS: usize = 50;

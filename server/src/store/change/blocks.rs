@@ -66,7 +66,7 @@ impl Store {
     }
 
     async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
-        self.feeding(async { each!(self, backend => backend.change_blocks(change).await) })
+        self.then_notify_feed(async { each!(self, backend => backend.change_blocks(change).await) })
             .await
     }
 }

@@ -222,6 +222,6 @@ impl Store {
         &self,
         change: DeliveryChange,
     ) -> Result<DeliveryOutcome, StoreError> {
-        each!(self, backend => self.patiently(backend.change_deliveries(change)).await)
+        each!(self, backend => self.with_answer_timeout(backend.change_deliveries(change)).await)
     }
 }

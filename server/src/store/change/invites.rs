@@ -143,7 +143,7 @@ impl Store {
     ///
     /// If it could not be stored.
     pub async fn insert_invite(&self, invite: Invite, limit: usize) -> Result<bool, StoreError> {
-        each!(self, backend => self.patiently(backend.insert_invite(invite, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.insert_invite(invite, limit)).await)
     }
 
     /// Returns a valid invitation to an existing conversation, by the hash of its token.
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// If it could not be read.
     pub async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
-        each!(self, backend => self.patiently(backend.invite(token_hash)).await)
+        each!(self, backend => self.with_answer_timeout(backend.invite(token_hash)).await)
     }
 
     /// Revokes all invitations to a conversation. Returns how many were valid.
@@ -161,6 +161,6 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
-        each!(self, backend => self.patiently(backend.delete_invites(conversation)).await)
+        each!(self, backend => self.with_answer_timeout(backend.delete_invites(conversation)).await)
     }
 }

@@ -30,7 +30,7 @@ pub struct Attempt {
     clippy::exhaustive_enums,
     reason = "a caller must say what each outcome means"
 )]
-pub enum Begun {
+pub enum KeyState {
     /// The key is unused: this attempt may proceed, and others wait for it.
     First,
     /// Another attempt is running.
@@ -38,13 +38,13 @@ pub enum Begun {
     /// The key was used for a different request.
     Other,
     /// The request was executed, with this response.
-    Done(KeptAnswer),
+    Done(StoredResponse),
 }
 
 /// A stored HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
-pub struct KeptAnswer {
+pub struct StoredResponse {
     /// The status code.
     pub status: u16,
     /// The body; `None` if it is not stored.
@@ -59,7 +59,7 @@ pub(in crate::store) enum KeyChange {
     End {
         key: String,
         attempt: Uuid,
-        answer: Option<KeptAnswer>,
+        answer: Option<StoredResponse>,
     },
     /// Removes expired keys, and the oldest beyond `keep`.
     Sweep {
@@ -74,13 +74,13 @@ pub(in crate::store) fn found(
     request: &str,
     status: Option<u16>,
     body: Option<String>,
-) -> Begun {
+) -> KeyState {
     match status {
         // A different request under the same key is a caller's mistake, whatever the state of the
         // first.
-        _ if request != attempt.request => Begun::Other,
-        None => Begun::Running,
-        Some(status) => Begun::Done(KeptAnswer { status, body }),
+        _ if request != attempt.request => KeyState::Other,
+        None => KeyState::Running,
+        Some(status) => KeyState::Done(StoredResponse { status, body }),
     }
 }
 
@@ -95,7 +95,7 @@ pub(in crate::store) struct Keys {
 #[derive(Debug)]
 struct Row {
     attempt: Attempt,
-    answer: Option<KeptAnswer>,
+    answer: Option<StoredResponse>,
 }
 
 impl Row {
@@ -115,7 +115,7 @@ impl Keys {
         &mut self,
         change: KeyChange,
         room: u64,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<KeyState, StoreError> {
         match change {
             KeyChange::Begin(attempt) => return self.begin(attempt, room),
             KeyChange::End {
@@ -124,14 +124,14 @@ impl Keys {
                 answer,
             } => {
                 let Some(mut row) = self.rows.remove(&key) else {
-                    return Ok(Begun::First);
+                    return Ok(KeyState::First);
                 };
                 let before = row.size();
                 // An attempt whose lease has expired must not end the attempt that took over.
                 if row.attempt.id == attempt {
                     self.bytes -= before;
                     let Some(answer) = answer else {
-                        return Ok(Begun::First);
+                        return Ok(KeyState::First);
                     };
                     row.answer = Some(answer);
                     if row.size() as u64 > room + before as u64 {
@@ -156,10 +156,10 @@ impl Keys {
                 self.bytes = self.rows.values().map(Row::size).sum();
             }
         }
-        Ok(Begun::First)
+        Ok(KeyState::First)
     }
 
-    fn begin(&mut self, attempt: Attempt, room: u64) -> Result<Begun, StoreError> {
+    fn begin(&mut self, attempt: Attempt, room: u64) -> Result<KeyState, StoreError> {
         if let Some(row) = self.rows.get(&attempt.key)
             && row.attempt.expires_at > attempt.now
             // The same attempt begins twice if the connection is lost while it is stored.
@@ -183,7 +183,7 @@ impl Keys {
         }
         let old = self.rows.insert(key, row);
         self.bytes = self.bytes + size - old.as_ref().map_or(0, Row::size);
-        Ok(Begun::First)
+        Ok(KeyState::First)
     }
 
     pub(in crate::store) fn bytes(&self) -> u64 {
@@ -200,7 +200,7 @@ impl Store {
     /// # Errors
     ///
     /// If that could not be stored.
-    pub async fn begin_request(&self, attempt: Attempt) -> Result<Begun, StoreError> {
+    pub async fn begin_request(&self, attempt: Attempt) -> Result<KeyState, StoreError> {
         self.change_keys(KeyChange::Begin(attempt)).await
     }
 
@@ -215,7 +215,7 @@ impl Store {
         &self,
         key: &str,
         attempt: Uuid,
-        answer: Option<KeptAnswer>,
+        answer: Option<StoredResponse>,
     ) -> Result<(), StoreError> {
         let key = key.to_owned();
         let end = KeyChange::End {
@@ -236,7 +236,7 @@ impl Store {
         self.change_keys(sweep).await.map(drop)
     }
 
-    async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
-        each!(self, backend => self.patiently(backend.change_keys(change)).await)
+    async fn change_keys(&self, change: KeyChange) -> Result<KeyState, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.change_keys(change)).await)
     }
 }

@@ -244,7 +244,7 @@ impl Store {
     /// If it could not be stored.
     pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
         let revoked = self.change_logins(LoginChange::Revoke(revocation));
-        self.feeding(revoked).await?;
+        self.then_notify_feed(revoked).await?;
         Ok(())
     }
 
@@ -256,7 +256,7 @@ impl Store {
     pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
         let (kind, value) = (kind.to_owned(), value.to_owned());
         let restored = self.change_logins(LoginChange::Restore { kind, value });
-        Ok(self.feeding(restored).await?.changed > 0)
+        Ok(self.then_notify_feed(restored).await?.changed > 0)
     }
 
     /// Returns all revocations, including expired ones.

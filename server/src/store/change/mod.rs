@@ -26,18 +26,18 @@ pub(super) mod logins;
 mod notices;
 
 #[cfg(feature = "sqlite")]
-pub(super) use annotations::EXCERPT;
+pub(super) use annotations::EXCERPT_CHARS;
 pub use annotations::{
-    Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reacted, Reaction,
+    Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reaction, ReactionChange,
     Unpinned,
 };
-pub(super) use annotations::{NAMED, PINS, Standing};
+pub(super) use annotations::{MAX_NAMED_USERS, MAX_PINS, ReactionCounts};
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use deliveries::{Delivery, TakenDelivery};
 pub use invites::Invite;
 pub(super) use invites::Invites;
-pub use keys::{Attempt, Begun, KeptAnswer};
+pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use notices::Notice;
 
@@ -152,7 +152,7 @@ impl MemberChange {
     }
 
     /// Returns whether the owner leaves, so that the conversation needs a new owner.
-    pub(super) fn hands_over(&self, owner: Option<&str>) -> bool {
+    pub(super) fn transfers_ownership(&self, owner: Option<&str>) -> bool {
         self.is_of(owner) && self.leaves()
     }
 
@@ -216,7 +216,7 @@ pub struct ReadMark {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "ListedConversation")]
-pub struct Listed {
+pub struct ListedConversation {
     /// The conversation.
     #[serde(flatten)]
     pub conversation: Conversation,
@@ -236,7 +236,7 @@ pub struct Listed {
 #[schemars(rename = "ConversationPage")]
 pub struct List {
     /// The conversations, those with the newest changes of title or members first.
-    pub conversations: Vec<Listed>,
+    pub conversations: Vec<ListedConversation>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -276,22 +276,22 @@ impl fmt::Display for Cursor {
 /// The error for a text that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing to say")]
-pub struct NoCursor;
+pub struct InvalidCursor;
 
 impl FromStr for Cursor {
-    type Err = NoCursor;
+    type Err = InvalidCursor;
 
     /// Parses what [`Display`](fmt::Display) has written, and no other spelling of it.
-    fn from_str(text: &str) -> Result<Self, NoCursor> {
-        let (updated_at, id) = text.split_once('_').ok_or(NoCursor)?;
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (updated_at, id) = text.split_once('_').ok_or(InvalidCursor)?;
         let cursor = Self {
-            updated_at: updated_at.parse().map_err(|_| NoCursor)?,
-            id: id.parse().map_err(|_| NoCursor)?,
+            updated_at: updated_at.parse().map_err(|_| InvalidCursor)?,
+            id: id.parse().map_err(|_| InvalidCursor)?,
         };
         // A cursor has only one spelling, so clients cannot construct other positions.
         (cursor.to_string() == text)
             .then_some(cursor)
-            .ok_or(NoCursor)
+            .ok_or(InvalidCursor)
     }
 }
 
@@ -429,14 +429,14 @@ pub fn words(text: &str) -> Vec<String> {
 }
 
 /// The maximum count of unread messages.
-pub const UNREAD_MAX: u64 = 1000;
+pub const MAX_UNREAD_COUNT: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written_and_not_otherwise() {
+    fn cursor_parses_only_its_own_spelling() {
         let text = "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
         let cursor: Cursor = text.parse().unwrap();
         assert_eq!(cursor.to_string(), text);
@@ -449,7 +449,7 @@ mod tests {
             "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
             "2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
         ] {
-            assert_eq!(wrong.parse::<Cursor>(), Err(NoCursor), "{wrong}");
+            assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
         }
     }
 

@@ -9,20 +9,20 @@ use uuid::Uuid;
 use super::Memory;
 use super::tables::{ENTRY_BYTES, Room, Stored, Tables, add};
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, NAMED, Opening, PINS, Pin, Quote, Reaction,
-    Standing,
+    Annotate, Annotated, Annotation, Change, Level, MAX_NAMED_USERS, MAX_PINS, Opening, Pin, Quote,
+    Reaction, ReactionCounts,
 };
 use crate::store::rows::{Message, NewMessage};
 use crate::store::{Append, StoreError, Time};
 
 /// The users who have reacted to a message with an emoji.
 #[derive(Debug)]
-pub(super) struct Emoji {
+pub(super) struct EmojiReactions {
     emoji: String,
     users: BTreeSet<String>,
 }
 
-impl Emoji {
+impl EmojiReactions {
     fn bytes(&self) -> usize {
         let users = self.users.iter().map(|user| user.len() + ENTRY_BYTES);
         self.emoji.len() + ENTRY_BYTES + users.sum::<usize>()
@@ -32,15 +32,20 @@ impl Emoji {
         Reaction {
             emoji: self.emoji.clone(),
             count: self.users.len() as u64,
-            user_ids: self.users.iter().take(NAMED as usize).cloned().collect(),
+            user_ids: self
+                .users
+                .iter()
+                .take(MAX_NAMED_USERS as usize)
+                .cloned()
+                .collect(),
             own: reader.is_some_and(|reader| self.users.contains(reader)),
         }
     }
 }
 
 /// Returns the size of the reactions to a message, in bytes.
-pub(super) fn bytes_of(reactions: &[Emoji]) -> usize {
-    reactions.iter().map(Emoji::bytes).sum()
+pub(super) fn bytes_of(reactions: &[EmojiReactions]) -> usize {
+    reactions.iter().map(EmojiReactions::bytes).sum()
 }
 
 /// A pinned message.
@@ -227,7 +232,7 @@ impl Tables {
                     Some(one) => {
                         one.users.insert(user.clone());
                     }
-                    None => stored.reactions.push(Emoji {
+                    None => stored.reactions.push(EmojiReactions {
                         emoji: emoji.clone(),
                         users: BTreeSet::from([user.clone()]),
                     }),
@@ -258,7 +263,7 @@ impl Tables {
                     let pinned = Annotate::pinned(&message, pinned.by.clone(), pinned.at);
                     return Ok(Change::Unchanged(pinned));
                 }
-                if room.pins.len() >= PINS {
+                if room.pins.len() >= MAX_PINS {
                     return Ok(Change::Conflict);
                 }
                 self.bytes = add(self.bytes, user.len() + ENTRY_BYTES, max)?;
@@ -284,10 +289,10 @@ impl Tables {
 }
 
 impl Stored {
-    fn standing(&self, emoji: &str, user: &str) -> Standing {
+    fn standing(&self, emoji: &str, user: &str) -> ReactionCounts {
         let with = self.reactions.iter().find(|one| one.emoji == emoji);
         let own = self.reactions.iter().filter(|one| one.users.contains(user));
-        Standing {
+        ReactionCounts {
             count: with.map_or(0, |one| one.users.len() as u64),
             is_there: with.is_some_and(|one| one.users.contains(user)),
             emojis: self.reactions.len(),

@@ -120,8 +120,8 @@ impl Tables {
         if change.removes != room.members.contains_key(&change.user_id) {
             return Ok(Change::Unchanged(room.conversation.clone()));
         }
-        if change.hands_over(owner) {
-            let Some(heir) = room.oldest_but(&change.user_id).cloned() else {
+        if change.transfers_ownership(owner) {
+            let Some(heir) = room.longest_standing_except(&change.user_id).cloned() else {
                 return Ok(Change::Conflict);
             };
             room.conversation.owner_id = Some(heir);

@@ -30,7 +30,7 @@ impl Journal {
     /// Returns the current entries that have not expired, newest first.
     fn newest(&self, now: Time) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.values().rev();
-        entries.filter(move |entry| self.is_current(entry) && !is_over(entry, now))
+        entries.filter(move |entry| self.is_current(entry) && !is_expired(entry, now))
     }
 
     /// Removes an entry and returns the freed bytes.
@@ -59,7 +59,7 @@ impl Tables {
                 return Ok(Appended::There(before.clone()));
             }
             // An expired entry remains until the sweep removes it, and counts as absent.
-            Some(before) if append.needs_open && is_over(before, now) => {
+            Some(before) if append.needs_open && is_expired(before, now) => {
                 return Ok(Appended::Absent);
             }
             None if append.needs_open => return Ok(Appended::Absent),
@@ -168,7 +168,7 @@ impl Tables {
             let is_before = current.before.is_none_or(|before| entry.revision < before);
             is_before
                 && (current.category.is_none() || category == current.category)
-                && !entry.body.starts_with(current.left_out())
+                && !entry.body.starts_with(current.excluded_prefix())
         };
         let open = journal.newest(current.now).filter(is_meant);
         let open = open.filter(|entry| entry.is_open).take(current.open);
@@ -269,7 +269,7 @@ impl Tables {
         let mut removed = 0;
         for journal in self.journals.values_mut() {
             let is_old = |entry: &&Entry| {
-                is_over(entry, sweep.now)
+                is_expired(entry, sweep.now)
                     || (!journal.is_current(entry) && entry.created_at < sweep.replaced_before)
                     || (journal.is_current(entry)
                         && !entry.is_open
@@ -287,7 +287,7 @@ impl Tables {
     }
 }
 
-fn is_over(entry: &Entry, now: Time) -> bool {
+fn is_expired(entry: &Entry, now: Time) -> bool {
     entry.expires_at.is_some_and(|end| end <= now)
 }
 

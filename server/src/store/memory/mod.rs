@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::tables::{Index, Tables};
 use super::change::blocks::{BlockChange, Blocks};
 use super::change::deliveries::{Deliveries, DeliveryChange, DeliveryOutcome};
-use super::change::keys::{Begun, KeyChange, Keys};
+use super::change::keys::{KeyChange, KeyState, Keys};
 use super::change::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::change::{Authorship, Cursor, Invite, Invites, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
@@ -93,13 +93,13 @@ impl Memory {
         change: LoginChange,
     ) -> Result<LoginOutcome, StoreError> {
         let mut state = self.open()?;
-        let room = state.room_left();
+        let room = state.available_bytes();
         self.record(state.logins.apply(change, room))
     }
 
-    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<KeyState, StoreError> {
         let mut state = self.open()?;
-        let room = state.room_left();
+        let room = state.available_bytes();
         self.record(state.keys.apply(change, room))
     }
 
@@ -108,7 +108,7 @@ impl Memory {
         change: DeliveryChange,
     ) -> Result<DeliveryOutcome, StoreError> {
         let mut state = self.open()?;
-        let room = state.room_left();
+        let room = state.available_bytes();
         self.record(state.deliveries.apply(change, room))
     }
 

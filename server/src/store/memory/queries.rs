@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::tables::{Room, Stored, Tables};
-use crate::store::change::{Cursor, List, Listed, Search, UNREAD_MAX, words};
+use crate::store::change::{Cursor, List, ListedConversation, MAX_UNREAD_COUNT, Search, words};
 use crate::store::rows::{Messages, Page, PageBuilder};
 
 impl Tables {
@@ -41,14 +41,14 @@ impl Tables {
 }
 
 impl Room {
-    /// Returns the number of unread messages of other users, up to [`UNREAD_MAX`].
+    /// Returns the number of unread messages of other users, up to [`MAX_UNREAD_COUNT`].
     pub(super) fn unread(&self, user: &str) -> u64 {
         let read = self.reads.get(user).copied().unwrap_or(0);
         self.messages
             .range(self.index(read.saturating_add(1))..)
             .map(|stored| &stored.message)
             .filter(|message| message.user_id != user && message.deleted_at.is_none())
-            .take(usize::try_from(UNREAD_MAX).unwrap_or(usize::MAX))
+            .take(usize::try_from(MAX_UNREAD_COUNT).unwrap_or(usize::MAX))
             .count() as u64
     }
 }
@@ -65,7 +65,7 @@ impl Tables {
         rooms.sort_by_key(|room| std::cmp::Reverse(place(room)));
         let mut builder = PageBuilder::new(limit);
         for room in rooms {
-            let listed = Listed {
+            let listed = ListedConversation {
                 conversation: room.conversation.clone(),
                 last_seq: room.last_seq(),
                 read_seq: room.reads.get(user).copied().unwrap_or(0),

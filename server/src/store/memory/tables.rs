@@ -105,7 +105,7 @@ pub(super) struct Stored {
     /// The row. [`Tables::shown`] adds the current quote and the reactions.
     pub(super) message: Arc<Message>,
     pub(super) client_message_id: Option<String>,
-    pub(super) reactions: Vec<annotations::Emoji>,
+    pub(super) reactions: Vec<annotations::EmojiReactions>,
 }
 
 impl Room {
@@ -114,7 +114,7 @@ impl Room {
     }
 
     /// Returns the longest-standing member other than `user`.
-    pub(super) fn oldest_but(&self, user: &str) -> Option<&String> {
+    pub(super) fn longest_standing_except(&self, user: &str) -> Option<&String> {
         let others = self.members.iter().filter(|(member, _)| *member != user);
         others
             .min_by_key(|(member, came)| (**came, *member))
@@ -161,7 +161,7 @@ impl Tables {
         }
     }
 
-    pub(super) fn room_left(&self) -> u64 {
+    pub(super) fn available_bytes(&self) -> u64 {
         self.max().saturating_sub(self.bytes)
     }
 

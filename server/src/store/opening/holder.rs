@@ -16,7 +16,7 @@ pub(super) enum Holder {
     /// A server, described by its process and, if noted, its address.
     Server(String),
     /// A process that is not a server of this database.
-    Stranger(String),
+    OtherProgram(String),
     /// A process that is not visible from here, such as one in another container.
     Unseen,
 }
@@ -24,7 +24,7 @@ pub(super) enum Holder {
 /// Finds the holder of the lock on a file in which servers note their process.
 pub(super) fn find(file: &File) -> Holder {
     let mut note = String::new();
-    let noted = file.take(LONGEST).read_to_string(&mut note);
+    let noted = file.take(MAX_NOTE_BYTES).read_to_string(&mut note);
     let note = note.trim();
     let noted = noted.ok().and_then(|_| noted_process(note));
     let Some(pid) = locking_process(file) else {
@@ -44,7 +44,7 @@ pub(super) fn find(file: &File) -> Holder {
             let user = fs::metadata(format!("/proc/{pid}"));
             let user =
                 user.map_or_else(|_| String::new(), |user| format!(" of user {}", user.uid()));
-            Holder::Stranger(format!("process {pid} (`{name}`{user})"))
+            Holder::OtherProgram(format!("process {pid} (`{name}`{user})"))
         }
     }
 }
@@ -97,14 +97,14 @@ fn name(pid: u32) -> Option<String> {
 }
 
 /// The maximum length in bytes that is read; longer than any process and address.
-const LONGEST: u64 = 200;
+const MAX_NOTE_BYTES: u64 = 200;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_note_of_an_ended_process_is_not_believed() {
+    fn note_of_a_dead_process_is_ignored() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut ended = process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_names_nothing_is_refused_without_being_repeated() {
+    fn unknown_url_is_refused_without_echoing_it() {
         for url in [
             "",
             "memory",

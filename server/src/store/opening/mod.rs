@@ -177,10 +177,12 @@ impl Store {
     /// # Errors
     ///
     /// If the URL is not usable, or the database does not answer.
-    pub async fn open_to_public(config: &config::Store) -> Result<Option<String>, OpenError> {
+    pub async fn public_connect_revocation(
+        config: &config::Store,
+    ) -> Result<Option<String>, OpenError> {
         match Location::parse(&config.url)? {
             #[cfg(feature = "postgres")]
-            Location::Postgres(url) => postgres::open_to_public(&url, config).await,
+            Location::Postgres(url) => postgres::public_connect_revocation(&url, config).await,
             #[cfg(not(feature = "postgres"))]
             absent @ Location::Postgres(_) => Err(absent.absent()),
             Location::Memory | Location::Sqlite(_) => Ok(None),

@@ -41,7 +41,7 @@ impl Reservation {
                         database: database.display().to_string(),
                         by,
                     },
-                    Holder::Stranger(process) => failed(format!(
+                    Holder::OtherProgram(process) => failed(format!(
                         "{lock} is locked by {process}, which is no Roomcast server: end that process"
                     )),
                     Holder::Unseen => failed(format!(

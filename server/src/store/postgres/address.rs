@@ -72,7 +72,7 @@ impl Address {
             .create_timeout(Some(self.connect_timeout))
             .recycle_timeout(Some(self.connect_timeout))
             .runtime(Runtime::Tokio1)
-            .post_recycle(plan_again(self.connect_timeout))
+            .post_recycle(reset_plans_hook(self.connect_timeout))
             .build()
             .map_err(|error| self.refused(&error))
     }
@@ -123,7 +123,7 @@ impl Address {
 /// PostgreSQL keeps the plan of a prepared statement until it has gathered statistics about the
 /// tables, which takes minutes. A plan from when the tables were empty would scan them in full
 /// until then. This way no plan is used for more than half of the connection's uses.
-fn plan_again(patience: Duration) -> Hook {
+fn reset_plans_hook(patience: Duration) -> Hook {
     Hook::async_fn(move |client, uses| {
         Box::pin(async move {
             if !uses.recycle_count.is_power_of_two() {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unusable_url_is_refused_without_being_repeated() {
+    fn invalid_url_is_refused_without_echoing_it() {
         for url in [
             "postgres://u:secret@h:port/d",
             "postgres://u:secret@h/d?sslmode=prefer",

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::failure::{Failure, Fault};
-use super::lane::throw_away;
+use super::lane::discard_connection;
 use crate::breaker::Breaker;
 use crate::store::in_progress::InProgress;
 
@@ -165,14 +165,14 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
         Ok(Err(error)) if error.code().is_some() => {
             admission.succeeded();
             // A connection whose probe failed is in an unknown state.
-            throw_away(client);
+            discard_connection(client);
             if is_suspected {
                 health.fails(&error.into());
             }
         }
         Ok(Err(_)) | Err(_) => {
             admission.failed();
-            throw_away(client);
+            discard_connection(client);
             if is_suspected {
                 health.refuses("no answer in time");
             }

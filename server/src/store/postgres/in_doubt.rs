@@ -19,7 +19,7 @@ use crate::store::rows::Revision;
 
 /// An in-doubt transaction, with everything that is needed to find its outcome.
 #[derive(Debug)]
-pub(super) struct Doubt {
+pub(super) struct InDoubtCommit {
     /// The transaction's number.
     pub(super) transaction: String,
     /// The PostgreSQL server process that ran it.
@@ -207,7 +207,7 @@ impl Witness {
     }
 }
 
-impl Doubt {
+impl InDoubtCommit {
     /// Returns whether the transaction was committed, or `None` if it is still running.
     pub(super) async fn outcome(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
         // The transaction may still end until its server process has exited. The process is
@@ -216,7 +216,7 @@ impl Doubt {
             .query_opt(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE pid = $1 AND backend_xid = $2::text::xid",
-                &[&self.process, &low_half(&self.transaction)],
+                &[&self.process, &without_epoch(&self.transaction)],
             )
             .await?;
         if running.is_some() {
@@ -250,7 +250,7 @@ impl Doubt {
 }
 
 /// Returns a transaction number without the epoch, as `pg_stat_activity` lists it.
-fn low_half(transaction: &str) -> String {
+fn without_epoch(transaction: &str) -> String {
     let id: u64 = transaction.parse().unwrap_or(0);
     (id & u64::from(u32::MAX)).to_string()
 }

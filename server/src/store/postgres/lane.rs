@@ -7,10 +7,10 @@ use deadpool_postgres::{Object, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::doubt::Doubt;
 use super::failure::{Failure, Fault};
 use super::group::{Aborted, transact};
 use super::health::Health;
+use super::in_doubt::InDoubtCommit;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
 use crate::store::lane::{Commit, Done, Write};
@@ -107,7 +107,10 @@ impl Lane {
     /// Concurrent inserts wait for the same pages, and a database with few processors switches
     /// between them. Sequential transactions are larger and take less time in total.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(TURN, self.turn.acquire()).await.ok()?.ok()
+        timeout(LANE_TURN_TIMEOUT, self.turn.acquire())
+            .await
+            .ok()?
+            .ok()
     }
 
     /// Stores a group, or notifies all its senders that it is not stored. Returns the group if its
@@ -116,24 +119,24 @@ impl Lane {
         &self,
         group: Vec<Write>,
         mut turn: Option<SemaphorePermit<'_>>,
-    ) -> Option<(Vec<Write>, Doubt)> {
+    ) -> Option<(Vec<Write>, InDoubtCommit)> {
         // The senders in this group and in the queue wait, so retries have a deadline.
         let deadline = Instant::now() + self.retry;
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         loop {
             let attempt = self.attempt(&group).await;
             // Other lanes may store while this lane forwards its commits or waits to retry.
             drop(turn.take());
             let failure = match attempt {
                 Ok(done) => {
-                    self.hand_on(group, done).await;
+                    self.forward_group(group, done).await;
                     return None;
                 }
                 Err(Attempt::Suspended(wait)) => {
                     refuse(group, StoreError::Suspended(wait));
                     return None;
                 }
-                Err(Attempt::Doubt(doubt)) => return Some((group, doubt)),
+                Err(Attempt::InDoubtCommit(doubt)) => return Some((group, doubt)),
                 Err(Attempt::Failed(failure)) => failure,
             };
             tracing::debug!(reason = failure.reason, fault = ?failure.fault, "could not store");
@@ -142,7 +145,7 @@ impl Lane {
                     self.metrics.count(Counter::StoreRetries);
                     sleep(pause).await;
                     // The delay doubles, because all lanes of all servers retry at the same time.
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_RETRY_DELAY);
                 }
                 Fault::Full | Fault::Missing => {
                     self.health.fails(&failure);
@@ -207,12 +210,12 @@ impl Lane {
                 admission.failed();
                 // The commit may still be running on this connection, so the pool must not reuse
                 // it.
-                throw_away(client);
-                Err(Attempt::Doubt(doubt))
+                discard_connection(client);
+                Err(Attempt::InDoubtCommit(doubt))
             }
             Err(Aborted::Before(failure)) if failure.fault == Fault::Lost => {
                 admission.failed();
-                throw_away(client);
+                discard_connection(client);
                 Err(Attempt::Failed(failure))
             }
             Err(Aborted::Before(failure)) => {
@@ -223,7 +226,7 @@ impl Lane {
                 // would be inside it.
                 let undone = timeout(self.patience, client.batch_execute("ROLLBACK")).await;
                 if !matches!(undone, Ok(Ok(()))) {
-                    throw_away(client);
+                    discard_connection(client);
                 }
                 Err(Attempt::Failed(failure))
             }
@@ -237,20 +240,25 @@ impl Lane {
     /// however late.
     ///
     /// [`Store`]: crate::store::Store
-    async fn resolve(&self, group: Vec<Write>, doubt: Doubt, waiting: &mut mpsc::Receiver<Order>) {
+    async fn resolve(
+        &self,
+        group: Vec<Write>,
+        doubt: InDoubtCommit,
+        waiting: &mut mpsc::Receiver<Order>,
+    ) {
         tracing::warn!(
             reason = doubt.reason,
             changes = group.len(),
             "the connection was lost during a commit, looking whether it was stored"
         );
         self.metrics.count(Counter::StoreDoubts);
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         let mut closing = self.closing.clone();
         let given_up = loop {
             match self.was_committed(&doubt).await {
                 Ok(Some(true)) => {
                     tracing::info!("it was stored");
-                    self.hand_on(group, doubt.done).await;
+                    self.forward_group(group, doubt.done).await;
                     return;
                 }
                 Ok(Some(false)) => {
@@ -268,7 +276,7 @@ impl Lane {
             while let Ok(order) = waiting.try_recv() {
                 // Announcements may be dropped, because the next poll finds them again.
                 if let Order::Write { write, .. } = order {
-                    write.refuse(StoreError::Suspended(LONGEST_PAUSE));
+                    write.refuse(StoreError::Suspended(MAX_RETRY_DELAY));
                 }
             }
             if *closing.borrow() {
@@ -279,14 +287,14 @@ impl Lane {
                 () = sleep(pause) => {}
                 _ = closing.changed() => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_RETRY_DELAY);
         };
         tracing::error!("closing without knowing whether the last changes were stored");
         refuse(given_up, StoreError::Unknown);
     }
 
     /// Returns whether a transaction was committed, or `None` if it is still running.
-    async fn was_committed(&self, doubt: &Doubt) -> Result<Option<bool>, Failure> {
+    async fn was_committed(&self, doubt: &InDoubtCommit) -> Result<Option<bool>, Failure> {
         let client = self.pool.get().await?;
         let answer = timeout(self.patience, doubt.outcome(&client)).await;
         let failure = match answer {
@@ -294,11 +302,11 @@ impl Lane {
             Ok(Err(error)) => error.into(),
             Err(_) => Failure::timed_out(),
         };
-        throw_away(client);
+        discard_connection(client);
         Err(failure)
     }
 
-    async fn hand_on(&self, group: Vec<Write>, done: Vec<(Done, Revision)>) {
+    async fn forward_group(&self, group: Vec<Write>, done: Vec<(Done, Revision)>) {
         let stored = done.iter().filter(|(done, _)| done.is_new_message());
         let stored = stored.count() as u64;
         self.metrics.add(Counter::MessagesStored, stored);
@@ -321,7 +329,7 @@ enum Attempt {
     /// The breaker is open.
     Suspended(Duration),
     Failed(Failure),
-    Doubt(Doubt),
+    InDoubtCommit(InDoubtCommit),
 }
 
 fn refuse(group: Vec<Write>, error: StoreError) {
@@ -331,13 +339,13 @@ fn refuse(group: Vec<Write>, error: StoreError) {
 }
 
 /// Closes a connection that cannot be reused.
-pub(super) fn throw_away(client: Object) {
+pub(super) fn discard_connection(client: Object) {
     drop(Object::take(client));
 }
 
 /// The maximum time that a lane waits for other lanes; several times the duration of a transaction
 /// on a nearby database.
-const TURN: Duration = Duration::from_millis(25);
-/// The first delay between two attempts; [`LONGEST_PAUSE`] is the maximum.
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LANE_TURN_TIMEOUT: Duration = Duration::from_millis(25);
+/// The first delay between two attempts; [`MAX_RETRY_DELAY`] is the maximum.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(25);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -7,17 +7,17 @@
 
 mod address;
 mod connecting;
-mod doubt;
 mod failure;
 mod group;
 mod health;
+mod in_doubt;
 mod lane;
-mod missed;
 mod queries;
 mod reading;
+mod remote_commits;
+mod search_index;
 mod shared;
 mod texts;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use self::lane::{Lane, Order};
 use self::reading::{change, read};
 pub(super) use self::{
     connecting::{check, migrate, try_out},
-    shared::secrets::{cluster_secrets, open_to_public},
+    shared::secrets::{cluster_secrets, public_connect_revocation},
 };
 use super::change::{Authorship, Committed, Cursor, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
@@ -88,7 +88,7 @@ impl Postgres {
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The database's own statement timeout comes first. This timeout is for a database that
         // does not respond at all.
-        let patience = config.statement_timeout + MARGIN;
+        let patience = config.statement_timeout + CLIENT_TIMEOUT_MARGIN;
         let turn = Arc::new(Semaphore::new(1));
         let (stored, counted) = watch::channel(0);
         let stored = Arc::new(stored);
@@ -111,7 +111,7 @@ impl Postgres {
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
         supervisor.start("search index", move || {
-            words::keep_sorted(counted.clone(), writers.clone(), patience)
+            search_index::update_index_periodically(counted.clone(), writers.clone(), patience)
         });
         supervisor.start("database health", {
             let (health, readers) = (Arc::downgrade(&health), readers.clone());
@@ -276,4 +276,4 @@ impl Postgres {
 const MAX_LANES: usize = 64;
 
 /// The additional time for which the client waits after the database's statement timeout.
-const MARGIN: Duration = Duration::from_secs(1);
+const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::group::annotations::shown_page;
 use crate::store::Time;
-use crate::store::change::{Authorship, Cursor, Level, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{
+    Authorship, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Search,
+};
 use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
@@ -188,7 +190,7 @@ pub(super) async fn conversations(
              ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
         )
         .await?;
-    let (limits, most) = (one_more(limit), signed(UNREAD_MAX));
+    let (limits, most) = (one_more(limit), signed(MAX_UNREAD_COUNT));
     let (time, id) = (
         before.map(|before| before.updated_at.timestamp()),
         before.map(|before| before.id),
@@ -197,7 +199,7 @@ pub(super) async fn conversations(
     let mut rows = pin!(client.query_raw(&statement, parameters).await?);
     let mut builder = PageBuilder::new(limit);
     while let Some(row) = rows.try_next().await? {
-        let listed = Listed {
+        let listed = ListedConversation {
             conversation: read_conversation(&row)?,
             last_seq: unsigned(row.try_get("last_seq")?),
             read_seq: unsigned(row.try_get("read_seq")?),

@@ -7,8 +7,8 @@ use tokio_postgres::Error;
 
 use super::Postgres;
 use super::failure::{Failure, Fault};
-use super::lane::throw_away;
-use crate::breaker::Admission;
+use super::lane::discard_connection;
+use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
 use crate::store::StoreError;
 
@@ -67,12 +67,12 @@ macro_rules! once {
 pub(super) use {change, once, read};
 
 /// A read connection and the breaker's admission to use it.
-pub(super) struct Lent<'a> {
-    pub(super) admission: Admission<'a>,
+pub(super) struct BorrowedConnection<'a> {
+    pub(super) admission: BreakerPermit<'a>,
     pub(super) client: Object,
 }
 
-impl Lent<'_> {
+impl BorrowedConnection<'_> {
     /// Returns the connection to the pool after a query that is not retried.
     pub(super) fn give_back<T>(
         self,
@@ -84,7 +84,7 @@ impl Lent<'_> {
             Err(failure) => match failure.fault {
                 // A database that rejects a statement is available.
                 Fault::Bad | Fault::Missing => self.admission.succeeded(),
-                Fault::Lost => throw_away(self.client),
+                Fault::Lost => discard_connection(self.client),
                 Fault::Again | Fault::Full => {}
             },
         }
@@ -99,18 +99,18 @@ impl Postgres {
     }
 
     /// Borrows a connection for a query that is tried once.
-    pub(super) async fn lend_once(&self) -> Result<Lent<'_>, StoreError> {
+    pub(super) async fn lend_once(&self) -> Result<BorrowedConnection<'_>, StoreError> {
         let admission = self.0.health.breaker.admit();
         let admission = admission.map_err(StoreError::Suspended)?;
         match self.0.readers.get().await {
             // If no connection is free in time, the call fails without a result for the breaker.
-            Ok(client) => Ok(Lent { admission, client }),
+            Ok(client) => Ok(BorrowedConnection { admission, client }),
             Err(_) => Err(StoreError::Failed),
         }
     }
 
     /// Borrows a read connection.
-    pub(super) async fn lend(&self, tries: &mut u32) -> Result<Lent<'_>, StoreError> {
+    pub(super) async fn lend(&self, tries: &mut u32) -> Result<BorrowedConnection<'_>, StoreError> {
         loop {
             let admission = self
                 .0
@@ -119,7 +119,7 @@ impl Postgres {
                 .admit()
                 .map_err(StoreError::Suspended)?;
             let failure = match self.0.readers.get().await {
-                Ok(client) => return Ok(Lent { admission, client }),
+                Ok(client) => return Ok(BorrowedConnection { admission, client }),
                 Err(PoolError::Closed) => return Err(StoreError::Closed),
                 // All connections are in use, which is no sign of the database's health.
                 Err(PoolError::Timeout(TimeoutType::Wait)) => {
@@ -137,7 +137,7 @@ impl Postgres {
     /// should be retried.
     pub(super) fn take_back<T>(
         &self,
-        lent: Lent<'_>,
+        lent: BorrowedConnection<'_>,
         answer: Result<Result<T, Error>, Elapsed>,
         tries: &mut u32,
     ) -> Result<Option<T>, StoreError> {
@@ -151,7 +151,7 @@ impl Postgres {
         if failure.fault == Fault::Lost {
             lent.admission.failed();
             // A statement may still be running on the connection and would block the next one.
-            throw_away(lent.client);
+            discard_connection(lent.client);
         } else {
             lent.admission.succeeded();
         }

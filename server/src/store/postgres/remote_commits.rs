@@ -18,7 +18,9 @@ use super::queries::{
 use super::reading::{once, read};
 use crate::store::change::{Committed, DeletedConversation};
 use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
-use crate::store::{FORGOTTEN_AT_ONCE, MOST_RECENT, Missed, RecentChange, StoreError, Time};
+use crate::store::{
+    MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, Missed, RecentChange, StoreError, Time,
+};
 
 impl Postgres {
     pub(in crate::store) async fn revisions(
@@ -104,7 +106,7 @@ async fn missed(
         // The conversation is deleted, with all messages.
         let gone = closed(client, conversation).await?;
         return Ok(
-            gone.map_or(Missed::Forgotten(None), |(changes, event)| Missed::Steps {
+            gone.map_or(Missed::Truncated(None), |(changes, event)| Missed::Steps {
                 // The deletion may be a later step than the requested ones. A later read returns
                 // it.
                 steps: if changes > through.changes {
@@ -117,14 +119,14 @@ async fn missed(
         );
     };
     if !is_whole {
-        return Ok(Missed::Forgotten(now));
+        return Ok(Missed::Truncated(now));
     }
     let has_all = rows.len() as u64 >= wanted;
     let (steps, reached) = merge(after, through, new, rows, has_all);
     // Each message is returned as it was at its step, because a member may have been removed
     // between two edits.
-    let texts = Texts::read(client, conversation, after, &steps).await?;
-    let now = Now::read(client, conversation, after, now).await?;
+    let texts = MessageVersions::read(client, conversation, after, &steps).await?;
+    let now = CurrentConversation::read(client, conversation, after, now).await?;
     let event = |(revision, step)| Some((revision, texts.event(revision, step, &now)?));
     Ok(Missed::Steps {
         steps: steps.into_iter().filter_map(event).collect(),
@@ -220,7 +222,7 @@ async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
         )
         .await?;
     client
-        .execute(&statement, &[&signed(FORGOTTEN_AT_ONCE)])
+        .execute(&statement, &[&signed(MAX_REMOVED_CHANGES)])
         .await
 }
 
@@ -243,7 +245,7 @@ async fn recent(
              ORDER BY conversation_id, number LIMIT $3",
         )
         .await?;
-    let (seconds, limit) = (within.as_secs_f64(), signed(MOST_RECENT));
+    let (seconds, limit) = (within.as_secs_f64(), signed(MAX_RECENT_CHANGES));
     let rows = client.query(&statement, &[&user, &seconds, &limit]).await?;
     let read = |row: &Row| {
         Ok(RecentChange {
@@ -303,14 +305,14 @@ async fn changes(
 }
 
 /// The current state of a conversation, for recipients of an earlier step.
-struct Now {
+struct CurrentConversation {
     conversation: Option<Arc<Conversation>>,
     /// The conversation without its title, and the number of the last removal of a member before
     /// the last renaming. The title must not reach the removed member.
     untitled: Option<(Arc<Conversation>, u64)>,
 }
 
-impl Now {
+impl CurrentConversation {
     /// Reads whether a member was removed before the last renaming.
     ///
     /// Changes that happen after `now` was read do not hide a title that `now` does not contain.
@@ -365,7 +367,7 @@ impl Now {
 
 /// Current and former texts of messages. A member who was removed between two edits must get the
 /// earlier text, not the later one.
-struct Texts {
+struct MessageVersions {
     /// The messages that were changed.
     messages: HashMap<Uuid, Arc<Message>>,
     /// The later changes of each new message, in order: change number, and message version before
@@ -375,7 +377,7 @@ struct Texts {
     former: HashMap<(Uuid, i32), (String, Box<RawValue>, Time)>,
 }
 
-impl Texts {
+impl MessageVersions {
     async fn read(
         client: &ClientWrapper,
         conversation: Uuid,
@@ -519,7 +521,12 @@ impl Texts {
     }
 
     /// Returns the event of a step, or `None` if its message no longer exists.
-    fn event(&self, revision: Revision, step: Step, now: &Now) -> Option<Committed> {
+    fn event(
+        &self,
+        revision: Revision,
+        step: Step,
+        now: &CurrentConversation,
+    ) -> Option<Committed> {
         let change = match step {
             Step::Message(message) => {
                 let version = self.version(message.id, revision.changes);

@@ -13,14 +13,18 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 
-use super::lane::throw_away;
+use super::lane::discard_connection;
 
-/// Updates the index after every [`MANY`] stored messages until all lanes have ended. Each update
+/// Updates the index after every [`INDEX_UPDATE_THRESHOLD`] stored messages until all lanes have ended. Each update
 /// may take `patience`.
-pub(super) async fn keep_sorted(mut stored: watch::Receiver<u64>, pool: Pool, patience: Duration) {
+pub(super) async fn update_index_periodically(
+    mut stored: watch::Receiver<u64>,
+    pool: Pool,
+    patience: Duration,
+) {
     let mut sorted = *stored.borrow();
     loop {
-        let many = sorted.saturating_add(MANY);
+        let many = sorted.saturating_add(INDEX_UPDATE_THRESHOLD);
         // Messages stored from here on count for the next update, because this one may miss them.
         match stored.wait_for(|stored| *stored >= many).await {
             Ok(stored) => sorted = *stored,
@@ -30,7 +34,7 @@ pub(super) async fn keep_sorted(mut stored: watch::Receiver<u64>, pool: Pool, pa
             tracing::debug!("the search index belongs to another role, so that lanes sort it");
             return pending().await;
         }
-        sleep(PACE).await;
+        sleep(MIN_INDEX_UPDATE_INTERVAL).await;
     }
 }
 
@@ -50,14 +54,14 @@ async fn sort(pool: &Pool, patience: Duration) -> Result<(), NotAllowed> {
         }
         // The next update may succeed, on a working connection.
         Ok(Err(_)) | Err(_) => {
-            throw_away(client);
+            discard_connection(client);
             Ok(())
         }
     }
 }
 
 /// The number of messages after which an update is worthwhile; far fewer than fill the list.
-const MANY: u64 = 256;
+const INDEX_UPDATE_THRESHOLD: u64 = 256;
 
 /// The minimum interval between two updates, which leaves the database to the lanes.
-const PACE: Duration = Duration::from_millis(20);
+const MIN_INDEX_UPDATE_INTERVAL: Duration = Duration::from_millis(20);

@@ -31,12 +31,12 @@ pub struct FeedMark {
     /// form.
     pub(in crate::store) snapshot: String,
     /// The end of the last page, if more pages follow.
-    pub(in crate::store) reading: Option<Reading>,
+    pub(in crate::store) reading: Option<FeedCursor>,
 }
 
 /// A position between two pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Reading {
+pub(in crate::store) struct FeedCursor {
     /// The snapshot of the first page.
     pub(in crate::store) snapshot: String,
     /// The transaction of the last row.

@@ -250,9 +250,9 @@ pub struct Current<'a> {
 
 impl Current<'_> {
     /// Returns the beginning of the bodies that are excluded.
-    pub(in crate::store) const fn left_out(&self) -> &'static str {
+    pub(in crate::store) const fn excluded_prefix(&self) -> &'static str {
         if self.with_withdrawn {
-            NO_BODY
+            UNMATCHED_PREFIX
         } else {
             WITHDRAWAL
         }
@@ -260,7 +260,7 @@ impl Current<'_> {
 }
 
 /// Matches no body, because bodies are JSON.
-const NO_BODY: &str = "\u{1}";
+const UNMATCHED_PREFIX: &str = "\u{1}";
 
 /// A consistent view of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -297,10 +297,11 @@ impl Store {
     /// If it could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], it may
     /// still be stored.
     pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        let appending =
-            async { each!(self, backend => self.patiently(backend.append(append)).await) };
+        let appending = async {
+            each!(self, backend => self.with_answer_timeout(backend.append(append)).await)
+        };
         // Other servers are notified after the commit. Without the notification they poll for it.
-        self.feeding(appending).await
+        self.then_notify_feed(appending).await
     }
 
     /// Appends entries to journals in one transaction and returns the outcomes in the same order.
@@ -314,9 +315,10 @@ impl Store {
     /// may still be stored.
     pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
-        let appending =
-            async { each!(self, backend => self.patiently(backend.append_all(appends)).await) };
-        self.feeding(appending).await
+        let appending = async {
+            each!(self, backend => self.with_answer_timeout(backend.append_all(appends)).await)
+        };
+        self.then_notify_feed(appending).await
     }
 
     /// Replaces the current entry of a key, even a closed one, if the caller knows the current
@@ -330,8 +332,9 @@ impl Store {
     /// If it could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], it may
     /// still be stored.
     pub async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
-        let amending = async { each!(self, backend => self.patiently(backend.amend(amend)).await) };
-        self.feeding(amending).await
+        let amending =
+            async { each!(self, backend => self.with_answer_timeout(backend.amend(amend)).await) };
+        self.then_notify_feed(amending).await
     }
 
     /// Replaces open entries of one journal in one transaction.
@@ -345,9 +348,10 @@ impl Store {
     /// If they could not be stored. After [`StoreError::Unknown`] or [`StoreError::TimedOut`], they
     /// may still be stored. The call may be repeated.
     pub async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
-        let replacing =
-            async { each!(self, backend => self.patiently(backend.replace(replace)).await) };
-        self.feeding(replacing).await
+        let replacing = async {
+            each!(self, backend => self.with_answer_timeout(backend.replace(replace)).await)
+        };
+        self.then_notify_feed(replacing).await
     }
 
     /// Returns current entries of a journal and its revision at the same moment.
@@ -356,7 +360,7 @@ impl Store {
     ///
     /// If they could not be read.
     pub async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
-        each!(self, backend => self.patiently(backend.journal(current)).await)
+        each!(self, backend => self.with_answer_timeout(backend.journal(current)).await)
     }
 
     /// Returns at most `limit` entries of a journal after one revision, up to and including
@@ -374,7 +378,7 @@ impl Store {
         through: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        each!(self, backend => self.patiently(backend.journal_after(journal, after, through, limit)).await)
+        each!(self, backend => self.with_answer_timeout(backend.journal_after(journal, after, through, limit)).await)
     }
 
     /// Returns how many open entries of a journal have not expired at `now`, and the revision at
@@ -384,7 +388,7 @@ impl Store {
     ///
     /// If they could not be counted.
     pub async fn count_open(&self, journal: &str, now: Time) -> Result<(u64, u64), StoreError> {
-        each!(self, backend => self.patiently(backend.count_open(journal, now)).await)
+        each!(self, backend => self.with_answer_timeout(backend.count_open(journal, now)).await)
     }
 
     /// Returns the current entry of a key.
@@ -397,7 +401,7 @@ impl Store {
         journal: &str,
         key: &str,
     ) -> Result<Option<Entry>, StoreError> {
-        each!(self, backend => self.patiently(backend.journal_entry(journal, key)).await)
+        each!(self, backend => self.with_answer_timeout(backend.journal_entry(journal, key)).await)
     }
 
     /// Removes closed entries of a journal whose revision is smaller than `before`.
@@ -406,7 +410,7 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
-        each!(self, backend => self.patiently(backend.trim_journal(journal, before)).await)
+        each!(self, backend => self.with_answer_timeout(backend.trim_journal(journal, before)).await)
     }
 
     /// Removes open entries appended before `before`, and open withdrawals appended before
@@ -424,7 +428,7 @@ impl Store {
         withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
         each!(self, backend => {
-            self.patiently(backend.expire_journal(journal, before, withdrawn_before)).await
+            self.with_answer_timeout(backend.expire_journal(journal, before, withdrawn_before)).await
         })
     }
 
@@ -434,6 +438,6 @@ impl Store {
     ///
     /// If that could not be stored.
     pub async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
-        each!(self, backend => self.patiently(backend.sweep_journals(sweep)).await)
+        each!(self, backend => self.with_answer_timeout(backend.sweep_journals(sweep)).await)
     }
 }

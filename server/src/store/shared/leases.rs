@@ -26,7 +26,7 @@ pub struct Leases(pub(super) SharedBackend);
 
 /// The presence of a user in a conversation, as one server reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Here {
+pub struct PresenceEntry {
     /// The conversation.
     pub conversation_id: Uuid,
     /// The user.
@@ -87,10 +87,10 @@ impl Leases {
     /// # Errors
     ///
     /// If it could not be stored.
-    pub async fn bury(&self, dead_for: Duration) -> Result<u64, StoreError> {
+    pub async fn remove_expired(&self, dead_for: Duration) -> Result<u64, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.bury_nodes(dead_for).await,
+            SharedBackend::Postgres(ref postgres) => postgres.remove_expired_nodes(dead_for).await,
         }
     }
 
@@ -127,10 +127,10 @@ impl Leases {
     /// # Errors
     ///
     /// If it could not be stored.
-    pub async fn tell(&self, node: Uuid, here: &[Here]) -> Result<bool, StoreError> {
+    pub async fn tell(&self, node: Uuid, here: &[PresenceEntry]) -> Result<bool, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.tell_presence(node, here).await,
+            SharedBackend::Postgres(ref postgres) => postgres.publish_presence(node, here).await,
         }
     }
 
@@ -147,7 +147,7 @@ impl Leases {
         &self,
         node: Uuid,
         conversations: &[Uuid],
-    ) -> Result<Vec<Here>, StoreError> {
+    ) -> Result<Vec<PresenceEntry>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
             SharedBackend::Postgres(ref postgres) => {

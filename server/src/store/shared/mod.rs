@@ -12,15 +12,15 @@ mod publications;
 mod values;
 
 #[cfg(feature = "postgres")]
-pub(super) use feed::Reading;
+pub(super) use feed::FeedCursor;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
     WITHDRAWAL,
 };
-pub use leases::{Here, Leases};
+pub use leases::{Leases, PresenceEntry};
 pub use order::Missed;
-pub(crate) use order::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
+pub(crate) use order::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
 pub use publications::{Audience, Publication, PublicationFault, Publications};
 pub use values::SharedValues;
 

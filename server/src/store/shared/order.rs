@@ -28,7 +28,7 @@ pub enum Missed {
     },
     /// Some of the changes are no longer stored. Contains the current conversation, or `None` if it
     /// was deleted.
-    Forgotten(Option<Membership>),
+    Truncated(Option<Membership>),
 }
 
 /// A conversation change that also concerns members who have not joined the conversation's room.
@@ -42,10 +42,10 @@ pub(crate) struct RecentChange {
 }
 
 /// The maximum number of recent changes that are returned for one user.
-pub(crate) const MOST_RECENT: u64 = 1000;
+pub(crate) const MAX_RECENT_CHANGES: u64 = 1000;
 
 /// The maximum number of changes that one statement removes.
-pub(crate) const FORGOTTEN_AT_ONCE: u64 = 10_000;
+pub(crate) const MAX_REMOVED_CHANGES: u64 = 10_000;
 
 impl Store {
     /// Returns the current revisions of these conversations, including commits of other servers.
@@ -67,7 +67,8 @@ impl Store {
         match self.shared() {
             #[cfg(feature = "postgres")]
             Some(SharedBackend::Postgres(postgres)) => {
-                self.patiently(postgres.revisions(conversations)).await
+                self.with_answer_timeout(postgres.revisions(conversations))
+                    .await
             }
             None => Ok(Vec::new()),
         }
@@ -120,14 +121,14 @@ impl Store {
         match self.shared() {
             #[cfg(feature = "postgres")]
             Some(SharedBackend::Postgres(postgres)) => {
-                self.patiently(postgres.id()).await.map(Some)
+                self.with_answer_timeout(postgres.id()).await.map(Some)
             }
             None => Ok(None),
         }
     }
 
     /// Returns recent conversation changes that a user should be notified of without having joined,
-    /// at most [`MOST_RECENT`].
+    /// at most [`MAX_RECENT_CHANGES`].
     ///
     /// These are new conversations, new titles, membership changes of the user, and deletions. The
     /// result is empty if the store belongs to a single server.
@@ -143,7 +144,8 @@ impl Store {
         match self.shared() {
             #[cfg(feature = "postgres")]
             Some(SharedBackend::Postgres(postgres)) => {
-                self.patiently(postgres.recent_changes(user, within)).await
+                self.with_answer_timeout(postgres.recent_changes(user, within))
+                    .await
             }
             None => Ok(Vec::new()),
         }
@@ -168,12 +170,12 @@ impl Store {
         #[cfg(feature = "postgres")]
         if let Some(SharedBackend::Postgres(postgres)) = self.shared() {
             let missed = postgres.missed(conversation, after, through, limit);
-            return self.patiently(missed).await;
+            return self.with_answer_timeout(missed).await;
         }
         // A store of a single server records no changes, so the conversation is read as it is now.
         if through.changes > after.changes {
             let now = self.conversation(conversation).await?;
-            return Ok(Missed::Forgotten(now));
+            return Ok(Missed::Truncated(now));
         }
         let page = Page::Between {
             after: after.seq,
@@ -181,7 +183,7 @@ impl Store {
         };
         // Membership is not checked here: the emitter decides which users may see a message.
         let Some(read) = self.history(conversation, page, limit).await? else {
-            return Ok(Missed::Forgotten(None));
+            return Ok(Missed::Truncated(None));
         };
         let at = |seq| Revision { seq, ..after };
         let last = read.messages.last().filter(|_| read.has_more);

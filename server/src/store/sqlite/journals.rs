@@ -252,7 +252,7 @@ pub(super) fn view(
                 current.now,
                 i64::try_from(limit).unwrap_or(i64::MAX),
                 current.before.map_or(i64::MAX, signed),
-                current.left_out()
+                current.excluded_prefix()
             ],
             entry,
         )?;

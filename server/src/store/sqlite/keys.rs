@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::change::keys::{Attempt, Begun, KeyChange, found};
+use crate::store::change::keys::{Attempt, KeyChange, KeyState, found};
 
 /// Applies a change.
-pub(super) fn apply(connection: &Connection, change: &KeyChange) -> rusqlite::Result<Begun> {
+pub(super) fn apply(connection: &Connection, change: &KeyChange) -> rusqlite::Result<KeyState> {
     match change {
         KeyChange::Begin(attempt) => return begin(connection, attempt),
         KeyChange::End {
@@ -45,10 +45,10 @@ pub(super) fn apply(connection: &Connection, change: &KeyChange) -> rusqlite::Re
                 .execute([i64::try_from(*keep).unwrap_or(i64::MAX)])?;
         }
     }
-    Ok(Begun::First)
+    Ok(KeyState::First)
 }
 
-fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Begun> {
+fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<KeyState> {
     let id = attempt.id.to_string();
     let taken = connection
         .prepare_cached(
@@ -68,7 +68,7 @@ fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Begun> 
             attempt.now
         ])?;
     if taken > 0 {
-        return Ok(Begun::First);
+        return Ok(KeyState::First);
     }
     let row = connection
         .prepare_cached("SELECT request, status, body FROM api_keys WHERE key = ?1")?
@@ -78,5 +78,5 @@ fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Begun> 
         })
         .optional()?;
     // The row cannot disappear within a transaction. If it did, a retry would resolve it.
-    Ok(row.unwrap_or(Begun::Running))
+    Ok(row.unwrap_or(KeyState::Running))
 }

@@ -33,7 +33,7 @@ use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::change::blocks::BlockChange;
 use super::change::deliveries::{DeliveryChange, DeliveryOutcome};
-use super::change::keys::{Begun, KeyChange};
+use super::change::keys::{KeyChange, KeyState};
 use super::change::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::in_progress::InProgress;
@@ -132,7 +132,7 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<KeyState, StoreError> {
         self.write(move |connection| keys::apply(connection, &change))
             .await
     }
@@ -567,7 +567,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_writer_that_panics_ends_the_process_and_nothing_more_is_stored() {
+    async fn panicking_writer_stops_the_process_and_refuses_changes() {
         let folder = TempDir::new().unwrap();
         let (metrics, config) = (Arc::<Metrics>::default(), config::Store::default());
         let supervisor = Supervisor::new(&metrics);

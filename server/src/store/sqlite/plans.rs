@@ -18,7 +18,7 @@ const ROOM: Uuid = Uuid::from_u128(1);
 const IN_ORDER: [&str; 1] = ["messages USING INDEX messages_in_order"];
 
 #[test]
-fn a_page_is_read_along_the_index_wherever_it_is() {
+fn page_queries_use_the_index_at_any_position() {
     let database = Database::new();
     for (name, after, before, sql) in [
         ("newest", 0, i64::MAX, DESCENDING),
@@ -41,7 +41,7 @@ fn a_page_is_read_along_the_index_wherever_it_is() {
 }
 
 #[test]
-fn a_page_takes_the_same_steps_in_a_long_conversation_as_in_a_short_one() {
+fn page_query_cost_is_independent_of_conversation_length() {
     let database = Database::new();
     let steps = |after: i64| database.steps(ASCENDING, params![Id(ROOM), after, i64::MAX, 51]);
     let first = steps(0);
@@ -56,7 +56,7 @@ fn a_page_takes_the_same_steps_in_a_long_conversation_as_in_a_short_one() {
 }
 
 #[test]
-fn a_search_reads_the_newest_first_and_stops() {
+fn search_reads_newest_first_and_stops_at_the_limit() {
     let database = Database::new();
     let index = [
         "messages_by_word VIRTUAL TABLE INDEX",
@@ -83,7 +83,7 @@ fn a_search_reads_the_newest_first_and_stops() {
 }
 
 #[test]
-fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
+fn purge_of_a_long_conversation_reads_only_its_batch() {
     let database = Database::new();
     let index = [
         "conversations USING INDEX conversations_deleted",
@@ -115,7 +115,7 @@ fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
 }
 
 #[test]
-fn how_far_others_have_read_takes_the_same_steps_however_many_there_are() {
+fn others_read_query_cost_is_independent_of_readers() {
     let database = Database::new();
     let index = ["reads USING COVERING INDEX reads_by_seq"];
     let asked = params![Id(ROOM), "reader 1"];
@@ -143,7 +143,7 @@ fn how_far_others_have_read_takes_the_same_steps_however_many_there_are() {
 }
 
 #[test]
-fn what_is_asked_is_answered_rightly_by_these_statements() {
+fn planned_statements_return_correct_results() {
     let database = Database::new();
     let page = messages(&database.connection, ROOM, Page::Before(10_000), 50, None).unwrap();
     let seqs: Vec<_> = page.messages.iter().map(|message| message.seq).collect();

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::changes::annotations::shown_page;
 use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
-use crate::store::change::{Authorship, Cursor, Level, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{
+    Authorship, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Search,
+};
 use crate::store::rows::{Messages, Page, PageBuilder, Version};
 
 pub(super) const ASCENDING: &str = "SELECT * FROM messages
@@ -74,7 +76,7 @@ pub(super) fn conversations(
     while let Some(row) = rows.next()? {
         let id = row.get::<_, Id>("id")?.0;
         let read_seq = row.get("read_seq")?;
-        let listed = Listed {
+        let listed = ListedConversation {
             conversation: read_conversation(&transaction, id)?,
             last_seq: unsigned(row.get("last_seq")?),
             read_seq: unsigned(read_seq),
@@ -126,7 +128,7 @@ pub(super) fn contacts(
 pub(super) const UNREAD: &str = "SELECT count(*) FROM (SELECT 1 FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL LIMIT ?4)";
 
-/// Returns the number of messages of other users after `read`, up to [`UNREAD_MAX`].
+/// Returns the number of messages of other users after `read`, up to [`MAX_UNREAD_COUNT`].
 pub(super) fn unread(
     connection: &Connection,
     conversation: Uuid,
@@ -134,7 +136,7 @@ pub(super) fn unread(
     read: i64,
 ) -> rusqlite::Result<u64> {
     connection.prepare_cached(UNREAD)?.query_row(
-        params![Id(conversation), read, user, signed(UNREAD_MAX)],
+        params![Id(conversation), read, user, signed(MAX_UNREAD_COUNT)],
         |row| row.get(0).map(unsigned),
     )
 }

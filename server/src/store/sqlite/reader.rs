@@ -108,7 +108,10 @@ impl Pool {
         let begin = Instant::now();
         let patience = self.patience;
         // A query without a waiting caller must not occupy one of the few connections.
-        connection.progress_handler(STEPS, Some(move || begin.elapsed() > patience))?;
+        connection.progress_handler(
+            PROGRESS_CHECK_STEPS,
+            Some(move || begin.elapsed() > patience),
+        )?;
         let value = query(&connection)?;
         self.idle.lock().push(connection);
         Ok(value)
@@ -116,7 +119,7 @@ impl Pool {
 }
 
 /// The number of SQLite virtual machine steps between two timeout checks: about a millisecond.
-const STEPS: i32 = 10_000;
+const PROGRESS_CHECK_STEPS: i32 = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_query_that_takes_too_long_is_stopped_and_gives_its_place_back() {
+    async fn timed_out_query_is_interrupted_and_frees_its_slot() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("chat.db");
         connect(&path, Duration::ZERO, true).unwrap();

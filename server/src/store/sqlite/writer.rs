@@ -104,7 +104,7 @@ impl Writer {
             let mut group = std::mem::take(&mut group);
             if self.commits.is_any_closed() {
                 // Without an emitter, a change is not stored.
-                let emitted = |order| self.if_emitted(order);
+                let emitted = |order| self.refuse_without_emitter(order);
                 group = group.into_iter().filter_map(emitted).collect();
             }
             closing = self.store(group).or(closing);
@@ -143,7 +143,7 @@ impl Writer {
                 }
                 probed = Instant::now();
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
         }
         waiting.blocking_recv_many(group, limit)
     }
@@ -166,7 +166,7 @@ impl Writer {
         match self.transact(&group) {
             Ok(changes) => {
                 for (order, done) in group.into_iter().zip(changes) {
-                    closing = self.hand_on(order, done).or(closing);
+                    closing = self.forward_order(order, done).or(closing);
                 }
             }
             // While the database is locked, each single change would wait for the lock again and
@@ -220,7 +220,7 @@ impl Writer {
     }
 
     /// Sends a stored change to the emitter, or replies immediately if it has no event.
-    fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
+    fn forward_order(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
             (Order::Write(write), Some((done, revision))) => {
                 // A full lane blocks this thread intentionally: storing must not be faster than
@@ -242,7 +242,7 @@ impl Writer {
     }
 
     /// Refuses a change that must be emitted if the emitter of its lane has ended.
-    fn if_emitted(&self, order: Order) -> Option<Order> {
+    fn refuse_without_emitter(&self, order: Order) -> Option<Order> {
         match order {
             Order::Write(write) if self.commits.of(write.conversation_id()).is_closed() => {
                 write.refuse(StoreError::Closed);
@@ -280,7 +280,7 @@ const PROBE: &str = "CREATE TABLE roomcast_probe (bytes blob);
 /// The interval between two probes of a database that does not store.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// The polling interval for changes while the database does not store.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Applies a change and returns its result with the revision of its conversation.
 fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {

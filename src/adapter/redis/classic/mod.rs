@@ -13,9 +13,9 @@ use crate::adapter::{
     WireError,
     envelope::{NodeId, Publication},
     message::{
-        Heard, Opts, Request, Response, Said, Tree, body, event, first, flags, get, malformed,
-        names, node, own_request, packed, parse, request_id, request_name, server_event, sockets,
-        text,
+        Opts, ParsedMessage, PeerReply, Request, Response, Tree, body, event, first, flags, get,
+        malformed, names, node, own_request, packed, parse, request_id, request_name, server_event,
+        sockets, text,
     },
     operation::Kind,
 };
@@ -161,7 +161,11 @@ pub(crate) fn write_response(
 }
 
 /// Decodes a message on a channel.
-pub(crate) fn read(own: &NodeId, route: &Route, payload: Bytes) -> Result<Heard, WireError> {
+pub(crate) fn read(
+    own: &NodeId,
+    route: &Route,
+    payload: Bytes,
+) -> Result<ParsedMessage, WireError> {
     match route.scope {
         Scope::Events => read_event(own, &route.namespace, payload),
         Scope::Requests => read_request(own, &route.namespace, payload),
@@ -169,7 +173,7 @@ pub(crate) fn read(own: &NodeId, route: &Route, payload: Bytes) -> Result<Heard,
     }
 }
 
-fn read_event(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
+fn read_event(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage, WireError> {
     if payload.len() > crate::adapter::Envelope::MAX_BYTES {
         return Err(WireError::TooLarge);
     }
@@ -181,16 +185,16 @@ fn read_event(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireErro
         .get::<Option<String>>(0)
         .map_err(|_| malformed("uid"))?;
     if uid.as_deref() == Some(own.as_str()) {
-        return Ok(Heard::Nothing);
+        return Ok(ParsedMessage::Nothing);
     }
     let packet = parts.entries(1).ok_or(malformed("packet"))?;
     let Some(does) = of_packet(nsp, &packet)? else {
-        return Ok(Heard::Nothing);
+        return Ok(ParsedMessage::Nothing);
     };
     let (event, args) = does;
     let mut publication = Publication::new(nsp.clone(), Kind::Broadcast { event, args });
     Opts::read(Some(&parts.skip(2)))?.apply(&mut publication);
-    Ok(Heard::Publication(
+    Ok(ParsedMessage::Publication(
         node(uid.as_deref())?,
         publication.into(),
         None,
@@ -217,12 +221,12 @@ fn of_packet(
     event(packet.get("data")).map(Some)
 }
 
-fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
+fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage, WireError> {
     let request = parse(payload)?.entries(0).ok_or(malformed("request"))?;
     let uid = text(request.get("uid"));
     let id = request_name(request.get("requestId"))?;
     if uid.as_deref() == Some(own.as_str()) {
-        return Ok(Heard::Nothing);
+        return Ok(ParsedMessage::Nothing);
     }
     let node = node(uid.as_deref())?;
     let uid = uid.unwrap_or_default();
@@ -231,7 +235,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
     let does = match kind {
         kind::ALL_ROOMS => {
             let (id, ids_only) = (wanted()?, false);
-            return Ok(Heard::Rooms(Request { uid, id, ids_only }));
+            return Ok(ParsedMessage::Rooms(Request { uid, id, ids_only }));
         }
         kind::SOCKETS => {
             let rooms = names(request.get("rooms"))?;
@@ -239,7 +243,11 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
             publication.rooms = Some(rooms).filter(|rooms| !rooms.is_empty());
             let (id, ids_only) = (wanted()?, true);
             let request = Request { uid, id, ids_only };
-            return Ok(Heard::Publication(node, publication.into(), Some(request)));
+            return Ok(ParsedMessage::Publication(
+                node,
+                publication.into(),
+                Some(request),
+            ));
         }
         kind::JOIN => Kind::Join(names(request.get("rooms"))?),
         kind::LEAVE => Kind::Leave(names(request.get("rooms"))?),
@@ -256,7 +264,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
                 Some(_) => Kind::ServerSideWithAck { event, args },
                 None => Kind::ServerSide { event, args },
             };
-            return Ok(Heard::asked(
+            return Ok(ParsedMessage::asked(
                 node,
                 Publication::new(nsp.clone(), kind),
                 uid,
@@ -267,7 +275,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
             wanted()?;
             let packet = request.get("packet").and_then(|packet| packet.entries(0));
             let Some((event, args)) = of_packet(nsp, &packet.ok_or(malformed("packet"))?)? else {
-                return Ok(Heard::Nothing);
+                return Ok(ParsedMessage::Nothing);
             };
             Kind::BroadcastWithAck { event, args }
         }
@@ -276,7 +284,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
     let is_question = matches!(does, Kind::FetchSockets | Kind::BroadcastWithAck { .. });
     let mut publication = Publication::new(nsp.clone(), does);
     Opts::read(request.get("opts"))?.apply(&mut publication);
-    Ok(Heard::asked(
+    Ok(ParsedMessage::asked(
         node,
         publication,
         uid,
@@ -284,25 +292,25 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
     ))
 }
 
-fn read_response(own: &NodeId, payload: Bytes) -> Result<Heard, WireError> {
+fn read_response(own: &NodeId, payload: Bytes) -> Result<ParsedMessage, WireError> {
     let response = parse(payload)?.entries(0).ok_or(malformed("response"))?;
     let id = request_name(response.get("requestId"))?.ok_or(malformed("requestId"))?;
     // The common channel also contains answers to requests of other servers.
     let Some(number) = own_request(own, &id) else {
-        return Ok(Heard::Nothing);
+        return Ok(ParsedMessage::Nothing);
     };
     let value = |name| response.get(name).cloned().unwrap_or_default();
     let said = match get(response.get("type")) {
         Some(kind::COUNT) => {
             let count = get(response.get("clientCount"));
-            Said::Count(count.ok_or(malformed("clientCount"))?)
+            PeerReply::Count(count.ok_or(malformed("clientCount"))?)
         }
-        Some(kind::ACK) => Said::Acknowledgement(value("packet")),
-        Some(kind::SERVER_SIDE) => Said::Answer(value("data")),
-        None if response.contains_key("sockets") => Said::Sockets(value("sockets")),
+        Some(kind::ACK) => PeerReply::Acknowledgement(value("packet")),
+        Some(kind::SERVER_SIDE) => PeerReply::Answer(value("data")),
+        None if response.contains_key("sockets") => PeerReply::Sockets(value("sockets")),
         Some(_) | None => return Err(WireError::UnknownKind),
     };
-    Ok(Heard::Answer(number, None, said))
+    Ok(ParsedMessage::Answer(number, None, said))
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn an_event_is_written_byte_for_byte_as_node_writes_it() {
 fn events_of_servers_and_of_emitters_are_read() {
     for (bytes, uid) in [(EVENT, "abc123"), (OF_EMITTER, "emitter")] {
         let heard = read(&own(), &route(Scope::Events), hex(bytes)).unwrap();
-        let Heard::Publication(node, publication, None) = heard else {
+        let ParsedMessage::Publication(node, publication, None) = heard else {
             panic!("{heard:?}");
         };
         assert_eq!(node.as_str(), uid);
@@ -70,19 +70,22 @@ fn events_of_servers_and_of_emitters_are_read() {
     }
     let own = NodeId::new("abc123").unwrap();
     let heard = read(&own, &route(Scope::Events), hex(EVENT));
-    assert!(matches!(heard, Ok(Heard::Nothing)), "its own");
+    assert!(matches!(heard, Ok(ParsedMessage::Nothing)), "its own");
     let other = Route {
         namespace: Nsp::from("/other"),
         scope: Scope::Events,
     };
     let heard = read(&own, &other, hex(OF_EMITTER));
-    assert!(matches!(heard, Ok(Heard::Nothing)), "another namespace's");
+    assert!(
+        matches!(heard, Ok(ParsedMessage::Nothing)),
+        "another namespace's"
+    );
 }
 
 #[test]
 fn a_question_to_clients_is_read_and_answered_byte_for_byte() {
     let heard = read(&own(), &route(Scope::Requests), hex(QUESTION)).unwrap();
-    let Heard::Publication(_, publication, Some(request)) = heard else {
+    let ParsedMessage::Publication(_, publication, Some(request)) = heard else {
         panic!("{heard:?}");
     };
     assert!(matches!(publication.kind, Kind::BroadcastWithAck { .. }));
@@ -127,9 +130,12 @@ fn a_question_of_this_server_is_the_same_message() {
     ] {
         let payload = packed.unwrap_or_else(|| Bytes::from(json));
         let heard = read(&node, &route(Scope::Responses), payload.clone()).unwrap();
-        assert!(matches!(heard, Heard::Answer(7, None, _)), "{heard:?}");
+        assert!(
+            matches!(heard, ParsedMessage::Answer(7, None, _)),
+            "{heard:?}"
+        );
         let heard = read(&own(), &route(Scope::Responses), payload).unwrap();
-        assert!(matches!(heard, Heard::Nothing), "{heard:?}");
+        assert!(matches!(heard, ParsedMessage::Nothing), "{heard:?}");
     }
 }
 
@@ -191,7 +197,7 @@ fn what_slow_clients_may_lose_is_told_to_servers_of_this_kind() {
         publication.compress = false;
         let (_, payload) = write("k", "a", &publication).unwrap();
         let heard = read(&own(), &route(Scope::Events), payload).unwrap();
-        let Heard::Publication(_, heard, _) = heard else {
+        let ParsedMessage::Publication(_, heard, _) = heard else {
             panic!("{heard:?}");
         };
         assert_eq!((heard.delivery, heard.compress), (delivery, false));
@@ -204,7 +210,7 @@ fn rooms_may_be_numbers_and_what_is_undefined_counts_as_missing() {
         json!(["x", {"type": 2, "data": [7, "a"]}, {"rooms": [1, "b", 2.5], "flags": null}]);
     let payload = rmp_serde::to_vec(&message).unwrap();
     let heard = read(&own(), &route(Scope::Events), payload.into()).unwrap();
-    let Heard::Publication(_, publication, _) = heard else {
+    let ParsedMessage::Publication(_, publication, _) = heard else {
         panic!("{heard:?}");
     };
     assert_eq!(
@@ -265,7 +271,7 @@ fn garbage_is_refused() {
     let others = r#"{"requestId":"roomcast:else:1","type":8,"clientCount":1}"#;
     assert!(matches!(
         read(&own(), &route(Scope::Responses), others.into()),
-        Ok(Heard::Nothing)
+        Ok(ParsedMessage::Nothing)
     ));
 }
 
@@ -274,7 +280,7 @@ fn a_million_numbers_of_events_keep_their_value() {
     floats::pass_a_million(|args| {
         let (_, payload) = write("socket.io", "other", &floats::broadcast(args)).unwrap();
         let heard = read(&own(), &route(Scope::Events), payload).unwrap();
-        let Heard::Publication(_, heard, None) = heard else {
+        let ParsedMessage::Publication(_, heard, None) = heard else {
             panic!("{heard:?}");
         };
         floats::broadcast_args(&heard)
@@ -287,7 +293,7 @@ fn a_million_numbers_of_acknowledgements_keep_their_value() {
         let response = Response::Acknowledgement(args);
         let payload = write_response("roomcast:own:1", false, &response).unwrap();
         let heard = read(&own(), &route(Scope::Responses), payload).unwrap();
-        let Heard::Answer(1, None, Said::Acknowledgement(args)) = heard else {
+        let ParsedMessage::Answer(1, None, PeerReply::Acknowledgement(args)) = heard else {
             panic!("{heard:?}");
         };
         args

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rooms_of_events_joins_leaves_and_disconnects_are_found_in_both_formats() {
+    fn rooms_of_socket_operations_are_found_in_both_formats() {
         let opts = json!({"rooms": ["a", 7, 1.5], "except": ["b"], "flags": {"volatile": true}});
         for kind in 3..=6 {
             let found = rooms(kind, &event(&opts));

@@ -42,7 +42,7 @@ impl Heartbeats {
         }
         let pause = match heard {
             kind::FIRST_HEARTBEAT => FIRST_PAUSE,
-            _ => PAUSE,
+            _ => HEARTBEAT_INTERVAL,
         };
         if known.told.is_some_and(|told| now - told < pause) {
             return None;
@@ -82,16 +82,16 @@ impl Heartbeats {
 
 impl HeardServers {
     fn forget(&mut self, now: Instant) {
-        self.others.retain(|_, heard| now - *heard < GONE);
+        self.others.retain(|_, heard| now - *heard < PEER_TIMEOUT);
     }
 }
 
 /// The minimum delay between heartbeats of this server. By default, Node's adapter sends one every
 /// 5 s.
-const PAUSE: Duration = Duration::from_secs(4);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 /// The time after its last heartbeat after which a server expires, which is the default of Node's
 /// adapter.
-const GONE: Duration = Duration::from_secs(10);
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The minimum delay before a response to a first heartbeat. Several first heartbeats within this
 /// time get one response.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -22,10 +22,10 @@ use crate::adapter::{
     WireError,
     common::{Broker as _, unwritten},
     interface::Health,
-    message::{Heard, arguments, first},
+    message::{ParsedMessage, arguments, first},
     operation::Kind,
     redis::{
-        line::{CommandWaiter, Line, Sent},
+        connection::{BrokerConnection, CommandWaiter, Sent},
         sealing,
         shared::RedisState,
     },
@@ -279,7 +279,7 @@ const CLOCKS: Duration = Duration::from_secs(60);
 /// Decodes an event from an entry. Returns `None` if the entry is not an event.
 fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {
     match entry.message(shared.inbox.node(), nsp) {
-        Ok(Heard::Publication(_, mut publication, None))
+        Ok(ParsedMessage::Publication(_, mut publication, None))
             if matches!(publication.kind, Kind::Broadcast { .. }) =>
         {
             publication.position = Some(at);
@@ -291,7 +291,7 @@ fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Pu
 }
 
 async fn range(
-    line: &mut Line,
+    line: &mut BrokerConnection,
     stream: &str,
     from: &str,
     to: &str,

@@ -23,7 +23,8 @@ use crate::adapter::{
     WireError,
     envelope::{NodeId, Publication},
     message::{
-        Heard, Parts, Request, Response, kind, malformed, read_parts, response_parts, write_parts,
+        ParsedMessage, Parts, Request, Response, kind, malformed, read_parts, response_parts,
+        write_parts,
     },
     operation::Kind,
 };
@@ -208,7 +209,7 @@ impl Read {
     }
 
     /// Decodes the message of another server.
-    pub(crate) fn message(self, own: &NodeId, nsp: &Nsp) -> Result<Heard, WireError> {
+    pub(crate) fn message(self, own: &NodeId, nsp: &Nsp) -> Result<ParsedMessage, WireError> {
         let data = Data::new(self.data.clone())?;
         self.message_of(data, own, nsp)
     }
@@ -219,7 +220,7 @@ impl Read {
         data: Data,
         own: &NodeId,
         nsp: &Nsp,
-    ) -> Result<Heard, WireError> {
+    ) -> Result<ParsedMessage, WireError> {
         let kind = self.kind()?;
         read_parts(own, nsp, self.uid, kind, Some(&data.read()?))
     }
@@ -285,7 +286,8 @@ mod tests {
             read.set(name.as_bytes(), value.to_vec());
         }
         let own = NodeId::new("me").unwrap();
-        let Ok(Heard::Publication(node, heard, None)) = read.message(&own, &Nsp::ROOT) else {
+        let Ok(ParsedMessage::Publication(node, heard, None)) = read.message(&own, &Nsp::ROOT)
+        else {
             panic!("no publication");
         };
         assert_eq!(node.as_str(), "other");
@@ -308,7 +310,8 @@ mod tests {
             for (name, value) in entry.fields() {
                 read.set(name.as_bytes(), value.to_vec());
             }
-            let Ok(Heard::Publication(_, heard, None)) = read.message(&own, &Nsp::ROOT) else {
+            let Ok(ParsedMessage::Publication(_, heard, None)) = read.message(&own, &Nsp::ROOT)
+            else {
                 panic!("no publication");
             };
             floats::broadcast_args(&heard)

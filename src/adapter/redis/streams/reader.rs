@@ -9,7 +9,7 @@ use super::{Read, Stream};
 use crate::adapter::{
     Position,
     common::guarded,
-    redis::{line::Line, link::Listener},
+    redis::{broker::Listener, connection::BrokerConnection},
 };
 
 /// The position up to which a stream was read. It outlives connections.
@@ -48,7 +48,7 @@ impl Reader {
 
     /// Determines where to start reading. The first call skips all existing entries. Later calls
     /// return the number of entries that were removed before they were read.
-    pub(crate) async fn look(&self, line: &mut Line) -> RedisResult<u64> {
+    pub(crate) async fn check_position(&self, line: &mut BrokerConnection) -> RedisResult<u64> {
         let info = line.stream_info(&self.stream.name).await?;
         let mut place = self.place.lock();
         let (now, lost) = match place.take() {
@@ -60,7 +60,7 @@ impl Reader {
     }
 
     /// Warns once if Node servers use several streams, because these are not read here.
-    pub(crate) async fn look_around(&self, line: &mut Line) {
+    pub(crate) async fn warn_about_other_streams(&self, line: &mut BrokerConnection) {
         if self.did_look_around.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -85,7 +85,7 @@ impl Reader {
     /// waits for the listener. Entries that it has not processed remain in Redis.
     pub(crate) async fn read(
         &self,
-        mut line: Line,
+        mut line: BrokerConnection,
         listener: &(dyn Fn(Event) + Sync),
     ) -> RedisError {
         // Entries may be large, and their size is only known after they are read. So one entry is
@@ -116,9 +116,9 @@ impl Reader {
             if read == count {
                 // A reader that lags far may be overtaken by the trimming of the stream.
                 unseen += read;
-                if unseen >= OFTEN {
+                if unseen >= ENTRIES_PER_TRIM_CHECK {
                     unseen = 0;
-                    match self.look(&mut line).await {
+                    match self.check_position(&mut line).await {
                         Ok(lost) => listener(Event::Lost(lost)),
                         Err(error) => return error,
                     }
@@ -171,9 +171,9 @@ pub(crate) fn tell(listener: &dyn Listener, event: Event) {
 /// Returns the number of entries for the next read, given the count, the entries and the bytes of
 /// the last read.
 pub(super) const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
-    if bytes > ENOUGH {
+    if bytes > READ_SIZE_LIMIT {
         // As many entries as would have reached the limit.
-        read * (ENOUGH / 1024) / (bytes / 1024)
+        read * (READ_SIZE_LIMIT / 1024) / (bytes / 1024)
     } else if read == count {
         count * 2
     } else {
@@ -185,7 +185,7 @@ impl Info {
     fn end(self) -> StreamPosition {
         StreamPosition {
             id: match self.last_id.is_empty() {
-                true => NOTHING.to_owned(),
+                true => STREAM_START.to_owned(),
                 false => self.last_id,
             },
             index: self.added,
@@ -278,12 +278,12 @@ fn unexpected() -> RedisError {
 }
 
 /// The id before all entries.
-const NOTHING: &str = "0-0";
+const STREAM_START: &str = "0-0";
 /// The size in bytes that a single read should not exceed.
-const ENOUGH: usize = 1 << 20;
+const READ_SIZE_LIMIT: usize = 1 << 20;
 /// After this many entries without reaching the end, the reader checks whether the stream was
 /// trimmed.
-const OFTEN: usize = 1000;
+const ENTRIES_PER_TRIM_CHECK: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,7 @@ use crate::{
     engine::{
         admission::PendingConnection,
         http::{
-            accepted::{Accepted, attended},
+            accepted::{Accepted, unless_disconnected},
             handoff::{Handoff, HandoffCell},
             message::{body::Pieces, reply::HttpAnswer, request},
             site::Site,
@@ -37,16 +37,16 @@ use crate::{
 };
 
 /// The remains of a connection after its last HTTP request.
-pub(in crate::engine) struct Rest {
+pub(in crate::engine) struct ConnectionRemains {
     pub(in crate::engine::http) stream: Stream,
     pub(in crate::engine::http) unread: Bytes,
     pub(in crate::engine::http) handoff: Option<Handoff>,
 }
 
 /// How serving plain requests ended.
-pub(in crate::engine) enum Served {
+pub(in crate::engine) enum ServeOutcome {
     /// There are no more requests.
-    Over(Rest),
+    Over(ConnectionRemains),
     /// hyper must parse this request and all later ones. The connection is still pending if this is
     /// its first request.
     Unsupported(Accepted, Option<PendingConnection>),
@@ -62,14 +62,14 @@ impl Site {
         stream: Accepted,
         peer: Peer,
         pending: PendingConnection,
-    ) -> Served {
+    ) -> ServeOutcome {
         let mut pending = Some(pending);
         if stream.is_put_back() {
-            return Served::Unsupported(stream, pending);
+            return ServeOutcome::Unsupported(stream, pending);
         }
         let paths = SitePaths {
             site: self,
-            may_be_session_request: self.engine.looks_at_sessions_only(peer),
+            may_be_session_request: self.engine.needs_only_session(peer),
         };
         // The head, the body, the response and the disconnect check alternate within this task. The
         // lock is never contended nor held across an await; it makes the future `Send`.
@@ -107,14 +107,17 @@ impl Site {
             let cell = HandoffCell::default();
             let gone = |cx: &mut Context<'_>| connection.lock().poll_gone(cx);
             let (answer, keep_alive) = match next {
-                Next::Closed => return Served::Closed,
+                Next::Closed => return ServeOutcome::Closed,
                 Next::TimedOut => {
                     self.engine.metrics.count(Counter::RejectedTimeout);
                     return over(connection, None);
                 }
                 Next::Stopped => return over(connection, None),
                 Next::Unsupported => {
-                    return Served::Unsupported(connection.into_inner().into_accepted(), pending);
+                    return ServeOutcome::Unsupported(
+                        connection.into_inner().into_accepted(),
+                        pending,
+                    );
                 }
                 Next::SessionRequest(session_request) => {
                     connection.lock().begin(session_request.body);
@@ -124,7 +127,10 @@ impl Site {
                         .is_post
                         .then_some(&mut body as &mut dyn Pieces);
                     let answering = pin!(self.engine.answer_session(sid, form, body, peer));
-                    (attended(gone, answering).await, session_request.keep_alive)
+                    (
+                        unless_disconnected(gone, answering).await,
+                        session_request.keep_alive,
+                    )
                 }
                 Next::Request(head) => {
                     connection.lock().begin(head.body);
@@ -133,14 +139,14 @@ impl Site {
                     let mut body = RequestBody(&connection);
                     // The future is boxed, so that polling connections reserve no memory for it.
                     let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
-                    let reply = attended(gone, answering.as_mut()).await;
+                    let reply = unless_disconnected(gone, answering.as_mut()).await;
                     (reply.map(HttpAnswer::Other), keep_alive)
                 }
             };
             // The client has disconnected. The dropped future has already notified the session
             // (`PollGuard`, `PostGuard` in `exchange`).
             let Some(answer) = answer else {
-                return Served::Closed;
+                return ServeOutcome::Closed;
             };
             let mut handoff = cell.into_inner();
             let (head, mut body) = answer.into_parts();
@@ -188,9 +194,9 @@ impl Paths for SitePaths<'_> {
     }
 }
 
-fn over(connection: Mutex<Connection>, handoff: Option<Handoff>) -> Served {
+fn over(connection: Mutex<Connection>, handoff: Option<Handoff>) -> ServeOutcome {
     let (stream, unread) = connection.into_inner().into_accepted().into_parts();
-    Served::Over(Rest {
+    ServeOutcome::Over(ConnectionRemains {
         stream,
         // The bytes are copied, so that they do not keep a larger buffer alive.
         unread: Bytes::copy_from_slice(&unread),

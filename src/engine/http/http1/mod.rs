@@ -10,5 +10,5 @@ mod dispatcher;
 pub(in crate::engine::http) mod parser;
 pub(in crate::engine::http) mod writer;
 
-pub(in crate::engine::http) use dispatcher::{Rest, Served};
+pub(in crate::engine::http) use dispatcher::{ConnectionRemains, ServeOutcome};
 pub(in crate::engine::http) use parser::{MAX_HEADER_BYTES, MAX_HEADERS};

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_request_within_a_session_little_is_wanted() {
+    fn session_request_needs_only_sid_body_and_keep_alive() {
         let headers = "Accept: */*\r\nCookie: a=b\r\nConnection: keep-alive\r\n";
         let Parsed::SessionRequest(poll) = within("GET", headers) else {
             panic!("a poll");
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_matters_within_a_session_is_looked_at() {
+    fn session_request_with_other_relevant_headers_is_not_short() {
         for (method, headers) in [
             ("GET", "Origin: http://x\r\n"),
             ("GET", "Upgrade: websocket\r\n"),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_left_to_hyper() {
+    fn ambiguous_requests_are_left_to_hyper() {
         for request in [
             post("Content-Length: 3\r\nContent-Length: 3\r\n"),
             post("Content-Length: 3\r\nContent-Length: 4\r\n"),

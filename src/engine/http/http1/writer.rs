@@ -123,14 +123,14 @@ fn decimal(out: &mut Vec<u8>, mut number: usize) {
 }
 
 /// The value of the `Date` header for the current second.
-struct Dated {
+struct DateHeader {
     second: u64,
     text: String,
 }
 
 thread_local! {
     /// Formatted once per second, the precision of the header.
-    static DATE: RefCell<Dated> = const { RefCell::new(Dated { second: 0, text: String::new() }) };
+    static DATE: RefCell<DateHeader> = const { RefCell::new(DateHeader { second: 0, text: String::new() }) };
 }
 
 /// Appends the current time (RFC 9110, 5.6.7).

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_member_too() {
+    fn empty_input_is_a_valid_gzip_member() {
         let gzip = Encoding::Gzip.compress(b"", 6).unwrap();
         let mut text = String::new();
         flate2::read::GzDecoder::new(&gzip[..])
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_comes_back() {
+    fn compressed_bytes_decompress_to_the_original() {
         let bytes = "x".repeat(10_000);
         let gzip = Encoding::Gzip.compress(bytes.as_bytes(), 6).unwrap();
         let mut text = String::new();

@@ -9,7 +9,7 @@ use crate::{config::Cors, engine::admission::IsAllowed};
 
 /// The result of checking the origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum OriginCheck {
     /// The request has no `Origin`, or nothing is configured.
     Silent,
     /// Pages of this origin may read the response.
@@ -20,12 +20,12 @@ pub(crate) enum Verdict {
 
 impl Cors {
     /// Checks the origin of a request. Pages of the server's own host are always allowed.
-    pub(crate) fn judge(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> Verdict {
+    pub(crate) fn judge(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> OriginCheck {
         let Some(origin) = headers.get(header::ORIGIN) else {
-            return Verdict::Silent;
+            return OriginCheck::Silent;
         };
         if self.is_open() {
-            return Verdict::Allowed(HeaderValue::from_static(ANY));
+            return OriginCheck::Allowed(HeaderValue::from_static(ANY));
         }
         let text = origin.to_str().unwrap_or_default();
         let host = headers
@@ -35,9 +35,9 @@ impl Cors {
             || self.origins.iter().any(|known| matches(known, text))
             || also.is_some_and(|also| also(text));
         if is_allowed {
-            Verdict::Allowed(origin.clone())
+            OriginCheck::Allowed(origin.clone())
         } else {
-            Verdict::Foreign
+            OriginCheck::Foreign
         }
     }
 
@@ -68,7 +68,7 @@ impl Cors {
         &self,
         method: &Method,
         headers: &HeaderMap,
-        verdict: &Verdict,
+        verdict: &OriginCheck,
     ) -> Option<Response<T>> {
         if method != Method::OPTIONS || self.preflight_continue {
             return None;
@@ -77,7 +77,7 @@ impl Cors {
         *response.status_mut() =
             StatusCode::from_u16(self.options_success_status).unwrap_or(StatusCode::NO_CONTENT);
         self.mark(&mut response, verdict);
-        if matches!(verdict, Verdict::Allowed(_)) {
+        if matches!(verdict, OriginCheck::Allowed(_)) {
             let answer = response.headers_mut();
             list(answer, header::ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
             match &self.allowed_headers {
@@ -100,14 +100,14 @@ impl Cors {
     }
 
     /// Lets an allowed origin read a response.
-    pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
+    pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &OriginCheck) {
         let headers = response.headers_mut();
         if !self.is_open() {
             // Otherwise a cache could serve the response for one origin to a page of another
             // (WHATWG Fetch, "CORS protocol and HTTP caches").
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
-        if let Verdict::Allowed(origin) = verdict {
+        if let OriginCheck::Allowed(origin) = verdict {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if self.credentials {
                 headers.insert(
@@ -133,7 +133,12 @@ impl Cors {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();
         let mut lists = allowed.chain(&self.exposed_headers).chain(&self.methods);
-        if self.credentials && self.origins.iter().any(|origin| is_anybodys(origin)) {
+        if self.credentials
+            && self
+                .origins
+                .iter()
+                .any(|origin| is_attainable_by_anyone(origin))
+        {
             Some(
                 "cors allows credentials to any origin: name those that may use them, with a * for \
                  names below a domain of yours at most, as in https://*.app.example",
@@ -165,7 +170,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Display) {
 /// A sandboxed page has the origin `null`. A `*` matches domains that an attacker can register,
 /// unless at least two literal labels follow it. (Public suffixes such as `co.uk` are not detected,
 /// because that requires a complete list of them.)
-fn is_anybodys(listed: &str) -> bool {
+fn is_attainable_by_anyone(listed: &str) -> bool {
     let host = listed.split_once("://").map_or(listed, |(_, host)| host);
     let (host, _) = split_port(host.trim_end_matches('/'), "");
     let mut names = host.trim_end_matches('.').rsplit('.');
@@ -258,7 +263,7 @@ mod tests {
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    fn judge(origin: &str, host: &str) -> Verdict {
+    fn judge(origin: &str, host: &str) -> OriginCheck {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, origin.parse().unwrap());
         headers.insert(header::HOST, host.parse().unwrap());
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_that_anybody_can_have_do_not_go_with_credentials() {
+    fn attainable_origins_with_credentials_are_a_fault() {
         for origin in [
             "*",
             "null",
@@ -332,8 +337,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_an_origin_is_nobodys_business() {
-        assert_eq!(cors().judge(&HeaderMap::new(), None), Verdict::Silent);
+    fn request_without_origin_has_no_verdict() {
+        assert_eq!(cors().judge(&HeaderMap::new(), None), OriginCheck::Silent);
     }
 
     #[test]
@@ -345,7 +350,7 @@ mod tests {
             ("http://[::1]:3000", "[::1]:3000"),
             ("http://[::1]", "[::1]"),
         ] {
-            let allowed = Verdict::Allowed(origin.parse().unwrap());
+            let allowed = OriginCheck::Allowed(origin.parse().unwrap());
             assert_eq!(judge(origin, host), allowed, "{origin} {host}");
         }
     }
@@ -355,7 +360,7 @@ mod tests {
         let listed = "http://allowed.example";
         assert_eq!(
             judge(listed, "x"),
-            Verdict::Allowed(listed.parse().unwrap())
+            OriginCheck::Allowed(listed.parse().unwrap())
         );
         for origin in [
             "http://evil.example",
@@ -367,7 +372,7 @@ mod tests {
         ] {
             assert_eq!(
                 judge(origin, "localhost:3000"),
-                Verdict::Foreign,
+                OriginCheck::Foreign,
                 "{origin}"
             );
         }
@@ -410,10 +415,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("origin", HeaderValue::from_static("http://b.example"));
         let also = |origin: &str| origin == "http://b.example";
-        assert_eq!(cors().judge(&headers, None), Verdict::Foreign);
+        assert_eq!(cors().judge(&headers, None), OriginCheck::Foreign);
         assert_eq!(
             cors().judge(&headers, Some(&also)),
-            Verdict::Allowed(HeaderValue::from_static("http://b.example"))
+            OriginCheck::Allowed(HeaderValue::from_static("http://b.example"))
         );
     }
 
@@ -459,7 +464,7 @@ mod tests {
         }
         assert_eq!(value(&response, "vary"), None);
         let passed_on = cors.preflight_continue(true);
-        let verdict = Verdict::Silent;
+        let verdict = OriginCheck::Silent;
         let nothing: Option<Response<()>> =
             passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
         assert!(nothing.is_none());

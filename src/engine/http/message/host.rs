@@ -26,34 +26,34 @@ pub(in crate::engine::http) fn is_valid(host: &[u8]) -> bool {
         Some(literal) => {
             let mut parts = literal.splitn(2, |byte| *byte == b']');
             let address = parts.next().unwrap_or_default();
-            let is_of_address = |byte: &u8| is_of_name(*byte) || *byte == b':';
+            let is_of_address = |byte: &u8| is_name_byte(*byte) || *byte == b':';
             let is_address = !address.is_empty() && address.iter().all(is_of_address);
             is_address && parts.next().is_some_and(is_port)
         }
         None => {
             let colon = host.iter().position(|byte| *byte == b':');
             let (name, port) = host.split_at(colon.unwrap_or(host.len()));
-            is_name(name) && is_port(port)
+            is_registered_name(name) && is_port(port)
         }
     }
 }
 
 /// Returns whether these bytes are a registered name or an IPv4 address.
-fn is_name(mut name: &[u8]) -> bool {
+fn is_registered_name(mut name: &[u8]) -> bool {
     loop {
         name = match name {
             [] => return true,
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
-            [byte, rest @ ..] if is_of_name(*byte) => rest,
+            [byte, rest @ ..] if is_name_byte(*byte) => rest,
             _ => return false,
         };
     }
 }
 
 /// Returns whether a byte may appear unescaped in a name (`unreserved` and `sub-delims`).
-fn is_of_name(byte: u8) -> bool {
+fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -196,7 +196,7 @@ impl RequestError {
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
             Self::Forged => Counter::RejectedForged,
             Self::Busy => Counter::RejectedBusy,
-            Self::Crowded(_) => Counter::RejectedCrowded,
+            Self::Crowded(_) => Counter::RejectedHandshakeRate,
             Self::Draining(_) => Counter::RejectedDraining,
             Self::Refused(_) => Counter::RejectedLimited,
             Self::UnsupportedVersion => Counter::RejectedVersion,

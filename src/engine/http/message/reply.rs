@@ -16,7 +16,7 @@ pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
 
 /// Marks a response of another server, to which no headers are added.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine::http) struct HandedOn;
+pub(in crate::engine::http) struct RemoteResponse;
 
 /// A response. The most frequent kinds do not store their headers.
 #[derive(Debug)]
@@ -307,7 +307,7 @@ mod tests {
     use crate::engine::http::http1::writer;
 
     #[test]
-    fn what_is_written_out_is_what_headers_would_be() {
+    fn constant_heads_equal_encoded_headers() {
         for answer in [
             || HttpAnswer::Packets(Bytes::from_static(b"4hello"), Form::new(None, None)),
             || {

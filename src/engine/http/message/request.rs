@@ -20,7 +20,7 @@ use crate::{
 
 /// A well-formed request. Whether its session exists is not checked here.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::engine::http) enum Ask {
+pub(in crate::engine::http) enum ParsedRequest {
     /// Opens a new session by polling.
     Open,
     /// Opens a new session on a WebSocket with this accept key.
@@ -37,7 +37,7 @@ pub(in crate::engine::http) enum Ask {
     Upgrade { sid: SessionId, accept: String },
 }
 
-impl Ask {
+impl ParsedRequest {
     /// Returns the session id of the request, and the accept key of the requested WebSocket.
     pub(in crate::engine::http) fn session(&self) -> Option<(SessionId, Option<&str>)> {
         match self {
@@ -117,7 +117,7 @@ const MAX_QUERY: usize = 4096;
 pub(in crate::engine::http) fn parse(
     request: &Parts,
     config: &Config,
-) -> Result<Ask, RequestError> {
+) -> Result<ParsedRequest, RequestError> {
     let query = request.uri.query().unwrap_or_default();
     if query.len() > MAX_QUERY {
         return Err(RequestError::BadRequest);
@@ -153,9 +153,9 @@ pub(in crate::engine::http) fn parse(
             })?;
             if upgrade {
                 let accept = accept(request)?;
-                Ok(Ask::OpenWebSocket { accept })
+                Ok(ParsedRequest::OpenWebSocket { accept })
             } else {
-                Ok(Ask::Open)
+                Ok(ParsedRequest::Open)
             }
         }
         Parameter::Twice => Err(RequestError::UnknownSession(Unknown::Malformed)),
@@ -163,16 +163,16 @@ pub(in crate::engine::http) fn parse(
             let malformed = RequestError::UnknownSession(Unknown::Malformed);
             let sid = SessionId::parse(&sid).ok_or(malformed)?;
             if contradicts {
-                Ok(Ask::Mismatch(sid))
+                Ok(ParsedRequest::Mismatch(sid))
             } else if upgrade {
                 let accept = accept(request)?;
-                Ok(Ask::Upgrade { sid, accept })
+                Ok(ParsedRequest::Upgrade { sid, accept })
             } else if request.method == Method::GET {
-                Ok(Ask::Poll(sid))
+                Ok(ParsedRequest::Poll(sid))
             } else if request.method == Method::POST {
-                Ok(Ask::Post(sid))
+                Ok(ParsedRequest::Post(sid))
             } else {
-                Ok(Ask::Unserved(sid))
+                Ok(ParsedRequest::Unserved(sid))
             }
         }
     }
@@ -254,11 +254,11 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn get(query: &str) -> Result<Ask, RequestError> {
+    fn get(query: &str) -> Result<ParsedRequest, RequestError> {
         parse(&request(Method::GET, query, &[]), &Config::default())
     }
 
-    fn upgrade(query: &str, change: &[(&str, &str)]) -> Result<Ask, RequestError> {
+    fn upgrade(query: &str, change: &[(&str, &str)]) -> Result<ParsedRequest, RequestError> {
         let mut headers = vec![
             ("upgrade", "websocket"),
             ("connection", "keep-alive, Upgrade"),
@@ -276,26 +276,32 @@ mod tests {
     fn well_formed_requests_are_told_apart() {
         let sid = SessionId::parse(SID).unwrap();
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
-        assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(Ask::Open));
+        assert_eq!(
+            get("EIO=4&transport=polling&t=abc"),
+            Ok(ParsedRequest::Open)
+        );
         assert_eq!(
             get(&format!("EIO=4&transport=polling&sid={SID}")),
-            Ok(Ask::Poll(sid))
+            Ok(ParsedRequest::Poll(sid))
         );
         let post = request(
             Method::POST,
             &format!("EIO=4&transport=polling&sid={SID}"),
             &[],
         );
-        assert_eq!(parse(&post, &Config::default()), Ok(Ask::Post(sid)));
+        assert_eq!(
+            parse(&post, &Config::default()),
+            Ok(ParsedRequest::Post(sid))
+        );
         assert_eq!(
             upgrade("EIO=4&transport=websocket", &[]),
-            Ok(Ask::OpenWebSocket {
+            Ok(ParsedRequest::OpenWebSocket {
                 accept: accept.clone()
             })
         );
         assert_eq!(
             upgrade(&format!("EIO=4&transport=websocket&sid={SID}"), &[]),
-            Ok(Ask::Upgrade { sid, accept })
+            Ok(ParsedRequest::Upgrade { sid, accept })
         );
     }
 
@@ -389,7 +395,7 @@ mod tests {
         let sid = SessionId::parse(SID).unwrap();
         assert_eq!(
             get(&format!("EIO=4&transport=websocket&sid={SID}")),
-            Ok(Ask::Mismatch(sid))
+            Ok(ParsedRequest::Mismatch(sid))
         );
     }
 
@@ -419,7 +425,7 @@ mod tests {
         };
         let (most, more) = ("x".repeat(16 << 10), "x".repeat((16 << 10) + 1));
         for name in ["authorization", "cookie"] {
-            assert_eq!(open(&[(name, &most)]), Ok(Ask::Open), "{name}");
+            assert_eq!(open(&[(name, &most)]), Ok(ParsedRequest::Open), "{name}");
             let refused = Err(RequestError::CredentialsTooLarge);
             assert_eq!(open(&[(name, &more)]), refused, "{name}");
             assert_eq!(open(&[(name, &most), ("cookie", "a")]), refused, "{name}");
@@ -430,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_no_browsers() {
+    fn two_origin_headers_are_invalid() {
         let twice = [
             ("origin", "http://a.example"),
             ("origin", "http://b.example"),

@@ -9,13 +9,13 @@ use super::memory_budget::FRAME_OVERHEAD;
 /// Replaceable events, in the order in which they will be sent.
 #[derive(Debug, Default)]
 pub(in crate::engine::outbox) struct Conflation {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<StoredFrame>,
     /// The cost of the frames, in bytes.
     cost: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct StoredFrame {
     stream: u64,
     frame: Frame,
 }
@@ -80,7 +80,7 @@ impl Conflation {
             return false;
         }
         self.cost += cost;
-        self.waiting.push_back(Waiting { stream, frame });
+        self.waiting.push_back(StoredFrame { stream, frame });
         true
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_stream_the_last_ones_wait_in_order() {
+    fn last_events_of_a_stream_are_stored_in_order() {
         let last = DropPolicy::Last(2);
         let steps = [
             (1, last, "a"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_room_the_oldest_of_the_same_stream_go_and_else_the_newcomer() {
+    fn without_room_oldest_of_same_stream_or_new_event_is_dropped() {
         let last = DropPolicy::Last(100);
         let long = "x".repeat(1000);
         let room = 3 * (1000 + 5 + FRAME_OVERHEAD);

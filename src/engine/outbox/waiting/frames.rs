@@ -49,7 +49,7 @@ impl Frames {
 
     pub(in crate::engine) fn pop_front(&mut self) -> Option<Frame> {
         let next = self.more.pop_front();
-        self.give_back_capacity();
+        self.shrink_if_empty();
         std::mem::replace(&mut self.first, next)
     }
 
@@ -72,18 +72,18 @@ impl Frames {
             earlier.more.append(&mut self.more);
             *self = earlier;
         }
-        self.give_back_capacity();
+        self.shrink_if_empty();
     }
 
-    fn give_back_capacity(&mut self) {
-        if self.more.is_empty() && self.more.capacity() > KEPT {
+    fn shrink_if_empty(&mut self) {
+        if self.more.is_empty() && self.more.capacity() > RETAINED_CAPACITY {
             self.more = VecDeque::new();
         }
     }
 }
 
 /// The capacity up to which an empty queue keeps its allocation.
-const KEPT: usize = 4;
+const RETAINED_CAPACITY: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_goes_back_before_what_came_meanwhile() {
+    fn prepended_frames_precede_frames_queued_since() {
         for (earlier, later) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 3), (3, 0), (0, 3)] {
             let all = ["a", "b", "c", "d", "e"];
             let mut frames = of(&all[earlier..earlier + later]);
@@ -142,6 +142,6 @@ mod tests {
     fn a_drained_queue_gives_its_room_back() {
         let mut frames = of(&["x"; 100]);
         while frames.pop_front().is_some() {}
-        assert!(frames.more.capacity() <= KEPT);
+        assert!(frames.more.capacity() <= RETAINED_CAPACITY);
     }
 }

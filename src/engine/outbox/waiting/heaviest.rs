@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 /// A holder of memory that can give it up.
-pub(in crate::engine) trait Shed: Send + Sync {
+pub(in crate::engine) trait Sheddable: Send + Sync {
     /// Frees the frames queued for a client and disconnects it, if it is still in this class.
     /// Otherwise it is filed again.
     fn shed_waiting(self: Arc<Self>, class: Class);
@@ -21,19 +21,19 @@ pub(in crate::engine) trait Shed: Send + Sync {
     fn shed_replay(self: Arc<Self>, class: Class);
 }
 
-/// A size class: four per doubling, starting at [`LEAST`].
+/// A size class: four per doubling, starting at [`MIN_FILED_LOG2`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::engine) struct Class(u8);
 
 /// Holders of less are not filed: 4 KiB, as the exponent of a power of two.
-const LEAST: u32 = 12;
+const MIN_FILED_LOG2: u32 = 12;
 
 impl Class {
     /// Returns the size class of a number of bytes, or `None` for insignificant sizes.
     fn of(bytes: usize) -> Option<Self> {
-        let doublings = bytes.checked_ilog2()?.checked_sub(LEAST)?;
+        let doublings = bytes.checked_ilog2()?.checked_sub(MIN_FILED_LOG2)?;
         // The two bits after the leading one are the quarter.
-        let quarter = bytes >> (doublings + LEAST - 2) & 3;
+        let quarter = bytes >> (doublings + MIN_FILED_LOG2 - 2) & 3;
         // Sizes have at most 64 bits, so four classes per doubling fit into a byte.
         Some(Self((doublings * 4) as u8 + quarter as u8))
     }
@@ -45,14 +45,14 @@ pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 
 #[derive(Default)]
 struct Classes {
-    filed: BTreeMap<(Class, u64), Weak<dyn Shed>>,
+    filed: BTreeMap<(Class, u64), Weak<dyn Sheddable>>,
     /// The id of the last filed holder. Ids distinguish holders of one class.
     id: u64,
 }
 
 /// The entry of a filed holder. Dropping it removes the holder.
 #[derive(Debug)]
-pub(in crate::engine::outbox) struct Filed {
+pub(in crate::engine::outbox) struct HeaviestEntry {
     heaviest: Arc<Heaviest>,
     key: (Class, u64),
 }
@@ -61,9 +61,9 @@ impl Heaviest {
     /// Files a holder by its current number of bytes.
     pub(in crate::engine::outbox) fn file(
         self: &Arc<Self>,
-        filed: &mut Option<Box<Filed>>,
+        filed: &mut Option<Box<HeaviestEntry>>,
         bytes: usize,
-        who: impl FnOnce() -> Weak<dyn Shed>,
+        who: impl FnOnce() -> Weak<dyn Sheddable>,
     ) {
         let class = Class::of(bytes);
         if class == filed.as_ref().map(|filed| filed.key.0) {
@@ -75,7 +75,7 @@ impl Heaviest {
             state.id += 1;
             let key = (class, state.id);
             state.filed.insert(key, who());
-            Box::new(Filed {
+            Box::new(HeaviestEntry {
                 heaviest: Arc::clone(self),
                 key,
             })
@@ -83,7 +83,7 @@ impl Heaviest {
     }
 
     /// Returns the holder of the most memory, and the class in which it was last filed.
-    pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Shed>)> {
+    pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Sheddable>)> {
         // This lock is ordered after that of an outbox. It is released before the caller locks or
         // drops the holder, because both may take this lock again.
         let state = self.0.lock();
@@ -93,13 +93,13 @@ impl Heaviest {
     }
 }
 
-impl Filed {
+impl HeaviestEntry {
     pub(in crate::engine::outbox) fn class(&self) -> Class {
         self.key.0
     }
 }
 
-impl Drop for Filed {
+impl Drop for HeaviestEntry {
     fn drop(&mut self) {
         self.heaviest.0.lock().filed.remove(&self.key);
     }
@@ -119,7 +119,7 @@ mod tests {
 
     struct Holder(usize);
 
-    impl Shed for Holder {
+    impl Sheddable for Holder {
         fn shed_waiting(self: Arc<Self>, _: Class) {}
 
         fn shed_replay(self: Arc<Self>, _: Class) {}
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_holds_most_is_on_top_until_it_goes() {
+    fn largest_holder_is_on_top_until_dropped() {
         let heaviest = Arc::new(Heaviest::default());
         let holders: Vec<_> = [50_000, 1000, 90_000, 20_000]
             .into_iter()
@@ -158,7 +158,7 @@ mod tests {
         let on_top = |bytes| heaviest.top().map(|top| top.0) == Class::of(bytes);
         assert!(on_top(90_000));
         let mut holders = holders;
-        let nobody = || -> Weak<dyn Shed> { Weak::<Holder>::new() };
+        let nobody = || -> Weak<dyn Sheddable> { Weak::<Holder>::new() };
         // It holds less now, and is filed again.
         heaviest.file(&mut holders[2].1, 30_000, nobody);
         assert!(on_top(50_000));

@@ -95,7 +95,7 @@ impl MemoryBudget {
     }
 
     /// Returns whether too much is retained for replay.
-    pub(in crate::engine) fn keeps_too_much(&self) -> bool {
+    pub(in crate::engine) fn retains_too_much(&self) -> bool {
         let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
         kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
     }
@@ -111,7 +111,7 @@ impl MemoryBudget {
     }
 
     /// Waits until memory may be high or too much may be retained for replay.
-    pub(in crate::engine) async fn rises(&self) {
+    pub(in crate::engine) async fn wait_until_high(&self) {
         self.high.notified().await;
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use roomcast_protocol::{Frame, Stamp};
 
-use super::heaviest::Filed;
+use super::heaviest::HeaviestEntry;
 use crate::metrics::{Gauge, Metrics};
 
 /// The limits on retained frames.
@@ -43,7 +43,7 @@ pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
     /// The session's entry among the largest replay buffers.
-    pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
+    pub(in crate::engine::outbox) filed: Option<Box<HeaviestEntry>>,
 }
 
 /// The outcome of retaining a frame.
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_frame_is_in_the_order_in_which_it_was_queued() {
+    fn frames_after_a_stamp_keep_queue_order() {
         let (mut replay, _) = replay(LIMITS);
         keep(&mut replay, 1, [7, 9, 8]);
         assert_eq!(after(&replay, 1, 7), Some(vec![9, 8]));
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_channel_that_was_handed_over_go_to_the_heir() {
+    fn frames_of_handed_over_channel_go_to_successor() {
         let (mut replay, metrics) = replay(LIMITS);
         keep(&mut replay, 1, 1..=2);
         let successor = Arc::new(());

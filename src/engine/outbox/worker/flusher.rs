@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::heartbeats::{Beat, Heartbeats};
+use super::heartbeats::{Heartbeats, PingTarget};
 use crate::{
     engine::{outbox::waiting::MemoryBudget, primitives::now},
     metrics::Timing,
@@ -24,9 +24,9 @@ use crate::{
 
 /// Number of sessions written before the task yields. With a smaller number, clients that are
 /// served early receive their copies long before other clients, and send further messages.
-const SESSIONS_PER_TURN: usize = 1024;
+const SESSIONS_PER_YIELD: usize = 1024;
 /// Number of bytes written before the task yields; one session may exceed it.
-const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
+const BYTES_PER_YIELD: usize = 2 * 1024 * 1024;
 
 /// An item that a flusher writes.
 pub(in crate::engine) trait Flush {
@@ -164,8 +164,8 @@ impl<T: Flush> Flusher<T> {
             }
         }
         let (mut written, mut bytes) = (0, 0);
-        while written < SESSIONS_PER_TURN
-            && bytes < BYTES_PER_TURN
+        while written < SESSIONS_PER_YIELD
+            && bytes < BYTES_PER_YIELD
             && let Some(session) = sessions.pop_front()
         {
             written += 1;
@@ -173,7 +173,7 @@ impl<T: Flush> Flusher<T> {
             bytes += work.current.insert(session).flush();
         }
         work.current = None;
-        if sessions.is_empty() && sessions.capacity() > KEPT {
+        if sessions.is_empty() && sessions.capacity() > RETAINED_CAPACITY {
             *sessions = VecDeque::new();
         }
         if let Some((since, left)) = work.timed.take() {
@@ -251,16 +251,16 @@ impl<T> List<T> {
 }
 
 /// The capacity up to which an empty list keeps its allocation.
-const KEPT: usize = 4096;
+const RETAINED_CAPACITY: usize = 4096;
 
 /// Frees the allocation of an empty list if it is large.
 pub(in crate::engine::outbox) fn give_back<T>(list: &mut Vec<T>) {
-    if list.capacity() > KEPT {
+    if list.capacity() > RETAINED_CAPACITY {
         *list = Vec::new();
     }
 }
 
-impl<T: Beat> Flusher<T> {
+impl<T: PingTarget> Flusher<T> {
     /// Stops the tasks of this flusher.
     pub(in crate::engine) fn stop(&self) {
         let mut list = self.list.lock();
@@ -330,10 +330,10 @@ mod tests {
         }
     }
 
-    impl Beat for Session {
+    impl PingTarget for Session {
         fn begin(&self, _at: Instant) {}
 
-        fn beat(&self, now: Instant, rhythm: &super::super::heartbeats::Rhythm) -> Instant {
+        fn beat(&self, now: Instant, rhythm: &super::super::heartbeats::PingTiming) -> Instant {
             self.flush();
             now + rhythm.interval
         }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flusher_that_panics_goes_on_and_ends_the_session_at_fault_alone() {
+    async fn panicking_flusher_restarts_and_ends_only_faulty_session() {
         let flusher = flusher();
         let (first, bad, last) = (Session::default(), Session::bad(), Session::default());
         flusher.enqueue_all(&mut vec![first.clone(), bad.clone(), last.clone()]);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn heartbeats_that_panic_go_on_and_end_the_session_at_fault_alone() {
+    async fn panicking_heartbeats_restart_and_end_only_faulty_session() {
         let flusher = flusher();
         let (first, bad, last) = (Session::default(), Session::bad(), Session::default());
         for session in [&first, &bad, &last] {

@@ -5,7 +5,7 @@
 //! only for pongs, which it reads like any packet, and when a pong is overdue. A pong only records
 //! in the outbox when the next ping is due; the wheel checks that at the planned time.
 //!
-//! The task knows sessions only through [`Beat`], and must not know outboxes or drivers.
+//! The task knows sessions only through [`PingTarget`], and must not know outboxes or drivers.
 
 use std::time::{Duration, Instant};
 
@@ -16,24 +16,24 @@ use roomcast_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::timer_wheel::{Taken, TimerId, TimerWheel};
+use super::timer_wheel::{DueEntry, TimerId, TimerWheel};
 use crate::engine::primitives::now;
 
 /// An item with a heartbeat.
-pub(in crate::engine) trait Beat: Clone {
+pub(in crate::engine) trait PingTarget: Clone {
     /// Records that the first ping is due at this time.
     fn begin(&self, at: Instant);
 
     /// Handles a due session, and returns when to check it again. Pongs that arrive later never
     /// make a ping due earlier than one interval from now.
-    fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
+    fn beat(&self, now: Instant, rhythm: &PingTiming) -> Instant;
 
     /// Ends the session after its heartbeat has panicked.
     fn give_up(&self);
 }
 
 /// The ping interval, the pong timeout, and the ping frame.
-pub(in crate::engine) struct Rhythm {
+pub(in crate::engine) struct PingTiming {
     pub(in crate::engine::outbox) interval: Duration,
     pub(in crate::engine::outbox) timeout: Duration,
     /// A frame per worker: each ping updates its reference count, which would otherwise be shared
@@ -44,7 +44,7 @@ pub(in crate::engine) struct Rhythm {
 /// The heartbeats of the sessions of one flusher.
 pub(in crate::engine) struct Heartbeats<T> {
     state: Mutex<Schedule<T>>,
-    rhythm: Rhythm,
+    rhythm: PingTiming,
     /// Notified when there is work earlier than planned.
     changed: Notify,
 }
@@ -69,7 +69,7 @@ const SLOTS: usize = 512;
 /// Number of pings sent before the task yields.
 const BATCH: usize = 64;
 
-impl<T: Beat> Heartbeats<T> {
+impl<T: PingTarget> Heartbeats<T> {
     pub(in crate::engine) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         let tick = (interval.min(timeout) / PRECISION).clamp(MIN_TICK, MAX_TICK);
         Self {
@@ -79,7 +79,7 @@ impl<T: Beat> Heartbeats<T> {
                 planned: None,
                 stopped: false,
             }),
-            rhythm: Rhythm {
+            rhythm: PingTiming {
                 interval,
                 timeout,
                 ping: Frame::packet(&Packet::Ping(Probe::None)),
@@ -151,12 +151,12 @@ impl<T: Beat> Heartbeats<T> {
     }
 
     /// Handles some of the due sessions. Returns whether there may be more.
-    fn beat_some(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
+    fn beat_some(&self, now: Instant, batch: &mut Vec<DueEntry<T>>) -> bool {
         // The lock is not held while sessions are handled, because they lock their outboxes. A
         // driver may remove its session in the meantime, which `put_back` detects.
         self.state.lock().wheel.take_due(now, batch, BATCH);
         let is_full = batch.len() >= BATCH;
-        let mut beating = Beating {
+        let mut beating = PingBatch {
             of: self,
             batch,
             done: 0,
@@ -170,14 +170,14 @@ impl<T: Beat> Heartbeats<T> {
 }
 
 /// Sessions being handled. They are put back even after a panic.
-struct Beating<'a, T: Clone> {
+struct PingBatch<'a, T: Clone> {
     of: &'a Heartbeats<T>,
-    batch: &'a mut Vec<Taken<T>>,
+    batch: &'a mut Vec<DueEntry<T>>,
     /// The number of handled sessions in the batch.
     done: usize,
 }
 
-impl<T: Clone> Drop for Beating<'_, T> {
+impl<T: Clone> Drop for PingBatch<'_, T> {
     fn drop(&mut self) {
         if self.batch.is_empty() {
             return;
@@ -220,10 +220,10 @@ mod tests {
     use super::*;
     use crate::{
         engine::{
-            Limits, Mode, Outbox, Push, Unattended,
+            Limits, Mode, Outbox, Push, TestOutboxes,
             outbox::{
-                Rest,
-                unattended::{INTERVAL, TIMEOUT},
+                IterationRemains,
+                test_outboxes::{INTERVAL, TIMEOUT},
             },
         },
         metrics::{Metrics, Size},
@@ -242,7 +242,7 @@ mod tests {
         client: TcpStream,
         metrics: Arc<Metrics>,
         start: Instant,
-        unattended: Unattended,
+        unattended: TestOutboxes,
     }
 
     impl Fixture {
@@ -254,7 +254,7 @@ mod tests {
             let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
             accepted.writable().await.unwrap();
             let metrics = Arc::new(Metrics::new());
-            let unattended = Unattended::websocket(accepted, Arc::clone(&metrics));
+            let unattended = TestOutboxes::websocket(accepted, Arc::clone(&metrics));
             let start = now();
             let outboxes: Vec<Outbox> = (0..sessions)
                 .map(|id| unattended.outbox(Sid::from_random([id; 15]), 100_000))
@@ -326,7 +326,7 @@ mod tests {
 
     fn park(outbox: &Outbox, bell: &Arc<Bell>) {
         let waker = Arc::clone(bell).into();
-        outbox.end_turn(&Context::from_waker(&waker), &Rest::default());
+        outbox.end_iteration(&Context::from_waker(&waker), &IterationRemains::default());
     }
 
     #[tokio::test]
@@ -424,7 +424,7 @@ mod tests {
             bytes: 10_000,
             total: 100_000,
         };
-        outbox.keep_for_replay(1, None, limits);
+        outbox.retain_for_replay(1, None, limits);
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);

@@ -2,7 +2,7 @@
 //! pings.
 //!
 //! An outbox holds the flusher of its worker, and the engine runs it. This module knows sessions
-//! only through [`Flush`] and [`Beat`]. It must not know outboxes, because each would then import
+//! only through [`Flush`] and [`PingTarget`]. It must not know outboxes, because each would then import
 //! the other.
 
 mod flusher;
@@ -12,5 +12,5 @@ mod timer_wheel;
 pub(crate) use flusher::Flusher;
 pub(in crate::engine::outbox) use flusher::{Flush, give_back};
 pub(in crate::engine) use heartbeats::Heartbeats;
-pub(in crate::engine::outbox) use heartbeats::{Beat, Rhythm};
+pub(in crate::engine::outbox) use heartbeats::{PingTarget, PingTiming};
 pub(in crate::engine) use timer_wheel::TimerId;

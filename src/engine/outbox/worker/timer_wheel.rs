@@ -34,7 +34,7 @@ struct TimerEntry<T> {
 pub(in crate::engine) struct TimerId(u32);
 
 /// An entry that was taken out.
-pub(super) struct Taken<T> {
+pub(super) struct DueEntry<T> {
     timer: TimerId,
     pub(super) item: T,
     /// When it is due again.
@@ -84,7 +84,7 @@ impl<T: Clone> TimerWheel<T> {
     }
 
     /// Takes out due entries until `taken` has `limit` entries. All of them must be put back.
-    pub(super) fn take_due(&mut self, now: Instant, taken: &mut Vec<Taken<T>>, limit: usize) {
+    pub(super) fn take_due(&mut self, now: Instant, taken: &mut Vec<DueEntry<T>>, limit: usize) {
         let current = self.nanoseconds(now) / self.tick;
         let slots = self.slots.len() as u64;
         if self.used == 0 {
@@ -105,7 +105,7 @@ impl<T: Clone> TimerWheel<T> {
             }
             let timer = TimerId(first);
             match &entry.item {
-                Some(item) => taken.push(Taken {
+                Some(item) => taken.push(DueEntry {
                     timer,
                     item: item.clone(),
                     again: now,
@@ -116,7 +116,7 @@ impl<T: Clone> TimerWheel<T> {
     }
 
     /// Puts a taken entry back with its next time, unless it was removed in the meantime.
-    pub(super) fn put_back(&mut self, taken: &Taken<T>) {
+    pub(super) fn put_back(&mut self, taken: &DueEntry<T>) {
         let TimerId(index) = taken.timer;
         match self.entries.get(index as usize) {
             Some(TimerEntry { item: Some(_), .. }) => self.link(index, taken.again),
@@ -184,7 +184,7 @@ mod tests {
         (TimerWheel::new(start, TICK, 16), start)
     }
 
-    fn take<T: Clone>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<Taken<T>> {
+    fn take<T: Clone>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<DueEntry<T>> {
         let mut taken = Vec::new();
         wheel.take_due(now, &mut taken, usize::MAX);
         taken
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_far_ahead_comes_out_to_be_put_back() {
+    fn entries_beyond_the_wheel_are_returned_to_be_put_back() {
         let (mut wheel, start) = wheel();
         let far = start + ms(100_000);
         wheel.add((), far).unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_let_go_of_at_once_and_does_not_come_out() {
+    fn removed_entry_is_dropped_immediately_and_never_due() {
         let (mut wheel, start) = wheel();
         let item = Arc::new(());
         let first = wheel.add(Arc::clone(&item), start + ms(100)).unwrap();

@@ -16,7 +16,7 @@ async fn secret_request(b: &Echo, method: &str, sid: &str, more: &str) -> String
 }
 
 #[tokio::test]
-async fn an_address_that_proves_no_identity_gets_nothing_of_a_client() {
+async fn unverified_address_receives_no_client_data() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
     let sid = a.open().await;

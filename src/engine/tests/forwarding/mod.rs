@@ -17,16 +17,16 @@ use crate::{
     config::{Cookie, Cors},
     engine::{
         Forwarder,
-        forwarding::{Bounds, Directory, Own, Owner},
+        forwarding::{Bounds, Directory, LocalServer, Owner},
     },
 };
 
 /// The announcements of the servers.
 #[derive(Clone, Default)]
-pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
+pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Announcement>>>);
 
 #[derive(Clone)]
-struct Known {
+struct Announcement {
     address: String,
     key: u8,
     /// Whether the server evaluates times.
@@ -62,7 +62,7 @@ impl Cluster {
         metrics: &Arc<Metrics>,
     ) -> Arc<Forwarder> {
         let address = format!("http://{address}");
-        let own = Own {
+        let own = LocalServer {
             tag: tag(number),
             key: [number; 32],
             address: &address,
@@ -78,7 +78,7 @@ impl Cluster {
 
     /// Registers the server with this number.
     pub(super) fn register(&self, number: u8, address: SocketAddr) {
-        let known = Known {
+        let known = Announcement {
             address: format!("http://{address}"),
             key: number,
             is_timed: true,
@@ -240,7 +240,7 @@ async fn large_and_chunked_bodies_pass_both_ways_and_too_large_ones_are_refused(
 }
 
 #[tokio::test]
-async fn bodies_that_nobody_reads_are_not_passed_on() {
+async fn bodies_of_non_post_requests_are_not_forwarded() {
     let [a, b] = Cluster::default().pair().await;
     let sid = a.open().await;
     assert_eq!(a.post(&sid, "4one").await.0, 200);
@@ -316,7 +316,7 @@ async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_its_poll_at_another_server_has_given_it_up_at_the_owner() {
+async fn aborted_forwarded_poll_is_aborted_at_the_owner() {
     let [a, b] = Cluster::default().pair().await;
     let sid = a.open().await;
     let mut stream = TcpStream::connect(b.address).await.unwrap();
@@ -364,7 +364,7 @@ async fn a_server_that_is_drained_sends_away_the_websockets_that_go_through_it()
 }
 
 #[tokio::test]
-async fn a_server_that_drains_goes_on_with_requests_of_its_own_sessions_and_of_others() {
+async fn draining_server_still_serves_own_and_foreign_sessions() {
     let [a, b] = Cluster::default().pair().await;
     let (own, foreign) = (b.open().await, a.open().await);
     let draining = tokio::spawn({
@@ -379,7 +379,7 @@ async fn a_server_that_drains_goes_on_with_requests_of_its_own_sessions_and_of_o
 }
 
 #[tokio::test]
-async fn a_poll_that_is_handed_on_ends_with_the_server_that_hands_it_on() {
+async fn forwarded_poll_ends_when_forwarding_server_stops() {
     let [a, b] = Cluster::default().pair().await;
     let sid = a.open().await;
     let (answer, ()) = tokio::join!(b.poll(&sid), async {
@@ -409,7 +409,7 @@ async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
+async fn forwarded_request_fails_when_owner_is_unregistered() {
     let cluster = Cluster::default();
     let [_a, b] = cluster.pair().await;
     let (listener, address) = mute().await;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_no_server_has_handed_on_is_refused() {
+async fn requests_with_invalid_proofs_are_refused() {
     let cluster = Cluster::default();
     let [a, _b] = cluster.pair().await;
     let sid = a.open().await;
@@ -20,7 +20,7 @@ async fn what_no_server_has_handed_on_is_refused() {
         secure: true,
     };
     let proof_at = |key: u8, target: &str, at: Option<u64>| {
-        let said = crate::engine::forwarding::Said {
+        let said = crate::engine::forwarding::SignedFields {
             method: &Method::POST,
             target,
             client,
@@ -59,7 +59,7 @@ async fn what_no_server_has_handed_on_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
+async fn servers_without_times_interoperate() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
     let sid = a.open().await;
@@ -78,7 +78,7 @@ async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
 }
 
 #[tokio::test]
-async fn a_request_is_handed_on_once_and_no_further() {
+async fn request_is_forwarded_only_once() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
     // A session of a third server, forwarded to `a` by a sender that knows the key of `a`.
@@ -86,7 +86,7 @@ async fn a_request_is_handed_on_once_and_no_further() {
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
     let target = target(&sid);
-    let said = crate::engine::forwarding::Said {
+    let said = crate::engine::forwarding::SignedFields {
         method: &Method::GET,
         target: &target,
         client: Peer {
@@ -118,7 +118,7 @@ async fn a_request_is_handed_on_once_and_no_further() {
 }
 
 #[tokio::test]
-async fn the_owner_learns_who_a_client_is_from_the_server_it_came_to() {
+async fn owner_uses_client_address_from_proof() {
     let cluster = Cluster::default();
     let limits = AddressLimits::default();
     let guard = |limits: &AddressLimits, engine: &mut Engine| {
@@ -146,7 +146,7 @@ async fn the_owner_learns_who_a_client_is_from_the_server_it_came_to() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_alone_has_short_ids_and_knows_no_proofs() {
+async fn sole_server_has_short_ids_and_ignores_proofs() {
     let echo = echo(Config::default()).await;
     let sid = echo.open().await;
     assert_eq!(sid.len(), 20);

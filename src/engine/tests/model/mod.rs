@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use roomcast_protocol::engine::{CloseReason, Packet, Probe};
 
 use self::{
-    pipe::{Kind, Meanwhile, frame, stamp},
+    pipe::{ConcurrentStep, Kind, frame, stamp},
     session::Session,
 };
 use super::*;
@@ -63,7 +63,7 @@ enum Step {
     Cut,
     Shed,
     Recover,
-    Meanwhile(Meanwhile),
+    ConcurrentStep(ConcurrentStep),
     Late(Kind, usize),
 }
 
@@ -80,12 +80,12 @@ fn kinds() -> impl Strategy<Value = Kind> {
     ]
 }
 
-fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+fn meanwhile() -> impl Strategy<Value = ConcurrentStep> {
     prop_oneof![
-        8 => (kinds(), sizes()).prop_map(|(kind, size)| Meanwhile::Push(kind, size)),
-        1 => Just(Meanwhile::Flush),
-        1 => Just(Meanwhile::Detach),
-        1 => Just(Meanwhile::Cut),
+        8 => (kinds(), sizes()).prop_map(|(kind, size)| ConcurrentStep::Push(kind, size)),
+        1 => Just(ConcurrentStep::Flush),
+        1 => Just(ConcurrentStep::Detach),
+        1 => Just(ConcurrentStep::Cut),
     ]
 }
 
@@ -112,7 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         1 => Just(Step::Cut),
         1 => Just(Step::Shed),
         4 => Just(Step::Recover),
-        8 => meanwhile().prop_map(Step::Meanwhile),
+        8 => meanwhile().prop_map(Step::ConcurrentStep),
         4 => (kinds(), sizes()).prop_map(|(kind, size)| Step::Late(kind, size)),
     ];
     prop::collection::vec((0..2_usize, step), 0..120)
@@ -139,7 +139,7 @@ struct Client {
 
 impl Client {
     fn new(outbox: Outbox, numbers: &Arc<AtomicU32>) -> Self {
-        outbox.keep_for_replay(1, None, LIMITS);
+        outbox.retain_for_replay(1, None, LIMITS);
         Self {
             session: Session::new(outbox, numbers),
             before: None,
@@ -219,7 +219,7 @@ impl Client {
 
 struct World {
     metrics: Arc<Metrics>,
-    outboxes: Unattended,
+    outboxes: TestOutboxes,
     numbers: Arc<AtomicU32>,
     clients: Vec<Client>,
     /// Sessions that were taken over or abandoned.
@@ -230,7 +230,7 @@ impl World {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new());
         let numbers = Arc::default();
-        let outboxes = Unattended::limited(TOTAL, Arc::clone(&metrics));
+        let outboxes = TestOutboxes::limited(TOTAL, Arc::clone(&metrics));
         let mut clients: Vec<Client> = (0..2)
             .map(|_| Client::new(outboxes.outbox(random_sid(), BUDGET), &numbers))
             .collect();
@@ -296,7 +296,7 @@ impl World {
             }
             Step::Settle => self.settle(),
             Step::Turn => {
-                client.session.turn_if_woken();
+                client.session.run_if_woken();
             }
             Step::Room(room) => client.change_pipe(|state| state.room = room),
             Step::Clog(is_clogged) => client.change_pipe(|state| state.is_clogged = is_clogged),
@@ -321,7 +321,7 @@ impl World {
                 if outbox.lock().closed().is_none() {
                     client.closed_after.get_or_insert(client.sent.len());
                     outbox.close(CloseReason::ForcedClose);
-                    client.session.turn_if_woken();
+                    client.session.run_if_woken();
                 }
             }
             Step::Cut => {
@@ -330,8 +330,8 @@ impl World {
             }
             Step::Shed => self.shed(),
             Step::Recover => self.recover(which),
-            Step::Meanwhile(act) => {
-                client.is_spoilt |= matches!(act, Meanwhile::Detach | Meanwhile::Cut);
+            Step::ConcurrentStep(act) => {
+                client.is_spoilt |= matches!(act, ConcurrentStep::Detach | ConcurrentStep::Cut);
                 client.change_pipe(|state| state.meanwhile.push(act));
             }
             Step::Late(kind, size) => client.session.late.push((kind, size)),
@@ -355,7 +355,7 @@ impl World {
             }
             let clients = self.clients.iter_mut().map(|client| &mut client.session);
             for session in clients.chain(&mut self.old) {
-                is_done &= !session.turn_if_woken();
+                is_done &= !session.run_if_woken();
             }
             if is_done {
                 for client in &mut self.clients {
@@ -484,18 +484,18 @@ fn run(steps: impl IntoIterator<Item = (usize, Step)>) {
 }
 
 #[test]
-fn what_was_being_written_for_a_session_that_is_gone_counts_for_nothing() {
+fn batch_of_detached_session_is_not_counted() {
     let steps = [
         Step::Room(100),
         Step::Push(Kind::Reliable, 5000),
-        Step::Meanwhile(Meanwhile::Detach),
+        Step::ConcurrentStep(ConcurrentStep::Detach),
         Step::Settle,
     ];
     run(steps.map(|step| (0, step)));
 }
 
 #[test]
-fn a_value_that_made_room_for_what_must_arrive_is_not_waited_for() {
+fn value_dropped_for_a_reliable_frame_is_not_expected() {
     let steps = [
         Step::Push(Kind::Reliable, 33_000),
         Step::Push(Kind::Reliable, 33_000),
@@ -508,7 +508,7 @@ fn a_value_that_made_room_for_what_must_arrive_is_not_waited_for() {
 }
 
 #[test]
-fn a_value_that_could_not_be_replaced_is_not_waited_for() {
+fn irreplaceable_value_is_not_expected() {
     let steps = [
         Step::Push(Kind::Reliable, 33_000),
         Step::Push(Kind::Reliable, 33_000),
@@ -526,7 +526,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happens_all_that_must_arrive_does_once_and_in_order(steps in steps()) {
+    fn reliable_frames_arrive_once_and_in_order_after_any_steps(steps in steps()) {
         run(steps);
     }
 }

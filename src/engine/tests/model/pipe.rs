@@ -59,7 +59,7 @@ pub(super) fn stamp(number: u32) -> Stamp {
 
 /// An operation of another task during a write.
 #[derive(Clone, Debug)]
-pub(super) enum Meanwhile {
+pub(super) enum ConcurrentStep {
     Push(Kind, usize),
     /// Another task also flushes.
     Flush,
@@ -79,7 +79,7 @@ pub(super) struct PipeState {
     pub(super) is_clogged: bool,
     pub(super) is_broken: bool,
     pub(super) taken: Vec<u8>,
-    pub(super) meanwhile: Vec<Meanwhile>,
+    pub(super) meanwhile: Vec<ConcurrentStep>,
     pub(super) pushed: Vec<Pushed>,
     /// Whether two tasks have written concurrently.
     pub(super) has_overlapped: bool,
@@ -135,12 +135,12 @@ impl Pipe {
         };
         for act in acts {
             match act {
-                Meanwhile::Push(kind, size) => {
+                ConcurrentStep::Push(kind, size) => {
                     let number = self.numbers.fetch_add(1, Ordering::Relaxed);
                     let push = outbox.push(&frame(kind, number, size), kind.mode());
                     self.state().pushed.push((kind, number, push));
                 }
-                Meanwhile::Flush => {
+                ConcurrentStep::Flush => {
                     let (done, is_done) = mpsc::channel();
                     let outbox = outbox.clone();
                     std::thread::spawn(move || {
@@ -153,8 +153,8 @@ impl Pipe {
                         self.state().has_overlapped = true;
                     }
                 }
-                Meanwhile::Detach => outbox.detach(),
-                Meanwhile::Cut => outbox.supersede(),
+                ConcurrentStep::Detach => outbox.detach(),
+                ConcurrentStep::Cut => outbox.supersede(),
             }
         }
     }

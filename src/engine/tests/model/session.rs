@@ -12,7 +12,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::pipe::{Bell, Kind, Pipe, Pushed, frame};
 use crate::engine::{
-    outbox::{Attaching, Control, Outbox, PendingPoll, PollAnswer, Polled, Rest},
+    outbox::{Attaching, Control, IterationRemains, Outbox, PendingPoll, PollAnswer, PollOutcome},
     transport::Stream,
 };
 
@@ -100,9 +100,9 @@ impl Session {
         }
         self.polled += 1;
         match self.outbox.poll(self.polled) {
-            Polled::Answered(answer) => self.take(answer),
-            Polled::Waiting(answered) => self.poll = Some(answered),
-            Polled::Unknown => assert!(self.is_over),
+            PollOutcome::Answered(answer) => self.take(answer),
+            PollOutcome::Waiting(answered) => self.poll = Some(answered),
+            PollOutcome::Unknown => assert!(self.is_over),
         }
     }
 
@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Runs an iteration of the driver if it was woken.
-    pub(super) fn turn_if_woken(&mut self) -> bool {
+    pub(super) fn run_if_woken(&mut self) -> bool {
         let is_woken = self.bell.has_rung() && !self.is_over;
         if is_woken {
             self.turn(None);
@@ -174,7 +174,7 @@ impl Session {
     fn turn(&mut self, upgrade: Option<Pipe>) {
         let waker = self.bell.clone_waker();
         let mut cx = Context::from_waker(&waker);
-        let state = self.outbox.begin_turn();
+        let state = self.outbox.begin_iteration();
         if state.closed.is_some() && !self.is_closing {
             self.end();
             return;
@@ -197,14 +197,14 @@ impl Session {
             self.pushed.push((kind, number, push));
         }
         if !self.is_over {
-            let rest = Rest {
+            let rest = IterationRemains {
                 is_ending: self.is_closing,
                 has_polls: !self.polls.is_empty(),
                 has_posts: false,
                 has_wire: self.pipe.is_some(),
                 takes_polls: self.pipe.is_none() && !self.is_closing && self.polls.is_empty(),
             };
-            self.outbox.end_turn(&cx, &rest);
+            self.outbox.end_iteration(&cx, &rest);
         }
     }
 
@@ -218,7 +218,7 @@ impl Session {
                 Control::Poll(pending) => self.polls.push(pending),
                 Control::PollAborted { id } => {
                     self.polls.retain(|pending| pending.id != id);
-                    if self.outbox.lock().forget_poll(id) {
+                    if self.outbox.lock().remove_poll(id) {
                         self.end();
                     }
                 }
@@ -239,7 +239,7 @@ impl Session {
             } else {
                 let mut queue = self.outbox.lock();
                 assert!(!queue.has_poll());
-                queue.keep_poll(pending);
+                queue.store_poll(pending);
             }
         }
     }

@@ -280,8 +280,8 @@ impl<'a> Broadcast<'a> {
         *timeout = timeout.or(Some(self.target_namespace.config().sockets.ack_timeout));
         let Applied { local, remote } = apply(&self.target_namespace, &operation);
         let local = match local {
-            Outcome::Asked(Ok(asked)) => Some(asked),
-            Outcome::Asked(Err(error)) => return Acks::failed(error),
+            Outcome::AckRequest(Ok(asked)) => Some(asked),
+            Outcome::AckRequest(Err(error)) => return Acks::failed(error),
             Outcome::Nothing | Outcome::Emitted(_) | Outcome::Sockets(_) => None,
         };
         match remote {
@@ -314,7 +314,7 @@ impl<'a> Broadcast<'a> {
         operation.target.local = true;
         match apply(&self.target_namespace, &operation).local {
             Outcome::Sockets(sockets) => sockets,
-            Outcome::Nothing | Outcome::Emitted(_) | Outcome::Asked(_) => Vec::new(),
+            Outcome::Nothing | Outcome::Emitted(_) | Outcome::AckRequest(_) => Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::Broadcast;
 use crate::{
-    adapter::{Missing, NodeId},
+    adapter::{NodeId, Unanswered},
     socket::{
         apply::{Applied, Outcome, Record, RemoteOutcome, TargetNamespace},
         core::Socket,
@@ -79,7 +79,7 @@ impl RemoteSocket {
         if self.data == Value::Null {
             return None;
         }
-        args::whatever(&(&self.data,)).ok()?.get(0).ok()
+        args::any_arguments(&(&self.data,)).ok()?.get(0).ok()
     }
 
     /// Selects only this socket, on its current server.
@@ -159,7 +159,7 @@ pub struct Fetched {
     /// The sockets of all servers that answered.
     pub sockets: Vec<RemoteSocket>,
     /// The servers that did not answer, or whose answer was incomplete or invalid.
-    pub missing: Missing,
+    pub missing: Unanswered,
 }
 
 impl Fetched {
@@ -178,7 +178,7 @@ impl Fetched {
     pub(super) async fn collect(target_namespace: &TargetNamespace, applied: Applied) -> Self {
         let mut fetched = Self {
             sockets: Vec::new(),
-            missing: Missing::default(),
+            missing: Unanswered::default(),
         };
         if let (Outcome::Sockets(local), TargetNamespace::Local(namespace)) =
             (&applied.local, target_namespace)
@@ -235,7 +235,7 @@ impl Socket {
     ///
     /// Fails if the value cannot be serialized or is nested deeper than 100 levels.
     pub fn share(&self, value: impl Serialize) -> Result<(), EncodeError> {
-        let shown = args::whatever(&(value,))?;
+        let shown = args::any_arguments(&(value,))?;
         let value = shown.get(0).map_err(|_| EncodeError::InvalidArguments)?;
         if !is_flat(&value, MAX_LEVELS) {
             return Err(EncodeError::InvalidArguments);

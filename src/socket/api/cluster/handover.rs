@@ -90,10 +90,10 @@ impl Io {
     /// Waits until other servers have taken over all disconnected but recoverable clients, at most
     /// until `end`.
     pub(in crate::socket::api) async fn hand_over_until(&self, end: Instant) {
-        if self.has_others_to_go_to()
+        if self.has_handover_targets()
             && let Some(table) = self.recovery_table()
         {
-            let end = end.min(Instant::now() + LINGERING);
+            let end = end.min(Instant::now() + HANDOVER_GRACE);
             if timeout_at(end, table.emptied()).await.is_err() {
                 tracing::info!("some clients have not come to another server");
             }
@@ -103,4 +103,4 @@ impl Io {
 
 /// Maximum time that a stopping server waits for clients to reach another server. Stock clients
 /// reconnect after one or two seconds.
-const LINGERING: Duration = Duration::from_secs(5);
+const HANDOVER_GRACE: Duration = Duration::from_secs(5);

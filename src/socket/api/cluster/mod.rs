@@ -19,7 +19,7 @@ use super::builder::Builder;
 use crate::{
     Config,
     adapter::{
-        Adapter, Backlog, Cluster, Gaps, Health, Joined, Node, NodeId, NodeOptions, NodeTaken,
+        Adapter, Backlog, Cluster, Gaps, Health, Joined, Node, NodeId, NodeIdConflict, NodeOptions,
         Registry,
         values::{Memory, ValueStore, Values},
     },
@@ -35,7 +35,7 @@ use crate::{
 #[cfg(feature = "forwarding")]
 use crate::{
     adapter::Forwarding,
-    engine::{Bounds, Directory, Own, Owner},
+    engine::{Bounds, Directory, LocalServer, Owner},
 };
 
 /// The cluster settings of a server that is being built.
@@ -59,8 +59,8 @@ impl Membership {
         self.node.check().map_err(BuildError::InvalidOption)?;
         let node = self.node.name(random_sid().as_str());
         let node = node.ok_or(BuildError::InvalidOption("node"))?;
-        let is_alone = self.adapter.is_none();
-        let max = Some(connections).filter(|_| !is_alone);
+        let has_no_peers = self.adapter.is_none();
+        let max = Some(connections).filter(|_| !has_no_peers);
         let (registry, forwarder) = registry(&node, self.node, max, config, metrics);
         let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
         let store = self.values.or(own);
@@ -107,7 +107,7 @@ fn registry(
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
         // Binary data grows by a third, and decompressed data may be larger.
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
-        let own = Own {
+        let own = LocalServer {
             tag: forwarding.tag,
             key: forwarding.key,
             address: address.as_deref().unwrap_or_default(),
@@ -239,7 +239,7 @@ impl Io {
     /// # Errors
     ///
     /// Fails if another server with a longer uptime uses the id.
-    pub async fn check_node(&self) -> Result<(), NodeTaken> {
+    pub async fn check_node(&self) -> Result<(), NodeIdConflict> {
         match (self.0.built.get(), self.cluster().joined()) {
             (Some(built), Some(joined)) if built.registry.has_given_id() => {
                 joined.check_node().await
@@ -251,7 +251,7 @@ impl Io {
     /// Returns the id conflict because of which this server must stop, if any.
     /// [`Server::run`](crate::Server::run) returns then.
     #[must_use]
-    pub fn node_taken(&self) -> Option<NodeTaken> {
+    pub fn node_taken(&self) -> Option<NodeIdConflict> {
         self.0.built.get()?.registry.taken()
     }
 

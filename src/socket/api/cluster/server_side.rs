@@ -6,11 +6,11 @@ use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, Encode
 
 use super::super::namespace_builder::{NamespaceBuilder, needs_of};
 use crate::{
-    adapter::{AdapterError, Audience, Flags, Item, Kind, Missing, Operation, Request, Target},
+    adapter::{AdapterError, Audience, Flags, Item, Kind, Operation, Request, Target, Unanswered},
     socket::{
         apply::{RemoteOutcome, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
-        dispatch::{Handling, Middleware},
+        dispatch::{HandlerFuture, Middleware},
         types::{BuildError, IntoAck as _, Room, args},
     },
 };
@@ -76,7 +76,7 @@ pub enum ServerSideError {
 #[derive(Debug)]
 pub struct PartialAnswers {
     answers: Vec<Args>,
-    missing: Missing,
+    missing: Unanswered,
 }
 
 impl PartialAnswers {
@@ -89,7 +89,7 @@ impl PartialAnswers {
 
     /// Returns the servers that did not answer.
     #[must_use]
-    pub fn missing(&self) -> &Missing {
+    pub fn missing(&self) -> &Unanswered {
         &self.missing
     }
 }
@@ -131,7 +131,7 @@ impl NamespaceBuilder {
     pub fn on_server_side<M>(
         &mut self,
         event: &str,
-        handler: impl Middleware<ServerSide, M, Future: Handling>,
+        handler: impl Middleware<ServerSide, M, Future: HandlerFuture>,
     ) -> &mut Self {
         self.needs(event, needs_of(&handler));
         if RESERVED.contains(&event) {
@@ -165,7 +165,7 @@ impl Namespace {
         args: impl Arguments,
     ) -> Result<(), ServerSideError> {
         let args = &args;
-        self.tell_servers(event, args, Kind::ServerSide { event, args })?;
+        self.publish_server_side(event, args, Kind::ServerSide { event, args })?;
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Namespace {
         args: impl Arguments,
     ) -> Result<Vec<R>, ServerSideError> {
         let args = &args;
-        let asked = self.tell_servers(event, args, Kind::ServerSideWithAck { event, args });
+        let asked = self.publish_server_side(event, args, Kind::ServerSideWithAck { event, args });
         let Some(mut request) = asked? else {
             return Ok(Vec::new());
         };
@@ -207,7 +207,7 @@ impl Namespace {
             .map_err(ServerSideError::Decode)
     }
 
-    fn tell_servers<A: Arguments>(
+    fn publish_server_side<A: Arguments>(
         &self,
         event: &str,
         args: &A,
@@ -256,7 +256,7 @@ mod tests {
     use crate::{Ack, BuildError};
 
     #[tokio::test]
-    async fn one_server_has_no_others_to_send_to() {
+    async fn server_side_emit_without_cluster_returns_no_answers() {
         let mut io = Io::builder();
         io.namespace("/")
             .on_server_side("ping", async |event: ServerSide| {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_between_servers_has_one_handler_and_no_reserved_name() {
+    fn duplicate_or_reserved_server_side_events_fail_the_build() {
         for (names, error) in [
             (["a", "a"], BuildError::DuplicateHandler("a".into())),
             (

@@ -5,12 +5,12 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use roomcast_protocol::socket::Value;
 
-use super::table::{Answered, Begun, Bounds, Table, Ticket, Verdict};
+use super::table::{BeginOutcome, Bounds, HandlerOutcome, StoredAnswer, Table, Ticket};
 use crate::{
     metrics::Counter,
     socket::{
         core::Event,
-        dispatch::{Handler, Handling, Needs, Parameters},
+        dispatch::{Handler, HandlerFuture, Parameters, Requirement},
         types::{AckOutcome, Answer, IntoAck, Refusal, Reply, args::read},
     },
 };
@@ -149,7 +149,7 @@ impl<M: Parameters> Parameters for ByKey<M> {
         Ok(Self(PhantomData))
     }
 
-    fn needs() -> Vec<Needs> {
+    fn needs() -> Vec<Requirement> {
         M::needs()
     }
 }
@@ -161,31 +161,31 @@ impl<M: Parameters> Parameters for ByKey<M> {
     missing_debug_implementations,
     reason = "nobody writes it"
 )]
-pub struct Later(Box<dyn FnOnce(Reply) -> Answer>);
+pub struct DeferredAnswer(Box<dyn FnOnce(Reply) -> Answer>);
 
 #[diagnostic::do_not_recommend]
-impl IntoAck for Later {
+impl IntoAck for DeferredAnswer {
     fn into_ack(self, reply: Reply) -> Answer {
         (self.0)(reply)
     }
 }
 
-fn later(answer: impl FnOnce(Reply) -> Answer + 'static) -> Later {
-    Later(Box::new(answer))
+fn defer_answer(answer: impl FnOnce(Reply) -> Answer + 'static) -> DeferredAnswer {
+    DeferredAnswer(Box::new(answer))
 }
 
-fn refused(refusal: Refusal) -> Later {
-    later(|_| Answer(AckOutcome::Refused(refusal)))
+fn refused(refusal: Refusal) -> DeferredAnswer {
+    defer_answer(|_| Answer(AckOutcome::Refused(refusal)))
 }
 
 #[diagnostic::do_not_recommend]
 impl<M, K, H> Handler<ByKey<M>> for Idempotent<K, H>
 where
     M: Parameters,
-    H: Handler<M, Future: Handling>,
+    H: Handler<M, Future: HandlerFuture>,
     K: Fn(&Event) -> Option<String> + Send + Sync + 'static,
 {
-    type Future = BoxFuture<'static, Later>;
+    type Future = BoxFuture<'static, DeferredAnswer>;
 
     fn handle(&self, event: Event, _: ByKey<M>) -> Self::Future {
         let run = |event: Event| match M::take(&event) {
@@ -201,7 +201,7 @@ where
                 match handling {
                     Ok(handling) => {
                         let value = handling.await;
-                        later(move |reply| value.into_ack(reply))
+                        defer_answer(move |reply| value.into_ack(reply))
                     }
                     Err(refusal) => refused(refusal),
                 }
@@ -213,7 +213,7 @@ where
         }
         let metrics = Arc::clone(event.io().metrics());
         match self.table.begin(&event, &key, self.bounds, &metrics) {
-            Begun::First(ticket) => {
+            BeginOutcome::First(ticket) => {
                 // The answer is built with a placeholder id, and encoded again with the id of each
                 // caller.
                 let captured = Reply {
@@ -226,30 +226,30 @@ where
                     match handling {
                         Ok(handling) => {
                             let given = handling.await.into_ack(captured);
-                            later(|reply| settle(given, ticket, reply))
+                            defer_answer(|reply| settle(given, ticket, reply))
                         }
                         Err(refusal) => refused(refusal),
                     }
                 })
             }
-            Begun::Running(mut verdict) => {
+            BeginOutcome::Running(mut verdict) => {
                 metrics.count(Counter::EventsRepeated);
                 Box::pin(async move {
                     // If the first handler fails without a verdict, its sender is dropped, which
                     // also ends this wait.
                     let verdict = verdict.wait_for(Option::is_some).await;
                     match verdict.ok().and_then(|verdict| verdict.clone()) {
-                        Some(Verdict::Answered(answered)) => {
-                            later(move |reply| answer(reply, &answered))
+                        Some(HandlerOutcome::StoredAnswer(answered)) => {
+                            defer_answer(move |reply| answer(reply, &answered))
                         }
-                        Some(Verdict::Refused(refusal)) => refused(refusal),
+                        Some(HandlerOutcome::Refused(refusal)) => refused(refusal),
                         None => refused(Refusal::internal().because("the first one has failed")),
                     }
                 })
             }
-            Begun::Done(answered) => {
+            BeginOutcome::Done(answered) => {
                 metrics.count(Counter::EventsRepeated);
-                Box::pin(async move { later(move |reply| answer(reply, &answered)) })
+                Box::pin(async move { defer_answer(move |reply| answer(reply, &answered)) })
             }
         }
     }
@@ -258,12 +258,12 @@ where
 /// Stores the answer of a handler, and returns it for the first caller.
 fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
     let answered = match given.0 {
-        AckOutcome::Nothing => Answered::Nothing,
+        AckOutcome::Nothing => StoredAnswer::Nothing,
         AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
-            Ok(args) => Answered::With(args),
+            Ok(args) => StoredAnswer::With(args),
             Err(error) => {
                 crate::throttled_log!(error, %error, "an answer of ours cannot be read back");
-                Answered::Nothing
+                StoredAnswer::Nothing
             }
         },
         AckOutcome::Refused(refusal) => {
@@ -276,10 +276,10 @@ fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
     answer
 }
 
-fn answer(reply: Reply, answered: &Answered) -> Answer {
+fn answer(reply: Reply, answered: &StoredAnswer) -> Answer {
     match answered {
-        Answered::Nothing => Answer(AckOutcome::Nothing),
-        Answered::With(args) => reply.with(args),
+        StoredAnswer::Nothing => Answer(AckOutcome::Nothing),
+        StoredAnswer::With(args) => reply.with(args),
     }
 }
 

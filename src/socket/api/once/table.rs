@@ -15,7 +15,7 @@ use crate::{
     metrics::{Gauge, Metrics},
     socket::{
         core::Event,
-        types::{Expiring, Refusal, give_back, sweep},
+        types::{Expiring, Refusal, shrink_map, sweep},
     },
     tasks::Tasks,
 };
@@ -44,29 +44,29 @@ impl Default for Bounds {
 #[derive(Default)]
 pub(super) struct Table {
     entries: Mutex<Entries>,
-    prints: Prints,
+    prints: KeyHashes,
 }
 
 /// No event is in both `running` and `done`.
 #[derive(Default)]
 struct Entries {
-    running: HashMap<Print, watch::Receiver<Option<Verdict>>>,
-    done: Expiring<Print, Done>,
+    running: HashMap<KeyHash, watch::Receiver<Option<HandlerOutcome>>>,
+    done: Expiring<KeyHash, Done>,
     /// The finished events of each user, oldest first.
-    users: HashMap<Print, VecDeque<Print>>,
+    users: HashMap<KeyHash, VecDeque<KeyHash>>,
     bytes: usize,
 }
 
 /// A hash of a key of any length.
-type Print = [u64; 2];
+type KeyHash = [u64; 2];
 
 /// Computes 128-bit hashes: SipHash with two secret keys per table. Without the keys, an attacker
 /// cannot construct a collision, and an accidental collision is negligibly likely.
 #[derive(Default)]
-struct Prints([RandomState; 2]);
+struct KeyHashes([RandomState; 2]);
 
-impl Prints {
-    fn of(&self, parts: &[&str]) -> Print {
+impl KeyHashes {
+    fn of(&self, parts: &[&str]) -> KeyHash {
         // Each string is hashed with a terminator byte, so that different lists cannot concatenate
         // to equal input.
         self.0.each_ref().map(|key| key.hash_one(parts))
@@ -74,19 +74,19 @@ impl Prints {
 }
 
 struct Done {
-    answered: Answered,
-    user: Print,
+    answered: StoredAnswer,
+    user: KeyHash,
     bytes: usize,
 }
 
 /// The answer of a handler.
 #[derive(Clone, Debug)]
-pub(super) enum Answered {
+pub(super) enum StoredAnswer {
     Nothing,
     With(Args),
 }
 
-impl Answered {
+impl StoredAnswer {
     fn size(&self) -> usize {
         match self {
             Self::Nothing => 0,
@@ -97,28 +97,28 @@ impl Answered {
 
 /// The outcome of a handler.
 #[derive(Clone, Debug)]
-pub(super) enum Verdict {
-    Answered(Answered),
+pub(super) enum HandlerOutcome {
+    StoredAnswer(StoredAnswer),
     Refused(Refusal),
 }
 
 /// How to process an event.
-pub(super) enum Begun {
+pub(super) enum BeginOutcome {
     /// The event is new and must be handled.
     First(Ticket),
     /// An equal event is being handled.
-    Running(watch::Receiver<Option<Verdict>>),
+    Running(watch::Receiver<Option<HandlerOutcome>>),
     /// An equal event has been answered.
-    Done(Answered),
+    Done(StoredAnswer),
 }
 
 /// A running handler. If it is dropped without an outcome, the event counts as never handled.
 pub(super) struct Ticket {
     table: Arc<Table>,
-    print: Print,
-    user: Print,
+    print: KeyHash,
+    user: KeyHash,
     bounds: Bounds,
-    verdict: watch::Sender<Option<Verdict>>,
+    verdict: watch::Sender<Option<HandlerOutcome>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     is_settled: bool,
@@ -131,7 +131,7 @@ impl Table {
         key: &str,
         bounds: Bounds,
         metrics: &Arc<Metrics>,
-    ) -> Begun {
+    ) -> BeginOutcome {
         let namespace = event.socket.nsp();
         let principal = event.principal();
         let id = event.socket.id();
@@ -147,14 +147,14 @@ impl Table {
         let mut entries = self.entries.lock();
         entries.expire(metrics);
         if let Some(done) = entries.done.get(&print) {
-            return Begun::Done(done.answered.clone());
+            return BeginOutcome::Done(done.answered.clone());
         }
         if let Some(verdict) = entries.running.get(&print) {
-            return Begun::Running(verdict.clone());
+            return BeginOutcome::Running(verdict.clone());
         }
         let (sender, receiver) = watch::channel(None);
         entries.running.insert(print, receiver);
-        Begun::First(Ticket {
+        BeginOutcome::First(Ticket {
             table: Arc::clone(self),
             print,
             user,
@@ -169,7 +169,7 @@ impl Table {
 
 impl Ticket {
     /// Stores the answer of the handler.
-    pub(super) fn answer(mut self, answered: Answered) {
+    pub(super) fn answer(mut self, answered: StoredAnswer) {
         self.is_settled = true;
         let done = Done {
             answered: answered.clone(),
@@ -204,7 +204,9 @@ impl Ticket {
         }
         drop(entries);
         // Waiting repeats are notified last, after the answer is stored.
-        let _ = self.verdict.send(Some(Verdict::Answered(answered)));
+        let _ = self
+            .verdict
+            .send(Some(HandlerOutcome::StoredAnswer(answered)));
     }
 
     /// Notifies waiting repeats of a refusal. The event may be tried again.
@@ -213,7 +215,7 @@ impl Ticket {
         // immediately.
         let verdict = self.verdict.clone();
         drop(self);
-        let _ = verdict.send(Some(Verdict::Refused(refusal)));
+        let _ = verdict.send(Some(HandlerOutcome::Refused(refusal)));
     }
 }
 
@@ -227,9 +229,9 @@ impl Drop for Ticket {
 
 impl Entries {
     /// Removes a handler that has ended.
-    fn ends(&mut self, print: &Print) {
+    fn ends(&mut self, print: &KeyHash) {
         self.running.remove(print);
-        give_back(&mut self.running);
+        shrink_map(&mut self.running);
     }
 
     fn expire(&mut self, metrics: &Metrics) {
@@ -239,7 +241,7 @@ impl Entries {
         }
     }
 
-    fn make_room(&mut self, user: &Print, bounds: Bounds, metrics: &Metrics) {
+    fn make_room(&mut self, user: &KeyHash, bounds: Bounds, metrics: &Metrics) {
         while let Some(own) = self.users.get(user)
             && own.len() > bounds.keys_of_user
             && let Some(print) = own.front().copied()
@@ -255,7 +257,7 @@ impl Entries {
     }
 
     /// Subtracts a removed answer from the totals.
-    fn forget(&mut self, print: &Print, done: &Done, metrics: &Metrics) {
+    fn forget(&mut self, print: &KeyHash, done: &Done, metrics: &Metrics) {
         metrics.shift(Gauge::IdempotentAnswers, -1);
         self.bytes -= done.bytes;
         if let Some(own) = self.users.get_mut(&done.user) {
@@ -267,6 +269,6 @@ impl Entries {
                 self.users.remove(&done.user);
             }
         }
-        give_back(&mut self.users);
+        shrink_map(&mut self.users);
     }
 }

@@ -117,7 +117,7 @@ impl IoService {
     }
 
     fn answer_parts(&self, request: Parts, body: Box<dyn Pieces>) -> ResponseFuture {
-        let refused = self.engine.refuse_unnamed(&request);
+        let refused = self.engine.refuse_invalid_host(&request);
         if let Some(answer) = refused.or_else(|| client_files::answer(&self.io, &request)) {
             return Box::pin(async { answer });
         }

@@ -281,7 +281,7 @@ pub enum Error {
     Listen(String, io::Error),
     /// Another server has this server's id.
     #[cfg(feature = "cluster")]
-    Node(crate::adapter::NodeTaken),
+    Node(crate::adapter::NodeIdConflict),
 }
 
 impl From<BuildError> for Error {

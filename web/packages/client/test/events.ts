@@ -1,5 +1,5 @@
-// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the
-// test of the server that writes `src/types.ts`, with the examples of the catalogue of events.
+// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by
+// `tests/generate`, with the examples of the catalogue of events.
 import type {
   AdminAcknowledgedEvents,
   AdminClientToServerEvents,

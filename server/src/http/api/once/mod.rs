@@ -24,17 +24,17 @@ use super::{NO_STORE, TIMEOUT, describe::RouteRules, error::ApiError};
 use crate::{
     auth::Principal,
     service::{
-        Access, KeptAnswer, ServiceError,
-        api::{HeldKey, RequestKeys, Turn, hash_of},
+        Access, ServiceError, StoredResponse,
+        api::{HeldKey, RequestKeys, RequestTurn, hash_of},
     },
 };
 
 /// The name for items created by a request, derived from its key. A repeated attempt finds an item
 /// whose creation had an unknown outcome.
 #[derive(Clone, Debug)]
-pub(crate) struct MadeUnder(String);
+pub(crate) struct IdempotentName(String);
 
-impl MadeUnder {
+impl IdempotentName {
     /// Returns an id for a created item: derived from the key, or a new one without a key.
     pub(super) fn id(under: Option<Extension<Self>>) -> Uuid {
         under.map_or_else(Uuid::new_v4, |Extension(under)| under.uuid())
@@ -63,17 +63,17 @@ impl MadeUnder {
 
 /// Marks a response whose body must not be stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ToldOnce;
+pub(super) struct SecretBody;
 
 /// The state for requests with a key. Clones share it.
 #[derive(Clone)]
-pub(super) struct Once {
+pub(super) struct IdempotencyState {
     keys: RequestKeys,
     rules: Arc<RouteRules>,
     access: Access,
 }
 
-impl Once {
+impl IdempotencyState {
     pub(super) fn new(keys: RequestKeys, rules: RouteRules, access: Access) -> Self {
         let rules = Arc::new(rules);
         Self {
@@ -85,7 +85,11 @@ impl Once {
 }
 
 /// Performs a request only once if it changes data and has a key.
-pub(super) async fn once(State(once): State<Once>, request: Request, next: Next) -> Response {
+pub(super) async fn once(
+    State(once): State<IdempotencyState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut named = request.headers().get_all(KEY).iter();
     let (Some(key), second) = (named.next(), named.next()) else {
         return next.run(request).await;
@@ -115,7 +119,11 @@ fn is_key(key: &str) -> bool {
 }
 
 /// Takes the key for a request, or returns a response immediately.
-async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Request), Response> {
+async fn take(
+    once: &IdempotencyState,
+    key: &str,
+    request: Request,
+) -> Result<(HeldKey, Request), Response> {
     let refused = |error: ServiceError| ApiError::from(error).into_response();
     let (parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>();
@@ -164,21 +172,21 @@ async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Requ
     let turn = once.keys.begin(&caller.subject, key, [asked, before]).await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
     match turn.map_err(|error| ApiError::from(error).into_response())? {
-        Turn::Mine(held) => {
+        RequestTurn::Mine(held) => {
             let mut request = Request::from_parts(parts, Body::from(body));
-            let under = MadeUnder(held.name().to_owned());
+            let under = IdempotentName(held.name().to_owned());
             request.extensions_mut().insert(under);
             Ok((held, request))
         }
-        Turn::Running => {
+        RequestTurn::Running => {
             let running = conflict("a request with this Idempotency-Key is being done");
             Err(running.retry_after(RUNNING).into_response())
         }
-        Turn::Other => {
+        RequestTurn::Other => {
             let other = conflict("the Idempotency-Key belongs to another request");
             Err(other.into_response())
         }
-        Turn::Done(KeptAnswer { status, body }) => Err(match body {
+        RequestTurn::Done(StoredResponse { status, body }) => Err(match body {
             Some(body) => replay(status, body),
             None => conflict("it was done, and its answer is not told twice").into_response(),
         }),
@@ -226,7 +234,7 @@ async fn keep(held: HeldKey, response: Response) -> Response {
         return response;
     }
     // The id of a login must not be stored, where a repeated request could read it.
-    let is_secret = response.extensions().get::<ToldOnce>().is_some();
+    let is_secret = response.extensions().get::<SecretBody>().is_some();
     let (parts, body) = response.into_parts();
     let Ok(body) = to_bytes(body, usize::MAX).await else {
         held.end(None).await;
@@ -234,7 +242,7 @@ async fn keep(held: HeldKey, response: Response) -> Response {
     };
     let text = str::from_utf8(&body).ok();
     let text = text.filter(|text| !is_secret && text.len() <= MAX_KEPT_BYTES);
-    let answer = KeptAnswer {
+    let answer = StoredResponse {
         status: status.as_u16(),
         body: text.map(str::to_owned),
     };

@@ -15,7 +15,7 @@ use roomcast::SocketId;
 
 /// The timing and limits of presence.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::service) struct Tempo {
+pub(in crate::service) struct PresenceConfig {
     /// The grace period after which a user without a connection counts as disconnected.
     pub(in crate::service) grace: Duration,
     /// The minimum interval between two lists of users. Within it, at most two notices about one
@@ -30,8 +30,8 @@ pub(in crate::service) struct Tempo {
 /// The users of one conversation and their sockets in it.
 #[derive(Debug)]
 pub(in crate::service) struct Presence {
-    tempo: Tempo,
-    users: HashMap<Arc<str>, Tabs>,
+    tempo: PresenceConfig,
+    users: HashMap<Arc<str>, PresentUser>,
     /// The users in the order of their arrival, by their `arrival` number.
     arrivals: BTreeMap<u64, Arc<str>>,
     next_arrival: u64,
@@ -43,11 +43,11 @@ pub(in crate::service) struct Presence {
     notices: Notices,
     remote: RemotePresence,
     /// The users whose presence must be published. Always empty if presence is not published.
-    changed: BTreeMap<Arc<str>, Going>,
+    changed: BTreeMap<Arc<str>, Departure>,
 }
 
 #[derive(Debug)]
-struct Tabs {
+struct PresentUser {
     name: Arc<str>,
     /// Few entries: the tabs of one person.
     sockets: Vec<SocketId>,
@@ -69,7 +69,7 @@ enum List {
 
 /// The reason why a user is no longer present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Going {
+pub(crate) enum Departure {
     /// The user left deliberately.
     Left,
     /// The connection was lost.
@@ -105,7 +105,7 @@ impl Notice {
 }
 
 impl Presence {
-    pub(in crate::service) fn new(tempo: Tempo) -> Self {
+    pub(in crate::service) fn new(tempo: PresenceConfig) -> Self {
         Self {
             tempo,
             users: HashMap::new(),
@@ -151,7 +151,7 @@ impl Presence {
         let sockets = std::mem::take(&mut tabs.sockets);
         self.sockets -= sockets.len();
         self.list_changed(now);
-        let user = self.forget(user, Going::Left)?;
+        let user = self.forget(user, Departure::Left)?;
         Some((sockets, self.announce(now, Notice::Left(user))))
     }
 
@@ -207,7 +207,7 @@ impl Presence {
         let users = std::mem::take(&mut self.users);
         if self.tempo.is_shared {
             // The departures must still be published, so the changes outlive the conversation.
-            let gone = users.keys().cloned().map(|user| (user, Going::Lost));
+            let gone = users.keys().cloned().map(|user| (user, Departure::Lost));
             self.changed.extend(gone);
         }
         let changed = std::mem::take(&mut self.changed);
@@ -266,7 +266,7 @@ impl Presence {
         let arrival = self.next_arrival;
         self.next_arrival += 1;
         self.arrivals.insert(arrival, Arc::clone(&user.user_id));
-        let tabs = Tabs {
+        let tabs = PresentUser {
             name: Arc::clone(&user.name),
             sockets: Vec::new(),
             arrival,
@@ -287,7 +287,7 @@ impl Presence {
         if !self.remove(now, socket, user)? {
             return None;
         }
-        let user = self.forget(user, Going::Left)?;
+        let user = self.forget(user, Departure::Left)?;
         // The user is still present on another server, so nothing has changed for other users.
         if self.remote.has(&user.user_id) {
             return None;
@@ -323,7 +323,7 @@ impl Presence {
         Some(last)
     }
 
-    fn forget(&mut self, user: &str, going: Going) -> Option<User> {
+    fn forget(&mut self, user: &str, going: Departure) -> Option<User> {
         let (user_id, present) = self.users.remove_entry(user)?;
         self.arrivals.remove(&present.arrival);
         if let Some(end) = present.lost {
@@ -370,7 +370,7 @@ impl Presence {
         {
             let (_, user_id) = self.lost.pop_first()?;
             self.list_changed(now);
-            let user = self.forget(&user_id, Going::Lost)?;
+            let user = self.forget(&user_id, Departure::Lost)?;
             if !self.remote.has(&user_id)
                 && let Some(notice) = self.announce(now, Notice::Disconnected(user))
             {
@@ -444,7 +444,7 @@ impl Presence {
     }
 
     /// Takes the users whose presence must be published since the last call.
-    pub(in crate::service) fn take_changed(&mut self) -> BTreeMap<Arc<str>, Going> {
+    pub(in crate::service) fn take_changed(&mut self) -> BTreeMap<Arc<str>, Departure> {
         std::mem::take(&mut self.changed)
     }
 
@@ -454,7 +454,7 @@ impl Presence {
             let here = self
                 .users
                 .keys()
-                .map(|user| (Arc::clone(user), Going::Lost));
+                .map(|user| (Arc::clone(user), Departure::Lost));
             self.changed.extend(here);
         }
     }
@@ -474,7 +474,7 @@ impl Presence {
         if self.tempo.is_shared
             && let Some((user_id, _)) = self.users.get_key_value(user)
         {
-            self.changed.insert(Arc::clone(user_id), Going::Lost);
+            self.changed.insert(Arc::clone(user_id), Departure::Lost);
         }
     }
 

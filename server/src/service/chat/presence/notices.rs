@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::service::chat::presence::conversation::Notice;
-use roomcast::internal::Rested;
+use roomcast::internal::TokenBucket;
 
 /// The notices of one conversation.
 #[derive(Debug)]
 pub(in crate::service) struct Notices {
     interval: Duration,
     /// When the deliveries so far are paid for, at [`PER_DELIVERY`] each.
-    paid: Option<Rested<Instant>>,
+    paid: Option<TokenBucket<Instant>>,
     /// Users with recent notices, and how many.
     recent: HashMap<Arc<str>, RecentNotices>,
     /// The users of `recent`, by the end of their interval.
@@ -139,7 +139,7 @@ impl Notices {
         // The cost depends on the number of receivers, so a small conversation never has to wait.
         let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
         let cost = PER_DELIVERY.saturating_mul(deliveries);
-        let paid = self.paid.unwrap_or_else(|| Rested::at(now));
+        let paid = self.paid.unwrap_or_else(|| TokenBucket::at(now));
         self.paid = Some(paid.charged(now, cost));
         if let Some(recent) = self.recent.get_mut(&user) {
             recent.times = recent.times.saturating_add(1);
@@ -184,7 +184,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_millis(250);
 
     #[test]
-    fn who_comes_and_goes_is_told_at_once() {
+    fn join_and_leave_are_emitted_immediately() {
         let (mut notices, now) = start();
         for n in 0..100 {
             let user = n.to_string();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_again_and_again_is_told_when_the_interval_is_over() {
+    fn third_notice_of_a_user_waits_for_the_interval() {
         let (mut notices, now) = start();
         assert_eq!(notices.offer(now, came("ann"), 10), Some(came("ann")));
         assert_eq!(notices.offer(now, left("ann"), 10), Some(left("ann")));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_say_the_same_the_later_one_waits() {
+    fn later_of_two_equal_notices_replaces_the_waiting_notice() {
         let (mut notices, now) = start();
         for notice in [came("ann"), left("ann")] {
             notices.offer(now, notice, 10);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_who_come_together_are_told_one_after_another_and_all_of_them() {
+    fn a_thousand_joins_are_throttled_and_all_emitted_in_order() {
         let (mut notices, now) = start();
         let mut deliveries = 0;
         let mut at_once = 0;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_goes_while_many_wait_is_never_told() {
+    fn opposite_notices_cancel_while_waiting() {
         let (mut notices, now) = start();
         while notices
             .offer(now, came(&notices.next_name()), 1000)
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_an_end() {
+    fn notices_are_bounded() {
         let (mut notices, now) = start();
         for n in 0..MAX_WAITING * 3 {
             notices.offer(now, came(&n.to_string()), 1);

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
-use crate::service::chat::presence::conversation::{Going, Notice, Presence};
+use crate::service::chat::presence::conversation::{Departure, Notice, Presence};
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Time};
 
 /// The departed users, with the reasons that other servers reported.
-pub(in crate::service) type Gone = BTreeMap<Arc<str>, Going>;
+pub(in crate::service) type Departures = BTreeMap<Arc<str>, Departure>;
 
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(crate) struct SharedPresence {
     /// The user's presence, or `None` if the user is no longer present.
     pub(crate) present: Option<SharedPresent>,
     /// The reason in that case.
-    pub(crate) going: Going,
+    pub(crate) going: Departure,
 }
 
 /// A user who is present or in the grace period.
@@ -57,7 +57,7 @@ pub(crate) struct SharedPresent {
 }
 
 /// Returns the user in a row of another server.
-pub(in crate::service) fn present_there(row: &store::Here) -> Present {
+pub(in crate::service) fn remote_present(row: &store::PresenceEntry) -> Present {
     Present {
         user: User {
             user_id: row.user_id.as_str().into(),
@@ -113,7 +113,7 @@ impl Presence {
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
-        told: &Gone,
+        told: &Departures,
         patience: Duration,
     ) -> Vec<Notice> {
         let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
@@ -165,8 +165,8 @@ impl Presence {
         for (user_id, present) in before {
             if !after.has(&user_id) && !self.is_here(&user_id) {
                 notices.push(match told.get(&user_id) {
-                    Some(Going::Left) => Notice::Left(present.user),
-                    Some(Going::Lost) | None => Notice::Disconnected(present.user),
+                    Some(Departure::Left) => Notice::Left(present.user),
+                    Some(Departure::Lost) | None => Notice::Disconnected(present.user),
                 });
             }
         }
@@ -181,11 +181,11 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::chat::presence::conversation::Tempo;
+    use crate::service::chat::presence::conversation::PresenceConfig;
     use roomcast::SocketId;
 
     #[test]
-    fn those_who_were_elsewhere_before_anybody_came_here_are_listed_and_not_announced() {
+    fn remote_users_of_the_first_lookup_are_listed_without_notices() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_or_goes_elsewhere_is_announced_once() {
+    fn remote_join_and_departure_are_announced_once() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.set_remote(now, [], &none(), AT_ONCE);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_lost_here_and_back_on_another_server_is_not_announced() {
+    fn user_lost_here_and_present_elsewhere_causes_no_notice() {
         let (mut presence, now) = start();
         presence.set_remote(now, [], &none(), AT_ONCE);
         presence.join(now, socket(1), &user("ann"), since(1));
@@ -261,29 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_elsewhere_on_purpose_has_left() {
+    fn deliberate_remote_departure_is_announced_as_left() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.set_remote(now, [row("bob", 1, 1), row("eve", 1, 1)], &none(), AT_ONCE);
-        let left = BTreeMap::from(["bob", "ann"].map(|user| (user.into(), Going::Left)));
+        let left = BTreeMap::from(["bob", "ann"].map(|user| (user.into(), Departure::Left)));
         let notices = presence.set_remote(now, [], &left, AT_ONCE);
         let expected = [Notice::Left(user("bob")), Notice::Disconnected(user("eve"))];
         assert_eq!(notices, expected);
     }
 
     #[test]
-    fn who_is_gone_without_a_word_is_present_until_that_has_come_or_is_no_longer_waited_for() {
+    fn missing_user_stays_present_until_explained_or_timed_out() {
         let (mut presence, now) = start();
         let patience = Duration::from_millis(500);
         presence.join(now, socket(1), &user("ann"), since(1));
         let both = [row("bob", 1, 1), row("eve", 1, 1)];
         presence.set_remote(now, both, &none(), patience);
         // A departure of another user, even from the same server, explains neither absence.
-        let others = BTreeMap::from([("zoe".into(), Going::Left)]);
+        let others = BTreeMap::from([("zoe".into(), Departure::Left)]);
         assert_eq!(presence.set_remote(now, [], &others, patience), []);
         assert!(presence.remote().is_unexplained());
         let soon = now + Duration::from_millis(300);
-        let left = BTreeMap::from([("bob".into(), Going::Left)]);
+        let left = BTreeMap::from([("bob".into(), Departure::Left)]);
         let notices = presence.set_remote(soon, [], &left, patience);
         assert_eq!(notices, [Notice::Left(user("bob"))]);
         assert_eq!(presence.set_remote(soon, [], &none(), patience), []);
@@ -293,12 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_to_be_lost_is_waited_for_no_longer() {
+    fn user_reported_as_lost_departs_immediately() {
         let (mut presence, now) = start();
         let patience = Duration::from_secs(2);
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.set_remote(now, [row("bob", 1, 1)], &none(), patience);
-        let lost = BTreeMap::from([("bob".into(), Going::Lost)]);
+        let lost = BTreeMap::from([("bob".into(), Departure::Lost)]);
         let notices = presence.set_remote(now, [], &lost, patience);
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
         assert!(!presence.remote().is_unexplained());
@@ -306,12 +306,12 @@ mod tests {
 
     const AT_ONCE: Duration = Duration::ZERO;
 
-    fn none() -> Gone {
-        Gone::new()
+    fn none() -> Departures {
+        Departures::new()
     }
 
     fn start() -> (Presence, Instant) {
-        let tempo = Tempo {
+        let tempo = PresenceConfig {
             grace: Duration::from_secs(5),
             interval: Duration::from_millis(250),
             listed: 100,

@@ -16,17 +16,17 @@ use crate::store::Time;
 /// The statuses of some users, by user id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::service) struct Statuses(BTreeMap<Arc<str>, Said>);
+pub(in crate::service) struct Statuses(BTreeMap<Arc<str>, StoredStatus>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Said {
+struct StoredStatus {
     status: Status,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<Arc<str>>,
     timestamp: Time,
 }
 
-impl Said {
+impl StoredStatus {
     /// Returns whether the status is that of a user who has set none.
     ///
     /// It is retained for a while, so that no server clock dates the next change earlier than this
@@ -57,7 +57,7 @@ impl Said {
     fn size(&self, user: &str) -> usize {
         // In both strings, only quotation marks and backslashes need escaping, which takes two
         // bytes each.
-        AROUND + 2 * (user.len() + self.text.as_ref().map_or(0, |text| text.len()))
+        ENTRY_OVERHEAD + 2 * (user.len() + self.text.as_ref().map_or(0, |text| text.len()))
     }
 }
 
@@ -90,7 +90,7 @@ impl Statuses {
         }
         // The later of two changes has the later time, regardless of the clocks of two servers.
         let next = before.map_or(now, |said| now.max(said.timestamp.after(TICK)));
-        let said = Said {
+        let said = StoredStatus {
             status,
             text: text.cloned(),
             timestamp: next,
@@ -102,15 +102,16 @@ impl Statuses {
         self.0.retain(|user, said| !said.is_over(user, now));
         // The size of the value is limited. Guests are evicted first, since they return with new
         // ids anyway.
-        self.make_room(ROOM - said.size(&user));
+        self.make_room(MAX_BYTES - said.size(&user));
         self.0.insert(user, said);
         Some(told)
     }
 
     fn make_room(&mut self, room: usize) {
         let mut size: usize = self.0.iter().map(|(user, said)| said.size(user)).sum();
-        let rank =
-            |(user, said): (&Arc<str>, &Said)| (!is_guest(user), said.timestamp, Arc::clone(user));
+        let rank = |(user, said): (&Arc<str>, &StoredStatus)| {
+            (!is_guest(user), said.timestamp, Arc::clone(user))
+        };
         while size > room
             && let Some((_, _, user)) = self.0.iter().map(rank).min()
             && let Some(said) = self.0.remove(&user)
@@ -121,7 +122,8 @@ impl Statuses {
 
     /// Returns the users whose status is new or differs from `before`.
     pub(in crate::service) fn since<'a>(&'a self, before: &Self) -> BTreeSet<&'a Arc<str>> {
-        let is_news = |(user, said): &(&Arc<str>, &Said)| before.0.get(*user) != Some(*said);
+        let is_news =
+            |(user, said): &(&Arc<str>, &StoredStatus)| before.0.get(*user) != Some(*said);
         self.0
             .iter()
             .filter(is_news)
@@ -135,7 +137,7 @@ impl Statuses {
         before: &'a Self,
         now: Time,
     ) -> BTreeSet<&'a Arc<str>> {
-        let is_forgotten = |(user, said): &(&Arc<str>, &Said)| {
+        let is_forgotten = |(user, said): &(&Arc<str>, &StoredStatus)| {
             !self.0.contains_key(*user) && !said.is_default() && !said.is_over(user, now)
         };
         let before = before.0.iter().filter(is_forgotten);
@@ -155,16 +157,16 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// The maximum size of a value in bytes, below [`roomcast::adapter::values::MAX_VALUE`] including
 /// its envelope.
-const ROOM: usize = 60 << 10;
+const MAX_BYTES: usize = 60 << 10;
 /// The size of an entry in bytes without its strings.
-const AROUND: usize = 96;
+const ENTRY_OVERHEAD: usize = 96;
 
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::service::cluster::corpus::{is_said_again, lines};
+    use crate::service::cluster::corpus::{contains_all, lines};
 
     fn time(second: u64) -> Time {
         let noon: Time = "2025-01-31T12:00:00Z".parse().unwrap();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_again_is_no_change_and_nothing_is_what_everybody_says() {
+    fn repeated_or_initial_default_status_is_no_change() {
         let mut statuses = Statuses::default();
         assert_eq!(statuses.say("ann", Status::Online, None, time(0)), None);
         let text = Arc::from("on holiday");
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_of_every_version_have_kept_is_read_as_it_was_meant() {
+    fn stored_statuses_of_all_versions_are_read() {
         let mut all = Vec::new();
         for line in lines("values.txt")
             .iter()
@@ -207,7 +209,7 @@ mod tests {
             let kept: Statuses = serde_json::from_value(stored["value"].clone()).unwrap();
             let again = serde_json::to_string(&kept).unwrap();
             let before = stored["value"].to_string();
-            assert!(is_said_again(&before, &again), "{}: {again}", line.name);
+            assert!(contains_all(&before, &again), "{}: {again}", line.name);
             all.extend(
                 kept.0
                     .into_iter()
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_change_has_a_later_time_whatever_the_clock_says() {
+    fn later_change_has_a_later_time_even_if_the_clock_is_set_back() {
         let mut statuses = Statuses::default();
         let first = busy(&mut statuses, "ann", 60).unwrap();
         let second = statuses.say("ann", Status::Online, None, time(0)).unwrap();
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_forgotten_in_the_end_that_of_guests_sooner() {
+    fn statuses_expire_and_those_of_guests_sooner() {
         let mut statuses = Statuses::default();
         for user in ["ann", "guest:1"] {
             busy(&mut statuses, user, 0).unwrap();
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_an_end_and_guests_make_room_first() {
+    fn full_value_evicts_statuses_of_guests_first() {
         let mut statuses = Statuses::default();
         let text = Arc::from("\u{1f600}".repeat(80));
         let mut say = |user: &str, second| {
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_something_else_is_news() {
+    fn changed_and_new_statuses_are_reported() {
         let mut before = Statuses::default();
         busy(&mut before, "ann", 0).unwrap();
         busy(&mut before, "bob", 0).unwrap();
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_forgotten_for_want_of_room_is_known_and_not_who_was_in_the_end() {
+    fn evicted_statuses_are_reported_and_expired_ones_are_not() {
         let text = Arc::from("x".repeat(80));
         let say = |statuses: &mut Statuses, user: &str, second| {
             let said = statuses.say(user, Status::Busy, Some(&text), time(second));
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_written_as_servers_of_other_versions_read_it() {
+    fn statuses_serialize_in_the_shared_format() {
         let mut statuses = Statuses::default();
         let text = Arc::from("on holiday");
         statuses

@@ -107,7 +107,7 @@ fn a_lost_tab_beside_another_is_not_announced() {
 }
 
 #[test]
-fn an_expelled_user_is_gone_with_all_sockets_also_in_its_grace() {
+fn expelled_user_loses_all_sockets_even_in_the_grace_period() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
@@ -123,7 +123,7 @@ fn an_expelled_user_is_gone_with_all_sockets_also_in_its_grace() {
 }
 
 #[test]
-fn what_other_servers_have_to_know_is_each_user_once() {
+fn each_changed_user_is_published_once() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     presence.join(now, socket(2), &user("ann"), Time::now());
@@ -150,7 +150,7 @@ fn what_other_servers_have_to_know_is_each_user_once() {
 }
 
 #[test]
-fn the_list_is_sent_at_once_and_then_not_too_often() {
+fn first_list_is_immediate_and_later_lists_are_throttled() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     assert_eq!(drain(&mut presence, now), [Notice::List]);
@@ -167,7 +167,7 @@ fn the_list_is_sent_at_once_and_then_not_too_often() {
 }
 
 #[test]
-fn the_list_of_a_large_conversation_is_sent_less_often_and_has_an_end() {
+fn large_lists_are_truncated_and_sent_less_often() {
     let (mut presence, now) = start();
     for n in 0..2000 {
         presence.join(now, socket(n), &user(&format!("u{n}")), Time::now());
@@ -200,7 +200,7 @@ fn the_list_of_a_large_conversation_is_sent_less_often_and_has_an_end() {
 }
 
 #[test]
-fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
+fn looping_user_causes_few_notices_with_the_correct_last_state() {
     let (mut presence, now) = start();
     presence.join(now, socket(1), &user("ann"), Time::now());
     let mut told = Vec::new();
@@ -217,7 +217,7 @@ fn a_user_in_a_loop_is_told_of_a_few_times_and_rightly_in_the_end() {
 }
 
 #[test]
-fn those_present_are_named_in_the_shape_of_the_answer() {
+fn present_users_serialize_in_the_documented_form() {
     let (mut presence, now) = start();
     let since: Time = "2025-01-31T12:00:00Z".parse().unwrap();
     let later: Time = "2025-01-31T12:00:01Z".parse().unwrap();
@@ -267,7 +267,7 @@ fn removal_before_the_last_known_membership_does_not_count() {
 
 fn start() -> (Presence, Instant) {
     (
-        Presence::new(Tempo {
+        Presence::new(PresenceConfig {
             grace: GRACE,
             interval: INTERVAL,
             listed: 100,

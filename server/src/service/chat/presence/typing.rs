@@ -47,7 +47,7 @@ impl Typing {
             + if socket.is_some() {
                 EXPIRY
             } else {
-                EXPIRY_ELSEWHERE
+                REMOTE_EXPIRY
             };
         let announce = match self.users.get_mut(&user.user_id) {
             Some(typist) => {
@@ -120,7 +120,7 @@ const EXPIRY: Duration = Duration::from_secs(6);
 /// How long typing on another server lasts without a new announcement.
 ///
 /// The last one may be up to [`REPEAT`] late.
-const EXPIRY_ELSEWHERE: Duration = Duration::from_secs(9);
+const REMOTE_EXPIRY: Duration = Duration::from_secs(9);
 
 /// The interval at which continued typing is emitted again.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -175,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn typing_at_another_server_ends_when_that_says_so_or_no_more_of_it() {
+    fn remote_typing_ends_on_stop_or_expiry() {
         let (mut typing, now) = (Typing::default(), Instant::now());
         assert!(typing.start(now, &user("ann"), None));
         assert_eq!(typing.handle_timeout(now + EXPIRY + REPEAT), None);
-        let end = now + EXPIRY_ELSEWHERE;
+        let end = now + REMOTE_EXPIRY;
         assert_eq!(typing.handle_timeout(end), Some((user("ann"), None)));
         assert!(typing.start(now, &user("ann"), None));
         assert_eq!(typing.stop("ann"), Some(user("ann")));

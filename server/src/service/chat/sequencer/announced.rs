@@ -11,7 +11,7 @@ use crate::store::Conversation;
 
 /// The latest changes by conversation and number. The number 0 is the creation of the conversation.
 #[derive(Debug, Default)]
-pub(in crate::service) struct ToldChanges(Mutex<Latest>);
+pub(in crate::service) struct AnnouncedChanges(Mutex<Latest>);
 
 #[derive(Debug, Default)]
 struct Latest {
@@ -34,7 +34,7 @@ impl Latest {
         self.insert(id, 0);
     }
 
-    /// See [`ToldChanges::insert`].
+    /// See [`AnnouncedChanges::insert`].
     fn insert(&mut self, conversation: Uuid, number: u64) -> bool {
         if !self.changes.insert((conversation, number)) {
             return false;
@@ -53,7 +53,7 @@ impl Latest {
 /// A conversation that is being created here. If dropped before [`made`](Self::made), its creation
 /// is in doubt.
 pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
-    told: &'a ToldChanges,
+    told: &'a AnnouncedChanges,
     id: Uuid,
     tell: Option<F>,
 }
@@ -90,7 +90,7 @@ impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
     }
 }
 
-impl ToldChanges {
+impl AnnouncedChanges {
     /// Starts the creation of a conversation. `tell` notifies its members.
     pub(in crate::service) fn making<F: FnOnce(&Conversation)>(
         &self,
@@ -151,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_told_of_once_whether_its_making_is_in_doubt_or_not() {
+    fn creation_is_announced_once_even_if_in_doubt() {
         let made = conversation();
         for (is_read, is_known) in [(false, false), (false, true), (true, false), (true, true)] {
-            let (told, count) = (ToldChanges::default(), Cell::new(0));
+            let (told, count) = (AnnouncedChanges::default(), Cell::new(0));
             let making = told.making(made.id, |_| count.set(count.get() + 1));
             if is_read {
                 assert!(!told.read(&made), "who makes it tells of it");
@@ -170,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_is_told_of_once_when_it_comes_by_the_feed_while_it_is_made() {
+    fn creation_is_announced_once_if_the_feed_returns_it_meantime() {
         const ROUNDS: usize = 20_000;
         let made = conversation();
-        let (told, count) = (ToldChanges::default(), AtomicUsize::new(0));
+        let (told, count) = (AnnouncedChanges::default(), AtomicUsize::new(0));
         let ids: Vec<_> = (0..ROUNDS as u128).map(Uuid::from_u128).collect();
         let tell = |_: &Conversation| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_once_and_what_is_kept_has_an_end() {
-        let told = ToldChanges::default();
+    fn change_is_announced_once_and_the_record_is_bounded() {
+        let told = AnnouncedChanges::default();
         let id = Uuid::from_u128(1);
         assert!(told.insert(id, 1) && !told.insert(id, 1) && told.has(id, 1));
         for number in 2..=MAX_TOLD as u64 + 1 {

@@ -1,13 +1,13 @@
 //! The removal of a deleted conversation.
 
 use crate::service::chat::presence::typing::Typing;
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::conversations::LiveConversation;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::rules::emissions::conversations::CONVERSATION_DELETED;
 use crate::store::DeletedConversation;
 use roomcast::{Broadcast, Namespace, Room};
 
-impl Live {
+impl LiveConversation {
     /// Removes all users without notices, since `conversation_deleted` covers them.
     pub(in crate::service) fn close(&mut self, namespace: &Namespace, changes: u64) {
         // Memberships that were read before this change must be read again.
@@ -22,7 +22,7 @@ impl Live {
 }
 
 /// Emits the deletion to the joined sockets and to all sockets of all members.
-pub(super) fn tell_deleted(
+pub(super) fn emit_deleted(
     here: Broadcast<'_>,
     deleted: &DeletedConversation,
     member_ids: &[String],

@@ -16,7 +16,7 @@ use roomcast::{AckError, Acks, Socket};
 
 /// The confirmations that a message needs from its receivers on this server.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum PendingConfirmation {
     /// The receivers are asked.
     Confirming {
         expected: usize,
@@ -29,7 +29,7 @@ pub(super) enum Asked {
     Skipped { expected: usize },
 }
 
-impl Asked {
+impl PendingConfirmation {
     /// Waits until all receivers have answered or the timeout expires.
     async fn count(self) -> Confirmed {
         let mut all = Confirmed::default();
@@ -64,7 +64,7 @@ impl Asked {
 pub(super) fn report(
     socket: Socket,
     message: &Message,
-    asked: Option<Asked>,
+    asked: Option<PendingConfirmation>,
     others: Option<oneshot::Receiver<Confirmed>>,
     timeout: Duration,
 ) {
@@ -116,11 +116,17 @@ pub(super) fn report(
 /// The messages were found in the store. At that time it was unknown whether the senders want
 /// confirmations.
 #[derive(Debug, Default)]
-pub(super) struct AskedAhead(VecDeque<(Instant, u64, Asked)>);
+pub(super) struct EarlyConfirmations(VecDeque<(Instant, u64, PendingConfirmation)>);
 
-impl AskedAhead {
+impl EarlyConfirmations {
     /// Stores the confirmations of a message for as long as its server may still request them.
-    pub(super) fn keep(&mut self, now: Instant, timeout: Duration, seq: u64, asked: Asked) {
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+        seq: u64,
+        asked: PendingConfirmation,
+    ) {
         // If the deadline is beyond the range of the clock, the confirmations are dropped.
         if let Some(until) = now.checked_add(patience(timeout)) {
             // All entries have the same timeout, so the queue is ordered by deadline.
@@ -129,7 +135,7 @@ impl AskedAhead {
     }
 
     /// Takes the confirmations of a message for the server that requests them.
-    pub(super) fn take(&mut self, seq: u64) -> Option<Asked> {
+    pub(super) fn take(&mut self, seq: u64) -> Option<PendingConfirmation> {
         let at = self.0.iter().position(|(_, kept, _)| *kept == seq)?;
         self.0.remove(at).map(|(_, _, asked)| asked)
     }
@@ -152,16 +158,20 @@ pub(super) type MessageKey = (Uuid, u64);
 
 /// Confirmation requests of other servers for messages that are about to be emitted here.
 #[derive(Debug, Default)]
-pub(super) struct Questions(Mutex<HashMap<MessageKey, oneshot::Sender<Confirmed>>>);
+pub(super) struct ConfirmationRequests(Mutex<HashMap<MessageKey, oneshot::Sender<Confirmed>>>);
 
-impl Questions {
+impl ConfirmationRequests {
     /// Registers a request for the confirmations of a message that is about to be emitted.
-    pub(super) fn wait_for(self: &Arc<Self>, message: MessageKey, timeout: Duration) -> Waiting {
+    pub(super) fn wait_for(
+        self: &Arc<Self>,
+        message: MessageKey,
+        timeout: Duration,
+    ) -> PendingAnswer {
         let (answer, answered) = oneshot::channel();
         // The request is stored before the step is announced to the write worker, so that it is
         // found when the message is emitted.
         self.0.lock().insert(message, answer);
-        Waiting {
+        PendingAnswer {
             answered,
             patience: timeout.saturating_add(MARGIN),
             asked: (Arc::clone(self), message),
@@ -174,7 +184,7 @@ impl Questions {
     }
 
     /// Answers the request for the confirmations of a message that is emitted now.
-    pub(super) fn answer(&self, message: MessageKey, asked: Option<Asked>) {
+    pub(super) fn answer(&self, message: MessageKey, asked: Option<PendingConfirmation>) {
         let Some(answer) = self.0.lock().remove(&message) else {
             return;
         };
@@ -189,14 +199,14 @@ impl Questions {
 }
 
 /// The pending answer to another server.
-pub(in crate::service) struct Waiting {
+pub(in crate::service) struct PendingAnswer {
     answered: oneshot::Receiver<Confirmed>,
     patience: Duration,
     /// The table and the key of the request, which is removed when this value is dropped.
-    asked: (Arc<Questions>, MessageKey),
+    asked: (Arc<ConfirmationRequests>, MessageKey),
 }
 
-impl Waiting {
+impl PendingAnswer {
     /// Waits until the message is emitted and all receivers have confirmed it, or the timeout
     /// expires.
     pub(in crate::service) async fn answer(mut self) -> Confirmed {
@@ -211,7 +221,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         let (questions, message) = &self.asked;
         // An abandoned request must not stay in the table for a message that may never be emitted.
@@ -232,11 +242,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_asked_ahead_is_taken_once_and_forgotten_when_nobody_asks_any_more() {
+    fn early_confirmations_are_taken_once_and_expire() {
         let (start, timeout) = (Instant::now(), Duration::from_secs(5));
-        let mut ahead = AskedAhead::default();
+        let mut ahead = EarlyConfirmations::default();
         for seq in [7, 8] {
-            ahead.keep(start, timeout, seq, Asked::Skipped { expected: 1 });
+            ahead.keep(
+                start,
+                timeout,
+                seq,
+                PendingConfirmation::Skipped { expected: 1 },
+            );
         }
         let end = start + patience(timeout);
         assert_eq!(ahead.poll_timeout(), Some(end));

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::service::chat::presence::conversation::Notice;
-use crate::service::chat::sequencer::closing::tell_deleted;
-use crate::service::chat::sequencer::confirming::{Asked, report};
-use crate::service::chat::sequencer::conversations::{Common, Live, room_of};
+use crate::service::chat::sequencer::closing::emit_deleted;
+use crate::service::chat::sequencer::confirming::{PendingConfirmation, report};
+use crate::service::chat::sequencer::conversations::{LiveConversation, SharedContext, room_of};
 use crate::service::rules::emissions::attendance::{
     Kind, PRESENCE, System, TYPING, Typing, USER_DISCONNECTED, USER_JOINED, USER_LEFT, User,
 };
@@ -21,7 +21,7 @@ use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
-impl Live {
+impl LiveConversation {
     /// Emits a step to the joined sockets except the sender, and with `confirm` requests
     /// confirmations.
     pub(super) fn show(
@@ -31,7 +31,7 @@ impl Live {
         event: &Committed,
         from: Option<SocketId>,
         confirm: Option<Duration>,
-    ) -> Option<Asked> {
+    ) -> Option<PendingConfirmation> {
         // The feed returns the same change later, and must not notify the members again.
         self.common.is_news(event, revision);
         if let Some(recorded) = &mut self.recorded
@@ -44,11 +44,11 @@ impl Live {
                 return self.emit_message(namespace, message, from, confirm);
             }
             Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
-                tell_step(self.audience(namespace, from), event);
+                emit_step(self.audience(namespace, from), event);
             }
             Committed::Renamed(conversation) => {
                 if revision.changes > self.reloaded_at {
-                    tell_members(self.audience(namespace, from), conversation);
+                    emit_to_members(self.audience(namespace, from), conversation);
                 }
             }
             Committed::Members {
@@ -60,9 +60,9 @@ impl Live {
                 // not.
                 if revision.changes > self.reloaded_at {
                     let here = self.audience(namespace, from);
-                    tell_updated(here.to(user_room(user_id)), conversation);
+                    emit_updated(here.to(user_room(user_id)), conversation);
                 } else {
-                    tell_updated(namespace.local().to(user_room(user_id)), conversation);
+                    emit_updated(namespace.local().to(user_room(user_id)), conversation);
                 }
                 // A user who is a member again by now is notified too, and stays unless the sockets
                 // have already left.
@@ -76,7 +76,7 @@ impl Live {
                 deleted,
                 member_ids,
             } => {
-                tell_deleted(self.audience(namespace, from), deleted, member_ids);
+                emit_deleted(self.audience(namespace, from), deleted, member_ids);
                 self.close(namespace, revision.changes);
             }
             // The earlier message was already emitted.
@@ -95,7 +95,7 @@ impl Live {
         message: &Message,
         from: Option<SocketId>,
         timeout: Option<Duration>,
-    ) -> Option<Asked> {
+    ) -> Option<PendingConfirmation> {
         let to = self.audience(namespace, from);
         let Some(timeout) = timeout else {
             MESSAGE.emit(to, message);
@@ -112,7 +112,7 @@ impl Live {
             let acks = MESSAGE.ask(&to.clone().timeout(timeout), message);
             if acks.error().is_none() {
                 let expected = acks.expected();
-                return Some(Asked::Confirming {
+                return Some(PendingConfirmation::Confirming {
                     expected,
                     acks,
                     _places: places,
@@ -124,7 +124,7 @@ impl Live {
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
         let expected = MESSAGE.emit(to, message).queued;
-        Some(Asked::Skipped { expected })
+        Some(PendingConfirmation::Skipped { expected })
     }
 
     /// Removes a socket, and announces the departure if it was the user's last.
@@ -148,7 +148,7 @@ impl Live {
         if !self.presence.is_connected(&user.user_id)
             && let Some(typist) = self.typing.stop(&user.user_id)
         {
-            self.tell_typing(namespace, &typist, false, None);
+            self.emit_typing(namespace, &typist, false, None);
             self.announce_typing(&typist, false);
         }
         if let Some(notice) = notice {
@@ -166,7 +166,7 @@ impl Live {
         self.removed_at = changes.max(self.removed_at);
         self.leaving.remove(user);
         if let Some(typist) = self.typing.stop(user) {
-            self.tell_typing(namespace, &typist, false, None);
+            self.emit_typing(namespace, &typist, false, None);
         }
         // Recoverable sockets leave as well. Otherwise they would receive the missed steps after
         // recovery.
@@ -190,7 +190,7 @@ impl Live {
             self.tell(namespace, notice);
         }
         while let Some((user, socket)) = self.typing.handle_timeout(now) {
-            self.tell_typing(namespace, &user, false, socket);
+            self.emit_typing(namespace, &user, false, socket);
             if socket.is_some() {
                 self.announce_typing(&user, false);
             }
@@ -224,7 +224,7 @@ impl Live {
     }
 
     /// Emits that a user types or has stopped. Slow clients may miss it.
-    pub(in crate::service) fn tell_typing(
+    pub(in crate::service) fn emit_typing(
         &self,
         namespace: &Namespace,
         user: &User,
@@ -246,7 +246,7 @@ impl Live {
     }
 
     /// Emits that a user of another server types or has stopped.
-    pub(in crate::service) fn typed_elsewhere(
+    pub(in crate::service) fn receive_typing(
         &mut self,
         namespace: &Namespace,
         now: Instant,
@@ -259,7 +259,7 @@ impl Live {
             self.typing.stop(&user.user_id).is_some()
         };
         if is_news {
-            self.tell_typing(namespace, user, is_typing, None);
+            self.emit_typing(namespace, user, is_typing, None);
         }
     }
 
@@ -280,7 +280,7 @@ impl Live {
 }
 
 /// Emits a step to the given sockets only, not to other users that it concerns.
-pub(in crate::service) fn tell_step(to: Broadcast<'_>, event: &Committed) {
+pub(in crate::service) fn emit_step(to: Broadcast<'_>, event: &Committed) {
     match event {
         Committed::Message(message) => {
             MESSAGE.emit(to, message);
@@ -306,24 +306,29 @@ pub(in crate::service) fn tell_step(to: Broadcast<'_>, event: &Committed) {
             };
         }
         Committed::Renamed(conversation) | Committed::Members { conversation, .. } => {
-            tell_updated(to, conversation);
+            emit_updated(to, conversation);
         }
-        Committed::ConversationDeleted { deleted, .. } => tell_deleted(to, deleted, &[]),
+        Committed::ConversationDeleted { deleted, .. } => emit_deleted(to, deleted, &[]),
         // The message was emitted before, and an announcement has no content.
         Committed::Repeated(_) | Committed::Announced(_) => {}
     }
 }
 
 /// Answers the sender of a commit in a conversation that no socket has joined.
-pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit: Commit) {
+pub(in crate::service) fn unseen(namespace: &Namespace, common: &SharedContext, commit: Commit) {
     if common.is_news(commit.event(), commit.revision()) {
-        tell_unseen(namespace, commit.event(), sender(&commit));
+        notify_unjoined(namespace, commit.event(), sender(&commit));
     }
     answer(namespace, common, commit, None);
 }
 
 /// Answers the sender of a commit, and reports confirmations if they were requested.
-pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, asked: Option<Asked>) {
+pub(super) fn answer(
+    namespace: &Namespace,
+    common: &SharedContext,
+    commit: Commit,
+    asked: Option<PendingConfirmation>,
+) {
     // The time is measured before the answer, which is not part of the processing.
     note_time(&common.metrics, &commit);
     let revision = commit.revision();
@@ -361,26 +366,26 @@ pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, ask
 }
 
 /// Notifies members in all tabs of a change that concerns them although they have not joined.
-pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
+pub(super) fn notify_unjoined(namespace: &Namespace, event: &Committed, from: Option<SocketId>) {
     let told = |room: Room| match from {
         Some(socket) => namespace.local().to(room).except(socket),
         None => namespace.local().to(room),
     };
     match event {
         Committed::Renamed(conversation) => {
-            tell_members(told(room_of(conversation.id)), conversation);
+            emit_to_members(told(room_of(conversation.id)), conversation);
         }
         Committed::Members {
             conversation,
             user_id,
             ..
-        } => tell_updated(told(user_room(user_id)), conversation),
+        } => emit_updated(told(user_room(user_id)), conversation),
         Committed::ConversationDeleted {
             deleted,
             member_ids,
         } => {
             let room = room_of(deleted.conversation_id);
-            tell_deleted(told(room.clone()), deleted, member_ids);
+            emit_deleted(told(room.clone()), deleted, member_ids);
             // Recoverable sockets are removed as well.
             namespace.local().in_(&room).leave(&room);
         }
@@ -407,16 +412,16 @@ pub(super) fn sender(commit: &Commit) -> Option<SocketId> {
 }
 
 /// Notifies members in all tabs of a new conversation.
-pub(in crate::service) fn tell_made(to: Broadcast<'_>, conversation: &Conversation) {
+pub(in crate::service) fn emit_created(to: Broadcast<'_>, conversation: &Conversation) {
     let members = conversation.member_ids.iter();
     let rooms: Vec<Room> = members.map(|id| user_room(id)).collect();
     if !rooms.is_empty() {
-        tell_updated(to.to(rooms), conversation);
+        emit_updated(to.to(rooms), conversation);
     }
 }
 
 /// Emits that a conversation was created or has changed.
-pub(in crate::service) fn tell_updated(to: Broadcast<'_>, conversation: &Conversation) {
+pub(in crate::service) fn emit_updated(to: Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
         conversation: Cow::Borrowed(conversation),
         timestamp: Time::now(),
@@ -425,13 +430,13 @@ pub(in crate::service) fn tell_updated(to: Broadcast<'_>, conversation: &Convers
 }
 
 /// Emits that a conversation has changed to the joined sockets and to all members in all tabs.
-pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
+pub(super) fn emit_to_members(here: Broadcast<'_>, conversation: &Conversation) {
     let members: Vec<Room> = conversation
         .member_ids
         .iter()
         .map(|id| user_room(id))
         .collect();
-    tell_updated(here.to(members), conversation);
+    emit_updated(here.to(members), conversation);
 }
 
 /// Returns the room of all sockets of a user.

@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-use crate::service::chat::sequencer::behind::{BehindGap, MAX_BEHIND_GAP};
-use crate::service::chat::sequencer::confirming::{Asked, patience};
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::backlog::{GapBacklog, MAX_GAP_BACKLOG};
+use crate::service::chat::sequencer::confirming::{PendingConfirmation, patience};
+use crate::service::chat::sequencer::conversations::LiveConversation;
 use crate::service::chat::sequencer::delivery::{
-    answer, sender, tell_members, tell_unseen, tell_updated, user_room,
+    answer, emit_to_members, emit_updated, notify_unjoined, sender, user_room,
 };
-use crate::service::chat::sequencer::order::{Gap, Verdict};
+use crate::service::chat::sequencer::order::{EmitDecision, Gap};
 use crate::service::cluster::Announcer;
 use crate::service::rules::html::Rules;
 use crate::store::{Commit, Committed, Conversation, Membership, Message, Missed, Revision, Time};
 use roomcast::{Namespace, SocketId};
 
-impl Live {
+impl LiveConversation {
     /// Emits a commit in the order of the sequencer and answers its sender.
     ///
     /// If earlier stored steps have not arrived, the commit and all later commits wait, and the gap
@@ -30,7 +30,7 @@ impl Live {
         }
         match &mut self.behind_gap {
             // Every commit after a gap waits. Emitted now, it would overtake the missing steps.
-            Some(BehindGap::Waiting(waiting)) if waiting.len() < MAX_BEHIND_GAP => {
+            Some(GapBacklog::Waiting(waiting)) if waiting.len() < MAX_GAP_BACKLOG => {
                 waiting.push_back(commit);
                 return None;
             }
@@ -38,20 +38,20 @@ impl Live {
             // emitted before the current members are known. They are dropped now and read later.
             Some(_) => {
                 self.interrupt(namespace);
-                self.set_aside(namespace, commit);
+                self.drop_until_read(namespace, commit);
                 return None;
             }
             None => {}
         }
         match self.verdict(&commit) {
-            Verdict::Gap(gap) => {
+            EmitDecision::Gap(gap) => {
                 self.note_waiting(namespace, &commit);
                 // With a gap the conversation does not count as empty, so it is not evicted while
                 // the gap is read.
-                self.behind_gap = Some(BehindGap::new(commit));
+                self.behind_gap = Some(GapBacklog::new(commit));
                 Some(gap)
             }
-            Verdict::Next | Verdict::Past | Verdict::Unseen => {
+            EmitDecision::Next | EmitDecision::Past | EmitDecision::Unseen => {
                 self.emit(namespace, commit);
                 None
             }
@@ -74,27 +74,27 @@ impl Live {
                 // Steps removed from the store since then count as emitted up to this revision.
                 self.sequencer.advance(reached);
             }
-            Missed::Forgotten(Some(now)) => {
+            Missed::Truncated(Some(now)) => {
                 // Only the changes are skipped. The messages of the gap are still stored and form
                 // the next gap.
                 self.sequencer.forget(gap.through.changes);
                 self.reload(namespace, &now);
             }
-            Missed::Forgotten(None) => {
+            Missed::Truncated(None) => {
                 self.sequencer.advance(gap.through);
                 self.close(namespace, gap.through.changes);
             }
         }
         let mut waiting = match self.behind_gap.take()? {
-            BehindGap::Waiting(waiting) => waiting,
-            BehindGap::Interrupted(interrupted) => {
+            GapBacklog::Waiting(waiting) => waiting,
+            GapBacklog::DroppedSteps(interrupted) => {
                 // The gap continues up to the last dropped step.
                 let through = interrupted.through();
                 let next = self.sequencer.look(through, through);
-                let Verdict::Gap(gap) = next else {
+                let EmitDecision::Gap(gap) = next else {
                     return None;
                 };
-                self.behind_gap = Some(BehindGap::Interrupted(interrupted));
+                self.behind_gap = Some(GapBacklog::DroppedSteps(interrupted));
                 return Some(gap);
             }
         };
@@ -103,7 +103,7 @@ impl Live {
         while let Some(commit) = waiting.pop_front() {
             if let Some(gap) = self.sequence(namespace, commit) {
                 // The rest follows the commit that revealed the next gap, in the same order.
-                if let Some(BehindGap::Waiting(behind)) = &mut self.behind_gap {
+                if let Some(GapBacklog::Waiting(behind)) = &mut self.behind_gap {
                     behind.append(&mut waiting);
                 }
                 return Some(gap);
@@ -115,7 +115,7 @@ impl Live {
     /// Emits a step that was read from the store, unless it was emitted before.
     fn catch_up(&mut self, namespace: &Namespace, revision: Revision, event: Committed) {
         let before = event.before(revision);
-        if self.sequencer.look(before, revision) == Verdict::Past {
+        if self.sequencer.look(before, revision) == EmitDecision::Past {
             return;
         }
         let event = as_shown(&self.common.rules, event);
@@ -130,7 +130,7 @@ impl Live {
         };
         // Only the announcement of the sender's server says whether the sender wants confirmations.
         // They cannot be requested after the message was emitted.
-        let confirm = self.asks_ahead(&event);
+        let confirm = self.early_confirm_timeout(&event);
         let asked = self.show(namespace, revision, &event, from, confirm);
         if let (Some(asked), Some(timeout)) = (asked, confirm) {
             let now = tokio::time::Instant::now().into_std();
@@ -142,7 +142,7 @@ impl Live {
     /// `None` to request no confirmation.
     ///
     /// The sender may want confirmations, but its server has not announced the message here yet.
-    fn asks_ahead(&self, event: &Committed) -> Option<Duration> {
+    fn early_confirm_timeout(&self, event: &Committed) -> Option<Duration> {
         let Committed::Message(message) = event else {
             return None;
         };
@@ -169,14 +169,14 @@ impl Live {
     /// Takes the socket that has received the acknowledgement of a message dropped after a gap.
     fn acknowledged(&mut self, seq: u64) -> Option<SocketId> {
         match &mut self.behind_gap {
-            Some(BehindGap::Interrupted(interrupted)) => interrupted.take_sender(seq),
-            Some(BehindGap::Waiting(_)) | None => None,
+            Some(GapBacklog::DroppedSteps(interrupted)) => interrupted.take_sender(seq),
+            Some(GapBacklog::Waiting(_)) | None => None,
         }
     }
 
     /// Returns the socket that waits here for the answer to a repeated message.
     fn repeats(&self, stored: &Message) -> Option<SocketId> {
-        let waiting = self.behind_gap.iter().flat_map(BehindGap::commits);
+        let waiting = self.behind_gap.iter().flat_map(GapBacklog::commits);
         let mut repeats = waiting.filter(|commit| {
             matches!(commit.event(), Committed::Repeated(message) if message.id == stored.id)
         });
@@ -195,7 +195,7 @@ impl Live {
             }
         }
         if !now.is_open {
-            self.empty_of_strangers(namespace, now);
+            self.remove_nonmembers(namespace, now);
             let untitled = Conversation {
                 title: None,
                 ..conversation.clone()
@@ -204,24 +204,24 @@ impl Live {
                 let is_member = conversation.member_ids.iter().any(|id| **id == *user);
                 if !is_member && !self.presence.is_member_since(&user, now.changes + 1) {
                     // The title may have been set after the removal.
-                    tell_updated(namespace.local().to(user_room(&user)), &untitled);
+                    emit_updated(namespace.local().to(user_room(&user)), &untitled);
                     self.expel(namespace, &user, now.changes);
                 }
             }
         }
         self.reloaded_at = now.changes;
-        tell_members(self.audience(namespace, None), conversation);
+        emit_to_members(self.audience(namespace, None), conversation);
     }
 
     /// Decides what to do with a commit, without emitting anything.
-    fn verdict(&self, commit: &Commit) -> Verdict {
+    fn verdict(&self, commit: &Commit) -> EmitDecision {
         let (event, revision) = (commit.event(), commit.revision());
         // If the first message was emitted, a repetition is already in its place. Otherwise it
         // waits for the first one.
         if let Committed::Repeated(message) = event
             && self.sequencer.has_emitted(message.seq)
         {
-            return Verdict::Past;
+            return EmitDecision::Past;
         }
         self.sequencer.look(event.before(revision), revision)
     }
@@ -231,7 +231,7 @@ impl Live {
         let (event, revision, from) = (commit.event(), commit.revision(), sender(&commit));
         let mut asked = None;
         match self.verdict(&commit) {
-            Verdict::Next => {
+            EmitDecision::Next => {
                 self.sequencer.advance(revision);
                 let timeout = self.common.confirm_timeout;
                 let confirm = commit.origin().confirm.then_some(timeout);
@@ -245,24 +245,25 @@ impl Live {
                     self.show(namespace, revision, event, from, confirm)
                 };
             }
-            Verdict::Unseen => {
+            EmitDecision::Unseen => {
                 self.sequencer.advance(revision);
                 if self.common.is_news(event, revision) {
-                    tell_unseen(namespace, event, from);
+                    notify_unjoined(namespace, event, from);
                 }
             }
-            Verdict::Past | Verdict::Gap(_) => {
+            EmitDecision::Past | EmitDecision::Gap(_) => {
                 // Sockets that have joined since then have read the step. Members who have not
                 // joined have not.
                 if self.common.is_news(event, revision) {
-                    tell_unseen(namespace, event, from);
+                    notify_unjoined(namespace, event, from);
                 }
                 if commit.is_foreign() && commit.origin().confirm {
                     // The joined sockets have received the message. They were asked to confirm it
                     // at that time, or never.
                     let ahead = self.asked_ahead.take(revision.seq);
                     let expected = self.presence.connections();
-                    asked = ahead.or((expected > 0).then_some(Asked::Skipped { expected }));
+                    asked = ahead
+                        .or((expected > 0).then_some(PendingConfirmation::Skipped { expected }));
                 }
             }
         }

@@ -3,27 +3,27 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::chat::sequencer::behind::{BehindGap, Interrupted};
-use crate::service::chat::sequencer::confirming::Asked;
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::backlog::{DroppedSteps, GapBacklog};
+use crate::service::chat::sequencer::confirming::PendingConfirmation;
+use crate::service::chat::sequencer::conversations::LiveConversation;
 use crate::service::chat::sequencer::delivery::{answer, sender, user_room};
 use crate::service::rules::emissions::conversations::{CONVERSATION_INTERRUPTED, Interruption};
 use crate::store::{Commit, Committed, Membership};
 use roomcast::{Namespace, Room};
 
-impl Live {
+impl LiveConversation {
     /// Stops waiting: drops the commits after the gap, keeps the position, and notifies the clients
     /// once.
     ///
     /// From here on, later steps are emitted only after they are read from the store.
     pub(in crate::service) fn interrupt(&mut self, namespace: &Namespace) {
-        let Some(BehindGap::Waiting(waiting)) = &mut self.behind_gap else {
+        let Some(GapBacklog::Waiting(waiting)) = &mut self.behind_gap else {
             return;
         };
         let waiting = std::mem::take(waiting);
-        self.behind_gap = Some(BehindGap::Interrupted(Interrupted::default()));
+        self.behind_gap = Some(GapBacklog::DroppedSteps(DroppedSteps::default()));
         for commit in waiting {
-            self.set_aside(namespace, commit);
+            self.drop_until_read(namespace, commit);
         }
         tracing::debug!(conversation = %self.id, "a gap lasts, its conversation is interrupted");
         let interruption = Interruption {
@@ -33,8 +33,8 @@ impl Live {
     }
 
     /// Drops a commit that is read from the store later. Its sender gets the acknowledgement now.
-    pub(super) fn set_aside(&mut self, namespace: &Namespace, commit: Commit) {
-        let Some(BehindGap::Interrupted(interrupted)) = &mut self.behind_gap else {
+    pub(super) fn drop_until_read(&mut self, namespace: &Namespace, commit: Commit) {
+        let Some(GapBacklog::DroppedSteps(interrupted)) = &mut self.behind_gap else {
             return;
         };
         let revision = commit.revision();
@@ -43,7 +43,7 @@ impl Live {
         let sender = sender(&commit).filter(|_| is_message && !is_foreign);
         interrupted.note(revision, sender);
         let expected = self.presence.connections();
-        let asked = (expected > 0).then_some(Asked::Skipped { expected });
+        let asked = (expected > 0).then_some(PendingConfirmation::Skipped { expected });
         if !is_foreign {
             answer(namespace, &self.common, commit, asked);
         } else if commit.origin().confirm {
@@ -131,12 +131,12 @@ impl Live {
     }
 
     /// Removes all users that are no longer members, before steps after a lasting gap are emitted.
-    pub(in crate::service) fn evict_strangers(&mut self, namespace: &Namespace, now: &Membership) {
+    pub(in crate::service) fn evict_nonmembers(&mut self, namespace: &Namespace, now: &Membership) {
         if now.is_open {
             return;
         }
         self.removed_at = now.changes.max(self.removed_at);
-        self.empty_of_strangers(namespace, now);
+        self.remove_nonmembers(namespace, now);
         for user in self.presence.users() {
             let is_member = now.conversation.member_ids.iter().any(|id| **id == *user);
             if !is_member && !self.presence.is_member_since(&user, now.changes + 1) {
@@ -146,7 +146,7 @@ impl Live {
     }
 
     /// Removes all sockets of non-members from the room, including recoverable sockets.
-    pub(super) fn empty_of_strangers(&self, namespace: &Namespace, now: &Membership) {
+    pub(super) fn remove_nonmembers(&self, namespace: &Namespace, now: &Membership) {
         let members = now.conversation.member_ids.iter();
         let mut stay: Vec<Room> = members.map(|user| user_room(user)).collect();
         for user in self.presence.users() {
@@ -164,7 +164,7 @@ impl Live {
         self.leaving.remove(user);
         let now = tokio::time::Instant::now().into_std();
         if let Some(typist) = self.typing.stop(user) {
-            self.tell_typing(namespace, &typist, false, None);
+            self.emit_typing(namespace, &typist, false, None);
         }
         // Recoverable sockets leave as well. Otherwise they would receive the missed steps after
         // recovery.

@@ -6,7 +6,8 @@
 //! The chat's handle passes commits to this module. It must not write to the store or decide on
 //! permissions.
 
-pub(in crate::service) mod behind;
+pub(in crate::service) mod announced;
+pub(in crate::service) mod backlog;
 mod closing;
 pub(in crate::service) mod confirming;
 pub(in crate::service) mod conversations;
@@ -16,4 +17,3 @@ mod interruption;
 pub(in crate::service) mod order;
 pub(in crate::service) mod recorded;
 mod sharded;
-pub(in crate::service) mod told;

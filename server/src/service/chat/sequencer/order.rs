@@ -60,13 +60,13 @@ impl Sequencer {
     ///
     /// This does not advance the sequencer. An event without a step of its own waits for everything
     /// up to its revision.
-    pub(in crate::service) fn look(&self, before: Revision, revision: Revision) -> Verdict {
+    pub(in crate::service) fn look(&self, before: Revision, revision: Revision) -> EmitDecision {
         match *self {
-            Self::Idle { .. } => Verdict::Unseen,
-            Self::Running { emitted } if revision <= emitted => Verdict::Past,
+            Self::Idle { .. } => EmitDecision::Unseen,
+            Self::Running { emitted } if revision <= emitted => EmitDecision::Past,
             // The preceding step is emitted. Only this step lies between `before` and `revision`.
-            Self::Running { emitted } if before <= emitted => Verdict::Next,
-            Self::Running { emitted } => Verdict::Gap(Gap {
+            Self::Running { emitted } if before <= emitted => EmitDecision::Next,
+            Self::Running { emitted } => EmitDecision::Gap(Gap {
                 after: emitted,
                 through: before,
             }),
@@ -114,7 +114,7 @@ impl Sequencer {
 
 /// What to do with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Verdict {
+pub(in crate::service) enum EmitDecision {
     /// The event is the next one to emit.
     Next,
     /// The event was emitted before. It is dropped.
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     /// Processes a message that leaves the conversation at this revision.
-    fn message(sequencer: &mut Sequencer, seq: u64, changes: u64) -> Verdict {
+    fn message(sequencer: &mut Sequencer, seq: u64, changes: u64) -> EmitDecision {
         step(
             sequencer,
             at(seq.saturating_sub(1), changes),
@@ -147,13 +147,13 @@ mod tests {
     }
 
     /// Processes a change that is not a new message, such as an edit.
-    fn change(sequencer: &mut Sequencer, seq: u64, changes: u64) -> Verdict {
+    fn change(sequencer: &mut Sequencer, seq: u64, changes: u64) -> EmitDecision {
         step(sequencer, at(seq, changes - 1), at(seq, changes))
     }
 
-    fn step(sequencer: &mut Sequencer, before: Revision, revision: Revision) -> Verdict {
+    fn step(sequencer: &mut Sequencer, before: Revision, revision: Revision) -> EmitDecision {
         let verdict = sequencer.look(before, revision);
-        if matches!(verdict, Verdict::Next | Verdict::Unseen) {
+        if matches!(verdict, EmitDecision::Next | EmitDecision::Unseen) {
             sequencer.advance(revision);
         }
         verdict
@@ -163,88 +163,88 @@ mod tests {
         Revision { seq, changes }
     }
 
-    fn gap(after: Revision, through: Revision) -> Verdict {
-        Verdict::Gap(Gap { after, through })
+    fn gap(after: Revision, through: Revision) -> EmitDecision {
+        EmitDecision::Gap(Gap { after, through })
     }
 
     #[test]
-    fn an_open_gate_lets_each_step_out_once() {
+    fn each_step_is_emitted_once() {
         let mut sequencer = Sequencer::new();
         assert_eq!(sequencer.start(at(3, 0)), Some(at(3, 0)));
-        assert_eq!(message(&mut sequencer, 3, 0), Verdict::Past);
-        assert_eq!(message(&mut sequencer, 4, 0), Verdict::Next);
-        assert_eq!(message(&mut sequencer, 4, 0), Verdict::Past);
-        assert_eq!(change(&mut sequencer, 4, 1), Verdict::Next);
-        assert_eq!(change(&mut sequencer, 4, 1), Verdict::Past);
-        assert_eq!(message(&mut sequencer, 5, 1), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 3, 0), EmitDecision::Past);
+        assert_eq!(message(&mut sequencer, 4, 0), EmitDecision::Next);
+        assert_eq!(message(&mut sequencer, 4, 0), EmitDecision::Past);
+        assert_eq!(change(&mut sequencer, 4, 1), EmitDecision::Next);
+        assert_eq!(change(&mut sequencer, 4, 1), EmitDecision::Past);
+        assert_eq!(message(&mut sequencer, 5, 1), EmitDecision::Next);
     }
 
     #[test]
-    fn what_is_stored_but_has_not_come_by_is_read_and_not_seen_live() {
+    fn stored_step_before_the_start_is_read_and_not_emitted_live() {
         // 4 and 5 are committed, but 5 has not reached the sequencer when the first socket joins.
         let mut sequencer = Sequencer::new();
-        assert_eq!(message(&mut sequencer, 4, 0), Verdict::Unseen);
+        assert_eq!(message(&mut sequencer, 4, 0), EmitDecision::Unseen);
         assert_eq!(sequencer.start(at(5, 0)), Some(at(5, 0)));
-        assert_eq!(message(&mut sequencer, 5, 0), Verdict::Past);
-        assert_eq!(message(&mut sequencer, 6, 0), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 5, 0), EmitDecision::Past);
+        assert_eq!(message(&mut sequencer, 6, 0), EmitDecision::Next);
     }
 
     #[test]
-    fn what_came_by_after_reading_is_read_again() {
+    fn step_that_arrived_after_the_query_is_not_emitted_live() {
         // 5 was stored at the time of the query. 6 was committed and arrived before the sequencer
         // started.
         let mut sequencer = Sequencer::new();
-        assert_eq!(message(&mut sequencer, 6, 0), Verdict::Unseen);
+        assert_eq!(message(&mut sequencer, 6, 0), EmitDecision::Unseen);
         assert_eq!(sequencer.start(at(5, 0)), Some(at(6, 0)));
-        assert_eq!(message(&mut sequencer, 7, 0), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 7, 0), EmitDecision::Next);
     }
 
     #[test]
-    fn who_may_have_been_removed_before_the_gate_opened_is_looked_for_again() {
+    fn membership_is_read_again_after_a_change_while_idle() {
         let mut sequencer = Sequencer::new();
-        assert_eq!(change(&mut sequencer, 5, 3), Verdict::Unseen);
+        assert_eq!(change(&mut sequencer, 5, 3), EmitDecision::Unseen);
         assert_eq!(sequencer.start(at(5, 2)), None);
         assert_eq!(sequencer.start(at(5, 3)), Some(at(5, 3)));
         // A running sequencer emits removals, and the removed user has joined by then.
-        assert_eq!(change(&mut sequencer, 5, 4), Verdict::Next);
+        assert_eq!(change(&mut sequencer, 5, 4), EmitDecision::Next);
         assert_eq!(sequencer.start(at(5, 3)), Some(at(5, 4)));
     }
 
     #[test]
-    fn a_second_one_joins_where_the_first_is_and_takes_nothing_away() {
+    fn second_join_continues_from_the_emitted_position() {
         let mut sequencer = Sequencer::new();
         assert_eq!(sequencer.start(at(3, 0)), Some(at(3, 0)));
         // 4 is stored and in flight to the first socket, but not emitted yet.
         assert_eq!(sequencer.start(at(4, 0)), Some(at(3, 0)));
-        assert_eq!(message(&mut sequencer, 4, 0), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 4, 0), EmitDecision::Next);
     }
 
     #[test]
-    fn one_that_comes_too_early_waits_for_those_before_it() {
+    fn early_step_waits_for_missing_steps() {
         let mut sequencer = Sequencer::new();
         sequencer.start(at(3, 1));
         assert_eq!(message(&mut sequencer, 6, 2), gap(at(3, 1), at(5, 2)));
-        assert_eq!(message(&mut sequencer, 4, 1), Verdict::Next);
-        assert_eq!(change(&mut sequencer, 4, 2), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 4, 1), EmitDecision::Next);
+        assert_eq!(change(&mut sequencer, 4, 2), EmitDecision::Next);
         assert_eq!(message(&mut sequencer, 6, 2), gap(at(4, 2), at(5, 2)));
-        assert_eq!(message(&mut sequencer, 5, 2), Verdict::Next);
-        assert_eq!(message(&mut sequencer, 6, 2), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 5, 2), EmitDecision::Next);
+        assert_eq!(message(&mut sequencer, 6, 2), EmitDecision::Next);
         sequencer.advance(at(8, 2));
-        assert_eq!(message(&mut sequencer, 8, 2), Verdict::Past);
-        assert_eq!(message(&mut sequencer, 9, 2), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 8, 2), EmitDecision::Past);
+        assert_eq!(message(&mut sequencer, 9, 2), EmitDecision::Next);
     }
 
     #[test]
-    fn what_is_announced_takes_no_step() {
+    fn announcement_takes_no_step() {
         let mut sequencer = Sequencer::new();
         sequencer.start(at(3, 1));
-        assert_eq!(sequencer.look(at(3, 1), at(3, 1)), Verdict::Past);
+        assert_eq!(sequencer.look(at(3, 1), at(3, 1)), EmitDecision::Past);
         assert_eq!(sequencer.look(at(4, 2), at(4, 2)), gap(at(3, 1), at(4, 2)));
-        assert_eq!(message(&mut sequencer, 4, 1), Verdict::Next);
+        assert_eq!(message(&mut sequencer, 4, 1), EmitDecision::Next);
     }
 
     #[test]
-    fn messages_are_looked_for_where_changes_are_forgotten() {
+    fn messages_are_read_when_changes_are_no_longer_retained() {
         let mut sequencer = Sequencer::new();
         sequencer.start(at(3, 1));
         sequencer.forget(2000);
@@ -252,13 +252,13 @@ mod tests {
             message(&mut sequencer, 9, 2000),
             gap(at(3, 2000), at(8, 2000))
         );
-        assert_eq!(change(&mut sequencer, 3, 7), Verdict::Past);
+        assert_eq!(change(&mut sequencer, 3, 7), EmitDecision::Past);
     }
 
     /// Steps arrive lost, duplicated and in any order, as from two servers. Gaps are read page by
     /// page.
     #[test]
-    fn whatever_comes_by_every_step_is_let_out_once_and_in_order() {
+    fn lost_and_duplicate_steps_are_emitted_once_in_order() {
         for seed in 1..200 {
             let mut random = Random::new(seed);
             // The revision of the conversation after each step, from some earlier start.
@@ -292,7 +292,7 @@ mod tests {
                 } else {
                     (chain[index - 1], chain[index])
                 };
-                while let Verdict::Gap(gap) = sequencer.look(before, revision) {
+                while let EmitDecision::Gap(gap) = sequencer.look(before, revision) {
                     let page = 1 + random.below(7);
                     let missing = chain
                         .iter()
@@ -302,7 +302,7 @@ mod tests {
                         shown.push(step);
                     }
                 }
-                if sequencer.look(before, revision) == Verdict::Next {
+                if sequencer.look(before, revision) == EmitDecision::Next {
                     sequencer.advance(revision);
                     shown.push(revision);
                 }

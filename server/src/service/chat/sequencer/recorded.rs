@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_emitted_behind_a_revision_is_known_if_all_of_it_was_recorded() {
+    fn recorded_steps_are_returned_only_if_complete() {
         let at = |seq| Revision { seq, changes: 0 };
         let event = |n| Committed::Announced(Uuid::from_u128(n));
         let ids = |recorded: &Recorded, told| {

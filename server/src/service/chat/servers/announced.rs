@@ -45,7 +45,7 @@ impl Announced {
             return self.last;
         }
         let nodes = self.io.nodes();
-        let is_complete = self.known.note(nodes.iter().map(Seen::of));
+        let is_complete = self.known.note(nodes.iter().map(NodeGaps::of));
         // A server with a lease uses the store, whether the broker knows it or not.
         let leases = match &self.leases {
             Some(leases) => timeout(CHECK, leases.count()).await,
@@ -60,7 +60,7 @@ impl Announced {
 
 /// The state that one server of the cluster reports.
 #[derive(Clone, Debug)]
-struct Seen {
+struct NodeGaps {
     name: NodeId,
     /// How often the server was isolated, plus its number of known lost envelopes.
     gaps: u64,
@@ -68,7 +68,7 @@ struct Seen {
     silent: Duration,
 }
 
-impl Seen {
+impl NodeGaps {
     fn of(node: &Node) -> Self {
         Self {
             name: node.name.clone(),
@@ -86,10 +86,10 @@ impl KnownNodes {
     /// Returns whether no server is silent and none has reported a gap since the last call.
     ///
     /// A new server may have been isolated before.
-    fn note(&mut self, nodes: impl Iterator<Item = Seen>) -> bool {
+    fn note(&mut self, nodes: impl Iterator<Item = NodeGaps>) -> bool {
         let mut is_complete = true;
         let mut now = HashMap::new();
-        for Seen { name, gaps, silent } in nodes {
+        for NodeGaps { name, gaps, silent } in nodes {
             is_complete &= silent <= SILENT && self.0.get(&name) == Some(&gaps);
             now.insert(name, gaps);
         }
@@ -107,8 +107,8 @@ const SILENT: Duration = Duration::from_millis(2200);
 mod tests {
     use super::*;
 
-    fn seen(name: &str, gaps: u64, silent: u64) -> Seen {
-        Seen {
+    fn seen(name: &str, gaps: u64, silent: u64) -> NodeGaps {
+        NodeGaps {
             name: NodeId::new(name).unwrap(),
             gaps,
             silent: Duration::from_millis(silent),
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn announcements_may_be_missing_for_new_or_silent_servers_and_gaps() {
         let mut known = KnownNodes::default();
-        let mut note = |nodes: &[Seen]| known.note(nodes.iter().cloned());
+        let mut note = |nodes: &[NodeGaps]| known.note(nodes.iter().cloned());
         assert!(
             !note(&[seen("a", 0, 0)]),
             "this server may have been cut off"

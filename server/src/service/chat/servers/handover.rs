@@ -10,31 +10,33 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::service::chat::coming::since_in;
+use crate::service::chat::connections::live_since;
 use crate::service::chat::handle::Chat;
-use crate::service::chat::sequencer::conversations::{Live, conversation_of};
-use crate::service::chat::sequencer::delivery::{tell_step, tell_updated, user_room};
+use crate::service::chat::sequencer::conversations::{LiveConversation, conversation_of};
+use crate::service::chat::sequencer::delivery::{emit_step, emit_updated, user_room};
 use crate::service::chat::sequencer::gap::as_shown;
 use crate::service::chat::sequencer::recorded::Recorded;
 use crate::service::chat::servers::statuses::contacts;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::STATUS;
 use crate::service::rules::rooms::Followed;
-use crate::store::{Committed, MOST_RECENT, Missed, RecentChange, Revision, StoreError, Time};
+use crate::store::{
+    Committed, MAX_RECENT_CHANGES, Missed, RecentChange, Revision, StoreError, Time,
+};
 use roomcast::{Broadcast, Room, Socket};
 
 /// The handover data that the old server of a client sends to the new one.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Leaving {
+pub(crate) struct HandoverData {
     /// The conversations of the client, and how far each was sent to it.
-    conversations: Vec<(Uuid, Told)>,
+    conversations: Vec<(Uuid, EmittedPosition)>,
     /// The client's other subscriptions, which the new server starts again.
     followed: Vec<Followed>,
 }
 
 /// The position up to which a conversation was emitted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Told {
+struct EmittedPosition {
     seq: u64,
     changes: u64,
     /// The number of the last message before the client joined. The client received all later
@@ -43,15 +45,15 @@ struct Told {
     since: Option<u64>,
 }
 
-impl From<Told> for Revision {
-    fn from(Told { seq, changes, .. }: Told) -> Self {
+impl From<EmittedPosition> for Revision {
+    fn from(EmittedPosition { seq, changes, .. }: EmittedPosition) -> Self {
         Self { seq, changes }
     }
 }
 
 /// The reason why a client cannot continue its session at this server.
 #[derive(Debug)]
-pub(crate) enum Lost {
+pub(crate) enum HandoverError {
     /// The handover data of the old server is not understood.
     Unknown,
     /// The client missed more than is sent again, or not all of it is retained.
@@ -64,20 +66,20 @@ pub(crate) enum Lost {
     TooLate,
 }
 
-impl From<StoreError> for Lost {
+impl From<StoreError> for HandoverError {
     fn from(_: StoreError) -> Self {
         Self::Failed
     }
 }
 
-impl From<ServiceError> for Lost {
+impl From<ServiceError> for HandoverError {
     fn from(_: ServiceError) -> Self {
         Self::Failed
     }
 }
 
 /// The result of an attempt to enter a conversation.
-enum Entering {
+enum EntryOutcome {
     Entered,
     /// A member is being removed, or was when the store was queried.
     Again,
@@ -88,7 +90,7 @@ enum Entering {
     Failed,
 }
 
-impl Leaving {
+impl HandoverData {
     /// Reads the data of another server, or returns `None` if it is not understood.
     pub(crate) fn read(said: &Value) -> Option<Self> {
         Self::deserialize(said).ok()
@@ -105,7 +107,7 @@ impl Chat {
     ///
     /// The socket leaves its conversations and the rooms for which `follows` returns a
     /// subscription. Returns `None` if the socket is in a room whose emissions no component knows.
-    pub(crate) fn leave_for_another(
+    pub(crate) fn start_handover(
         &self,
         socket: &Socket,
         follows: impl Fn(&Room) -> Option<Followed>,
@@ -121,15 +123,15 @@ impl Chat {
                 // The socket leaves under the lock of the conversation, so it has been sent exactly
                 // the steps up to this revision. A user removed in the meantime is no longer in the
                 // room.
-                let leave = |live: &mut Live| {
+                let leave = |live: &mut LiveConversation| {
                     let is_in = socket.is_in(room.as_str());
                     socket.leave(&room);
                     (is_in, live.sequencer.emitted())
                 };
                 match self.0.conversations.with(id, leave) {
                     Some((true, Some(Revision { seq, changes }))) => {
-                        let since = since_in(&entered, id);
-                        let told = Told {
+                        let since = live_since(&entered, id);
+                        let told = EmittedPosition {
                             seq,
                             changes,
                             since,
@@ -144,7 +146,7 @@ impl Chat {
                 socket.leave(&room);
             }
         }
-        let leaving = Leaving {
+        let leaving = HandoverData {
             conversations,
             followed,
         };
@@ -161,21 +163,30 @@ impl Chat {
     /// # Errors
     ///
     /// If not all missed events can be sent. The client must then start a new session.
-    pub(crate) async fn arrive(&self, socket: &Socket, leaving: &Leaving) -> Result<(), Lost> {
+    pub(crate) async fn arrive(
+        &self,
+        socket: &Socket,
+        leaving: &HandoverData,
+    ) -> Result<(), HandoverError> {
         let mut entering = stream::iter(leaving.conversations.clone())
-            .map(|(id, told)| self.enter_after(socket, id, told))
+            .map(|(id, told)| self.enter_with_missed(socket, id, told))
             // Several conversations are entered concurrently, since a client may be in hundreds.
             .buffer_unordered(READERS);
         while let Some(entered) = entering.next().await {
             entered?;
         }
         // The claims may have changed in the meantime.
-        self.reconsider(socket);
-        self.tell_recent(socket, leaving).await
+        self.recheck_permissions(socket);
+        self.send_recent(socket, leaving).await
     }
 
     /// Sends a socket the steps of a conversation after `told`, and adds it to the conversation.
-    async fn enter_after(&self, socket: &Socket, id: Uuid, told: Told) -> Result<(), Lost> {
+    async fn enter_with_missed(
+        &self,
+        socket: &Socket,
+        id: Uuid,
+        told: EmittedPosition,
+    ) -> Result<(), HandoverError> {
         let since = told.since;
         let mut told = Revision::from(told);
         let by = &socket.principal();
@@ -185,75 +196,75 @@ impl Chat {
         for _ in 0..TRIES {
             let membership = self.0.store.membership(id, &by.subject).await?;
             let Some(membership) = membership else {
-                return self.tell_removal(socket, id, told).await;
+                return self.send_removal(socket, id, told).await;
             };
             let entering = conversations.with(id, |live| {
                 if live.removed_at > membership.changes {
-                    return Entering::Again;
+                    return EntryOutcome::Again;
                 }
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
-                    return Entering::Again;
+                    return EntryOutcome::Again;
                 };
                 if emitted < told {
-                    return Entering::Behind;
+                    return EntryOutcome::Behind;
                 }
                 let recorded = live.recorded.get_or_insert_with(|| Recorded::new(emitted));
                 let Some(rest) = recorded.after(told) else {
-                    return Entering::Missing(emitted);
+                    return EntryOutcome::Missing(emitted);
                 };
-                rest.for_each(|event| tell_step(audience(socket), event));
+                rest.for_each(|event| emit_step(audience(socket), event));
                 // No step falls between the missed and the live steps, since both are determined
                 // under one lock. If `since` is unknown, the answer to a later join may repeat
                 // messages sent during the handover.
                 match self.enter(live, socket, by, since.unwrap_or(emitted.seq)) {
                     Ok(_) => {
                         live.note_member(&by.subject, membership.changes);
-                        Entering::Entered
+                        EntryOutcome::Entered
                     }
-                    Err(_) => Entering::Failed,
+                    Err(_) => EntryOutcome::Failed,
                 }
             });
             match entering {
-                Some(Entering::Entered) => return Ok(()),
-                Some(Entering::Again) => {}
-                Some(Entering::Behind) => self.catch_up(id, told).await?,
-                Some(Entering::Missing(through)) => {
-                    self.tell_missed(socket, id, told, through, |_| false)
+                Some(EntryOutcome::Entered) => return Ok(()),
+                Some(EntryOutcome::Again) => {}
+                Some(EntryOutcome::Behind) => self.catch_up(id, told).await?,
+                Some(EntryOutcome::Missing(through)) => {
+                    self.send_missed(socket, id, told, through, |_| false)
                         .await?;
                     told = through;
                 }
-                Some(Entering::Failed) | None => return Err(Lost::Failed),
+                Some(EntryOutcome::Failed) | None => return Err(HandoverError::Failed),
             }
         }
-        Err(Lost::TooFast)
+        Err(HandoverError::TooFast)
     }
 
     /// Sends a socket the steps of a conversation after one revision, up to and including another.
     ///
     /// Stops after a step for which `is_last` returns true. Returns whether there was such a step.
-    async fn tell_missed(
+    async fn send_missed(
         &self,
         socket: &Socket,
         id: Uuid,
         mut after: Revision,
         through: Revision,
         is_last: impl Fn(&Committed) -> bool,
-    ) -> Result<bool, Lost> {
+    ) -> Result<bool, HandoverError> {
         let to = audience(socket);
         let mut count = 0;
         while after < through {
             let limit = self.0.limits.page;
             let missed = self.0.store.missed(id, after, through, limit).await?;
             let Missed::Steps { steps, reached } = missed else {
-                return Err(Lost::TooMuch);
+                return Err(HandoverError::TooMuch);
             };
             count += steps.len();
             if count > MOST_STEPS || reached <= after {
-                return Err(Lost::TooMuch);
+                return Err(HandoverError::TooMuch);
             }
             for (_, event) in steps {
                 let event = as_shown(&self.0.rules, event);
-                tell_step(to.clone(), &event);
+                emit_step(to.clone(), &event);
                 if is_last(&event) {
                     return Ok(true);
                 }
@@ -265,7 +276,12 @@ impl Chat {
 
     /// Sends a socket the steps of a conversation up to the removal of its user or the deletion of
     /// the conversation.
-    async fn tell_removal(&self, socket: &Socket, id: Uuid, told: Revision) -> Result<(), Lost> {
+    async fn send_removal(
+        &self,
+        socket: &Socket,
+        id: Uuid,
+        told: Revision,
+    ) -> Result<(), HandoverError> {
         let by = socket.principal();
         let user = &by.subject;
         let through = match self.0.store.conversation(id).await? {
@@ -289,9 +305,9 @@ impl Chat {
             | Committed::Renamed(_)
             | Committed::Announced(_) => false,
         };
-        match self.tell_missed(socket, id, told, through, is_end).await? {
+        match self.send_missed(socket, id, told, through, is_end).await? {
             true => Ok(()),
-            false => Err(Lost::TooMuch),
+            false => Err(HandoverError::TooMuch),
         }
     }
 
@@ -300,13 +316,17 @@ impl Chat {
     ///
     /// This server emitted them before the socket connected, and the old server would have emitted
     /// them later.
-    async fn tell_recent(&self, socket: &Socket, leaving: &Leaving) -> Result<(), Lost> {
+    async fn send_recent(
+        &self,
+        socket: &Socket,
+        leaving: &HandoverData,
+    ) -> Result<(), HandoverError> {
         let by = socket.principal();
         let user = &by.subject;
         let entered = |id: &Uuid| leaving.conversations.iter().any(|(known, _)| known == id);
         let recent = self.0.store.recent_changes(user, RECENT).await?;
-        if recent.len() as u64 >= MOST_RECENT {
-            return Err(Lost::TooMuch);
+        if recent.len() as u64 >= MAX_RECENT_CHANGES {
+            return Err(HandoverError::TooMuch);
         }
         for RecentChange {
             conversation,
@@ -319,7 +339,7 @@ impl Chat {
             }
             if number == 0 {
                 if let Some(made) = self.0.store.membership(conversation, user).await? {
-                    tell_updated(audience(socket), &made.conversation);
+                    emit_updated(audience(socket), &made.conversation);
                 }
                 continue;
             }
@@ -334,7 +354,7 @@ impl Chat {
             let missed = self.0.store.missed(conversation, after, through, 1).await?;
             if let Missed::Steps { steps, .. } = missed {
                 for (_, event) in steps {
-                    tell_step(audience(socket), &event);
+                    emit_step(audience(socket), &event);
                 }
             }
         }
@@ -373,14 +393,14 @@ const RECENT: Duration = Duration::from_secs(15);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::cluster::corpus::{is_said_again, lines};
+    use crate::service::cluster::corpus::{contains_all, lines};
 
     #[test]
-    fn what_the_old_server_says_is_understood_or_nothing() {
-        let leaving = Leaving {
+    fn handover_data_of_all_versions_is_read_or_rejected() {
+        let leaving = HandoverData {
             conversations: vec![(
                 Uuid::from_u128(7),
-                Told {
+                EmittedPosition {
                     seq: 3,
                     changes: 4,
                     since: Some(2),
@@ -394,19 +414,19 @@ mod tests {
             ],
         };
         let said = serde_json::to_value(&leaving).unwrap();
-        assert_eq!(Leaving::read(&said), Some(leaving));
+        assert_eq!(HandoverData::read(&said), Some(leaving));
         let mut newer = said;
         newer["more"] = Value::from(1);
-        assert!(Leaving::read(&newer).is_some());
+        assert!(HandoverData::read(&newer).is_some());
         let all = lines("handover.txt").into_iter();
         let of_every_version: Vec<_> = all.filter(|line| line.is == "leaving").collect();
         assert!(!of_every_version.is_empty());
         for line in of_every_version {
             let said = serde_json::from_str(&line.text).unwrap();
             let again =
-                Leaving::read(&said).map(|leaving| serde_json::to_string(&leaving).unwrap());
+                HandoverData::read(&said).map(|leaving| serde_json::to_string(&leaving).unwrap());
             let again = again.unwrap_or_else(|| panic!("{}", line.name));
-            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+            assert!(contains_all(&line.text, &again), "{}: {again}", line.name);
         }
         for wrong in [
             Value::Null,
@@ -414,7 +434,7 @@ mod tests {
             serde_json::json!({"conversations": 1}),
             serde_json::json!({"conversations": [], "followed": [{"kinds": "unknown"}]}),
         ] {
-            assert_eq!(Leaving::read(&wrong), None, "{wrong}");
+            assert_eq!(HandoverData::read(&wrong), None, "{wrong}");
         }
     }
 }

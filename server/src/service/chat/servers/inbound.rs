@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::service::chat::handle::{Chat, now};
-use crate::service::chat::history::tell_read;
-use crate::service::chat::members::tell_level;
-use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::sequencer::confirming::Waiting;
-use crate::service::chat::sequencer::delivery::tell_made;
+use crate::service::chat::history::emit_read;
+use crate::service::chat::members::emit_level;
+use crate::service::chat::presence::conversation::Departure;
+use crate::service::chat::sequencer::confirming::PendingAnswer;
+use crate::service::chat::sequencer::delivery::emit_created;
 use crate::service::cluster::{
     Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, QUESTION, RevokedUntil, Step,
 };
@@ -88,7 +88,7 @@ impl Chat {
                     name: typing.name,
                 };
                 conversations.with(typing.conversation_id, |live| {
-                    live.typed_elsewhere(&io.of("/"), now(), &user, typing.is_typing);
+                    live.receive_typing(&io.of("/"), now(), &user, typing.is_typing);
                 });
             }
             News::Presence(presence) => {
@@ -97,24 +97,24 @@ impl Chat {
                     .is_some()
                 {
                     let Presence { left, lost, .. } = presence;
-                    let left = left.into_iter().map(|user| (user, Going::Left));
-                    let lost = lost.into_iter().map(|user| (user, Going::Lost));
-                    conversations.look_at_told(presence.conversation_id, left.chain(lost));
+                    let left = left.into_iter().map(|user| (user, Departure::Left));
+                    let lost = lost.into_iter().map(|user| (user, Departure::Lost));
+                    conversations.recheck_departures(presence.conversation_id, left.chain(lost));
                 }
             }
-            News::Read(read) => tell_read(io.of("/").local(), &read),
-            News::Level(level) => tell_level(io.of("/").local(), &level),
+            News::Read(read) => emit_read(io.of("/").local(), &read),
+            News::Level(level) => emit_level(io.of("/").local(), &level),
             News::Changes => self.0.fed.wake(),
             News::Revoked(RevokedUntil { kind, value, until }) => {
                 let row = Revocation { kind, value, until };
-                self.0.access.hear_revoked(io, &row);
+                self.0.access.apply_announced_revocation(io, &row);
             }
         }
     }
 
     /// Requests confirmations of a message from the joined sockets, if its conversation is live
     /// here.
-    fn put(&self, step: Step) -> Option<Waiting> {
+    fn put(&self, step: Step) -> Option<PendingAnswer> {
         let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
         let conversations = &self.0.conversations;
         conversations.with(id, |_| ())?;
@@ -196,7 +196,7 @@ impl ConversationNews {
             Ok::<_, oneshot::error::RecvError>(())
         };
         // A change that found no room in its queue, or is still waiting there, is read again.
-        let is_told = matches!(tokio::time::timeout(PATIENCE, all).await, Ok(Ok(())));
+        let is_told = matches!(tokio::time::timeout(CHANGE_TIMEOUT, all).await, Ok(Ok(())));
         Ok(Applied {
             own: !is_told,
             ..Applied::default()
@@ -210,7 +210,7 @@ impl ConversationNews {
             if let Some(made) = store.conversation(key.conversation).await?
                 && self.chat.told().read(&made.conversation)
             {
-                tell_made(self.namespace.local(), &made.conversation);
+                emit_created(self.namespace.local(), &made.conversation);
             }
             return Ok(None);
         }
@@ -229,7 +229,7 @@ impl ConversationNews {
             Missed::Steps { steps, .. } => steps.into_iter().next(),
             // A change that is no longer retained is not emitted. Members see its result in their
             // lists.
-            Missed::Forgotten(_) => None,
+            Missed::Truncated(_) => None,
         };
         Ok(step.map(|(_, event)| store.announce(event, through, false)))
     }
@@ -253,7 +253,7 @@ fn parse(key: &str) -> Option<Key> {
 /// The number of changes read concurrently.
 const READERS: usize = 4;
 /// How long the feed waits for a change that waits for earlier changes of its conversation.
-const PATIENCE: Duration = Duration::from_millis(250);
+const CHANGE_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {

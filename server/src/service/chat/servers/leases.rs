@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
-use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::presence::remote::{Gone, SharedPresence, present_there};
-use crate::service::chat::sequencer::conversations::{Arrival, Looks};
-use crate::store::{self, Here, StoreError};
+use crate::service::chat::presence::conversation::Departure;
+use crate::service::chat::presence::remote::{Departures, SharedPresence, remote_present};
+use crate::service::chat::sequencer::conversations::{Arrival, PresenceLookups};
+use crate::store::{self, PresenceEntry, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
 
@@ -100,7 +100,9 @@ impl Keeper {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         // A lease is renewed after a third of its duration, so that two attempts may fail before it
         // expires.
-        let longest = TURN.min(self.lease / 3).max(Duration::from_millis(1));
+        let longest = MAX_INTERVAL
+            .min(self.lease / 3)
+            .max(Duration::from_millis(1));
         loop {
             let began = Instant::now();
             let turn = self.turn();
@@ -117,11 +119,12 @@ impl Keeper {
             }
             // Joining clients wait for the next iteration, but the iterations leave the store idle
             // most of the time.
-            let shortest = (began.elapsed() * REST).clamp(SHORTEST, PACE.min(longest));
+            let shortest =
+                (began.elapsed() * IDLE_FACTOR).clamp(MIN_JOIN_INTERVAL, MIN_INTERVAL.min(longest));
             let rest = async {
                 // A crowd of joining users takes a few iterations instead of one per user.
-                sleep(PACE.min(longest)).await;
-                let end = Instant::now() + longest.saturating_sub(PACE);
+                sleep(MIN_INTERVAL.min(longest)).await;
+                let end = Instant::now() + longest.saturating_sub(MIN_INTERVAL);
                 let next_look = self.held.map_or(end, |held| held.next_look());
                 let _ = timeout_at(end.min(next_look), self.chat.stirred()).await;
             };
@@ -137,7 +140,7 @@ impl Keeper {
             }
         }
         if let Some(held) = self.held {
-            let ended = timeout(LAST_WORD, self.store.end(held.node)).await;
+            let ended = timeout(SHUTDOWN_TIMEOUT, self.store.end(held.node)).await;
             if !matches!(ended, Ok(Ok(()))) {
                 tracing::warn!("others will see who was here until the lease has run out");
             }
@@ -184,7 +187,7 @@ impl Keeper {
                 held.node
             }
         };
-        let looks = self.chat.take_looks();
+        let looks = self.chat.take_lookups();
         let mut stirred: Vec<Uuid> = looks.keys().copied().collect();
         stirred.extend(arrivals.iter().map(|arrival| arrival.id));
         stirred.sort_unstable();
@@ -230,7 +233,7 @@ impl Keeper {
             if rows.is_empty() {
                 return Ok(Ok(()));
             }
-            let here: Vec<Here> = rows.iter().map(here).collect();
+            let here: Vec<PresenceEntry> = rows.iter().map(here).collect();
             match self.store.tell(node, &here).await {
                 // Other servers are notified only after the commit. Otherwise they would look and
                 // find nothing new.
@@ -252,7 +255,7 @@ impl Keeper {
     async fn look(&mut self, held: HeldLease) -> Result<HeldLease, StoreError> {
         // A killed server cannot remove its own presence, so any other server does. It waits until
         // all servers must have looked, which otherwise would not know why the users are missing.
-        let dead = self.store.bury(self.lease).await?;
+        let dead = self.store.remove_expired(self.lease).await?;
         if dead > 0 {
             self.metrics.add(Counter::NodesExpired, dead);
             tracing::info!(
@@ -267,15 +270,20 @@ impl Keeper {
         let next_end = next_end.map(|end| Instant::now() + end);
         let held = HeldLease { next_end, ..held };
         let all = self.chat.shared_conversations();
-        self.look_at(held.node, &all, &self.chat.take_looks())
+        self.look_at(held.node, &all, &self.chat.take_lookups())
             .await?;
         self.held = Some(held);
         Ok(held)
     }
 
     /// Reads the users that other servers have in these conversations.
-    async fn look_at(&self, node: Uuid, all: &[Uuid], looks: &Looks) -> Result<(), StoreError> {
-        let untold = Gone::new();
+    async fn look_at(
+        &self,
+        node: Uuid,
+        all: &[Uuid],
+        looks: &PresenceLookups,
+    ) -> Result<(), StoreError> {
+        let untold = Departures::new();
         for conversations in all.chunks(BATCH) {
             let mut rows = self
                 .store
@@ -293,11 +301,11 @@ impl Keeper {
                 let mut gone = Cow::Borrowed(looks.get(&id).unwrap_or(&untold));
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     if row.connections > 0 {
-                        there.push(present_there(&row));
+                        there.push(remote_present(&row));
                     } else {
                         // The server of this row has expired, so it never reports a reason.
                         let gone = gone.to_mut();
-                        gone.entry(row.user_id.into()).or_insert(Going::Lost);
+                        gone.entry(row.user_id.into()).or_insert(Departure::Lost);
                     }
                 }
                 self.chat.set_remote(&self.namespace, id, there, &gone);
@@ -307,9 +315,9 @@ impl Keeper {
     }
 }
 
-fn here(shared: &SharedPresence) -> Here {
+fn here(shared: &SharedPresence) -> PresenceEntry {
     let present = shared.present.as_ref();
-    Here {
+    PresenceEntry {
         conversation_id: shared.conversation_id,
         user_id: shared.user_id.to_string(),
         name: present.map_or_else(String::new, |present| present.name.to_string()),
@@ -321,18 +329,18 @@ fn here(shared: &SharedPresence) -> Here {
 }
 
 /// The maximum time until a change is published.
-const TURN: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum time between two iterations.
-const PACE: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The minimum time between two iterations while joining clients wait and the store is fast.
-const SHORTEST: Duration = Duration::from_millis(5);
+const MIN_JOIN_INTERVAL: Duration = Duration::from_millis(5);
 /// While joining clients wait, the delay between iterations as a multiple of the last iteration's
 /// duration.
-const REST: u32 = 4;
+const IDLE_FACTOR: u32 = 4;
 
 /// The maximum number of users published, or conversations looked up, per statement.
 const BATCH: usize = 500;
 
 /// The timeout for ending the lease at shutdown.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

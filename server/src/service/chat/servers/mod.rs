@@ -11,12 +11,12 @@
 //! of announcements.
 
 mod announced;
+mod handover;
+mod inbound;
 mod leases;
-mod moving;
-mod others;
 mod statuses;
 
+pub(crate) use handover::{HandoverData, HandoverError};
+pub(crate) use inbound::ConversationNews;
 pub(crate) use leases::Leases;
-pub(crate) use moving::{Leaving, Lost};
-pub(crate) use others::ConversationNews;
 pub(in crate::service::chat) use statuses::SharedStatuses;

@@ -112,7 +112,7 @@ impl SharedStatuses {
         from: Option<SocketId>,
     ) -> Result<UserStatus, ServiceError> {
         let saying = self.store(user, status, text.as_ref(), from);
-        match timeout(PATIENCE, saying).await {
+        match timeout(STORE_TIMEOUT, saying).await {
             Ok(Ok(Some(said))) => Ok(said),
             Ok(Err(error)) => {
                 roomcast::throttled_log!(warn, %error, "a status cannot be kept");
@@ -432,7 +432,7 @@ const SHARDS: usize = 256;
 /// The maximum number of attempts to change a value that other servers change too.
 const TRIES: u32 = 16;
 /// The timeout for setting a status.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout for loading the values at startup.
 const OPENING: Duration = Duration::from_secs(10);
 /// The interval between reads while announcements arrive.
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_waits_longer_than_is_promised() {
+    fn each_value_is_read_within_the_documented_time() {
         let round = |look: Duration| look.as_millis() * SHARDS as u128;
         // A missing heartbeat is noticed after 2.5 s.
         assert!(round(LOOK_HURRIED) / HURRIED as u128 + 2_500 <= 6_000);
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_value_that_could_not_be_read_is_read_again_immediately_and_then_with_pauses() {
+    async fn failed_reads_are_retried_immediately_and_then_with_delays() {
         let mut failed = Failed::default();
         for number in 0..20 {
             failed.add(number);

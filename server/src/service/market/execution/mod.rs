@@ -32,10 +32,10 @@ use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Appended, Current, Entry, IfOpen, Time};
 use executor::{Executor, Outcome};
-pub(crate) use order::Told;
+pub(crate) use order::TradeReply;
 use order::{JOURNAL, MOST_ORDERS, Order, Stored, dropped, entry, first_entry};
 use roomcast::{Namespace, Socket};
-use running::Running;
+use running::RunningOrders;
 use webhook::LONGEST_PAUSE;
 
 /// The state for executing trades.
@@ -43,7 +43,7 @@ pub(super) struct Execution {
     executor: Executor,
     /// One permit for each order that is being executed.
     places: Arc<Semaphore>,
-    running: Running,
+    running: RunningOrders,
     /// How long an order may lack an outcome before another task executes it again.
     patience: Duration,
     resume: Duration,
@@ -64,8 +64,8 @@ impl Execution {
         let longest = (webhook.timeout + LONGEST_PAUSE) * webhook.attempts;
         Ok(Self {
             executor: Executor::new(config)?,
-            places: Arc::new(Semaphore::new(PLACES)),
-            running: Running::default(),
+            places: Arc::new(Semaphore::new(MAX_CONCURRENT_ORDERS)),
+            running: RunningOrders::default(),
             patience: longest,
             resume: webhook.resume,
             started: Time::now(),
@@ -80,7 +80,7 @@ impl Market {
         &self,
         allowed: Allowed<ExecuteTrade>,
         socket: &Socket,
-    ) -> Result<Told, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let (by, command) = allowed.into_parts();
         let symbol = command.symbol.clone();
         let executed = self.order(&by.subject, command, socket).await;
@@ -92,7 +92,7 @@ impl Market {
         user_id: &str,
         command: ExecuteTrade,
         socket: &Socket,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         checks::symbol("symbol", &command.symbol)?;
         checks::above_zero("quantity", command.quantity)?;
         let under = command.client_trade_id.as_deref();
@@ -119,7 +119,7 @@ impl Market {
     }
 
     /// Stores an order and executes it, unless it was already received.
-    async fn take(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
+    async fn take(&self, order: Order, socket: &Socket) -> Result<TradeReply, ServiceError> {
         let stored = Stored::new(order);
         let order = &stored.order;
         // The claim is held to the end: only one task of this server may call the executor.
@@ -145,7 +145,7 @@ impl Market {
     }
 
     /// Stores the pending trade of a stored order, and executes it.
-    async fn begin(&self, stored: Stored, socket: &Socket) -> Result<Told, ServiceError> {
+    async fn begin(&self, stored: Stored, socket: &Socket) -> Result<TradeReply, ServiceError> {
         let namespace = socket.namespace();
         let pending = stored.order.pending();
         match self.store_trade(&pending, IfOpen::Keep, &namespace).await {
@@ -170,7 +170,7 @@ impl Market {
         stored: Stored,
         is_first: bool,
         socket: &Socket,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         let told = self
             .carry_out(stored.clone(), is_first, Some(socket), &socket.namespace())
             .await;
@@ -189,7 +189,7 @@ impl Market {
         is_first: bool,
         socket: Option<&Socket>,
         namespace: &Namespace,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         let order = &stored.order;
         let executor = &self.0.execution.executor;
         let (status, price, fault) = match executor.execute(self, order, is_first).await {
@@ -224,11 +224,11 @@ impl Market {
         why: &str,
         socket: Option<&Socket>,
         namespace: &Namespace,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         let rounds = stored.rounds + 1;
         let stored = Stored { rounds, ..stored };
         let trade = stored.order.trade_id.as_str();
-        if rounds >= MOST_ROUNDS {
+        if rounds >= MAX_ROUNDS {
             roomcast::throttled_log!(error, trade, why, "the outcome of a trade stays unknown");
             // An order whose outcome stays unknown is left to operators instead of being retried
             // forever.
@@ -248,7 +248,7 @@ impl Market {
         trade: Trade,
         socket: Option<&Socket>,
         namespace: &Namespace,
-    ) -> Told {
+    ) -> TradeReply {
         let told = stored.told(&trade);
         let user = namespace
             .local()
@@ -328,12 +328,12 @@ impl Market {
         if !self.0.execution.executor.is_there() {
             return std::future::pending().await;
         }
-        let mut turns = tokio::time::interval(TURN);
+        let mut turns = tokio::time::interval(CHECK_INTERVAL);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = None::<Instant>;
         loop {
             turns.tick().await;
-            if failing.is_some_and(|since| since.elapsed() < PAUSE) {
+            if failing.is_some_and(|since| since.elapsed() < FAILURE_DELAY) {
                 continue;
             }
             failing = match self.look(&namespace).await {
@@ -372,7 +372,7 @@ impl Market {
                 continue;
             }
             let is_left = self.is_left(&entry, &stored);
-            let soon = Time::now().before(STEP);
+            let soon = Time::now().before(MAX_STEP_TIME);
             if !is_left && (stored.rounds > 0 || entry.created_at > soon) {
                 continue;
             }
@@ -407,7 +407,7 @@ impl Market {
         let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
         // The server that stored the order can still be executing it and cannot be asked. After
         // this time it is not.
-        alone || entry.created_at <= now.before(execution.patience + MARGIN)
+        alone || entry.created_at <= now.before(execution.patience + TIMEOUT_MARGIN)
     }
 
     fn carry_out_again(&self, stored: Stored, namespace: &Namespace) {
@@ -431,15 +431,15 @@ impl Market {
 }
 
 /// Maximum number of orders that one server executes concurrently.
-const PLACES: usize = 64;
+const MAX_CONCURRENT_ORDERS: usize = 64;
 /// Maximum number of executions with an unknown outcome. Then the order is left to operators.
-const MOST_ROUNDS: u32 = 20;
+const MAX_ROUNDS: u32 = 20;
 /// The interval between checks of open orders.
-const TURN: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause in these checks after a failure.
-const PAUSE: Duration = Duration::from_secs(5);
+const FAILURE_DELAY: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
 /// The maximum time between two steps of an order on a running server, apart from the execution.
-const STEP: Duration = Duration::from_secs(5);
+const MAX_STEP_TIME: Duration = Duration::from_secs(5);
 /// How much longer than the executor's timeout an order may take.
-const MARGIN: Duration = Duration::from_secs(30);
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(30);

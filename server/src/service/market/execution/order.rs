@@ -49,7 +49,7 @@ pub(super) struct Fault {
 
 /// The event that reports the outcome to a client.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum TradeReply {
     Executed(TradeExecuted),
     Error(TradeError),
 }
@@ -102,11 +102,11 @@ impl Stored {
     }
 
     /// Returns the event that reports the outcome of the trade.
-    pub(super) fn told(&self, trade: &Trade) -> Told {
+    pub(super) fn told(&self, trade: &Trade) -> TradeReply {
         let order = &self.order;
         if let (TradeStatus::Executed, Some(executed_price)) = (trade.status, trade.executed_price)
         {
-            return Told::Executed(TradeExecuted {
+            return TradeReply::Executed(TradeExecuted {
                 trade_id: order.trade_id.clone(),
                 symbol: order.symbol.clone(),
                 side: order.side,
@@ -119,12 +119,12 @@ impl Stored {
         let (code, message) = fault.map_or(("REJECTED", "the trade was not executed"), |fault| {
             (&fault.code, &fault.message)
         });
-        Told::Error(self.error(code, message))
+        TradeReply::Error(self.error(code, message))
     }
 
     /// Returns the event for an unknown outcome, and sends it to a socket if one is given.
-    pub(super) fn unknown(&self, socket: Option<&Socket>) -> Told {
-        let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
+    pub(super) fn unknown(&self, socket: Option<&Socket>) -> TradeReply {
+        let told = TradeReply::Error(self.error(UNKNOWN.0, UNKNOWN.1));
         if let Some(socket) = socket {
             told.emit_to(socket);
         }
@@ -141,7 +141,7 @@ impl Stored {
     }
 }
 
-impl Told {
+impl TradeReply {
     pub(super) fn emit_to(&self, socket: &Socket) {
         match self {
             Self::Executed(executed) => TRADE_EXECUTED.emit_to(socket, executed),
@@ -186,7 +186,11 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
         if_open: IfOpen::Remove,
         needs_open: false,
         created_at: now,
-        expires_at: Some(now.after(if is_open { UNTOLD } else { TOLD })),
+        expires_at: Some(now.after(if is_open {
+            OPEN_RETENTION
+        } else {
+            CLOSED_RETENTION
+        })),
         most_open: MOST_ORDERS,
         quota: Quota::All,
     }
@@ -201,6 +205,6 @@ const UNKNOWN: (&str, &str) = (
     "nobody knows yet whether the trade was executed; it stays pending",
 );
 /// How long an outcome can wait for a disconnected client.
-const UNTOLD: Duration = Duration::from_secs(86_400);
+const OPEN_RETENTION: Duration = Duration::from_secs(86_400);
 /// How long a closed order is retained, and so recognized by its client id.
-const TOLD: Duration = Duration::from_secs(86_400);
+const CLOSED_RETENTION: Duration = Duration::from_secs(86_400);

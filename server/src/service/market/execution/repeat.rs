@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::order::{JOURNAL, Stored, Told};
+use super::order::{JOURNAL, Stored, TradeReply};
 use super::running::Claim;
-use super::{MARGIN, Market, STEP};
+use super::{MAX_STEP_TIME, Market, TIMEOUT_MARGIN};
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read};
 use crate::service::market::trades;
@@ -14,7 +14,7 @@ use crate::store::{Entry, Time};
 use roomcast::Socket;
 
 /// The next step for a repeated order.
-enum Next {
+enum RepeatStep {
     /// Report the settled trade.
     Tell(Trade),
     /// Execute again: no task is at work, but the order may have been executed.
@@ -42,7 +42,7 @@ impl Market {
                 }
             }
         };
-        let longest = execution.patience + MARGIN;
+        let longest = execution.patience + TIMEOUT_MARGIN;
         tokio::time::timeout(longest, claimed).await.ok()
     }
 
@@ -52,7 +52,7 @@ impl Market {
         known: Entry,
         again: Stored,
         socket: &Socket,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         let store = self.0.journals.store();
         let namespace = socket.namespace();
         let deadline = Instant::now() + self.0.execution.patience;
@@ -65,16 +65,16 @@ impl Market {
                 return Err(OTHER);
             }
             match self.next(&entry, &stored).await? {
-                Next::Tell(trade) => {
+                RepeatStep::Tell(trade) => {
                     return Ok(self.tell(stored, trade, Some(socket), &namespace).await);
                 }
-                Next::GoOn => return self.carry_out_for(stored, false, socket).await,
-                Next::Begin => return self.begin_again(again, socket).await,
-                Next::Unknown => return Ok(stored.unknown(Some(socket))),
-                Next::Wait if Instant::now() >= deadline => {
+                RepeatStep::GoOn => return self.carry_out_for(stored, false, socket).await,
+                RepeatStep::Begin => return self.begin_again(again, socket).await,
+                RepeatStep::Unknown => return Ok(stored.unknown(Some(socket))),
+                RepeatStep::Wait if Instant::now() >= deadline => {
                     return Ok(stored.unknown(Some(socket)));
                 }
-                Next::Wait => tokio::time::sleep(LOOK).await,
+                RepeatStep::Wait => tokio::time::sleep(REPEAT_CHECK_INTERVAL).await,
             }
             known = store.journal_entry(JOURNAL, &entry.key).await?;
         }
@@ -82,9 +82,9 @@ impl Market {
         self.begin_again(again, socket).await
     }
 
-    async fn next(&self, entry: &Entry, stored: &Stored) -> Result<Next, ServiceError> {
+    async fn next(&self, entry: &Entry, stored: &Stored) -> Result<RepeatStep, ServiceError> {
         if let Some(trade) = &stored.settled {
-            return Ok(Next::Tell(trade.clone()));
+            return Ok(RepeatStep::Tell(trade.clone()));
         }
         let store = self.0.journals.store();
         let order = &stored.order;
@@ -94,19 +94,23 @@ impl Market {
         // With an unshared store, no other server can be executing the order.
         let is_left = !store.is_shared() || self.is_left(entry, stored);
         Ok(match trade.as_ref().and_then(read::<Trade>) {
-            Some(trade) if trade.status != TradeStatus::Pending => Next::Tell(trade),
-            Some(_) if !entry.is_open || stored.rounds > 0 => Next::Unknown,
-            Some(_) if is_left => Next::GoOn,
-            None if !entry.is_open => Next::Unknown,
-            None if is_left || entry.expires_at.is_some_and(|end| end <= now) => Next::Begin,
+            Some(trade) if trade.status != TradeStatus::Pending => RepeatStep::Tell(trade),
+            Some(_) if !entry.is_open || stored.rounds > 0 => RepeatStep::Unknown,
+            Some(_) if is_left => RepeatStep::GoOn,
+            None if !entry.is_open => RepeatStep::Unknown,
+            None if is_left || entry.expires_at.is_some_and(|end| end <= now) => RepeatStep::Begin,
             // The server that stored the order stores its trade next, if it still runs.
-            None if entry.created_at <= now.before(STEP) => Next::Begin,
-            Some(_) | None => Next::Wait,
+            None if entry.created_at <= now.before(MAX_STEP_TIME) => RepeatStep::Begin,
+            Some(_) | None => RepeatStep::Wait,
         })
     }
 
     /// Starts an order that led to nothing before.
-    async fn begin_again(&self, again: Stored, socket: &Socket) -> Result<Told, ServiceError> {
+    async fn begin_again(
+        &self,
+        again: Stored,
+        socket: &Socket,
+    ) -> Result<TradeReply, ServiceError> {
         let namespace = socket.namespace();
         self.reopen(&again, &namespace).await?;
         self.begin(again, socket).await
@@ -118,7 +122,7 @@ impl Market {
         settled: Trade,
         stored: Stored,
         socket: &Socket,
-    ) -> Result<Told, ServiceError> {
+    ) -> Result<TradeReply, ServiceError> {
         let namespace = socket.namespace();
         let order = &stored.order;
         if (&order.symbol, order.quantity) == (&settled.symbol, settled.quantity) {
@@ -132,4 +136,4 @@ impl Market {
 const OTHER: ServiceError =
     ServiceError::Conflict("another trade was ordered under this clientTradeId");
 /// The interval between checks whether another server has executed an order.
-const LOOK: Duration = Duration::from_millis(250);
+const REPEAT_CHECK_INTERVAL: Duration = Duration::from_millis(250);

@@ -8,16 +8,16 @@ use tokio::sync::watch;
 
 /// The orders that are being executed. Clones share the same state.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
+pub(super) struct RunningOrders(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
 
 /// The exclusive right to execute an order, until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    running: Running,
+    running: RunningOrders,
     trade_id: String,
 }
 
-impl Running {
+impl RunningOrders {
     /// Claims an order. If it is already claimed, returns a receiver that is closed when that claim
     /// ends.
     pub(super) fn begin(&self, trade_id: &str) -> Result<Claim, watch::Receiver<()>> {
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_order_is_carried_out_by_one_and_the_others_learn_of_its_end() {
-        let running = Running::default();
+    async fn order_has_one_executor_and_other_callers_see_its_end() {
+        let running = RunningOrders::default();
         let first = running.begin("t").unwrap();
         let mut waiting = running.begin("t").unwrap_err();
         assert!(running.begin("other").is_ok());

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_that_it_was_executed_that_it_was_not_or_nothing() {
+    fn executor_responses_mean_executed_rejected_or_unknown() {
         let filled = r#"{"status":"executed","executedPrice":190.5,"more":[]}"#;
         let failed = r#"{"status":"failed","message":"no\u0007 funds"}"#;
         for (status, text, expected) in [

@@ -9,18 +9,18 @@ use crate::store::{Entry, Feed, StoreError};
 use roomcast::Namespace;
 
 /// Applies prices from the feed and sends them to followers.
-pub(crate) struct PriceNews {
+pub(crate) struct PriceApplier {
     market: Market,
     namespace: Namespace,
 }
 
-impl PriceNews {
+impl PriceApplier {
     pub(crate) fn new(market: Market, namespace: Namespace) -> Self {
         Self { market, namespace }
     }
 }
 
-impl Applier for PriceNews {
+impl Applier for PriceApplier {
     fn topic(&self) -> &'static str {
         "journals"
     }
@@ -34,7 +34,7 @@ impl Applier for PriceNews {
         };
         Box::pin(async move {
             if is_meant {
-                self.market.hear_prices(&self.namespace).await?;
+                self.market.apply_stored_prices(&self.namespace).await?;
             }
             Ok(Applied::default())
         })
@@ -48,7 +48,10 @@ impl Market {
     /// # Errors
     ///
     /// If the prices cannot be read.
-    pub(crate) async fn hear_prices(&self, namespace: &Namespace) -> Result<(), StoreError> {
+    pub(crate) async fn apply_stored_prices(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<(), StoreError> {
         let prices = &self.0.prices;
         loop {
             let after = *prices.heard.lock();
@@ -59,7 +62,7 @@ impl Market {
             };
             let turn = prices.turn().await?;
             for entry in &entries {
-                self.hear_price(entry, namespace);
+                self.apply_stored_price(entry, namespace);
             }
             drop(turn);
             // Some prices may have to be stored again.
@@ -74,10 +77,10 @@ impl Market {
         }
     }
 
-    fn hear_price(&self, entry: &Entry, namespace: &Namespace) {
+    fn apply_stored_price(&self, entry: &Entry, namespace: &Namespace) {
         let prices = &self.0.prices;
         if is_withdrawal(entry) {
-            prices.hear_end(namespace, entry);
+            prices.apply_withdrawal(namespace, entry);
             return;
         }
         let Some(price) = read::<Price>(entry) else {

@@ -4,10 +4,10 @@
 //! A task that changes prices or sends a snapshot holds the *turn*. This avoids gaps in
 //! subscriptions: prices after the snapshot go to rooms that the socket has already joined.
 
-mod ends;
-mod keeping;
-mod news;
+mod applier;
+mod storing;
 mod table;
+mod withdrawals;
 
 use std::time::Duration;
 
@@ -31,14 +31,14 @@ use crate::service::rules::emissions::prices::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{StoreError, Time};
-pub(crate) use news::PriceNews;
+pub(crate) use applier::PriceApplier;
 use roomcast::{JoinError, Namespace, Room, Socket};
 use schemars::JsonSchema;
-use table::{Awaited, Given, Table, Taken};
+use table::{Awaited, PriceInput, PriceTable, PublishOutcome};
 
 /// The known prices, and the locks for changing them.
 pub(super) struct Prices {
-    table: Mutex<Table>,
+    table: Mutex<PriceTable>,
     /// Its only permit is the turn.
     turn: Semaphore,
     /// Signals that there are prices to store.
@@ -82,7 +82,7 @@ impl Prices {
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let turn = timeout(PATIENCE, self.turn.acquire()).await;
+        let turn = timeout(STORE_TIMEOUT, self.turn.acquire()).await;
         // The semaphore is never closed.
         turn.map_err(|_| StoreError::TimedOut)?
             .map_err(|_| StoreError::Closed)
@@ -146,7 +146,7 @@ impl Market {
     /// yet.
     async fn take_prices(
         &self,
-        given: Vec<Given>,
+        given: Vec<PriceInput>,
         namespace: &Namespace,
     ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
@@ -158,7 +158,7 @@ impl Market {
         // The turn provides the order. The table's lock is held only for the change, and never
         // across an await.
         let taken = prices.table.lock().put(given, Time::now());
-        let Ok(Taken { news, awaited }) = taken else {
+        let Ok(PublishOutcome { news, awaited }) = taken else {
             return Err(ServiceError::Conflict(FULL));
         };
         // Prices are sent while holding the turn, in the order in which the table accepted them.
@@ -264,11 +264,11 @@ impl Market {
     }
 }
 
-fn checked(new: NewPrice, now: Time) -> Result<Given, ServiceError> {
+fn checked(new: NewPrice, now: Time) -> Result<PriceInput, ServiceError> {
     checks::symbol("symbol", &new.symbol)?;
     checks::above_zero("price", new.price)?;
     checks::recent(new.timestamp, now)?;
-    Ok(Given {
+    Ok(PriceInput {
         symbol: new.symbol,
         price: new.price,
         timestamp: new.timestamp,
@@ -312,4 +312,4 @@ const FULL: &str = "prices of too many symbols";
 /// slow client, so that none is dropped.
 const MOST_FOLLOWED: usize = 200;
 /// The maximum wait for the turn.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -41,7 +41,7 @@ impl Prices {
                 }
             }
         };
-        timeout(super::PATIENCE, waiting)
+        timeout(super::STORE_TIMEOUT, waiting)
             .await
             .unwrap_or_else(|_| Err(StoreError::TimedOut.into()))
     }
@@ -63,11 +63,11 @@ impl Prices {
 
 impl Market {
     /// Stores new prices continuously. Runs until dropped.
-    pub(crate) async fn keep_prices(self) {
+    pub(crate) async fn store_prices_continuously(self) {
         loop {
             if let Err(error) = self.store_prices().await {
                 tracing::warn!(%error, "prices could not be stored, and are told all the same");
-                sleep(PAUSE).await;
+                sleep(RETRY_DELAY).await;
             } else {
                 // A leftover permit only costs one extra check of the table.
                 self.0.prices.given.notified().await;
@@ -88,7 +88,7 @@ impl Market {
         let _permit = prices.storing.acquire().await;
         loop {
             // The table is unlocked before the store is called.
-            let unstored = prices.table.lock().unstored(AT_ONCE);
+            let unstored = prices.table.lock().unstored(MAX_BATCH);
             if unstored.is_empty() {
                 return Ok(());
             }
@@ -129,7 +129,7 @@ impl Market {
 }
 
 /// The delay after a failure to store prices.
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Maximum prices in one transaction. A single published price waits for at most one transaction
 /// before its own.
-const AT_ONCE: usize = 500;
+const MAX_BATCH: usize = 500;

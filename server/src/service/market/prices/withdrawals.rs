@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::table::MOST_SYMBOLS;
-use super::{JOURNAL, KIND, PATIENCE, Prices};
+use super::{JOURNAL, KIND, Prices, STORE_TIMEOUT};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{is_withdrawal, write_withdrawal};
@@ -33,20 +33,24 @@ impl Prices {
         let since = self.known_since();
         let expired = self.table.lock().expire(since);
         for symbol in expired {
-            self.tell_end(namespace, &PriceWithdrawn::new(symbol, PriceEnd::Expired));
+            self.emit_withdrawal(namespace, &PriceWithdrawn::new(symbol, PriceEnd::Expired));
         }
     }
 
     /// Applies a withdrawal read from the store. The caller must hold the turn.
-    pub(super) fn hear_end(&self, namespace: &Namespace, entry: &Entry) {
-        if self.table.lock().hear_end(&entry.key, entry.revision) {
+    pub(super) fn apply_withdrawal(&self, namespace: &Namespace, entry: &Entry) {
+        if self
+            .table
+            .lock()
+            .apply_withdrawal(&entry.key, entry.revision)
+        {
             let ended = PriceWithdrawn::new(entry.key.clone(), PriceEnd::Withdrawn);
-            self.tell_end(namespace, &ended);
+            self.emit_withdrawal(namespace, &ended);
         }
     }
 
     /// Notifies the followers of a symbol at this server that its price is no longer known.
-    fn tell_end(&self, namespace: &Namespace, ended: &PriceWithdrawn) {
+    fn emit_withdrawal(&self, namespace: &Namespace, ended: &PriceWithdrawn) {
         let to = namespace.local().to(room_named(KIND, &ended.symbol));
         // The event shares the key of prices, so it replaces a price that is queued until the end
         // of an interval.
@@ -76,7 +80,7 @@ impl Market {
     pub(super) async fn expire_stored_prices(&self) -> Result<u64, StoreError> {
         let since = self.0.prices.known_since();
         let store = self.0.journals.store();
-        let withdrawn = Time::now().before(REMEMBERED);
+        let withdrawn = Time::now().before(WITHDRAWAL_RETENTION);
         store.expire_journal(JOURNAL, since, withdrawn).await
     }
 
@@ -90,7 +94,7 @@ impl Market {
         let prices = &self.0.prices;
         // No batch may be stored in the meantime, so that no older price of this server follows the
         // withdrawal.
-        let storing = timeout(PATIENCE, prices.storing.acquire()).await;
+        let storing = timeout(STORE_TIMEOUT, prices.storing.acquire()).await;
         let _storing = storing.map_err(|_| StoreError::TimedOut)?;
         let known = prices.table.lock().unstored_version(&symbol);
         if !self.is_price_known(&symbol).await? {
@@ -107,7 +111,7 @@ impl Market {
         let turn = prices.turn().await?;
         // A price published since then is newer than the withdrawal, and is stored after it.
         if prices.table.lock().withdraw(&symbol, known) {
-            prices.tell_end(namespace, &ended);
+            prices.emit_withdrawal(namespace, &ended);
         }
         drop(turn);
         Ok(ended)
@@ -145,4 +149,4 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long the store retains a withdrawal. A server isolated for longer knows the price until it
 /// expires.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const WITHDRAWAL_RETENTION: Duration = Duration::from_secs(3600);

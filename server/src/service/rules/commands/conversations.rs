@@ -8,7 +8,7 @@ use super::form::{hyphenated, whole_or_none};
 use crate::service::rules::bounds::{ConversationCursor, Title, UserId};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION};
-use crate::store::{Conversation, DeletedConversation, Level, List, Listed};
+use crate::store::{Conversation, DeletedConversation, Level, List, ListedConversation};
 
 events! {
     CREATE_CONVERSATION: CreateConversation => Changed =
@@ -27,7 +27,7 @@ events! {
     CONVERSATIONS: ListConversations => List = "conversations", ChatRead, Requests, Anyone, object,
         "lists the sender's conversations with what is unread",
         {"limit": 20} => List {
-            conversations: vec![Listed {
+            conversations: vec![ListedConversation {
                 conversation: examples::conversation(),
                 last_seq: 7,
                 read_seq: 6,

@@ -16,7 +16,7 @@ use crate::service::rules::event::events;
 use crate::service::rules::examples::{
     self, BOB, CONVERSATION, MESSAGE_ID, NOON, REPLIED_TO, THUMB,
 };
-use crate::store::{Message, MessageKind, Pinned, Reacted, Unpinned};
+use crate::store::{Message, MessageKind, Pinned, ReactionChange, Unpinned};
 
 events! {
     MESSAGE: SendMessage => Stored = "message", ChatSend, Messages, Member, object,
@@ -38,13 +38,13 @@ events! {
     DELETE_MESSAGE: DeleteMessage => Stored = "delete_message", ChatSend, Messages, Author, object,
         "takes the text out of a message",
         {"messageId": MESSAGE_ID} => Stored { message: examples::deleted().into() };
-    ADD_REACTION: AddReaction => Reacted = "add_reaction", ChatSend, Changes, Member, object,
+    ADD_REACTION: AddReaction => ReactionChange = "add_reaction", ChatSend, Changes, Member, object,
         "reacts to a message with an emoji",
         {"messageId": MESSAGE_ID, "emoji": THUMB} => examples::reacted();
-    REMOVE_REACTION: RemoveReaction => Reacted = "remove_reaction", ChatSend, Changes, Member, object,
+    REMOVE_REACTION: RemoveReaction => ReactionChange = "remove_reaction", ChatSend, Changes, Member, object,
         "takes a reaction of the sender back",
         {"messageId": MESSAGE_ID, "emoji": THUMB} =>
-        Reacted { added: false, count: 0, ..examples::reacted() };
+        ReactionChange { added: false, count: 0, ..examples::reacted() };
     PIN_MESSAGE: PinMessage => Pinned = "pin_message", ChatManage, Changes, Owner, object,
         "pins a message to its conversation",
         {"messageId": REPLIED_TO} => Pinned { conversation_id: CONVERSATION, pin: examples::pin() };

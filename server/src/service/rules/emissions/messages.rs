@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, ADA, CONVERSATION, MESSAGE_ID, NOON};
-use crate::store::{Message, Pinned, Reacted, Time, Unpinned};
+use crate::store::{Message, Pinned, ReactionChange, Time, Unpinned};
 
 emissions! {
     MESSAGE: Message, Confirmed = "message", "a message was stored",
@@ -35,7 +35,7 @@ emissions! {
             user_id: ADA,
             seq: 7,
         };
-    MESSAGE_REACTION: Reacted, Reliable = "message_reaction",
+    MESSAGE_REACTION: ReactionChange, Reliable = "message_reaction",
         "somebody has reacted to a message, or has taken that back",
         "who has joined, but the sending socket", [Conversation], examples::reacted();
     MESSAGE_PINNED: Pinned, Reliable = "message_pinned", "a message was pinned to its conversation",

@@ -144,7 +144,7 @@ fn what_is_stored_stays_as_it_is_when_it_goes_out() {
 }
 
 #[test]
-fn what_was_stored_by_other_rules_is_sanitised_when_it_goes_out() {
+fn html_stored_under_other_rules_is_sanitized_when_sent() {
     let rules = Rules::new(config::Content::Html);
     for text in ATTACKS.iter().chain(MUTATIONS) {
         let stored = Arc::new(message(text));
@@ -156,7 +156,7 @@ fn what_was_stored_by_other_rules_is_sanitised_when_it_goes_out() {
 }
 
 #[test]
-fn what_has_been_sanitised_goes_out_without_another_copy() {
+fn sanitized_html_is_sent_without_a_copy() {
     let rules = Rules::new(config::Content::Html);
     let sent = "<b onclick=x>bold</b> & <a href='https://a/?b&c'>link</a><br>";
     let stored = Arc::new(message(&rules.admit(sent.into(), 1000).unwrap()));
@@ -194,7 +194,7 @@ proptest! {
     /// A text that is sent unsanitised must be one from which the sanitiser would remove no
     /// element, attribute or text.
     #[test]
-    fn what_goes_out_as_it_is_has_nothing_to_be_taken_out(
+    fn unchanged_html_is_harmless(
         pieces in prop::collection::vec(prop::sample::select(WRITTEN_PIECES), 1..12)
     ) {
         let text = pieces.concat();
@@ -369,7 +369,7 @@ fn is_harmless(html: &str) -> bool {
 }
 
 #[test]
-fn what_a_message_answers_is_shown_as_text_however_it_is_cut() {
+fn quotes_are_shown_as_text_even_if_truncated() {
     let rules = Rules::new(config::Content::Html);
     for (excerpt, shown) in [
         ("<b>hello</b> you", "hello you"),

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::super::queries::{is_member, message, message_columns, optional_time, time, unsigned};
 use super::LockedRows;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, Opening, PINS, Pin, Quote, Reaction, Standing,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Opening, Pin, Quote, Reaction,
+    ReactionCounts,
 };
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::rows::{Message, Messages};
@@ -352,7 +353,7 @@ async fn standing(
     client: &ClientWrapper,
     annotate: &Annotate,
     emoji: &str,
-) -> Result<Standing, Error> {
+) -> Result<ReactionCounts, Error> {
     let statement = client
         .prepare_cached(
             "SELECT e.emoji = $3 AS is_it, e.count, EXISTS (SELECT 1 FROM message_reactions r
@@ -366,9 +367,9 @@ async fn standing(
             &[&annotate.message_id, &annotate.by.user_id, &emoji],
         )
         .await?;
-    let mut standing = Standing {
+    let mut standing = ReactionCounts {
         emojis: rows.len(),
-        ..Standing::default()
+        ..ReactionCounts::default()
     };
     for row in &rows {
         let is_own: bool = row.try_get("own")?;
@@ -402,7 +403,7 @@ async fn pin(
             return Ok(Change::Unchanged(pinned));
         }
     }
-    if rows.len() >= PINS {
+    if rows.len() >= MAX_PINS {
         return Ok(Change::Conflict);
     }
     let by = &annotate.by.user_id;

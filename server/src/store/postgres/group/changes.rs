@@ -14,7 +14,7 @@ use super::annotations::show;
 use super::invites::take;
 use crate::store::Time;
 use crate::store::change::{
-    Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename, UNREAD_MAX,
+    Actor, Change, Delete, Edit, MAX_UNREAD_COUNT, MarkRead, MemberChange, ReadMark, Rename,
 };
 use crate::store::lane::Done;
 use crate::store::rows::{Conversation, Message, NewConversation, Revision};
@@ -203,7 +203,9 @@ pub(super) async fn change_member(
     {
         return Ok(refused);
     }
-    if change.hands_over(room.owner.as_deref()) && !hand_over(client, change).await? {
+    if change.transfers_ownership(room.owner.as_deref())
+        && !transfer_ownership(client, change).await?
+    {
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
@@ -243,7 +245,7 @@ pub(super) async fn change_member(
 }
 
 /// Makes the longest-standing other member the owner. Returns whether there is one.
-async fn hand_over(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
+async fn transfer_ownership(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "UPDATE conversations SET owner_id = heir.user_id FROM (
@@ -345,7 +347,10 @@ pub(super) async fn mark_read(
         .await?;
     let seq = signed(read.seq.min(room.last_seq));
     let row = client
-        .query_one(&statement, &[&id, &read.user_id, &seq, &signed(UNREAD_MAX)])
+        .query_one(
+            &statement,
+            &[&id, &read.user_id, &seq, &signed(MAX_UNREAD_COUNT)],
+        )
         .await?;
     let mark = ReadMark {
         seq: unsigned(row.try_get("seq")?),

@@ -35,8 +35,8 @@ use self::changes::{
 use self::deletion::delete_conversation;
 use self::insert::Rows;
 use self::references::References;
-use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
+use super::in_doubt::{InDoubtCommit, Witness};
 use super::queries::{message, message_columns, signed, unsigned};
 use crate::store::Time;
 use crate::store::change::{Change, MemberChange};
@@ -50,7 +50,7 @@ pub(super) enum Aborted {
     /// Nothing of it is stored.
     Before(Failure),
     /// The connection was lost after the commit was sent: the transaction may be stored.
-    Committing(Doubt),
+    Committing(InDoubtCommit),
 }
 
 /// Stores a group in one transaction, and returns each outcome with the revision of its
@@ -212,7 +212,7 @@ async fn commit(
         Ok((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
         Err(_) => Failure::timed_out().reason,
     };
-    Err(Aborted::Committing(Doubt {
+    Err(Aborted::Committing(InDoubtCommit {
         transaction,
         process,
         done,
@@ -250,7 +250,7 @@ async fn within<T>(
 
 /// The state of the conversations that a transaction has locked.
 struct LockedRows {
-    /// Writes `last_seq`. Prepared at the beginning, because the commit is sent right after it.
+    /// Writes `last_seq`. CheckedEvent at the beginning, because the commit is sent right after it.
     counting: Statement,
     transaction: String,
     process: i32,
@@ -280,7 +280,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     ids.dedup();
     let (mut homes, mut users, mut senders, mut sent_ids) = (vec![], vec![], vec![], vec![]);
     for write in group {
-        if let Some(user) = asker(write) {
+        if let Some(user) = acting_user(write) {
             homes.push(write.conversation_id());
             users.push(user);
         }
@@ -380,7 +380,7 @@ fn room(row: &Row) -> Result<(Uuid, Room), Error> {
 }
 
 /// Returns the user whose membership a change requires.
-fn asker(write: &Write) -> Option<&str> {
+fn acting_user(write: &Write) -> Option<&str> {
     match write {
         Write::Message { message, .. } => Some(&message.user_id),
         Write::Edit { edit, .. } => Some(&edit.by.user_id),
@@ -465,7 +465,7 @@ impl LockedRows {
                 InsertOutcome::Conflict
             };
         }
-        if let Some(place) = self.stranger(new) {
+        if let Some(place) = self.first_nonmember(new) {
             return InsertOutcome::NoMember(place);
         }
         let Some(original) = self.references.original(new) else {

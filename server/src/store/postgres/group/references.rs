@@ -123,7 +123,7 @@ impl References {
 
 impl LockedRows {
     /// Returns the index of the first mentioned user who is not a member.
-    pub(super) fn stranger(&self, new: &NewMessage) -> Option<usize> {
+    pub(super) fn first_nonmember(&self, new: &NewMessage) -> Option<usize> {
         let mut mentions = new.mentions.iter();
         mentions.position(|user| !self.admits(new.conversation_id, user))
     }

@@ -8,7 +8,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
 use crate::store::postgres::{Postgres, read};
-use crate::store::shared::Reading;
+use crate::store::shared::FeedCursor;
 use crate::store::{Changed, FeedMark, FeedPage, StoreError};
 
 impl Postgres {
@@ -106,7 +106,7 @@ async fn read(
         };
         let key = row.try_get("key")?;
         changes.push(Changed { topic, key });
-        next.reading = Some(Reading {
+        next.reading = Some(FeedCursor {
             snapshot,
             changed_in: row.try_get("changed_in")?,
             id: row.try_get("id")?,

@@ -324,7 +324,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                 &current.now.timestamp(),
                 &current.before.map_or(i64::MAX, signed),
                 &current.is_closed,
-                &current.left_out(),
+                &current.excluded_prefix(),
             ],
         )
         .await?;

@@ -4,20 +4,20 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
 use crate::store::StoreError;
-use crate::store::change::keys::{Attempt, Begun, KeyChange, found};
+use crate::store::change::keys::{Attempt, KeyChange, KeyState, found};
 use crate::store::postgres::{Postgres, change};
 
 impl Postgres {
     pub(in crate::store) async fn change_keys(
         &self,
         change: KeyChange,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<KeyState, StoreError> {
         change!(self, client => apply(client, &change))
     }
 }
 
 /// Applies a change.
-async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<Begun, Error> {
+async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<KeyState, Error> {
     match change {
         KeyChange::Begin(attempt) => return begin(client, attempt).await,
         KeyChange::End {
@@ -58,10 +58,10 @@ async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<Begun, Erro
                 .await?;
         }
     }
-    Ok(Begun::First)
+    Ok(KeyState::First)
 }
 
-async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<Begun, Error> {
+async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<KeyState, Error> {
     let statement = client
         .prepare_cached(
             "INSERT INTO api_keys (key, request, attempt, locked_until, expires_at)
@@ -87,14 +87,14 @@ async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<Begun, Error
         )
         .await?;
     if taken > 0 {
-        return Ok(Begun::First);
+        return Ok(KeyState::First);
     }
     let statement = client
         .prepare_cached("SELECT request, status, body FROM api_keys WHERE key = $1")
         .await?;
     let Some(row) = client.query_opt(&statement, &[&attempt.key]).await? else {
         // The row was removed between the two statements. The caller retries and then gets the key.
-        return Ok(Begun::Running);
+        return Ok(KeyState::Running);
     };
     let status: Option<i32> = row.try_get(1)?;
     let status = status.map(|status| u16::try_from(status).unwrap_or_default());

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::store::postgres::queries::time;
 use crate::store::postgres::{Postgres, read};
-use crate::store::{Here, StoreError};
+use crate::store::{PresenceEntry, StoreError};
 
 impl Postgres {
     pub(in crate::store) async fn take_lease(
@@ -32,8 +32,11 @@ impl Postgres {
         read!(self, client => end(client, node))
     }
 
-    pub(in crate::store) async fn bury_nodes(&self, dead_for: Duration) -> Result<u64, StoreError> {
-        read!(self, client => bury(client, dead_for))
+    pub(in crate::store) async fn remove_expired_nodes(
+        &self,
+        dead_for: Duration,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => remove_expired(client, dead_for))
     }
 
     pub(in crate::store) async fn count_leases(&self) -> Result<usize, StoreError> {
@@ -47,10 +50,10 @@ impl Postgres {
         read!(self, client => next_end(client, node))
     }
 
-    pub(in crate::store) async fn tell_presence(
+    pub(in crate::store) async fn publish_presence(
         &self,
         node: Uuid,
-        here: &[Here],
+        here: &[PresenceEntry],
     ) -> Result<bool, StoreError> {
         read!(self, client => tell(client, node, here))
     }
@@ -59,7 +62,7 @@ impl Postgres {
         &self,
         node: Uuid,
         conversations: &[Uuid],
-    ) -> Result<Vec<Here>, StoreError> {
+    ) -> Result<Vec<PresenceEntry>, StoreError> {
         read!(self, client => remote_presence(client, node, conversations))
     }
 }
@@ -100,7 +103,7 @@ async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
 
 /// Removes servers whose leases expired. Skips rows that another server is removing, so that
 /// neither waits.
-async fn bury(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
+async fn remove_expired(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
@@ -132,7 +135,7 @@ async fn count(client: &ClientWrapper) -> Result<usize, Error> {
 
 /// Stores presence entries. Locks the server's row, so that no entries are stored for a server that
 /// is being removed.
-async fn tell(client: &ClientWrapper, node: Uuid, here: &[Here]) -> Result<bool, Error> {
+async fn tell(client: &ClientWrapper, node: Uuid, here: &[PresenceEntry]) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "WITH node AS MATERIALIZED (
@@ -177,7 +180,7 @@ async fn remote_presence(
     client: &ClientWrapper,
     node: Uuid,
     conversations: &[Uuid],
-) -> Result<Vec<Here>, Error> {
+) -> Result<Vec<PresenceEntry>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
@@ -193,11 +196,11 @@ async fn remote_presence(
         )
         .await?;
     let rows = client
-        .query(&statement, &[&node, &conversations, &MAX_ELSEWHERE])
+        .query(&statement, &[&node, &conversations, &MAX_PRESENCE_ROWS])
         .await?;
     rows.iter()
         .map(|row| {
-            Ok(Here {
+            Ok(PresenceEntry {
                 conversation_id: row.try_get("conversation_id")?,
                 user_id: row.try_get("user_id")?,
                 name: row.try_get("name")?,
@@ -213,4 +216,4 @@ pub(super) fn milliseconds(time: Duration) -> f64 {
 }
 
 /// The maximum number of rows in one result.
-const MAX_ELSEWHERE: i64 = 100_000;
+const MAX_PRESENCE_ROWS: i64 = 100_000;

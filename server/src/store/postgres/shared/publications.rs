@@ -74,7 +74,7 @@ async fn number(client: &ClientWrapper) -> Result<i64, Error> {
         .prepare_cached("SELECT roomcast_number_publications($1)")
         .await?;
     client
-        .query_one(&statement, &[&NUMBERED_AT_ONCE])
+        .query_one(&statement, &[&NUMBERING_BATCH])
         .await?
         .try_get(0)
 }
@@ -189,13 +189,13 @@ async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<boo
     let row = client
         .query_one(
             &statement,
-            &[&keep.as_secs_f64(), &most, &FORGOTTEN_AT_ONCE],
+            &[&keep.as_secs_f64(), &most, &MAX_REMOVED_PUBLICATIONS],
         )
         .await?;
-    Ok(row.try_get::<_, i64>(0)? >= FORGOTTEN_AT_ONCE)
+    Ok(row.try_get::<_, i64>(0)? >= MAX_REMOVED_PUBLICATIONS)
 }
 
 /// The maximum number of publications that one transaction numbers.
-const NUMBERED_AT_ONCE: i32 = 1000;
+const NUMBERING_BATCH: i32 = 1000;
 /// The maximum number of rows of each kind that one statement removes.
-const FORGOTTEN_AT_ONCE: i64 = 10_000;
+const MAX_REMOVED_PUBLICATIONS: i64 = 10_000;

@@ -43,7 +43,7 @@ pub(in crate::store) async fn cluster_secrets(
 
 /// Returns the statements that revoke PUBLIC's right to connect to the database, or `None` if
 /// PUBLIC has no such right.
-pub(in crate::store) async fn open_to_public(
+pub(in crate::store) async fn public_connect_revocation(
     url: &str,
     config: &config::Store,
 ) -> Result<Option<String>, OpenError> {

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, EXCERPT, Level, NAMED, Opening, PINS, Pin, Quote,
-    Reaction, Standing,
+    Annotate, Annotated, Annotation, Change, EXCERPT_CHARS, Level, MAX_NAMED_USERS, MAX_PINS,
+    Opening, Pin, Quote, Reaction, ReactionCounts,
 };
 use crate::store::rows::{Message, Messages, NewMessage};
 use crate::store::sqlite::Sqlite;
@@ -59,7 +59,7 @@ fn opening(
              FROM pins JOIN messages ON messages.id = pins.message_id
              WHERE pins.conversation_id = ?1 ORDER BY pinned_at DESC, seq DESC",
         )?
-        .query_map(params![Id(conversation), EXCERPT], |row| {
+        .query_map(params![Id(conversation), EXCERPT_CHARS], |row| {
             Ok(Pin {
                 message: quote(row)?,
                 pinned_by: row.get("pinned_by")?,
@@ -206,9 +206,10 @@ fn reactions(
                 "SELECT user_id FROM message_reactions WHERE message_id = ?1 AND emoji = ?2
                  ORDER BY user_id LIMIT ?3",
             )?
-            .query_map(params![Id(message), reaction.emoji, NAMED], |row| {
-                row.get(0)
-            })?
+            .query_map(
+                params![Id(message), reaction.emoji, MAX_NAMED_USERS],
+                |row| row.get(0),
+            )?
             .collect::<rusqlite::Result<_>>()?;
     }
     Ok(reactions)
@@ -222,7 +223,7 @@ fn found(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<(Uuid, Qu
                  edited_at, deleted_at
              FROM messages WHERE id = ?1",
         )?
-        .query_row(params![Id(id), EXCERPT], |row| {
+        .query_row(params![Id(id), EXCERPT_CHARS], |row| {
             Ok((row.get::<_, Id>("conversation_id")?.0, quote(row)?))
         })
         .optional()
@@ -394,8 +395,8 @@ fn standing(
     connection: &Connection,
     annotate: &Annotate,
     emoji: &str,
-) -> rusqlite::Result<Standing> {
-    let mut standing = Standing::default();
+) -> rusqlite::Result<ReactionCounts> {
+    let mut standing = ReactionCounts::default();
     let mut statement = connection.prepare_cached(
         "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
              WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
@@ -430,7 +431,7 @@ fn pin(
     let pins: i64 = connection
         .prepare_cached("SELECT count(*) FROM pins WHERE conversation_id = ?1")?
         .query_row([Id(message.conversation_id)], |row| row.get(0))?;
-    if pins >= signed(PINS as u64) {
+    if pins >= signed(MAX_PINS as u64) {
         return Ok(Change::Conflict);
     }
     let by = annotate.by.user_id.clone();

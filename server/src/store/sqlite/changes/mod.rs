@@ -133,7 +133,7 @@ pub(super) fn change_member(
     {
         return Ok(refused);
     }
-    if change.hands_over(owner.as_deref()) && !hand_over(connection, change)? {
+    if change.transfers_ownership(owner.as_deref()) && !transfer_ownership(connection, change)? {
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
@@ -167,7 +167,7 @@ pub(super) fn change_member(
 }
 
 /// Makes the longest-standing other member the owner. Returns whether there is one.
-fn hand_over(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
+fn transfer_ownership(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
     let changed = connection
         .prepare_cached(
             "UPDATE conversations SET owner_id = heir.user_id FROM (

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::room_of;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::service::chat::presence::conversation::{Presence, Tempo};
+use crate::service::chat::presence::conversation::{Presence, PresenceConfig};
 use crate::service::chat::presence::typing::Typing;
-use crate::service::chat::sequencer::behind::BehindGap;
-use crate::service::chat::sequencer::confirming::{AskedAhead, Questions};
+use crate::service::chat::sequencer::announced::AnnouncedChanges;
+use crate::service::chat::sequencer::backlog::GapBacklog;
+use crate::service::chat::sequencer::confirming::{ConfirmationRequests, EarlyConfirmations};
 use crate::service::chat::sequencer::order::Sequencer;
 use crate::service::chat::sequencer::recorded::Recorded;
-use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
@@ -25,7 +25,7 @@ use roomcast::{Room, SocketId};
 
 /// The state that all conversations share.
 #[derive(Debug)]
-pub(in crate::service) struct Common {
+pub(in crate::service) struct SharedContext {
     /// The rules for cleaning the texts of messages or keeping them as plain text.
     pub(in crate::service) rules: Arc<Rules>,
     /// One permit for each outstanding confirmation.
@@ -40,13 +40,13 @@ pub(in crate::service) struct Common {
     /// Announces changes to other servers, or `None` without an adapter.
     pub(in crate::service) announcer: Option<Announcer>,
     /// The changes emitted to members who have not joined.
-    pub(in crate::service) told: ToldChanges,
+    pub(in crate::service) told: AnnouncedChanges,
     /// Confirmation requests of other servers.
-    pub(in crate::service::chat::sequencer) questions: Arc<Questions>,
+    pub(in crate::service::chat::sequencer) questions: Arc<ConfirmationRequests>,
     pub(in crate::service) metrics: Arc<Metrics>,
 }
 
-impl Common {
+impl SharedContext {
     pub(in crate::service) fn new(
         rules: Arc<Rules>,
         limits: &config::Chat,
@@ -63,7 +63,7 @@ impl Common {
             has_recovery,
             confirm_timeout: limits.confirm_timeout,
             announcer,
-            told: ToldChanges::default(),
+            told: AnnouncedChanges::default(),
             questions: Arc::default(),
             metrics,
         }
@@ -109,20 +109,20 @@ impl Common {
 
 /// A conversation with joined, joining or recoverable sockets.
 #[derive(Debug)]
-pub(in crate::service) struct Live {
-    pub(in crate::service) common: Arc<Common>,
+pub(in crate::service) struct LiveConversation {
+    pub(in crate::service) common: Arc<SharedContext>,
     pub(in crate::service) id: Uuid,
     pub(in crate::service) room: Room,
     pub(in crate::service) sequencer: Sequencer,
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
     /// Commits that wait for an earlier step, or `None` if nothing is missing.
-    pub(in crate::service) behind_gap: Option<BehindGap>,
+    pub(in crate::service) behind_gap: Option<GapBacklog>,
     /// Users removed by another server whose sockets must leave: the deadline and the number of the
     /// change.
     pub(in crate::service) leaving: BTreeMap<Arc<str>, (Instant, u64)>,
     /// Confirmations that the servers of the senders may still request.
-    pub(in crate::service::chat::sequencer) asked_ahead: AskedAhead,
+    pub(in crate::service::chat::sequencer) asked_ahead: EarlyConfirmations,
     /// The number of pins: clients that are about to join and need the sequencer.
     pub(in crate::service::chat::sequencer) pins: usize,
     /// Until when a lost socket may be recovered. Until then all emissions must go through the
@@ -144,8 +144,8 @@ pub(in crate::service) struct Live {
     pub(super) is_gone: bool,
 }
 
-impl Live {
-    pub(super) fn new(id: Uuid, tempo: Tempo, common: Arc<Common>) -> Self {
+impl LiveConversation {
+    pub(super) fn new(id: Uuid, tempo: PresenceConfig, common: Arc<SharedContext>) -> Self {
         Self {
             common,
             id,
@@ -155,7 +155,7 @@ impl Live {
             typing: Typing::default(),
             behind_gap: None,
             leaving: BTreeMap::new(),
-            asked_ahead: AskedAhead::default(),
+            asked_ahead: EarlyConfirmations::default(),
             pins: 0,
             kept_until: None,
             recorded: None,

@@ -23,12 +23,12 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub(in crate::service) use self::live::{Common, Live};
+pub(in crate::service) use self::live::{LiveConversation, SharedContext};
 use self::schedule::Schedule;
 use self::sharing::Changes;
-pub(in crate::service) use self::sharing::{Arrival, Looks};
-use crate::service::chat::presence::conversation::Tempo;
-use crate::service::chat::sequencer::confirming::Waiting;
+pub(in crate::service) use self::sharing::{Arrival, PresenceLookups};
+use crate::service::chat::presence::conversation::PresenceConfig;
+use crate::service::chat::sequencer::confirming::PendingAnswer;
 use crate::service::chat::sequencer::sharded::Sharded;
 use crate::service::cluster::Announcer;
 use crate::service::rules::rooms::RoomKind;
@@ -37,9 +37,9 @@ use roomcast::{Room, SocketId};
 /// All conversations with a joined socket. A conversation is evicted when the last user leaves.
 #[derive(Debug)]
 pub(in crate::service) struct Conversations {
-    tempo: Tempo,
-    common: Arc<Common>,
-    live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>>,
+    tempo: PresenceConfig,
+    common: Arc<SharedContext>,
+    live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<LiveConversation>>>>>,
     /// The conversations of each connected socket, bounded like its rooms.
     sockets: Sharded<Mutex<HashMap<SocketId, Vec<Entered>>>>,
     schedule: Sharded<Schedule>,
@@ -47,7 +47,7 @@ pub(in crate::service) struct Conversations {
     /// departures.
     changed: Mutex<Changes>,
     /// Conversations that have or recently had users on other servers.
-    looks: Mutex<Looks>,
+    looks: Mutex<PresenceLookups>,
     /// Notifies that `changed` or `looks` has an entry.
     stirred: Notify,
     /// Joins that wait for the presence of other servers.
@@ -66,7 +66,7 @@ pub(in crate::service) struct Entered {
 }
 
 impl Conversations {
-    pub(in crate::service) fn common(&self) -> &Common {
+    pub(in crate::service) fn common(&self) -> &SharedContext {
         &self.common
     }
 
@@ -76,12 +76,12 @@ impl Conversations {
 
     /// Registers another server's request for the confirmations of a message that is about to be
     /// emitted here.
-    pub(in crate::service) fn wait_for(&self, id: Uuid, seq: u64) -> Waiting {
+    pub(in crate::service) fn wait_for(&self, id: Uuid, seq: u64) -> PendingAnswer {
         let common = &self.common;
         common.questions.wait_for((id, seq), common.confirm_timeout)
     }
 
-    pub(in crate::service) fn new(tempo: Tempo, common: Common) -> Self {
+    pub(in crate::service) fn new(tempo: PresenceConfig, common: SharedContext) -> Self {
         Self {
             tempo,
             common: Arc::new(common),
@@ -123,7 +123,7 @@ impl Conversations {
     pub(in crate::service) fn with<R>(
         &self,
         id: Uuid,
-        act: impl FnOnce(&mut Live) -> R,
+        act: impl FnOnce(&mut LiveConversation) -> R,
     ) -> Option<R> {
         // The shard is unlocked before the conversation is locked, so that a busy conversation does
         // not block its shard.
@@ -147,7 +147,7 @@ impl Conversations {
             let found = match self.live.of(id).lock().entry(id) {
                 Entry::Occupied(entry) => Arc::clone(entry.get()),
                 Entry::Vacant(entry) => {
-                    let live = Live::new(id, self.tempo, Arc::clone(&self.common));
+                    let live = LiveConversation::new(id, self.tempo, Arc::clone(&self.common));
                     Arc::clone(entry.insert(Arc::new(Mutex::new(live))))
                 }
             };
@@ -171,7 +171,11 @@ impl Conversations {
 
     /// Schedules the conversation's next timeout after a change, and evicts the conversation if it
     /// is empty.
-    fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
+    fn settle(
+        &self,
+        found: &Arc<Mutex<LiveConversation>>,
+        mut live: MutexGuard<'_, LiveConversation>,
+    ) {
         // A conversation does not know the table of sockets, so the sockets removed from it are
         // recorded here.
         for socket in std::mem::take(&mut live.expelled) {
@@ -198,7 +202,7 @@ impl Conversations {
         }
     }
 
-    fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
+    fn forget(&self, id: Uuid, gone: &Arc<Mutex<LiveConversation>>) {
         if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
             // The table may already contain a new conversation with the same id, which must stay.
             && Arc::ptr_eq(entry.get(), gone)

@@ -8,20 +8,20 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Conversations;
-use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::presence::remote::{Gone, SharedPresence};
+use crate::service::chat::presence::conversation::Departure;
+use crate::service::chat::presence::remote::{Departures, SharedPresence};
 
 /// Users whose presence must be published to other servers, each once.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Each with the reason of the departure, in case the user is no longer present.
-    pub(super) users: BTreeMap<(Uuid, Arc<str>), Going>,
+    pub(super) users: BTreeMap<(Uuid, Arc<str>), Departure>,
     /// Whether there were more than [`MAX_CHANGES`], which discards all of them.
     is_incomplete: bool,
 }
 
 impl Changes {
-    fn extend(&mut self, users: impl Iterator<Item = ((Uuid, Arc<str>), Going)>) {
+    fn extend(&mut self, users: impl Iterator<Item = ((Uuid, Arc<str>), Departure)>) {
         self.users.extend(users);
         if self.users.len() > MAX_CHANGES {
             // Discarded changes cannot be published. The published presence of this server is then
@@ -33,7 +33,7 @@ impl Changes {
 }
 
 /// Conversations whose remote users must be looked up soon.
-pub(in crate::service) type Looks = HashMap<Uuid, Gone>;
+pub(in crate::service) type PresenceLookups = HashMap<Uuid, Departures>;
 
 /// A client that joins a conversation and waits for the presence of other servers.
 #[derive(Debug)]
@@ -80,25 +80,25 @@ impl Conversations {
     }
 
     /// Requests a lookup of a conversation's remote users.
-    pub(in crate::service) fn look_soon(&self, id: Uuid) {
+    pub(in crate::service) fn request_lookup(&self, id: Uuid) {
         self.note_look(id, |_| ());
     }
 
     /// Requests a lookup of a conversation whose users on other servers have changed, with the
     /// reasons of departures.
-    pub(in crate::service) fn look_at_told(
+    pub(in crate::service) fn recheck_departures(
         &self,
         id: Uuid,
-        gone: impl IntoIterator<Item = (Arc<str>, Going)>,
+        gone: impl IntoIterator<Item = (Arc<str>, Departure)>,
     ) {
         self.note_look(id, |told| {
-            let room = MAX_GONE - told.len().min(MAX_GONE);
+            let room = MAX_DEPARTURES - told.len().min(MAX_DEPARTURES);
             // Departures beyond the limit count as lost after a timeout. Only the event differs.
             told.extend(gone.into_iter().take(room));
         });
     }
 
-    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Gone)) {
+    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Departures)) {
         let mut looks = self.looks.lock();
         // A conversation that finds no room here is looked up in the periodic lookup of all
         // conversations.
@@ -110,7 +110,7 @@ impl Conversations {
     }
 
     /// Takes the conversations to look up soon.
-    pub(in crate::service) fn take_looks(&self) -> Looks {
+    pub(in crate::service) fn take_lookups(&self) -> PresenceLookups {
         std::mem::take(&mut *self.looks.lock())
     }
 
@@ -133,7 +133,7 @@ impl Conversations {
         drop(changed);
         // The lock of the changes is released first. `with` takes that of a conversation, under
         // which changes are recorded.
-        let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Going)| {
+        let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Departure)| {
             let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
             SharedPresence {
                 conversation_id,
@@ -175,7 +175,7 @@ impl Conversations {
     }
 
     /// Records the users of a conversation whose presence must be published.
-    pub(super) fn share(&self, id: Uuid, users: impl IntoIterator<Item = (Arc<str>, Going)>) {
+    pub(super) fn share(&self, id: Uuid, users: impl IntoIterator<Item = (Arc<str>, Departure)>) {
         let of = |(user, going)| ((id, user), going);
         self.changed.lock().extend(users.into_iter().map(of));
         self.stirred.notify_one();
@@ -193,4 +193,4 @@ const MAX_ARRIVALS: usize = 10_000;
 /// The maximum number of conversations to look up soon.
 const MAX_LOOKS: usize = 10_000;
 /// The maximum number of departures recorded for each of these conversations.
-const MAX_GONE: usize = 1000;
+const MAX_DEPARTURES: usize = 1000;

@@ -9,7 +9,7 @@ use crate::store::Time;
 const GRACE: Duration = Duration::from_secs(5);
 
 #[test]
-fn a_conversation_lives_while_somebody_joins_or_is_in_it() {
+fn conversation_is_live_while_pinned_or_joined() {
     let conversations = conversations();
     let id = Uuid::from_u128(1);
     assert_eq!(conversations.with(id, |_| ()), None);
@@ -28,14 +28,14 @@ fn a_conversation_lives_while_somebody_joins_or_is_in_it() {
 }
 
 #[test]
-fn a_pin_without_anybody_leaves_nothing_behind() {
+fn conversation_is_evicted_after_an_unused_pin() {
     let conversations = conversations();
     drop(conversations.pin(Uuid::from_u128(1)));
     assert!(is_empty(&conversations));
 }
 
 #[test]
-fn a_socket_that_has_gone_enters_nothing() {
+fn disconnected_socket_cannot_enter() {
     let conversations = conversations();
     let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let in_first = Entered {
@@ -99,7 +99,7 @@ async fn the_earliest_timeout_of_all_conversations_comes_first() {
 }
 
 #[test]
-fn threads_that_come_and_go_leave_nothing_behind() {
+fn concurrent_joins_and_leaves_evict_the_conversation() {
     let conversations = conversations();
     let id = Uuid::from_u128(1);
     std::thread::scope(|scope| {
@@ -122,7 +122,7 @@ fn threads_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
-fn other_servers_are_told_of_who_is_here_and_of_who_has_gone() {
+fn joins_and_departures_are_published() {
     let conversations = sharing(true);
     let id = Uuid::from_u128(1);
     let pin = conversations.pin(id);
@@ -152,14 +152,14 @@ fn conversations() -> Conversations {
 }
 
 fn sharing(is_shared: bool) -> Conversations {
-    let tempo = Tempo {
+    let tempo = PresenceConfig {
         grace: GRACE,
         interval: Duration::from_millis(250),
         listed: 100,
         is_shared,
     };
     let rules = Arc::new(Rules::Text);
-    let common = Common::new(rules, &config::Chat::default(), false, None, Arc::default());
+    let common = SharedContext::new(rules, &config::Chat::default(), false, None, Arc::default());
     Conversations::new(tempo, common)
 }
 

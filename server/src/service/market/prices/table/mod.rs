@@ -14,17 +14,17 @@ use crate::store::Time;
 
 /// The last price of each symbol.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct PriceTable {
     prices: HashMap<String, Last>,
     /// The symbols whose price is not stored yet, without duplicates, in storing order.
-    queue: BTreeMap<Place, String>,
+    queue: BTreeMap<QueuePosition, String>,
     /// Counts the prices marked for storing.
     version: u64,
 }
 
 /// A position in the queue. Urgent prices precede bulk prices; each kind keeps its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct QueuePosition {
     is_bulk: bool,
     number: u64,
 }
@@ -36,7 +36,7 @@ struct Last {
     /// The last known journal revision of the symbol. 0 if none.
     revision: u64,
     /// The version of the price and its position in the queue, if it is to be stored.
-    unstored: Option<(u64, Place)>,
+    unstored: Option<(u64, QueuePosition)>,
     /// Prices up to this version are settled: stored, or superseded by a newer stored price.
     settled: u64,
     /// The store failed to store prices up to this version.
@@ -46,7 +46,7 @@ struct Last {
 }
 
 /// A price that is published on this server.
-pub(super) struct Given {
+pub(super) struct PriceInput {
     pub(super) symbol: String,
     pub(super) price: f64,
     /// The time of the price. `None` means now, or the time of the previous price if that is later.
@@ -78,7 +78,7 @@ pub(super) enum Settlement {
 }
 
 /// The outcome of published prices.
-pub(super) struct Taken {
+pub(super) struct PublishOutcome {
     /// The prices that became current. Older prices are omitted.
     pub(super) news: Vec<Price>,
     /// The prices that are not stored yet, including prices that were already known.
@@ -89,7 +89,7 @@ pub(super) struct Taken {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl Table {
+impl PriceTable {
     pub(super) fn get(&self, symbol: &str) -> Option<&Price> {
         self.prices.get(symbol).map(|last| &last.price)
     }
@@ -134,7 +134,7 @@ impl Table {
     ///
     /// A price that this server has not stored yet remains, because it will be stored after the
     /// withdrawal.
-    pub(super) fn hear_end(&mut self, symbol: &str, revision: u64) -> bool {
+    pub(super) fn apply_withdrawal(&mut self, symbol: &str, revision: u64) -> bool {
         let Some(last) = self.prices.get_mut(symbol) else {
             return false;
         };
@@ -159,7 +159,11 @@ impl Table {
 
     /// Applies published prices, either all or none. A single price is stored before prices of a
     /// batch.
-    pub(super) fn put(&mut self, given: Vec<Given>, now: Time) -> Result<Taken, Full> {
+    pub(super) fn put(
+        &mut self,
+        given: Vec<PriceInput>,
+        now: Time,
+    ) -> Result<PublishOutcome, Full> {
         // New symbols are only counted if there might not be enough room.
         if self.is_nearly_full(given.len()) {
             let symbols = given.iter().map(|one| one.symbol.as_str());
@@ -186,11 +190,11 @@ impl Table {
             Some(Awaited { symbol, version })
         });
         let awaited = awaited.collect();
-        Ok(Taken { news, awaited })
+        Ok(PublishOutcome { news, awaited })
     }
 
-    fn take(&mut self, given: Given, now: Time, is_bulk: bool) -> Option<Price> {
-        let Given {
+    fn take(&mut self, given: PriceInput, now: Time, is_bulk: bool) -> Option<Price> {
+        let PriceInput {
             symbol,
             price,
             timestamp,
@@ -239,7 +243,7 @@ impl Table {
         let Some(last) = self.prices.get_mut(symbol) else {
             return;
         };
-        let new = Place {
+        let new = QueuePosition {
             is_bulk,
             number: self.version,
         };
@@ -295,7 +299,7 @@ impl Table {
             }
             // The symbol moves to the end, so that other symbols are stored before it.
             self.version += 1;
-            let place = Place {
+            let place = QueuePosition {
                 is_bulk: place.is_bulk,
                 number: self.version,
             };

@@ -4,8 +4,8 @@ fn at(second: u32) -> Time {
     format!("2025-01-31T12:00:{second:02}Z").parse().unwrap()
 }
 
-fn given(symbol: &str, price: f64, second: Option<u32>) -> Given {
-    Given {
+fn given(symbol: &str, price: f64, second: Option<u32>) -> PriceInput {
+    PriceInput {
         symbol: symbol.into(),
         price,
         timestamp: second.map(at),
@@ -21,29 +21,29 @@ fn price(symbol: &str, price: f64, second: u32) -> Price {
 }
 
 /// Publishes prices at this second. Returns the prices that became current.
-fn put(table: &mut Table, second: u32, prices: Vec<Given>) -> Vec<f64> {
+fn put(table: &mut PriceTable, second: u32, prices: Vec<PriceInput>) -> Vec<f64> {
     let taken = table.put(prices, at(second)).ok().unwrap();
     taken.news.iter().map(|price| price.price).collect()
 }
 
 /// Stores all unstored prices with these revisions.
-fn store(table: &mut Table, revisions: &[Option<u64>]) {
+fn store(table: &mut PriceTable, revisions: &[Option<u64>]) {
     let unstored = table.unstored(usize::MAX);
     assert_eq!(unstored.len(), revisions.len());
     table.stored(&unstored, revisions);
 }
 
-fn is_stored(table: &Table) -> bool {
+fn is_stored(table: &PriceTable) -> bool {
     table.unstored(1).is_empty()
 }
 
-fn last(table: &Table, symbol: &str) -> f64 {
+fn last(table: &PriceTable, symbol: &str) -> f64 {
     table.get(symbol).unwrap().price
 }
 
 #[test]
-fn what_comes_while_prices_are_stored_is_stored_next() {
-    let mut table = Table::default();
+fn prices_published_during_a_store_write_are_stored_next() {
+    let mut table = PriceTable::default();
     let all = vec![
         given("A", 1.0, None),
         given("B", 1.0, None),
@@ -72,7 +72,7 @@ fn what_comes_while_prices_are_stored_is_stored_next() {
 
 #[test]
 fn an_older_price_changes_nothing_and_one_without_a_time_is_never_older() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     assert_eq!(put(&mut table, 0, vec![given("A", 1.0, Some(30))]), [1.0]);
     assert!(put(&mut table, 0, vec![given("A", 2.0, Some(29))]).is_empty());
     assert_eq!(put(&mut table, 0, vec![given("A", 3.0, Some(30))]), [3.0]);
@@ -83,8 +83,8 @@ fn an_older_price_changes_nothing_and_one_without_a_time_is_never_older() {
 }
 
 #[test]
-fn of_the_prices_of_two_servers_the_newer_one_counts_whichever_was_stored_last() {
-    let mut table = Table::default();
+fn newer_price_of_two_servers_wins_in_any_storing_order() {
+    let mut table = PriceTable::default();
     put(&mut table, 1, vec![given("A", 1.0, None)]);
     // A newer price makes storing the own price unnecessary.
     assert!(table.hear(&price("A", 2.0, 2), 1));
@@ -107,8 +107,8 @@ fn of_the_prices_of_two_servers_the_newer_one_counts_whichever_was_stored_last()
 }
 
 #[test]
-fn of_two_prices_of_one_time_the_one_that_is_stored_last_counts_at_both_servers() {
-    let [mut here, mut there] = [Table::default(), Table::default()];
+fn last_stored_of_two_prices_with_equal_time_wins_on_both_servers() {
+    let [mut here, mut there] = [PriceTable::default(), PriceTable::default()];
     put(&mut here, 1, vec![given("A", 1.0, None)]);
     put(&mut there, 1, vec![given("A", 2.0, None)]);
     // Both prices are being stored. This server reads the other's price before the outcome of its
@@ -132,7 +132,7 @@ fn symbols(unstored: &[Unstored]) -> Vec<&str> {
 
 #[test]
 fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     let burst = ["A", "B", "C", "D"].map(|symbol| given(symbol, 1.0, None));
     put(&mut table, 0, burst.into());
     put(&mut table, 0, vec![given("X", 1.0, None)]);
@@ -148,7 +148,7 @@ fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
 
 #[test]
 fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     let taken = table.put(vec![given("A", 1.0, Some(5))], at(5));
     let mut first = taken.ok().unwrap().awaited;
     assert_eq!(table.settle(&mut first), Settlement::Waiting);
@@ -177,7 +177,7 @@ fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
 
 #[test]
 fn symbol_expires_unless_published_again_or_unstored() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     put(&mut table, 0, vec![given("A", 1.0, None)]);
     put(&mut table, 0, vec![given("B", 1.0, None)]);
     store(&mut table, &[Some(1), Some(2)]);
@@ -197,7 +197,7 @@ fn symbol_expires_unless_published_again_or_unstored() {
 
 #[test]
 fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     put(&mut table, 0, vec![given("A", 1.0, None)]);
     let known = table.unstored_version("A");
     assert!(table.withdraw("A", known) && table.get("A").is_none());
@@ -208,19 +208,19 @@ fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
     let known = table.unstored_version("A");
     put(&mut table, 2, vec![given("A", 3.0, None)]);
     assert!(!table.withdraw("A", known));
-    assert!(!table.hear_end("A", 1), "it is not stored yet");
+    assert!(!table.apply_withdrawal("A", 1), "it is not stored yet");
     store(&mut table, &[Some(2)]);
     assert!(
-        !table.hear_end("A", 1),
+        !table.apply_withdrawal("A", 1),
         "it was stored after the withdrawal"
     );
-    assert!(table.hear_end("A", 3) && table.get("A").is_none());
-    assert!(!table.hear_end("A", 3));
+    assert!(table.apply_withdrawal("A", 3) && table.get("A").is_none());
+    assert!(!table.apply_withdrawal("A", 3));
 }
 
 #[test]
 fn there_are_no_more_symbols_than_may_be() {
-    let mut table = Table::default();
+    let mut table = PriceTable::default();
     let all = (0..MOST_SYMBOLS - 1).map(|n| given(&n.to_string(), 1.0, None));
     put(&mut table, 0, all.collect());
     let two = vec![given("x", 1.0, None), given("y", 1.0, None)];

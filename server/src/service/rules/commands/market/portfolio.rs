@@ -64,15 +64,15 @@ fn positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Position>
     /// A position whose numbers must be exact.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Given {
+    struct PositionFields {
         symbol: String,
         #[serde(deserialize_with = "exact")]
         quantity: f64,
         #[serde(deserialize_with = "exact")]
         avg_price: f64,
     }
-    let given = Vec::<Object<Given>>::deserialize(deserializer)?;
-    let position = |Object(given): Object<Given>| Position {
+    let given = Vec::<Object<PositionFields>>::deserialize(deserializer)?;
+    let position = |Object(given): Object<PositionFields>| Position {
         symbol: given.symbol,
         quantity: given.quantity,
         avg_price: given.avg_price,

@@ -70,7 +70,7 @@ pub(crate) struct NewPrice {
 /// The fields of both variants, so that errors in a list have a path.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Given {
+struct PriceFields {
     symbol: Option<String>,
     #[serde(default, deserialize_with = "exact_or_none")]
     price: Option<f64>,
@@ -80,8 +80,8 @@ struct Given {
 
 impl<'de> Deserialize<'de> for PublishPrices {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Given::deserialize(deserializer)? {
-            Given {
+        match PriceFields::deserialize(deserializer)? {
+            PriceFields {
                 symbol: None,
                 price: None,
                 timestamp: None,
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for PublishPrices {
             } => Ok(Self::Many {
                 prices: prices.into_iter().map(|Object(price)| price).collect(),
             }),
-            Given {
+            PriceFields {
                 symbol: Some(symbol),
                 price: Some(price),
                 timestamp,
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for PublishPrices {
                 timestamp,
             })),
             // A list excludes the fields of a single price.
-            Given {
+            PriceFields {
                 symbol,
                 price,
                 prices: Some(_),
@@ -113,8 +113,8 @@ impl<'de> Deserialize<'de> for PublishPrices {
                 };
                 Err(de::Error::unknown_field(field, &["prices"]))
             }
-            Given { symbol: None, .. } => Err(de::Error::missing_field("symbol")),
-            Given { .. } => Err(de::Error::missing_field("price")),
+            PriceFields { symbol: None, .. } => Err(de::Error::missing_field("symbol")),
+            PriceFields { .. } => Err(de::Error::missing_field("price")),
         }
     }
 }
