@@ -11,9 +11,13 @@ const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 13] = [
+const NAMELESS: [(&str, &str); 14] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
+    (
+        "http/api/reference.rs",
+        "The description of the API, which is awaited.",
+    ),
     (
         "http/api/once/mod.rs",
         "One request of the API, which has a deadline and is waited for.",

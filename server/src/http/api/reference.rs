@@ -3,36 +3,83 @@
 //!
 //! The page loads no other resources and runs no scripts.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+};
 
-use axum::{Router, body::Bytes, http::header, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+
+use super::{describe::Description, error::ApiError};
 
 /// Returns the routes `/openapi.json` and `/docs`, below `/api/v1`.
-pub(super) fn routes(document: &Value) -> Router {
-    let json = Bytes::from(document.to_string());
-    let page = Bytes::from(page(document));
+pub(super) fn routes(description: Description) -> Router {
+    let reference = Arc::new(Reference {
+        description,
+        pages: OnceLock::new(),
+    });
+    Router::new()
+        .route("/openapi.json", get(json))
+        .route("/docs", get(page))
+        .with_state(reference)
+}
+
+struct Reference {
+    description: Description,
+    /// Built at the first request, because most servers never get one.
+    pages: OnceLock<Pages>,
+}
+
+#[derive(Clone)]
+struct Pages {
+    json: Bytes,
+    html: Bytes,
+}
+
+impl Reference {
+    async fn pages(self: Arc<Self>) -> Result<Pages, ApiError> {
+        let building = spawn_blocking(move || {
+            let pages = self.pages.get_or_init(|| {
+                let document = self.description.document();
+                Pages {
+                    json: Bytes::from(document.to_string()),
+                    html: Bytes::from(html(&document)),
+                }
+            });
+            pages.clone()
+        });
+        building.await.map_err(|_| ApiError::internal())
+    }
+}
+
+async fn json(State(reference): State<Arc<Reference>>) -> Result<Response, ApiError> {
+    let json = reference.pages().await?.json;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+async fn page(State(reference): State<Arc<Reference>>) -> Result<Response, ApiError> {
+    let html = reference.pages().await?.html;
     let hash = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     );
-    let json = (
-        [(header::CONTENT_TYPE, "application/json".to_owned())],
-        json,
-    );
-    let page = (
-        [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
-            (header::CONTENT_SECURITY_POLICY, policy),
-        ],
-        page,
-    );
-    Router::new()
-        .route("/openapi.json", get(async move || json))
-        .route("/docs", get(async move || page))
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, policy),
+    ];
+    Ok((headers, html).into_response())
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;\
@@ -40,7 +87,7 @@ color:#1b1b1f;background:#fff}code,pre{font:14px/1.4 ui-monospace,monospace}pre{
 background:#f3f3f6}h2{margin-top:2.5rem;border-top:1px solid #ccc;padding-top:1rem}summary{cursor:pointer}\
 table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}";
 
-fn page(document: &Value) -> String {
+fn html(document: &Value) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Roomcast HTTP API</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\

@@ -75,7 +75,9 @@ macro_rules! texts {
                 }
 
                 fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    text(concat!($($doc, "\n"),+).trim(), $min, $max, &$pattern)
+                    // Some patterns need a pass over all of Unicode.
+                    static PATTERN: LazyLock<String> = LazyLock::new(|| $pattern.to_string());
+                    text(concat!($($doc, "\n"),+).trim(), $min, $max, &PATTERN)
                 }
             }
         )+

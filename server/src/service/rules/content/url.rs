@@ -1,6 +1,7 @@
 //! HTTP URLs that clients open, as a check and as a regular expression.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use crate::auth::is_invisible;
 use crate::service::rules::bounds::class;
@@ -78,7 +79,12 @@ fn is_forbidden(c: char) -> bool {
 }
 
 /// Returns a regular expression, without anchors, for the URLs that [`is_http_url`] accepts.
-pub(in crate::service) fn pattern() -> String {
+pub(in crate::service) fn pattern() -> &'static str {
+    static PATTERN: LazyLock<String> = LazyLock::new(build_pattern);
+    &PATTERN
+}
+
+fn build_pattern() -> String {
     let ends_label = |c: char| is_forbidden(c) || "/?#@:[]%.".contains(c);
     let label = format!("[^{}]", class(&ends_label));
     let no_digit = |c: char| ends_label(c) || c.is_ascii_digit();
