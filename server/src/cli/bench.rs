@@ -401,7 +401,7 @@ fn call(text: &str, default: &[Value]) -> Result<Call, String> {
         None => (text, default.to_vec()),
         Some((event, json)) => {
             let args = serde_json::from_str(json);
-            let args = args.map_err(|_| format!("{json:?} is no JSON array of arguments"))?;
+            let args = args.map_err(|_| format!("{json:?} is not a JSON array of arguments"))?;
             (event, args)
         }
     };

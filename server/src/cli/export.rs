@@ -82,7 +82,7 @@ pub(super) fn run(settings: &Settings, export: &Export) -> ExitCode {
 
 async fn write(config: &config::Store, export: &Export) -> Result<u64, String> {
     if config.url == "memory:" {
-        return Err("a store in memory is in the memory of its server alone (store.url)".into());
+        return Err("the command cannot read a server's memory store: set store.url to its SQLite file or PostgreSQL".into());
     }
     // Exporting changes nothing, not even the schema version.
     let config = config::Store {
@@ -174,7 +174,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
         };
         let read = store.history(id, page, PAGE).await;
         let page = read.map_err(|error| error.to_string())?;
-        let page = page.ok_or("the conversation is gone")?;
+        let page = page.ok_or("the conversation was deleted during the export")?;
         for message in &page.messages {
             // The first messages of the conversation may have expired.
             if written > 0 && message.seq != after + 1 {

@@ -17,7 +17,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        tracing::warn!(%error, "could not raise the limit of open files");
     }
     let Some(files) = getrlimit(Resource::Nofile).current else {
         return;
@@ -30,7 +30,7 @@ pub(super) fn raise_limit(settings: &Settings) {
         tracing::info!(
             wanted,
             room,
-            "as many connections as the limit of open files allows"
+            "the connection limit is lowered to the limit of open files"
         );
     } else if wanted > room {
         tracing::warn!(

@@ -145,14 +145,14 @@ impl<'a> Minter<'a> {
             exp: now.saturating_add(ttl),
         };
         let minted = jwt::mint(&self.keys, &claims).ok_or_else(|| {
-            "no key that signs: set ROOMCAST_AUTH__JWT__SECRET, the other keys only verify"
-                .to_owned()
+            "no signing key: set ROOMCAST_AUTH__JWT__SECRET, the other keys only verify".to_owned()
         })?;
         match self.tokens.verify(&minted).now_or_never() {
             Some(Err(AuthFault::TooLongLived)) => {
-                let max = jwt.max_lifetime_s.unwrap_or_default();
+                let max = jwt.max_lifetime.unwrap_or_default();
+                let max = humantime_serde::re::humantime::format_duration(max);
                 Err(format!(
-                    "auth.jwt.max_lifetime_s lets tokens live {max} s: give a shorter --ttl"
+                    "auth.jwt.max_lifetime lets tokens live {max}: give a shorter --ttl"
                 ))
             }
             Some(Err(AuthFault::Subject)) => {

@@ -57,7 +57,7 @@ fn is_level(text: &str) -> bool {
 fn no_level(text: &str) -> String {
     let nearest = nearest(text);
     let levels = LEVELS.join(", ");
-    format!("`{text}` is no level: there are {levels}; did you mean `{nearest}`?")
+    format!("`{text}` is not a level: there are {levels}; did you mean `{nearest}`?")
 }
 
 /// Returns the level that is most similar to a text.
@@ -77,9 +77,9 @@ fn check_target(target: &str) -> Result<(), String> {
     let name = target.split([':', '[']).next().unwrap_or_default();
     let is_almost = |module: &&&str| strsim::jaro_winkler(module, name) > ALMOST;
     match MODULES.iter().find(is_almost) {
-        Some(module) if !MODULES.contains(&name) => Err(format!(
-            "there is no module `{name}`; did you mean `{module}`?"
-        )),
+        Some(module) if !MODULES.contains(&name) => {
+            Err(format!("unknown module `{name}`, did you mean `{module}`?"))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -136,14 +136,14 @@ mod tests {
             ("inf", "did you mean `info`?"),
             ("warning", "did you mean `warn`?"),
             ("erorr", "did you mean `error`?"),
-            ("", "`` is no level"),
-            ("info,", "`` is no level"),
+            ("", "`` is not a level"),
+            ("info,", "`` is not a level"),
             ("info,roomcast=debg", "did you mean `debug`?"),
             ("roomcast", "`roomcast=debug`"),
-            ("hyper=", "`` is no level"),
-            ("=debug=x", "`debug=x` is no level"),
+            ("hyper=", "`` is not a level"),
+            ("=debug=x", "`debug=x` is not a level"),
             ("info,roomcats=debug", "did you mean `roomcast`?"),
-            ("[a{b=c}]=loud", "`loud` is no level"),
+            ("[a{b=c}]=loud", "`loud` is not a level"),
         ] {
             let fault = check(filter).unwrap_err();
             assert!(fault.contains(nearest), "{filter}: {fault}");

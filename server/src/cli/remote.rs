@@ -111,7 +111,7 @@ fn path(text: &str) -> Result<String, String> {
 }
 
 fn json(text: &str) -> Result<Box<RawValue>, String> {
-    RawValue::from_string(text.to_owned()).map_err(|error| format!("no JSON: {error}"))
+    RawValue::from_string(text.to_owned()).map_err(|error| format!("not JSON: {error}"))
 }
 
 /// Calls any route of the HTTP API, and prints the response.

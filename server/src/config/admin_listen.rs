@@ -9,7 +9,7 @@ use super::Server;
 /// The address at which `/metrics` and `/health/websocket/detailed` are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[expect(clippy::exhaustive_enums, reason = "they are served or not")]
+#[expect(clippy::exhaustive_enums, reason = "the choice is complete")]
 pub enum AdminListen {
     /// Not on a separate address. The main address serves them if a token is configured.
     Off,

@@ -23,7 +23,10 @@ pub(super) fn check(settings: &Settings) -> Result<(), &'static str> {
     let times = [
         (server.drain, "server.drain is over a year"),
         (server.grace, "server.grace is over a year"),
-        (server.event_overlap, "server.event_overlap is over a year"),
+        (
+            server.deprecated_events,
+            "server.deprecated_events is over a year",
+        ),
         (
             limits.connects_window,
             "limits.connects_window is over a year",

@@ -164,7 +164,7 @@ impl Adapter {
         }
         if self.trust == Trust::SharedWithNode && !self.secret.is_empty() {
             return Err(
-                "adapter.secret seals nothing with adapter.trust = \"shared-with-node\": remove one of them",
+                "adapter.secret has no effect with adapter.trust = \"shared-with-node\": remove one of them",
             );
         }
         if self.trust == Trust::SharedWithNode && self.accept_plain {

@@ -24,7 +24,7 @@ pub struct Market {
     pub price_interval: Duration,
     /// How long a price is known after its last publication. Then its symbol is removed, which
     /// makes room for another. Default 7 days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::days")]
     pub symbol_expiry: Duration,
     /// Maximum open trades of a user, all of which are part of a snapshot. Default 200.
     pub open_trades: u32,
@@ -41,8 +41,8 @@ pub struct Market {
     pub signal_access: Vec<String>,
     /// How long signals and settled trades (executed, failed or canceled) are retained. Default 30
     /// days.
-    #[serde(with = "humantime_serde")]
-    pub keep: Duration,
+    #[serde(with = "super::days")]
+    pub retention: Duration,
     /// Service that executes trades for the executor `webhook`.
     pub webhook: Webhook,
 }
@@ -50,7 +50,7 @@ pub struct Market {
 /// The executor of trades.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "these are all that there are")]
+#[expect(clippy::exhaustive_enums, reason = "the set is complete")]
 pub enum Executor {
     /// None: trades are refused.
     None,
@@ -82,10 +82,10 @@ pub struct Webhook {
     pub attempts: u32,
     /// Delay after the first attempt; each further one doubles it, up to 10 s. Default 200 ms.
     #[serde(with = "humantime_serde")]
-    pub pause: Duration,
-    /// How long after that a trade with an unknown outcome is sent again. Default 30 s.
+    pub retry_delay: Duration,
+    /// How long after the last attempt a trade with an unknown outcome is sent again. Default 30 s.
     #[serde(with = "humantime_serde")]
-    pub resume: Duration,
+    pub reconcile_after: Duration,
     /// Whether the service may have an address that is not on the public internet. Default `false`.
     pub allow_private: bool,
 }
@@ -102,7 +102,7 @@ impl Default for Market {
             channels: 100,
             bundle_subscriptions: false,
             signal_access: Vec::new(),
-            keep: Duration::from_secs(30 * 86_400),
+            retention: Duration::from_secs(30 * 86_400),
             webhook: Webhook::default(),
         }
     }
@@ -116,8 +116,8 @@ impl Default for Webhook {
             ca_file: None,
             timeout: Duration::from_secs(5),
             attempts: 3,
-            pause: Duration::from_millis(200),
-            resume: Duration::from_secs(30),
+            retry_delay: Duration::from_millis(200),
+            reconcile_after: Duration::from_secs(30),
             allow_private: false,
         }
     }
@@ -186,8 +186,8 @@ impl Market {
                 "market.signal_access: each of at most 100 must be CHANNEL=WHO, where CHANNEL may end in * and WHO is everyone, users, role:NAME or claim:NAME",
             );
         }
-        if self.keep < SHORTEST_KEEP || self.keep > LONGEST {
-            return Err("market.keep must be from an hour to a year");
+        if self.retention < SHORTEST_RETENTION || self.retention > LONGEST {
+            return Err("market.retention must be from an hour to a year");
         }
         let webhook = &self.webhook;
         if self.executor == Executor::Webhook && webhook.url.is_none() {
@@ -199,11 +199,11 @@ impl Market {
         if webhook.timeout.is_zero() || webhook.timeout > LONGEST_REQUEST {
             return Err("market.webhook.timeout must be above zero and at most a minute");
         }
-        if webhook.pause > LONGEST_REQUEST {
-            return Err("market.webhook.pause is over a minute");
+        if webhook.retry_delay > LONGEST_REQUEST {
+            return Err("market.webhook.retry_delay is over a minute");
         }
-        if webhook.resume.is_zero() || webhook.resume > LONGEST {
-            return Err("market.webhook.resume must be above zero and at most a year");
+        if webhook.reconcile_after.is_zero() || webhook.reconcile_after > LONGEST {
+            return Err("market.webhook.reconcile_after must be above zero and at most a year");
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ pub struct Notifications {
     #[serde(with = "humantime_serde")]
     pub window: Duration,
     /// Default expiry of an unacknowledged notification. Default 30 days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::days")]
     pub expiry: Duration,
     /// Maximum unacknowledged notifications of a user that services have sent. Beyond it, new ones
     /// are refused. Mentions do not count. Default 200.
@@ -326,7 +326,7 @@ pub struct Notifications {
     /// the oldest. Default 100.
     pub mentions: u32,
     /// How long an acknowledged notification stays in its user's history. Default 30 days.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::days")]
     pub history: Duration,
     /// Whether every connection is subscribed to its user's notifications when it connects. Default
     /// `false`.
@@ -369,7 +369,7 @@ impl Notifications {
         if self.per_user == 0 || self.per_user > MOST_OPEN {
             return Err("notifications.per_user must be from 1 to 1000");
         }
-        if self.history < SHORTEST_KEEP || self.history > LONGEST {
+        if self.history < SHORTEST_RETENTION || self.history > LONGEST {
             return Err("notifications.history must be from an hour to a year");
         }
         if self.urgent_reserve > MOST_OPEN {
@@ -385,7 +385,7 @@ impl Notifications {
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// Minimum retention of closed entries, so that a repeated publication is recognized.
-const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
+const SHORTEST_RETENTION: Duration = Duration::from_secs(3600);
 /// Minimum expiry of prices. It exceeds the time to store a batch of prices.
 const SHORTEST_EXPIRY: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 10;

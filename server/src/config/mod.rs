@@ -6,10 +6,10 @@
 
 mod admin_listen;
 mod auth;
-mod backend;
 mod chat;
 mod check;
 mod cluster;
+mod days;
 mod limits;
 mod market;
 mod page;
@@ -24,8 +24,7 @@ use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
 
 pub use admin_listen::AdminListen;
-pub use auth::{Auth, Jwt, Role, Secret};
-pub use backend::Backend;
+pub use auth::{Auth, Backend, Jwt, Role, Secret};
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node, Subscriptions, Trust};
 pub use limits::{Limits, Preset};
@@ -125,10 +124,13 @@ impl Settings {
     pub fn check(&self) -> Result<(), &'static str> {
         let sizes = [
             (self.store.queue, "store.queue is zero"),
-            (self.store.group, "store.group is zero"),
+            (self.store.max_batch, "store.max_batch is zero"),
             (self.store.readers, "store.readers is zero"),
-            (self.store.waiting_reads, "store.waiting_reads is zero"),
-            (self.store.lanes, "store.lanes is zero"),
+            (
+                self.store.max_pending_reads,
+                "store.max_pending_reads is zero",
+            ),
+            (self.store.writers, "store.writers is zero"),
             (self.store.retention_batch, "store.retention_batch is zero"),
             (self.chat.content_chars, "chat.content_chars is zero"),
             (self.chat.page, "chat.page is zero"),
@@ -219,9 +221,9 @@ impl Settings {
     }
 }
 
-const NOT_LOOPBACK: &str = "the development profile, in which guests may enter, is for loopback \
+const NOT_LOOPBACK: &str = "the development profile admits guests and is only for loopback \
      addresses: set ROOMCAST_PROFILE=production, or listen on 127.0.0.1 (server.profile, server.listen)";
-const NO_KEYS: &str = "nobody could prove who they are: set ROOMCAST_AUTH__JWT__SECRET, \
+const NO_KEYS: &str = "no client could authenticate: set ROOMCAST_AUTH__JWT__SECRET, \
      ROOMCAST_AUTH__JWT__KEYS_FILE or ROOMCAST_AUTH__JWT__JWKS_URL, or listen on 127.0.0.1 \
      (auth.jwt, server.listen)";
 
@@ -255,8 +257,8 @@ pub struct Server {
     pub grace: Duration,
     /// How long replaced events are supported. The catalogue of events lists them with their dates.
     /// Default 180 days.
-    #[serde(with = "humantime_serde")]
-    pub event_overlap: Duration,
+    #[serde(with = "days")]
+    pub deprecated_events: Duration,
     /// Address at which `/metrics` and `/health/websocket/detailed` are served, or `off`. At a
     /// loopback address, every process of this machine may read them; any other address requires a
     /// token. Default `127.0.0.1:9464`, or a free port of 127.0.0.1 if `listen` has port 0.
@@ -277,7 +279,7 @@ impl Default for Server {
             tls: Tls::default(),
             drain: Duration::ZERO,
             grace: Duration::from_secs(10),
-            event_overlap: Duration::from_secs(180 * 86_400),
+            deprecated_events: Duration::from_secs(180 * 86_400),
             admin_listen: None,
             metrics_token: None,
         }

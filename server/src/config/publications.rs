@@ -25,7 +25,7 @@ pub struct Publications {
     pub resume_delay: Duration,
     /// How long publications are retained for servers that lag behind. Default 1 h.
     #[serde(with = "humantime_serde")]
-    pub keep: Duration,
+    pub retention: Duration,
 }
 
 impl Default for Publications {
@@ -35,7 +35,7 @@ impl Default for Publications {
             poll: Duration::from_millis(10),
             catch_up: Duration::from_secs(60),
             resume_delay: Duration::from_secs(5),
-            keep: Duration::from_secs(3600),
+            retention: Duration::from_secs(3600),
         }
     }
 }
@@ -45,11 +45,11 @@ impl Publications {
         if !(SHORTEST_POLL..=LONGEST_POLL).contains(&self.poll) {
             return Err("publications.poll must be from 1 ms to 10 s");
         }
-        if self.keep < SHORTEST_KEEP || self.keep > LONGEST_KEEP {
-            return Err("publications.keep must be from 1 s to 30 days");
+        if self.retention < SHORTEST_RETENTION || self.retention > LONGEST_RETENTION {
+            return Err("publications.retention must be from 1 s to 30 days");
         }
-        if self.catch_up > self.keep {
-            return Err("publications.catch_up is longer than publications.keep");
+        if self.catch_up > self.retention {
+            return Err("publications.catch_up is longer than publications.retention");
         }
         if self.resume_delay > LONGEST_DELAY {
             return Err("publications.resume_delay is over a minute");
@@ -60,8 +60,8 @@ impl Publications {
 
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
 const LONGEST_POLL: Duration = Duration::from_secs(10);
-const SHORTEST_KEEP: Duration = Duration::from_secs(1);
-const LONGEST_KEEP: Duration = Duration::from_secs(30 * 86_400);
+const SHORTEST_RETENTION: Duration = Duration::from_secs(1);
+const LONGEST_RETENTION: Duration = Duration::from_secs(30 * 86_400);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -77,9 +77,12 @@ mod tests {
             settings.check().unwrap_err().split(' ').next().unwrap()
         };
         assert_eq!(refused(|it| it.poll = Duration::ZERO), "publications.poll");
-        assert_eq!(refused(|it| it.keep = Duration::ZERO), "publications.keep");
         assert_eq!(
-            refused(|it| it.catch_up = it.keep * 2),
+            refused(|it| it.retention = Duration::ZERO),
+            "publications.retention"
+        );
+        assert_eq!(
+            refused(|it| it.catch_up = it.retention * 2),
             "publications.catch_up"
         );
         assert_eq!(

@@ -25,19 +25,19 @@ pub struct Store {
     /// Default 4,096.
     pub queue: usize,
     /// Maximum changes in one transaction. Default 256.
-    pub group: usize,
+    pub max_batch: usize,
     /// Database connections for reading, each of which uses a thread while reading. Default 4.
     pub readers: usize,
     /// Maximum reads that wait for a connection. Beyond it, callers are asked to retry. Default
     /// 1,024.
-    pub waiting_reads: usize,
+    pub max_pending_reads: usize,
     /// How long to wait for an SQLite database that another process has locked. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
     /// Concurrent write transactions in PostgreSQL, each on a separate connection. Transactions of
     /// the same conversation are sequential. Those of other conversations wait up to 25 ms for each
     /// other, so that a delayed one does not delay all. Default 4.
-    pub lanes: usize,
+    pub writers: usize,
     /// Timeout of connecting to PostgreSQL. Default 3 s.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -59,7 +59,7 @@ pub struct Store {
     #[serde(with = "humantime_serde")]
     pub answer_timeout: Duration,
     /// How long messages are retained. Default: forever.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "super::days")]
     pub retention: Option<Duration>,
     /// Interval between removals of older messages. Default 10 min.
     #[serde(with = "humantime_serde")]
@@ -77,11 +77,11 @@ impl Default for Store {
             durability: Durability::Normal,
             max_bytes: None,
             queue: 4096,
-            group: 256,
+            max_batch: 256,
             readers: 4,
-            waiting_reads: 1024,
+            max_pending_reads: 1024,
             busy_timeout: Duration::from_secs(1),
-            lanes: 4,
+            writers: 4,
             connect_timeout: Duration::from_secs(3),
             pool_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),

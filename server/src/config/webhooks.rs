@@ -36,7 +36,7 @@ pub struct Webhooks {
     /// Delay after the first attempt of a delivery; each further one doubles it, up to ten minutes,
     /// and it is randomly reduced by up to half. Default 1 s.
     #[serde(with = "humantime_serde")]
-    pub pause: Duration,
+    pub retry_delay: Duration,
     /// Age at which a delivery is abandoned. Default 24 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
@@ -62,7 +62,7 @@ impl Default for Webhooks {
             rooms: vec!["*".into()],
             ca_file: None,
             timeout: Duration::from_secs(5),
-            pause: Duration::from_secs(1),
+            retry_delay: Duration::from_secs(1),
             max_age: Duration::from_secs(86_400),
             queue: 10_000,
             concurrent: 4,
@@ -99,8 +99,8 @@ impl Webhooks {
         if self.timeout.is_zero() || self.timeout > LONGEST_REQUEST {
             return Err("webhooks.timeout must be above zero and at most a minute");
         }
-        if self.pause.is_zero() || self.pause > LONGEST_REQUEST {
-            return Err("webhooks.pause must be above zero and at most a minute");
+        if self.retry_delay.is_zero() || self.retry_delay > LONGEST_REQUEST {
+            return Err("webhooks.retry_delay must be above zero and at most a minute");
         }
         if self.max_age.is_zero() || self.max_age > LONGEST_AGE {
             return Err("webhooks.max_age must be above zero and at most 30 days");

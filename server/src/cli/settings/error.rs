@@ -17,6 +17,12 @@ pub(in crate::cli) enum LoadError {
     },
     /// A key of an earlier version: its source, the key, and its replacement.
     Removed(String, String, &'static str),
+    /// A key under its name in an earlier version: its source, the old and the present name.
+    Renamed {
+        from: String,
+        key: String,
+        now: String,
+    },
     /// An unknown variable in a profile in which that is an error.
     UnknownVariable(String),
     /// A variable whose value is not UTF-8.
@@ -36,6 +42,14 @@ impl fmt::Display for LoadError {
                 write!(f, "{}: line {line}: {error}", path.display())
             }
             Self::Removed(from, key, instead) => write!(f, "{from}: `{key}`: {instead}"),
+            Self::Renamed { from, key, now } => {
+                write!(f, "{from}: `{key}` was renamed: set `{now}` instead")?;
+                // Earlier versions had these values as numbers of seconds.
+                if key.ends_with("_s") {
+                    f.write_str(", with a unit, such as `30s`")?;
+                }
+                Ok(())
+            }
             Self::UnknownVariable(unknown) => f.write_str(unknown),
             Self::NotText(name) => write!(f, "{name}: not UTF-8"),
             Self::UnknownKey { path, key, nearest } => {

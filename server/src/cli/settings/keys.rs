@@ -37,10 +37,36 @@ pub(super) const REMOVED: [(&str, &str); 1] = [(
      (127.0.0.1:9464); to read them at server.listen, set server.metrics_token and send it as a \
      bearer token (docs/operations.md, \"Metrics\")",
 )];
+/// Renamed keys, and their present names. Keys that end in `_s` were numbers of seconds, and are
+/// durations now.
+pub(super) const RENAMED: [(&str, &str); 17] = [
+    ("auth.backend.patience", "auth.backend.outage_grace"),
+    ("auth.expiring_lead_s", "auth.expiring_lead"),
+    ("auth.grace_s", "auth.grace"),
+    ("auth.jwt.jwks_refresh_s", "auth.jwt.jwks_refresh"),
+    ("auth.jwt.jwks_timeout_s", "auth.jwt.jwks_timeout"),
+    ("auth.jwt.leeway_s", "auth.jwt.leeway"),
+    ("auth.jwt.max_lifetime_s", "auth.jwt.max_lifetime"),
+    ("auth.session_max_ttl_s", "auth.session_max_ttl"),
+    ("market.keep", "market.retention"),
+    ("market.webhook.pause", "market.webhook.retry_delay"),
+    ("market.webhook.resume", "market.webhook.reconcile_after"),
+    ("publications.keep", "publications.retention"),
+    ("server.event_overlap", "server.deprecated_events"),
+    ("store.group", "store.max_batch"),
+    ("store.lanes", "store.writers"),
+    ("store.waiting_reads", "store.max_pending_reads"),
+    ("webhooks.pause", "webhooks.retry_delay"),
+];
 /// Variables with which other programs locate Redis. They have no effect here.
 pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that do not set keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
+
+/// Returns the environment variable that sets a key.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
+}
 
 /// Returns every key with its default, which determines its type. `None` if it is unset by default.
 pub(super) fn known() -> Vec<(String, Option<Value>)> {
@@ -55,7 +81,6 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
         "server.tls.cert_file",
         "server.tls.key_file",
         "auth.guests",
-        "auth.jwt.max_lifetime_s",
         "engine.cookie.name",
         "engine.cookie.path",
         "engine.cookie.http_only",
@@ -94,6 +119,7 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
         "auth.jwt.jwks_ca_file",
         "auth.jwt.issuer",
         "auth.jwt.audience",
+        "auth.jwt.max_lifetime",
         "auth.backend.url",
         "auth.backend.ca_file",
         "log.file",

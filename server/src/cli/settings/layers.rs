@@ -6,8 +6,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::keys::{
-    ALIASES, OTHERS, PREFIX, REDIS, REMOVED, flatten, is_of_kubernetes, is_of_role, known,
-    redis_warning,
+    ALIASES, OTHERS, PREFIX, REDIS, REMOVED, RENAMED, flatten, is_of_kubernetes, is_of_role, known,
+    redis_warning, variable,
 };
 use super::{LoadError, Overrides};
 use crate::config::Settings;
@@ -109,16 +109,13 @@ impl Layers {
             if self.is_known(&key) {
                 self.give(&key, &value, name);
             } else if let Some(removed) = removed(&key, name.clone()) {
-                // A removed key may have protected or permitted something, so it must not be
+                // Such a key may have protected or permitted something, so it must not be
                 // ignored silently.
                 return Err(removed);
             } else {
                 let hint = self
                     .nearest(&key)
-                    .map(|nearest| {
-                        let name = nearest.to_ascii_uppercase().replace('.', "__");
-                        format!(", did you mean {PREFIX}{name}?")
-                    })
+                    .map(|nearest| format!(", did you mean {}?", variable(&nearest)))
                     .unwrap_or_default();
                 self.warnings.push(format!("unknown variable {name}{hint}"));
             }
@@ -227,8 +224,19 @@ fn is_meant(value: &OsStr) -> bool {
     !value.is_empty() && !is_of_kubernetes
 }
 
-/// Returns the error for a removed key.
+/// Returns the error for a removed or renamed key.
 fn removed(key: &str, from: String) -> Option<LoadError> {
+    if let Some((_, now)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
+        return Some(LoadError::Renamed {
+            now: if from.starts_with(PREFIX) {
+                variable(now)
+            } else {
+                (*now).to_owned()
+            },
+            from,
+            key: key.to_owned(),
+        });
+    }
     let (_, instead) = REMOVED.iter().find(|(removed, _)| *removed == key)?;
     Some(LoadError::Removed(from, key.to_owned(), instead))
 }

@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use toml::Table;
 
-use super::keys::SECTIONS;
+use super::keys::{RENAMED, SECTIONS, variable};
 use super::*;
 use crate::config::Durability;
 
@@ -126,6 +126,46 @@ fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
         text.contains("unknown key `engine.ping_intervall`, did you mean `engine.ping_interval`?"),
         "{text}"
     );
+}
+
+#[test]
+fn renamed_keys_are_refused_with_their_present_name() {
+    let layers = Layers::new();
+    for (old, new) in RENAMED {
+        assert!(layers.is_known(new) && !layers.is_known(old), "{old}");
+        let unit = if old.ends_with("_s") {
+            ", with a unit, such as `30s`"
+        } else {
+            ""
+        };
+        let (name, now) = (variable(old), variable(new));
+        let error = from_env(&[(name.as_str(), "1")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{name}: `{old}` was renamed: set `{now}` instead{unit}")
+        );
+        let file = file(&format!("{old} = 1"));
+        let error = load(Some(file.path()), std::iter::empty(), Overrides::default()).unwrap_err();
+        let path = file.path().display();
+        assert_eq!(
+            error.to_string(),
+            format!("{path}: `{old}` was renamed: set `{new}` instead{unit}")
+        );
+    }
+}
+
+#[test]
+fn durations_of_auth_need_a_unit() {
+    let settings = from_env(&[
+        ("ROOMCAST_AUTH__GRACE", "1500ms"),
+        ("ROOMCAST_AUTH__JWT__MAX_LIFETIME", "12h"),
+    ]);
+    let auth = settings.unwrap().settings.auth;
+    assert_eq!(auth.grace.as_millis(), 1500);
+    assert_eq!(auth.jwt.max_lifetime.unwrap().as_secs(), 12 * 3600);
+    for name in ["ROOMCAST_AUTH__GRACE", "ROOMCAST_AUTH__JWT__MAX_LIFETIME"] {
+        assert!(from_env(&[(name, "60")]).is_err(), "{name}");
+    }
 }
 
 #[test]

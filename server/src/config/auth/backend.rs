@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, store::shown_address};
+use super::Secret;
+use crate::config::store::shown_address;
 
 /// Section `[auth.backend]`: accepts the signed session cookie of a Node backend, which returns the
 /// user of a session.
@@ -30,7 +31,7 @@ pub struct Backend {
     pub recheck: Duration,
     /// How long connected users stay while the backend does not respond. Default 10 min.
     #[serde(with = "humantime_serde")]
-    pub patience: Duration,
+    pub outage_grace: Duration,
     /// Maximum sessions. Beyond it, clients with other sessions are refused. Default 100,000.
     pub sessions: usize,
     /// Timeout of one request. Default 3 s.
@@ -53,7 +54,7 @@ impl Default for Backend {
             cache: Duration::from_secs(10),
             negative_cache: Duration::from_secs(2),
             recheck: Duration::from_secs(30),
-            patience: Duration::from_secs(600),
+            outage_grace: Duration::from_secs(600),
             sessions: 100_000,
             timeout: Duration::from_secs(3),
             ca_file: None,
@@ -64,7 +65,7 @@ impl Default for Backend {
 
 impl Backend {
     /// Returns the settings without secrets.
-    pub(super) fn shown(&self) -> Self {
+    pub(in crate::config) fn shown(&self) -> Self {
         Self {
             url: self.url.as_deref().map(shown_address),
             secrets: self.secrets.iter().map(|_| Secret::hidden()).collect(),
@@ -79,23 +80,25 @@ impl Backend {
             );
         }
         if self.secrets.iter().any(|secret| secret.expose().is_empty()) {
-            return Err("auth.backend.secrets has an empty one");
+            return Err("auth.backend.secrets has an empty entry");
         }
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if self.cookie.is_empty() || !self.cookie.bytes().all(is_token) {
-            return Err("auth.backend.cookie is no name of a cookie");
+            return Err("auth.backend.cookie is not the name of a cookie");
         }
         if self.sessions == 0 {
             return Err("auth.backend.sessions is zero");
         }
-        let times = [self.recheck, self.patience, self.timeout];
+        let times = [self.recheck, self.outage_grace, self.timeout];
         if times.iter().any(Duration::is_zero) {
-            return Err("auth.backend.recheck, patience and timeout must be above zero");
+            return Err("auth.backend.recheck, outage_grace and timeout must be above zero");
         }
         let times = [self.recheck, self.cache, self.negative_cache, self.timeout];
-        if times.iter().any(|time| *time > HOUR) || self.patience > DAY {
-            return Err("the times of auth.backend are at most an hour, and its patience a day");
+        if times.iter().any(|time| *time > HOUR) || self.outage_grace > DAY {
+            return Err(
+                "the times of auth.backend are at most an hour, and its outage_grace a day",
+            );
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! Section `[auth]`: authentication and permissions.
 
+mod backend;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, store::without_password};
+use super::store::without_password;
+pub use backend::Backend;
 
 /// Section `[auth]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,13 +25,16 @@ pub struct Auth {
     pub at_handshake: bool,
     /// Whether the query parameter `token` is accepted. Default `false`, because URLs are logged.
     pub query_token: bool,
-    /// Seconds before the expiry of a token or session at which the client receives
-    /// `auth:expiring`. Default 60.
-    pub expiring_lead_s: u64,
-    /// Seconds that a socket stays connected after the expiry of its token or session. Default 10.
-    pub grace_s: u64,
-    /// Maximum seconds until an unused session expires. Default 2,592,000 (30 days).
-    pub session_max_ttl_s: u64,
+    /// How long before the expiry of a token or session the client receives `auth:expiring`.
+    /// Default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub expiring_lead: Duration,
+    /// How long a socket stays connected after the expiry of its token or session. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+    /// Maximum time until an unused session expires. Default 30 days.
+    #[serde(with = "crate::config::days")]
+    pub session_max_ttl: Duration,
     /// Maximum principals whose permissions are cached. Default 10,000.
     pub permission_cache: usize,
     /// Tokens.
@@ -47,9 +53,9 @@ impl Default for Auth {
             logout_url: None,
             at_handshake: false,
             query_token: false,
-            expiring_lead_s: 60,
-            grace_s: 10,
-            session_max_ttl_s: 30 * 86_400,
+            expiring_lead: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+            session_max_ttl: Duration::from_secs(30 * 86_400),
             permission_cache: 10_000,
             jwt: Jwt::default(),
             backend: Backend::default(),
@@ -68,27 +74,32 @@ pub struct Jwt {
     pub algorithm: String,
     /// File with a JWK set; reloaded when it changes.
     pub keys_file: Option<PathBuf>,
-    /// URL of a JWK set, fetched every `jwks_refresh_s` and for an unknown `kid`. `https`, or
-    /// `http` on a loopback address.
+    /// URL of a JWK set, fetched every `jwks_refresh` and for an unknown `kid`. `https`, or `http`
+    /// on a loopback address.
     pub jwks_url: Option<String>,
     /// PEM file with the certificate authorities for `jwks_url`. Default: those that the system
     /// trusts.
     pub jwks_ca_file: Option<PathBuf>,
-    /// Seconds between two fetches of the JWK set. Default 300.
-    pub jwks_refresh_s: u64,
-    /// Timeout of a fetch of the JWK set, in seconds. Default 5.
-    pub jwks_timeout_s: u64,
+    /// Interval between fetches of the JWK set. Default 5 min.
+    #[serde(with = "humantime_serde")]
+    pub jwks_refresh: Duration,
+    /// Timeout of a fetch of the JWK set. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub jwks_timeout: Duration,
     /// Required `iss`.
     pub issuer: Option<String>,
     /// Required `aud`.
     pub audience: Option<String>,
-    /// Maximum seconds by which the issuer's clock may differ from this server's. Default 30.
-    pub leeway_s: u64,
+    /// Maximum difference between the issuer's clock and this server's, in whole seconds. Default
+    /// 30 s.
+    #[serde(with = "humantime_serde")]
+    pub leeway: Duration,
     /// Maximum bytes of a token. Default 8,192.
     pub max_bytes: usize,
-    /// Maximum seconds from a token's `iat` to its `exp`; requires `iat`. Default: no limit, and
-    /// revocations without an end never expire.
-    pub max_lifetime_s: Option<u64>,
+    /// Maximum time from a token's `iat` to its `exp`, in whole seconds; requires `iat`. Default:
+    /// no limit, and revocations without an end never expire.
+    #[serde(with = "crate::config::days")]
+    pub max_lifetime: Option<Duration>,
 }
 
 impl Default for Jwt {
@@ -99,13 +110,13 @@ impl Default for Jwt {
             keys_file: None,
             jwks_url: None,
             jwks_ca_file: None,
-            jwks_refresh_s: 300,
-            jwks_timeout_s: 5,
+            jwks_refresh: Duration::from_secs(300),
+            jwks_timeout: Duration::from_secs(5),
             issuer: None,
             audience: None,
-            leeway_s: 30,
+            leeway: Duration::from_secs(30),
             max_bytes: 8192,
-            max_lifetime_s: None,
+            max_lifetime: None,
         }
     }
 }
@@ -216,63 +227,59 @@ impl fmt::Debug for Secret {
 }
 
 impl Auth {
-    /// Returns how long before the expiry a client is notified.
-    #[must_use]
-    pub fn expiring_lead(&self) -> Duration {
-        Duration::from_secs(self.expiring_lead_s)
-    }
-
-    /// Returns how long a socket stays connected after the expiry.
-    #[must_use]
-    pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace_s)
-    }
-
     /// Checks the values.
     pub(super) fn check(&self) -> Result<(), &'static str> {
-        let numbers = [
-            (self.session_max_ttl_s, "auth.session_max_ttl_s is zero"),
-            (
-                self.permission_cache as u64,
-                "auth.permission_cache is zero",
-            ),
-            (self.jwt.jwks_refresh_s, "auth.jwt.jwks_refresh_s is zero"),
-            (self.jwt.jwks_timeout_s, "auth.jwt.jwks_timeout_s is zero"),
-            (self.jwt.max_bytes as u64, "auth.jwt.max_bytes is zero"),
+        let sizes = [
+            (self.permission_cache, "auth.permission_cache is zero"),
+            (self.jwt.max_bytes, "auth.jwt.max_bytes is zero"),
         ];
-        if let Some((_, fault)) = numbers.into_iter().find(|(number, _)| *number == 0) {
+        if let Some((_, fault)) = sizes.into_iter().find(|(size, _)| *size == 0) {
             return Err(fault);
         }
-        let spans = [
-            (self.expiring_lead_s, "auth.expiring_lead_s is over a year"),
-            (self.grace_s, "auth.grace_s is over a year"),
-            (self.jwt.leeway_s, "auth.jwt.leeway_s is over a year"),
+        let short = [
             (
-                self.session_max_ttl_s,
-                "auth.session_max_ttl_s is over a year",
+                self.session_max_ttl,
+                "auth.session_max_ttl is under a second",
             ),
             (
-                self.jwt.jwks_refresh_s,
-                "auth.jwt.jwks_refresh_s is over a year",
+                self.jwt.jwks_refresh,
+                "auth.jwt.jwks_refresh is under a second",
             ),
             (
-                self.jwt.jwks_timeout_s,
-                "auth.jwt.jwks_timeout_s is over a year",
+                self.jwt.jwks_timeout,
+                "auth.jwt.jwks_timeout is under a second",
             ),
         ];
-        if let Some((_, fault)) = spans.into_iter().find(|(span, _)| *span > YEAR_S) {
+        if let Some((_, fault)) = short.into_iter().find(|(time, _)| *time < SECOND) {
             return Err(fault);
         }
-        match self.jwt.max_lifetime_s {
-            Some(0) => return Err("auth.jwt.max_lifetime_s is zero"),
-            Some(max) if max > 10 * YEAR_S => {
-                return Err("auth.jwt.max_lifetime_s is over ten years");
+        let long = [
+            (self.expiring_lead, "auth.expiring_lead is over a year"),
+            (self.grace, "auth.grace is over a year"),
+            (self.jwt.leeway, "auth.jwt.leeway is over a year"),
+            (self.session_max_ttl, "auth.session_max_ttl is over a year"),
+            (
+                self.jwt.jwks_refresh,
+                "auth.jwt.jwks_refresh is over a year",
+            ),
+            (
+                self.jwt.jwks_timeout,
+                "auth.jwt.jwks_timeout is over a year",
+            ),
+        ];
+        if let Some((_, fault)) = long.into_iter().find(|(time, _)| *time > YEAR) {
+            return Err(fault);
+        }
+        match self.jwt.max_lifetime {
+            Some(max) if max < SECOND => return Err("auth.jwt.max_lifetime is under a second"),
+            Some(max) if max > YEAR * 10 => {
+                return Err("auth.jwt.max_lifetime is over ten years");
             }
             Some(_) | None => {}
         }
         self.backend.check()?;
         if self.jwt.jwks_ca_file.is_some() && self.jwt.jwks_url.is_none() {
-            return Err("auth.jwt.jwks_ca_file is of no use without auth.jwt.jwks_url");
+            return Err("auth.jwt.jwks_ca_file has no effect without auth.jwt.jwks_url");
         }
         if ![&self.login_url, &self.logout_url]
             .into_iter()
@@ -285,7 +292,7 @@ impl Auth {
             );
         }
         if self.at_handshake && self.guests == Some(true) {
-            return Err("auth.at_handshake lets no guests in: auth.guests must be false");
+            return Err("auth.at_handshake excludes guests: set auth.guests to false");
         }
         Ok(())
     }
@@ -301,7 +308,8 @@ fn is_page(url: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
 
-const YEAR_S: u64 = 366 * 86_400;
+const SECOND: Duration = Duration::from_secs(1);
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 #[cfg(test)]
 mod tests {

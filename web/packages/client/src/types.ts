@@ -35,7 +35,7 @@ export interface AcknowledgedNotification {
 /** The state of the adapter. */
 export interface AdapterState {
   /** Total milliseconds during which the server was isolated. */
-  cutOff: number;
+  gapMs: number;
   /** How often the server was isolated from its peers since it started. Their messages can be missing for these times. */
   gaps: number;
   /** Round-trip milliseconds of the last message of this server to itself, or the age of the one in flight if that is more. Absent while unknown, for example without a connection. */
