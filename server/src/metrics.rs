@@ -11,86 +11,151 @@ use roomcast::{
 metric_table! {
     /// Values that only grow.
     pub enum Counter {
-        RefusedUser => "roomcast_connects_refused_total"["reason" = "user connections"],
-        LimitedMessages => "roomcast_events_limited_total"["class" = "messages"],
-        LimitedTyping => "roomcast_events_limited_total"["class" = "typing"],
-        LimitedChanges => "roomcast_events_limited_total"["class" = "changes"],
-        LimitedRequests => "roomcast_events_limited_total"["class" = "requests"],
-        LimitedJoins => "roomcast_events_limited_total"["class" = "joins"],
-        UsersSharing => "roomcast_limited_users_sharing_total",
-        UsersEvicted => "roomcast_limited_users_evicted_total",
-        PermissionCacheHits => "roomcast_permission_cache_hits_total",
-        PermissionCacheMisses => "roomcast_permission_cache_misses_total",
-        AuthAccepted => "roomcast_auth_accepted_total",
-        AuthMissing => "roomcast_auth_refused_total"["reason" = "missing"],
-        AuthMalformed => "roomcast_auth_refused_total"["reason" = "malformed"],
-        AuthOrigin => "roomcast_auth_refused_total"["reason" = "origin"],
-        AuthTooLong => "roomcast_auth_refused_total"["reason" = "too long"],
-        AuthAlgorithm => "roomcast_auth_refused_total"["reason" = "algorithm"],
-        AuthUnknownKey => "roomcast_auth_refused_total"["reason" = "unknown key"],
-        AuthSignature => "roomcast_auth_refused_total"["reason" = "signature"],
-        AuthClaims => "roomcast_auth_refused_total"["reason" = "claims"],
-        AuthExpired => "roomcast_auth_refused_total"["reason" = "expired"],
-        AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
-        AuthUnknownLogin => "roomcast_auth_refused_total"["reason" = "unknown session"],
-        AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
-        CommandsDenied => "roomcast_commands_denied_total",
-        StoreErrors => "roomcast_store_errors_total",
-        StoreCommits => "roomcast_store_commits_total",
-        StoreRetries => "roomcast_store_retries_total",
-        StoreDoubts => "roomcast_store_doubtful_commits_total",
-        MessagesStored => "roomcast_messages_stored_total",
-        MessagesExpired => "roomcast_messages_expired_total",
-        RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
-        RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
-        ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
-        StatusesForgotten => "roomcast_statuses_forgotten_total",
-        LeasesLost => "roomcast_leases_lost_total",
-        NodesExpired => "roomcast_nodes_expired_total",
-        AdapterUp => "roomcast_adapter_transitions_total"["to" = "up"],
-        AdapterDown => "roomcast_adapter_transitions_total"["to" = "down"],
-        AnnouncementsSent => "roomcast_announcements_total"["result" = "sent"],
-        AnnouncementsDropped => "roomcast_announcements_total"["result" = "dropped"],
-        AnnouncementsHeard => "roomcast_announcements_heard_total"["result" = "done"],
-        AnnouncementsUnknown => "roomcast_announcements_heard_total"["result" = "unknown"],
-        AnnouncementsMalformed => "roomcast_announcements_heard_total"["result" = "malformed"],
-        AnnouncementsForeign => "roomcast_announcements_heard_total"["result" = "foreign"],
-        PublicationsEmitted => "roomcast_publications_total"["result" = "emitted"],
-        PublicationsRefused => "roomcast_publications_total"["result" = "refused"],
-        PublicationsLost => "roomcast_publications_total"["result" = "lost"],
-        ApiRead => "roomcast_api_calls_total"["result" = "read"],
-        ApiWritten => "roomcast_api_calls_total"["result" = "written"],
-        ApiRefused => "roomcast_api_calls_total"["result" = "refused"],
-        ApiLimited => "roomcast_api_calls_total"["result" = "limited"],
-        ApiFailed => "roomcast_api_calls_total"["result" = "failed"],
-        WebhookEventsQueued => "roomcast_webhook_events_total"["result" = "queued"],
-        WebhookEventsDropped => "roomcast_webhook_events_total"["result" = "dropped"],
-        WebhookEventsOverShare => "roomcast_webhook_events_total"["result" = "over share"],
-        WebhookEventsTooLarge => "roomcast_webhook_events_total"["result" = "too large"],
-        WebhooksDelivered => "roomcast_webhook_deliveries_total"["result" = "delivered"],
-        WebhooksRepeated => "roomcast_webhook_deliveries_total"["result" = "repeated"],
-        WebhooksExpired => "roomcast_webhook_deliveries_total"["result" = "expired"],
-        WebhooksGone => "roomcast_webhook_deliveries_total"["result" = "gone"],
-        ApiTurnedAway => "roomcast_api_calls_total"["result" = "turned away"],
+        "roomcast_connects_refused_total" =>
+            "Connections refused by blocks and limits, by reason." {
+            RefusedUser["reason" = "user_connections"],
+        }
+        "roomcast_events_limited_total" =>
+            "Events refused by the rate limits of their user, by class." {
+            LimitedMessages["class" = "messages"],
+            LimitedTyping["class" = "typing"],
+            LimitedChanges["class" = "changes"],
+            LimitedRequests["class" = "requests"],
+            LimitedJoins["class" = "joins"],
+        }
+        "roomcast_limited_users_sharing_total" =>
+            "Times a user shared rate limits because no more users could be stored." {
+            UsersSharing,
+        }
+        "roomcast_limited_users_evicted_total" =>
+            "Users without connections whose rate limit usage was evicted." {
+            UsersEvicted,
+        }
+        "roomcast_permission_cache_hits_total" => "Permission checks answered by the cache." {
+            PermissionCacheHits,
+        }
+        "roomcast_permission_cache_misses_total" => "Permission checks not answered by the cache." {
+            PermissionCacheMisses,
+        }
+        "roomcast_auth_accepted_total" => "Accepted authentications." { AuthAccepted }
+        "roomcast_auth_refused_total" => "Refused authentications, by reason." {
+            AuthMissing["reason" = "missing"],
+            AuthMalformed["reason" = "malformed"],
+            AuthOrigin["reason" = "origin"],
+            AuthTooLong["reason" = "too_long"],
+            AuthAlgorithm["reason" = "algorithm"],
+            AuthUnknownKey["reason" = "unknown_key"],
+            AuthSignature["reason" = "signature"],
+            AuthClaims["reason" = "claims"],
+            AuthExpired["reason" = "expired"],
+            AuthRevoked["reason" = "revoked"],
+            AuthUnknownLogin["reason" = "unknown_session"],
+            AuthUnavailable["reason" = "unavailable"],
+        }
+        "roomcast_commands_denied_total" =>
+            "Commands and API calls denied because a permission is missing." {
+            CommandsDenied,
+        }
+        "roomcast_store_errors_total" =>
+            "Changes and queries that the store refused or that failed." {
+            StoreErrors,
+        }
+        "roomcast_store_commits_total" => "Transactions committed by the store." { StoreCommits }
+        "roomcast_store_retries_total" => "Retries of changes and queries after a failure." {
+            StoreRetries,
+        }
+        "roomcast_store_doubtful_commits_total" =>
+            "Commits with an unknown outcome because the connection was lost." {
+            StoreDoubts,
+        }
+        "roomcast_messages_stored_total" => "New messages stored." { MessagesStored }
+        "roomcast_messages_expired_total" => "Messages removed by retention." { MessagesExpired }
+        "roomcast_retention_runs_total" => "Runs of retention, by result." {
+            RetentionDone["result" = "done"],
+            RetentionFailed["result" = "failed"],
+        }
+        "roomcast_confirmations_skipped_total" =>
+            "Messages emitted without requesting confirmations of their delivery." {
+            ConfirmationsSkipped,
+        }
+        "roomcast_statuses_forgotten_total" =>
+            "User statuses discarded because the space for statuses was full." {
+            StatusesForgotten,
+        }
+        "roomcast_leases_lost_total" => "Leases of this server that were lost." { LeasesLost }
+        "roomcast_nodes_expired_total" => "Other servers removed because their lease expired." {
+            NodesExpired,
+        }
+        "roomcast_adapter_transitions_total" =>
+            "Changes of whether other servers are reachable, by new state." {
+            AdapterUp["to" = "up"],
+            AdapterDown["to" = "down"],
+        }
+        "roomcast_announcements_total" => "Announcements to other servers, by result." {
+            AnnouncementsSent["result" = "sent"],
+            AnnouncementsDropped["result" = "dropped"],
+        }
+        "roomcast_announcements_received_total" =>
+            "Announcements and requests received from other servers, by result." {
+            AnnouncementsReceived["result" = "done"],
+            AnnouncementsUnknown["result" = "unknown"],
+            AnnouncementsMalformed["result" = "malformed"],
+            AnnouncementsForeign["result" = "foreign"],
+        }
+        "roomcast_publications_total" => "Publications from the database, by result." {
+            PublicationsEmitted["result" = "emitted"],
+            PublicationsRefused["result" = "refused"],
+            PublicationsLost["result" = "lost"],
+        }
+        "roomcast_api_calls_total" => "Calls of the HTTP API, by result." {
+            ApiRead["result" = "read"],
+            ApiWritten["result" = "written"],
+            ApiRefused["result" = "refused"],
+            ApiLimited["result" = "limited"],
+            ApiFailed["result" = "failed"],
+            ApiDenied["result" = "denied"],
+        }
+        "roomcast_webhook_events_total" => "Events for webhooks, by result." {
+            WebhookEventsQueued["result" = "queued"],
+            WebhookEventsDropped["result" = "dropped"],
+            WebhookEventsOverShare["result" = "over_share"],
+            WebhookEventsTooLarge["result" = "too_large"],
+        }
+        "roomcast_webhook_deliveries_total" =>
+            "Attempts to deliver an event to a webhook, by result." {
+            WebhooksDelivered["result" = "delivered"],
+            WebhooksRepeated["result" = "repeated"],
+            WebhooksExpired["result" = "expired"],
+            WebhooksGone["result" = "gone"],
+        }
     }
 }
 
 metric_table! {
     /// Values that grow and shrink.
     pub enum Gauge {
-        PermissionCache => "roomcast_permission_cache_size",
-        Revocations => "roomcast_revocations",
-        LimitedUsers => "roomcast_limited_users",
-        AdapterUp => "roomcast_adapter_up",
-        PublicationsBehind => "roomcast_publications_behind",
+        "roomcast_permission_cache_size" => "Entries in the permission cache." { PermissionCache }
+        "roomcast_revocations" => "Revocations in effect." { Revocations }
+        "roomcast_limited_users" => "Users whose usage of limits is stored." { LimitedUsers }
+        "roomcast_adapter_up" => "1 while other servers are reachable, otherwise 0." { AdapterUp }
+        "roomcast_publications_pending" =>
+            "Publications committed and not yet emitted at the last poll." {
+            PublicationsPending,
+        }
     }
 }
 
 metric_table! {
     /// Measured durations.
     pub enum Timing {
-        MessageProcessing => "roomcast_message_processing_seconds",
-        Publication => "roomcast_publication_lag_seconds",
+        "roomcast_message_processing_seconds" =>
+            "Time from receiving a message until it is stored and queued." {
+            MessageProcessing,
+        }
+        "roomcast_publication_lag_seconds" =>
+            "Time from writing a publication until it is emitted." {
+            Publication,
+        }
     }
 }
 
@@ -194,10 +259,48 @@ impl Metrics {
         self.library.expose(&mut out);
         out.counters(Counter::ROWS, &self.counters);
         out.gauges(Gauge::ROWS, &self.gauges);
-        for ((family, _), times) in Timing::ROWS.iter().zip(&self.times) {
-            out.seconds(family, &times.0);
+        for (row, times) in Timing::ROWS.iter().zip(&self.times) {
+            out.seconds(row.family, row.help, &times.0);
         }
         more(&mut out);
         out.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use roomcast::metrics::{self as library, Row};
+
+    use super::*;
+
+    #[test]
+    fn each_family_has_one_help_sentence_and_labels_without_spaces() {
+        let tables = [
+            Counter::ROWS,
+            Gauge::ROWS,
+            Timing::ROWS,
+            library::Counter::ROWS,
+            library::Gauge::ROWS,
+            library::Timing::ROWS,
+            library::Size::ROWS,
+        ];
+        let rows: Vec<&Row> = tables.into_iter().flatten().collect();
+        for row in &rows {
+            assert!(row.help.ends_with('.'), "{row:?}");
+            assert!(!row.labels.contains(' '), "{row:?}");
+            for other in &rows {
+                assert!(
+                    row.family != other.family || row.help == other.help,
+                    "{row:?}"
+                );
+            }
+        }
+        let text = Metrics::default().render();
+        let families = text.matches("# TYPE ").count();
+        assert_eq!(text.matches("# HELP ").count(), families);
+        let count: HashSet<&str> = rows.iter().map(|row| row.family).collect();
+        assert_eq!(families, count.len());
     }
 }

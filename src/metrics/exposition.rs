@@ -5,7 +5,7 @@ use super::{Counters, Gauges, Histogram, Row};
 /// Metrics in the Prometheus text format (version 0.0.4).
 ///
 /// The format requires all rows of a family in one group, so rows of several tables that belong to
-/// one family are merged.
+/// one family are merged. The group has the help of the row that was written first.
 #[derive(Debug, Default)]
 pub struct Exposition {
     families: Vec<Family>,
@@ -14,6 +14,7 @@ pub struct Exposition {
 #[derive(Debug)]
 struct Family {
     name: &'static str,
+    help: &'static str,
     kind: &'static str,
     /// Complete lines.
     rows: String,
@@ -35,63 +36,106 @@ impl Exposition {
     }
 
     /// Writes durations, which are recorded in microseconds and rendered in seconds.
-    pub fn seconds<const N: usize>(&mut self, name: &'static str, times: &Histogram<N>) {
-        let family = self.family(name, "histogram");
+    pub fn seconds<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        times: &Histogram<N>,
+    ) {
+        let family = self.family(name, help, "histogram");
         times.render(&mut family.rows, name, 1e6);
     }
 
     /// Writes sizes in bytes.
-    pub fn bytes<const N: usize>(&mut self, name: &'static str, sizes: &Histogram<N>) {
-        let family = self.family(name, "histogram");
+    pub fn bytes<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        sizes: &Histogram<N>,
+    ) {
+        let family = self.family(name, help, "histogram");
         sizes.render(&mut family.rows, name, 1.0);
     }
 
     /// Writes one gauge.
-    pub fn gauge(&mut self, name: &'static str, value: impl Display) {
-        self.row("gauge", &(name, ""), &value);
+    pub fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Display) {
+        self.row("gauge", &unlabelled(name, help), &value);
     }
 
     /// Writes one counter.
-    pub fn total(&mut self, name: &'static str, value: impl Display) {
-        self.row("counter", &(name, ""), &value);
+    pub fn total(&mut self, name: &'static str, help: &'static str, value: impl Display) {
+        self.row("counter", &unlabelled(name, help), &value);
     }
 
-    /// Writes one row of a family whose rows differ in a label. The caller must limit the number of
-    /// rows.
-    pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {
+    /// Writes one gauge of a family whose rows differ in the value `of` of a label. The caller must
+    /// limit the number of rows.
+    pub fn labelled(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &str,
+        of: &str,
+        value: impl Display,
+    ) {
         // The text format requires these three characters to be escaped in label values.
         let of = of
             .replace('\\', r"\\")
             .replace('"', "\\\"")
             .replace('\n', r"\n");
-        let family = self.family(name, "gauge");
+        let family = self.family(name, help, "gauge");
         family.rows += &format!("{name}{{{label}=\"{of}\"}} {value}\n");
     }
 
-    fn row(&mut self, kind: &'static str, (name, labels): &Row, value: &dyn Display) {
-        let family = self.family(name, kind);
-        family.rows += &format!("{name}{labels} {value}\n");
+    fn row(&mut self, kind: &'static str, row: &Row, value: &dyn Display) {
+        let family = self.family(row.family, row.help, kind);
+        family.rows += &format!("{}{} {value}\n", row.family, row.labels);
     }
 
     #[expect(
         clippy::indexing_slicing,
-        reason = "the position was found or made here"
+        reason = "the position was found or inserted above"
     )]
-    fn family(&mut self, name: &'static str, kind: &'static str) -> &mut Family {
+    fn family(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        kind: &'static str,
+    ) -> &mut Family {
         let position = self.families.iter().position(|family| family.name == name);
         let position = position.unwrap_or_else(|| {
             let rows = String::new();
-            self.families.push(Family { name, kind, rows });
+            self.families.push(Family {
+                name,
+                help,
+                kind,
+                rows,
+            });
             self.families.len() - 1
         });
         &mut self.families[position]
     }
 }
 
+fn unlabelled(family: &'static str, help: &'static str) -> Row {
+    Row {
+        family,
+        help,
+        labels: "",
+    }
+}
+
 impl Display for Exposition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for Family { name, kind, rows } in &self.families {
-            write!(f, "# TYPE {name} {kind}\n{rows}")?;
+        for family in &self.families {
+            let Family {
+                name,
+                help,
+                kind,
+                rows,
+            } = family;
+            // The text format requires these two characters to be escaped in help texts.
+            let help = help.replace('\\', r"\\").replace('\n', r"\n");
+            write!(f, "# HELP {name} {help}\n# TYPE {name} {kind}\n{rows}")?;
         }
         Ok(())
     }
@@ -102,20 +146,37 @@ mod tests {
     use super::*;
 
     crate::metric_table! {
-        enum One { A => "tests_total"["of" = "one"], B => "others_total" }
+        enum One {
+            "tests_total" => "Tests, by table." { A["of" = "one"] }
+            "others_total" => "Others." { B }
+        }
     }
     crate::metric_table! {
-        enum Two { C => "tests_total"["of" = "two"] }
+        enum Two {
+            "tests_total" => "Help that is not first." { C["of" = "two"] }
+        }
     }
 
     #[test]
     fn label_values_are_escaped() {
         let mut text = Exposition::default();
-        text.labelled("tests", "node", "a\"\\\n", 0.5);
-        text.labelled("tests", "node", "b", 2);
+        text.labelled("tests", "Tests.", "node", "a\"\\\n", 0.5);
+        text.labelled("tests", "Tests.", "node", "b", 2);
         assert_eq!(
             text.to_string(),
-            "# TYPE tests gauge\ntests{node=\"a\\\"\\\\\\n\"} 0.5\ntests{node=\"b\"} 2\n"
+            "# HELP tests Tests.\n# TYPE tests gauge\ntests{node=\"a\\\"\\\\\\n\"} 0.5\ntests{node=\"b\"} 2\n"
+        );
+    }
+
+    #[test]
+    fn help_texts_are_escaped() {
+        let mut text = Exposition::default();
+        text.gauge("tests", "One \\ and\ntwo.", 1);
+        text.total("tests_total", "Tests.", 2);
+        assert_eq!(
+            text.to_string(),
+            "# HELP tests One \\\\ and\\ntwo.\n# TYPE tests gauge\ntests 1\n\
+             # HELP tests_total Tests.\n# TYPE tests_total counter\ntests_total 2\n"
         );
     }
 
@@ -130,8 +191,9 @@ mod tests {
         text.counters(Two::ROWS, &two);
         assert_eq!(
             text.to_string(),
-            "# TYPE tests_total counter\ntests_total{of=\"one\"} 1\ntests_total{of=\"two\"} 3\n\
-             # TYPE others_total counter\nothers_total 2\n"
+            "# HELP tests_total Tests, by table.\n# TYPE tests_total counter\n\
+             tests_total{of=\"one\"} 1\ntests_total{of=\"two\"} 3\n\
+             # HELP others_total Others.\n# TYPE others_total counter\nothers_total 2\n"
         );
     }
 }

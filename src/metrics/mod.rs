@@ -4,6 +4,8 @@
 //! table of rows with [`metric_table!`](crate::metric_table) and stores the values in [`Counters`],
 //! [`Gauges`] and [`Histogram`]. It writes both into one [`Exposition`].
 //!
+//! Each family has one sentence of help, which the table states once.
+//!
 //! Every row is one atomic, or a fixed number of atomics. Names that come from a peer never become
 //! labels, so a table cannot grow. This module is a leaf: it must not depend on other modules.
 
@@ -22,157 +24,278 @@ use crate::metric_table;
 metric_table! {
     /// Values that only grow.
     pub enum Counter {
-        SessionsOpened => "roomcast_sessions_opened_total",
-        ClosedTransportClose => "roomcast_sessions_closed_total"["reason" = "transport close"],
-        ClosedTransportError => "roomcast_sessions_closed_total"["reason" = "transport error"],
-        ClosedPingTimeout => "roomcast_sessions_closed_total"["reason" = "ping timeout"],
-        ClosedParseError => "roomcast_sessions_closed_total"["reason" = "parse error"],
-        ClosedForced => "roomcast_sessions_closed_total"["reason" = "forced close"],
-        ClosedServer => "roomcast_sessions_closed_total"["reason" = "forced server close"],
-        ClosedShutdown => "roomcast_sessions_closed_total"["reason" = "server shutting down"],
-        ClosedOverflow => "roomcast_sessions_closed_total"["reason" = "overflow"],
-        Upgrades => "roomcast_upgrades_total"["result" = "done"],
-        UpgradesFailed => "roomcast_upgrades_total"["result" = "failed"],
-        RejectedTransport => "roomcast_requests_rejected_total"["reason" = "transport unknown"],
-        RejectedSession => "roomcast_requests_rejected_total"["reason" = "session id unknown"],
-        RejectedSessionMalformed => "roomcast_requests_rejected_total"["reason" = "session id malformed"],
-        RejectedSessionOver => "roomcast_requests_rejected_total"["reason" = "session over"],
-        RejectedSessionUnowned => "roomcast_requests_rejected_total"["reason" = "session of no known server"],
-        RejectedSessionUnreached => "roomcast_requests_rejected_total"["reason" = "session not reached"],
-        RejectedSessionMisdirected => "roomcast_requests_rejected_total"["reason" = "session of a third server"],
-        RejectedMethod => "roomcast_requests_rejected_total"["reason" = "bad handshake method"],
-        RejectedRequest => "roomcast_requests_rejected_total"["reason" = "bad request"],
-        RejectedForbidden => "roomcast_requests_rejected_total"["reason" = "forbidden"],
-        RejectedBusy => "roomcast_requests_rejected_total"["reason" = "busy"],
-        RejectedHandshakeRate => "roomcast_requests_rejected_total"["reason" = "handshakes per second"],
-        RejectedUnread => "roomcast_requests_rejected_total"["reason" = "handshakes under way"],
-        RejectedDraining => "roomcast_requests_rejected_total"["reason" = "draining"],
-        RejectedForged => "roomcast_requests_rejected_total"["reason" = "not handed on by a server"],
-        RejectedVersion => "roomcast_requests_rejected_total"["reason" = "unsupported protocol version"],
-        RejectedHandshake => "roomcast_requests_rejected_total"["reason" = "websocket handshake"],
-        RejectedTooLarge => "roomcast_requests_rejected_total"["reason" = "payload too large"],
-        RejectedTimeout => "roomcast_requests_rejected_total"["reason" = "timeout"],
-        RejectedOverlap => "roomcast_requests_rejected_total"["reason" = "overlap"],
-        RejectedLimited => "roomcast_requests_rejected_total"["reason" = "limited"],
-        RejectedMalformed => "roomcast_requests_rejected_total"["reason" = "malformed http"],
-        Forwarded => "roomcast_requests_forwarded_total"["result" = "done"],
-        ForwardedFailed => "roomcast_requests_forwarded_total"["result" = "failed"],
-        ForwardedFull => "roomcast_requests_forwarded_total"["result" = "full"],
-        TunnelsRefused => "roomcast_tunnels_refused_total",
-        ForwardedReceived => "roomcast_requests_forwarded_total"["result" = "received"],
-        NodesUnproved => "roomcast_node_proofs_failed_total",
-        FrameErrors => "roomcast_decode_errors_total"["layer" = "websocket"],
-        EnginePacketErrors => "roomcast_decode_errors_total"["layer" = "engine.io"],
-        SocketPacketErrors => "roomcast_decode_errors_total"["layer" = "socket.io"],
-        MessagesReceived => "roomcast_messages_received_total",
-        BytesReceived => "roomcast_bytes_received_total",
-        FramesSent => "roomcast_frames_sent_total",
-        BytesSent => "roomcast_bytes_sent_total",
-        Writes => "roomcast_writes_total",
-        VolatileDropped => "roomcast_frames_dropped_total"["reason" = "volatile"],
-        FramesConflated => "roomcast_frames_dropped_total"["reason" = "conflated"],
-        OldestDropped => "roomcast_frames_dropped_total"["reason" = "oldest"],
-        SlowClientsDisconnected => "roomcast_slow_clients_cut_total"["budget" = "connection"],
-        SlowClientsDisconnectedForAll => "roomcast_slow_clients_cut_total"["budget" = "total"],
-        ReadsDelayed => "roomcast_reads_delayed_total",
-        RefusedBlocked => "roomcast_connects_refused_total"["reason" = "blocked"],
-        JoinsLimitedConnection => "roomcast_joins_limited_total"["by" = "connection"],
-        JoinsLimitedAddress => "roomcast_joins_limited_total"["by" = "address"],
-        RefusedRate => "roomcast_connects_refused_total"["reason" = "rate"],
-        RefusedAddress => "roomcast_connects_refused_total"["reason" = "address connections"],
-        RefusedFull => "roomcast_connects_refused_total"["reason" = "server connections"],
-        ViolationsConnects => "roomcast_violations_total"["limit" = "connects"],
-        ViolationsFlood => "roomcast_violations_total"["limit" = "flood"],
-        ViolationsCredentials => "roomcast_violations_total"["limit" = "credentials"],
-        BlocksAutomatic => "roomcast_blocks_automatic_total",
-        TlsFailed => "roomcast_tls_handshakes_failed_total"["reason" = "error"],
-        TlsTimeouts => "roomcast_tls_handshakes_failed_total"["reason" = "timeout"],
-        TlsReloads => "roomcast_tls_reloads_total"["result" = "done"],
-        TlsReloadsFailed => "roomcast_tls_reloads_total"["result" = "failed"],
-        ProxyHeadersRejected => "roomcast_proxy_headers_rejected_total",
-        AcceptErrors => "roomcast_accept_errors_total",
-        SocketsConnected => "roomcast_sockets_connected_total",
-        SocketsRefused => "roomcast_sockets_refused_total",
-        EventsHandled => "roomcast_events_handled_total",
-        EventsUnhandled => "roomcast_events_unhandled_total",
-        EventsInvalid => "roomcast_events_invalid_total",
-        HandlerPanics => "roomcast_handler_panics_total",
-        HandlersSlow => "roomcast_handlers_slow_total",
-        AcksTimedOut => "roomcast_acks_timed_out_total",
-        AcksUnknown => "roomcast_acks_unknown_total",
-        SessionsRecovered => "roomcast_recoveries_total"["result" = "recovered"],
-        SessionsNotRecovered => "roomcast_recoveries_total"["result" = "fresh"],
-        LookupsStarted => "roomcast_recovery_lookups_total"["result" = "asked"],
-        LookupsLimited => "roomcast_recovery_lookups_total"["result" = "limited"],
-        LookupsUnknown => "roomcast_recovery_lookups_total"["result" = "known to be unknown"],
-        SessionsExpired => "roomcast_recovery_sessions_expired_total",
-        EventsRepeated => "roomcast_events_repeated_total",
-        TaskRestarts => "roomcast_task_restarts_total",
-        ClusterSent => "roomcast_cluster_sent_total"["result" = "done"],
-        ClusterUnsent => "roomcast_cluster_sent_total"["result" = "failed"],
-        ClusterReceived => "roomcast_cluster_received_total"["result" = "done"],
-        ClusterSkipped => "roomcast_cluster_received_total"["result" = "passed"],
-        ClusterRepeated => "roomcast_cluster_received_total"["result" = "repeated"],
-        ClusterUnknown => "roomcast_cluster_received_total"["result" = "unknown"],
-        ClusterMalformed => "roomcast_cluster_received_total"["result" = "malformed"],
-        ClusterPlain => "roomcast_cluster_received_total"["result" = "plain"],
-        ClusterUnknownKey => "roomcast_cluster_received_total"["result" = "unknown_key"],
-        ClusterForged => "roomcast_cluster_received_total"["result" = "forged"],
-        ClusterReplayed => "roomcast_cluster_received_total"["result" = "replayed"],
-        ClusterStale => "roomcast_cluster_received_total"["result" = "stale"],
-        ClusterLost => "roomcast_cluster_lost_total",
-        ClusterRepliesUnknown => "roomcast_cluster_replies_unknown_total",
-        ClusterRequestsRefused => "roomcast_cluster_requests_refused_total",
-        ClusterRequestsTimedOut => "roomcast_cluster_requests_timed_out_total",
+        "roomcast_sessions_opened_total" => "Engine.IO sessions opened." { SessionsOpened }
+        "roomcast_sessions_closed_total" => "Engine.IO sessions closed, by reason." {
+            ClosedTransportClose["reason" = "transport_close"],
+            ClosedTransportError["reason" = "transport_error"],
+            ClosedPingTimeout["reason" = "ping_timeout"],
+            ClosedParseError["reason" = "parse_error"],
+            ClosedForced["reason" = "forced_close"],
+            ClosedServer["reason" = "forced_server_close"],
+            ClosedShutdown["reason" = "server_shutting_down"],
+            ClosedOverflow["reason" = "overflow"],
+        }
+        "roomcast_upgrades_total" => "Upgrades of sessions from polling to WebSocket, by result." {
+            Upgrades["result" = "done"],
+            UpgradesFailed["result" = "failed"],
+        }
+        "roomcast_requests_rejected_total" =>
+            "HTTP requests and connections rejected by the engine, by reason." {
+            RejectedTransport["reason" = "transport_unknown"],
+            RejectedSession["reason" = "session_id_unknown"],
+            RejectedSessionMalformed["reason" = "session_id_malformed"],
+            RejectedSessionOver["reason" = "session_over"],
+            RejectedSessionUnowned["reason" = "session_of_no_known_server"],
+            RejectedSessionUnreached["reason" = "session_not_reached"],
+            RejectedSessionMisdirected["reason" = "session_of_a_third_server"],
+            RejectedMethod["reason" = "bad_handshake_method"],
+            RejectedRequest["reason" = "bad_request"],
+            RejectedForbidden["reason" = "forbidden"],
+            RejectedBusy["reason" = "busy"],
+            RejectedHandshakeRate["reason" = "handshakes_per_second"],
+            RejectedUnread["reason" = "handshakes_in_flight"],
+            RejectedDraining["reason" = "draining"],
+            RejectedForged["reason" = "not_forwarded_by_a_server"],
+            RejectedVersion["reason" = "unsupported_protocol_version"],
+            RejectedHandshake["reason" = "websocket_handshake"],
+            RejectedTooLarge["reason" = "payload_too_large"],
+            RejectedTimeout["reason" = "timeout"],
+            RejectedOverlap["reason" = "overlap"],
+            RejectedLimited["reason" = "limited"],
+            RejectedMalformed["reason" = "malformed_http"],
+        }
+        "roomcast_requests_forwarded_total" =>
+            "Requests forwarded to other servers or received from them, by result." {
+            Forwarded["result" = "done"],
+            ForwardedFailed["result" = "failed"],
+            ForwardedFull["result" = "full"],
+            ForwardedReceived["result" = "received"],
+        }
+        "roomcast_tunnels_refused_total" =>
+            "WebSockets for sessions of other servers refused at the tunnel limit." {
+            TunnelsRefused,
+        }
+        "roomcast_node_proofs_failed_total" =>
+            "Connections to servers that did not prove their identity." {
+            NodesUnproved,
+        }
+        "roomcast_decode_errors_total" =>
+            "Frames and packets that could not be decoded, by protocol layer." {
+            FrameErrors["layer" = "websocket"],
+            EnginePacketErrors["layer" = "engine.io"],
+            SocketPacketErrors["layer" = "socket.io"],
+        }
+        "roomcast_messages_received_total" => "Engine.IO messages received from clients." {
+            MessagesReceived,
+        }
+        "roomcast_bytes_received_total" => "Bytes of the messages received from clients." {
+            BytesReceived,
+        }
+        "roomcast_frames_sent_total" => "Frames sent to clients." { FramesSent }
+        "roomcast_bytes_sent_total" => "Bytes sent to clients." { BytesSent }
+        "roomcast_writes_total" => "Writes to connections of clients." { Writes }
+        "roomcast_frames_dropped_total" => "Frames dropped instead of sent, by reason." {
+            VolatileDropped["reason" = "volatile"],
+            FramesConflated["reason" = "conflated"],
+            OldestDropped["reason" = "oldest"],
+        }
+        "roomcast_slow_clients_disconnected_total" =>
+            "Clients disconnected because their queue exceeded a budget, by budget." {
+            SlowClientsDisconnected["budget" = "connection"],
+            SlowClientsDisconnectedForAll["budget" = "total"],
+        }
+        "roomcast_reads_delayed_total" => "Reads delayed because a client exceeded its send rate." {
+            ReadsDelayed,
+        }
+        "roomcast_connects_refused_total" =>
+            "Connections refused by blocks and limits, by reason." {
+            RefusedBlocked["reason" = "blocked"],
+            RefusedRate["reason" = "rate"],
+            RefusedAddress["reason" = "address_connections"],
+            RefusedFull["reason" = "server_connections"],
+        }
+        "roomcast_joins_limited_total" => "Joins of rooms refused by a rate limit, by limit." {
+            JoinsLimitedConnection["by" = "connection"],
+            JoinsLimitedAddress["by" = "address"],
+        }
+        "roomcast_violations_total" => "Violations of limits by clients, by limit." {
+            ViolationsConnects["limit" = "connects"],
+            ViolationsFlood["limit" = "flood"],
+            ViolationsCredentials["limit" = "credentials"],
+        }
+        "roomcast_blocks_automatic_total" => "Addresses blocked automatically after violations." {
+            BlocksAutomatic,
+        }
+        "roomcast_tls_handshakes_failed_total" => "TLS handshakes that failed, by reason." {
+            TlsFailed["reason" = "error"],
+            TlsTimeouts["reason" = "timeout"],
+        }
+        "roomcast_tls_reloads_total" => "Reloads of the TLS certificate, by result." {
+            TlsReloads["result" = "done"],
+            TlsReloadsFailed["result" = "failed"],
+        }
+        "roomcast_proxy_headers_rejected_total" =>
+            "Connections rejected because of their PROXY protocol header." {
+            ProxyHeadersRejected,
+        }
+        "roomcast_accept_errors_total" => "Errors of the listener when it accepted connections." {
+            AcceptErrors,
+        }
+        "roomcast_sockets_connected_total" => "Sockets connected to a namespace." {
+            SocketsConnected,
+        }
+        "roomcast_sockets_refused_total" =>
+            "Requests to connect to a namespace that were refused." {
+            SocketsRefused,
+        }
+        "roomcast_events_handled_total" => "Events passed to a handler." { EventsHandled }
+        "roomcast_events_unhandled_total" => "Events received without a handler for their name." {
+            EventsUnhandled,
+        }
+        "roomcast_events_invalid_total" => "Events refused because of their arguments." {
+            EventsInvalid,
+        }
+        "roomcast_handler_panics_total" => "Panics in functions of the application." {
+            HandlerPanics,
+        }
+        "roomcast_handlers_slow_total" =>
+            "Handler steps that blocked their connection for more than 10 ms." {
+            HandlersSlow,
+        }
+        "roomcast_acks_timed_out_total" => "Acknowledgements that did not arrive in time." {
+            AcksTimedOut,
+        }
+        "roomcast_acks_unknown_total" =>
+            "Acknowledgements received for events that did not wait for them." {
+            AcksUnknown,
+        }
+        "roomcast_recoveries_total" => "Attempts of clients to recover a session, by result." {
+            SessionsRecovered["result" = "recovered"],
+            SessionsNotRecovered["result" = "fresh"],
+        }
+        "roomcast_recovery_lookups_total" =>
+            "Queries to other servers for recoverable sessions, by result." {
+            LookupsStarted["result" = "asked"],
+            LookupsLimited["result" = "limited"],
+            LookupsUnknown["result" = "known_to_be_unknown"],
+        }
+        "roomcast_recovery_sessions_expired_total" => "Recoverable sessions that expired." {
+            SessionsExpired,
+        }
+        "roomcast_events_repeated_total" =>
+            "Events answered as repetitions of an event with the same key." {
+            EventsRepeated,
+        }
+        "roomcast_task_restarts_total" => "Restarts of tasks that ended unexpectedly." {
+            TaskRestarts,
+        }
+        "roomcast_cluster_sent_total" => "Envelopes for other servers, by result." {
+            ClusterSent["result" = "done"],
+            ClusterUnsent["result" = "failed"],
+        }
+        "roomcast_cluster_received_total" => "Envelopes received from other servers, by result." {
+            ClusterReceived["result" = "done"],
+            ClusterSkipped["result" = "skipped"],
+            ClusterRepeated["result" = "repeated"],
+            ClusterUnknown["result" = "unknown"],
+            ClusterMalformed["result" = "malformed"],
+            ClusterPlain["result" = "plain"],
+            ClusterUnknownKey["result" = "unknown_key"],
+            ClusterForged["result" = "forged"],
+            ClusterReplayed["result" = "replayed"],
+            ClusterStale["result" = "stale"],
+        }
+        "roomcast_cluster_lost_total" =>
+            "Envelopes to or from other servers that are known to be lost." {
+            ClusterLost,
+        }
+        "roomcast_cluster_replies_unknown_total" =>
+            "Replies of other servers to requests that no longer wait." {
+            ClusterRepliesUnknown,
+        }
+        "roomcast_cluster_requests_refused_total" =>
+            "Requests to other servers refused at the limit of pending requests." {
+            ClusterRequestsRefused,
+        }
+        "roomcast_cluster_requests_timed_out_total" =>
+            "Requests that not all other servers answered in time." {
+            ClusterRequestsTimedOut,
+        }
     }
 }
 
 metric_table! {
     /// Values that grow and shrink.
     pub enum Gauge {
-        Connections => "roomcast_connections",
-        Draining => "roomcast_draining",
-        SessionsPolling => "roomcast_sessions"["transport" = "polling"],
-        SessionsWebSocket => "roomcast_sessions"["transport" = "websocket"],
-        PollsWaiting => "roomcast_requests_waiting"["for" = "packets"],
-        PostsWaiting => "roomcast_requests_waiting"["for" = "body"],
-        RequestsForwarded => "roomcast_requests_waiting"["for" = "another server"],
-        Tunnels => "roomcast_tunnels",
-        OutboxBytes => "roomcast_outbox_bytes",
-        Sockets => "roomcast_sockets",
-        Rooms => "roomcast_rooms",
-        AcksPending => "roomcast_acks_pending",
-        HandlersDetached => "roomcast_handlers_detached",
-        TlsHandshakes => "roomcast_tls_handshakes",
-        Blocks => "roomcast_blocks",
-        LimitedAddresses => "roomcast_limited_addresses",
-        RecoverySessions => "roomcast_recovery_sessions",
-        RecoveryBytes => "roomcast_recovery_bytes",
-        IdempotentAnswers => "roomcast_idempotent_answers",
-        TasksDown => "roomcast_tasks_ended",
-        ClusterRequests => "roomcast_cluster_requests",
+        "roomcast_connections" => "Open connections." { Connections }
+        "roomcast_draining" => "1 while the server drains, otherwise 0." { Draining }
+        "roomcast_sessions" => "Open Engine.IO sessions, by transport." {
+            SessionsPolling["transport" = "polling"],
+            SessionsWebSocket["transport" = "websocket"],
+        }
+        "roomcast_requests_waiting" => "Requests that wait, by what they wait for." {
+            PollsWaiting["for" = "packets"],
+            PostsWaiting["for" = "body"],
+            RequestsForwarded["for" = "another_server"],
+        }
+        "roomcast_tunnels" =>
+            "WebSockets of sessions on other servers that pass through this server." {
+            Tunnels,
+        }
+        "roomcast_outbox_bytes" => "Bytes queued for clients." { OutboxBytes }
+        "roomcast_sockets" => "Connected sockets." { Sockets }
+        "roomcast_rooms" => "Rooms with at least one member." { Rooms }
+        "roomcast_acks_pending" => "Acknowledgements that the server waits for." { AcksPending }
+        "roomcast_handlers_detached" => "Running handlers whose socket has disconnected." {
+            HandlersDetached,
+        }
+        "roomcast_tls_handshakes" => "TLS handshakes in progress." { TlsHandshakes }
+        "roomcast_blocks" => "Blocked addresses and networks." { Blocks }
+        "roomcast_limited_addresses" => "Addresses whose usage of limits is stored." {
+            LimitedAddresses,
+        }
+        "roomcast_recovery_sessions" => "Disconnected sessions that clients can recover." {
+            RecoverySessions,
+        }
+        "roomcast_recovery_bytes" => "Bytes stored for recovery." { RecoveryBytes }
+        "roomcast_idempotent_answers" => "Answers stored for repeated events." { IdempotentAnswers }
+        "roomcast_tasks_down" => "Tasks that ended unexpectedly and do not run again yet." {
+            TasksDown,
+        }
+        "roomcast_cluster_requests" => "Pending requests to other servers." { ClusterRequests }
     }
 }
 
 metric_table! {
     /// Durations.
     pub enum Timing {
-        /// From queueing the first frame of a flusher's round until all WebSockets of the round
-        /// have been written. One round in sixteen is measured.
-        Queue => "roomcast_queue_seconds",
-        /// From when a client stops reading until it has received everything that was queued.
-        /// Disconnected clients are not included.
-        SlowClient => "roomcast_slow_client_seconds",
-        /// From queueing a ping for a WebSocket until its pong arrives.
-        Ping => "roomcast_ping_seconds",
+        "roomcast_queue_seconds" =>
+            "Time from queueing a frame until all WebSockets of its round are written." {
+            /// From queueing the first frame of a flusher's round until all WebSockets of the round
+            /// have been written. One round in sixteen is measured.
+            Queue,
+        }
+        "roomcast_slow_client_seconds" =>
+            "Time from when a client stops reading until it has received its queue." {
+            /// From when a client stops reading until it has received everything that was queued.
+            /// Disconnected clients are not included.
+            SlowClient,
+        }
+        "roomcast_ping_seconds" =>
+            "Time from queueing a ping for a WebSocket until its pong arrives." {
+            Ping,
+        }
     }
 }
 
 metric_table! {
     /// Sizes.
     pub enum Size {
-        /// The bytes queued for a session when its ping is due: its frames, and 256 bytes for each.
-        Queued => "roomcast_queued_bytes",
+        "roomcast_queued_bytes" => "Bytes queued for a session when its ping is due." {
+            /// The bytes queued for a session when its ping is due: its frames, and 256 bytes for
+            /// each.
+            Queued,
+        }
     }
 }
 
@@ -264,11 +387,11 @@ impl Metrics {
     pub fn expose(&self, out: &mut Exposition) {
         out.counters(Counter::ROWS, &self.counters);
         out.gauges(Gauge::ROWS, &self.gauges);
-        for ((family, _), histogram) in Timing::ROWS.iter().zip(&self.timings) {
-            out.seconds(family, histogram);
+        for (row, histogram) in Timing::ROWS.iter().zip(&self.timings) {
+            out.seconds(row.family, row.help, histogram);
         }
-        for ((family, _), histogram) in Size::ROWS.iter().zip(&self.sizes) {
-            out.bytes(family, histogram);
+        for (row, histogram) in Size::ROWS.iter().zip(&self.sizes) {
+            out.bytes(row.family, row.help, histogram);
         }
     }
 
@@ -289,6 +412,8 @@ impl Default for Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -298,13 +423,38 @@ mod tests {
         metrics.shift(Gauge::Sockets, 3);
         metrics.shift(Gauge::Sockets, -1);
         let text = metrics.render();
-        assert!(text.contains("roomcast_sessions_closed_total{reason=\"ping timeout\"} 1\n"));
-        assert!(text.contains("# TYPE roomcast_sockets gauge\nroomcast_sockets 2\n"));
+        assert!(text.contains("roomcast_sessions_closed_total{reason=\"ping_timeout\"} 1\n"));
+        assert!(text.contains(
+            "# HELP roomcast_sockets Connected sockets.\n\
+             # TYPE roomcast_sockets gauge\nroomcast_sockets 2\n"
+        ));
         assert_eq!(
             text.matches("# TYPE roomcast_sessions_closed_total")
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn each_family_has_one_help_sentence_and_labels_without_spaces() {
+        let tables = [Counter::ROWS, Gauge::ROWS, Timing::ROWS, Size::ROWS];
+        let rows: Vec<&Row> = tables.into_iter().flatten().collect();
+        for row in &rows {
+            assert!(row.help.ends_with('.'), "{row:?}");
+            assert!(!row.help.contains(['\n', '\\']), "{row:?}");
+            assert!(!row.labels.contains(' '), "{row:?}");
+            for other in &rows {
+                assert!(
+                    row.family != other.family || row.help == other.help,
+                    "{row:?}"
+                );
+            }
+        }
+        let text = Metrics::new().render();
+        let families = text.matches("# TYPE ").count();
+        assert_eq!(text.matches("# HELP ").count(), families);
+        let count: HashSet<&str> = rows.iter().map(|row| row.family).collect();
+        assert_eq!(families, count.len());
     }
 
     #[test]
@@ -331,6 +481,7 @@ mod tests {
             assert!(rows.contains(row), "{row}: {rows}");
         }
     }
+
     #[test]
     fn a_size_of_nothing_is_a_bucket_of_its_own() {
         let metrics = Metrics::new();

@@ -1,12 +1,21 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// The name of a row: its family, and its labels in text form (`{reason="busy"}`), which may be
-/// empty.
-pub type Row = (&'static str, &'static str);
+/// A row of a metrics table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The name of the family.
+    pub family: &'static str,
+    /// One sentence about the family, written as its `# HELP` line.
+    pub help: &'static str,
+    /// The labels in text form (`{reason="busy"}`), or an empty string.
+    pub labels: &'static str,
+}
 
 /// Declares a table of metrics as an enum.
 ///
-/// Each variant is a row. `ROWS` lists the families and labels in the order of the variants.
+/// The table lists families, each with one sentence of help and its rows. Each variant is a row,
+/// and rows of one family differ in a label. `ROWS` lists the rows in the order of the variants. A
+/// family without help does not compile.
 ///
 /// ```
 /// use roomcast::metrics::{Counters, Exposition};
@@ -14,8 +23,11 @@ pub type Row = (&'static str, &'static str);
 /// roomcast::metric_table! {
 ///     /// Sales of the shop.
 ///     pub enum Sale {
-///         Paid => "shop_sales_total"["result" = "paid"],
-///         Refused => "shop_sales_total"["result" = "refused"],
+///         "shop_sales_total" => "Sales, by result." {
+///             Paid["result" = "paid"],
+///             Refused["result" = "refused"],
+///         }
+///         "shop_visits_total" => "Visits of the shop." { Visits }
 ///     }
 /// }
 ///
@@ -25,23 +37,44 @@ pub type Row = (&'static str, &'static str);
 /// text.counters(Sale::ROWS, &sales);
 /// assert_eq!(
 ///     text.to_string(),
-///     "# TYPE shop_sales_total counter\nshop_sales_total{result=\"paid\"} 2\nshop_sales_total{result=\"refused\"} 0\n",
+///     r#"# HELP shop_sales_total Sales, by result.
+/// ## TYPE shop_sales_total counter
+/// shop_sales_total{result="paid"} 2
+/// shop_sales_total{result="refused"} 0
+/// ## HELP shop_visits_total Visits of the shop.
+/// ## TYPE shop_visits_total counter
+/// shop_visits_total 0
+/// "#,
 /// );
 /// ```
 #[macro_export]
 macro_rules! metric_table {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$more:meta])* $variant:ident => $family:literal $([$label:literal = $value:literal])?),+ $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident {
+        $($family:literal => $help:literal {
+            $($(#[$more:meta])* $variant:ident $([$label:literal = $value:literal])?),+ $(,)?
+        })+
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         $vis enum $name {
-            $(#[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")] $(#[doc = ""] #[$more])* $variant),+
+            $($(
+                #[doc = concat!("`", $family $(, "{", $label, "=\"", $value, "\"}")?, "`")]
+                #[doc = ""]
+                #[doc = $help]
+                #[doc = ""]
+                $(#[$more])*
+                $variant,
+            )+)+
         }
 
         impl $name {
-            /// The family and labels of every row.
-            $vis const ROWS: &'static [$crate::metrics::Row] =
-                &[$(($family, concat!("" $(, "{", $label, "=\"", $value, "\"}")?))),+];
+            /// The family, help and labels of every row.
+            $vis const ROWS: &'static [$crate::metrics::Row] = &[$($($crate::metrics::Row {
+                family: $family,
+                help: $help,
+                labels: concat!("" $(, "{", $label, "=\"", $value, "\"}")?),
+            },)+)+];
         }
     };
 }

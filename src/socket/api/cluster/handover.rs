@@ -95,7 +95,7 @@ impl Io {
         {
             let end = end.min(Instant::now() + HANDOVER_GRACE);
             if timeout_at(end, table.emptied()).await.is_err() {
-                tracing::info!("some clients have not come to another server");
+                tracing::info!("some clients were not taken over by another server in time");
             }
         }
     }

@@ -193,40 +193,48 @@ impl Io {
             return;
         };
         let backlog = joined.backlog();
-        out.gauge("roomcast_adapter_queued", backlog.messages);
-        out.gauge("roomcast_adapter_queued_bytes", backlog.bytes);
+        out.gauge(
+            "roomcast_adapter_queued",
+            "Messages that wait for the adapter to send them to other servers.",
+            backlog.messages,
+        );
+        out.gauge(
+            "roomcast_adapter_queued_bytes",
+            "Bytes that wait for the adapter to send them to other servers.",
+            backlog.bytes,
+        );
         // An unknown lag has no row, which differs from no lag.
         if let Some(lag) = backlog.lag {
-            out.gauge("roomcast_adapter_lag_seconds", lag.as_secs_f64());
+            out.gauge(
+                "roomcast_adapter_lag_seconds",
+                "Time of the last loopback probe through the broker and back.",
+                lag.as_secs_f64(),
+            );
         }
         let gaps = joined.adapter_gaps();
-        out.total("roomcast_cluster_gaps_total", gaps.count);
-        let time = gaps.time.as_secs_f64();
-        out.total("roomcast_cluster_gap_seconds_total", time);
+        out.total(
+            "roomcast_cluster_gaps_total",
+            "Times this server was isolated, so that envelopes of other servers may be missing.",
+            gaps.count,
+        );
+        out.total(
+            "roomcast_cluster_gap_seconds_total",
+            "Total time for which this server was isolated.",
+            gaps.time.as_secs_f64(),
+        );
         let mut nodes = self.nodes();
         // Of two servers with the same id, one is about to stop. Rows must be unique.
         nodes.dedup_by(|second, first| first.id == second.id);
         nodes.sort_by_key(|node| !node.is_this);
-        out.gauge("roomcast_nodes", nodes.len());
+        out.gauge(
+            "roomcast_nodes",
+            "Servers in the cluster, including this server.",
+            nodes.len(),
+        );
         for node in nodes.iter().take(MAX_SHOWN) {
-            let load = node.load;
-            let mut row = |name, value: f64| out.labelled(name, "node", &node.id, value);
-            row("roomcast_node_connections", load.connections as f64);
-            row("roomcast_node_sessions", load.sessions as f64);
-            row("roomcast_node_sockets", load.sockets as f64);
-            row("roomcast_node_rooms", load.rooms as f64);
-            row("roomcast_node_queued_bytes", load.queued_bytes as f64);
-            row("roomcast_node_lag_seconds", load.lag.as_secs_f64());
-            row("roomcast_node_busy_ratio", load.busy);
-            row("roomcast_node_heard_seconds", node.heard.as_secs_f64());
-            row("roomcast_node_adapter_queued", load.adapter_queued as f64);
-            let queued = load.adapter_queued_bytes as f64;
-            row("roomcast_node_adapter_queued_bytes", queued);
-            let lag = load.adapter_lag.as_secs_f64();
-            row("roomcast_node_adapter_lag_seconds", lag);
-            row("roomcast_node_lost", load.lost as f64);
-            row("roomcast_node_gaps", load.gaps as f64);
-            row("roomcast_node_gap_seconds", load.cut_off.as_secs_f64());
+            for (name, help, value) in node_rows(node) {
+                out.labelled(name, help, "node", &node.id, value);
+            }
         }
     }
 
@@ -357,7 +365,7 @@ impl Io {
                 .await
                 .is_err()
         {
-            tracing::warn!("the adapter has not closed in time");
+            tracing::warn!("the adapter did not close in time");
         }
     }
 }
@@ -369,6 +377,83 @@ impl Namespace {
     pub fn nodes(&self) -> Vec<Node> {
         self.io().nodes()
     }
+}
+
+/// Returns the name, help and value of each metric in a server's last heartbeat.
+fn node_rows(node: &Node) -> [(&'static str, &'static str, f64); 14] {
+    let load = node.load;
+    [
+        (
+            "roomcast_node_connections",
+            "Open connections of the server.",
+            load.connections as f64,
+        ),
+        (
+            "roomcast_node_sessions",
+            "Open Engine.IO sessions of the server.",
+            load.sessions as f64,
+        ),
+        (
+            "roomcast_node_sockets",
+            "Connected sockets of the server.",
+            load.sockets as f64,
+        ),
+        (
+            "roomcast_node_rooms",
+            "Rooms of the server with at least one member.",
+            load.rooms as f64,
+        ),
+        (
+            "roomcast_node_queued_bytes",
+            "Bytes queued for clients of the server.",
+            load.queued_bytes as f64,
+        ),
+        (
+            "roomcast_node_lag_seconds",
+            "How late the last heartbeat of the server was.",
+            load.lag.as_secs_f64(),
+        ),
+        (
+            "roomcast_node_busy_ratio",
+            "Fraction of time in which the worker threads of the server were busy.",
+            load.busy,
+        ),
+        (
+            "roomcast_node_heartbeat_age_seconds",
+            "Time since the last heartbeat of the server.",
+            node.heard.as_secs_f64(),
+        ),
+        (
+            "roomcast_node_adapter_queued",
+            "Messages that wait for the adapter of the server.",
+            load.adapter_queued as f64,
+        ),
+        (
+            "roomcast_node_adapter_queued_bytes",
+            "Bytes that wait for the adapter of the server.",
+            load.adapter_queued_bytes as f64,
+        ),
+        (
+            "roomcast_node_adapter_lag_seconds",
+            "Time of the last loopback probe of the server.",
+            load.adapter_lag.as_secs_f64(),
+        ),
+        (
+            "roomcast_node_lost",
+            "Envelopes known to be lost since the server started.",
+            load.lost as f64,
+        ),
+        (
+            "roomcast_node_gaps",
+            "Times the server was isolated since it started.",
+            load.gaps as f64,
+        ),
+        (
+            "roomcast_node_gap_seconds",
+            "Total time for which the server was isolated since it started.",
+            load.cut_off.as_secs_f64(),
+        ),
+    ]
 }
 
 /// Maximum number of servers in the metrics.

@@ -101,7 +101,9 @@ impl fmt::Display for ServerSideError {
             Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
             Self::Timeout(_) => "not all servers have answered in time",
             Self::Decode(error) => return write!(f, "an answer has an unexpected shape: {error}"),
-            Self::Adapter(error) => return write!(f, "other servers cannot be told: {error}"),
+            Self::Adapter(error) => {
+                return write!(f, "the event cannot be sent to other servers: {error}");
+            }
             Self::TooManyPending => "too many requests are outstanding",
         })
     }
@@ -158,7 +160,7 @@ impl Namespace {
     /// # Errors
     ///
     /// See [`ServerSideError`].
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn server_side_emit(
         &self,
         event: &str,
