@@ -1,9 +1,10 @@
-//! Builds the pages of `web/` with npm: the chat and the dashboard, for `server/src/http/page.rs` to embed, and takes the builds of
-//! the JavaScript client from the same packages, for `server/src/http/client_files.rs`.
+//! Builds the pages of `web/` with npm: the chat and the dashboard, which `server/src/http/page.rs`
+//! embeds. Also copies the builds of the JavaScript client from the installed packages, for
+//! `server/src/http/client_files.rs`.
 //!
-//! Everything happens below `OUT_DIR`: the source tree stays clean, and builds with other target
-//! directories or profiles do not meet. The build of the server never fails because of the page:
-//! where it cannot be built, a page that says why takes its place.
+//! All files are written below `OUT_DIR`: the source tree stays unchanged, and builds with other
+//! target directories or profiles do not conflict. A failed page build does not fail the build of
+//! the server: a page that explains the failure is embedded instead.
 
 use std::{
     env,
@@ -13,16 +14,17 @@ use std::{
     process::Command,
 };
 
-/// Where the sources of the page are.
+/// The folder with the sources of the pages.
 const WEB: &str = "../web";
-/// What the page is made of, below them.
+/// The sources of the pages, relative to `WEB`.
 const SOURCES: [&str; 10] = [
     "index.html",
     "dashboard.html",
     "package.json",
     "package-lock.json",
     "packages/client/src",
-    // It says that its modules have no side effects: without it they come in files of their own.
+    // Declares that its modules have no side effects. Without it they are built into separate
+    // files.
     "packages/client/package.json",
     "public",
     "src",
@@ -61,15 +63,15 @@ fn main() {
     explain(&fault, &page).expect("OUT_DIR can be written");
 }
 
-/// Why there is no page.
+/// The reason why the page was not built.
 enum Fault {
-    /// docs.rs has no network, and nobody opens the page there.
+    /// docs.rs builds without network, and its documentation does not need the page.
     Documentation,
     NoNpm,
     Failed {
-        /// The words of the command, without its options.
+        /// The command without its options.
         command: String,
-        /// The end of what it said.
+        /// The last lines of its output.
         output: Vec<String>,
     },
     Io(io::Error),
@@ -87,7 +89,7 @@ impl Fault {
         }
     }
 
-    /// Makes cargo come back when the fault may be mended.
+    /// Makes cargo run this script again when the fault may be fixed.
     fn watch(&self) {
         match self {
             Self::Documentation => println!("cargo:rerun-if-env-changed=DOCS_RS"),
@@ -98,7 +100,7 @@ impl Fault {
                     println!("cargo:rerun-if-changed={}", folder.display());
                 }
             }
-            // A file that never exists: try again with every build.
+            // A file that never exists: this script runs again with every build.
             Self::Failed { .. } | Self::Io(_) => println!("cargo:rerun-if-changed={WEB}/.failed"),
         }
     }
@@ -121,7 +123,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Copies the sources to `work` and installs what they need there.
+/// Copies the sources to `work` and installs their dependencies.
 fn prepare(work: &Path) -> Result<(), Fault> {
     if env::var_os("DOCS_RS").is_some() {
         return Err(Fault::Documentation);
@@ -144,7 +146,7 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
         work,
         &["run", "build", "--", "--outDir", &out, "--emptyOutDir"],
     )?;
-    // Built apart from the chat: the scripts that both have would otherwise come to the chat in more files.
+    // Built separately from the chat: shared scripts would split the chat into more files.
     run(work, &["run", "build:dashboard", "--", "--outDir", &out])?;
     compress(&page.join("assets"), "");
     compress(page, "index.html");
@@ -152,14 +154,14 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Installs the packages of the lock file, unless exactly these are there already.
+/// Installs the packages of the lock file, unless they are already installed.
 fn install(work: &Path) -> Result<(), Fault> {
     let lock = fs::read(work.join("package-lock.json"))?;
     let installed = work.join("installed-lock.json");
     if fs::read(&installed).is_ok_and(|known| known == lock) && work.join("node_modules").is_dir() {
         return Ok(());
     }
-    // What only the tests of the page need is left out; a firewall is noticed within a minute.
+    // Leaves out development dependencies. A firewall is detected within a minute.
     let quick = [
         "--omit=dev",
         "--ignore-scripts",
@@ -167,8 +169,8 @@ fn install(work: &Path) -> Result<(), Fault> {
         "--no-audit",
         "--no-fund",
     ];
-    let impatient = ["--fetch-retries=1", "--fetch-timeout=30000"];
-    run(work, &[&["ci"][..], &quick, &impatient].concat())?;
+    let short_timeouts = ["--fetch-retries=1", "--fetch-timeout=30000"];
+    run(work, &[&["ci"][..], &quick, &short_timeouts].concat())?;
     fs::write(installed, lock)?;
     Ok(())
 }
@@ -188,9 +190,9 @@ fn run(work: &Path, arguments: &[&str]) -> Result<(), Fault> {
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    let lines = said.lines().filter(|line| !line.trim().is_empty());
+    let output = [output.stdout, output.stderr].concat();
+    let output = String::from_utf8_lossy(&output);
+    let lines = output.lines().filter(|line| !line.trim().is_empty());
     let mut last: Vec<_> = lines.rev().take(12).map(str::to_owned).collect();
     last.reverse();
     let words = arguments.iter().take_while(|word| !word.starts_with('-'));
@@ -216,8 +218,9 @@ fn take_client(work: &Path, client: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves compressed forms beside the files whose names begin so. Node knows the formats, so that nothing
-/// has to be compressed at run time. Where it fails, the files are served as they are.
+/// Compresses the files whose names begin with `begin`, and writes the results beside them. Node
+/// supports the formats, so that the server needs no compression at run time. If this fails, the
+/// files are served uncompressed.
 fn compress(folder: &Path, begin: &str) {
     let compressed = Command::new("node")
         .args(["-e", COMPRESS])
@@ -243,7 +246,7 @@ for (const name of fs.readdirSync(folder).filter((name) => name.startsWith(begin
 }
 "#;
 
-/// Leaves word of why there is no client.
+/// Writes the reason why the client was not copied.
 fn leave_out(fault: &Fault, client: &Path) -> io::Result<()> {
     renew(client)?;
     let reason = format!(
@@ -253,7 +256,7 @@ fn leave_out(fault: &Fault, client: &Path) -> io::Result<()> {
     fs::write(client.join("missing.txt"), reason)
 }
 
-/// An empty folder.
+/// Creates an empty folder.
 fn renew(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         fs::remove_dir_all(folder)?;
@@ -273,7 +276,7 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the page that says what is missing.
+/// Writes the page that explains the failure.
 fn explain(fault: &Fault, page: &Path) -> io::Result<()> {
     renew(page)?;
     let reason = fault.to_string().replace('&', "&amp;").replace('<', "&lt;");

@@ -207,13 +207,17 @@ struct Record {
 
 impl Record {
     fn end(&mut self, reason: &str) {
-        tracing::error!(task = self.name, reason, "a task has ended unasked");
+        tracing::error!(
+            task = self.name,
+            reason,
+            "background task ended unexpectedly"
+        );
         self.set(false);
     }
 
     fn restart(&mut self) {
         self.tasks.0.metrics.count(Counter::TaskRestarts);
-        tracing::warn!(task = self.name, "started the task again");
+        tracing::warn!(task = self.name, "background task restarted");
         self.set(true);
     }
 

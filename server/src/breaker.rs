@@ -85,16 +85,24 @@ impl Breaker {
         self.closed.store(is_closed, Ordering::Relaxed);
         match (before, *state) {
             (BreakerState::Closed { .. }, BreakerState::Open { wait, .. }) => {
-                tracing::error!(name = self.name, ?wait, "does not work, not asked any more");
+                tracing::error!(
+                    name = self.name,
+                    ?wait,
+                    "circuit breaker opened, requests are suspended"
+                );
             }
             (
                 BreakerState::Trying { .. } | BreakerState::Open { .. },
                 BreakerState::Closed { .. },
             ) => {
-                tracing::info!(name = self.name, "works again");
+                tracing::info!(name = self.name, "circuit breaker closed, requests resume");
             }
             (BreakerState::Trying { .. }, BreakerState::Open { wait, .. }) => {
-                tracing::warn!(name = self.name, ?wait, "still does not work");
+                tracing::warn!(
+                    name = self.name,
+                    ?wait,
+                    "circuit breaker trial failed, requests stay suspended"
+                );
             }
             _ => {}
         }

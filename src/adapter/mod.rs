@@ -22,11 +22,7 @@ mod interface;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "some parts are for one of them alone"
-    )
+    allow(dead_code, unused_imports, reason = "some parts have only one user")
 )]
 mod message;
 #[cfg(feature = "nats")]
@@ -35,7 +31,7 @@ pub mod nats;
 mod nodes;
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, reason = "some parts are for other servers alone")
+    allow(dead_code, reason = "some parts are only for other servers")
 )]
 mod operation;
 #[cfg(feature = "postgres")]

@@ -142,13 +142,13 @@ impl fmt::Display for ClientError {
             Self::Refused { code, message, .. } => {
                 write!(f, "the server refuses: {message} ({code})")
             }
-            Self::Unexpected(event) => write!(f, "the event `{event}` came"),
+            Self::Unexpected(event) => write!(f, "the unexpected event `{event}` arrived"),
             Self::Disconnected(reason) => reason.fmt(f),
             Self::Closed(reason) => reason.fmt(f),
             Self::Io(error) => write!(f, "transport error: {error}"),
             Self::Frame(error) => write!(f, "transport error: {error}"),
             Self::Packet(error) => write!(f, "parse error: {error}"),
-            Self::Full => f.write_str("too much waits to be sent"),
+            Self::Full => f.write_str("the send queue is full"),
             Self::Encode(error) => error.fmt(f),
             Self::Answer(error) => error.fmt(f),
         }

@@ -52,7 +52,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "every way to use two transports that clients have"
+    reason = "all ways to use the two transports"
 )]
 pub enum Transports {
     /// WebSocket only.
@@ -182,7 +182,7 @@ impl Target {
                 || http::HeaderValue::try_from(value).is_err()
             {
                 return Err(wrong(format!(
-                    "{name:?} is no header, or its value is none"
+                    "{name:?} is not a valid header name, or its value is invalid"
                 )));
             }
         }

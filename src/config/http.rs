@@ -100,7 +100,7 @@ pub enum SameSite {
 /// The priority with which a browser evicts cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(clippy::exhaustive_enums, reason = "the values browsers know")]
+#[expect(clippy::exhaustive_enums, reason = "the values that browsers know")]
 pub enum Priority {
     /// The browser evicts the cookie before cookies of higher priority.
     Low,

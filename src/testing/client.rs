@@ -13,7 +13,7 @@ use crate::{
 
 /// A client that is not connected yet; see [`TestServer::client`](super::TestServer::client).
 #[derive(Clone, Debug)]
-#[must_use = "it connects when it is told to"]
+#[must_use = "a builder does nothing until `connect` is called"]
 pub struct ClientBuilder {
     options: Options,
     auth: Map<String, Value>,

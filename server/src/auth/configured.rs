@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use rustix::process::geteuid;
@@ -43,9 +42,7 @@ pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     }
     if let Some(url) = &jwt.jwks_url {
         let url = JwksUrl::parse(url, jwt.jwks_ca_file.as_deref()).map_err(ConfiguredError::Url)?;
-        let refresh = Duration::from_secs(jwt.jwks_refresh_s);
-        let timeout = Duration::from_secs(jwt.jwks_timeout_s);
-        ring = ring.with_url(url, refresh, timeout);
+        ring = ring.with_url(url, jwt.jwks_refresh, jwt.jwks_timeout);
     }
     Ok(ring)
 }
@@ -86,8 +83,7 @@ pub(crate) async fn fetch(jwt: &Jwt) -> Option<(String, Result<(), String>)> {
         Ok(url) => url,
         Err(fault) => return Some((String::new(), Err(fault.to_string()))),
     };
-    let limit = Duration::from_secs(jwt.jwks_timeout_s);
-    let fetched = match tokio::time::timeout(limit, jwks::fetch(&url)).await {
+    let fetched = match tokio::time::timeout(jwt.jwks_timeout, jwks::fetch(&url)).await {
         Ok(Ok(text)) => match Keys::from_public_jwks(&text) {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
@@ -121,17 +117,17 @@ pub(crate) fn tokens(
     revocations: &Arc<Revocations>,
 ) -> JwtAuthenticator {
     let mut tokens = JwtAuthenticator::from_ring(Arc::clone(keys))
-        .leeway(Duration::from_secs(auth.jwt.leeway_s))
+        .leeway(auth.jwt.leeway)
         .max_bytes(auth.jwt.max_bytes)
         .query(auth.query_token)
-        .expiring_lead(auth.expiring_lead())
-        .grace(auth.grace())
+        .expiring_lead(auth.expiring_lead)
+        .grace(auth.grace)
         .revocations(Arc::clone(revocations));
     if let Some(issuer) = &auth.jwt.issuer {
         tokens = tokens.issuer(issuer);
     }
-    if let Some(max) = auth.jwt.max_lifetime_s {
-        tokens = tokens.max_lifetime(Duration::from_secs(max));
+    if let Some(max) = auth.jwt.max_lifetime {
+        tokens = tokens.max_lifetime(max);
     }
     if let Some(audience) = &auth.jwt.audience {
         tokens = tokens.audience(audience);
@@ -253,7 +249,7 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
     // repaired.
     let metadata = fs::metadata(path)?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can read it"));
+        return Err(io::Error::other("other users can read it"));
     }
     if metadata.uid() != geteuid().as_raw() {
         return Err(io::Error::other("it belongs to another user"));
@@ -297,7 +293,7 @@ impl fmt::Display for ConfiguredError {
             ),
             Self::Development(path, error) => write!(
                 f,
-                "the development key {}: {error}; mend it, or set {SECRET_VARIABLE}",
+                "the development key {}: {error}; correct it, or set {SECRET_VARIABLE}",
                 path.display()
             ),
             Self::Secret(error) => write!(f, "auth.jwt.secret: {error}"),

@@ -322,12 +322,19 @@ pub enum RolesError {
 impl fmt::Display for RolesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownRole(role) => write!(f, "a role inherits `{role}`, which is not there"),
-            Self::Cycle(role) => write!(f, "the role `{role}` inherits itself"),
+            Self::UnknownRole(role) => write!(
+                f,
+                "role `{role}` is inherited but not defined: define `[auth.roles.{role}]` or remove \
+                 it from `inherits`"
+            ),
+            Self::Cycle(role) => write!(
+                f,
+                "role `{role}` inherits itself: remove the cycle from `inherits`"
+            ),
             Self::UnknownPermission { role, permission } => {
                 write!(
                     f,
-                    "auth.roles.{role}: no permission `{permission}`; there are *"
+                    "auth.roles.{role}: unknown permission `{permission}`: expected *"
                 )?;
                 for permission in Permission::ALL {
                     write!(f, ", {}", permission.as_str())?;

@@ -281,7 +281,9 @@ pub struct TooManyRevocations;
 
 impl fmt::Display for TooManyRevocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too much is revoked already")
+        f.write_str(
+            "the revocation list is full: set `auth.jwt.max_lifetime` so that entries expire",
+        )
     }
 }
 

@@ -46,7 +46,7 @@ const RETRY_AFTER: u64 = 2000;
 /// unavailable.
 fn refused(fault: AuthFault) -> Refusal {
     if fault == AuthFault::BackendUnavailable {
-        let message = "who you are is not known now, try again later";
+        let message = "the credentials cannot be checked now, try again later";
         let refusal = Refusal::new("STORE_UNAVAILABLE", message).because(fault.as_str());
         return refusal.data(json!({"retryAfter": RETRY_AFTER}));
     }

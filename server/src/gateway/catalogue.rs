@@ -180,7 +180,7 @@ impl<'a> Catalogue<'a> {
     /// If an event has a row but no handler, so that such a server does not start.
     pub(super) fn finish(self) {
         let unserved = self.unserved();
-        assert!(unserved.is_empty(), "nobody handles {unserved:?}");
+        assert!(unserved.is_empty(), "no handler for {unserved:?}");
         let checks = self.checks;
         self.namespace
             .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
@@ -299,8 +299,8 @@ mod tests {
     }
 
     #[tokio::test]
-    #[should_panic(expected = "nobody handles [\"message\", \"edit_message\", ")]
-    async fn a_server_in_which_nobody_handles_an_event_does_not_start() {
+    #[should_panic(expected = "no handler for [\"message\", \"edit_message\", ")]
+    async fn a_server_without_a_handler_for_an_event_does_not_start() {
         let mut io = roomcast::Io::builder();
         let overlap = Overlap(Duration::ZERO);
         let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, overlap);

@@ -17,7 +17,7 @@ pub(super) fn register(io: &mut Builder, hooks: &Hooks) {
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "nothing else that the library tells is told"
+    reason = "all other events are ignored"
 )]
 fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
     match event {

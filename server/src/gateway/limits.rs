@@ -55,7 +55,7 @@ pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
         let text: String = told.arg(0).unwrap_or_default();
         match announcer.read::<Vec<Spent>>(&text) {
             Ok(spent) => told.io().state::<Users>().charge(&spent),
-            Err(why) => tracing::debug!(?why, "another server tells of users in another way"),
+            Err(why) => tracing::debug!(?why, "could not decode a usage report of another server"),
         }
         std::future::ready(NoAck)
     });
@@ -76,7 +76,7 @@ pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
             && let Some(text) = announcer.write(&spent)
             && let Err(error) = io.of("/").server_side_emit(&name, text)
         {
-            tracing::debug!(%error, "other servers are not told what users have done");
+            tracing::debug!(%error, "could not send a usage report to other servers");
         }
     }
 }

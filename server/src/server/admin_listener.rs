@@ -86,7 +86,7 @@ async fn accept(listener: Arc<TcpListener>, router: Router, places: Arc<Semaphor
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, "could not accept a connection of an operator");
+                tracing::debug!(%error, "could not accept a connection on the admin listener");
                 // If no file descriptors are free, every attempt fails immediately.
                 tokio::time::sleep(ACCEPT_DELAY).await;
                 continue;
@@ -110,7 +110,7 @@ async fn serve(stream: TcpStream, router: Router) {
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection of an operator has failed");
+        tracing::debug!(%error, "a connection on the admin listener failed");
     }
 }
 

@@ -47,8 +47,8 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(fault) => f.write_str(fault),
-            Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
-            Self::Roles(_) => f.write_str("the roles make no sense"),
+            Self::Keys(_) => f.write_str("the token keys are unusable"),
+            Self::Roles(_) => f.write_str("the roles are invalid"),
             Self::Adapter(fault) => fault.fmt(f),
             Self::Sealing(fault) => fault.fmt(f),
             Self::Outbound(fault) => fault.fmt(f),
@@ -68,10 +68,10 @@ impl fmt::Display for RunError {
                 write!(f, "cannot listen on {address} (server.admin_listen)")
             }
             Self::Signals(_) => f.write_str("cannot receive signals"),
-            Self::Hurried => f.write_str("a second signal came while the server was stopping"),
+            Self::Hurried => f.write_str("received a second signal during shutdown"),
             Self::Tasks(names) => {
                 let names = names.join(", ");
-                write!(f, "what cannot be started again has ended: {names}")
+                write!(f, "tasks that cannot be restarted have ended: {names}")
             }
         }
     }

@@ -131,7 +131,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     if let (Some(reservation), Some(address)) = (&reservation, server.local_addrs().first())
         && let Err(error) = reservation.listening(*address)
     {
-        tracing::warn!(%error, "another server on this database will not be told where this one is");
+        tracing::warn!(%error, "could not record this server's address, a second server on this database cannot report it");
     }
     announce(settings, profile, &server);
     let stopping = Notify::new();
@@ -283,9 +283,9 @@ fn try_address(address: SocketAddr) -> Result<(), RunError> {
 fn announce(settings: &Settings, profile: Profile, server: &Server) {
     match (settings.guests(), profile) {
         (true, Profile::Production) => {
-            tracing::warn!("guests may enter without credentials (auth.guests)");
+            tracing::warn!("guests can connect without credentials (auth.guests)");
         }
-        (true, Profile::Development) => tracing::info!("guests may enter without credentials"),
+        (true, Profile::Development) => tracing::info!("guests can connect without credentials"),
         (false, _) => {}
     }
     tracing::info!(

@@ -83,7 +83,7 @@ impl Services {
             store.clone(),
             hooks.clone(),
             recovery_window(settings),
-            settings.market.keep,
+            settings.market.retention,
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
         let fed = Arc::<FeedProgress>::default();
@@ -126,7 +126,7 @@ impl Services {
             .state(self.market.clone())
             .state(self.notifications.clone());
         io.shared_state(Arc::clone(&self.users));
-        let overlap = Overlap(settings.server.event_overlap);
+        let overlap = Overlap(settings.server.deprecated_events);
         let parts = gateway::Parts {
             authenticator: self.authenticator.clone(),
             users: Arc::clone(&self.users),

@@ -173,7 +173,7 @@ impl ChangeFeed {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "what other servers change is not known at the moment");
+                    tracing::debug!(%error, "could not read changes of other servers, retrying");
                     pause = after(pause, error);
                 }
             }
@@ -196,7 +196,7 @@ impl FeedInner {
             let Some(page) = self.feed.read(mark, PAGE).await? else {
                 if self.shortens {
                     tracing::info!(
-                        "behind what the store keeps of changes: reading everything again"
+                        "missed changes that the store no longer has, reloading everything"
                     );
                 }
                 reader.mark = None;
@@ -277,7 +277,7 @@ impl FeedInner {
         if is_due(reader.shortened, SHORTEN_INTERVAL) {
             let shortened = self.feed.shorten(reader.passed.as_ref(), MAX_ENTRIES).await;
             if let Err(error) = shortened {
-                tracing::debug!(%error, "old changes could not be forgotten");
+                tracing::debug!(%error, "could not delete old changes");
             }
             reader.shortened = Some(now).filter(|_| shortened != Ok(true));
         }

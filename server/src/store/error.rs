@@ -57,8 +57,8 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::Overloaded => "too many requests wait for the store",
             Self::Failed => "the store cannot be used at the moment",
-            Self::Suspended(_) => "the store is not asked for the moment",
-            Self::Unknown => "the store was lost while it stored",
+            Self::Suspended(_) => "the store is suspended after failures",
+            Self::Unknown => "the connection to the store was lost during a change",
             Self::TimedOut => "the store did not answer in time",
             Self::Closed => "the store is closed",
         })
@@ -138,8 +138,8 @@ impl fmt::Display for OpenError {
             }
             Self::Taken { database, by } => write!(
                 f,
-                "the database {database} is served by {by}: stop that one, give this one another \
-                 database, or use PostgreSQL, which several servers may share"
+                "the database {database} is in use by {by}: stop that server, configure another \
+                 database, or use PostgreSQL, which several servers can share"
             ),
             Self::Thread(reason) => write!(f, "cannot start the store's thread: {reason}"),
         }

@@ -226,7 +226,7 @@ async fn compatible(
     let own = newest(runner);
     if oldest > own {
         return Err(format!(
-            "its tables need a server made for version {oldest} or newer, this one is for {own}"
+            "its tables need a server of schema version {oldest} or newer, this server has version {own}"
         ));
     }
     Ok(Vec::new())

@@ -220,10 +220,7 @@ pub struct Origin {
 
 /// The outcome of storing a message.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a caller must say what each outcome means"
-)]
+#[expect(clippy::exhaustive_enums, reason = "callers must handle every outcome")]
 pub enum Insert {
     /// The message is stored.
     Stored(Arc<Message>),
@@ -317,7 +314,7 @@ impl Membership {
 /// edit, a deletion, a new title or a member change increases `changes`. So the revisions of a
 /// conversation are totally ordered, by these fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_structs, reason = "a place in one order")]
+#[expect(clippy::exhaustive_structs, reason = "a position in an order")]
 pub struct Revision {
     /// The `seq` of the newest message.
     pub seq: u64,

@@ -37,12 +37,12 @@ impl Joined {
         if let Some(requests) = self.registry.misrouted() {
             tracing::warn!(
                 requests,
-                "requests of sessions that this server never had, while there are other servers: the load balancer must keep a \
-                 session at its server (sticky sessions), or each server must say where others reach it (node.address)"
+                "received requests for unknown sessions although this server has peers: enable sticky sessions in the \
+                 load balancer, or set node.address on each server"
             );
         }
         for node in self.registry.expire() {
-            crate::throttled_log!(warn, node = %node.id, name = %node.name, "a server of the cluster is silent");
+            crate::throttled_log!(warn, node = %node.id, name = %node.name, "a server of the cluster expired: its heartbeats are missing");
             self.forget(&node);
         }
     }

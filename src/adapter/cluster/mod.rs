@@ -226,7 +226,7 @@ impl Joined {
             .adapter
             .publish(self.seal(Message::Publication(publication)));
         if let Err(error) = sent {
-            tracing::debug!(%error, "other servers do not hear that this one is there");
+            tracing::debug!(%error, "could not announce this server to other servers");
         }
     }
 
@@ -361,7 +361,7 @@ impl Joined {
         let reply = Reply::new(to.clone(), request, total, item);
         let replied = self.adapter.reply(to, self.seal(Message::Reply(reply)));
         if matches!(replied, Err(AdapterError::TooLarge)) {
-            crate::throttled_log!(warn, %to, "an answer to another server is too large");
+            crate::throttled_log!(warn, %to, "a reply to another server is too large, it is not sent");
         }
         self.note(&replied);
     }
@@ -383,7 +383,7 @@ impl Joined {
                     self.is_failing.store(false, Ordering::Relaxed);
                     crate::throttled_log!(
                         info,
-                        "the adapter takes what is for other servers again"
+                        "the adapter accepts messages for other servers again"
                     );
                 }
             }
@@ -394,7 +394,7 @@ impl Joined {
                 self.metrics.count(Counter::ClusterUnsent);
                 // Logs one line per failure, however long it lasts.
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    crate::throttled_log!(warn, %error, "other servers do not get what they should");
+                    crate::throttled_log!(warn, %error, "the adapter does not accept messages for other servers");
                 }
             }
         }
@@ -412,17 +412,17 @@ impl Joined {
         if let Some(messages) = self.unopened.add(1) {
             let causes = match why {
                 Unopened::Stale => {
-                    "the clocks of servers and broker differ by more than 60 s, or they are old"
+                    "the clocks of servers and broker differ by more than 60 s, or the messages are old"
                 }
                 Unopened::Plain | Unopened::UnknownKey | Unopened::Forged | Unopened::Replayed => {
-                    "they are forged, or of servers with another adapter.secret"
+                    "the messages are forged, or come from servers with another adapter.secret"
                 }
             };
             tracing::warn!(
                 %why,
                 messages,
                 causes,
-                "messages of the broker did not open and were ignored"
+                "ignored messages of the broker that could not be opened"
             );
         }
     }
@@ -534,7 +534,7 @@ impl Deliver for Joined {
             WireError::Unopened(why) => return self.note_unopened(*why),
         };
         self.metrics.count(counter);
-        tracing::debug!(%error, "something of another server is left out");
+        tracing::debug!(%error, "dropped an envelope of another server that could not be decoded");
     }
 
     fn lost(&self, envelopes: u64) {

@@ -97,7 +97,7 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
 
     #[cfg_attr(
         not(any(test, feature = "redis")),
-        expect(dead_code, reason = "only Redis says that a channel is off")
+        expect(dead_code, reason = "only Redis reports closed channels")
     )]
     pub(crate) fn is_subscribed(&self, name: &Name) -> bool {
         self.subscribed.contains(name)

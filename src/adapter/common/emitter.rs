@@ -306,7 +306,7 @@ impl Emission<'_> {
     ///
     /// If it will not be sent: the name is reserved, the arguments cannot be encoded or are too
     /// large, or the queue is full.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(self, event: &str, args: impl Arguments) -> Result<(), AdapterError> {
         if RESERVED_EVENTS.contains(&event) {
             let reserved = roomcast_protocol::socket::EncodeError::ReservedEvent;
@@ -322,7 +322,7 @@ impl Emission<'_> {
     /// # Errors
     ///
     /// See [`emit`](Self::emit).
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn server_side_emit(self, event: &str, args: impl Arguments) -> Result<(), AdapterError> {
         let args = arguments(&args).map_err(unwritten)?;
         let event = event.into();

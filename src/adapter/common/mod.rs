@@ -36,7 +36,7 @@ pub(super) use sole_server::{GREETING, SoleServer};
 /// them must not end the connection.
 pub(super) fn guarded(act: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(act)).is_err() {
-        crate::throttled_log!(error, "a message of another server has caused a panic");
+        crate::throttled_log!(error, "processing a message of another server panicked");
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn guarded(act: impl FnOnce()) {
 #[cfg(any(feature = "nats", feature = "postgres"))]
 #[cfg_attr(
     not(feature = "postgres"),
-    expect(unreachable_pub, reason = "the adapter for PostgreSQL shows it")
+    expect(unreachable_pub, reason = "the PostgreSQL adapter exports it")
 )]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -401,7 +401,7 @@ impl<M: Outgoing + Send> Outbound<M> {
     fn log_connected(&self) {
         let mut told = self.told.lock();
         if told.is_up.replace(true) != Some(true) {
-            tracing::info!("connected to {}", self.broker);
+            tracing::info!(broker = self.broker, "connected to the broker");
         }
     }
 
@@ -409,14 +409,14 @@ impl<M: Outgoing + Send> Outbound<M> {
         let mut told = self.told.lock();
         // A disconnect that the throttle suppressed is logged after a later attempt to connect.
         if told.is_up != Some(false)
-            && let Some(breaks) = told.breaks.add(1)
+            && let Some(disconnects) = told.breaks.add(1)
         {
             told.is_up = Some(false);
             tracing::warn!(
-                why,
-                breaks,
-                "other servers are not reached through {}",
-                self.broker
+                broker = self.broker,
+                error = why,
+                disconnects,
+                "broker connection lost, reconnecting"
             );
         }
     }
@@ -426,10 +426,10 @@ impl<M: Outgoing + Send> Outbound<M> {
         *self.refusal.lock() = Some(why.to_owned());
         if let Some(messages) = self.refusals.add(messages) {
             tracing::warn!(
-                why,
+                broker = self.broker,
+                error = why,
                 messages,
-                "{} refuses messages for other servers",
-                self.broker
+                "the broker refused messages for other servers"
             );
         }
     }

@@ -421,14 +421,14 @@ impl BrokerLink {
             let tells = turns.next(SECOND).await;
             let heard = self.heard.lock().unwrap_or(since);
             if tells && heard.elapsed() > PROBE_TIMEOUT {
-                return "NATS delivers nothing any more".to_owned();
+                return "NATS no longer delivers messages".to_owned();
             }
             let read = self.cursor.lock().map(|cursor| cursor.last);
             let acknowledged = self.acknowledged.load(Ordering::Relaxed);
             let has_stalled =
                 read.is_some_and(|read| stalled.is(read, acknowledged, Instant::now()));
             if tells && has_stalled {
-                return "the stream delivers nothing any more".to_owned();
+                return "the stream no longer delivers messages".to_owned();
             }
         }
     }
@@ -451,7 +451,7 @@ impl BrokerLink {
         }
         if self.outbound.up() && !keeps {
             tracing::warn!(
-                "this NATS has no JetStream: what is sent while a server is not connected does not reach it"
+                "this NATS has no JetStream: a server misses messages that are sent while it is disconnected"
             );
         }
     }

@@ -18,19 +18,19 @@ pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
         let mut greeting = [0; LONGEST];
         let read = timeout(DIAGNOSIS_TIMEOUT, stream.read(&mut greeting)).await;
         let fault = match read {
-            Ok(Ok(0)) => "is no NATS server: it closed the connection".to_owned(),
+            Ok(Ok(0)) => "is not a NATS server: it closed the connection".to_owned(),
             Ok(Ok(read)) => {
                 let greeting = greeting.get(..read).unwrap_or_default();
                 if b"INFO ".starts_with(greeting) || greeting.starts_with(b"INFO ") {
                     continue;
                 }
                 let shown = greeting.escape_ascii();
-                format!("is no NATS server: it began with `{shown}` and not with `INFO`")
+                format!("is not a NATS server: it began with `{shown}` and not with `INFO`")
             }
             Ok(Err(_)) => continue,
             Err(_) => {
                 let seconds = DIAGNOSIS_TIMEOUT.as_secs();
-                format!("hangs or is no NATS server: it sent nothing for {seconds} s")
+                format!("hangs or is not a NATS server: it sent nothing for {seconds} s")
             }
         };
         return Some(format!(
@@ -76,18 +76,18 @@ mod tests {
             (
                 &b"SSH-2.0-x\r\n"[..],
                 false,
-                "is no NATS server: it began with `SSH-2.0-x\\r\\n` and not",
+                "is not a NATS server: it began with `SSH-2.0-x\\r\\n` and not",
             ),
             (
                 b"\x15\x03\x03",
                 true,
-                "is no NATS server: it began with `\\x15\\x03\\x03` and not",
+                "is not a NATS server: it began with `\\x15\\x03\\x03` and not",
             ),
-            (b"", true, "is no NATS server: it closed the connection"),
+            (b"", true, "is not a NATS server: it closed the connection"),
             (
                 b"",
                 false,
-                "hangs or is no NATS server: it sent nothing for 2 s",
+                "hangs or is not a NATS server: it sent nothing for 2 s",
             ),
         ] {
             let fault = found(greeting, closes).await.unwrap();

@@ -81,7 +81,7 @@ pub struct InvalidUrl(&'static str);
 
 impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a URL of NATS: {}", self.0)
+        write!(f, "not a NATS URL: {}", self.0)
     }
 }
 
@@ -157,7 +157,7 @@ impl Nats {
     pub fn credentials(mut self, text: &str) -> Result<Self, InvalidUrl> {
         let options = std::mem::take(&mut self.address.options);
         let options = options.credentials(text);
-        self.address.options = options.map_err(|_| InvalidUrl("the credentials are none"))?;
+        self.address.options = options.map_err(|_| InvalidUrl("the credentials are malformed"))?;
         Ok(self)
     }
 

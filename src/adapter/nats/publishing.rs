@@ -171,7 +171,7 @@ impl BrokerLink {
     }
 }
 
-const SILENT: &str = "NATS does not acknowledge what it is sent";
+const SILENT: &str = "NATS does not acknowledge messages";
 /// The timeout for an acknowledgement of NATS.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The subject of a request whose only purpose is a response, from JetStream if it is available.

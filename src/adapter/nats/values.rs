@@ -415,8 +415,8 @@ fn unavailable(error: &(dyn std::error::Error + 'static)) -> ValueError {
     ValueError::Unavailable(chain(error))
 }
 
-const NO_JETSTREAM: &str = "this NATS has no JetStream, which keeps values and locks; give Builder::values a store, or switch JetStream on";
-const RACED: &str = "others are faster again and again";
+const NO_JETSTREAM: &str = "this NATS has no JetStream, which values and locks need: enable JetStream, or pass a store to Builder::values";
+const RACED: &str = "other servers changed the value during every attempt";
 /// The error text of NATS if the maximum number of messages is reached.
 const FULL: &str = "maximum messages";
 /// The header with which the tools of NATS mark a value as removed.

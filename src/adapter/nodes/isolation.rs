@@ -43,7 +43,7 @@ impl Isolation {
         if self.last.is_some() && !self.is_cut {
             self.is_cut = true;
             self.count += 1;
-            tracing::warn!("this server is cut off from the others, and misses what they send");
+            tracing::warn!("this server is isolated from its peers and misses their messages");
         }
     }
 
@@ -59,7 +59,7 @@ impl Isolation {
         let time = now.saturating_duration_since(last);
         tracing::warn!(
             ?time,
-            "this server was cut off from the others: what they sent may be missing"
+            "this server was isolated from its peers, their messages may be missing"
         );
         self.time += time;
         self.is_cut = false;

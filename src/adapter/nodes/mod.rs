@@ -103,13 +103,13 @@ struct KnownNode {
     node: Node,
     #[cfg_attr(
         not(feature = "forwarding"),
-        expect(dead_code, reason = "nobody asks for it")
+        expect(dead_code, reason = "only forwarding reads it")
     )]
     forwarding: Option<Forwarding>,
     /// The uptime in its last heartbeat, and when that arrived.
     #[cfg_attr(
         not(feature = "forwarding"),
-        expect(dead_code, reason = "nobody asks for it")
+        expect(dead_code, reason = "only forwarding reads it")
     )]
     uptime: (Duration, Instant),
     /// Whether it certainly has the id of this server.
@@ -393,7 +393,7 @@ impl Registry {
             if let Some(more) = self.namesakes.permit() {
                 tracing::warn!(
                     id = %beat.id, name = %from, more,
-                    "a server announces the id of this server in a heartbeat that is not sealed: ignored"
+                    "ignored an unsealed heartbeat with this server's node id"
                 );
             }
             return Rivalry::None;
@@ -414,7 +414,7 @@ impl Registry {
     /// Records that a peer keeps the id of this server, so this server must stop.
     fn yield_id(&self, taken: NodeIdConflict) {
         if !self.is_closed() && self.taken.borrow().is_none() {
-            tracing::error!(%taken, "this server must not run");
+            tracing::error!(%taken, "node id conflict, this server must stop");
             self.taken.send_replace(Some(taken));
         }
     }

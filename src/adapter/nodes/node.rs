@@ -232,11 +232,12 @@ pub struct NodeIdConflict {
 
 impl fmt::Display for NodeIdConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "another server of the cluster is called `{}`", self.id)?;
+        write!(f, "node id `{}` is in use by ", self.id)?;
         match &self.address {
-            Some(address) => write!(f, "; it is at {address}"),
-            None => Ok(()),
+            Some(address) => f.write_str(address)?,
+            None => f.write_str("another server")?,
         }
+        f.write_str(": give each server its own node.id")
     }
 }
 

@@ -80,8 +80,8 @@ impl fmt::Display for AdapterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "the adapter is closed",
-            Self::Full => "too much waits for other servers",
-            Self::TooLarge => "too large for other servers",
+            Self::Full => "the queue for other servers is full",
+            Self::TooLarge => "the message is too large for other servers",
             Self::Timeout => "the transport between servers has not answered in time",
             Self::Transport(error) => {
                 return write!(f, "the transport between servers has failed: {error}");

@@ -304,10 +304,12 @@ impl BrokerLink {
         }
         let did_store = self.stores.swap(prepared.is_ok(), Ordering::Relaxed);
         match prepared {
-            Ok(()) if !did_store => tracing::info!("everything is sent to other servers again"),
+            Ok(()) if !did_store => {
+                tracing::info!("attachments can be stored again, all messages reach other servers");
+            }
             Err(why) if did_store => tracing::error!(
                 why,
-                "what is longer than 7,999 bytes or has binary in it is not sent to other servers"
+                "could not store attachments, messages over 7,999 bytes or with binary data do not reach other servers"
             ),
             Ok(()) | Err(_) => {}
         }
@@ -452,7 +454,7 @@ impl BrokerLink {
             let heard = *self.heard.lock();
             match heard {
                 Some(heard) if tells && heard.elapsed() > PROBE_TIMEOUT => {
-                    return "PostgreSQL delivers nothing any more".to_owned();
+                    return "PostgreSQL no longer delivers messages".to_owned();
                 }
                 Some(_) => self.tell(|listener| listener.tick()),
                 None if tells && since.elapsed() > PROBE_TIMEOUT => {
@@ -482,7 +484,7 @@ impl BrokerLink {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(why) => {
-                        tracing::warn!(why, "old attachments cannot be removed");
+                        tracing::warn!(why, "could not remove old attachments");
                         break;
                     }
                 }

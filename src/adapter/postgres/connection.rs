@@ -165,7 +165,11 @@ impl BrokerConnection {
              )"
         );
         let made = answered(self.client.batch_execute(&sql)).await?;
-        Ok(made.map_err(|why| format!("the table {table} is missing and cannot be made: {why}")))
+        Ok(
+            made.map_err(|why| {
+                format!("the table {table} is missing and cannot be created: {why}")
+            }),
+        )
     }
 
     /// Returns the id of the backend process of this connection, which is the sender of its
@@ -238,7 +242,7 @@ impl BrokerConnection {
         let row = match answered(self.client.query_typed_opt(&sql, &parameters)).await? {
             Ok(row) => row,
             Err(why) => {
-                crate::throttled_log!(warn, why, "an attachment of another server cannot be read");
+                crate::throttled_log!(warn, why, "could not read an attachment of another server");
                 return Ok(Attachment::Gone);
             }
         };

@@ -105,7 +105,7 @@ pub struct InvalidUrl(String);
 
 impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a URL of PostgreSQL: {}", self.0)
+        write!(f, "not a PostgreSQL URL: {}", self.0)
     }
 }
 

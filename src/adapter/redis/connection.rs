@@ -66,7 +66,7 @@ pub struct InvalidUrl(String);
 
 impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a URL of Redis: {}", self.0)
+        write!(f, "not a Redis URL: {}", self.0)
     }
 }
 
@@ -230,7 +230,9 @@ impl RedisAddress {
             .map(|host| one(format!("{scheme}://{user}{host}/{db}")));
         let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
         let place = match several {
-            "sentinel" if service.is_empty() => return Err(fault("no name of the service")),
+            "sentinel" if service.is_empty() => {
+                return Err(fault("the name of the service is missing"));
+            }
             "sentinel" => Self::Sentinels(hosts, service.to_owned(), SentinelUser::parse(query)?),
             _ => Self::Cluster(hosts),
         };

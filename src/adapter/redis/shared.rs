@@ -341,7 +341,7 @@ impl RedisState {
         let rooms = Response::Rooms(self.inbox.rooms(nsp.as_str()));
         let namespace = nsp.clone();
         if let Err(error) = self.respond(&RequestOrigin { namespace, request }, &rooms) {
-            crate::throttled_log!(warn, %error, "another server does not get the rooms that it has asked for");
+            crate::throttled_log!(warn, %error, "could not send requested rooms to another server");
         }
     }
 }

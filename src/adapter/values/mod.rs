@@ -115,10 +115,10 @@ impl fmt::Display for ValueError {
         match self {
             Self::Key => f.write_str("the key is not 1 to 128 visible ASCII characters"),
             Self::TooLarge => write!(f, "the value has more than {MAX_VALUE} bytes"),
-            Self::Full => write!(f, "there are {MAX_KEYS} keys already"),
-            Self::Encode(error) => write!(f, "the value cannot be written: {error}"),
-            Self::Decode(why) => write!(f, "what is stored cannot be read: {why}"),
-            Self::Newer(schema) => write!(f, "what is stored has the newer schema {schema}"),
+            Self::Full => write!(f, "the keyspace is full: it has {MAX_KEYS} keys"),
+            Self::Encode(error) => write!(f, "the value cannot be encoded: {error}"),
+            Self::Decode(why) => write!(f, "the stored value cannot be decoded: {why}"),
+            Self::Newer(schema) => write!(f, "the stored value has the newer schema {schema}"),
             Self::Unavailable(why) => write!(f, "the store does not answer: {why}"),
         }
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Unopened {
             Self::UnknownKey => "the message is sealed with an unknown secret",
             Self::Forged => "the message is forged",
             Self::Replayed => "the message was opened before",
-            Self::Stale => "the message of an unknown sender is not of this minute",
+            Self::Stale => "the message of an unknown sender is not from the current minute",
         })
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Outgoing {
     pub(crate) timeout: Duration,
     pub(crate) is_volatile: bool,
     /// The event's share of the send budget.
-    #[expect(dead_code, reason = "it is given back when it is dropped")]
+    #[expect(dead_code, reason = "released on drop")]
     pub(crate) charge: Option<Charge>,
 }
 

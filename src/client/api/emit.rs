@@ -124,7 +124,7 @@ impl<'a> Emit<'a> {
     ///
     /// # Errors
     /// As [`Socket::emit`].
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
         self.enqueue(event, &args, None)
     }

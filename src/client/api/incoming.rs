@@ -57,7 +57,7 @@ impl Incoming {
     ///
     /// # Errors
     /// Fails if the arguments cannot be encoded or the send queue is full.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn ack(self, args: impl Arguments) -> Result<(), ClientError> {
         let Some(Pending { epoch, id }) = self.ack else {
             return Ok(());

@@ -11,7 +11,7 @@ use crate::client::{
 };
 
 /// Options of a [`Client`]. Names and defaults match the official client unless noted.
-#[must_use = "it connects when it is told to"]
+#[must_use = "a builder does nothing until `connect` is called"]
 pub struct ClientBuilder(Settings);
 
 /// Omits the options because they contain secrets.

@@ -257,8 +257,8 @@ pub(super) fn settle(
 fn report(event: &str, refusal: &Refusal) {
     let reason = refusal.reason();
     if refusal.is_internal() {
-        tracing::error!(event, reason, "a handler of a client failed");
+        tracing::error!(event, reason, "a client's event handler failed");
     } else {
-        tracing::debug!(event, reason, "a handler of a client refuses an event");
+        tracing::debug!(event, reason, "a client's event handler refused an event");
     }
 }

@@ -194,7 +194,7 @@ fn limit_kernel(listening: &TcpSocket, config: &Config) {
         outcome = outcome.and_then(|()| socket.set_tcp_notsent_lowat(bytes));
     }
     if let Err(error) = outcome {
-        crate::throttled_log!(warn, %error, "the kernel's buffers cannot be limited");
+        crate::throttled_log!(warn, %error, "could not limit the kernel's socket buffers");
     }
 }
 

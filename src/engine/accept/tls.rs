@@ -104,13 +104,13 @@ impl Tls {
                 current.refused = None;
                 drop(current);
                 metrics.count(Counter::TlsReloads);
-                tracing::info!("the certificate has been read again");
+                tracing::info!("certificate reloaded");
             }
             Err(error) => {
                 current.refused = found;
                 drop(current);
                 metrics.count(Counter::TlsReloadsFailed);
-                tracing::error!(%error, "the changed certificate is not used");
+                tracing::error!(%error, "could not load the changed certificate, the previous one stays in use");
             }
         }
     }

@@ -83,12 +83,12 @@ pub(super) enum IdentityError {
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unowned => f.write_str("no such server is known"),
-            Self::Paused => f.write_str("the server has not proved which server it is"),
-            Self::Late => f.write_str("no proof within two seconds"),
+            Self::Unowned => f.write_str("the server is unknown"),
+            Self::Paused => f.write_str("the server did not prove its identity"),
+            Self::Late => f.write_str("the server sent no proof within two seconds"),
             Self::Io(error) => write!(f, "no proof: {error}"),
-            Self::Wrong => f.write_str("the response is no proof"),
-            Self::Random => f.write_str("the operating system gives no random bytes"),
+            Self::Wrong => f.write_str("the response is not a valid proof"),
+            Self::Random => f.write_str("the operating system returned no random bytes"),
         }
     }
 }

@@ -213,7 +213,7 @@ impl Forwarder {
             tracing::warn!(
                 is_websocket,
                 more,
-                "more requests or WebSockets of other servers' sessions than may be under way: refused"
+                "request refused: too many forwarded requests or WebSockets are in flight"
             );
         }
         place
@@ -373,15 +373,22 @@ impl AsRef<[u8]> for BudgetedBytes {
 impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unowned => f.write_str("no server is known that has such sessions"),
-            Self::Gone => f.write_str("the server of the session has gone"),
-            Self::Late => f.write_str("the server of the session is late"),
-            Self::Answer(error) => write!(f, "its answer cannot be read: {error}"),
+            Self::Unowned => f.write_str("the server of the session is unknown"),
+            Self::Gone => {
+                f.write_str("the server of the session has left, or this server is stopping")
+            }
+            Self::Late => f.write_str("the server of the session did not respond in time"),
+            Self::Answer(error) => {
+                write!(
+                    f,
+                    "the response of the session's server is invalid: {error}"
+                )
+            }
             Self::Http(error) => match error.source() {
                 Some(source) => write!(f, "{error}: {source}"),
                 None => error.fmt(f),
             },
-            Self::Request => f.write_str("the request cannot be told again"),
+            Self::Request => f.write_str("the request cannot be repeated"),
         }
     }
 }

@@ -61,12 +61,12 @@ pub(in crate::engine) enum ProofError {
 impl fmt::Display for ProofError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forged => f.write_str("its code is wrong"),
+            Self::Forged => f.write_str("its authentication code is wrong"),
             Self::Stale { at, now } => write!(
                 f,
-                "it is of second {at} of this server, and this is second {now}"
+                "the proof is for uptime second {at} of this server, which is at second {now}"
             ),
-            Self::Untimed => f.write_str("it has no time"),
+            Self::Untimed => f.write_str("the proof has no time"),
         }
     }
 }

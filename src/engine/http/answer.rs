@@ -53,7 +53,7 @@ impl Engine {
             return None;
         }
         self.metrics.count(Counter::RejectedMalformed);
-        tracing::debug!("request refused: not one valid Host");
+        tracing::debug!("request refused: the Host header is missing, repeated or invalid");
         Some(reply::closing(StatusCode::BAD_REQUEST))
     }
 
@@ -372,7 +372,7 @@ impl Engine {
             Ok(Ok(admission)) => admission,
             Ok(Err(_)) => {
                 self.metrics.count(Counter::HandlerPanics);
-                crate::throttled_log!(error, "a hook that admits sessions has panicked");
+                crate::throttled_log!(error, "allow_request hook panicked, request denied");
                 Err(RequestError::Denied("Forbidden".into()))
             }
             Err(_) => {

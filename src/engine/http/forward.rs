@@ -65,7 +65,7 @@ impl Engine {
         let target = target(parts);
         let client = forwarder.verify(&parts.method, target, proof);
         let client = client.map_err(|why| {
-            tracing::debug!(%why, "a request was not handed on by a server of the cluster");
+            tracing::debug!(%why, "forwarded request refused: it has no valid proof of a cluster server");
             RequestError::Forged
         })?;
         parts.headers.remove(forwarding::HEADER);
@@ -142,7 +142,7 @@ impl Engine {
             }
             Err(error) => {
                 self.metrics.count(Counter::ForwardedFailed);
-                tracing::debug!(tag = tag.as_str(), %error, "a request cannot be handed on");
+                tracing::debug!(tag = tag.as_str(), %error, "could not forward a request to the session's server");
                 Err(RequestError::UnknownSession(match error {
                     ForwardError::Unowned => Unknown::Unowned,
                     ForwardError::Gone

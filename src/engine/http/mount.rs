@@ -30,7 +30,7 @@ use crate::engine::{
 /// The advice for a surrounding server that does not provide client addresses.
 macro_rules! remedy {
     () => {
-        "the server around does not tell addresses: serve \
+        "the surrounding server does not provide client addresses: serve \
          `app.into_make_service_with_connect_info::<SocketAddr>()` of axum with the feature `axum` of roomcast, \
          or put a `SocketAddr` into the extensions of requests"
     };

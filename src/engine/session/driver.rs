@@ -222,7 +222,7 @@ impl Driver {
             Budget::Total => Counter::SlowClientsDisconnectedForAll,
         });
         let description = budget.description();
-        crate::throttled_log!(info, session = ?self.outbox.sid(), description, "closed: it does not keep up");
+        crate::throttled_log!(info, session = ?self.outbox.sid(), description, "session closed: the client receives too slowly");
         self.end_because(description, reason, End::Flush(CloseCode::POLICY_VIOLATION));
     }
 
@@ -285,7 +285,7 @@ impl Driver {
             Some(permit) => permit.violation(Violation::Flood),
             None => self.engine.metrics.count(Counter::ViolationsFlood),
         }
-        crate::throttled_log!(info, session = ?self.outbox.sid(), "closed: it sends too fast");
+        crate::throttled_log!(info, session = ?self.outbox.sid(), "session closed: the client sends too fast");
         let end = match self.session.transport() {
             Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
             Transport::Polling => End::Gone,

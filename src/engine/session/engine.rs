@@ -141,7 +141,7 @@ impl Engine {
             tracing::warn!(
                 sessions = self.sessions.len(),
                 connections = self.metrics.gauge(Gauge::Connections),
-                "the grace is over: what is left is cut off"
+                "shutdown grace period is over, closing the remaining connections"
             );
         }
         for outbox in self.sessions.all() {

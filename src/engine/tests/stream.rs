@@ -40,7 +40,10 @@ async fn over<S: Duplex + 'static>(
     Echo { address, engine }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as the endpoint calls it")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the endpoint requires"
+)]
 fn send_back(session: &RawSession, message: Message) {
     session.send(&message);
 }

@@ -192,7 +192,7 @@ impl Builder {
     ///
     /// The leading slash is optional. [`Io::add_namespace`] adds namespaces while the server runs,
     /// and [`Io::remove_namespace`] removes them. `/` also exists only if it is created here.
-    #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
+    #[expect(clippy::indexing_slicing, reason = "the index is in bounds")]
     pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
         let name = Nsp::from(name);
         let place = match self.fixed.binary_search_by(|(other, _)| other.cmp(&name)) {

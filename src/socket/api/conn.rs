@@ -92,7 +92,7 @@ impl EngineConnection {
     }
 
     /// Removes the observer with this id. Returns `false` if it does not exist.
-    #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
+    #[expect(clippy::must_use_candidate, reason = "callers often ignore the result")]
     pub fn off(&self, watcher: ListenerId) -> bool {
         self.0
             .watchers()

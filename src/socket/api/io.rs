@@ -77,7 +77,7 @@ impl Io {
     /// [recover](crate::options::Recovery), even if they are accepted again when they reconnect.
     ///
     /// The call checks every socket, at about one millisecond per 10,000 sockets.
-    #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect")]
     pub fn revalidate(&self) -> usize {
         let Some(built) = self.0.built.get() else {
             return 0;
@@ -113,7 +113,7 @@ impl Io {
     ///
     /// These tasks write to clients, send pings, accept connections, sweep tables, and watch the
     /// certificate. A task that panics is logged, counted (`roomcast_task_restarts_total`,
-    /// `roomcast_tasks_ended`) and restarted. It remains in the list until it has run for 10 s.
+    /// `roomcast_tasks_down`) and restarted. It remains in the list until it has run for 10 s.
     /// Report a non-empty list in the readiness check, because such a server should get no new
     /// clients.
     #[must_use]
@@ -198,7 +198,10 @@ impl Io {
         };
         if tokio::time::timeout_at(deadline, settled).await.is_err() {
             let handlers = self.0.detached.load(Ordering::Acquire);
-            tracing::warn!(handlers, "handlers have not ended in time");
+            tracing::warn!(
+                handlers,
+                "handlers did not finish before the shutdown deadline"
+            );
         }
     }
 

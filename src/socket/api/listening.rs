@@ -134,7 +134,7 @@ impl Socket {
 
     /// Removes the listener, observer or middleware with this id from this socket. Returns `false`
     /// if it does not exist.
-    #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
+    #[expect(clippy::must_use_candidate, reason = "callers often ignore the result")]
     pub fn off(&self, listener: ListenerId) -> bool {
         let Some(listeners) = self.listeners() else {
             return false;
@@ -149,7 +149,7 @@ impl Socket {
 
     /// Removes all listeners of one event from this socket. Returns their number.
     #[doc(alias = "removeAllListeners")]
-    #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
+    #[expect(clippy::must_use_candidate, reason = "callers often ignore the result")]
     pub fn off_event(&self, event: &str) -> usize {
         self.listeners()
             .map_or(0, |listeners| listeners.off_event(event))
@@ -160,7 +160,7 @@ impl Socket {
     /// The handlers of the namespace remain. The official server's `removeAllListeners()` keeps
     /// observers and middleware, which `offAny` and `offAnyOutgoing` remove.
     #[doc(alias = "removeAllListeners")]
-    #[expect(clippy::must_use_candidate, reason = "the number is often not needed")]
+    #[expect(clippy::must_use_candidate, reason = "callers often ignore the number")]
     pub fn off_all(&self) -> usize {
         let Some(listeners) = self.listeners() else {
             return 0;

@@ -21,7 +21,7 @@ pub(super) fn join(
 ) -> Outcome {
     for socket in sockets(namespace, target) {
         if let Err(error) = socket.join(rooms) {
-            crate::throttled_log!(warn, socket = %socket.id(), %error, "a socket cannot join");
+            crate::throttled_log!(warn, socket = %socket.id(), %error, "socket could not join a room");
         }
     }
     Outcome::Nothing

@@ -83,7 +83,7 @@ pub(super) fn ask(
 }
 
 fn unasked(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
-    crate::throttled_log!(warn, event, %error, "an event is not sent");
+    crate::throttled_log!(warn, event, %error, "could not send an event");
     let local = Outcome::AckRequest(Err(error));
     Applied { local, remote }
 }

@@ -119,7 +119,7 @@ fn publish<A: Arguments>(
             Err(error) => {
                 // The application receives the error of an event. Other operations only log it.
                 if let Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } = operation.kind {
-                    crate::throttled_log!(warn, %error, "rooms or connections are changed on this server alone");
+                    crate::throttled_log!(warn, %error, "could not publish a room change or disconnect, it applies to this server only");
                 }
                 RemoteOutcome::Failed(Unpublished::Adapter(error))
             }

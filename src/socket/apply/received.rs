@@ -218,7 +218,9 @@ async fn tell(sockets: Vec<Socket>, asker: RemoteRequester) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
         match Record::list(&records) {
             Ok(list) => asker.send_item(None, Item::Sockets(list)),
-            Err(error) => crate::throttled_log!(error, %error, "sockets cannot be told"),
+            Err(error) => {
+                crate::throttled_log!(error, %error, "could not encode a socket list for another server");
+            }
         }
         tokio::task::yield_now().await;
     }
@@ -291,11 +293,7 @@ impl Applier {
                 Ok(Some(AckOutcome::Nothing | AckOutcome::Refused(_)) | None) => None,
                 Err(_) => {
                     metrics.count(Counter::HandlerPanics);
-                    crate::throttled_log!(
-                        error,
-                        event,
-                        "a handler of events between servers has panicked"
-                    );
+                    crate::throttled_log!(error, event, "a server-side event handler panicked");
                     None
                 }
             };
@@ -335,7 +333,10 @@ impl Drop for Serving {
 fn spawn(task: BoxFuture<'static, ()>) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(task)),
-        Err(_) => crate::throttled_log!(error, "there is no runtime to answer another server in"),
+        Err(_) => crate::throttled_log!(
+            error,
+            "no Tokio runtime available, a request of another server stays unanswered"
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 /// The result of an operation on other servers.
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, reason = "there are no other servers")
+    allow(dead_code, reason = "the build has no cluster")
 )]
 pub(crate) enum RemoteOutcome {
     /// There are no other servers, the operation is local, or it failed on this server.
@@ -41,7 +41,7 @@ impl RemoteOutcome {
 /// Why an operation was not published.
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, reason = "there are no other servers")
+    allow(dead_code, reason = "the build has no cluster")
 )]
 pub(crate) enum Unpublished {
     Encode(EncodeError),

@@ -61,7 +61,7 @@ impl Admission {
                 crate::throttled_log!(
                     error,
                     namespace,
-                    "a handler that admits clients has panicked"
+                    "the function that admits clients panicked, client refused"
                 );
                 Err(Refusal::internal())
             }

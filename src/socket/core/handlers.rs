@@ -106,7 +106,7 @@ impl Event {
     /// # Errors
     ///
     /// Fails if the arguments cannot be encoded. The handler can then still acknowledge.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn ack(&self, args: impl Arguments) -> Result<(), EncodeError> {
         let Some(early) = &self.early else {
             return Ok(());
@@ -264,7 +264,7 @@ pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> +
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
-    reason = "made by who implements `Authenticate`"
+    reason = "implementations of `Authenticate` construct it"
 )]
 pub struct Renewal {
     /// The time before expiry at which the client is warned.
@@ -519,7 +519,7 @@ impl Watchers {
             // A panic of an observer must not end the task that made the change.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
-                crate::throttled_log!(error, ?event, "a watcher of the server has panicked");
+                crate::throttled_log!(error, ?event, "a lifecycle observer panicked");
             }
         }
     }

@@ -92,7 +92,7 @@ impl Socket {
     #[inline]
     #[expect(
         clippy::too_many_arguments,
-        reason = "as many as a new one, and what is known of it"
+        reason = "the arguments of `new` and the known state"
     )]
     pub(crate) fn with(
         io: Io,

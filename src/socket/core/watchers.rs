@@ -116,7 +116,7 @@ impl ConnWatchers {
             // A panic of an observer must not end the connection.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
-                crate::throttled_log!(error, "a watcher of a connection has panicked");
+                crate::throttled_log!(error, "a connection observer panicked");
             }
         }
     }

@@ -71,7 +71,7 @@ impl Incoming {
     /// # Errors
     ///
     /// Fails if the arguments cannot be serialized. The event then keeps its arguments.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn set_args(&mut self, args: impl Arguments) -> Result<(), EncodeError> {
         self.args = args::arguments(self.socket.io().config().sockets.parser, &args)?;
         Ok(())

@@ -43,7 +43,7 @@ pub trait Middleware<C, M>: Send + Sync + 'static {
 
 /// A first parameter of middleware.
 #[doc(hidden)]
-#[expect(unnameable_types, reason = "nobody writes it")]
+#[expect(unnameable_types, reason = "users never name this type")]
 pub trait About {
     fn io(&self) -> &Io;
 }

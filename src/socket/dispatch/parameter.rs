@@ -156,7 +156,7 @@ impl<T: Send + Sync + 'static> State<T> {
         Self(
             states
                 .shared()
-                .expect("build has checked that the state is there"),
+                .expect("build checked that the state exists"),
         )
     }
 }
@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static> Parameter for Data<T> {
 /// If it is missing, the event fails with an internal error, whose cause the client does not
 /// receive.
 #[derive(Clone, Copy)]
-#[expect(clippy::exhaustive_structs, reason = "handlers take it apart")]
+#[expect(clippy::exhaustive_structs, reason = "handlers destructure it")]
 pub struct Extension<T>(pub T);
 
 impl<T: Clone + Send + Sync + 'static> Parameter for Extension<T> {

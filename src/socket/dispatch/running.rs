@@ -120,7 +120,7 @@ impl Call {
             let parser = self.socket.io().config().sockets.parser;
             match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
                 Ok(frame) => self.acknowledge(&frame),
-                Err(error) => crate::throttled_log!(error, %error, "a refusal cannot be encoded"),
+                Err(error) => crate::throttled_log!(error, %error, "could not encode a refusal"),
             }
             self.report(refusal, true);
         } else {
@@ -146,7 +146,7 @@ impl Call {
         if !refusal.is_internal() {
             tracing::debug!(event, %socket, code, reason, "an event was refused");
         } else if let Some(more) = self.socket.io().permit_failure_log() {
-            tracing::error!(event, %socket, reason, more, "an event has failed");
+            tracing::error!(event, %socket, reason, more, "an event handler failed");
         }
         if let Some(on_error) = &self.socket.namespace_inner().handlers.on_error {
             let failure = Failure {

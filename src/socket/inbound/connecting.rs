@@ -333,7 +333,7 @@ impl Connection {
             Err(error) => {
                 // The client would wait forever for an answer. Closing its connection ends the
                 // wait.
-                crate::throttled_log!(error, namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
+                crate::throttled_log!(error, namespace = nsp.as_str(), %error, "could not encode a refusal");
                 self.shared.outbox.close(CloseReason::ForcedClose);
             }
         }

@@ -30,7 +30,7 @@ enum ClaimLookup {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, reason = "there are no other servers")
+    allow(dead_code, reason = "the build has no cluster")
 )]
 pub(crate) struct Claimant {
     pub(crate) address: IpAddr,
@@ -207,7 +207,7 @@ pub(crate) struct Claim {
 /// The claimed state, until it is restored or released.
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(dead_code, reason = "there are no other servers")
+    allow(dead_code, reason = "the build has no cluster")
 )]
 enum Claimed {
     /// The client's stamp, the deadline of the socket, and the socket.
@@ -304,7 +304,7 @@ impl Claim {
             // Other clients can claim the new socket only from now on.
             self.table.enter(self.pid, socket.downgrade());
             self.table.metrics.count(Counter::SessionsRecovered);
-            tracing::debug!(socket = %socket.id(), sent, "a session goes on");
+            tracing::debug!(socket = %socket.id(), sent, "session recovered");
             return Some(socket);
         }
         self.table.metrics.count(Counter::SessionsNotRecovered);

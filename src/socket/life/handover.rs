@@ -243,7 +243,7 @@ impl SavedState {
         let rooms = self.rooms.iter();
         for room in rooms.filter(|room| room.as_str() != own.as_str()) {
             if let Err(error) = socket.join(room) {
-                crate::throttled_log!(warn, socket = %own, %error, "a socket cannot join");
+                crate::throttled_log!(warn, socket = %own, %error, "socket could not join a room");
             }
         }
     }
@@ -263,7 +263,7 @@ impl Claim {
         socket.end_for_good();
         taken.unwrap_or_else(|_| {
             socket.metrics().count(Counter::HandlerPanics);
-            crate::throttled_log!(error, socket = %socket.id(), "a handler that gives clients away has panicked");
+            crate::throttled_log!(error, socket = %socket.id(), "the handover handler panicked, the client starts a new session");
             None
         })
     }

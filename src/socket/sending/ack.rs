@@ -21,7 +21,7 @@ use crate::{
 ///
 /// The event is already sent, so dropping this only stops waiting. Must be awaited inside a tokio
 /// runtime.
-#[must_use = "the answer is only seen by awaiting it"]
+#[must_use = "the acknowledgement is only received by awaiting it"]
 pub struct AckFuture<R> {
     args: BoxFuture<'static, Result<Args, AckError>>,
     answer: PhantomData<fn() -> R>,

@@ -46,7 +46,7 @@ use crate::{
 /// }
 /// # }
 /// ```
-#[must_use = "answers are only taken by asking for the next one"]
+#[must_use = "acknowledgements are only received by calling `next`"]
 pub struct Acks<R> {
     question: Option<BroadcastRequest>,
     /// Recipients on this server.

@@ -115,7 +115,7 @@ impl<'a> Direct<'a> {
     }
 
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         #[cfg(feature = "cluster")]
         if let Some(emitted) = self.publish(event, &args) {
@@ -146,7 +146,7 @@ impl<'a> Direct<'a> {
 
     /// Sends an event to the client and waits for its acknowledgement.
     /// See [`Socket::emit_with_ack`](crate::Socket::emit_with_ack).
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit_with_ack<R: Argument>(&self, event: &str, args: impl Arguments) -> AckFuture<R> {
         AckFuture::new(self.ask(event, &args))
     }

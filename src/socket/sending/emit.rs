@@ -54,7 +54,7 @@ impl Emitted {
 
     pub(crate) fn failed(event: &str, error: impl Into<EmitError>) -> Self {
         let error = error.into();
-        crate::throttled_log!(warn, event, %error, "an event is not sent");
+        crate::throttled_log!(warn, event, %error, "could not send an event");
         Self {
             error: Some(error),
             ..Self::default()

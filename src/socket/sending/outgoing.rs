@@ -59,7 +59,7 @@ impl Socket {
                 // A panic of an observer must not end the sending task.
                 if catch_unwind(AssertUnwindSafe(|| hook(&outgoing))).is_err() {
                     self.metrics().count(Counter::HandlerPanics);
-                    crate::throttled_log!(error, event, "a watcher of events has panicked");
+                    crate::throttled_log!(error, event, "an observer of outgoing events panicked");
                 }
             }
         }

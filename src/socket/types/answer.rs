@@ -83,7 +83,7 @@ pub struct Reply {
 
 impl Reply {
     /// Encodes an acknowledgement with these arguments.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     #[must_use]
     pub fn with(self, args: impl Arguments) -> Answer {
         let Some(id) = self.id else {

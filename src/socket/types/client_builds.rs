@@ -71,7 +71,7 @@ impl ClientFiles {
             files = files.file(name, plain);
         }
         if files.files.is_empty() {
-            let fault = "there is no build of the client in `dist`";
+            let fault = "`dist` has no build of the client";
             return Err(io::Error::new(io::ErrorKind::NotFound, fault));
         }
         Ok(files)

@@ -187,11 +187,11 @@ impl fmt::Display for ListenError {
             Self::Reserved => f.write_str("clients cannot send this event"),
             Self::MissingState(name) => write!(
                 f,
-                "a handler or middleware asks for the state `{name}`, which nobody gave the builder"
+                "a handler or middleware needs the state `{name}`: pass it to `Builder::state`"
             ),
             Self::ArgsNotLast(event) => write!(
                 f,
-                "the handler of `{event}` takes an argument behind `Args`, which takes all of them"
+                "the handler of `{event}` has a parameter after `Args`, which takes all remaining arguments: make `Args` the last one"
             ),
         }
     }
@@ -270,11 +270,11 @@ impl fmt::Display for BuildError {
             Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
             Self::MissingState(name) => write!(
                 f,
-                "a handler or middleware asks for the state `{name}`, which nobody gave the builder"
+                "a handler or middleware needs the state `{name}`: pass it to `Builder::state`"
             ),
             Self::ArgsNotLast(event) => write!(
                 f,
-                "the handler of `{event}` takes an argument behind `Args`, which takes all of them"
+                "the handler of `{event}` has a parameter after `Args`, which takes all remaining arguments: make `Args` the last one"
             ),
         }
     }

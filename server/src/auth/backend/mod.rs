@@ -154,7 +154,7 @@ impl BackendLogins {
         if user.id != principal.subject || user.roles != principal.roles {
             return Err(AuthFault::Revoked);
         }
-        if since.elapsed() > self.config.patience {
+        if since.elapsed() > self.config.outage_grace {
             return Err(AuthFault::LoginExpired);
         }
         Ok(())
@@ -309,7 +309,7 @@ impl BackendLogins {
                     }
                     return Err(AuthFault::UserRecord);
                 }
-                Err(ResponseFault::NoUser) => "what it says is no user".to_owned(),
+                Err(ResponseFault::NoUser) => "its response is not a user record".to_owned(),
             },
             Ok((
                 StatusCode::UNAUTHORIZED
@@ -327,7 +327,7 @@ impl BackendLogins {
         };
         admission.failed();
         if let Some(more) = self.log_throttle.permit() {
-            tracing::warn!(why, more, "the backend does not say whose a session is");
+            tracing::warn!(why, more, "could not look up a session at the auth backend");
         }
         Err(unavailable)
     }

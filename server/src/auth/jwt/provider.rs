@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "an algorithm that is not in a table is one that the table is not for"
+    reason = "a table lists only the algorithms that it supports"
 )]
 
 use jsonwebtoken::{

@@ -202,16 +202,18 @@ impl KeyRing {
                 Ok(keys) => {
                     if keys.is_empty() {
                         tracing::warn!(
-                            "the file with keys was read again: it takes all its keys back"
+                            "key file reloaded: it is empty, all its previous keys are revoked"
                         );
                     } else {
-                        tracing::info!(keys = keys.len(), "the file with keys was read again");
+                        tracing::info!(keys = keys.len(), "key file reloaded");
                     }
                     self.change(|parts| parts.file = keys);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the file with keys has changed and cannot be used: \
-                        the keys before stay in force");
+                    tracing::error!(
+                        %error,
+                        "could not load the changed key file, the previous keys stay in use"
+                    );
                     // A partially written file becomes valid soon, possibly with the same stamp if
                     // the clock is coarse.
                     known = None;
@@ -285,7 +287,7 @@ impl KeyRing {
                 reason,
                 url = %remote.url,
                 again_in = ?pause,
-                "the key set could not be fetched: the keys before stay in force"
+                "could not fetch the key set, the previous keys stay in use"
             ),
         }
     }
@@ -344,7 +346,7 @@ fn read(path: &Path, secrets: WeakSecrets) -> Result<Keys, FileError> {
             Err(FileError::Weak(path.to_owned(), kid, weakness))
         }
         Some((kid, weakness)) => {
-            tracing::warn!(kid, %weakness, "a key of the file with keys is weak");
+            tracing::warn!(kid, %weakness, "a key of the key file is weak");
             Ok(keys)
         }
         None => Ok(keys),

@@ -46,7 +46,7 @@ pub(super) async fn arrive(
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
-            roomcast::throttled_log!(info, socket = %id, ?lost, "a client of another server starts afresh");
+            roomcast::throttled_log!(info, socket = %id, ?lost, "handover failed, the client starts a new session");
             socket.drop_connection();
         }
     }

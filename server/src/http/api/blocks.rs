@@ -79,7 +79,7 @@ struct List {
 /// The serialized form of a block.
 #[derive(JsonSchema)]
 #[schemars(rename = "Block", rename_all = "camelCase")]
-#[expect(dead_code, reason = "it describes a type of the library")]
+#[expect(dead_code, reason = "documents a type of the library")]
 struct ShownBlock {
     id: Uuid,
     /// The network, such as `192.0.2.0/24`.

@@ -68,6 +68,12 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "unauthorized")
     }
 
+    /// Creates an error for a task of the server that panicked.
+    pub(super) fn internal() -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "INTERNAL", "the server could not answer")
+    }
+
     /// Creates an error for a body that is too long or incomplete.
     pub(super) fn too_large() -> Self {
         let message = "the body is too large or broken";
@@ -194,7 +200,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body is not JSON"));
     }
     let said = shortened(error.to_string());
-    let refusal = ApiError::invalid(format!("the body has not the right fields: {said}"));
+    let refusal = ApiError::invalid(format!("the body has invalid fields: {said}"));
     // Tracking the path allocates, so the body is parsed with it only after an error.
     let mut again = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut again) {
@@ -266,12 +272,12 @@ fn wrong_query(refused: &QueryRejection) -> ApiError {
                 _ => error.path().to_string(),
             };
             let field = named(&said, &path).unwrap_or(&path);
-            let message = format!("the query has not the right parameters: {said}");
+            let message = format!("the query has invalid parameters: {said}");
             return ApiError::invalid(shortened(message)).field(shortened(field.to_owned()));
         }
         cause = error.source();
     }
-    ApiError::invalid("the query has not the right parameters")
+    ApiError::invalid("the query has invalid parameters")
 }
 
 /// Truncates a text that contains caller data of any length.
@@ -302,7 +308,7 @@ pub(super) fn id_of(text: &str) -> Result<Uuid, ApiError> {
 }
 
 fn no_id() -> ApiError {
-    ApiError::invalid("the id is no UUID")
+    ApiError::invalid("the id is not a UUID")
 }
 
 /// Parses a UUID in the only form that is also sent.

@@ -123,7 +123,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
         keys,
         metrics,
     } = admission;
-    let (router, document, rules) = routes.into_parts();
+    let (router, description, rules) = routes.into_parts();
     let admission = GuardState {
         callers,
         pace,
@@ -134,7 +134,7 @@ pub(crate) fn nest(routes: Routes, admission: ApiGuard) -> Router {
     // This layer is inside the admission layer, which sets the caller that owns the key.
     let once = once::IdempotencyState::new(keys, rules, access);
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
-    let router = with_admission(router, admission).merge(reference::routes(&document));
+    let router = with_admission(router, admission).merge(reference::routes(description));
     Router::new().nest(PREFIX, router)
 }
 
@@ -196,7 +196,7 @@ async fn admit(
             if matches!(turned, CallerRefusal::Forbidden(_)) {
                 metrics.count(Counter::CommandsDenied);
             }
-            metrics.count(Counter::ApiTurnedAway);
+            metrics.count(Counter::ApiDenied);
             return refuse_caller(path, turned, &admission.log_throttle);
         }
     };

@@ -58,7 +58,7 @@ struct Node {
     address: Option<Arc<str>>,
     started_at: String,
     /// Milliseconds since its last heartbeat.
-    heard: u64,
+    heartbeat_age_ms: u64,
     /// Whether it is the server that responds.
     this: bool,
     load: Load,
@@ -82,7 +82,7 @@ struct Load {
     /// How often the server was isolated from its peers.
     gaps: u64,
     /// Total milliseconds during which it was isolated.
-    cut_off: u64,
+    gap_ms: u64,
 }
 
 impl From<adapter::Node> for Node {
@@ -95,7 +95,7 @@ impl From<adapter::Node> for Node {
             version: node.version,
             address: node.address,
             started_at: format!("{started:.3}"),
-            heard: millis(node.heard),
+            heartbeat_age_ms: millis(node.heard),
             this: node.is_this,
             load: Load {
                 connections: load.connections,
@@ -107,7 +107,7 @@ impl From<adapter::Node> for Node {
                 busy: load.busy,
                 lost: load.lost,
                 gaps: load.gaps,
-                cut_off: millis(load.cut_off),
+                gap_ms: millis(load.cut_off),
             },
         }
     }

@@ -29,8 +29,8 @@ struct Ready {
     /// How often the server was isolated from its peers.
     gaps: u64,
     /// Total milliseconds during which it was isolated.
-    #[serde(rename = "cutOff")]
-    cut_off: u64,
+    #[serde(rename = "gapMs")]
+    gap_ms: u64,
     /// The state of publications through the store: `none` if they are disabled or impossible.
     publications: &'static str,
     draining: bool,
@@ -65,7 +65,7 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
         adapter: readiness.adapter_word(),
         lost: losses.lost,
         gaps: losses.gaps,
-        cut_off: u64::try_from(losses.cut_off.as_millis()).unwrap_or(u64::MAX),
+        gap_ms: u64::try_from(losses.cut_off.as_millis()).unwrap_or(u64::MAX),
         publications: readiness.publications_word(),
         draining,
         tasks,
@@ -138,7 +138,7 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","lost":0,"gaps":0,"cutOff":0,"publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","lost":0,"gaps":0,"gapMs":0,"publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
         assert_eq!(body, expected);
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","lost":7,"gaps":2,"cutOff":1500,"publications":"none","draining":false,"tasks":[]}"#;
+        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","lost":7,"gaps":2,"gapMs":1500,"publications":"none","draining":false,"tasks":[]}"#;
         assert_eq!(body, expected);
     }
 }

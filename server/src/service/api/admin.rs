@@ -108,7 +108,7 @@ impl Admin {
             (Some(user), None) => Disconnect::User(user),
             (None, Some(socket)) => Disconnect::Socket(socket),
             (Some(_), Some(_)) | (None, None) => {
-                let problem = "excludes socketId, and one of them is needed";
+                let problem = "excludes socketId: exactly one of them is required";
                 return Err(ServiceError::invalid("userId", problem));
             }
         };
@@ -138,7 +138,9 @@ impl Admin {
         tracing::info!(by = by.subject, network = new.cidr, "admin:block");
         let allowed = self.0.access.allow(by, new)?;
         let blocks = self.built()?.blocks.as_ref();
-        let blocks = blocks.ok_or(ServiceError::Conflict("nobody is shut out here"))?;
+        let blocks = blocks.ok_or(ServiceError::Conflict(
+            "this server has no guard that could block",
+        ))?;
         let block = blocks.add(allowed).await?;
         Ok(Blocked {
             id: block.id,

@@ -161,7 +161,7 @@ pub(crate) fn followed(event: &Allowed<Emit>) -> Result<&RawValue, ServiceError>
         ("ackTimeout", command.ack_timeout.is_some()),
     ] {
         if is_given {
-            let problem = "is not for this event, which goes to those who follow it";
+            let problem = "is not for this event, which goes to its subscribers";
             return Err(ServiceError::invalid(field, problem));
         }
     }
@@ -196,7 +196,7 @@ pub(crate) fn prepare(command: &Emit) -> Result<CheckedEvent, ServiceError> {
 /// Publishes an event.
 #[expect(
     clippy::disallowed_methods,
-    reason = "an event of an application, which has no row here"
+    reason = "an event of an application has no row here"
 )]
 pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission, ServiceError> {
     let (by, command) = allowed.into_parts();
@@ -246,12 +246,12 @@ fn arguments(values: &[Box<RawValue>]) -> Result<Args, ServiceError> {
     let list = format!("[{}]", texts.join(","));
     let list = Args::document(Parser::Json, list.into()).ok();
     let args = list.and_then(|list| list.items(0));
-    args.ok_or_else(|| ServiceError::invalid("args", "is nested too deep"))
+    args.ok_or_else(|| ServiceError::invalid("args", "is nested too deeply"))
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "an event of an application, which has no row here"
+    reason = "an event of an application has no row here"
 )]
 async fn ask(
     to: &Broadcast<'_>,
@@ -340,7 +340,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     }
     // An event in the room of a conversation would be missing from its history and out of order.
     if let Some(i) = rooms.iter().position(|room| is_room_of_conversation(room)) {
-        let problem = "is the room of a conversation: who is there gets messages, which are stored";
+        let problem = "is the room of a conversation: its members receive only stored messages";
         return Err(ServiceError::invalid(format!("rooms[{i}]"), problem));
     }
     if command
@@ -351,7 +351,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
         return Err(ServiceError::invalid("ackTimeout", problem));
     }
     if command.volatile && command.ack_timeout.is_some() {
-        let problem = "excludes ackTimeout: who may miss it is not waited for";
+        let problem = "excludes ackTimeout: recipients may miss a volatile event";
         return Err(ServiceError::invalid("volatile", problem));
     }
     Ok(())

@@ -106,7 +106,7 @@ impl HeldKey {
         if let Err(error) = ended.await {
             // The lock of the key expires, and the next attempt finds what this attempt has
             // created.
-            roomcast::throttled_log!(warn, %error, "the answer to a request with a key is not kept");
+            roomcast::throttled_log!(warn, %error, "could not store the response to a request with an idempotency key");
         }
     }
 }

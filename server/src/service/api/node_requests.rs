@@ -91,7 +91,7 @@ async fn ask_others(
             (partial.answers(), missing.nodes.len() + missing.unnamed)
         }
         Err(error) => {
-            roomcast::throttled_log!(warn, %error, "other servers cannot be asked");
+            roomcast::throttled_log!(warn, %error, "could not send a request to other servers");
             (Vec::new(), io.nodes().len() - 1)
         }
     };

@@ -117,10 +117,10 @@ impl Publications {
                 if forgot.is_none_or(|at| at.elapsed() >= DELETE_INTERVAL) {
                     let more = inner
                         .store
-                        .forget(inner.settings.keep, MAX_PUBLICATIONS)
+                        .forget(inner.settings.retention, MAX_PUBLICATIONS)
                         .await;
                     if let Err(error) = &more {
-                        tracing::debug!(%error, "old publications could not be forgotten");
+                        tracing::debug!(%error, "could not delete old publications");
                     }
                     forgot = Some(Instant::now()).filter(|_| more != Ok(true));
                 }
@@ -152,14 +152,14 @@ impl PublicationsInner {
                 place.from += self.settings.resume_delay;
                 tracing::info!(
                     publications = end - last,
-                    "going on with what was published while this server was away"
+                    "resuming with publications made while this server was down"
                 );
             }
         }
         // Before the first publication ever, nothing can be missed.
         if self.node.is_none() && end > 0 {
             tracing::warn!(
-                "what is published while this server is away is not emitted: node.id is not set, by which it would go on"
+                "publications made while this server is down will not be emitted: set node.id to resume after a restart"
             );
         }
         *self.place.lock() = Some(place);
@@ -177,7 +177,7 @@ impl PublicationsInner {
         let end = self.store.number().await?;
         // A database restored from a backup assigns positions again.
         if end < place.position {
-            tracing::warn!("the database has lost publications: going on at its end");
+            tracing::warn!("the database lost publications, continuing at its last position");
             self.move_to(end);
             place.position = end;
         }
@@ -269,14 +269,14 @@ impl PublicationsInner {
             roomcast::throttled_log!(
                 warn,
                 lost,
-                "publications were forgotten before this server had emitted them"
+                "publications were deleted before this server emitted them"
             );
         }
     }
 
     fn behind(&self, count: i64) {
-        let change = count - self.metrics.gauge(Gauge::PublicationsBehind);
-        self.metrics.shift(Gauge::PublicationsBehind, change);
+        let change = count - self.metrics.gauge(Gauge::PublicationsPending);
+        self.metrics.shift(Gauge::PublicationsPending, change);
     }
 
     /// Records whether a poll succeeded, and logs changes.
@@ -289,10 +289,10 @@ impl PublicationsInner {
             Ok(()) => tracing::info!("publications are emitted again"),
             Err(PublicationFault::Denied(reason)) => tracing::error!(
                 reason,
-                "publications are not emitted: the database does not let this server read them"
+                "publications are not emitted: the database denies this server read access"
             ),
             Err(PublicationFault::Store(error)) => {
-                tracing::warn!(%error, "publications are not emitted at the moment");
+                tracing::warn!(%error, "could not read publications, retrying");
             }
         }
     }
@@ -301,7 +301,7 @@ impl PublicationsInner {
 /// Emits a publication to the clients of this server. Returns the reason if it is invalid.
 #[expect(
     clippy::disallowed_methods,
-    reason = "an event of an application, which has no row here"
+    reason = "an event of an application has no row here"
 )]
 fn emit(namespace: &Namespace, publication: &Publication) -> Result<(), String> {
     let mut event = Emit {

@@ -209,7 +209,7 @@ pub(crate) async fn look_at_room(
     });
     let nodes: Vec<_> = parts.filter(|part| part.sockets > 0).collect();
     if nodes.is_empty() && missing == 0 {
-        return Err(ServiceError::NotFound("nobody is in such a room"));
+        return Err(ServiceError::NotFound("no socket is in the room"));
     }
     let mut transports = Transports::default();
     for part in &nodes {

@@ -87,7 +87,7 @@ impl AdapterState {
             up: health == Health::Ready,
             lost: library.counter(Counter::ClusterLost),
             gaps: gaps.count,
-            cut_off: millis(gaps.time),
+            gap_ms: millis(gaps.time),
             unsent: library.counter(Counter::ClusterUnsent),
             queued: backlog.messages,
             queued_bytes: backlog.bytes,

@@ -57,7 +57,7 @@ pub(crate) struct NewLogin {
     #[schemars(with = "Vec<RoleName>", length(max = ROLES))]
     #[serde(default = "default_roles")]
     pub(crate) roles: Vec<String>,
-    /// Seconds until an unused session expires, at most 2,592,000 (`auth.session_max_ttl_s`).
+    /// Seconds until an unused session expires, at most 2,592,000 (`auth.session_max_ttl`).
     #[schemars(range(min = 1, max = 2_592_000))]
     #[serde(deserialize_with = "whole")]
     pub(crate) ttl_seconds: u64,
@@ -110,9 +110,9 @@ impl Access {
             revocations,
             metrics,
             lifetimes: Lifetimes {
-                token_s: config.jwt.max_lifetime_s,
-                login_s: config.session_max_ttl_s,
-                leeway_s: config.jwt.leeway_s,
+                token_s: config.jwt.max_lifetime.map(|max| max.as_secs()),
+                login_s: config.session_max_ttl.as_secs(),
+                leeway_s: config.jwt.leeway.as_secs(),
             },
         }));
         access.restore_revocations().await?;
@@ -216,10 +216,10 @@ impl Access {
                 info,
                 by = by.subject,
                 role,
-                "denied: a session that may do more"
+                "denied: the new session would have more rights than its creator"
             );
             return Err(ServiceError::Denied(
-                "a session may do no more than whoever makes it",
+                "a session must not have more permissions than its creator",
             ));
         }
         let max = self.0.lifetimes.login_s;
@@ -259,7 +259,7 @@ impl Access {
             created_at: now.into(),
             expires_at,
         };
-        tracing::info!(by = by.subject, user = login.user_id, "session made");
+        tracing::info!(by = by.subject, user = login.user_id, "session created");
         self.0.store.insert_login(login).await?;
         Ok(MadeLogin {
             session_id,
@@ -327,10 +327,10 @@ impl Access {
             // A failed sweep is retried in the next iteration. Expired entries are refused anyway
             // because of their time.
             if let Err(error) = self.0.store.sweep_logins(Time::now()).await {
-                tracing::debug!(%error, "ended sessions could not be swept");
+                tracing::debug!(%error, "could not remove ended sessions");
             }
             if let Err(error) = self.0.store.sweep_requests(Time::now(), MAX_KEYS).await {
-                tracing::debug!(%error, "expired keys of requests could not be swept");
+                tracing::debug!(%error, "could not remove expired idempotency keys");
             }
         }
     }

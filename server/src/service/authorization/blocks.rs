@@ -213,7 +213,7 @@ impl Blocks {
             } else if let Ok(replaced) = self.guard.block(block) {
                 gone.extend(replaced);
             } else {
-                tracing::warn!("there are more stored blocks than can be in force");
+                tracing::warn!("the store has more blocks than the limit, some are not in force");
                 break;
             }
         }
@@ -225,7 +225,7 @@ impl Blocks {
         let (_, ListBlocks { cursor, limit }) = allowed.into_parts();
         let limit = page_limit(limit)?;
         let after = cursor.map(|cursor| {
-            let none = || ServiceError::invalid("cursor", "is none of this list");
+            let none = || ServiceError::invalid("cursor", "is not a cursor of this list");
             BlockPosition::parse(&cursor).ok_or_else(none)
         });
         let after = after.transpose()?;
@@ -249,7 +249,7 @@ impl Blocks {
         } = new;
         let network: Network = cidr
             .parse()
-            .map_err(|_| ServiceError::invalid("cidr", "is no IP address and no network"))?;
+            .map_err(|_| ServiceError::invalid("cidr", "is not an IP address or a network"))?;
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
@@ -327,7 +327,7 @@ impl Blocks {
                 _ = sweep.tick() => self.sweep().await,
             };
             if let Err(error) = kept {
-                tracing::warn!(%error, "the block list is not stored");
+                tracing::warn!(%error, "could not store the block list");
             }
         }
     }
@@ -399,7 +399,9 @@ impl Blocks {
                 }
                 Err(_) => {
                     if !taken.too_many {
-                        tracing::warn!("there are more stored blocks than can be in force");
+                        tracing::warn!(
+                            "the store has more blocks than the limit, some are not in force"
+                        );
                     }
                     taken.too_many = true;
                     continue;

@@ -171,7 +171,7 @@ impl Access {
         explanation.payload = Some((policy.payload)());
         explanation.limit = Some(policy.class.as_str());
         let rule = match policy.permission {
-            None => "whoever is connected may".into(),
+            None => "every connected client may".into(),
             Some(permission) => {
                 let needed = permission.as_str();
                 explanation.permission = Some(needed);
@@ -252,7 +252,7 @@ impl Access {
             (RoomRule::Author, Some(written)) => author(&actor, &written),
             (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
             (RoomRule::Author, None) => {
-                let why = "for messages of its own; which one is not said";
+                let why = "only for the user's own messages; no message is given";
                 (true, why.into())
             }
             (RoomRule::Owner, _) => owner(&actor, policy, &found),
@@ -281,7 +281,7 @@ impl Access {
         let why = match (may_others, may_oneself) {
             (true, _) if is_admin => MODERATES,
             (true, _) => "the user is the owner",
-            (false, true) => "the user may remove itself, and nobody else",
+            (false, true) => "the user may remove only itself",
             (false, false) => "the user is not a member",
         };
         (may_others || may_oneself, why.into())
@@ -316,7 +316,7 @@ fn owner(actor: &Actor, policy: &EventPolicy, found: &Membership) -> (bool, Stri
     };
     let why = match refused {
         Some(Change::Conflict) => {
-            "a conversation that is open to everyone is not deleted and needs no invitations"
+            "a conversation that is open to everyone cannot be deleted and needs no invitations"
         }
         Some(_) => "the user is not",
         None if actor.is_admin => MODERATES,
@@ -405,4 +405,4 @@ impl fmt::Display for Explanation {
 }
 
 const MODERATES: &str = "the user has chat:moderate";
-const NO_CONVERSATION: &str = "the user is none, or there is no such conversation";
+const NO_CONVERSATION: &str = "the user is not a member, or the conversation does not exist";

@@ -192,7 +192,9 @@ impl RevocationApplier {
         self.access.apply(&self.io, taken);
         let (own, too_many) = (taken.own > 0, taken.too_many > 0);
         if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
-            tracing::error!("other servers have revoked more than there may be");
+            tracing::error!(
+                "the revocation list is full, revocations of other servers are not in force"
+            );
         }
         Applied { own, too_many }
     }

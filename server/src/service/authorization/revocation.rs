@@ -95,7 +95,7 @@ impl Access {
             let Some(revoked) = Revoked::from_parts(&row.kind, row.value.clone()) else {
                 continue;
             };
-            // The revocation dates from before `auth.jwt.max_lifetime_s` was set. It can expire
+            // The revocation dates from before `auth.jwt.max_lifetime` was set. It can expire
             // now.
             if is_endless(row.until.into()) && !is_endless(end) && !revoked.is_of_guests() {
                 row.until = end.into();
@@ -106,7 +106,9 @@ impl Access {
                 .insert(&revoked, row.until.into())
                 .is_err()
             {
-                tracing::error!("the store has more revocations than there may be");
+                tracing::error!(
+                    "the store has more revocations than the limit, some are not in force"
+                );
                 break;
             }
         }
@@ -137,7 +139,7 @@ impl Access {
         .flatten();
         // A request revokes only one item, so that its response is unambiguous.
         let (Some(revoked), None) = (named.next(), named.next()) else {
-            let problem = "must be there alone: one of jti, sessionId, userId and role";
+            let problem = "must be given alone: exactly one of jti, sessionId, userId and role";
             return Err(ServiceError::invalid("jti", problem));
         };
         if !is_name(revoked.value(), REVOKED_CHARS) {
@@ -243,11 +245,14 @@ impl Access {
         if is_full {
             tracing::warn!(
                 revocations = inner.revocations.len(),
-                "the list of what is revoked is almost full: with auth.jwt.max_lifetime_s its \
-                 entries end"
+                "the revocation list is almost full: set auth.jwt.max_lifetime so that entries expire"
             );
         }
-        inserted.map_err(|_| ServiceError::Conflict("too much is revoked already"))?;
+        inserted.map_err(|_| {
+            ServiceError::Conflict(
+                "the revocation list is full: set auth.jwt.max_lifetime so that entries expire",
+            )
+        })?;
         self.gauge();
         match &revoked {
             Revoked::User(user) => inner.roles.forget(|subject, _| subject == user),
@@ -307,7 +312,7 @@ const NEVER: Timestamp = Timestamp::MAX;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{
@@ -358,7 +363,7 @@ mod tests {
             store.insert_revocation(row).await.unwrap();
         }
         let mut auth = config::Auth::default();
-        auth.jwt.max_lifetime_s = Some(3600);
+        auth.jwt.max_lifetime = Some(Duration::from_secs(3600));
         for _restart in 0..2 {
             let revocations = Arc::new(Revocations::new());
             let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
@@ -372,7 +377,7 @@ mod tests {
             opened.await.unwrap();
             assert!(revocations.covers(&Principal::new("ann")));
             let rows = store.revocations().await.unwrap();
-            let end = after(Timestamp::now(), auth.session_max_ttl_s + 60);
+            let end = after(Timestamp::now(), auth.session_max_ttl.as_secs() + 60);
             assert!(
                 rows[0].until > soon && rows[0].until <= end.into(),
                 "{rows:?}"
@@ -391,7 +396,7 @@ mod tests {
         };
         let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
         let mut auth = config::Auth::default();
-        auth.jwt.max_lifetime_s = Some(3600);
+        auth.jwt.max_lifetime = Some(Duration::from_secs(3600));
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;
         let mut io = Io::builder();

@@ -22,7 +22,7 @@ impl Chat {
     pub(crate) fn connected(&self, socket: &Socket) {
         let own = user_room(&socket.principal().subject);
         if let Err(error) = socket.join(own) {
-            roomcast::throttled_log!(warn, socket = %socket.id(), %error, "will not hear of its conversations");
+            roomcast::throttled_log!(warn, socket = %socket.id(), %error, "could not join the user's room, socket will miss conversation updates");
         }
         // The socket is recorded before it resumes its conversations, since a socket that is not in
         // the table cannot enter any.

@@ -140,14 +140,14 @@ impl Chat {
         let deleted = self.0.store.delete_conversation(deletion, origin(from));
         match deleted.await? {
             Change::Done(deleted) => {
-                roomcast::throttled_log!(info, user = by.subject, conversation = %conversation_id, "deleted a conversation");
+                roomcast::throttled_log!(info, user = by.subject, conversation = %conversation_id, "conversation deleted");
                 Ok(deleted)
             }
             Change::Unchanged(deleted) => Ok(deleted),
             Change::Absent => Err(NO_CONVERSATION),
             Change::Denied => Err(denied(&by, "only its owner deletes a conversation")),
             Change::Conflict => Err(ServiceError::Conflict(
-                "a conversation that is open to everyone is not deleted",
+                "a conversation that is open to everyone cannot be deleted",
             )),
         }
     }
@@ -182,7 +182,10 @@ impl Chat {
             None => None,
             Some(Ok(cursor)) => Some(cursor),
             Some(Err(InvalidCursor)) => {
-                return Err(ServiceError::invalid("cursor", "is none of ours"));
+                return Err(ServiceError::invalid(
+                    "cursor",
+                    "is not a cursor of this server",
+                ));
             }
         };
         let list = self.0.store.conversations(&by.subject, before, limit);

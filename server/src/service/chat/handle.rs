@@ -232,7 +232,12 @@ pub(super) fn now() -> Instant {
 
 /// Returns the error for a command without the required rights, and logs the user.
 pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
-    roomcast::throttled_log!(info, user = by.subject, "denied: {why}");
+    roomcast::throttled_log!(
+        info,
+        user = by.subject,
+        why,
+        "denied: the user lacks rights in the conversation"
+    );
     ServiceError::Denied(why)
 }
 
@@ -249,7 +254,7 @@ pub(in crate::service) fn hidden_conversation(by: &Principal, conversation: Uuid
     roomcast::throttled_log!(info,
         user = by.subject,
         %conversation,
-        "denied: there is no such conversation, or the user is no member"
+        "denied: the conversation does not exist, or the user is not a member"
     );
     NO_CONVERSATION
 }

@@ -66,7 +66,7 @@ impl Chat {
             let full = "the conversation has as many invitations as it may have";
             return Err(ServiceError::Conflict(full));
         }
-        roomcast::throttled_log!(info, user = by.subject, conversation = %command.conversation_id, "made an invitation");
+        roomcast::throttled_log!(info, user = by.subject, conversation = %command.conversation_id, "invitation created");
         Ok(CreatedInvite { token, expires_at })
     }
 
@@ -125,7 +125,7 @@ impl Chat {
         let (by, command) = allowed.into_parts();
         self.must_own(&by, command.conversation_id).await?;
         let revoked = self.0.store.delete_invites(command.conversation_id).await?;
-        roomcast::throttled_log!(info, user = by.subject, conversation = %command.conversation_id, "took invitations back");
+        roomcast::throttled_log!(info, user = by.subject, conversation = %command.conversation_id, "invitations revoked");
         Ok(RevokedInvites { revoked })
     }
 

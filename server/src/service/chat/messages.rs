@@ -82,7 +82,7 @@ impl Chat {
             )),
             Insert::NoOriginal => Err(ServiceError::Unfit {
                 field: "replyTo".into(),
-                problem: "is no message of the conversation, or a deleted one",
+                problem: "is not a message of the conversation, or is deleted",
             }),
             Insert::NoMember(place) => Err(ServiceError::Unfit {
                 field: format!("mentions[{place}]").into(),

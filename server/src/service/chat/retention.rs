@@ -39,9 +39,9 @@ impl Retention {
         loop {
             match self.run_once().await {
                 Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "removed what is not kept any longer"),
+                Ok(removed) => tracing::info!(removed, "removed data past its retention"),
                 Err(error) => {
-                    tracing::warn!(%error, "could not remove what is not kept any longer");
+                    tracing::warn!(%error, "could not remove data past its retention");
                 }
             }
             sleep(self.interval).await;

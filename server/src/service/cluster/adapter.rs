@@ -60,7 +60,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
 /// Adds the configured adapter to the server, if there is one.
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
-    expect(unused_variables, reason = "there is no adapter that could seal")
+    expect(unused_variables, reason = "the build has no adapter that seals")
 )]
 pub(crate) fn join(
     io: Builder,
@@ -173,7 +173,7 @@ impl Adapter {
         expect(
             unused_variables,
             clippy::needless_pass_by_value,
-            reason = "there is no adapter to give"
+            reason = "the build has no adapter"
         )
     )]
     fn give_to(self, io: Builder) -> Builder {
@@ -298,7 +298,7 @@ fn reject_ignored_options(settings: &Settings, scheme: &str) -> Result<(), Adapt
 /// Servers that collect the confirmations of a message wait for their clients.
 #[cfg_attr(
     not(any(feature = "nats", feature = "postgres", feature = "redis")),
-    expect(dead_code, reason = "no adapter asks")
+    expect(dead_code, reason = "no adapter calls it")
 )]
 fn request_timeout(settings: &Settings) -> Duration {
     let for_clients = settings.chat.confirm_timeout.saturating_add(MARGIN);
@@ -324,7 +324,7 @@ impl fmt::Display for AdapterFault {
                 "adapter.url: this build has no such adapter: build with the feature `{feature}`"
             ),
             Self::NotShared => f.write_str(
-                "adapter.url: servers that are joined by an adapter need one store for all, so that \
+                "adapter.url: servers that share an adapter must also share one store, so that \
                  messages have one order: set store.url to a PostgreSQL, or adapter.url to `none`",
             ),
             #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]

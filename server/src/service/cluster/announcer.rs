@@ -171,7 +171,7 @@ impl Announcer {
 
     fn count<T>(&self, read: &Result<T, Ignored>) {
         self.0.metrics.count(match read {
-            Ok(_) => Counter::AnnouncementsHeard,
+            Ok(_) => Counter::AnnouncementsReceived,
             Err(Ignored::Malformed) => Counter::AnnouncementsMalformed,
             Err(Ignored::Unknown) => Counter::AnnouncementsUnknown,
             Err(Ignored::Foreign) => Counter::AnnouncementsForeign,
@@ -290,17 +290,17 @@ impl Announcer {
         if unseen > 0 {
             metrics.add(Counter::AdapterDown, unseen);
             metrics.add(Counter::AdapterUp, unseen);
-            tracing::warn!(times = unseen, "the adapter did not work for a moment");
+            tracing::warn!(times = unseen, "the adapter was unavailable for a moment");
         }
         if seen.is_up.replace(is_up) != Some(is_up) {
             if is_up {
                 metrics.count(Counter::AdapterUp);
-                tracing::info!("other servers are told at once what is done here");
+                tracing::info!("the adapter works, other servers receive changes immediately");
             } else {
                 metrics.count(Counter::AdapterDown);
                 tracing::warn!(
                     why,
-                    "the adapter does not work: what other servers do is read from the store"
+                    "the adapter is unavailable, changes of other servers are read from the store"
                 );
             }
         }
@@ -309,7 +309,7 @@ impl Announcer {
         if let Some(remedy) = remedy
             && seen.remedy != Some(remedy)
         {
-            tracing::error!(why, "the adapter does not work: {remedy}; see adapter.url");
+            tracing::error!(why, remedy, "the adapter is unavailable: check adapter.url");
         }
         if remedy.is_some() || is_up {
             seen.remedy = remedy;
@@ -356,7 +356,7 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
         "authorization",
         "permissions violation",
     ]) {
-        Some("its broker wants a user and a password that are good")
+        Some("the broker requires a valid user and password")
     } else if says(&[
         "tls",
         "certificate",
@@ -364,11 +364,9 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
         "no encryption",
         "ssl off",
     ]) {
-        Some("it and its broker do not agree on TLS")
+        Some("the server and its broker must both use TLS, or neither")
     } else if !was_up && says(&["reset", "timed out", "end of file", "broken pipe"]) {
-        Some(
-            "its broker does not answer as it should, as one that wants TLS and does not get it, or has none",
-        )
+        Some("the broker sends no valid response: only one of the two may be using TLS")
     } else {
         None
     }

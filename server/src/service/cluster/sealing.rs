@@ -165,8 +165,8 @@ impl fmt::Display for SealingFault {
                  adapter.secret (`openssl rand -base64 48` makes one)",
             ),
             Self::Absent => f.write_str(
-                "no secret of the cluster is known: set adapter.secret (ROOMCAST_ADAPTER__SECRET) to that of the \
-                 servers, or store.url (ROOMCAST_STORE) to their PostgreSQL, or publish what is not sealed with \
+                "no cluster secret is known: set adapter.secret (ROOMCAST_ADAPTER__SECRET) to that of the \
+                 servers, or store.url (ROOMCAST_STORE) to their PostgreSQL, or publish unsealed messages with \
                  `--unsealed`",
             ),
             Self::Exposed(roles) => write!(

@@ -127,24 +127,24 @@ impl HooksInner {
             Attempt::Expired => (Counter::WebhooksExpired, None),
             Attempt::Failed(_) => (
                 Counter::WebhooksRepeated,
-                Some(Time::now().after(pause(self.config.pause, taken.attempts))),
+                Some(Time::now().after(retry_delay(self.config.retry_delay, taken.attempts))),
             ),
         };
         self.metrics.count(counter);
         let why = match attempt {
             Attempt::Delivered => None,
-            Attempt::Gone => Some("answered 410: it is given up".to_owned()),
-            Attempt::Expired => Some("it is too old and is given up".to_owned()),
+            Attempt::Gone => Some("answered 410: the delivery is discarded".to_owned()),
+            Attempt::Expired => Some("the delivery is too old and is discarded".to_owned()),
             Attempt::Failed(why) => Some(why),
         };
         if let Some(why) = why
             && let Some(more) = self.log_throttle.permit()
         {
             let (id, attempts) = (taken.delivery.id, taken.attempts);
-            tracing::warn!(%id, attempts, why, more, "a webhook was not taken");
+            tracing::warn!(%id, attempts, why, more, "a webhook was not accepted");
         }
         if let Err(error) = self.store.end_delivery(taken, again).await {
-            tracing::debug!(%error, "a delivery could not be noted, and is made again");
+            tracing::debug!(%error, "could not store the outcome of a webhook delivery, it will be repeated");
         }
     }
 }
@@ -152,7 +152,7 @@ impl HooksInner {
 /// Returns the delay after this many attempts.
 ///
 /// It is shortened at random by up to half, so that servers and deliveries spread out.
-fn pause(first: Duration, attempts: u32) -> Duration {
+fn retry_delay(first: Duration, attempts: u32) -> Duration {
     let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
     let longest = doubled.min(LONGEST_PAUSE);
     let (random, _, _, _) = Uuid::new_v4().as_fields();
@@ -178,10 +178,10 @@ mod tests {
         for (attempts, seconds) in [(1, 1), (2, 2), (5, 16), (11, 600), (u32::MAX, 600)] {
             let longest = Duration::from_secs(seconds);
             for _ in 0..100 {
-                let pause = pause(Duration::from_secs(1), attempts);
+                let delay = retry_delay(Duration::from_secs(1), attempts);
                 assert!(
-                    pause >= longest / 2 && pause <= longest,
-                    "{attempts}: {pause:?}"
+                    delay >= longest / 2 && delay <= longest,
+                    "{attempts}: {delay:?}"
                 );
             }
         }

@@ -186,7 +186,7 @@ impl Hooks {
             return;
         }
         if bytes + MAX_EVENT_BYTES > MAX_WAITING_BYTES {
-            let why = "too much waits to be stored";
+            let why = "the store's queue is full";
             inner.count_dropped(Counter::WebhookEventsDropped, 1, why);
             return;
         }
@@ -356,7 +356,7 @@ impl HooksInner {
     fn count_dropped(&self, counter: Counter, events: usize, why: &str) {
         self.metrics.add(counter, events as u64);
         if let Some(more) = self.log_throttle.permit() {
-            tracing::warn!(events, why, more, "webhooks are not sent");
+            tracing::warn!(events, why, more, "dropped webhook events");
         }
     }
 }
@@ -383,13 +383,13 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
     for event in &config.events {
         // Deliveries stay in the store for days, which must never contain a token.
         if SECRET.contains(&event.as_str()) {
-            let fault = format!("webhooks.events: `{event}` has secrets in it and is not told");
+            let fault = format!("webhooks.events: `{event}` contains secrets and cannot be sent");
             return Err(OutboundFault(fault));
         }
         let is_known = SERVER_EVENTS.contains(&event.as_str())
             || policy::events().any(|row| row.event == event);
         if !is_known {
-            let fault = format!("webhooks.events: there is no event `{event}` that could be told");
+            let fault = format!("webhooks.events: unknown event `{event}`");
             return Err(OutboundFault(fault));
         }
     }

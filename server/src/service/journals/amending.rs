@@ -97,7 +97,9 @@ impl Journals {
                 });
             }
         }
-        Err(ServiceError::Conflict("it changes at this moment"))
+        Err(ServiceError::Conflict(
+            "another change of it is in progress, try again",
+        ))
     }
 
     /// Stores an amendment and emits it, even if the caller gives up.

@@ -238,7 +238,7 @@ impl Followed {
                     .emit_open_count(namespace, &self.name, revision, open);
             }
             Err(error) => {
-                tracing::debug!(%error, "open entries of a journal could not be counted, trying again");
+                tracing::debug!(%error, "could not count open journal entries, retrying");
                 self.stay_in_doubt_until(Instant::now());
             }
         }

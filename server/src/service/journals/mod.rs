@@ -63,7 +63,7 @@ struct JournalsInner {
     /// A lost client may recover, and must not miss anything.
     linger: Duration,
     /// How long closed entries are retained.
-    keep: Duration,
+    retention: Duration,
 }
 
 /// Journals that have new entries in the store.
@@ -134,13 +134,13 @@ pub(in crate::service) struct Subscription<'a, S: 'static> {
 }
 
 impl Journals {
-    /// Creates the journals. `window` is how long sessions can be recovered, `keep` how long closed
-    /// entries are retained.
+    /// Creates the journals. `window` is how long sessions can be recovered, `retention` how long
+    /// closed entries are retained.
     pub(crate) fn new(
         store: Store,
         hooks: Hooks,
         window: Option<Duration>,
-        keep: Duration,
+        retention: Duration,
     ) -> Self {
         Self(Arc::new(JournalsInner {
             store,
@@ -149,7 +149,7 @@ impl Journals {
             due: Mutex::default(),
             stirred: Notify::new(),
             linger: window.unwrap_or_default() + RECOVERY_MARGIN,
-            keep,
+            retention,
         }))
     }
 
@@ -255,7 +255,7 @@ impl Journals {
         if let Some(followed) = followed
             && let Err(error) = followed.emit_new(&self.0.store, namespace, entry).await
         {
-            roomcast::throttled_log!(warn, %error, "what was published could not be read, and is told later");
+            roomcast::throttled_log!(warn, %error, "could not read a new journal entry, it is emitted later");
         }
     }
 
@@ -437,7 +437,7 @@ impl Journals {
     async fn catch_up_all(&self, namespace: &Namespace, journals: Vec<Arc<Followed>>) {
         let catching_up = stream::iter(journals).for_each_concurrent(READERS, async |one| {
             if let Err(error) = one.catch_up(&self.0.store, namespace).await {
-                tracing::debug!(%error, "what was published cannot be read yet");
+                tracing::debug!(%error, "could not read journal entries, retrying");
             }
         });
         catching_up.await;
@@ -490,7 +490,7 @@ impl Journals {
             // Servers that catch up read replaced entries, so these are retained for as long as a
             // server may be isolated.
             replaced_before: now.before(REPLACED_RETENTION),
-            closed_before: now.before(self.0.keep),
+            closed_before: now.before(self.0.retention),
             limit: SWEEP_BATCH,
         };
         loop {
@@ -498,7 +498,7 @@ impl Journals {
                 Ok(removed) if removed >= SWEEP_BATCH as u64 => {}
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::debug!(%error, "old entries of journals could not be removed");
+                    tracing::debug!(%error, "could not remove old journal entries");
                     return;
                 }
             }

@@ -65,8 +65,8 @@ impl Journals {
         let limit = page_limit(wanted.limit)?;
         let list = list_of(&wanted.journal, wanted.category);
         let before = wanted.cursor.map(|cursor| {
-            let (revision, of) = place(cursor)
-                .ok_or_else(|| ServiceError::invalid("cursor", "is no cursor of a list"))?;
+            let (revision, of) =
+                place(cursor).ok_or_else(|| ServiceError::invalid("cursor", "is not a cursor"))?;
             if of == list {
                 Ok(revision)
             } else {

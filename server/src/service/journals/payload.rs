@@ -7,7 +7,9 @@ use crate::store::Entry;
 /// Decodes an entry. Returns `None` for the format of a newer version.
 pub(in crate::service) fn read<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
     serde_json::from_str(&entry.body)
-        .inspect_err(|error| tracing::debug!(%error, "an entry of a journal in another form"))
+        .inspect_err(
+            |error| tracing::debug!(%error, "skipped a journal entry in an unknown format"),
+        )
         .ok()
 }
 

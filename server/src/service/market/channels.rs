@@ -50,7 +50,7 @@ pub(super) fn channel_of(socket: &Socket, room: &Room) -> Result<Option<String>,
         let found = HashedChannels::of(socket).0.lock().get(room).cloned();
         // If the channel is unknown, the socket joined the room by another way than its client's
         // subscription.
-        let unknown = ServiceError::NotFound("nobody knows the channel of the room");
+        let unknown = ServiceError::NotFound("the channel of the room is unknown");
         return found.map(Some).ok_or(unknown);
     }
     Ok(channel_in(room))

@@ -103,7 +103,7 @@ impl Market {
                 continue;
             };
             if let Err(error) = again {
-                tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
+                tracing::debug!(%error, room = room.as_str(), "could not send a snapshot to a recovered socket, it is unsubscribed");
                 // Without a snapshot, the socket would take the next update for the whole state. A
                 // recovered client does not subscribe again by itself, so it is notified.
                 self.0.journals.unsubscribe(&room, socket, ended);

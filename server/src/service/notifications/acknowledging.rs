@@ -102,7 +102,7 @@ impl Notifications {
     ) {
         let acknowledged = self.end_mentions(namespace, user, conversation, seq).await;
         if let Err(error) = acknowledged {
-            tracing::debug!(%error, "mentions that were read could not be acknowledged");
+            tracing::debug!(%error, "could not acknowledge read mentions");
         }
     }
 
@@ -169,7 +169,7 @@ impl Notifications {
         };
         let trimmed = self.0.journals.store().trim_journal(journal, before).await;
         if let Err(error) = trimmed {
-            tracing::debug!(%error, "the history of notifications could not be trimmed");
+            tracing::debug!(%error, "could not trim the notification history");
         }
     }
 

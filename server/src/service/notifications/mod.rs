@@ -295,7 +295,7 @@ impl Notifications {
             self.0.config.on_connect
         };
         if follows && let Err(error) = self.follow(socket, &by).await {
-            tracing::debug!(%error, "no notifications for a socket that has connected");
+            tracing::debug!(%error, "could not subscribe a connected socket to notifications");
             // A client that was recovered does not subscribe again by itself.
             let journals = &self.0.journals;
             journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED);

@@ -190,7 +190,7 @@ impl<T, D> Emission<T, D> {
 /// Sends an event to the receivers of the broadcast, conflated if a key is given.
 #[expect(
     clippy::disallowed_methods,
-    reason = "rows are what all others send by"
+    reason = "all other events are sent through rows"
 )]
 fn send(to: Broadcast<'_>, event: &str, key: Option<String>, payload: &impl Serialize) -> Emitted {
     match key {
@@ -202,7 +202,7 @@ fn send(to: Broadcast<'_>, event: &str, key: Option<String>, payload: &impl Seri
 /// Sends an event to one socket, conflated if a key is given.
 #[expect(
     clippy::disallowed_methods,
-    reason = "rows are what all others send by"
+    reason = "all other events are sent through rows"
 )]
 fn send_to(socket: &Socket, event: &str, key: Option<String>, payload: &impl Serialize) -> Emitted {
     match key {
@@ -225,7 +225,7 @@ impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "rows are what all others send by"
+    reason = "all other events are sent through rows"
 )]
 impl<T: Serialize + Keyed> Emission<T, Conflated> {
     /// Sends the event at most once per `interval` and key.
@@ -240,7 +240,7 @@ impl<T: Serialize + Keyed> Emission<T, Conflated> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "rows are what all others send by"
+    reason = "all other events are sent through rows"
 )]
 impl<T: Serialize> Emission<T, Confirmed> {
     /// Sends the event to the receivers on this server, and asks each to confirm it.
@@ -292,7 +292,7 @@ fn key_before(event: &str, key: Option<&str>) -> Option<String> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "rows are what all others send by"
+    reason = "all other events are sent through rows"
 )]
 #[cfg_attr(not(test), expect(dead_code, reason = "no event is replaced yet"))]
 impl<T, Before> Emission<T, Succeeding<Before, Confirmed>>

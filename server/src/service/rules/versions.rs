@@ -23,7 +23,7 @@ impl Replaces {
 }
 
 /// How long a replaced event is supported, counted from the day of replacement:
-/// `server.event_overlap`.
+/// `server.deprecated_events`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overlap(pub(crate) Duration);
 
@@ -69,13 +69,13 @@ pub(crate) mod sample {
     }
 
     #[derive(Debug, Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "read by nobody")]
+    #[expect(dead_code, reason = "never read")]
     pub(crate) struct AskPrice {
         symbol: String,
     }
 
     #[derive(Debug, Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "read by nobody")]
+    #[expect(dead_code, reason = "never read")]
     pub(crate) struct AskExactPrice {
         symbol: String,
         currency: String,

@@ -129,7 +129,7 @@ impl Level {
 #[serde(rename_all = "camelCase")]
 #[expect(
     clippy::exhaustive_structs,
-    reason = "an answer, taken apart by who asked"
+    reason = "a result, callers destructure it"
 )]
 pub struct Opening {
     /// The pins, the newest first.
@@ -144,7 +144,7 @@ pub struct Opening {
 
 /// A request to add or remove a reaction or a pin.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Annotate {
     /// The message, which must not be deleted.
     pub message_id: Uuid,
@@ -173,7 +173,7 @@ pub enum Annotation {
 #[serde(rename_all = "camelCase")]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "whoever emits must say what each is for the members"
+    reason = "emitters must handle every variant"
 )]
 pub enum Annotated {
     /// A user added or removed a reaction.

@@ -8,7 +8,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 
 /// A webhook request to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Delivery {
     /// The id of the delivery, which is the same in all attempts.
     pub id: Uuid,
@@ -20,7 +20,7 @@ pub struct Delivery {
 
 /// A delivery that a server has taken. No other server takes it until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "made by the stores")]
+#[expect(clippy::exhaustive_structs, reason = "the stores construct it")]
 pub struct TakenDelivery {
     /// What is delivered.
     pub delivery: Delivery,

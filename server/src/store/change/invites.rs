@@ -11,7 +11,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 
 /// An invitation. It contains only the hash of the token, which the invited users know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "a row, callers construct it")]
 pub struct Invite {
     /// SHA-256 of the token in hexadecimal digits.
     pub token_hash: String,

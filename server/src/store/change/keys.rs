@@ -8,7 +8,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 
 /// An attempt to execute a request.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Attempt {
     /// A hash of the caller and its key; identifies the row.
     pub key: String,
@@ -26,10 +26,7 @@ pub struct Attempt {
 
 /// The state of a key when an attempt begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a caller must say what each outcome means"
-)]
+#[expect(clippy::exhaustive_enums, reason = "callers must handle every outcome")]
 pub enum KeyState {
     /// The key is unused: this attempt may proceed, and others wait for it.
     First,
@@ -43,7 +40,7 @@ pub enum KeyState {
 
 /// A stored HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct StoredResponse {
     /// The status code.
     pub status: u16,

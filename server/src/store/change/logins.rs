@@ -6,7 +6,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 
 /// A login session. It contains only the hash of the id, which its user alone knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "a row, callers construct it")]
 pub struct Login {
     /// SHA-256 of the id in hexadecimal digits.
     pub id_hash: String,
@@ -26,7 +26,7 @@ pub struct Login {
 
 /// A revocation of credentials that have not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "a row, made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "a row, callers construct it")]
 pub struct Revocation {
     /// `token`, `session`, `user` or `role`.
     pub kind: String,

@@ -249,7 +249,7 @@ pub struct List {
 /// changes meanwhile comes to the front of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String")]
-#[expect(clippy::exhaustive_structs, reason = "a place in one order")]
+#[expect(clippy::exhaustive_structs, reason = "a position in an order")]
 pub struct Cursor {
     /// When its title or members last changed.
     pub updated_at: Time,
@@ -275,7 +275,7 @@ impl fmt::Display for Cursor {
 
 /// The error for a text that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "there is nothing to say")]
+#[expect(clippy::exhaustive_structs, reason = "it has no fields")]
 pub struct InvalidCursor;
 
 impl FromStr for Cursor {
@@ -314,10 +314,7 @@ pub struct Search {
 
 /// The outcome of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a caller must say what each outcome means"
-)]
+#[expect(clippy::exhaustive_enums, reason = "callers must handle every outcome")]
 pub enum Change<T> {
     /// The change is stored.
     Done(T),
@@ -336,7 +333,7 @@ pub enum Change<T> {
 #[derive(Clone, Debug)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "whoever emits must say what each is for the members"
+    reason = "emitters must handle every variant"
 )]
 pub enum Committed {
     /// A new message.

@@ -62,7 +62,7 @@ impl Health {
     /// Records that the database has stored a change.
     pub(super) fn stores(&self) {
         if !self.writable.swap(true, Ordering::Relaxed) {
-            tracing::info!("the database stores again");
+            tracing::info!("the database accepts changes again");
         }
     }
 
@@ -82,7 +82,7 @@ impl Health {
     /// Records that no change can be stored for this reason.
     pub(super) fn refuses(&self, reason: &str) {
         if self.begins_to_fail() {
-            tracing::error!(reason, "the database does not store");
+            tracing::error!(reason, "the database does not accept changes");
         }
     }
 

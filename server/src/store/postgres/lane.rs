@@ -249,7 +249,7 @@ impl Lane {
         tracing::warn!(
             reason = doubt.reason,
             changes = group.len(),
-            "the connection was lost during a commit, looking whether it was stored"
+            "connection lost during a commit, checking whether it was stored"
         );
         self.metrics.count(Counter::StoreDoubts);
         let mut pause = MIN_RETRY_DELAY;
@@ -257,18 +257,21 @@ impl Lane {
         let given_up = loop {
             match self.was_committed(&doubt).await {
                 Ok(Some(true)) => {
-                    tracing::info!("it was stored");
+                    tracing::info!("the in-doubt commit was stored");
                     self.forward_group(group, doubt.done).await;
                     return;
                 }
                 Ok(Some(false)) => {
-                    tracing::info!("it was not stored");
+                    tracing::info!("the in-doubt commit was not stored");
                     self.health.suspect();
                     refuse(group, StoreError::Failed);
                     return;
                 }
                 Ok(None) => {}
-                Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
+                Err(failure) => tracing::debug!(
+                    reason = failure.reason,
+                    "could not check an in-doubt commit"
+                ),
             }
             // Changes that arrive now would wait for an unknown time, so they are refused. Nothing
             // may be stored in this lane in the meantime: if the group is committed, it must be
@@ -289,7 +292,7 @@ impl Lane {
             }
             pause = (pause * 2).min(MAX_RETRY_DELAY);
         };
-        tracing::error!("closing without knowing whether the last changes were stored");
+        tracing::error!("closing with an in-doubt commit: the last changes may not be stored");
         refuse(given_up, StoreError::Unknown);
     }
 

@@ -77,7 +77,7 @@ impl Postgres {
 
         let (closing, closed) = watch::channel(false);
         let health = Arc::new(Health::new());
-        let count = config.lanes.clamp(1, MAX_LANES);
+        let count = config.writers.clamp(1, MAX_LANES);
         let (lanes, waiting) = Lanes::new(count, config.queue);
         // Each lane has its own commit queue, so that a slow conversation delays one lane and not
         // all.
@@ -101,7 +101,7 @@ impl Postgres {
                 metrics: Arc::clone(&metrics),
                 turn: Arc::clone(&turn),
                 stored: Arc::clone(&stored),
-                group: config.group,
+                group: config.max_batch,
                 patience,
                 retry: config.retry_timeout,
                 closing: closed.clone(),
@@ -119,7 +119,7 @@ impl Postgres {
             move || health::watch(health.clone(), readers.clone(), interval, patience)
         });
         // Waiting reads are bounded too, or they would pile up on a slow database.
-        let reads = config.readers.saturating_add(config.waiting_reads);
+        let reads = config.readers.saturating_add(config.max_pending_reads);
         let inner = PostgresInner {
             lanes,
             running: Mutex::new(running),

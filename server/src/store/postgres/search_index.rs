@@ -31,7 +31,7 @@ pub(super) async fn update_index_periodically(
             Err(_) => return,
         }
         if let Err(NotAllowed) = sort(&pool, patience).await {
-            tracing::debug!("the search index belongs to another role, so that lanes sort it");
+            tracing::debug!("the search index belongs to another role, write workers update it");
             return pending().await;
         }
         sleep(MIN_INDEX_UPDATE_INTERVAL).await;

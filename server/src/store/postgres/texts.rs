@@ -19,7 +19,7 @@ pub(super) async fn check_encoding(
         Err(OpenError::Database {
             database: database.into(),
             reason: format!(
-                "its encoding is {encoding}: make it with `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`"
+                "its encoding is {encoding}: create it with `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`"
             ),
         })
     })
@@ -42,7 +42,7 @@ pub(super) async fn check_search(client: &Client) -> Result<(), Error> {
         // A warning suffices, so that a database in use is not refused.
         tracing::warn!(
             ctype,
-            "search finds only ASCII words: the database's LC_CTYPE knows no others, C.UTF-8 or en_US.UTF-8 would"
+            "search finds only ASCII words: create the database with LC_CTYPE C.UTF-8 or en_US.UTF-8"
         );
     }
     Ok(())

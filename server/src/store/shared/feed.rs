@@ -60,7 +60,7 @@ pub struct Changed {
 #[derive(Clone, Debug)]
 #[expect(
     clippy::exhaustive_structs,
-    reason = "an answer, taken apart by who asked"
+    reason = "a result, callers destructure it"
 )]
 pub struct FeedPage {
     /// The changes in the order of their transaction ids, which is not the order of the commits.

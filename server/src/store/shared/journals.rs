@@ -12,10 +12,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 
 /// An entry of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "a row, taken apart by who reads it"
-)]
+#[expect(clippy::exhaustive_structs, reason = "a row, readers destructure it")]
 pub struct Entry {
     /// Its position in the journal, larger than that of all earlier entries.
     pub revision: u64,
@@ -35,7 +32,7 @@ pub struct Entry {
 
 /// An entry to append.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Append {
     /// The name of the journal.
     pub journal: String,
@@ -125,7 +122,7 @@ impl Append {
 
 /// An entry that replaces the current entry of its key, even a closed one.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Amend {
     /// The name of the journal.
     pub journal: String,
@@ -152,7 +149,7 @@ pub const WITHDRAWAL: &str = r#"{"withdrawn":"#;
 
 /// Open entries of one journal that replace the open entries of their keys.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct Replace {
     /// The name of the journal.
     pub journal: String,
@@ -210,10 +207,7 @@ impl IfOpen {
 
 /// The outcome of an [`Append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "whoever appends must say what each means"
-)]
+#[expect(clippy::exhaustive_enums, reason = "callers must handle every variant")]
 pub enum Appended {
     /// The entry is stored.
     Stored(Entry),
@@ -228,7 +222,7 @@ pub enum Appended {
 
 /// Selects current entries of a journal.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who reads")]
+#[expect(clippy::exhaustive_structs, reason = "readers construct it")]
 pub struct Current<'a> {
     /// The name of the journal.
     pub journal: &'a str,
@@ -266,7 +260,7 @@ const UNMATCHED_PREFIX: &str = "\u{1}";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
-    reason = "an answer, taken apart by who asked"
+    reason = "a result, callers destructure it"
 )]
 pub struct JournalView {
     /// The revision of its last entry; 0 if it has never had an entry.
@@ -277,7 +271,7 @@ pub struct JournalView {
 
 /// Limits for the removal of entries from all journals.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "made by who removes")]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct JournalSweep {
     /// Removes entries that expire at this time or before.
     pub now: Time,

@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 #[derive(Debug)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "whoever emits must say what each is for the members"
+    reason = "emitters must handle every variant"
 )]
 pub enum Missed {
     /// The next steps in revision order, each as it was at that step. Messages that have been
@@ -58,7 +58,11 @@ impl Store {
     /// If they could not be read.
     #[cfg_attr(
         not(feature = "postgres"),
-        expect(clippy::unused_async, unused_variables, reason = "nobody else writes")
+        expect(
+            clippy::unused_async,
+            unused_variables,
+            reason = "there is no other writer"
+        )
     )]
     pub async fn revisions(
         &self,
@@ -88,10 +92,10 @@ impl Store {
         expect(
             unused_variables,
             clippy::needless_pass_by_value,
-            reason = "nobody else writes"
+            reason = "there is no other writer"
         )
     )]
-    #[must_use = "it tells when that is emitted; who need not know drops it"]
+    #[must_use = "it resolves when the change is emitted: drop it to ignore that"]
     pub fn announce(
         &self,
         event: Committed,
@@ -134,7 +138,11 @@ impl Store {
     /// result is empty if the store belongs to a single server.
     #[cfg_attr(
         not(feature = "postgres"),
-        expect(clippy::unused_async, unused_variables, reason = "nobody else writes")
+        expect(
+            clippy::unused_async,
+            unused_variables,
+            reason = "there is no other writer"
+        )
     )]
     pub(crate) async fn recent_changes(
         &self,
@@ -204,7 +212,7 @@ impl Store {
     /// If they could not be removed.
     #[cfg_attr(
         not(feature = "postgres"),
-        expect(clippy::unused_async, reason = "only PostgreSQL keeps any")
+        expect(clippy::unused_async, reason = "only PostgreSQL stores them")
     )]
     pub async fn forget_changes(&self) -> Result<u64, StoreError> {
         match self.shared() {

@@ -26,10 +26,7 @@ pub struct Publications(pub(super) SharedBackend);
 
 /// An event that a service has published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "a row, taken apart by who reads it"
-)]
+#[expect(clippy::exhaustive_structs, reason = "a row, readers destructure it")]
 pub struct Publication {
     /// Its position in the order. Positions have no gaps, except for publications that have been
     /// removed.
@@ -60,10 +57,7 @@ pub enum Audience {
 
 /// The reason why publications could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "whoever reads must say what each means"
-)]
+#[expect(clippy::exhaustive_enums, reason = "readers must handle every variant")]
 pub enum PublicationFault {
     /// The database denies access or lacks the tables; an operator must fix it.
     Denied(String),

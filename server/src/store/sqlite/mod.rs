@@ -87,7 +87,7 @@ impl Sqlite {
             Arc::clone(&changes),
             Arc::clone(&metrics),
         );
-        let group = config.group.max(1);
+        let group = config.max_batch.max(1);
         supervisor
             .start_thread("store writer", move || writer.run(waiting, group))
             .map_err(|error| OpenError::Thread(error.to_string()))?;
@@ -481,7 +481,7 @@ pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenErr
         return Ok(());
     }
     Err(failed(
-        "the file is no SQLite database: set store.url to another path".into(),
+        "the file is not an SQLite database: set store.url to another path".into(),
     ))
 }
 

@@ -36,7 +36,7 @@ struct Pool {
 impl Readers {
     pub(super) fn new(path: PathBuf, config: &config::Store, metrics: Arc<Metrics>) -> Self {
         let readers = config.readers.clamp(1, Semaphore::MAX_PERMITS / 2);
-        let waiting = config.waiting_reads.min(Semaphore::MAX_PERMITS / 2);
+        let waiting = config.max_pending_reads.min(Semaphore::MAX_PERMITS / 2);
         let pool = Pool {
             path,
             busy_timeout: config.busy_timeout,
@@ -134,7 +134,7 @@ mod tests {
         connect(&path, Duration::ZERO, true).unwrap();
         let config = config::Store {
             readers: 1,
-            waiting_reads: 0,
+            max_pending_reads: 0,
             answer_timeout: Duration::from_secs(3),
             ..config::Store::default()
         };

@@ -118,7 +118,7 @@ impl Writer {
         }
     }
 
-    /// Waits for changes. While the database does not store, probes it repeatedly, so that
+    /// Waits for changes. While the database does not accept changes, probes it repeatedly, so that
     /// readiness recovers without changes from clients.
     fn receive(
         &mut self,
@@ -139,7 +139,9 @@ impl Writer {
             if probed.elapsed() >= PROBE_INTERVAL {
                 match self.probe() {
                     Ok(()) => self.works(),
-                    Err(error) => tracing::debug!(%error, "the store still refuses to store"),
+                    Err(error) => {
+                        tracing::debug!(%error, "the store still does not accept changes");
+                    }
                 }
                 probed = Instant::now();
             }
@@ -260,15 +262,15 @@ impl Writer {
 
     fn works(&self) {
         if !self.healthy.swap(true, Ordering::Relaxed) {
-            tracing::info!("the store works again");
+            tracing::info!("the store accepts changes again");
         }
     }
 
     fn failed(&self, error: &rusqlite::Error) {
         if self.healthy.swap(false, Ordering::Relaxed) {
-            tracing::error!(%error, "the store refuses to store");
+            tracing::error!(%error, "the store does not accept changes");
         } else {
-            tracing::debug!(%error, "the store still refuses to store");
+            tracing::debug!(%error, "the store still does not accept changes");
         }
     }
 }
@@ -279,7 +281,7 @@ const PROBE: &str = "CREATE TABLE roomcast_probe (bytes blob);
     DROP TABLE roomcast_probe";
 /// The interval between two probes of a database that does not store.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The polling interval for changes while the database does not store.
+/// The polling interval for changes while the database does not accept changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Applies a change and returns its result with the revision of its conversation.

@@ -101,7 +101,9 @@ impl Journal for RedisJournal {
     fn keep(&self, saved: &SavedState, window: Duration, is_new: bool) {
         let packed = match pack(saved) {
             Ok(packed) => packed,
-            Err(error) => return crate::throttled_log!(error, %error, "a session cannot be kept"),
+            Err(error) => {
+                return crate::throttled_log!(error, %error, "could not encode a recoverable session, it is not stored");
+            }
         };
         let sealed = self.sessions.as_ref().map(|sessions| {
             let key = self.sealed_key(&saved.pid);
@@ -118,7 +120,7 @@ impl Journal for RedisJournal {
                 parts.extend([b"XX".as_slice(), b"KEEPTTL"].map(Bytes::from_static));
             }
             if let Err(error) = self.send(parts, None) {
-                tracing::debug!(%error, "a session is not kept for other servers");
+                tracing::debug!(%error, "could not store a recoverable session for other servers");
             }
         }
     }
@@ -126,7 +128,7 @@ impl Journal for RedisJournal {
     fn forget(&self, pid: &str) {
         for key in self.keys(pid) {
             if let Err(error) = self.send(vec![Bytes::from_static(b"DEL"), key], None) {
-                crate::throttled_log!(warn, %error, "a session that has ended may go on on another server");
+                crate::throttled_log!(warn, %error, "could not delete an ended session, another server may recover it");
             }
         }
     }
@@ -325,7 +327,7 @@ fn unpack(packed: &[u8]) -> Option<SavedState> {
     };
     read()
         .inspect_err(
-            |error| crate::throttled_log!(warn, %error, "a session that was kept cannot be read"),
+            |error| crate::throttled_log!(warn, %error, "could not decode a stored session"),
         )
         .ok()
 }

@@ -74,7 +74,7 @@ impl Reader {
             if redis::from_redis_value::<String>(answer).is_ok_and(|kind| kind == "stream") {
                 tracing::warn!(
                     name,
-                    "servers with a streamCount above 1 write to this stream, and are not heard here"
+                    "servers with a streamCount above 1 write to this stream, their messages are not received here"
                 );
                 return;
             }
@@ -96,7 +96,7 @@ impl Reader {
             let Some(from) = self.place.lock().as_ref().map(|place| place.id.clone()) else {
                 return RedisError::from((
                     ErrorKind::Client,
-                    "the place in the stream is not known",
+                    "the position in the stream is unknown",
                 ));
             };
             let read = line.read_stream(&self.stream.name, &from, count).await;
@@ -162,7 +162,11 @@ pub(crate) fn tell(listener: &dyn Listener, event: Event) {
         Event::Entry(entry) => listener.read(entry),
         Event::Lost(0) => {}
         Event::Lost(entries) => {
-            crate::throttled_log!(warn, entries, "the stream was trimmed before it was read");
+            crate::throttled_log!(
+                warn,
+                entries,
+                "the stream was trimmed before this server read it"
+            );
             listener.lost(entries);
         }
     });
@@ -200,7 +204,7 @@ impl Info {
             // already applied here, and must not be applied again.
             crate::throttled_log!(
                 warn,
-                "the stream has gone back, and is read on from its end"
+                "the stream returned to an older state, reading continues at its end"
             );
             return (self.end(), 0);
         }

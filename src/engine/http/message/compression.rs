@@ -77,7 +77,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 /// The remainders of all byte values.
-#[expect(clippy::indexing_slicing, reason = "it is done by the compiler")]
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
 static TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

@@ -144,9 +144,9 @@ impl Cors {
                  names below a domain of yours at most, as in https://*.app.example",
             )
         } else if !(200..300).contains(&self.options_success_status) {
-            Some("cors.options_success_status is no success")
+            Some("cors.options_success_status is not a success status")
         } else if !lists.all(is_header) {
-            Some("cors names a method or header that cannot be one")
+            Some("cors has an invalid method or header name")
         } else {
             None
         }

@@ -43,7 +43,7 @@ pub(in crate::engine::http) enum RequestError {
     /// The request has forged forwarding headers.
     #[cfg_attr(
         not(feature = "forwarding"),
-        expect(dead_code, reason = "nobody looks whether it is")
+        expect(dead_code, reason = "forwarding headers are not checked")
     )]
     Forged,
     /// The guard refused the request.
@@ -71,7 +71,7 @@ pub(in crate::engine::http) enum Unknown {
     /// The session belongs to another server, which cannot be reached.
     #[cfg_attr(
         not(feature = "forwarding"),
-        expect(dead_code, reason = "no request is handed on")
+        expect(dead_code, reason = "no request is forwarded")
     )]
     Unreached,
     /// Another server forwarded the request to this server, which does not own the session either.

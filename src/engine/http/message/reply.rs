@@ -182,7 +182,7 @@ pub(in crate::engine::http) async fn compressed(
             reply
         }
         Err(error) => {
-            crate::throttled_log!(warn, %error, "an answer cannot be compressed");
+            crate::throttled_log!(warn, %error, "could not compress a response, sending it uncompressed");
             payload(packets, form)
         }
     }

@@ -224,7 +224,7 @@ impl<'a> Broadcast<'a> {
     /// [delayed](Self::conflate_every). An event that exceeds the adapter's size limit is sent on
     /// no server, and [`Emitted::error`] contains the error. If the adapter fails for another
     /// reason, the event still reaches the sockets of this server.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let args = &args;
         let operation = self.operation(Kind::Broadcast { event, args });
@@ -267,7 +267,7 @@ impl<'a> Broadcast<'a> {
 
     /// Works like [`emit_with_acks`](Self::emit_with_acks), but is synchronous. It includes the
     /// sockets of this server only.
-    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         self.question(true, event, &args)
     }

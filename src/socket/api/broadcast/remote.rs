@@ -207,7 +207,7 @@ impl Fetched {
                         }
                         Err(error) => {
                             target_namespace.metrics().count(Counter::ClusterMalformed);
-                            crate::throttled_log!(warn, %node, %error, "a list of sockets cannot be read");
+                            crate::throttled_log!(warn, %node, %error, "could not decode a socket list of another server");
                             if !unread.contains(&node) {
                                 unread.push(node);
                             }

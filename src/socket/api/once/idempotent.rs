@@ -140,7 +140,7 @@ impl<K, H> fmt::Debug for Idempotent<K, H> {
 
 /// The parameters of the inner handler. They are parsed only if the handler runs.
 #[doc(hidden)]
-#[expect(unnameable_types, reason = "nobody writes it")]
+#[expect(unnameable_types, reason = "users never name this type")]
 #[derive(Debug)]
 pub struct ByKey<M>(PhantomData<fn() -> M>);
 
@@ -159,7 +159,7 @@ impl<M: Parameters> Parameters for ByKey<M> {
 #[expect(
     unnameable_types,
     missing_debug_implementations,
-    reason = "nobody writes it"
+    reason = "users never name this type"
 )]
 pub struct DeferredAnswer(Box<dyn FnOnce(Reply) -> Answer>);
 
@@ -243,7 +243,9 @@ where
                             defer_answer(move |reply| answer(reply, &answered))
                         }
                         Some(HandlerOutcome::Refused(refusal)) => refused(refusal),
-                        None => refused(Refusal::internal().because("the first one has failed")),
+                        None => {
+                            refused(Refusal::internal().because("the first request has failed"))
+                        }
                     }
                 })
             }
@@ -262,7 +264,7 @@ fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
         AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
             Ok(args) => StoredAnswer::With(args),
             Err(error) => {
-                crate::throttled_log!(error, %error, "an answer of ours cannot be read back");
+                crate::throttled_log!(error, %error, "could not store an acknowledgement, repeated requests get an empty one");
                 StoredAnswer::Nothing
             }
         },

@@ -179,7 +179,7 @@ async fn take(
             Ok((held, request))
         }
         RequestTurn::Running => {
-            let running = conflict("a request with this Idempotency-Key is being done");
+            let running = conflict("a request with this Idempotency-Key is in progress");
             Err(running.retry_after(RUNNING).into_response())
         }
         RequestTurn::Other => {
@@ -188,7 +188,8 @@ async fn take(
         }
         RequestTurn::Done(StoredResponse { status, body }) => Err(match body {
             Some(body) => replay(status, body),
-            None => conflict("it was done, and its answer is not told twice").into_response(),
+            None => conflict("the request was completed, and its response is not repeated")
+                .into_response(),
         }),
     }
 }

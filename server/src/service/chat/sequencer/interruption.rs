@@ -25,7 +25,7 @@ impl LiveConversation {
         for commit in waiting {
             self.drop_until_read(namespace, commit);
         }
-        tracing::debug!(conversation = %self.id, "a gap lasts, its conversation is interrupted");
+        tracing::debug!(conversation = %self.id, "sequence gap was not filled in time, conversation interrupted");
         let interruption = Interruption {
             conversation_id: self.id,
         };

@@ -114,7 +114,7 @@ impl Keeper {
                 done = turn => match done {
                     Ok(()) => {}
                     // The store itself logs why it failed. The lease counts until it expires.
-                    Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
+                    Err(error) => tracing::debug!(%error, "could not publish presence, retrying"),
                 }
             }
             // Joining clients wait for the next iteration, but the iterations leave the store idle
@@ -142,7 +142,9 @@ impl Keeper {
         if let Some(held) = self.held {
             let ended = timeout(SHUTDOWN_TIMEOUT, self.store.end(held.node)).await;
             if !matches!(ended, Ok(Ok(()))) {
-                tracing::warn!("others will see who was here until the lease has run out");
+                tracing::warn!(
+                    "could not end the presence lease, peers list this server's users until it expires"
+                );
             }
         }
     }
@@ -202,7 +204,7 @@ impl Keeper {
         self.metrics.count(Counter::LeasesLost);
         tracing::warn!(
             lease = ?self.lease,
-            "the lease ran out, others have seen nobody here meanwhile: telling everything again"
+            "presence lease expired, publishing all local users again"
         );
     }
 
@@ -222,7 +224,7 @@ impl Keeper {
             self.held = None;
             return Err(error);
         }
-        tracing::debug!(node = %held.node, "has a lease");
+        tracing::debug!(node = %held.node, "presence lease acquired");
         self.look(held).await
     }
 
@@ -258,10 +260,7 @@ impl Keeper {
         let dead = self.store.remove_expired(self.lease).await?;
         if dead > 0 {
             self.metrics.add(Counter::NodesExpired, dead);
-            tracing::info!(
-                dead,
-                "servers whose leases ran out: nobody is there any more"
-            );
+            tracing::info!(dead, "removed the presence of servers whose leases expired");
         }
         // The end is read first: a lease that ends between the two queries is looked up a second
         // time.

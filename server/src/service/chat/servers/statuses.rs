@@ -93,7 +93,7 @@ impl SharedStatuses {
         };
         let read = timeout(OPENING, reading).await;
         if !matches!(read, Ok(Ok(()))) {
-            tracing::warn!("what users say of themselves cannot be read yet");
+            tracing::warn!("could not read user statuses, retrying");
         }
     }
 
@@ -115,7 +115,7 @@ impl SharedStatuses {
         match timeout(STORE_TIMEOUT, saying).await {
             Ok(Ok(Some(said))) => Ok(said),
             Ok(Err(error)) => {
-                roomcast::throttled_log!(warn, %error, "a status cannot be kept");
+                roomcast::throttled_log!(warn, %error, "could not store a user status");
                 Err(UNAVAILABLE)
             }
             Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),
@@ -164,7 +164,7 @@ impl SharedStatuses {
                         roomcast::throttled_log!(
                             warn,
                             forgotten,
-                            "there is no room for what so many users say of themselves"
+                            "too many user statuses, some were discarded"
                         );
                     }
                     self.learn(shard, ShardSnapshot { version, statuses }, from);
@@ -253,7 +253,7 @@ impl SharedStatuses {
             let looked = futures_util::future::join_all(looks).await;
             for (number, looked) in numbers.into_iter().zip(looked) {
                 if let Err(error) = looked {
-                    tracing::debug!(%error, "a status could not be read, reading it again");
+                    tracing::debug!(%error, "could not read a user status, retrying");
                     failed.add(number);
                     pace.hurry();
                 } else if failed.numbers.is_empty() {
@@ -261,7 +261,7 @@ impl SharedStatuses {
                 }
             }
             while let Err(error) = self.tell(namespace, store).await {
-                tracing::debug!(%error, "what users say of themselves is told later");
+                tracing::debug!(%error, "could not publish user statuses, retrying");
                 sleep(PAUSE).await;
             }
         }

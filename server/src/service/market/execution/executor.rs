@@ -40,7 +40,7 @@ impl Executor {
     /// Executes an order. Unless `is_first`, the order may already have been executed.
     pub(super) async fn execute(&self, market: &Market, order: &Order, is_first: bool) -> Outcome {
         match self {
-            Self::None => Outcome::Unknown("there is no executor".into()),
+            Self::None => Outcome::Unknown("no executor is configured".into()),
             Self::Paper => match market.price(&order.symbol).await {
                 Ok(Some(price)) => Outcome::Filled(price),
                 Ok(None) => Outcome::Failed(Fault {

@@ -46,7 +46,7 @@ pub(super) struct Execution {
     running: RunningOrders,
     /// How long an order may lack an outcome before another task executes it again.
     patience: Duration,
-    resume: Duration,
+    reconcile_after: Duration,
     /// When this process started. Older orders belong to another process.
     started: Time,
 }
@@ -67,7 +67,7 @@ impl Execution {
             places: Arc::new(Semaphore::new(MAX_CONCURRENT_ORDERS)),
             running: RunningOrders::default(),
             patience: longest,
-            resume: webhook.resume,
+            reconcile_after: webhook.reconcile_after,
             started: Time::now(),
         })
     }
@@ -176,7 +176,7 @@ impl Market {
             .await;
         Ok(told.unwrap_or_else(|error| {
             let trade = stored.order.trade_id.as_str();
-            roomcast::throttled_log!(warn, %error, trade, "what came of a trade could not be stored");
+            roomcast::throttled_log!(warn, %error, trade, "could not store the outcome of a trade");
             stored.unknown(Some(socket))
         }))
     }
@@ -262,7 +262,7 @@ impl Market {
                 let settled = Some(trade);
                 let waiting = Stored { settled, ..stored };
                 if let Err(error) = self.reopen(&waiting, namespace).await {
-                    tracing::debug!(%error, "an order could not be noted, and is looked at again");
+                    tracing::debug!(%error, "could not store a settled order, it will be checked again");
                 }
                 return told;
             }
@@ -287,7 +287,7 @@ impl Market {
             .and_then(|entry| read::<Stored>(&entry));
         match open {
             Some(stored) if stored.order.user_id == user_id => Err(ServiceError::Conflict(
-                "the order of the trade has no outcome yet that its client knows",
+                "the client does not know the outcome of the order yet",
             )),
             Some(_) | None => Ok(()),
         }
@@ -310,7 +310,7 @@ impl Market {
             .append(namespace, entry(stored, false))
             .await
         {
-            tracing::debug!(%error, "that a client was told of a trade could not be noted");
+            tracing::debug!(%error, "could not store that a client was notified of a trade");
         }
     }
 
@@ -318,7 +318,7 @@ impl Market {
     async fn drop_order(&self, stored: &Stored, namespace: &Namespace) {
         let dropped = self.0.journals.append(namespace, dropped(stored)).await;
         if let Err(error) = dropped {
-            tracing::debug!(%error, "an order could not be forgotten, and is looked at again");
+            tracing::debug!(%error, "could not remove an order, it will be checked again");
         }
     }
 
@@ -339,7 +339,7 @@ impl Market {
             failing = match self.look(&namespace).await {
                 Ok(()) => None,
                 Err(error) => {
-                    tracing::debug!(%error, "open trades could not be read");
+                    tracing::debug!(%error, "could not read open trades");
                     Some(Instant::now())
                 }
             };
@@ -400,7 +400,7 @@ impl Market {
         let execution = &self.0.execution;
         let now = Time::now();
         if stored.rounds > 0 {
-            let wait = execution.resume * stored.rounds.min(10);
+            let wait = execution.reconcile_after * stored.rounds.min(10);
             return entry.created_at <= now.before(wait);
         }
         // With an unshared store, no other server can execute an order from before the start.
@@ -420,10 +420,10 @@ impl Market {
             return;
         };
         let (market, namespace) = (self.clone(), namespace.clone());
-        tracing::info!(trade = stored.order.trade_id, "goes on with a trade");
+        tracing::info!(trade = stored.order.trade_id, "resuming a trade");
         tokio::spawn(async move {
             if let Err(error) = market.carry_out(stored, false, None, &namespace).await {
-                tracing::warn!(%error, "a trade could not be gone on with");
+                tracing::warn!(%error, "could not resume a trade");
             }
             drop((running, place));
         });

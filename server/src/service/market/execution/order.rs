@@ -202,7 +202,7 @@ pub(super) const MOST_ORDERS: u32 = 1000;
 /// Code and message for a trade with an unknown outcome.
 const UNKNOWN: (&str, &str) = (
     "OUTCOME_UNKNOWN",
-    "nobody knows yet whether the trade was executed; it stays pending",
+    "it is unknown whether the trade was executed; it stays pending",
 );
 /// How long an outcome can wait for a disconnected client.
 const OPEN_RETENTION: Duration = Duration::from_secs(86_400);

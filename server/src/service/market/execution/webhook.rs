@@ -19,7 +19,7 @@ pub(super) struct Webhook {
     authorization: Option<HeaderValue>,
     breaker: Breaker,
     attempts: u32,
-    pause: Duration,
+    retry_delay: Duration,
 }
 
 /// The response of the service: `{"status": "executed", "executedPrice": 190.5}` or
@@ -71,7 +71,7 @@ impl Webhook {
             authorization,
             breaker: Breaker::new("the executor of trades"),
             attempts: config.attempts,
-            pause: config.pause,
+            retry_delay: config.retry_delay,
         })
     }
 
@@ -81,7 +81,7 @@ impl Webhook {
         let body = serde_json::to_vec(order).unwrap_or_default();
         let mut unknown = None;
         let mut not_done = String::new();
-        let mut pause = self.pause;
+        let mut delay = self.retry_delay;
         for attempt in 1..=self.attempts {
             // Each attempt has the same idempotency key, so that the service executes the order
             // once.
@@ -91,14 +91,14 @@ impl Webhook {
                 Attempt::Unknown(why) => unknown = Some(why),
             }
             if attempt < self.attempts {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(LONGEST_PAUSE);
             }
         }
         // An earlier round may have executed the order. A trade reported as failed although it was
         // executed is worse than a pending one.
         if unknown.is_none() && is_first {
-            tracing::warn!(why = not_done, "the executor of trades cannot be asked");
+            tracing::warn!(why = not_done, "could not reach the trade executor");
             return Outcome::Failed(Fault {
                 code: "EXECUTOR_UNAVAILABLE".into(),
                 message: "the executor cannot be reached; nothing was executed".into(),
@@ -110,7 +110,7 @@ impl Webhook {
     async fn attempt(&self, key: &str, body: Vec<u8>) -> Attempt {
         let Ok(admission) = self.breaker.admit() else {
             // Nothing was sent, so the order has certainly not been executed.
-            return Attempt::NotDone("it has not answered lately and is not asked".into());
+            return Attempt::NotDone("the executor failed recently and is not called".into());
         };
         let mut headers = HeaderMap::new();
         // The id of a trade is a UUID created by this server, so it is a valid header value.

@@ -66,7 +66,7 @@ impl Market {
     pub(crate) async fn store_prices_continuously(self) {
         loop {
             if let Err(error) = self.store_prices().await {
-                tracing::warn!(%error, "prices could not be stored, and are told all the same");
+                tracing::warn!(%error, "could not store prices, they are emitted nevertheless");
                 sleep(RETRY_DELAY).await;
             } else {
                 // A leftover permit only costs one extra check of the table.
@@ -78,7 +78,7 @@ impl Market {
     /// Stores the remaining prices before the store is closed.
     pub(crate) async fn finish_prices(&self) {
         if let Err(error) = self.store_prices().await {
-            tracing::error!(%error, "the last prices could not be stored");
+            tracing::error!(%error, "could not store the last prices before shutdown");
         }
     }
 
@@ -122,7 +122,9 @@ impl Market {
             revisions = store.replace(replace).await?;
         }
         if revisions.contains(&None) {
-            tracing::warn!("the store has prices of too many symbols, and takes no further ones");
+            tracing::warn!(
+                "the store has the maximum number of symbols, prices of new symbols are not stored"
+            );
         }
         Ok(revisions)
     }

@@ -71,7 +71,7 @@ impl Market {
                 prices.expire(&namespace);
             }
             if let Err(error) = self.expire_stored_prices().await {
-                tracing::debug!(%error, "prices that have expired could not be removed from the store");
+                tracing::debug!(%error, "could not remove expired prices from the store");
             }
         }
     }

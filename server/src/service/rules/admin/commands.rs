@@ -161,7 +161,7 @@ pub(crate) struct AdapterState {
     /// missing for these times.
     pub(crate) gaps: u64,
     /// Total milliseconds during which the server was isolated.
-    pub(crate) cut_off: f64,
+    pub(crate) gap_ms: f64,
     /// Messages that the adapter did not accept for sending since the server started.
     pub(crate) unsent: u64,
     /// Messages in the send queue.
@@ -242,7 +242,7 @@ impl Statistics {
                 up: true,
                 lost: 0,
                 gaps: 0,
-                cut_off: 0.0,
+                gap_ms: 0.0,
                 unsent: 0,
                 queued: 0,
                 queued_bytes: 0,

@@ -170,7 +170,7 @@ pub(in crate::service) fn check_metadata(
     if has_placeholder(&value) {
         return Err(ServiceError::invalid(
             "metadata",
-            "has binary data, or what stands for it in a packet",
+            "has binary data, or a placeholder of binary data",
         ));
     }
     // The text is parsed again into its known fields, because a `Value` drops duplicate keys.

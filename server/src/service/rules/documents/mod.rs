@@ -145,7 +145,7 @@ impl fmt::Display for Deprecated {
         let Self { since, replaced_by } = self;
         write!(
             f,
-            "Deprecated since {since}, when `{replaced_by}` replaced it; served for `server.event_overlap` after that."
+            "Deprecated since {since}, when `{replaced_by}` replaced it; served for `server.deprecated_events` after that."
         )
     }
 }

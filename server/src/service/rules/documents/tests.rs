@@ -312,7 +312,7 @@ fn an_event_that_is_replaced_has_a_notice_in_every_document() {
     let catalogue = Catalogue::of(sample::EVENTS, sample::EMISSIONS);
     let notice = |name: &str| {
         format!(
-            "Deprecated since 2025-01-31, when `{name}` replaced it; served for `server.event_overlap` after that."
+            "Deprecated since 2025-01-31, when `{name}` replaced it; served for `server.deprecated_events` after that."
         )
     };
     let (ask, update) = (notice("price:ask:v2"), notice("price:update:v2"));

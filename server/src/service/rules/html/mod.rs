@@ -55,7 +55,7 @@ impl Rules {
             return Err(ServiceError::invalid("content", problem));
         }
         let Some(clean) = html.settled(&sent) else {
-            let problem = "is nested in a way that is read differently every time";
+            let problem = "is nested ambiguously";
             return Err(ServiceError::invalid("content", problem));
         };
         if clean.is_empty() {

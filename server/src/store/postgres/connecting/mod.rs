@@ -84,7 +84,7 @@ pub(super) async fn set_up(
                 if !transient || Instant::now() >= deadline {
                     return Err(address.refused(&error));
                 }
-                tracing::debug!(%error, "the database is not there yet");
+                tracing::debug!(%error, "could not connect to the database, retrying");
             }
             Err(ConnectError::TimedOut) if Instant::now() >= deadline => {
                 return Err(OpenError::Database {

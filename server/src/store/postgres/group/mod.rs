@@ -174,7 +174,7 @@ async fn change(
             Done::Deletion(delete_conversation(client, locked, deletion, now).await?)
         }
         Write::Message { .. } | Write::Conversation { .. } | Write::Read { .. } => {
-            unreachable!("is stored in another way")
+            unreachable!("stored by another function")
         }
     };
     if let Done::Changed(Change::Done(message)) = &done {

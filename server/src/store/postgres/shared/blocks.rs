@@ -101,7 +101,7 @@ fn block(row: &Row) -> Result<Option<Block>, Error> {
     let cidr: &str = row.try_get("cidr")?;
     let source: &str = row.try_get("source")?;
     let Ok(cidr) = cidr.parse() else {
-        tracing::warn!(cidr, "a block is of no network");
+        tracing::warn!(cidr, "ignored a stored block whose network is invalid");
         return Ok(None);
     };
     Ok(Some(Block::restored(
