@@ -2,13 +2,15 @@ import { type Plugin, defineConfig } from "vite";
 
 const server = process.env["ROOMCAST_URL"] ?? "http://127.0.0.1:3000";
 
-/** Modules that the chat imports and never runs, by the end of their path, each with its replacement. */
+/**
+ * Modules that the chat imports but never runs: the end of the path and the replacement of each.
+ */
 const UNUSED: readonly (readonly [path: string, replacement: string])[] = [
   // The server offers no WebTransport.
   ["engine.io-client/build/esm/transports/webtransport.js", "export class WT {}"],
 ];
 
-/** Leaves out what a visitor would load in vain, which a bundler cannot see. */
+/** Removes code and comments that a visitor does not need and that the bundler cannot detect. */
 function leaveOutUnused(): Plugin {
   const found = new Set<string>();
   return {
@@ -21,20 +23,21 @@ function leaveOutUnused(): Plugin {
       return replacement;
     },
     buildEnd() {
-      // A package that has moved a file would bring it back unnoticed.
+      // If a package moves the file, the build would include it unnoticed.
       for (const [path] of UNUSED) if (!found.has(path)) this.warn(`${path} is not imported: remove it from UNUSED or correct its path`);
     },
     transformIndexHtml: (html) => html.replace(/\s*<!--.*?-->/gs, ""),
   };
 }
 
-// The chat and the dashboard are built one after the other into one folder, with no script that both load.
+// The chat and the dashboard are built in two runs into one folder, and share no script.
 export default defineConfig(({ mode }) => ({
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   plugins: mode === "dashboard" ? [] : [leaveOutUnused()],
   build: {
     target: ["chrome123", "firefox121", "safari17.5"],
-    // Every file has its own address: the content security policy allows no `data:` scripts or styles.
+    // Every file has its own address: the content security policy allows no `data:` scripts or
+    // styles.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

@@ -1,15 +1,15 @@
 import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, forgetAll, forgetToken, guestKey, outlive, queueStorage, storeName, storeToken, watchForgotten } from "./model/account.ts";
+import { credentials, deleteLocalData, removeToken, guestKey, detachFromStorage, queueStorage, storeName, storeToken, watchSignOut } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
-import { waitingWords } from "./model/insist.ts";
+import { waitingNotice } from "./model/change_request.ts";
 import { People } from "./model/people.ts";
 import type { Bell, actionOf } from "./notifications/bell.ts";
 import { Statuses } from "./status/statuses.ts";
 import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
-import type { ConversationInfo, InvitePreview, Message, Notification as Told, Session, UserStatus } from "./types.ts";
+import type { ConversationInfo, InvitePreview, Message, Notification as UserNotification, Session, UserStatus } from "./types.ts";
 import { explain, explainInvite } from "./words/failure.ts";
 import { excerptOf } from "./words/markdown.ts";
 import { isolated, preview } from "./words/text.ts";
@@ -17,87 +17,90 @@ import { isolated, preview } from "./words/text.ts";
 const NOTICE_FOR = 8_000;
 const MAX_NOTICES = 3;
 const MAX_SPOKEN = 20;
-/** So much of a message is read out with what became of it. */
+/** Number of characters of a message that are read out with its outcome. */
 const MAX_SPOKEN_TEXT = 60;
 /** The address of the trading page. */
 export const TRADING = "#/trading";
 const CONVERSATION = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/;
 const NOTIFY = "roomcast.notify";
-/** Failures after which other credentials are needed. */
+/** Error codes after which other credentials are needed. */
 const OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_REVOKED", "NO_CREDENTIALS"]);
 
-/** A short word on what happened, which leaves by itself. */
+/** A short note on the page, which disappears by itself. */
 export interface Notice {
   readonly key: number;
   readonly text: string;
-  /** Something failed. */
+  /** Whether it reports a failure. */
   readonly isBad: boolean;
-  /** The address that it leads to. */
+  /** The address of its link. */
   readonly href?: string;
 }
 
 export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
 
-/** What the address `#/i/TOKEN` invites to: a conversation once it is known, or why it cannot be entered. */
+/**
+ * The invitation of the address `#/i/TOKEN`: a preview of the conversation once it is loaded, or
+ * the reason why the user cannot join.
+ */
 export interface Invitation {
   readonly token: string;
   readonly preview?: InvitePreview;
   readonly failure?: string;
 }
 
-/** Where the page is: a conversation and a message in it, or the trading page. */
+/** The place that the address names: a conversation and a message in it, or the trading page. */
 export interface Place {
   id?: string;
   seq?: number;
   isTrading?: boolean;
 }
 
-/** How the server wants to be entered; `server/src/http/page.rs` writes it into the page. */
+/** How users sign in. `server/src/http/page.rs` writes these values into the page. */
 export interface Entrance {
   socketPath: string;
   guests: boolean;
   loginUrl: string;
   logoutUrl: string;
-  /** Whether the trading page is for all users. */
+  /** Whether all users may open the trading page. */
   market: boolean;
   /** Origins whose pictures are shown. */
   images: readonly string[];
 }
 
-/** Everything that the page shows, and what can be done with it. */
+/** The state of the page, and its actions. */
 export class App {
   people = new People();
   statuses = new Statuses();
   readonly entrance: Entrance;
-  /** `asking` who we are, nobody being named yet; at the `entry`; or `in`. */
+  /** `asking` the server who the user is, at the `entry` form, or `in` the chat. */
   phase: "asking" | "entry" | "in" = "asking";
-  /** Why somebody stands at the entry. */
+  /** Why the entry form is shown. */
   reason = "";
   place: Place = {};
-  /** Whether somebody has gone to that place, and not the page by itself. */
+  /** Whether the user has chosen the place, and not the page itself. */
   isChosen = false;
   dialog: Dialog | undefined;
-  /** The message that a reaction is chosen for. */
+  /** The id of the message that the reaction picker is open for. */
   reactingTo: string | undefined;
   invitation: Invitation | undefined;
   notices: readonly Notice[] = [];
   spoken: readonly { key: number; text: string }[] = [];
   /** The conversation that is shown. */
   current: Conversation | undefined;
-  /** What is followed of the market, once the trading page was opened. */
+  /** The market data, after the trading page was opened. */
   market: Market | undefined;
-  /** What the user should know. */
+  /** The notifications of the user. */
   bell: Bell | undefined;
-  /** Called when anything has changed; with `true` it is shown before anything else is done. */
+  /** Called after each change of the state. With `true`, the page must be drawn immediately. */
   changed: (isUrgent?: boolean) => void = () => {};
   #manager: SocketManager | undefined;
   #inbox: Inbox | undefined;
   #count = 0;
   /** Whether there was a session on this visit. */
   #wasIn = false;
-  /** Who had the first session of this visit. */
+  /** The user of the first session of this visit. */
   #userId: string | undefined;
-  /** Whether we have said a name, as guests do. */
+  /** Whether the credentials contain a name, as those of guests do. */
   #isNamed = false;
 
   constructor(entrance: Entrance) {
@@ -120,28 +123,28 @@ export class App {
     return this.#manager;
   }
 
-  /** Whether the trading page is shown to somebody, who is led there as well. */
+  /** Whether the user may open the trading page, and sees the link to it. */
   get showsTrading(): boolean {
     const { session } = this;
     if (session === undefined || session.guest) return false;
     return this.entrance.market || session.permissions.includes("trades:execute");
   }
 
-  /** Begins with what is known of who we are. */
+  /** Starts with the stored credentials. */
   start(): void {
     addEventListener("hashchange", () => this.#route(true));
     addEventListener("pagehide", () => this.#inbox?.flush());
-    watchForgotten(() => {
+    watchSignOut(() => {
       if (!(this.session?.guest ?? this.#isNamed)) return;
-      outlive(this.session?.userId ?? "", this.#manager?.queue.entries ?? []);
-      this.#inbox?.deletions.keepOwn();
+      detachFromStorage(this.session?.userId ?? "", this.#manager?.queue.entries ?? []);
+      this.#inbox?.deletions.storeOwn();
       this.signOut();
     });
     this.#route();
     this.#enter();
   }
 
-  /** Comes in as a guest, or as the same guest under another name. */
+  /** Joins as a guest, or renames the current guest. */
   enterAs(name: string): void {
     storeName(name);
     this.dialog = undefined;
@@ -153,7 +156,7 @@ export class App {
     this.#enter();
   }
 
-  /** What of the user the server does not have yet: messages, and changes of messages. */
+  /** Counts the messages and changes that the server has not received. */
   get unsent(): { messages: number; changes: number } {
     const entries = this.#manager?.queue.entries ?? [];
     const messages = entries.filter(({ event }) => event === "message").length;
@@ -161,25 +164,28 @@ export class App {
     return { messages, changes: changes + (this.#inbox?.deletions.unknown(this.#manager?.isReady ?? false) ?? 0) };
   }
 
-  /** Signs out; where that would lose something that was written, it is asked first. */
+  /** Signs out. If unsent entries would be lost, asks for confirmation first. */
   signOut(): void {
     const { messages, changes } = this.unsent;
     if (messages + changes > 0) this.show("out");
     else void this.discardAndSignOut();
   }
 
-  /** Forgets who we were on this machine, with all that was not sent. A session that a cookie names is ended where it began. */
+  /**
+   * Signs out and deletes the user's local data, including unsent entries. A session that comes
+   * from a cookie ends at its logout address.
+   */
   async discardAndSignOut(): Promise<void> {
     const manager = this.#manager;
-    // As long as this tab is there no other one takes over what it keeps.
+    // While this tab is open, no other tab adopts its entries.
     await manager?.queue.forget();
     if (manager !== this.#manager) return;
     const userId = this.session?.userId ?? "";
     this.#leave();
-    forgetAll(userId);
+    deleteLocalData(userId);
     this.#forgetPlace();
-    // A browser may show the page as it was left once more.
-    this.#stand("");
+    // A browser may show this page again from its back/forward cache.
+    this.#showEntry("");
     if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);
   }
 
@@ -187,7 +193,7 @@ export class App {
     this.#manager?.retry();
   }
 
-  /** Why nothing can be written now; empty if it can. */
+  /** Why the composer is disabled; empty if it is enabled. */
   get reasonNotToWrite(): string {
     const { state } = this.status;
     if (this.current?.stage === "absent") return "You cannot write here";
@@ -198,7 +204,7 @@ export class App {
 
   show(dialog: Dialog | undefined): void {
     this.dialog = dialog;
-    // The next key already belongs to it.
+    // The next key press already belongs to the dialog.
     this.changed(true);
   }
 
@@ -228,13 +234,13 @@ export class App {
     this.changed();
   }
 
-  /** Has a screen reader say something. */
+  /** Announces a text to screen readers. */
   announce(text: string): void {
     this.spoken = [...this.spoken, { key: (this.#count += 1), text }].slice(-MAX_SPOKEN);
     this.changed();
   }
 
-  /** Makes a request whose failure is told; `undefined` if it has failed. */
+  /** Makes a request and shows a notice if it fails. Returns `undefined` then. */
   async ask<Name extends Parameters<SocketManager["request"]>[0]>(name: Name, payload: Parameters<SocketManager["request"]>[1]) {
     try {
       return await this.#manager?.request(name, payload as never);
@@ -244,13 +250,16 @@ export class App {
     }
   }
 
-  /** Makes a request that changes a conversation; resolves with whether it has worked. */
+  /**
+   * Makes a request that changes a conversation. Returns the changed conversation, or `undefined`
+   * if the request failed.
+   */
   async change(name: "create_conversation" | "rename_conversation" | "add_member" | "remove_member", payload: object): Promise<ConversationInfo | undefined> {
     const answer = (await this.ask(name, payload as never)) as { conversation: ConversationInfo } | undefined;
     return answer?.conversation;
   }
 
-  /** Becomes a member by the invitation that is shown. */
+  /** Accepts the invitation that is shown. */
   async accept(): Promise<void> {
     const { token } = this.invitation ?? {};
     const manager = this.#manager;
@@ -264,10 +273,10 @@ export class App {
     }
   }
 
-  /** Says what we are doing; resolves with whether it has worked. */
+  /** Sets the user's status. Returns whether this succeeded. */
   async setStatus(status: UserStatus["status"], text: string): Promise<boolean> {
     const answer = (await this.ask("set_status", { status, ...(text !== "" && { text }) })) as UserStatus | undefined;
-    if (answer !== undefined) this.#handleSaid(answer);
+    if (answer !== undefined) this.#handleUserStatus(answer);
     return answer !== undefined;
   }
 
@@ -280,7 +289,7 @@ export class App {
     return browser.get(NOTIFY) === "yes" && "Notification" in globalThis && Notification.permission === "granted";
   }
 
-  /** Turns notifications of the browser on or off. */
+  /** Turns browser notifications on or off. */
   async toggleNotifications(): Promise<void> {
     const wants = !this.notifies;
     const isAllowed = wants && (await Notification.requestPermission()) === "granted";
@@ -299,7 +308,8 @@ export class App {
     const transport = wantedTransport();
     const manager = new SocketManager(undefined, {
       auth,
-      // Who has the key is the same guest, so that what waits may be sent after a reload and by any tab.
+      // All tabs with this key are the same guest, so that any of them may send the queue, also
+      // after a reload.
       ...(this.#isNamed && { identity: guestKey() }),
       storage: queueStorage,
       socket: { path: this.entrance.socketPath, ...(transport !== undefined && { transports: [transport] }) },
@@ -310,22 +320,23 @@ export class App {
       announce: (text) => this.announce(text),
       notice: (text) => this.notice(text, { isBad: !text.startsWith("You were added") }),
       arrived: (message, conversation) => this.#handleArrival(message, conversation),
-      met: (userId, name) => this.people.learn(userId, name),
-      said: (status) => this.#handleSaid(status),
+      userSeen: (userId, name) => this.people.learn(userId, name),
+      statusReceived: (status) => this.#handleUserStatus(status),
       lost: (id, title) => {
-        this.notice(`“${isolated(title)}” is no longer there, or you are no longer a member of it.`);
+        this.notice(`“${isolated(title)}” was deleted, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
       },
     }));
     manager.watch("session", (session) => this.#handleSession(session));
-    // The messages of a conversation are shown before what notifications need is loaded. A page that could not load it
-    // tries again with the next session.
+    // Messages are shown before the code for notifications is loaded. If loading fails, the next
+    // session tries again.
     manager.watch("session", () => void this.#loadBell(manager));
     manager.watch("status", (status) => this.#handleStatus(status));
     manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
-    manager.on("status", (status) => this.#handleSaid(status));
+    manager.on("status", (status) => this.#handleUserStatus(status));
     manager.on("error", (error) => {
-      // Typing comes back by itself, and what is left may be gone already; nobody needs to read about it. What ends the visit is told by its state.
+      // Typing is sent again anyway, and a conversation to leave may already be deleted: these
+      // errors need no notice. Auth errors are shown by the status of the connection.
       if (error.event !== "typing" && error.event !== "leave_conversation" && error.type !== "auth") this.notice(explain(error));
     });
     if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
@@ -336,8 +347,8 @@ export class App {
   async #loadBell(manager: SocketManager): Promise<void> {
     const file = await import("./notifications/bell.ts").catch(() => undefined);
     if (file === undefined || this.bell !== undefined || this.#manager !== manager) return;
-    const rang = (told: Told) => this.#handleRing(told, file.actionOf(told.actionUrl, location.href));
-    this.bell = new file.Bell(manager, () => this.changed(), rang);
+    const received = (notification: UserNotification) => this.#handleNotification(notification, file.actionOf(notification.actionUrl, location.href));
+    this.bell = new file.Bell(manager, () => this.changed(), received);
   }
 
   #leave(): void {
@@ -347,7 +358,7 @@ export class App {
     this.#manager?.leave();
     this.#manager = this.#inbox = this.current = this.market = this.bell = undefined;
     this.#wasIn = false;
-    // Nothing that this user has read stays in the document for the next one.
+    // The document must not contain data of this user when the next one signs in.
     this.#userId = this.dialog = this.reactingTo = undefined;
     this.people = new People();
     this.statuses = new Statuses();
@@ -360,23 +371,24 @@ export class App {
     this.place = {};
   }
 
-  /** Nobody is in: the entry is shown, with the reason. */
-  #stand(reason: string): void {
+  /** Shows the entry form with the reason. */
+  #showEntry(reason: string): void {
     this.#leave();
     this.phase = "entry";
     this.reason = reason;
-    // A page out of view gets no frame in which it would be drawn.
+    // A hidden page gets no animation frames, so it is drawn immediately.
     this.changed(true);
   }
 
   #handleSession(session: Session | undefined): void {
     if (session === undefined) return;
-    // A guest who has said no name is somebody whom no cookie names. What is stored does not tell: another tab may have signed us out.
-    if (session.guest && !this.#isNamed) return this.#stand("");
-    // A cookie may name another user after a reconnect, to whom this page starts anew.
+    // A guest without a name has no cookie session. The stored name is no evidence: another tab may
+    // have signed out.
+    if (session.guest && !this.#isNamed) return this.#showEntry("");
+    // After a reconnect, the cookie may name another user. The page restarts for that user.
     if (session.userId !== (this.#userId ??= session.userId)) {
       this.#forgetPlace();
-      this.#stand("");
+      this.#showEntry("");
       return this.#enter();
     }
     this.#wasIn = true;
@@ -393,28 +405,28 @@ export class App {
     const failure = "failure" in status ? status.failure : undefined;
     if ((status.state === "refused" || status.state === "closed") && OUT.has(failure?.code ?? "")) {
       const isAsking = this.phase === "asking";
-      forgetToken();
-      // Whoever has brought nothing has not been refused yet.
-      return this.#stand(isAsking || failure === undefined ? "" : explain(failure));
+      removeToken();
+      // Without credentials, nothing was refused yet.
+      return this.#showEntry(isAsking || failure === undefined ? "" : explain(failure));
     }
     this.changed();
   }
 
   #handleEntry(entry: Entry, { queue, isReady }: SocketManager): void {
-    const words = waitingWords(entry, isReady);
+    const words = waitingNotice(entry, isReady);
     if (words !== undefined) this.notice(words, { isBad: false });
-    // What was discarded is refused, too, and not in the queue any more.
+    // A discarded entry also has the state `refused`, but is no longer in the queue.
     if (entry.state !== "refused" || !queue.entries.some(({ id }) => id === entry.id)) return;
     if (entry.event === "message") this.announce(`${excerptOf(String(entry.payload["content"]), MAX_SPOKEN_TEXT)}: ${reasonOf(entry.failure)}`);
-    // Whoever has made a change is told; only messages can be sent again by hand.
+    // Its author receives a notice. Only messages can be sent again manually.
     else queueMicrotask(() => queue.discard(entry.id));
   }
 
-  #handleSaid(status: UserStatus): void {
+  #handleUserStatus(status: UserStatus): void {
     if (this.statuses.take(status)) this.changed();
   }
 
-  /** Asks what is invited to. */
+  /** Requests the preview of the invitation. */
   async #preview(): Promise<void> {
     const { token, preview } = this.invitation ?? {};
     const manager = this.#manager;
@@ -423,19 +435,19 @@ export class App {
       this.#invite({ token, preview: await manager.request("preview_invite", { token }) });
     } catch (error) {
       const failure = asFailure(error);
-      // The next session asks again.
+      // The next session requests it again.
       if (failure.code !== DISCONNECTED) this.#invite({ token, failure: explainInvite(failure) });
     }
   }
 
-  /** Shows more of an invitation, if it is still the one that is looked at. */
+  /** Updates the invitation if it is still the current one. */
   #invite(invitation: Invitation): void {
     if (this.invitation?.token === invitation.token) this.invitation = invitation;
     this.changed();
   }
 
   #handleChange(): void {
-    // Nobody has chosen a conversation yet: the one with the newest message is shown.
+    // No conversation is chosen yet: opens the one with the newest message.
     const isFree = this.invitation === undefined && this.place.isTrading !== true;
     if (isFree && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
       const [newest] = this.#inbox.items;
@@ -447,7 +459,7 @@ export class App {
     this.changed();
   }
 
-  /** The list alone was asked for. */
+  /** Whether only the list of conversations is shown, as on phones. */
   get #isList(): boolean {
     return location.hash === "#/" && matchMedia("(width < 48rem)").matches;
   }
@@ -475,7 +487,8 @@ export class App {
     if (isCurrent && !isHidden) return;
     const isMeant = message.mentions?.includes(conversation.ownId) ?? false;
     if (conversation.level === "none" || (conversation.level === "mentions" && !isMeant)) return;
-    // Everybody talks in an open conversation; only who looks at it or is meant wants to hear of that.
+    // In an open conversation, all users write. Only users who have it open or are mentioned are
+    // notified.
     if (conversation.isOpen && !isCurrent && !isMeant) return;
     const title = this.#inbox?.titleOf(conversation.id) ?? "";
     const text = excerptOf(message.content);
@@ -484,17 +497,17 @@ export class App {
     this.#notify(title, `${message.userName}: ${text}`, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
   }
 
-  /** Something that the user should know has come. */
-  #handleRing({ notificationId, title, message, priority }: Told, action: ReturnType<typeof actionOf>): void {
+  /** Handles a new notification. */
+  #handleNotification({ notificationId, title, message, priority }: UserNotification, action: ReturnType<typeof actionOf>): void {
     const [, id] = CONVERSATION.exec(action?.isHere ? action.href : "") ?? [];
-    // A message in a conversation that is heard tells of itself.
-    if (id !== undefined && this.#inbox?.hears(id)) return;
+    // A message in a joined conversation is announced by itself.
+    if (id !== undefined && this.#inbox?.isJoined(id)) return;
     this.announce(`${title}. ${message}`);
     if (document.visibilityState === "hidden") this.#notify(title, message, notificationId, () => this.show("notifications"));
     else if (priority === "urgent" || priority === "high") this.notice(`${isolated(title)}: ${isolated(preview(message))}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
   }
 
-  /** Has the browser show something, if that is wanted. */
+  /** Shows a browser notification if the user has enabled them. */
   #notify(title: string, body: string, tag: string, open: () => void): void {
     if (!this.notifies) return;
     try {
@@ -504,23 +517,26 @@ export class App {
         open();
       });
     } catch {
-      // Some browsers show notifications of service workers alone.
+      // Some browsers only show notifications of service workers.
     }
   }
 }
 
-/** The address of a conversation, or of a message in it. */
+/** Returns the address of a conversation, or of a message in it. */
 export function addressOf(id?: string, seq?: number): string {
   if (id === undefined) return "#/";
   return seq === undefined ? `#/c/${id}` : `#/c/${id}/${seq}`;
 }
 
-/** The address by which somebody becomes a member, for others. */
+/** Returns the address of an invitation. */
 export function inviteAddress(token: string): string {
   return `${location.origin}${location.pathname}#/i/${token}`;
 }
 
-/** `?transport=polling` or `?transport=websocket` keeps to one transport. */
+/**
+ * Returns the transport that the address prescribes: `?transport=polling` or
+ * `?transport=websocket`.
+ */
 function wantedTransport(): "polling" | "websocket" | undefined {
   const wanted = new URLSearchParams(location.search).get("transport");
   return wanted === "polling" || wanted === "websocket" ? wanted : undefined;

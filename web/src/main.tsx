@@ -13,7 +13,7 @@ const app = new App({
   loginUrl: meta("login-url"),
   logoutUrl: meta("logout-url"),
   market: meta("market") === "true",
-  // A message must not make the browsers of its readers ask this server for something in their names.
+  // A message must not make its readers' browsers send authenticated requests to this server.
   images: meta("images").split(" ").filter((origin) => origin !== location.origin),
 });
 const root = document.querySelector("#app");
@@ -24,14 +24,17 @@ function draw(): void {
   if (root !== null) render(<Page app={app} />, root);
 }
 
-/** Pages out of sight get no frames, but their title is seen. */
+/**
+ * Returns the page title, which is set immediately: hidden pages get no frames, but their title is
+ * visible.
+ */
 function title(): string {
   const unread = app.inbox?.unread ?? 0;
   const name = app.place.isTrading ? "Trading · " : app.current === undefined ? "" : `${app.inbox?.titleOf(app.current.id)} · `;
   return `${unread === 0 ? "" : `(${unread}) `}${app.phase === "in" ? name : ""}Roomcast`;
 }
 
-// Drawn before the next frame, however many changes there are until then.
+// Draws once per frame, regardless of the number of changes.
 app.changed = (isUrgent = false) => {
   const wanted = title();
   if (document.title !== wanted) document.title = wanted;

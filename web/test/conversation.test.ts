@@ -8,15 +8,18 @@ import { memoryStorage } from "../packages/client/src/queue/storage.ts";
 import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { FakeServer, settled } from "../packages/client/test/fake.ts";
 import { reasonOf } from "../src/model/draft.ts";
-import { waitingWords } from "../src/model/insist.ts";
+import { waitingNotice } from "../src/model/change_request.ts";
 import { Conversation } from "../src/model/conversation.ts";
-import type { Connection } from "../src/model/surroundings.ts";
+import type { Connection } from "../src/model/callbacks.ts";
 import type { Metadata } from "../src/types.ts";
 import { message } from "../packages/client/test/message.ts";
 
 type Listeners = Record<string, (...args: never[]) => void>;
 
-/** A connection as the page has it, of the real parts of the client package, to a server that is none. */
+/**
+ * A connection as the page has it, made of the real parts of the client package, with a fake
+ * server.
+ */
 class FakeConnection {
   readonly server = new FakeServer();
   readonly queue: Queue;
@@ -100,15 +103,15 @@ class FakeConnection {
 
 function open(notices?: string[]) {
   const announced: string[] = [];
-  const surroundings = {
+  const callbacks = {
     changed: () => {},
     announce: (text: string) => void announced.push(text),
     notice: (text: string) => (notices === undefined ? assert.fail(text) : void notices.push(text)),
     arrived: () => {},
-    met: () => {}, said: () => {},
+    userSeen: () => {}, statusReceived: () => {},
   };
   const connection = new FakeConnection();
-  const conversation = new Conversation("lobby", connection as unknown as Connection, surroundings);
+  const conversation = new Conversation("lobby", connection as unknown as Connection, callbacks);
   return { server: connection.server, connection, conversation, announced };
 }
 
@@ -153,7 +156,7 @@ test("an interruption is shown until something of the conversation arrives, or i
   }
 });
 
-test("after a reconnect what was missed is there, and nothing of it is read out", async () => {
+test("missed messages are shown after a reconnect, but not announced", async () => {
   const { server, connection, conversation, announced } = open();
   server.store();
   await connection.enter();
@@ -213,7 +216,7 @@ test("a waiting message is changed in its place and withdrawn, and one that was 
   await connection.enter();
   assert.deepEqual(server.stored.map(({ content }) => content), ["second", "three"]);
 
-  // A message whose answer is missing may be stored: it is neither withdrawn nor changed.
+  // A message without an answer may be stored: it cannot be withdrawn or changed.
   connection.lose();
   conversation.send("four");
   const [four] = conversation.drafts;
@@ -234,7 +237,7 @@ test("a waiting message is changed in its place and withdrawn, and one that was 
   release();
   await settled();
   assert.deepEqual(server.stored.map(({ content }) => content), ["second", "three", "four"]);
-  // Once it is stored, a change that was begun before becomes a change of the stored message.
+  // If the message is stored in the meantime, the change becomes an edit of the stored message.
   void conversation.edit(four!, "fourth");
   const [change] = connection.queue.entries;
   assert.deepEqual([change?.event, change?.payload["content"]], ["edit_message", "fourth"]);
@@ -318,7 +321,7 @@ test("a jump shows the messages around a place, and reading on from there leads 
   server.pageSize = 30;
   assert.equal(await conversation.jump(10), true);
   assert.deepEqual([seqs(conversation)[0], seqs(conversation).at(-1), conversation.hasNewer], [5, 34, true]);
-  // What comes in meanwhile is not shown beside what is far back.
+  // New messages are not shown together with old ones.
   connection.say();
   assert.equal(conversation.timeline.newest?.seq, 34);
   await conversation.loadNewer();
@@ -331,21 +334,21 @@ test("a jump shows the messages around a place, and reading on from there leads 
 function listed(readSeq: number, unread: number) {
   const connection = new FakeConnection();
   const known = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq, unread, notificationLevel: "all" as const };
-  const surroundings = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, met: () => {}, said: () => {} };
+  const callbacks = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, userSeen: () => {}, statusReceived: () => {} };
   for (let count = 0; count < 4; count += 1) connection.server.store();
-  return { connection, conversation: new Conversation("lobby", connection as unknown as Connection, surroundings, known) };
+  return { connection, conversation: new Conversation("lobby", connection as unknown as Connection, callbacks, known) };
 }
 
-test("how far was read is what the server lists, and a line stands above what is new", async () => {
+test("the read position is the listed one, and a divider precedes new messages", async () => {
   const { connection, conversation } = listed(2, 2);
   await connection.enter();
-  // The newest message alone is read for the list.
+  // The list only reads the newest message.
   assert.deepEqual([seqs(conversation), conversation.unread, conversation.hasOlder], [[4], 2, true]);
   conversation.watch(true, true);
   assert.deepEqual([conversation.unread, conversation.firstUnread], [0, 3]);
 });
 
-test("of a conversation where nothing was read yet no single message is called new", async () => {
+test("a conversation that was never read has no divider for new messages", async () => {
   const { connection, conversation } = listed(0, 4);
   await connection.enter();
   assert.deepEqual([conversation.unread, conversation.firstUnread], [4, undefined]);
@@ -402,7 +405,7 @@ test("a long visit forgets its oldest messages, which scrolling brings back", as
   assert.equal(conversation.timeline.first?.seq, 199);
 });
 
-/** A server that carries out changes by what is given for them, and everything else as usual. */
+/** A server that processes these changes with the given functions, and everything else as usual. */
 function changing(server: FakeServer, carryOut: (name: string, payload: { content: string; version: number }) => unknown): void {
   const usual = server.ask.bind(server);
   server.ask = async (name, payload) => (/^(edit|add|remove|pin|unpin|set)_/.test(name) ? carryOut(name, payload as never) : usual(name, payload));
@@ -419,7 +422,7 @@ for (const code of [TIMED_OUT, DISCONNECTED, "STORE_UNAVAILABLE", "INTERNAL"]) {
       const [stored] = server.stored;
       assert.ok(stored !== undefined);
       if (version !== stored.version) throw new RequestError({ code: "CONFLICT", message: "" });
-      // It is carried out, and nobody is told.
+      // The change is made, but the answer is lost.
       server.stored = [{ ...stored, content, version: version + 1 }];
       throw new RequestError({ code, message: "" });
     });
@@ -436,7 +439,7 @@ for (const code of [TIMED_OUT, DISCONNECTED, "STORE_UNAVAILABLE", "INTERNAL"]) {
   });
 }
 
-test("an edit that somebody was faster with is not made, and the newer text is shown", async () => {
+test("a conflicting edit is not made, and the newer text is shown", async () => {
   const notices: string[] = [];
   const { server, connection, conversation } = open(notices);
   await connection.enter();
@@ -451,7 +454,7 @@ test("an edit that somebody was faster with is not made, and the newer text is s
   assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["by a moderator"]);
 });
 
-test("of a change that the server has answered with a mistake five times nobody says that it was not made", async (context) => {
+test("a change with five INTERNAL errors is reported as not confirmed", async (context) => {
   const notices: string[] = [];
   const { server, connection, conversation } = open(notices);
   await connection.enter();
@@ -470,7 +473,7 @@ test("of a change that the server has answered with a mistake five times nobody 
     await changing;
   }
   assert.equal(asked, 15);
-  assert.deepEqual([...new Set(notices)], ["Not confirmed, it may have been done. The server made a mistake. Please try again."]);
+  assert.deepEqual([...new Set(notices)], ["Not confirmed, it may have been done. The server had an internal error. Please try again."]);
 });
 
 test("a reaction without a connection is made when it is back, and one that is refused says so", async () => {
@@ -491,10 +494,10 @@ test("a reaction without a connection is made when it is back, and one that is r
   assert.deepEqual(conversation.timeline.messages[0]?.reactions?.map(({ emoji, own }) => [emoji, own]), [["👍", true]]);
   refusal = new RequestError({ code: "FORBIDDEN", message: "" });
   await conversation.react(stored, "🎉");
-  assert.deepEqual(notices, ["That reaction was not possible. You are not allowed to do that."]);
+  assert.deepEqual(notices, ["Your reaction was not saved. You are not allowed to do that."]);
 });
 
-test("what became of a message is read out as its line says it", async (context) => {
+test("the failure of a message is announced with the text of its line", async (context) => {
   const { server, connection, conversation } = open();
   await connection.enter();
   context.mock.timers.enable({ apis: ["setTimeout"] });
@@ -510,16 +513,16 @@ test("what became of a message is read out as its line says it", async (context)
   const [entry] = connection.queue.entries;
   const [draft] = conversation.drafts;
   assert.deepEqual(draft?.delivery, { state: "failed", reason: reasonOf(entry?.failure) });
-  assert.match(reasonOf(entry?.failure), /^Not confirmed, it may have arrived\. The server made a mistake\./);
+  assert.match(reasonOf(entry?.failure), /^Not confirmed, it may have arrived\. The server had an internal error\./);
 });
 
-test("who has made a change is told once that it waits, or is not confirmed", () => {
+test("a change that waits or is not confirmed causes one notice", () => {
   const entry: Entry = { id: "1", event: "pin_message", payload: {}, writtenAt: "", state: "queued", attempts: 0, faults: 0 };
   const failure = { code: TIMED_OUT, message: "" };
-  assert.match(waitingWords(entry, false) ?? "", /^There is no connection/);
-  assert.equal(waitingWords(entry, true), undefined);
-  assert.match(waitingWords({ ...entry, state: "sending", attempts: 1, failure }, true) ?? "", /not confirmed yet/);
-  assert.equal(waitingWords({ ...entry, state: "sending", attempts: 2, failure }, true), undefined);
-  assert.match(waitingWords({ ...entry, attempts: 1, failure }, true) ?? "", /^You are sending too fast/);
-  assert.equal(waitingWords({ ...entry, event: "message" }, false), undefined);
+  assert.match(waitingNotice(entry, false) ?? "", /^There is no connection/);
+  assert.equal(waitingNotice(entry, true), undefined);
+  assert.match(waitingNotice({ ...entry, state: "sending", attempts: 1, failure }, true) ?? "", /not confirmed yet/);
+  assert.equal(waitingNotice({ ...entry, state: "sending", attempts: 2, failure }, true), undefined);
+  assert.match(waitingNotice({ ...entry, attempts: 1, failure }, true) ?? "", /^You are sending too fast/);
+  assert.equal(waitingNotice({ ...entry, event: "message" }, false), undefined);
 });

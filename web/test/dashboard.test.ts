@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Reading, Ring, pathOf, ratesOf, roundUp } from "../src/dashboard/figures.ts";
-import { Journal, KEPT } from "../src/dashboard/journal.ts";
+import { Journal, MAX_LISTED } from "../src/dashboard/journal.ts";
 import type { NodeChange, Statistics } from "../src/dashboard/types.ts";
 import { bytes, lasting, many, millis, rate } from "../src/dashboard/words.ts";
 
@@ -15,7 +15,7 @@ test("rates are differences of two readings in the time between them", () => {
   assert.deepEqual(ratesOf(reading(0, 10), reading(2_000, 10)), { received: 0, sent: 0, bytesReceived: 0, bytesSent: 0 });
 });
 
-test("nothing is said of a second before there are two readings of one server that went on", () => {
+test("rates need two readings of the same running server", () => {
   assert.equal(ratesOf(undefined, reading(1_000, 10)), undefined);
   assert.equal(ratesOf(reading(0, 10), reading(1_000, 20, "b")), undefined, "another server");
   assert.equal(ratesOf(reading(0, 10), reading(1_000, 9)), undefined, "started again");
@@ -61,11 +61,11 @@ test("refusals are added up by reason, and the latest of them are kept, newest f
   assert.deepEqual(journal.reasons.map(({ reason, count }) => [reason, count]), [["messages", 5], ["typing", 2]]);
   assert.deepEqual(journal.refusals.map(({ text }) => text), ["rate limit: messages × 4", "rate limit: messages", "rate limit: typing × 2"]);
   for (let index = 0; index < 1_000; index += 1) tell(`reason ${index}`, 1);
-  assert.equal(journal.refusals.length, KEPT);
+  assert.equal(journal.refusals.length, MAX_LISTED);
   assert.ok(journal.reasons.length <= 100);
 });
 
-test("a server is about to stop until it has left", () => {
+test("a server is draining until it has left", () => {
   const journal = new Journal();
   const move = (change: NodeChange["change"]) => journal.moved({ node: "b", change, timestamp: "2026-01-01T00:00:00.000Z" });
   move("draining");
@@ -74,7 +74,7 @@ test("a server is about to stop until it has left", () => {
   assert.equal(journal.isDraining("b"), false);
   journal.alerted({ node: "b", part: "task", task: "retention", state: "unavailable", timestamp: "2026-01-01T00:00:00.000Z" });
   journal.alerted({ node: "b", part: "store", state: "ok", timestamp: "2026-01-01T00:00:00.000Z" });
-  assert.deepEqual(journal.alerts.map(({ text }) => text), ["store works again", "task retention does not work", "the server left the cluster", "the server is about to stop"]);
+  assert.deepEqual(journal.alerts.map(({ text }) => text), ["store works again", "task retention does not work", "the server left the cluster", "the server is shutting down"]);
 });
 
 test("figures are in words of their size", () => {

@@ -8,7 +8,7 @@ import { settled } from "../packages/client/test/fake.ts";
 import { Deletions, UNDO_FOR } from "../src/model/deletions.ts";
 import { browser } from "../src/model/storage.ts";
 
-/** A tab of a user; what is kept is shared by all tabs of this process. */
+/** A tab of a user. All tabs of this process share the storage. */
 async function open(t: TestContext, userId: string) {
   const asked: unknown[] = [];
   const told: unknown[] = [];
@@ -38,7 +38,7 @@ async function open(t: TestContext, userId: string) {
   return { deletions, queue, asked, told, refusals, server, begin: () => queue.begin(userId, userId) };
 }
 
-test("a deletion is told to the server unless it is taken back", async (t) => {
+test("a deletion is sent to the server unless it is undone", async (t) => {
   const { deletions, asked, begin } = await open(t, "ada-undo");
   await begin();
   t.mock.timers.enable({ apis: ["setTimeout"] });
@@ -51,7 +51,7 @@ test("a deletion is told to the server unless it is taken back", async (t) => {
   assert.deepEqual([asked, deletions.has("two")], [["two"], false]);
 });
 
-test("when the page goes a deletion is told at once, and carried out by the next session of that user alone", async (t) => {
+test("a closed page sends deletions, and the user's next session repeats them", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const before = await open(t, "ada-gone");
   before.deletions.add("one");
@@ -67,7 +67,7 @@ test("when the page goes a deletion is told at once, and carried out by the next
   }
 });
 
-test("a deletion whose tab died is carried out when it can no longer be taken back", async (t) => {
+test("a deletion of a crashed tab is sent after the undo time", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const before = await open(t, "ada-dead");
   before.deletions.add("one");

@@ -13,7 +13,7 @@ function info(id: string, memberIds = ["me"]): ConversationInfo {
 
 const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, readSeq: 0, unread: 0, notificationLevel: "all" });
 
-/** A list over a server that answers when it is told to. */
+/** A list with a server that answers when the test requests it. */
 function open() {
   const events = new Emitter<Record<string, (...args: never[]) => void>>();
   const answers: ((ids: string[] | RequestError) => void)[] = [];
@@ -31,14 +31,14 @@ function open() {
       new Promise((resolve, reject) => answers.push((ids) => (ids instanceof RequestError ? reject(ids) : resolve({ conversations: ids.map(listed), hasMore: false })))),
   };
   const nothing = () => {};
-  const surroundings = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, met: nothing, said: nothing, lost: (id: string) => lost.push(id) };
-  const inbox = new Inbox(manager as never, new People(), surroundings);
+  const callbacks = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, userSeen: nothing, statusReceived: nothing, lost: (id: string) => lost.push(id) };
+  const inbox = new Inbox(manager as never, new People(), callbacks);
   const tell = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();
   return { inbox, manager, answers, tell, ids, lost, notices };
 }
 
-test("what is made, got or lost while the list is on its way is as it was told, and not as it is listed", async () => {
+test("changes that arrive during a list request override its answer", async () => {
   const { inbox, answers, tell, ids, lost } = open();
   const loading = inbox.load();
   inbox.update(info("made"));
@@ -50,7 +50,7 @@ test("what is made, got or lost while the list is on its way is as it was told, 
   assert.deepEqual([ids(), lost], [["got", "made", "old"], []]);
 });
 
-test("a list that was asked for before the connection was lost says nothing any more", async () => {
+test("the answer to a list request of a lost connection is ignored", async () => {
   const { inbox, answers, ids, lost } = open();
   const before = inbox.load();
   const after = inbox.load();
@@ -65,7 +65,7 @@ test("a list that was asked for before the connection was lost says nothing any 
   assert.deepEqual([ids(), lost], [["one"], ["two"]]);
 });
 
-test("a list that the server does not give is asked for again, as long as the connection is the same", async (t) => {
+test("a failed list request is repeated on the same connection", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const { inbox, manager, answers, ids, notices } = open();
   const fail = async (code: string, retryAfter?: number) => {
@@ -87,7 +87,7 @@ test("a list that the server does not give is asked for again, as long as the co
   await loading;
   assert.deepEqual([inbox.isReady, ids()], [false, ["one"]]);
 
-  // A lost connection is followed by another one, which lists by itself.
+  // The next connection lists the conversations itself.
   void inbox.load();
   manager.isReady = false;
   await fail(DISCONNECTED);

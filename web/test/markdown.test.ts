@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
 
-/** What is meant, written in a short way. */
+/** Returns parsed Markdown in a short notation. */
 function written(text: string): string {
   return parseMarkdown(text).map(block).join("|");
 }
@@ -34,7 +34,7 @@ function inline(piece: Inline): string {
   }
 }
 
-/** The text without its marks, and with them where they mean nothing. */
+/** Asserts that a text is parsed as plain text, with its marks. */
 function plain(text: string): void {
   assert.deepEqual(parseMarkdown(text), [{ kind: "text", children: [{ kind: "text", text }] }], text);
 }

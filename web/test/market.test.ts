@@ -5,7 +5,7 @@ import type { Trade, TradeUpdate } from "../src/types.ts";
 import { Market, type Outcome } from "../src/trading/market.ts";
 import { amount, isSymbol, quantityOf, sum } from "../src/trading/numbers.ts";
 
-/** A connection whose events and answers the test makes up. */
+/** A connection whose events and answers the test controls. */
 function fake(permissions: string[] = []) {
   const listeners = new Map<string, (payload: never) => void>();
   const asked: unknown[] = [];
@@ -27,8 +27,8 @@ function fake(permissions: string[] = []) {
       return connection.answer;
     },
   };
-  const surroundings = { changed: () => {}, announce: () => {}, ended: (outcome: Outcome) => ended.push(outcome) };
-  const market = new Market(connection as never, surroundings);
+  const callbacks = { changed: () => {}, announce: () => {}, ended: (outcome: Outcome) => ended.push(outcome) };
+  const market = new Market(connection as never, callbacks);
   const tell = (name: string, payload: unknown) => listeners.get(name)?.(payload as never);
   return { market, connection, asked, ended, tell };
 }
@@ -93,7 +93,7 @@ test("withdrawn trades and signals leave the page", () => {
   assert.deepEqual(market.signals, []);
 });
 
-test("the outcome of an order is told once, and takes the place of one that nobody knew", async () => {
+test("the outcome of an order is listed once, and replaces an unknown one", async () => {
   const { market, connection, ended, tell } = fake(["trades:execute"]);
   assert.equal(market.mayExecute, true);
   const order = { symbol: "AAPL", side: "buy", quantity: 2 } as const;
@@ -105,12 +105,12 @@ test("the outcome of an order is told once, and takes the place of one that nobo
   assert.deepEqual(market.outcomes.map(({ text }) => text), ["Buy 2 AAPL: executed at 190.5."]);
   connection.answer = new RequestError({ code: "TIMED_OUT", message: "" });
   await market.execute(order);
-  assert.match(market.outcomes[0]?.text ?? "", /nobody knows yet whether it was executed/);
-  // The reason comes as an event, which knows the trade.
+  assert.match(market.outcomes[0]?.text ?? "", /the outcome is not known yet/);
+  // The reason arrives as an event, which contains the trade.
   connection.answer = new RequestError({ code: "CONFLICT", message: "" });
   await market.execute(order);
   tell("trade:error", { code: "NO_PRICE", message: "", symbol: "AAPL", tradeId: "t2" });
-  assert.equal(market.outcomes[0]?.text, "AAPL: not executed. The server knows no price of it.");
+  assert.equal(market.outcomes[0]?.text, "AAPL: not executed. The server has no price for it.");
   assert.equal(market.outcomes.length, 3);
 });
 
@@ -128,7 +128,7 @@ test("each order has an id of its own, under which it is executed once", async (
   assert.notEqual(first?.clientTradeId, second?.clientTradeId);
 });
 
-test("what is followed is one's own, and ends when it is closed", () => {
+test("the user's own data is followed until the market is closed", () => {
   const { market, asked } = fake();
   assert.equal(market.mayExecute, false);
   assert.deepEqual(asked, [

@@ -19,12 +19,12 @@ test("reactions have the count that the server says, and say which are one's own
   one = withReaction(one, reaction("👍", "me", 2), "me");
   one = withReaction(one, reaction("🎉", "eve", 12), "me");
   assert.deepEqual(shown(one), ["👍2 own", "🎉12"]);
-  // The same told twice is the same.
+  // A repeated event changes nothing.
   assert.deepEqual(shown(withReaction(one, reaction("👍", "me", 2), "me")), ["👍2 own", "🎉12"]);
   one = withReaction(one, reaction("👍", "me", 1, false), "me");
   assert.deepEqual([shown(one), one.reactions?.[0]?.userIds], [["👍1", "🎉12"], ["eve"]]);
   assert.deepEqual(shown(withReaction(one, reaction("🎉", "eve", 0, false), "me")), ["👍1"]);
-  // An edit is told to all alike.
+  // An edit is the same event for all users.
   const mine = withReaction(message(1), reaction("👍", "me", 1), "me");
   assert.deepEqual(shown(withOwn(message(1, { version: 2, reactions: [{ emoji: "👍", count: 3, userIds: ["me"] }] }), mine)), ["👍3 own"]);
 });
@@ -36,14 +36,14 @@ test("quotes say what their original says now", () => {
   assert.equal(timeline.messages[1]?.replyTo?.excerpt, "other words");
   timeline.markDeleted({ conversationId: "c", messageId: "m1", seq: 1, deletedAt: "now", deletedBy: "bob" });
   assert.deepEqual([timeline.messages[1]?.replyTo?.excerpt, timeline.messages[1]?.replyTo?.deletedAt], ["", "now"]);
-  // Also of an original that is not loaded.
+  // Also if the original is not loaded.
   timeline.merge([message(9, { replyTo: quoteOf(message(7)) })]);
   timeline.forgetQuoted("m7", "then");
   assert.equal(timeline.messages[2]?.replyTo?.deletedAt, "then");
   assert.equal([...quoteOf(message(1, { content: "😀".repeat(300) })).excerpt].length, 200);
 });
 
-test("pins that were told while they were asked for are there, and not those that were taken away", () => {
+test("pin events that arrive during a join are applied to its answer", () => {
   const pin = (seq: number): Pin => ({ message: quoteOf(message(seq)), pinnedBy: "bob", pinnedAt: "" });
   const pins = new Pins();
   pins.wait();
@@ -57,7 +57,7 @@ test("pins that were told while they were asked for are there, and not those tha
   assert.deepEqual([mayPin(info, "me", ["chat:manage"]), mayPin(info, "me"), mayPin(info, "eve", ["chat:manage"]), mayPin(info, "eve", ["chat:manage", "chat:moderate"])], [true, false, false, true]);
 });
 
-test("what is one emoji is taken, and nothing else", () => {
+test("only exactly one emoji is accepted", () => {
   for (const emoji of ["👍", "❤️", "👍🏽", "👨‍👩‍👧", "🇩🇪", "1️⃣", " 🎉 "]) assert.equal(emojiOf(emoji), emoji.trim(), emoji);
   for (const wrong of ["", "a", "1", "👍👍", "👍a", ":)", "\u202E", `👨${"\u200D👩".repeat(30)}`, `👍${"\u0300".repeat(50)}`]) assert.equal(emojiOf(wrong), undefined, wrong);
 });
@@ -72,7 +72,7 @@ test("what is written behind an @ is completed by names, also of other scripts",
   assert.deepEqual(completionsOf(people, "דנ", 6).map(({ userId }) => userId), ["4"]);
 });
 
-test("those are mentioned whose whole names are there, and of one name only who was chosen", () => {
+test("whole names are mentions, and equal names need a choice", () => {
   const people = [{ userId: "1", name: "Ann" }, { userId: "2", name: "Anna" }, { userId: "3", name: "Sam" }, { userId: "4", name: "Sam" }, { userId: "5", name: "א\u05D1*[" }];
   const none = new Set<string>();
   assert.deepEqual(mentionedIn("@Anna and @Annabel, @Ann!", people, none), ["2", "1"]);

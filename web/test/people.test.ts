@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { People, look } from "../src/model/people.ts";
+import { People, skeletonOf } from "../src/model/people.ts";
 
-test("names that look alike have one look, and others have not", () => {
-  for (const other of ["Bоb", "BOB", "bob ", "B\u00f3b", "𝐁𝐨𝐛"]) assert.equal(look(other), look("Bob"), other);
-  assert.equal(look("Iris"), look("lris"));
-  assert.notEqual(look("Bob"), look("Rob"));
+test("names that look alike have the same skeleton", () => {
+  for (const other of ["Bоb", "BOB", "bob ", "B\u00f3b", "𝐁𝐨𝐛"]) assert.equal(skeletonOf(other), skeletonOf("Bob"), other);
+  assert.equal(skeletonOf("Iris"), skeletonOf("lris"));
+  assert.notEqual(skeletonOf("Bob"), skeletonOf("Rob"));
 });
 
-test("who has a name like somebody else is marked by the end of the id, as long as that is so", () => {
+test("users with similar names are marked by the end of their id", () => {
   const people = new People();
   people.learn("user-1111", "Ada");
   assert.equal(people.markOf("user-1111", "Ada"), undefined);
@@ -17,7 +17,7 @@ test("who has a name like somebody else is marked by the end of the id, as long 
   assert.equal(people.markOf("guest:2222", "Аda"), "2222");
   people.learn("guest:2222", "Eve");
   assert.equal(people.markOf("user-1111", "Ada"), undefined);
-  // A message keeps the name that its author had.
+  // A message keeps its author's name at that time.
   assert.equal(people.markOf("guest:2222", "Ada"), "2222");
 });
 

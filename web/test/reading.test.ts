@@ -27,7 +27,7 @@ test("what is unread is what the server counts and what has come since", () => {
   assert.equal(reading.unread([message(13), message(14, { deletedAt: "2026-01-05T12:00:00.000Z" })], "me"), 1);
 });
 
-test("the server is told how far somebody has read, once a second at most", async (t) => {
+test("the read position is sent at most once a second", async (t) => {
   const { reading, told } = begin();
   t.after(() => mock.timers.reset());
   reading.see(3, true);
@@ -51,7 +51,7 @@ test("a message has been read by those who have read on to it", () => {
   assert.deepEqual([message(2), message(3), message(5)].map((each) => reading.readersOf(each)), [2, 1, 0]);
 });
 
-test("what others had read before is read, whoever has read on since", () => {
+test("messages that others read before the join stay read", () => {
   const reading = new Reading(async () => {}, () => {});
   assert.equal(reading.wasRead(message(1)), false);
   reading.noteOthers(3);

@@ -53,7 +53,7 @@ test("what is unread begins behind a divider", () => {
   assert.deepEqual(keys({ messages, firstUnread: 2 }), ["day:2026-1-6", "id-1", "unread", "id-2"]);
 });
 
-test("a coming stands behind the message that was the newest then", () => {
+test("a join line follows the message that was the newest then", () => {
   const activity = new Activity();
   activity.add("joined", joined("bob"), 1);
   activity.add("joined", joined("eve"), 2);
@@ -68,7 +68,7 @@ test("a coming from before the oldest loaded message is not shown at its top", (
   assert.deepEqual(keys({ messages: [message(9, at(6, 9))], lines: activity.lines }), ["day:2026-1-6", "id-9"]);
 });
 
-test("one user who comes and goes without a word in between is one line", () => {
+test("joins and departures of a user without messages are one line", () => {
   const activity = new Activity();
   activity.add("joined", joined("bob"), 4);
   activity.add("disconnected", joined("bob"), 4);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Statuses } from "../src/status/statuses.ts";
 import type { UserStatus } from "../src/types.ts";
 
-test("of what somebody says of itself the latest counts, and who is not present is offline", () => {
+test("the latest status of a user counts, and absent users are offline", () => {
   const said = (status: UserStatus["status"], timestamp: string, text?: string): UserStatus => ({ userId: "bob", status, timestamp, ...(text !== undefined && { text }) });
   const statuses = new Statuses();
   assert.deepEqual(statuses.shown("bob", true), { status: "online", text: "" });

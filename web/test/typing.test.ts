@@ -46,6 +46,6 @@ test("the line names two and counts the rest", () => {
   assert.deepEqual(partsOf(typingLine(["Ada"])), ["", "Ada", " is typing…"]);
   assert.deepEqual(partsOf(typingLine(["Ada", "Bob"])), ["", "Ada", " and ", "Bob", " are typing…"]);
   assert.deepEqual(partsOf(typingLine(["Ada", "Bob", "Eve", "Zoe"])), ["", "Ada", ", ", "Bob", " and 2 more are typing…"]);
-  // No name ends its part.
+  // A name cannot end its own isolation.
   assert.deepEqual(partsOf(typingLine(["A\u2069da"])), ["", "Ada", " is typing…"]);
 });

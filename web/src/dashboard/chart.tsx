@@ -1,7 +1,8 @@
 import { type Point, type Value, pathOf, roundUp } from "./figures.ts";
 
-/** What a chart shows, and after how long without figures its lines are interrupted, in milliseconds. */
+/** The time span of a chart in milliseconds. */
 const SPAN = 300_000;
+/** Time without figures after which a line is interrupted, in milliseconds. */
 const GAP = 10_000;
 const WIDTH = 600;
 const HEIGHT = 140;
@@ -11,14 +12,14 @@ export interface Line {
   valueOf: (point: Point) => number | undefined;
 }
 
-/** Lines over the last five minutes. */
+/** A chart of the last five minutes. */
 export function Chart({ title, points, lines, inWords }: { title: string; points: readonly Point[]; lines: readonly Line[]; inWords: (value: number) => string }) {
   const to = points.at(-1)?.at ?? 0;
   const drawn = lines.map(({ name, valueOf }) => ({ name, values: points.map((point): Value => ({ at: point.at, value: valueOf(point) })) }));
   const known = drawn.flatMap(({ values }) => values.flatMap(({ value }) => value ?? []));
   const top = roundUp(Math.max(0, ...known));
   const frame = { from: to - SPAN, to, top, width: WIDTH, height: HEIGHT };
-  const said = drawn.map(({ name, values }) => {
+  const summaries = drawn.map(({ name, values }) => {
     const last = values.at(-1)?.value;
     const most = Math.max(0, ...values.map(({ value }) => value ?? 0));
     return last === undefined ? `${name} not known yet` : `${name} ${inWords(last)} now, at most ${inWords(most)}`;
@@ -48,7 +49,7 @@ export function Chart({ title, points, lines, inWords }: { title: string; points
         <span class="axis axis-bottom" aria-hidden="true">
           0
         </span>
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`The last five minutes: ${said.join("; ")}`}>
+        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`The last five minutes: ${summaries.join("; ")}`}>
           {[0, HEIGHT / 2, HEIGHT].map((y) => (
             <path key={y} class="rule" d={`M0 ${y}L${WIDTH} ${y}`} />
           ))}

@@ -7,20 +7,23 @@ import { Journal } from "./journal.ts";
 import type { Node, Rooms, Socket, Sockets, Statistics } from "./types.ts";
 import { many } from "./words.ts";
 
-/** Figures are asked for so many milliseconds after the last answer, and rooms every so many times. */
-const PACE = 2_000;
+/** Delay between the last answer and the next request for figures, in milliseconds. */
+const POLL_INTERVAL = 2_000;
+/** Rooms are requested with every n-th request for figures. */
 const ROOMS_EVERY = 5;
-/** So much is shown of what may be long. */
+/** Maximum number of shown rooms. */
 export const SHOWN_ROOMS = 20;
+/** Maximum number of shown sockets. */
 const SHOWN_SOCKETS = 50;
 /** Five minutes of figures. */
 const POINTS = 150;
-const PATIENCE = 5_000;
+/** Timeout of requests, in milliseconds. */
+const REQUEST_TIMEOUT = 5_000;
 
-/** A part of what is shown that a role may lack the permission for. */
+/** A part of the dashboard that requires its own permission. */
 export type Part = "figures" | "servers" | "rooms";
 
-/** The sockets of the user that was looked for. */
+/** The sockets of the requested user. */
 export interface Found {
   userId: string;
   sockets: readonly Socket[];
@@ -29,35 +32,41 @@ export interface Found {
 }
 
 /**
- * What the dashboard knows. Figures are pulled at a pace of its own, for as long as somebody looks; what the server tells by itself
- * are refusals, added up once a second, and the rare events of servers.
+ * The state of the dashboard. Figures are polled at an interval while the page is visible. The
+ * server only pushes refusals, summed up once a second, and rare events of servers.
  */
 export class Desk {
-  /** Nobody is in, with the reason if there is one; somebody is in who may not be here; or an admin is. */
+  /**
+   * `out` without a session, with the reason if there is one; `forbidden` without the permission;
+   * `in` for an admin.
+   */
   phase: "out" | "forbidden" | "in" = "out";
   reason = "";
   reading: Reading | undefined;
-  /** When the newest figures came. */
+  /** When the newest figures arrived. */
   asOf: Date | undefined;
-  /** Since when there is no connection. */
+  /** When the connection was lost. */
   lostAt: Date | undefined;
-  /** Which parts did not come the last time although there is a connection, and why. */
+  /** The parts whose last request failed while connected, with the reason. */
   readonly troubles = new Map<Part, string>();
   nodes: readonly Node[] = [];
   rooms: Rooms | undefined;
   readonly points = new Ring<Point>(POINTS);
   readonly journal = new Journal();
-  /** What the role of whoever looks does not permit. */
+  /** The parts that the user's role does not permit. */
   readonly denied = new Set<Part>();
-  /** Called after each change; an urgent change is drawn immediately, because a hidden tab gets no frames. */
+  /**
+   * Called after each change; an urgent change is drawn immediately, because a hidden tab gets no
+   * frames.
+   */
   changed: (isUrgent?: boolean) => void = () => {};
   #token = "";
   #line: SocketLine | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Counts visits, so that what belongs to an earlier one is told from what belongs to this. */
+  /** Counts visits, to ignore results that belong to an earlier one. */
   #visit = 0;
-  #turn = 0;
-  #isAsking = false;
+  #polls = 0;
+  #isPolling = false;
   readonly #socketPath: string;
 
   constructor(socketPath: string) {
@@ -73,7 +82,7 @@ export class Desk {
   }
 
   start(): void {
-    document.addEventListener("visibilitychange", () => void this.#pull());
+    document.addEventListener("visibilitychange", () => void this.#poll());
     const token = tab.get(TOKEN);
     if (token !== undefined) this.#enter(token);
   }
@@ -89,28 +98,28 @@ export class Desk {
     this.#leave("out");
   }
 
-  /** Back to the form, for another token. */
+  /** Returns to the form, for another token. */
   signInAgain(): void {
     this.#leave("out");
   }
 
-  /** Finds the sockets of a user at all servers. Fails with words for people. */
+  /** Returns the sockets of a user on all servers. Throws an error that `explain` can render. */
   async find(userId: string): Promise<Found> {
     const query = new URLSearchParams({ userId, limit: String(SHOWN_SOCKETS) });
     const { sockets, hasMore, missing } = (await this.#fetch(`/sockets?${query}`)) as Sockets;
     return { userId, sockets, hasMore, missing };
   }
 
-  /** Closes the connections of a user; says what came of it. */
+  /** Closes the connections of a user. Returns the outcome as a text. */
   async kick(userId: string): Promise<string> {
     const { disconnected, missing } = (await this.#ask("admin:kick", { userId })) as { disconnected: number; missing: number };
-    return `${many(disconnected, "connection")} closed.${silent(missing)}`;
+    return `${many(disconnected, "connection")} closed.${unansweredText(missing)}`;
   }
 
-  /** Shuts an address out; says what came of it. */
+  /** Blocks an address. Returns the outcome as a text. */
   async block(cidr: string, reason: string, seconds: number | undefined): Promise<string> {
     const answer = (await this.#ask("admin:block", { cidr, reason, ...(seconds !== undefined && { seconds }) })) as { cidr: string; expiresAt?: string };
-    return `${answer.cidr} is blocked ${answer.expiresAt === undefined ? "for good" : `until ${new Date(answer.expiresAt).toLocaleString()}`}.`;
+    return `${answer.cidr} is blocked ${answer.expiresAt === undefined ? "permanently" : `until ${new Date(answer.expiresAt).toLocaleString()}`}.`;
   }
 
   #enter(token: string): void {
@@ -120,7 +129,7 @@ export class Desk {
     line.watch("changed", () => this.#handleStatus(line.status));
     line.watch("ready", () => {
       this.lostAt = undefined;
-      void this.#pull();
+      void this.#poll();
     });
     this.journal.follow(line, () => this.changed());
     line.open();
@@ -130,7 +139,7 @@ export class Desk {
   #leave(phase: Desk["phase"], reason = ""): void {
     clearTimeout(this.#timer);
     this.#visit += 1;
-    this.#isAsking = false;
+    this.#isPolling = false;
     this.#line?.close();
     this.#line = undefined;
     this.#token = "";
@@ -149,42 +158,48 @@ export class Desk {
   #handleStatus(status: Status): void {
     if (status.state === "refused" || status.state === "closed") {
       const code = status.failure?.code;
-      // The chat of this tab goes on with a token that is good for that.
+      // The token may be valid for the chat of this tab, so it is not removed.
       if (code === "FORBIDDEN") return this.#leave("forbidden");
       tab.remove(TOKEN);
-      return this.#leave("out", code === "UNAUTHENTICATED" ? "This token is not valid here, or not any more." : "Your access to this page has ended.");
+      return this.#leave("out", code === "UNAUTHENTICATED" ? "This token is invalid or has expired." : "Your access to this page has ended.");
     }
     if (!this.isOnline && this.asOf !== undefined) this.lostAt ??= new Date();
     this.changed();
   }
 
-  /** Asks for what is shown, and again after a pause, unless nobody looks or there is no connection. */
-  async #pull(): Promise<void> {
+  /**
+   * Requests the shown data, and repeats this after a delay, unless the page is hidden or
+   * disconnected.
+   */
+  async #poll(): Promise<void> {
     clearTimeout(this.#timer);
-    if (this.#isAsking || !this.isOnline || document.visibilityState === "hidden") return;
+    if (this.#isPolling || !this.isOnline || document.visibilityState === "hidden") return;
     const visit = this.#visit;
-    this.#isAsking = true;
-    const isRoomsTurn = this.#turn % ROOMS_EVERY === 0;
-    this.#turn += 1;
+    this.#isPolling = true;
+    const includesRooms = this.#polls % ROOMS_EVERY === 0;
+    this.#polls += 1;
     await Promise.all([
       this.#part("figures", visit, async () => this.#take((await this.#ask("admin:stats")) as Statistics, visit)),
       this.#part("servers", visit, async () => {
         const { nodes } = (await this.#fetch("/nodes")) as { nodes: Node[] };
         if (visit === this.#visit) this.nodes = nodes;
       }),
-      isRoomsTurn &&
+      includesRooms &&
         this.#part("rooms", visit, async () => {
           const rooms = (await this.#fetch(`/rooms?order=size&limit=${SHOWN_ROOMS}`)) as Rooms;
           if (visit === this.#visit) this.rooms = rooms;
         }),
     ]);
     if (visit !== this.#visit) return;
-    this.#isAsking = false;
-    this.#timer = setTimeout(() => void this.#pull(), PACE);
+    this.#isPolling = false;
+    this.#timer = setTimeout(() => void this.#poll(), POLL_INTERVAL);
     this.changed();
   }
 
-  /** Takes one part. What is not permitted is not asked for again: each attempt would be a refusal. */
+  /**
+   * Requests one part. A denied part is not requested again, because each attempt would count as a
+   * refusal.
+   */
   async #part(part: Part, visit: number, take: () => Promise<void>): Promise<void> {
     if (this.denied.has(part)) return;
     try {
@@ -207,21 +222,21 @@ export class Desk {
   }
 
   async #ask(event: string, payload: object = {}): Promise<unknown> {
-    if (this.#line === undefined) throw new Error("nobody is in");
-    return this.#line.ask(event, payload, PATIENCE);
+    if (this.#line === undefined) throw new Error("not signed in");
+    return this.#line.ask(event, payload, REQUEST_TIMEOUT);
   }
 
   async #fetch(path: string): Promise<unknown> {
     const headers = { authorization: `Bearer ${this.#token}` };
-    const response = await fetch(`/api/v1${path}`, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(PATIENCE) });
+    const response = await fetch(`/api/v1${path}`, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(REQUEST_TIMEOUT) });
     const body = (await response.json()) as { error?: Failure };
     if (!response.ok) throw Object.assign(new Error(body.error?.message ?? response.statusText), body.error);
     return body;
   }
 }
 
-/** What is said of servers that have not answered. */
-export function silent(missing: number): string {
+/** Returns a text about servers that have not answered. */
+export function unansweredText(missing: number): string {
   return missing === 0 ? "" : ` ${many(missing, "server")} did not answer.`;
 }
 
@@ -229,20 +244,20 @@ function isDenied(error: unknown): boolean {
   return (error as Partial<Failure>).code === "FORBIDDEN";
 }
 
-/** Why something did not work, in words for an admin. */
+/** Returns the text of a failure for an admin. */
 export function explain(error: unknown): string {
   const { code, message = "" } = error as Partial<Failure>;
   switch (code) {
     case "FORBIDDEN":
       return "Your role does not permit that.";
     case "RATE_LIMITED":
-      return "That was too fast for this server.";
+      return "You are sending requests too fast. Please try again.";
     case DISCONNECTED:
       return "The connection was lost.";
     case "INVALID_PAYLOAD":
       return `The server did not accept this: ${message}.`;
     default:
-      // Without a code it is no answer of the server.
+      // An error without a code does not come from the server.
       return typeof code === "string" && code !== TIMED_OUT ? `The server refused this: ${message}.` : "The server did not answer.";
   }
 }

@@ -1,6 +1,6 @@
 import type { Statistics } from "./types.ts";
 
-/** What happens in a second. */
+/** Rates per second. */
 export interface Rates {
   received: number;
   sent: number;
@@ -8,32 +8,35 @@ export interface Rates {
   bytesSent: number;
 }
 
-/** What the charts have of one moment. `at` is in milliseconds of a clock that never goes back. */
+/** The values of the charts at one time. `at` is in milliseconds of a monotonic clock. */
 export interface Point {
   at: number;
   connections: number;
-  /** Absent where nothing can be said: at the first figures, and at those of another server or of one that was started again. */
+  /**
+   * Absent if it cannot be computed: for the first figures, and after a change or restart of the
+   * server.
+   */
   rates?: Rates;
 }
 
-/** Figures, and when they came. */
+/** Figures, and when they arrived. */
 export interface Reading {
   at: number;
   statistics: Statistics;
 }
 
-/** What has happened in a second between two readings of the same server. */
+/** Returns the rates between two readings of the same server. */
 export function ratesOf(before: Reading | undefined, now: Reading): Rates | undefined {
   if (before === undefined || before.statistics.node !== now.statistics.node) return undefined;
   const seconds = (now.at - before.at) / 1_000;
   const [old, traffic] = [before.statistics.traffic, now.statistics.traffic];
   const rate = (name: keyof Rates) => (traffic[name] - old[name]) / seconds;
   const rates: Rates = { received: rate("received"), sent: rate("sent"), bytesReceived: rate("bytesReceived"), bytesSent: rate("bytesSent") };
-  // Counters of a server that was started again begin anew.
+  // A restarted server resets its counters.
   return seconds > 0 && Object.values(rates).every((value) => value >= 0) ? rates : undefined;
 }
 
-/** The newest of what is put in; the oldest goes when it is full. */
+/** Holds the newest items. The oldest is removed when it is full. */
 export class Ring<Item> {
   readonly #size: number;
   #items: Item[] = [];
@@ -56,13 +59,16 @@ export class Ring<Item> {
   }
 }
 
-/** A value of a chart at a time, or that nothing is known of that time. */
+/** A value of a chart at a time; `undefined` if it is unknown. */
 export interface Value {
   at: number;
   value: number | undefined;
 }
 
-/** The least round number that is no less: 1, 2 or 5 times a power of ten. */
+/**
+ * Returns the smallest round number that is not less than the value: 1, 2 or 5 times a power of
+ * ten.
+ */
 export function roundUp(value: number): number {
   if (!(value > 1)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -70,7 +76,7 @@ export function roundUp(value: number): number {
   return (first ?? 10) * power;
 }
 
-/** What a line is drawn into: the times and values at its edges, and its size. */
+/** The area of a chart: the times and values at its edges, and its size. */
 export interface Frame {
   from: number;
   to: number;
@@ -79,7 +85,10 @@ export interface Frame {
   height: number;
 }
 
-/** The lines of a chart, as a path of SVG. Nothing is drawn over times of which nothing is known, that is for longer than `gap`. */
+/**
+ * Returns a line of a chart as an SVG path. It is interrupted if values are unknown for longer than
+ * `gap`.
+ */
 export function pathOf(values: readonly Value[], { from, to, top, width, height }: Frame, gap: number): string {
   const parts: string[] = [];
   let before: number | undefined;
@@ -92,7 +101,7 @@ export function pathOf(values: readonly Value[], { from, to, top, width, height 
     const y = height - (Math.min(value, top) / top) * height;
     const isNew = before === undefined || at - before > gap;
     const place = `${x.toFixed(1)} ${y.toFixed(1)}`;
-    // One that stands alone is seen as a dot.
+    // A single value is drawn as a dot.
     parts.push(isNew ? `M${place}h0` : `L${place}`);
     before = at;
   }

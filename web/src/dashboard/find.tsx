@@ -1,21 +1,21 @@
 import { useState } from "preact/hooks";
 import { Window } from "../windows/window.tsx";
 import { exactTime } from "../words/time.ts";
-import { type Desk, type Found, explain, silent } from "./desk.ts";
+import { type Desk, type Found, explain, unansweredText } from "./desk.ts";
 import { Card, Table } from "./lists.tsx";
 import type { Socket } from "./types.ts";
 import { count, many } from "./words.ts";
 
-/** What somebody is asked before it is done. */
-type Asked = { kick: string } | { block: string } | undefined;
+/** The action that waits for a confirmation. */
+type PendingAction = { kick: string } | { block: string } | undefined;
 
-/** Finds one user, whose connections can be closed and whose addresses can be shut out. */
+/** Finds a user, whose connections can be closed and whose addresses can be blocked. */
 export function Find({ desk }: { desk: Desk }) {
   const [wanted, setWanted] = useState("");
   const [found, setFound] = useState<Found>();
   const [outcome, setOutcome] = useState("");
   const [isBusy, setIsBusy] = useState(false);
-  const [asked, setAsked] = useState<Asked>();
+  const [pending, setPending] = useState<PendingAction>();
   const attempt = async (act: () => Promise<string>) => {
     if (isBusy) return;
     setIsBusy(true);
@@ -27,11 +27,11 @@ export function Find({ desk }: { desk: Desk }) {
     }
     setIsBusy(false);
   };
-  const look = async (userId: string) => {
+  const find = async (userId: string) => {
     setFound(undefined);
     const user = await desk.find(userId);
     setFound(user);
-    return user.sockets.length === 0 ? `Nobody with the id ${userId} is connected.${silent(user.missing)}` : "";
+    return user.sockets.length === 0 ? `No user with the id ${userId} is connected.${unansweredText(user.missing)}` : "";
   };
   const kick = (userId: string) =>
     attempt(async () => {
@@ -47,7 +47,7 @@ export function Find({ desk }: { desk: Desk }) {
         onSubmit={(event) => {
           event.preventDefault();
           const userId = wanted.trim();
-          if (userId !== "") void attempt(() => look(userId));
+          if (userId !== "") void attempt(() => find(userId));
         }}
       >
         <label for="user">Id of the user</label>
@@ -59,22 +59,22 @@ export function Find({ desk }: { desk: Desk }) {
       <p class="outcome-line" role="status">
         <bdi>{outcome}</bdi>
       </p>
-      {found !== undefined && found.sockets.length > 0 && <User found={found} isOnline={desk.isOnline && !isBusy} ask={setAsked} />}
-      {asked !== undefined && "kick" in asked && (
-        <Confirm title="Disconnect a user" act="Disconnect" onClose={() => setAsked(undefined)} onConfirm={() => void kick(asked.kick)}>
+      {found !== undefined && found.sockets.length > 0 && <User found={found} isOnline={desk.isOnline && !isBusy} ask={setPending} />}
+      {pending !== undefined && "kick" in pending && (
+        <Confirm title="Disconnect a user" act="Disconnect" onClose={() => setPending(undefined)} onConfirm={() => void kick(pending.kick)}>
           <p>
-            All connections of <bdi class="strong">{asked.kick}</bdi> to the chat are closed. Stock clients come back by themselves; who must stay away is revoked or blocked.
+            All connections of <bdi class="strong">{pending.kick}</bdi> to the chat will be closed. Stock clients reconnect automatically: to keep this user out, revoke the session or block the address.
           </p>
         </Confirm>
       )}
-      {asked !== undefined && "block" in asked && (
-        <Block address={asked.block} onClose={() => setAsked(undefined)} onConfirm={(reason, seconds) => void attempt(() => desk.block(asked.block, reason, seconds))} />
+      {pending !== undefined && "block" in pending && (
+        <Block address={pending.block} onClose={() => setPending(undefined)} onConfirm={(reason, seconds) => void attempt(() => desk.block(pending.block, reason, seconds))} />
       )}
     </Card>
   );
 }
 
-function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: (what: Asked) => void }) {
+function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: (action: PendingAction) => void }) {
   const { userId, sockets, hasMore, missing } = found;
   const names = [...new Set(sockets.map(({ name }) => name))];
   return (
@@ -87,13 +87,13 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
             </bdi>
           ))}{" "}
           <bdi>{userId}</bdi>, {many(sockets.length, "socket")}
-          {hasMore && " shown, and there are more"}.{silent(missing)}
+          {hasMore && " shown, and there are more"}.{unansweredText(missing)}
         </p>
         <button class="button button-bad" type="button" disabled={!isOnline} onClick={() => ask({ kick: userId })}>
           Disconnect this user
         </button>
       </div>
-      <Table name="Sockets of the user" texts={6} heads={["Address", "Transport", "Connected since", "Server", "Rooms", "Do"]}>
+      <Table name="Sockets of the user" texts={6} heads={["Address", "Transport", "Connected since", "Server", "Rooms", "Action"]}>
         {sockets.map((socket) => (
           <tr key={socket.id} data-socket={socket.id}>
             <th scope="row">{socket.address}</th>
@@ -102,7 +102,7 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
               <time datetime={socket.connectionTime}>{exactTime(socket.connectionTime)}</time>
             </td>
             <td class="text">
-              {/* The name of a server is a mark of its start and its id. */}
+              {/* A server name consists of a random part and its id. */}
               <bdi>{socket.node.slice(socket.node.indexOf("~") + 1)}</bdi>
             </td>
             <td class="text">
@@ -160,12 +160,12 @@ function Confirm({ title, act, onClose, onConfirm, children }: { title: string; 
   );
 }
 
-/** For how long an address may be shut out, in seconds. */
+/** The durations of a block, in seconds. */
 const LASTING = [
   ["1 hour", 3_600],
   ["1 day", 86_400],
   ["30 days", 2_592_000],
-  ["for good", undefined],
+  ["permanently", undefined],
 ] as const;
 
 function Block({ address, onClose, onConfirm }: { address: string; onClose: () => void; onConfirm: (reason: string, seconds: number | undefined) => void }) {
@@ -185,12 +185,12 @@ function Block({ address, onClose, onConfirm }: { address: string; onClose: () =
         }}
       >
         <p>
-          <bdi class="strong">{address}</bdi> is shut out of all servers, with everybody who comes from there. That may be you as well.
+          <bdi class="strong">{address}</bdi> will be blocked on all servers, for all users behind this address. That may include you.
         </p>
         <label for="block-reason">Reason</label>
         <input id="block-reason" type="text" dir="auto" value={reason} maxLength={200} autocomplete="off" aria-describedby="block-help" aria-invalid={isWrong} onInput={(event) => setReason(event.currentTarget.value)} />
         <p id="block-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
-          {isWrong ? "Please say why, for whoever finds the block later." : "For whoever finds the block later."}
+          {isWrong ? "Enter a reason. Other admins see it." : "Shown to other admins."}
         </p>
         <label for="block-lasting">For how long</label>
         <select id="block-lasting" value={String(choice)} onChange={(event) => setChoice(Number(event.currentTarget.value))}>

@@ -2,12 +2,12 @@ import type { Line } from "../../packages/client/src/line/line.ts";
 import { Ring } from "./figures.ts";
 import type { Alert, NodeChange, Refusals } from "./types.ts";
 
-/** So many of the latest refusals are kept, and so many alerts. */
-export const KEPT = 50;
-/** So many reasons are added up: more than a server has, so that a newer one still has room. */
+/** Maximum number of listed refusals, and of alerts. */
+export const MAX_LISTED = 50;
+/** Maximum number of counted reasons. A server has fewer, so that new ones still fit. */
 const MAX_REASONS = 100;
 
-/** A line of a list: what happened, at which server, when. */
+/** A line of a list: what happened, on which server and when. */
 export interface Entry {
   id: number;
   text: string;
@@ -16,20 +16,23 @@ export interface Entry {
   isBad: boolean;
 }
 
-/** How often something was refused for one reason. */
-export interface Refused {
+/** The number of refusals for one reason. */
+export interface RefusalCount {
   type: string;
   reason: string;
   count: number;
 }
 
-const changes: Record<NodeChange["change"], string> = { joined: "joined the cluster", left: "left the cluster", draining: "is about to stop" };
+const changes: Record<NodeChange["change"], string> = { joined: "joined the cluster", left: "left the cluster", draining: "is shutting down" };
 
-/** What servers have told since this page is open: refusals, added up and the latest of them, and alerts. */
+/**
+ * The events of servers since the page was opened: counts of refusals, the latest of them, and
+ * alerts.
+ */
 export class Journal {
-  readonly #refusals = new Ring<Entry>(KEPT);
-  readonly #alerts = new Ring<Entry>(KEPT);
-  readonly #reasons = new Map<string, Refused>();
+  readonly #refusals = new Ring<Entry>(MAX_LISTED);
+  readonly #alerts = new Ring<Entry>(MAX_LISTED);
+  readonly #reasons = new Map<string, RefusalCount>();
   readonly #draining = new Set<string>();
   #count = 0;
 
@@ -44,11 +47,11 @@ export class Journal {
   }
 
   /** The most frequent first. */
-  get reasons(): readonly Refused[] {
+  get reasons(): readonly RefusalCount[] {
     return [...this.#reasons.values()].sort((one, other) => other.count - one.count);
   }
 
-  /** Whether a server has said that it is about to stop, and is not gone yet. */
+  /** Whether a server has announced its shutdown and has not left yet. */
   isDraining(node: string): boolean {
     return this.#draining.has(node);
   }
@@ -59,9 +62,9 @@ export class Journal {
         take(payload);
         changed();
       }) as (...args: never[]) => void);
-    on("admin:refusals", (told: Refusals) => this.refused(told));
-    on("admin:alert", (told: Alert) => this.alerted(told));
-    on("admin:node", (told: NodeChange) => this.moved(told));
+    on("admin:refusals", (event: Refusals) => this.refused(event));
+    on("admin:alert", (event: Alert) => this.alerted(event));
+    on("admin:node", (event: NodeChange) => this.moved(event));
   }
 
   refused({ node, refusals, timestamp }: Refusals): void {
@@ -100,7 +103,7 @@ export class Journal {
   }
 }
 
-/** `rateLimit` as people write it. */
+/** Returns a type such as `rateLimit` as words. */
 export function typeInWords(type: string): string {
   return type.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }

@@ -1,13 +1,16 @@
 import type { ComponentChildren } from "preact";
 import { Spoken, Time } from "../view/parts.tsx";
-import { type Desk, SHOWN_ROOMS, silent } from "./desk.ts";
-import { type Entry, KEPT, typeInWords } from "./journal.ts";
+import { type Desk, SHOWN_ROOMS, unansweredText } from "./desk.ts";
+import { type Entry, MAX_LISTED, typeInWords } from "./journal.ts";
 import type { Node, Percentiles } from "./types.ts";
 import { bytes, count, lasting, many, millis, percent } from "./words.ts";
 
-/** So many servers are shown. */
+/** Maximum number of shown servers. */
 const SHOWN_SERVERS = 64;
-/** A server is heard of every second or so; one that was not for so many milliseconds is called silent. */
+/**
+ * Age of the last heartbeat in milliseconds after which a server is shown as silent. Heartbeats
+ * arrive about once a second.
+ */
 const SILENT_AFTER = 4_000;
 
 /** A part of the page with its heading. */
@@ -21,7 +24,10 @@ export function Card({ title, size = "half", children }: { title: string; size?:
   );
 }
 
-/** A table that is moved sideways where there is no room for it, also by keyboard. Its first columns are texts, the others numbers. */
+/**
+ * A table that scrolls horizontally if it is too wide, also by keyboard. Its first columns are
+ * texts, the others numbers.
+ */
 export function Table({ name, heads, texts = 1, children }: { name: string; heads: readonly string[]; texts?: number; children: ComponentChildren }) {
   return (
     <div class="table" role="region" aria-label={name} tabIndex={0}>
@@ -76,10 +82,10 @@ export function Servers({ desk }: { desk: Desk }) {
   );
 }
 
-function stateOf({ id, heard }: Node, desk: Desk): string {
+function stateOf({ id, heartbeatAgeMs }: Node, desk: Desk): string {
   const statistics = desk.reading?.statistics;
-  if (desk.journal.isDraining(id) || (statistics?.node === id && statistics.draining)) return "about to stop";
-  return heard > SILENT_AFTER ? `silent for ${lasting(heard)}` : "up";
+  if (desk.journal.isDraining(id) || (statistics?.node === id && statistics.draining)) return "shutting down";
+  return heartbeatAgeMs > SILENT_AFTER ? `silent for ${lasting(heartbeatAgeMs)}` : "up";
 }
 
 const times = [
@@ -104,7 +110,7 @@ export function Times({ desk }: { desk: Desk }) {
           </tr>
         ))}
       </Table>
-      <p class="nothing">So many percent took no longer, since the server was started.</p>
+      <p class="nothing">Percentiles since the server was started.</p>
     </Card>
   );
 }
@@ -117,7 +123,7 @@ export function Rooms({ desk }: { desk: Desk }) {
       {rooms === undefined ? (
         <p class="nothing">Loading…</p>
       ) : rooms.rooms.length === 0 ? (
-        <p class="nothing">Nobody is in a room.</p>
+        <p class="nothing">No socket is in a room.</p>
       ) : (
         <Table name="The largest rooms" heads={["Room", "Sockets"]}>
           {rooms.rooms.map(({ room, sockets }) => (
@@ -131,7 +137,7 @@ export function Rooms({ desk }: { desk: Desk }) {
         </Table>
       )}
       {rooms?.hasMore && <p class="nothing">The {SHOWN_ROOMS} largest of all servers.</p>}
-      {rooms !== undefined && rooms.missing > 0 && <p class="nothing">{silent(rooms.missing)}</p>}
+      {rooms !== undefined && rooms.missing > 0 && <p class="nothing">{unansweredText(rooms.missing)}</p>}
     </Card>
   );
 }
@@ -141,7 +147,7 @@ export function Alerts({ desk }: { desk: Desk }) {
   const [newest] = alerts;
   return (
     <Card title="Alerts">
-      {/* Only the newest is read out, and the list is not read again with it. */}
+      {/* Only the newest alert is announced, without the list. */}
       <Spoken>
         <span role="status">{newest === undefined ? "" : `${newest.node}: ${newest.text}`}</span>
       </Spoken>
@@ -175,10 +181,10 @@ export function Refusals({ desk }: { desk: Desk }) {
   );
 }
 
-/** What happened, the newest first; a long list is moved in its place, also by keyboard. */
+/** A list of events, the newest first. A long list scrolls, also by keyboard. */
 function Entries({ entries }: { entries: readonly Entry[] }) {
   return (
-    <ul class="entries" tabIndex={0} aria-label={`The latest, ${KEPT} at most`}>
+    <ul class="entries" tabIndex={0} aria-label={`The latest, ${MAX_LISTED} at most`}>
       {entries.map(({ id, text, node, at, isBad }) => (
         <li key={id} class={isBad ? "is-bad" : ""}>
           <span class="entry-text">

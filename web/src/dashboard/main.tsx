@@ -12,7 +12,7 @@ function draw(): void {
   if (root !== null) render(<Page desk={desk} />, root);
 }
 
-// Drawn before the next frame, however many changes there are until then.
+// Draws once per frame, regardless of the number of changes.
 desk.changed = (isUrgent = false) => {
   if (isUrgent) return draw();
   if (isScheduled) return;

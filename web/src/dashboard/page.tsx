@@ -14,7 +14,7 @@ export function Page({ desk }: { desk: Desk }) {
     case "forbidden":
       return <Forbidden desk={desk} />;
     case "in":
-      // Nothing is shown, not even what there would be to see, before the server has let somebody in.
+      // Shows nothing, not even the headings, before the server has accepted the token.
       return desk.asOf === undefined && !desk.isOnline ? <Waiting desk={desk} /> : <Live desk={desk} />;
   }
 }
@@ -41,7 +41,7 @@ function Forbidden({ desk }: { desk: Desk }) {
   return (
     <main class="alone">
       <h1 class="spoken">Dashboard</h1>
-      <p role="alert">This page is for admins, and your role does not permit it.</p>
+      <p role="alert">This page is for admins, and your role does not permit access.</p>
       <button class="link-button" type="button" onClick={() => desk.signInAgain()}>
         Use another token
       </button>
@@ -53,7 +53,7 @@ function Waiting({ desk }: { desk: Desk }) {
   return (
     <main class="alone">
       <h1 class="spoken">Dashboard</h1>
-      <p role="status">{desk.status.state === "offline" ? "The server is not reached. Trying again…" : "Connecting…"}</p>
+      <p role="status">{desk.status.state === "offline" ? "The server is unreachable. Trying again…" : "Connecting…"}</p>
       <button class="link-button" type="button" onClick={() => desk.signOut()}>
         Sign out
       </button>
@@ -120,11 +120,11 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 
 const partNames: Record<Part, string> = { figures: "Figures", servers: "Servers", rooms: "Rooms" };
 
-/** Whether what is shown is of now; of when it is, if not. */
+/** Whether the figures are current, otherwise their time. */
 function State({ desk }: { desk: Desk }) {
   const { asOf, lostAt, troubles, isOnline } = desk;
   const [trouble] = troubles;
-  const of = asOf === undefined ? "" : ` The figures are of ${clock.format(asOf)}.`;
+  const of = asOf === undefined ? "" : ` The figures are from ${clock.format(asOf)}.`;
   const isOld = !isOnline || trouble !== undefined;
   return (
     <section class={isOld ? "state is-old" : "state"} data-state={isOld ? "old" : "live"} aria-label="Connection">

@@ -3,7 +3,7 @@ import type { Desk } from "./desk.ts";
 import type { Statistics } from "./types.ts";
 import { bytes, count, many, millis, rate } from "./words.ts";
 
-/** How many of everything there are, and how much goes in and out. */
+/** The totals and rates of the server. */
 export function Figures({ desk }: { desk: Desk }) {
   const { reading } = desk;
   if (reading === undefined) return <p class="card wide">Loading…</p>;
@@ -31,7 +31,7 @@ export function Figures({ desk }: { desk: Desk }) {
         <Total name="Waiting to be sent" more={`${many(queues.acksPending, "acknowledgement")}, ${many(queues.polls, "poll")}`}>
           {bytes(queues.bytes)}
         </Total>
-        <Total name="Store" more={draining ? "this server is about to stop" : "keeps messages"} isBad={store !== "ok"}>
+        <Total name="Store" more={draining ? "this server is shutting down" : "stores messages"} isBad={store !== "ok"}>
           {store}
         </Total>
         <Total name="Adapter" more={adapterInWords(adapter, adapterState)} isBad={adapter !== "ok" && adapter !== "none"}>
@@ -43,7 +43,7 @@ export function Figures({ desk }: { desk: Desk }) {
 }
 
 function adapterInWords(adapter: string, state: Statistics["adapterState"]): string {
-  if (state === undefined) return adapter === "none" ? "this server is alone" : "joins servers";
+  if (state === undefined) return adapter === "none" ? "no other servers" : "connects servers";
   return `${many(state.queued, "message waits", "messages wait")}, ${count(state.lost)} lost, ${many(state.gaps, "gap", "gaps")}, lag ${millis(state.lag)}`;
 }
 

@@ -6,7 +6,7 @@ export interface Node {
   name: string;
   version: string;
   startedAt: string;
-  heard: number;
+  heartbeatAgeMs: number;
   load: { connections: number; sessions: number; sockets: number; rooms: number; queuedBytes: number; lag: number; busy: number };
 }
 

@@ -6,7 +6,7 @@ export function count(value: number): string {
   return whole.format(value);
 }
 
-/** How often in a second; with a decimal while it is small. */
+/** Formats a rate per second, with one decimal if it is below 100. */
 export function rate(value: number): string {
   return (value < 100 ? tenths : whole).format(value);
 }
@@ -16,7 +16,7 @@ export function bytes(value: number): string {
   return `${power === 0 ? whole.format(value) : tenths.format(value / 1024 ** power)} ${units[power]}`;
 }
 
-/** Milliseconds, with the decimals that count. */
+/** Formats milliseconds, with two significant digits below 10. */
 export function millis(value: number | undefined): string {
   if (value === undefined) return "–";
   return `${value < 10 ? Number(value.toPrecision(2)) : whole.format(value)} ms`;
@@ -26,12 +26,12 @@ export function percent(part: number): string {
   return `${whole.format(part * 100)} %`;
 }
 
-/** How many of something, in words. */
+/** Formats a count with its noun. */
 export function many(value: number, one: string, more = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : more}`;
 }
 
-/** How long something has lasted, in the two largest units. */
+/** Formats a duration in its two largest units. */
 export function lasting(milliseconds: number): string {
   const seconds = Math.max(0, Math.floor(milliseconds / 1_000));
   const [minutes, hours, days] = [Math.floor(seconds / 60), Math.floor(seconds / 3_600), Math.floor(seconds / 86_400)];

@@ -2,12 +2,12 @@ import type { People } from "../model/people.ts";
 import { Avatar, Spoken, Tags } from "../view/parts.tsx";
 import type { Person } from "./mentions.ts";
 
-/** Those who may be meant; the keyboard stays in the field that it completes. */
+/** The suggested people. The focus stays in the text field. */
 export function Completion({ people, found, index, choose }: { people: People; found: readonly Person[]; index: number; choose: (person: Person) => void }) {
   return (
     <div class="completion" hidden={found.length === 0}>
       <Spoken>
-        <span role="status">{found.length === 0 ? "" : `${found.length} people to mention. Arrow keys choose, Enter takes.`}</span>
+        <span role="status">{found.length === 0 ? "" : `${found.length} people to mention. Arrow keys choose, Enter accepts.`}</span>
       </Spoken>
       <ul id="completion" role="listbox" aria-label="People to mention">
         {found.map((person, at) => (

@@ -1,10 +1,10 @@
-/** One touch away. */
+/** The reactions that are offered directly. */
 export const COMMON = ["👍", "❤️", "😂", "🎉", "😮", "😢", "🙏", "👀"] as const;
 
-/** The server takes so many bytes. */
+/** The server's limit. */
 const MAX_BYTES = 64;
 
-/** The one emoji that a text is; the server looks once more. */
+/** Returns the text if it is exactly one emoji. The server checks it again. */
 export function emojiOf(text: string): string | undefined {
   const emoji = text.trim();
   if (new TextEncoder().encode(emoji).length > MAX_BYTES) return undefined;

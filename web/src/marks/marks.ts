@@ -1,11 +1,11 @@
 import type { ConversationInfo, Message, MessageReaction, Pin, Quote } from "../types.ts";
 
-/** So much of a text stands in a quote, as the server has it. */
+/** Number of characters in a quote, as on the server. */
 const EXCERPT = 200;
-/** So many of those who reacted are listed, as the server has it. */
+/** Maximum number of users listed for a reaction, as on the server. */
 const MAX_LISTED = 10;
 
-/** A message after somebody has reacted to it, or has taken that back. */
+/** Returns a message after a user has added or removed a reaction. */
 export function withReaction(message: Message, { emoji, userId, added, count }: MessageReaction, ownId: string): Message {
   const before = message.reactions ?? [];
   const known = before.find((reaction) => reaction.emoji === emoji);
@@ -16,32 +16,38 @@ export function withReaction(message: Message, { emoji, userId, added, count }: 
   return { ...message, reactions: known === undefined ? [...before, reaction] : before.map((other) => (other === known ? reaction : other)) };
 }
 
-/** A newer version that was told to everybody: what of it is one's own is known from before. */
+/**
+ * Returns a newer version of a message that was sent to all users, with this user's own reactions
+ * from the known version.
+ */
 export function withOwn(newer: Message, known: Message): Message {
   if (newer.reactions === undefined) return newer;
   const isOwn = (emoji: string) => known.reactions?.some((reaction) => reaction.emoji === emoji && reaction.own) ?? false;
   return { ...newer, reactions: newer.reactions.map((reaction) => (isOwn(reaction.emoji) ? { ...reaction, own: true as const } : reaction)) };
 }
 
-/** A quote of a message as it is now. */
+/** Returns a quote of the current version of a message. */
 export function quoteOf({ id, seq, userId, userName, content, editedAt, deletedAt }: Message): Quote {
   const excerpt = [...content.slice(0, EXCERPT * 2)].slice(0, EXCERPT).join("");
   return { id, seq, userId, userName, excerpt, ...(editedAt && { editedAt }), ...(deletedAt && { deletedAt }) };
 }
 
-/** The pinned messages, the newest pins first. What was told while they were on their way is told to them again. */
+/**
+ * The pinned messages, the newest pins first. Changes that arrive while the list is requested are
+ * applied to it again.
+ */
 export class Pins {
   all: readonly Pin[] = [];
-  #told: ((pins: readonly Pin[]) => readonly Pin[])[] = [];
+  #changes: ((pins: readonly Pin[]) => readonly Pin[])[] = [];
 
-  /** They are asked for. */
+  /** Starts recording changes, because the list is requested again. */
   wait(): void {
-    this.#told = [];
+    this.#changes = [];
   }
 
   begin(pins: readonly Pin[]): void {
-    this.all = this.#told.reduce((all, apply) => apply(all), pins);
-    this.#told = [];
+    this.all = this.#changes.reduce((all, apply) => apply(all), pins);
+    this.#changes = [];
   }
 
   has(messageId: string): boolean {
@@ -56,18 +62,20 @@ export class Pins {
     this.#apply((pins) => pins.filter(({ message }) => message.id !== messageId));
   }
 
-  /** A pinned message has another text. */
+  /** Updates a pinned message. */
   renew(message: Message): void {
     this.#apply((pins) => pins.map((pin) => (pin.message.id === message.id ? { ...pin, message: quoteOf(message) } : pin)));
   }
 
   #apply(change: (pins: readonly Pin[]) => readonly Pin[]): void {
-    this.#told.push(change);
+    this.#changes.push(change);
     this.all = change(this.all);
   }
 }
 
-/** Who may pin: the owner, and those who moderate, if they may change conversations at all. */
+/**
+ * Whether the user may pin: owners and moderators may, if they have the permission `chat:manage`.
+ */
 export function mayPin(info: ConversationInfo | undefined, ownId: string, permissions: readonly string[] = []): boolean {
   if (info === undefined || !permissions.includes("chat:manage")) return false;
   return info.ownerId === ownId || permissions.includes("chat:moderate");

@@ -1,4 +1,4 @@
-/** The server takes so many in a message. */
+/** The server's limit per message. */
 const MAX_MENTIONS = 20;
 
 export interface Person {
@@ -6,13 +6,13 @@ export interface Person {
   readonly name: string;
 }
 
-/** What is being written behind an `@`, up to the cursor: where it begins and what it is so far. */
+/** Returns the start and the text of the mention before the cursor, if there is one. */
 export function mentionAt(text: string, cursor: number): { from: number; query: string } | undefined {
   const [whole, query] = /(?<![\p{L}\p{N}_@])@([^\s@]{0,40}(?: [^\s@]{1,40})?)$/u.exec(text.slice(0, cursor)) ?? [];
   return whole === undefined || query === undefined ? undefined : { from: cursor - whole.length, query };
 }
 
-/** Those whose name or id goes on like that, names that begin so first. */
+/** Returns people whose name or id matches, those whose name begins with the query first. */
 export function completionsOf(people: readonly Person[], query: string, limit: number): Person[] {
   const wanted = query.toLowerCase();
   const found = people.filter(({ name, userId }) => name.toLowerCase().includes(wanted) || userId.toLowerCase().startsWith(wanted));
@@ -20,13 +20,13 @@ export function completionsOf(people: readonly Person[], query: string, limit: n
   return found.sort((one, other) => rank(one) - rank(other) || one.name.localeCompare(other.name)).slice(0, limit);
 }
 
-/** A piece of a text, and who is mentioned by it. */
+/** A piece of a text, and the people that it mentions. */
 export interface Piece {
   readonly text: string;
   readonly people: readonly Person[];
 }
 
-/** Cuts a text where it says `@` and a name; of names that begin alike the longest counts. */
+/** Splits a text at mentions: an `@` and a name. If several names match, the longest applies. */
 export function piecesOf(text: string, people: readonly Person[]): Piece[] {
   if (people.length === 0 || !text.includes("@")) return [{ text, people: [] }];
   const names = [...new Set(people.map(({ name }) => name))].filter((name) => name !== "").sort((one, other) => other.length - one.length);
@@ -46,8 +46,8 @@ export function piecesOf(text: string, people: readonly Person[]): Piece[] {
 }
 
 /**
- * Whom a text mentions. Of several with one name those who were chosen are meant; where nobody was chosen, nobody
- * knows which is.
+ * Returns the ids of the people that a text mentions. If several people have this name, only chosen
+ * ones are mentioned. If none was chosen, the mention is ambiguous and ignored.
  */
 export function mentionedIn(text: string, people: readonly Person[], chosen: ReadonlySet<string>): string[] {
   const ids = piecesOf(text, people).flatMap((piece) => {

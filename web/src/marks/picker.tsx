@@ -3,7 +3,7 @@ import type { App } from "../app.ts";
 import { Window } from "../windows/window.tsx";
 import { COMMON, emojiOf } from "./emoji.ts";
 
-/** Chooses how to react to a message: one of a few, or any emoji. */
+/** The window to choose a reaction: one of the common ones, or any emoji. */
 export function ReactionPicker({ app }: { app: App }) {
   const [text, setText] = useState("");
   const [isWrong, setIsWrong] = useState(false);
@@ -47,7 +47,7 @@ export function ReactionPicker({ app }: { app: App }) {
           }}
         />
         <p id="emoji-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
-          {isWrong ? "This is not one emoji." : ""}
+          {isWrong ? "Enter exactly one emoji." : ""}
         </p>
         <button class="button" type="submit" disabled={text.trim() === ""}>
           React

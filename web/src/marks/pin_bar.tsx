@@ -3,7 +3,7 @@ import type { Conversation } from "../model/conversation.ts";
 import { Icon } from "../view/icons.tsx";
 import { excerptOf } from "../words/markdown.ts";
 
-/** The newest pinned message above the others; the rest is in a window. */
+/** The newest pinned message, above the list of messages. The others are in a window. */
 export function PinBar({ app, conversation }: { app: App; conversation: Conversation }) {
   const [newest] = conversation.pins.all;
   if (newest === undefined) return null;

@@ -4,14 +4,14 @@ import { Window } from "../windows/window.tsx";
 import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 
-/** The pinned messages of the conversation in view. */
+/** The window with the pinned messages of the current conversation. */
 export function Pins({ app }: { app: App }) {
   const { current } = app;
   if (current === undefined) return null;
   const { all } = current.pins;
   return (
     <Window app={app} title="Pinned messages" onClose={() => app.show(undefined)}>
-      {all.length === 0 && <p class="help">Nothing is pinned any more.</p>}
+      {all.length === 0 && <p class="help">No message is pinned.</p>}
       <ul class="found pins">
         {all.map(({ message, pinnedAt }) => (
           <li key={message.id} class="pin">

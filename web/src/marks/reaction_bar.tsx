@@ -1,7 +1,7 @@
 import type { People } from "../model/people.ts";
 import type { Message } from "../types.ts";
 
-/** The reactions to a message; one's own is pressed. */
+/** The reactions to a message. The user's own are shown as pressed buttons. */
 export function ReactionBar({ message, people, toggle }: { message: Message; people: People; toggle: (emoji: string) => void }) {
   const { reactions = [] } = message;
   if (reactions.length === 0) return null;

@@ -7,69 +7,78 @@ const NAME = "roomcast.name";
 const GUEST_KEY = "roomcast.guestKey";
 const DRAFT = "roomcast.draft.";
 
-/** What is sent with CONNECT. */
+/** The credentials sent with CONNECT. */
 export type Credentials = { token: string } | { name: string; guestKey: string } | Record<string, never>;
 
-/** The name that was chosen on an earlier visit. */
+/** Returns the name that was chosen on an earlier visit. */
 export function storedName(): string | undefined {
   const name = cleanName(browser.get(NAME) ?? "");
   return isName(name) ? name : undefined;
 }
 
 export function storeName(name: string): void {
-  isForgotten = false;
+  isSignedOutElsewhere = false;
   browser.set(NAME, name);
 }
 
 export function storeToken(token: string): void {
-  isForgotten = false;
+  isSignedOutElsewhere = false;
   tab.set(TOKEN, token);
 }
 
-export function forgetToken(): void {
+export function removeToken(): void {
   tab.remove(TOKEN);
 }
 
-/** Calls back when another tab has signed the guest of this browser out. */
-export function watchForgotten(forgotten: () => void): void {
+/** Calls back when another tab signs out the guest of this browser. */
+export function watchSignOut(forgotten: () => void): void {
   addEventListener("storage", ({ key, newValue }) => {
     if (key === GUEST_KEY && newValue === null) forgotten();
   });
 }
 
-/** Whether another tab has signed out the guest that this tab still is: nobody will be that guest again. */
-export let isForgotten = false;
+/**
+ * Whether another tab has signed out the guest of this tab. No later session can be that guest
+ * again.
+ */
+export let isSignedOutElsewhere = false;
 
-const kept = defaultStorage();
+const storage = defaultStorage();
 
-/** Where the queue is kept. */
+/** The storage of the queue. */
 export const queueStorage: QueueStorage = {
-  ...kept,
+  ...storage,
   save: async (stored) => {
-    if (!isForgotten) await kept.save(stored);
+    if (!isSignedOutElsewhere) await storage.save(stored);
   },
 };
 
-/** Another tab has signed out our guest: what this tab has not finished ends with it, however it ends. */
-export function outlive(userId: string, entries: readonly { id: string }[]): void {
-  isForgotten = true;
-  forgetBegun(userId);
-  // What cannot be removed could not be kept either.
-  for (const { id } of entries) kept.remove(id).catch(() => {});
+/**
+ * Handles that another tab has signed out the guest: unfinished work is no longer stored and ends
+ * with this tab.
+ */
+export function detachFromStorage(userId: string, entries: readonly { id: string }[]): void {
+  isSignedOutElsewhere = true;
+  deleteUnfinished(userId);
+  // If the entry cannot be removed, it could not be stored either.
+  for (const { id } of entries) storage.remove(id).catch(() => {});
 }
 
-/** Keeps something of a user between visits; of a guest who was signed out, as long as this tab is there. */
+/**
+ * Stores a value of a user between visits. For a signed-out guest, the value is only held until
+ * this tab is closed.
+ */
 export function keep(userId: string, key: string, value: string): void {
-  if (isForgotten && isGuest(userId)) browser.hold(key, value);
+  if (isSignedOutElsewhere && isGuest(userId)) browser.hold(key, value);
   else browser.set(key, value);
 }
 
-/** Where the deletions of a user are kept until they are carried out. */
+/** Returns the storage key of a user's pending deletions. */
 export function deletionsKey(userId: string): string {
   return `roomcast.deletions.${userId}`;
 }
 
-/** Who we say we are; nothing if a cookie is to say it. */
+/** Returns the stored credentials, or none if a cookie identifies the user. */
 export function credentials(): Credentials {
   const token = tab.get(TOKEN);
   if (token !== undefined) return { token };
@@ -77,21 +86,24 @@ export function credentials(): Credentials {
   return name === undefined ? {} : { name, guestKey: guestKey() };
 }
 
-/** Forgets who we are, and what was begun. What a guest has not finished is nobody's: no other session is that guest again. */
-export function forgetAll(userId: string): void {
-  forgetBegun(userId);
-  // After another tab has forgotten them these are of the next guest.
-  if (!isForgotten) for (const key of [NAME, GUEST_KEY]) browser.remove(key);
-  isForgotten = false;
-  forgetToken();
+/**
+ * Deletes the credentials and unfinished work. A guest's unfinished work is useless: no other
+ * session can be that guest again.
+ */
+export function deleteLocalData(userId: string): void {
+  deleteUnfinished(userId);
+  // If another tab has deleted them, these already belong to the next guest.
+  if (!isSignedOutElsewhere) for (const key of [NAME, GUEST_KEY]) browser.remove(key);
+  isSignedOutElsewhere = false;
+  removeToken();
 }
 
-function forgetBegun(userId: string): void {
+function deleteUnfinished(userId: string): void {
   for (const key of browser.keys()) if (key.startsWith(draftKey(userId, ""))) browser.remove(key);
   if (isGuest(userId)) browser.remove(deletionsKey(userId));
 }
 
-/** What a user has written in a conversation and not sent. Nobody else who uses this browser gets to see it. */
+/** The unsent text of a user in a conversation. Other users of this browser cannot see it. */
 export const drafts = {
   get: (userId: string, conversationId: string) => browser.get(draftKey(userId, conversationId)) ?? "",
   set: (userId: string, conversationId: string, text: string) =>
@@ -99,11 +111,14 @@ export const drafts = {
 };
 
 function draftKey(userId: string, conversationId: string): string {
-  // An id may have any character in it, and none of it may look like the end of the id.
+  // An id may contain any character, which must not look like the end of the id.
   return `${DRAFT}${encodeURIComponent(userId)}.${conversationId}`;
 }
 
-/** Whether a user is a guest, whose name may be anybody's: the server gives such ids to guests alone. */
+/**
+ * Whether a user is a guest, whose name is not verified. The server gives ids with this prefix only
+ * to guests.
+ */
 export function isGuest(userId: string): boolean {
   return userId.startsWith("guest:");
 }
@@ -112,7 +127,9 @@ export function isName(name: string): boolean {
   return name !== "" && scalarCount(name) <= MAX_NAME;
 }
 
-/** The secret that makes us the same guest after a reconnect, and in every tab of this browser. */
+/**
+ * Returns the secret that identifies the guest after a reconnect, and in every tab of this browser.
+ */
 export function guestKey(): string {
   const known = browser.get(GUEST_KEY);
   if (known !== undefined && /^[\w-]{16,64}$/.test(known)) return known;

@@ -3,7 +3,7 @@ import { isolated } from "../words/text.ts";
 
 const MAX_LINES = 100;
 
-/** A line such as "Ada joined", which stands behind the message that was the newest at that time. */
+/** A line such as "Ada joined", shown after the message that was the newest at that time. */
 export interface SystemLine {
   readonly key: string;
   readonly userId: string;
@@ -12,15 +12,15 @@ export interface SystemLine {
   readonly afterSeq: number;
 }
 
-export type Happening = "joined" | "left" | "disconnected";
+export type PresenceEvent = "joined" | "left" | "disconnected";
 
-const words: Record<Happening, string> = {
+const words: Record<PresenceEvent, string> = {
   joined: "joined",
   left: "left",
   disconnected: "lost the connection",
 };
 
-/** Comings and goings while the page is open. They are not stored. */
+/** The joins and departures while the page is open. They are not stored. */
 export class Activity {
   #lines: SystemLine[] = [];
   #count = 0;
@@ -29,8 +29,11 @@ export class Activity {
     return this.#lines;
   }
 
-  /** Adds a line; one user coming and going without a message in between is one line. */
-  add(happening: Happening, { userId, name, timestamp }: SystemEvent, afterSeq: number): SystemLine {
+  /**
+   * Adds a line. Repeated joins and departures of one user without a message in between are one
+   * line.
+   */
+  add(happening: PresenceEvent, { userId, name, timestamp }: SystemEvent, afterSeq: number): SystemLine {
     this.#count += 1;
     const text = `${isolated(name)} ${words[happening]}`;
     const line = { key: `system:${this.#count}`, userId, text, timestamp, afterSeq };

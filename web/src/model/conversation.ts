@@ -1,29 +1,32 @@
 import { DISCONNECTED, type Conversation as Feed, type Entry, RequestError } from "../../packages/client/src/index.ts";
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent } from "../types.ts";
-import { Activity, type Happening } from "./activity.ts";
+import { Activity, type PresenceEvent } from "./activity.ts";
 import { type Draft, draftsOf, isSame, isUnsent } from "./draft.ts";
-import { type Change, DISCARDED, type IsDone, type Take, insist } from "./insist.ts";
+import { type Change, DISCARDED, type IsDone, type Take, requestChange } from "./change_request.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
 import { Timeline, isCurrent } from "./timeline.ts";
-import type { Connection, Surroundings } from "./surroundings.ts";
+import type { Connection, ConversationCallbacks } from "./callbacks.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
 const HISTORY_PAGE = 50;
-/** More loaded messages than this are cut down to two thirds; fewer while the end is in view. */
+/**
+ * Maximum number of loaded messages. If there are more, two thirds are retained. The lower limit
+ * applies while the end is in view.
+ */
 const MAX_LOADED = 12_000;
 const MAX_LOADED_AT_END = 600;
-/** With more people than this nobody is asked to confirm that a message has arrived. */
+/** Maximum number of present users for which delivery reports are requested. */
 const MAX_CONFIRMING = 50;
 const MAX_REPORTS = 200;
 
 export type Stage = "entering" | "entered" | "absent";
 
-/** Of what in a conversation somebody wants to hear. */
+/** Which messages of a conversation the user is notified of. */
 export type Level = NotificationLevel["level"];
 
-/** What is known of a conversation before it is joined. */
+/** The data of a conversation that is available before it is joined. */
 export interface Known extends ConversationInfo {
   lastSeq?: number;
   readSeq?: number;
@@ -31,60 +34,67 @@ export interface Known extends ConversationInfo {
   notificationLevel?: Level;
 }
 
-/** One conversation as this tab shows it; the client package keeps it complete. */
+/** One conversation as this tab shows it. The client package receives its messages without gaps. */
 export class Conversation {
   readonly id: string;
   info: ConversationInfo | undefined;
   readonly activity = new Activity();
   readonly typists = new Typists();
-  /** How far we and the others have read. */
+  /** How far this user and other users have read. */
   readonly reading: Reading;
-  /** Who got the own messages, by id. */
+  /** The delivery reports of the user's own messages, by id. */
   readonly reports = new Map<string, MessageDelivered>();
-  /** Those who came first; in a large conversation not all. */
+  /** The present users; in a large conversation only the first of them. */
   users: readonly PresentUser[] = [];
   readonly pins = new Pins();
-  /** Of what in it we want to hear. */
+  /** The notification level of the user. */
   level: Level = "all";
-  /** How many are here. */
+  /** The number of present users. */
   present = 0;
-  /** Whether that is known: it is not without a connection. */
+  /** Whether this number is known: not without a connection. */
   isPresenceKnown = false;
   stage: Stage = "entering";
   /** Whether messages are missing that the server cannot read at the moment. */
   isInterrupted = false;
   isLoading = false;
   #loading: Promise<void> | undefined;
-  /** The first message from others that arrived out of sight; it stays marked after it was seen. */
+  /**
+   * The first message of another user that arrived out of sight. It stays marked after it was seen.
+   */
   firstUnread: number | undefined;
   readonly #connection: Connection;
   readonly #feed: Feed;
-  readonly #surroundings: Surroundings;
+  readonly #callbacks: ConversationCallbacks;
   readonly #ownTyping = new OwnTyping();
   readonly #live = new Timeline();
-  /** What is shown instead of the newest messages, after a jump to a message that was not loaded. */
+  /**
+   * The messages shown instead of the newest ones, after a jump to a message that was not loaded.
+   */
   #past: Timeline | undefined;
   #hasOlder = { live: false, past: false };
-  /** Whether the list alone was looked at yet, for which the newest message is enough. */
+  /** Whether only the newest message is loaded, which is enough for the list of conversations. */
   #isStub: boolean;
   readonly #ends: (() => void)[] = [];
   #isAtEnd = true;
   #isVisible: boolean;
-  /** What was changed while there was no connection is not known. */
+  /** Whether messages may have changed while there was no connection. */
   #isStale = false;
   #wasJoined = false;
 
-  /** Without `known` it is opened at its newest page, as one that is looked at; in the `background` it may wait for others. */
-  constructor(id: string, connection: Connection, surroundings: Surroundings, known?: Known, background = false) {
+  /**
+   * Without `known`, opens the conversation in view at its newest page. In the `background`, the
+   * join may be delayed.
+   */
+  constructor(id: string, connection: Connection, callbacks: ConversationCallbacks, known?: Known, background = false) {
     this.id = id;
     this.info = known;
     this.level = known?.notificationLevel ?? "all";
     this.#connection = connection;
-    this.#surroundings = surroundings;
+    this.#callbacks = callbacks;
     this.#isVisible = known === undefined;
-    this.reading = new Reading((seq) => connection.request("mark_read", { conversationId: id, seq }), surroundings.changed);
+    this.reading = new Reading((seq) => connection.request("mark_read", { conversationId: id, seq }), callbacks.changed);
     if (known?.lastSeq !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq);
-    // The newest message is enough for the list; the others are read when they are looked at.
+    // The list needs only the newest message. The rest is read when the conversation is opened.
     const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
     this.#hasOlder.live = this.#isStub = (known?.lastSeq ?? 0) > 1;
     this.#feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
@@ -92,7 +102,7 @@ export class Conversation {
     this.#listen();
   }
 
-  /** What is shown: the newest messages, or older ones after a jump. */
+  /** The messages that are shown: the newest, or older ones after a jump. */
   get timeline(): Timeline {
     return this.#past ?? this.#live;
   }
@@ -101,7 +111,10 @@ export class Conversation {
     return this.#live.newest;
   }
 
-  /** Whether the page that is looked at first is still to come; to show less would mean to move it then. */
+  /**
+   * Whether the first page is still loading. Showing fewer messages before would move them
+   * afterwards.
+   */
   get isOpening(): boolean {
     if (this.#past !== undefined || this.stage === "absent") return false;
     return this.#isStub || (this.stage === "entering" && this.#live.messages.length === 0);
@@ -111,12 +124,12 @@ export class Conversation {
     return this.#past ? this.#hasOlder.past : this.#hasOlder.live;
   }
 
-  /** Whether there are newer messages than those that are shown. */
+  /** Whether newer messages exist than the shown ones. */
   get hasNewer(): boolean {
     return this.#past !== undefined;
   }
 
-  /** The own messages on their way, in the order of writing. */
+  /** The user's own unconfirmed messages, in the order of writing. */
   get drafts(): Draft[] {
     if (this.hasNewer) return [];
     return draftsOf(this.#connection.queue.entries, this.id, this.#live.messages, this.ownId, this.#connection.isReady);
@@ -126,20 +139,22 @@ export class Conversation {
     return this.#connection.session?.userId ?? "";
   }
 
-  /** How many messages from others arrived out of sight. */
+  /** The number of messages of other users that arrived out of sight. */
   get unread(): number {
     return this.reading.unread(this.#live.messages, this.ownId);
   }
 
-  /** Whether everybody is a member. */
+  /** Whether all users are members. */
   get isOpen(): boolean {
     return this.info !== undefined && this.info.ownerId === null && this.info.memberIds.length === 0;
   }
 
-  /** Says whether the end of the conversation is scrolled to, and whether it is looked at. */
+  /**
+   * Sets whether the end of the conversation is in view, and whether the conversation is visible.
+   */
   watch(isAtEnd: boolean, isVisible: boolean): void {
     const isOpened = isVisible && !this.#isVisible;
-    // Who comes back finds the line above what is new.
+    // A returning user sees the divider above the new messages.
     if (isOpened && this.unread > 0 && this.reading.seq > 0) this.firstUnread = this.reading.seq + 1;
     this.#isAtEnd = isAtEnd;
     this.#isVisible = isVisible;
@@ -147,16 +162,17 @@ export class Conversation {
     this.#see();
     if (isVisible && this.isOpening) void this.loadOlder();
     void this.#refresh();
-    if (this.unread !== before) this.#surroundings.changed();
+    if (this.unread !== before) this.#callbacks.changed();
   }
 
-  /** Loads the page before the oldest message; where there is none, the newest page. */
+  /** Loads the page before the oldest message, or the newest page if no message is loaded. */
   loadOlder(): Promise<void> {
     const timeline = this.timeline;
     const beforeSeq = timeline.first?.seq;
     if (!this.hasOlder) return Promise.resolve();
     return this.#load(beforeSeq === undefined ? {} : { beforeSeq }, ({ messages, hasMore }) => {
-      // The messages may have been cut down meanwhile: a page that does not adjoin would leave a hole.
+      // The messages may have been trimmed in the meantime: a page that is not adjacent would leave
+      // a hole.
       if (timeline !== this.timeline || timeline.first?.seq !== beforeSeq) return;
       this.#meet(messages);
       timeline.merge(messages);
@@ -164,7 +180,7 @@ export class Conversation {
     });
   }
 
-  /** Loads the page after the newest message that is shown, if it is not the newest. */
+  /** Loads the page after the newest shown message, if newer ones exist. */
   loadNewer(): Promise<void> {
     const past = this.#past;
     const afterSeq = past?.newest?.seq;
@@ -182,11 +198,11 @@ export class Conversation {
     });
   }
 
-  /** Shows the place of a message; resolves with whether there is one. */
+  /** Shows the place of a message. Returns whether the message exists. */
   async jump(seq: number): Promise<boolean> {
     const isLoaded = () => this.timeline.messages.some((message) => message.seq === seq);
     if (isLoaded()) return true;
-    // One page is loaded at a time, and this one must not be left out for another that is on its way.
+    // One page is loaded at a time. This one must not be skipped because another is loading.
     while (this.isLoading) await this.#loading;
     await this.#load({ beforeSeq: seq + HISTORY_PAGE / 2 }, ({ messages, hasMore }) => {
       if (messages.length === 0) return;
@@ -202,10 +218,10 @@ export class Conversation {
 
   backToNewest(): void {
     this.#past = undefined;
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
-  /** Sends a message; why not, if there is no room for it among those that wait. */
+  /** Sends a message. Returns the failure if the queue is full. */
   send(content: string, { replyTo, mentions = [] }: { replyTo?: string | undefined; mentions?: string[] } = {}): Failure | undefined {
     this.handleInputStop();
     const confirmDelivery = this.present > 1 && this.present <= MAX_CONFIRMING;
@@ -221,17 +237,17 @@ export class Conversation {
     }
     this.firstUnread = undefined;
     this.#past = undefined;
-    // Who writes sees what was written.
+    // The author sees the own message immediately.
     this.#isStub = false;
     return undefined;
   }
 
-  /** Sends a failed message once more, as the same message. */
+  /** Sends a failed message again, with the same id. */
   sendAgain(clientMessageId: string): void {
     this.#connection.queue.again(clientMessageId);
   }
 
-  /** Sends a failed message without what it answers, which is gone. */
+  /** Sends a failed message without its reply reference, because the original was deleted. */
   sendAlone({ clientMessageId, content }: Draft): void {
     this.discard(clientMessageId);
     this.send(content);
@@ -241,53 +257,56 @@ export class Conversation {
     this.#connection.queue.discard(clientMessageId);
   }
 
-  /** Takes a message back that waits to be sent. */
+  /** Withdraws a message that has not been sent. */
   withdraw(clientMessageId: string): void {
     if (this.#unsent.some(({ id }) => id === clientMessageId)) this.discard(clientMessageId);
-    else this.#surroundings.notice("This message is being sent. You can delete it once it is stored.");
+    else this.#callbacks.notice("This message is being sent. You can delete it once it is stored.");
   }
 
   get mayPin(): boolean {
     return mayPin(this.info, this.ownId, this.#connection.session?.permissions);
   }
 
-  /** Reacts with an emoji, or takes that back. */
+  /** Adds a reaction, or removes the user's own. */
   async react({ id, reactions }: Message, emoji: string): Promise<void> {
     const isOwn = reactions?.some((reaction) => reaction.emoji === emoji && reaction.own) ?? false;
-    await this.#insist(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji }, "That reaction was not possible.", (reaction) =>
+    await this.#requestChange(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji }, "Your reaction was not saved.", (reaction) =>
       this.#change(id, (message) => withReaction(message, reaction, this.ownId)),
     );
   }
 
   async pin(messageId: string): Promise<void> {
-    await this.#insist("pin_message", { messageId }, "Not pinned.", ({ pin }) => this.pins.add(pin));
+    await this.#requestChange("pin_message", { messageId }, "Not pinned.", ({ pin }) => this.pins.add(pin));
   }
 
   async unpin(messageId: string): Promise<void> {
-    await this.#insist("unpin_message", { messageId }, "Not unpinned.", () => this.pins.remove(messageId));
+    await this.#requestChange("unpin_message", { messageId }, "Not unpinned.", () => this.pins.remove(messageId));
   }
 
   async setLevel(level: Level): Promise<void> {
-    await this.#insist("set_notification_level", { conversationId: this.id, level }, "Not changed.", (answer) => this.#setLevel(answer));
+    await this.#requestChange("set_notification_level", { conversationId: this.id, level }, "Not changed.", (answer) => this.#setLevel(answer));
   }
 
-  /** Resolves with whether the message has that text now; one that waits is sent with it and these mentions. */
+  /**
+   * Changes the text of a message. Returns whether it has this text now. An unsent message is
+   * queued again with the text and these mentions.
+   */
   async edit(target: Message | Draft, content: string, mentions: string[] = []): Promise<boolean> {
     if (!("delivery" in target)) return this.#edit(target, content);
     const stored = this.#live.messages.find((message) => message.userId === this.ownId && isSame(target, message));
     if (stored !== undefined) return this.#edit(stored, content);
     const waiting = this.#unsent;
     const index = waiting.findIndex(({ id }) => id === target.clientMessageId);
-    if (index < 0) this.#surroundings.notice("This message is being sent. You can change it once it is stored.");
+    if (index < 0) this.#callbacks.notice("This message is being sent. You can change it once it is stored.");
     try {
-      // Those behind it are queued again, so that the order stays.
+      // The messages after it are queued again, so that the order stays.
       for (const { id, event, payload } of index < 0 ? [] : waiting.slice(index)) {
         const isTarget = id === target.clientMessageId;
         this.#connection.queue.add(event, isTarget ? { ...payload, content, mentions: mentions.length > 0 ? mentions : undefined } : payload);
         this.discard(id);
       }
     } catch (error) {
-      this.#surroundings.notice(`Not changed. ${explain(asFailure(error))}`);
+      this.#callbacks.notice(`Not changed. ${explain(asFailure(error))}`);
       return false;
     }
     return index >= 0;
@@ -295,42 +314,42 @@ export class Conversation {
 
   #edit({ id, seq, version }: Message, content: string): Promise<boolean> {
     const hasIt = async ({ code }: Failure) => code === "CONFLICT" && (await this.#read(seq))?.content === content;
-    return this.#insist("edit_message", { messageId: id, content, version }, "Not changed.", ({ message }) => this.renew(message), hasIt);
+    return this.#requestChange("edit_message", { messageId: id, content, version }, "Not changed.", ({ message }) => this.renew(message), hasIt);
   }
 
-  /** The messages that the server does not have, in the order of writing. */
+  /** The unsent messages, in the order of writing. */
   get #unsent(): Entry[] {
     return this.#connection.queue.entries.filter((entry) => isUnsent(entry) && entry.event === "message" && entry.payload["conversationId"] === this.id);
   }
 
-  /** The newest own message that can be changed. */
+  /** The user's newest message that can be edited. */
   get lastOwn(): Message | Draft | undefined {
     return this.drafts.findLast((draft) => draft.isUnsent) ?? this.timeline.messages.findLast(({ userId, deletedAt }) => userId === this.ownId && !deletedAt);
   }
 
   handleInput(text: string): void {
-    this.#tellTyping(this.#ownTyping.handleInput(text, Date.now()));
+    this.#sendTyping(this.#ownTyping.handleInput(text, Date.now()));
   }
 
   handleInputStop(): void {
-    this.#tellTyping(this.#ownTyping.handleStop());
+    this.#sendTyping(this.#ownTyping.handleStop());
   }
 
-  /** Nobody looks at it any more. */
+  /** Stops all listeners and timers. */
   close(): void {
     for (const end of this.#ends) end();
     this.reading.stop();
   }
 
-  /** Makes a change; resolves with whether it is done. */
-  async #insist<Name extends Change>(name: Name, payload: Requests[Name]["payload"], words: string, take: Take<Name>, isDone?: IsDone): Promise<boolean> {
-    const failure = await insist(this.#connection, name, payload, take, isDone);
-    if (failure !== undefined && failure.code !== DISCARDED) this.#surroundings.notice(outcome(failure, words, "Not confirmed, it may have been done.", "message"));
-    this.#surroundings.changed();
+  /** Makes a change. Returns whether it is done. */
+  async #requestChange<Name extends Change>(name: Name, payload: Requests[Name]["payload"], words: string, take: Take<Name>, isDone?: IsDone): Promise<boolean> {
+    const failure = await requestChange(this.#connection, name, payload, take, isDone);
+    if (failure !== undefined && failure.code !== DISCARDED) this.#callbacks.notice(outcome(failure, words, "Not confirmed, it may have been done.", "message"));
+    this.#callbacks.changed();
     return failure === undefined;
   }
 
-  /** Reads one message once more; nothing if that is not possible. */
+  /** Reads one message again. Returns `undefined` if this fails. */
   async #read(seq: number): Promise<Message | undefined> {
     try {
       const { messages } = await this.#feed.history({ beforeSeq: seq + 1, limit: 1 });
@@ -343,7 +362,7 @@ export class Conversation {
     }
   }
 
-  /** Has a message that is loaded be another one. */
+  /** Replaces a loaded message. */
   #change(messageId: string, to: (message: Message) => Message): void {
     this.#live.change(messageId, to);
     this.#past?.change(messageId, to);
@@ -353,16 +372,19 @@ export class Conversation {
     this.level = level;
   }
 
-  /** Reads once more what may have changed while there was no connection, if somebody looks at it. */
+  /**
+   * Reads messages again that may have changed without a connection, if the conversation is
+   * visible.
+   */
   async #refresh(): Promise<void> {
     if (!this.#isStale || !this.#isVisible || this.stage !== "entered") return;
     this.#isStale = false;
     try {
       const { messages } = await this.#feed.history({ limit: HISTORY_PAGE });
-      // What is new comes as such.
+      // New messages arrive as events.
       const known = messages.filter(({ id }) => this.#live.find(id) !== undefined);
       this.#live.merge(known);
-      this.#surroundings.changed();
+      this.#callbacks.changed();
     } catch (error) {
       asFailure(error);
       this.#isStale = true;
@@ -372,7 +394,7 @@ export class Conversation {
   async #load(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
     if (this.isLoading || this.stage !== "entered") return;
     this.isLoading = true;
-    this.#surroundings.changed();
+    this.#callbacks.changed();
     await (this.#loading = this.#readPage(bounds, take));
   }
 
@@ -381,20 +403,20 @@ export class Conversation {
       take(await this.#feed.history({ ...bounds, limit: HISTORY_PAGE }));
     } catch (error) {
       const failure = asFailure(error);
-      if (failure.code !== DISCONNECTED) this.#surroundings.notice(`Messages could not be loaded. ${explain(failure)}`);
+      if (failure.code !== DISCONNECTED) this.#callbacks.notice(`Messages could not be loaded. ${explain(failure)}`);
     } finally {
       this.isLoading = false;
-      // Where nothing could be loaded, what is known is shown.
+      // If loading fails, the loaded messages are shown.
       if (this.#past === undefined) this.#isStub = false;
-      this.#surroundings.changed();
+      this.#callbacks.changed();
     }
   }
 
   #follow(): void {
     const feed = this.#feed;
-    const { changed, notice } = this.#surroundings;
+    const { changed, notice } = this.#callbacks;
     feed.on("stage", (stage) => {
-      // What is shown stays while there is no connection.
+      // The shown messages stay while there is no connection.
       if (stage !== "waiting") this.stage = stage;
       this.isInterrupted = false;
       if (stage === "waiting") this.isPresenceKnown = false;
@@ -408,14 +430,14 @@ export class Conversation {
     feed.on("joined", ({ pins, notificationLevel, statuses, othersReadSeq }) => {
       this.pins.begin(pins ?? []);
       this.#setLevel({ level: notificationLevel ?? this.level });
-      // Without pins the store did not say.
+      // Without pins, the store was unavailable and `othersReadSeq` is unknown.
       if (pins !== undefined) this.reading.noteOthers(othersReadSeq ?? 0);
-      for (const status of statuses ?? []) this.#surroundings.said(status);
+      for (const status of statuses ?? []) this.#callbacks.statusReceived(status);
       this.#isStale = this.#wasJoined;
       this.#wasJoined = true;
     });
     feed.on("users", (users) => {
-      // If there are more, the next list says how many.
+      // If more users are present, the next list contains the count.
       this.#setPresent(users, users.length);
       this.typists.clear();
     });
@@ -427,7 +449,7 @@ export class Conversation {
       this.firstUnread = undefined;
       this.#meet(newest);
       this.#live.merge(newest);
-      // Who is not looking has seen nothing of it.
+      // A user who does not have the conversation open has seen none of it.
       this.reading.beginAt((this.#isVisible ? newest.at(-1)?.seq : (newest[0]?.seq ?? 1) - 1) ?? 0);
       this.#hasOlder.live = hasOlder;
       changed();
@@ -447,7 +469,7 @@ export class Conversation {
     );
   }
 
-  /** Takes messages in at the end. */
+  /** Adds messages at the end. */
   #arrive(messages: readonly Message[]): void {
     this.isInterrupted = false;
     this.#meet(messages);
@@ -459,23 +481,23 @@ export class Conversation {
     if (unread !== undefined && (this.firstUnread ?? 0) <= seen) this.firstUnread = unread.seq;
     const limit = this.#isAtEnd && !this.#past ? MAX_LOADED_AT_END : MAX_LOADED;
     if (this.#live.messages.length > limit && this.#live.keepNewest((limit * 2) / 3)) this.#hasOlder.live = true;
-    // What was missed is not read out, what comes now is.
-    if (this.stage === "entered") for (const message of added) this.#surroundings.arrived(message);
+    // Missed messages are not announced, live messages are.
+    if (this.stage === "entered") for (const message of added) this.#callbacks.arrived(message);
     if (this.stage === "entered" && this.#isVisible) {
-      for (const { userName, content } of added) this.#surroundings.announce(`${userName}: ${content}`);
+      for (const { userName, content } of added) this.#callbacks.announce(`${userName}: ${content}`);
     }
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   #see(): void {
     if (this.#isAtEnd && this.#isVisible && !this.#past) this.reading.see(this.#live.newest?.seq ?? 0, this.stage === "entered");
   }
 
-  /** Takes over a newer version of a message. */
+  /** Replaces a message by a newer version. */
   renew(message: Message): void {
     const known = this.#live.find(message.id) ?? this.#past?.find(message.id);
     if (known !== undefined && !isCurrent(message, known)) return;
-    // A newer version of what is loaded; of what is not, history has it.
+    // Only loaded messages are replaced. The history has the newer version of all others.
     for (const timeline of [this.#live, this.#past]) {
       timeline?.change(message.id, (known) => withOwn(message, known));
       timeline?.requote(message);
@@ -487,13 +509,13 @@ export class Conversation {
   #listen(): void {
     const connection = this.#connection;
     const isOurs = ({ conversationId }: { conversationId: string }) => conversationId === this.id;
-    const happened = (happening: Happening) => (event: SystemEvent) => {
+    const happened = (happening: PresenceEvent) => (event: SystemEvent) => {
       if (isOurs(event)) this.#note(happening, event);
     };
     this.#ends.push(
       connection.on("message_edited", (message) => {
         if (isOurs(message)) this.renew(message);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("message_deleted", (deleted) => {
         if (!isOurs(deleted)) return;
@@ -502,50 +524,50 @@ export class Conversation {
           timeline?.forgetQuoted(deleted.messageId, deleted.deletedAt);
         }
         this.pins.remove(deleted.messageId);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("message_reaction", (reaction) => {
         if (!isOurs(reaction)) return;
         this.#change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId));
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("message_pinned", (pinned) => {
         if (!isOurs(pinned)) return;
         this.pins.add(pinned.pin);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("message_unpinned", (unpinned) => {
         if (!isOurs(unpinned)) return;
         this.pins.remove(unpinned.messageId);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("notification_level", (set) => {
         if (!isOurs(set)) return;
         this.#setLevel(set);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("message_read", (read) => {
         if (!isOurs(read)) return;
         if (read.userId === this.ownId) this.reading.seeElsewhere(read.seq);
         else this.reading.noteOther(read.userId, read.seq);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("conversation:interrupted", (interruption) => {
         if (isOurs(interruption)) this.#interrupt(true);
       }),
-      // The server sends it at the end of an interruption, whatever was missing.
+      // The server sends this event at the end of an interruption, even if no message was missed.
       connection.on("conversation_updated", ({ conversation }) => {
         if (conversation.id === this.id) this.#interrupt(false);
       }),
       connection.on("presence", (presence) => {
         if (!isOurs(presence)) return;
         this.#setPresent(presence.users, presence.count);
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("typing", (typing) => {
         if (!isOurs(typing) || typing.userId === this.ownId) return;
         this.typists.handle(typing, Date.now());
-        this.#surroundings.changed();
+        this.#callbacks.changed();
       }),
       connection.on("user_joined", happened("joined")),
       connection.on("user_left", happened("left")),
@@ -555,35 +577,35 @@ export class Conversation {
 
   #interrupt(isInterrupted: boolean): void {
     this.isInterrupted = isInterrupted;
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   #meet(messages: readonly Message[]): void {
-    for (const { userId, userName } of messages) this.#surroundings.met(userId, userName);
+    for (const { userId, userName } of messages) this.#callbacks.userSeen(userId, userName);
   }
 
   #setPresent(users: readonly PresentUser[], count: number): void {
-    for (const { userId, name } of users) this.#surroundings.met(userId, name);
+    for (const { userId, name } of users) this.#callbacks.userSeen(userId, name);
     this.users = users;
     this.present = count;
     this.isPresenceKnown = true;
   }
 
-  #note(happening: Happening, event: SystemEvent): void {
+  #note(happening: PresenceEvent, event: SystemEvent): void {
     if (happening !== "joined") this.typists.remove(event.userId);
     if (event.userId !== this.ownId) {
       const line = this.activity.add(happening, event, this.#live.newest?.seq ?? 0);
-      if (this.#isVisible) this.#surroundings.announce(line.text);
+      if (this.#isVisible) this.#callbacks.announce(line.text);
     }
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
-  #tellTyping(isTyping: boolean | undefined): void {
+  #sendTyping(isTyping: boolean | undefined): void {
     if (isTyping !== undefined && this.stage === "entered") this.#connection.tell("typing", { conversationId: this.id, isTyping });
   }
 }
 
-/** Requests reject with a failure; anything else is a mistake of ours and is not to be hidden. */
+/** Returns an error that is a `RequestError`, and rethrows all other errors, which are bugs. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof RequestError) return error;
   throw error;

@@ -1,114 +1,120 @@
 import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { deletionsKey, keep } from "./account.ts";
-import { DISCARDED } from "./insist.ts";
+import { DISCARDED } from "./change_request.ts";
 import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
 
-/** A deletion can be taken back for so long. */
+/** Time in milliseconds within which a deletion can be undone. */
 export const UNDO_FOR = 6_000;
 
-/** What the outside does for deletions. */
-export interface DeletionsSurroundings {
+/** The callbacks of deletions. */
+export interface DeletionsCallbacks {
   changed(): void;
-  /** The server has deleted it; it sends the message as it is now. */
+  /** Called with the deleted message as the server returns it. */
   done(message: Message): void;
   refused(failure: Failure): void;
 }
 
 /**
- * The own messages that are about to be deleted. They are kept by user until the server has answered, so that a tab that is
- * closed, killed or asleep while a deletion can be taken back loses none: the next session of that user carries them out.
+ * The user's pending deletions. They are stored per user until the server has answered. If a tab is
+ * closed, killed or suspended before, the next session of that user deletes the messages.
  */
 export class Deletions {
   readonly #manager: Pick<SocketManager, "send" | "session" | "tell" | "queue">;
-  readonly #surroundings: DeletionsSurroundings;
+  readonly #callbacks: DeletionsCallbacks;
   readonly #timers = new Map<string, ReturnType<typeof setTimeout>>();
-  /** The entries of the queue that carry them out. */
+  /** The ids of the queue entries, by message id. */
   readonly #sent = new Map<string, string>();
 
-  constructor(manager: Pick<SocketManager, "send" | "session" | "tell" | "queue">, surroundings: DeletionsSurroundings) {
+  constructor(manager: Pick<SocketManager, "send" | "session" | "tell" | "queue">, callbacks: DeletionsCallbacks) {
     this.#manager = manager;
-    this.#surroundings = surroundings;
+    this.#callbacks = callbacks;
   }
 
   has(messageId: string): boolean {
     return this.#timers.has(messageId) || this.#sent.has(messageId);
   }
 
-  /** How many the server does not know of, where it cannot be told of those that can still be taken back. */
+  /**
+   * Counts the deletions that the server has not received. With a connection, those that can still
+   * be undone do not count, because `flush` can send them.
+   */
   unknown(isReady: boolean): number {
     return this.#sent.size + (isReady ? 0 : this.#timers.size);
   }
 
-  /** Deletes a message unless that is taken back in time. */
+  /** Deletes a message unless `undo` is called in time. */
   add(messageId: string): void {
     const due = Date.now() + UNDO_FOR;
-    this.#keep({ ...this.#kept(), [messageId]: due });
+    this.#store({ ...this.#stored(), [messageId]: due });
     this.#await(messageId, due);
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   undo(messageId: string): void {
     const id = this.#sent.get(messageId);
     if (id !== undefined) this.#manager.queue.discard(id);
     this.#forget(messageId);
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
-  /** A session has begun: what was left behind is carried out when it is due. */
+  /** Resumes stored deletions after a session has begun. */
   resume(): void {
-    for (const [messageId, due] of Object.entries(this.#kept())) if (!this.has(messageId)) this.#await(messageId, due);
+    for (const [messageId, due] of Object.entries(this.#stored())) if (!this.has(messageId)) this.#await(messageId, due);
   }
 
-  /** Another tab has forgotten the deletions of our guest: those of this tab are still to be carried out. */
-  keepOwn(): void {
-    this.#keep(Object.fromEntries([...this.#timers.keys(), ...this.#sent.keys()].map((messageId) => [messageId, Date.now()])));
+  /** Stores the deletions of this tab again after another tab has deleted those of the guest. */
+  storeOwn(): void {
+    this.#store(Object.fromEntries([...this.#timers.keys(), ...this.#sent.keys()].map((messageId) => [messageId, Date.now()])));
   }
 
-  /** The page may be going: the server is told now, and asked by the next session, should that not have arrived. */
+  /**
+   * Sends pending deletions now, because the page may be closed. They stay stored, and the next
+   * session repeats them if they did not arrive.
+   */
   flush(): void {
-    const kept = this.#kept();
+    const stored = this.#stored();
     for (const messageId of this.#timers.keys()) {
       clearTimeout(this.#timers.get(messageId));
-      if (kept[messageId] === undefined) continue;
-      kept[messageId] = Date.now();
+      if (stored[messageId] === undefined) continue;
+      stored[messageId] = Date.now();
       this.#manager.tell("delete_message", { messageId });
     }
     this.#timers.clear();
-    this.#keep(kept);
+    this.#store(stored);
   }
 
   #await(messageId: string, due: number): void {
     clearTimeout(this.#timers.get(messageId));
-    // Not longer than it can be taken back, whatever the clock was when it was kept.
+    // At most the undo time, even if the clock has changed since.
     const pause = Math.min(Math.max(due - Date.now(), 0), UNDO_FOR);
     this.#timers.set(messageId, setTimeout(() => void this.#carryOut(messageId), pause));
   }
 
   async #carryOut(messageId: string): Promise<void> {
     this.#timers.delete(messageId);
-    // Another tab may have taken it back, or done it.
-    if (this.#kept()[messageId] === undefined) return this.#surroundings.changed();
+    // Another tab may have undone or completed it.
+    if (this.#stored()[messageId] === undefined) return this.#callbacks.changed();
     try {
       const { id, answered } = this.#manager.send("delete_message", { messageId });
       this.#sent.set(messageId, id);
-      this.#surroundings.done((await answered).message);
+      this.#callbacks.done((await answered).message);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       const id = this.#sent.get(messageId);
-      if (error.code !== DISCARDED) this.#surroundings.refused(error);
+      if (error.code !== DISCARDED) this.#callbacks.refused(error);
       if (id !== undefined) this.#manager.queue.discard(id);
     }
     this.#sent.delete(messageId);
     this.#forget(messageId);
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   #forget(messageId: string): void {
     clearTimeout(this.#timers.get(messageId));
     this.#timers.delete(messageId);
-    const { [messageId]: _, ...others } = this.#kept();
-    this.#keep(others);
+    const { [messageId]: _, ...others } = this.#stored();
+    this.#store(others);
   }
 
   get #userId(): string {
@@ -119,19 +125,19 @@ export class Deletions {
     return deletionsKey(this.#userId);
   }
 
-  /** When each is due, by its id. */
-  #kept(): Record<string, number> {
+  /** Returns the due time of each deletion, by message id. */
+  #stored(): Record<string, number> {
     try {
-      const kept: unknown = JSON.parse(browser.get(this.#key) ?? "{}");
-      const entries = Object.entries(kept as object).filter((entry): entry is [string, number] => typeof entry[1] === "number");
+      const stored: unknown = JSON.parse(browser.get(this.#key) ?? "{}");
+      const entries = Object.entries(stored as object).filter((entry): entry is [string, number] => typeof entry[1] === "number");
       return Object.fromEntries(entries);
     } catch {
       return {};
     }
   }
 
-  #keep(kept: Record<string, number>): void {
-    if (Object.keys(kept).length === 0) browser.remove(this.#key);
-    else keep(this.#userId, this.#key, JSON.stringify(kept));
+  #store(deletions: Record<string, number>): void {
+    if (Object.keys(deletions).length === 0) browser.remove(this.#key);
+    else keep(this.#userId, this.#key, JSON.stringify(deletions));
   }
 }

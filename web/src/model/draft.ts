@@ -4,31 +4,37 @@ import type { Failure, Message } from "../types.ts";
 
 export type Delivery =
   | { state: "waiting" }
-  /** The server takes no more at the moment. */
+  /** The server's rate limit delays the message. */
   | { state: "held" }
   | { state: "sending" }
-  /** Sent without a confirmation: it may be stored or not, and is sent again after a pause. */
+  /** Sent but not confirmed: it may be stored. It is sent again after a delay. */
   | { state: "unconfirmed" }
-  /** With `isAlone` it would be taken without what it answers. */
+  /** With `isAlone`, the server would accept the message without its reply reference. */
   | { state: "failed"; reason: string; isAlone?: true };
 
 /** An own message that the server has not confirmed yet. */
 export interface Draft {
   readonly clientMessageId: string;
   readonly content: string;
-  /** The message that it answers. */
+  /** The id of the message that it replies to. */
   readonly replyTo: string | undefined;
-  /** When it was written; it travels along and tells our own message among those caught up on. */
+  /**
+   * When it was written. The message contains this time, which identifies it among messages that
+   * are caught up on.
+   */
   readonly writtenAt: string;
   readonly delivery: Delivery;
-  /** Whether it can be changed or withdrawn: it waits, and the server does not have it. */
+  /** Whether it can be changed or withdrawn, because the server does not have it. */
   readonly isUnsent: boolean;
 }
 
-/** What waits for a conversation, without what is among its messages already: its confirmation got lost on the way. */
+/**
+ * Returns the unconfirmed messages of a conversation, except those that are already stored but
+ * whose confirmation was lost.
+ */
 export function draftsOf(entries: readonly Entry[], conversationId: string, messages: readonly Message[], ownId: string, isReady: boolean): Draft[] {
   const own = messages.filter(({ userId }) => userId === ownId);
-  // A refusal for sending too fast holds all entries of the queue.
+  // A rate limit delays all entries of the queue.
   const waiting = !isReady ? "waiting" : entries.some(({ state, failure }) => state === "queued" && failure) ? "held" : "sending";
   return entries
     .filter(({ event, payload }) => event === "message" && payload["conversationId"] === conversationId)
@@ -37,7 +43,9 @@ export function draftsOf(entries: readonly Entry[], conversationId: string, mess
     .map(({ draft }) => draft);
 }
 
-/** Whether the server does not have an entry: it was never sent, or refused for now. */
+/**
+ * Whether the server does not have an entry: it was never sent, or was refused by the rate limit.
+ */
 export function isUnsent({ state, attempts, failure }: Entry): boolean {
   return state === "queued" && (attempts === 0 || failure !== undefined);
 }
@@ -61,9 +69,9 @@ function deliveryOf({ state, failure }: Entry, waiting: "waiting" | "held" | "se
   return { state: waiting };
 }
 
-/** Why a message is not sent any more, as its line says it and as it is read out. */
+/** Returns why a message is no longer sent, for its line and for screen readers. */
 export function reasonOf(failure: Failure = { code: "", message: "" }): string {
-  if (isForAnswer(failure)) return "Not sent. The message that this answers is gone.";
+  if (isForAnswer(failure)) return "Not sent. The message that this replies to was deleted.";
   return outcome(failure, "Not sent.", "Not confirmed, it may have arrived.");
 }
 
@@ -71,7 +79,7 @@ function isForAnswer(failure: Failure | undefined): boolean {
   return (failure?.details as { field?: unknown } | undefined)?.field === "replyTo";
 }
 
-/** Whether a message is what became of a draft. */
+/** Whether a message is the stored version of a draft. */
 export function isSame(draft: Draft, message: Message): boolean {
   return message.metadata?.timestamp === draft.writtenAt && message.content === draft.content;
 }

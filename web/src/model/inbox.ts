@@ -4,15 +4,21 @@ import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { isolated } from "../words/text.ts";
 import { Conversation } from "./conversation.ts";
-import type { Surroundings } from "./surroundings.ts";
+import type { ConversationCallbacks } from "./callbacks.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
 
-/** So many conversations are joined, and say by themselves what is new; of others the list knows as much as the server has said. */
+/**
+ * Maximum number of joined conversations, which receive live messages. Of the rest, the list only
+ * has what the server listed.
+ */
 const MAX_JOINED = 30;
-/** So many of them are there before the list is called complete. */
+/** Number of conversations that must be joined before the list counts as complete. */
 const MAX_AWAITED = 10;
-/** So many of those who were met can be mentioned where everybody is a member. */
+/**
+ * Maximum number of known users that can be mentioned in a conversation that all users are members
+ * of.
+ */
 const MAX_MENTIONABLE = 500;
 const MAX_PAGES = 5;
 const PAGE = 200;
@@ -24,54 +30,57 @@ export interface Item {
   unread: number;
   newest: Message | undefined;
   isOpen: boolean;
-  /** Nothing of it is to be told. */
+  /** Whether its notification level is `none`. */
   isMuted: boolean;
-  /** In a conversation of two the other one, where it is known who is present. */
+  /** The other user of a conversation of two, if their presence is known. */
   other: { userId: string; isPresent: boolean } | undefined;
   time: string;
 }
 
-/** What the outside does for the list beside what it does for each conversation. */
-export interface InboxSurroundings extends Omit<Surroundings, "arrived"> {
+/** The callbacks of the list, in addition to those of each conversation. */
+export interface InboxCallbacks extends Omit<ConversationCallbacks, "arrived"> {
   arrived(message: Message, conversation: Conversation): void;
-  /** We are in a conversation no longer. */
+  /** Called when the user is no longer a member of a conversation. */
   lost(id: string, title: string): void;
 }
 
-/** The conversations of who we are. */
+/** The conversations of the user. */
 export class Inbox {
   readonly #known = new Map<string, ConversationInfo & Partial<ListedConversation>>();
   readonly #joined = new Map<string, Conversation>();
   readonly #manager: SocketManager;
   readonly #people: People;
-  readonly #surroundings: InboxSurroundings;
+  readonly #callbacks: InboxCallbacks;
   readonly deletions: Deletions;
   readonly #effort = new Effort();
   #isLoaded = false;
-  /** Those that are waited for at first. */
+  /** The ids of the conversations that must be joined before the list is complete. */
   #awaited: readonly string[] = [];
-  /** What was told of conversations since the list was last asked for; nothing of those that we are in no longer. */
-  #told = new Map<string, ConversationInfo | undefined>();
+  /**
+   * Changes of conversations since the list was last requested; `undefined` for conversations that
+   * the user has left.
+   */
+  #changes = new Map<string, ConversationInfo | undefined>();
 
-  constructor(manager: SocketManager, people: People, surroundings: InboxSurroundings) {
+  constructor(manager: SocketManager, people: People, callbacks: InboxCallbacks) {
     this.#manager = manager;
     this.#people = people;
-    this.#surroundings = surroundings;
+    this.#callbacks = callbacks;
     this.deletions = new Deletions(manager, {
-      changed: surroundings.changed,
+      changed: callbacks.changed,
       done: (message) => this.#joined.get(message.conversationId)?.renew(message),
-      refused: (failure) => surroundings.notice(outcome(failure, "Not deleted.", "Not confirmed, it may have been deleted.", "message")),
+      refused: (failure) => callbacks.notice(outcome(failure, "Not deleted.", "Not confirmed, it may have been deleted.", "message")),
     });
     manager.on("conversation_updated", ({ conversation }) => this.#handleUpdate(conversation));
     manager.on("conversation_deleted", ({ conversationId }) => this.#drop(conversationId));
   }
 
-  /** Whether all are listed, and what is new in the first of them is known. */
+  /** Whether the conversations are listed and the first of them are joined. */
   get isReady(): boolean {
     return this.#isLoaded && this.#awaited.every((id) => this.#joined.get(id)?.stage !== "entering");
   }
 
-  /** Those with the newest messages first. */
+  /** The conversations, those with the newest messages first. */
   get items(): Item[] {
     const items = [...this.#known.values()].map((info) => this.#item(info));
     return items.sort((one, other) => other.time.localeCompare(one.time));
@@ -83,29 +92,29 @@ export class Inbox {
     return sum;
   }
 
-  /** Lists what there is, again after each connect, and again and again until it has worked. */
+  /** Lists the conversations, with retries until it succeeds. Called after each connect. */
   load(): Promise<void> {
     this.deletions.resume();
     return this.#effort.begin((isCurrent) => this.#list(isCurrent), (failure) => {
-      // The next connect lists anew.
+      // The next connect lists them again.
       if (failure.code === DISCONNECTED || !this.#manager.isReady) return false;
-      this.#surroundings.notice(`Your conversations could not be listed. ${explain(failure)}`);
+      this.#callbacks.notice(`Your conversations could not be listed. ${explain(failure)}`);
       return failure.code !== "FORBIDDEN";
     });
   }
 
-  /** A conversation that is looked at: it is joined before all others. */
+  /** Opens a conversation in view. It is joined before all others. */
   open(id: string): Conversation {
     if (this.#joined.has(id)) this.#manager.conversation(id);
     return this.#join(id, false);
   }
 
-  /** Whether what is written in a conversation is heard at once. */
-  hears(id: string): boolean {
+  /** Whether a conversation is joined, so that its messages arrive live. */
+  isJoined(id: string): boolean {
     return this.#joined.get(id)?.stage === "entered";
   }
 
-  /** The title, or who else is in it. */
+  /** Returns the title, or the names of the other members. */
   titleOf(id: string): string {
     const info = this.#known.get(id) ?? this.#joined.get(id)?.info;
     if (info === undefined) return "Conversation";
@@ -116,25 +125,25 @@ export class Inbox {
     return others.length > names.length ? `${names.join(", ")} and ${others.length - names.length} more` : names.join(", ");
   }
 
-  /** Takes over what an answer says of a conversation. */
+  /** Updates a conversation from an answer of the server. */
   update(conversation: ConversationInfo): Conversation {
-    this.#told.set(conversation.id, conversation);
+    this.#changes.set(conversation.id, conversation);
     this.#learn(conversation);
-    this.#surroundings.changed();
+    this.#callbacks.changed();
     return this.#join(conversation.id, true);
   }
 
-  /** A conversation that we have left or deleted ourselves. */
+  /** Removes a conversation that this user has left or deleted. */
   forget(id: string): void {
-    this.#told.set(id, undefined);
+    this.#changes.set(id, undefined);
     this.#known.delete(id);
     this.#joined.get(id)?.close();
     this.#joined.delete(id);
     this.#manager.leaveConversation(id);
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
-  /** The page may be going: what waits for a while is done now. */
+  /** Sends delayed requests now, because the page may be closed. */
   flush(): void {
     this.deletions.flush();
   }
@@ -145,7 +154,10 @@ export class Inbox {
     for (const conversation of this.#joined.values()) conversation.close();
   }
 
-  /** Those who may be meant in a conversation: its members, or, where everybody is one, those who were met. */
+  /**
+   * Returns the users that can be mentioned in a conversation: its members, or the known users if
+   * all users are members.
+   */
   peopleOf({ info, isOpen, users, ownId }: Conversation): { userId: string; name: string }[] {
     const known = (userId: string) => ({ userId, name: this.#people.nameOf(userId) ?? userId });
     const ids = isOpen ? [...users.map(({ userId }) => userId), ...this.#people.find("", MAX_MENTIONABLE).map(({ userId }) => userId)] : (info?.memberIds ?? []);
@@ -153,37 +165,37 @@ export class Inbox {
   }
 
   async #list(isCurrent: () => boolean): Promise<void> {
-    const told = (this.#told = new Map<string, ConversationInfo | undefined>());
+    const changes = (this.#changes = new Map<string, ConversationInfo | undefined>());
     const listed = new Map<string, ListedConversation>();
     let cursor: string | undefined;
     for (let page = 0; page < MAX_PAGES; page += 1) {
       const answer = await this.#manager.request("conversations", { limit: PAGE, ...(cursor !== undefined && { cursor }) });
-      // Another connect has begun another list.
+      // A newer connect has started another listing.
       if (!isCurrent()) return;
       for (const conversation of answer.conversations) listed.set(conversation.id, conversation);
       cursor = answer.cursor;
       if (!answer.hasMore) break;
     }
-    // What was told while the list was on its way is newer than the list.
-    for (const [id, news] of told) {
+    // Changes that arrived during the request are newer than the list.
+    for (const [id, news] of changes) {
       const known = listed.get(id);
       if (news === undefined) listed.delete(id);
       else if (known !== undefined) listed.set(id, { ...known, ...news });
     }
-    for (const id of [...this.#known.keys()]) if (!listed.has(id) && !told.has(id) && cursor === undefined) this.#drop(id);
+    for (const id of [...this.#known.keys()]) if (!listed.has(id) && !changes.has(id) && cursor === undefined) this.#drop(id);
     for (const conversation of listed.values()) this.#learn(conversation);
     const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0)).map(({ id }) => id);
     for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
     this.#awaited = urgent.slice(0, MAX_AWAITED);
     this.#isLoaded = true;
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   #join(id: string, background: boolean): Conversation {
     const joined = this.#joined.get(id);
     if (joined !== undefined) return joined;
-    const surroundings = { ...this.#surroundings, arrived: (message: Message) => this.#surroundings.arrived(message, conversation) };
-    const conversation = new Conversation(id, this.#manager, surroundings, this.#known.get(id), background);
+    const callbacks = { ...this.#callbacks, arrived: (message: Message) => this.#callbacks.arrived(message, conversation) };
+    const conversation = new Conversation(id, this.#manager, callbacks, this.#known.get(id), background);
     this.#joined.set(id, conversation);
     return conversation;
   }
@@ -195,7 +207,7 @@ export class Inbox {
     joined.info = info;
     if (info.notificationLevel !== undefined) joined.level = info.notificationLevel;
     if (info.readSeq === undefined) return;
-    // It was opened by its address, before anybody could say what is new in it.
+    // It was opened by its address, before its unread messages were known.
     if (!this.#isLoaded && info.readSeq > 0 && info.unread) joined.firstUnread = info.readSeq + 1;
     joined.reading.seeElsewhere(info.readSeq);
   }
@@ -206,15 +218,15 @@ export class Inbox {
     if (!isOpen && userId !== undefined && !info.memberIds.includes(userId)) return this.#drop(info.id);
     const isNew = !this.#known.has(info.id);
     this.update(info);
-    if (isNew) this.#surroundings.notice(`You were added to “${isolated(this.titleOf(info.id))}”.`);
+    if (isNew) this.#callbacks.notice(`You were added to “${isolated(this.titleOf(info.id))}”.`);
   }
 
   #drop(id: string): void {
-    this.#told.set(id, undefined);
+    this.#changes.set(id, undefined);
     if (!this.#known.has(id)) return;
     const title = this.titleOf(id);
     this.forget(id);
-    this.#surroundings.lost(id, title);
+    this.#callbacks.lost(id, title);
   }
 
   #otherOf({ memberIds }: ConversationInfo, joined: Conversation | undefined): Item["other"] {

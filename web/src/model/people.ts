@@ -1,4 +1,4 @@
-/** More people than this are forgotten, those longest known first. */
+/** Maximum number of known users. The oldest are evicted. */
 const MAX_KNOWN = 5_000;
 
 /** Letters of other scripts that look like Latin ones. */
@@ -8,24 +8,24 @@ const LOOKALIKES = new Map(
     .map((pair) => [...pair] as [string, string]),
 );
 
-/** What a name looks like: names of one look cannot be told apart. */
-export function look(name: string): string {
+/** Returns the skeleton of a name, which is equal for names that look alike. */
+export function skeletonOf(name: string): string {
   const plain = name.normalize("NFKD").replace(/\p{M}|\s/gu, "").toLowerCase();
   return [...plain].map((letter) => LOOKALIKES.get(letter) ?? letter).join("");
 }
 
-/** Everybody who was met since the page was opened, by id. */
+/** All users that appeared since the page was opened, by id. */
 export class People {
   readonly #names = new Map<string, string>();
-  readonly #looks = new Map<string, Set<string>>();
+  readonly #skeletons = new Map<string, Set<string>>();
 
   learn(userId: string, name: string): void {
     const known = this.#names.get(userId);
     if (known === name) return;
     if (known !== undefined) this.#forget(userId, known);
     this.#names.set(userId, name);
-    const alike = this.#looks.get(look(name)) ?? new Set();
-    this.#looks.set(look(name), alike.add(userId));
+    const alike = this.#skeletons.get(skeletonOf(name)) ?? new Set();
+    this.#skeletons.set(skeletonOf(name), alike.add(userId));
     for (const [oldest, called] of this.#names) {
       if (this.#names.size <= MAX_KNOWN) break;
       this.#forget(oldest, called);
@@ -36,14 +36,14 @@ export class People {
     return this.#names.get(userId);
   }
 
-  /** The end of the id of somebody whose name looks like that of somebody else. */
+  /** Returns the end of a user's id if another user's name looks alike. */
   markOf(userId: string, name: string): string | undefined {
-    const alike = this.#looks.get(look(name));
+    const alike = this.#skeletons.get(skeletonOf(name));
     const others = (alike?.size ?? 0) - (alike?.has(userId) ? 1 : 0);
     return others > 0 ? userId.slice(-4) : undefined;
   }
 
-  /** Those whose name or id has these words in it. */
+  /** Returns the users whose name or id contains the query. */
   find(query: string, limit: number): { userId: string; name: string }[] {
     const wanted = query.trim().toLowerCase();
     const found = [];
@@ -56,6 +56,6 @@ export class People {
 
   #forget(userId: string, name: string): void {
     this.#names.delete(userId);
-    this.#looks.get(look(name))?.delete(userId);
+    this.#skeletons.get(skeletonOf(name))?.delete(userId);
   }
 }

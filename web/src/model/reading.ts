@@ -1,51 +1,54 @@
 import { RequestError } from "../../packages/client/src/index.ts";
 import type { Message } from "../types.ts";
 
-/** The server is told at most so often how far we have read. */
-const PAUSE = 1_000;
+/** Minimum interval between reports to the server, in milliseconds. */
+const REPORT_INTERVAL = 1_000;
 
-/** How far we and the others have read one conversation. */
+/** How far this user and other users have read one conversation. */
 export class Reading {
-  /** Messages up to here were seen. */
+  /** The highest `seq` that was seen. */
   seq = 0;
-  /** Up to here the server counts what is unread, so many messages. */
+  /** The server's count of unread messages up to the `seq` `through`. */
   #counted = { through: 0, unread: 0 };
-  /** What the server knows to be read. */
-  #told = 0;
+  /** The highest `seq` that was reported to the server. */
+  #reported = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #others = new Map<string, number>();
-  /** Up to here somebody else had read when the conversation was joined; the server does not say who. */
+  /**
+   * The highest `seq` that any other user had read when the conversation was joined. The server
+   * does not report who.
+   */
   #byOthers = 0;
-  readonly #tell: (seq: number) => Promise<unknown>;
+  readonly #send: (seq: number) => Promise<unknown>;
   readonly #changed: () => void;
 
-  constructor(tell: (seq: number) => Promise<unknown>, changed: () => void) {
-    this.#tell = tell;
+  constructor(send: (seq: number) => Promise<unknown>, changed: () => void) {
+    this.#send = send;
     this.#changed = changed;
   }
 
-  /** As the server lists it. */
+  /** Sets the state that the server lists. */
   begin(readSeq: number, unread: number, lastSeq: number): void {
-    this.seq = this.#told = Math.max(readSeq, this.seq);
+    this.seq = this.#reported = Math.max(readSeq, this.seq);
     this.#counted = { through: lastSeq, unread };
   }
 
-  /** As it is opened by somebody who sees it from here on. */
+  /** Sets the state of a conversation that is opened and read from `seq` on. */
   beginAt(seq: number): void {
     this.seq = seq;
-    this.#told = Math.min(this.#told, seq);
+    this.#reported = Math.min(this.#reported, seq);
     this.#counted = { through: seq, unread: 0 };
   }
 
-  /** The newest message that the server has listed: those behind it have come since. */
+  /** The newest message that the server has listed. Later messages have arrived since. */
   get listed(): number {
     return this.#counted.through;
   }
 
-  /** Messages of others behind what was seen. */
+  /** Counts the messages of other users after the last seen one. */
   unread(messages: readonly Message[], ownId: string): number {
     let count = this.seq < this.#counted.through ? this.#counted.unread : 0;
-    // Nearly all were seen, so the count starts at the end.
+    // Most messages were seen, so the count starts at the end.
     for (let index = messages.length - 1; index >= 0; index -= 1) {
       const message = messages[index];
       if (message === undefined || message.seq <= Math.max(this.seq, this.#counted.through)) break;
@@ -54,16 +57,16 @@ export class Reading {
     return count;
   }
 
-  /** All up to here is in view; the server is told in a while. */
+  /** Marks all messages up to `seq` as seen. The server is notified after a delay. */
   see(seq: number, isEntered: boolean): void {
     if (seq > this.seq) this.seq = seq;
-    if (this.seq <= this.#told || !isEntered || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => void this.#report(), PAUSE);
+    if (this.seq <= this.#reported || !isEntered || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => void this.#report(), REPORT_INTERVAL);
   }
 
-  /** Another tab has seen it. */
+  /** Marks messages as seen by another tab. */
   seeElsewhere(seq: number): void {
-    this.#told = Math.max(this.#told, seq);
+    this.#reported = Math.max(this.#reported, seq);
     this.seq = Math.max(this.seq, seq);
   }
 
@@ -71,17 +74,20 @@ export class Reading {
     this.#others.set(userId, Math.max(seq, this.#others.get(userId) ?? 0));
   }
 
-  /** As the server says it when the conversation is joined; less than before, if it has begun a new history. */
+  /**
+   * Sets what the server reports at the join. The value is lower than before if the server has
+   * started a new history.
+   */
   noteOthers(seq: number): void {
     this.#byOthers = seq;
   }
 
-  /** Whether somebody else had read a message before we were there to count. */
+  /** Whether another user had read a message before this user joined. */
   wasRead({ seq }: Message): boolean {
     return seq <= this.#byOthers;
   }
 
-  /** How many others have read a message since we are there. */
+  /** Counts the other users that have read a message since this user joined. */
   readersOf({ seq }: Message): number {
     let count = 0;
     for (const read of this.#others.values()) if (read >= seq) count += 1;
@@ -95,10 +101,10 @@ export class Reading {
   async #report(): Promise<void> {
     const seq = this.seq;
     try {
-      await this.#tell(seq);
-      this.#told = Math.max(this.#told, seq);
+      await this.#send(seq);
+      this.#reported = Math.max(this.#reported, seq);
     } catch (error) {
-      // It is told again with the next message, or after the next connect.
+      // It is sent again with the next message, or after the next connect.
       if (!(error instanceof RequestError)) throw error;
     } finally {
       this.#timer = undefined;

@@ -3,10 +3,10 @@ import type { Draft } from "./draft.ts";
 import { dayKey, dayLabel } from "../words/time.ts";
 import type { Message, MessageDelivered } from "../types.ts";
 
-/** Messages of one author closer together than this stand in one group. */
+/** Messages of one author within this time, in milliseconds, form one group. */
 const GROUP_SPAN = 5 * 60_000;
 
-/** One line of the conversation as it is shown. */
+/** One line of the shown conversation. */
 export type Row =
   | { kind: "day"; key: string; label: string }
   | { kind: "unread"; key: string }
@@ -23,7 +23,7 @@ export interface RowSource {
   ownId: string;
   firstUnread: number | undefined;
   now: Date;
-  /** What became of an own message, in words. */
+  /** Returns the delivery state of the user's own message. */
   receiptOf?: (message: Message) => string;
   /** Whether a message is about to be deleted. */
   isLeaving?: (messageId: string) => boolean;
@@ -41,7 +41,7 @@ export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, recei
     }
   };
   const [first] = messages;
-  // What happened before the oldest loaded message comes back with the messages around it.
+  // Lines from before the oldest loaded message are shown again with the messages around them.
   while (first !== undefined && waiting[0] !== undefined && waiting[0].afterSeq < first.seq - 1) waiting.shift();
   let before = (first?.seq ?? 1) - 1;
   for (const message of messages) {
@@ -66,7 +66,9 @@ export function rowsOf({ messages, lines, drafts, ownId, firstUnread, now, recei
   return rows;
 }
 
-/** What a row looks like, as a text: the line is built anew when it changes. */
+/**
+ * Returns a text that changes when the row looks different, so that its line must be drawn again.
+ */
 export function appearance(row: Row): string {
   switch (row.kind) {
     case "day":
@@ -83,13 +85,15 @@ export function appearance(row: Row): string {
   }
 }
 
-/** What became of an own message that is stored. */
+/** Returns the delivery state of the user's own stored message. */
 export function receiptInWords(readers: number, others: number, report: MessageDelivered | undefined): string {
   if (readers > 0) return others > 1 ? `read by ${readers}` : "read";
   return report !== undefined && report.expected > 0 ? `delivered ${report.delivered}/${report.expected}` : "stored";
 }
 
-/** Whether a message opens a group; if it does not, the one before it is no longer the last. */
+/**
+ * Whether a message starts a group. If it does not, the message before it no longer ends the group.
+ */
 function closeGroup(rows: readonly Row[], message: Message): boolean {
   const before = rows.at(-1);
   if (before?.kind !== "message" || !belongTogether(before, message)) return true;

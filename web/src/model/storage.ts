@@ -1,7 +1,4 @@
-/**
- * Browser storage that may be absent: where a browser blocks it, the page works
- * and forgets everything when it is closed.
- */
+/** Browser storage that may be blocked. The page then holds its data until it is closed. */
 export class Memory {
   readonly #open: () => Storage;
   readonly #fallback = new Map<string, string>();
@@ -18,7 +15,7 @@ export class Memory {
     if (this.#try((storage) => storage.setItem(key, value) ?? true) === undefined) this.#fallback.set(key, value);
   }
 
-  /** Keeps something as long as this page is there, and nowhere else. */
+  /** Holds a value in memory only, until this page is closed. */
   hold(key: string, value: string): void {
     this.remove(key);
     this.#fallback.set(key, value);
@@ -42,11 +39,14 @@ export class Memory {
   }
 }
 
-/** Shared by all tabs, kept between visits. */
+/** Shared by all tabs and persistent. */
 export const browser = new Memory(() => localStorage);
 
-/** Of this tab alone. */
+/** Private to this tab. */
 export const tab = new Memory(() => sessionStorage);
 
-/** Where a token is kept: as long as its tab, so that nobody finds it afterwards. */
+/**
+ * The storage key of the token, which is only stored until its tab is closed, so that no later user
+ * finds it.
+ */
 export const TOKEN = "roomcast.token";

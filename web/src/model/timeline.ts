@@ -1,12 +1,15 @@
 import type { Message, MessageDeleted } from "../types.ts";
 import { quoteOf } from "../marks/marks.ts";
 
-/** Whether a message is as new as what is known of it; what is deleted does not come back, whatever comes late. */
+/**
+ * Whether a message is at least as new as the known version. A deleted message stays deleted, even
+ * if an older event arrives late.
+ */
 export function isCurrent(message: Message, known: Message): boolean {
   return Boolean(message.deletedAt) || (message.version >= known.version && !known.deletedAt);
 }
 
-/** The stored messages that are loaded: in order of `seq`, each of them once. */
+/** The loaded stored messages, in order of `seq` and without duplicates. */
 export class Timeline {
   #messages: Message[] = [];
 
@@ -26,7 +29,7 @@ export class Timeline {
     return this.#messages.find((message) => message.id === id);
   }
 
-  /** Adds what is new, takes over what is not older than what is known, and returns what was new. */
+  /** Adds new messages, replaces known messages that are not newer, and returns the new ones. */
   merge(messages: readonly Message[]): Message[] {
     return messages.filter((message) => this.#put(message));
   }
@@ -35,7 +38,7 @@ export class Timeline {
     this.change(messageId, ({ reactions: _, ...message }) => ({ ...message, content: "", deletedAt }));
   }
 
-  /** Has a message be another one, and quotes of it say the same. */
+  /** Replaces a message, and updates its quotes. */
   change(messageId: string, to: (message: Message) => Message): void {
     const index = this.#messages.findIndex((message) => message.id === messageId);
     const known = this.#messages[index];
@@ -45,7 +48,7 @@ export class Timeline {
     if (changed.content !== known.content || changed.deletedAt !== known.deletedAt) this.requote(changed);
   }
 
-  /** Has the quotes of a message say what it says now. */
+  /** Updates the quotes of a message. */
   requote(original: Message): void {
     const quote = quoteOf(original);
     for (const [index, message] of this.#messages.entries()) {
@@ -53,14 +56,14 @@ export class Timeline {
     }
   }
 
-  /** Has the quotes of a message that is deleted say so. */
+  /** Marks the quotes of a deleted message. */
   forgetQuoted(messageId: string, deletedAt: string): void {
     for (const [index, message] of this.#messages.entries()) {
       if (message.replyTo?.id === messageId) this.#messages[index] = { ...message, replyTo: { ...message.replyTo, excerpt: "", deletedAt } };
     }
   }
 
-  /** Forgets the oldest messages, so that a long visit does not grow without end. */
+  /** Discards the oldest messages, to limit memory on long visits. */
   keepNewest(count: number): boolean {
     if (this.#messages.length <= count) return false;
     this.#messages = this.#messages.slice(-count);
@@ -72,7 +75,7 @@ export class Timeline {
   }
 
   #put(message: Message): boolean {
-    // Nearly every message is the newest, so the search starts at the end.
+    // Most messages are the newest, so the search starts at the end.
     const before = this.#messages.findLastIndex((known) => known.seq <= message.seq);
     const known = this.#messages[before];
     if (known?.seq !== message.seq) {

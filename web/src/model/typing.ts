@@ -1,22 +1,25 @@
 import type { Typing } from "../types.ts";
 import { isolated } from "../words/text.ts";
 
-/** The server ends a typing state after 6 s; a little more, should its word get lost. */
+/**
+ * Expiry of a typing state in milliseconds. The server ends it after 6 s. The margin covers a lost
+ * event.
+ */
 const EXPIRES_AFTER = 7_000;
 
-/** Sent again while typing goes on, well before the server lets it expire. */
+/** Interval in milliseconds at which ongoing typing is sent again, before the server expires it. */
 const REPEAT_AFTER = 3_000;
 
-/** Who else is typing. */
+/** The other users that are typing. */
 export class Typists {
   readonly #typists = new Map<string, { name: string; until: number }>();
 
-  /** The names at `now`, in the order in which they began. */
+  /** Returns the names at `now`, in the order in which they began. */
   names(now: number): string[] {
     return [...this.#typists.values()].filter(({ until }) => until > now).map(({ name }) => name);
   }
 
-  /** When the next of them expires. */
+  /** Returns when the next typing state expires. */
   nextExpiry(now: number): number | undefined {
     const times = [...this.#typists.values()].map(({ until }) => until).filter((until) => until > now);
     return times.length === 0 ? undefined : Math.min(...times);
@@ -36,27 +39,27 @@ export class Typists {
   }
 }
 
-/** Our own typing: what of it to tell the server. */
+/** The user's own typing: decides what to send to the server. */
 export class OwnTyping {
-  #toldAt: number | undefined;
+  #sentAt: number | undefined;
 
-  /** What to send after a change of the text at `now`, if anything. */
+  /** Returns what to send after a change of the text at `now`, if anything. */
   handleInput(text: string, now: number): boolean | undefined {
     if (text.trim() === "") return this.handleStop();
-    if (this.#toldAt !== undefined && now - this.#toldAt < REPEAT_AFTER) return undefined;
-    this.#toldAt = now;
+    if (this.#sentAt !== undefined && now - this.#sentAt < REPEAT_AFTER) return undefined;
+    this.#sentAt = now;
     return true;
   }
 
-  /** What to send when writing stops, if anything. */
+  /** Returns what to send when the user stops writing, if anything. */
   handleStop(): false | undefined {
-    if (this.#toldAt === undefined) return undefined;
-    this.#toldAt = undefined;
+    if (this.#sentAt === undefined) return undefined;
+    this.#sentAt = undefined;
     return false;
   }
 }
 
-/** The line under the messages. */
+/** Returns the typing line below the messages. */
 export function typingLine(names: readonly string[]): string {
   const [first, second] = names.slice(0, 2).map(isolated);
   if (first === undefined) return "";

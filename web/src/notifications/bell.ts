@@ -1,41 +1,45 @@
 import { DISCONNECTED, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import type { AcknowledgedNotification, Notification, NotificationHistory, NotificationUpdate } from "../types.ts";
 
-/** Refusals after which telling again is in vain: it is gone, or never was. */
+/** Error codes after which an acknowledgement is not repeated: the notification does not exist. */
 const FINAL = new Set(["NOT_FOUND", "FORBIDDEN", "INVALID_PAYLOAD"]);
-const PAUSE = 1_000;
+/** Delay before a failed acknowledgement is repeated, in milliseconds. */
+const RETRY_DELAY = 1_000;
 const MAX_REMEMBERED = 1_000;
 
 type Connection = Pick<SocketManager, "on" | "request" | "subscribe" | "watch">;
 
-/** What somebody should know, until it was read in one of the tabs. */
+/** The notifications of the user, until they are read in any tab. */
 export class Bell {
-  /** There are older ones, which come when these are read. */
+  /** Whether older ones exist. They are loaded after these are read. */
   hasMore = false;
   #revision = -1;
-  /** All up to this revision have come: what is not urgent comes in order. */
+  /** All notifications up to this revision have arrived. Only urgent ones overtake others. */
   #through = -1;
-  /** How many the server counts, also those that did not fit, and when it has counted them. */
+  /**
+   * The server's count of unread notifications, including those that are not in the list, and the
+   * revision of the count.
+   */
   #counted = { unread: 0, revision: -1 };
   #all = new Map<string, Notification>();
-  /** Read here or elsewhere: such a one does not come again. */
+  /** Ids that were read in any tab. A notification with such an id is not added again. */
   readonly #read = new Set<string>();
-  /** Read, and not told to the server yet. */
-  readonly #untold = new Set<string>();
-  /** All up to this revision were read, and the server does not know it yet. */
-  #untoldThrough: number | undefined;
-  #isTelling = false;
+  /** Ids that were read but not acknowledged to the server. */
+  readonly #unacknowledged = new Set<string>();
+  /** All notifications up to this revision were read, but not acknowledged to the server. */
+  #unacknowledgedThrough: number | undefined;
+  #isAcknowledging = false;
   #isClosed = false;
   readonly #connection: Connection;
   readonly #changed: () => void;
   readonly #ends: (() => void)[];
 
-  /** `rang` is called with what has come just now. */
-  constructor(connection: Connection, changed: () => void, rang: (notification: Notification) => void) {
+  /** `received` is called with each new notification. */
+  constructor(connection: Connection, changed: () => void, received: (notification: Notification) => void) {
     this.#connection = connection;
     this.#changed = changed;
     const take = (update: NotificationUpdate) => {
-      if (this.#take(update)) rang(update);
+      if (this.#take(update)) received(update);
     };
     this.#ends = [
       connection.on("notifications:subscribed", ({ snapshot }) => {
@@ -49,13 +53,13 @@ export class Bell {
       connection.on("notification:batch", ({ notifications }) => notifications.forEach(take)),
       connection.on("notification:acked", ({ notificationId }) => {
         this.#note(notificationId);
-        this.#untold.delete(notificationId);
+        this.#unacknowledged.delete(notificationId);
         changed();
       }),
       connection.on("notifications:acked", ({ notificationIds }) => {
         for (const id of notificationIds) {
           this.#note(id);
-          this.#untold.delete(id);
+          this.#unacknowledged.delete(id);
         }
         changed();
       }),
@@ -66,15 +70,15 @@ export class Bell {
       }),
       connection.on("notification:withdrawn", ({ notificationId }) => {
         this.#all.delete(notificationId);
-        this.#untold.delete(notificationId);
+        this.#unacknowledged.delete(notificationId);
         changed();
       }),
-      connection.watch("session", () => void this.#tell()),
+      connection.watch("session", () => void this.#acknowledge()),
       connection.subscribe("subscribe:notifications"),
     ];
   }
 
-  /** The newest first, without what has ended. */
+  /** Returns the notifications, the newest first, without expired ones. */
   list(now: number): Notification[] {
     return [...this.#all.values()].filter(({ expiresAt }) => !(Date.parse(expiresAt) <= now)).reverse();
   }
@@ -83,11 +87,12 @@ export class Bell {
     return this.#read.has(id);
   }
 
-  /** How many are unread, also those that are not in the list. */
+  /** Returns the number of unread notifications, including those that are not in the list. */
   unread(now: number): number {
     const listed = this.#listed(now);
-    // What is read here and not told yet is counted by the server. What is in the list is known exactly.
-    const counted = this.#untoldThrough === undefined ? this.#counted.unread - this.#untold.size : 0;
+    // The server's count includes those that are read but not acknowledged. The list is counted
+    // exactly.
+    const counted = this.#unacknowledgedThrough === undefined ? this.#counted.unread - this.#unacknowledged.size : 0;
     return this.hasMore ? Math.max(listed, counted) : listed;
   }
 
@@ -95,34 +100,34 @@ export class Bell {
     return this.list(now).filter(({ notificationId }) => !this.isRead(notificationId)).length;
   }
 
-  /** Somebody has read it. It stays in the list until that is closed. */
+  /** Marks a notification as read. It stays in the list until the list is closed. */
   read(id: string): void {
     if (this.isRead(id)) return;
     this.#note(id);
-    this.#untold.add(id);
-    void this.#tell();
+    this.#unacknowledged.add(id);
+    void this.#acknowledge();
     this.#changed();
   }
 
-  /** All that has come was read, and what is older. The server is told by one request. */
+  /** Marks all received and older notifications as read, with one request. */
   readAll(): void {
-    this.#untoldThrough = this.#through;
+    this.#unacknowledgedThrough = this.#through;
     for (const [id, one] of this.#all) {
       if (this.isRead(id)) continue;
       this.#note(id);
-      // An urgent one may have overtaken others, which were not seen.
-      if (revisionOf(one) > this.#through) this.#untold.add(id);
+      // An urgent one may have overtaken others, which the user has not seen.
+      if (revisionOf(one) > this.#through) this.#unacknowledged.add(id);
     }
-    void this.#tell();
+    void this.#acknowledge();
     this.#changed();
   }
 
-  /** A page of what was read before, the newest first. */
+  /** Returns a page of notifications that were read before, the newest first. */
   history(cursor?: string): Promise<NotificationHistory> {
     return this.#connection.request("notifications:history", cursor === undefined ? {} : { cursor });
   }
 
-  /** The list was closed: what was read goes. */
+  /** Removes read notifications after the list was closed. */
   sweep(): void {
     for (const id of this.#all.keys()) if (this.isRead(id)) this.#all.delete(id);
     this.#changed();
@@ -134,7 +139,8 @@ export class Bell {
   }
 
   #take(update: NotificationUpdate): boolean {
-    // What is urgent overtakes what waits, so only the snapshot says what is late.
+    // Urgent notifications overtake others, so only the snapshot's revision shows whether one is
+    // late.
     const isLate = this.#revision < 0 || update.revision <= this.#revision;
     if (update.priority !== "urgent") this.#through = Math.max(this.#through, update.revision);
     if (isLate || this.#all.has(update.notificationId) || this.isRead(update.notificationId)) return false;
@@ -152,38 +158,38 @@ export class Bell {
     }
   }
 
-  /** Tells the server what was read, one request at a time, as fast as it takes them. */
-  async #tell(): Promise<void> {
-    if (this.#isTelling) return;
-    this.#isTelling = true;
-    let hasTold = false;
-    while (!this.#isClosed && (this.#untoldThrough !== undefined || this.#untold.size > 0)) {
-      const failure = await this.#tellNext();
-      // The next session goes on.
+  /** Acknowledges read notifications, one request at a time, without delay between them. */
+  async #acknowledge(): Promise<void> {
+    if (this.#isAcknowledging) return;
+    this.#isAcknowledging = true;
+    let hasAcknowledged = false;
+    while (!this.#isClosed && (this.#unacknowledgedThrough !== undefined || this.#unacknowledged.size > 0)) {
+      const failure = await this.#acknowledgeNext();
+      // The next session continues.
       if (failure?.code === DISCONNECTED) break;
-      if (failure !== undefined) await new Promise((done) => setTimeout(done, failure.retryAfter ?? PAUSE));
-      hasTold = true;
+      if (failure !== undefined) await new Promise((done) => setTimeout(done, failure.retryAfter ?? RETRY_DELAY));
+      hasAcknowledged = true;
     }
-    this.#isTelling = false;
-    if (hasTold && this.hasMore && this.#untold.size === 0 && this.#listed(Date.now()) === 0) void this.#more();
+    this.#isAcknowledging = false;
+    if (hasAcknowledged && this.hasMore && this.#unacknowledged.size === 0 && this.#listed(Date.now()) === 0) void this.#more();
   }
 
-  /** Tells the server one thing that was read. Returns the failure if that has to be done again. */
-  async #tellNext(): Promise<RequestError | undefined> {
-    const through = this.#untoldThrough;
+  /** Sends one acknowledgement. Returns the failure if it must be repeated. */
+  async #acknowledgeNext(): Promise<RequestError | undefined> {
+    const through = this.#unacknowledgedThrough;
     if (through !== undefined) {
       const failure = await this.#ask(() => this.#connection.request("notification:ack_all", { revision: through }));
-      if (isFinal(failure) && this.#untoldThrough === through) {
-        this.#untoldThrough = undefined;
-        // What is left is counted by the next event or snapshot.
-        this.#counted = { ...this.#counted, unread: this.#untold.size };
+      if (isFinal(failure) && this.#unacknowledgedThrough === through) {
+        this.#unacknowledgedThrough = undefined;
+        // The next event or snapshot contains the remaining count.
+        this.#counted = { ...this.#counted, unread: this.#unacknowledged.size };
       }
       return isFinal(failure) ? undefined : failure;
     }
-    const [notificationId] = this.#untold;
+    const [notificationId] = this.#unacknowledged;
     if (notificationId === undefined) return undefined;
     const failure = await this.#ask(() => this.#connection.request("notification:ack", { notificationId }));
-    if (isFinal(failure)) this.#untold.delete(notificationId);
+    if (isFinal(failure)) this.#unacknowledged.delete(notificationId);
     return isFinal(failure) ? undefined : failure;
   }
 
@@ -197,7 +203,7 @@ export class Bell {
     }
   }
 
-  /** The snapshot comes as an event, as it does after each connect. */
+  /** Requests a new snapshot, which arrives as an event, as after each connect. */
   async #more(): Promise<void> {
     try {
       await this.#connection.request("subscribe:notifications", {});
@@ -207,22 +213,24 @@ export class Bell {
   }
 }
 
-/** Whether the server has it, or never will. */
+/** Whether the acknowledgement is done or can never succeed. */
 function isFinal(failure: RequestError | undefined): boolean {
   return failure === undefined || FINAL.has(failure.code);
 }
 
-/** The revision of what has come as an event; what was in the snapshot is older than all of these. */
+/**
+ * Returns the revision of a notification that arrived as an event. Those of the snapshot are older.
+ */
 function revisionOf(one: Notification | NotificationUpdate): number {
   return "revision" in one ? one.revision : 0;
 }
 
-/** What is shown of a notification that was read before. */
+/** The shown part of a notification that was read before. */
 export type Earlier = AcknowledgedNotification;
 
 /**
- * Where a notification leads: within this page by its fragment, or to a web address. The server takes nothing else; a page
- * that trusts nobody looks once more.
+ * Returns the link of a notification: a place in this page by its fragment, or a web address. The
+ * server accepts nothing else, but the page checks it again.
  */
 export function actionOf(url: string | null, base: string): { href: string; isHere: boolean } | undefined {
   if (url === null || !URL.canParse(url, base)) return undefined;

@@ -9,10 +9,12 @@ import { asFailure } from "../model/conversation.ts";
 import { explain } from "../words/failure.ts";
 import { type Earlier, actionOf } from "./bell.ts";
 
-/** So long one of them is in view before it was read. */
+/** Time in view after which a notification counts as read, in milliseconds. */
 const DWELL = 1_000;
 
-/** What somebody should know. What was in view for a while was read. */
+/**
+ * The window with the notifications. A notification that was in view for a while counts as read.
+ */
 export function Notifications({ app }: { app: App }) {
   const { bell } = app;
   const items = bell?.list(Date.now()) ?? [];
@@ -35,24 +37,24 @@ export function Notifications({ app }: { app: App }) {
       observer.disconnect();
       for (const timer of timers.values()) clearTimeout(timer);
     };
-    // Another list is another thing to look at; what is read meanwhile is left alone.
+    // Observes again when the list changes. Ids that were read in the meantime are ignored.
   }, [items.map(({ notificationId }) => notificationId).join(" ")]);
   const unread = items.filter(({ notificationId }) => bell?.isRead(notificationId) !== true);
   return (
     <Window app={app} title="Notifications" onClose={() => app.show(undefined)} class="notifications">
       {"Notification" in globalThis && (
         <p class="by-browser">
-          <span>Tell me also while this page is out of view</span>
+          <span>Notify me also while this page is hidden</span>
           <IconButton
             icon="bell"
             class={app.notifies ? "is-on" : ""}
-            label={app.notifies ? "Notifications are on" : "Notify me when this page is not in view"}
+            label={app.notifies ? "Notifications are on" : "Notify me while this page is hidden"}
             aria-pressed={String(app.notifies)}
             onClick={() => void app.toggleNotifications()}
           />
         </p>
       )}
-      {items.length === 0 && <p class="help">There is nothing new.</p>}
+      {items.length === 0 && <p class="help">There are no new notifications.</p>}
       {unread.length > 0 && (bell?.unread(Date.now()) ?? 0) > 1 && (
         <div class="dialog-actions read-all">
           <button class="button" type="button" onClick={() => bell?.readAll()}>
@@ -65,13 +67,13 @@ export function Notifications({ app }: { app: App }) {
           <Item key={item.notificationId} item={item} isRead={bell?.isRead(item.notificationId) ?? false} app={app} />
         ))}
       </ul>
-      {bell?.hasMore && <p class="help">There are older ones, which come when these are read.</p>}
+      {bell?.hasMore && <p class="help">Older notifications appear after these are read.</p>}
       <History app={app} shown={items} />
     </Window>
   );
 }
 
-/** What was read before, page by page, once the user asks for it. */
+/** The notifications that were read before, loaded by page when the user requests them. */
 function History({ app, shown }: { app: App; shown: readonly Notification[] }) {
   const [earlier, setEarlier] = useState<readonly Earlier[] | undefined>();
   const [cursor, setCursor] = useState<string | undefined>();
@@ -88,7 +90,7 @@ function History({ app, shown }: { app: App; shown: readonly Notification[] }) {
       setEarlier(all);
       setCursor(page.cursor);
       setWords(all.length === 0 && !page.hasMore ? "There are no earlier notifications." : "");
-      // The button may be gone; the keyboard stays in the list.
+      // The button may have disappeared, so the heading receives the focus.
       if (earlier === undefined || !page.hasMore) requestAnimationFrame(() => title.current?.focus());
     } catch (error) {
       setWords(explain(asFailure(error)));

@@ -12,7 +12,7 @@ const choices: readonly [UserStatus["status"], string][] = [
   ["offline", "Appear offline"],
 ];
 
-/** What somebody says of itself. */
+/** The window to set the user's own status. */
 export function StatusDialog({ app }: { app: App }) {
   const own = app.statuses.of(app.session?.userId ?? "");
   const [status, setStatus] = useState<UserStatus["status"]>(own?.status ?? "online");
@@ -47,7 +47,7 @@ export function StatusDialog({ app }: { app: App }) {
         <label for="status-text">What you are doing</label>
         <input id="status-text" type="text" dir="auto" value={text} autocomplete="off" aria-invalid={left < 0} aria-describedby="status-help" onInput={(event) => setText(event.currentTarget.value)} />
         <p id="status-help" class={left < 0 ? "help is-wrong" : "help"} aria-live="polite">
-          {left < 0 ? `${-left} characters too long` : left < 20 ? `${left} characters left` : "Shown to those who share a conversation with you."}
+          {left < 0 ? `${-left} characters too long` : left < 20 ? `${left} characters left` : "Shown to users who share a conversation with you."}
         </p>
         <button class="button button-primary" type="submit" disabled={isBusy || left < 0}>
           Save

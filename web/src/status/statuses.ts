@@ -1,16 +1,16 @@
 import type { UserStatus } from "../types.ts";
 
-/** More users than this are forgotten, those longest known first. */
+/** Maximum number of known users. The oldest are evicted. */
 const MAX_KNOWN = 5_000;
 
-/** What users say of themselves, by id; of each the newest. */
+/** The latest status of each user, by id. */
 export class Statuses {
   readonly #all = new Map<string, UserStatus>();
 
-  /** Takes what is newer than what is known, wherever it comes from; tells whether it was. */
+  /** Stores a status that is newer than the known one. Returns whether it was. */
   take(status: UserStatus): boolean {
     const known = this.#all.get(status.userId);
-    // Later by the clock of the server, of which the same status may come more than once.
+    // Newer by the server's clock. The same status may arrive more than once.
     if (known !== undefined && !(Date.parse(status.timestamp) > Date.parse(known.timestamp))) return false;
     this.#all.set(status.userId, status);
     for (const oldest of this.#all.keys()) if (this.#all.size > MAX_KNOWN) this.#all.delete(oldest);
@@ -21,9 +21,12 @@ export class Statuses {
     return this.#all.get(userId);
   }
 
-  /** What is shown of somebody: who is not present is offline, whatever was said. */
+  /**
+   * Returns the shown status of a user. Users who are not present are offline, regardless of their
+   * status.
+   */
   shown(userId: string, isPresent: boolean): { status: UserStatus["status"]; text: string } {
-    const said = this.#all.get(userId);
-    return { status: isPresent ? (said?.status ?? "online") : "offline", text: said?.text ?? "" };
+    const known = this.#all.get(userId);
+    return { status: isPresent ? (known?.status ?? "online") : "offline", text: known?.text ?? "" };
   }
 }

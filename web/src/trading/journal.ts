@@ -1,4 +1,4 @@
-/** What the server numbers: a snapshot, and updates with larger numbers than all before. */
+/** Tracks the revisions of a snapshot and its updates. */
 export class Journal {
   #revision = -1;
 
@@ -7,12 +7,18 @@ export class Journal {
     return this.#revision >= 0;
   }
 
-  /** A snapshot in its place among the updates: whatever was before it, it is what counts from here on. */
+  /**
+   * Takes the revision of a snapshot, which replaces all earlier state, even if its revision is
+   * lower.
+   */
   begin(revision: number): void {
     this.#revision = revision;
   }
 
-  /** Whether an update is newer than all that was taken. One that comes late is not, nor is one that comes again. */
+  /**
+   * Takes the revision of an update. Returns whether it is newer than all before, and not late or
+   * repeated.
+   */
   take(revision: number): boolean {
     if (!this.isKnown || revision <= this.#revision) return false;
     this.#revision = revision;

@@ -5,35 +5,37 @@ import { explain } from "../words/failure.ts";
 import { Journal } from "./journal.ts";
 import { amount } from "./numbers.ts";
 
-/** So many settled trades and signals are kept, the newest; of open trades all are. */
+/** Maximum number of retained settled trades. All open trades are retained. */
 const MAX_SETTLED = 200;
+/** Maximum number of retained signals. */
 const MAX_SIGNALS = 200;
+/** Maximum number of listed outcomes of orders. */
 const MAX_OUTCOMES = 20;
-/** A service that executes trades may take its time. */
-const PATIENCE = 60_000;
+/** Timeout of an order in milliseconds. The executing service may be slow. */
+const ORDER_TIMEOUT = 60_000;
 
-/** What became of an order, in words. */
+/** The outcome of an order, as a text. */
 export interface Outcome {
   readonly key: string;
   readonly text: string;
   readonly kind: "good" | "bad" | "open";
 }
 
-/** What the outside does for what is followed. */
-export interface MarketSurroundings {
+/** The callbacks of the market. */
+export interface MarketCallbacks {
   changed(): void;
-  /** Worth reading out. */
+  /** Announces a text to screen readers. */
   announce(text: string): void;
-  /** Something became of an order. */
+  /** Called with the outcome of an order. */
   ended(outcome: Outcome): void;
 }
 
 type Connection = Pick<SocketManager, "on" | "request" | "session" | "subscribe">;
 
-/** What one user follows of the market, as long as somebody looks at it. */
+/** The portfolio, trades and signals that one user follows. */
 export class Market {
   portfolio: Portfolio | undefined;
-  /** Why something of it cannot be followed, by what it is. */
+  /** The reason why a subscription was refused, by its subject. */
   readonly refusals = new Map<"portfolio" | "trades" | "signals", string>();
   readonly known = { portfolio: new Journal(), trades: new Journal(), signals: new Journal() };
   hasMoreTrades = false;
@@ -44,12 +46,12 @@ export class Market {
   #signals = new Map<string, Signal>();
   #count = 0;
   readonly #connection: Connection;
-  readonly #surroundings: MarketSurroundings;
+  readonly #callbacks: MarketCallbacks;
   readonly #ends: (() => void)[] = [];
 
-  constructor(connection: Connection, surroundings: MarketSurroundings) {
+  constructor(connection: Connection, callbacks: MarketCallbacks) {
     this.#connection = connection;
-    this.#surroundings = surroundings;
+    this.#callbacks = callbacks;
     this.#listen();
     const userId = connection.session?.userId ?? "";
     this.#follow("portfolio", { userId });
@@ -57,7 +59,7 @@ export class Market {
     this.#follow("signals", {});
   }
 
-  /** Those that are open first, then those that have changed last. */
+  /** Open trades first, then the most recently changed. */
   get trades(): Trade[] {
     const newest = [...this.#trades.values()].reverse();
     return [...newest.filter(isOpen), ...newest.filter((trade) => !isOpen(trade))];
@@ -71,23 +73,23 @@ export class Market {
     return this.#connection.session?.permissions?.includes("trades:execute") ?? false;
   }
 
-  /** Has a trade executed, under an id of its own: whoever has ordered twice has given two orders. */
+  /** Requests a trade with a new id: two calls are two orders. */
   async execute(order: ExecuteTrade): Promise<void> {
     try {
-      const asked = { ...order, clientTradeId: randomId() };
-      const executed = await this.#connection.request("execute:trade", asked, PATIENCE);
+      const payload = { ...order, clientTradeId: randomId() };
+      const executed = await this.#connection.request("execute:trade", payload, ORDER_TIMEOUT);
       this.#noteExecuted(executed);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       const { code } = error;
       if (code === DISCONNECTED || code === TIMED_OUT) {
-        this.#note(`unknown:${(this.#count += 1)}`, "open", `${inWords(order)}: nobody knows yet whether it was executed. Look at your trades before you order again.`);
+        this.#note(`unknown:${(this.#count += 1)}`, "open", `${inWords(order)}: the outcome is not known yet. Check your trades before you order again.`);
       } else if (code !== "CONFLICT") {
         this.#note(`refused:${(this.#count += 1)}`, "bad", `${inWords(order)}: not executed. ${explain(error)}`);
       }
-      // What a conflict is about comes as the event `trade:error`, which knows the trade.
+      // The event `trade:error` explains a conflict, because it contains the trade.
     }
-    this.#surroundings.changed();
+    this.#callbacks.changed();
   }
 
   close(): void {
@@ -97,7 +99,7 @@ export class Market {
   #follow(what: "portfolio" | "trades" | "signals", payload: object): void {
     const refused = (failure: RequestError) => {
       this.refusals.set(what, explain(failure));
-      this.#surroundings.changed();
+      this.#callbacks.changed();
     };
     const answered = () => this.refusals.delete(what);
     this.#ends.push(this.#connection.subscribe(`subscribe:${what}`, payload, { answered, refused }));
@@ -107,10 +109,10 @@ export class Market {
     const { portfolio, trades, signals } = this.known;
     const changing = <Payload>(take: (payload: Payload) => void) => (payload: Payload) => {
       take(payload);
-      this.#surroundings.changed();
+      this.#callbacks.changed();
     };
     const connection = this.#connection;
-    // The events, and not the answers: these may come behind updates.
+    // Uses the events instead of the answers, which may arrive after updates.
     this.#ends.push(
       connection.on("portfolio:subscribed", changing(({ snapshot }) => {
         portfolio.begin(snapshot.revision);
@@ -132,7 +134,7 @@ export class Market {
         if (trades.take(revision)) this.#trades.delete(tradeId);
       })),
       connection.on("signals:subscribed", changing(({ room, snapshot }) => {
-        // Of channels other subscriptions tell.
+        // Channels have their own subscriptions.
         if (room !== "signals") return;
         signals.begin(snapshot.revision);
         this.hasMoreSignals = snapshot.hasMore;
@@ -156,7 +158,7 @@ export class Market {
     this.#trades.delete(trade.tradeId);
     this.#trades.set(trade.tradeId, trade);
     this.hasMoreTrades = keepNewest(this.#trades, MAX_SETTLED, (one) => !isOpen(one)) || this.hasMoreTrades;
-    if (before?.status !== trade.status) this.#surroundings.announce(`Trade of ${trade.symbol}: ${trade.status}`);
+    if (before?.status !== trade.status) this.#callbacks.announce(`Trade of ${trade.symbol}: ${trade.status}`);
   }
 
   #noteExecuted({ tradeId, executedPrice, ...order }: TradeExecuted): void {
@@ -164,33 +166,36 @@ export class Market {
   }
 
   #noteError({ code, message, symbol, tradeId }: TradeError): void {
-    // Without a trade the answer to the order says it.
+    // Without a trade, the answer to the order contains the error.
     if (tradeId === undefined && code !== "CONFLICT") return;
     const isOpenStill = code === "OUTCOME_UNKNOWN";
-    const text = isOpenStill ? "nobody knows yet whether it was executed. You will be told." : `not executed. ${errors[code] ?? message}`;
+    const text = isOpenStill ? "the outcome is not known yet. You will be notified." : `not executed. ${errors[code] ?? message}`;
     this.#note(tradeId ?? `error:${(this.#count += 1)}`, isOpenStill ? "open" : "bad", `${symbol}: ${text}`);
   }
 
-  /** The outcome of a trade may come more than once, and in place of one that was not known yet. */
+  /**
+   * Adds an outcome. It may arrive more than once, and replaces an unknown outcome of the same
+   * trade.
+   */
   #note(key: string, kind: Outcome["kind"], text: string): void {
     const known = this.outcomes.find((outcome) => outcome.key === key);
     if (known !== undefined && known.kind !== "open") return;
     const outcome = { key, kind, text };
     this.outcomes = [outcome, ...this.outcomes.filter((other) => other !== known)].slice(0, MAX_OUTCOMES);
-    this.#surroundings.ended(outcome);
+    this.#callbacks.ended(outcome);
   }
 }
 
 const errors: Record<string, string | undefined> = {
-  NO_PRICE: "The server knows no price of it.",
-  EXECUTOR_UNAVAILABLE: "What executes trades cannot be reached.",
+  NO_PRICE: "The server has no price for it.",
+  EXECUTOR_UNAVAILABLE: "The execution service is unreachable.",
 };
 
 export function isOpen({ status }: Trade): boolean {
   return status === "pending";
 }
 
-/** Drops the oldest of those that may be dropped; tells whether there were any. */
+/** Removes the oldest removable values beyond a number. Returns whether any were removed. */
 function keepNewest<Value>(all: Map<string, Value>, most: number, mayGo: (value: Value) => boolean): boolean {
   const going = [...all].filter(([, value]) => mayGo(value)).slice(0, -most);
   for (const [key] of going) all.delete(key);

@@ -4,21 +4,21 @@ import { Icon } from "../view/icons.tsx";
 import type { Market } from "./market.ts";
 import { amount, isSymbol, quantityOf } from "./numbers.ts";
 
-/** Where somebody who may do so has a trade executed: written first, confirmed then. */
+/** The form to order a trade, with a separate confirmation. */
 export function Order({ market, isOnline }: { market: Market; isOnline: boolean }) {
   const [symbol, setSymbol] = useState("");
   const [quantity, setQuantity] = useState("");
   const [side, setSide] = useState<ExecuteTrade["side"]>("buy");
   const [problem, setProblem] = useState<{ field: "symbol" | "quantity"; text: string } | undefined>(undefined);
-  const [asked, setAsked] = useState<ExecuteTrade | undefined>(undefined);
+  const [pending, setPending] = useState<ExecuteTrade | undefined>(undefined);
   const [isBusy, setIsBusy] = useState(false);
   const confirm = useRef<HTMLButtonElement>(null);
-  // Once for each order: whoever has gone on from there is not brought back by what comes in.
-  useLayoutEffect(() => confirm.current?.focus(), [asked]);
+  // Moves the focus once per order, so that later events do not move it back.
+  useLayoutEffect(() => confirm.current?.focus(), [pending]);
   const change = (set: (value: string) => void) => (event: preact.TargetedInputEvent<HTMLInputElement>) => {
     set(event.currentTarget.value);
     setProblem(undefined);
-    setAsked(undefined);
+    setPending(undefined);
   };
   const review = (form: HTMLFormElement) => {
     const count = quantityOf(quantity);
@@ -30,10 +30,10 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
         : undefined;
     setProblem(wrong);
     if (wrong !== undefined) return form.querySelector<HTMLElement>(`[name=${wrong.field}]`)?.focus();
-    if (count !== undefined) setAsked({ symbol: wanted, side, quantity: count });
+    if (count !== undefined) setPending({ symbol: wanted, side, quantity: count });
   };
   const execute = async (order: ExecuteTrade) => {
-    setAsked(undefined);
+    setPending(undefined);
     setIsBusy(true);
     await market.execute(order);
     setIsBusy(false);
@@ -58,7 +58,7 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
                 checked={side === one}
                 onChange={() => {
                   setSide(one);
-                  setAsked(undefined);
+                  setPending(undefined);
                 }}
               />
               <span>{one === "buy" ? "Buy" : "Sell"}</span>
@@ -92,22 +92,22 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
         <p id="order-problem" class="is-wrong" aria-live="polite">
           {problem?.text}
         </p>
-        {asked === undefined ? (
+        {pending === undefined ? (
           <button class="button" type="submit" disabled={!isOnline || isBusy}>
-            {isBusy ? "Being executed…" : "Review"}
+            {isBusy ? "Executing…" : "Review"}
           </button>
         ) : (
           <div class="order-asked" role="group" aria-label="Confirm the order">
-            <button class="button button-primary" type="button" ref={confirm} onClick={() => void execute(asked)} disabled={!isOnline}>
-              {asked.side === "buy" ? "Buy" : "Sell"} {amount(asked.quantity)} <bdi>{asked.symbol}</bdi> now
+            <button class="button button-primary" type="button" ref={confirm} onClick={() => void execute(pending)} disabled={!isOnline}>
+              {pending.side === "buy" ? "Buy" : "Sell"} {amount(pending.quantity)} <bdi>{pending.symbol}</bdi> now
             </button>
-            <button class="button" type="button" onClick={() => setAsked(undefined)}>
+            <button class="button" type="button" onClick={() => setPending(undefined)}>
               Cancel
             </button>
           </div>
         )}
       </form>
-      <div role="status" aria-label="What became of orders">
+      <div role="status" aria-label="Outcomes of orders">
         {market.outcomes.map(({ key, kind, text }) => (
           <p key={key} class={`outcome is-${kind}`}>
             <Icon name={kind === "good" ? "check" : kind === "bad" ? "alert" : "clock"} />

@@ -6,10 +6,10 @@ import { Market, isOpen } from "./market.ts";
 import { amount, sum } from "./numbers.ts";
 import { Order } from "./order.tsx";
 
-/** So many lines of a list are shown until somebody wants all. */
+/** Number of lines of a list that are shown until the user expands it. */
 const SHOWN = 50;
 
-/** Portfolio, trades and signals of who is looking, live. */
+/** The live portfolio, trades and signals of the user. */
 export function Trading({ app }: { app: App }) {
   const market = marketOf(app);
   if (market === undefined) return null;
@@ -35,7 +35,10 @@ export function Trading({ app }: { app: App }) {
   );
 }
 
-/** What is followed goes on being followed on other pages: an order may end while nobody looks. */
+/**
+ * Returns the market of the user. Its subscriptions continue on other pages, so that the outcome of
+ * an order is not missed.
+ */
 function marketOf(app: App): Market | undefined {
   if (app.connection === undefined) return undefined;
   return (app.market ??= new Market(app.connection, {
@@ -52,7 +55,7 @@ function Waiting() {
 }
 
 function Holdings({ portfolio }: { portfolio: Portfolio | undefined }) {
-  if (portfolio === undefined) return <p class="nothing">There is no portfolio yet. It shows up here as soon as it is published.</p>;
+  if (portfolio === undefined) return <p class="nothing">There is no portfolio yet. It appears here as soon as it is published.</p>;
   const { totalValue, cash, positions, timestamp } = portfolio;
   return (
     <>
@@ -176,15 +179,15 @@ function Levels({ signal: { entryPrice, stopLoss, takeProfit } }: { signal: Sign
     ["stop", stopLoss],
     ["target", takeProfit],
   ] as const;
-  const said = levels.flatMap(([name, price]) => (price === null ? [] : [`${name} ${amount(price)}`]));
-  return said.length === 0 ? null : <span class="levels">{said.join(" · ")}</span>;
+  const texts = levels.flatMap(([name, price]) => (price === null ? [] : [`${name} ${amount(price)}`]));
+  return texts.length === 0 ? null : <span class="levels">{texts.join(" · ")}</span>;
 }
 
-/** The beginning of a list, and all of it when that is wanted. */
+/** The beginning of a list, and the whole list after the user expands it. */
 function Some<Item>({ all, hasMore = false, children }: { all: readonly Item[]; hasMore?: boolean; children: (shown: readonly Item[]) => preact.ComponentChildren }) {
   const [isWhole, setIsWhole] = useState(false);
   const isCut = all.length > SHOWN && !isWhole;
-  // What was cut once is cut again when the list was short in between.
+  // Collapses the list again after it was short.
   useEffect(() => {
     if (all.length <= SHOWN) setIsWhole(false);
   }, [all.length <= SHOWN]);
@@ -197,7 +200,7 @@ function Some<Item>({ all, hasMore = false, children }: { all: readonly Item[]; 
           <Spoken> lines</Spoken>
         </button>
       ) : (
-        hasMore && <p class="nothing">Older ones are not shown.</p>
+        hasMore && <p class="nothing">Older entries are not shown.</p>
       )}
     </>
   );

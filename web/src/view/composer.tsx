@@ -12,28 +12,28 @@ import type { Message } from "../types.ts";
 import { Icon } from "./icons.tsx";
 import { IconButton, Spoken } from "./parts.tsx";
 
-/** So close to the limit the characters left are shown. */
+/** The number of remaining characters from which on they are shown. */
 const COUNT_FROM = 500;
-/** So many people are offered behind an `@`. */
+/** Maximum number of people that are suggested after an `@`. */
 const MAX_OFFERED = 6;
 
 interface ComposerProps {
   conversation: Conversation;
-  /** Why nothing can be written now; empty if it can. */
+  /** Why the composer is disabled; empty if it is enabled. */
   reason: string;
-  /** The message that is changed, instead of a new one being written. */
+  /** The message that is being edited, if any. */
   editing: Message | Draft | undefined;
   edit: (message: Message | Draft | undefined) => void;
-  /** The message that is answered. */
+  /** The message that is being replied to. */
   replying: Message | undefined;
   reply: (message: Message | undefined) => void;
-  /** Somebody has gone to the conversation, and not the page by itself. */
+  /** Whether the user has opened the conversation, and not the page itself. */
   isChosen: boolean;
   people: People;
-  /** Those who can be mentioned. */
+  /** Returns the people that can be mentioned. */
   mentionable: () => readonly Person[];
   sent: () => void;
-  /** It may be higher or lower now. */
+  /** Called when its height may have changed. */
   resized: () => void;
 }
 
@@ -41,25 +41,29 @@ interface ComposerState {
   text: string;
   isSaving: boolean;
   problem: string;
-  /** Whom the `@` at the cursor may mean, and which of them is chosen by Enter. */
+  /** The suggestions for the `@` at the cursor, and the index of the one that Enter chooses. */
   found: readonly Person[];
   index: number;
 }
 
-/** Where a message is written. Enter sends it, Shift+Enter begins a new line, Arrow Up changes the last one. */
+/**
+ * The field for a new or edited message. Enter sends it, Shift+Enter starts a new line, Arrow Up
+ * edits the last message.
+ */
 export class Composer extends Component<ComposerProps, ComposerState> {
   override state: ComposerState = { text: this.#draft, isSaving: false, problem: "", found: [], index: 0 };
-  /** Those who were taken from the list, for names that several have. */
+  /** The ids of people chosen from the suggestions, to distinguish people of the same name. */
   readonly #chosen = new Set<string>();
   readonly #text = createRef<HTMLTextAreaElement>();
-  /** What its height was last made for. */
+  /** The text and width for which the height was last computed. */
   #grown = { value: "", width: 0 };
 
   override componentDidMount(): void {
     this.#grow();
-    // Where the page has opened the conversation, somebody may have gone on to something else meanwhile.
+    // If the page opened the conversation, the user may have focused something else in the
+    // meantime.
     const isFree = this.props.isChosen || document.activeElement === null || document.activeElement === document.body;
-    // A phone would open its keyboard over what there is to read.
+    // A phone would open its keyboard over the messages.
     if (isFree && matchMedia("(hover: hover)").matches) this.#text.current?.focus();
   }
 
@@ -67,11 +71,11 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     const { editing, replying } = this.props;
     if (before.replying !== replying && replying !== undefined) this.#text.current?.focus();
     if (before.editing !== editing) {
-      // What was being written comes back when the change is done.
+      // The draft is restored when the edit is finished.
       this.setState({ text: editing?.content ?? this.#draft, problem: "", isSaving: false }, () => {
         const text = this.#text.current;
         text?.focus();
-        // Who writes on does so at the end; browsers differ in where they put the cursor.
+        // Places the cursor at the end, because browsers differ in its position.
         text?.setSelectionRange(text.value.length, text.value.length);
       });
     }
@@ -93,8 +97,8 @@ export class Composer extends Component<ComposerProps, ComposerState> {
         {editing && (
           <div class="composer-edit">
             <Icon name="pencil" />
-            <span>Changing a message</span>
-            <IconButton icon="close" label="Keep it as it was" onClick={() => edit(undefined)} />
+            <span>Editing a message</span>
+            <IconButton icon="close" label="Keep the message unchanged" onClick={() => edit(undefined)} />
           </div>
         )}
         {replying && !editing && (
@@ -103,7 +107,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
             <span class="composer-quote">
               Reply to <bdi>{replying.userName}</bdi>: <bdi>{excerptOf(replying.content)}</bdi>
             </span>
-            <IconButton icon="close" label="Do not reply" onClick={() => reply(undefined)} />
+            <IconButton icon="close" label="Cancel the reply" onClick={() => reply(undefined)} />
           </div>
         )}
         <Completion people={people} found={found} index={index} choose={(person) => this.#complete(person)} />
@@ -160,7 +164,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
         <div class="composer-foot">
           <p class="composer-help" id="composer-help">
             <kbd>Enter</kbd> {editing ? "saves" : "sends"}, <kbd>Shift</kbd> + <kbd>Enter</kbd> starts a new line
-            <Spoken>, Arrow Up changes your last message</Spoken>
+            <Spoken>, Arrow Up edits your last message</Spoken>
           </p>
           <p class={left < 0 || problem !== "" ? "composer-count is-wrong" : "composer-count"} aria-live="polite">
             {problem || count}
@@ -183,7 +187,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     event.preventDefault();
   }
 
-  /** The keys of the list of those who may be meant. */
+  /** Handles the keys of the suggestions. */
   #handleChoice(key: string): boolean {
     const { found, index } = this.state;
     const person = found[index];
@@ -195,7 +199,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     return true;
   }
 
-  /** Offers those who may be meant by what is written at the cursor. */
+  /** Suggests people for the `@` at the cursor. */
   #offer({ value, selectionStart, selectionEnd }: HTMLTextAreaElement): void {
     const mention = this.props.editing || selectionStart !== selectionEnd ? undefined : mentionAt(value, selectionStart);
     const found = mention === undefined ? [] : completionsOf(this.props.mentionable(), mention.query, MAX_OFFERED);
@@ -226,21 +230,21 @@ export class Composer extends Component<ComposerProps, ComposerState> {
 
   async #submit(): Promise<void> {
     const { conversation, editing, edit, reason, sent } = this.props;
-    // What the field has, which may be newer than what was drawn.
+    // Reads the field, which may be newer than the drawn state.
     const content = cleanContent(this.#text.current?.value ?? "");
     if (!isContent(content) || reason !== "" || this.state.isSaving) return;
     const mentions = mentionedIn(content, this.props.mentionable(), this.#chosen);
     if (editing !== undefined) {
       this.setState({ isSaving: true });
       const isDone = content === editing.content || (await conversation.edit(editing, content, mentions));
-      // Whoever has left it meanwhile writes something else.
+      // The user may have started another edit in the meantime.
       if (this.props.editing !== editing) return;
       this.setState({ isSaving: false });
       if (isDone) edit(undefined);
       return;
     }
     const failure = conversation.send(content, { replyTo: this.props.replying?.id, mentions });
-    // What was not taken stays where it was written.
+    // A message that was not queued stays in the field.
     if (failure !== undefined) return this.setState({ problem: `Not sent. ${explain(failure)}` });
     drafts.set(conversation.ownId, conversation.id, "");
     if (this.#text.current) this.#text.current.value = "";
@@ -256,12 +260,13 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     return drafts.get(ownId, id);
   }
 
-  /** Grows with its text, up to the height that the style sheet allows. */
+  /** Adapts the height to the text, up to the maximum of the style sheet. */
   #grow(): void {
     const text = this.#text.current;
     const form = text?.form;
     if (!text || !form || (text.value === this.#grown.value && text.clientWidth === this.#grown.width)) return;
-    // While it is measured nothing around it may move: the messages above would lose their place.
+    // The layout must not move while the height is measured: the messages above would lose their
+    // scroll position.
     form.style.minHeight = `${form.offsetHeight}px`;
     text.style.height = "auto";
     if (text.value !== "") text.style.height = `${text.scrollHeight}px`;

@@ -5,12 +5,15 @@ import { isPicture, webAddress } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Spoken } from "./parts.tsx";
 
-/** Shows a piece of plain text. */
-type Say = (text: string) => preact.ComponentChildren;
+/** Renders a piece of plain text. */
+type RenderText = (text: string) => preact.ComponentChildren;
 
-/** The text of a message, as nodes: nothing in it is ever taken for markup of the page. Those whom it mentions stand out. */
+/**
+ * Renders the text of a message as nodes, so that none of it is interpreted as HTML. Mentions are
+ * highlighted.
+ */
 export function Content({ text, mentioned = [], ownId = "" }: { text: string; mentioned?: readonly Person[]; ownId?: string }) {
-  const say: Say = (plain) =>
+  const renderText: RenderText = (plain) =>
     piecesOf(plain, mentioned).map((piece, key) => {
       if (piece.people.length === 0) return piece.text;
       const isOwn = piece.people.some(({ userId }) => userId === ownId);
@@ -20,15 +23,15 @@ export function Content({ text, mentioned = [], ownId = "" }: { text: string; me
         </bdi>
       );
     });
-  return <>{parseMarkdown(text).map(block(say))}</>;
+  return <>{parseMarkdown(text).map(block(renderText))}</>;
 }
 
-const block = (say: Say) => (piece: Block, key: number): preact.ComponentChildren => {
+const block = (renderText: RenderText) => (piece: Block, key: number): preact.ComponentChildren => {
   switch (piece.kind) {
     case "text":
       return (
         <p key={key} class="text" dir="auto">
-          {piece.children.map(inline(say))}
+          {piece.children.map(inline(renderText))}
         </p>
       );
     case "code":
@@ -38,11 +41,11 @@ const block = (say: Say) => (piece: Block, key: number): preact.ComponentChildre
         </pre>
       );
     case "quote":
-      return <blockquote key={key}>{piece.children.map(block(say))}</blockquote>;
+      return <blockquote key={key}>{piece.children.map(block(renderText))}</blockquote>;
     case "list": {
       const items = piece.items.map((item, index) => (
         <li key={index} dir="auto">
-          {item.map(inline(say))}
+          {item.map(inline(renderText))}
         </li>
       ));
       return piece.start === undefined ? (
@@ -56,26 +59,29 @@ const block = (say: Say) => (piece: Block, key: number): preact.ComponentChildre
   }
 };
 
-const inline = (say: Say) => (piece: Inline, key: number): preact.ComponentChildren => {
+const inline = (renderText: RenderText) => (piece: Inline, key: number): preact.ComponentChildren => {
   switch (piece.kind) {
     case "text":
-      return say(piece.text);
+      return renderText(piece.text);
     case "code":
       return <code key={key}>{piece.text}</code>;
     case "strong":
-      return <strong key={key}>{piece.children.map(inline(say))}</strong>;
+      return <strong key={key}>{piece.children.map(inline(renderText))}</strong>;
     case "emphasis":
-      return <em key={key}>{piece.children.map(inline(say))}</em>;
+      return <em key={key}>{piece.children.map(inline(renderText))}</em>;
     case "link":
       return (
         <Link key={key} href={piece.href} host={piece.host}>
-          {piece.children.map(inline(say))}
+          {piece.children.map(inline(renderText))}
         </Link>
       );
   }
 };
 
-/** A link. If its label looks like another host, the host that it leads to follows, where the label cannot reorder it. */
+/**
+ * A link. If its label looks like another host, the real host follows, isolated so that the label
+ * cannot reorder it.
+ */
 function Link({ href, host, children }: { href: string; host: string | undefined; children: preact.ComponentChildren }) {
   return (
     <a href={href} title={href} target="_blank" rel="noopener noreferrer nofollow">
@@ -91,8 +97,9 @@ function Link({ href, host, children }: { href: string; host: string | undefined
 }
 
 /**
- * The picture of a message: a link, since what is loaded by itself would be asked for in the name of whoever reads. From the origins
- * that the server names it is shown, in a box that has its size before the picture is there and keeps it if none comes.
+ * The picture of a message. By default it is a link, because loading it would reveal the reader to
+ * its host. Pictures from origins that the server allows are shown, in a box whose size does not
+ * change when the picture loads or fails.
  */
 export class Picture extends Component<{ url: unknown; origins: readonly string[] }, { broken?: string }> {
   override state: { broken?: string } = {};

@@ -4,7 +4,7 @@ import { isName } from "../model/account.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
 import { TokenForm } from "./token.tsx";
 
-/** What a visitor sees first: a name for guests, a token or the address of the login for others. */
+/** The entry form: a name for guests, otherwise a token or a link to the login. */
 export function Entry({ app }: { app: App }) {
   const { guests, loginUrl } = app.entrance;
   const [hasToken, setHasToken] = useState(false);
@@ -15,7 +15,7 @@ export function Entry({ app }: { app: App }) {
       <div class="entry-card">
         <img src="/favicon.svg" alt="" width="56" height="56" />
         <h1>{isByName ? "Welcome to the Lobby" : "Sign in"}</h1>
-        <p class="entry-lead">{isByName ? "Pick a name the others will see, and join in." : "This server lets in whom it knows."}</p>
+        <p class="entry-lead">{isByName ? "Choose a name that other users will see." : "This server requires you to sign in."}</p>
         {app.reason !== "" && (
           <p class="entry-reason" role="alert">
             {app.reason}
@@ -36,7 +36,7 @@ export function Entry({ app }: { app: App }) {
         {isByToken && <TokenForm submit={(token) => app.signIn(token)} />}
         {guests && loginUrl === "" && (
           <button class="link-button entry-other" type="button" onClick={() => setHasToken(!hasToken)}>
-            {hasToken ? "Come in as a guest instead" : "Sign in with a token instead"}
+            {hasToken ? "Join as a guest instead" : "Sign in with a token instead"}
           </button>
         )}
       </div>

@@ -1,4 +1,4 @@
-/** Outlines on a grid of 24. */
+/** Outlines on a grid of 24 by 24. */
 const paths = {
   send: "M4 12 20 4l-5 16-3.5-6.5zM11.5 13.5 20 4",
   people: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20c.4-3.6 3-5.5 6.5-5.5s6.1 1.9 6.5 5.5M16 4.3a3.5 3.5 0 0 1 0 6.4M18 14.9c2 .8 3.2 2.5 3.5 5.1",
@@ -27,7 +27,7 @@ const paths = {
 
 export type IconName = keyof typeof paths;
 
-/** A drawing that says nothing by itself: its button or text has the words. */
+/** An icon without a text alternative: its button or text provides it. */
 export function Icon({ name }: { name: IconName }) {
   return (
     <svg viewBox="0 0 24 24" class="icon" aria-hidden="true">

@@ -5,10 +5,10 @@ import dialogStyle from "../style/dialog.css?url";
 
 type Lazy<Props> = ComponentType<Props> & { prepare: () => void };
 
-/** The style sheets of parts that are loaded, in the order in which they count. */
+/** The loaded style sheets, in cascade order. */
 const styles = new Map<string, Promise<void>>();
 
-/** Loads a style sheet, once; one that could not be loaded is asked for again. */
+/** Loads a style sheet once. After a failure, the next call tries again. */
 function loadStyle(href: string): Promise<void> {
   const loading = styles.get(href);
   if (loading !== undefined) return loading;
@@ -26,7 +26,7 @@ function loadStyle(href: string): Promise<void> {
   return loaded;
 }
 
-/** A part of the page that is loaded when it is wanted first, or when somebody prepares for that. */
+/** Creates a component that is loaded on first use, or when `prepare` is called. */
 function lazy<Props extends { app: App }>(
   load: () => Promise<ComponentType<Props>>,
   hrefs: readonly string[],
@@ -43,7 +43,7 @@ function lazy<Props extends { app: App }>(
     const [isMissing, setIsMissing] = useState(false);
     const [, setIsThere] = useState(loaded !== undefined);
     useEffect(() => {
-      // It may have come between the drawing and this, for somebody who prepared it.
+      // A call of `prepare` may have finished between rendering and this effect.
       if (loaded !== undefined) return setIsThere(true);
       setIsMissing(false);
       take().then(
@@ -61,13 +61,13 @@ function lazy<Props extends { app: App }>(
     );
     return missing(props.app, again);
   }
-  // Whoever wants it later tries again.
+  // The first use tries again.
   return Object.assign(Part, { prepare: () => void take().catch(() => {}) });
 }
 
 const WORDS = "This part of the page could not be loaded.";
 
-/** One that stands in the place of a conversation. */
+/** Creates a lazy component that replaces the conversation. */
 export function lazyPage<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, style: string): Lazy<Props> {
   return lazy(load, [style], <p class="absent">Loading…</p>, (_, again) => (
     <p class="absent" role="alert">
@@ -76,12 +76,15 @@ export function lazyPage<Props extends { app: App }>(load: () => Promise<Compone
   ));
 }
 
-/** One that is a window over the page. */
+/** Creates a lazy component that is a window over the page. */
 export function lazyWindow<Props extends { app: App }>(load: () => Promise<ComponentType<Props>>, ...own: readonly string[]): Lazy<Props> {
   return lazy(load, [dialogStyle, ...own], null, (app) => <Missing app={app} />);
 }
 
-/** A window that could not be loaded: it is closed, and who opens it again tries again. */
+/**
+ * Replaces a window that could not be loaded: shows a notice and closes it. Opening it again tries
+ * again.
+ */
 function Missing({ app }: { app: App }) {
   useEffect(() => {
     if (app.invitation === undefined) {

@@ -11,31 +11,31 @@ import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
 import { Avatar, IconButton, Isolated, Spoken, Tags, Time } from "./parts.tsx";
 
-/** Longer messages than this are shown in part. */
+/** Characters and lines of a message beyond which it is collapsed. */
 const LONG_TEXT = 1_500;
 const LONG_LINES = 20;
 
-/** What the lines of a conversation can ask for. */
+/** The actions of the lines of a conversation. */
 export interface LineActions {
   people: People;
   sendAgain(clientMessageId: string): void;
   discard(clientMessageId: string): void;
   edit(message: Message | Draft): void;
-  /** Takes a message back that waits. */
+  /** Withdraws an unsent message. */
   withdraw(clientMessageId: string): void;
   deleteSoon(messageId: string): void;
   undoDeletion(messageId: string): void;
   reply(message: Message): void;
-  /** Chooses how to react. */
+  /** Opens the reaction picker. */
   react(messageId: string): void;
-  /** Reacts, or takes that back. */
+  /** Adds or removes a reaction. */
   toggle(message: Message, emoji: string): void;
-  /** Pins a message or takes its pin away; there if somebody may. */
+  /** Pins or unpins a message. Absent if the user may not pin. */
   pin: ((message: Message) => void) | undefined;
   isPinned(messageId: string): boolean;
-  /** Goes to the message of a quote. */
+  /** Jumps to the message of a quote. */
   jump(seq: number): void;
-  /** A message that is loaded, as a quote. */
+  /** Returns a loaded message as a quote. */
   quote(messageId: string): Quote | undefined;
   sendAlone(draft: Draft): void;
   ownId: string;
@@ -47,17 +47,17 @@ export interface LineActions {
 interface LineProps {
   row: Row;
   actions: LineActions;
-  /** The one that the keyboard comes to first. */
+  /** Whether the Tab key reaches it. */
   isReachable: boolean;
-  /** The one that somebody has jumped to. */
+  /** Whether it is the target of a jump. */
   isMarked: boolean;
-  /** Whether its author has a name like somebody else's, by now. */
+  /** The mark of its author, if another user's name looks alike. */
   mark: string | undefined;
 }
 
 type MessageRow = Extract<Row, { kind: "message" }>;
 
-/** One line, drawn anew only if it looks different. */
+/** One line, which is drawn again only if its appearance changes. */
 export class Line extends Component<LineProps, { isActive: boolean; isWhole: boolean }> {
   override state = { isActive: false, isWhole: false };
 
@@ -99,10 +99,11 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const { actions, isMarked, isReachable } = this.props;
     const { id, seq, userId, userName, type, createdAt } = message;
     const check = (line: Element) => this.setState({ isActive: line.matches(":hover, :focus-within") }, () => showTools(line));
-    // A tap causes these events before its click, and tools that come or go would move its target away.
+    // A tap causes these events before its click. If the tools appeared or disappeared immediately,
+    // the target of the click would move.
     const checkLater = ({ currentTarget }: { currentTarget: Element }) => void setTimeout(() => check(currentTarget));
-    const isGone = isLeaving || Boolean(message.deletedAt);
-    const isMeant = !isOwn && !isGone && (message.mentions?.includes(actions.ownId) ?? false);
+    const isDeleted = isLeaving || Boolean(message.deletedAt);
+    const isMeant = !isOwn && !isDeleted && (message.mentions?.includes(actions.ownId) ?? false);
     return (
       <li
         class={classes("message", isOwn && "is-own", startsGroup && "is-start", isMarked && "is-marked", isMeant && "is-meant")}
@@ -116,7 +117,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
         onMouseLeave={checkLater}
         onFocusIn={(event) => ((event.target as Element).matches(":focus-visible") ? check(event.currentTarget) : checkLater(event))}
         onFocusOut={checkLater}
-        onKeyDown={(event) => this.#handleKey(event, message, isOwn && !isGone)}
+        onKeyDown={(event) => this.#handleKey(event, message, isOwn && !isDeleted)}
       >
         {!isOwn && startsGroup && <Avatar id={userId} name={userName} />}
         <div class="stack">
@@ -144,10 +145,10 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
           ) : (
             this.#bubble(message)
           )}
-          {!isGone && <ReactionBar message={message} people={actions.people} toggle={(emoji) => actions.toggle(message, emoji)} />}
+          {!isDeleted && <ReactionBar message={message} people={actions.people} toggle={(emoji) => actions.toggle(message, emoji)} />}
           {isOwn && endsGroup && <Foot at={createdAt} receipt={receipt} />}
         </div>
-        {this.state.isActive && !isGone && (
+        {this.state.isActive && !isDeleted && (
           <div class="tools" role="group" aria-label="Message">
             <time datetime={createdAt}>{exactTime(createdAt)}</time>
             <IconButton icon="smile" label="React" onClick={() => actions.react(id)} />
@@ -182,14 +183,17 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
         </div>
         {isLong && (
           <button class="link-button more" type="button" aria-expanded={!isCut} onClick={() => this.setState({ isWhole: isCut })}>
-            {isCut ? "Show all of it" : "Show less"}
+            {isCut ? "Show all" : "Show less"}
           </button>
         )}
       </>
     );
   }
 
-  /** The keys of a message that has the focus; Enter and Escape go into its buttons and back. */
+  /**
+   * Handles the keys of a focused message. Enter moves the focus into its buttons, Escape moves it
+   * back.
+   */
   #handleKey(event: preact.TargetedKeyboardEvent<HTMLLIElement>, message: Message, mayChange: boolean): void {
     const { actions } = this.props;
     const line = event.currentTarget;
@@ -212,18 +216,18 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
   }
 }
 
-/** Scrolls to the tools of a message if they have a row of their own, which may be below what is in view. */
+/** Scrolls to the tools of a message if they have their own row, which may be out of view. */
 function showTools(line: Element): void {
   const tools = line.querySelector(".tools");
   if (tools !== null && getComputedStyle(tools).position === "static") tools.scrollIntoView({ block: "nearest" });
 }
 
-/** What a message answers; it leads there. */
+/** The quote of a reply, which links to the original message. */
 function Quoted({ quote: { seq, userName, excerpt, deletedAt }, jump }: { quote: Quote; jump?: (seq: number) => void }) {
   const text = deletedAt ? "Message deleted" : excerptOf(excerpt);
   return (
     <button class="quoted" type="button" disabled={jump === undefined} onClick={() => jump?.(seq)}>
-      <Spoken>Answers </Spoken>
+      <Spoken>Quote: </Spoken>
       <bdi class="quoted-name">{userName}</bdi>
       <bdi class={deletedAt ? "quoted-text is-gone" : "quoted-text"}>{text}</bdi>
     </button>
@@ -271,7 +275,7 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
         {state === "failed" && (
           <div class="actions">
             <button class="link-button" type="button" onClick={() => (isAlone ? actions.sendAlone(draft) : actions.sendAgain(clientMessageId))}>
-              {isAlone ? "Send without the answer" : "Send again"}
+              {isAlone ? "Send without the quote" : "Send again"}
             </button>
             <button class="link-button" type="button" onClick={() => actions.discard(clientMessageId)}>
               Discard
@@ -285,12 +289,12 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
 
 const stateWords = {
   waiting: "Waiting for the connection…",
-  held: "You are sending too fast, this is sent soon…",
+  held: "You are sending too fast, this will be sent soon…",
   sending: "Sending…",
   unconfirmed: "Not confirmed yet, trying again…",
 };
 
-/** What is shown of a long text. */
+/** Returns the visible part of a collapsed text. */
 function beginning(text: string): string {
   return text.split("\n", LONG_LINES).join("\n").slice(0, LONG_TEXT).toWellFormed();
 }

@@ -11,17 +11,18 @@ import { Icon } from "./icons.tsx";
 import { Line, type LineActions } from "./line.tsx";
 import { Isolated } from "./parts.tsx";
 
-/** Closer to the end than this counts as being there. */
+/** Distance in pixels from the end within which the list counts as being at its end. */
 const END_MARGIN = 48;
-/** Closer to an edge than this, what is beyond it is drawn or loaded. */
+/** Distance in pixels from an edge within which more messages are drawn or loaded. */
 const EDGE_MARGIN = 600;
-/** So many messages are in the document at a time; by so many it moves on. */
+/** Number of messages in the document at a time. */
 const WINDOW = 240;
+/** Number of messages by which the window moves. */
 const STEP = 80;
-/** By these somebody does something. */
+/** The events that show that the user is active. */
 const PRESSES = ["keydown", "pointerdown"] as const;
 
-/** A line, and where it ends in view. */
+/** A line, and the position of its bottom in the view. */
 interface Anchor {
   key: string;
   bottom: number;
@@ -33,31 +34,34 @@ interface MessagesProps {
   edit: (message: Message | Draft) => void;
   reply: (message: Message) => void;
   withdraw: (clientMessageId: string) => void;
-  /** Where others find the list; Preact sets `ref` of elements alone. */
+  /** Receives this component, because Preact sets `ref` only for elements. */
   handle: { current: Messages | null };
 }
 
 /**
- * The scrolling list of messages. It stays where the reader is, whatever comes in above or below. However many are
- * loaded, only those around the reader are in the document.
+ * The scrolling list of messages. It keeps its position when messages are added above or below.
+ * Only the messages around the view are in the document.
  */
 export class Messages extends Component<MessagesProps> {
-  /** The messages in the document: behind `after`, and not behind `upTo`; up to the newest where that is not said. */
+  /**
+   * The `seq` range of the messages in the document: greater than `after`, and at most `upTo`, or
+   * up to the newest if `upTo` is undefined.
+   */
   #after = 0;
   #upTo: number | undefined;
   #rows: readonly Row[] = [];
   #isAtEnd = true;
-  /** Where the list was scrolled to when it was last at its end. */
+  /** The scroll position when the list was last at its end. */
   #endTop = 0;
-  /** By how many pixels, less than one, the list stands lower than its place. */
+  /** The offset of the list from its position, in fractions of a pixel. */
   #shift = 0;
-  /** Where a jump goes to, until it is there. */
+  /** The `seq` of the target of a jump, until it is shown. */
   #target: number | undefined;
-  /** The address that was asked for last, and whether anything was pressed since. */
-  #asked: Place | undefined;
+  /** The latest address, and whether the user was active since. */
+  #address: Place | undefined;
   #isBusy = false;
   #marked: number | undefined;
-  /** The address that was gone to: the same one again leads there again. */
+  /** The address of the latest jump. Opening the same address again jumps again. */
   #reached: Place | undefined;
   readonly #scroller = createRef<HTMLDivElement>();
   readonly #list = createRef<HTMLOListElement>();
@@ -65,8 +69,8 @@ export class Messages extends Component<MessagesProps> {
   readonly #handleVisibility = () => this.#watch();
   readonly #handlePress = () => (this.#isBusy = true);
   readonly #resize = new ResizeObserver(() => {
-    // The keyboard of a phone, another window: who was at the end stays there.
-    this.stay();
+    // The keyboard of a phone or a resize changes the height: a list at its end stays there.
+    this.keepAtEnd();
   });
 
   override componentDidMount(): void {
@@ -92,13 +96,13 @@ export class Messages extends Component<MessagesProps> {
 
   override componentDidUpdate(_: MessagesProps, __: unknown, anchor: Anchor | undefined): void {
     const { place } = this.props.app;
-    if (place !== this.#asked) [this.#asked, this.#isBusy] = [place, false];
+    if (place !== this.#address) [this.#address, this.#isBusy] = [place, false];
     if (this.#place.current && place.seq !== undefined && place !== this.#reached) void this.#jump();
     if (this.#target !== undefined && this.#showTarget(this.#target)) this.#target = undefined;
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
-    else if (anchor !== undefined) this.#bringBack(anchor);
+    else if (anchor !== undefined) this.#restoreAnchor(anchor);
     this.#watch();
-    this.#lookAround();
+    this.#extendWindow();
   }
 
   override render({ app, conversation, edit, reply, withdraw }: MessagesProps) {
@@ -115,7 +119,7 @@ export class Messages extends Component<MessagesProps> {
       withdraw,
       deleteSoon: (id) => {
         app.inbox?.deletions.add(id);
-        app.announce("Message deleted. It can be undone for some seconds.");
+        app.announce("Message deleted. You can undo this for some seconds.");
       },
       undoDeletion: (id) => app.inbox?.deletions.undo(id),
       reply,
@@ -134,7 +138,7 @@ export class Messages extends Component<MessagesProps> {
       sendAlone: (draft) => conversation.sendAlone(draft),
       ownId: conversation.ownId,
       images: app.entrance.images,
-      copied: () => app.notice("The link is in your clipboard.", { isBad: false }),
+      copied: () => app.notice("The link was copied.", { isBad: false }),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
     return (
@@ -177,22 +181,23 @@ export class Messages extends Component<MessagesProps> {
     );
   }
 
-  /** Goes to the newest message; with `focus` the keyboard does, too. */
+  /** Scrolls to the newest message. With `focus`, the list receives the focus. */
   scrollToEnd(focus = false): void {
     this.#isAtEnd = true;
     this.#upTo = undefined;
     this.#target = undefined;
     this.props.conversation.backToNewest();
     this.setState({}, () => this.#toEnd());
-    // The button is about to go; the keyboard stays with the messages.
+    // The button is about to disappear, so the list receives the focus.
     if (focus) this.#scroller.current?.focus({ preventScroll: true });
   }
 
   /**
-   * Keeps who is at the end there, when there is more or less room for the messages. Whoever changes that between two frames says so
-   * at once: the browser scrolls up where the list becomes too long for its place, which looks like somebody who leaves the end.
+   * Keeps the list at its end when its height changes. Code that changes the height between two
+   * frames must call this immediately: otherwise the browser adjusts the scroll position, which
+   * looks like the user scrolling up.
    */
-  stay(): void {
+  keepAtEnd(): void {
     if (this.#isAtEnd) this.#toEnd();
   }
 
@@ -203,7 +208,7 @@ export class Messages extends Component<MessagesProps> {
     const from = messages.findIndex(({ seq }) => seq > this.#after);
     const { reading, reports, users } = conversation;
     let end = this.#endOf(messages);
-    // Who reads far above the end needs not all that is below.
+    // Far above the end, the messages below are not needed.
     if (!this.#isAtEnd && end - from > 2 * WINDOW) {
       end = from + 2 * WINDOW;
       this.#upTo = messages[end - 1]?.seq;
@@ -222,7 +227,7 @@ export class Messages extends Component<MessagesProps> {
     });
   }
 
-  /** Behind which message the document ends. */
+  /** Returns the index after the last message in the document. */
   #endOf(messages: readonly Message[]): number {
     const upTo = this.#upTo;
     return upTo === undefined ? messages.length : messages.findLastIndex(({ seq }) => seq <= upTo) + 1;
@@ -233,8 +238,8 @@ export class Messages extends Component<MessagesProps> {
   }
 
   /**
-   * The first message in view that will still be there, and where it ends. Not where it begins: its
-   * author goes away when earlier messages of the same author come in above.
+   * Returns the first message in view that persists, and its bottom. The bottom is stable: the
+   * author above a message disappears when earlier messages of the same author are added.
    */
   #anchor(): Anchor | undefined {
     for (let line = this.#firstBelow(0); line !== undefined; line = line.nextElementSibling ?? undefined) {
@@ -244,7 +249,10 @@ export class Messages extends Component<MessagesProps> {
     return undefined;
   }
 
-  /** The first line that ends below a height in view. Lines follow one another, so few of them have to be measured. */
+  /**
+   * Returns the first line whose bottom is below a height. The lines are ordered, so a binary
+   * search measures few of them.
+   */
   #firstBelow(height: number): Element | undefined {
     const lines = this.#list.current?.children;
     let [from, to] = [0, lines?.length ?? 0];
@@ -256,22 +264,26 @@ export class Messages extends Component<MessagesProps> {
     return lines?.[from];
   }
 
-  /** Brings the anchor back to where it was in view. */
-  #bringBack({ key, bottom }: Anchor): void {
+  /** Scrolls the anchor back to its position in the view. */
+  #restoreAnchor({ key, bottom }: Anchor): void {
     const [scroller, list] = [this.#scroller.current, this.#list.current];
     if (scroller === null || list === null) return;
     const distance = (this.#bottomOf(this.#lineOf(key)) ?? bottom) - bottom - this.#shift;
     const before = scroller.scrollTop;
     const wanted = Math.round(distance);
     if (wanted !== 0) scroller.scrollTop = before + wanted;
-    // Heights are fractions of pixels, but browsers scroll by whole ones: the list is shifted by the rest.
+    // Heights can be fractions of pixels, but browsers scroll by whole pixels: the list is shifted
+    // by the rest.
     const rest = scroller.scrollTop - before - distance;
-    // Where the list ends there may be nothing to scroll by; its end is the place then.
+    // At its end, the list may not be scrollable any further. The shift is then 0.
     this.#shift = Math.abs(rest) < 1 ? rest : 0;
     list.style.top = `${this.#shift}px`;
   }
 
-  /** Where a line ends, in pixels below the upper edge of what is in view; not rounded, as `offsetTop` would be. */
+  /**
+   * Returns the bottom of a line, in pixels below the top of the view. Unlike `offsetTop`, it is
+   * not rounded.
+   */
   #bottomOf(line: Element | undefined): number | undefined {
     const scroller = this.#scroller.current;
     return line && scroller ? line.getBoundingClientRect().bottom - scroller.getBoundingClientRect().top : undefined;
@@ -288,14 +300,14 @@ export class Messages extends Component<MessagesProps> {
     this.#endTop = scroller.scrollTop;
   }
 
-  /** Goes to the message that the address names. */
+  /** Jumps to the message that the address names. */
   async #jump(): Promise<void> {
     const { app, conversation } = this.props;
     const { seq } = app.place;
     if (seq === undefined || conversation.stage !== "entered") return;
     this.#marked = seq;
     this.#reached = app.place;
-    if (!(await conversation.jump(seq))) return app.notice("This message is not there.");
+    if (!(await conversation.jump(seq))) return app.notice("This message does not exist.");
     this.#target = seq;
     this.#isAtEnd = false;
     const { messages } = conversation.timeline;
@@ -308,7 +320,7 @@ export class Messages extends Component<MessagesProps> {
   #showTarget(seq: number): boolean {
     const line = this.#list.current?.querySelector<HTMLElement>(`:scope > [data-seq="${seq}"]`);
     line?.scrollIntoView({ block: "center" });
-    // Whoever does something else meanwhile, such as writing, is not interrupted.
+    // A user who is active, for example writing, keeps the focus.
     if (!this.#isBusy) line?.focus({ preventScroll: true });
     return line !== null && line !== undefined;
   }
@@ -318,23 +330,23 @@ export class Messages extends Component<MessagesProps> {
     if (scroller === null) return;
     const wasAtEnd = this.#isAtEnd;
     const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-    // Nobody leaves the end but by scrolling up: what has come in below, or a composer that has grown since the list was
-    // scrolled to its end, only means that the end is somewhere else now.
+    // Only scrolling up leaves the end. If messages were added below or the composer has grown
+    // since the list was scrolled to its end, the list follows its new end.
     const hasGrown = wasAtEnd && scroller.scrollTop >= this.#endTop;
     this.#isAtEnd = (below < END_MARGIN || hasGrown) && this.#upTo === undefined && !this.props.conversation.hasNewer;
     if (this.#isAtEnd && below >= 1 && hasGrown) this.#toEnd();
     if (this.#isAtEnd !== wasAtEnd) this.setState({});
     this.#watch();
     this.#showPlace();
-    this.#lookAround();
+    this.#extendWindow();
   }
 
   #watch(): void {
     this.props.conversation.watch(this.#isAtEnd, document.visibilityState === "visible");
   }
 
-  /** Draws or loads what is beyond an edge that is near. */
-  #lookAround(): void {
+  /** Draws or loads messages beyond an edge that is near the view. */
+  #extendWindow(): void {
     const scroller = this.#scroller.current;
     const { conversation } = this.props;
     const { messages } = conversation.timeline;
@@ -353,7 +365,7 @@ export class Messages extends Component<MessagesProps> {
     }
   }
 
-  /** Has the document begin with this message of those that are loaded. */
+  /** Moves the window so that it begins with this loaded message. */
   #move(from: number): void {
     const { messages } = this.props.conversation.timeline;
     this.#isAtEnd = false;
@@ -362,7 +374,7 @@ export class Messages extends Component<MessagesProps> {
     this.setState({});
   }
 
-  /** Says over the messages whose they are and of which day, where that has gone out of view. */
+  /** Shows the author and the day of the messages in view, if their headings are out of view. */
   #showPlace(): void {
     const place = this.#place.current;
     const line = this.#firstBelow(8);
@@ -377,7 +389,7 @@ export class Messages extends Component<MessagesProps> {
     place.replaceChildren(`${dayLabel(row.message.createdAt, new Date())} · `, name);
   }
 
-  /** Arrow keys go from message to message, once one of them has the focus. */
+  /** Arrow keys move the focus between messages. */
   #handleKey(event: preact.TargetedKeyboardEvent<HTMLElement>): void {
     const step = event.key === "ArrowUp" ? "previousElementSibling" : event.key === "ArrowDown" ? "nextElementSibling" : undefined;
     if (step === undefined || !(event.target instanceof HTMLElement) || !event.target.matches("li.message")) return;
@@ -391,7 +403,7 @@ export class Messages extends Component<MessagesProps> {
 }
 
 function Beginning({ title, isEntered, isEmpty }: { title: string; isEntered: boolean; isEmpty: boolean }) {
-  // Its title may be known only later; it stands in the header.
+  // The title may not be known yet; the header shows it.
   const heading = !isEntered ? "Opening the conversation…" : isEmpty ? "It is quiet here" : `This is where ${isolated(title)} begins`;
   return (
     <div class={isEmpty ? "beginning is-empty" : "beginning"}>

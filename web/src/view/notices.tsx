@@ -3,9 +3,9 @@ import { partsOf } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { IconButton, Isolated } from "./parts.tsx";
 
-/** Short words on what happened. They take their own room in the page, so that they cover nothing that is read. */
+/** Short notes. They have their own space in the page, so that they cover no text. */
 export function Notices({ app, isWindow = false }: { app: App; isWindow?: boolean }) {
-  // Below a window they would not be seen.
+  // A window would cover the notices of the page.
   const shown = app.hasWindow === isWindow ? app.notices : [];
   return (
     <div class="notices" role="alert">

@@ -19,7 +19,7 @@ import { Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
 
 const narrow = matchMedia("(width < 64rem)");
-/** Where the list and the conversation are two screens. */
+/** Widths at which the list and the conversation are separate screens. */
 const phone = matchMedia("(width < 48rem)");
 const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file.Trading), tradingStyle);
 const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
@@ -32,10 +32,10 @@ const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) 
 const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file) => file.ReactionPicker));
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
-/** What is wanted also where there is no network any more. */
+/** Parts that must also work after the network is lost. */
 const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
-/** Everything that is shown. */
+/** The whole page. */
 export function Page({ app }: { app: App }) {
   useLayoutEffect(() => {
     const handleKey = (event: KeyboardEvent) => {
@@ -45,7 +45,7 @@ export function Page({ app }: { app: App }) {
     };
     document.addEventListener("keydown", handleKey);
     document.addEventListener("paste", (event) => refuseFiles(app, event, event.clipboardData));
-    // Without this a browser leaves the page for the file.
+    // Without this, a browser would open the dropped file.
     document.addEventListener("dragover", (event) => isOfFiles(event.dataTransfer) && event.preventDefault());
     document.addEventListener("drop", (event) => refuseFiles(app, event, event.dataTransfer));
     return () => document.removeEventListener("keydown", handleKey);
@@ -77,7 +77,7 @@ export function Page({ app }: { app: App }) {
   );
 }
 
-/** Until the server has said who we are. */
+/** Shown until the server has identified the user. */
 function Asking({ app }: { app: App }) {
   return (
     <main class="entry">
@@ -97,7 +97,7 @@ function Chat({ app }: { app: App }) {
   const [isNarrow, setIsNarrow] = useState(narrow.matches);
   const [isPhone, setIsPhone] = useState(phone.matches);
   const [showsPeople, setShowsPeople] = useState(!narrow.matches);
-  // What changes before a later effect would go unnoticed.
+  // A layout effect, because changes before a later effect would be missed.
   useLayoutEffect(() => {
     const handleWidth = () => {
       setIsNarrow(narrow.matches);
@@ -156,7 +156,7 @@ function Chat({ app }: { app: App }) {
             app.showsTrading ? (
               <Trading key={app.session.userId} app={app} />
             ) : (
-              <p class="absent">This page is for those who may have trades executed here.</p>
+              <p class="absent">You do not have access to the trading page.</p>
             )
           ) : isTrading ? null : current ? (
             <Room key={current.id} app={app} conversation={current} />
@@ -194,7 +194,7 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
       <Messages handle={messages} app={app} conversation={conversation} edit={setEditing} reply={reply} withdraw={withdraw} />
       {conversation.isInterrupted && (
         <p class="interrupted" role="status">
-          The server cannot read new messages at the moment. They follow as soon as it can.
+          The server cannot read new messages at the moment. They appear as soon as it can.
         </p>
       )}
       <Notices app={app} />
@@ -211,7 +211,7 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
         people={app.people}
         mentionable={() => app.inbox?.peopleOf(conversation) ?? []}
         sent={() => messages.current?.scrollToEnd()}
-        resized={() => messages.current?.stay()}
+        resized={() => messages.current?.keepAtEnd()}
       />
     </>
   );
@@ -234,15 +234,15 @@ function Typing({ conversation }: { conversation: Conversation }) {
 }
 
 function counted({ present, isPresenceKnown }: Conversation): string {
-  return !isPresenceKnown ? "not known" : present === 1 ? "1 person" : `${present} people`;
+  return !isPresenceKnown ? "unknown" : present === 1 ? "1 person" : `${present} people`;
 }
 
-/** Whether it is made of files; a text that comes with a picture of itself is a text. */
+/** Whether the data contains files. A text with its picture counts as a text. */
 function isOfFiles(data: DataTransfer | null): boolean {
   return (data?.types.includes("Files") ?? false) && !data?.types.includes("text/plain");
 }
 
-/** States why files that were pasted or dropped are not taken. */
+/** Shows why pasted or dropped files are not accepted. */
 function refuseFiles(app: App, event: Event, data: DataTransfer | null): void {
   if (!isOfFiles(data)) return;
   event.preventDefault();

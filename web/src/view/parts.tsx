@@ -7,7 +7,7 @@ import type { UserStatus } from "../types.ts";
 import { clockTime, exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
-/** The initials of a user, or of a conversation, on a colour of its own. */
+/** The initials of a user or conversation, on a colour of its own. */
 export function Avatar({ id, name }: { id: string; name: string }) {
   return (
     <span class="avatar" aria-hidden="true" style={{ "--hue": String(hue(id)) }}>
@@ -16,7 +16,7 @@ export function Avatar({ id, name }: { id: string; name: string }) {
   );
 }
 
-/** What somebody says of itself, as a dot on what stands before it. */
+/** The status of a user, as a dot on the preceding element. */
 export function UserStatusDot({ status }: { status: UserStatus["status"] }) {
   return (
     <span class={`user-status is-${status}`} title={status}>
@@ -25,17 +25,20 @@ export function UserStatusDot({ status }: { status: UserStatus["status"] }) {
   );
 }
 
-/** A sentence with parts by others, which stand apart from it and from each other whatever they are made of. */
+/**
+ * A sentence with texts by other users, isolated so that their writing direction does not affect
+ * the rest.
+ */
 export function Isolated({ text }: { text: string }) {
   return <>{partsOf(text).map((part, index) => (index % 2 === 1 ? <bdi key={index}>{part}</bdi> : part))}</>;
 }
 
-/** Text for screen readers alone. */
+/** Text for screen readers only. */
 export function Spoken({ children }: { children: ComponentChildren }) {
   return <span class="spoken">{children}</span>;
 }
 
-/** The time of day, with all of it in a tooltip. */
+/** The time of day, with the exact date and time in a tooltip. */
 export function Time({ at }: { at: string }) {
   return (
     <time datetime={at} title={exactTime(at)}>
@@ -44,14 +47,14 @@ export function Time({ at }: { at: string }) {
   );
 }
 
-/** What stands beside a name that somebody else may have as well. */
+/** The tags beside a name: AI, guest, and the mark of names that look alike. */
 export function Tags({ people, userId, name, type }: { people: People; userId: string; name: string; type?: string }) {
   const mark = people.markOf(userId, name);
   return (
     <>
       {type === "ai" ? <span class="tag">AI</span> : isGuest(userId) && <span class="tag">guest</span>}
       {mark !== undefined && (
-        <span class="mark" title={`Somebody else has a name like this. The id of this user: ${userId}`}>
+        <span class="mark" title={`Another user has a similar name. The id of this user: ${userId}`}>
           #{mark}
         </span>
       )}
@@ -59,7 +62,7 @@ export function Tags({ people, userId, name, type }: { people: People; userId: s
   );
 }
 
-/** What somebody should know, and how much of it. */
+/** The button of the notifications, with the number of new ones. */
 export function BellButton({ app }: { app: App }) {
   const unread = app.bell?.unread(Date.now()) ?? 0;
   const count = unread > 99 ? "99+" : String(unread);
@@ -79,7 +82,7 @@ interface IconButtonProps {
   [attribute: `aria-${string}`]: string | undefined;
 }
 
-/** A button that is a drawing, with its words in a tooltip. */
+/** A button with an icon, and its label in a tooltip. */
 export function IconButton({ icon, label, children, ...attributes }: IconButtonProps) {
   return (
     <button type="button" title={label} aria-label={label} {...attributes} class={`icon-button ${attributes.class ?? ""}`}>

@@ -4,7 +4,7 @@ import type { Conversation } from "../model/conversation.ts";
 import type { PresentUser } from "../types.ts";
 import { Avatar, IconButton, Tags, UserStatusDot } from "./parts.tsx";
 
-/** A room may hold thousands; the list shows this many and counts the rest. */
+/** Maximum number of listed people. The rest is only counted. */
 const MAX_SHOWN = 200;
 
 interface PanelProps {
@@ -15,13 +15,13 @@ interface PanelProps {
   close: () => void;
 }
 
-/** The panel that says who is there. Where there is no room for it, it lies over the conversation. */
+/** The panel of present users. On narrow screens it lies over the conversation. */
 export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: PanelProps) {
   const panel = useRef<HTMLElement>(null);
   const { users, present, ownId, isPresenceKnown } = conversation;
   const sorted = (isPresenceKnown ? users : []).toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
   const shown = sorted.slice(0, MAX_SHOWN);
-  // Before anything can be pressed: a key for a panel that is shown would go to what had the focus.
+  // A layout effect, so that the first key press already goes to the panel.
   useLayoutEffect(() => {
     if (!isNarrow || !isOpen) return;
     panel.current?.querySelector("button")?.focus();
@@ -29,7 +29,7 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
       const toggle = document.querySelector(".people-toggle");
       if (target instanceof Node && !panel.current?.contains(target) && !toggle?.contains(target)) close();
     };
-    // What has closed something else has done its part.
+    // The key press has already closed something else.
     const handleKey = ({ key, defaultPrevented }: KeyboardEvent) => key === "Escape" && !defaultPrevented && close();
     document.addEventListener("pointerdown", handlePress);
     document.addEventListener("keydown", handleKey);
@@ -55,7 +55,7 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
           <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} />
         ))}
       </ul>
-      <p class="people-rest">{!isPresenceKnown ? "Not known without a connection." : present > shown.length ? `and ${present - shown.length} more` : ""}</p>
+      <p class="people-rest">{!isPresenceKnown ? "Unknown without a connection." : present > shown.length ? `and ${present - shown.length} more` : ""}</p>
     </aside>
   );
 }

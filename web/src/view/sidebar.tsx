@@ -8,7 +8,7 @@ import { Notices } from "./notices.tsx";
 import { Avatar, BellButton, IconButton, Spoken, UserStatusDot } from "./parts.tsx";
 import { ThemeToggle } from "./theme.tsx";
 
-/** The conversations, and who we are. On a phone it is a screen of its own. */
+/** The list of conversations and the user. On a phone it is a separate screen. */
 export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
   const items = app.inbox?.items ?? [];
   const { session } = app;

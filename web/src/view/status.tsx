@@ -1,7 +1,7 @@
 import type { Status as State } from "../../packages/client/src/index.ts";
 import { explain } from "../words/failure.ts";
 
-/** How the connection is doing, in a word; by what it goes is in the tooltip. */
+/** The state of the connection, with the transport in the tooltip. */
 export function Status({ status }: { status: State }) {
   const isSlow = status.state === "online" && status.slow === true;
   const label = isSlow ? "The server is slow…" : labels[status.state];
@@ -14,7 +14,7 @@ export function Status({ status }: { status: State }) {
   );
 }
 
-/** What there is to do about the connection. */
+/** A bar with an action, if the connection needs one. */
 export function StatusBar({ status, retry }: { status: State; retry: () => void }) {
   const [text, action] = barOf(status);
   return (
@@ -33,7 +33,7 @@ const labels: Record<State["state"], string> = {
   idle: "Connecting…",
   connecting: "Connecting…",
   online: "Connected",
-  unresponsive: "Not answering…",
+  unresponsive: "Not responding…",
   offline: "Reconnecting…",
   refused: "Refused",
   closed: "Disconnected",
@@ -47,7 +47,7 @@ function barOf(status: State): [text: string, action: string] {
     case "unresponsive":
       return ["", ""];
     case "offline":
-      return ["The server cannot be reached. What you write is sent once it is back.", "Try now"];
+      return ["The server is unreachable. What you write will be sent after the reconnect.", "Try now"];
     case "refused":
       return [explain(status.failure), "Try again"];
     case "closed":

@@ -5,7 +5,7 @@ import { IconButton } from "./parts.tsx";
 const THEME = "roomcast.theme";
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Applies the theme that was chosen; without one the system decides. */
+/** Applies the chosen theme. Without one, the system theme applies. */
 export function applyTheme(): void {
   const chosen = browser.get(THEME);
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset["theme"] = chosen;
@@ -16,7 +16,7 @@ function isDark(): boolean {
   return chosen === undefined ? systemDark.matches : chosen === "dark";
 }
 
-/** The button between light and dark. */
+/** The button that switches between light and dark colours. */
 export function ThemeToggle() {
   const [, draw] = useState(0);
   const redraw = () => draw((count) => count + 1);

@@ -18,7 +18,7 @@ export function TokenForm({ submit }: { submit: (token: string) => void }) {
       <label for="token">Token</label>
       <input id="token" type="password" value={value} autocomplete="off" aria-describedby="token-help" aria-invalid={isWrong} onInput={(event) => setValue(event.currentTarget.value)} />
       <p id="token-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
-        {isWrong ? "This does not look like a token." : "It is kept until this tab is closed."}
+        {isWrong ? "This does not look like a token." : "It is stored until this tab is closed."}
       </p>
       <button class="button button-primary" type="submit">
         Sign in

@@ -9,16 +9,16 @@ import { Window } from "./window.tsx";
 const MAX_TITLE = 200;
 const MAX_FOUND = 8;
 
-/** Begins a conversation. */
+/** The window to create a conversation. */
 export function NewDialog({ app }: { app: App }) {
   const [title, setTitle] = useState("");
   const [members, setMembers] = useState<readonly string[]>([]);
-  const [isAsked, setIsAsked] = useState(false);
-  // A second press of Enter may come before the button is drawn anew.
+  const [isPending, setIsPending] = useState(false);
+  // Enter may be pressed again before the button is redrawn.
   const isLocked = useRef(false);
   const create = async () => {
     if (isLocked.current) return;
-    const lock = (isOn: boolean) => setIsAsked((isLocked.current = isOn));
+    const lock = (isOn: boolean) => setIsPending((isLocked.current = isOn));
     lock(true);
     const wanted = title.trim();
     const made = await app.change("create_conversation", { memberIds: members, ...(wanted !== "" && { title: wanted }) });
@@ -37,16 +37,16 @@ export function NewDialog({ app }: { app: App }) {
         }}
       >
         <TitleField value={title} onInput={setTitle} />
-        <p class="help">Without a title it is called by those who are in it.</p>
+        <p class="help">Without a title, the names of its members are shown.</p>
         <Picker app={app} chosen={members} without={[]} add={(userId) => setMembers([...members, userId])} />
         <ul class="chosen" aria-label="Chosen people">
           {members.map((userId) => (
-            <Member key={userId} app={app} userId={userId} word="Take out" remove={() => setMembers(members.filter((other) => other !== userId))} />
+            <Member key={userId} app={app} userId={userId} word="Remove" remove={() => setMembers(members.filter((other) => other !== userId))} />
           ))}
         </ul>
         <div class="dialog-actions">
-          <button class="button button-primary" type="submit" disabled={isAsked || scalarCount(title) > MAX_TITLE}>
-            Begin
+          <button class="button button-primary" type="submit" disabled={isPending || scalarCount(title) > MAX_TITLE}>
+            Create
           </button>
         </div>
       </form>
@@ -54,11 +54,11 @@ export function NewDialog({ app }: { app: App }) {
   );
 }
 
-/** What a conversation is called and who is in it, and what its owner can change about that. */
+/** The window with the title and the members of a conversation, which its owner can change. */
 export function AboutDialog({ app, conversation }: { app: App; conversation: Conversation }) {
   const { id, info, ownId } = conversation;
   const [title, setTitle] = useState(info?.title ?? "");
-  const [asked, setAsked] = useState<"remove_member" | "delete_conversation">();
+  const [confirming, setConfirming] = useState<"remove_member" | "delete_conversation">();
   if (info === undefined) return null;
   const isOwner = info.ownerId === ownId;
   const take = async (changing: ReturnType<App["change"]>) => {
@@ -66,15 +66,15 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
     if (changed !== undefined) app.inbox?.update(changed);
   };
   const leave = async (event: "remove_member" | "delete_conversation") => {
-    if (asked !== event) return setAsked(event);
-    const isGone = event === "delete_conversation" ? await app.ask(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
-    if (isGone === undefined) return;
+    if (confirming !== event) return setConfirming(event);
+    const answer = event === "delete_conversation" ? await app.ask(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
+    if (answer === undefined) return;
     app.inbox?.forget(id);
     app.go({});
   };
   const copy = async () => {
     await navigator.clipboard?.writeText(location.origin + location.pathname + addressOf(id));
-    app.notice("The link is in your clipboard. It opens this conversation for its members.", { isBad: false });
+    app.notice("The link was copied. It opens this conversation for its members.", { isBad: false });
   };
   return (
     <Window app={app} title="About this conversation" onClose={() => app.show(undefined)}>
@@ -97,7 +97,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
         </p>
       )}
       {conversation.isOpen ? (
-        <p class="help">Everybody on this server can read and write here.</p>
+        <p class="help">All users of this server can read and write here.</p>
       ) : (
         <>
           <h3 id="members">Members · {info.memberIds.length}</h3>
@@ -117,7 +117,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
         </>
       )}
       <div class="form level">
-        <label for="level">Tell me of</label>
+        <label for="level">Notify me of</label>
         <select id="level" value={conversation.level} onChange={(event) => void conversation.setLevel(event.currentTarget.value as Level)}>
           <option value="all">all messages</option>
           <option value="mentions">messages that mention me</option>
@@ -130,12 +130,12 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
         </button>
         {!conversation.isOpen && (!isOwner || info.memberIds.length > 1) && (
           <button class="button button-bad" type="button" onClick={() => void leave("remove_member")}>
-            {asked === "remove_member" ? "Really leave" : "Leave"}
+            {confirming === "remove_member" ? "Really leave" : "Leave"}
           </button>
         )}
         {!conversation.isOpen && isOwner && (
           <button class="button button-bad" type="button" onClick={() => void leave("delete_conversation")}>
-            {asked === "delete_conversation" ? "Really delete it for everybody" : "Delete"}
+            {confirming === "delete_conversation" ? "Really delete for all members" : "Delete"}
           </button>
         )}
       </div>
@@ -152,11 +152,11 @@ function TitleField({ value, onInput }: { value: string; onInput: (value: string
   );
 }
 
-/** Finds people who were met, and takes the id of anybody else. */
+/** Finds known people, and accepts the id of any other user. */
 function Picker({ app, chosen, without, add }: { app: App; chosen: readonly string[]; without: readonly string[]; add: (userId: string) => void }) {
   const [query, setQuery] = useState("");
-  /** The text that is only added as the id of a user after a question. */
-  const [asked, setAsked] = useState("");
+  /** The text that is added as a user id after a confirmation. */
+  const [unknownId, setUnknownId] = useState("");
   const wanted = query.trim();
   const isTaken = (userId: string) => chosen.includes(userId) || without.includes(userId) || userId === app.session?.userId;
   const found = app.people.find(wanted, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
@@ -164,7 +164,7 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
   const choose = (userId: string) => {
     add(userId);
     setQuery("");
-    setAsked("");
+    setUnknownId("");
   };
   return (
     <div class="form">
@@ -182,7 +182,7 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
           event.preventDefault();
           const first = found[0]?.userId;
           if (wanted !== "" && first !== undefined) choose(first);
-          else if (isId) setAsked(wanted);
+          else if (isId) setUnknownId(wanted);
         }}
       />
       <ul class="picker" aria-label="People to add">
@@ -195,9 +195,9 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
             </button>
           </li>
         ))}
-        {isId && asked !== wanted && (
+        {isId && unknownId !== wanted && (
           <li>
-            <button type="button" onClick={() => setAsked(wanted)}>
+            <button type="button" onClick={() => setUnknownId(wanted)}>
               <Avatar id={wanted} name={wanted} />
               <span class="person-name">
                 The user with the id <bdi>{wanted}</bdi>
@@ -206,14 +206,14 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
           </li>
         )}
       </ul>
-      {isId && asked === wanted && (
+      {isId && unknownId === wanted && (
         <div role="alert">
           <p class="help">
-            This page knows no user called <bdi>{wanted}</bdi>. If this is the id of a user, that user becomes a member. Is it an id?
+            This page does not know a user named <bdi>{wanted}</bdi>. If this is a user id, you can add that user as a member.
           </p>
           <div class="dialog-actions">
-            <button class="button" type="button" onClick={() => setAsked("")}>
-              No
+            <button class="button" type="button" onClick={() => setUnknownId("")}>
+              Cancel
             </button>
             <button class="button button-primary" type="button" onClick={() => choose(wanted)}>
               Add this id

@@ -3,15 +3,15 @@ import { type App, inviteAddress } from "../app.ts";
 import { exactTime } from "../words/time.ts";
 import { Window } from "./window.tsx";
 
-/** Shows what somebody is invited to, and asks. */
+/** The window that shows an invitation and lets the user accept it. */
 export function InviteDialog({ app }: { app: App }) {
   const { preview, failure } = app.invitation ?? {};
-  const [isAsked, setIsAsked] = useState(false);
+  const [isPending, setIsPending] = useState(false);
   const close = () => app.go({});
   const accept = async () => {
-    setIsAsked(true);
+    setIsPending(true);
     await app.accept();
-    setIsAsked(false);
+    setIsPending(false);
   };
   const { id = "", title, memberCount = 0 } = preview?.conversation ?? {};
   return (
@@ -27,7 +27,7 @@ export function InviteDialog({ app }: { app: App }) {
           </p>
           <p class="help">
             {memberCount === 1 ? "1 member." : `${memberCount} members.`}{" "}
-            {preview.isMember ? "You are one of them already." : "Who joins reads all that was written before, and is seen by the members."}
+            {preview.isMember ? "You are already a member." : "If you join, you can read all earlier messages, and the members can see you."}
           </p>
         </>
       )}
@@ -36,7 +36,7 @@ export function InviteDialog({ app }: { app: App }) {
           {preview === undefined || failure !== undefined ? "Close" : "Not now"}
         </button>
         {preview !== undefined && failure === undefined && (
-          <button class="button button-primary" type="button" disabled={isAsked} onClick={() => (preview.isMember ? app.go({ id }) : void accept())}>
+          <button class="button button-primary" type="button" disabled={isPending} onClick={() => (preview.isMember ? app.go({ id }) : void accept())}>
             {preview.isMember ? "Open" : "Join"}
           </button>
         )}
@@ -45,7 +45,7 @@ export function InviteDialog({ app }: { app: App }) {
   );
 }
 
-/** Where the owner of a conversation makes links by which others join it, and takes them back. */
+/** The section where the owner of a conversation creates and revokes invitation links. */
 export function InviteLinks({ app, conversationId }: { app: App; conversationId: string }) {
   const [link, setLink] = useState<{ address: string; expiresAt: string } | undefined>(undefined);
   const make = async () => {
@@ -54,8 +54,8 @@ export function InviteLinks({ app, conversationId }: { app: App; conversationId:
     const address = inviteAddress(made.token);
     setLink({ address, expiresAt: made.expiresAt });
     await navigator.clipboard?.writeText(address).then(
-      () => app.notice("The invitation is in your clipboard.", { isBad: false }),
-      // It can be copied from the field.
+      () => app.notice("The invitation link was copied.", { isBad: false }),
+      // The user can copy it from the field.
       () => {},
     );
   };
@@ -63,12 +63,12 @@ export function InviteLinks({ app, conversationId }: { app: App; conversationId:
     const answer = (await app.ask("revoke_invites", { conversationId })) as { revoked: number } | undefined;
     if (answer === undefined) return;
     setLink(undefined);
-    app.notice(answer.revoked === 0 ? "There were no invitations." : "Former invitations do not work any more.", { isBad: false });
+    app.notice(answer.revoked === 0 ? "There were no invitations." : "Earlier invitations are revoked.", { isBad: false });
   };
   return (
     <>
       <h3 id="invitations">Invitations</h3>
-      <p class="help">Whoever has the link can join, and pass it on.</p>
+      <p class="help">Anyone with the link can join and share it.</p>
       {link !== undefined && (
         <div class="form">
           <label for="invitation">Valid until {exactTime(link.expiresAt)}</label>
@@ -77,7 +77,7 @@ export function InviteLinks({ app, conversationId }: { app: App; conversationId:
       )}
       <div class="dialog-actions">
         <button class="button" type="button" onClick={() => void revoke()}>
-          Take links back
+          Revoke links
         </button>
         <button class="button" type="button" onClick={() => void make()}>
           Invite by link

@@ -3,7 +3,7 @@ import { storedName } from "../model/account.ts";
 import { NameForm } from "../view/entry.tsx";
 import { Window } from "./window.tsx";
 
-/** Asks for another name. */
+/** The window to change the name. */
 export function NameDialog({ app }: { app: App }) {
   const close = () => app.show(undefined);
   return (

@@ -1,19 +1,19 @@
 import type { App } from "../app.ts";
-import { isForgotten } from "../model/account.ts";
+import { isSignedOutElsewhere } from "../model/account.ts";
 import { Window } from "./window.tsx";
 
-/** Asks whoever signs out what becomes of what the server does not have yet. */
+/** The window that asks for confirmation before unsent entries are discarded. */
 export function SignOutDialog({ app }: { app: App }) {
   const { messages, changes } = app.unsent;
   const close = () => app.show(undefined);
   const isDone = messages + changes === 0;
   return (
     <Window app={app} title="Sign out" onClose={close}>
-      <p role="status">{isDone ? "Everything is sent by now." : `${inWords(messages, changes)} not sent yet.`}</p>
+      <p role="status">{isDone ? "Everything is sent." : `${inWords(messages, changes)} not sent yet.`}</p>
       {!isDone && (
         <p class="help">
-          {isForgotten ? "You have signed out in another tab: what is not sent is lost when this tab is closed." : "What is not sent is lost when you sign out."}{" "}
-          This window says when everything is sent.
+          {isSignedOutElsewhere ? "You have signed out in another tab: unsent entries are lost when this tab is closed." : "Unsent entries are lost when you sign out."}{" "}
+          This window shows when everything is sent.
         </p>
       )}
       <div class="dialog-actions">

@@ -8,10 +8,10 @@ import { exactTime } from "../words/time.ts";
 import { Avatar, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
 
-/** How long nothing must be typed before the server is asked. */
-const PAUSE = 200;
+/** Delay after the last key press before the server is queried, in milliseconds. */
+const TYPING_DELAY = 200;
 
-/** What was found for a query, and that in words. */
+/** The messages found for a query, and a summary. */
 interface Answer {
   query: string;
   messages: readonly Message[];
@@ -20,31 +20,31 @@ interface Answer {
 
 const NOTHING: Answer = { query: "", messages: [], words: "" };
 
-/** Finds conversations by their titles and messages by their words, and goes there. */
+/** The window that finds conversations by title and messages by words. */
 export function Search({ app }: { app: App }) {
   const [query, setQuery] = useState("");
   const [answer, setAnswer] = useState(NOTHING);
   const newest = useRef(0);
   const close = () => app.show(undefined);
   const wanted = query.trim().slice(0, 200);
-  // What was found for other words is not what Enter is meant for.
+  // Results of another query are ignored, so that Enter does not open them.
   const { messages: found, words } = answer.query === wanted ? answer : NOTHING;
   useEffect(() => {
-    const question = (newest.current += 1);
-    // An answer to what is not asked any more is nobody's.
-    const isCurrent = () => question === newest.current;
+    const request = (newest.current += 1);
+    // Answers to outdated queries are ignored.
+    const isCurrent = () => request === newest.current;
     if (wanted === "") return;
     const timer = setTimeout(async () => {
       try {
         const { messages } = await app.search(wanted);
         if (!isCurrent()) return;
-        const words = messages.length === 0 ? "No message has these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`;
+        const words = messages.length === 0 ? "No message contains these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`;
         setAnswer({ query: wanted, messages: messages.toReversed(), words });
       } catch (error) {
         const words = explain(asFailure(error));
         if (isCurrent()) setAnswer({ query: wanted, messages: [], words });
       }
-    }, PAUSE);
+    }, TYPING_DELAY);
     return () => clearTimeout(timer);
   }, [wanted]);
   const titles = wanted === "" ? [] : (app.inbox?.items ?? []).filter(({ title }) => title.toLowerCase().includes(wanted.toLowerCase())).slice(0, 5);
@@ -62,7 +62,7 @@ export function Search({ app }: { app: App }) {
         }}
       >
         <label class="spoken" for="search">
-          Words to look for
+          Search words
         </label>
         <input id="search" type="search" dir="auto" value={query} placeholder="Words of a message, or a title" autocomplete="off" maxLength={200} onInput={(event) => setQuery(event.currentTarget.value)} />
       </form>
@@ -99,7 +99,7 @@ export function Search({ app }: { app: App }) {
   );
 }
 
-/** Arrow keys go through what was found. */
+/** Arrow keys move through the results. */
 function walk(event: preact.TargetedKeyboardEvent<HTMLUListElement>): void {
   const step = event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0;
   if (step === 0) return;

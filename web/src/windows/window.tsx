@@ -5,7 +5,7 @@ import { Notices } from "../view/notices.tsx";
 import { IconButton } from "../view/parts.tsx";
 
 interface WindowProps {
-  /** The page whose notices it shows. */
+  /** The application whose notices it shows. */
   app?: App;
   title: string;
   onClose: () => void;
@@ -13,7 +13,7 @@ interface WindowProps {
   children: ComponentChildren;
 }
 
-/** A window over the page, which Escape and its button close; the keyboard goes back to where it was. */
+/** A modal window, which Escape and its button close. The focus then returns to where it was. */
 export function Window({ app, title, onClose, class: name = "", children }: WindowProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
@@ -29,7 +29,7 @@ export function Window({ app, title, onClose, class: name = "", children }: Wind
   useLayoutEffect(() => {
     const handleKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape" || event.isComposing) return;
-      // Otherwise a search field would only be emptied, and what lies below would be closed as well.
+      // Otherwise Escape would only empty a search field, or also close what lies below.
       event.preventDefault();
       onClose();
     };
@@ -45,7 +45,8 @@ export function Window({ app, title, onClose, class: name = "", children }: Wind
         event.preventDefault();
         onClose();
       }}
-      // Browsers close it without asking if nothing was done in it. Without a node it is closed already.
+      // Browsers may close it without `cancel` if the user has not interacted with it. Without a
+      // node, it is already closed.
       onClose={() => {
         if (dialog.current !== null) onClose();
       }}

@@ -2,7 +2,7 @@ import { DISCONNECTED, QUEUE_FULL, TIMED_OUT, isUnconfirmed } from "../../packag
 import { waitInWords } from "./time.ts";
 import type { Failure } from "../types.ts";
 
-/** What went wrong, in words that help the person in front of the page. */
+/** Returns the text of a failure for the user. */
 export function explain({ code, message, retryAfter }: Failure, about: "conversation" | "message" = "conversation"): string {
   const again = retryAfter === undefined ? "Please try again." : `Please try again in ${waitInWords(retryAfter)}.`;
   switch (code) {
@@ -11,37 +11,40 @@ export function explain({ code, message, retryAfter }: Failure, about: "conversa
     case DISCONNECTED:
       return "The connection was lost.";
     case QUEUE_FULL:
-      return "Too many messages wait to be sent already.";
+      return "Too many messages are waiting to be sent.";
     case "RATE_LIMITED":
-      return `That was too fast for this server. ${again}`;
+      return `You are sending too fast. ${again}`;
     case "STORE_UNAVAILABLE":
       return `The server cannot store messages at the moment. ${again}`;
     case "INVALID_PAYLOAD":
       return `The server did not accept this: ${message}.`;
     case "NOT_FOUND":
-      return about === "message" ? "This message is gone." : "This conversation does not exist, or you are not a member of it.";
+      return about === "message" ? "This message no longer exists." : "This conversation does not exist, or you are not a member of it.";
     case "FORBIDDEN":
       return "You are not allowed to do that.";
     case "UNAUTHENTICATED":
-      return "This server does not let guests in.";
+      return "This server did not accept your credentials. Please sign in.";
     case "TOKEN_EXPIRED":
     case "TOKEN_REVOKED":
       return "Your access to this server has ended.";
     case "INTERNAL":
-      return `The server made a mistake. ${again}`;
+      return `The server had an internal error. ${again}`;
     default:
       return message === "" ? "Something went wrong." : message;
   }
 }
 
-/** What became of a request that has failed, and why: `undone` where that is known, `unknown` where nobody knows. */
+/**
+ * Returns the outcome and the reason of a failed request: `undone` if it was refused, `unknown` if
+ * the server may have processed it.
+ */
 export function outcome(failure: Failure, undone: string, unknown: string, about?: "message"): string {
   return `${isUnconfirmed(failure) ? unknown : undone} ${explain(failure, about)}`;
 }
 
-/** The same of an invitation. */
+/** Returns the text of a failure to open or accept an invitation. */
 export function explainInvite(failure: Failure): string {
-  if (failure.code === "NOT_FOUND") return "This invitation is not valid, or not any more. Ask whoever sent it for another.";
-  if (failure.code === "CONFLICT") return "This conversation has as many members as it may have.";
+  if (failure.code === "NOT_FOUND") return "This invitation is invalid or has expired. Ask the sender for a new one.";
+  if (failure.code === "CONFLICT") return "This conversation is full.";
   return explain(failure);
 }

@@ -1,7 +1,7 @@
 import { hiddenHost } from "./links.ts";
 import { preview, webAddress } from "./text.ts";
 
-/** A piece of a line. */
+/** An inline element. */
 export type Inline =
   | { kind: "text"; text: string }
   | { kind: "code"; text: string }
@@ -9,19 +9,19 @@ export type Inline =
   | {
       kind: "link";
       href: string;
-      /** The host that the link leads to, if its label looks like another one. */
+      /** The host of the link, if its label looks like another host. */
       host: string | undefined;
       children: Inline[];
     };
 
-/** Lines that stand together. */
+/** A block of lines. */
 export type Block =
   | { kind: "text"; children: Inline[] }
   | { kind: "code"; text: string }
   | { kind: "quote"; children: Block[] }
   | { kind: "list"; start: number | undefined; items: Inline[][] };
 
-/** Deeper than this nothing is nested. */
+/** Maximum nesting depth. */
 const MAX_DEPTH = 4;
 
 const FENCE = /^ {0,3}```/;
@@ -29,13 +29,13 @@ const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^ {0,3}(?:[-*+]|(\d{1,9})[.)]) +(?=\S)/;
 
 /**
- * What a message means: bold, italic, code, code blocks, lists, quotes and links, as Markdown writes them. All else is
- * text, with its spaces and line breaks.
+ * Parses the supported Markdown of a message: bold, italic, code, code blocks, lists, quotes and
+ * links. Everything else is text with its spaces and line breaks.
  */
 export function parseMarkdown(text: string, depth = 0): Block[] {
   const blocks: Block[] = [];
   const lines = text.split("\n");
-  /** Takes the lines from here on that match. */
+  /** Returns the consecutive lines from `index` on that match. */
   const take = (index: number, pattern: RegExp) => {
     let end = index;
     while (end < lines.length && pattern.test(lines[end] ?? "")) end += 1;
@@ -74,7 +74,7 @@ export function parseMarkdown(text: string, depth = 0): Block[] {
   return blocks;
 }
 
-/** The beginning of a message on one line, without the marks that say how it is shown. */
+/** Returns the beginning of a message on one line, without Markdown marks. */
 export function excerptOf(text: string, length = 120): string {
   const words = ({ children = [], text = "" }: { children?: Inline[]; text?: string }): string => text + children.map(words).join("");
   const lines = (block: Block): string =>
@@ -82,7 +82,7 @@ export function excerptOf(text: string, length = 120): string {
   return preview(parseMarkdown(text.slice(0, length * 4)).map(lines).join(" "), length);
 }
 
-/** What may begin something, at the place where it is looked for. */
+/** Matches the possible start of an inline element. */
 const OPENER = /`+|\*\*?|_|\[|https?:\/\//gi;
 const ADDRESS = /https?:\/\/[^\s<>"`]+/iy;
 const LABELLED = /\[([^\]\n]{1,500})\]\((\S{1,2000}?)\)/y;
@@ -100,7 +100,7 @@ export function parseInline(text: string, depth = 0): Inline[] {
   for (let found = OPENER.exec(text); found !== null; found = OPENER.exec(text)) {
     const { index, 0: mark } = found;
     const after = index + mark.length;
-    // Parsing what is inside moves the place where the next one is looked for.
+    // Parsing nested elements moves `lastIndex`.
     OPENER.lastIndex = after;
     if (mark.startsWith("`")) {
       const end = text.indexOf(mark, after);
@@ -131,13 +131,13 @@ function linkTo(href: string, label: string): Inline {
   return { kind: "link", href, host: hiddenHost(label, href), children: [{ kind: "text", text: label }] };
 }
 
-/** Where a mark ends what it begins: both stand at the edges of words. */
+/** Returns the index of the closing mark. Both marks must be at word boundaries. */
 function closing(text: string, mark: string, index: number): number | undefined {
   const after = index + mark.length;
   if (isWord(text[index - 1]) || isSpace(text[after])) return undefined;
   for (let end = text.indexOf(mark, after + 1); end !== -1; end = text.indexOf(mark, end + 1)) {
     const isEdge = !isSpace(text[end - 1]) && !isWord(text[end + mark.length]);
-    // One of two stars ends nothing that one star has begun.
+    // One of two stars does not close an element that a single star opened.
     const isWhole = mark !== "*" || (text[end + 1] !== "*" && text[end - 1] !== "*");
     if (isEdge && isWhole) return end;
   }
@@ -149,7 +149,10 @@ function at(pattern: RegExp, text: string, index: number): RegExpExecArray | und
   return pattern.exec(text) ?? undefined;
 }
 
-/** An address in a sentence ends before its punctuation, and before a bracket that was opened before it. */
+/**
+ * Returns an address without trailing punctuation, and without a closing bracket that was opened
+ * before the address.
+ */
 function withoutPunctuation(address: string): string {
   let unopened = 0;
   for (const character of address) unopened += Number(character === ")") - Number(character === "(");

@@ -4,7 +4,7 @@ export const MAX_CONTENT = 10_000;
 /** The longest name the server takes, in Unicode scalar values. */
 export const MAX_NAME = 40;
 
-/** How many Unicode scalar values a text has: an emoji outside the basic plane counts once. */
+/** Counts the Unicode scalar values of a text: an emoji outside the basic plane counts once. */
 export function scalarCount(text: string): number {
   let count = text.length;
   for (let index = 0; index + 1 < text.length; index += 1) {
@@ -16,7 +16,10 @@ export function scalarCount(text: string): number {
   return count;
 }
 
-/** The text as it is sent: no control characters but tab and new lines, no empty edges. */
+/**
+ * Returns the text as it is sent: without control characters other than tab and line feed, and
+ * without empty lines at its start and space at its end.
+ */
 export function cleanContent(text: string): string {
   return text
     .toWellFormed()
@@ -25,11 +28,13 @@ export function cleanContent(text: string): string {
     .replace(/^(?:[^\S\n]*\n)+|\s+$/g, "");
 }
 
-/** Characters that are not seen, which the server takes in no name: marks of direction, joiners, fillers. */
+/** Invisible characters, which the server refuses in names: direction marks, joiners, fillers. */
 const INVISIBLE =
   /[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e00ff}]/gu;
 
-/** A name on one line, without control characters, characters that are not seen, and repeated spaces. */
+/**
+ * Returns a name on one line, without control characters, invisible characters and repeated spaces.
+ */
 export function cleanName(text: string): string {
   return text
     .toWellFormed()
@@ -39,38 +44,44 @@ export function cleanName(text: string): string {
     .trim();
 }
 
-/** One or two letters that stand for a name. */
+/** Returns one or two letters as the initials of a name. */
 export function initials(name: string): string {
   const words = name.split(/[\s\-_.]+/).filter((word) => word !== "");
   const [first, last] = [words[0], words.length > 1 ? words.at(-1) : undefined];
   return [first, last].map((word) => [...(word ?? "")][0] ?? "").join("").toLocaleUpperCase() || "?";
 }
 
-/** The beginning of a text on one line. */
+/** Returns the beginning of a text on one line. */
 export function preview(text: string, length = 120): string {
   const line = text.slice(0, length * 4).replace(/\s+/g, " ").trim();
   return [...line].slice(0, length).join("");
 }
 
-/** What others have written, as a part of a sentence of ours: `Isolated` shows it so that its letters leave the rest in order. */
+/**
+ * Marks a text by another user inside a sentence of the page. `Isolated` renders it so that its
+ * writing direction does not reorder the sentence.
+ */
 export function isolated(text: string): string {
   return `\u2068${text.replace(/[\u2068\u2069]/g, "")}\u2069`;
 }
 
-/** The parts of a sentence; every second one, from the second on, is by others. */
+/** Splits a sentence into parts. Every second part is a marked text by another user. */
 export function partsOf(sentence: string): string[] {
   return sentence.split(/[\u2068\u2069]/);
 }
 
-/** A hue of the colour wheel that stays with a user. */
+/** Returns the hue of a user, which is always the same for the same id. */
 export function hue(userId: string): number {
-  // FNV-1a: near ids get far hues.
+  // FNV-1a: similar ids get different hues.
   let hash = 0x811c9dc5;
   for (const character of userId) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
   return (hash >>> 8) % 360;
 }
 
-/** The address of a link, if it is one that may be opened from a message; a user's name in it only pretends to be a host. */
+/**
+ * Returns the address of a link if messages may link to it. Addresses with a user name are refused,
+ * because it could pretend to be the host.
+ */
 export function webAddress(url: unknown): string | undefined {
   if (typeof url !== "string" || !URL.canParse(url)) return undefined;
   const { protocol, href, username, password } = new URL(url);
@@ -79,8 +90,9 @@ export function webAddress(url: unknown): string | undefined {
 }
 
 /**
- * Whether a picture may be shown and not only be linked: its address has one of these origins. It has to begin with it as it is
- * written there, too, so that nobody has to know how browsers read addresses to see where one leads.
+ * Whether a picture may be shown instead of linked: its address has one of these origins. The
+ * address must also begin literally with this origin, so that no knowledge of URL parsing is needed
+ * to see where it leads.
  */
 export function isPicture(url: unknown, origins: readonly string[]): boolean {
   const address = webAddress(url);

@@ -11,13 +11,13 @@ export function exactTime(timestamp: string): string {
   return exact.format(new Date(timestamp));
 }
 
-/** The local day of a time, as a key that is equal for equal days. */
+/** Returns the local day of a time as a key that is equal for equal days. */
 export function dayKey(timestamp: string): string {
   const time = new Date(timestamp);
   return `${time.getFullYear()}-${time.getMonth() + 1}-${time.getDate()}`;
 }
 
-/** The heading of a day: today, yesterday, or its date. */
+/** Returns the heading of a day: today, yesterday, or its date. */
 export function dayLabel(timestamp: string, now: Date): string {
   const yesterday = new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1);
   const key = dayKey(timestamp);
@@ -27,7 +27,7 @@ export function dayLabel(timestamp: string, now: Date): string {
   return (time.getFullYear() === now.getFullYear() ? weekday : date).format(time);
 }
 
-/** A wait in words, rounded up. */
+/** Returns a duration in words, rounded up. */
 export function waitInWords(milliseconds: number): string {
   const seconds = Math.max(1, Math.ceil(milliseconds / 1000));
   if (seconds < 60) return seconds === 1 ? "1 second" : `${seconds} seconds`;
@@ -37,7 +37,7 @@ export function waitInWords(milliseconds: number): string {
 
 const short = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
-/** The day of a time in a list. */
+/** Returns the day of a time in a short form for lists. */
 export function shortDay(timestamp: string): string {
   return short.format(new Date(timestamp));
 }

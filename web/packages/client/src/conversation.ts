@@ -11,69 +11,91 @@ type IsCurrent = () => boolean;
 /** `message_edited`, `message_deleted` or `message_reaction`. */
 export type MessageChange = Partial<Message & MessageDeleted>;
 
-/** The largest page the server gives. */
+/** The largest page that the server returns. */
 const CATCH_UP_PAGE = 200;
-/** What was missed beyond this is not caught up on: `reset` begins anew with the newest page. */
+/** If more pages are missing, `reset` restarts at the newest page. */
 const CATCH_UP_PAGES = 10;
-/** A hole in `seq` usually closes by itself: the missing message is just behind. */
-const HOLE_PATIENCE = 1_000;
-/** More messages behind a hole are not kept; they are read again when it is filled. */
+/**
+ * Delay in milliseconds before a hole in `seq` is filled by a request. Usually the missing message
+ * arrives shortly after.
+ */
+const HOLE_TIMEOUT = 1_000;
+/**
+ * Maximum number of messages that are buffered after a hole. Further ones are read again when it is
+ * filled.
+ */
 const MAX_AHEAD = 1_000;
 /** The number of messages that are retained for listeners that are added later. */
 const MAX_RETAINED = 1_000;
 
 export interface ConversationEvents {
-  /** Messages that follow all before, in order of `seq`, each once, without a hole: live, sent or caught up on. */
+  /**
+   * New messages in order of `seq`, each once and without a hole: received live, sent by this tab,
+   * or caught up on.
+   */
   messages: (messages: readonly Message[]) => void;
   /**
-   * What was given before does not go on: here is the newest page, and whether there are older messages. A listener that is added
-   * later gets what is retained.
+   * Restarts the conversation at its newest page, which does not follow the messages emitted
+   * before. `hasOlder` is whether older messages exist. A listener that is added later receives the
+   * retained messages.
    */
   reset: (newest: readonly Message[], hasOlder: boolean) => void;
   stage: (stage: Stage) => void;
-  /** Who is there, as told when joining. */
+  /** The present users, as the server lists them at the join. */
   users: (users: readonly PresentUser[]) => void;
-  /** All that the server says of it when it is joined, again after each reconnect. */
+  /** The server's answer to the join, again after each reconnect. */
   joined: (answer: Joined) => void;
-  /** Joining has failed and is tried again. */
+  /** The join has failed and is retried. */
   failed: (failure: Failure) => void;
-  /** The server cannot read what is missing, or it can again. */
+  /** Whether the server is currently unable to read missing messages. */
   interrupted: (isInterrupted: boolean) => void;
 }
 
-/** `waiting` for a connection, `entering`, `entered`, or `absent`: the conversation is none, or not ours. */
+/**
+ * `waiting` for a connection, `entering`, `entered`, or `absent` if the conversation does not exist
+ * or the user is not a member.
+ */
 export type Stage = "waiting" | "entering" | "entered" | "absent";
 
 export interface ConversationOptions {
-  /** Where to go on: the highest `seq` that was processed. Without it, the newest page comes first. */
+  /**
+   * The highest `seq` that was processed: only later messages are emitted. Without it, the newest
+   * page is emitted first.
+   */
   since?: number;
-  /** How many messages the newest page has. Default 50. */
+  /** Number of messages in the newest page. Default 50. */
   page?: number;
   /**
-   * It may wait for its turn: of those that are asked for like that, and of all after a reconnect, 20 are joined at once
-   * and one every two seconds after that. Asked for again without it, it is joined at once.
+   * Whether the join may be delayed. 20 background conversations, or conversations after a
+   * reconnect, are joined immediately, and one every two seconds after that. A later call without
+   * `background` joins the conversation immediately.
    */
   background?: boolean;
 }
 
-/** One conversation, joined again after each reconnect and kept complete. */
+/**
+ * One conversation. It is joined again after each reconnect, and missed messages are read from the
+ * history.
+ */
 export class Conversation {
   readonly id: string;
   #stage: Stage = "waiting";
   #isInterrupted = false;
-  /** The newest messages that were given, for listeners that are added later. */
+  /** The newest emitted messages, for listeners that are added later. */
   #content: readonly Message[] = [];
-  /** Whether there are messages before the content; `undefined` while it goes back to `since`. */
+  /**
+   * Whether messages before the content exist; `undefined` while the content goes back to `since`.
+   */
   #hasOlder: boolean | undefined;
-  /** What listeners that are added later get, by event. */
+  /** The latest arguments of each event, for listeners that are added later. */
   #retained: { [Name in keyof ConversationEvents]?: readonly unknown[] } = {};
-  /** Whether messages of the content may have changed since they were given. */
+  /** Whether messages of the content may have changed since they were emitted. */
   #isStale = false;
-  /** The request for changed messages of the content, while there is one. */
+  /** The current request for changed messages of the content. */
   #renewal: Promise<boolean> | undefined;
-  /** The newest message that was given, all before it having been given too. */
+  /** The newest emitted message. All messages before it were emitted. */
   #last: { seq: number; id?: string } | undefined;
-  /** What has come and waits for a message before it. */
+  /** Received messages that wait for a message before them. */
   readonly #ahead = new Map<number, Message>();
   #isCatchingUp = false;
   #holeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -102,15 +124,19 @@ export class Conversation {
     return this.#isInterrupted;
   }
 
-  /** The highest `seq` up to which everything was given; keep it to go on from there on another visit. */
+  /**
+   * The highest `seq` up to which all messages were emitted. Pass it as `since` to continue from
+   * there on a later visit.
+   */
   get lastSeq(): number | undefined {
     return this.#last?.seq;
   }
 
   /**
-   * Adds a listener and returns a function that removes it. A listener that is added after the event, such as that of a component
-   * that is mounted again, is called immediately: of `reset` with the newest 1,000 messages, of `joined` and `users` with the newest.
-   * With `since`, and until a first `reset`, it is the listener of `messages` that gets all since then.
+   * Adds a listener and returns a function that removes it. A listener that is added after the
+   * event, such as that of a component that is mounted again, is called immediately: for `reset`
+   * with the newest 1,000 messages, for `joined` and `users` with the latest values. With `since`,
+   * and until the first `reset`, a listener of `messages` receives all messages since then.
    */
   on<Name extends keyof ConversationEvents>(name: Name, listener: ConversationEvents[Name]): () => void {
     const end = this.#events.on(name, listener as never);
@@ -129,7 +155,7 @@ export class Conversation {
     };
   }
 
-  /** Sends a message, now or when that is possible; throws if the queue is full. */
+  /** Queues a message. Throws a `RequestError` with `QUEUE_FULL` if the queue is full. */
   send(content: string, options: Omit<SendMessage, "conversationId" | "content" | "clientMessageId"> = {}): Sent<{ message: Message }> {
     return this.#queue.add("message", { conversationId: this.id, content, ...options });
   }
@@ -138,7 +164,7 @@ export class Conversation {
     return this.#ask("message_history", { conversationId: this.id, ...bounds });
   }
 
-  /** Enters after each connect, again and again until it has worked. */
+  /** Joins the conversation, with retries until it succeeds. Called after each connect. */
   enter(): Promise<void> {
     this.wait();
     const enter = async (isCurrent: IsCurrent) => {
@@ -146,7 +172,7 @@ export class Conversation {
       await this.#join(isCurrent);
       if (!isCurrent()) return;
       this.#set("entered");
-      // What has come since the last look waits to be given.
+      // Messages may have arrived since `#join` has emitted the last ones.
       this.#advance();
     };
     return this.#effort.begin(enter, (failure) => {
@@ -158,7 +184,7 @@ export class Conversation {
     });
   }
 
-  /** The connection is gone. */
+  /** Stops all requests after the connection is lost. */
   wait(): void {
     this.#effort.end();
     clearTimeout(this.#holeTimer);
@@ -168,7 +194,7 @@ export class Conversation {
     if (this.#stage !== "absent") this.#set("waiting");
   }
 
-  /** The title or members have changed, or an interruption has ended. */
+  /** Handles a change of the title or the members, or the end of an interruption. */
   handleUpdated(): void {
     // A user who was not admitted may be a member now.
     if (this.#stage === "absent") void this.enter();
@@ -177,14 +203,14 @@ export class Conversation {
     this.#fill();
   }
 
-  /** There is no such conversation any more, or it is not ours. */
+  /** Handles that the conversation was deleted, or that the user is no longer a member. */
   handleDeleted(): void {
     this.forget();
     this.wait();
     this.#set("absent");
   }
 
-  /** The server emits nothing until it can read what is missing. */
+  /** Handles an interruption: the server emits no messages until it can read the missing ones. */
   handleInterrupted(): void {
     if (this.#stage !== "entered") return;
     this.#interrupt(true);
@@ -195,7 +221,7 @@ export class Conversation {
     this.#retained.users = [users];
   }
 
-  /** A message was edited, deleted or reacted to. */
+  /** Updates the content after a message was edited, deleted or reacted to. */
   handleChange(change: MessageChange): void {
     if (this.#content.length === 0) return;
     this.#isStale = true;
@@ -208,7 +234,7 @@ export class Conversation {
     this.#retain(content);
   }
 
-  /** Discards what is retained. With `all`, what comes next does not follow it. */
+  /** Discards the retained messages. With `all`, the next messages do not follow them. */
   forget(all = false): void {
     this.#hasOlder = this.#content.length > 0 || this.#hasOlder;
     this.#content = [];
@@ -216,39 +242,39 @@ export class Conversation {
     if (all) this.#last = undefined;
   }
 
-  /** A message has come, by whatever way. */
+  /** Takes a message, received live or as an answer. */
   receive(message: Message): void {
     if (this.#last !== undefined && message.seq <= this.#last.seq) return;
     if (this.#ahead.size < MAX_AHEAD) this.#ahead.set(message.seq, message);
-    // While entering, what came before is on its way.
+    // While the conversation is being joined, the messages before this one are still on their way.
     if (this.#stage === "entered" && !this.#isCatchingUp) this.#advance();
   }
 
   async #join(isCurrent: IsCurrent): Promise<void> {
     const known = this.#last;
-    // One message more than needed: it proves that this is still the same history.
+    // Requests one message more than needed, to verify that the history is still the same.
     const lastSeq = known === undefined ? {} : { lastSeq: known.id === undefined ? known.seq : known.seq - 1 };
     const answer = await this.#ask("join_conversation", { conversationId: this.id, ...lastSeq });
     if (!isCurrent()) return;
     const { users, messages, hasMore } = answer;
-    this.#tell("joined", answer);
-    this.#tell("users", users);
+    this.#emitRetained("joined", answer);
+    this.#emitRetained("users", users);
     this.#isStale = this.#content.length > 0;
     const isSame = known !== undefined && (known.id === undefined || messages[0]?.id === known.id);
     if (!isSame) return this.#readNewest(isCurrent);
-    this.#give(messages);
+    this.#emitFollowing(messages);
     if (hasMore) await this.#catchUp(isCurrent);
     this.#advance();
   }
 
-  /** Reads on until nothing is missing. */
+  /** Reads pages until no message is missing. */
   async #catchUp(isCurrent: IsCurrent): Promise<void> {
     this.#isCatchingUp = true;
     try {
       for (let page = 0; page < CATCH_UP_PAGES; page += 1) {
         const { messages, hasMore } = await this.history({ afterSeq: this.#last?.seq ?? 0, limit: CATCH_UP_PAGE });
         if (!isCurrent()) return;
-        this.#give(messages);
+        this.#emitFollowing(messages);
         if (!hasMore) return;
       }
       await this.#readNewest(isCurrent);
@@ -258,7 +284,7 @@ export class Conversation {
   }
 
   async #readNewest(isCurrent: IsCurrent): Promise<void> {
-    // What was ahead of the former history is on the newest page, or comes after it.
+    // Buffered messages of the previous history are on the newest page, or arrive after it.
     if (this.#last !== undefined) this.#ahead.clear();
     const page = await this.history({ limit: this.#page });
     if (!isCurrent()) return;
@@ -272,8 +298,11 @@ export class Conversation {
     this.#advance();
   }
 
-  /** Gives messages that the server says follow: what is not among them is not there any more. */
-  #give(messages: readonly Message[]): void {
+  /**
+   * Emits messages that follow the last one according to the server. Missing numbers between them
+   * no longer exist.
+   */
+  #emitFollowing(messages: readonly Message[]): void {
     const last = this.#last?.seq ?? 0;
     const following = inOrder(messages).filter(({ seq }) => seq > last);
     const newest = following.at(-1);
@@ -283,7 +312,7 @@ export class Conversation {
     this.#events.emit("messages", following);
   }
 
-  /** Gives what has come and follows, and sees to what is missing. */
+  /** Emits buffered messages up to the first hole, and schedules a request for the missing ones. */
   #advance(): void {
     const following: Message[] = [];
     let last = this.#last?.seq ?? 0;
@@ -293,7 +322,7 @@ export class Conversation {
       following.push(next);
       last = next.seq;
     }
-    this.#give(following);
+    this.#emitFollowing(following);
     if (this.#ahead.size > 0 || this.#isInterrupted) this.#watchHole();
   }
 
@@ -303,10 +332,10 @@ export class Conversation {
       if (this.#stage !== "entered" || (this.#ahead.size === 0 && !this.#isInterrupted)) return;
       this.#note("hole", `${this.id} after ${this.#last?.seq}`);
       this.#fill();
-    }, HOLE_PATIENCE);
+    }, HOLE_TIMEOUT);
   }
 
-  /** Reads what is missing, again and again until it has worked. */
+  /** Reads the missing messages, with retries until it succeeds. */
   #fill(): void {
     void this.#effort.begin(
       async (isCurrent) => {
@@ -317,12 +346,12 @@ export class Conversation {
     );
   }
 
-  /** Reads the newest page again, for what has changed in the content; returns whether that has worked. */
+  /** Reads the newest page again to update the content. Returns whether this succeeded. */
   async #renew(): Promise<boolean> {
     try {
       this.#isStale = false;
       const { messages } = await this.history({ limit: this.#page });
-      // It may have been discarded since.
+      // `forget` may have been called since.
       if (!this.#retained.reset) return false;
       const oldest = messages[0]?.seq ?? 0;
       const fresh = new Map(messages.map((message) => [message.id, message]));
@@ -350,8 +379,8 @@ export class Conversation {
     }
   }
 
-  /** Calls listeners, also those that are added later. */
-  #tell<Name extends "joined" | "users">(name: Name, ...args: Parameters<ConversationEvents[Name]>): void {
+  /** Calls the listeners, and retains the arguments for later ones. */
+  #emitRetained<Name extends "joined" | "users">(name: Name, ...args: Parameters<ConversationEvents[Name]>): void {
     this.#retained[name] = args;
     this.#events.emit(name, ...(args as never));
   }
@@ -373,7 +402,10 @@ export class Conversation {
   }
 }
 
-/** The messages of a page, each once and in order, also where a server does not keep to that. */
+/**
+ * Returns the messages of a page in order and without duplicates, even if the server did not
+ * guarantee this.
+ */
 function inOrder(messages: readonly Message[]): Message[] {
   return messages.toSorted((one, other) => one.seq - other.seq).filter(({ seq }, index, all) => seq !== all[index - 1]?.seq);
 }

@@ -1,14 +1,16 @@
 import { type RequestError, asFailure } from "./failure.ts";
 import { Pause, pauseAfter } from "./time.ts";
 
-/** Something that is tried until it has worked, with pauses between, as long as nobody ends it or begins anew. */
+/**
+ * Repeats an operation with increasing delays until it succeeds, is stopped or is started again.
+ */
 export class Effort {
   #round = 0;
   readonly #pause = new Pause();
 
   /**
-   * Calls `attempt` until it resolves, or until `goesOn` says of its failure that another attempt makes no sense.
-   * After every wait in it, `isCurrent` says whether the rest is still wanted.
+   * Calls `attempt` until it resolves, or until `goesOn` returns false for its failure. `attempt`
+   * checks `isCurrent` after every wait: it returns false after `end` or another `begin`.
    */
   async begin(
     attempt: (isCurrent: () => boolean) => Promise<void>,

@@ -2,7 +2,7 @@ type Listener<Events, Name extends keyof Events> = Events[Name] extends (...args
   ? (...args: Args) => void
   : never;
 
-/** Listeners by name. A listener that throws does not keep the others from being called. */
+/** Stores listeners by event name. An error in one listener does not prevent calls of the next. */
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<(...args: never[]) => void>>();
 
@@ -18,7 +18,10 @@ export class Emitter<Events> {
   }
 }
 
-/** Calls a listener; an error that it throws becomes an uncaught error, after all listeners were called. */
+/**
+ * Calls a listener. If it throws, the error is rethrown in a microtask, after all listeners were
+ * called.
+ */
 export function call(listener: (...args: never[]) => void, args: readonly unknown[]): void {
   try {
     listener(...(args as never[]));

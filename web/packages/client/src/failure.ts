@@ -1,9 +1,11 @@
 import type { Failure } from "./types.ts";
 
-/** What went wrong, as the server reports it in a refused request, or this package with the codes below. */
+/**
+ * An error, reported by the server in a refused request, or by this package with the codes below.
+ */
 export type { Failure };
 
-/** A request that was refused, or that got no answer. */
+/** A request that was refused or not answered. */
 export class RequestError extends Error implements Failure {
   declare readonly code: string;
   declare readonly retryAfter?: number;
@@ -15,32 +17,35 @@ export class RequestError extends Error implements Failure {
   }
 }
 
-/** Returns a failure as plain data, for storages and other tabs. */
+/** Returns a failure as plain data, for storage and for other tabs. */
 export function plain({ code, message, retryAfter, details }: Failure): Failure {
   return { code, message, ...(retryAfter !== undefined && { retryAfter }), ...(details !== undefined && { details }) };
 }
 
-/** No answer came in time; whether the server did it is unknown. */
+/** The server did not answer in time. Whether it processed the request is unknown. */
 export const TIMED_OUT = "TIMED_OUT";
 
-/** The connection is gone, or there is none; whether the server did it is unknown. */
+/** The client is not connected. Whether the server processed the request is unknown. */
 export const DISCONNECTED = "DISCONNECTED";
 
-/** The queue takes nothing more; what was to be sent is in the hands of the caller. */
+/** The queue is full. The request was not added. */
 export const QUEUE_FULL = "QUEUE_FULL";
 
-/** The credentials that a connection needs could not be had. */
+/** The credentials for a connection could not be obtained. */
 export const NO_CREDENTIALS = "NO_CREDENTIALS";
 
-/** The server is within reach, and the browser may not read its answers: it does not allow the origin of the page. */
+/**
+ * The server is reachable, but does not allow the origin of the page, so that the browser blocks
+ * its answers.
+ */
 export const CORS_REFUSED = "CORS_REFUSED";
 
-/** Whether the server may have done it all the same; asking again with the same id tells. */
+/** Whether the server may have processed the request. Repeating it with the same id is safe. */
 export function isUnconfirmed({ code }: Failure): boolean {
   return code === TIMED_OUT || code === "STORE_UNAVAILABLE" || code === "INTERNAL";
 }
 
-/** Requests reject with a failure; anything else is a mistake of a program and is not to be hidden. */
+/** Returns an error that is a `RequestError`, and rethrows all other errors, which are bugs. */
 export function asFailure(error: unknown): RequestError {
   if (error instanceof RequestError) return error;
   throw error;

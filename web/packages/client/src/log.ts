@@ -1,6 +1,6 @@
-/** What happened, for whoever has to find out why something did not. Neither credentials nor contents are in it. */
+/** A log entry for troubleshooting. It contains neither credentials nor contents. */
 export interface LogEntry {
-  /** By the clock of this machine, RFC 3339. */
+  /** RFC 3339, by the clock of this machine. */
   readonly at: string;
   /** Such as `status`, `refreshed`, `hole`, `retry`. */
   readonly what: string;

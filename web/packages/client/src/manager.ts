@@ -11,48 +11,57 @@ import { SocketLine } from "./line/socket.ts";
 import { type QueueStorage, defaultStorage } from "./queue/storage.ts";
 import { Subscription, type SubscriptionOptions } from "./subscription.ts";
 import { Tabs } from "./queue/tabs.ts";
-import { Turns } from "./turns.ts";
+import { JoinPacer } from "./join_pacer.ts";
 import type { Message, MessageDelivered, Requests, ServerToClientEvents, Session } from "./types.ts";
 
 export interface SocketManagerOptions {
-  /** What is sent with each CONNECT, or how to get it. Default `{}`. */
+  /** The credentials sent with each CONNECT, or a function that returns them. Default `{}`. */
   auth?: Auth | AuthProvider;
   /**
-   * Under which name the queue is kept. With it, what was written before the first session survives a reload.
-   * Default: the `userId` of the session.
+   * The name under which the queue is stored. If it is set, entries written before the first
+   * session survive a reload. Default: the `userId` of the session.
    */
   identity?: string;
-  /** Where the queue is kept. Default: IndexedDB where there is one, memory elsewhere. */
+  /** The storage of the queue. Default: IndexedDB if available, otherwise memory. */
   storage?: QueueStorage;
-  /** Default 1,000 entries and 4 MiB. */
+  /** Limits of the queue. Default: 1,000 entries and 4 MiB. */
   limits?: Partial<QueueLimits>;
-  /** The field of what is queued that takes the id of the entry. Default `clientMessageId`. */
+  /** The payload field that receives the id of a queued entry. Default `clientMessageId`. */
   idField?: string;
-  /** The event by which the server says who we are, or `false` if it has none. Default `session`. */
+  /**
+   * The event with which the server announces the session, or `false` if the server has none.
+   * Default `session`.
+   */
   sessionEvent?: string | false;
-  /** One connection for several tabs: `shareConnection(name)` of `@roomcast/client/share`. Default: every tab has its own. */
+  /**
+   * Shares one connection between tabs: `shareConnection(name)` of `@roomcast/client/share`.
+   * Default: every tab has its own connection.
+   */
   share?: Share;
-  /** How many entries the log has. Default 200. */
+  /** Maximum number of log entries. Default 200. */
   logSize?: number;
-  /** Options of the official client. */
+  /** Options for `socket.io-client`. */
   socket?: Partial<EngineOptions & SocketOptions>;
 }
 
-/** What happens to the manager itself. */
+/** The events of the manager itself. */
 export interface ManagerEvents {
   status: (status: Status) => void;
   session: (session: Session | undefined) => void;
-  /** An entry of the queue is new or has changed; `stored` and discarded ones are not in the queue any more. */
+  /**
+   * An entry of the queue was added or changed. Stored and discarded entries are no longer in the
+   * queue.
+   */
   entry: (entry: Entry) => void;
-  /** The server's report on a message with `confirmDelivery`. */
+  /** The server's delivery report on a message with `confirmDelivery`. */
   delivered: (entry: Entry, report: MessageDelivered) => void;
   log: (entry: LogEntry) => void;
 }
 
-/** An event of one conversation. */
+/** An event that concerns one conversation. */
 type Addressed = { conversationId?: string; conversation?: { id: string } } | undefined;
 
-/** What a conversation does with its events. */
+/** The method of `Conversation` that handles each event. */
 const HANDLERS = {
   conversation_updated: "handleUpdated",
   conversation_deleted: "handleDeleted",
@@ -63,10 +72,13 @@ const HANDLERS = {
   message_reaction: "handleChange",
 } as const;
 
-/** The payload of an event, which may be left out if the event takes none, and what follows it. */
+/** The payload of an event, optional if the event takes none, and the arguments after it. */
 type WithPayload<Payload, More extends unknown[]> = undefined extends Payload ? [payload?: Payload, ...More] : [payload: Payload, ...More];
 
-/** A connection that comes back by itself, with all that was asked of it. */
+/**
+ * A connection that reconnects by itself and then repeats subscriptions, joins and unanswered
+ * queued requests.
+ */
 export class SocketManager<Server = ServerToClientEvents, Client extends { [Name in keyof Client]: { payload: unknown; answer: unknown } } = Requests> {
   readonly queue: Queue;
   readonly #line: Line;
@@ -74,18 +86,18 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   #log: readonly LogEntry[] = [];
   readonly #events = new Emitter<ManagerEvents>();
   #conversations = new Map<string, Conversation>();
-  /** Joining is limited by the server: a user with many conversations and tabs would be refused by it. */
-  readonly #turns = new Turns<Conversation>((conversation) => void conversation.enter());
+  /** Paces joins: the server's rate limit would refuse a user with many conversations and tabs. */
+  readonly #joins = new JoinPacer<Conversation>((conversation) => void conversation.enter());
   readonly #subscriptions = new Set<Subscription>();
   readonly #confirmations = new Confirmations((entry, report) => this.#events.emit("delivered", entry, report));
   readonly #identity: string | undefined;
   readonly #note: Note;
-  /** Who has read the content of the conversations. */
+  /** The user who has read the content of the conversations; `guest` for all guests. */
   #reader: string | undefined;
   #status: Status = { state: "idle" };
   #session: Session | undefined;
 
-  /** `url` is where the page comes from if it is not said. */
+  /** `url` defaults to the origin of the page. */
   constructor(url?: string, options: SocketManagerOptions = {}) {
     const { auth = {}, storage = defaultStorage(), limits, share, socket = {} } = options;
     const { idField = "clientMessageId", sessionEvent = "session", logSize = 200 } = options;
@@ -114,17 +126,19 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     return this.#line.status;
   }
 
-  /** Who the server says we are. */
+  /** The current session as the server announced it. */
   get session(): Session | undefined {
     return this.#line.session;
   }
 
-  /** Whether requests are sent now. */
+  /** Whether requests can be sent now. */
   get isReady(): boolean {
     return this.#line.isReady;
   }
 
-  /** Whether this tab has the connection; others use it with `share`. */
+  /**
+   * Whether this tab owns the connection. With `share`, other tabs use the connection of this one.
+   */
   get isLeader(): boolean {
     return this.#line.isLeader ?? true;
   }
@@ -137,33 +151,39 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     this.#line.open();
   }
 
-  /** Ends the connection; what waits is kept. `open` begins again. */
+  /** Closes the connection. Queued entries are retained, and `open` connects again. */
   close(): void {
     this.#line.close();
   }
 
-  /** Closes for good: what waits is left to other tabs and later visits of the same user. */
+  /**
+   * Closes the connection permanently. Queued entries are left to other tabs and later visits of
+   * the same user.
+   */
   leave(): void {
     this.close();
     this.#tabs.leave();
   }
 
-  /** Tries at once instead of waiting for the next attempt, also after a refusal. */
+  /** Connects immediately instead of waiting for the next attempt, even after a refusal. */
   retry(): void {
     this.#line.retry();
   }
 
-  /** Listens to an event of the server; what is returned ends that. */
+  /** Listens to an event of the server. Returns a function that removes the listener. */
   on<Name extends keyof Server & string>(name: Name, listener: Server[Name]): () => void {
     return this.#line.on(name, listener as (...args: never[]) => void);
   }
 
-  /** Listens to what happens to the manager itself; what is returned ends that. */
+  /** Listens to an event of the manager itself. Returns a function that removes the listener. */
   watch<Name extends keyof ManagerEvents>(name: Name, listener: ManagerEvents[Name]): () => void {
     return this.#events.on(name, listener as never);
   }
 
-  /** Asks the server now; rejects with a `RequestError`, with `DISCONNECTED` if there is no connection. */
+  /**
+   * Sends a request now. Rejects with a `RequestError`, with `DISCONNECTED` if there is no
+   * connection.
+   */
   request<Name extends keyof Client & string>(
     name: Name,
     ...args: WithPayload<Client[Name]["payload"], [timeout?: number]>
@@ -172,13 +192,16 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     return this.#line.ask(name, payload, timeout);
   }
 
-  /** Sends an event if there is a connection; nobody waits for an answer. */
+  /** Sends an event if there is a connection, without waiting for an answer. */
   tell<Name extends keyof Client & string>(name: Name, ...args: WithPayload<Client[Name]["payload"], []>): void;
   tell(name: string, payload?: unknown): void {
     this.#line.tell(name, payload);
   }
 
-  /** Sends now or when that is possible, in order, until the server answers; throws `QUEUE_FULL` if there is no room. */
+  /**
+   * Queues a request, which is sent in order until the server answers. Throws `QUEUE_FULL` if the
+   * queue is full.
+   */
   send<Name extends keyof Client & string>(
     name: Name,
     payload: Client[Name]["payload"] & object,
@@ -187,33 +210,36 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   }
 
   /**
-   * A conversation that is joined now and after each reconnect; the same object for the same id. The one that was
-   * asked for last is the first to be joined after a reconnect.
+   * Returns a conversation, which is joined now and after each reconnect. The same id returns the
+   * same object. The conversation that was requested last is joined first after a reconnect.
    */
   conversation(id: string, { background = false, ...options }: ConversationOptions = {}): Conversation {
     const known = this.#conversations.get(id);
     const conversation = known ?? new Conversation(id, options, this.#line, this.queue, this.#note);
     if (background) this.#conversations.set(id, conversation);
     else this.#conversations = new Map([[id, conversation], ...this.#conversations]);
-    // Whoever asks for it listens first.
+    // Lets the caller add listeners before the join.
     queueMicrotask(() => {
       const { stage } = conversation;
       if (!this.isReady || this.#conversations.get(id) !== conversation || stage === "entering" || stage === "entered") return;
-      if (background) this.#turns.take(conversation);
-      else this.#turns.hurry(conversation);
+      if (background) this.#joins.take(conversation);
+      else this.#joins.hurry(conversation);
     });
     return conversation;
   }
 
-  /** Leaves a conversation and forgets it. */
+  /** Leaves a conversation and discards its state. */
   leaveConversation(id: string): void {
     const conversation = this.#conversations.get(id);
-    if (conversation !== undefined) this.#turns.drop(conversation);
+    if (conversation !== undefined) this.#joins.drop(conversation);
     conversation?.wait();
     if (this.#conversations.delete(id)) this.#line.release("leave_conversation", { conversationId: id });
   }
 
-  /** Makes a request now and after each reconnect; what is returned ends it. The payload may be left out where the event takes none. */
+  /**
+   * Makes a request now and after each reconnect. Returns a function that ends the subscription.
+   * The payload is optional if the event takes none.
+   */
   subscribe<Name extends keyof Client & string>(
     event: Name,
     ...args: WithPayload<Client[Name]["payload"], [options?: SubscriptionOptions<Client[Name]["answer"], keyof Client & string>]>
@@ -247,18 +273,20 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
 
   #begin(): void {
     const userId = this.session?.userId ?? this.#identity ?? "";
-    // What one user has read is not for another. Without a key, a guest has another id with each connection.
+    // One user must not see the content of another. Without a key, a guest has a new id with each
+    // connection.
     const reader = this.session?.guest ? "guest" : userId;
     if ((this.#reader ??= reader) !== reader) for (const conversation of this.#conversations.values()) conversation.forget(true);
     this.#reader = reader;
-    // Joining goes first: the answers to what was sent before come after what was missed.
-    for (const conversation of this.#conversations.values()) this.#turns.take(conversation);
+    // Joins precede the queue, so that missed messages arrive before the answers to queued
+    // messages.
+    for (const conversation of this.#conversations.values()) this.#joins.take(conversation);
     for (const subscription of this.#subscriptions) subscription.begin();
     void this.queue.begin(this.#identity ?? userId, userId);
   }
 
   #end(): void {
-    this.#turns.clear();
+    this.#joins.clear();
     for (const conversation of this.#conversations.values()) conversation.wait();
     for (const subscription of this.#subscriptions) subscription.wait();
     this.queue.end();
@@ -266,11 +294,11 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
 
   #handleChange(): void {
     const { status, session } = this.#line;
-    const [before, said] = [this.#status, this.#session];
+    const [previousStatus, previousSession] = [this.#status, this.#session];
     this.#status = status;
     this.#session = session;
-    if (session !== said) this.#events.emit("session", session);
-    if (status !== before) this.#events.emit("status", status);
+    if (session !== previousSession) this.#events.emit("session", session);
+    if (status !== previousStatus) this.#events.emit("status", status);
   }
 
   #handleEntry(entry: Entry): void {

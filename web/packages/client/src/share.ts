@@ -3,12 +3,12 @@ import { SharedLine } from "./line/shared.ts";
 import type { SocketLine } from "./line/socket.ts";
 import type { Note } from "./log.ts";
 
-/** How tabs share a connection; a manager calls it once. */
+/** Creates a connection that tabs share. A manager calls it once. */
 export type Share = (connect: () => SocketLine, note: Note) => Line;
 
 /**
- * Lets all tabs that give the same name use one connection. Without Web Locks or `BroadcastChannel`, as in Node and on pages without
- * TLS, every tab has its own.
+ * Lets all tabs that pass the same name use one connection. Without Web Locks or
+ * `BroadcastChannel`, as in Node and on pages without TLS, every tab has its own connection.
  */
 export function shareConnection(name: string): Share {
   return (connect, note) => {

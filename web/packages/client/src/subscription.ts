@@ -3,19 +3,25 @@ import type { RequestError } from "./failure.ts";
 import type { Line } from "./line/line.ts";
 import type { Note } from "./log.ts";
 
-/** Refusals after which asking again is in vain. */
+/** Error codes after which the request is not repeated. */
 const FINAL = new Set(["FORBIDDEN", "INVALID_PAYLOAD", "NOT_FOUND", "REFUSED"]);
 
 export interface SubscriptionOptions<Answer = unknown, Name extends string = string> {
-  /** Gets every answer, such as the snapshot of a subscription; the first, and one after each reconnect. */
+  /**
+   * Receives every answer, such as the snapshot of a subscription: the first one, and one after
+   * each reconnect.
+   */
   answered?: (answer: Answer) => void;
-  /** The server does not want it. */
+  /** Called when the server refuses the request. The request is not repeated. */
   refused?: (failure: RequestError) => void;
-  /** The event that ends it. Default: `unsubscribe:x` for `subscribe:x`, otherwise none. */
+  /**
+   * The event that ends the subscription. Default: `unsubscribe:x` for `subscribe:x`, otherwise
+   * none.
+   */
   undo?: Name;
 }
 
-/** A request that stands: made again after each reconnect until it is stopped. */
+/** A request that is repeated after each reconnect until `stop` is called. */
 export class Subscription {
   readonly #effort = new Effort();
   readonly #event: string;

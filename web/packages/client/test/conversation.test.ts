@@ -22,7 +22,7 @@ function open(server: FakeServer, options = {}) {
   return { conversation, seen, say };
 }
 
-test("the first time the newest page is given", async () => {
+test("the first join emits the newest page", async () => {
   const server = new FakeServer();
   for (let count = 0; count < 7; count += 1) server.store();
   const { conversation, seen } = open(server);
@@ -59,7 +59,7 @@ test("after a reconnect everything that was missed is given, once and in order",
   ]);
 });
 
-test("who was not let in is, after being made a member", async () => {
+test("a user who becomes a member joins an absent conversation", async () => {
   const server = new FakeServer();
   server.store();
   const { conversation, seen } = open(server);
@@ -71,7 +71,7 @@ test("who was not let in is, after being made a member", async () => {
   assert.deepEqual([conversation.stage, seen.seqs], ["entered", [1]]);
 });
 
-test("a visit goes on where an earlier one has stopped", async () => {
+test("with since, a visit continues after the last message", async () => {
   const server = new FakeServer();
   for (let count = 0; count < 4; count += 1) server.store();
   const { conversation, seen } = open(server, { since: 2 });
@@ -94,7 +94,7 @@ test("a message whose predecessor is missing waits for it, and it is read", asyn
   assert.deepEqual(seen.seqs, [1, 2, 3]);
 });
 
-test("messages that overtake each other are given in order, and nobody is asked", async () => {
+test("reordered messages are emitted in order, without a request", async () => {
   const server = new FakeServer();
   const { conversation, seen } = open(server);
   await conversation.enter();
@@ -127,7 +127,7 @@ test("when the server has begun a new history, the newest page of it is given", 
   assert.deepEqual(seen, { seqs: [1], resets: 2, failures: [] });
 });
 
-test("who has missed more than ten pages gets the newest one", async () => {
+test("more than ten missed pages are skipped by a reset", async () => {
   const server = new FakeServer();
   server.store();
   const { conversation, seen } = open(server);
@@ -138,7 +138,7 @@ test("who has missed more than ten pages gets the newest one", async () => {
   assert.deepEqual(seen.seqs, [49, 50, 51]);
 });
 
-test("joining is tried again with pauses, and not where there is nothing to join", async (context) => {
+test("a failed join is retried with delays, unless the conversation is absent", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   const server = new FakeServer();
   server.store();
@@ -174,7 +174,7 @@ test("a conversation that is deleted is absent, and nothing more is asked of it"
   assert.equal(server.requests.length, 2);
 });
 
-test("a message that comes in the moment of entering is given, whichever moment that is", async () => {
+test("a message that arrives during the join is emitted", async () => {
   for (let moment = 0; moment < 20; moment += 1) {
     const server = new FakeServer();
     server.store();
@@ -187,7 +187,7 @@ test("a message that comes in the moment of entering is given, whichever moment 
   }
 });
 
-test("what an earlier connection has asked for changes nothing any more", async () => {
+test("answers of an earlier connection are ignored", async () => {
   const server = new FakeServer();
   server.store();
   const { conversation, seen } = open(server);
@@ -207,7 +207,7 @@ test("what an earlier connection has asked for changes nothing any more", async 
   assert.deepEqual(seen, { seqs: [1], resets: 1, failures: [] });
 });
 
-/** What a listener gets that is added now. */
+/** Returns what a listener receives that is added now. */
 function late(conversation: Conversation) {
   const seen = { resets: [] as [contents: string[], hasOlder: boolean][], messages: [] as number[][] };
   const ends = [
@@ -250,7 +250,7 @@ test("a listener that throws when it is added later does not disturb the caller"
   assert.equal(thrown.length, 1);
 });
 
-test("listeners that are added later get who is there now, and the newest answer", async () => {
+test("listeners added later get the present users and the latest answer", async () => {
   const server = new FakeServer();
   const { conversation } = open(server);
   await conversation.enter();
@@ -280,7 +280,7 @@ test("retained messages are edited and deleted as live ones are", async () => {
   await settled();
 });
 
-test("what has changed without a connection is read for a listener added later", async () => {
+test("changes during an outage are read for a listener added later", async () => {
   const server = new FakeServer();
   for (let count = 0; count < 5; count += 1) server.store({ content: "as it was" });
   const { conversation, say, seen } = open(server);

@@ -5,7 +5,10 @@ import { message } from "./message.ts";
 
 type History = Requests["message_history"]["payload"];
 
-/** A server with one conversation, behind the face of a line. Pages hold at most `pageSize`. */
+/**
+ * A server with one conversation, with the interface of a line. Pages hold at most `pageSize`
+ * messages.
+ */
 export class FakeServer implements Line {
   readonly status: Status = { state: "online", transport: "websocket" };
   session: Session | undefined = { userId: "me", name: "Me", roles: [], permissions: [], guest: false };
@@ -15,13 +18,13 @@ export class FakeServer implements Line {
   requests: string[] = [];
   /** The ids of the messages that were sent. */
   sent: string[] = [];
-  /** What happens to the next `message` request, before and instead of its answer. */
+  /** Called for the next `message` request, before its answer or instead of it. */
   failing: ((content: string) => RequestError | undefined) | undefined;
-  /** Each message is stored, and none is confirmed in time. */
+  /** Whether messages are stored, but not confirmed in time. */
   isSlow = false;
-  /** The answer to the next joining. */
+  /** The answer to the next join. */
   refusing: RequestError | undefined;
-  /** Happens after the next page was read, before it arrives. */
+  /** Called after the next page was read, before it arrives. */
   afterReading: (() => void) | undefined;
   readonly #rows = new Map<string, Message>();
 
@@ -93,7 +96,7 @@ function describe({ lastSeq, afterSeq, beforeSeq }: History & { lastSeq?: number
   return bounds.map(([name, seq]) => `${name}=${seq}`).join(" ");
 }
 
-/** Lets everything that waits for an answer of the fake go on. */
+/** Lets all code that waits for an answer of the fake server continue. */
 export async function settled(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,6 +1,6 @@
 import type { Message } from "../src/types.ts";
 
-/** A stored message with the given number; Ada's unless said otherwise. */
+/** Returns a stored message with the given number, by Ada unless specified otherwise. */
 export function message(seq: number, fields: Partial<Message> = {}): Message {
   return {
     id: `id-${seq}`,

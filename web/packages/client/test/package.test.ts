@@ -1,4 +1,4 @@
-// What would be published: which files, their size, and their types in somebody's strict project.
+// Checks the published package: its files, their size, and their types in a strict project.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { build } from "vite";
 
-// The tests are started in `web`.
+// The working directory of the tests is `web`.
 const web = process.cwd();
 const client = resolve("packages/client");
 const tsc = resolve("node_modules/.bin/tsc");
@@ -56,7 +56,10 @@ test("source maps have the sources, and lead a stack trace to them", () => {
   assert.match(stack, new RegExp(`new RequestError \\(.*src/failure\\.ts:${line}:`));
 });
 
-/** Bundles what these modules export, without the official client; returns the code of the first and the sizes of all, compressed. */
+/**
+ * Bundles the exports of these modules, without `socket.io-client`. Returns the code of the first
+ * and the compressed sizes of all.
+ */
 async function bundle(...names: string[]): Promise<{ code: string; sizes: number[] }> {
   const input = names.map((name) => join(installed, `dist/${name}.js`));
   const built = await build({
@@ -89,12 +92,12 @@ test("sharing a connection takes at most 2.25 KiB more, and nothing without it",
   assert.ok(more > 0 && more <= 2.25 * 1024, `${more} bytes`);
 });
 
-test("the packed package is installed and imported as any other, and says what it is", () => {
+test("the packed package can be installed and imported", () => {
   const folder = join(project, "installed");
   mkdirSync(folder);
   writeFileSync(join(folder, "package.json"), '{"type":"module","private":true}');
   const [tarball] = readdirSync(project).filter((name) => name.endsWith(".tgz"));
-  // Nothing is fetched: what the package stands on is taken from here.
+  // Nothing is downloaded: the dependencies of the package are linked from here.
   const options = ["--offline", "--omit=peer", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   execFileSync("npm", ["install", ...options, join(project, tarball ?? "")], { cwd: folder, encoding: "utf8", stdio: "pipe" });
   symlinkSync(join(web, "node_modules/socket.io-client"), join(folder, "node_modules/socket.io-client"));
@@ -102,14 +105,14 @@ test("the packed package is installed and imported as any other, and says what i
     const manager = new SocketManager("http://127.0.0.1:9", { storage: memoryStorage(), identity: "ada" });
     manager.conversation("0f8fad5b-d9cb-469f-a165-70867728950e").send("hello");
     console.log(manager.status.state, manager.queue.entries.map(({ event, state }) => event + " " + state).join());`;
-  const said = execFileSync("node", ["--input-type=module", "--eval", program], { cwd: folder, encoding: "utf8", timeout: 20_000 });
-  assert.equal(said.trim(), "idle message queued");
+  const output = execFileSync("node", ["--input-type=module", "--eval", program], { cwd: folder, encoding: "utf8", timeout: 20_000 });
+  assert.equal(output.trim(), "idle message queued");
   const manifest = JSON.parse(readFileSync(join(folder, "node_modules/@roomcast/client/package.json"), "utf8"));
   assert.deepEqual(manifest.publishConfig, { access: "public" });
   assert.equal(manifest.private, undefined);
 });
 
-/** Compiles what somebody would write, as strictly as there is, and resolves modules as Node or as a bundler does. */
+/** Compiles application code in strict mode, with the module resolution of Node or of a bundler. */
 function compile(name: string, source: string): void {
   for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {
     const folder = join(project, `${name}-${module}`);
@@ -155,7 +158,7 @@ test("a client that uses every event of the catalogue compiles, as examples of t
   compile("events", readFileSync(join(client, "test/events.ts"), "utf8"));
 });
 
-test("what the catalogue does not have does not compile", () => {
+test("events and fields outside the catalogue do not compile", () => {
   compile(
     "mistakes",
     `import type { AcknowledgedEvents, ClientToServerEvents, ServerToClientEvents, UnacknowledgedEmit } from "@roomcast/client";

@@ -29,7 +29,7 @@ function open(server: FakeServer, { storage = memoryStorage(), tabs = new Tabs(u
   return { queue, send, states, notes, storage };
 }
 
-/** Time that the test moves: both of timers and of the clock that measures pauses. */
+/** Mocks the time of timers and of the clock that measures delays. */
 function mockTime(context: TestContext) {
   let time = 0;
   context.mock.timers.enable({ apis: ["setTimeout"] });
@@ -109,7 +109,7 @@ test("an entry that is never answered is tried for ever, and is stored once", as
   assert.deepEqual(contents(server), ["hello"]);
 });
 
-test("an entry by which the server makes a mistake five times is refused and holds up nobody", async (context) => {
+test("an entry with five INTERNAL errors is refused and blocks no other", async (context) => {
   const pass = mockTime(context);
   const server = new FakeServer();
   const { queue, send } = open(server);
@@ -175,7 +175,7 @@ test("the whole queue waits as long as the server says, also over a lost connect
   assert.equal(queue.isHeld, false);
 });
 
-test("an entry that was under way when the connection broke is sent again as the same", async () => {
+test("an entry in flight at a disconnect is sent again under its id", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   await queue.begin("me", "me");
@@ -212,7 +212,7 @@ test("a pause between two attempts ends with a new session", async (context) => 
   assert.equal(server.sent.length, 2);
 });
 
-test("what was kept is sent by the next program of the same user, in order and before anything new", async () => {
+test("stored entries are sent by the user's next program, before new ones", async () => {
   const server = new FakeServer();
   const storage = memoryStorage();
   const earlier = open(server, { storage });
@@ -228,7 +228,7 @@ test("what was kept is sent by the next program of the same user, in order and b
   assert.deepEqual(await storage.load("me"), []);
 });
 
-test("what one user has written is sent as nobody else, whenever it was written", async () => {
+test("entries of one user are never sent as another user", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   await queue.begin("ada", "ada");
@@ -245,7 +245,7 @@ test("what one user has written is sent as nobody else, whenever it was written"
   assert.deepEqual(contents(server), ["by Bob", "by Ada, who is away"]);
 });
 
-test("an application that calls two users by one name does not mix them up either", async () => {
+test("two users under one identity are kept separate", async () => {
   const server = new FakeServer();
   const { queue, send } = open(server);
   await queue.open("we");
@@ -275,7 +275,7 @@ test("a queue that is full refuses what is new, and drops nothing that it has ta
   send("five");
 });
 
-test("what cannot be kept is sent all the same", async () => {
+test("entries that cannot be stored are sent", async () => {
   const server = new FakeServer();
   const failing = async () => {
     throw new Error("no room on this disk");
@@ -300,10 +300,10 @@ test("an entry that is answered while the storage is read is not sent again", as
     ...storage,
     load: async (owner) => {
       loads += 1;
-      const kept = await storage.load(owner);
+      const stored = await storage.load(owner);
       if (loads === 4) release();
       await settled();
-      return kept;
+      return stored;
     },
   };
   const { queue, send } = open(server, { storage: slow });
@@ -315,7 +315,7 @@ test("an entry that is answered while the storage is read is not sent again", as
   assert.deepEqual(queue.entries, []);
 });
 
-test("what another name has written is not shown", async () => {
+test("entries of another owner are not listed", async () => {
   const { queue, send } = open(new FakeServer());
   await queue.open("ada");
   send("by Ada");
@@ -325,7 +325,7 @@ test("what another name has written is not shown", async () => {
   assert.deepEqual(states(queue), ["queued"]);
 });
 
-test("what one user has written is not lost when it cannot be kept and another comes", async () => {
+test("unstored entries of a user survive the session of another user", async () => {
   const server = new FakeServer();
   const failing = async () => {
     throw new Error("no room on this disk");
@@ -341,7 +341,7 @@ test("what one user has written is not lost when it cannot be kept and another c
   assert.deepEqual(contents(server), ["by Ada"]);
 });
 
-/** Locks as tabs have them; all tabs of a test share one. */
+/** A lock manager like that of browsers; all tabs of a test share one. */
 class Locks {
   readonly #held = new Set<string>();
   readonly #waiting: { name: string; run: () => void }[] = [];
@@ -359,12 +359,12 @@ class Locks {
   };
 }
 
-test("a tab sends what another one has left, and not what another one is about to send", async () => {
+test("a tab sends the entries of closed tabs, and not those of open tabs", async () => {
   const server = new FakeServer();
   const storage = memoryStorage();
   const locks = new Locks() as unknown as LockManager;
-  const [gone, here, next] = [new Tabs(locks), new Tabs(locks), new Tabs(locks)];
-  const [first, second, third] = [gone, here, next].map((tabs) => open(server, { storage, tabs }));
+  const [closed, here, next] = [new Tabs(locks), new Tabs(locks), new Tabs(locks)];
+  const [first, second, third] = [closed, here, next].map((tabs) => open(server, { storage, tabs }));
   assert.ok(first && second && third);
   await second.queue.open("me");
   await first.queue.open("me");
@@ -374,18 +374,18 @@ test("a tab sends what another one has left, and not what another one is about t
   await third.queue.begin("me", "me");
   await settled();
   assert.deepEqual(contents(server), []);
-  gone.leave();
+  closed.leave();
   await settled();
   assert.deepEqual(contents(server), ["left one", "left two"]);
   await second.queue.begin("me", "me");
   await settled();
   assert.deepEqual(contents(server), ["left one", "left two", "still here"]);
   assert.equal(new Set(server.sent).size, 3);
-  const kept: Entry[] = (await storage.load("me")).map(({ entry }) => entry);
-  assert.deepEqual(kept, []);
+  const stored: Entry[] = (await storage.load("me")).map(({ entry }) => entry);
+  assert.deepEqual(stored, []);
 });
 
-test("what is forgotten is sent by nobody and kept nowhere, and what others have written stays", async () => {
+test("forgotten entries are deleted everywhere, those of other users stay", async () => {
   const server = new FakeServer();
   const { queue, send, storage } = open(server);
   await queue.begin("me", "me");
@@ -403,7 +403,7 @@ test("what is forgotten is sent by nobody and kept nowhere, and what others have
   assert.deepEqual((await storage.load("you")).map(({ id }) => id), ["theirs"]);
 });
 
-test("a storage that does not answer does not keep anybody from forgetting", async (context) => {
+test("forget resolves if the storage does not answer", async (context) => {
   const pass = mockTime(context);
   const server = new FakeServer();
   const stuck: QueueStorage = { ...memoryStorage(), load: () => new Promise(() => {}) };

@@ -1,4 +1,4 @@
-// What an application may write, compiled strictly by `package.test.ts` against the packed package.
+// Code of an application, compiled in strict mode by `package.test.ts` against the packed package.
 import { type Entry, type Message, RequestError, SocketManager, type Status, indexedDbStorage, memoryStorage } from "@roomcast/client";
 import { shareConnection } from "@roomcast/client/share";
 
@@ -54,7 +54,7 @@ export async function talk(): Promise<number> {
   return page.messages.length;
 }
 
-/** Subscriptions have the types of the catalogue. */
+/** Subscriptions have the types of the event catalogue. */
 export const ends: (() => void)[] = [
   manager.subscribe("subscribe:notifications"),
   manager.subscribe("subscribe:signals", { channelId: "gold" }, { answered: ({ snapshot }) => console.log(snapshot.signals[0]?.symbol) }),
@@ -73,7 +73,7 @@ export const ends: (() => void)[] = [
 manager.tell("unsubscribe:notifications");
 export const acknowledged: Promise<number> = manager.request("notification:ack_all").then((answer) => answer.acknowledged);
 
-/** A server of one's own, with events of one's own. */
+/** Another server with its own events. */
 interface Prices {
   price: (symbol: string, price: number) => void;
 }

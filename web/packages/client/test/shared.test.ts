@@ -3,9 +3,9 @@ import { type TestContext, test } from "node:test";
 import { SharedLine } from "../src/line/shared.ts";
 import type { SocketLine } from "../src/line/socket.ts";
 
-const LOOK = 2_000;
+const CHECK_INTERVAL = 2_000;
 
-/** Channels of one name hear each other at once. */
+/** Channels of the same name receive each other's messages immediately. */
 class Channel {
   static readonly all = new Set<Channel>();
   onmessage: ((event: { data: unknown }) => void) | undefined;
@@ -23,7 +23,7 @@ class Channel {
   }
 }
 
-/** A tab beside a leader that the test speaks for. */
+/** A tab and a leader that the test plays. */
 function follow(t: TestContext) {
   t.mock.timers.enable({ apis: ["setInterval"] });
   let time = 0;
@@ -31,7 +31,7 @@ function follow(t: TestContext) {
   let taken = 0;
   const request = (name: string, ...rest: unknown[]): Promise<unknown> => {
     const { steal = false } = (rest.length > 1 ? rest[0] : {}) as LockOptions;
-    // The leader has its lock; those of tabs are free.
+    // The leader holds its lock; the locks of tabs are free.
     if (name.startsWith("roomcast:leader:") && !steal) return new Promise(() => {});
     taken += Number(steal);
     return (rest.at(-1) as (lock: object) => Promise<unknown>)({});
@@ -51,34 +51,34 @@ function follow(t: TestContext) {
   return {
     line,
     taken: () => taken,
-    /** The leader says how it is doing. */
+    /** The leader announces its state. */
     say: () => leader.postMessage({ kind: "state", from: "leader", status: { state: "online", transport: "websocket" }, session: undefined, isReady: true }),
-    /** So much time passes, and the timer comes once, as it does after a tab stood still. */
+    /** The time passes and the timer fires once, as in a tab that was frozen. */
     pass: (milliseconds: number) => {
       time += milliseconds;
-      t.mock.timers.tick(LOOK);
+      t.mock.timers.tick(CHECK_INTERVAL);
     },
   };
 }
 
-test("a tab that stood still does not take the connection from a leader that is well", (t) => {
+test("a tab that was frozen does not replace a healthy leader", (t) => {
   const { line, taken, say, pass } = follow(t);
   say();
   assert.equal(line.isReady, true);
   for (let times = 0; times < 5; times += 1) {
-    // What the leader has said meanwhile comes behind the timer.
+    // Messages of the leader from the meantime arrive after the timer.
     pass(3_600_000);
     say();
   }
   assert.deepEqual([taken(), line.isLeader, line.isReady], [0, false, true]);
 });
 
-test("a tab takes the connection from a leader that says nothing while it looks three times", (t) => {
+test("a leader that is silent for three checks is replaced", (t) => {
   const { line, taken, say, pass } = follow(t);
   say();
-  pass(LOOK);
-  pass(LOOK);
+  pass(CHECK_INTERVAL);
+  pass(CHECK_INTERVAL);
   assert.deepEqual([taken(), line.isLeader], [0, false]);
-  pass(LOOK);
+  pass(CHECK_INTERVAL);
   assert.deepEqual([taken(), line.isLeader], [1, true]);
 });

@@ -2,16 +2,21 @@ import { Effort } from "../effort.ts";
 import { NO_CREDENTIALS, RequestError } from "../failure.ts";
 import type { Note } from "../log.ts";
 
-/** What is sent with each CONNECT, such as `{ token }`, `{ sessionId }` or `{ name, guestKey }`. */
+/**
+ * The credentials sent with each CONNECT, such as `{ token }`, `{ sessionId }` or `{ name, guestKey
+ * }`.
+ */
 export type Auth = Record<string, unknown>;
 
-/** Why credentials are asked for; after `refused` and `expiring` those of before will not do. */
+/**
+ * Why credentials are requested. After `refused` and `expiring`, the provider must return new ones.
+ */
 export type AuthReason = "connect" | "expiring" | "refused";
 
-/** Gives credentials, fetched anew where the reason asks for it. */
+/** Returns credentials, and fetches new ones if the reason requires it. */
 export type AuthProvider = (reason: AuthReason) => Auth | Promise<Auth>;
 
-/** The credentials of a connection: where they come from, and that they are swapped before they end. */
+/** Obtains the credentials of a connection and replaces them before they expire. */
 export class Credentials {
   readonly #source: Auth | AuthProvider;
   readonly #note: Note;
@@ -22,7 +27,7 @@ export class Credentials {
     this.#note = note;
   }
 
-  /** Whether others can be had. */
+  /** Whether new credentials can be obtained. */
   get canRenew(): boolean {
     return typeof this.#source === "function";
   }
@@ -36,10 +41,12 @@ export class Credentials {
     }
   }
 
-  /** Swaps the credentials of the connection for new ones, trying until it has worked or `stop` is called. */
+  /**
+   * Replaces the credentials of the connection, with retries until it succeeds or `stop` is called.
+   */
   refresh(ask: (payload: Auth) => Promise<unknown>): Promise<void> {
     const swap = async (isCurrent: () => boolean) => {
-      // Where nothing new can be had, the session by which the client came is prolonged.
+      // Without a provider, the server extends the session with which the client connected.
       const { token, sessionId } = this.canRenew ? await this.get("expiring") : ({} as Auth);
       if (!isCurrent()) return;
       await ask(token !== undefined ? { token } : sessionId !== undefined ? { sessionId } : {});
@@ -51,7 +58,10 @@ export class Credentials {
     });
   }
 
-  /** The connection is gone: the next one brings new credentials. */
+  /**
+   * Stops the replacement after the connection is lost. The next connection requests new
+   * credentials.
+   */
   stop(): void {
     this.#effort.end();
   }

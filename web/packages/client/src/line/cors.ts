@@ -9,8 +9,9 @@ export interface CorsOptions {
 }
 
 /**
- * Returns a failure if the server answers and the browser does not show its answers to this page. To scripts, browsers report that
- * like a server out of reach; a request without CORS tells the cases apart. Without a transport in its query it opens no session.
+ * Returns a failure if the server answers but the browser hides its answers from this page.
+ * Browsers report this to scripts like an unreachable server. A request without CORS distinguishes
+ * the two. It opens no session, because its query names no transport.
  */
 export async function corsFailure(uri: string, { path = "", withCredentials, extraHeaders }: CorsOptions): Promise<Failure | undefined> {
   const url = new URL(path, uri.replace(/^ws/, "http"));

@@ -2,59 +2,64 @@ import { Emitter } from "../emitter.ts";
 import type { Failure } from "../failure.ts";
 import type { Session } from "../types.ts";
 
-/** How long a request waits for its answer unless it says so itself. */
+/** Default timeout of a request in milliseconds. */
 export const ANSWER_TIMEOUT = 10_000;
 
-/** A request that has waited so long for its answer makes the connection a slow one. */
+/** The connection counts as slow after a request has waited this number of milliseconds. */
 export const SLOW_AFTER = 3_000;
 
-/** How the connection is doing. */
+/** The state of the connection. */
 export type Status =
-  /** Not opened yet, or closed on purpose. */
+  /** Not opened yet, or closed by the application. */
   | { state: "idle" }
   | { state: "connecting" }
-  /** With `slow`, a request has waited for 3 s for its answer and none has come since. */
+  /** With `slow`, a request has waited for an answer for 3 s, and no answer has arrived since. */
   | { state: "online"; transport: string; slow?: true | undefined }
-  /** Connected, but a request was not answered in time and nothing has come since. */
+  /** Connected, but a request has timed out and no packet has arrived since. */
   | { state: "unresponsive"; transport: string }
-  /** Lost or not reachable; the next attempt comes by itself. */
+  /** Disconnected or unreachable. The next attempt is automatic. */
   | { state: "offline"; failure?: Failure }
-  /** The server refused us; another attempt takes a decision. */
+  /** The server refused the connection. It is not repeated before `retry`. */
   | { state: "refused"; failure: Failure }
-  /** The server sent us away; another attempt takes a decision. */
+  /** The server closed the connection. It is not repeated before `retry`. */
   | { state: "closed"; failure?: Failure };
 
-/** What is said about the line itself, beside the events of the server. */
+/** The events of the line itself, in addition to the events of the server. */
 export interface LineEvents {
-  /** `status` or `session` have changed. */
+  /** `status` or `session` has changed. */
   changed: () => void;
-  /** Connected, and the server has said who we are; once for each connection. */
+  /**
+   * The client is connected and the server has announced the session. Emitted once per connection.
+   */
   ready: () => void;
-  /** The connection is gone. */
+  /** The connection is lost. */
   lost: () => void;
 }
 
-/** The way to the server: a connection of this tab, or one that another tab shares with it. */
+/** A connection to the server: of this tab, or of another tab that shares it. */
 export interface Line {
   readonly status: Status;
-  /** Who the server says we are. */
+  /** The current session as the server announced it. */
   readonly session: Session | undefined;
-  /** Whether requests are sent now. */
+  /** Whether requests can be sent now. */
   readonly isReady: boolean;
-  /** Whether this tab has the connection; absent if no other tab can have it. */
+  /** Whether this tab owns the connection. Absent if tabs do not share connections. */
   readonly isLeader?: boolean;
   open(): void;
   close(): void;
-  /** Tries at once instead of waiting for the next attempt. */
+  /** Connects immediately instead of waiting for the next attempt. */
   retry(): void;
   watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void;
   /** Listens to an event of the server. */
   on(name: string, listener: (...args: never[]) => void): () => void;
-  /** Asks the server; resolves with its acknowledgement, rejects with a `RequestError`. */
+  /** Sends a request. Resolves with the acknowledgement, rejects with a `RequestError`. */
   ask(name: string, payload?: unknown, timeout?: number): Promise<unknown>;
-  /** Sends an event if there is a connection; nobody waits for an answer. */
+  /** Sends an event if there is a connection, without waiting for an answer. */
   tell(name: string, payload?: unknown): void;
-  /** Sends an event that ends something, unless others on the same connection may still want it. */
+  /**
+   * Sends an event that ends a subscription or leaves a room, unless other tabs on the same
+   * connection may need it.
+   */
   release(name: string, payload?: unknown): void;
 }
 
@@ -62,7 +67,7 @@ export type LineState = Pick<Line, "status" | "session" | "isReady">;
 
 export const IDLE: LineState = { status: { state: "idle" }, session: undefined, isReady: false };
 
-/** The state of a line, and the listeners to its changes. */
+/** Holds the state of a line and its listeners. */
 export class ObservedLine {
   #state = IDLE;
   readonly #events = new Emitter<LineEvents>();

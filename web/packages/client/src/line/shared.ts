@@ -7,18 +7,19 @@ import type { SocketLine } from "./socket.ts";
 import { randomId, within } from "../time.ts";
 import type { Message } from "../types.ts";
 
-/** How often a tab looks whether the leader is there. */
-const LOOK = 2_000;
+/** Interval in milliseconds at which a tab checks the leader. */
+const CHECK_INTERVAL = 2_000;
 /**
- * A leader that says nothing between so many looks is frozen: another tab takes its place. Looks are counted, and not the time: a
- * tab that stood still itself has not looked meanwhile, and what the leader has said may be just behind.
+ * After this number of checks without a message from the leader, it counts as frozen and another
+ * tab takes over. Checks are counted instead of time: a tab that was frozen itself has not run its
+ * checks, and may have unread messages from the leader.
  */
-const LOOKS = 3;
-/** So much longer than the leader another tab waits for an answer. */
-const PATIENCE = 5_000;
+const MAX_MISSED_CHECKS = 3;
+/** Milliseconds that a follower waits for an answer in addition to the leader's timeout. */
+const ANSWER_MARGIN = 5_000;
 
-/** What tabs say to each other. */
-type Word =
+/** A message between tabs. */
+type TabMessage =
   | { kind: "hello"; from: string }
   | ({ kind: "state"; from: string } & LineState)
   | { kind: "event"; except?: string; name: string; args: unknown[] }
@@ -27,23 +28,23 @@ type Word =
   | { kind: "tell" | "release"; from: string; name: string; payload: unknown }
   | { kind: "retry" };
 
-/** One connection for all tabs: that of the leader, which is the tab that has the lock. */
+/** One connection for all tabs. The leader, which is the tab that holds the lock, owns it. */
 export class SharedLine extends ObservedLine implements Line {
-  /** This tab among the others; another one each time it is opened. */
+  /** The identity of this tab, renewed each time the line is opened. */
   #tabs = new Tabs();
   readonly #lock: string;
   readonly #make: () => SocketLine;
   readonly #note: Note;
   readonly #server = new Emitter<Record<string, (...args: never[]) => void>>();
-  readonly #asked = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
-  /** The tabs that have asked the leader for anything and are still there. */
-  readonly #others = new Set<string>();
+  readonly #pendingRequests = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
+  /** The open tabs that have sent a message to the leader. */
+  readonly #followers = new Set<string>();
   /** The connection, in the leader. */
   #line: SocketLine | undefined;
   #channel: BroadcastChannel | undefined;
   #leader: string | undefined;
-  /** How often this tab has looked since the leader was heard. */
-  #looks = 0;
+  /** Number of checks since the leader's last message. */
+  #missedChecks = 0;
   #timer: ReturnType<typeof setInterval> | undefined;
   #resign: (() => void) | undefined;
 
@@ -54,20 +55,20 @@ export class SharedLine extends ObservedLine implements Line {
     this.#note = note;
   }
 
-  /** Whether this tab has the connection. */
+  /** Whether this tab owns the connection. */
   get isLeader(): boolean {
     return this.#line !== undefined;
   }
 
   open(): void {
     if (this.#timer !== undefined) return;
-    this.#looks = 0;
+    this.#missedChecks = 0;
     this.#channel = new BroadcastChannel(this.#lock);
-    this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
+    this.#channel.onmessage = ({ data }: MessageEvent<TabMessage>) => this.#handle(data);
     this.become({ ...IDLE, status: { state: "connecting" } });
-    this.#stand({});
-    this.#say({ kind: "hello", from: this.#own });
-    this.#timer = setInterval(() => this.#look(), LOOK);
+    this.#requestLock({});
+    this.#post({ kind: "hello", from: this.#own });
+    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL);
   }
 
   close(): void {
@@ -83,7 +84,7 @@ export class SharedLine extends ObservedLine implements Line {
 
   retry(): void {
     if (this.#line !== undefined) this.#line.retry();
-    else this.#say({ kind: "retry" });
+    else this.#post({ kind: "retry" });
   }
 
   on(name: string, listener: (...args: never[]) => void): () => void {
@@ -94,40 +95,46 @@ export class SharedLine extends ObservedLine implements Line {
     if (this.#line !== undefined) return this.#askFor(this.#own, this.#line, name, payload, timeout);
     if (!this.isReady) throw disconnected();
     const id = randomId();
-    const answer = new Promise<unknown>((resolve, reject) => this.#asked.set(id, { resolve, reject }));
-    this.#say({ kind: "ask", from: this.#own, id, name, payload, timeout });
-    // The leader has its own deadline; this is for a leader that leaves in the meantime.
-    return within((timeout ?? ANSWER_TIMEOUT) + PATIENCE, answer).finally(() => this.#asked.delete(id));
+    const answer = new Promise<unknown>((resolve, reject) => this.#pendingRequests.set(id, { resolve, reject }));
+    this.#post({ kind: "ask", from: this.#own, id, name, payload, timeout });
+    // The leader has its own timeout. This one covers a leader that leaves in the meantime.
+    return within((timeout ?? ANSWER_TIMEOUT) + ANSWER_MARGIN, answer).finally(() => this.#pendingRequests.delete(id));
   }
 
   tell(name: string, payload?: unknown): void {
     if (this.#line !== undefined) this.#line.tell(name, payload);
-    else this.#say({ kind: "tell", from: this.#own, name, payload });
+    else this.#post({ kind: "tell", from: this.#own, name, payload });
   }
 
   release(name: string, payload?: unknown): void {
-    // Other tabs may still want it, and there is one connection for all.
-    if (this.#line !== undefined && this.#others.size === 0) this.#line.release(name, payload);
+    // Other tabs may still need it, and all tabs share one connection.
+    if (this.#line !== undefined && this.#followers.size === 0) this.#line.release(name, payload);
   }
 
   get #own(): string {
     return this.#tabs.own;
   }
 
-  /** Another tab is there, until its lock says that it was closed, has crashed or is elsewhere. */
-  #meet(tab: string): void {
-    if (this.#others.has(tab)) return;
-    this.#others.add(tab);
-    void this.#tabs.inherit(tab, true, async () => void this.#others.delete(tab));
+  /**
+   * Registers another tab, until its lock shows that it was closed or has crashed, or has opened
+   * another line.
+   */
+  #addFollower(tab: string): void {
+    if (this.#followers.has(tab)) return;
+    this.#followers.add(tab);
+    void this.#tabs.inherit(tab, true, async () => void this.#followers.delete(tab));
   }
 
-  /** Stands for leadership; with `steal` it is taken from a leader that does not answer. */
-  #stand(options: LockOptions): void {
+  /**
+   * Requests the leader's lock. With `steal`, this tab takes it from a leader that does not
+   * respond.
+   */
+  #requestLock(options: LockOptions): void {
     const lead = () => new Promise<void>((resign) => this.#lead(resign));
     navigator.locks.request(this.#lock, options, lead).catch(() => {
-      // Another tab has taken it, while this one was frozen.
+      // Another tab has taken the lock while this one was frozen.
       this.#stepDown();
-      if (this.#timer !== undefined) this.#stand({});
+      if (this.#timer !== undefined) this.#requestLock({});
     });
   }
 
@@ -139,17 +146,17 @@ export class SharedLine extends ObservedLine implements Line {
     const line = (this.#line = this.#make());
     line.onAny((name, ...args) => {
       this.#server.emit(name, ...(args as never[]));
-      // Functions cannot be handed over; the leader has answered for all.
-      this.#say({ kind: "event", name, args: args.filter((arg) => typeof arg !== "function") });
+      // Functions cannot be posted to other tabs. The leader has acknowledged for all of them.
+      this.#post({ kind: "event", name, args: args.filter((arg) => typeof arg !== "function") });
     });
-    const tell = () => {
+    const update = () => {
       if (line === this.#line) this.become(line.state);
     };
-    for (const name of ["changed", "ready", "lost"] as const) line.watch(name, tell);
+    for (const name of ["changed", "ready", "lost"] as const) line.watch(name, update);
     line.open();
   }
 
-  /** The connection is another tab's, or nobody's. */
+  /** Closes the connection of this tab after it has lost the lock, or when it closes. */
   #stepDown(): void {
     this.#resign?.();
     this.#resign = undefined;
@@ -160,66 +167,69 @@ export class SharedLine extends ObservedLine implements Line {
     this.become({ ...IDLE, status: { state: "connecting" } });
   }
 
-  #look(): void {
+  #check(): void {
     if (this.#line !== undefined) return this.#announce();
-    this.#looks += 1;
-    if (this.#looks === LOOKS) {
-      this.#looks = 0;
+    this.#missedChecks += 1;
+    if (this.#missedChecks === MAX_MISSED_CHECKS) {
+      this.#missedChecks = 0;
       this.#note("leader is silent");
-      this.#stand({ steal: true });
-    } else this.#say({ kind: "hello", from: this.#own });
+      this.#requestLock({ steal: true });
+    } else this.#post({ kind: "hello", from: this.#own });
   }
 
-  #hear(word: Word): void {
+  #handle(message: TabMessage): void {
     const line = this.#line;
-    switch (word.kind) {
+    switch (message.kind) {
       case "state":
-        // Two leaders at once: the one that was frozen learns from its lock that it is none.
+        // Two tabs act as leader: the one that was frozen loses its lock and then steps down.
         if (line !== undefined) return;
-        this.#looks = 0;
-        this.#follow(word.from);
-        return this.become({ status: word.status, session: word.session, isReady: word.isReady });
+        this.#missedChecks = 0;
+        this.#follow(message.from);
+        return this.become({ status: message.status, session: message.session, isReady: message.isReady });
       case "event":
-        if (line === undefined && word.except !== this.#own) this.#server.emit(word.name, ...(word.args as never[]));
+        if (line === undefined && message.except !== this.#own) this.#server.emit(message.name, ...(message.args as never[]));
         return;
       case "answer":
-        return this.#take(word);
+        return this.#takeAnswer(message);
       case "retry":
         return line?.retry();
     }
     if (line === undefined) return;
-    this.#meet(word.from);
-    if (word.kind === "hello") this.#announce();
-    else if (word.kind === "tell") line.tell(word.name, word.payload);
-    else if (word.kind === "ask") void this.#answer(line, word);
+    this.#addFollower(message.from);
+    if (message.kind === "hello") this.#announce();
+    else if (message.kind === "tell") line.tell(message.name, message.payload);
+    else if (message.kind === "ask") void this.#answer(line, message);
   }
 
-  async #answer(line: SocketLine, { from, id, name, payload, timeout }: Extract<Word, { kind: "ask" }>): Promise<void> {
+  async #answer(line: SocketLine, { from, id, name, payload, timeout }: Extract<TabMessage, { kind: "ask" }>): Promise<void> {
     try {
-      this.#say({ kind: "answer", to: from, id, answer: await this.#askFor(from, line, name, payload, timeout) });
+      this.#post({ kind: "answer", to: from, id, answer: await this.#askFor(from, line, name, payload, timeout) });
     } catch (error) {
-      this.#say({ kind: "answer", to: from, id, failure: plain(asFailure(error)) });
+      this.#post({ kind: "answer", to: from, id, failure: plain(asFailure(error)) });
     }
   }
 
-  /** Asks, and tells other tabs what the server tells all sockets but the one that has asked. */
+  /**
+   * Sends a request, and forwards to other tabs the event that the server sends to all sockets
+   * except the requesting one.
+   */
   async #askFor(tab: string, line: SocketLine, name: string, payload: unknown, timeout?: number): Promise<unknown> {
     const answer = await line.ask(name, payload, timeout);
     const echo = echoOf(name, answer);
     if (echo !== undefined) {
-      this.#say({ kind: "event", except: tab, ...echo });
+      this.#post({ kind: "event", except: tab, ...echo });
       if (tab !== this.#own) this.#server.emit(echo.name, ...(echo.args as never[]));
     }
     return answer;
   }
 
-  #take({ to, id, answer, failure }: Extract<Word, { kind: "answer" }>): void {
+  #takeAnswer({ to, id, answer, failure }: Extract<TabMessage, { kind: "answer" }>): void {
     if (to !== this.#own) return;
-    if (failure !== undefined) this.#asked.get(id)?.reject(new RequestError(failure));
-    else this.#asked.get(id)?.resolve(answer);
+    if (failure !== undefined) this.#pendingRequests.get(id)?.reject(new RequestError(failure));
+    else this.#pendingRequests.get(id)?.resolve(answer);
   }
 
-  /** Who leads; what another has been asked is not answered any more. */
+  /** Follows a new leader. Requests to the previous leader stay unanswered and are rejected. */
   #follow(leader: string): void {
     if (leader === this.#leader) return;
     this.#leader = leader;
@@ -229,19 +239,19 @@ export class SharedLine extends ObservedLine implements Line {
   protected override become(change: Partial<LineState>): void {
     super.become(change);
     if (this.#line !== undefined) this.#announce();
-    if (!this.isReady) for (const { reject } of this.#asked.values()) reject(disconnected());
+    if (!this.isReady) for (const { reject } of this.#pendingRequests.values()) reject(disconnected());
   }
 
   #announce(): void {
-    this.#say({ kind: "state", from: this.#own, ...this.state });
+    this.#post({ kind: "state", from: this.#own, ...this.state });
   }
 
-  #say(word: Word): void {
-    this.#channel?.postMessage(word);
+  #post(message: TabMessage): void {
+    this.#channel?.postMessage(message);
   }
 }
 
-/** What a change in the chat looks like to those who did not make it. */
+/** Returns the event that other sockets receive for a request of this socket. */
 function echoOf(name: string, answer: unknown): { name: string; args: unknown[] } | undefined {
   if (name === "delete_conversation") return { name: "conversation_deleted", args: [answer] };
   const message = (answer as { message?: Message } | undefined)?.message;

@@ -6,24 +6,26 @@ import { ANSWER_TIMEOUT, type Line, ObservedLine, SLOW_AFTER, type Status } from
 import type { Note } from "../log.ts";
 import type { ErrorEvent, Session } from "../types.ts";
 
-const FIRST_PAUSE = 1_000;
-const LONGEST_PAUSE = 5_000;
+/** Delay before the first reconnection attempt, in milliseconds. */
+const MIN_DELAY = 1_000;
+/** Maximum delay between reconnection attempts, in milliseconds. */
+const MAX_DELAY = 5_000;
 
 export interface SocketLineOptions {
   auth: Auth | AuthProvider;
-  /** The event by which the server says who we are; `false` if it has none. */
+  /** The event with which the server announces the session; `false` if it has none. */
   sessionEvent: string | false;
-  /** Options of the official client. */
+  /** Options for `socket.io-client`. */
   socket: Partial<EngineOptions & SocketOptions>;
 }
 
-/** A connection of our own, over the official client. */
+/** A connection of this tab, through `socket.io-client`. */
 export class SocketLine extends ObservedLine implements Line {
-  /** Counts connections, so that what belongs to an earlier one is told from what belongs to this. */
+  /** Counts connections, to ignore results that belong to an earlier one. */
   #connection = 0;
-  /** Why the server is about to disconnect us. */
-  #farewell: Failure | undefined;
-  /** Why every attempt fails in this browser, if that is known. */
+  /** The reason that the server sent before it disconnects this client. */
+  #closeReason: Failure | undefined;
+  /** The CORS failure of this browser, if one was detected. */
   #cors: Failure | undefined;
   #reason: AuthReason = "connect";
   #handshake = 0;
@@ -42,8 +44,8 @@ export class SocketLine extends ObservedLine implements Line {
     this.#note = note;
     this.#credentials = new Credentials(auth, note);
     this.#socket = io(url as string, {
-      reconnectionDelay: FIRST_PAUSE,
-      reconnectionDelayMax: LONGEST_PAUSE,
+      reconnectionDelay: MIN_DELAY,
+      reconnectionDelayMax: MAX_DELAY,
       ...socket,
       forceNew: true,
       autoConnect: false,
@@ -81,22 +83,23 @@ export class SocketLine extends ObservedLine implements Line {
   }
 
   async ask(name: string, payload?: unknown, timeout = ANSWER_TIMEOUT): Promise<unknown> {
-    // Nothing is left to the client's own buffer: what to send after a reconnect is decided by who asked.
+    // Does not use the buffer of `socket.io-client`: the caller decides what to send after a
+    // reconnect.
     if (!this.#socket.connected) throw new RequestError({ code: DISCONNECTED, message: "not connected" });
     const connection = this.#connection;
     const args = payload === undefined ? [] : [payload];
-    // Whatever else comes, a server is slow until it answers.
-    const slow = setTimeout(() => connection === this.#connection && this.#turn("online", { slow: true }), SLOW_AFTER);
+    // A server counts as slow until it answers, even if other packets arrive.
+    const slow = setTimeout(() => connection === this.#connection && this.#updateStatus("online", { slow: true }), SLOW_AFTER);
     const answer: unknown = await this.#socket
       .timeout(timeout)
       .emitWithAck(name, ...args)
       .catch((error: Error) => {
-        const isHere = this.#socket.connected && connection === this.#connection;
-        if (isHere) this.#turn("online", { state: "unresponsive", slow: undefined });
-        throw new RequestError({ code: isHere ? TIMED_OUT : DISCONNECTED, message: error.message });
+        const isConnected = this.#socket.connected && connection === this.#connection;
+        if (isConnected) this.#updateStatus("online", { state: "unresponsive", slow: undefined });
+        throw new RequestError({ code: isConnected ? TIMED_OUT : DISCONNECTED, message: error.message });
       })
       .finally(() => clearTimeout(slow));
-    if ("slow" in this.status) this.#turn("online", { slow: undefined });
+    if ("slow" in this.status) this.#updateStatus("online", { slow: undefined });
     const { success, error } = (answer ?? {}) as { success?: unknown; error?: Partial<Failure> };
     if (success === false) throw new RequestError({ code: "REFUSED", message: `${name} was refused`, ...error });
     return answer;
@@ -115,7 +118,7 @@ export class SocketLine extends ObservedLine implements Line {
     this.#socket.connect();
   }
 
-  /** Ends the connection or the attempt, whichever there is, and what would follow. */
+  /** Closes the connection or the current attempt, and cancels the next attempt. */
   #disconnect(): void {
     clearTimeout(this.#timer);
     this.#handshake += 1;
@@ -128,10 +131,11 @@ export class SocketLine extends ObservedLine implements Line {
     const reason = this.#reason;
     try {
       const auth = await this.#credentials.get(reason);
-      // The connection may have gone and come back meanwhile, and two CONNECT are one too many.
+      // The connection may have been lost and restored in the meantime. A second CONNECT would be a
+      // protocol error.
       if (handshake === this.#handshake) give(auth);
     } catch (error) {
-      if (handshake === this.#handshake) this.#wait(asFailure(error), LONGEST_PAUSE);
+      if (handshake === this.#handshake) this.#wait(asFailure(error), MAX_DELAY);
     }
   }
 
@@ -139,7 +143,7 @@ export class SocketLine extends ObservedLine implements Line {
     const socket = this.#socket;
     socket.on("connect", () => {
       this.#connection += 1;
-      this.#farewell = this.#cors = undefined;
+      this.#closeReason = this.#cors = undefined;
       this.#set({ state: "online", transport: socket.io.engine.transport.name });
       if (this.#sessionEvent === false) this.#begin(undefined);
     });
@@ -149,20 +153,21 @@ export class SocketLine extends ObservedLine implements Line {
       engine.on("upgrade", ({ name }: { name: string }) => {
         if ("transport" in this.status) this.#set({ ...this.status, transport: name });
       });
-      engine.on("packet", () => this.#turn("unresponsive", { state: "online" }));
+      engine.on("packet", () => this.#updateStatus("unresponsive", { state: "online" }));
     });
     socket.io.on("close", () => (this.#handshake += 1));
     socket.on("error", (error: Partial<ErrorEvent> | undefined) => {
-      if (error?.type === "auth" && error.event === undefined) this.#farewell = { code: "", message: "", ...error };
+      if (error?.type === "auth" && error.event === undefined) this.#closeReason = { code: "", message: "", ...error };
     });
     socket.on("auth:expiring", () => void this.#credentials.refresh((payload) => this.ask("auth:refresh", payload)));
     socket.on("disconnect", (reason) => this.#handleDisconnect(reason));
     socket.on("connect_error", (error: Error & { data?: Partial<Failure>; description?: unknown }) => {
       const failure = { code: "", message: error.message };
-      // The client goes on trying if it was the transport, and stops if the server refused us.
+      // `socket.io-client` retries after a transport error, and stops if the server refused the
+      // connection.
       if (!socket.active) return this.#handleRefusal({ ...failure, ...error.data });
       this.#set({ state: "offline", failure: this.#cors ?? failure });
-      // With an HTTP status the browser has shown the answer.
+      // An HTTP status proves that the browser did not block the answer.
       if (!(Number(error.description) > 0)) void this.#detectCors();
     });
   }
@@ -188,17 +193,17 @@ export class SocketLine extends ObservedLine implements Line {
   #handleDisconnect(reason: string): void {
     this.#lose();
     if (reason === "io client disconnect") return;
-    const failure = this.#farewell;
+    const failure = this.#closeReason;
     if (reason !== "io server disconnect") this.#set({ state: "offline" });
-    // Nobody is sent away for good whose credentials have ended, if there may be others.
+    // Expired credentials do not end the connection if new ones can be obtained.
     else if (failure?.code === "TOKEN_EXPIRED" && this.#credentials.canRenew) this.#wait(failure, 0, "expiring");
     else this.#set({ state: "closed", ...(failure && { failure }) });
   }
 
   #handleRefusal(failure: Failure): void {
     const mayRenew = failure.code === "UNAUTHENTICATED" && this.#credentials.canRenew && this.#reason !== "refused";
-    if (mayRenew) this.#wait(failure, FIRST_PAUSE, "refused");
-    else if (failure.retryAfter !== undefined) this.#wait(failure, Math.max(failure.retryAfter, FIRST_PAUSE));
+    if (mayRenew) this.#wait(failure, MIN_DELAY, "refused");
+    else if (failure.retryAfter !== undefined) this.#wait(failure, Math.max(failure.retryAfter, MIN_DELAY));
     else {
       this.#reason = "connect";
       this.#set({ state: "refused", failure });
@@ -212,8 +217,8 @@ export class SocketLine extends ObservedLine implements Line {
     this.#set({ state: "offline", failure });
   }
 
-  /** Changes a status that is in such a state. */
-  #turn(state: "online" | "unresponsive", change: { state?: "online" | "unresponsive"; slow?: true | undefined }): void {
+  /** Changes the status if it is in this state. */
+  #updateStatus(state: "online" | "unresponsive", change: { state?: "online" | "unresponsive"; slow?: true | undefined }): void {
     const { status } = this;
     if (status.state === state) this.#set({ ...status, ...change } as Status);
   }

@@ -2,10 +2,10 @@ import type { Entry } from "./queue.ts";
 import { trim } from "../time.ts";
 import type { MessageDelivered } from "../types.ts";
 
-/** More of either kind are forgotten, the oldest first. */
+/** Maximum number of entries and of reports. The oldest are evicted. */
 const MAX = 1_000;
 
-/** Brings together stored messages and the server's reports on them, whichever comes first. */
+/** Matches stored messages with the server's delivery reports, in either order of arrival. */
 export class Confirmations {
   readonly #entries = new Map<string, Entry>();
   readonly #reports = new Map<string, MessageDelivered>();

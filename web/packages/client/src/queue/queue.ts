@@ -4,111 +4,121 @@ import type { QueueStorage, StoredEntry } from "./storage.ts";
 import type { Tabs } from "./tabs.ts";
 import { Pause, now, pauseAfter, randomId, trim, within } from "../time.ts";
 
-/** Answers by which the server owns up to a mistake, after which an entry is no longer tried. */
+/** Maximum number of `INTERNAL` errors for an entry, after which it is refused. */
 const MAX_FAULTS = 5;
 
-/** A storage that takes longer to answer is gone without; what it has is asked for again with the next session. */
-const STORAGE_PATIENCE = 5_000;
+/**
+ * Timeout of a storage request in milliseconds. The queue then works without it until the next
+ * session reads the storage again.
+ */
+const STORAGE_TIMEOUT = 5_000;
 
-/** So many ids of entries that are done are remembered. */
+/** Number of ids of completed entries that are remembered. */
 const MAX_DONE = 1_000;
 
-/** Something that is sent until the server has answered; a new object after every change. */
+/** A request that is sent until the server answers. Every change creates a new object. */
 export interface Entry {
-  /** Stays the same however often it is sent (`clientMessageId`), so that the server carries it out once. */
+  /** The id of all attempts (`clientMessageId`), so that the server processes the request once. */
   readonly id: string;
   readonly event: string;
   readonly payload: Readonly<Record<string, unknown>>;
-  /** By the clock of this machine, RFC 3339. */
+  /** RFC 3339, by the clock of this machine. */
   readonly writtenAt: string;
   /**
-   * `queued` until its turn, `sending` until it is answered, then `stored`, and `delivered` once the server has
-   * reported (`confirmDelivery`); or `refused`. With a `failure`, `queued` and `sending` wait for the next attempt.
+   * `queued` until the entries before it are done, `sending` until the server answers, then
+   * `stored` or `refused`. `delivered` follows `stored` after the server's delivery report
+   * (`confirmDelivery`). With a `failure`, `queued` and `sending` wait for the next attempt.
    */
   readonly state: "queued" | "sending" | "stored" | "delivered" | "refused";
-  /** How often it was sent. */
+  /** How often the entry was sent. */
   readonly attempts: number;
-  /** How often the server said `INTERNAL`. */
+  /** How often the server answered `INTERNAL`. */
   readonly faults: number;
   failure?: Failure;
-  /** What the server has answered. */
+  /** The server's answer. */
   readonly answer?: unknown;
-  /** Who it was written for, as the server names them. */
+  /** The author, as the server identifies the user. */
   readonly userId?: string;
 }
 
-/** What becomes of something that was put into the queue. */
+/** The id and the answer of a request that was added to the queue. */
 export interface Sent<Answer = unknown> {
   readonly id: string;
-  /** The answer; rejects with a `RequestError` if it is refused or discarded. It need not be listened to. */
+  /**
+   * The answer. Rejects with a `RequestError` if the request is refused or discarded. An unhandled
+   * rejection of this promise is not reported.
+   */
   readonly answered: Promise<Answer>;
 }
 
 export interface QueueLimits {
-  /** How many entries may wait. */
+  /** Maximum number of queued entries. */
   entries: number;
-  /** How many bytes their payloads may have as JSON, together. */
+  /** Maximum total size of their payloads as JSON, in bytes. */
   bytes: number;
 }
 
-/** What the outside does for the queue. */
-export interface QueueSurroundings {
+/** The dependencies of the queue. */
+export interface QueueDependencies {
   readonly storage: QueueStorage;
   readonly tabs: Tabs;
   readonly limits: QueueLimits;
-  /** The field of a payload that takes the id. */
+  /** The field of a payload that receives the id. */
   readonly idField: string;
   ask(event: string, payload: unknown): Promise<unknown>;
-  /** An entry is new, has changed, or is gone. */
+  /** Called when an entry was added, changed or removed. */
   changed(entry: Entry): void;
   readonly note: Note;
 }
 
 interface Waiting {
-  /** Under which name it is kept; none yet if that was not known when it was written. */
+  /**
+   * The owner under which the entry is stored; `undefined` if it was unknown at the time of
+   * writing.
+   */
   owner: string | undefined;
   order: number;
   bytes: number;
   entry: Entry;
 }
 
-/** What was written and is not answered yet: sent one at a time, in the order of writing, by one user. */
+/** Requests without an answer, sent one at a time in the order of writing, for one user. */
 export class Queue {
   #waiting: Waiting[] = [];
-  /** Entries that were answered or given up lately; what is read from a storage may be older. */
+  /** Ids of recently completed or discarded entries. The storage may still return them. */
   readonly #done = new Set<string>();
-  /** Under which name entries are kept; until it is known they are in memory alone. */
+  /** The owner under which entries are stored. While it is unknown, they are only in memory. */
   #owner: string | undefined;
-  /** Whose session it is; `undefined` without a session. */
+  /** The user of the current session; `undefined` without a session. */
   #userId: string | undefined;
-  /** Whose session it was last: who writes now. */
+  /** The user of the latest session, who is the author of new entries. */
   #writer: string | undefined;
   #isLoaded = false;
   #isFlushing = false;
   #holdUntil = 0;
   readonly #pause = new Pause();
   readonly #answers = new Map<string, { resolve: (answer: unknown) => void; reject: (error: unknown) => void }>();
-  readonly #surroundings: QueueSurroundings;
-  /** Notes that an entry could not be stored: it is in memory, and sent from there. */
-  readonly #complain = (error: unknown): undefined => void this.#surroundings.note("storage", String(error));
+  readonly #dependencies: QueueDependencies;
+  /** Logs that an entry could not be stored. It stays in memory and is sent from there. */
+  readonly #complain = (error: unknown): undefined => void this.#dependencies.note("storage", String(error));
 
-  constructor(surroundings: QueueSurroundings) {
-    this.#surroundings = surroundings;
+  constructor(dependencies: QueueDependencies) {
+    this.#dependencies = dependencies;
   }
 
-  /** What is not answered yet, and what was refused, in the order of writing. */
+  /** Unanswered and refused entries of this user, in the order of writing. */
   get entries(): readonly Entry[] {
     return this.#mine().map(({ entry }) => entry);
   }
 
-  /** Whether the server has asked to wait. */
+  /** Whether the server has requested a delay. */
   get isHeld(): boolean {
     return this.#holdUntil > now();
   }
 
-  /** Adds something to send; throws a `RequestError` with `QUEUE_FULL` if there is no room. */
+  /** Adds a request. Throws a `RequestError` with `QUEUE_FULL` if the limits are reached. */
   add<Answer>(event: string, payload: Record<string, unknown>): Sent<Answer> {
-    const { limits } = this.#surroundings;
+    const { limits } = this.#dependencies;
     const bytes = sizeOf(payload);
     const used = this.#waiting.reduce((sum, waiting) => sum + waiting.bytes, 0);
     if (this.#waiting.length >= limits.entries || used + bytes > limits.bytes) {
@@ -127,104 +137,112 @@ export class Queue {
     const waiting = { owner: this.#owner, order: (this.#waiting.at(-1)?.order ?? 0) + 1, bytes, entry };
     this.#waiting = [...this.#waiting, waiting];
     const answered = new Promise<Answer>((resolve, reject) => this.#answers.set(entry.id, { resolve: resolve as () => void, reject }));
-    // Whoever looks at the state of entries need not look at this.
+    // Callers may watch the state of entries instead of this promise.
     answered.catch(() => {});
-    this.#keep(waiting);
-    this.#surroundings.changed(entry);
+    this.#store(waiting);
+    this.#dependencies.changed(entry);
     void this.#flush();
     return { id: entry.id, answered };
   }
 
-  /** Sends a refused entry once more, as the same. */
+  /** Sends a refused entry again, with the same id. */
   again(id: string): void {
     this.#change(id, { state: "queued", faults: 0 }, "refused");
     void this.#flush();
   }
 
-  /** Gives an entry up. One that was sent already may have arrived. */
+  /** Discards an entry. If it was sent already, the server may have processed it. */
   discard(id: string): void {
     const entry = this.#take(id);
     if (entry === undefined) return;
     this.#settle(id, "reject", new RequestError({ code: "DISCARDED", message: "discarded" }));
-    this.#surroundings.changed({ ...entry, state: "refused" });
+    this.#dependencies.changed({ ...entry, state: "refused" });
   }
 
-  /** Gives up all that this user has written, in this tab and in the storage; resolves when nothing of it is kept any more. */
+  /**
+   * Discards all entries of this user, in this tab and in the storage. Resolves when they are
+   * deleted from the storage.
+   */
   async forget(): Promise<void> {
     for (const { entry } of this.#mine()) this.discard(entry.id);
     const [owner, userId] = [this.#owner, this.#writer];
     if (owner === undefined) return;
-    const { storage } = this.#surroundings;
+    const { storage } = this.#dependencies;
     const carryOut = async () => {
       for (const { id, entry } of await storage.load(owner)) {
         if (userId !== undefined && (entry?.userId ?? userId) !== userId) continue;
-        // What another tab has left may be on its way into this one.
+        // This tab may be adopting the entry from a closed tab at this moment.
         this.#remember(id);
         await storage.remove(id);
       }
     };
-    await within(STORAGE_PATIENCE, carryOut()).catch(this.#complain);
+    await within(STORAGE_TIMEOUT, carryOut()).catch(this.#complain);
   }
 
-  /** Opens what is kept under a name, before a session if the name is known by then. */
+  /**
+   * Opens the stored entries of an owner. This precedes the session if the owner is known by then.
+   */
   async open(owner: string): Promise<void> {
     if (this.#owner === owner) return;
     this.#owner = owner;
     this.#isLoaded = false;
     this.#waiting = this.#waiting.map((waiting) => ({ ...waiting, owner: waiting.owner ?? owner }));
-    for (const waiting of this.#mine()) this.#keep(waiting);
+    for (const waiting of this.#mine()) this.#store(waiting);
     await this.#adopt(owner);
     if (this.#owner !== owner) return;
     this.#isLoaded = true;
     void this.#flush();
   }
 
-  /** A session has begun: what waits is sent, if this user has written it. */
+  /** Starts sending after a session has begun: the queued entries of this user. */
   async begin(owner: string, userId: string): Promise<void> {
     const opened = this.open(owner);
     this.#userId = this.#writer = userId;
     this.#bind();
     await opened;
     void this.#flush();
-    // Tabs may have left something since, and may do so as long as this session lasts.
+    // Tabs may have closed since, and may close while this session lasts.
     if (this.#owner === owner) await this.#adopt(owner, true);
   }
 
-  /** The connection is gone; what was under way is sent again after the next session has begun. */
+  /**
+   * Stops sending after the connection is lost. An unanswered request is sent again in the next
+   * session.
+   */
   end(): void {
     this.#userId = undefined;
     this.#pause.end();
   }
 
-  /** Takes over what tabs have left that are gone, or, with `waits`, will be. */
+  /** Adopts the entries of closed tabs and, with `waits`, of tabs that close later. */
   async #adopt(owner: string, waits = false): Promise<void> {
-    const { storage, tabs } = this.#surroundings;
-    const load = async () => (await within(STORAGE_PATIENCE, storage.load(owner)).catch(this.#complain))?.filter(isStored) ?? [];
-    const kept = await load();
-    const heirs = [...new Set(kept.map(({ tab }) => tab))].map((tab) => {
+    const { storage, tabs } = this.#dependencies;
+    const load = async () => (await within(STORAGE_TIMEOUT, storage.load(owner)).catch(this.#complain))?.filter(isStored) ?? [];
+    const stored = await load();
+    const adoptions = [...new Set(stored.map(({ tab }) => tab))].map((tab) => {
       const take = async () => {
-        const left = (await load()).filter((stored) => stored.tab === tab);
-        this.#takeOver(owner, left);
+        const entries = (await load()).filter((entry) => entry.tab === tab);
+        this.#takeOver(owner, entries);
       };
       return tabs.inherit(tab, waits, take).catch(this.#complain);
     });
-    await Promise.all(heirs);
+    await Promise.all(adoptions);
   }
 
-  #takeOver(owner: string, left: readonly StoredEntry[]): void {
-    const unknown = left.filter(({ id }) => !this.#done.has(id) && this.#find(id) === undefined);
+  #takeOver(owner: string, entries: readonly StoredEntry[]): void {
+    const unknown = entries.filter(({ id }) => !this.#done.has(id) && this.#find(id) === undefined);
     if (unknown.length === 0) return;
     const adopted = unknown.map(({ order, entry }) => ({ owner, order, bytes: sizeOf(entry.payload), entry: restored(entry) }));
-    // They were written before this tab could write anything.
+    // The adopted entries are older than the entries of this tab.
     this.#waiting = [...adopted, ...this.#waiting].map((waiting, index) => ({ ...waiting, order: index + 1 }));
-    for (const waiting of this.#waiting) this.#keep(waiting);
-    this.#surroundings.note("adopted", `${adopted.length} entries`);
-    for (const { entry } of adopted) this.#surroundings.changed(entry);
+    for (const waiting of this.#waiting) this.#store(waiting);
+    this.#dependencies.note("adopted", `${adopted.length} entries`);
+    for (const { entry } of adopted) this.#dependencies.changed(entry);
     this.#bind();
     void this.#flush();
   }
 
-  /** What was written before anybody knew who we are belongs to who we turn out to be. */
+  /** Assigns entries that were written before the first session to the user of this session. */
   #bind(): void {
     const userId = this.#writer;
     if (userId === undefined) return;
@@ -244,27 +262,27 @@ export class Queue {
     }
   }
 
-  /** The one to send next, if anything may be sent. */
+  /** Returns the next entry to send, or `undefined` if nothing can be sent. */
   #next(): Entry | undefined {
     if (this.#userId === undefined || !this.#isLoaded) return undefined;
     return this.#mine().find(({ entry }) => entry.state !== "refused")?.entry;
   }
 
   async #deliver({ id, event, payload, attempts }: Entry): Promise<void> {
-    const { ask, idField, note } = this.#surroundings;
+    const { ask, idField, note } = this.#dependencies;
     const userId = this.#userId;
     this.#change(id, { state: "sending", attempts: attempts + 1 });
     try {
       const answer = await ask(event, { ...payload, [idField]: id });
       const entry = this.#take(id);
-      if (entry !== undefined) this.#surroundings.changed({ ...entry, state: "stored", answer });
+      if (entry !== undefined) this.#dependencies.changed({ ...entry, state: "stored", answer });
       this.#settle(id, "resolve", answer);
     } catch (error) {
       const failure = asFailure(error);
       note("not answered", `${id} ${failure.code}`);
       await this.#handleFailure(id, failure);
     } finally {
-      // The next session decides anew, also if it has begun already.
+      // The entry waits for the next session, even if that has begun already.
       if (this.#userId !== userId) this.#change(id, { state: "queued" }, "sending");
     }
   }
@@ -273,28 +291,29 @@ export class Queue {
     const entry = this.#find(id)?.entry;
     if (entry === undefined) return;
     const { code, retryAfter } = failure;
-    const said = plain(failure);
+    const plainFailure = plain(failure);
     const faults = entry.faults + (code === "INTERNAL" ? 1 : 0);
     const pause = pauseAfter(entry.attempts, retryAfter);
     if (code === DISCONNECTED) {
       this.#change(id, { state: "queued" });
-      // Usually `end` was called; a line that only says so is asked again after a while.
+      // Usually `end` was called. If the session is still open, the request is repeated after a
+      // delay.
       if (this.#userId !== undefined) await this.#pause.for(pause);
     } else if (code === "RATE_LIMITED") {
       this.#holdUntil = now() + pause;
-      this.#change(id, { state: "queued", failure: said });
+      this.#change(id, { state: "queued", failure: plainFailure });
     } else if (isUnconfirmed(failure) && faults < MAX_FAULTS) {
       if (retryAfter !== undefined) this.#holdUntil = now() + pause;
-      this.#change(id, { state: "sending", failure: said, faults });
+      this.#change(id, { state: "sending", failure: plainFailure, faults });
       await this.#pause.for(pause);
       if (this.#userId === undefined) this.#change(id, { state: "queued" });
     } else {
-      this.#change(id, { state: "refused", failure: said, faults });
+      this.#change(id, { state: "refused", failure: plainFailure, faults });
       this.#settle(id, "reject", failure);
     }
   }
 
-  /** Entries of who we are, or of all of our name while that is unknown. */
+  /** Returns the entries of this user, or all entries of the owner while the user is unknown. */
   #mine(): Waiting[] {
     const userId = this.#writer;
     const ofOwner = this.#waiting.filter(({ owner }) => owner === this.#owner);
@@ -309,12 +328,12 @@ export class Queue {
     const known = this.#find(id);
     if (known === undefined || (from !== undefined && known.entry.state !== from)) return;
     const entry = { ...known.entry, ...change };
-    // A failure belongs to the state that it has led to.
+    // A failure belongs to the state that it caused.
     if (change.state !== undefined && change.failure === undefined) delete entry.failure;
     const waiting = { ...known, entry };
     this.#waiting = this.#waiting.map((other) => (other === known ? waiting : other));
-    this.#keep(waiting);
-    this.#surroundings.changed(waiting.entry);
+    this.#store(waiting);
+    this.#dependencies.changed(waiting.entry);
   }
 
   #take(id: string): Entry | undefined {
@@ -322,11 +341,11 @@ export class Queue {
     if (waiting === undefined) return undefined;
     this.#waiting = this.#waiting.filter((other) => other !== waiting);
     this.#remember(id);
-    this.#surroundings.storage.remove(id).catch(this.#complain);
+    this.#dependencies.storage.remove(id).catch(this.#complain);
     return waiting.entry;
   }
 
-  /** What is read from the storage under this id is not taken in again. */
+  /** Prevents that an entry with this id is adopted from the storage. */
   #remember(id: string): void {
     this.#done.add(id);
     trim(this.#done, MAX_DONE);
@@ -337,21 +356,27 @@ export class Queue {
     this.#answers.delete(id);
   }
 
-  #keep({ owner, order, entry }: Waiting): void {
-    const { storage, tabs } = this.#surroundings;
+  #store({ owner, order, entry }: Waiting): void {
+    const { storage, tabs } = this.#dependencies;
     if (owner === undefined) return;
     storage.save({ id: entry.id, owner, tab: tabs.own, order, entry }).catch(this.#complain);
   }
 }
 
-/** What was kept may be of another version of this package, or of somebody else: what is no entry is left alone. */
+/**
+ * Whether a stored value is a valid entry. Another version of this package or other code may have
+ * written it. Invalid values are ignored.
+ */
 function isStored({ id, tab, entry }: Partial<StoredEntry>): boolean {
   const { event, payload, state } = (entry ?? {}) as Partial<Entry>;
   const isText = [id, tab, event].every((field) => typeof field === "string") && id === entry?.id;
   return isText && typeof payload === "object" && payload !== null && ["queued", "sending", "refused"].includes(state ?? "");
 }
 
-/** What was being sent when it was kept may or may not have arrived: it is sent again. */
+/**
+ * Returns a stored entry for sending. An entry in state `sending` may or may not have arrived, so
+ * it is sent again.
+ */
 function restored(entry: Entry): Entry {
   return entry.state === "sending" ? { ...entry, state: "queued" } : entry;
 }

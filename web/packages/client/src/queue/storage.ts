@@ -1,10 +1,10 @@
 import type { Entry } from "./queue.ts";
 
-/** An entry of the queue as it is kept. */
+/** An entry of the queue as it is stored. */
 export interface StoredEntry {
   /** The `clientMessageId`. */
   id: string;
-  /** Whose queue it is in. */
+  /** The owner of the queue: the `identity` of the manager, or the user id. */
   owner: string;
   /** The tab that sends it. */
   tab: string;
@@ -13,16 +13,16 @@ export interface StoredEntry {
   entry: Entry;
 }
 
-/** Where the queue is kept. Changes are carried out in the order of the calls. */
+/** Stores the queue. Changes are applied in the order of the calls. */
 export interface QueueStorage {
   /** All entries of an owner, in ascending order. */
   load(owner: string): Promise<StoredEntry[]>;
-  /** Adds an entry, or replaces the one with its `id`. */
+  /** Adds an entry, or replaces the entry with the same `id`. */
   save(stored: StoredEntry): Promise<void>;
   remove(id: string): Promise<void>;
 }
 
-/** Keeps the queue as long as the program runs. */
+/** Stores the queue in memory, until the program ends. */
 export function memoryStorage(): QueueStorage {
   const all = new Map<string, StoredEntry>();
   return {
@@ -32,11 +32,14 @@ export function memoryStorage(): QueueStorage {
   };
 }
 
-/** Keeps the queue in IndexedDB: beyond a reload, and for all tabs of an origin. Rejects where a browser forbids it. */
+/**
+ * Stores the queue in IndexedDB: it survives a reload, and all tabs of an origin share it. The
+ * methods reject if the browser blocks IndexedDB.
+ */
 export function indexedDbStorage(name = "roomcast"): QueueStorage {
   let database: Promise<IDBDatabase> | undefined;
   const open = () => (database ??= connect(name, () => (database = undefined)));
-  /** Resolves when it is on disk. */
+  /** Runs one transaction. Resolves after the transaction is complete. */
   async function carryOut<Result>(mode: IDBTransactionMode, ask: (store: IDBObjectStore) => IDBRequest<Result>): Promise<Result> {
     const transaction = (await open()).transaction(STORE, mode);
     const request = ask(transaction.objectStore(STORE));
@@ -52,7 +55,7 @@ export function indexedDbStorage(name = "roomcast"): QueueStorage {
   };
 }
 
-/** IndexedDB where there is one, memory elsewhere. */
+/** Returns the IndexedDB storage if the platform has IndexedDB, otherwise the memory storage. */
 export function defaultStorage(): QueueStorage {
   return typeof indexedDB === "undefined" ? memoryStorage() : indexedDbStorage();
 }
@@ -68,7 +71,7 @@ function connect(name: string, lost: () => void): Promise<IDBDatabase> {
     opening.onsuccess = () => {
       const database = opening.result;
       database.onclose = lost;
-      // Another tab has a newer version of this, or the user clears everything.
+      // Another tab upgrades the database, or the user clears the site data.
       database.onversionchange = () => {
         database.close();
         lost();

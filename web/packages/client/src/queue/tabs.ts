@@ -1,44 +1,50 @@
 import { randomId } from "../time.ts";
 
-/** A page that is loaded anew may come before the former one has let go. */
-const SOON = 3_000;
+/**
+ * How long to wait for the lock of a page that is being reloaded, in milliseconds. The new page may
+ * start before the previous page releases it.
+ */
+const RELOAD_TIMEOUT = 3_000;
 
-/** This tab among those of its origin, told apart by locks that end with them. */
+/** This tab and the other tabs of its origin. Each tab holds a lock that ends with the tab. */
 export class Tabs {
   readonly own = randomId();
   readonly #locks: LockManager | undefined;
   readonly #end = new AbortController();
   readonly #watched = new Set<string>();
 
-  /** `locks` is absent in old Node and on pages without TLS: there every other tab counts as gone. */
+  /**
+   * `locks` is absent in old Node and on pages without TLS. Every other tab then counts as closed.
+   */
   constructor(locks: LockManager | undefined = globalThis.navigator?.locks) {
     this.#locks = locks;
-    const gone = () => new Promise((done) => this.#end.signal.addEventListener("abort", done));
-    locks?.request(nameOf(this.own), gone).catch(() => {
-      // Where locks are forbidden, others may send what this tab sends as well, as the same.
+    const hold = () => new Promise((done) => this.#end.signal.addEventListener("abort", done));
+    locks?.request(nameOf(this.own), hold).catch(() => {
+      // If locks are blocked, other tabs may send this tab's entries also, with the same ids.
     });
   }
 
   /**
-   * Calls `take` if a tab is gone, and resolves after that. If it is not, `take` is called when it is: with `waits`
-   * whenever that may be, without soon or never. Of several heirs one is called at a time.
+   * Calls `take` and resolves after it if the tab is closed. Otherwise, `take` is called when the
+   * tab closes: with `waits` at any time, without it only within `RELOAD_TIMEOUT`. Of several
+   * heirs, one runs at a time.
    */
   async inherit(tab: string, waits: boolean, take: () => Promise<void>): Promise<void> {
     const locks = this.#locks;
     if (tab === this.own || locks === undefined) return take();
-    const isGone = await locks.request(nameOf(tab), { ifAvailable: true }, async (lock) => {
+    const isClosed = await locks.request(nameOf(tab), { ifAvailable: true }, async (lock) => {
       if (lock !== null) await take();
       return lock !== null;
     });
-    if (isGone || this.#watched.has(tab)) return;
+    if (isClosed || this.#watched.has(tab)) return;
     if (waits) this.#watched.add(tab);
-    const signal = waits ? this.#end.signal : AbortSignal.timeout(SOON);
+    const signal = waits ? this.#end.signal : AbortSignal.timeout(RELOAD_TIMEOUT);
     locks.request(nameOf(tab), { signal }, take).catch(() => {
-      // This tab has gone first, or the other one stays.
+      // This tab was closed first, or the other tab stayed open.
     });
   }
 
-  /** What this tab has not sent is for others from now on. */
+  /** Releases the lock: other tabs may adopt the unsent entries of this tab. */
   leave(): void {
     this.#end.abort();
   }

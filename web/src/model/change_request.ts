@@ -1,20 +1,25 @@
 import { type Entry, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import type { Failure, Requests } from "../types.ts";
 
-/** Why an entry of the queue is not answered that the page itself has given up. */
+/** The error code of a queue entry that the page itself has discarded. */
 export const DISCARDED = "DISCARDED";
 
-/** Changes that are the same when they are made twice. */
+/** Idempotent changes. */
 export type Change = "add_reaction" | "remove_reaction" | "pin_message" | "unpin_message" | "set_notification_level" | "edit_message";
 
-/** Takes over the answer to a change. */
+/** Processes the answer to a change. */
 export type Take<Name extends Change> = (answer: Requests[Name]["answer"]) => void;
 
-/** Finds out whether what was refused is so already, by an earlier attempt whose answer got lost. */
+/**
+ * Checks whether a refused change was already made, by an earlier attempt whose answer was lost.
+ */
 export type IsDone = (failure: Failure) => Promise<boolean>;
 
-/** Makes a change, again and again until the server has answered; resolves with why it is not done, if it is not. */
-export async function insist<Name extends Change>(
+/**
+ * Makes a change, with retries until the server has answered. Returns the failure if the change is
+ * not done.
+ */
+export async function requestChange<Name extends Change>(
   connection: Pick<SocketManager, "send">,
   name: Name,
   payload: Requests[Name]["payload"],
@@ -30,11 +35,14 @@ export async function insist<Name extends Change>(
   }
 }
 
-/** What whoever has made a change should know while it waits; nothing of messages, whose lines say it. */
-export function waitingWords({ event, state, attempts, failure }: Entry, isReady: boolean): string | undefined {
+/**
+ * Returns the notice for a change that is waiting, or `undefined` for messages, whose lines show
+ * their state.
+ */
+export function waitingNotice({ event, state, attempts, failure }: Entry, isReady: boolean): string | undefined {
   if (event === "message" || event === "delete_message") return undefined;
-  if (state === "queued" && attempts === 0 && !isReady) return "There is no connection. The change is made when it is back.";
-  // It is said once, however often it is tried.
+  if (state === "queued" && attempts === 0 && !isReady) return "There is no connection. The change will be made after the reconnect.";
+  // The notice is shown once, regardless of the number of attempts.
   if (attempts !== 1 || failure === undefined) return undefined;
-  return state === "sending" ? "The change is not confirmed yet, trying again…" : "You are sending too fast. The change is made soon.";
+  return state === "sending" ? "The change is not confirmed yet, trying again…" : "You are sending too fast. The change will be made soon.";
 }
