@@ -451,21 +451,28 @@ fn exports(lib: &str) -> HashMap<String, String> {
 }
 
 #[test]
-fn every_file_that_the_architecture_names_is_there() {
+fn files_named_by_the_architecture_and_decisions_exist() {
     let root = root();
-    let document = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
-    let named = document.split('`').skip(1).step_by(2);
-    let files: Vec<_> = named
-        .filter(|name| name.contains('/') && !name.contains([' ', '*', '{']))
-        .filter(|name| {
-            let folder = name.split('/').next();
-            folder.is_some_and(|folder| !folder.is_empty() && root.join(folder).is_dir())
-        })
-        .collect();
-    assert!(files.len() > 50, "{}", files.len());
-    let missing: Vec<_> = files
-        .into_iter()
-        .filter(|name| !root.join(name).exists())
-        .collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    let mut pages = vec![root.join("docs/architecture.md")];
+    let decisions = fs::read_dir(root.join("docs/decisions")).unwrap();
+    pages.extend(decisions.map(|entry| entry.unwrap().path()));
+    let (mut count, mut missing) = (0, Vec::new());
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let named = text.split('`').skip(1).step_by(2);
+        let files = named
+            .filter(|name| name.contains('/') && !name.contains([' ', '*', '{']))
+            .filter(|name| {
+                let folder = name.split('/').next();
+                folder.is_some_and(|folder| !folder.is_empty() && root.join(folder).is_dir())
+            });
+        for file in files {
+            count += 1;
+            if !root.join(file).exists() {
+                missing.push(format!("{}: {file}", page.display()));
+            }
+        }
+    }
+    assert!(count > 150, "{count}");
+    assert!(missing.is_empty(), "{missing:#?}");
 }

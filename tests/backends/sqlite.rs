@@ -185,7 +185,7 @@ async fn more_readers_than_may_wait_are_refused() {
     let (config, folder) = sqlite();
     let config = config::Store {
         readers: 1,
-        waiting_reads: 2,
+        max_pending_reads: 2,
         ..config
     };
     let harness = Harness::new((config, folder)).await;

@@ -78,7 +78,7 @@ async fn deleted_conversation_is_announced_to_members_and_is_empty() {
     }
     server
         .binary
-        .expect_log(&["deleted a conversation", &id, &ann.user_id()]);
+        .expect_log(&["conversation deleted", &id, &ann.user_id()]);
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn server_lagging_beyond_retained_changes_reads_everything() {
     // As the job of another server does after a while.
     database.sql("DELETE FROM changes; UPDATE changes_kept SET since = pg_current_xact_id()");
     server.resume();
-    server.expect_log(&["reading everything again"]);
+    server.expect_log(&["reloading everything"]);
     until_gone(&mut ann).await;
     assert!(!is_admitted(&server, "ann").await);
     until_admitted(&server, "bob").await;
@@ -155,5 +155,5 @@ async fn server_lagging_beyond_retained_changes_reads_everything() {
     database.sql("DELETE FROM revocations");
     until_admitted(&server, "ann").await;
     let log = server.log();
-    assert_eq!(log.matches("reading everything again").count(), 1, "{log}");
+    assert_eq!(log.matches("reloading everything").count(), 1, "{log}");
 }

@@ -142,13 +142,13 @@ async fn a_flood_of_one_user_leaves_room_for_webhooks_of_others() {
         ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
         ("ROOMCAST_WEBHOOKS__QUEUE", "100"),
         ("ROOMCAST_WEBHOOKS__BATCH", "1"),
-        ("ROOMCAST_WEBHOOKS__PAUSE", "100ms"),
+        ("ROOMCAST_WEBHOOKS__RETRY_DELAY", "100ms"),
     ]);
     // The receiver accepts nothing, and a guest connects and disconnects.
     for _ in 0..100 {
         server.guest("Ann").await.disconnect().await;
     }
-    let over_share = "roomcast_webhook_events_total{result=\"over share\"}";
+    let over_share = "roomcast_webhook_events_total{result=\"over_share\"}";
     let is_dropped = |count| count >= 100;
     server.binary.until_metric(over_share, is_dropped).await;
     let auth = serde_json::from_str(&user("bob")).unwrap();

@@ -17,7 +17,7 @@ async fn join_during_in_doubt_commit_repeats_no_known_message() {
     let servers = ["20s", "8s"].map(|patience| {
         database.server_with(&[
             ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
-            ("ROOMCAST_STORE__LANES", "1"),
+            ("ROOMCAST_STORE__WRITERS", "1"),
             ("ROOMCAST_STORE__STATEMENT_TIMEOUT", patience),
         ])
     });
@@ -42,7 +42,7 @@ async fn join_during_in_doubt_commit_repeats_no_known_message() {
     let stuck = json!({"conversationId": LOBBY, "content": "stuck", "clientMessageId": "stuck"});
     let answer = other.request("message", stuck).await;
     let process = suspend_sleeping_commit(&database).await;
-    servers[1].expect_log(&["the connection was lost during a commit"]);
+    servers[1].expect_log(&["connection lost during a commit"]);
 
     // Bob has the message from Ann's server, and joins at the server that cannot have emitted it.
     let message = json!({"conversationId": id, "content": "first"});

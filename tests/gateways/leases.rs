@@ -54,7 +54,7 @@ async fn suspended_server_publishes_all_users_after_lease_expiry() {
     until_present(&mut bob, &["bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "1").await;
     first.resume();
-    first.expect_log(&["the lease ran out"]);
+    first.expect_log(&["presence lease expired"]);
     until_present(&mut bob, &["ann", "bob"]).await;
     assert_ne!(database.sql(node), before, "under a new id");
     // Its clients did not notice.

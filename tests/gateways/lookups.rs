@@ -12,7 +12,7 @@ use crate::support::{Frame, RawClient};
 
 const ASKED: &str = "roomcast_recovery_lookups_total{result=\"asked\"}";
 const LIMITED: &str = "roomcast_recovery_lookups_total{result=\"limited\"}";
-const UNKNOWN: &str = "roomcast_recovery_lookups_total{result=\"known to be unknown\"}";
+const UNKNOWN: &str = "roomcast_recovery_lookups_total{result=\"known_to_be_unknown\"}";
 
 /// Opens a WebSocket that has joined no namespace.
 fn open(address: SocketAddr) -> RawClient {

@@ -13,7 +13,7 @@ use crate::support::http::metric_text;
 
 const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
 const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
-const BEHIND: &str = "roomcast_publications_behind";
+const BEHIND: &str = "roomcast_publications_pending";
 
 /// Returns the value of a metric.
 async fn metric(server: &Binary, row: &str) -> f64 {
@@ -88,7 +88,7 @@ async fn publications_deleted_before_emission_count_as_lost() {
     metric_is(&held_up, EMITTED, 3.0).await;
     metric_is(&held_up, BEHIND, 0.0).await;
     metric_is(&held_up, LOST, 3.0).await;
-    held_up.expect_log(&["publications were forgotten before this server had emitted them"]);
+    held_up.expect_log(&["publications were deleted before this server emitted them"]);
     metric_is(&other, EMITTED, 6.0).await;
     metric_is(&other, LOST, 0.0).await;
 }

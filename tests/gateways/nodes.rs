@@ -333,7 +333,7 @@ async fn role_without_adapter_table_right_connects_and_warns_once() {
         Binary::start(database.folder.path(), &variables)
     });
     for server in &servers {
-        server.expect_log(&["other servers are told at once"]);
+        server.expect_log(&["other servers receive changes immediately"]);
     }
     let mut ann = servers[0].guest("ann").await;
     let mut bob = servers[1].guest("bob").await;
@@ -347,11 +347,11 @@ async fn role_without_adapter_table_right_connects_and_warns_once() {
     let message = bob.event("message").await;
     assert_eq!(message["content"].as_str().unwrap().len(), 7_900);
     for server in &servers {
-        server.expect_log(&["ERROR", "is missing and cannot be made"]);
+        server.expect_log(&["ERROR", "is missing and cannot be created"]);
         let log = [server.early_log(), &server.log()].concat();
         let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
         assert_eq!(errors.len(), 1, "{log}");
-        for part in ["is missing and cannot be made", "permission denied"] {
+        for part in ["is missing and cannot be created", "permission denied"] {
             assert!(errors[0].contains(part), "{errors:?}");
         }
     }

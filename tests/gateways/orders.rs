@@ -213,7 +213,7 @@ fn asking_once(url: &str) -> Vec<(&str, &str)> {
     let mut variables = webhook(url);
     variables.extend([
         ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "1"),
-        ("ROOMCAST_MARKET__WEBHOOK__RESUME", "1h"),
+        ("ROOMCAST_MARKET__WEBHOOK__RECONCILE_AFTER", "1h"),
         ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"),
     ]);
     variables
@@ -261,7 +261,7 @@ async fn five_webhook_failures_open_the_circuit_and_orders_fail_fast() {
     assert_eq!(failed["tradeId"], told["tradeId"]);
     server.binary.expect_log(&[
         "the executor of trades",
-        "does not work, not asked any more",
+        "circuit breaker opened, requests are suspended",
     ]);
 }
 
@@ -316,7 +316,7 @@ async fn one_order_probes_an_open_circuit_and_success_closes_it() {
     assert_eq!(hook.requests().len(), asked + 1 + 3 * FAILURES);
     server
         .binary
-        .expect_log(&["the executor of trades", "works again"]);
+        .expect_log(&["the executor of trades", "requests resume"]);
 }
 
 /// Waits until a hook has received this many requests.

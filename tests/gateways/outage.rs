@@ -154,10 +154,10 @@ async fn killed_database_refuses_messages_and_recovers() {
     }
     outage
         .binary
-        .expect_log(&["postgresql", "not asked any more"]);
+        .expect_log(&["postgresql", "requests are suspended"]);
     outage.postgres.restart();
     outage.works_again("after", 2).await;
-    outage.binary.expect_log(&["postgresql", "works again"]);
+    outage.binary.expect_log(&["postgresql", "requests resume"]);
     assert_eq!(outage.stored().await, ["before", "after"]);
 }
 
@@ -229,12 +229,12 @@ async fn breaker_opens_on_a_stalled_database_and_closes_afterwards() {
     for n in 0..MESSAGES {
         outage.refuses_message(retriable(&n.to_string())).await;
     }
-    let open = ["postgresql", "not asked any more"];
+    let open = ["postgresql", "requests are suspended"];
     outage.binary.expect_log(&open);
     outage.until_readiness(503).await;
     outage.postgres.resume();
     // No requests are sent in the meantime.
-    outage.binary.expect_log(&["postgresql", "works again"]);
+    outage.binary.expect_log(&["postgresql", "requests resume"]);
     outage.until_readiness(200).await;
     // It was unknown which of these were stored; now each is stored once and was emitted once.
     let mut stored = Vec::new();
@@ -279,11 +279,13 @@ async fn a_database_that_is_full() {
     }
     outage
         .binary
-        .expect_log(&["the database does not store", "no space left"]);
+        .expect_log(&["the database does not accept changes", "no space left"]);
     assert_eq!(outage.stored().await, ["before"], "it still reads");
     outage.sql("DROP TRIGGER full_disk ON messages; DROP TRIGGER full_disk ON roomcast_schema");
     outage.works_again("after", 2).await;
-    outage.binary.expect_log(&["the database stores again"]);
+    outage
+        .binary
+        .expect_log(&["the database accepts changes again"]);
     assert_eq!(outage.stored().await, ["before", "after"]);
 }
 

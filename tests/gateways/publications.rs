@@ -180,7 +180,7 @@ async fn named_server_resumes_after_restart_and_skips_old_publications() {
     let server = database.server_with(&named);
     server_says(
         &server,
-        "going on with what was published while this server was away",
+        "resuming with publications made while this server was down",
     );
     let mut ann = server.guest("ann").await;
     publish(&sql, "n", "6").await;
@@ -250,7 +250,7 @@ async fn server_killed_while_emitting_loses_few_and_repeats_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unnamed_server_warns_that_it_cannot_resume_publications() {
     let database = Database::new();
-    let warning = "what is published while this server is away is not emitted";
+    let warning = "publications made while this server is down will not be emitted";
     let first = database.server_with(&[]);
     let mut ann = first.guest("ann").await;
     publish(&database.client().await, "n", "1").await;

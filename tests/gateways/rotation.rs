@@ -111,9 +111,7 @@ async fn a_key_removed_from_the_file_is_refused_and_its_sockets_are_ended() {
     let coach = by_secret(OLD, Some("old"), &claims("carl", "coach"));
     let mut carl = enters(&server.binary, &coach).await.unwrap();
     write("new", NEW);
-    server
-        .binary
-        .expect_log(&["the file with keys was read again"]);
+    server.binary.expect_log(&["key file reloaded"]);
     assert_refused(enters(&server.binary, &old).await);
     // Her socket stays connected until it is ended.
     ann.must("join_conversation", json!(LOBBY)).await;
@@ -225,7 +223,7 @@ async fn a_waiting_delivery_is_signed_with_the_new_webhook_secret() {
             ("ROOMCAST_WEBHOOKS__SECRET", secret),
             ("ROOMCAST_WEBHOOKS__EVENTS", "signal:new"),
             ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
-            ("ROOMCAST_WEBHOOKS__PAUSE", "100ms"),
+            ("ROOMCAST_WEBHOOKS__RETRY_DELAY", "100ms"),
             // An attempt that the restart interrupts is repeated 10 s after this time.
             ("ROOMCAST_WEBHOOKS__TIMEOUT", "1s"),
         ]

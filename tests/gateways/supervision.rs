@@ -61,8 +61,8 @@ async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
             }
             assert!(start.elapsed() < DEADLINE, "{name}: {told}");
         }
-        server.expect_log(&["ended unasked", name, "killed by a test"]);
-        server.expect_log(&["started the task again", name]);
+        server.expect_log(&["ended unexpectedly", name, "killed by a test"]);
+        server.expect_log(&["background task restarted", name]);
         let message = json!({"conversationId": LOBBY, "content": name});
         ann.must("message", message).await;
         assert_eq!(bob.event("message").await["content"], *name);
@@ -123,7 +123,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         move || RawClient::connect(address).get("/metrics").body
     });
     let metrics = metrics.await.unwrap();
-    assert!(metrics.contains("\nroomcast_tasks_ended 0\n"), "{metrics}");
+    assert!(metrics.contains("\nroomcast_tasks_down 0\n"), "{metrics}");
     let restarts = metrics
         .split("\nroomcast_task_restarts_total ")
         .nth(1)
@@ -183,7 +183,7 @@ async fn mention_is_delivered_after_task_or_process_restart() {
         |users: &[String]| json!({"conversationId": id, "content": "x", "mentions": users});
     bob.must("subscribe:notifications", json!({})).await;
     kill(folder.path(), "journals");
-    server.expect_log(&["ended unasked", "journals", "killed by a test"]);
+    server.expect_log(&["ended unexpectedly", "journals", "killed by a test"]);
     let both = mention(&[bob.user_id(), carl.clone()]);
     let sent = ann.must("message", both).await;
     let told = bob.event("notification:new").await;
@@ -210,7 +210,7 @@ async fn a_lane_that_is_killed_ends_the_process() {
     let database = Database::new();
     let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
     kill(database.folder(), "store lane");
-    server.expect_log(&["cannot be started again has ended", "store lane"]);
+    server.expect_log(&["cannot be restarted have ended", "store lane"]);
     assert_eq!(server.exit_code(), TASK_ENDED);
 }
 
@@ -256,7 +256,7 @@ async fn server_without_emission_acks_only_emitted_messages_and_exits() {
     let acknowledged = acknowledged.await.unwrap();
     let lost: Vec<_> = acknowledged.difference(&emitted).collect();
     assert!(lost.is_empty(), "acknowledged and not emitted: {lost:?}");
-    server.expect_log(&["cannot be started again has ended", "emission"]);
+    server.expect_log(&["cannot be restarted have ended", "emission"]);
     assert_eq!(server.exit_code(), TASK_ENDED);
 }
 

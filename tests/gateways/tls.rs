@@ -170,7 +170,10 @@ async fn new_certificate_applies_without_restart_unless_invalid() {
     let mut old = connect(binary.address(), &first, &BOTH, &[]).await.unwrap();
 
     fs::write(folder.path().join("cert.pem"), "this is no certificate").unwrap();
-    binary.expect_log(&["the changed certificate is not used", "cert.pem"]);
+    binary.expect_log(&[
+        "could not load the changed certificate, the previous one stays in use",
+        "cert.pem",
+    ]);
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
 
     let second = issue(&folder);
@@ -195,11 +198,17 @@ async fn a_new_key_without_its_certificate_is_not_used() {
     issue(&foreign);
     let key = folder.path().join("key.pem");
     fs::copy(foreign.path().join("key.pem"), &key).unwrap();
-    binary.expect_log(&["the changed certificate is not used", "cert.pem"]);
+    binary.expect_log(&[
+        "could not load the changed certificate, the previous one stays in use",
+        "cert.pem",
+    ]);
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
 
     fs::remove_file(&key).unwrap();
-    binary.expect_log(&["the changed certificate is not used", "key.pem"]);
+    binary.expect_log(&[
+        "could not load the changed certificate, the previous one stays in use",
+        "key.pem",
+    ]);
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_ok());
     assert!(!binary.log().contains("PRIVATE"), "{}", binary.log());
 }

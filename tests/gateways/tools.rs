@@ -93,9 +93,9 @@ fn a_server_that_is_not_nats_is_named_as_such() {
     for (bytes, reason) in [
         (
             &b"SSH-2.0-x\r\n"[..],
-            "is no NATS server: it began with `SSH-2.0-x\\r\\n` and not with `INFO`",
+            "is not a NATS server: it began with `SSH-2.0-x\\r\\n` and not with `INFO`",
         ),
-        (b"", "hangs or is no NATS server: it sent nothing"),
+        (b"", "hangs or is not a NATS server: it sent nothing"),
     ] {
         let address = greeting(bytes);
         let emit = format!("emit * news 1 --unsealed --adapter nats://{address}");
@@ -144,7 +144,7 @@ fn connections_are_tried_without_changing_anything() {
     for (key, fault, remedy) in [
         (
             "store.url",
-            "no SQLite database",
+            "not an SQLite database",
             "set store.url to another path",
         ),
         ("auth.jwt.jwks_url", "cannot connect", "check the address"),

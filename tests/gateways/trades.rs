@@ -163,8 +163,8 @@ pub(crate) fn webhook(url: &str) -> Vec<(&str, &str)> {
         ("ROOMCAST_MARKET__WEBHOOK__ALLOW_PRIVATE", "true"),
         ("ROOMCAST_MARKET__WEBHOOK__TOKEN", "let me in"),
         ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "10s"),
-        ("ROOMCAST_MARKET__WEBHOOK__PAUSE", "10ms"),
-        ("ROOMCAST_MARKET__WEBHOOK__RESUME", "1s"),
+        ("ROOMCAST_MARKET__WEBHOOK__RETRY_DELAY", "10ms"),
+        ("ROOMCAST_MARKET__WEBHOOK__RECONCILE_AFTER", "1s"),
     ]
 }
 
@@ -371,7 +371,7 @@ async fn the_pauses_between_attempts_double() {
     let url = hook.url();
     let mut variables = webhook(&url);
     variables.extend([
-        ("ROOMCAST_MARKET__WEBHOOK__PAUSE", "200ms"),
+        ("ROOMCAST_MARKET__WEBHOOK__RETRY_DELAY", "200ms"),
         ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "4"),
     ]);
     let server = start(&variables);

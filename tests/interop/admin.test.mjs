@@ -30,7 +30,7 @@ function refused({ told }, type, reason) {
 
 const alerts = ({ told }) => told["admin:alert"].map(({ part, state }) => `${part} ${state}`);
 
-test("who is no admin is refused, whatever else it may do", async (t) => {
+test("users who are not admins are refused, whatever else they may do", async (t) => {
   const { url } = await server(t);
   for (const auth of [
     { token: token({ sub: "ann", roles: ["user"] }) },
@@ -46,7 +46,7 @@ test("who is no admin is refused, whatever else it may do", async (t) => {
   assert.deepEqual([error.message, error.data], ["unauthorized", { code: "UNAUTHENTICATED" }]);
 });
 
-test("an admin is told how often what was refused, once a second and not once for each", async (t) => {
+test("admins receive the counts of refusals, once a second", async (t) => {
   const { url } = await server(t, { ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "3" });
   const root = await watch(t, url);
   const { socket } = await enter(t, url, { auth: { token: token({ sub: "ann", roles: ["user"] }) } });

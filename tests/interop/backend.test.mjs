@@ -75,7 +75,7 @@ async function turnedAway(t, url, cookie) {
 }
 
 describe("sessions of a Node backend", () => {
-  test("who has signed in there is the same user here, and is cut off after a logout", async (t) => {
+  test("a user of the backend is the same user here until the logout", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app));
     const [ann, bob] = [await app.login("ann"), await app.login("bob")];
@@ -96,7 +96,7 @@ describe("sessions of a Node backend", () => {
     assert.ok(other.socket.connected);
   });
 
-  test("who is another user there, or has other roles, is cut off here", async (t) => {
+  test("a session whose user or roles change is disconnected", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app));
     const cookie = await app.login("ann");
@@ -109,7 +109,7 @@ describe("sessions of a Node backend", () => {
     assert.deepEqual(session.roles, ["coach"]);
   });
 
-  test("a cookie that nobody has signed is refused before anybody is asked, and makes no guest", async (t) => {
+  test("an unsigned cookie is refused without a request and makes no guest", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
     const cookie = await app.login("ann");
@@ -133,7 +133,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
-  test("a session without a user is nobody's, and is asked about once for a while", async (t) => {
+  test("a session without a user is refused, and the answer is cached", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" }));
     const cookie = await app.visit();
@@ -142,7 +142,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
-  test("many who come at once with one session are one question, and an older secret counts as well", async (t) => {
+  test("concurrent clients of a session cause one request, with old secrets too", async (t) => {
     const app = await application(t, { secrets: ["the older secret"] });
     let answer;
     const held = new Promise((done) => (answer = done));
@@ -185,7 +185,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
-  test("an invalid user record is refused for good, and other users still come in", async (t) => {
+  test("an invalid user record is refused, and other users are admitted", async (t) => {
     const app = await application(t);
     const started = await server(t, knows(app));
     const { url } = started;
@@ -208,9 +208,9 @@ describe("sessions of a Node backend", () => {
     assert.equal(session.userId, "ann");
   });
 
-  test("while the backend does not answer nobody new comes in, may try again, and those who are there stay for a time", async (t) => {
+  test("while the backend is down, new users are refused and others stay a while", async (t) => {
     const app = await application(t, { port: await lastingPort() });
-    const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "5s", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__PATIENCE: "3s" };
+    const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "5s", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__OUTAGE_GRACE: "3s" };
     const started = await server(t, knows(app, env));
     const { url } = started;
     const [ann, bob] = [await app.login("ann"), await app.login("bob")];
@@ -230,7 +230,7 @@ describe("sessions of a Node backend", () => {
     }
     app.stop();
     assert.deepEqual(await turnedAway(t, url, bob), unavailable);
-    await logged(started, /the backend does not say whose a session is/);
+    await logged(started, /could not look up a session at the auth backend/);
     // After this time without an answer it is unknown whether Ann has signed out.
     const { told } = await cut;
     assert.equal(told[0].code, "TOKEN_EXPIRED");
@@ -241,7 +241,7 @@ describe("sessions of a Node backend", () => {
     await until(back, "the backend to be asked again");
   });
 
-  test("past so many sessions nobody new comes in and nobody is asked; those of nobody give way", async (t) => {
+  test("with a full session cache, new users are refused without a request", async (t) => {
     const app = await application(t);
     const env = { ROOMCAST_AUTH__BACKEND__SESSIONS: "2", ROOMCAST_AUTH__BACKEND__RECHECK: "1m", ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" };
     const { url } = await server(t, knows(app, env));
@@ -265,7 +265,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}'), 2);
   });
 
-  test("at most 64 questions are under way, and the others wait for their turn", async (t) => {
+  test("at most 64 backend requests are in flight, and the rest are queued", async (t) => {
     const MOST = 64;
     const app = await application(t);
     let [underWay, most] = [0, 0];
@@ -299,7 +299,7 @@ describe("sessions of a Node backend", () => {
     assert.deepEqual([app.asked, most], [users.length, MOST]);
   });
 
-  test("who waits behind questions that are never answered is turned away, and comes in when they are", async (t) => {
+  test("clients queued behind unanswered requests are refused, later admitted", async (t) => {
     const app = await application(t);
     const me = app.me;
     app.me = () => {}; // Never answers.

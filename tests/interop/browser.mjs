@@ -216,7 +216,7 @@ test("a visitor stays the same person in a second tab and after a reload", async
   await ada.message("from the first tab", "stored").waitFor();
 });
 
-test("who is gone without a word is said to have lost the connection", async (t) => {
+test("a user who vanishes is shown as having lost the connection", async (t) => {
   const ada = await enter(t, "Ada Stays");
   const bob = await enter(t, "Bob Goes");
   await ada.person("Bob Goes").waitFor();

@@ -140,7 +140,7 @@ for (const [client, io] of clients) {
       await news("user_left", bob);
     });
 
-    test("what is wrong is answered with a code, and the socket stays", async (t) => {
+    test("an invalid request is answered with a code, and the socket stays", async (t) => {
       const { socket } = await guest(t, io, "Ada");
       const wrong = [
         [{ conversationId: LOBBY, content: "" }, "INVALID_PAYLOAD"],

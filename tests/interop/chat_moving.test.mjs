@@ -35,7 +35,7 @@ async function behindLink(t, server, { localAddress, ...options } = {}) {
 }
 
 /** Returns the log lines of these servers about clients that could not be recovered. */
-const afresh = (servers) => servers.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n");
+const afresh = (servers) => servers.flatMap((server) => server.output().match(/.*starts a new session.*/g) ?? []).join("\n");
 
 /** Sends and edits messages until stopped, and returns the last version of each. */
 function busy(one, conversationId) {
@@ -72,7 +72,7 @@ function believed(one, conversationId) {
 
 function whatever(servers) {
   for (const transports of [["websocket"], ["polling"]]) {
-    test(`a client goes from server to server over ${transports} while much is said, and misses nothing`, async (t) => {
+    test(`a client that moves between busy servers over ${transports} misses nothing`, async (t) => {
       const [here, there, third] = servers();
       const ann = await behindLink(t, here, { transports });
       const { id } = ann.socket;
@@ -172,7 +172,7 @@ function whatever(servers) {
     });
   }
 
-  test("who was removed meanwhile gets nothing that comes after, and is out", async (t) => {
+  test("a member removed while moving receives no later events and has left", async (t) => {
     const [here, there] = servers();
     const ann = await behindLink(t, here);
     const bob = await person(t, there, other("bob", ann));
@@ -195,7 +195,7 @@ function whatever(servers) {
     await until(async () => (await present(bob, conversationId)).length === 0, "her end at the first server");
   });
 
-  test("who was revoked or shut out meanwhile is let in nowhere, and gets nothing of what was said when it may come again", async (t) => {
+  test("a client revoked or blocked while moving is refused and recovers nothing", async (t) => {
     const [here, there] = servers();
     const localAddress = `127.0.1.${unused++}`;
     const ann = await behindLink(t, here);
@@ -253,7 +253,7 @@ function whatever(servers) {
     assert.deepEqual([dora, eve].map(({ socket }) => socket.connected), [false, false]);
   });
 
-  test("news of conversations that a client is not in reach it on its way", async (t) => {
+  test("updates of conversations that are not joined reach a moving client", async (t) => {
     const [here, there] = servers();
     const ann = await behindLink(t, here);
     const bob = await person(t, there, other("bob", ann));
@@ -269,7 +269,7 @@ function whatever(servers) {
     await until(() => news(ann, known).some((told) => !told.includes(ann.name)), "the removal");
   });
 
-  test("of two connections that offer the same the later one cuts off the one before", async (t) => {
+  test("of two connections with the same offer, the later one replaces the earlier", async (t) => {
     const [here, there, third] = servers();
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
@@ -318,7 +318,7 @@ function whatever(servers) {
     assert.deepEqual(seqs(ann), [1, 2]);
   });
 
-  test("two connections that offer the same at one moment at two servers are both answered, and one stays", async (t) => {
+  test("simultaneous connections with one offer are both answered, and one stays", async (t) => {
     const [here, there, third] = servers();
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
@@ -363,7 +363,7 @@ for (const [name, scheme, startsBroker] of [
   });
 }
 
-test("a client whose server was killed starts afresh, and loses nothing by lastSeq", async (t) => {
+test("a client of a killed server starts a new session, and catches up by lastSeq", async (t) => {
   const [here, there] = await startServers(t, 2, whatIsThere, RECOVERY);
   await acquainted([here, there]);
   const ann = await behindLink(t, here);

@@ -218,7 +218,7 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     assert.equal(error.message, "Invalid namespace");
     const node = await startNode(redis, { sharded: false, key: "chat" });
     t.after(() => node.stop());
-    const row = (result) => `roomcast_announcements_heard_total{result="${result}"}`;
+    const row = (result) => `roomcast_announcements_received_total{result="${result}"}`;
     const store = "00000000-0000-4000-8000-000000000009";
     const told = [
       ["malformed", ["{"]],
@@ -298,7 +298,7 @@ test("servers of two databases on one Redis have nothing to do with each other",
   const [ann, same] = [await person(t, here, "ann of two"), await person(t, there, "ann of two")];
   const conversationId = await conversation([ann]);
   await ann.must("message", { conversationId, content: "hello" });
-  const heard = () => metric(there.url, 'roomcast_announcements_heard_total{result="foreign"}');
+  const heard = () => metric(there.url, 'roomcast_announcements_received_total{result="foreign"}');
   const before = await heard();
   await ann.must("mark_read", { conversationId, seq: 1 });
   await until(async () => (await heard()) > before, "what the other server tells of the mark");

@@ -52,7 +52,7 @@ export function whatever(servers, { isJoined }) {
     }
   });
 
-  test("what a user says is one at all of them, however many tabs there are, and the latest in the end", async (t) => {
+  test("the status of a user is the same at all servers, and the latest one wins", async (t) => {
     const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
     const { people, conversationId } = await gathered(t, servers(), names);
     const [ann, bob, carl] = people;
@@ -85,7 +85,7 @@ export function whatever(servers, { isJoined }) {
     await back.must("set_status", { status: "online" });
   });
 
-  test("who shares a conversation is told what a user says without having joined it, once, and nobody else", async (t) => {
+  test("a status reaches members of shared conversations once, and no other users", async (t) => {
     const [ann, dora, far, eve] = await Promise.all(
       ["ann", "dora", "far", "eve"].map((name, n) => person(t, servers()[n % servers().length], `${name} apart ${isJoined}`)),
     );
@@ -115,7 +115,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(eve.all("status"), []);
   });
 
-  test("members hear of their conversations without being in them, each time once", async (t) => {
+  test("members receive updates of conversations that they have not joined, once", async (t) => {
     const [here, there] = servers();
     const ann = await person(t, here, `ann ${isJoined}`);
     const bob = await person(t, there, `bob ${isJoined}`);
@@ -147,7 +147,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(news(ann, id), [], "who does it has the answer");
   });
 
-  test("who is removed at one hears nothing that comes after at another, and nobody hears a deleted conversation", async (t) => {
+  test("removed members and members of deleted conversations receive nothing later", async (t) => {
     const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"]);
     const [ann, bob, carl] = people;
     await ann.must("message", { conversationId, content: "before" });
@@ -167,7 +167,7 @@ export function whatever(servers, { isJoined }) {
     assert.equal((await ask(carl.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
   });
 
-  test("who is removed, revoked or shut out at one is out at another within the promised second", async (t) => {
+  test("users removed, revoked or blocked at one are out at another in a second", async (t) => {
     const [here, there] = servers();
     const localAddress = `127.0.0.${unused++}`;
     const ann = await person(t, here, `ann 5 ${isJoined}`);
@@ -212,7 +212,7 @@ export function whatever(servers, { isJoined }) {
     }
   });
 
-  test("who comes and goes is told at all", async (t) => {
+  test("joins and departures are announced at all servers", async (t) => {
     const names = [`ann 3 ${isJoined}`, `bob 3 ${isJoined}`];
     const { people, conversationId } = await gathered(t, servers().slice(0, 2), names);
     const [ann, bob] = people;
@@ -236,7 +236,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(await present(ann, conversationId), [ann.name]);
   });
 
-  test("how far one has read is the same at all", async (t) => {
+  test("a read position is the same at all servers", async (t) => {
     const [here, there] = servers();
     const ann = await person(t, here, `ann 4 ${isJoined}`);
     const [bob, tab] = [await person(t, here, `bob 4 ${isJoined}`), await person(t, there, `bob 4 ${isJoined}`)];

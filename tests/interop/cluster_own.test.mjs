@@ -55,7 +55,7 @@ for (const [name, options] of [["NATS", ""], ["NATS with JetStream", "-js"]]) {
       assert.deepEqual(await told, [1, Buffer.from("x")]);
     });
 
-    test("what one client sends comes in order, whatever its size and whomever it is for", async (t) => {
+    test("events of one client arrive in order, whatever their size and target", async (t) => {
       const { sockets, heard, room } = await people(t, ours);
       const numbers = Array.from({ length: 200 }, (_, n) => n);
       for (const n of numbers) {

@@ -186,7 +186,7 @@ test("with channels of namespaces alone rooms have none", async (t) => {
   assert.ok(channels.includes(`${cluster.key}#/#`) && !channels.includes(room), channels);
 });
 
-test("with answers on channels of those who ask, nobody else gets one", async (t) => {
+test("with response channels per requester, no other server receives answers", async (t) => {
   const cluster = await startCluster({ scheme: "redis+specific", publishOnSpecificResponseChannel: true });
   const spy = await connectRedis(cluster.redis);
   t.after(() => spy.close());

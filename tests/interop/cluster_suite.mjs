@@ -39,7 +39,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     for (const list of heard) assert.deepEqual([list.length, list.at(-1)], [count, [...dated, { date: "1970-01-01T00:00:00.000Z" }]]);
   });
 
-  test("whoever sends and whoever is excepted hears nothing, on any server", async (t) => {
+  test("the sender and excepted sockets receive nothing, on any server", async (t) => {
     const { sockets, heard, room } = await people(t, joined().servers);
     for (const [i, socket] of sockets.entries()) {
       socket.emit("to", room, "news", i);

@@ -133,7 +133,7 @@ for (const [listener, offset, settings] of listeners) {
           assert.deepEqual(await ask(two, "bcast-ack", room, 10_000, "vote"), [false, [bytes]]);
         });
 
-        test("namespaces admit whom they should, and tell who is who", async (t) => {
+        test("namespaces admit the right clients and identify them", async (t) => {
           const me = async (name, more) => {
             const socket = await join(t, name, { query: { q: "&=?a", empty: "" }, ...more });
             const found = await ask(socket, "whoami");
@@ -160,7 +160,7 @@ for (const [listener, offset, settings] of listeners) {
           }
         });
 
-        test("every end has its reason, and takes nobody else along", async (t) => {
+        test("every disconnect has its reason and affects no other socket", async (t) => {
           const observer = await join(t);
           const end = async (how) => {
             const socket = await join(t);

@@ -107,7 +107,7 @@ test("a second signal ends a server that is draining at once", async (t) => {
   assert.equal(await server.stop(), 1);
   assert.equal(await first, 1);
   assert.deepEqual((await gone)[0], "transport close");
-  assert.match(server.output(), /a second signal came while the server was stopping/);
+  assert.match(server.output(), /received a second signal during shutdown/);
 });
 
 test("without a window clients are told at once, and to come again", async (t) => {

@@ -25,7 +25,7 @@ async function blocks(url) {
   return (await answer.json()).blocks;
 }
 
-test("who offers bad tokens again and again is shut out, alone and for a while", async (t) => {
+test("a client that repeats bad tokens is blocked, alone and for a while", async (t) => {
   const limits = { ROOMCAST_LIMITS__BLOCK_AFTER_CREDENTIALS: "5", ROOMCAST_LIMITS__BLOCK_TIME: "10s" };
   const { url } = await server(t, limits);
   const innocent = from(t, url, "127.0.0.3", { auth: { token: token() } });

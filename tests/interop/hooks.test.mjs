@@ -43,7 +43,7 @@ for (const [client, io] of clients) {
         });
       }
 
-      test("tell the server alone what they have stopped", async (t) => {
+      test("report a stopped event only to the server", async (t) => {
         const socket = await join(t);
         socket.emit("forbidden", 1);
         const failures = await journal(socket, "failure", ([id]) => id === socket.id);
@@ -52,7 +52,7 @@ for (const [client, io] of clients) {
       });
     });
 
-    test("watchers see what comes and what goes, those in front first", async (t) => {
+    test("watchers see incoming and outgoing events, prepended ones first", async (t) => {
       const socket = await join(t);
       await ask(socket, "watch");
       const binary = Buffer.from([1, 2, 3]);
@@ -74,7 +74,7 @@ for (const [client, io] of clients) {
       assert.equal(sent[0][2][0], "to a room");
     });
 
-    test("a listener of one socket hears once, and not when it was taken away", async (t) => {
+    test("a listener of one socket is called once, and not after its removal", async (t) => {
       const [socket, other] = await Promise.all([join(t), join(t)]);
       await ask(socket, "listen-once");
       let more = 0;
@@ -110,7 +110,7 @@ for (const [client, io] of clients) {
       });
     }
 
-    test("rooms are told of as they come, fill, empty and go", async (t) => {
+    test("rooms report their creation, joins, leaves and deletion", async (t) => {
       const [one, two] = await Promise.all([join(t), join(t)]);
       const room = fresh("told");
       await ask(one, "join", [room]);
@@ -198,7 +198,7 @@ for (const [client, io] of clients) {
       assert.ok(heard[0].length <= emitted && heard[1].length <= 2 * emitted, `${emitted}: ${heard.map(({ length }) => length)}`);
     });
 
-    test("sockets are found, moved and sent away from elsewhere", async (t) => {
+    test("sockets are found, moved and disconnected by the server", async (t) => {
       const [boss, one, two] = await Promise.all([
         join(t),
         join(t, { auth: { name: "one" }, query: { kind: "x" } }),
@@ -224,7 +224,7 @@ for (const [client, io] of clients) {
       assert.ok(boss.connected);
     });
 
-    test("who is sent away with the connection loses its other namespaces too", async (t) => {
+    test("closing the connection of a socket ends its other namespaces", async (t) => {
       const auth = { tenant: `/${fresh("tenant")}` };
       const main = await join(t);
       const second = main.io.socket(auth.tenant, { auth });
@@ -235,7 +235,7 @@ for (const [client, io] of clients) {
       await Promise.all(ended);
     });
 
-    test("what happens below the sockets is told", async (t) => {
+    test("events of the connection below the sockets are reported", async (t) => {
       const socket = await join(t, { upgrade: false, transports: ["polling", "websocket"] });
       await ask(socket, "watch-connection");
       assert.deepEqual(await ask(socket, "echo", "seen"), "seen");

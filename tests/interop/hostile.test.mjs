@@ -29,7 +29,7 @@ after(async () => {
     socket.disconnect();
   }
   assert.equal(await server.stop(), 0);
-  assert.doesNotMatch(server.output(), /panicked|the grace is over/);
+  assert.doesNotMatch(server.output(), /panicked|shutdown grace period is over/);
 });
 
 /** Checks that messages of the bystanders reach each other. */
@@ -103,6 +103,6 @@ test("a server stops at once whatever refused clients are doing", async (t) => {
     // Their upgrades are in progress, at a different point in each round.
     await new Promise((done) => setTimeout(done, round * 2));
     assert.equal(await started.stop(), 0);
-    assert.doesNotMatch(started.output(), /the grace is over/);
+    assert.doesNotMatch(started.output(), /shutdown grace period is over/);
   }
 });

@@ -60,14 +60,14 @@ function fetching(t, keys, env = {}) {
   return server(t, { ROOMCAST_AUTH__JWT__SECRET: undefined, ROOMCAST_AUTH__JWT__JWKS_URL: keys.url, ...env });
 }
 
-const lax = { REFRESH: "ROOMCAST_AUTH__JWT__JWKS_REFRESH_S", TIMEOUT: "ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S" };
+const lax = { REFRESH: "ROOMCAST_AUTH__JWT__JWKS_REFRESH", TIMEOUT: "ROOMCAST_AUTH__JWT__JWKS_TIMEOUT" };
 /** Variables with which keys are fetched repeatedly, and logged. */
-const REFRESHED = { [lax.REFRESH]: "1", ROOMCAST_LOG__LEVEL: "debug" };
+const REFRESHED = { [lax.REFRESH]: "1s", ROOMCAST_LOG__LEVEL: "debug" };
 const FETCHED = /the key set was fetched/;
 /**
  * Timeouts: a second if the key server is to be too slow, otherwise more than a busy machine takes.
  */
-const times = (reason) => ({ [lax.TIMEOUT]: reason === "took too long" ? "1" : "20" });
+const times = (reason) => ({ [lax.TIMEOUT]: reason === "took too long" ? "1s" : "20s" });
 const HUGE = `{"keys":[],"x":"${"x".repeat(1 << 20)}"}`;
 
 /** Bad answers, and the log line about each. */
@@ -123,19 +123,19 @@ describe("keys in a file", () => {
     const { socket } = await enter(t, url, { auth: { token: pairs[0].token() } });
     const fresh = pair("ES256", "fresh");
     write(JSON.stringify({ keys: [fresh.jwk] }));
-    await logged(started, /the file with keys was read again/);
+    await logged(started, /key file reloaded/);
     assert.equal((await enter(t, url, { auth: { token: fresh.token() } })).session.userId, "ann");
     await refused(t, url, { auth: { token: pairs[0].token() } });
     assert.equal(socket.connected, true, "who is in stays in");
     write("{");
-    await logged(started, /has changed and cannot be used/);
+    await logged(started, /could not load the changed key file/);
     await enter(t, url, { auth: { token: fresh.token() } });
     await enter(t, url, { auth: { token: token() } });
     write('{"keys":[{"kty":"new"}]}');
     await logged(started, /no key of the set can be used/);
     await enter(t, url, { auth: { token: fresh.token() } });
     write('{"keys":[]}');
-    await logged(started, /it takes all its keys back/);
+    await logged(started, /it is empty, all its previous keys are revoked/);
     await refused(t, url, { auth: { token: fresh.token() } }, "a key that its owner took back");
     await enter(t, url, { auth: { token: token() } });
   });
@@ -162,7 +162,7 @@ describe("a key server", () => {
     const keys = await keyServer(t);
     const first = pair("ES256", "first");
     const begun = Date.now();
-    const started = fetching(t, keys, { [lax.TIMEOUT]: "60" });
+    const started = fetching(t, keys, { [lax.TIMEOUT]: "60s" });
     keys.answer = async (response) => {
       const { url } = await started;
       // Not before all have sent their credentials.
@@ -193,7 +193,7 @@ describe("a key server", () => {
       await logged(started, FETCHED);
       await enter(t, started.url, { auth: { token: first.token() } });
       keys.answer = answer;
-      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
+      await logged(started, new RegExp(`could not fetch the key set.*reason="?${reason}`));
       await enter(t, started.url, { auth: { token: first.token() } });
       // An unknown key waits for the answer, but not forever, and is refused like any other.
       await refused(t, started.url, { auth: { token: pair("ES256", "other").token() } });
@@ -207,19 +207,19 @@ describe("a key server", () => {
     for (const status of [301, 302, 303, 307, 308]) {
       keys.answer = (response) => response.writeHead(status, { location: elsewhere.url }).end();
       const started = await fetching(t, keys);
-      await logged(started, new RegExp(`could not be fetched.*reason="?answered ${status}`));
+      await logged(started, new RegExp(`could not fetch the key set.*reason="?answered ${status}`));
       await refused(t, started.url, { auth: { token: planted.token() } });
     }
     assert.equal(elsewhere.asked.length, 0);
   });
 
-  test("that stays down is asked less and less often, whoever wants in", async (t) => {
+  test("that stays down is requested ever less often, despite many clients", async (t) => {
     const keys = await keyServer(t);
     keys.answer = (response) => response.destroy();
     const begun = Date.now();
     const started = await fetching(t, keys);
     for (const pause of ["1s", "2s", "4s"]) {
-      await logged(started, new RegExp(`could not be fetched.*again_in=${pause}`));
+      await logged(started, new RegExp(`could not fetch the key set.*again_in=${pause}`));
       await refused(t, started.url, { auth: { token: pair("EdDSA", "any").token() } });
     }
     // This process may record a request late, but never early.
@@ -233,7 +233,7 @@ describe("a key server", () => {
     const first = pair("EdDSA", "first");
     keys.answer = (response) => response.destroy();
     const started = await fetching(t, keys);
-    await logged(started, /could not be fetched/);
+    await logged(started, /could not fetch the key set/);
     keys.serve(first);
     const socket = open(t, io, started.url, { auth: { token: first.token() }, reconnection: false });
     socket.on("connect_error", async () => {
@@ -254,19 +254,19 @@ describe("a key server", () => {
     assert.equal((await enter(t, url, { auth: { token: first.token() } })).session.userId, "ann");
 
     const stranger = await fetching(t, keys);
-    await logged(stranger, /could not be fetched.*cannot connect: .*certificate/);
+    await logged(stranger, /could not fetch the key set.*cannot connect: .*certificate/);
     await refused(t, stranger.url, { auth: { token: first.token() } }, "by an authority that nobody knows");
 
     const other = await keyServer(t, ca.certify("other.example"));
     other.serve(first);
     const fooled = await fetching(t, other, trusted);
-    await logged(fooled, /could not be fetched.*cannot connect: .*certificate/);
+    await logged(fooled, /could not fetch the key set.*cannot connect: .*certificate/);
     await refused(t, fooled.url, { auth: { token: first.token() } }, "by a certificate of another name");
     assert.equal(other.asked.length, 0);
 
     const plain = await keyServer(t);
     const spoken = { url: plain.url.replace("http:", "https:") };
-    await logged(await fetching(t, spoken, trusted), /could not be fetched.*cannot connect/);
+    await logged(await fetching(t, spoken, trusted), /could not fetch the key set.*cannot connect/);
     assert.equal(plain.asked.length, 0, "nothing is asked without TLS");
   });
 
@@ -282,7 +282,7 @@ describe("a key server", () => {
       await logged(started, FETCHED);
       await enter(t, started.url, { auth: { token: first.token() } });
       keys.answer = answer;
-      await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
+      await logged(started, new RegExp(`could not fetch the key set.*reason="?${reason}`));
       await enter(t, started.url, { auth: { token: first.token() } });
     });
   }
@@ -299,7 +299,7 @@ describe("a key server", () => {
       [{ [url]: "https://user:canary@id.example/jwks" }, /an address with a user name/],
       [{ [url]: good, [ca]: join(folder, "none.pem") }, /jwks_ca_file .*none\.pem: /],
       [{ [url]: good, [ca]: join(folder, "empty.pem") }, /jwks_ca_file .*empty\.pem: no certificate in it/],
-      [{ [ca]: join(folder, "empty.pem") }, /jwks_ca_file is of no use without/],
+      [{ [ca]: join(folder, "empty.pem") }, /jwks_ca_file has no effect without/],
     ]) {
       const checked = command(["check-config"], env);
       assert.equal(checked.status, 2, JSON.stringify(env));

@@ -380,7 +380,7 @@ describe("notifications", () => {
     return { notificationId, userId: "ann", type: "warning", priority, title: "T", message: "M" };
   };
 
-  test("they are told, told together, acknowledged once, and told again until then", async (t) => {
+  test("they are sent, batched, acknowledged once, and sent again until then", async (t) => {
     const { url } = await server(t, { ROOMCAST_NOTIFICATIONS__WINDOW: "10s" });
     await publish(url, "/notifications", notice("n1", "low"));
     const ann = await user(t, url, "ann");

@@ -130,7 +130,7 @@ function whatever(servers) {
         // have been processed.
         const following = next(ann.socket, "notifications:subscribed");
         await move(ann, all[at]);
-        assert.equal(ann.socket.recovered, true, all.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n"));
+        assert.equal(ann.socket.recovered, true, all.flatMap((server) => server.output().match(/.*starts a new session.*/g) ?? []).join("\n"));
         assert.equal(ann.socket.id, id);
         await following;
       }

@@ -29,7 +29,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await key("Enter");
   await page.getByRole("list", { name: "Chosen people" }).getByText(`Bob ${self}`, { exact: true }).waitFor();
   await see("new");
-  await page.getByRole("button", { name: "Begin" }).press("Enter");
+  await page.getByRole("button", { name: "Create" }).press("Enter");
   await page.getByRole("heading", { name: `Plans ${self}` }).waitFor();
   const { hash } = new URL(page.url());
   assert.match(hash, /^#\/c\/[0-9a-f-]{36}$/);
@@ -56,14 +56,14 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   // Arrow Up edits the last message; Escape leaves it unchanged.
   await a.composer.focus();
   await key("ArrowUp");
-  await page.getByText("Changing a message").waitFor();
+  await page.getByText("Editing a message").waitFor();
   await see("edit");
   await key("Escape", "ArrowUp");
   await a.composer.press("End");
   await page.keyboard.type(" And more.");
   await key("Enter");
   await b.page.locator("li.message").filter({ hasText: "And more." }).getByText("edited").waitFor();
-  await page.getByText("Changing a message").waitFor({ state: "detached" });
+  await page.getByText("Editing a message").waitFor({ state: "detached" });
 
   // A deletion can be undone, with the keys of the focused message.
   await a.stretchUndo();
@@ -84,7 +84,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   // The link of a message leads to it, also when a page is opened with it.
   await page.locator("li.message[tabindex='0']").focus();
   await key("ArrowUp", "c");
-  await page.getByText("The link is in your clipboard.").waitFor();
+  await page.getByText("The link was copied.").waitFor();
   const link = await page.evaluate(() => navigator.clipboard.readText());
   assert.match(link, /#\/c\/[0-9a-f-]{36}\/1$/);
 
@@ -127,7 +127,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.conversation(`Club ${self}`).click();
   await ada.message("welcome").waitFor();
   await must(bob, "remove_member", { conversationId: id, userId: sub });
-  await ada.page.getByText(`“Club ${self}” is no longer there, or you are no longer a member of it.`).waitFor();
+  await ada.page.getByText(`“Club ${self}” was deleted, or you are no longer a member of it.`).waitFor();
   await ada.conversation("Lobby").waitFor();
   // Notices cover nothing that the user would use next.
   const isFree = (link) => {
@@ -147,18 +147,18 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.page.getByText(`The user with the id ${eve}`).click();
   // The page does not know this user: no user is added without an answer, and a repeated key press
   // is no answer.
-  const question = ada.page.getByRole("alert").filter({ hasText: `This page knows no user called ${eve}.` });
+  const question = ada.page.getByRole("alert").filter({ hasText: `This page does not know a user named ${eve}.` });
   await question.waitFor();
   await look(ada, `picker-${self}`);
   const chosen = ada.page.getByRole("list", { name: "Chosen people" }).getByRole("listitem");
-  await question.getByRole("button", { name: "No" }).click();
+  await question.getByRole("button", { name: "Cancel" }).click();
   await question.waitFor({ state: "detached" });
   for (let time = 0; time < 2; time += 1) await ada.page.getByLabel("Add people").press("Enter");
   await question.waitFor();
   assert.equal(await chosen.count(), 0);
   await question.getByRole("button", { name: "Add this id" }).click();
   await chosen.getByText(eve).waitFor();
-  await ada.page.getByRole("button", { name: "Begin" }).click();
+  await ada.page.getByRole("button", { name: "Create" }).click();
   await ada.page.getByRole("heading", { name: eve }).waitFor();
   // The error is shown once: the answer to a later request has arrived.
   assert.equal(await ada.page.getByText("This conversation does not exist").count(), 0);
@@ -166,15 +166,15 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.page.getByRole("button", { name: `Remove ${eve}` }).click();
   await ada.page.getByText("Members · 1").waitFor();
   await ada.page.getByRole("button", { name: "Delete" }).click();
-  await ada.page.getByRole("button", { name: "Really delete it for everybody" }).waitFor();
+  await ada.page.getByRole("button", { name: "Really delete for all members" }).waitFor();
   await look(ada, `delete-${self}`);
-  await ada.page.getByRole("button", { name: "Really delete it for everybody" }).click();
+  await ada.page.getByRole("button", { name: "Really delete for all members" }).click();
   await ada.page.getByRole("dialog").waitFor({ state: "detached" });
   await ada.conversation(eve).waitFor({ state: "detached" });
   noComplaints(ada);
 });
 
-test("Enter goes to nothing that was found for other words", async (t) => {
+test("Enter does not open results of another query", async (t) => {
   const bob = await client(t, "bob-words", "Bob Words");
   await make(bob, "Animals", ["ada-words"], "an aardvark", "a buffalo");
   const ada = await signIn(t, "ada-words", "Ada Words");
@@ -182,7 +182,7 @@ test("Enter goes to nothing that was found for other words", async (t) => {
   await page.getByRole("heading", { name: "Animals" }).waitFor();
   await ada.isOver("WebSocket");
   await page.keyboard.press("Control+k");
-  const search = page.getByRole("dialog", { name: "Search" }).getByLabel("Words to look for");
+  const search = page.getByRole("dialog", { name: "Search" }).getByLabel("Search words");
   await search.fill("aardvark");
   await page.locator(".found").getByText("an aardvark").waitFor();
   const hash = () => page.evaluate(() => location.hash);
@@ -209,7 +209,7 @@ test("a conversation that is begun twice while the server is slow is made once",
     form.requestSubmit();
     form.requestSubmit();
   });
-  await ada.page.locator("button[type=submit]:disabled").getByText("Begin").waitFor();
+  await ada.page.locator("button[type=submit]:disabled").getByText("Create").waitFor();
   await ada.page.getByLabel("Title").press("Enter");
   ada.link.releaseAnswers();
   await ada.page.getByRole("heading", { name: "Made once" }).waitFor();

@@ -51,12 +51,12 @@ test("messages that are sent, failed, are held, not confirmed or wait are access
   await other.ada.isOffline();
   await other.ada.say("written offline");
   await other.ada.message("written offline", "waiting").waitFor();
-  await other.ada.page.getByText("The server cannot be reached. What you write is sent once it is back.").waitFor();
+  await other.ada.page.getByText("The server is unreachable. What you write will be sent after the reconnect.").waitFor();
   await lookEverywhere(other.ada, "access-offline");
   noComplaints(ada, other.ada);
 });
 
-test("who cannot write is told why in the field, and what there is to do by a bar that is accessible", async (t) => {
+test("a disabled field shows the reason, and an accessible bar shows the remedy", async (t) => {
   const { server, ada } = await meet(t);
   await ada.isOnline();
   server.isSilent = true;
@@ -124,7 +124,7 @@ test("a message that can be taken back, the form for a token and an invitation a
   // check.
   await lookEverywhere(ada, "access-undo");
   await ada.page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
-  await ada.page.getByRole("dialog", { name: "Invitation" }).getByText("You are one of them already.").waitFor();
+  await ada.page.getByRole("dialog", { name: "Invitation" }).getByText("You are already a member.").waitFor();
   await lookEverywhere(ada, "access-invitation");
   noComplaints(ada);
 });
@@ -169,7 +169,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   await page.getByRole("list", { name: "Members" }).getByText(name, { exact: true }).waitFor();
   assert.equal(await page.getByLabel("Add people").inputValue(), "");
   await press("Invite by link");
-  await page.getByText("The invitation is in your clipboard.").waitFor();
+  await page.getByText("The invitation link was copied.").waitFor();
   const invite = new URL(await page.evaluate(() => navigator.clipboard.readText())).hash;
   await see("members");
   await press(`Remove ${name}`);
@@ -204,7 +204,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   noComplaints(ada, eve);
 });
 
-test("who has a session of the login is in by its cookie, and out when it has ended", async (t) => {
+test("a session of the login signs in by its cookie, and out when it ends", async (t) => {
   const login = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false", ROOMCAST_AUTH__LOGIN_URL: "/login", ROOMCAST_AUTH__LOGOUT_URL: "/logout" });
   t.after(() => login.stop());
   const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
@@ -248,7 +248,7 @@ test("all of a long message is shown, and a part of it again, by keyboard", asyn
   const line = ada.page.locator("li.message");
   await line.focus();
   await ada.page.keyboard.press("Enter");
-  const more = ada.page.getByRole("button", { name: "Show all of it" });
+  const more = ada.page.getByRole("button", { name: "Show all" });
   assert.equal(await more.evaluate((node) => node === document.activeElement), true);
   assert.equal(await more.getAttribute("aria-expanded"), "false");
   assert.equal(await line.getByText("line 59.").count(), 0);

@@ -63,7 +63,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await shows(root, "Connections", (shown) => shown === 1);
       await section(root, "Alerts").getByText("Nothing has failed since this page was opened.").waitFor();
       await section(root, "Refusals").getByText("Nothing was refused since this page was opened.").waitFor();
-      await section(root, "Rooms").getByText("Nobody is in a room.").waitFor();
+      await section(root, "Rooms").getByText("No socket is in a room.").waitFor();
       await look(root, `dashboard-${self}-empty`);
 
       const people = [];
@@ -109,7 +109,7 @@ test("a user is found by keyboard alone, its name is text, and it is disconnecte
   const root = await live(t);
   const { page } = root;
   await find(root, "nobody-here");
-  await page.getByRole("status").getByText("Nobody with the id nobody-here is connected.").waitFor();
+  await page.getByRole("status").getByText("No user with the id nobody-here is connected.").waitFor();
   await find(root, sub);
   const user = page.locator(`[data-user="${sub}"]`);
   await user.getByText(name, { exact: true }).waitFor();
@@ -152,7 +152,7 @@ test("an address is shut out with a reason, once that was confirmed", async (t) 
     await page.getByRole("button", { name: "Block 192.0.2.7" }).press("Enter");
     const dialog = page.getByRole("dialog", { name: "Block an address" });
     await dialog.getByRole("button", { name: "Block" }).press("Enter");
-    await dialog.getByText("Please say why, for whoever finds the block later.").waitFor();
+    await dialog.getByText("Enter a reason. Other admins see it.").waitFor();
     await look(root, `dashboard-block-${viewport.width}`);
     // Escape closes the window, also from a field with a text, and blocks nothing.
     await dialog.getByLabel("Reason").fill("begun");
@@ -177,13 +177,13 @@ test("an address is shut out with a reason, once that was confirmed", async (t) 
   }
 });
 
-test("who is no admin sees one sentence and no figures, and the server is asked for none", async (t) => {
+test("a user who is not an admin sees one sentence, and no figures are requested", async (t) => {
   for (const roles of [["user"], ["service"]]) {
     const visitor = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: NARROW });
     const asked = [];
     visitor.page.on("request", (request) => asked.push(new URL(request.url()).pathname));
     await visitor.giveToken(token({ sub: `no-admin-${roles}`, roles }));
-    await visitor.page.getByRole("alert").getByText("This page is for admins, and your role does not permit it.").waitFor();
+    await visitor.page.getByRole("alert").getByText("This page is for admins, and your role does not permit access.").waitFor();
     assert.equal(await visitor.page.locator(".desk, .card, table").count(), 0);
     assert.deepEqual(asked.filter((path) => path.startsWith("/api") || path.startsWith("/health")), []);
     await look(visitor, `dashboard-forbidden-${roles}`);
@@ -206,7 +206,7 @@ test("a token is needed, stays in its tab and out of addresses, and is gone afte
   await page.getByRole("heading", { name: "Dashboard" }).waitFor();
   await look(root, "dashboard-entry");
   await root.giveToken("this-is-no-token");
-  await page.getByRole("alert").getByText("This token is not valid here, or not any more.").waitFor();
+  await page.getByRole("alert").getByText("This token is invalid or has expired.").waitFor();
   assert.deepEqual(await violations(root), []);
   await root.giveToken(secret);
   await total(root, "Connections").waitFor();
@@ -260,7 +260,7 @@ test("without a connection the page says so and of when its figures are, and goe
   const { page } = root;
   await page.locator("[data-state=live]").waitFor();
   root.link.cut();
-  await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are of \S.*\. Trying again…$/).waitFor();
+  await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are from \S.*\. Trying again…$/).waitFor();
   await look(root, "dashboard-lost");
   assert.equal(await page.getByRole("button", { name: "Find" }).isDisabled(), true);
   // The earlier figures are still shown.
@@ -270,7 +270,7 @@ test("without a connection the page says so and of when its figures are, and goe
   noComplaints(root);
 });
 
-test("figures are pulled at a pace while somebody looks, and not at all while the tab is hidden", async (t) => {
+test("figures are polled while the tab is visible, and not while it is hidden", async (t) => {
   const root = await live(t);
   const { page } = root;
   const pulls = [];
@@ -303,7 +303,7 @@ test("figures are pulled at a pace while somebody looks, and not at all while th
   noComplaints(root);
 });
 
-test("what a role does not permit is said in its place, and not asked for again and again", async (t) => {
+test("parts that a role does not permit show that, and are not requested again", async (t) => {
   const server = await startServer({ ...keyed, ROOMCAST_AUTH__ROLES__WATCHER__PERMISSIONS: "admin" });
   t.after(() => server.stop());
   const root = await watch(t, token({ sub: "watcher", roles: ["watcher"] }), { url: server.url });

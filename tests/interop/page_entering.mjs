@@ -27,7 +27,7 @@ test("where no guests may enter a token or the address of the login is asked for
   await lookEverywhere(bob, "entry-login");
 });
 
-test("who comes with a cookie is in without a form", async (t) => {
+test("a user with a cookie is signed in without a form", async (t) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url);
   await ada.page.getByLabel("Your name").waitFor();
   const value = tokenOf("ada-cookie", "Ada Cookie");

@@ -202,7 +202,7 @@ test("the browser notifies of messages while the page is out of view, if that wa
     };
   });
   await ada.page.getByRole("button", { name: "Notifications", exact: true }).click();
-  const bell = ada.page.getByRole("button", { name: "Notify me when this page is not in view" });
+  const bell = ada.page.getByRole("button", { name: "Notify me while this page is hidden" });
   assert.equal(await ada.page.evaluate(() => Notification.permission), "granted");
   await bell.click();
   await ada.page.getByRole("button", { name: "Notifications are on" }).waitFor();

@@ -36,7 +36,7 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   // Arrow Up edits the last message; Delete removes it, and Undo restores it.
   await ada.focus("#composer");
   await ada.type("ArrowUp");
-  await ada.reads(".composer-edit", "Changing a message");
+  await ada.reads(".composer-edit", "Editing a message");
   await ada.type(" Edited.", "Enter");
   await bob.reads("li.message .bubble", "hello Bob, see https://example.org/a Edited.");
   await ada.sees("!document.querySelector('.composer-edit')", "the change to be made");

@@ -17,7 +17,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   await ada.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
   await ada.page.getByRole("button", { name: "Invite by link" }).click();
-  await ada.page.getByText("The invitation is in your clipboard.").waitFor();
+  await ada.page.getByText("The invitation link was copied.").waitFor();
   const address = await ada.page.evaluate(() => navigator.clipboard.readText());
   assert.equal(await ada.page.getByLabel(/^Valid until/).inputValue(), address);
   assert.match(address, /\/#\/i\/[\w-]{43}$/);
@@ -40,20 +40,20 @@ everywhere("the owner makes a link by which others see what they join, and join 
   // A member only opens the conversation; a visitor who declines ends up where the page would start
   // without the link.
   await bob.page.goto(at(bob, address));
-  await dialog.getByText("You are one of them already.").waitFor();
+  await dialog.getByText("You are already a member.").waitFor();
   await dialog.getByRole("button", { name: "Open" }).click();
   await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
   await bob.page.goto(at(bob, address));
-  await dialog.getByText("You are one of them already.").waitFor();
+  await dialog.getByText("You are already a member.").waitFor();
   await bob.page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
 
   // Revoked links lead nowhere.
-  await ada.page.getByRole("button", { name: "Take links back" }).click();
-  await ada.page.getByText("Former invitations do not work any more.").waitFor();
+  await ada.page.getByRole("button", { name: "Revoke links" }).click();
+  await ada.page.getByText("Earlier invitations are revoked.").waitFor();
   const eve = await signIn(t, `eve-${self}`, `Eve ${self}`, options);
   await eve.page.goto(at(eve, address));
-  await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("This invitation is not valid, or not any more.").waitFor();
+  await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("This invitation is invalid or has expired.").waitFor();
   await look(eve, `${self}-revoked`);
   await eve.page.getByRole("dialog").getByRole("button", { name: "Close", exact: true }).last().click();
   await eve.page.getByRole("dialog").waitFor({ state: "detached" });

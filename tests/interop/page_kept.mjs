@@ -10,7 +10,7 @@ import { Visitor } from "./visitor.mjs";
 /** Waits until this conversation is in view. */
 const isIn = ({ page }, title) => page.getByRole("heading", { name: title }).waitFor();
 
-test("who is added to a conversation whose address is open gets into it without a reload", async (t) => {
+test("a user added to the open conversation joins it without a reload", async (t) => {
   const bob = await client(t, "bob-absent", "Bob Absent");
   const id = await make(bob, "Closed", [], "for members");
   const ada = await signIn(t, "ada-absent", "Ada Absent");
@@ -109,7 +109,7 @@ test("what the queue has no room for stays in the field, with the reason", async
   // 40,000 bytes each, of the 4 MiB that may be queued.
   const text = (index) => `${index} `.padEnd(9_990, "x").replaceAll("x", "😀");
   let index = 0;
-  const reason = ada.page.getByText("Not sent. Too many messages wait to be sent already.");
+  const reason = ada.page.getByText("Not sent. Too many messages are waiting to be sent.");
   while ((await reason.count()) === 0 && index < 200) await ada.say(text((index += 1)));
   await reason.waitFor();
   assert.equal(await ada.composer.inputValue(), text(index));
@@ -144,15 +144,15 @@ test("changes whose answers are held back are made again, and are never called u
   assert.equal(await ada.composer.inputValue(), "after");
   ada.link.releaseAnswers();
   await ada.message("after", "stored").waitFor();
-  await ada.page.getByText("Changing a message").waitFor({ state: "detached" });
+  await ada.page.getByText("Editing a message").waitFor({ state: "detached" });
   assert.equal(await ada.composer.inputValue(), "");
 
   // Without a connection a change waits for one.
   ada.link.cut();
   await ada.isOffline();
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
-  await ada.page.getByLabel("Tell me of").selectOption("none");
-  await ada.page.getByText("There is no connection. The change is made when it is back.").waitFor();
+  await ada.page.getByLabel("Notify me of").selectOption("none");
+  await ada.page.getByText("There is no connection. The change will be made after the reconnect.").waitFor();
   const other = await client(t, "ada-unsure", "Ada Unsure");
   const told = new Promise((done) => other.once("notification_level", ({ level }) => done(level)));
   ada.link.restore();
@@ -161,7 +161,7 @@ test("changes whose answers are held back are made again, and are never called u
   noComplaints(ada);
 });
 
-test("who has gone on to something else keeps the keyboard when the page opens a conversation", async (t) => {
+test("a focused element keeps the focus when the page opens a conversation", async (t) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url, { path: "/?transport=polling", viewport: DESK });
   let release;
   const held = new Promise((done) => (release = done));
@@ -213,7 +213,7 @@ test("who writes while a message far back is on its way goes on writing when it 
 });
 
 test("who has a token that ends is told so, and goes on with another one where it was", async (t) => {
-  const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+  const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
   t.after(() => brief.stop());
   const claims = { sub: "ada-brief", name: "Ada Brief" };
   const ada = await Visitor.open(t, shared.browser, brief.url, { viewport: DESK });
@@ -264,7 +264,7 @@ test("four tabs of a user with many conversations keep to the limits of the serv
   await isIn(tabs[0], "Lobby");
   await tabs[0].page.getByRole("button", { name: "New conversation" }).click();
   await tabs[0].page.getByLabel("Title").fill("One more");
-  await tabs[0].page.getByRole("button", { name: "Begin" }).click();
+  await tabs[0].page.getByRole("button", { name: "Create" }).click();
   await isIn(tabs[0], "One more");
   noComplaints(...tabs);
 });

@@ -21,7 +21,7 @@ const kept = ({ page }) => page.evaluate(async () => {
   return count;
 });
 
-test("who signs out while messages wait is asked, and nothing of a guest is kept after that", async (t) => {
+test("signing out with unsent messages asks first and deletes a guest's data", async (t) => {
   const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Leaving");
   const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
   await second.page.goto(guest.link.url);
@@ -81,7 +81,7 @@ test("a tab of a guest who was signed out in another one leaves nothing when it 
   await guest.page.getByLabel("Your name").waitFor();
   const dialog = second.page.getByRole("dialog", { name: "Sign out" });
   await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
-  await dialog.getByText("You have signed out in another tab: what is not sent is lost when this tab is closed.").waitFor();
+  await dialog.getByText("You have signed out in another tab: unsent entries are lost when this tab is closed.").waitFor();
   await lookEverywhere(second, "signed-out-elsewhere");
   await dialog.getByRole("button", { name: "Wait" }).click();
   await dialog.waitFor({ state: "detached" });
@@ -120,7 +120,7 @@ test("a tab of a guest who was signed out in another one sends what it has, and 
   await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
   // It reconnects while no user is stored in the browser, and continues as its own user.
   guest.link.restore();
-  await dialog.getByText("Everything is sent by now.").waitFor();
+  await dialog.getByText("Everything is sent.").waitFor();
   await guest.page.getByLabel("Your name").fill("Guest Following");
   await guest.page.getByRole("button", { name: "Join the chat" }).click();
   await guest.isOnline();
@@ -145,7 +145,7 @@ test("who signs out and waits is told when everything is sent", async (t) => {
   const dialog = ada.page.getByRole("dialog", { name: "Sign out" });
   await dialog.getByText("1 message is not sent yet.").waitFor();
   ada.link.restore();
-  await dialog.getByText("Everything is sent by now.").waitFor();
+  await dialog.getByText("Everything is sent.").waitFor();
   await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
   await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
   await ada.giveToken(tokenOf("ada-waits", "Ada Waits"));
@@ -187,7 +187,7 @@ async function readPrivately(t, ada, sub) {
   await ada.page.locator(".notice").filter({ hasText: "told in private" }).waitFor();
   await ada.message("to be answered in private").focus();
   await ada.page.keyboard.press("r");
-  await ada.page.getByRole("button", { name: "Do not reply" }).waitFor();
+  await ada.page.getByRole("button", { name: "Cancel the reply" }).waitFor();
   await until(async () => (await ada.page.title()).includes("Private plans"), "the title");
   assert.match(await documentOf(ada.page), /private/i);
   return id;

@@ -49,7 +49,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByRole("dialog", { name: "React" }).waitFor();
       await page.getByLabel("Another emoji").fill("no emoji");
       await key("Enter");
-      await page.getByText("This is not one emoji.").waitFor();
+      await page.getByText("Enter exactly one emoji.").waitFor();
       await look("picker");
       await page.getByLabel("Another emoji").fill("🎂");
       await key("Enter");
@@ -76,7 +76,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByRole("dialog", { name: "Pinned messages" }).waitFor();
       await look("pins");
       await page.getByRole("button", { name: "Unpin the message of Bob Marks" }).press("Enter");
-      await page.getByText("Nothing is pinned any more.").waitFor();
+      await page.getByText("No message is pinned.").waitFor();
       await key("Escape");
 
       // The original of a reply is edited and deleted.
@@ -92,14 +92,14 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("who is mentioned is told, unless nothing is to be told of that conversation", async (t) => {
+test("a mentioned user is notified unless the conversation's level is none", async (t) => {
   const bob = await client(t, "bob-level", "Bob Level");
   const id = await make(bob, "Level", ["ada-level"], "hello");
   await must(bob, "join_conversation", id);
   const ada = await signIn(t, "ada-level", "Ada Level");
   await ada.page.getByRole("heading", { name: "Level" }).waitFor();
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
-  const level = ada.page.getByLabel("Tell me of");
+  const level = ada.page.getByLabel("Notify me of");
   await level.selectOption("mentions");
   // When opened again it shows the server's answer, and not the choice.
   await ada.page.keyboard.press("Escape");
@@ -132,8 +132,8 @@ test("an answer to what was deleted meanwhile waits, and may be sent on its own"
   await must(bob, "delete_message", { messageId: message.id });
   await ada.say("an answer");
   ada.link.restore();
-  await ada.page.locator("li.message .foot").getByText("The message that this answers is gone.").waitFor();
-  await ada.page.getByRole("button", { name: "Send without the answer" }).click();
+  await ada.page.locator("li.message .foot").getByText("The message that this replies to was deleted.").waitFor();
+  await ada.page.getByRole("button", { name: "Send without the quote" }).click();
   await ada.message("an answer", "stored").waitFor();
   await ada.page.getByText("This message was deleted.").waitFor();
   noComplaints(ada);

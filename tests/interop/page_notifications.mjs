@@ -47,7 +47,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await ada.page.getByRole("heading", { name: "Trading" }).waitFor();
       await ada.page.getByRole("dialog").waitFor({ state: "detached" });
       await ada.page.locator(".bell:visible").press("Enter");
-      await ada.page.getByText("There is nothing new.").waitFor();
+      await ada.page.getByText("There are no new notifications.").waitFor();
       await ada.page.keyboard.press("Escape");
       assert.equal(await ada.page.evaluate(() => document.activeElement.classList.contains("bell")), true);
       noComplaints(ada);
@@ -55,7 +55,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("what one tab has read is gone in the others, and what was read without network is told later", async (t) => {
+test("read notifications leave the other tabs, and offline ones are sent later", async (t) => {
   const sub = "note-tabs";
   const ada = await signIn(t, sub, "Ada Tabs");
   const second = await signIn(t, sub, "Ada Tabs");
@@ -92,7 +92,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
     await ada.page.keyboard.press("Escape");
     await bell(ada).first().waitFor();
     await ada.page.locator(".bell:visible").press("Enter");
-    await dialog.getByText("There is nothing new.").waitFor();
+    await dialog.getByText("There are no new notifications.").waitFor();
     await dialog.getByRole("button", { name: "Show earlier notifications" }).press("Enter");
     const earlier = dialog.getByRole("list", { name: "Earlier notifications" }).getByRole("listitem");
     await until(async () => (await earlier.count()) === 50, "the first page");

@@ -68,7 +68,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("what is said while somebody is away is shown after the reconnect", async (t) => {
+test("a status that is set during a disconnect is shown after the reconnect", async (t) => {
   const bob = await client(t, "bob-status-away", "Bob Away");
   const id = await make(bob, "Away", ["ada-status-away"], "hello");
   await must(bob, "join_conversation", id);

@@ -48,7 +48,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   await hasTime(long);
   await see("part");
   await key("Enter");
-  await hasFocus(page.getByRole("button", { name: "Show all of it" }));
+  await hasFocus(page.getByRole("button", { name: "Show all" }));
   await key("Enter");
   await long.getByText("line 59.").waitFor();
   await hasFocus(page.getByRole("button", { name: "Show less" }));

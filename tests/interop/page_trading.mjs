@@ -86,7 +86,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.keyboard.press("Enter");
       await order.getByRole("button", { name: "Sell 1.5 NONE now" }).waitFor();
       await page.keyboard.press("Enter");
-      await order.getByText("NONE: not executed. The server knows no price of it.").waitFor();
+      await order.getByText("NONE: not executed. The server has no price for it.").waitFor();
       await look("filled");
       noComplaints(ada);
     });
@@ -117,13 +117,13 @@ test("only those who may have trades executed are led to the page and see it, an
   // subscriptions.
   for (const visitor of [ada, guest]) {
     await visitor.page.evaluate(() => (location.hash = "#/trading"));
-    await visitor.page.getByText("This page is for those who may have trades executed here.").waitFor();
+    await visitor.page.getByText("You do not have access to the trading page.").waitFor();
     assert.equal(await section(visitor, "Trades").count(), 0);
     assert.deepEqual(await violations(visitor), []);
   }
   const direct = await Visitor.open(t, shared.browser, shared.server.url, { path: "/#/trading", viewport: PHONE });
   await direct.giveToken(tokenOf("ada-direct", "Ada Direct"));
-  await direct.page.getByText("This page is for those who may have trades executed here.").waitFor();
+  await direct.page.getByText("You do not have access to the trading page.").waitFor();
   await direct.page.getByRole("link", { name: "All conversations" }).click();
   await direct.conversation("Lobby").waitFor();
   noComplaints(ada, admin, bob, guest, direct);
@@ -163,7 +163,7 @@ test("after the network was away what was missed is there, and nothing twice", a
   noComplaints(ada);
 });
 
-test("who has gone on to Cancel stays there, whatever comes in meanwhile", async (t) => {
+test("the focus stays on Cancel while events arrive", async (t) => {
   const sub = "trader-cancel";
   const ada = await open(t, sub, ["admin"]);
   await publish("/prices", { symbol: "HELD", price: 3 });
@@ -200,7 +200,7 @@ test("an order whose answer is lost is not sent again, and its outcome is told w
   const snapshot = async () => (await must(root, "subscribe:trades", { userId: sub })).snapshot.trades;
   await until(async () => (await snapshot()).length === 1, "the trade");
   ada.link.cut();
-  await order.getByText("Buy 4 LOST: nobody knows yet whether it was executed.").waitFor();
+  await order.getByText("Buy 4 LOST: the outcome is not known yet.").waitFor();
   ada.link.restore();
   ada.link.releaseAnswers();
   await section(ada, "Trades").getByText("4 × 3", { exact: true }).waitFor();

@@ -187,7 +187,7 @@ test("one Escape closes each window, also from a field with a text, and nothing 
 
   const { token: invite } = await must(bob, "create_invite", { conversationId: id });
   await page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
-  await page.getByRole("dialog", { name: "Invitation" }).getByText("You are one of them already.").waitFor();
+  await page.getByRole("dialog", { name: "Invitation" }).getByText("You are already a member.").waitFor();
   await closes("Invitation");
   await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
   await ada.message("to react to").waitFor();
@@ -251,9 +251,9 @@ everywhere("while the page is offline no user is present, and a message that wai
   await page.getByRole("button", { name: "Who is here: 2 people" }).waitFor();
   ada.link.cut();
   await ada.isOffline();
-  await page.getByRole("button", { name: "Who is here: not known" }).waitFor();
+  await page.getByRole("button", { name: "Who is here: unknown" }).waitFor();
   await page.locator(".people .person").waitFor({ state: "detached" });
-  await page.getByText("Not known without a connection.").waitFor({ state: "attached" });
+  await page.getByText("Unknown without a connection.").waitFor({ state: "attached" });
   // Neither in the list nor as the user's own status.
   assert.deepEqual(await page.locator(".user-status:not(.is-offline)").evaluateAll((nodes) => nodes.map(({ outerHTML }) => outerHTML)), []);
 
@@ -263,7 +263,7 @@ everywhere("while the page is offline no user is present, and a message that wai
   await ada.message("withdrawn").getByRole("button", { name: "Withdraw" }).click();
   await ada.message("withdrawn").waitFor({ state: "detached" });
   await ada.message("secnd").getByRole("button", { name: "Edit" }).click();
-  await page.getByText("Changing a message").waitFor();
+  await page.getByText("Editing a message").waitFor();
   assert.equal(await ada.composer.inputValue(), "secnd");
   await ada.composer.fill("second");
   await look(ada, `changing-${self}`);
@@ -272,7 +272,7 @@ everywhere("while the page is offline no user is present, and a message that wai
   assert.deepEqual((await ada.texts()).slice(-3), ["first", "second", "third"]);
   // In the empty field, Arrow Up edits the newest message.
   await ada.composer.press("ArrowUp");
-  await page.getByText("Changing a message").waitFor();
+  await page.getByText("Editing a message").waitFor();
   await ada.composer.fill("third and last");
   await ada.composer.press("Enter");
   // The queue keeps the message in its current version.

@@ -190,7 +190,7 @@ describe("forged headers", () => {
     assert.equal(await comesFrom(t, headed, url, { transports: ["websocket"], headers }), CLIENT);
   });
 
-  test("who is no proxy is who it is, whatever it says", async (t) => {
+  test("headers of a peer that is not a proxy are ignored", async (t) => {
     const headers = { "x-forwarded-for": "6.6.6.6", forwarded: "for=6.6.6.6", "x-real-ip": "6.6.6.6" };
     for (const transports of KINDS) {
       assert.equal(await comesFrom(t, plain, plain.url, { transports, headers }), CLIENT);

@@ -96,7 +96,7 @@ test("every namespace of a connection goes on", async (t) => {
   assert.deepEqual([socket.recovered, chat.recovered], [true, true]);
 });
 
-test("a client that never got an event starts afresh", async (t) => {
+test("a client that never received an event starts a new session", async (t) => {
   const socket = await connect(t, v4, url, again);
   const { id } = socket;
   const back = next(socket, "connect");
@@ -115,7 +115,7 @@ test("a volatile event that ends in a text makes its client start afresh", async
   assert.equal(socket.recovered, false);
 });
 
-test("a client that left on purpose starts afresh", async (t) => {
+test("a client that disconnected itself starts a new session", async (t) => {
   const { socket } = await connectBehindLink(t);
   const { id } = socket;
   socket.disconnect().connect();
@@ -124,7 +124,7 @@ test("a client that left on purpose starts afresh", async (t) => {
   assert.notEqual(socket.id, id);
 });
 
-test("a client that was sent away starts afresh", async (t) => {
+test("a client that the server disconnected starts a new session", async (t) => {
   const { socket } = await connectBehindLink(t);
   const lost = next(socket, "disconnect");
   socket.emit("kick", false);
@@ -134,7 +134,7 @@ test("a client that was sent away starts afresh", async (t) => {
   assert.equal(socket.recovered, false);
 });
 
-test("a client that was away for longer than sessions are kept starts afresh", async (t) => {
+test("a client that returns after the retention starts a new session", async (t) => {
   const { link, socket } = await connectBehindLink(t, { transports: ["websocket"] });
   const other = await connect(t, v4, url);
   const { id } = socket;

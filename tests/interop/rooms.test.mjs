@@ -77,7 +77,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(heard, [[], [], [1]]);
     });
 
-    test("a socket that went away is in no room", async (t) => {
+    test("a disconnected socket is in no room", async (t) => {
       const { sockets } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       sockets[1].on("vote", (answer) => answer("left"));

@@ -37,7 +37,7 @@ describe("a client that stands still", () => {
     neighbour.on("item", (n) => items.push(n));
     frozen.kill("SIGSTOP");
 
-    const cut = 'roomcast_slow_clients_cut_total{budget="connection"}';
+    const cut = 'roomcast_slow_clients_disconnected_total{budget="connection"}';
     let sent = 0;
     while ((await counted(neighbour, cut)) === 0) {
       assert.ok(sent < 5000, "nobody is cut");

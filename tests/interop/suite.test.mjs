@@ -126,7 +126,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.deepEqual((await ask(await join(t), "getHandshake")).auth, {});
     });
 
-    test("who may not come in hears why, and nobody else is kept", async (t) => {
+    test("a refused client gets the reason, and no other client is delayed", async (t) => {
       const refusal = async (path, more = {}) => {
         const [error] = await next(open(t, io, server.url + path, { transports, ...more }), "connect_error");
         return error.message;

@@ -45,7 +45,7 @@ const hooked = (url, events, env = {}) => ({
   ROOMCAST_WEBHOOKS__SECRET: SECRET,
   ROOMCAST_WEBHOOKS__EVENTS: events,
   ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "true",
-  ROOMCAST_WEBHOOKS__PAUSE: "20ms",
+  ROOMCAST_WEBHOOKS__RETRY_DELAY: "20ms",
   ROOMCAST_WEBHOOKS__TIMEOUT: "30s",
   ...env,
 });
@@ -67,7 +67,7 @@ function happenings() {
 const count = (url, row) => metric(url, `roomcast_webhook_${row}`);
 
 describe("webhooks", () => {
-  test("tell who comes and goes, which rooms have members, what clients do and what is published", async (t) => {
+  test("report connections, rooms, events of clients and publications", async (t) => {
     const hook = await receiver(t);
     const events = "connect,disconnect,room:occupied,room:vacated,message,signal:new";
     const { url } = await server(t, hooked(hook.url, events, { ROOMCAST_WEBHOOKS__ROOMS: "conversation:*" }));
@@ -263,7 +263,7 @@ describe("webhooks", () => {
     await ask(socket, "join_conversation", { conversationId: LOBBY });
     const sent = await ask(socket, "message", { conversationId: LOBBY, content: "ü".repeat(40_000) });
     assert.equal(sent.success, true);
-    await until(async () => (await count(url, 'events_total{result="too large"}')) === 1, "one too large");
+    await until(async () => (await count(url, 'events_total{result="too_large"}')) === 1, "one too large");
     assert.equal(await count(url, dropped), 2);
     assert.ok(hook.events().every(({ event }) => event === "signal:new"));
   });
@@ -275,7 +275,7 @@ describe("webhooks", () => {
       const env = hooked(to.replace("127.0.0.1", host), "signal:new", { ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "false" });
       const started = await server(t, env);
       await publish(started.url, "s1");
-      await logged(started, /a webhook was not taken.*its address is not on the public internet/);
+      await logged(started, /a webhook was not accepted.*its address is not on the public internet/);
     }
     assert.equal(hook.requests.length, 0);
   });

@@ -107,17 +107,17 @@ impl Ending {
             Self::ProxySilent | Self::ProxyHalfHeader | Self::ProxyGone | Self::ProxyBroken => {
                 "proxied_proxy_headers_rejected_total"
             }
-            Self::ProxyThenGone => "proxied_sessions_closed_total{reason=\"transport close\"}",
+            Self::ProxyThenGone => "proxied_sessions_closed_total{reason=\"transport_close\"}",
             Self::Silence
             | Self::HalfOpen
             | Self::DeafServer
             | Self::DeafClient
-            | Self::PollingAbandoned => "roomcast_sessions_closed_total{reason=\"ping timeout\"}",
+            | Self::PollingAbandoned => "roomcast_sessions_closed_total{reason=\"ping_timeout\"}",
             Self::UpgradeNotProbed | Self::UpgradeNotFinished => {
                 "roomcast_upgrades_total{result=\"failed\"}"
             }
             Self::CloseFrame | Self::EndOfStream | Self::Reset => {
-                "roomcast_sessions_closed_total{reason=\"transport close\"}"
+                "roomcast_sessions_closed_total{reason=\"transport_close\"}"
             }
             Self::Refused | Self::ForgedToken => "roomcast_sockets_refused_total",
             Self::ConnectHandlerPanics | Self::EventHandlerPanics => {

@@ -168,7 +168,7 @@ async fn server_without_client_addresses_warns_once() {
     }
     let lines = log.take();
     assert!(
-        matches!(&*lines, [(Level::WARN, line)] if line.contains("does not tell addresses")),
+        matches!(&*lines, [(Level::WARN, line)] if line.contains("does not provide client addresses")),
         "{lines:?}"
     );
 }

@@ -107,7 +107,7 @@ async fn no_parameter_may_follow_all_arguments() {
     assert_eq!(error, BuildError::ArgsNotLast("late".into()));
     assert_eq!(
         error.to_string(),
-        "the handler of `late` takes an argument behind `Args`, which takes all of them"
+        "the handler of `late` has a parameter after `Args`, which takes all remaining arguments: make `Args` the last one"
     );
     let mut io = Io::builder().state(7_u8);
     io.namespace("/")

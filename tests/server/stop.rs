@@ -128,7 +128,7 @@ fn closed_session_without_a_poll_does_not_delay_stop() {
     let session = Polling::open(server.address(), "/socket.io/");
     // Closed by the server, which waits for a poll to report it.
     server.until(
-        "roomcast_sessions_closed_total{reason=\"forced close\"}",
+        "roomcast_sessions_closed_total{reason=\"forced_close\"}",
         |sessions| sessions == 1,
     );
     server.terminate();

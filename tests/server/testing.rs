@@ -242,7 +242,10 @@ async fn absence_of_events_can_be_asserted() {
     client.nothing_within(Duration::ZERO).await.unwrap();
     server.io().emit("surprise", 1);
     let came = client.nothing_within(Duration::from_secs(10)).await;
-    assert_eq!(came.unwrap_err().to_string(), "the event `surprise` came");
+    assert_eq!(
+        came.unwrap_err().to_string(),
+        "the unexpected event `surprise` arrived"
+    );
     client.emit("out", ()).await.unwrap();
     let ended = client.nothing_within(Duration::from_secs(10)).await;
     assert!(matches!(ended, Err(ClientError::Disconnected(_))));

@@ -215,7 +215,7 @@ async fn change_undone_by_a_crash_is_refused_after_later_commits() {
     let config = config::Store {
         url: proxy.url(&direct.url),
         // All statements use one connection, and no health checks run.
-        lanes: 1,
+        writers: 1,
         health_interval: Duration::from_secs(3600),
         ..direct.clone()
     };

@@ -375,7 +375,7 @@ async fn a_membership_has_the_conversation_and_its_newest_seq(backend: Backend) 
 async fn a_full_queue_refuses_at_once((config, folder): Backend) {
     let config = config::Store {
         queue: 3,
-        group: 2,
+        max_batch: 2,
         ..config
     };
     let (harness, commits) = Harness::undrained((config, folder)).await;

@@ -25,9 +25,13 @@ fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
     let rename = json!({"conversationId": LOBBY, "title": "mine"});
     let executes = json!({"tradeId": "t", "symbol": "X", "side": "buy", "quantity": 1});
     vec![
-        ("denied: there is no such conversation", "message", message),
         (
-            "denied: there is no such conversation",
+            "denied: the conversation does not exist",
+            "message",
+            message,
+        ),
+        (
+            "denied: the conversation does not exist",
             "message_history",
             history,
         ),
@@ -66,7 +70,12 @@ async fn floods_of_refused_events_write_few_lines() {
         // Several code paths write lines that start like this.
         assert!(lines(&server, part) <= 4 * 20 + start.elapsed().as_secs() as usize * 4);
     }
-    assert_few(&server, "denied: there is no such conversation", 20, start);
+    assert_few(
+        &server,
+        "denied: the conversation does not exist",
+        20,
+        start,
+    );
 }
 
 #[test]
@@ -145,8 +154,13 @@ fn floods_of_slow_clients_write_few_lines() {
         // The session may end before this is answered.
         session.post(requests.join("\x1e"));
     }
-    let metric = "roomcast_slow_clients_cut_total{budget=\"connection\"}";
-    assert_cut(&server, "closed: it does not keep up", metric, start);
+    let metric = "roomcast_slow_clients_disconnected_total{budget=\"connection\"}";
+    assert_cut(
+        &server,
+        "session closed: the client receives too slowly",
+        metric,
+        start,
+    );
 }
 
 #[test]
@@ -165,5 +179,10 @@ fn floods_of_clients_that_send_too_fast_write_few_lines() {
         let _ = client.try_send(crate::support::websocket::masked(0x81, "3").repeat(200));
     }
     let metric = "roomcast_violations_total{limit=\"flood\"}";
-    assert_cut(&server, "closed: it sends too fast", metric, start);
+    assert_cut(
+        &server,
+        "session closed: the client sends too fast",
+        metric,
+        start,
+    );
 }

@@ -107,7 +107,7 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("swaps a token that is about to end, on the same connection", async (t) => {
-    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "20", ROOMCAST_AUTH__GRACE_S: "1" });
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "20s", ROOMCAST_AUTH__GRACE: "1s" });
     const reasons = [];
     const end = now() + 24;
     const auth = (reason) => {
@@ -147,7 +147,7 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("comes back by itself when the server has ended it with its token, with the next one that can be had", async (t) => {
-    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
     let hasEnded = false;
     // No other token is available before the end.
     const auth = (reason) => {
@@ -169,7 +169,7 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("is closed when a token ends that cannot be had anew, and says why", async (t) => {
-    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
     const ada = await new Chatter(t, server.url, { auth: { token: token({ sub: "ada", exp: now() + 15 }) } }).entered();
     await ada.is("closed");
     assert.equal(ada.manager.status.failure.code, "TOKEN_EXPIRED");
@@ -268,7 +268,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(seen[0], ["before", "during"]);
   });
 
-  test("sends what one user has written as nobody else", async (t) => {
+  test("sends entries of one user never as another user", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     let user = "ada";
@@ -307,7 +307,7 @@ describe("the client package", { concurrency: true }, () => {
     for (const { states } of [ada, bob]) assert.deepEqual(states, ["connecting", "online"]);
   });
 
-  test("refuses more than it can keep, and keeps what it has taken", async (t) => {
+  test("refuses entries beyond the limit, and drops none", async (t) => {
     const server = await lasting(t);
     const ada = manager(t, server.url, { ...as("ada"), limits: { entries: 2 } });
     const states = shownBy(ada);

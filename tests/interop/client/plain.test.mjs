@@ -157,7 +157,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "offline", "online"]);
   });
 
-  test("gives nothing that one user has read to the listeners of the next", async (t) => {
+  test("emits no content of one user to the listeners of the next", async (t) => {
     const port = await lastingPort();
     const secret = { id: "1", seq: 1, conversationId: "room", userId: "ann", content: "for Ann alone", version: 1 };
     serve(t, port, (io) =>

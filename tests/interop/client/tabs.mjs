@@ -145,7 +145,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["offline", "online"]);
   });
 
-  test("leaves what a closed tab has not sent to another one", async (t) => {
+  test("sends the entries of a closed tab from another tab", async (t) => {
     const { context, open } = await profile(t, "closed");
     const other = await reader(t);
     const [first, second] = [await open(), await open()];
@@ -318,7 +318,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await follower.hasShownTheTruth({ isShared: true });
   });
 
-  test("leaves a conversation for the tabs that are there, and not for those that are gone", async (t) => {
+  test("leaves a conversation only if no other open tab needs it", async (t) => {
     const { context, open } = await profile(t, "gone");
     const other = await reader(t);
     const isThere = () => other.page.evaluate((conversationId) => manager.request("presence", { conversationId }).then(({ users }) => users.some(({ userId }) => userId === "gone")), LOBBY);

@@ -389,6 +389,8 @@ fn client_at_a_lagging_server_gets_no_duplicates() {
     let behind = Local::serve(recovering(Io::builder().adapter(redis)));
     let mut person = Person::new(&servers[0]);
     until(|| behind.io.nodes().len() == 2);
+    // Without the stream it would send the next event without an offset.
+    until(|| behind.io.adapter_health() == Some(Health::Ready));
     heard(&behind, "");
 
     between.hold(true);

@@ -143,7 +143,7 @@ fn older_of_two_servers_with_the_same_id_stays() {
     };
     assert_eq!(
         taken.to_string(),
-        "another server of the cluster is called `one`"
+        "node id `one` is in use by another server: give each server its own node.id"
     );
     assert_eq!(second.node_taken(), Some(taken));
     assert_eq!(first.io.node_taken(), None);

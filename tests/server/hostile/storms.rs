@@ -84,7 +84,7 @@ fn handshake_storm_gets_retry_times_and_spares_connected_clients() {
         }
         let counted = metric(
             &metrics_by(&mut client),
-            "roomcast_requests_rejected_total{reason=\"handshakes per second\"}",
+            "roomcast_requests_rejected_total{reason=\"handshakes_per_second\"}",
         );
         assert_eq!(counted, refused.len() as i64);
         retry_open(server);
@@ -127,7 +127,7 @@ fn connections_without_a_request_are_limited_and_closed() {
             client.send_text("40");
             let answer = client.message();
             assert!(format!("{answer:?}").contains("sid"), "{answer:?}");
-            let name = "roomcast_requests_rejected_total{reason=\"handshakes under way\"}";
+            let name = "roomcast_requests_rejected_total{reason=\"handshakes_in_flight\"}";
             assert_eq!(metric(&metrics(server), name), 1);
         },
     );

@@ -20,12 +20,12 @@ use uuid::Uuid;
 use super::Database;
 use crate::harness::{drain, retriable, text};
 
-/// Maximum time in which a store must detect that the database stores again.
+/// Maximum time in which a store must detect that the database accepts changes again.
 const DEADLINE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Failure if the store does not detect that the database stores again.
-const NOT_FOUND: &str = "the database stores again, and the store does not find out";
+/// Failure if the store does not detect that the database accepts changes again.
+const NOT_FOUND: &str = "the database accepts changes again, and the store does not find out";
 
 /// Returns whether a failure is due to missing rights, and not to the contents of the database.
 pub(super) fn lacks_rights(failure: &str) -> bool {
