@@ -58,9 +58,9 @@ async function publish(url, signalId) {
 }
 
 /** Returns the names of all webhooks that are no client events, from the server's source. */
-function happenings() {
+function serverEvents() {
   const source = readFileSync(new URL("../../server/src/service/hooks/mod.rs", import.meta.url), "utf8");
-  const [, list] = /const HAPPENINGS: [^=]*= \[([^\]]*)\]/.exec(source);
+  const [, list] = /const SERVER_EVENTS: [^=]*= \[([^\]]*)\]/.exec(source);
   return [...list.matchAll(/"([^"]+)"/g)].map(([, event]) => event);
 }
 
@@ -101,7 +101,7 @@ describe("webhooks", () => {
 
   test("tell all that happens beside the events of clients, and a notification also if a mention made it", async (t) => {
     const hook = await receiver(t);
-    const { url } = await server(t, hooked(hook.url, happenings().join()));
+    const { url } = await server(t, hooked(hook.url, serverEvents().join()));
     const auth = { token: token({ sub: "ann", roles: ["user"] }) };
     const { socket } = await enter(t, url, { auth });
     const { conversation } = await ask(socket, "create_conversation", { title: "Engines", memberIds: ["bob", "carl"] });
@@ -126,7 +126,7 @@ describe("webhooks", () => {
     await publish(url, "s1");
     socket.disconnect();
     const told = (event) => hook.events().filter((one) => one.event === event).map(({ data }) => data);
-    await until(() => happenings().every((event) => told(event).length > 0), () => JSON.stringify(hook.events()));
+    await until(() => told("disconnect").length > 0, () => JSON.stringify(hook.events()));
     assert.deepEqual([told("connect")[0].userId, told("disconnect")[0].userId], ["ann", "ann"]);
     const room = `conversation:${conversation.id}`;
     for (const event of ["room:occupied", "room:vacated"]) assert.ok(told(event).some((data) => data.room === room), event);
@@ -146,6 +146,24 @@ describe("webhooks", () => {
         ["carl", mentioned, "ann mentioned you", 1],
       ],
     );
+    // Withdrawals, each of which is repeated and causes one webhook.
+    await call(url, "POST", "/api/v1/trades", { ...trade, tradeId: "t2", status: "failed", executedPrice: null });
+    await call(url, "POST", "/api/v1/notifications", { ...notice, notificationId: "n2" });
+    for (const [method, path, body] of [
+      ["DELETE", "/trades/t2", undefined],
+      ["DELETE", "/signals/s1", undefined],
+      ["POST", "/notifications/withdraw", { notificationId: "n2", userId: "ann" }],
+    ]) {
+      const place = path.startsWith("/trades") ? `/users/ann${path}` : path;
+      for (let times = 0; times < 2; times += 1) {
+        const { status, body: answer } = await call(url, method, `/api/v1${place}`, body);
+        assert.equal(status, 200, JSON.stringify(answer));
+      }
+    }
+    await until(() => serverEvents().every((event) => told(event).length > 0), () => JSON.stringify(hook.events()));
+    assert.deepEqual(told("trade:withdrawn").map(({ tradeId }) => tradeId), ["t2"]);
+    assert.deepEqual(told("signal:withdrawn").map(({ signalId }) => signalId), ["s1"]);
+    assert.deepEqual(told("notification:withdrawn").map((one) => [one.userId, one.notificationId, one.reason]), [["ann", "n2", "withdrawn"]]);
   });
 
   test("are verified by the examples of the documentation, with either of two secrets", async (t) => {

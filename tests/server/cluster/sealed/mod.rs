@@ -374,12 +374,13 @@ fn secrets_are_replaced_without_a_loss() {
 #[test]
 fn a_rolling_upgrade_to_sealing_loses_and_doubles_nothing() {
     for transport in Transport::ALL {
-        let cluster = Cluster::new(transport);
         let steps = [Form::Plain, Form::Rolling, sealed()];
-        for (before, after) in steps.iter().zip(&steps[1..]) {
-            reach_each_other(&cluster, before, after);
+        let pairs = steps.iter().zip(&steps[1..]);
+        for (before, after) in pairs.chain([(&Form::Rolling, &Form::Rolling)]) {
+            // Each pair has a key of its own: a broker may count the servers of the pair before,
+            // whose connections end a moment later, and requests would wait for their answers.
+            reach_each_other(&Cluster::new(transport), before, after);
         }
-        reach_each_other(&cluster, &Form::Rolling, &Form::Rolling);
     }
 }
 
