@@ -362,11 +362,10 @@ fn a_named_row_without_a_sealed_notification_is_not_read() {
 #[test]
 fn secrets_are_replaced_without_a_loss() {
     for transport in Transport::ALL {
-        let cluster = Cluster::new(transport);
         let steps = [secrets([1]), secrets([1, 2]), secrets([2, 1]), secrets([2])];
         let steps = steps.map(Form::Sealed);
         for (before, after) in steps.iter().zip(&steps[1..]) {
-            reach_each_other(&cluster, before, after);
+            reach_each_other(&Cluster::new(transport), before, after);
         }
     }
 }
@@ -377,8 +376,6 @@ fn a_rolling_upgrade_to_sealing_loses_and_doubles_nothing() {
         let steps = [Form::Plain, Form::Rolling, sealed()];
         let pairs = steps.iter().zip(&steps[1..]);
         for (before, after) in pairs.chain([(&Form::Rolling, &Form::Rolling)]) {
-            // Each pair has a key of its own: a broker may count the servers of the pair before,
-            // whose connections end a moment later, and requests would wait for their answers.
             reach_each_other(&Cluster::new(transport), before, after);
         }
     }
@@ -386,6 +383,9 @@ fn a_rolling_upgrade_to_sealing_loses_and_doubles_nothing() {
 
 /// Servers of two steps of a roll-out, and an emitter, reach the clients of both, once and in
 /// order.
+///
+/// Each pair needs a cluster of its own: a broker may count the servers of the pair before, whose
+/// connections end a moment later, and requests would wait for their answers.
 fn reach_each_other(cluster: &Cluster, before: &Form, after: &Form) {
     let servers = cluster.servers([before, after]);
     let mut clients = [0, 1].map(|i| servers[i].connect());
