@@ -88,6 +88,7 @@ interop_programs() {
   require 'openssl' packages 'openssl version' openssl || return
   require 'proxies' proxies || return
   require 'pgbouncer' pooler || return
+  require 'promtool' packages 'promtool --version' prometheus || return
   brokers || return
   require 'interop packages' node_packages tests/interop && require 'client package' client_package
 }
