@@ -3,12 +3,11 @@
 # Rust tests that belong to the tier `full`: storms, soaks, random cases by the million, and suites that
 # repeat one promise on further brokers. Each is a part of a test's path.
 readonly full_rust=(
-  a_million_numbers
+  a_million_numbers ten_thousand hostile::storms leave_nothing cluster::redis_cluster cluster::nats_cluster
 )
 
 # Files of JavaScript tests that belong to the tier `full`, without `.test.mjs`.
-readonly full_interop=(
-)
+readonly full_interop=(chat_wires chat_tls faults cluster_faults rolling)
 
 # The tests of the page in Chromium that are in the default tier; all others are in `pages`.
 readonly smoke_pages=(browser page page_entering)
@@ -73,7 +72,8 @@ part_interop_full() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
   interop_programs || return
-  counted 'javascript clients of full' parse_node node_tests "${full_interop[@]/%/.test.mjs}"
+  local files=("${full_interop[@]/#/tests/interop/}")
+  counted 'javascript clients of full' parse_node node_tests "${files[@]/%/.test.mjs}"
 }
 
 # is_full FILE: whether a file of JavaScript tests is in the tier `full`.
