@@ -163,7 +163,9 @@ test("what the server sends after generated events of the chat keeps to its sche
   };
   for (const event of CHAT) {
     const payloads = some(valid(schemaOf(document, "clientToServer", event, "payload")), 100).map(about);
-    const answers = await Promise.all(payloads.map((payload) => ask(ann.socket, event, payload)));
+    const answers = [];
+    // One after the other: a hundred pages of history at once are more than may wait for a client.
+    for (const payload of payloads) answers.push(await ask(ann.socket, event, payload));
     const accepted = answers.filter(({ success }) => success);
     assert.ok(accepted.length > 0, `${event}: ${JSON.stringify(answers[0])}`);
     for (const answer of accepted) checkAnswered(event, undefined, answer);

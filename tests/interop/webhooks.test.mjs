@@ -301,7 +301,7 @@ describe("webhooks", () => {
   test("that make no sense are refused at the start", () => {
     const url = "https://app.example/";
     for (const [env, why] of [
-      [hooked(url, "conect"), /no event `conect`/],
+      [hooked(url, "conect"), /unknown event `conect`/],
       [hooked(url, "join_invite"), /secrets/],
       [hooked("http://app.example/", "connect", { ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "false" }), /webhooks\.allow_private/],
       [{ ROOMCAST_WEBHOOKS__URL: url }, /webhooks\.secret/],
