@@ -5,8 +5,8 @@ use serde::Serialize;
 ///
 /// An implementation lets [`send`](crate::Broadcast::send) omit the name.
 /// [`on_contract`](crate::NamespaceBuilder::on_contract) handles incoming events the same way.
-/// Servers, the [client](crate::client), the [test](crate::testing) client,
-/// [`RemoteSocket`](crate::RemoteSocket) and `Emitter` all have these methods. A contract with an
+/// Servers, the clients of the modules `client` and `testing`,
+/// [`RemoteSocket`](crate::RemoteSocket) and `Emitter` have these methods too. A contract with an
 /// acknowledgement is a [`Request`].
 ///
 /// ```

@@ -13,7 +13,7 @@ test("where no guests may enter a token or the address of the login is asked for
   await ada.page.getByRole("heading", { name: "Sign in" }).waitFor();
   assert.equal(await ada.page.getByLabel("Your name").count(), 0);
   await ada.giveToken("not.a.token");
-  await ada.page.getByRole("alert").getByText(/does not let|not take/).waitFor();
+  await ada.page.getByRole("alert").getByText(/did not accept your credentials/).waitFor();
   await lookEverywhere(ada, "entry-refused");
   await ada.giveToken(tokenOf("ada", "Ada Token"));
   await ada.isOnline();
