@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -557,7 +557,7 @@ async fn a_burst_of_new_prices_stalls_neither_store_nor_other_node() {
     assert!(few.await.unwrap());
     // Its statistics, taken at the same time, must not mislead it either.
     database.sql("ANALYZE journal_entries");
-    let begin = Instant::now();
+    let begin = std::time::Instant::now();
     let burst: Vec<_> = (0..9)
         .map(|batch| {
             tokio::task::spawn_blocking(move || {
