@@ -200,7 +200,7 @@ test("one Escape closes each window, also from a field with a text, and nothing 
 
   const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Escape");
   await guest.page.getByRole("button", { name: "Change your name" }).press("Enter");
-  await guest.page.getByLabel("Your name").fill("Another name");
+  await guest.page.getByRole("textbox", { name: "Your name" }).fill("Another name");
   await closes("Change your name", guest);
   await guest.page.locator(".self-name").getByText("Guest Escape", { exact: true }).waitFor();
   noComplaints(ada, guest);
