@@ -2,14 +2,13 @@
 //! assigns replies to requests.
 //!
 //! - `mod.rs` publishes and receives.
+//! - `deduplication` detects repeated envelopes.
 //! - `gaps` tracks periods in which messages may be missing.
-//! - `others` sends and receives heartbeats.
+//! - `membership` sends and receives heartbeats.
 //! - `requests` tracks which servers must answer a request, and its deadline.
-//! - `seen` detects repeated envelopes.
 //! - `tail` records journal events while a client reads earlier events.
 //!
-//! `socket` uses this module through `Cluster` and `Joined`. The module must not depend on a
-//! transport or on sockets.
+//! `socket` uses it through `Cluster` and `Joined`. It must not depend on transports or sockets.
 
 mod deduplication;
 mod gaps;

@@ -2,8 +2,8 @@
 //!
 //! `socket` creates operations and applies them. The rest of `adapter` transports them to other
 //! servers. Without the `cluster` feature, this folder is the only part of `adapter` that compiles,
-//! and `alone` replaces the cluster. It uses the names of sockets and rooms from `names`. It must
-//! not depend on sockets or on transports.
+//! and `no_cluster` replaces the cluster. It uses the names of sockets and rooms from `names`. It
+//! must not depend on sockets or on transports.
 
 mod answers;
 mod node_id;

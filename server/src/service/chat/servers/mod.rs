@@ -1,9 +1,9 @@
 //! The communication about the chat between servers of one store:
-//! * `others` receives the announcements and changes of other servers.
+//! * `inbound` receives the announcements and changes of other servers.
 //! * `announced` detects whether announcements may be missing.
 //! * `leases` publishes the presence of this server's users while it runs.
 //! * `statuses` stores the statuses of users.
-//! * `moving` hands clients over to another server.
+//! * `handover` hands clients over to another server.
 //!
 //! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the chat's handle
 //! holds the statuses. They update this server's knowledge of other servers and notify its own
