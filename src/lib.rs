@@ -43,11 +43,9 @@ pub use socket::{
     Fetched, Handler, HandlerFuture, Idempotent, Incoming, IntoAck, IntoAuthenticator,
     IntoIncoming, Io, IoFuture, IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle,
     ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter,
-    Parameters, Refusal, RemoteSocket, Renewal, Replies, Reply, Requirement, Server, Socket, State,
-    argument, field, idempotent,
+    Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal, Replies, Reply, Requirement,
+    Server, ServerSide, ServerSideError, Socket, State, argument, field, idempotent,
 };
-#[cfg(feature = "cluster")]
-pub use socket::{PartialAnswers, ServerSide, ServerSideError};
 pub use tasks::EndedTask;
 
 /// Option types: the groups of [`Config`], and options that have fields of their own.

@@ -3,21 +3,13 @@
 //! An `Adapter`, set with `Builder::adapter`, transports envelopes. This module implements their
 //! semantics for all adapters: timeouts, deduplication, metrics. See also `docs/adapters.md`.
 //!
-//! Without the `cluster` feature, only `operation` and the stubs in `operation/alone.rs` compile.
-//!
 //! `socket` publishes local operations and registers a `Receiver` for remote operations. This
 //! module must not depend on sockets; operations are plain data.
 
-#[cfg(not(feature = "cluster"))]
-#[path = "operation/no_cluster.rs"]
-mod cluster;
-#[cfg(feature = "cluster")]
 mod cluster;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 mod common;
-#[cfg(feature = "cluster")]
 mod envelope;
-#[cfg(feature = "cluster")]
 mod interface;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
@@ -27,12 +19,7 @@ mod interface;
 mod message;
 #[cfg(feature = "nats")]
 pub mod nats;
-#[cfg(feature = "cluster")]
 mod nodes;
-#[cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "some parts are only for other servers")
-)]
 mod operation;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -44,29 +31,20 @@ pub mod redis;
     allow(dead_code, unused_imports, reason = "each adapter uses a part of it")
 )]
 mod seal;
-#[cfg(feature = "cluster")]
 pub mod values;
-#[cfg(feature = "cluster")]
 mod wire;
 
-pub(crate) use cluster::{Cluster, Request};
-#[cfg(feature = "cluster")]
-pub(crate) use cluster::{Joined, Receiver, Tail};
+pub(crate) use cluster::{Cluster, Joined, Receiver, Request, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter, LostMessages};
-#[cfg(feature = "cluster")]
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
-#[cfg(feature = "cluster")]
 pub use interface::journal::{Journal, Missed, Origin, SavedState};
-#[cfg(feature = "cluster")]
 pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
-#[cfg(feature = "cluster")]
 pub(crate) use nodes::{
     HandoverId, HandoverRequest, HandoverState, MissedEvent, Registry, keep as keep_nodes,
 };
-#[cfg(feature = "cluster")]
 pub use nodes::{Load, Node, NodeIdConflict, NodeOptions};
 pub use operation::{AdapterError, Delivery, Item, Kind, NodeId, Position, Unanswered};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
@@ -78,5 +56,4 @@ pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
 pub use seal::fuzz as fuzz_sealed;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use seal::{InvalidSecrets, Secrets};
-#[cfg(feature = "cluster")]
 pub use wire::{Unopened, WireError};

@@ -201,7 +201,6 @@ impl Addresses {
     /// # Errors
     ///
     /// Returns the time to wait before the next lookup.
-    #[cfg(feature = "cluster")]
     pub(super) fn look_up(&self, client: Network, now: Duration) -> Result<(), Duration> {
         let quota = self.budgets.lookups;
         let Some(step) = quota.step() else {

@@ -44,7 +44,6 @@ impl LogThrottle {
     }
 
     /// Creates a limit of one line per interval.
-    #[cfg(any(test, feature = "cluster"))]
     pub(crate) fn every(pace: Duration) -> Self {
         Self::paced(1, pace)
     }

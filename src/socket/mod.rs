@@ -58,16 +58,13 @@ mod types;
 
 pub use api::{
     Broadcast, Builder, EngineConnection, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService,
-    Layered, LayeredBody, NamespaceBuilder, RemoteSocket, Server, argument, field, idempotent,
+    Layered, LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError,
+    argument, field, idempotent,
 };
-#[cfg(feature = "cluster")]
-pub use api::{PartialAnswers, ServerSideError};
 pub use connect::{Authenticate, IntoAuthenticator};
-#[cfg(feature = "cluster")]
-pub use core::ServerSide;
 pub use core::{
     Connect, EngineConnectionEvent, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing,
-    Renewal, Socket,
+    Renewal, ServerSide, Socket,
 };
 pub use dispatch::{
     ContractParameters, Data, Extension, Handler, HandlerFuture, IntoIncoming, Middleware,

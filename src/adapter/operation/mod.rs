@@ -1,9 +1,8 @@
 //! Operations as plain data: the target, the action and the replies.
 //!
 //! `socket` creates operations and applies them. The rest of `adapter` transports them to other
-//! servers. Without the `cluster` feature, this folder is the only part of `adapter` that compiles,
-//! and `no_cluster` replaces the cluster. It uses the names of sockets and rooms from `names`. It
-//! must not depend on sockets or on transports.
+//! servers. It uses the names of sockets and rooms from `names`. It must not depend on sockets or on
+//! transports.
 
 mod answers;
 mod node_id;
@@ -66,7 +65,6 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     },
 }
 
-#[cfg(feature = "cluster")]
 impl<E, A, R> Kind<E, A, R> {
     /// Converts the parts of this kind.
     pub(super) fn map<E2, A2, R2, X>(
@@ -120,7 +118,6 @@ pub enum Delivery<S = Arc<str>> {
     Last(S, u16),
 }
 
-#[cfg(feature = "cluster")]
 impl<S> Delivery<S> {
     /// Replaces the name of the stream. If `stream` returns `None`, the delivery becomes
     /// `Reliable`.
@@ -188,7 +185,6 @@ impl<'a> Audience<'a> {
     }
 
     /// Returns the rooms, or `None` for the whole namespace.
-    #[cfg(feature = "cluster")]
     pub(super) fn names(&self) -> Option<Vec<Room>> {
         let room = |name: &RoomName<'_>| name.clone().into_room();
         match self {

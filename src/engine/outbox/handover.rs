@@ -26,7 +26,6 @@ impl Outbox {
     }
 
     /// Returns all frames after `known`, or `None` if some of them are not retained.
-    #[cfg(feature = "cluster")]
     pub(crate) fn all_after(&self, known: Stamp) -> Option<Vec<Frame>> {
         let queue = self.lock();
         let frames = queue.replay.as_ref()?.after(known)?;

@@ -262,7 +262,6 @@ impl Guard {
     /// # Errors
     ///
     /// Returns the time to wait before the next lookup.
-    #[cfg(feature = "cluster")]
     pub(crate) fn look_up(&self, address: IpAddr) -> Result<(), Duration> {
         if !self.limits(address) {
             return Ok(());

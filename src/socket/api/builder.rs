@@ -4,14 +4,11 @@ use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
-#[cfg(feature = "cluster")]
-use super::cluster::Membership;
 use super::{
+    cluster::Membership,
     namespace_builder::{NamespaceBuilder, needs_of},
     options,
 };
-#[cfg(feature = "cluster")]
-use crate::socket::core::Handover;
 use crate::{
     Config,
     adapter::NAMESPACE,
@@ -20,17 +17,12 @@ use crate::{
     limit::{Guard, Proxies},
     socket::{
         core::{
-            Built, Connect, Io, Lifecycle, OnDemand, Pattern, Predicate, RecoveryTable, Watchers,
-            namespace,
+            Built, Connect, Handover, Io, Lifecycle, OnDemand, Pattern, Predicate, RecoveryTable,
+            Watchers, namespace,
         },
         dispatch::Middleware,
         types::{BuildError, ClientFiles, States},
     },
-};
-#[cfg(not(feature = "cluster"))]
-use crate::{
-    adapter::{Cluster, NodeId},
-    engine::{Forwarder, random_sid},
 };
 
 /// Builds a server from options, namespaces and handlers.
@@ -63,9 +55,7 @@ pub struct Builder {
     logs_connections: bool,
     watchers: Watchers,
     client_files: ClientFiles,
-    #[cfg(feature = "cluster")]
     pub(super) membership: Membership,
-    #[cfg(feature = "cluster")]
     pub(super) handover: Option<Handover>,
 }
 
@@ -85,9 +75,7 @@ impl Builder {
             logs_connections: false,
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
-            #[cfg(feature = "cluster")]
             membership: Membership::default(),
-            #[cfg(feature = "cluster")]
             handover: None,
         }
     }
@@ -354,7 +342,6 @@ impl Builder {
         if self.fixed.is_empty() && self.on_demand.is_empty() {
             return Err(BuildError::NoNamespace);
         }
-        #[cfg(feature = "cluster")]
         let connections = match &self.guard {
             Some((limits, _)) if limits.connections == 0 => usize::MAX,
             Some((limits, _)) => limits.connections,
@@ -364,11 +351,8 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
-        #[cfg(feature = "cluster")]
         let (cluster, node, registry, forwarder, values) =
             self.membership.enter(&self.io, &config, connections)?;
-        #[cfg(not(feature = "cluster"))]
-        let (cluster, node, forwarder) = alone()?;
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
             check_name(&name)?;
@@ -398,12 +382,9 @@ impl Builder {
         self.io.complete(Built {
             cluster,
             node,
-            #[cfg(feature = "cluster")]
             registry,
             forwarder,
-            #[cfg(feature = "cluster")]
             values,
-            #[cfg(feature = "cluster")]
             handover: self.handover,
             recovery_table,
             config,
@@ -417,7 +398,6 @@ impl Builder {
             watchers: self.watchers,
             client_files: self.client_files,
         });
-        #[cfg(feature = "cluster")]
         // The adapter may deliver as soon as it starts, so the server must be complete before.
         self.io.start_cluster();
         Ok(self.io)
@@ -431,14 +411,6 @@ impl fmt::Debug for Builder {
             .field("namespaces", &self.fixed)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the node id of a server without a cluster.
-#[cfg(not(feature = "cluster"))]
-fn alone() -> Result<(Cluster, NodeId, Option<Arc<Forwarder>>), BuildError> {
-    let node = NodeId::new(random_sid().as_str());
-    let node = node.ok_or(BuildError::InvalidOption("node"))?;
-    Ok((Cluster::Local, node, None))
 }
 
 /// Rejects a name that no client can request or that the cluster uses.

@@ -160,10 +160,8 @@ impl Io {
     pub async fn drain(&self, window: Duration) {
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
-            #[cfg(feature = "cluster")]
             let end = Instant::now() + window;
             engine.drain(window).await;
-            #[cfg(feature = "cluster")]
             self.hand_over_until(end).await;
         }
     }
@@ -181,7 +179,6 @@ impl Io {
         if let Some(table) = self.recovery_table() {
             table.close();
         }
-        #[cfg(feature = "cluster")]
         // Leave the cluster after all sockets have ended, because their state is saved for other
         // servers until then.
         self.leave_cluster(deadline).await;

@@ -7,7 +7,6 @@
 
 mod broadcast;
 mod builder;
-#[cfg(feature = "cluster")]
 mod cluster;
 mod conn;
 mod hooks;
@@ -22,7 +21,6 @@ mod serving;
 
 pub use broadcast::{Broadcast, Fetched, RemoteSocket};
 pub use builder::Builder;
-#[cfg(feature = "cluster")]
 pub use cluster::{PartialAnswers, ServerSideError};
 pub use conn::EngineConnection;
 pub use namespace_builder::NamespaceBuilder;

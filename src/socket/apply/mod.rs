@@ -15,12 +15,7 @@
 mod acting;
 mod emitting;
 mod pacing;
-#[cfg(not(feature = "cluster"))]
-#[path = "no_cluster.rs"]
 mod publishing;
-#[cfg(feature = "cluster")]
-mod publishing;
-#[cfg(feature = "cluster")]
 mod received;
 mod record;
 mod remote;
@@ -28,7 +23,6 @@ mod target_namespace;
 
 pub(crate) use acting::count;
 pub(crate) use pacing::apply_paced;
-#[cfg(feature = "cluster")]
 pub(crate) use received::Applier;
 pub(crate) use record::Record;
 pub(crate) use remote::{RemoteOutcome, Unpublished};

@@ -1,7 +1,7 @@
 //! The description of a socket that servers exchange.
 
 use roomcast_protocol::socket::Value;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
 use crate::socket::{
@@ -10,33 +10,26 @@ use crate::socket::{
 };
 
 /// A snapshot of a socket on another server.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cluster", derive(serde::Deserialize))]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: SocketId,
-    #[cfg_attr(feature = "cluster", serde(deserialize_with = "rooms"))]
+    #[serde(deserialize_with = "rooms")]
     pub(crate) rooms: Vec<Room>,
-    #[cfg_attr(feature = "cluster", serde(deserialize_with = "handshake"))]
+    #[serde(deserialize_with = "handshake")]
     pub(crate) handshake: Json,
     /// Node.js servers send any value here, including binary.
-    #[cfg_attr(feature = "cluster", serde(default))]
+    #[serde(default)]
     pub(crate) data: Value,
 }
 
 /// Parses JSON that may contain binary, because the `auth` payload on Node.js servers may.
-#[cfg(feature = "cluster")]
-fn handshake<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-    use serde::Deserialize as _;
-
+fn handshake<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(value.to_json_with_buffers())
 }
 
 /// Parses the names of rooms: strings, or numbers from Node.js servers.
-#[cfg(feature = "cluster")]
-fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
-    use serde::Deserialize as _;
-
+fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     let names = Vec::<Json>::deserialize(deserializer)?;
     let room = |name: &Json| match name.as_str() {
         Some(name) => Room::from(name),
@@ -64,7 +57,6 @@ impl Record {
     }
 
     /// Encodes the records of one part of a list as arguments.
-    #[cfg(feature = "cluster")]
     pub(crate) fn list(
         records: &[Self],
     ) -> Result<roomcast_protocol::socket::Args, roomcast_protocol::socket::EncodeError> {

@@ -5,23 +5,18 @@ use std::sync::Arc;
 use roomcast_protocol::socket::EncodeError;
 
 use crate::{
-    adapter::{AdapterError, Unanswered},
+    adapter::{AdapterError, Request, Unanswered},
     socket::types::EmitError,
 };
 
 /// The result of an operation on other servers.
-#[cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "the build has no cluster")
-)]
 pub(crate) enum RemoteOutcome {
     /// There are no other servers, the operation is local, or it failed on this server.
     None,
     /// The operation was published, and expects no answer.
     Published,
     /// The operation was published, and other servers will answer.
-    #[cfg(feature = "cluster")]
-    Requested(crate::adapter::Request),
+    Requested(Request),
     /// The operation was not published.
     Failed(Unpublished),
 }
@@ -31,18 +26,12 @@ impl RemoteOutcome {
     pub(crate) fn refusal(&self) -> Option<EmitError> {
         match self {
             Self::Failed(Unpublished::Adapter(AdapterError::TooLarge)) => Some(EmitError::TooLarge),
-            Self::Failed(_) | Self::None | Self::Published => None,
-            #[cfg(feature = "cluster")]
-            Self::Requested(_) => None,
+            Self::Failed(_) | Self::None | Self::Published | Self::Requested(_) => None,
         }
     }
 }
 
 /// Why an operation was not published.
-#[cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "the build has no cluster")
-)]
 pub(crate) enum Unpublished {
     Encode(EncodeError),
     Adapter(AdapterError),

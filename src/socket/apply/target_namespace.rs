@@ -58,7 +58,6 @@ impl TargetNamespace {
         }
     }
 
-    #[cfg(feature = "cluster")]
     pub(crate) fn metrics(&self) -> &crate::metrics::Metrics {
         match self {
             Self::Local(namespace) => namespace.metrics(),

@@ -199,7 +199,6 @@ pub struct Outgoing<'a> {
 
 /// An event that another server of the cluster sent, as
 /// [`on_server_side`](crate::NamespaceBuilder::on_server_side) receives it.
-#[cfg(feature = "cluster")]
 #[derive(Clone)]
 pub struct ServerSide {
     pub(in crate::socket) namespace: Namespace,
@@ -246,7 +245,6 @@ pub(crate) type OutgoingHook = Arc<dyn Fn(&Outgoing<'_>) + Send + Sync>;
 pub(crate) type Listeners = listeners::Listeners<SharedHandler, PacketMiddleware, OutgoingHook>;
 
 /// A handler of server-side events.
-#[cfg(feature = "cluster")]
 pub(crate) type ServerSideHandler = Box<
     dyn Fn(ServerSide, Reply) -> BoxFuture<'static, crate::socket::types::Answer> + Send + Sync,
 >;
@@ -324,7 +322,6 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) packet_middleware: Vec<PacketMiddleware>,
-    #[cfg(feature = "cluster")]
     pub(crate) server_side: Vec<(Box<str>, ServerSideHandler)>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
@@ -350,7 +347,6 @@ impl Handlers {
     }
 
     /// Returns the handler of a server-side event.
-    #[cfg(feature = "cluster")]
     pub(crate) fn server_side(&self, event: &str) -> Option<&ServerSideHandler> {
         let mut known = self.server_side.iter();
         known.find_map(|(name, handler)| (**name == *event).then_some(handler))
@@ -472,13 +468,11 @@ pub enum Lifecycle<'a> {
         room: &'a Room,
     },
     /// The first heartbeat of another server arrived.
-    #[cfg(feature = "cluster")]
     NodeJoined {
         /// The server.
         node: &'a crate::adapter::Node,
     },
     /// Another server left the cluster, or its heartbeats stopped for too long.
-    #[cfg(feature = "cluster")]
     NodeLeft {
         /// The server, as of its last heartbeat.
         node: &'a crate::adapter::Node,

@@ -12,19 +12,15 @@ use tokio::{
     sync::Notify,
 };
 
-#[cfg(feature = "cluster")]
-use super::socket::Socket;
 use super::{
     handlers::{Connect, Handlers, Lifecycle, Watchers},
     namespace::{self, Namespace},
     paced::Paced,
-    socket::RecoveryTable,
+    socket::{RecoveryTable, Socket},
 };
-#[cfg(feature = "cluster")]
-use crate::adapter::{Registry, keep_nodes, values::Values};
 use crate::{
     Config, Principal,
-    adapter::{Cluster, NodeId},
+    adapter::{Cluster, NodeId, Registry, keep_nodes, values::Values},
     engine::{Engine, Forwarder, Hooks},
     limit::{AddressLog, Guard, LogThrottle},
     metrics::Metrics,
@@ -91,14 +87,11 @@ pub(crate) struct Built {
     /// The cluster, or `Cluster::Local` without an adapter.
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
-    #[cfg(feature = "cluster")]
     pub(crate) registry: Arc<Registry>,
     /// Forwards requests to other servers.
     pub(crate) forwarder: Option<Arc<Forwarder>>,
-    #[cfg(feature = "cluster")]
     pub(crate) values: Values,
     /// The application's handover function.
-    #[cfg(feature = "cluster")]
     pub(crate) handover: Option<Handover>,
     /// `None` if recovery is disabled.
     pub(crate) recovery_table: Option<Arc<RecoveryTable>>,
@@ -110,7 +103,6 @@ const REFUSALS: u32 = 100;
 
 /// Ends a client's session for a handover. Returns the data for the application on the other
 /// server, or `None` if the client cannot be handed over.
-#[cfg(feature = "cluster")]
 pub(crate) type Handover = Box<dyn Fn(&Socket) -> Option<serde_json::Value> + Send + Sync>;
 
 /// Decides which namespaces are created on demand.
@@ -216,23 +208,15 @@ impl Io {
     }
 
     /// Returns the application's handover function, if it is set.
-    #[cfg(feature = "cluster")]
     pub(crate) fn handover(&self) -> Option<&Handover> {
         self.0.built.get()?.handover.as_ref()
     }
 
     /// Returns whether clients may move to another server without a journal.
-    #[cfg(feature = "cluster")]
     pub(crate) fn has_handover_targets(&self) -> bool {
         let joined = self.cluster().joined();
         let has_others = joined.is_some_and(|joined| joined.registry().has(|_| true));
         has_others && self.handover().is_some() && !self.cluster().has_journal()
-    }
-
-    /// Returns `false`, because there is no other server.
-    #[cfg(not(feature = "cluster"))]
-    pub(crate) const fn has_handover_targets(&self) -> bool {
-        false
     }
 
     /// Returns the conflated events that wait for their interval.
@@ -306,7 +290,6 @@ impl Io {
     }
 
     /// Records in all namespaces that events of other servers may have been missed until now.
-    #[cfg(feature = "cluster")]
     pub(crate) fn mark_gap(&self) {
         let Some(built) = self.0.built.get() else {
             return;
@@ -388,13 +371,11 @@ impl Io {
     /// Stores the runtime that drives connections and answers other servers.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
-        #[cfg(feature = "cluster")]
         self.start_adapter();
     }
 
     /// Starts the adapter's task and the heartbeat task, unless they are running. Must be called
     /// within a runtime.
-    #[cfg(feature = "cluster")]
     pub(crate) fn start_adapter(&self) {
         let Some(joined) = self
             .cluster()

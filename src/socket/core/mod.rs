@@ -22,19 +22,13 @@ mod sizes;
 pub(crate) mod socket;
 mod watchers;
 
-#[cfg(feature = "cluster")]
-pub use handlers::ServerSide;
-#[cfg(feature = "cluster")]
-pub(crate) use handlers::ServerSideHandler;
 pub(crate) use handlers::{
     Authenticator, BoxHandler, ConnectRequest, EarlyAck, Erased, Handlers, Listeners, OutgoingHook,
-    PacketMiddleware, Registered, SharedHandler, Watchers,
+    PacketMiddleware, Registered, ServerSideHandler, SharedHandler, Watchers,
 };
-pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
-#[cfg(feature = "cluster")]
-pub(crate) use io::Handover;
+pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};
 pub use io::Io;
-pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
+pub(crate) use io::{Built, Handover, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub(crate) use paced::{After, HeldEvent, Next, Offered, Paced, SendPermit};

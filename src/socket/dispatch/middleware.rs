@@ -1,12 +1,10 @@
 //! Middleware functions for clients, packets and server-side events, and their states.
 
 use super::parameter::{Requirement, State};
-#[cfg(feature = "cluster")]
-use crate::socket::core::ServerSide;
-use crate::socket::core::{Connect, Incoming, Io};
+use crate::socket::core::{Connect, Incoming, Io, ServerSide};
 
-/// An async middleware function. Its first parameter is a [`Connect`], an [`Incoming`] or (with the
-/// feature `cluster`) a `ServerSide`. Up to three [`State`]s may follow.
+/// An async middleware function. Its first parameter is a [`Connect`], an [`Incoming`] or a
+/// [`ServerSide`]. Up to three [`State`]s may follow.
 ///
 /// ```
 /// use std::collections::HashSet;
@@ -60,7 +58,6 @@ impl About for Incoming {
     }
 }
 
-#[cfg(feature = "cluster")]
 impl About for ServerSide {
     fn io(&self) -> &Io {
         self.namespace.io()

@@ -28,10 +28,6 @@ enum ClaimLookup {
 
 /// The client that requests to recover a socket.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "the build has no cluster")
-)]
 pub(crate) struct Claimant {
     pub(crate) address: IpAddr,
     /// Whether other servers may be queried. `false` if the connection has sent too many offers.
@@ -205,10 +201,6 @@ pub(crate) struct Claim {
 }
 
 /// The claimed state, until it is restored or released.
-#[cfg_attr(
-    not(feature = "cluster"),
-    allow(dead_code, reason = "the build has no cluster")
-)]
 enum Claimed {
     /// The client's stamp, the deadline of the socket, and the socket.
     Here(Stamp, (Instant, Socket)),
@@ -217,7 +209,6 @@ enum Claimed {
 
 impl Claim {
     /// Claims the state of another server.
-    #[cfg(feature = "cluster")]
     pub(super) fn restored(table: &Arc<RecoveryTable>, restored: Restored) -> Self {
         Self {
             table: Arc::clone(table),
@@ -251,7 +242,6 @@ impl Claim {
 
     /// Takes the claimed socket with its client's stamp. Returns `None` if the socket must end or
     /// is not on this server.
-    #[cfg(feature = "cluster")]
     pub(super) fn take_own(&mut self) -> Option<(Stamp, Socket)> {
         if self.was_missed() {
             return None;

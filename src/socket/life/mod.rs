@@ -8,13 +8,8 @@ mod admitting;
 mod away;
 mod claiming;
 mod ending;
-#[cfg(feature = "cluster")]
 mod handover;
 mod membership;
-#[cfg(not(feature = "cluster"))]
-#[path = "no_cluster.rs"]
-mod restoring;
-#[cfg(feature = "cluster")]
 mod restoring;
 
 pub(crate) use admitting::NotAdmitted;

@@ -81,7 +81,6 @@ impl<S: Clone> Channel<S> {
     }
 
     /// Records that events of other servers may have been missed until now.
-    #[cfg(feature = "cluster")]
     pub(crate) fn mark_gap(&self) {
         self.gap
             .store(self.next.load(Ordering::Relaxed), Ordering::Release);

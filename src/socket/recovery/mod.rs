@@ -11,12 +11,9 @@ mod channel;
 mod offer;
 mod recoverable;
 mod table;
-#[cfg(feature = "cluster")]
 mod unknown;
 
 pub(crate) use channel::{Channel, Numbered};
-#[cfg(any(feature = "cluster", feature = "fuzzing"))]
-pub(crate) use offer::Offset;
-pub(crate) use offer::{EventOffset, LastOffset, Offer, Pid, Tag};
+pub(crate) use offer::{EventOffset, LastOffset, Offer, Offset, Pid, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use table::{KnownClient, RecoveryTable};

@@ -26,7 +26,6 @@ impl Pid {
     }
 
     /// Returns the secret itself, for stores of client state.
-    #[cfg(feature = "cluster")]
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -1,15 +1,14 @@
 //! The recovery state of a socket and the limits of its outbox.
 
-#[cfg(feature = "cluster")]
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::Value;
 
 use super::offer::{LastOffset, Offset, Pid};
-#[cfg(feature = "cluster")]
-use crate::adapter::HandoverId;
-use crate::{config, engine::Limits};
+use crate::{adapter::HandoverId, config, engine::Limits};
 
 /// Returns the limits of the recovery data in outboxes.
 pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
@@ -33,7 +32,6 @@ pub(crate) struct Recoverable {
     arrival: Option<Arrival>,
     /// The requests with which servers obtained the client. A delayed copy of such a request does
     /// not hand over the client.
-    #[cfg(feature = "cluster")]
     answered: Arc<[HandoverId]>,
 }
 
@@ -52,27 +50,23 @@ impl Recoverable {
             recovered: false,
             origin_offset: None,
             arrival: None,
-            #[cfg(feature = "cluster")]
             answered: Arc::default(),
         }
     }
 
     /// Creates the state of a socket that was restored from another server.
-    #[cfg(feature = "cluster")]
     pub(crate) fn from_elsewhere(pid: Pid) -> Self {
         Self {
             pid,
             recovered: true,
             origin_offset: None,
             arrival: None,
-            #[cfg(feature = "cluster")]
             answered: Arc::default(),
         }
     }
 
     /// Creates the state of a socket that another server handed over. The client has all events up
     /// to `origin_offset`.
-    #[cfg(feature = "cluster")]
     pub(crate) fn given(
         pid: Pid,
         origin_offset: (Offset, u64),
@@ -96,7 +90,6 @@ impl Recoverable {
             recovered: true,
             origin_offset: self.origin_offset,
             arrival: None,
-            #[cfg(feature = "cluster")]
             answered: Arc::clone(&self.answered),
         }
     }
@@ -114,7 +107,6 @@ impl Recoverable {
     }
 
     /// Returns the requests that led the client here, the latest one last.
-    #[cfg(feature = "cluster")]
     pub(crate) fn answered(&self) -> &[HandoverId] {
         &self.answered
     }
@@ -126,7 +118,6 @@ impl Recoverable {
     }
 
     /// Marks the application part of a handover as complete.
-    #[cfg(feature = "cluster")]
     pub(crate) fn arrived(&self) {
         if let Some(arrival) = &self.arrival {
             arrival.is_over.store(true, Ordering::Release);
@@ -134,7 +125,7 @@ impl Recoverable {
     }
 }
 
-#[cfg(all(test, feature = "cluster"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{adapter::NodeId, socket::recovery::Tag};

@@ -11,9 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-#[cfg(feature = "cluster")]
-use super::unknown::UnknownClients;
-use super::{offer::Pid, recoverable::limits};
+use super::{offer::Pid, recoverable::limits, unknown::UnknownClients};
 use crate::{
     config::Recovery,
     engine::Limits,
@@ -38,7 +36,6 @@ pub(crate) struct RecoveryTable<S, W> {
     /// Notified when the table has no socket of a connected or disconnected client.
     emptied: Notify,
     /// Clients that no server knows.
-    #[cfg(feature = "cluster")]
     pub(crate) unknown: UnknownClients,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -55,10 +52,8 @@ struct Entries<S, W> {
 }
 
 /// A pending request of another server for a client. Dropped when it is answered.
-#[cfg(feature = "cluster")]
 pub(crate) struct PendingRequest<S, W>(Arc<RecoveryTable<S, W>>);
 
-#[cfg(feature = "cluster")]
 impl<S, W> Drop for PendingRequest<S, W> {
     fn drop(&mut self) {
         self.0.change(|state| state.questions -= 1);
@@ -122,7 +117,6 @@ impl<S, W> RecoveryTable<S, W> {
             rounds: AtomicU64::new(0),
             settled: Notify::new(),
             emptied: Notify::new(),
-            #[cfg(feature = "cluster")]
             unknown: UnknownClients::new(),
             metrics,
         }
@@ -235,7 +229,6 @@ impl<S, W> RecoveryTable<S, W> {
     }
 
     /// Registers a request of another server for a client.
-    #[cfg(feature = "cluster")]
     pub(crate) fn question(self: &Arc<Self>) -> PendingRequest<S, W> {
         self.state.lock().questions += 1;
         PendingRequest(Arc::clone(self))
@@ -243,7 +236,6 @@ impl<S, W> RecoveryTable<S, W> {
 
     /// Waits until no client is connected or recoverable, and requests of other servers are
     /// answered.
-    #[cfg(feature = "cluster")]
     pub(crate) async fn emptied(&self) {
         loop {
             // The waiter is created before the check, so that it sees every later `notify_waiters`.

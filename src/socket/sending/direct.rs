@@ -80,7 +80,6 @@ impl<'a> Direct<'a> {
 
     /// Sends an event through the journal, in the journal's order. Returns `None` if it must be
     /// sent directly.
-    #[cfg(feature = "cluster")]
     fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
         use crate::{
             adapter::{AdapterError, Kind, Publication},
@@ -117,7 +116,6 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        #[cfg(feature = "cluster")]
         if let Some(emitted) = self.publish(event, &args) {
             return emitted;
         }

@@ -37,7 +37,6 @@ pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
 }
 
 /// Returns the name and arguments of the event in a frame of this server.
-#[cfg(feature = "cluster")]
 pub(crate) fn event(parser: Parser, frame: &Frame) -> Result<(String, Args), EncodeError> {
     let packet = packet(parser, frame)?;
     Ok((packet.event_name().to_owned(), packet.args))

@@ -286,7 +286,6 @@ impl<'a> Broadcast<'a> {
         };
         match remote {
             RemoteOutcome::None | RemoteOutcome::Published => Acks::asked(local, None),
-            #[cfg(feature = "cluster")]
             RemoteOutcome::Requested(request) => Acks::asked(local, Some(request)),
             RemoteOutcome::Failed(Unpublished::Encode(error)) if local.is_none() => {
                 Acks::failed(EmitError::Encode(error))

@@ -191,7 +191,6 @@ impl Fetched {
         match applied.remote {
             RemoteOutcome::None | RemoteOutcome::Published => {}
             RemoteOutcome::Failed(why) => fetched.missing = why.missing(),
-            #[cfg(feature = "cluster")]
             RemoteOutcome::Requested(mut request) => {
                 use crate::{adapter::Item, metrics::Counter};
                 let mut unread = Vec::new();

@@ -4,8 +4,7 @@
 //! Applications use methods of [`Builder`] and [`Io`]. `server_side` contains events between
 //! servers, and `handover` moves clients between servers.
 //!
-//! This module requires the feature `cluster`. It forwards calls to `adapter`, and must not know
-//! broadcasts or clients.
+//! This module forwards calls to `adapter`, and must not know broadcasts or clients.
 
 mod handover;
 mod server_side;

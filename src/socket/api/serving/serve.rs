@@ -116,7 +116,6 @@ impl Server {
     /// `Error::Node` if another server has this server's id.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
         self.io.keep_runtime();
-        #[cfg(feature = "cluster")]
         // No client may connect before this server's id is known to be unique.
         self.io.check_node().await.map_err(Error::Node)?;
         let fault = |error| Error::Listen(address.to_owned(), error);
@@ -159,7 +158,7 @@ impl Server {
         tokio::select! {
             () = running.ended() => {}
             () = stop => running.stop().await,
-            () = until_node_taken(&io) => running.stop().await,
+            () = io.until_node_taken() => running.stop().await,
         }
     }
 
@@ -260,17 +259,6 @@ impl Io {
     }
 }
 
-#[cfg(feature = "cluster")]
-async fn until_node_taken(io: &Io) {
-    io.until_node_taken().await;
-}
-
-/// Never completes, because there is no other server that could have the id.
-#[cfg(not(feature = "cluster"))]
-async fn until_node_taken(_: &Io) {
-    std::future::pending().await
-}
-
 /// The error of building or starting a server.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -280,7 +268,6 @@ pub enum Error {
     /// The server cannot listen on the address.
     Listen(String, io::Error),
     /// Another server has this server's id.
-    #[cfg(feature = "cluster")]
     Node(crate::adapter::NodeIdConflict),
 }
 
@@ -295,7 +282,6 @@ impl fmt::Display for Error {
         match self {
             Self::Build(_) => f.write_str("cannot build the server"),
             Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
-            #[cfg(feature = "cluster")]
             Self::Node(_) => f.write_str("cannot join the cluster"),
         }
     }
@@ -306,7 +292,6 @@ impl std::error::Error for Error {
         match self {
             Self::Build(error) => Some(error),
             Self::Listen(_, error) => Some(error),
-            #[cfg(feature = "cluster")]
             Self::Node(error) => Some(error),
         }
     }
