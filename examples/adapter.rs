@@ -111,10 +111,12 @@ impl Adapter for Member {
 }
 
 fn server(bus: &Bus) -> Result<Io, roomcast::Error> {
-    let mut io = Io::builder().adapter(bus.adapter());
-    io.namespace("/")
-        .on("say", async |event: Event, text: String| {
-            event.io().emit("said", text);
+    let io = Io::builder()
+        .adapter(bus.adapter())
+        .namespace("/", |namespace| {
+            namespace.on("say", async |event: Event, text: String| {
+                event.io().emit("said", text);
+            })
         });
     Ok(io.build()?)
 }

@@ -32,9 +32,10 @@ async fn create_order(State(io): State<Io>, Json(order): Json<Order>) -> &'stati
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut io = Io::builder();
-    io.namespace("/").on("watch", async |event: Event| {
-        event.socket.join("orders").map(|()| Ack("watching"))
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("watch", async |event: Event| {
+            event.socket.join("orders").map(|()| Ack("watching"))
+        })
     });
     let io = io.build()?;
     let app = Router::new()

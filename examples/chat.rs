@@ -10,17 +10,18 @@ use roomcast::{Event, Io};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_connect(async |event: Event| event.socket.join("lobby"))
-        .on("say", async |event: Event, text: String| {
-            event
-                .io()
-                .to("lobby")
-                .emit("said", (event.socket.id(), text));
-        })
-        .on("disconnecting", async |event: Event| {
-            event.socket.to("lobby").emit("left", event.socket.id());
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_connect(async |event: Event| event.socket.join("lobby"))
+            .on("say", async |event: Event, text: String| {
+                event
+                    .io()
+                    .to("lobby")
+                    .emit("said", (event.socket.id(), text));
+            })
+            .on("disconnecting", async |event: Event| {
+                event.socket.to("lobby").emit("left", event.socket.id());
+            })
+    });
     io.build()?.serve("127.0.0.1:3000").await
 }

@@ -47,11 +47,14 @@ async fn authenticate(connect: Connect) -> Result<Principal, Refusal> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Address limits need the peer addresses, so the axum server must provide them.
-    let mut io = Io::builder().guard(&AddressLimits::default(), Proxies::default());
-    io.namespace("/")
-        .authenticate(authenticate)
-        .on("whoami", async |_: Event, user: Extension<User>| {
-            Ack(user.name.clone())
+    let io = Io::builder()
+        .guard(&AddressLimits::default(), Proxies::default())
+        .namespace("/", |namespace| {
+            namespace
+                .authenticate(authenticate)
+                .on("whoami", async |_: Event, user: Extension<User>| {
+                    Ack(user.name.clone())
+                })
         });
     let io = io.build()?;
     let me = async |axum::Extension(user): axum::Extension<User>| user.name;

@@ -31,9 +31,10 @@ async fn start(event: Event) -> Ack<Outcome> {
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_connect(async |event: Event| event.socket.join("players"))
-        .on("start", start);
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_connect(async |event: Event| event.socket.join("players"))
+            .on("start", start)
+    });
     io.build()?.serve("127.0.0.1:3000").await
 }

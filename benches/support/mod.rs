@@ -39,27 +39,29 @@ pub fn io_for(connections: usize) -> Io {
 }
 
 fn events(mut io: Builder) -> Io {
-    io.namespace("/")
-        .on("join", async |event: Event, room: String| {
-            event.socket.join(room)
-        })
-        .on(
-            "bcast",
-            async |event: Event, room: String, payload: Args| {
-                event.socket.io().to(room).emit("msg", payload);
-            },
-        )
-        .on("stall", async |event: Event| {
-            let text = "x".repeat(64 * 1024);
-            // This is as much as the kernel buffers for clients that do not read; the rest is
-            // dropped.
-            for _ in 0..32 {
-                event.io().to("stalled").volatile().emit("fill", &text);
-                tokio::task::yield_now().await;
-            }
-            Ack(())
-        })
-        .on("echo", async |_: Event, payload: Args| Ack(payload));
+    io = io.namespace("/", |namespace| {
+        namespace
+            .on("join", async |event: Event, room: String| {
+                event.socket.join(room)
+            })
+            .on(
+                "bcast",
+                async |event: Event, room: String, payload: Args| {
+                    event.socket.io().to(room).emit("msg", payload);
+                },
+            )
+            .on("stall", async |event: Event| {
+                let text = "x".repeat(64 * 1024);
+                // This is as much as the kernel buffers for clients that do not read; the rest is
+                // dropped.
+                for _ in 0..32 {
+                    event.io().to("stalled").volatile().emit("fill", &text);
+                    tokio::task::yield_now().await;
+                }
+                Ack(())
+            })
+            .on("echo", async |_: Event, payload: Args| Ack(payload))
+    });
     io.build().expect("the options are valid")
 }
 

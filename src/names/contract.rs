@@ -22,9 +22,10 @@ use serde::Serialize;
 ///     const EVENT: &'static str = "message";
 /// }
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").on_contract(async |event: Event, message: Message| {
-///     event.socket.broadcast().send(message);
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on_contract(async |event: Event, message: Message| {
+///         event.socket.broadcast().send(message);
+///     })
 /// });
 /// # io.build()?;
 /// # Ok::<(), roomcast::BuildError>(())
@@ -73,10 +74,11 @@ pub trait Contract: Serialize {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut io = Io::builder();
-/// io.namespace("/").on_request(async |_: Event, add: Add| {
-///     let sum = add.a.checked_add(add.b);
-///     sum.map(Ack).ok_or(Refusal::new("OVERFLOW", "too large"))
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on_request(async |_: Event, add: Add| {
+///         let sum = add.a.checked_add(add.b);
+///         sum.map(Ack).ok_or(Refusal::new("OVERFLOW", "too large"))
+///     })
 /// });
 /// # let server = roomcast::testing::serve(io).await;
 /// # let client = server.client().connect().await?;

@@ -146,9 +146,10 @@ impl Client {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), ClientError> {
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on("close", async |_: Event| {
-    ///     Err::<(), _>(Refusal::new("FORBIDDEN", "for admins only"))
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.on("close", async |_: Event| {
+    ///         Err::<(), _>(Refusal::new("FORBIDDEN", "for admins only"))
+    ///     })
     /// });
     /// let server = roomcast::testing::serve(io).await;
     /// let client = server.client().connect().await?;

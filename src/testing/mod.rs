@@ -7,13 +7,15 @@
 //! # struct Reply { length: usize }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut io = Io::builder();
-//! io.namespace("/")
-//!     .on_connect(async |event: Event| event.socket.join("lobby"))
-//!     .on("say", async |event: Event, text: String| {
-//!         event.socket.to("lobby").emit("said", &text);
-//!         Ack(serde_json::json!({"length": text.len()}))
-//!     });
+//! let io = Io::builder().namespace("/", |namespace| {
+//!     namespace.on_connect(async |event: Event| event.socket.join("lobby")).on(
+//!         "say",
+//!         async |event: Event, text: String| {
+//!             event.socket.to("lobby").emit("said", &text);
+//!             Ack(serde_json::json!({"length": text.len()}))
+//!         },
+//!     )
+//! });
 //!
 //! let server = roomcast::testing::serve(io).await;
 //! let ann = server.client().auth(serde_json::json!({"token": "t"})).connect().await?;

@@ -34,51 +34,53 @@ impl Faulty {
         let mut io = Io::builder();
         let seen = AtomicU64::new(0);
         let held = Arc::new(parking_lot_free::Slot::default());
-        io.namespace("/")
-            .on("join", async |event: Event, room: String| {
-                event.socket.join(room)
-            })
-            .on_serial(
-                "bcast",
-                move |event: Event, room: String, payload: String| {
-                    let number = seen.fetch_add(1, Ordering::Relaxed);
-                    let held = Arc::clone(&held);
-                    async move {
-                        let io = event.io();
-                        // The first message comes from the trial before the run.
-                        if number % 10 != 5 {
-                            io.to(&room).emit("msg", &payload);
-                            if let Some(late) = held.take() {
-                                io.to(&room).emit("msg", late);
-                            }
-                            return;
-                        }
-                        match mistake {
-                            Mistake::Drop => {}
-                            Mistake::Double => {
+        io = io.namespace("/", |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    event.socket.join(room)
+                })
+                .on_serial(
+                    "bcast",
+                    move |event: Event, room: String, payload: String| {
+                        let number = seen.fetch_add(1, Ordering::Relaxed);
+                        let held = Arc::clone(&held);
+                        async move {
+                            let io = event.io();
+                            // The first message comes from the trial before the run.
+                            if number % 10 != 5 {
                                 io.to(&room).emit("msg", &payload);
-                                io.to(&room).emit("msg", &payload);
+                                if let Some(late) = held.take() {
+                                    io.to(&room).emit("msg", late);
+                                }
+                                return;
                             }
-                            Mistake::Swap => held.put(payload),
-                            Mistake::Change => {
-                                // Letters that occur in no run's number.
-                                io.to(&room).emit("msg", payload.replace("mno", "xyz"));
-                            }
-                            Mistake::WrongRoom => {
-                                let wrong = if room == "bench-0" {
-                                    "bench-1"
-                                } else {
-                                    "bench-0"
-                                };
-                                io.to(wrong).emit("msg", payload);
+                            match mistake {
+                                Mistake::Drop => {}
+                                Mistake::Double => {
+                                    io.to(&room).emit("msg", &payload);
+                                    io.to(&room).emit("msg", &payload);
+                                }
+                                Mistake::Swap => held.put(payload),
+                                Mistake::Change => {
+                                    // Letters that occur in no run's number.
+                                    io.to(&room).emit("msg", payload.replace("mno", "xyz"));
+                                }
+                                Mistake::WrongRoom => {
+                                    let wrong = if room == "bench-0" {
+                                        "bench-1"
+                                    } else {
+                                        "bench-0"
+                                    };
+                                    io.to(wrong).emit("msg", payload);
+                                }
                             }
                         }
-                    }
-                },
-            )
-            .on("refuse", async |_: Event| {
-                Ack(json!({"success": false, "error": {"code": "NO", "message": "never"}}))
-            });
+                    },
+                )
+                .on("refuse", async |_: Event| {
+                    Ack(json!({"success": false, "error": {"code": "NO", "message": "never"}}))
+                })
+        });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

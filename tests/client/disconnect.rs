@@ -130,13 +130,16 @@ async fn server_that_answers_no_ping_gets_disconnect_all_the_same() {
 
 #[tokio::test]
 async fn session_that_was_left_is_not_continued() {
-    let mut io = Io::builder().recovery(Recovery::default());
-    io.namespace("/")
-        .on("hi", async |event: Event| {
-            event.socket.emit("hi", ());
-        })
-        .on("token", async |event: Event| {
-            Ack(event.socket.auth::<serde_json::Value>().unwrap())
+    let io = Io::builder()
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| {
+            namespace
+                .on("hi", async |event: Event| {
+                    event.socket.emit("hi", ());
+                })
+                .on("token", async |event: Event| {
+                    Ack(event.socket.auth::<serde_json::Value>().unwrap())
+                })
         });
     let server = serve(io).await;
     for transports in ALL {

@@ -14,25 +14,26 @@ use crate::suite::{next, value, within};
 
 /// Starts a server that sends its client the requested event and answers with the client's answer.
 async fn asking() -> TestServer {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on(
-            "ask",
-            async |event: Event, name: String, args: Args| match event
-                .socket
-                .emit_with_ack::<Args>(&name, args)
-                .await
-            {
-                Ok(answer) => Ok(Ack(answer)),
-                Err(error) => Err(Refusal::new("UNANSWERED", error.to_string())),
-            },
-        )
-        .on("tell", async |event: Event, name: String, args: Args| {
-            event.socket.emit(&name, args);
-        })
-        .on("fail", async |_: Event| {
-            Err::<(), _>(Refusal::new("FORBIDDEN", "for admins only").data(json!({"who": 7})))
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on(
+                "ask",
+                async |event: Event, name: String, args: Args| match event
+                    .socket
+                    .emit_with_ack::<Args>(&name, args)
+                    .await
+                {
+                    Ok(answer) => Ok(Ack(answer)),
+                    Err(error) => Err(Refusal::new("UNANSWERED", error.to_string())),
+                },
+            )
+            .on("tell", async |event: Event, name: String, args: Args| {
+                event.socket.emit(&name, args);
+            })
+            .on("fail", async |_: Event| {
+                Err::<(), _>(Refusal::new("FORBIDDEN", "for admins only").data(json!({"who": 7})))
+            })
+    });
     serve(io).await
 }
 
@@ -221,13 +222,14 @@ async fn the_whole_event_is_a_parameter_as_well() {
 
 #[tokio::test]
 async fn tuples_are_acknowledgements_of_several_values_in_both_directions() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("two", async |_: Event| Ack((1, "b")))
-        .on("ask", async |event: Event| {
-            let answer = event.socket.emit_with_ack::<(u8, String)>("place", ());
-            answer.await.map(Ack)
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("two", async |_: Event| Ack((1, "b")))
+            .on("ask", async |event: Event| {
+                let answer = event.socket.emit_with_ack::<(u8, String)>("place", ());
+                answer.await.map(Ack)
+            })
+    });
     let server = serve(io).await;
     let socket = connect(&server).await;
     socket.on("place", async || Ack((7, "c")));

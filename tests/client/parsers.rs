@@ -31,11 +31,13 @@ async fn nested_binary_goes_both_ways_with_every_parser_and_transport() {
         size: Some(1 << 40),
     };
     for parser in [Parser::Json, Parser::MessagePack] {
-        let mut io = Io::builder().config(Config::default().parser(parser));
-        io.namespace("/up")
-            .on("upload", async |event: Event, args: Args| {
-                event.socket.emit("uploaded", &args);
-                Ack(args)
+        let io = Io::builder()
+            .config(Config::default().parser(parser))
+            .namespace("/up", |namespace| {
+                namespace.on("upload", async |event: Event, args: Args| {
+                    event.socket.emit("uploaded", &args);
+                    Ack(args)
+                })
             });
         let server = serve(io).await;
         for transports in [
@@ -61,8 +63,9 @@ async fn nested_binary_goes_both_ways_with_every_parser_and_transport() {
 
 #[tokio::test]
 async fn a_server_with_the_other_parser_is_left() {
-    let mut io = Io::builder().config(Config::default().parser(Parser::MessagePack));
-    io.namespace("/");
+    let io = Io::builder()
+        .config(Config::default().parser(Parser::MessagePack))
+        .namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let client = Client::builder(format!("http://{}", server.address()));
     let socket = client.reconnection(false).socket().unwrap();

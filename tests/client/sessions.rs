@@ -47,8 +47,9 @@ async fn every_transport_reconnects_and_goes_on() {
 
 #[tokio::test]
 async fn a_recovered_session_gets_what_it_missed_in_order_and_once() {
-    let mut io = Io::builder().recovery(Recovery::default());
-    io.namespace("/");
+    let io = Io::builder()
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let proxy = crate::proxy::Proxy::start(server.address()).await;
     let client = Client::builder(format!("http://{}", proxy.address()));
@@ -174,9 +175,10 @@ async fn a_function_for_auth_that_takes_too_long_is_a_connect_error() {
 
 #[tokio::test]
 async fn a_connect_error_has_the_data_of_the_server() {
-    let mut io = Io::builder();
-    io.namespace("/").middleware(async |_: Connect| {
-        Err::<(), _>(roomcast::Refusal::new("LATER", "not now").data(json!({"after": 5})))
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.middleware(async |_: Connect| {
+            Err::<(), _>(roomcast::Refusal::new("LATER", "not now").data(json!({"after": 5})))
+        })
     });
     let server = serve(io).await;
     let client = Client::builder(format!("http://{}", server.address()));
@@ -195,20 +197,22 @@ async fn a_connect_error_has_the_data_of_the_server() {
 async fn headers_cookies_query_and_path_reach_the_server_on_every_transport() {
     let mut config = Config::default();
     config.http.path = "/chat/".into();
-    let mut io = Io::builder().config(config);
-    io.namespace("/").on_connect(async |event: Event| {
-        let handshake = event.socket.handshake();
-        let header = |name: &str| {
-            let mut headers = handshake.headers();
-            headers
-                .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then(|| value.to_owned()))
-        };
-        let seen = json!([
-            header("x-app"),
-            header("cookie"),
-            handshake.query_value("room")
-        ]);
-        event.socket.emit("seen", seen);
+    let io = Io::builder().config(config).namespace("/", |namespace| {
+        namespace.on_connect(async |event: Event| {
+            let handshake = event.socket.handshake();
+            let header = |name: &str| {
+                let mut headers = handshake.headers();
+                headers.find_map(|(key, value)| {
+                    key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+                })
+            };
+            let seen = json!([
+                header("x-app"),
+                header("cookie"),
+                handshake.query_value("room")
+            ]);
+            event.socket.emit("seen", seen);
+        })
     });
     let server = serve(io).await;
     for transports in [Transports::WebSocket, Transports::Polling] {

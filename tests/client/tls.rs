@@ -16,12 +16,12 @@ async fn serve() -> (u16, String) {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
     std::fs::write(&cert, issued.cert.pem()).unwrap();
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("echo", async |event: Event, value: Value| {
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("echo", async |event: Event, value: Value| {
             event.socket.emit("echoed", &value);
             Ack(value)
-        });
+        })
+    });
     let tls = Tls::from_files(&cert, &key).unwrap();
     let server = Server::new(io.build().unwrap()).tls(tls);
     let server = server.bind("127.0.0.1:0").await.unwrap();

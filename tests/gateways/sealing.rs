@@ -36,14 +36,17 @@ async fn intrude(adapter: impl Adapter) -> Intruder {
     let options = NodeOptions::default()
         .id("one")
         .address(format!("http://{address}"));
-    let mut io = Io::builder().adapter(adapter).node(options);
-    io.namespace("/").on("x", async |_: Event| {});
+    let mut io = Io::builder()
+        .adapter(adapter)
+        .node(options)
+        .namespace("/", |namespace| namespace.on("x", async |_: Event| {}));
     let told = Arc::clone(&received);
-    io.namespace("/roomcast")
-        .on_server_side("news", move |event: ServerSide| {
+    io = io.namespace("/roomcast", |namespace| {
+        namespace.on_server_side("news", move |event: ServerSide| {
             told.lock().unwrap().push(event.arg(0).unwrap());
             std::future::ready(())
-        });
+        })
+    });
     let io = io.build().unwrap();
     let server = roomcast::Server::new(io.clone())
         .bind(&address)

@@ -22,32 +22,33 @@ struct Message {
 }
 
 fn server() -> Local {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("nothing", async |_: Event| {})
-        .on("one", async |_: Event| Ack(json!({"a": 1})))
-        .on("two", async |_: Event| Ack((1, "b")))
-        .on("list", async |_: Event| Ack(vec![1, 2]))
-        .on("silent", async |_: Event| NoAck)
-        .on("optional", async |_: Event, a: u8, b: Option<u8>| {
-            Ack((a, b))
-        })
-        .on("rest", async |_: Event, _: Value, rest: Args| Ack(rest))
-        .on("message", async |_: Event, _: Message| {})
-        .on("refuse", async |_: Event, yes: bool| {
-            if yes {
-                Err(Refusal::new("NO", "not now").data(json!({"retryAfter": 5})))
-            } else {
-                Ok(())
-            }
-        })
-        .on("panic", async |event: Event| {
-            assert!(event.name() != "panic", "a fault")
-        })
-        .on("late panic", async |event: Event| {
-            tokio::task::yield_now().await;
-            assert!(event.name() != "late panic", "a fault");
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("nothing", async |_: Event| {})
+            .on("one", async |_: Event| Ack(json!({"a": 1})))
+            .on("two", async |_: Event| Ack((1, "b")))
+            .on("list", async |_: Event| Ack(vec![1, 2]))
+            .on("silent", async |_: Event| NoAck)
+            .on("optional", async |_: Event, a: u8, b: Option<u8>| {
+                Ack((a, b))
+            })
+            .on("rest", async |_: Event, _: Value, rest: Args| Ack(rest))
+            .on("message", async |_: Event, _: Message| {})
+            .on("refuse", async |_: Event, yes: bool| {
+                if yes {
+                    Err(Refusal::new("NO", "not now").data(json!({"retryAfter": 5})))
+                } else {
+                    Ok(())
+                }
+            })
+            .on("panic", async |event: Event| {
+                assert!(event.name() != "panic", "a fault")
+            })
+            .on("late panic", async |event: Event| {
+                tokio::task::yield_now().await;
+                assert!(event.name() != "late panic", "a fault");
+            })
+    });
     Local::serve(io)
 }
 
@@ -153,22 +154,23 @@ fn failures_are_error_acknowledgements() {
 
 #[test]
 fn failures_of_unacknowledged_events_go_to_the_hook() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("number", async |_: Event, _: f64| {})
-        .on("panic", async |event: Event| {
-            assert!(event.name() != "panic", "a fault")
-        })
-        .fallback(async |_: Event| Err::<(), _>(Refusal::new("UNKNOWN", "no such event")))
-        .on_error(|failure| {
-            assert!(failure.refusal.code() != "INTERNAL", "a fault in the hook");
-            if failure.answered {
-                return;
-            }
-            failure
-                .socket
-                .emit("error", (failure.event, failure.refusal.code()));
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("number", async |_: Event, _: f64| {})
+            .on("panic", async |event: Event| {
+                assert!(event.name() != "panic", "a fault")
+            })
+            .fallback(async |_: Event| Err::<(), _>(Refusal::new("UNKNOWN", "no such event")))
+            .on_error(|failure| {
+                assert!(failure.refusal.code() != "INTERNAL", "a fault in the hook");
+                if failure.answered {
+                    return;
+                }
+                failure
+                    .socket
+                    .emit("error", (failure.event, failure.refusal.code()));
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("42[\"number\",\"x\"]");
@@ -184,13 +186,14 @@ fn failures_of_unacknowledged_events_go_to_the_hook() {
 
 #[test]
 fn watchers_see_every_event_and_answer_none() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("known", async |_: Event| Ack(1))
-        .on_any(async |event: Event, args: Args| {
-            event.socket.emit("seen", (event.name(), args.len()));
-            Ack("never sent")
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("known", async |_: Event| Ack(1))
+            .on_any(async |event: Event, args: Args| {
+                event.socket.emit("seen", (event.name(), args.len()));
+                Ack("never sent")
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("425[\"known\"]");
@@ -207,14 +210,14 @@ fn watchers_see_every_event_and_answer_none() {
 /// Starts a server whose sockets send requests as the event `ask` specifies, and report the
 /// outcome.
 fn asking(config: Config) -> Local {
-    let mut io = Io::builder().config(config);
-    io.namespace("/")
-        .on("ask", async |event: Event, millis: u64| {
+    let io = Io::builder().config(config).namespace("/", |namespace| {
+        namespace.on("ask", async |event: Event, millis: u64| {
             let asking = event.socket.timeout(Duration::from_millis(millis));
             let answer = asking.emit_with_ack::<u8>("question", 42).await;
             let shown = answer.map_or_else(|error| error.to_string(), |answer| answer.to_string());
             event.socket.emit("answer", shown);
-        });
+        })
+    });
     Local::serve(io)
 }
 
@@ -260,11 +263,14 @@ fn late_double_and_foreign_answers_are_ignored_and_counted() {
 
 #[test]
 fn acknowledgement_has_a_default_timeout() {
-    let mut io = Io::builder().config(Config::default().ack_timeout(Duration::from_millis(50)));
-    io.namespace("/").on("ask", async |event: Event| {
-        let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
-        Ack(answer.unwrap_err().to_string())
-    });
+    let io = Io::builder()
+        .config(Config::default().ack_timeout(Duration::from_millis(50)))
+        .namespace("/", |namespace| {
+            namespace.on("ask", async |event: Event| {
+                let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
+                Ack(answer.unwrap_err().to_string())
+            })
+        });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("421[\"ask\"]");
@@ -289,13 +295,14 @@ fn only_so_many_answers_may_be_outstanding() {
 fn pending_acknowledgement_fails_when_the_client_leaves() {
     let outcome = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&outcome);
-    let mut io = Io::builder();
-    io.namespace("/").on("ask", move |event: Event| {
-        let kept = Arc::clone(&kept);
-        async move {
-            let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
-            *kept.lock().unwrap() = Some(answer);
-        }
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("ask", move |event: Event| {
+            let kept = Arc::clone(&kept);
+            async move {
+                let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
+                *kept.lock().unwrap() = Some(answer);
+            }
+        })
     });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
@@ -394,18 +401,19 @@ fn a_name_with_escapes_is_the_name_it_spells() {
 
 #[test]
 fn null_is_an_argument_and_unit_is_none() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("emit", async |event: Event| {
-            event.socket.emit("null", Value::Null);
-            event.socket.emit("none", None::<u8>);
-            event.socket.emit("unit", ());
-            event.socket.emit("two", ((), Value::Null));
-        })
-        .on("null", async |_: Event| Ack(Value::Null))
-        .on("none", async |_: Event| Ack(None::<u8>))
-        .on("unit", async |_: Event| Ack(()))
-        .on("echo", async |_: Event, value: Value| Ack(value));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("emit", async |event: Event| {
+                event.socket.emit("null", Value::Null);
+                event.socket.emit("none", None::<u8>);
+                event.socket.emit("unit", ());
+                event.socket.emit("two", ((), Value::Null));
+            })
+            .on("null", async |_: Event| Ack(Value::Null))
+            .on("none", async |_: Event| Ack(None::<u8>))
+            .on("unit", async |_: Event| Ack(()))
+            .on("echo", async |_: Event, value: Value| Ack(value))
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for (packet, answers) in [
@@ -432,24 +440,25 @@ fn null_is_an_argument_and_unit_is_none() {
 
 #[tokio::test]
 async fn early_acknowledgement_is_sent_once_before_the_handler_ends() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("early", async |event: Event| {
-            event.ack(("accepted", 1)).unwrap();
-            event.ack("again").unwrap();
-            // The client has received the acknowledgement, because it answers this request.
-            let answer = event.socket.emit_with_ack::<u8>("go on?", ()).await;
-            event.socket.emit("done", answer.unwrap());
-            Ack("too late")
-        })
-        .on("fails", async |event: Event| {
-            event.ack("accepted").unwrap();
-            Err::<(), _>(Refusal::new("NO", "not now"))
-        })
-        .on_error(|failure| {
-            assert!(!failure.answered, "the client has got another answer");
-            failure.socket.emit("failed", failure.refusal.code());
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("early", async |event: Event| {
+                event.ack(("accepted", 1)).unwrap();
+                event.ack("again").unwrap();
+                // The client has received the acknowledgement, because it answers this request.
+                let answer = event.socket.emit_with_ack::<u8>("go on?", ()).await;
+                event.socket.emit("done", answer.unwrap());
+                Ack("too late")
+            })
+            .on("fails", async |event: Event| {
+                event.ack("accepted").unwrap();
+                Err::<(), _>(Refusal::new("NO", "not now"))
+            })
+            .on_error(|failure| {
+                assert!(!failure.answered, "the client has got another answer");
+                failure.socket.emit("failed", failure.refusal.code());
+            })
+    });
     let server = roomcast::testing::serve(io).await;
     let mut client = server.client().connect().await.unwrap();
     let accepted: (String, u8) = client.emit_with_ack("early", ()).await.unwrap();

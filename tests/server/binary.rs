@@ -24,31 +24,32 @@ enum Message {
 }
 
 fn server() -> Local {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("echo", async |event: Event, args: Args| {
-            event.socket.emit("echo", args.clone());
-            Ack(args)
-        })
-        .on(
-            "typed",
-            async |event: Event, mut file: File, last: Bytes| {
-                file.parts.reverse();
-                event.socket.emit("typed", (last, file));
-            },
-        )
-        .on("tagged", async |event: Event, message: Message| {
-            event.socket.emit("tagged", message);
-        })
-        .on("any", async |event: Event, value: Value| {
-            event.socket.emit("any", value);
-        })
-        .on("json", async |event: Event, value: serde_json::Value| {
-            event.socket.emit("json", value);
-        })
-        .on("second", async |event: Event, _: Bytes, rest: Args| {
-            event.socket.emit("rest", rest);
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("echo", async |event: Event, args: Args| {
+                event.socket.emit("echo", args.clone());
+                Ack(args)
+            })
+            .on(
+                "typed",
+                async |event: Event, mut file: File, last: Bytes| {
+                    file.parts.reverse();
+                    event.socket.emit("typed", (last, file));
+                },
+            )
+            .on("tagged", async |event: Event, message: Message| {
+                event.socket.emit("tagged", message);
+            })
+            .on("any", async |event: Event, value: Value| {
+                event.socket.emit("any", value);
+            })
+            .on("json", async |event: Event, value: serde_json::Value| {
+                event.socket.emit("json", value);
+            })
+            .on("second", async |event: Event, _: Bytes, rest: Args| {
+                event.socket.emit("rest", rest);
+            })
+    });
     Local::serve(io)
 }
 
@@ -152,9 +153,9 @@ fn polled_attachments_follow_their_packet_in_base64() {
 
 #[test]
 fn missing_attachments_close_the_connection() {
-    let mut io = Io::builder()
-        .config(roomcast::Config::default().message_timeout(std::time::Duration::from_millis(50)));
-    io.namespace("/");
+    let io = Io::builder()
+        .config(roomcast::Config::default().message_timeout(std::time::Duration::from_millis(50)))
+        .namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _): (RawClient, _) = server.connect();
     client.send_text("451-[\"x\",{\"_placeholder\":true,\"num\":0}]");

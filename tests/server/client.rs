@@ -28,23 +28,27 @@ const ALL: [Transports; 3] = [
 fn server() -> Local {
     let mut io =
         Io::builder().config(roomcast::Config::default().ping_interval(Duration::from_millis(50)));
-    io.namespace("/")
-        .on("echo", async |_: Event, text: Value| Ack(text))
-        .on("bytes", async |event: Event, data: Bytes| {
-            event.socket.emit("bytes", data);
+    io = io
+        .namespace("/", |namespace| {
+            namespace
+                .on("echo", async |_: Event, text: Value| Ack(text))
+                .on("bytes", async |event: Event, data: Bytes| {
+                    event.socket.emit("bytes", data);
+                })
+                .on("ask", async |event: Event| {
+                    let answer = event.socket.emit_with_ack::<Value>("question", "?");
+                    let answer = answer.await.unwrap_or_default();
+                    event.socket.emit("answered", answer);
+                })
+                .on("bye", async |event: Event| event.socket.disconnect(false))
         })
-        .on("ask", async |event: Event| {
-            let answer = event.socket.emit_with_ack::<Value>("question", "?");
-            let answer = answer.await.unwrap_or_default();
-            event.socket.emit("answered", answer);
-        })
-        .on("bye", async |event: Event| event.socket.disconnect(false));
-    io.namespace("/closed")
-        .authenticate(|connect: Connect| async move {
-            match connect.auth::<Value>() {
-                Ok(auth) if auth["token"] == "right" => Ok(roomcast::Principal::anonymous()),
-                _ => Err(Refusal::new("no", "not you").data(json!({"retry": false}))),
-            }
+        .namespace("/closed", |namespace| {
+            namespace.authenticate(|connect: Connect| async move {
+                match connect.auth::<Value>() {
+                    Ok(auth) if auth["token"] == "right" => Ok(roomcast::Principal::anonymous()),
+                    _ => Err(Refusal::new("no", "not you").data(json!({"retry": false}))),
+                }
+            })
         });
     Local::serve(io)
 }

@@ -51,7 +51,7 @@ pub(crate) fn package() -> ClientFiles {
 }
 
 fn serve_root(mut io: roomcast::Builder) -> Local {
-    io.namespace("/");
+    io = io.namespace("/", |namespace| namespace);
     Local::serve(io)
 }
 

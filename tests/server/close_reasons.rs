@@ -18,31 +18,33 @@ struct ReportSender(Mutex<mpsc::Sender<(&'static str, DisconnectReason)>>);
 /// Returns the reason that both handlers report after `act` on a client in `/`.
 fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
     let (sender, said) = mpsc::channel();
-    let mut io = Io::builder()
+    let io = Io::builder()
         .config(config)
-        .state(ReportSender(Mutex::new(sender)));
-    io.namespace("/")
-        .on("kick", async |event: Event, close: bool| {
-            event.socket.disconnect(close)
-        })
-        .on("drop", async |event: Event| event.socket.drop_connection())
-        .on(
-            "disconnecting",
-            async |_: Event, reason: DisconnectReason, said: State<ReportSender>| {
-                said.0
-                    .lock()
-                    .unwrap()
-                    .send(("disconnecting", reason))
-                    .unwrap();
-            },
-        )
-        .on(
-            "disconnect",
-            async |event: Event, reason: DisconnectReason, said: State<ReportSender>| {
-                assert_eq!(event.socket.disconnect_reason(), Some(reason));
-                said.0.lock().unwrap().send(("disconnect", reason)).unwrap();
-            },
-        );
+        .state(ReportSender(Mutex::new(sender)))
+        .namespace("/", |namespace| {
+            namespace
+                .on("kick", async |event: Event, close: bool| {
+                    event.socket.disconnect(close)
+                })
+                .on("drop", async |event: Event| event.socket.drop_connection())
+                .on(
+                    "disconnecting",
+                    async |_: Event, reason: DisconnectReason, said: State<ReportSender>| {
+                        said.0
+                            .lock()
+                            .unwrap()
+                            .send(("disconnecting", reason))
+                            .unwrap();
+                    },
+                )
+                .on(
+                    "disconnect",
+                    async |event: Event, reason: DisconnectReason, said: State<ReportSender>| {
+                        assert_eq!(event.socket.disconnect_reason(), Some(reason));
+                        said.0.lock().unwrap().send(("disconnect", reason)).unwrap();
+                    },
+                )
+        });
     let server = Local::serve(io);
     let (client, _) = server.connect();
     act(&server, client);
@@ -148,10 +150,11 @@ fn the_server_stops() {
 
 #[test]
 fn closing_the_connection_disconnects_every_namespace() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("kick", async |event: Event| event.socket.disconnect(true));
-    io.namespace("/chat");
+    let io = Io::builder()
+        .namespace("/", |namespace| {
+            namespace.on("kick", async |event: Event| event.socket.disconnect(true))
+        })
+        .namespace("/chat", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     crate::local::join(&mut client, "/chat,");

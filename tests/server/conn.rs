@@ -19,31 +19,38 @@ fn server(config: Config) -> (Local, Log) {
     let log = Log::default();
     let mut io = Io::builder().config(config);
     let lines = Arc::clone(&log);
-    io.namespace("/")
-        .on_connect(move |event: Event| {
-            let lines = Arc::clone(&lines);
-            let watching = event.socket.conn().on_event(move |event| {
-                let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
-                let line = match *event {
-                    EngineConnectionEvent::Packet { data } => format!("packet {}", text(data)),
-                    EngineConnectionEvent::PacketCreate { data } => {
-                        format!("create {}", text(data))
-                    }
-                    EngineConnectionEvent::Heartbeat => "heartbeat".to_owned(),
-                    EngineConnectionEvent::Upgrade { transport } => format!("upgrade {transport}"),
-                    EngineConnectionEvent::Drain => "drain".to_owned(),
-                    EngineConnectionEvent::Close {
-                        reason,
-                        description,
-                    } => format!("close {reason} {description:?}"),
-                    _ => "?".to_owned(),
-                };
-                lines.lock().unwrap().push(line);
-            });
-            async move { watching.map(drop) }
+    io = io
+        .namespace("/", |namespace| {
+            namespace
+                .on_connect(move |event: Event| {
+                    let lines = Arc::clone(&lines);
+                    let watching = event.socket.conn().on_event(move |event| {
+                        let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
+                        let line = match *event {
+                            EngineConnectionEvent::Packet { data } => {
+                                format!("packet {}", text(data))
+                            }
+                            EngineConnectionEvent::PacketCreate { data } => {
+                                format!("create {}", text(data))
+                            }
+                            EngineConnectionEvent::Heartbeat => "heartbeat".to_owned(),
+                            EngineConnectionEvent::Upgrade { transport } => {
+                                format!("upgrade {transport}")
+                            }
+                            EngineConnectionEvent::Drain => "drain".to_owned(),
+                            EngineConnectionEvent::Close {
+                                reason,
+                                description,
+                            } => format!("close {reason} {description:?}"),
+                            _ => "?".to_owned(),
+                        };
+                        lines.lock().unwrap().push(line);
+                    });
+                    async move { watching.map(drop) }
+                })
+                .on("echo", async |_: Event, n: u8| Ack(n))
         })
-        .on("echo", async |_: Event, n: u8| Ack(n));
-    io.namespace("/other");
+        .namespace("/other", |namespace| namespace);
     (Local::serve(io), log)
 }
 
@@ -131,8 +138,7 @@ fn heartbeats_upgrades_and_close_are_reported() {
 
 #[test]
 fn connection_watchers_can_be_removed_and_end_with_it() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
     let socket = server
@@ -170,7 +176,7 @@ fn the_end_of_a_connection_is_described() {
             let sent = sender.try_send((reason, description));
             async move { assert!(sent.is_ok()) }
         };
-        io.namespace("/").on(event, handler);
+        io = io.namespace("/", |namespace| namespace.on(event, handler));
     }
     let server = Local::serve(io);
     let mut ended = |expected: (DisconnectReason, Option<&str>)| {

@@ -42,15 +42,16 @@ fn divide(Divide { a, b }: &Divide) -> Result<Ack<(i32, i32)>, Refusal> {
 struct Factor(i32);
 
 fn builder() -> roomcast::Builder {
-    let mut io = Io::builder().state(Factor(3));
-    io.namespace("/")
-        .on_contract(
-            async |event: Event, moved: Moved, more: Option<i32>, factor: State<Factor>| {
-                let x = moved.x * factor.0 + more.unwrap_or(0);
-                event.socket.send(Moved { x });
-            },
-        )
-        .on_request(async |_: Event, request: Divide| divide(&request));
+    let io = Io::builder().state(Factor(3)).namespace("/", |namespace| {
+        namespace
+            .on_contract(
+                async |event: Event, moved: Moved, more: Option<i32>, factor: State<Factor>| {
+                    let x = moved.x * factor.0 + more.unwrap_or(0);
+                    event.socket.send(Moved { x });
+                },
+            )
+            .on_request(async |_: Event, request: Divide| divide(&request))
+    });
     io
 }
 
@@ -132,12 +133,13 @@ impl Request for Scale {
 
 #[tokio::test]
 async fn request_handlers_take_further_parameters() {
-    let mut io = Io::builder().state(Factor(3));
-    io.namespace("/").on_request(
-        async |_: Event, scale: Scale, more: Option<i32>, factor: State<Factor>| {
-            Ack(scale.x * factor.0 + more.unwrap_or(0))
-        },
-    );
+    let io = Io::builder().state(Factor(3)).namespace("/", |namespace| {
+        namespace.on_request(
+            async |_: Event, scale: Scale, more: Option<i32>, factor: State<Factor>| {
+                Ack(scale.x * factor.0 + more.unwrap_or(0))
+            },
+        )
+    });
     let server = serve(io).await;
     let client = Client::builder(format!("http://{}", server.address()));
     let socket = client.socket().unwrap();

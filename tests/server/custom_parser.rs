@@ -16,9 +16,9 @@ fn server(parser: Parser) -> Local {
         .parser(parser)
         .max_payload(10_000)
         .max_attachments(2);
-    let mut io = Io::builder().config(config);
-    io.namespace("/")
-        .on("echo", async |_: Event, rest: Args| Ack(rest));
+    let io = Io::builder().config(config).namespace("/", |namespace| {
+        namespace.on("echo", async |_: Event, rest: Args| Ack(rest))
+    });
     Local::serve(io)
 }
 
@@ -150,12 +150,12 @@ fn custom_packets_that_wait_for_more_are_bounded() {
 #[tokio::test]
 async fn the_client_speaks_a_custom_parser() {
     let parser = Parser::custom(&Bundles);
-    let mut io = Io::builder().parser(parser);
-    io.namespace("/")
-        .on("echo", async |event: Event, rest: Args| {
+    let io = Io::builder().parser(parser).namespace("/", |namespace| {
+        namespace.on("echo", async |event: Event, rest: Args| {
             event.socket.emit("echo", rest.clone());
             Ack(rest)
-        });
+        })
+    });
     let server = serve(io).await;
     let client = roomcast::client::Client::builder(format!("http://{}", server.address()));
     let socket = client.parser(parser).socket().unwrap();

@@ -84,20 +84,23 @@ impl Subscriber for Log {
 async fn failures_reach_hook_and_log_with_cause_if_unanswered_too() {
     let log = Log::of("roomcast::socket::dispatch");
     let _logging = tracing::subscriber::set_default(log.clone());
-    let mut io = Io::builder().state(Seen::default());
-    io.namespace("/")
-        .on("refuse", async |_: Event| {
-            Err::<(), _>(Refusal::new("NO", "not now").because("the moon is full"))
-        })
-        .on("number", async |_: Event, _: u8| {})
-        .on("panic", async |event: Event| {
-            assert!(event.name() != "panic", "a fault of {}", "ours");
-        })
-        // JSON allows only strings as keys.
-        .on("unwritable", async |_: Event| {
-            Ack(std::collections::BTreeMap::from([(vec![1], 1)]))
-        })
-        .on_error(Seen::note);
+    let io = Io::builder()
+        .state(Seen::default())
+        .namespace("/", |namespace| {
+            namespace
+                .on("refuse", async |_: Event| {
+                    Err::<(), _>(Refusal::new("NO", "not now").because("the moon is full"))
+                })
+                .on("number", async |_: Event, _: u8| {})
+                .on("panic", async |event: Event| {
+                    assert!(event.name() != "panic", "a fault of {}", "ours");
+                })
+                // JSON allows only strings as keys.
+                .on("unwritable", async |_: Event| {
+                    Ack(std::collections::BTreeMap::from([(vec![1], 1)]))
+                })
+                .on_error(Seen::note)
+        });
     let server = serve(io).await;
     let client = server.client().connect().await.unwrap();
     let expected = [
@@ -157,8 +160,7 @@ async fn failures_reach_hook_and_log_with_cause_if_unanswered_too() {
 async fn server_without_client_addresses_warns_once() {
     let log = Log::of("roomcast::engine::http::mount");
     let _logging = tracing::subscriber::set_default(log.clone());
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let io = io.build().unwrap();
     for _ in 0..2 {
         let request = Request::get("/socket.io/?EIO=4&transport=polling").header("host", "x");
@@ -175,8 +177,7 @@ async fn server_without_client_addresses_warns_once() {
 
 #[tokio::test]
 async fn encode_error_contains_the_serde_message() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let client = server.client().connect().await.unwrap();
     let socket = server.io().of("/").socket(client.id()).unwrap();
@@ -192,33 +193,30 @@ async fn encode_error_contains_the_serde_message() {
 fn missing_state_of_middleware_fails_the_build() {
     use roomcast::{Authenticate, Connect, Incoming, NamespaceBuilder, Principal, ServerSide};
 
-    type Register = fn(&mut NamespaceBuilder);
+    type Register = fn(NamespaceBuilder) -> NamespaceBuilder;
     let all: [Register; 4] = [
-        |namespace| {
-            namespace.middleware(async |_: Connect, _: State<u16>| Ok::<_, Refusal>(()));
-        },
+        |namespace| namespace.middleware(async |_: Connect, _: State<u16>| Ok::<_, Refusal>(())),
         |namespace| {
             namespace.authenticate(async |_: Connect, _: State<u8>, _: State<u16>| {
                 Ok::<_, Refusal>(Principal::new("ann"))
-            });
+            })
         },
-        |namespace| {
-            namespace.on_packet(async |_: Incoming, _: State<u16>| Ok::<_, Refusal>(()));
-        },
-        |namespace| {
-            namespace.on_server_side("x", async |_: ServerSide, _: State<u16>| {});
-        },
+        |namespace| namespace.on_packet(async |_: Incoming, _: State<u16>| Ok::<_, Refusal>(())),
+        |namespace| namespace.on_server_side("x", async |_: ServerSide, _: State<u16>| {}),
     ];
     for register in all {
-        let mut io = Io::builder().state(1_u8);
-        register(io.namespace("/"));
+        let io = Io::builder().state(1_u8).namespace("/", register);
         assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
-        let mut io = Io::builder().state(1_u8).state(2_u16);
-        register(io.namespace("/"));
+        let io = Io::builder()
+            .state(1_u8)
+            .state(2_u16)
+            .namespace("/", register);
         assert!(io.build().is_ok());
     }
-    let mut io = Io::builder();
-    io.namespaces_async(async |_: Connect, _: State<u16>| true);
+    let io = Io::builder().namespaces_async(
+        async |_: Connect, _: State<u16>| true,
+        |namespace| namespace,
+    );
     assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
 
     // An implementation of the trait declares its own states.
@@ -228,8 +226,7 @@ fn missing_state_of_middleware_fails_the_build() {
             Err(Refusal::unauthenticated("nobody"))
         }
     }
-    let mut io = Io::builder();
-    io.namespace("/").authenticate(Nobody);
+    let io = Io::builder().namespace("/", |namespace| namespace.authenticate(Nobody));
     assert!(io.build().is_ok());
 }
 
@@ -242,9 +239,12 @@ async fn lines_about_connections_have_level_debug_unless_asked_for() {
         if is_wanted {
             io = io.log_connections();
         }
-        io.namespace("/");
-        io.namespace("/no")
-            .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "no")));
+        io = io
+            .namespace("/", |namespace| namespace)
+            .namespace("/no", |namespace| {
+                namespace
+                    .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "no")))
+            });
         let server = serve(io).await;
         let refused = server.client().namespace("/no").connect().await;
         refused.unwrap_err();

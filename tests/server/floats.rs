@@ -24,15 +24,18 @@ fn batch(seed: u64) -> Vec<f64> {
 #[tokio::test]
 async fn a_million_numbers_in_each_form_of_a_handler_keep_their_value() {
     for parser in [Parser::Json, Parser::MessagePack] {
-        let mut io = Io::builder().config(Config::default().parser(parser));
-        io.namespace("/")
-            .on("args", async |_: Event, numbers: Args| Ack(numbers))
-            .on("typed", async |_: Event, numbers: Vec<f64>| Ack((numbers,)))
-            .on("value", async |_: Event, numbers: roomcast::Value| {
-                Ack((numbers,))
-            })
-            .on("json", async |_: Event, numbers: serde_json::Value| {
-                Ack((numbers,))
+        let io = Io::builder()
+            .config(Config::default().parser(parser))
+            .namespace("/", |namespace| {
+                namespace
+                    .on("args", async |_: Event, numbers: Args| Ack(numbers))
+                    .on("typed", async |_: Event, numbers: Vec<f64>| Ack((numbers,)))
+                    .on("value", async |_: Event, numbers: roomcast::Value| {
+                        Ack((numbers,))
+                    })
+                    .on("json", async |_: Event, numbers: serde_json::Value| {
+                        Ack((numbers,))
+                    })
             });
         let server = serve(io).await;
         let client = server.client().connect().await.unwrap();

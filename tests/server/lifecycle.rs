@@ -8,10 +8,10 @@ use crate::local::{Local, join, until};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-fn watch(io: &mut roomcast::Builder) -> Log {
+fn watch(io: roomcast::Builder) -> (roomcast::Builder, Log) {
     let log = Log::default();
     let lines = Arc::clone(&log);
-    io.on_event(move |event: &Lifecycle<'_>| {
+    let io = io.on_event(move |event: &Lifecycle<'_>| {
         let line = match event {
             Lifecycle::Connected { socket } => format!("+{}", socket.namespace().name()),
             Lifecycle::Disconnected { socket, reason, .. } => {
@@ -35,7 +35,7 @@ fn watch(io: &mut roomcast::Builder) -> Log {
         };
         lines.lock().unwrap().push(line);
     });
-    log
+    (io, log)
 }
 
 fn lines(log: &Log) -> Vec<String> {
@@ -44,16 +44,19 @@ fn lines(log: &Log) -> Vec<String> {
 
 #[test]
 fn connects_and_disconnects_are_reported_in_order() {
-    let mut io = Io::builder();
-    let log = watch(&mut io);
-    io.namespace("/").on_connect(async |event: Event| {
-        event.socket.join(["lobby", "other"])?;
-        event.socket.join("lobby")?;
-        event.socket.leave(["other", "never joined"]);
-        Ok::<_, roomcast::JoinError>(())
-    });
-    io.namespace("/closed")
-        .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "closed")));
+    let (mut io, log) = watch(Io::builder());
+    io = io
+        .namespace("/", |namespace| {
+            namespace.on_connect(async |event: Event| {
+                event.socket.join(["lobby", "other"])?;
+                event.socket.join("lobby")?;
+                event.socket.leave(["other", "never joined"]);
+                Ok::<_, roomcast::JoinError>(())
+            })
+        })
+        .namespace("/closed", |namespace| {
+            namespace.middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "closed")))
+        });
     let server = Local::serve(io);
     assert_eq!(lines(&log), ["new /closed"]);
     let (mut first, _) = server.connect();
@@ -102,10 +105,9 @@ fn connects_and_disconnects_are_reported_in_order() {
 #[test]
 fn on_demand_namespace_is_reported_on_creation_and_removal() {
     for cleanup in [true, false] {
-        let mut io =
-            Io::builder().config(Config::default().cleanup_empty_child_namespaces(cleanup));
-        let log = watch(&mut io);
-        io.namespaces(|name| name.starts_with("/tenant-"));
+        let config = Config::default().cleanup_empty_child_namespaces(cleanup);
+        let (mut io, log) = watch(Io::builder().config(config));
+        io = io.namespaces(|name| name.starts_with("/tenant-"), |namespace| namespace);
         let server = Local::serve(io);
         let mut client = server.open();
         join(&mut client, "/tenant-1,");
@@ -132,10 +134,11 @@ fn on_demand_namespace_is_reported_on_creation_and_removal() {
 
 #[test]
 fn panicking_watcher_affects_no_client() {
-    let mut io = Io::builder();
-    io.on_event(|event| assert!(!matches!(event, Lifecycle::Connected { .. }), "a fault"));
-    let log = watch(&mut io);
-    io.namespace("/");
+    let (mut io, log) = watch(
+        Io::builder()
+            .on_event(|event| assert!(!matches!(event, Lifecycle::Connected { .. }), "a fault")),
+    );
+    io = io.namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (_client, _) = server.connect();
     assert_eq!(lines(&log), ["+/"]);
@@ -143,10 +146,11 @@ fn panicking_watcher_affects_no_client() {
 
 #[test]
 fn flooding_client_is_reported_before_its_disconnect() {
-    let mut io = Io::builder().config(Config::default().max_in_flight(1).max_parked_events(1));
-    let log = watch(&mut io);
-    io.namespace("/")
-        .on("x", async |_: Event| std::future::pending::<()>().await);
+    let (mut io, log) =
+        watch(Io::builder().config(Config::default().max_in_flight(1).max_parked_events(1)));
+    io = io.namespace("/", |namespace| {
+        namespace.on("x", async |_: Event| std::future::pending::<()>().await)
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for _ in 0..3 {
@@ -159,9 +163,8 @@ fn flooding_client_is_reported_before_its_disconnect() {
 
 #[test]
 fn upgrade_is_reported() {
-    let mut io = Io::builder();
-    let log = watch(&mut io);
-    io.namespace("/");
+    let (mut io, log) = watch(Io::builder());
+    io = io.namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let polling = crate::support::Polling::open(server.address(), "/socket.io/");
     let _socket = polling.upgraded();

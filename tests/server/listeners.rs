@@ -43,9 +43,9 @@ impl ParseId for String {
 }
 
 fn empty() -> roomcast::Builder {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("echo", async |_: Event, args: Args| Ack(args));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("echo", async |_: Event, args: Args| Ack(args))
+    });
     io
 }
 
@@ -116,9 +116,9 @@ fn namespace_handler_runs_first_and_only_the_first_answer_counts() {
 
 #[test]
 fn event_with_a_listener_skips_the_fallback() {
-    let mut io = empty();
-    io.namespace("/")
-        .fallback(async |event: Event| Ack(event.name().to_owned()));
+    let io = empty().namespace("/", |namespace| {
+        namespace.fallback(async |event: Event| Ack(event.name().to_owned()))
+    });
     let mut it = Watched::new(io);
     let listener = it.socket.on("x", async |_: Event| Ack("mine")).unwrap();
     it.client.send_text("421[\"x\"]");
@@ -131,15 +131,16 @@ fn event_with_a_listener_skips_the_fallback() {
 #[test]
 fn watchers_of_all_events_come_before_checks_and_listeners() {
     let log = Log::default();
-    let mut io = empty();
-    let main = io.namespace("/");
-    main.on_any(note(&log, "namespace any"));
     let seen = Arc::clone(&log);
-    main.on_packet(move |_: Incoming| {
-        seen.lock().unwrap().push("namespace check".into());
-        async { Ok::<_, Refusal>(()) }
+    let io = empty().namespace("/", |namespace| {
+        namespace
+            .on_any(note(&log, "namespace any"))
+            .on_packet(move |_: Incoming| {
+                seen.lock().unwrap().push("namespace check".into());
+                async { Ok::<_, Refusal>(()) }
+            })
+            .on("x", note(&log, "handler"))
     });
-    main.on("x", note(&log, "handler"));
     let mut it = Watched::new(io);
     it.socket.on("x", note(&log, "listener")).unwrap();
     let seen = Arc::clone(&log);
@@ -198,10 +199,11 @@ fn watchers_of_all_events_come_before_checks_and_listeners() {
 fn client_answering_early_counts_as_expected() {
     let (answered, has_answered) = std::sync::mpsc::channel();
     let (answered, has_answered) = (Mutex::new(answered), Mutex::new(has_answered));
-    let mut io = Io::builder();
-    io.namespace("/").on("answered", move |_: Event| {
-        answered.lock().unwrap().send(()).unwrap();
-        std::future::ready(())
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("answered", move |_: Event| {
+            answered.lock().unwrap().send(()).unwrap();
+            std::future::ready(())
+        })
     });
     let it = Watched::new(io);
     // The watcher runs after the request is sent, and before the caller has its answers.
@@ -288,25 +290,27 @@ fn listeners_of_a_socket_get_its_disconnect() {
     let mut io = Io::builder();
     let (sender, receiver) = oneshot::channel::<Vec<String>>();
     let sender = Arc::new(Mutex::new(Some(sender)));
-    io.namespace("/").on_connect(move |event: Event| {
-        let (log, sender) = (Log::default(), Arc::clone(&sender));
-        event.socket.join(["a", "b"]).unwrap();
-        let seen = Arc::clone(&log);
-        let leaving = move |event: Event, reason: DisconnectReason| {
-            let line = format!("disconnecting {reason} {}", event.socket.rooms().len());
-            seen.lock().unwrap().push(line);
+    io = io.namespace("/", |namespace| {
+        namespace.on_connect(move |event: Event| {
+            let (log, sender) = (Log::default(), Arc::clone(&sender));
+            event.socket.join(["a", "b"]).unwrap();
+            let seen = Arc::clone(&log);
+            let leaving = move |event: Event, reason: DisconnectReason| {
+                let line = format!("disconnecting {reason} {}", event.socket.rooms().len());
+                seen.lock().unwrap().push(line);
+                async {}
+            };
+            event.socket.on("disconnecting", leaving).unwrap();
+            let left = move |event: Event, reason: DisconnectReason| {
+                let line = format!("disconnect {reason} {}", event.socket.rooms().len());
+                log.lock().unwrap().push(line);
+                let done = sender.lock().unwrap().take().unwrap();
+                let _ = done.send(log.lock().unwrap().clone());
+                async {}
+            };
+            event.socket.once("disconnect", left).unwrap();
             async {}
-        };
-        event.socket.on("disconnecting", leaving).unwrap();
-        let left = move |event: Event, reason: DisconnectReason| {
-            let line = format!("disconnect {reason} {}", event.socket.rooms().len());
-            log.lock().unwrap().push(line);
-            let done = sender.lock().unwrap().take().unwrap();
-            let _ = done.send(log.lock().unwrap().clone());
-            async {}
-        };
-        event.socket.once("disconnect", left).unwrap();
-        async {}
+        })
     });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();

@@ -32,19 +32,23 @@ struct Mounted {
 
 fn builder(config: Config) -> Builder {
     let files = crate::client_files::package();
-    let mut io = Io::builder().config(config).client_files(files);
-    io.namespace("/")
-        .on("echo", async |_: Event, value: Bytes| Ack(value))
-        .on("where", async |event: Event| {
-            let handshake = event.socket.handshake();
-            Ack((
-                handshake.url().to_owned(),
-                handshake.address().ip().to_string(),
-                handshake.is_secure(),
-            ))
-        })
-        .on("room", async |event: Event| {
-            event.socket.join("room").map(|()| Ack(()))
+    let io = Io::builder()
+        .config(config)
+        .client_files(files)
+        .namespace("/", |namespace| {
+            namespace
+                .on("echo", async |_: Event, value: Bytes| Ack(value))
+                .on("where", async |event: Event| {
+                    let handshake = event.socket.handshake();
+                    Ack((
+                        handshake.url().to_owned(),
+                        handshake.address().ip().to_string(),
+                        handshake.is_secure(),
+                    ))
+                })
+                .on("room", async |event: Event| {
+                    event.socket.join("room").map(|()| Ack(()))
+                })
         });
     io
 }
@@ -413,27 +417,30 @@ async fn log_in(
 
 #[test]
 fn request_extensions_reach_hooks_and_handlers() {
-    let mut builder = builder(Config::default()).allow_request(async |request: EngineRequest| {
-        let user = request.extension::<User>();
-        user.map(|_| ()).ok_or("nobody is logged in")
-    });
-    builder
-        .namespace("/")
-        .authenticate(async |connect: Connect| {
-            let user = connect.handshake().extension::<User>();
-            let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
-            Ok::<_, Refusal>(Principal::new(user.0))
+    let builder = builder(Config::default())
+        .allow_request(async |request: EngineRequest| {
+            let user = request.extension::<User>();
+            user.map(|_| ()).ok_or("nobody is logged in")
         })
-        .on("user", async |event: Event| {
-            let user = event.socket.handshake().extension::<User>();
-            Ack((
-                event.principal().subject.clone(),
-                user.map(|user| user.0).unwrap_or_default(),
-                // Extensions that the server provides itself are not stored with each session.
-                (event.socket.handshake())
-                    .extension::<axum::extract::ConnectInfo<SocketAddr>>()
-                    .is_none(),
-            ))
+        .namespace("/", |namespace| {
+            namespace
+                .authenticate(async |connect: Connect| {
+                    let user = connect.handshake().extension::<User>();
+                    let user =
+                        user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
+                    Ok::<_, Refusal>(Principal::new(user.0))
+                })
+                .on("user", async |event: Event| {
+                    let user = event.socket.handshake().extension::<User>();
+                    Ack((
+                        event.principal().subject.clone(),
+                        user.map(|user| user.0).unwrap_or_default(),
+                        // Extensions that the server provides itself are not stored with each session.
+                        (event.socket.handshake())
+                            .extension::<axum::extract::ConnectInfo<SocketAddr>>()
+                            .is_none(),
+                    ))
+                })
         });
     let server = Mounted::of(builder, |io, listener| {
         let app = Router::new().layer(io.layer());

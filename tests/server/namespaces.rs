@@ -16,8 +16,10 @@ use crate::local::{Local, join, text, until};
 fn two() -> Local {
     let mut io = Io::builder();
     for name in ["/", "/chat"] {
-        io.namespace(name).on("where", async |event: Event| {
-            event.socket.emit("here", event.namespace().name());
+        io = io.namespace(name, |namespace| {
+            namespace.on("where", async |event: Event| {
+                event.socket.emit("here", event.namespace().name());
+            })
         });
     }
     Local::serve(io)
@@ -68,11 +70,11 @@ fn leaving_the_last_namespace_keeps_the_connection() {
 
 #[test]
 fn what_the_server_sends_on_connecting_comes_after_the_answer() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_connect(async |event: Event, auth: serde_json::Value| {
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on_connect(async |event: Event, auth: serde_json::Value| {
             event.socket.emit("auth", auth);
-        });
+        })
+    });
     let server = Local::serve(io);
     let mut client = server.open();
     client.send_text("40{\"token\":\"x\"}");
@@ -109,10 +111,11 @@ fn a_second_connect_closes_the_connection() {
 
 #[test]
 fn a_second_connect_while_the_first_waits_closes_the_connection() {
-    let mut io = Io::builder();
-    io.namespace("/").middleware(async |_: Connect| {
-        std::future::pending::<()>().await;
-        Ok::<_, Refusal>(())
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.middleware(async |_: Connect| {
+            std::future::pending::<()>().await;
+            Ok::<_, Refusal>(())
+        })
     });
     let server = Local::serve(io);
     let mut client = server.open();
@@ -123,13 +126,15 @@ fn a_second_connect_while_the_first_waits_closes_the_connection() {
 
 #[test]
 fn events_on_their_way_when_the_server_disconnects_are_ignored() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("out", async |event: Event| event.socket.disconnect(false))
-        .on("echo", async |event: Event| {
-            event.socket.emit("echo", ());
-        });
-    io.namespace("/chat");
+    let io = Io::builder()
+        .namespace("/", |namespace| {
+            namespace
+                .on("out", async |event: Event| event.socket.disconnect(false))
+                .on("echo", async |event: Event| {
+                    event.socket.emit("echo", ());
+                })
+        })
+        .namespace("/chat", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("42[\"out\"]");
@@ -145,24 +150,27 @@ fn events_on_their_way_when_the_server_disconnects_are_ignored() {
 
 #[test]
 fn middleware_refuses_with_message_and_data() {
-    let mut io = Io::builder();
-    io.namespace("/staff")
-        .authenticate(async |connect: Connect| {
-            let name: Option<String> = connect.auth::<Option<Auth>>()?.map(|auth| auth.name);
-            Ok::<_, Invalid>(name.map_or_else(Principal::anonymous, Principal::new))
-        })
-        .middleware(
-            async |connect: Connect| match connect.principal().subject.as_str() {
-                "" => Err(Refusal::new("", "who are you")),
-                _ => Ok(()),
-            },
-        )
-        .middleware(
-            async |connect: Connect| match connect.principal().subject.as_str() {
-                "ann" => Ok(()),
-                _ => Err(Refusal::new("NO_STAFF", "not of the staff").data(json!({"retry": 5}))),
-            },
-        );
+    let io = Io::builder().namespace("/staff", |namespace| {
+        namespace
+            .authenticate(async |connect: Connect| {
+                let name: Option<String> = connect.auth::<Option<Auth>>()?.map(|auth| auth.name);
+                Ok::<_, Invalid>(name.map_or_else(Principal::anonymous, Principal::new))
+            })
+            .middleware(
+                async |connect: Connect| match connect.principal().subject.as_str() {
+                    "" => Err(Refusal::new("", "who are you")),
+                    _ => Ok(()),
+                },
+            )
+            .middleware(
+                async |connect: Connect| match connect.principal().subject.as_str() {
+                    "ann" => Ok(()),
+                    _ => {
+                        Err(Refusal::new("NO_STAFF", "not of the staff").data(json!({"retry": 5})))
+                    }
+                },
+            )
+    });
     let server = Local::serve(io);
     let mut client = server.open();
     client.send_text("40/staff,");
@@ -198,10 +206,11 @@ impl From<Invalid> for Refusal {
 
 #[test]
 fn middleware_that_panics_refuses() {
-    let mut io = Io::builder();
-    io.namespace("/").middleware(async |connect: Connect| {
-        assert!(connect.namespace() != "/", "a fault");
-        Ok::<_, Refusal>(())
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.middleware(async |connect: Connect| {
+            assert!(connect.namespace() != "/", "a fault");
+            Ok::<_, Refusal>(())
+        })
     });
     let server = Local::serve(io);
     let mut client = server.open();
@@ -212,26 +221,27 @@ fn middleware_that_panics_refuses() {
 #[test]
 fn only_refused_connects_get_a_connect_error() {
     let refuse = || Refusal::new("E_LATE", "too late").data(json!({"retry": 5}));
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_connect(move |_: Event| async move { Err::<(), _>(refuse()) })
-        .on_packet(move |packet: Incoming| {
-            let is_secret = packet.name() == "secret";
-            async move { if is_secret { Err(refuse()) } else { Ok(()) } }
-        })
-        .on("secret", async |_: Event| {})
-        .on(
-            "refuse",
-            move |_: Event| async move { Err::<(), _>(refuse()) },
-        )
-        .on("panic", async |event: Event| {
-            assert!(event.wants_ack(), "a fault")
-        })
-        .on("number", async |_: Event, _: u8| {})
-        .on("echo", async |_: Event| Ack(1))
-        .on("disconnect", move |_: Event| async move {
-            Err::<(), _>(refuse())
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_connect(move |_: Event| async move { Err::<(), _>(refuse()) })
+            .on_packet(move |packet: Incoming| {
+                let is_secret = packet.name() == "secret";
+                async move { if is_secret { Err(refuse()) } else { Ok(()) } }
+            })
+            .on("secret", async |_: Event| {})
+            .on(
+                "refuse",
+                move |_: Event| async move { Err::<(), _>(refuse()) },
+            )
+            .on("panic", async |event: Event| {
+                assert!(event.wants_ack(), "a fault")
+            })
+            .on("number", async |_: Event, _: u8| {})
+            .on("echo", async |_: Event| Ack(1))
+            .on("disconnect", move |_: Event| async move {
+                Err::<(), _>(refuse())
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for event in ["secret", "refuse", "panic", "number", "unknown"] {
@@ -249,8 +259,9 @@ fn only_refused_connects_get_a_connect_error() {
 
 #[test]
 fn without_a_namespace_in_time_the_connection_closes() {
-    let mut io = Io::builder().config(quick());
-    io.namespace("/");
+    let io = Io::builder()
+        .config(quick())
+        .namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let mut idle = server.open();
     let mut refused = server.open();
@@ -265,12 +276,15 @@ fn without_a_namespace_in_time_the_connection_closes() {
 
 #[test]
 fn middleware_that_takes_too_long_refuses_and_the_connection_stays() {
-    let mut io = Io::builder().config(quick());
-    io.namespace("/");
-    io.namespace("/slow").middleware(async |_: Connect| {
-        std::future::pending::<()>().await;
-        Ok::<_, Refusal>(())
-    });
+    let io = Io::builder()
+        .config(quick())
+        .namespace("/", |namespace| namespace)
+        .namespace("/slow", |namespace| {
+            namespace.middleware(async |_: Connect| {
+                std::future::pending::<()>().await;
+                Ok::<_, Refusal>(())
+            })
+        });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("40/slow,");
@@ -287,10 +301,11 @@ fn quick() -> Config {
 
 #[test]
 fn a_principal_that_expires_is_disconnected() {
-    let mut io = Io::builder();
-    io.namespace("/").authenticate(async |_: Connect| {
-        let end = std::time::SystemTime::now() + Duration::from_secs(10);
-        Ok::<_, Refusal>(Principal::new("ann").with_expiry(end))
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.authenticate(async |_: Connect| {
+            let end = std::time::SystemTime::now() + Duration::from_secs(10);
+            Ok::<_, Refusal>(Principal::new("ann").with_expiry(end))
+        })
     });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
@@ -300,12 +315,15 @@ fn a_principal_that_expires_is_disconnected() {
 
 #[test]
 fn on_demand_namespace_is_removed_with_its_last_client() {
-    let mut io = Io::builder().config(Config::default().max_namespaces(1));
-    io.namespaces(|name| {
-        assert!(name != "/panic", "a fault");
-        name.starts_with("/tenant-")
-    })
-    .on_connect(async |event: Event| event.socket.join("all"));
+    let io = Io::builder()
+        .config(Config::default().max_namespaces(1))
+        .namespaces(
+            |name| {
+                assert!(name != "/panic", "a fault");
+                name.starts_with("/tenant-")
+            },
+            |namespace| namespace.on_connect(async |event: Event| event.socket.join("all")),
+        );
     let server = Local::serve(io);
     let mut client = server.open();
     for refused in ["/other", "/panic"] {
@@ -336,8 +354,9 @@ fn on_demand_namespace_is_removed_with_its_last_client() {
 fn a_connection_joins_only_so_many_namespaces() {
     let mut io = Io::builder().config(Config::default().max_namespaces_per_connection(2));
     for name in ["/", "/a", "/b"] {
-        io.namespace(name)
-            .on("out", async |event: Event| event.socket.disconnect(false));
+        io = io.namespace(name, |namespace| {
+            namespace.on("out", async |event: Event| event.socket.disconnect(false))
+        });
     }
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
@@ -351,22 +370,24 @@ fn a_connection_joins_only_so_many_namespaces() {
 
 #[test]
 fn first_predicate_accepting_a_name_defines_the_namespace() {
-    let mut io = Io::builder();
-    let answer = |namespace: &mut roomcast::NamespaceBuilder, who: &'static str| {
-        namespace.on("who", move |_: Event| async move { Ack(who) });
+    let answer = |who: &'static str| {
+        move |namespace: roomcast::NamespaceBuilder| {
+            namespace.on("who", move |_: Event| async move { Ack(who) })
+        }
     };
-    answer(io.namespace("/tenant-fixed"), "fixed");
-    answer(io.namespaces(|name| name == "/tenant-first"), "first");
-    answer(
-        io.namespaces_async(async |connect: Connect| {
-            tokio::task::yield_now().await;
-            let auth: Option<Auth> = connect.auth().ok().flatten();
-            assert!(connect.namespace() != "/panic", "a fault");
-            auth.is_some_and(|auth| auth.name == "ann")
-        }),
-        "async",
-    );
-    answer(io.namespaces(|name| name.starts_with("/tenant-")), "last");
+    let io = Io::builder()
+        .namespace("/tenant-fixed", answer("fixed"))
+        .namespaces(|name| name == "/tenant-first", answer("first"))
+        .namespaces_async(
+            async |connect: Connect| {
+                tokio::task::yield_now().await;
+                let auth: Option<Auth> = connect.auth().ok().flatten();
+                assert!(connect.namespace() != "/panic", "a fault");
+                auth.is_some_and(|auth| auth.name == "ann")
+            },
+            answer("async"),
+        )
+        .namespaces(|name| name.starts_with("/tenant-"), answer("last"));
     let server = Local::serve(io);
     let mut client = server.open();
     for (name, auth, who) in [
@@ -393,14 +414,18 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut io = Io::builder();
     let count = Arc::clone(&asked);
-    io.namespaces_async(move |_: Connect| {
-        count.fetch_add(1, Ordering::Relaxed);
-        async { true }
-    })
-    .middleware(
-        async |connect: Connect| match connect.auth::<Option<Auth>>() {
-            Ok(None) => Ok(()),
-            _ => Err(Refusal::new("", "no names")),
+    io = io.namespaces_async(
+        move |_: Connect| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { true }
+        },
+        |namespace| {
+            namespace.middleware(
+                async |connect: Connect| match connect.auth::<Option<Auth>>() {
+                    Ok(None) => Ok(()),
+                    _ => Err(Refusal::new("", "no names")),
+                },
+            )
         },
     );
     let server = Local::serve(io);
@@ -420,9 +445,9 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
 
 #[test]
 fn all_children_are_reached_one_after_the_other() {
-    let mut io = Io::builder();
-    io.namespace("/");
-    io.namespaces(|name| name.starts_with("/tenant-"));
+    let io = Io::builder()
+        .namespace("/", |namespace| namespace)
+        .namespaces(|name| name.starts_with("/tenant-"), |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for name in ["/tenant-1,", "/tenant-2,"] {
@@ -443,10 +468,13 @@ fn all_children_are_reached_one_after_the_other() {
 
 #[test]
 fn handlers_that_outlive_their_socket_count_against_their_client() {
-    let mut io = Io::builder().config(Config::default().max_in_flight(3));
-    io.namespace("/").on("disconnect", async |_: Event| {
-        std::future::pending::<()>().await
-    });
+    let io = Io::builder()
+        .config(Config::default().max_in_flight(3))
+        .namespace("/", |namespace| {
+            namespace.on("disconnect", async |_: Event| {
+                std::future::pending::<()>().await
+            })
+        });
     let server = Local::serve(io);
     let mut client = server.open();
     for _ in 0..3 {
@@ -461,23 +489,25 @@ fn handlers_that_outlive_their_socket_count_against_their_client() {
 
 #[tokio::test]
 async fn namespace_patterns_have_parameters_for_middleware_and_handlers() {
-    let mut io = Io::builder();
-    io.namespace("/");
-    io.namespace_pattern("/board/{id}/{view}")
-        .middleware(async |connect: Connect| match connect.param::<u32>("id") {
-            Some(_) => Ok(()),
-            None => Err(Refusal::new("NOT_FOUND", "no such board")),
-        })
-        .on("where", async |event: Event| {
-            let namespace = event.namespace();
-            let id: Option<u32> = namespace.param("id");
-            let view: Option<String> = namespace.param("view");
-            let wrong = (
-                namespace.param::<u8>("view"),
-                namespace.param::<u8>("other"),
-            );
-            assert_eq!(wrong, (None, None));
-            Ack((id, view))
+    let io = Io::builder()
+        .namespace("/", |namespace| namespace)
+        .namespace_pattern("/board/{id}/{view}", |namespace| {
+            namespace
+                .middleware(async |connect: Connect| match connect.param::<u32>("id") {
+                    Some(_) => Ok(()),
+                    None => Err(Refusal::new("NOT_FOUND", "no such board")),
+                })
+                .on("where", async |event: Event| {
+                    let namespace = event.namespace();
+                    let id: Option<u32> = namespace.param("id");
+                    let view: Option<String> = namespace.param("view");
+                    let wrong = (
+                        namespace.param::<u8>("view"),
+                        namespace.param::<u8>("other"),
+                    );
+                    assert_eq!(wrong, (None, None));
+                    Ack((id, view))
+                })
         });
     let server = roomcast::testing::serve(io).await;
     let connect = async |name: &str| server.client().namespace(name).connect().await;
@@ -496,8 +526,7 @@ async fn namespace_patterns_have_parameters_for_middleware_and_handlers() {
         assert!(error.contains(expected), "{name}: {error}");
     }
     assert_eq!(server.io().of("/").param::<u8>("id"), None);
-    let mut io = Io::builder();
-    io.namespace_pattern("/board/{id");
+    let io = Io::builder().namespace_pattern("/board/{id", |namespace| namespace);
     let error = io.build().unwrap_err();
     assert_eq!(error.to_string(), "invalid namespace `/board/{id`");
 }

@@ -15,10 +15,8 @@ use tokio::sync::Notify;
 
 use crate::local::{Local, join, text, until};
 
-fn answering(answer: &'static str) -> impl FnOnce(&mut NamespaceBuilder) {
-    move |namespace| {
-        namespace.on("who", move |_: Event| std::future::ready(Ack(answer)));
-    }
+fn answering(answer: &'static str) -> impl FnOnce(NamespaceBuilder) -> NamespaceBuilder {
+    move |namespace| namespace.on("who", move |_: Event| std::future::ready(Ack(answer)))
 }
 
 async fn who(server: &TestServer, namespace: &str) -> Result<String, ClientError> {
@@ -33,10 +31,11 @@ fn is_invalid(result: Result<String, ClientError>) -> bool {
 #[tokio::test]
 async fn added_namespace_serves_clients_until_it_is_removed() {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let mut io = Io::builder();
-    io.namespace("/").on("who", async |_: Event| Ack("root"));
+    let mut io = Io::builder().namespace("/", |namespace| {
+        namespace.on("who", async |_: Event| Ack("root"))
+    });
     let events = Arc::clone(&log);
-    io.on_event(move |event| {
+    io = io.on_event(move |event| {
         let event = match event {
             Lifecycle::NamespaceCreated { namespace } => format!("created {}", namespace.name()),
             Lifecycle::NamespaceRemoved { namespace } => format!("removed {namespace}"),
@@ -85,20 +84,22 @@ async fn added_namespace_serves_clients_until_it_is_removed() {
 
 #[tokio::test]
 async fn namespaces_of_the_builder_and_on_demand_can_be_removed() {
-    let mut io = Io::builder();
-    answering("built")(io.namespace("/"));
+    let mut io = Io::builder().namespace("/", answering("built"));
     // A predicate that waits must not keep parameters from middleware.
-    io.namespaces_async(async |_: Connect| false);
-    io.namespace_pattern("/board/{id}")
-        .middleware(async |connect: Connect| match connect.param::<u32>("id") {
-            Some(_) => Ok(()),
-            None => Err(Refusal::new("NOT_FOUND", "no such board")),
-        })
-        .on("who", async |event: Event| {
-            Ack(event
-                .namespace()
-                .param::<u32>("id")
-                .map(|id| id.to_string()))
+    io = io
+        .namespaces_async(async |_: Connect| false, |namespace| namespace)
+        .namespace_pattern("/board/{id}", |namespace| {
+            namespace
+                .middleware(async |connect: Connect| match connect.param::<u32>("id") {
+                    Some(_) => Ok(()),
+                    None => Err(Refusal::new("NOT_FOUND", "no such board")),
+                })
+                .on("who", async |event: Event| {
+                    Ack(event
+                        .namespace()
+                        .param::<u32>("id")
+                        .map(|id| id.to_string()))
+                })
         });
     let server = serve(io).await;
     let io = server.io();
@@ -118,7 +119,7 @@ async fn namespaces_of_the_builder_and_on_demand_can_be_removed() {
         .connect()
         .await
         .unwrap();
-    let exists = io.add_namespace("/board/7", |_| {});
+    let exists = io.add_namespace("/board/7", |namespace| namespace);
     assert_eq!(
         exists.unwrap_err(),
         BuildError::NamespaceExists("/board/7".into())
@@ -132,9 +133,10 @@ async fn namespaces_of_the_builder_and_on_demand_can_be_removed() {
 
 #[tokio::test]
 async fn namespaces_that_cannot_be_added_are_refused() {
-    let mut io = Io::builder().config(Config::default().max_namespaces(2));
-    io.namespace("/");
-    io.namespaces(|name| name.starts_with("/made"));
+    let io = Io::builder()
+        .config(Config::default().max_namespaces(2))
+        .namespace("/", |namespace| namespace)
+        .namespaces(|name| name.starts_with("/made"), |namespace| namespace);
     let handle = io.handle();
     assert_eq!(
         handle.add_namespace("/x", |_| {}).unwrap_err(),
@@ -170,13 +172,12 @@ async fn namespaces_that_cannot_be_added_are_refused() {
 
 #[tokio::test]
 async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let io = server.io();
     let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (begun, waiting) = (Arc::clone(&asked), Arc::clone(&go_on));
-    let lenient = move |namespace: &mut NamespaceBuilder| {
+    let lenient = move |namespace: NamespaceBuilder| {
         namespace.middleware(move |_: Connect| {
             let (begun, waiting) = (Arc::clone(&begun), Arc::clone(&waiting));
             async move {
@@ -184,7 +185,7 @@ async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
                 waiting.notified().await;
                 Ok::<_, Refusal>(())
             }
-        });
+        })
     };
     io.add_namespace("/x", lenient).unwrap();
     let connecting = server.client().namespace("/x");
@@ -192,7 +193,7 @@ async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
     asked.notified().await;
     assert!(io.remove_namespace("/x"));
     io.add_namespace("/x", |namespace| {
-        namespace.middleware(async |_: Connect| Err::<(), _>(Refusal::new("NO", "members only")));
+        namespace.middleware(async |_: Connect| Err::<(), _>(Refusal::new("NO", "members only")))
     })
     .unwrap();
     go_on.notify_one();
@@ -204,8 +205,9 @@ async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_are_away_lose_a_removed_namespace() {
     let recovery = Recovery::default().window(Duration::from_secs(60));
-    let mut io = Io::builder().recovery(recovery);
-    io.namespace("/");
+    let io = Io::builder()
+        .recovery(recovery)
+        .namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let io = server.io();
     io.add_namespace("/x", answering("first")).unwrap();
@@ -228,8 +230,7 @@ async fn clients_that_are_away_lose_a_removed_namespace() {
 /// A namespace is removed while clients enter and leave it.
 #[test]
 fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for _ in 0..50 {

@@ -46,69 +46,72 @@ fn builder() -> (Builder, Arc<Runs>) {
         count: AtomicU32::new(0),
         latch: Semaphore::new(0),
     });
-    let mut io = Io::builder();
-    io.shared_state(Arc::clone(&runs));
+    let mut io = Io::builder().shared_state(Arc::clone(&runs));
     for nsp in ["/", "/other"] {
-        io.namespace(nsp)
-            .authenticate(async |connect: Connect| {
-                #[derive(serde::Deserialize)]
-                struct Auth {
-                    name: String,
-                }
-                let name = connect.auth::<Auth>().map(|auth| auth.name);
-                Ok::<_, Refusal>(name.map_or_else(|_| Principal::anonymous(), Principal::new))
-            })
-            .on("order", idempotent(field("id"), order));
+        io = io.namespace(nsp, |namespace| {
+            namespace
+                .authenticate(async |connect: Connect| {
+                    #[derive(serde::Deserialize)]
+                    struct Auth {
+                        name: String,
+                    }
+                    let name = connect.auth::<Auth>().map(|auth| auth.name);
+                    Ok::<_, Refusal>(name.map_or_else(|_| Principal::anonymous(), Principal::new))
+                })
+                .on("order", idempotent(field("id"), order))
+        });
     }
     (io, runs)
 }
 
 fn serve() -> (Local, Arc<Runs>) {
     let (mut io, runs) = builder();
-    io.namespace("/")
-        .on(
-            "slow",
-            idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
-                let run = runs.add();
-                runs.latch.acquire().await.unwrap().forget();
-                Ack(run)
-            }),
-        )
-        .on_serial(
-            "in turn",
-            idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
-                let run = runs.add();
-                tokio::task::yield_now().await;
-                Ack(run)
-            }),
-        )
-        .on(
-            "fails",
-            idempotent(
-                argument(0),
-                async |_: Event, _: u32, runs: State<Runs>| match runs.add() {
-                    1 => Err(Refusal::new("LATER", "try again")),
-                    2 => panic!("a test panics"),
-                    run => Ok(Ack(run)),
-                },
-            ),
-        )
-        .on(
-            "bytes",
-            idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
-                Ack((runs.add(), Bytes::from_static(b"abc")))
-            }),
-        )
-        .on(
-            "silent",
-            idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
-                runs.add();
-                NoAck
-            }),
-        )
-        .on("count", async |_: Event, runs: State<Runs>| {
-            Ack(runs.count())
-        });
+    io = io.namespace("/", |namespace| {
+        namespace
+            .on(
+                "slow",
+                idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
+                    let run = runs.add();
+                    runs.latch.acquire().await.unwrap().forget();
+                    Ack(run)
+                }),
+            )
+            .on_serial(
+                "in turn",
+                idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
+                    let run = runs.add();
+                    tokio::task::yield_now().await;
+                    Ack(run)
+                }),
+            )
+            .on(
+                "fails",
+                idempotent(
+                    argument(0),
+                    async |_: Event, _: u32, runs: State<Runs>| match runs.add() {
+                        1 => Err(Refusal::new("LATER", "try again")),
+                        2 => panic!("a test panics"),
+                        run => Ok(Ack(run)),
+                    },
+                ),
+            )
+            .on(
+                "bytes",
+                idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
+                    Ack((runs.add(), Bytes::from_static(b"abc")))
+                }),
+            )
+            .on(
+                "silent",
+                idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
+                    runs.add();
+                    NoAck
+                }),
+            )
+            .on("count", async |_: Event, runs: State<Runs>| {
+                Ack(runs.count())
+            })
+    });
     (Local::serve(io), runs)
 }
 
@@ -275,8 +278,9 @@ fn events_without_a_key_are_never_repeats() {
 /// Starts a server that remembers answers within these bounds.
 fn bounded(bound: impl FnOnce(Bounded) -> Bounded) -> (Local, Arc<Runs>) {
     let (mut io, runs) = builder();
-    io.namespace("/")
-        .on("bounded", bound(idempotent(by_first, bounded_order)));
+    io = io.namespace("/", |namespace| {
+        namespace.on("bounded", bound(idempotent(by_first, bounded_order)))
+    });
     (Local::serve(io), runs)
 }
 

@@ -17,14 +17,15 @@ pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 pub(crate) fn builder(config: Config) -> Builder {
-    let mut io = Io::builder().config(config);
-    io.namespace("/")
-        .on("big", async |event: Event, bytes: usize| {
-            event.socket.emit("big", "x".repeat(bytes));
-        })
-        .on("plain", async |event: Event, bytes: usize| {
-            event.socket.compress(false).emit("big", "x".repeat(bytes));
-        });
+    let io = Io::builder().config(config).namespace("/", |namespace| {
+        namespace
+            .on("big", async |event: Event, bytes: usize| {
+                event.socket.emit("big", "x".repeat(bytes));
+            })
+            .on("plain", async |event: Event, bytes: usize| {
+                event.socket.compress(false).emit("big", "x".repeat(bytes));
+            })
+    });
     io
 }
 

@@ -16,20 +16,23 @@ struct Latch(Semaphore);
 
 fn server(config: Config) -> (Local, Arc<Latch>) {
     let latch = Arc::new(Latch(Semaphore::new(0)));
-    let mut io = Io::builder().config(config);
-    io.shared_state(Arc::clone(&latch));
-    io.namespace("/")
-        .on("wait", async |event: Event, n: u32, latch: State<Latch>| {
-            event.socket.emit("started", n);
-            latch.0.acquire().await.unwrap().forget();
-            Ack(n)
-        })
-        .on_serial("one", one)
-        .on_serial("other", one)
-        .on("now", async |_: Event, n: u32| Ack(n))
-        .on("ask", async |event: Event| {
-            let answer = event.socket.emit_with_ack::<u32>("question", ()).await;
-            Ack(answer.ok())
+    let io = Io::builder()
+        .config(config)
+        .shared_state(Arc::clone(&latch))
+        .namespace("/", |namespace| {
+            namespace
+                .on("wait", async |event: Event, n: u32, latch: State<Latch>| {
+                    event.socket.emit("started", n);
+                    latch.0.acquire().await.unwrap().forget();
+                    Ack(n)
+                })
+                .on_serial("one", one)
+                .on_serial("other", one)
+                .on("now", async |_: Event, n: u32| Ack(n))
+                .on("ask", async |event: Event| {
+                    let answer = event.socket.emit_with_ack::<u32>("question", ()).await;
+                    Ack(answer.ok())
+                })
         });
     (Local::serve(io), latch)
 }
@@ -182,8 +185,7 @@ fn number(packet: &str) -> Option<u64> {
 #[test]
 fn events_arrive_in_order_across_the_upgrade() {
     const EVENTS: u64 = 4000;
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");

@@ -13,8 +13,7 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn builder() -> Builder {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     io
 }
 
@@ -131,9 +130,9 @@ fn every_key_and_target_has_an_interval_of_its_own() {
 
 #[test]
 fn pending_paced_event_reaches_members_at_send_time() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("join", async |event: Event| event.socket.join("ticker"));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("join", async |event: Event| event.socket.join("ticker"))
+    });
     let server = Local::serve(io);
     let (mut early, _) = server.connect();
     early.send_text("42[\"join\"]");

@@ -11,30 +11,30 @@ use crate::local::{Local, until};
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// Records failures that no client is notified of.
-fn log_failures(namespace: &mut NamespaceBuilder, log: &Log) {
+fn log_failures(namespace: NamespaceBuilder, log: &Log) -> NamespaceBuilder {
     let log = Arc::clone(log);
     namespace.on_error(move |failure: &Failure<'_>| {
         let line = format!("{}: {}", failure.event, failure.refusal.message());
         log.lock().unwrap().push(line);
-    });
+    })
 }
 
 #[test]
 fn middleware_stops_an_event_and_only_the_server_learns_why() {
     let log = Log::default();
-    let mut io = Io::builder();
-    let main = io.namespace("/");
-    log_failures(main, &log);
-    main.on_packet(async |packet: Incoming| {
-        assert!(packet.name() != "panic", "a fault");
-        if packet.name() == "secret" {
-            return Err(Refusal::new("E_FORBIDDEN", "not for you").data(json!({"a": 1})));
-        }
-        Ok(())
-    })
-    .on("secret", async |_: Event| Ack("the secret"))
-    .on("panic", async |_: Event| {})
-    .on("open", async |_: Event| Ack("come in"));
+    let io = Io::builder().namespace("/", |namespace| {
+        log_failures(namespace, &log)
+            .on_packet(async |packet: Incoming| {
+                assert!(packet.name() != "panic", "a fault");
+                if packet.name() == "secret" {
+                    return Err(Refusal::new("E_FORBIDDEN", "not for you").data(json!({"a": 1})));
+                }
+                Ok(())
+            })
+            .on("secret", async |_: Event| Ack("the secret"))
+            .on("panic", async |_: Event| {})
+            .on("open", async |_: Event| Ack("come in"))
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("421[\"secret\"]");
@@ -50,25 +50,26 @@ fn middleware_stops_an_event_and_only_the_server_learns_why() {
 
 #[test]
 fn middleware_run_in_order_on_the_changed_packet() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_packet(async |mut packet: Incoming| {
-            if packet.name() == "old" {
-                packet.set_name("new");
-                packet.set_args((1, "b", json!(null)))?;
-            }
-            Ok::<_, Unsendable>(packet)
-        })
-        .on_packet(async |packet: Incoming| {
-            let known = ["new", "other"].contains(&packet.name());
-            known
-                .then_some(())
-                .ok_or_else(|| Refusal::new("", "unknown"))
-        })
-        .on("new", async |event: Event, args: Args| {
-            assert_eq!(event.name(), "new");
-            Ack(args)
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_packet(async |mut packet: Incoming| {
+                if packet.name() == "old" {
+                    packet.set_name("new");
+                    packet.set_args((1, "b", json!(null)))?;
+                }
+                Ok::<_, Unsendable>(packet)
+            })
+            .on_packet(async |packet: Incoming| {
+                let known = ["new", "other"].contains(&packet.name());
+                known
+                    .then_some(())
+                    .ok_or_else(|| Refusal::new("", "unknown"))
+            })
+            .on("new", async |event: Event, args: Args| {
+                assert_eq!(event.name(), "new");
+                Ack(args)
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("421[\"old\",7]");
@@ -94,17 +95,18 @@ impl From<Unsendable> for Refusal {
 
 #[test]
 fn binary_arguments_come_through_middleware_that_makes_them() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_packet(async |mut packet: Incoming| {
-            packet
-                .set_args((bytes::Bytes::from_static(b"\x01\x02"), 3))
-                .map(|()| packet)
-                .map_err(|_| Refusal::new("", "cannot be sent"))
-        })
-        .on("x", async |_: Event, data: bytes::Bytes, n: u8| {
-            Ack((data.len(), n))
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_packet(async |mut packet: Incoming| {
+                packet
+                    .set_args((bytes::Bytes::from_static(b"\x01\x02"), 3))
+                    .map(|()| packet)
+                    .map_err(|_| Refusal::new("", "cannot be sent"))
+            })
+            .on("x", async |_: Event, data: bytes::Bytes, n: u8| {
+                Ack((data.len(), n))
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("421[\"x\"]");
@@ -114,17 +116,17 @@ fn binary_arguments_come_through_middleware_that_makes_them() {
 #[test]
 fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
-    let mut io = Io::builder();
     let latch = Arc::clone(&open);
-    let main = io.namespace("/");
-    main.on_packet(move |packet: Incoming| {
-        let latch = Arc::clone(&latch);
-        async move {
-            if packet.name().starts_with("slow") {
-                latch.notified().await;
+    let mut io = Io::builder().namespace("/", |namespace| {
+        namespace.on_packet(move |packet: Incoming| {
+            let latch = Arc::clone(&latch);
+            async move {
+                if packet.name().starts_with("slow") {
+                    latch.notified().await;
+                }
+                Ok::<_, Refusal>(())
             }
-            Ok::<_, Refusal>(())
-        }
+        })
     });
     for (name, serial) in [
         ("slow1", false),
@@ -141,13 +143,17 @@ fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
                 Ack(())
             }
         };
-        if serial {
-            main.on_serial(name, handler);
-        } else {
-            main.on(name, handler);
-        }
+        io = io.namespace("/", |namespace| {
+            if serial {
+                namespace.on_serial(name, handler)
+            } else {
+                namespace.on(name, handler)
+            }
+        });
     }
-    io.namespace("/other").on("d", async |_: Event| Ack(()));
+    io = io.namespace("/other", |namespace| {
+        namespace.on("d", async |_: Event| Ack(()))
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     crate::local::join(&mut client, "/other,");
@@ -168,11 +174,14 @@ fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
 
 #[test]
 fn events_held_behind_middleware_are_bounded() {
-    let mut io = Io::builder().config(roomcast::Config::default().max_parked_events(3));
-    io.namespace("/").on_packet(async |_: Incoming| {
-        std::future::pending::<()>().await;
-        Ok::<_, Refusal>(())
-    });
+    let io = Io::builder()
+        .config(roomcast::Config::default().max_parked_events(3))
+        .namespace("/", |namespace| {
+            namespace.on_packet(async |_: Incoming| {
+                std::future::pending::<()>().await;
+                Ok::<_, Refusal>(())
+            })
+        });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for _ in 0..5 {
@@ -188,21 +197,23 @@ fn client_leaving_during_middleware_gets_no_answer() {
     let mut io = Io::builder();
     let latch = Arc::clone(&open);
     let handled = Arc::clone(&log);
-    io.namespace("/")
-        .on_packet(move |packet: Incoming| {
-            let latch = Arc::clone(&latch);
-            async move {
-                if packet.name() == "slow" {
-                    latch.notified().await;
+    io = io.namespace("/", |namespace| {
+        namespace
+            .on_packet(move |packet: Incoming| {
+                let latch = Arc::clone(&latch);
+                async move {
+                    if packet.name() == "slow" {
+                        latch.notified().await;
+                    }
+                    Ok::<_, Refusal>(())
                 }
-                Ok::<_, Refusal>(())
-            }
-        })
-        .on("slow", move |_: Event| {
-            handled.lock().unwrap().push("handled".into());
-            async {}
-        })
-        .on("echo", async |_: Event| Ack(()));
+            })
+            .on("slow", move |_: Event| {
+                handled.lock().unwrap().push("handled".into());
+                async {}
+            })
+            .on("echo", async |_: Event| Ack(()))
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("42[\"slow\"]");

@@ -29,31 +29,34 @@ impl Parameter for Greeted {
 }
 
 fn builder() -> roomcast::Builder {
-    let mut io = Io::builder().state(Greeting("hello"));
-    io.namespace("/")
-        .authenticate(async |connect: Connect| {
-            assert!(connect.set_data(1_u8).is_none());
-            Ok::<_, Refusal>(Principal::new("ann").with_name("Ann"))
-        })
-        .middleware(async |connect: Connect, greeting: State<Greeting>| {
-            assert_eq!(connect.data::<u8>().as_deref(), Some(&1));
-            let language = connect.handshake().query_value("language");
-            connect.set_data(Language(language.unwrap_or_else(|| greeting.0.into())));
-            Ok::<_, Refusal>(())
-        })
-        .on(
-            "who",
-            async |_: Event, who: Principal, language: Data<Language>| {
-                Ack((who.name, language.0.clone()))
-            },
-        )
-        .on("greet", async |_: Event, greeted: Greeted, n: u8| {
-            Ack((greeted.0, n))
-        })
-        .on("missing", async |_: Event, _: Data<u64>| Ack(()))
-        .on("extension", async |_: Event, _: Extension<u64>| Ack(()))
-        .on_error(|failure| {
-            failure.socket.emit("failed", failure.refusal.reason());
+    let io = Io::builder()
+        .state(Greeting("hello"))
+        .namespace("/", |namespace| {
+            namespace
+                .authenticate(async |connect: Connect| {
+                    assert!(connect.set_data(1_u8).is_none());
+                    Ok::<_, Refusal>(Principal::new("ann").with_name("Ann"))
+                })
+                .middleware(async |connect: Connect, greeting: State<Greeting>| {
+                    assert_eq!(connect.data::<u8>().as_deref(), Some(&1));
+                    let language = connect.handshake().query_value("language");
+                    connect.set_data(Language(language.unwrap_or_else(|| greeting.0.into())));
+                    Ok::<_, Refusal>(())
+                })
+                .on(
+                    "who",
+                    async |_: Event, who: Principal, language: Data<Language>| {
+                        Ack((who.name, language.0.clone()))
+                    },
+                )
+                .on("greet", async |_: Event, greeted: Greeted, n: u8| {
+                    Ack((greeted.0, n))
+                })
+                .on("missing", async |_: Event, _: Data<u64>| Ack(()))
+                .on("extension", async |_: Event, _: Extension<u64>| Ack(()))
+                .on_error(|failure| {
+                    failure.socket.emit("failed", failure.refusal.reason());
+                })
         });
     io
 }
@@ -100,24 +103,25 @@ async fn data_that_is_not_there_is_a_fault_that_only_the_application_learns_of()
 
 #[tokio::test]
 async fn no_parameter_may_follow_all_arguments() {
-    let mut io = Io::builder().state(7_u8);
-    io.namespace("/")
-        .on("late", async |_: Event, _: Args, _: u8| {});
+    let io = Io::builder().state(7_u8).namespace("/", |namespace| {
+        namespace.on("late", async |_: Event, _: Args, _: u8| {})
+    });
     let error = io.build().unwrap_err();
     assert_eq!(error, BuildError::ArgsNotLast("late".into()));
     assert_eq!(
         error.to_string(),
         "the handler of `late` has a parameter after `Args`, which takes all remaining arguments: make `Args` the last one"
     );
-    let mut io = Io::builder().state(7_u8);
-    io.namespace("/")
-        .on("all", async |_: Event, _: u8, _: Args, _: State<u8>| {})
-        .on("listen", async |event: Event| {
-            let listened = event
-                .socket
-                .on("late", async |_: Event, _: Args, _: Args| {});
-            Ack(listened == Err(ListenError::ArgsNotLast("late".into())))
-        });
+    let io = Io::builder().state(7_u8).namespace("/", |namespace| {
+        namespace
+            .on("all", async |_: Event, _: u8, _: Args, _: State<u8>| {})
+            .on("listen", async |event: Event| {
+                let listened = event
+                    .socket
+                    .on("late", async |_: Event, _: Args, _: Args| {});
+                Ack(listened == Err(ListenError::ArgsNotLast("late".into())))
+            })
+    });
     let server = serve(io).await;
     let client = server.client().connect().await.unwrap();
     assert!(client.emit_with_ack::<bool>("listen", ()).await.unwrap());
@@ -131,17 +135,18 @@ fn options_that_are_set_at_once_lose_nothing_that_was_set_before() {
         let io = Io::builder();
         let set = |io: roomcast::Builder| io.recovery(recovery.clone()).parser(Parser::MessagePack);
         let config = roomcast::Config::default;
-        let mut io = match config_first {
+        let io = match config_first {
             true => set(io.config(config())),
             false => set(io).config(config()),
-        };
-        io.namespace("/");
+        }
+        .namespace("/", |namespace| namespace);
         let io = io.build().unwrap();
         assert_eq!(io.config().sockets.parser, Parser::MessagePack);
         assert_eq!(window(io), Some(7));
     }
     let config = roomcast::Config::default().recovery(recovery);
-    let mut io = Io::builder().config(config);
-    io.namespace("/");
+    let io = Io::builder()
+        .config(config)
+        .namespace("/", |namespace| namespace);
     assert_eq!(window(io.build().unwrap()), Some(7));
 }

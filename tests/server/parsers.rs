@@ -47,47 +47,51 @@ fn upload() -> Upload {
 }
 
 async fn server(parser: Parser) -> TestServer {
-    let mut io = Io::builder()
+    let io = Io::builder()
         .config(Config::default().parser(parser))
-        .recovery(Recovery::default());
-    io.namespace("/auth").middleware(async |connect: Connect| {
-        let token: Result<Bytes, _> = connect.auth::<Part>().map(|auth| auth.data);
-        match token {
-            Ok(token) if token == b"secret"[..] => Ok(()),
-            _ => Err(Refusal::new("E", "no").data(json!({"retry": [1, null]}))),
-        }
-    });
-    io.namespace("/")
-        .on(
-            "typed",
-            async |_: Event, mut upload: Upload, last: Option<u8>| {
-                upload.parts.reverse();
-                upload.comment = last.map(|last| last.to_string());
-                Ack(upload)
-            },
-        )
-        .on("values", async |event: Event, values: Vec<Value>| {
-            Ack((values, event.args().len()))
+        .recovery(Recovery::default())
+        .namespace("/auth", |namespace| {
+            namespace.middleware(async |connect: Connect| {
+                let token: Result<Bytes, _> = connect.auth::<Part>().map(|auth| auth.data);
+                match token {
+                    Ok(token) if token == b"secret"[..] => Ok(()),
+                    _ => Err(Refusal::new("E", "no").data(json!({"retry": [1, null]}))),
+                }
+            })
         })
-        .on("echo", async |event: Event, rest: Args| {
-            event.socket.emit("echo", rest.clone());
-            Ack(rest)
-        })
-        .on(
-            "second",
-            async |_: Event, _: roomcast::Value, rest: Args| Ack(rest),
-        )
-        .on("ask", async |event: Event| {
-            let asked = event.socket.emit_with_ack::<Upload>("question", upload());
-            asked
-                .await
-                .map(Ack)
-                .map_err(|error| Refusal::new("ASK", error.to_string()))
-        })
-        .on("tell", async |event: Event, room: String| {
-            event.socket.join(&room)?;
-            event.io().to(&room).emit("told", (upload(), 1));
-            Ok::<_, roomcast::JoinError>(())
+        .namespace("/", |namespace| {
+            namespace
+                .on(
+                    "typed",
+                    async |_: Event, mut upload: Upload, last: Option<u8>| {
+                        upload.parts.reverse();
+                        upload.comment = last.map(|last| last.to_string());
+                        Ack(upload)
+                    },
+                )
+                .on("values", async |event: Event, values: Vec<Value>| {
+                    Ack((values, event.args().len()))
+                })
+                .on("echo", async |event: Event, rest: Args| {
+                    event.socket.emit("echo", rest.clone());
+                    Ack(rest)
+                })
+                .on(
+                    "second",
+                    async |_: Event, _: roomcast::Value, rest: Args| Ack(rest),
+                )
+                .on("ask", async |event: Event| {
+                    let asked = event.socket.emit_with_ack::<Upload>("question", upload());
+                    asked
+                        .await
+                        .map(Ack)
+                        .map_err(|error| Refusal::new("ASK", error.to_string()))
+                })
+                .on("tell", async |event: Event, room: String| {
+                    event.socket.join(&room)?;
+                    event.io().to(&room).emit("told", (upload(), 1));
+                    Ok::<_, roomcast::JoinError>(())
+                })
         });
     serve(io).await
 }

@@ -30,9 +30,9 @@ async fn concurrent_revocation_checks_notify_a_client_once() {
     const FINDERS: usize = 8;
     const ROUNDS: usize = 50;
     let is_revoked = Arc::new(AtomicBool::new(false));
-    let mut io = Io::builder();
-    io.namespace("/")
-        .authenticate(Revocable(Arc::clone(&is_revoked)));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.authenticate(Revocable(Arc::clone(&is_revoked)))
+    });
     let server = serve(io).await;
     for _ in 0..ROUNDS {
         is_revoked.store(false, Ordering::Release);

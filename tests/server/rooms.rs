@@ -7,31 +7,33 @@ use crate::local::{Local, join, text, until};
 fn server() -> Local {
     let mut io = Io::builder();
     for name in ["/", "/chat"] {
-        io.namespace(name)
-            .on("join", async |event: Event, room: String| {
-                event.socket.join(room)
-            })
-            .on("leave", async |event: Event, room: String| {
-                event.socket.leave(room)
-            })
-            .on("to", async |event: Event, room: String| {
-                event.socket.to(room).emit("hi", ());
-            })
-            .on("broadcast", async |event: Event| {
-                event.socket.broadcast().emit("hi", ());
-            })
-            .on("except", async |event: Event, room: String| {
-                event.socket.except(room).emit("hi", ());
-            })
-            .on("disconnecting", async |event: Event| {
-                event
-                    .socket
-                    .to(event.socket.rooms())
-                    .emit("leaving", event.socket.rooms());
-            })
-            .on("disconnect", async |event: Event| {
-                event.namespace().emit("left", event.socket.rooms().len());
-            });
+        io = io.namespace(name, |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    event.socket.join(room)
+                })
+                .on("leave", async |event: Event, room: String| {
+                    event.socket.leave(room)
+                })
+                .on("to", async |event: Event, room: String| {
+                    event.socket.to(room).emit("hi", ());
+                })
+                .on("broadcast", async |event: Event| {
+                    event.socket.broadcast().emit("hi", ());
+                })
+                .on("except", async |event: Event, room: String| {
+                    event.socket.except(room).emit("hi", ());
+                })
+                .on("disconnecting", async |event: Event| {
+                    event
+                        .socket
+                        .to(event.socket.rooms())
+                        .emit("leaving", event.socket.rooms());
+                })
+                .on("disconnect", async |event: Event| {
+                    event.namespace().emit("left", event.socket.rooms().len());
+                })
+        });
     }
     Local::serve(io)
 }
@@ -184,12 +186,13 @@ fn rooms_are_named_by_strings_and_by_iterators() {
 
 #[tokio::test]
 async fn socket_that_leaves_all_rooms_keeps_its_own_and_joins_others() {
-    let mut io = Io::builder();
-    io.namespace("/").on("move", async |event: Event| {
-        event.socket.join(["a", "b"])?;
-        event.socket.leave_all();
-        assert!(event.socket.rooms().is_empty());
-        event.socket.join("c")
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("move", async |event: Event| {
+            event.socket.join(["a", "b"])?;
+            event.socket.leave_all();
+            assert!(event.socket.rooms().is_empty());
+            event.socket.join("c")
+        })
     });
     let server = roomcast::testing::serve(io).await;
     let mut client = server.client().connect().await.unwrap();

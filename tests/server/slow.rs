@@ -27,19 +27,21 @@ struct ReportSender(Mutex<mpsc::Sender<DisconnectReport>>);
 /// Starts a server that reports why clients have disconnected.
 fn server(config: Config) -> (Local, mpsc::Receiver<DisconnectReport>) {
     let (sender, said) = mpsc::channel();
-    let mut io = Io::builder()
+    let io = Io::builder()
         .config(config)
-        .state(ReportSender(Mutex::new(sender)));
-    io.namespace("/").on(
-        "disconnect",
-        async |event: Event,
-               reason: DisconnectReason,
-               why: Option<String>,
-               said: State<ReportSender>| {
-            let gone = (event.socket.id(), reason, why);
-            said.0.lock().unwrap().send(gone).unwrap();
-        },
-    );
+        .state(ReportSender(Mutex::new(sender)))
+        .namespace("/", |namespace| {
+            namespace.on(
+                "disconnect",
+                async |event: Event,
+                       reason: DisconnectReason,
+                       why: Option<String>,
+                       said: State<ReportSender>| {
+                    let gone = (event.socket.id(), reason, why);
+                    said.0.lock().unwrap().send(gone).unwrap();
+                },
+            )
+        });
     (Local::serve(io), said)
 }
 
@@ -271,22 +273,23 @@ fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
 const BURST: usize = 20_000;
 
 fn bursting() -> Local {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("at once", async |event: Event| {
-            for n in 0..BURST {
-                event.socket.emit("n", (n, "x".repeat(100)));
-            }
-        })
-        .on("in turns", async |event: Event| -> Result<(), DrainError> {
-            for n in 0..BURST {
-                event.socket.emit("n", (n, "x".repeat(100)));
-                if n % 500 == 0 {
-                    event.socket.drained().await?;
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("at once", async |event: Event| {
+                for n in 0..BURST {
+                    event.socket.emit("n", (n, "x".repeat(100)));
                 }
-            }
-            event.socket.drained().await
-        });
+            })
+            .on("in turns", async |event: Event| -> Result<(), DrainError> {
+                for n in 0..BURST {
+                    event.socket.emit("n", (n, "x".repeat(100)));
+                    if n % 500 == 0 {
+                        event.socket.drained().await?;
+                    }
+                }
+                event.socket.drained().await
+            })
+    });
     Local::serve(io)
 }
 

@@ -15,22 +15,23 @@ use serde_json::{Value, json};
 struct Name(Mutex<String>);
 
 async fn server() -> TestServer {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on_connect(async |event: Event, auth: Option<Value>| {
-            let name = auth.and_then(|auth| auth["name"].as_str().map(str::to_owned));
-            event
-                .socket
-                .set_data(Name(Mutex::new(name.unwrap_or_default())));
-        })
-        .on("rename", async |event: Event, name: String| {
-            let known = event.socket.data::<Name>();
-            *known.expect("it was set at connect").0.lock().unwrap() = name;
-        })
-        .on_contract(async |event: Event, moved: Moved| {
-            event.socket.broadcast().send(&moved);
-            event.socket.send(Moved { x: -moved.x });
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on_connect(async |event: Event, auth: Option<Value>| {
+                let name = auth.and_then(|auth| auth["name"].as_str().map(str::to_owned));
+                event
+                    .socket
+                    .set_data(Name(Mutex::new(name.unwrap_or_default())));
+            })
+            .on("rename", async |event: Event, name: String| {
+                let known = event.socket.data::<Name>();
+                *known.expect("it was set at connect").0.lock().unwrap() = name;
+            })
+            .on_contract(async |event: Event, moved: Moved| {
+                event.socket.broadcast().send(&moved);
+                event.socket.send(Moved { x: -moved.x });
+            })
+    });
     serve(io).await
 }
 
@@ -164,11 +165,11 @@ async fn typed_events_have_their_names_with_them() {
 
 #[tokio::test]
 async fn an_event_named_message_is_what_stock_clients_call_send() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("message", async |event: Event, text: String| {
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("message", async |event: Event, text: String| {
             event.socket.emit("message", text.to_uppercase());
-        });
+        })
+    });
     let server = serve(io).await;
     let mut client = server.client().connect().await.unwrap();
     client.emit("message", "hi").await.unwrap();

@@ -39,8 +39,7 @@ fn kill(io: &Io, name: &str) {
 }
 
 fn builder() -> Builder {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     io
 }
 
@@ -107,8 +106,9 @@ fn recoverable_sessions_expire_after_their_task_has_panicked() {
 fn remembered_answers_expire_after_their_task_has_panicked() {
     let mut io = Io::builder();
     let once = idempotent(roomcast::argument(0), async |_: Event, n: u32| Ack(n));
-    io.namespace("/")
-        .on("order", once.window(Duration::from_secs(10)));
+    io = io.namespace("/", |namespace| {
+        namespace.on("order", once.window(Duration::from_secs(10)))
+    });
     let server = Local::serve(io);
     let mut client = server.open();
     join(&mut client, "");
@@ -169,8 +169,7 @@ async fn certificate_is_reloaded_after_its_task_has_panicked() {
         fs::write(&cert, issued.cert.pem()).unwrap();
     };
     issue();
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let io = io.build().unwrap();
     let tls = Tls::from_files(&cert, &key).unwrap();
     let server = Server::new(io.clone()).tls(tls).bind("127.0.0.1:0");

@@ -11,21 +11,24 @@ use roomcast::{
 use serde_json::{Value, json};
 
 fn echo() -> roomcast::Builder {
-    let mut io = Io::builder().config(Config::default().ping_interval(Duration::from_millis(20)));
-    io.namespace("/")
-        .on("echo", async |_: Event, args: Args| Ack(args))
-        .on("ask", async |event: Event, n: u8| {
-            let answer = event.socket.emit_with_ack::<Value>("question", n).await;
-            Ack(answer.ok())
-        })
-        .on("flood", async |event: Event, n: u32| {
-            for i in 0..n {
-                event.socket.emit("drop", i);
-            }
-        })
-        .on("silent", async |_: Event| roomcast::NoAck)
-        .on("out", async |event: Event| event.socket.disconnect(false))
-        .on("lost", async |event: Event| event.socket.conn().close());
+    let io = Io::builder()
+        .config(Config::default().ping_interval(Duration::from_millis(20)))
+        .namespace("/", |namespace| {
+            namespace
+                .on("echo", async |_: Event, args: Args| Ack(args))
+                .on("ask", async |event: Event, n: u8| {
+                    let answer = event.socket.emit_with_ack::<Value>("question", n).await;
+                    Ack(answer.ok())
+                })
+                .on("flood", async |event: Event, n: u32| {
+                    for i in 0..n {
+                        event.socket.emit("drop", i);
+                    }
+                })
+                .on("silent", async |_: Event| roomcast::NoAck)
+                .on("out", async |event: Event| event.socket.disconnect(false))
+                .on("lost", async |event: Event| event.socket.conn().close())
+        });
     io
 }
 
@@ -60,24 +63,25 @@ async fn events_acknowledgements_and_binary_go_both_ways() {
 
 #[tokio::test]
 async fn client_sends_credentials_and_gets_the_refusal() {
-    let mut io = Io::builder();
-    io.namespace("/staff")
-        .middleware(async |connect: Connect| {
-            let auth: Option<Value> = connect.auth().ok();
-            let handshake = connect.handshake();
-            let all = (
-                auth == Some(json!({"token": "t"})),
-                handshake.query_value("a b").as_deref() == Some("c&d"),
-                handshake.header("x-test") == Some("yes"),
-            );
-            if all == (true, true, true) {
-                return Ok(());
-            }
-            Err(Refusal::new("NO", "no").data(json!({"why": 1})))
-        })
-        .on("where", async |event: Event| {
-            Ack(event.namespace().name().to_owned())
-        });
+    let io = Io::builder().namespace("/staff", |namespace| {
+        namespace
+            .middleware(async |connect: Connect| {
+                let auth: Option<Value> = connect.auth().ok();
+                let handshake = connect.handshake();
+                let all = (
+                    auth == Some(json!({"token": "t"})),
+                    handshake.query_value("a b").as_deref() == Some("c&d"),
+                    handshake.header("x-test") == Some("yes"),
+                );
+                if all == (true, true, true) {
+                    return Ok(());
+                }
+                Err(Refusal::new("NO", "no").data(json!({"why": 1})))
+            })
+            .on("where", async |event: Event| {
+                Ack(event.namespace().name().to_owned())
+            })
+    });
     let server = serve(io).await;
     let client = server
         .client()
@@ -165,11 +169,11 @@ async fn a_client_may_use_any_transport() {
 
 #[tokio::test]
 async fn a_refused_event_is_an_error_with_its_code() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("close", async |_: Event, room: String| {
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace.on("close", async |_: Event, room: String| {
             Err::<(), _>(Refusal::new("FORBIDDEN", format!("{room} stays")))
-        });
+        })
+    });
     let server = serve(io).await;
     let client = server.client().connect().await.unwrap();
     for (sent, code, message) in [
@@ -199,11 +203,12 @@ async fn a_refused_event_is_an_error_with_its_code() {
 
 #[tokio::test]
 async fn tuples_are_received_as_they_are_sent_in_both_directions() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("two", async |_: Event| Ack((7_u8, "b")))
-        .on("list", async |_: Event| Ack(vec![1_u8, 2]))
-        .on("one", async |_: Event| Ack(((1_u8, 2_u8),)));
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("two", async |_: Event| Ack((7_u8, "b")))
+            .on("list", async |_: Event| Ack(vec![1_u8, 2]))
+            .on("one", async |_: Event| Ack(((1_u8, 2_u8),)))
+    });
     let server = serve(io).await;
     let mut client = server.client().connect().await.unwrap();
     let two: (u8, String) = client.emit_with_ack("two", ()).await.unwrap();
@@ -253,14 +258,17 @@ async fn absence_of_events_can_be_asserted() {
 
 #[tokio::test]
 async fn client_reconnects_on_request() {
-    let mut io = Io::builder().recovery(roomcast::options::Recovery::default());
-    io.namespace("/")
-        .middleware(async |connect: Connect| match connect.auth::<Value>() {
-            Ok(auth) if auth["token"] == "t" => Ok(()),
-            _ => Err(Refusal::new("NO", "no")),
-        })
-        .on("recovered", async |event: Event| {
-            Ack(event.socket.recovered())
+    let io = Io::builder()
+        .recovery(roomcast::options::Recovery::default())
+        .namespace("/", |namespace| {
+            namespace
+                .middleware(async |connect: Connect| match connect.auth::<Value>() {
+                    Ok(auth) if auth["token"] == "t" => Ok(()),
+                    _ => Err(Refusal::new("NO", "no")),
+                })
+                .on("recovered", async |event: Event| {
+                    Ack(event.socket.recovered())
+                })
         });
     let server = serve(io).await;
     let client = server.client().auth(json!({"token": "t"}));

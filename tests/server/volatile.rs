@@ -17,8 +17,7 @@ const MANY: usize = 4000;
 
 #[test]
 fn a_client_that_does_not_read_loses_volatile_events_only() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
     let id = SocketId::parse(&id).unwrap();
@@ -48,22 +47,23 @@ fn a_client_that_does_not_read_loses_volatile_events_only() {
 
 #[test]
 fn volatile_event_is_dropped_while_earlier_data_is_unsent() {
-    let mut io = Io::builder();
-    io.namespace("/")
-        .on("first", async |event: Event| {
-            // The server may not know yet that what the client received was sent.
-            event.socket.drained().await?;
-            let volatile = event.socket.volatile();
-            // Nothing is sent before the handler yields.
-            let sent = [1, 2, 3].map(|n| volatile.emit("v", n).queued);
-            Ok::<_, DrainError>(Ack(sent))
-        })
-        .on("behind", async |event: Event| {
-            event.socket.emit("r", 1);
-            let dropped = event.socket.volatile().emit("v", 2).dropped;
-            let all = event.io().volatile().emit("v", 3).dropped;
-            Ack((dropped, all))
-        });
+    let io = Io::builder().namespace("/", |namespace| {
+        namespace
+            .on("first", async |event: Event| {
+                // The server may not know yet that what the client received was sent.
+                event.socket.drained().await?;
+                let volatile = event.socket.volatile();
+                // Nothing is sent before the handler yields.
+                let sent = [1, 2, 3].map(|n| volatile.emit("v", n).queued);
+                Ok::<_, DrainError>(Ack(sent))
+            })
+            .on("behind", async |event: Event| {
+                event.socket.emit("r", 1);
+                let dropped = event.socket.volatile().emit("v", 2).dropped;
+                let all = event.io().volatile().emit("v", 3).dropped;
+                Ack((dropped, all))
+            })
+    });
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     client.send_text("421[\"first\"]");
@@ -77,8 +77,7 @@ fn volatile_event_is_dropped_while_earlier_data_is_unsent() {
 
 #[test]
 fn a_volatile_event_is_dropped_between_two_polls() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");
@@ -101,8 +100,9 @@ fn a_volatile_event_is_dropped_between_two_polls() {
 
 #[test]
 fn volatile_event_is_not_kept_for_recovery() {
-    let mut io = Io::builder().recovery(Recovery::default());
-    io.namespace("/");
+    let io = Io::builder()
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let mut client = server.open();
     client.send_text("40");
@@ -140,8 +140,9 @@ fn volatile_event_is_not_kept_for_recovery() {
 
 #[test]
 fn a_client_that_is_too_slow_for_what_must_arrive_is_closed() {
-    let mut io = Io::builder().config(Config::default().outbox_bytes(100_000));
-    io.namespace("/");
+    let io = Io::builder()
+        .config(Config::default().outbox_bytes(100_000))
+        .namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
     let socket = server
@@ -162,8 +163,7 @@ fn a_client_that_is_too_slow_for_what_must_arrive_is_closed() {
 
 #[test]
 fn a_client_that_was_slow_gets_the_newest_of_every_key() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     let payload = "x".repeat(10_000);
@@ -197,8 +197,9 @@ fn a_client_that_was_slow_gets_the_newest_of_every_key() {
 
 #[test]
 fn conflated_events_are_limited_in_bytes_and_keys() {
-    let mut io = Io::builder().config(Config::default().outbox_bytes(100_000));
-    io.namespace("/");
+    let io = Io::builder()
+        .config(Config::default().outbox_bytes(100_000))
+        .namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");

@@ -25,38 +25,45 @@ async fn main() -> Result<(), roomcast::Error> {
             tokio::time::sleep(Duration::from_millis(10)).await;
             Ok::<_, ()>(())
         });
-    let main = io.namespace("/").middleware(async |connect: Connect| {
-        match connect.handshake().query_value("fail") {
-            Some(fail) if !fail.is_empty() => Err(Refusal::new("", "Auth failed (main namespace)")),
-            Some(_) | None => Ok(()),
-        }
-    });
-    main.on_connect(async |event: Event| {
-        event.socket.set_data(Seen::default());
-    });
-    answer(main);
-    emit(main);
-    take_binary(main);
     let notes = Arc::new(Mutex::new(Notes::default()));
-    take_marks(main, &notes);
-    report_marks(main, &notes);
-
-    let named = io.namespace("/foo").on("getId", get_id);
-    take_marks(named, &notes);
-    io.namespace("/abc").on_connect(async |event: Event| {
-        event.socket.emit("handshake", handshake(&event.socket));
-    });
-    io.namespace("/no").middleware(async |_: Connect| {
-        Err::<(), _>(Refusal::new("", "Auth failed (custom namespace)"))
-    });
+    io = io
+        .namespace("/", |namespace| {
+            let namespace = namespace
+                .middleware(async |connect: Connect| {
+                    match connect.handshake().query_value("fail") {
+                        Some(fail) if !fail.is_empty() => {
+                            Err(Refusal::new("", "Auth failed (main namespace)"))
+                        }
+                        Some(_) | None => Ok(()),
+                    }
+                })
+                .on_connect(async |event: Event| {
+                    event.socket.set_data(Seen::default());
+                });
+            let namespace = take_binary(emit(answer(namespace)));
+            report_marks(take_marks(namespace, &notes), &notes)
+        })
+        .namespace("/foo", |namespace| {
+            take_marks(namespace.on("getId", get_id), &notes)
+        })
+        .namespace("/abc", |namespace| {
+            namespace.on_connect(async |event: Event| {
+                event.socket.emit("handshake", handshake(&event.socket));
+            })
+        })
+        .namespace("/no", |namespace| {
+            namespace.middleware(async |_: Connect| {
+                Err::<(), _>(Refusal::new("", "Auth failed (custom namespace)"))
+            })
+        });
     for name in ["/timeout_socket", "/valid", "/asd"] {
-        io.namespace(name);
+        io = io.namespace(name, |namespace| namespace);
     }
     support::run(Server::new(io.build()?)).await
 }
 
 /// Adds events that are acknowledged, or that request an acknowledgement from the client.
-fn answer(namespace: &mut NamespaceBuilder) {
+fn answer(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on("echo", async |_: Event, value: Args| Ack(value))
         .on("ack", async |event: Event| {
@@ -73,7 +80,7 @@ fn answer(namespace: &mut NamespaceBuilder) {
         .on("getHandshake", async |event: Event| {
             Ack(handshake(&event.socket))
         })
-        .on("getId", get_id);
+        .on("getId", get_id)
 }
 
 /// The marks that sockets have sent, and the reasons why those sockets were disconnected.
@@ -85,7 +92,7 @@ struct Notes {
 
 struct Marked;
 
-fn take_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
+fn take_marks(namespace: NamespaceBuilder, notes: &Arc<Mutex<Notes>>) -> NamespaceBuilder {
     let (marks, reasons) = (Arc::clone(notes), Arc::clone(notes));
     namespace
         .on("mark", move |event: Event, number: u32| {
@@ -102,10 +109,10 @@ fn take_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
                 }
                 async {}
             },
-        );
+        )
 }
 
-fn report_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
+fn report_marks(namespace: NamespaceBuilder, notes: &Arc<Mutex<Notes>>) -> NamespaceBuilder {
     let (read, cleared) = (Arc::clone(notes), Arc::clone(notes));
     namespace
         .on("marks", move |_: Event| {
@@ -115,11 +122,11 @@ fn report_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
         .on("clear marks", move |_: Event| {
             *cleared.lock().expect("no step panics") = Notes::default();
             async { Ack(()) }
-        });
+        })
 }
 
 /// Adds events that are answered with events.
-fn emit(namespace: &mut NamespaceBuilder) {
+fn emit(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on("hi", async |event: Event| {
             event.socket.emit("hi", ());
@@ -143,11 +150,11 @@ fn emit(namespace: &mut NamespaceBuilder) {
         })
         .on("getbin", async |event: Event| {
             event.socket.emit("takebin", DOGE);
-        });
+        })
 }
 
 /// Adds events with binary arguments; other events of these names are ignored.
-fn take_binary(namespace: &mut NamespaceBuilder) {
+fn take_binary(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on("buffa", async |event: Event, _: Bytes| {
             event.socket.emit("buffack", ());
@@ -187,7 +194,7 @@ fn take_binary(namespace: &mut NamespaceBuilder) {
                     event.socket.emit("blob3-ack", ());
                 }
             });
-        });
+        })
 }
 
 /// The steps of a sequence that a socket has completed.

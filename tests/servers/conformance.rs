@@ -24,15 +24,16 @@ async fn main() -> Result<(), roomcast::Error> {
         session.send(&message);
     });
 
-    let mut io = Io::builder().config(config);
-    handle(io.namespace("/"));
-    handle(io.namespace("/custom"));
-    let io = io.build()?;
+    let io = Io::builder()
+        .config(config)
+        .namespace("/", handle)
+        .namespace("/custom", handle)
+        .build()?;
     let metrics = support::tell([io.metrics(), echo.metrics()]);
     support::run(Server::new(io).raw(echo).router(metrics)).await
 }
 
-fn handle(namespace: &mut NamespaceBuilder) {
+fn handle(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on_connect(async |event: Event| {
             let payload: Option<Value> = event.socket.auth().ok().flatten();
@@ -43,5 +44,5 @@ fn handle(namespace: &mut NamespaceBuilder) {
         .on("message", async |event: Event, args: Args| {
             event.socket.emit("message-back", args);
         })
-        .on("message-with-ack", async |_: Event, args: Args| Ack(args));
+        .on("message-with-ack", async |_: Event, args: Args| Ack(args))
 }

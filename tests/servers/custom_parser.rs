@@ -21,23 +21,28 @@ async fn main() -> Result<(), roomcast::Error> {
 }
 
 fn build(parser: Parser) -> Result<Io, roomcast::BuildError> {
-    let mut io = Io::builder().config(Config::default().parser(parser));
-    io.namespace("/")
-        .on("echo", async |event: Event, rest: Args| {
-            event.socket.emit("echoed", rest.clone());
-            Ack(rest)
+    let io = Io::builder()
+        .config(Config::default().parser(parser))
+        .namespace("/", |namespace| {
+            namespace
+                .on("echo", async |event: Event, rest: Args| {
+                    event.socket.emit("echoed", rest.clone());
+                    Ack(rest)
+                })
+                .on("ask", async |event: Event, rest: Args| {
+                    let answer = event.socket.emit_with_ack::<Args>("question", rest).await;
+                    answer
+                        .map(Ack)
+                        .map_err(|error| Refusal::new("ACK", error.to_string()))
+                })
+                .on("all", async |event: Event, rest: Args| {
+                    event.io().emit("told", rest);
+                })
         })
-        .on("ask", async |event: Event, rest: Args| {
-            let answer = event.socket.emit_with_ack::<Args>("question", rest).await;
-            answer
-                .map(Ack)
-                .map_err(|error| Refusal::new("ACK", error.to_string()))
-        })
-        .on("all", async |event: Event, rest: Args| {
-            event.io().emit("told", rest);
+        .namespace("/no", |namespace| {
+            namespace.middleware(async |_: Connect| {
+                Err::<(), _>(Refusal::new("NO", "members only").data(json!({"retry": 5})))
+            })
         });
-    io.namespace("/no").middleware(async |_: Connect| {
-        Err::<(), _>(Refusal::new("NO", "members only").data(json!({"retry": 5})))
-    });
     io.build()
 }

@@ -26,14 +26,16 @@ struct Order {
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
-    let mut io = Io::builder()
+    let io = Io::builder()
         .state(Runs::default())
-        .recovery(Recovery::default());
-    io.namespace("/")
-        .authenticate(who)
-        .on("order", idempotent(field("orderId"), order))
-        .on("plain", order)
-        .on("runs", runs);
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| {
+            namespace
+                .authenticate(who)
+                .on("order", idempotent(field("orderId"), order))
+                .on("plain", order)
+                .on("runs", runs)
+        });
     support::run(Server::new(io.build()?)).await
 }
 

@@ -30,16 +30,19 @@ fn main() -> Result<(), roomcast::Error> {
 async fn serve() -> Result<(), roomcast::Error> {
     let millis =
         |variable, default| Duration::from_millis(support::number(variable).unwrap_or(default));
-    let mut io = adapters::join(Io::builder(), "").config(
-        Config::default()
-            .ping_interval(millis("PING_INTERVAL_MS", 25_000))
-            .ping_timeout(millis("PING_TIMEOUT_MS", 20_000))
-            .recovery((support::number("RECOVERY") == Some(1)).then(Recovery::default)),
-    );
-    io.namespace("/")
-        .on("join", join)
-        .on("bcast", broadcast)
-        .on("echo", echo);
+    let io = adapters::join(Io::builder(), "")
+        .config(
+            Config::default()
+                .ping_interval(millis("PING_INTERVAL_MS", 25_000))
+                .ping_timeout(millis("PING_TIMEOUT_MS", 20_000))
+                .recovery((support::number("RECOVERY") == Some(1)).then(Recovery::default)),
+        )
+        .namespace("/", |namespace| {
+            namespace
+                .on("join", join)
+                .on("bcast", broadcast)
+                .on("echo", echo)
+        });
     let io = io.build()?;
     let metrics = support::tell([io.metrics()]);
     support::run(Server::new(io).router(metrics)).await

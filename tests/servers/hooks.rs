@@ -26,7 +26,7 @@ async fn main() -> Result<(), roomcast::Error> {
     let journal = Arc::new(Journal::default());
     let ids = AtomicU64::new(0);
     let [seen, failed, happened] = [(); 3].map(|()| Arc::clone(&journal));
-    let mut io = Io::builder()
+    let io = Io::builder()
         .config(
             Config::default()
                 .path("/live/")
@@ -59,34 +59,36 @@ async fn main() -> Result<(), roomcast::Error> {
             let who = error.request.query_value("who");
             let entry = json!([who, error.code, error.message, error.context]);
             failed.note("connection_error", entry);
-        });
-    io.shared_state(journal);
-    io.on_event(move |event| happened.note_lifecycle(event));
-    hook(io.namespace("/"));
-    hook(
-        io.namespace("/strict")
-            .middleware(
-                async |connect: Connect| match connect.handshake().query_value("beta") {
+        })
+        .shared_state(journal)
+        .on_event(move |event| happened.note_lifecycle(event))
+        .namespace("/", hook)
+        .namespace("/strict", |namespace| {
+            hook(namespace.middleware(async |connect: Connect| {
+                match connect.handshake().query_value("beta") {
                     Some(_) => Ok(()),
                     None => {
                         Err(Refusal::new("NO_BETA", "not in the beta").data(json!({"retry": 5})))
                     }
-                },
-            ),
-    );
-    hook(io.namespaces_async(async |connect: Connect| {
-        // Admits a client that names this namespace in its auth data.
-        tokio::task::yield_now().await;
-        let wanted: Option<Value> = connect.auth().ok();
-        let tenant = wanted
-            .as_ref()
-            .and_then(|auth| auth.get("tenant")?.as_str());
-        tenant == Some(connect.namespace())
-    }));
+                }
+            }))
+        })
+        .namespaces_async(
+            async |connect: Connect| {
+                // Admits a client that names this namespace in its auth data.
+                tokio::task::yield_now().await;
+                let wanted: Option<Value> = connect.auth().ok();
+                let tenant = wanted
+                    .as_ref()
+                    .and_then(|auth| auth.get("tenant")?.as_str());
+                tenant == Some(connect.namespace())
+            },
+            hook,
+        );
     support::run(Server::new(io.build()?)).await
 }
 
-fn hook(namespace: &mut NamespaceBuilder) {
+fn hook(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on_packet(check)
         .on_error(|failure: &Failure<'_>| {
@@ -136,7 +138,7 @@ fn hook(namespace: &mut NamespaceBuilder) {
         })
         .on("clients", async |event: Event| {
             Ack(event.io().clients_count())
-        });
+        })
 }
 
 /// Refuses one event, changes another, and delays a third.

@@ -25,20 +25,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(limits) = env::var("LIMITS") {
         io = io.guard(&serde_json::from_str(&limits)?, Proxies::default());
     }
-    events(io.namespace("/"));
-    events(io.namespace("/custom"));
-    events(io.namespace("/slow")).middleware(async |_: Connect| {
-        // Time for a client to send more before it is admitted.
-        sleep(Duration::from_millis(300)).await;
-        Ok::<(), Refusal>(())
-    });
     let on_demand = |name: &str| {
         name.strip_prefix("/dyn-")
             .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    events(io.namespaces(on_demand));
-
-    let io = io.build()?;
+    let io = io
+        .namespace("/", events)
+        .namespace("/custom", events)
+        .namespace("/slow", |namespace| {
+            events(namespace).middleware(async |_: Connect| {
+                // Time for a client to send more before it is admitted.
+                sleep(Duration::from_millis(300)).await;
+                Ok::<(), Refusal>(())
+            })
+        })
+        .namespaces(on_demand, events)
+        .build()?;
     let metrics = support::tell([io.metrics()]);
     let server = Server::new(io)
         .router(metrics)
@@ -57,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn events(namespace: &mut NamespaceBuilder) -> &mut NamespaceBuilder {
+fn events(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on("echo", async |event: Event, args: Args| {
             if !event.wants_ack() {

@@ -83,15 +83,20 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
         let files = ClientFiles::from_package(&package);
         io = io.client_files(files.unwrap_or_else(|error| panic!("{package}: {error}")));
     }
-    handle(io.namespace("/"));
-    handle(io.namespace("/chat"));
-    handle(io.namespace("/auth").middleware(only_good_tokens));
-    handle(io.namespace("/slow").middleware(slow));
-    handle(io.namespaces(|name| {
-        let digits = name.strip_prefix("/dyn-").unwrap_or_default();
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    }));
-    io.build()
+    io.namespace("/", handle)
+        .namespace("/chat", handle)
+        .namespace("/auth", |namespace| {
+            handle(namespace.middleware(only_good_tokens))
+        })
+        .namespace("/slow", |namespace| handle(namespace.middleware(slow)))
+        .namespaces(
+            |name| {
+                let digits = name.strip_prefix("/dyn-").unwrap_or_default();
+                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            },
+            handle,
+        )
+        .build()
 }
 
 /// Returns a number of milliseconds from the environment.
@@ -117,8 +122,8 @@ async fn only_good_tokens(connect: Connect) -> Result<(), Refusal> {
     }
 }
 
-fn handle(namespace: &mut NamespaceBuilder) {
-    namespace
+fn handle(namespace: NamespaceBuilder) -> NamespaceBuilder {
+    clustered::handle(namespace)
         .on("echo", echo)
         .on("inspect", inspect)
         .on("ask", ask)
@@ -164,8 +169,7 @@ fn handle(namespace: &mut NamespaceBuilder) {
         })
         .on("drop", async |event: Event| event.socket.drop_connection())
         .on("disconnect", keep_reason)
-        .on("last-reason", last_reason);
-    clustered::handle(namespace);
+        .on("last-reason", last_reason)
 }
 
 async fn echo(event: Event, rest: Args) -> Ack<Args> {

@@ -79,77 +79,86 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
         io = io.recovery(Recovery::default().window(2 * SHORT));
     }
     let revocations = Arc::new(Revocations::new());
-    io.shared_state(Arc::clone(&revocations));
-    io = io.state(ProxiedServer(proxied.cloned()));
-    io.namespace("/")
-        .on("join", async |event: Event, room: String| {
-            Ack(event.socket.join(&room).is_ok())
+    io = io.shared_state(Arc::clone(&revocations));
+    io = io
+        .state(ProxiedServer(proxied.cloned()))
+        .namespace("/", |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    Ack(event.socket.join(&room).is_ok())
+                })
+                .on("greet", async |event: Event| {
+                    event.socket.emit("greeting", ());
+                })
+                .on("bye", async |event: Event, everything: bool| {
+                    event.socket.disconnect(everything);
+                    // A disconnected socket cannot join a room.
+                    let late = event.socket.join("late");
+                    assert!(late.is_err() || !event.socket.is_in("late"));
+                })
+                .on("ask", async |event: Event, milliseconds: u64| {
+                    let ask = event.socket.timeout(Duration::from_millis(milliseconds));
+                    let _ = ask.emit_with_ack::<Args>("question", ()).await;
+                })
+                .on("ask_room", async |event: Event, room: String| {
+                    let ask = event.io().to(&room).timeout(Duration::from_millis(100));
+                    let _ = ask.emit_with_acks::<Args>("question", ()).await;
+                })
+                .on("flood", async |event: Event| {
+                    let text = "x".repeat(64 * 1024);
+                    // Until it is disconnected, which happens long before the end.
+                    for _ in 0..4096 {
+                        if !event.socket.is_connected() {
+                            break;
+                        }
+                        event.socket.emit("item", &text);
+                        tokio::task::yield_now().await;
+                    }
+                })
+                .on("panic", async |event: Event| {
+                    assert!(event.name().is_empty(), "asked to");
+                })
+                .on(
+                    "revoke",
+                    async |event: Event, user: String, revocations: State<Revocations>| {
+                        let user = Revoked::User(user);
+                        let until = jiff::Timestamp::now() + Duration::from_secs(60);
+                        let inserted = revocations.insert(&user, until);
+                        // A concurrent revocation of another user may have disconnected the client already.
+                        event.io().revalidate();
+                        // The entry would outlive the test.
+                        revocations.remove(&user);
+                        Ack(inserted.is_ok())
+                    },
+                )
+                .on(
+                    "metrics",
+                    async |event: Event, beside: State<ProxiedServer>| {
+                        let own = event.io().metrics().render();
+                        let proxied = beside.0.as_ref().map(|io| io.metrics().render());
+                        let proxied = proxied.unwrap_or_default();
+                        Ack(own + &proxied.replace("roomcast_", "proxied_"))
+                    },
+                )
         })
-        .on("greet", async |event: Event| {
-            event.socket.emit("greeting", ());
+        .namespace("/refused", |namespace| {
+            namespace
+                .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")))
         })
-        .on("bye", async |event: Event, everything: bool| {
-            event.socket.disconnect(everything);
-            // A disconnected socket cannot join a room.
-            let late = event.socket.join("late");
-            assert!(late.is_err() || !event.socket.is_in("late"));
-        })
-        .on("ask", async |event: Event, milliseconds: u64| {
-            let ask = event.socket.timeout(Duration::from_millis(milliseconds));
-            let _ = ask.emit_with_ack::<Args>("question", ()).await;
-        })
-        .on("ask_room", async |event: Event, room: String| {
-            let ask = event.io().to(&room).timeout(Duration::from_millis(100));
-            let _ = ask.emit_with_acks::<Args>("question", ()).await;
-        })
-        .on("flood", async |event: Event| {
-            let text = "x".repeat(64 * 1024);
-            // Until it is disconnected, which happens long before the end.
-            for _ in 0..4096 {
-                if !event.socket.is_connected() {
-                    break;
-                }
-                event.socket.emit("item", &text);
-                tokio::task::yield_now().await;
-            }
-        })
-        .on("panic", async |event: Event| {
-            assert!(event.name().is_empty(), "asked to");
-        })
-        .on(
-            "revoke",
-            async |event: Event, user: String, revocations: State<Revocations>| {
-                let user = Revoked::User(user);
-                let until = jiff::Timestamp::now() + Duration::from_secs(60);
-                let inserted = revocations.insert(&user, until);
-                // A concurrent revocation of another user may have disconnected the client already.
-                event.io().revalidate();
-                // The entry would outlive the test.
-                revocations.remove(&user);
-                Ack(inserted.is_ok())
-            },
-        )
-        .on(
-            "metrics",
-            async |event: Event, beside: State<ProxiedServer>| {
-                let own = event.io().metrics().render();
-                let proxied = beside.0.as_ref().map(|io| io.metrics().render());
-                let proxied = proxied.unwrap_or_default();
-                Ack(own + &proxied.replace("roomcast_", "proxied_"))
-            },
-        );
-    io.namespace("/refused")
-        .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "nobody")));
-    io.namespace("/panics").on_connect(async |event: Event| {
-        assert!(event.socket.is_in("never"), "as it should");
-    });
+        .namespace("/panics", |namespace| {
+            namespace.on_connect(async |event: Event| {
+                assert!(event.socket.is_in("never"), "as it should");
+            })
+        });
     let keys = Keys::from_secret(b"of clients that end in every way");
-    io.namespace("/members").authenticate(
-        JwtAuthenticator::from_keys(keys)
-            .revocations(revocations)
-            .leeway(Duration::ZERO)
-            .expiring_lead(SHORT)
-            .grace(SHORT),
-    );
+    io = io.namespace("/members", |namespace| {
+        namespace.authenticate(
+            JwtAuthenticator::from_keys(keys)
+                .revocations(revocations)
+                .leeway(Duration::ZERO)
+                .expiring_lead(SHORT)
+                .grace(SHORT),
+        )
+    });
     Ok(io.build()?)
 }

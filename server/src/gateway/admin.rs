@@ -14,7 +14,7 @@ use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, State};
 
 /// Registers the events of the admin namespace.
 pub(super) fn register(
-    catalogue: &mut Catalogue<'_>,
+    catalogue: &mut Catalogue,
     authenticator: Authenticator,
     users: Arc<Users>,
     admin: Admin,
@@ -24,13 +24,14 @@ pub(super) fn register(
         users,
         admin,
     };
-    catalogue
-        .namespace()
-        .authenticate(admins)
-        .middleware(async |connect: Connect| {
-            limits::join(connect.state::<Users>(), &connect.principal().subject)
-        })
-        .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket));
+    catalogue.namespace(|namespace| {
+        namespace
+            .authenticate(admins)
+            .middleware(async |connect: Connect| {
+                limits::join(connect.state::<Users>(), &connect.principal().subject)
+            })
+            .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket))
+    });
     catalogue
         .on(&KICK, async |call: Call<Kick>, admin: State<Admin>| {
             admin.kick(call.allowed).await

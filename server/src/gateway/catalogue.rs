@@ -1,7 +1,7 @@
 //! Connects events with their handlers. [`Catalogue::on`] takes a row and its handler; everything
 //! in between is implemented here, once for all events.
 
-use std::{future::ready, ptr, sync::Arc, time::SystemTime};
+use std::{future::ready, mem, ptr, sync::Arc, time::SystemTime};
 
 use futures_util::{FutureExt as _, future::Either};
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,11 +13,11 @@ use crate::limit::Users;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
-use roomcast::{Ack, Args, Builder, NamespaceBuilder, Refusal, Socket, State};
+use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
 
 /// Registers the events of a namespace.
-pub(super) struct Catalogue<'a> {
-    namespace: &'a mut NamespaceBuilder,
+pub(super) struct Catalogue {
+    namespace: NamespaceBuilder,
     checks: Arc<EventChecks>,
     /// The webhooks that are notified of handled events.
     hooks: Hooks,
@@ -60,17 +60,17 @@ where
     }
 }
 
-impl<'a> Catalogue<'a> {
-    /// Creates a catalogue for the namespace with this name.
+impl Catalogue {
+    /// Creates a catalogue for the namespace with this name. [`finish`](Self::finish) returns it.
     pub(super) fn new(
-        io: &'a mut Builder,
+        namespace: NamespaceBuilder,
         name: &str,
         users: Arc<Users>,
         access: Access,
         overlap: Overlap,
     ) -> Self {
         Self {
-            namespace: io.namespace(name),
+            namespace,
             checks: Arc::new(EventChecks { users, access }),
             rows: policy::events()
                 .filter(|row| row.namespace() == name)
@@ -86,9 +86,13 @@ impl<'a> Catalogue<'a> {
         self.hooks = hooks;
     }
 
-    /// Returns the namespace, for connection handlers that have no row.
-    pub(super) fn namespace(&mut self) -> &mut NamespaceBuilder {
-        self.namespace
+    /// Adds connection handlers, which have no row.
+    pub(super) fn namespace(
+        &mut self,
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> &mut Self {
+        self.namespace = define(mem::take(&mut self.namespace));
+        self
     }
 
     /// Registers the handler of an event. Its return value is acknowledged as
@@ -160,12 +164,13 @@ impl<'a> Catalogue<'a> {
                 }
                 Err(refusal) => Either::Right(ready(Err::<_, Refusal>(refusal))),
             };
-        if is_serial {
-            self.namespace.on_serial(row.event, handler);
-        } else {
-            self.namespace.on(row.event, handler);
-        }
-        self
+        self.namespace(|namespace| {
+            if is_serial {
+                namespace.on_serial(row.event, handler)
+            } else {
+                namespace.on(row.event, handler)
+            }
+        })
     }
 
     /// Marks an event as handled by the library.
@@ -173,18 +178,18 @@ impl<'a> Catalogue<'a> {
         self.serve(event.policy());
     }
 
-    /// Registers the handlers for unknown and failed events.
+    /// Registers the handlers for unknown and failed events, and returns the namespace.
     ///
     /// # Panics
     ///
     /// If an event has a row but no handler, so that such a server does not start.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(self) -> NamespaceBuilder {
         let unserved = self.unserved();
         assert!(unserved.is_empty(), "no handler for {unserved:?}");
         let checks = self.checks;
         self.namespace
             .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
-            .on_error(tell);
+            .on_error(tell)
     }
 
     /// Returns the events that have a row but no handler.
@@ -301,17 +306,18 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "no handler for [\"message\", \"edit_message\", ")]
     async fn a_server_without_a_handler_for_an_event_does_not_start() {
-        let mut io = roomcast::Io::builder();
         let overlap = Overlap(Duration::ZERO);
-        let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, overlap);
+        let namespace = NamespaceBuilder::default();
+        let mut catalogue = Catalogue::new(namespace, "/", users(), access().await, overlap);
         catalogue.mark_library_handled(&REFRESH);
         catalogue.finish();
     }
 
     /// Serves two events, each of which replaces another one that is supported for `overlap`.
     async fn with_replaced_events(overlap: Duration) -> TestServer {
-        let mut io = roomcast::Io::builder().state(Overlap(overlap));
-        let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, Overlap(overlap));
+        let namespace = NamespaceBuilder::default();
+        let overlap = Overlap(overlap);
+        let mut catalogue = Catalogue::new(namespace, "/", users(), access().await, overlap);
         catalogue.rows = vec![ASK.policy(), ASK_EXACTLY.policy()];
         catalogue
             .on(&ASK, async |_: Call<AskPrice>, _: State<Overlap>| {
@@ -343,7 +349,9 @@ mod tests {
                     Ok(price)
                 },
             );
-        catalogue.finish();
+        let io = roomcast::Io::builder()
+            .state(overlap)
+            .namespace("/", |_| catalogue.finish());
         roomcast::testing::serve(io).await
     }
 

@@ -7,12 +7,12 @@ use crate::service::{Allowed, HookSource, Hooks};
 use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
 
 /// Registers notifications about connections and occupied rooms.
-pub(super) fn register(io: &mut Builder, hooks: &Hooks) {
+pub(super) fn register(io: Builder, hooks: &Hooks) -> Builder {
     if !hooks.is_configured() {
-        return;
+        return io;
     }
     let hooks = hooks.clone();
-    io.on_event(move |event| watch(&hooks, event));
+    io.on_event(move |event| watch(&hooks, event))
 }
 
 #[expect(

@@ -21,45 +21,45 @@ use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, Socket, State};
 
 /// Registers the authentication and the connection limits.
 pub(super) fn register(
-    catalogue: &mut Catalogue<'_>,
+    catalogue: &mut Catalogue,
     authenticator: Authenticator,
     users: Arc<Users>,
     (chat, market): (Chat, Market),
 ) {
     catalogue.mark_library_handled(&REFRESH);
-    catalogue
-        .namespace()
-        .authenticate(Limited {
-            authenticator,
-            users,
-            chat,
-            market,
-        })
-        .middleware(async |connect: Connect| {
-            let user = &connect.principal().subject;
-            let users = connect.state::<Users>();
-            if users.may_connect(user) {
-                return limits::join(users, user);
-            }
-            Err(too_many().because(format!("{user} has too many connections")))
-        })
-        .on_connect(async |event: Event, users: State<Users>| {
-            if !limits::enter(&users, &event.socket) {
-                // Several concurrent connections of the user have passed the middleware.
-                ERROR.emit_to(&event.socket, &TOO_MANY);
-                event.socket.disconnect(false);
-            }
-        })
-        .on("disconnect", async |event: Event, users: State<Users>| {
-            limits::leave(&users, &event.socket);
-        });
+    catalogue.namespace(|namespace| {
+        namespace
+            .authenticate(Limited {
+                authenticator,
+                users,
+                chat,
+                market,
+            })
+            .middleware(async |connect: Connect| {
+                let user = &connect.principal().subject;
+                let users = connect.state::<Users>();
+                if users.may_connect(user) {
+                    return limits::join(users, user);
+                }
+                Err(too_many().because(format!("{user} has too many connections")))
+            })
+            .on_connect(async |event: Event, users: State<Users>| {
+                if !limits::enter(&users, &event.socket) {
+                    // Several concurrent connections of the user have passed the middleware.
+                    ERROR.emit_to(&event.socket, &TOO_MANY);
+                    event.socket.disconnect(false);
+                }
+            })
+            .on("disconnect", async |event: Event, users: State<Users>| {
+                limits::leave(&users, &event.socket);
+            })
+    });
 }
 
 /// Registers the event `session`, which is sent after all other connection handlers.
-pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
-    catalogue
-        .namespace()
-        .on_connect(move |event: Event, chat: State<Chat>| {
+pub(super) fn greet(catalogue: &mut Catalogue, access: Access) {
+    catalogue.namespace(|namespace| {
+        namespace.on_connect(move |event: Event, chat: State<Chat>| {
             let principal = event.principal();
             let identity = Identity {
                 user_id: &principal.subject,
@@ -72,7 +72,8 @@ pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
             };
             SESSION.emit_to(&event.socket, &identity);
             async {}
-        });
+        })
+    });
 }
 
 /// An authenticator with a rate limit on `auth:refresh`, because verifying a signature costs more

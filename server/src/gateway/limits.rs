@@ -48,17 +48,17 @@ fn spent_name(announcer: &Announcer) -> String {
 }
 
 /// Charges events that users sent to other servers of the store.
-pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
+pub(super) fn listen(namespace: NamespaceBuilder, announcer: &Announcer) -> NamespaceBuilder {
     let name = spent_name(announcer);
     let announcer = announcer.clone();
-    io.on_server_side(&name, move |told: ServerSide| {
+    namespace.on_server_side(&name, move |told: ServerSide| {
         let text: String = told.arg(0).unwrap_or_default();
         match announcer.read::<Vec<Spent>>(&text) {
             Ok(spent) => told.io().state::<Users>().charge(&spent),
             Err(why) => tracing::debug!(?why, "could not decode a usage report of another server"),
         }
         std::future::ready(NoAck)
-    });
+    })
 }
 
 /// Reports the events of users on this server to the other servers of the store, about every

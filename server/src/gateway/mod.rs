@@ -40,11 +40,11 @@ pub(crate) struct Parts {
 /// [`Market`](crate::service::Market). The announcer connects this server to other servers of the
 /// store, if there can be any.
 pub(crate) fn register(
-    io: &mut Builder,
+    io: Builder,
     parts: Parts,
     overlap: Overlap,
     announcer: Option<&Announcer>,
-) {
+) -> Builder {
     let Parts {
         authenticator,
         users,
@@ -53,30 +53,35 @@ pub(crate) fn register(
         market,
         hooks,
     } = parts;
-    hooks::register(io, &hooks);
-    if let Some(announcer) = announcer {
-        limits::listen(io.namespace("/"), announcer);
-    }
-    let granted = access.clone();
-    let mut catalogue = Catalogue::new(io, "/", Arc::clone(&users), access, overlap);
-    catalogue.hook(hooks);
-    identity::register(&mut catalogue, authenticator, users, (chat, market));
-    chat::register(&mut catalogue);
-    market::register(&mut catalogue);
-    identity::greet(&mut catalogue, granted);
-    catalogue.finish();
+    let io = hooks::register(io, &hooks);
+    io.namespace("/", |namespace| {
+        let namespace = match announcer {
+            Some(announcer) => limits::listen(namespace, announcer),
+            None => namespace,
+        };
+        let granted = access.clone();
+        let mut catalogue = Catalogue::new(namespace, "/", Arc::clone(&users), access, overlap);
+        catalogue.hook(hooks);
+        identity::register(&mut catalogue, authenticator, users, (chat, market));
+        chat::register(&mut catalogue);
+        market::register(&mut catalogue);
+        identity::greet(&mut catalogue, granted);
+        catalogue.finish()
+    })
 }
 
 /// Registers the admin namespace. The builder must have the same [`Users`] and [`Admin`] as states.
 pub(crate) fn register_admins(
-    io: &mut Builder,
+    io: Builder,
     authenticator: Authenticator,
     users: Arc<Users>,
     access: Access,
     admin: Admin,
     overlap: Overlap,
-) {
-    let mut catalogue = Catalogue::new(io, ADMIN, Arc::clone(&users), access, overlap);
-    admin::register(&mut catalogue, authenticator, users, admin);
-    catalogue.finish();
+) -> Builder {
+    io.namespace(ADMIN, |namespace| {
+        let mut catalogue = Catalogue::new(namespace, ADMIN, Arc::clone(&users), access, overlap);
+        admin::register(&mut catalogue, authenticator, users, admin);
+        catalogue.finish()
+    })
 }

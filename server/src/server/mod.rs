@@ -243,8 +243,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
-    let mut io = Io::builder().config(engine_config(settings));
-    io.namespace("/");
+    let io = Io::builder()
+        .config(engine_config(settings))
+        .namespace("/", |namespace| namespace);
     let io = io.build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))

@@ -120,12 +120,12 @@ impl Services {
 
     /// Registers all events from clients and from other servers.
     pub(super) fn register(&self, settings: &Settings, io: Builder) -> Builder {
-        let mut io = io
+        let io = io
             .state(self.chat.clone())
             .state(self.admin.clone())
             .state(self.market.clone())
-            .state(self.notifications.clone());
-        io.shared_state(Arc::clone(&self.users));
+            .state(self.notifications.clone())
+            .shared_state(Arc::clone(&self.users));
         let overlap = Overlap(settings.server.deprecated_events);
         let parts = gateway::Parts {
             authenticator: self.authenticator.clone(),
@@ -135,21 +135,21 @@ impl Services {
             market: self.market.clone(),
             hooks: self.hooks.clone(),
         };
-        gateway::register(&mut io, parts, overlap, self.announcer.as_ref());
-        gateway::register_admins(
-            &mut io,
+        let io = gateway::register(io, parts, overlap, self.announcer.as_ref());
+        let io = gateway::register_admins(
+            io,
             self.authenticator.clone(),
             Arc::clone(&self.users),
             self.access.clone(),
             self.admin.clone(),
             overlap,
         );
-        self.chat.hear(&mut io);
+        let mut io = self.chat.hear(io);
         if self.announcer.is_some() && recovery_window(settings).is_some() {
             io = self.hand_over(io);
         }
         if let Some(announcer) = &self.announcer {
-            answer_others(&mut io, announcer);
+            io = answer_others(io, announcer);
         }
         if settings.auth.at_handshake {
             let authenticator = self.authenticator.clone();

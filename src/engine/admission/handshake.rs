@@ -288,11 +288,12 @@ impl Handshake {
     /// #[derive(Clone)]
     /// struct User(String); // what an outer layer has determined
     ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").authenticate(async |connect: Connect| {
-    ///     let user = connect.handshake().extension::<User>();
-    ///     let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
-    ///     Ok::<_, Refusal>(Principal::new(&user.0))
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.authenticate(async |connect: Connect| {
+    ///         let user = connect.handshake().extension::<User>();
+    ///         let user = user.ok_or_else(|| Refusal::unauthenticated("nobody is logged in"))?;
+    ///         Ok::<_, Refusal>(Principal::new(&user.0))
+    ///     })
     /// });
     /// # io.build().unwrap();
     /// ```

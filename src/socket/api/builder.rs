@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
@@ -32,8 +32,9 @@ use crate::{
 /// use roomcast::{Ack, Config, Event, Io};
 ///
 /// let config = Config::default().ping_interval(Duration::from_secs(10));
-/// let mut io = Io::builder().config(config);
-/// io.namespace("/").on("echo", async |_: Event, text: String| Ack(text));
+/// let mut io = Io::builder()
+///     .config(config)
+///     .namespace("/", |namespace| namespace.on("echo", async |_: Event, text: String| Ack(text)));
 /// let io = io.build()?;
 /// # Ok::<(), roomcast::BuildError>(())
 /// ```
@@ -47,8 +48,7 @@ pub struct Builder {
     pub(super) hooks: Hooks,
     guard: Option<(AddressLimits, Proxies)>,
     states: States,
-    /// Sorted by name.
-    fixed: Vec<(Nsp, NamespaceBuilder)>,
+    fixed: BTreeMap<Nsp, NamespaceBuilder>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     /// The first invalid pattern.
     pattern_error: Option<BuildError>,
@@ -69,7 +69,7 @@ impl Builder {
             hooks: Hooks::default(),
             guard: None,
             states: States::default(),
-            fixed: Vec::new(),
+            fixed: BTreeMap::new(),
             on_demand: Vec::new(),
             pattern_error: None,
             logs_connections: false,
@@ -122,11 +122,12 @@ impl Builder {
     /// use roomcast::{Event, Io, options::Recovery};
     ///
     /// let recovery = Recovery::default().window(Duration::from_secs(60));
-    /// let mut io = Io::builder().recovery(recovery);
-    /// io.namespace("/").on_connect(async |event: Event| {
-    ///     if !event.socket.recovered() {
-    ///         event.socket.join("lobby").ok();
-    ///     }
+    /// let io = Io::builder().recovery(recovery).namespace("/", |namespace| {
+    ///     namespace.on_connect(async |event: Event| {
+    ///         if !event.socket.recovered() {
+    ///             event.socket.join("lobby").ok();
+    ///         }
+    ///     })
     /// });
     /// # io.build().unwrap();
     /// ```
@@ -142,8 +143,8 @@ impl Builder {
     /// ```
     /// use roomcast::{Io, Parser};
     ///
-    /// let mut io = Io::builder().parser(Parser::MessagePack);
-    /// io.namespace("/");
+    /// let mut io =
+    ///     Io::builder().parser(Parser::MessagePack).namespace("/", |namespace| namespace);
     /// let io = io.build()?;
     /// assert_eq!(io.config().sockets.parser, Parser::MessagePack);
     /// # Ok::<(), roomcast::BuildError>(())
@@ -164,7 +165,7 @@ impl Builder {
     }
 
     /// Adds a shared value for handlers; see [`state`](Self::state).
-    pub fn shared_state<T: Send + Sync + 'static>(&mut self, value: Arc<T>) -> &mut Self {
+    pub fn shared_state<T: Send + Sync + 'static>(mut self, value: Arc<T>) -> Self {
         self.states.insert(value);
         self
     }
@@ -176,21 +177,20 @@ impl Builder {
         self.io.clone()
     }
 
-    /// Returns a namespace that exists from the start. The first call with a name creates it.
+    /// Defines a namespace that exists from the start. A second definition of the same name adds to
+    /// the first.
     ///
     /// The leading slash is optional. [`Io::add_namespace`] adds namespaces while the server runs,
-    /// and [`Io::remove_namespace`] removes them. `/` also exists only if it is created here.
-    #[expect(clippy::indexing_slicing, reason = "the index is in bounds")]
-    pub fn namespace(&mut self, name: &str) -> &mut NamespaceBuilder {
+    /// and [`Io::remove_namespace`] removes them. `/` also exists only if it is defined here.
+    pub fn namespace(
+        mut self,
+        name: &str,
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> Self {
         let name = Nsp::from(name);
-        let place = match self.fixed.binary_search_by(|(other, _)| other.cmp(&name)) {
-            Ok(place) => place,
-            Err(place) => {
-                self.fixed.insert(place, (name, NamespaceBuilder::new()));
-                place
-            }
-        };
-        &mut self.fixed[place].1
+        let namespace = self.fixed.remove(&name).unwrap_or_default();
+        self.fixed.insert(name, define(namespace));
+        self
     }
 
     /// Defines namespaces on demand: they are created with their first client and removed with
@@ -201,9 +201,12 @@ impl Builder {
     /// decides which clients may connect.
     ///
     /// ```
-    /// # let mut io = roomcast::Io::builder();
-    /// io.namespaces(|name| name.strip_prefix("/tenant-").is_some_and(|t| t.parse::<u32>().is_ok()))
-    ///     .on_connect(async |event: roomcast::Event| event.socket.join("tenant"));
+    /// let is_tenant = |name: &str| {
+    ///     name.strip_prefix("/tenant-").is_some_and(|t| t.parse::<u32>().is_ok())
+    /// };
+    /// let io = roomcast::Io::builder().namespaces(is_tenant, |namespace| {
+    ///     namespace.on_connect(async |event: roomcast::Event| event.socket.join("tenant"))
+    /// });
     /// ```
     ///
     /// ```js
@@ -214,12 +217,13 @@ impl Builder {
     /// ```
     ///
     /// A regular expression of the crate `regex` can be a predicate:
-    /// `io.namespaces(move |name| pattern.is_match(name))`.
+    /// `io.namespaces(move |name| pattern.is_match(name), |namespace| …)`.
     pub fn namespaces(
-        &mut self,
+        self,
         accept: impl Fn(&str) -> bool + Send + Sync + 'static,
-    ) -> &mut NamespaceBuilder {
-        self.demand(Predicate::Now(Box::new(accept)))
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> Self {
+        self.demand(Predicate::Now(Box::new(accept)), define)
     }
 
     /// Defines namespaces like [`namespaces`](Self::namespaces), with an async predicate.
@@ -231,8 +235,10 @@ impl Builder {
     /// use roomcast::Connect;
     ///
     /// # async fn is_known_tenant(_: &str) -> bool { true }
-    /// # let mut io = roomcast::Io::builder();
-    /// io.namespaces_async(async |connect: Connect| is_known_tenant(connect.namespace()).await);
+    /// let io = roomcast::Io::builder().namespaces_async(
+    ///     async |connect: Connect| is_known_tenant(connect.namespace()).await,
+    ///     |namespace| namespace,
+    /// );
     /// ```
     ///
     /// ```js
@@ -240,14 +246,16 @@ impl Builder {
     /// io.of(async (name, auth, next) => next(null, await isKnownTenant(name)));
     /// ```
     pub fn namespaces_async<M>(
-        &mut self,
+        self,
         accept: impl Middleware<Connect, M, Future: Future<Output = bool> + Send + 'static>,
-    ) -> &mut NamespaceBuilder {
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> Self {
         let needs = needs_of(&accept);
         let ask = move |connect| -> BoxFuture<'static, bool> { Box::pin(accept.ask(connect)) };
-        let namespaces = self.demand(Predicate::Ask(Box::new(ask)));
-        namespaces.needs("namespaces_async", needs);
-        namespaces
+        self.demand(Predicate::Ask(Box::new(ask)), |mut namespaces| {
+            namespaces.needs("namespaces_async", needs);
+            define(namespaces)
+        })
     }
 
     /// Defines namespaces whose names match a pattern. `{name}` matches one non-empty part between
@@ -259,15 +267,14 @@ impl Builder {
     /// ```
     /// use roomcast::{Ack, Connect, Event, Refusal};
     ///
-    /// # let mut io = roomcast::Io::builder();
-    /// io.namespace_pattern("/board/{id}/{view}")
-    ///     .middleware(async |connect: Connect| match connect.param::<u64>("id") {
-    ///         Some(_) => Ok(()),
-    ///         None => Err(Refusal::new("NOT_FOUND", "no such board")),
-    ///     })
-    ///     .on("board", async |event: Event| {
-    ///         Ack(event.namespace().param::<u64>("id"))
-    ///     });
+    /// let io = roomcast::Io::builder().namespace_pattern("/board/{id}/{view}", |namespace| {
+    ///     namespace
+    ///         .middleware(async |connect: Connect| match connect.param::<u64>("id") {
+    ///             Some(_) => Ok(()),
+    ///             None => Err(Refusal::new("NOT_FOUND", "no such board")),
+    ///         })
+    ///         .on("board", async |event: Event| Ack(event.namespace().param::<u64>("id")))
+    /// });
     /// # io.build().unwrap();
     /// ```
     ///
@@ -278,21 +285,25 @@ impl Builder {
     ///   socket.on("board", (reply) => reply(Number(id)));
     /// });
     /// ```
-    pub fn namespace_pattern(&mut self, pattern: &str) -> &mut NamespaceBuilder {
-        match Pattern::parse(pattern) {
-            Some(parsed) => {
-                let parsed = Arc::new(parsed);
-                let accept = Arc::clone(&parsed);
-                let namespaces = self.namespaces(move |name| accept.matches(name));
+    pub fn namespace_pattern(
+        mut self,
+        pattern: &str,
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> Self {
+        let Some(parsed) = Pattern::parse(pattern) else {
+            let error = BuildError::InvalidNamespace(pattern.into());
+            self.pattern_error.get_or_insert(error);
+            return self;
+        };
+        let parsed = Arc::new(parsed);
+        let accept = Arc::clone(&parsed);
+        self.namespaces(
+            move |name| accept.matches(name),
+            |mut namespaces| {
                 namespaces.handlers.pattern = Some(parsed);
-                namespaces
-            }
-            None => {
-                let error = BuildError::InvalidNamespace(pattern.into());
-                self.pattern_error.get_or_insert(error);
-                self.namespaces(|_| false)
-            }
-        }
+                define(namespaces)
+            },
+        )
     }
 
     /// Logs connected, disconnected, refused and expelled clients at level `INFO`.
@@ -304,17 +315,19 @@ impl Builder {
         self
     }
 
-    fn demand(&mut self, predicate: Predicate) -> &mut NamespaceBuilder {
-        let entry = (predicate, NamespaceBuilder::new());
-        &mut self.on_demand.push_mut(entry).1
+    fn demand(
+        mut self,
+        predicate: Predicate,
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
+    ) -> Self {
+        let namespaces = define(NamespaceBuilder::default());
+        self.on_demand.push((predicate, namespaces));
+        self
     }
 
     /// Adds an observer of the server's events, such as connects, disconnects with their reasons,
     /// and room changes. See [`Lifecycle`]. Can be called several times.
-    pub fn on_event(
-        &mut self,
-        watcher: impl Fn(&Lifecycle<'_>) + Send + Sync + 'static,
-    ) -> &mut Self {
+    pub fn on_event(mut self, watcher: impl Fn(&Lifecycle<'_>) + Send + Sync + 'static) -> Self {
         self.watchers.add(watcher);
         self
     }
@@ -431,10 +444,8 @@ mod tests {
     use super::*;
     use crate::{Event, State};
 
-    fn fault(build: impl FnOnce(&mut Builder)) -> BuildError {
-        let mut io = Io::builder();
-        build(&mut io);
-        io.build().unwrap_err()
+    fn fault(define: impl FnOnce(Builder) -> Builder) -> BuildError {
+        define(Io::builder()).build().unwrap_err()
     }
 
     #[test]
@@ -449,7 +460,7 @@ mod tests {
             "invalid option: path does not begin with a slash"
         );
         assert_eq!(Io::builder().build().unwrap_err(), BuildError::NoNamespace);
-        assert!(fault(|_| {}).to_string().contains("namespace(\"/\")"));
+        assert!(fault(|io| io).to_string().contains("namespace(\"/\")"));
         for (config, fault) in [
             (
                 Config::default().total_outbox_bytes(1000),
@@ -480,8 +491,10 @@ mod tests {
     #[test]
     fn an_event_has_one_handler_in_a_namespace() {
         let error = fault(|io| {
-            io.namespace("/a").on("x", async |_: Event| {});
-            io.namespace("a").on_serial("x", async |_: Event| {});
+            io.namespace("/a", |namespace| namespace.on("x", async |_: Event| {}))
+                .namespace("a", |namespace| {
+                    namespace.on_serial("x", async |_: Event| {})
+                })
         });
         assert_eq!(error, BuildError::DuplicateHandler("x".into()));
     }
@@ -489,14 +502,15 @@ mod tests {
     #[test]
     fn events_that_clients_cannot_send_have_no_handler() {
         for name in ["connect", "connection", "connect_error", "newListener"] {
-            let error = fault(|io| {
-                io.namespace("/").on(name, async |_: Event| {});
-            });
+            let error =
+                fault(|io| io.namespace("/", |namespace| namespace.on(name, async |_: Event| {})));
             assert_eq!(error, BuildError::ReservedEvent(name.into()));
         }
         let mut io = Io::builder();
         for _ in 0..2 {
-            io.namespace("/").on("disconnect", async |_: Event| {});
+            io = io.namespace("/", |namespace| {
+                namespace.on("disconnect", async |_: Event| {})
+            });
         }
         assert!(io.build().is_ok());
     }
@@ -504,28 +518,27 @@ mod tests {
     #[test]
     fn a_state_that_a_handler_asks_for_must_be_there() {
         let error = fault(|io| {
-            io.namespaces(|_| true)
-                .on("x", async |_: Event, _: u8, _: State<u16>| {});
+            io.namespaces(
+                |_| true,
+                |namespace| namespace.on("x", async |_: Event, _: u8, _: State<u16>| {}),
+            )
         });
         assert_eq!(error, BuildError::MissingState("u16"));
-        let mut io = Io::builder().state(7_u16);
-        io.namespace("/")
-            .on_connect(async |_: Event, _: State<u16>| {});
+        let io = Io::builder().state(7_u16).namespace("/", |namespace| {
+            namespace.on_connect(async |_: Event, _: State<u16>| {})
+        });
         assert_eq!(*io.build().unwrap().state::<u16>(), 7);
     }
 
     #[test]
     fn a_namespace_has_a_name_that_can_be_sent() {
-        let error = fault(|io| {
-            io.namespace("/a,b");
-        });
+        let error = fault(|io| io.namespace("/a,b", |namespace| namespace));
         assert_eq!(error, BuildError::InvalidNamespace("/a,b".into()));
     }
 
     #[test]
     fn handle_reaches_no_socket_before_build() {
-        let mut builder = Io::builder();
-        builder.namespace("/");
+        let builder = Io::builder().namespace("/", |namespace| namespace);
         let early = builder.handle();
         assert_eq!(early.emit("hi", ()).queued, 0);
         assert_eq!(

@@ -19,14 +19,15 @@ use crate::{
 /// ```
 /// use roomcast::{EngineConnectionEvent, Event, Io, ListenError};
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").on_connect(async |event: Event| {
-///     event.socket.conn().on_event(|event| {
-///         if let EngineConnectionEvent::Upgrade { transport } = event {
-///             println!("now on {transport}");
-///         }
-///     })?;
-///     Ok::<_, ListenError>(())
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on_connect(async |event: Event| {
+///         event.socket.conn().on_event(|event| {
+///             if let EngineConnectionEvent::Upgrade { transport } = event {
+///                 println!("now on {transport}");
+///             }
+///         })?;
+///         Ok::<_, ListenError>(())
+///     })
 /// });
 /// # io.build()?;
 /// # Ok::<(), roomcast::BuildError>(())

@@ -24,10 +24,13 @@ use crate::socket::{
 /// ```
 /// use roomcast::{Ack, Event, Io, ListenError};
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").on("start", async |event: Event| {
-///     event.socket.once("name", async |_: Event, name: String| Ack(format!("hello {name}")))?;
-///     Ok::<_, ListenError>(())
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on("start", async |event: Event| {
+///         event
+///             .socket
+///             .once("name", async |_: Event, name: String| Ack(format!("hello {name}")))?;
+///         Ok::<_, ListenError>(())
+///     })
 /// });
 /// # io.build()?;
 /// # Ok::<(), roomcast::BuildError>(())

@@ -14,6 +14,8 @@ use crate::socket::{
 ///
 /// Created by [`Builder::namespace`](crate::Builder::namespace) and
 /// [`Builder::namespaces`](crate::Builder::namespaces). It is immutable after the server is built.
+#[derive(Default)]
+#[must_use = "the builder of the server must receive it"]
 pub struct NamespaceBuilder {
     pub(crate) handlers: Handlers,
     /// The requirements of each event's handler.
@@ -22,14 +24,6 @@ pub struct NamespaceBuilder {
 }
 
 impl NamespaceBuilder {
-    pub(crate) fn new() -> Self {
-        Self {
-            handlers: Handlers::default(),
-            needs: Vec::new(),
-            error: None,
-        }
-    }
-
     /// Registers the handler of the event `name`.
     ///
     /// Handlers of one socket start in the order in which its events arrive. A handler that awaits
@@ -39,10 +33,10 @@ impl NamespaceBuilder {
     /// take the [`DisconnectReason`](crate::DisconnectReason) and an `Option<String>` with a
     /// description as arguments. Both may have several handlers.
     pub fn on<M: Parameters>(
-        &mut self,
+        self,
         name: &str,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         self.register(name, handler, false)
     }
 
@@ -51,19 +45,19 @@ impl NamespaceBuilder {
     /// A socket runs one event at a time of all events that its namespace handles serially. Other
     /// serial events wait in the order of arrival.
     pub fn on_serial<M: Parameters>(
-        &mut self,
+        self,
         name: &str,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         self.register(name, handler, true)
     }
 
     /// Handles a typed event of clients; see [`Contract`](crate::Contract). The contract is the
     /// first parameter after the [`Event`](crate::Event). Other parameters may follow.
     pub fn on_contract<M: ContractParameters>(
-        &mut self,
+        self,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         self.on(M::Contract::EVENT, handler)
     }
 
@@ -71,12 +65,12 @@ impl NamespaceBuilder {
     /// [`Request`]. The handler may take the same parameters as with
     /// [`on_contract`](Self::on_contract).
     pub fn on_request<M>(
-        &mut self,
+        self,
         handler: impl Handler<
             M,
             Future: Future<Output: Replies<<M::Contract as Request>::Reply>> + Send + 'static,
         >,
-    ) -> &mut Self
+    ) -> Self
     where
         M: ContractParameters<Contract: Request>,
     {
@@ -88,9 +82,9 @@ impl NamespaceBuilder {
     /// Its argument is the client's `auth` payload. Several handlers start in the order of
     /// registration, before any event handler.
     pub fn on_connect<M: Parameters>(
-        &mut self,
+        mut self,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         let handler = self.erase("connect", handler);
         self.handlers.connect.push(handler);
         self
@@ -100,9 +94,9 @@ impl NamespaceBuilder {
     /// [`Event::name`](crate::Event::name) returns the event's name. The return value is not an
     /// acknowledgement.
     pub fn on_any<M: Parameters>(
-        &mut self,
+        mut self,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         let handler = self.erase("any", handler);
         self.handlers.any.push(handler);
         self
@@ -122,12 +116,13 @@ impl NamespaceBuilder {
     /// ```
     /// use roomcast::{Incoming, Io, Refusal};
     ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on_packet(async |packet: Incoming| {
-    ///     if packet.name() == "unauthorized event" {
-    ///         return Err(Refusal::new("E_FORBIDDEN", "unauthorized event"));
-    ///     }
-    ///     Ok(())
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.on_packet(async |packet: Incoming| {
+    ///         if packet.name() == "unauthorized event" {
+    ///             return Err(Refusal::new("E_FORBIDDEN", "unauthorized event"));
+    ///         }
+    ///         Ok(())
+    ///     })
     /// });
     /// ```
     ///
@@ -138,9 +133,9 @@ impl NamespaceBuilder {
     /// });
     /// ```
     pub fn on_packet<M>(
-        &mut self,
+        mut self,
         check: impl Middleware<Incoming, M, Future: Future<Output: IntoIncoming> + Send + 'static>,
-    ) -> &mut Self {
+    ) -> Self {
         self.needs("on_packet", needs_of(&check));
         self.handlers.packet_middleware.push(incoming::erase(check));
         self
@@ -148,9 +143,9 @@ impl NamespaceBuilder {
 
     /// Handles the events without a handler of their own. By default they are ignored.
     pub fn fallback<M: Parameters>(
-        &mut self,
+        mut self,
         handler: impl Handler<M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         let handler = self.erase("fallback", handler);
         if self.handlers.fallback.replace(handler).is_some() {
             self.fail(BuildError::DuplicateHandler("fallback".into()));
@@ -166,7 +161,7 @@ impl NamespaceBuilder {
     ///
     /// Each failure is also logged with its cause. Faults of the application are logged at `error`,
     /// at most 100 at once and then one per second. Refusals of a client are logged at `debug`.
-    pub fn on_error(&mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> &mut Self {
+    pub fn on_error(mut self, hook: impl Fn(&Failure<'_>) + Send + Sync + 'static) -> Self {
         if self.handlers.on_error.replace(Box::new(hook)).is_some() {
             self.fail(BuildError::DuplicateHandler("on_error".into()));
         }
@@ -188,17 +183,18 @@ impl NamespaceBuilder {
     ///     token: String,
     /// }
     ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").authenticate(async |connect: Connect| match connect.auth::<Auth>() {
-    ///     Ok(auth) if auth.token == "good" => Ok(Principal::new("somebody")),
-    ///     _ => Err(Refusal::new("E_AUTH", "not authorized")),
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.authenticate(async |connect: Connect| match connect.auth::<Auth>() {
+    ///         Ok(auth) if auth.token == "good" => Ok(Principal::new("somebody")),
+    ///         _ => Err(Refusal::new("E_AUTH", "not authorized")),
+    ///     })
     /// });
     /// ```
-    pub fn authenticate<M, A: IntoAuthenticator<M>>(&mut self, authenticate: A) -> &mut Self {
+    pub fn authenticate<M, A: IntoAuthenticator<M>>(mut self, authenticate: A) -> Self {
         self.needs("authenticate", A::needs());
         let authenticate = Arc::new(authenticate.into_authenticate());
         if authenticate.renewal().is_some() {
-            self.on(
+            self = self.on(
                 refreshing::REFRESH,
                 refreshing::refresher(Arc::clone(&authenticate)),
             );
@@ -218,9 +214,9 @@ impl NamespaceBuilder {
     /// [`Config::connect_timeout`](crate::Config::connect_timeout).
     #[doc(alias = "use")]
     pub fn middleware<M, E: Into<Refusal>>(
-        &mut self,
+        mut self,
         middleware: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
-    ) -> &mut Self {
+    ) -> Self {
         self.needs("middleware", needs_of(&middleware));
         self.handlers
             .connect_middleware
@@ -234,18 +230,18 @@ impl NamespaceBuilder {
     /// The former name of [`middleware`](Self::middleware). The next version removes it.
     #[deprecated(note = "renamed to `middleware`")]
     pub fn gate<M, E: Into<Refusal>>(
-        &mut self,
+        self,
         gate: impl Middleware<Connect, M, Future: Future<Output = Result<(), E>> + Send + 'static>,
-    ) -> &mut Self {
+    ) -> Self {
         self.middleware(gate)
     }
 
     fn register<M: Parameters>(
-        &mut self,
+        mut self,
         name: &str,
         handler: impl Handler<M, Future: HandlerFuture>,
         is_serial: bool,
-    ) -> &mut Self {
+    ) -> Self {
         let handler = self.erase(name, handler);
         match name {
             "disconnecting" => self.handlers.disconnecting.push(handler),

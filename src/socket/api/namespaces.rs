@@ -23,12 +23,11 @@ impl Io {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # use roomcast::{Ack, Event, Io};
-    /// # let mut io = Io::builder();
-    /// # io.namespace("/");
+    /// # let mut io = Io::builder().namespace("/", |namespace| namespace);
     /// # let server = roomcast::testing::serve(io).await;
     /// # let io = server.io().clone();
     /// let plugin = io.add_namespace("/plugin", |namespace| {
-    ///     namespace.on("double", async |_: Event, number: i32| Ack(2 * number));
+    ///     namespace.on("double", async |_: Event, number: i32| Ack(2 * number))
     /// })?;
     /// # let client = server.client().namespace("/plugin").connect().await?;
     /// # assert_eq!(client.emit_with_ack::<i32>("double", 4).await?, 8);
@@ -58,15 +57,14 @@ impl Io {
     pub fn add_namespace(
         &self,
         name: &str,
-        define: impl FnOnce(&mut NamespaceBuilder),
+        define: impl FnOnce(NamespaceBuilder) -> NamespaceBuilder,
     ) -> Result<Namespace, BuildError> {
         if self.0.built.get().is_none() {
             return Err(BuildError::NotBuilt);
         }
         let name = Nsp::from(name);
         check_name(&name)?;
-        let mut builder = NamespaceBuilder::new();
-        define(&mut builder);
+        let builder = define(NamespaceBuilder::default());
         let handlers = builder.build(|kind| self.states().has(kind))?;
         let inner = self.insert_namespace(&name, handlers)?;
         Ok(Namespace::existing(self.clone(), inner))

@@ -41,8 +41,8 @@ use crate::{
 ///     }
 /// }
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").authenticate(Names { banned: HashSet::new() });
+/// let io = Io::builder()
+///     .namespace("/", |namespace| namespace.authenticate(Names { banned: HashSet::new() }));
 /// # io.build().unwrap();
 /// ```
 #[diagnostic::on_unimplemented(

@@ -94,12 +94,13 @@ impl Event {
     /// use roomcast::{EncodeError, Event, Io};
     ///
     /// # async fn transcode(_: String) {}
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on("upload", async |event: Event, name: String| {
-    ///     event.ack("accepted")?;
-    ///     transcode(name).await;
-    ///     event.socket.emit("ready", ());
-    ///     Ok::<_, EncodeError>(())
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.on("upload", async |event: Event, name: String| {
+    ///         event.ack("accepted")?;
+    ///         transcode(name).await;
+    ///         event.socket.emit("ready", ());
+    ///         Ok::<_, EncodeError>(())
+    ///     })
     /// });
     /// ```
     ///
@@ -382,10 +383,11 @@ impl Registered {
 /// ```
 /// use roomcast::{Io, Lifecycle};
 ///
-/// let mut io = Io::builder();
-/// io.on_event(|event: &Lifecycle<'_>| match event {
+/// let io = Io::builder().on_event(|event: &Lifecycle<'_>| match event {
 ///     Lifecycle::Connected { socket } => println!("{} is there", socket.id()),
-///     Lifecycle::Disconnected { socket, reason, .. } => println!("{} is gone: {reason}", socket.id()),
+///     Lifecycle::Disconnected { socket, reason, .. } => {
+///         println!("{} is gone: {reason}", socket.id())
+///     }
 ///     _ => {}
 /// });
 /// ```

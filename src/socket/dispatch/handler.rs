@@ -31,8 +31,9 @@ use crate::socket::{
 ///     Ack(everything)
 /// }
 ///
-/// let mut io = roomcast::Io::builder();
-/// io.namespace("/").on("join", join).on("divide", divide).on("echo", echo);
+/// let io = roomcast::Io::builder().namespace("/", |namespace| {
+///     namespace.on("join", join).on("divide", divide).on("echo", echo)
+/// });
 /// ```
 ///
 /// Closures and async closures are handlers, too. A closure that captures a value clones it into

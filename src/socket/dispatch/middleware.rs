@@ -12,12 +12,13 @@ use crate::socket::core::{Connect, Incoming, Io, ServerSide};
 ///
 /// struct Beta(HashSet<String>);
 ///
-/// let mut io = Io::builder().state(Beta(HashSet::new()));
-/// io.namespace("/").middleware(async |connect: Connect, beta: State<Beta>| {
-///     match beta.0.contains(&connect.principal().subject) {
-///         true => Ok(()),
-///         false => Err(Refusal::new("NO_BETA", "not in the beta")),
-///     }
+/// let io = Io::builder().state(Beta(HashSet::new())).namespace("/", |namespace| {
+///     namespace.middleware(async |connect: Connect, beta: State<Beta>| {
+///         match beta.0.contains(&connect.principal().subject) {
+///             true => Ok(()),
+///             false => Err(Refusal::new("NO_BETA", "not in the beta")),
+///         }
+///     })
 /// });
 /// # io.build().unwrap();
 /// ```

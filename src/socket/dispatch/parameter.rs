@@ -42,9 +42,10 @@ use crate::{
 ///     }
 /// }
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").on("close", async |_: Event, admin: Admin, room: String| {
-///     Ack(format!("{} closes {room}", admin.0))
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on("close", async |_: Event, admin: Admin, room: String| {
+///         Ack(format!("{} closes {room}", admin.0))
+///     })
 /// });
 /// # io.build().unwrap();
 /// ```
@@ -143,9 +144,10 @@ impl Parameter for Principal {
 /// #[derive(Default)]
 /// struct Visits(AtomicU64);
 ///
-/// let mut io = Io::builder().state(Visits::default());
-/// io.namespace("/").on("visit", async |_: Event, visits: State<Visits>| {
-///     Ack(visits.0.fetch_add(1, Ordering::Relaxed))
+/// let io = Io::builder().state(Visits::default()).namespace("/", |namespace| {
+///     namespace.on("visit", async |_: Event, visits: State<Visits>| {
+///         Ack(visits.0.fetch_add(1, Ordering::Relaxed))
+///     })
 /// });
 /// # io.build().unwrap();
 /// ```
@@ -184,14 +186,15 @@ impl<T: Send + Sync + 'static> Parameter for State<T> {
 ///
 /// struct Language(String);
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/")
-///     .middleware(async |connect: Connect| {
-///         let language = connect.handshake().query_value("language");
-///         connect.set_data(Language(language.unwrap_or("en".into())));
-///         Ok::<_, Refusal>(())
-///     })
-///     .on("language", async |_: Event, language: Data<Language>| Ack(language.0.clone()));
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace
+///         .middleware(async |connect: Connect| {
+///             let language = connect.handshake().query_value("language");
+///             connect.set_data(Language(language.unwrap_or("en".into())));
+///             Ok::<_, Refusal>(())
+///         })
+///         .on("language", async |_: Event, language: Data<Language>| Ack(language.0.clone()))
+/// });
 /// # io.build().unwrap();
 /// ```
 pub struct Data<T>(Arc<T>);

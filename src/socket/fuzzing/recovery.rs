@@ -29,8 +29,9 @@ const SOCKETS: usize = 2;
 /// In the input, `$P0` stands for the first socket's secret. `$O0` is the last event that its
 /// client has received, and `$L0` the last event that was sent to it.
 pub fn recovery_offers(data: &[u8]) {
-    let mut builder = Io::builder().recovery(Recovery::default());
-    builder.namespace("/");
+    let builder = Io::builder()
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| namespace);
     let io = builder
         .build()
         .expect("nothing is wrong with one namespace");

@@ -41,8 +41,7 @@ struct Game {
 
 impl Game {
     fn new() -> Self {
-        let mut builder = Io::builder();
-        builder.namespace("/");
+        let builder = Io::builder().namespace("/", |namespace| namespace);
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");
@@ -217,8 +216,7 @@ impl Crowd {
     /// `stream`; no data is written.
     #[must_use]
     pub fn new(size: usize, stream: tokio::net::TcpStream) -> Self {
-        let mut builder = Io::builder();
-        builder.namespace("/");
+        let builder = Io::builder().namespace("/", |namespace| namespace);
         let io = builder
             .build()
             .expect("nothing is wrong with one namespace");

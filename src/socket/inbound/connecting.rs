@@ -364,8 +364,9 @@ mod tests {
 
     #[tokio::test]
     async fn unencodable_connect_answer_closes_the_connection() {
-        let mut builder = Io::builder().recovery(Recovery::default());
-        builder.namespaces(|_| true);
+        let builder = Io::builder()
+            .recovery(Recovery::default())
+            .namespaces(|_| true, |namespace| namespace);
         let io = builder.build().unwrap();
         let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let outbox = outboxes.outbox(random_sid(), usize::MAX);

@@ -102,10 +102,11 @@ impl Socket {
     ///
     /// ```
     /// # use roomcast::{Event, Io, JoinError};
-    /// # let mut io = Io::builder();
-    /// io.namespace("/").on("move", async |event: Event, room: String| {
-    ///     event.socket.leave_all();
-    ///     event.socket.join(room)
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace.on("move", async |event: Event, room: String| {
+    ///         event.socket.leave_all();
+    ///         event.socket.join(room)
+    ///     })
     /// });
     /// ```
     #[doc(alias = "leaveAll")]

@@ -163,8 +163,7 @@ mod tests {
     };
 
     fn server(size: usize) -> (Io, Vec<Socket>) {
-        let mut builder = Io::builder();
-        builder.namespace("/");
+        let builder = Io::builder().namespace("/", |namespace| namespace);
         let io = builder.build().unwrap();
         let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let sockets = (0..size).map(|_| fuzzing::admit(&io, &outboxes)).collect();
@@ -234,8 +233,9 @@ mod tests {
     #[test]
     fn limits_are_errors_to_the_application() {
         let config = crate::Config::default().max_rooms_per_socket(2);
-        let mut builder = Io::builder().config(config);
-        builder.namespace("/");
+        let builder = Io::builder()
+            .config(config)
+            .namespace("/", |namespace| namespace);
         let io = builder.build().unwrap();
         let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let socket = fuzzing::admit(&io, &outboxes);

@@ -235,8 +235,7 @@ impl Socket {
     ///     Ok(())
     /// }
     ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on("history", history);
+    /// let io = Io::builder().namespace("/", |namespace| namespace.on("history", history));
     /// # io.build().unwrap();
     /// ```
     ///

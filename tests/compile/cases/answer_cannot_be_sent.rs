@@ -5,5 +5,5 @@ async fn count(_: Event) -> usize {
 }
 
 fn main() {
-    Io::builder().namespace("/").on("count", count);
+    Io::builder().namespace("/", |namespace| namespace.on("count", count));
 }

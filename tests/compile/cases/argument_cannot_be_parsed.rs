@@ -7,5 +7,5 @@ struct Message {
 async fn say(_: Event, _: Message) {}
 
 fn main() {
-    Io::builder().namespace("/").on("say", say);
+    Io::builder().namespace("/", |namespace| namespace.on("say", say));
 }

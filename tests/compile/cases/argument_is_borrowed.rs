@@ -3,5 +3,5 @@ use roomcast::{Event, Io};
 async fn say(_: Event, _: &str) {}
 
 fn main() {
-    Io::builder().namespace("/").on("say", say);
+    Io::builder().namespace("/", |namespace| namespace.on("say", say));
 }

@@ -2,9 +2,9 @@ use roomcast::{Event, Io};
 
 fn main() {
     let greeting = String::from("hello");
-    Io::builder()
-        .namespace("/")
-        .on("greet", async move |event: Event| {
+    Io::builder().namespace("/", |namespace| {
+        namespace.on("greet", async move |event: Event| {
             event.socket.emit("greeting", &greeting);
-        });
+        })
+    });
 }

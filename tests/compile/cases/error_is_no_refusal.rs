@@ -7,5 +7,5 @@ async fn divide(_: Event) -> Result<Ack<f64>, Fault> {
 }
 
 fn main() {
-    Io::builder().namespace("/").on("divide", divide);
+    Io::builder().namespace("/", |namespace| namespace.on("divide", divide));
 }

@@ -3,5 +3,5 @@ use roomcast::Io;
 async fn say(_: String) {}
 
 fn main() {
-    Io::builder().namespace("/").on("say", say);
+    Io::builder().namespace("/", |namespace| namespace.on("say", say));
 }

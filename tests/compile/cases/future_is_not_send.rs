@@ -9,5 +9,5 @@ async fn say(_: Event, text: String) {
 }
 
 fn main() {
-    Io::builder().namespace("/").on("say", say);
+    Io::builder().namespace("/", |namespace| namespace.on("say", say));
 }

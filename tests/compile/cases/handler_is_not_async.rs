@@ -1,8 +1,9 @@
 use roomcast::{Event, Io};
 
 fn main() {
-    let mut io = Io::builder();
-    io.namespace("/").on("say", |event: Event, text: String| {
-        event.socket.emit("said", text);
+    Io::builder().namespace("/", |namespace| {
+        namespace.on("say", |event: Event, text: String| {
+            event.socket.emit("said", text);
+        })
     });
 }

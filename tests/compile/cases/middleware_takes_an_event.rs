@@ -5,5 +5,5 @@ async fn let_in(_: Event) -> Result<(), Refusal> {
 }
 
 fn main() {
-    Io::builder().namespace("/").middleware(let_in);
+    Io::builder().namespace("/", |namespace| namespace.middleware(let_in));
 }

@@ -5,5 +5,5 @@ struct Database;
 async fn save(_: Event, _: Database, _: u32) {}
 
 fn main() {
-    Io::builder().state(Database).namespace("/").on("save", save);
+    Io::builder().state(Database).namespace("/", |namespace| namespace.on("save", save));
 }

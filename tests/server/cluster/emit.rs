@@ -67,10 +67,11 @@ fn an_event_reaches_the_members_of_a_room_once_wherever_they_are() {
 #[test]
 fn a_socket_is_not_in_its_own_audience_on_any_server() {
     let build = |mut io: Builder| {
-        io.namespace("/")
-            .on("shout", async |event: Event, text: String| {
+        io = io.namespace("/", |namespace| {
+            namespace.on("shout", async |event: Event, text: String| {
                 event.socket.broadcast().emit("heard", text);
-            });
+            })
+        });
         io
     };
     Servers::each(build, |servers| {
@@ -239,8 +240,9 @@ fn a_namespace_that_is_not_here_is_reached_elsewhere() {
     let hub = Hub::new();
     let here = Servers::joined_by(hub.clone(), 1, quiet);
     let there = Servers::joined_by(hub, 1, |mut io: Builder| {
-        io.namespace("/chat");
-        io.namespaces(|name| name.starts_with("/tenant-"));
+        io = io
+            .namespace("/chat", |namespace| namespace)
+            .namespaces(|name| name.starts_with("/tenant-"), |namespace| namespace);
         io
     });
     let mut client = there[0].open();
@@ -434,9 +436,9 @@ fn watchers_of_rooms_see_what_other_servers_do() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
     let servers = Servers::joined(2, move |mut io: Builder| {
-        io.namespace("/");
+        io = io.namespace("/", |namespace| namespace);
         let told = Arc::clone(&told);
-        io.on_event(move |event: &Lifecycle<'_>| {
+        io = io.on_event(move |event: &Lifecycle<'_>| {
             if let Lifecycle::RoomJoined { room, .. } | Lifecycle::RoomLeft { room, .. } = event {
                 told.lock().unwrap().push(room.as_str().to_owned());
             }
@@ -455,8 +457,9 @@ fn server_that_is_not_built_reaches_no_client() {
     let hub = Hub::new();
     let servers = Servers::joined_by(hub.clone(), 1, quiet);
     let (mut client, _) = servers[0].connect();
-    let mut builder = Io::builder().adapter(hub.adapter());
-    builder.namespace("/");
+    let builder = Io::builder()
+        .adapter(hub.adapter())
+        .namespace("/", |namespace| namespace);
     let early = builder.handle();
     early.emit("early", ());
     let io = builder.build().unwrap();

@@ -47,10 +47,12 @@ fn key(number: u8) -> Bytes {
 #[test]
 fn sockets_are_known_with_their_rooms_handshake_data_and_server() {
     let build = |mut io: Builder| {
-        io.namespace("/").on_connect(async |event: Event| {
-            event.socket.set_data(7_u8);
-            event.socket.share(Shown::new()).unwrap();
-            event.socket.join(["room", "other"])
+        io = io.namespace("/", |namespace| {
+            namespace.on_connect(async |event: Event| {
+                event.socket.set_data(7_u8);
+                event.socket.share(Shown::new()).unwrap();
+                event.socket.join(["room", "other"])
+            })
         });
         io
     };
@@ -156,12 +158,13 @@ fn requests_that_wait_are_limited() {
 #[test]
 fn description_of_a_socket_has_a_depth_limit() {
     let build = |mut io: Builder| {
-        io.namespace("/")
-            .on("share", async |event: Event, depth: usize| {
+        io = io.namespace("/", |namespace| {
+            namespace.on("share", async |event: Event, depth: usize| {
                 let value = (0..depth).fold(json!(1), |inner, _| json!([inner]));
                 let shared = event.socket.share(value);
                 roomcast::Ack(shared.is_ok())
-            });
+            })
+        });
         io
     };
     let servers = Servers::joined(2, build);
@@ -177,8 +180,9 @@ fn description_of_a_socket_has_a_depth_limit() {
 #[test]
 fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
     let build = |mut io: Builder| {
-        io.namespace("/")
-            .on_connect(async |event: Event| event.socket.join(["all", "room"]));
+        io = io.namespace("/", |namespace| {
+            namespace.on_connect(async |event: Event| event.socket.join(["all", "room"]))
+        });
         io
     };
     Servers::each(build, |servers| {

@@ -32,9 +32,12 @@ fn address() -> String {
 fn serve(hub: &Hub, change: impl FnOnce(NodeOptions) -> NodeOptions) -> Local {
     let address = address();
     let node = NodeOptions::default().address(format!("http://{address}"));
-    let mut io = Io::builder().adapter(hub.adapter()).node(change(node));
-    io.namespace("/")
-        .on("echo", async |_: Event, text: String| Ack(text));
+    let io = Io::builder()
+        .adapter(hub.adapter())
+        .node(change(node))
+        .namespace("/", |namespace| {
+            namespace.on("echo", async |_: Event, text: String| Ack(text))
+        });
     Local::serve_at(&address, io)
 }
 

@@ -34,17 +34,20 @@ fn vouching(io: Builder) -> Builder {
 }
 
 fn vouching_within(io: Builder, timeout: Duration) -> Builder {
-    let mut io = recovering_within(io, timeout).handover(|socket| {
-        let may_go = !socket.is_in("secret");
-        socket.leave("news");
-        may_go.then(|| json!({ "last": 7 }))
-    });
-    io.namespace("/").on("arrived", async |event: Event| {
-        let said = event.socket.arrival().cloned();
-        event.socket.join("news").ok();
-        event.socket.arrived();
-        Ack(said)
-    });
+    let io = recovering_within(io, timeout)
+        .handover(|socket| {
+            let may_go = !socket.is_in("secret");
+            socket.leave("news");
+            may_go.then(|| json!({ "last": 7 }))
+        })
+        .namespace("/", |namespace| {
+            namespace.on("arrived", async |event: Event| {
+                let said = event.socket.arrival().cloned();
+                event.socket.join("news").ok();
+                event.socket.arrived();
+                Ack(said)
+            })
+        });
     io
 }
 
@@ -53,18 +56,22 @@ fn recovering(io: Builder) -> Builder {
 }
 
 fn recovering_within(io: Builder, timeout: Duration) -> Builder {
-    let mut io = io.recovery(Recovery::default().claim_timeout(timeout));
-    io.namespace("/")
-        .on("join", async |event: Event, room: String| {
-            event.socket.join(room)
-        })
-        .on("share", async |event: Event, value: Value| {
-            drop(event.socket.share(value));
-        })
-        .on("who", async |event: Event| {
-            let mut rooms: Vec<String> = event.socket.rooms().iter().map(Room::to_string).collect();
-            rooms.sort();
-            Ack((event.socket.recovered(), rooms))
+    let io = io
+        .recovery(Recovery::default().claim_timeout(timeout))
+        .namespace("/", |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    event.socket.join(room)
+                })
+                .on("share", async |event: Event, value: Value| {
+                    drop(event.socket.share(value));
+                })
+                .on("who", async |event: Event| {
+                    let mut rooms: Vec<String> =
+                        event.socket.rooms().iter().map(Room::to_string).collect();
+                    rooms.sort();
+                    Ack((event.socket.recovered(), rooms))
+                })
         });
     io
 }
@@ -344,14 +351,16 @@ fn client_taken_over_early_still_gets_its_connect_answer() {
     let build = |io| {
         let mut io = vouching(io);
         let holds = Arc::clone(&holds);
-        io.namespace("/").on_connect(move |event: Event| {
-            if holds.swap(false, Ordering::Relaxed) {
-                event.socket.arrived();
-                // The packet that admits the client is queued, and cannot be sent before this
-                // returns.
-                until(|| !event.socket.is_connected());
-            }
-            async {}
+        io = io.namespace("/", |namespace| {
+            namespace.on_connect(move |event: Event| {
+                if holds.swap(false, Ordering::Relaxed) {
+                    event.socket.arrived();
+                    // The packet that admits the client is queued, and cannot be sent before this
+                    // returns.
+                    until(|| !event.socket.is_connected());
+                }
+                async {}
+            })
         });
         io
     };
@@ -376,28 +385,31 @@ fn disconnect_handlers_start_before_the_handover() {
     let build = |io| {
         let mut io = vouching(io);
         let (ending, begun, going_on) = (told.clone(), told.clone(), told.clone());
-        io.on_event(move |event: &Lifecycle<'_>| {
-            if let Lifecycle::Disconnected { .. } = event {
-                // The socket has left its rooms. The delay gives the other server enough time to
-                // run its handler too early.
-                for _ in 0..20 {
-                    if ending.lock().unwrap().is_empty() {
-                        thread::sleep(Duration::from_millis(5)); // Poll interval.
+        io = io
+            .on_event(move |event: &Lifecycle<'_>| {
+                if let Lifecycle::Disconnected { .. } = event {
+                    // The socket has left its rooms. The delay gives the other server enough time to
+                    // run its handler too early.
+                    for _ in 0..20 {
+                        if ending.lock().unwrap().is_empty() {
+                            thread::sleep(Duration::from_millis(5)); // Poll interval.
+                        }
                     }
                 }
-            }
-        });
-        io.namespace("/")
-            .on("disconnect", move |_: Event| {
-                begun.lock().unwrap().push("disconnect");
-                // A handler that never ends does not delay the handover.
-                std::future::pending::<()>()
             })
-            .on_connect(move |event: Event| {
-                if event.socket.recovered() {
-                    going_on.lock().unwrap().push("connection");
-                }
-                async {}
+            .namespace("/", |namespace| {
+                namespace
+                    .on("disconnect", move |_: Event| {
+                        begun.lock().unwrap().push("disconnect");
+                        // A handler that never ends does not delay the handover.
+                        std::future::pending::<()>()
+                    })
+                    .on_connect(move |event: Event| {
+                        if event.socket.recovered() {
+                            going_on.lock().unwrap().push("connection");
+                        }
+                        async {}
+                    })
             });
         io
     };
@@ -543,9 +555,9 @@ fn handover_authenticates_again_and_refuses_another_user() {
 
     let is_banned = Arc::new(AtomicBool::new(false));
     let build = |io| {
-        let mut io = vouching(io);
-        io.namespace("/")
-            .authenticate(Names(Arc::clone(&is_banned)));
+        let io = vouching(io).namespace("/", |namespace| {
+            namespace.authenticate(Names(Arc::clone(&is_banned)))
+        });
         io
     };
     let servers = Servers::joined(2, build);

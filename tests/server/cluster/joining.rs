@@ -59,12 +59,13 @@ fn joined_sockets_get_ten_thousand_next_events_once_in_order() {
 #[test]
 fn join_by_one_server_precedes_events_of_a_notified_server() {
     let build = |mut io: Builder| {
-        io.namespace("/")
-            .on_server_side("joined", |event: ServerSide| {
+        io = io.namespace("/", |namespace| {
+            namespace.on_server_side("joined", |event: ServerSide| {
                 let n: usize = event.arg(0).unwrap();
                 event.namespace().to(format!("room {n}")).emit("n", n);
                 std::future::ready(())
-            });
+            })
+        });
         io
     };
     for wire in [Wire::Sharded, Wire::Private] {

@@ -34,20 +34,24 @@ fn recovering(io: Builder) -> Builder {
 fn recovering_for(io: Builder, window: Duration) -> Builder {
     // Long enough that a slow machine does not change the outcome.
     let recovery = Recovery::default().claim_timeout(Duration::from_secs(10));
-    let mut io = io.recovery(recovery.window(window));
-    io.namespace("/")
-        .on("join", async |event: Event, room: String| {
-            event.socket.join(room)
-        })
-        .on("share", async |event: Event, value: Value| {
-            drop(event.socket.share(value));
-        })
-        .on("direct", async |event: Event, n: i64| {
-            event.socket.emit("n", ("direct", n));
-        })
-        .on("who", async |event: Event| {
-            let rooms: Vec<String> = event.socket.rooms().iter().map(Room::to_string).collect();
-            Ack((event.socket.recovered(), rooms))
+    let io = io
+        .recovery(recovery.window(window))
+        .namespace("/", |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    event.socket.join(room)
+                })
+                .on("share", async |event: Event, value: Value| {
+                    drop(event.socket.share(value));
+                })
+                .on("direct", async |event: Event, n: i64| {
+                    event.socket.emit("n", ("direct", n));
+                })
+                .on("who", async |event: Event| {
+                    let rooms: Vec<String> =
+                        event.socket.rooms().iter().map(Room::to_string).collect();
+                    Ack((event.socket.recovered(), rooms))
+                })
         });
     io
 }
@@ -502,8 +506,9 @@ impl Authenticate for Token {
 #[test]
 fn another_user_gets_nothing_of_a_session_at_another_server() {
     let build = |io: Builder| {
-        let mut io = io.recovery(Recovery::default());
-        io.namespace("/").authenticate(Token);
+        let io = io
+            .recovery(Recovery::default())
+            .namespace("/", |namespace| namespace.authenticate(Token));
         io
     };
     let servers = Servers::on_redis(own(), 2, Wire::Journal, build);

@@ -212,11 +212,12 @@ impl Servers {
         let serve = |_| {
             let mut io = build(Io::builder().adapter(adapter(&key)));
             let met = Arc::clone(&met);
-            io.namespace("/")
-                .on_server_side("meet", move |_: ServerSide| {
+            io = io.namespace("/", |namespace| {
+                namespace.on_server_side("meet", move |_: ServerSide| {
                     met.fetch_add(1, Ordering::Relaxed);
                     std::future::ready(())
-                });
+                })
+            });
             Local::serve(io)
         };
         let servers = Self {
@@ -475,17 +476,18 @@ fn silent_broker_is_reported_and_does_not_block_the_server() {
 
 /// Adds a namespace without handlers.
 fn quiet(mut io: Builder) -> Builder {
-    io.namespace("/");
+    io = io.namespace("/", |namespace| namespace);
     io
 }
 
 /// Adds a handler that forwards the event `note` of other servers to clients.
 fn noted(mut io: Builder) -> Builder {
-    io.namespace("/")
-        .on_server_side("note", async |event: ServerSide| {
+    io = io.namespace("/", |namespace| {
+        namespace.on_server_side("note", async |event: ServerSide| {
             let namespace = event.namespace();
             namespace.local().emit("noted", event.args().clone());
-        });
+        })
+    });
     io
 }
 

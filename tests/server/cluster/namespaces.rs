@@ -15,7 +15,7 @@ fn members(server: &Local) -> Option<usize> {
 #[test]
 fn added_namespace_spans_all_servers_and_is_removed_from_one() {
     let build = |mut io: Builder| {
-        io.namespace("/");
+        io = io.namespace("/", |namespace| namespace);
         io
     };
     let suite = |servers: &Servers| {

@@ -35,7 +35,7 @@ fn servers_know_peers_by_id_and_are_notified_of_changes() {
         let options = NodeOptions::default().id(id).address(address).version("7");
         let mut io = quiet(Io::builder().adapter(hub.adapter()).node(options));
         let own = id.to_owned();
-        io.on_event(move |event: &Lifecycle<'_>| {
+        io = io.on_event(move |event: &Lifecycle<'_>| {
             let line = match event {
                 Lifecycle::NodeJoined { node } => format!("{own} +{}", node.id),
                 Lifecycle::NodeLeft { node } => format!("{own} -{}", node.id),
@@ -184,8 +184,7 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
 
 #[test]
 fn no_client_gets_into_the_namespace_of_heartbeats() {
-    let mut io = Io::builder();
-    io.namespaces(|_| true).on("x", async |_: Event| {});
+    let io = Io::builder().namespaces(|_| true, |namespace| namespace.on("x", async |_: Event| {}));
     let server = Local::serve(io);
     let mut client = server.open();
     client.send_text("40/.roomcast,");
@@ -194,7 +193,6 @@ fn no_client_gets_into_the_namespace_of_heartbeats() {
         "44/.roomcast,{\"message\":\"Invalid namespace\"}"
     );
     assert_eq!(server.io.nodes().len(), 1);
-    let mut io = Io::builder();
-    io.namespace("/.roomcast");
+    let io = Io::builder().namespace("/.roomcast", |namespace| namespace);
     assert!(io.build().is_err());
 }

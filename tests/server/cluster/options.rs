@@ -64,8 +64,9 @@ fn namespace_channels_alone_deliver_room_events_to_every_server() {
 #[test]
 fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
     let build = |mut io: Builder| {
-        io.namespace("/")
-            .on_server_side("question", async |_: ServerSide| Ack(1));
+        io = io.namespace("/", |namespace| {
+            namespace.on_server_side("question", async |_: ServerSide| Ack(1))
+        });
         io
     };
     let redis = RedisServer::shared();

@@ -11,10 +11,13 @@ use crate::{
 };
 
 fn recovering(io: Builder) -> Builder {
-    let mut io = io.recovery(Recovery::default());
-    io.namespace("/").on("which", async |event: Event| {
-        roomcast::Ack(event.socket.recovered())
-    });
+    let io = io
+        .recovery(Recovery::default())
+        .namespace("/", |namespace| {
+            namespace.on("which", async |event: Event| {
+                roomcast::Ack(event.socket.recovered())
+            })
+        });
     io
 }
 

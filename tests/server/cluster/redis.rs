@@ -125,12 +125,12 @@ fn binary_goes_to_clients_and_servers_in_both_parsers() {
     let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
         let build = |io: Builder| {
-            let mut io = io.parser(parser);
-            io.namespace("/")
-                .on_server_side("double", async |event: ServerSide| {
+            let io = io.parser(parser).namespace("/", |namespace| {
+                namespace.on_server_side("double", async |event: ServerSide| {
                     let data: Bytes = event.arg(0).unwrap();
                     Ack(Bytes::from([&data[..], &data[..]].concat()))
-                });
+                })
+            });
             io
         };
         each(2, build, |servers| {
@@ -254,7 +254,7 @@ fn oversized_message_is_refused_and_the_next_is_sent() {
 fn namespaces_with_special_names_are_apart() {
     let build = |mut io: Builder| {
         for name in ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"] {
-            io.namespace(name).on("x", async |_: Event| {});
+            io = io.namespace(name, |namespace| namespace.on("x", async |_: Event| {}));
         }
         io
     };
@@ -310,13 +310,14 @@ fn server_lagging_behind_redis_drops_its_backlog_and_reconnects() {
     let slow = |io: Builder| {
         let mut io = quiet(io);
         let taken = Arc::clone(&taken);
-        io.namespace("/")
-            .on_server_side("slow", move |_: ServerSide| {
+        io = io.namespace("/", |namespace| {
+            namespace.on_server_side("slow", move |_: ServerSide| {
                 taken.fetch_add(1, Ordering::Relaxed);
                 // Applying an event blocks a thread, as with very many clients.
                 std::thread::sleep(PAUSE);
                 std::future::ready(())
-            });
+            })
+        });
         io
     };
     let servers = Servers::on_redis_at(&url, 2, Wire::Classic, slow);

@@ -18,15 +18,17 @@ use super::{
 use crate::local::until;
 
 fn counting(mut io: Builder) -> Builder {
-    io.namespace("/")
-        .on_server_side("double", async |event: ServerSide| {
-            tokio::task::yield_now().await;
-            Ack(event.arg::<u32>(0).unwrap() * 2)
-        })
-        .on_server_side("quiet", async |_: ServerSide| NoAck)
-        .on_server_side("panic", async |event: ServerSide| {
-            assert!(event.args().is_empty(), "a fault");
-        });
+    io = io.namespace("/", |namespace| {
+        namespace
+            .on_server_side("double", async |event: ServerSide| {
+                tokio::task::yield_now().await;
+                Ack(event.arg::<u32>(0).unwrap() * 2)
+            })
+            .on_server_side("quiet", async |_: ServerSide| NoAck)
+            .on_server_side("panic", async |event: ServerSide| {
+                assert!(event.args().is_empty(), "a fault");
+            })
+    });
     io
 }
 
@@ -67,14 +69,15 @@ fn events_between_servers_start_in_their_order() {
     let told = Arc::clone(&seen);
     let servers = Servers::joined(2, move |mut io: Builder| {
         let told = Arc::clone(&told);
-        io.namespace("/")
-            .on_server_side("n", move |event: ServerSide| {
+        io = io.namespace("/", |namespace| {
+            namespace.on_server_side("n", move |event: ServerSide| {
                 let told = Arc::clone(&told);
                 async move {
                     told.lock().unwrap().push(event.arg(0).unwrap());
                     tokio::task::yield_now().await;
                 }
-            });
+            })
+        });
         io
     });
     for n in 0..100 {

@@ -20,12 +20,13 @@ fn blocking_disconnect_handler_delays_recovery_only_briefly() {
     let (begin, begun) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (begin, released) = (Mutex::new(begin), Mutex::new(released));
-    let mut io = on(Recovery::default());
-    io.namespace("/").on("disconnect", move |_: Event| {
-        let _ = begin.lock().unwrap().send(());
-        // This blocks the task of the connection until the test ends it.
-        let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
-        async {}
+    let io = on(Recovery::default()).namespace("/", |namespace| {
+        namespace.on("disconnect", move |_: Event| {
+            let _ = begin.lock().unwrap().send(());
+            // This blocks the task of the connection until the test ends it.
+            let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
+            async {}
+        })
     });
     let server = Local::serve(io);
     // If the test fails, this releases the handler before the server is dropped.
@@ -42,10 +43,11 @@ fn blocking_disconnect_handler_delays_recovery_only_briefly() {
 
 #[test]
 fn client_disconnected_by_its_own_handler_is_not_recovered() {
-    let mut io = on(Recovery::default());
-    io.namespace("/").on("disconnect", async |event: Event| {
-        let io = event.socket.io();
-        io.in_(event.socket.id()).disconnect(true);
+    let io = on(Recovery::default()).namespace("/", |namespace| {
+        namespace.on("disconnect", async |event: Event| {
+            let io = event.socket.io();
+            io.in_(event.socket.id()).disconnect(true);
+        })
     });
     let server = Local::serve(io);
     let (client, mut session) = member(&server);
@@ -58,18 +60,20 @@ fn client_disconnected_by_its_own_handler_is_not_recovered() {
 #[test]
 fn session_of_a_refused_client_expires_on_time() {
     let (open, opened) = tokio::sync::watch::channel(false);
-    let mut io = on(Recovery::default()
+    let io = on(Recovery::default()
         .window(Duration::from_secs(10))
-        .skip_middlewares(false));
-    io.namespace("/").middleware(move |connect: Connect| {
-        let mut opened = opened.clone();
-        async move {
-            if connect.recovered() {
-                let _ = opened.wait_for(|is_open| *is_open).await;
-                return Err(Refusal::new("", "no"));
+        .skip_middlewares(false))
+    .namespace("/", |namespace| {
+        namespace.middleware(move |connect: Connect| {
+            let mut opened = opened.clone();
+            async move {
+                if connect.recovered() {
+                    let _ = opened.wait_for(|is_open| *is_open).await;
+                    return Err(Refusal::new("", "no"));
+                }
+                Ok(())
             }
-            Ok(())
-        }
+        })
     });
     let server = Local::serve(io);
     let (first, _) = member(&server);

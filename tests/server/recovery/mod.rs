@@ -84,21 +84,25 @@ impl Session {
 }
 
 fn on(recovery: Recovery) -> Builder {
-    let mut io = Io::builder().recovery(recovery);
-    io.namespace("/")
-        .on("join", async |event: Event, room: String| {
-            event.socket.join(room)
-        })
-        .on("mark", async |event: Event, mark: String| {
-            event.socket.set_data(mark);
-        })
-        .on("who", async |event: Event| {
-            let mark = event.socket.data::<String>();
-            let rooms: Vec<String> = event.socket.rooms().iter().map(Room::to_string).collect();
-            Ack((event.socket.recovered(), mark, rooms))
-        })
-        .on("drop", async |event: Event| event.socket.drop_connection())
-        .on("kick", async |event: Event| event.socket.disconnect(true));
+    let io = Io::builder()
+        .recovery(recovery)
+        .namespace("/", |namespace| {
+            namespace
+                .on("join", async |event: Event, room: String| {
+                    event.socket.join(room)
+                })
+                .on("mark", async |event: Event, mark: String| {
+                    event.socket.set_data(mark);
+                })
+                .on("who", async |event: Event| {
+                    let mark = event.socket.data::<String>();
+                    let rooms: Vec<String> =
+                        event.socket.rooms().iter().map(Room::to_string).collect();
+                    Ack((event.socket.recovered(), mark, rooms))
+                })
+                .on("drop", async |event: Event| event.socket.drop_connection())
+                .on("kick", async |event: Event| event.socket.disconnect(true))
+        });
     io
 }
 
@@ -150,8 +154,7 @@ fn come_back(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, 
 
 #[test]
 fn without_the_option_there_is_neither_a_second_id_nor_an_offset() {
-    let mut io = Io::builder();
-    io.namespace("/");
+    let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
     server.io.emit("hi", 1);
@@ -296,8 +299,7 @@ fn offers_that_are_none_start_a_fresh_session_without_an_error() {
 
 #[test]
 fn a_namespace_does_not_take_sessions_of_another_one() {
-    let mut io = on(Recovery::default());
-    io.namespace("/other");
+    let io = on(Recovery::default()).namespace("/other", |namespace| namespace);
     let server = Local::serve(io);
     let (client, mut session) = member(&server);
     lose(&server, client);
@@ -376,15 +378,18 @@ fn session_closed_by_the_server_is_recovered() {
 
 #[test]
 fn client_with_ping_timeout_is_recovered() {
-    let mut io = on(Recovery::default()).config(
-        Config::default()
-            .ping_interval(Duration::from_millis(500))
-            .ping_timeout(Duration::from_secs(10))
-            .recovery(Recovery::default()),
-    );
-    io.namespace("/").on_connect(async |event: Event| {
-        event.socket.emit("welcome", ());
-    });
+    let io = on(Recovery::default())
+        .config(
+            Config::default()
+                .ping_interval(Duration::from_millis(500))
+                .ping_timeout(Duration::from_secs(10))
+                .recovery(Recovery::default()),
+        )
+        .namespace("/", |namespace| {
+            namespace.on_connect(async |event: Event| {
+                event.socket.emit("welcome", ());
+            })
+        });
     let server = Local::serve(io);
     let mut client = server.open();
     let (_, mut session) = enter(&mut client, "", "");
@@ -433,8 +438,8 @@ fn session_is_recovered_over_another_transport_and_upgrade() {
 
 #[test]
 fn every_namespace_of_a_connection_is_recovered_by_itself() {
-    let mut io = on(Recovery::default());
-    io.namespaces(|name| name.starts_with("/made-"));
+    let io = on(Recovery::default())
+        .namespaces(|name| name.starts_with("/made-"), |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, mut main) = member(&server);
     let (_, mut made) = enter(&mut client, "/made-1,", "");
@@ -457,8 +462,9 @@ fn every_namespace_of_a_connection_is_recovered_by_itself() {
 
 #[test]
 fn on_demand_namespace_stays_for_recoverable_clients() {
-    let mut io = Io::builder().recovery(Recovery::default().window(Duration::from_secs(10)));
-    io.namespaces(|_| true);
+    let io = Io::builder()
+        .recovery(Recovery::default().window(Duration::from_secs(10)))
+        .namespaces(|_| true, |namespace| namespace);
     let server = Local::serve(io);
     let mut client = server.open();
     let (_, _) = enter(&mut client, "/made,", "");

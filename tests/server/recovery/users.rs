@@ -37,11 +37,13 @@ fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
     let banned = Arc::new(Mutex::new(HashSet::new()));
     let mut io = on(Recovery::default());
     let names = Names(Arc::clone(&banned));
-    io.namespace("/")
-        .authenticate(names)
-        .on("name", async |event: Event| {
-            Ack(event.principal().subject.clone())
-        });
+    io = io.namespace("/", |namespace| {
+        namespace
+            .authenticate(names)
+            .on("name", async |event: Event| {
+                Ack(event.principal().subject.clone())
+            })
+    });
     (Local::serve(io), banned)
 }
 
@@ -143,16 +145,18 @@ fn another_user_gets_nothing_of_a_session() {
 fn recovery_skips_middleware_only_if_configured() {
     for skip_middlewares in [true, false] {
         let asked = Arc::new(Mutex::new(0_u32));
-        let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
-        io.shared_state(Arc::clone(&asked));
-        io.namespace("/").middleware(async |connect: Connect| {
-            let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
-            *asked += 1;
-            if *asked > 1 {
-                return Err(Refusal::new("", "no"));
-            }
-            Ok(())
-        });
+        let io = on(Recovery::default().skip_middlewares(skip_middlewares))
+            .shared_state(Arc::clone(&asked))
+            .namespace("/", |namespace| {
+                namespace.middleware(async |connect: Connect| {
+                    let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
+                    *asked += 1;
+                    if *asked > 1 {
+                        return Err(Refusal::new("", "no"));
+                    }
+                    Ok(())
+                })
+            });
         let server = Local::serve(io);
         let (client, session) = member(&server);
         lose(&server, client);
@@ -174,15 +178,19 @@ fn recovery_skips_middleware_only_if_configured() {
 fn middleware_sees_whether_a_client_is_recovered() {
     let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
     for has_authenticator in [false, true] {
-        let mut io = on(Recovery::default().skip_middlewares(false));
-        io.shared_state(Arc::clone(&seen));
-        let namespace = io.namespace("/").middleware(async |connect: Connect| {
-            let seen = connect.state::<Mutex<Vec<bool>>>();
-            seen.lock().unwrap().push(connect.recovered());
-            Ok::<_, Refusal>(())
+        let mut io =
+            on(Recovery::default().skip_middlewares(false)).shared_state(Arc::clone(&seen));
+        io = io.namespace("/", |namespace| {
+            namespace.middleware(async |connect: Connect| {
+                let seen = connect.state::<Mutex<Vec<bool>>>();
+                seen.lock().unwrap().push(connect.recovered());
+                Ok::<_, Refusal>(())
+            })
         });
         if has_authenticator {
-            namespace.authenticate(Names(Arc::default()));
+            io = io.namespace("/", |namespace| {
+                namespace.authenticate(Names(Arc::default()))
+            });
         }
         let server = Local::serve(io);
         let (client, session) = named(&server, "ann");
@@ -221,14 +229,17 @@ fn the_handlers_of_a_namespace_see_a_client_leave_and_come_back() {
         let told = format!("{name} {recovered} {rooms}");
         said.0.lock().unwrap().send(told).unwrap();
     };
-    let mut io = on(Recovery::default()).state(Said(Mutex::new(sender)));
-    io.namespace("/")
-        .on_connect(move |event: Event| async move { say(&event) })
-        .on(
-            "disconnecting",
-            move |event: Event| async move { say(&event) },
-        )
-        .on("disconnect", async |_: Event, _: State<Said>| {});
+    let io = on(Recovery::default())
+        .state(Said(Mutex::new(sender)))
+        .namespace("/", |namespace| {
+            namespace
+                .on_connect(move |event: Event| async move { say(&event) })
+                .on(
+                    "disconnecting",
+                    move |event: Event| async move { say(&event) },
+                )
+                .on("disconnect", async |_: Event, _: State<Said>| {})
+        });
     let server = Local::serve(io);
     let (client, mut session) = member(&server);
     lose(&server, client);

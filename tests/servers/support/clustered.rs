@@ -32,7 +32,7 @@ impl Rooms {
     }
 }
 
-pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
+pub(crate) fn handle(namespace: NamespaceBuilder) -> NamespaceBuilder {
     namespace
         .on("whereami", async |_: Event| Ack(name()))
         .on(
@@ -99,7 +99,7 @@ pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
             let mut answer = vec![Anything::String(name())];
             answer.extend(event.args().to_values().unwrap_or_default());
             Ack(answer)
-        });
+        })
 }
 
 async fn fetch(event: Event, room: String) -> Ack<Anything> {

@@ -44,8 +44,9 @@ use super::{
 /// use roomcast_server::auth::{JwtAuthenticator, Keys};
 ///
 /// let keys = Keys::from_secret(b"a secret of at least thirty-two bytes");
-/// let mut io = Io::builder();
-/// io.namespace("/").authenticate(JwtAuthenticator::from_keys(keys).issuer("https://id.example"));
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.authenticate(JwtAuthenticator::from_keys(keys).issuer("https://id.example"))
+/// });
 /// ```
 #[derive(Clone)]
 pub struct JwtAuthenticator {

@@ -8,7 +8,7 @@ use crate::service::history::{
 use roomcast::State;
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue
         .on(
             &MESSAGE_HISTORY,

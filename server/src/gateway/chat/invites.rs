@@ -9,7 +9,7 @@ use crate::service::invites::{
 use roomcast::State;
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue
         .on(
             &CREATE_INVITE,

@@ -10,7 +10,7 @@ use crate::service::messages::{
 use roomcast::State;
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue
         .on(
             &MESSAGE,

@@ -17,29 +17,30 @@ use crate::service::{Chat, Market, Notifications};
 use roomcast::{DisconnectReason, Event, State};
 
 /// Registers the chat.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
-    catalogue
-        .namespace()
-        .on_connect(
-            async |event: Event,
-                   chat: State<Chat>,
-                   market: State<Market>,
-                   notifications: State<Notifications>| {
-                let socket = &event.socket;
-                chat.connected(socket);
-                if let Some(said) = socket.arrival() {
-                    catch_up::arrive(socket, said, &chat, &market, &notifications).await;
-                } else if socket.recovered() {
-                    chat.recheck(socket).await;
-                }
-            },
-        )
-        .on(
-            "disconnect",
-            async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
-                chat.disconnected(&event.socket, reason);
-            },
-        );
+pub(super) fn register(catalogue: &mut Catalogue) {
+    catalogue.namespace(|namespace| {
+        namespace
+            .on_connect(
+                async |event: Event,
+                       chat: State<Chat>,
+                       market: State<Market>,
+                       notifications: State<Notifications>| {
+                    let socket = &event.socket;
+                    chat.connected(socket);
+                    if let Some(said) = socket.arrival() {
+                        catch_up::arrive(socket, said, &chat, &market, &notifications).await;
+                    } else if socket.recovered() {
+                        chat.recheck(socket).await;
+                    }
+                },
+            )
+            .on(
+                "disconnect",
+                async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
+                    chat.disconnected(&event.socket, reason);
+                },
+            )
+    });
     messages::register(catalogue);
     attendance::register(catalogue);
     history::register(catalogue);

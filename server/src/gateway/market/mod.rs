@@ -16,15 +16,15 @@ use crate::service::Market;
 use roomcast::{Event, State};
 
 /// Registers the events of all market features, and the handler for recovered sockets.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
-    catalogue
-        .namespace()
-        .on_connect(async |event: Event, market: State<Market>| {
+pub(super) fn register(catalogue: &mut Catalogue) {
+    catalogue.namespace(|namespace| {
+        namespace.on_connect(async |event: Event, market: State<Market>| {
             // The chat handles clients that arrive from another server.
             if event.socket.recovered() && event.socket.arrival().is_none() {
                 market.recovered(&event.socket).await;
             }
-        });
+        })
+    });
     trades::register(catalogue);
     signals::register(catalogue);
     portfolio::register(catalogue);

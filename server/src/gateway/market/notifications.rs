@@ -12,12 +12,12 @@ use crate::service::notification_events::{
 use roomcast::{Event, State};
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
-    catalogue
-        .namespace()
-        .on_connect(async |event: Event, notifications: State<Notifications>| {
+pub(super) fn register(catalogue: &mut Catalogue) {
+    catalogue.namespace(|namespace| {
+        namespace.on_connect(async |event: Event, notifications: State<Notifications>| {
             notifications.connected(&event.socket).await;
-        });
+        })
+    });
     catalogue
         .on_serial(
             &SUBSCRIBE_NOTIFICATIONS,

@@ -9,7 +9,7 @@ use crate::service::signals::{
 use roomcast::State;
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue
         .on_serial(
             &SUBSCRIBE_SIGNALS,

@@ -10,7 +10,7 @@ use crate::service::{Market, Refused, ServiceError, TradeReply};
 use roomcast::{Refusal, State};
 
 /// Registers the events of this file.
-pub(super) fn register(catalogue: &mut Catalogue<'_>) {
+pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue
         .on_serial(
             &SUBSCRIBE_TRADES,

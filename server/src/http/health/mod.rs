@@ -102,8 +102,7 @@ mod tests {
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let mut io = roomcast::Io::builder();
-        io.namespace("/");
+        let io = roomcast::Io::builder().namespace("/", |namespace| namespace);
         let connections = Connections {
             metrics: Arc::new(Metrics::default()),
             io: io.build().unwrap(),

@@ -38,10 +38,10 @@ pub(crate) struct UnansweredServers(pub(crate) usize);
 ///
 /// Must be called only in a cluster, where no client can enter the namespace for messages between
 /// servers.
-pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
+pub(crate) fn answer_others(io: Builder, announcer: &Announcer) -> Builder {
     let announcer = announcer.clone();
-    io.namespace(NAMESPACE)
-        .on_server_side(EVENT, move |event: ServerSide| {
+    io.namespace(NAMESPACE, |namespace| {
+        namespace.on_server_side(EVENT, move |event: ServerSide| {
             let announcer = announcer.clone();
             async move {
                 let asked: String = event.arg(0).unwrap_or_default();
@@ -56,7 +56,8 @@ pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
                 };
                 Ack(answer.unwrap_or_default())
             }
-        });
+        })
+    })
 }
 
 /// Returns the answers of all servers, this server's first.

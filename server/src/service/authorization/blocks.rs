@@ -475,8 +475,9 @@ mod tests {
         };
         let (store, _commits) = Store::open(&store, Arc::default()).await.unwrap();
         let limits = config::Limits::default().addresses();
-        let mut io = Io::builder().guard(&limits, Proxies::default());
-        io.namespace("/");
+        let io = Io::builder()
+            .guard(&limits, Proxies::default())
+            .namespace("/", |namespace| namespace);
         let io = io.build().unwrap();
         let guard = Arc::clone(io.guard().unwrap());
         Blocks::new(guard, store, io)

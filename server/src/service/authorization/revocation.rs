@@ -399,8 +399,7 @@ mod tests {
         auth.jwt.max_lifetime = Some(Duration::from_secs(3600));
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;
-        let mut io = Io::builder();
-        io.namespace("/");
+        let io = Io::builder().namespace("/", |namespace| namespace);
         let (access, io) = (access.unwrap(), io.build().unwrap());
         for (revoked, is_endless_then) in [
             (Revoked::Role("guest".into()), true),

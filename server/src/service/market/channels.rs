@@ -118,14 +118,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_keeps_the_names_of_the_channels_that_it_is_in() {
-        let mut io = Io::builder();
-        io.namespace("/")
-            .on("join", async |event: Event, channel: String| {
+        let io = Io::builder().namespace("/", |namespace| {
+            namespace.on("join", async |event: Event, channel: String| {
                 let room = room_of(Some(&channel));
                 let joined = event.socket.join(&room).is_ok();
                 note(&event.socket, &room, Some(&channel));
                 Ack(joined)
-            });
+            })
+        });
         let server = testing::serve(io).await;
         let ann = server.client().connect().await.unwrap();
         let mut names: Vec<String> = (0..3).map(|n| format!("{n}{}", "ü".repeat(127))).collect();

@@ -406,28 +406,35 @@ mod tests {
     /// Serves clients that follow channels with `follow`, join their rooms with `join`, and can be
     /// recovered.
     async fn serve(market: &Market) -> testing::TestServer {
-        let mut io = Io::builder()
+        let io = Io::builder()
             .recovery(Recovery::default())
-            .state(market.clone());
-        io.namespace("/")
-            .on_connect(async |event: Event, market: State<Market>| {
-                if event.socket.recovered() {
-                    market.recovered(&event.socket).await;
-                }
-            })
-            .on(
-                "follow",
-                async |event: Event, market: State<Market>, channel: Option<String>| {
-                    let channel = channel.as_deref();
-                    let room = room_of(channel);
-                    let followed = market
-                        .follow_signals(room, channel, &event.socket, SnapshotSource::Shared(None))
-                        .await;
-                    Ack(followed.is_ok())
-                },
-            )
-            .on("join", async |event: Event, channel: String| {
-                Ack(event.socket.join(room_of(Some(&channel))).is_ok())
+            .state(market.clone())
+            .namespace("/", |namespace| {
+                namespace
+                    .on_connect(async |event: Event, market: State<Market>| {
+                        if event.socket.recovered() {
+                            market.recovered(&event.socket).await;
+                        }
+                    })
+                    .on(
+                        "follow",
+                        async |event: Event, market: State<Market>, channel: Option<String>| {
+                            let channel = channel.as_deref();
+                            let room = room_of(channel);
+                            let followed = market
+                                .follow_signals(
+                                    room,
+                                    channel,
+                                    &event.socket,
+                                    SnapshotSource::Shared(None),
+                                )
+                                .await;
+                            Ack(followed.is_ok())
+                        },
+                    )
+                    .on("join", async |event: Event, channel: String| {
+                        Ack(event.socket.join(room_of(Some(&channel))).is_ok())
+                    })
             });
         testing::serve(io).await
     }

@@ -36,19 +36,23 @@ impl Builder {
     /// ```
     /// use roomcast::{Event, Io, options::Recovery};
     ///
-    /// let mut io = Io::builder().recovery(Recovery::default()).handover(|socket| {
-    ///     socket.leave("news");
-    ///     // The application numbers its news.
-    ///     Some(17.into())
-    /// });
-    /// io.namespace("/").on_connect(async |event: Event| {
-    ///     if let Some(last) = event.socket.arrival() {
-    ///         // It sends all news after this number, and lets the socket join the room.
-    ///         assert!(last.is_u64());
-    ///         event.socket.join("news").ok();
-    ///         event.socket.arrived();
-    ///     }
-    /// });
+    /// let io = Io::builder()
+    ///     .recovery(Recovery::default())
+    ///     .handover(|socket| {
+    ///         socket.leave("news");
+    ///         // The application numbers its news.
+    ///         Some(17.into())
+    ///     })
+    ///     .namespace("/", |namespace| {
+    ///         namespace.on_connect(async |event: Event| {
+    ///             if let Some(last) = event.socket.arrival() {
+    ///                 // It sends all news after this number, and lets the socket join the room.
+    ///                 assert!(last.is_u64());
+    ///                 event.socket.join("news").ok();
+    ///                 event.socket.arrived();
+    ///             }
+    ///         })
+    ///     });
     /// # io.build().unwrap();
     /// ```
     pub fn handover(

@@ -120,9 +120,9 @@ impl NamespaceBuilder {
     /// ```
     /// use roomcast::{Ack, Io, ServerSide};
     ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on_server_side("count", async |event: ServerSide| {
-    ///     Ack(event.namespace().count())
+    /// let io = Io::builder().namespace("/", |namespace| {
+    ///     namespace
+    ///         .on_server_side("count", async |event: ServerSide| Ack(event.namespace().count()))
     /// });
     /// ```
     ///
@@ -131,10 +131,10 @@ impl NamespaceBuilder {
     /// io.on("count", (reply) => reply(io.sockets.sockets.size));
     /// ```
     pub fn on_server_side<M>(
-        &mut self,
+        mut self,
         event: &str,
         handler: impl Middleware<ServerSide, M, Future: HandlerFuture>,
-    ) -> &mut Self {
+    ) -> Self {
         self.needs(event, needs_of(&handler));
         if RESERVED.contains(&event) {
             self.fail(BuildError::ReservedEvent(event.into()));
@@ -259,12 +259,13 @@ mod tests {
 
     #[tokio::test]
     async fn server_side_emit_without_cluster_returns_no_answers() {
-        let mut io = Io::builder();
-        io.namespace("/")
-            .on_server_side("ping", async |event: ServerSide| {
-                Ack(event.arg::<u32>(0).unwrap_or(0) + 1)
-            })
-            .on_server_side("quiet", async |_: ServerSide| crate::NoAck);
+        let io = Io::builder().namespace("/", |namespace| {
+            namespace
+                .on_server_side("ping", async |event: ServerSide| {
+                    Ack(event.arg::<u32>(0).unwrap_or(0) + 1)
+                })
+                .on_server_side("quiet", async |_: ServerSide| crate::NoAck)
+        });
         let io = io.build().unwrap();
         let main = io.of("/");
         main.server_side_emit("ping", 1).unwrap();
@@ -287,8 +288,9 @@ mod tests {
         ] {
             let mut io = Io::builder();
             for name in names {
-                io.namespace("/")
-                    .on_server_side(name, async |_: ServerSide| {});
+                io = io.namespace("/", |namespace| {
+                    namespace.on_server_side(name, async |_: ServerSide| {})
+                });
             }
             assert_eq!(io.build().unwrap_err(), error);
         }

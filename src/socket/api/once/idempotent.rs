@@ -33,8 +33,9 @@ use crate::{
 ///     Ack(order.amount)
 /// }
 ///
-/// let mut io = Io::builder();
-/// io.namespace("/").on_serial("order", idempotent(field("orderId"), order));
+/// let io = Io::builder().namespace("/", |namespace| {
+///     namespace.on_serial("order", idempotent(field("orderId"), order))
+/// });
 /// # io.build().unwrap();
 /// ```
 ///

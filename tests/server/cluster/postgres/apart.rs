@@ -14,11 +14,12 @@ fn dedicated_namespace_does_not_wait_for_a_blocked_connection() {
     let server = Server::start();
     let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
     let build = |mut io: Builder| {
-        io.namespace("/apart")
-            .on_server_side("note", async |event: ServerSide| {
+        io = io.namespace("/apart", |namespace| {
+            namespace.on_server_side("note", async |event: ServerSide| {
                 let namespace = event.namespace();
                 namespace.local().emit("noted", event.args().clone());
-            });
+            })
+        });
         quiet(io)
     };
     let adapter = |key: &str| Postgres::new(&url).unwrap().key(key).apart(["/apart"]);

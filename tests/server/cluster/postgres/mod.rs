@@ -105,12 +105,12 @@ fn binary_goes_to_clients_and_servers_in_both_parsers_through_rows() {
     let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
         let build = |io: Builder| {
-            let mut io = io.parser(parser);
-            io.namespace("/")
-                .on_server_side("double", async |event: ServerSide| {
+            let io = io.parser(parser).namespace("/", |namespace| {
+                namespace.on_server_side("double", async |event: ServerSide| {
                     let data: Bytes = event.arg(0).unwrap();
                     Ack(Bytes::from([&data[..], &data[..]].concat()))
-                });
+                })
+            });
             io
         };
         let servers = Servers::on_postgres(2, build);
@@ -284,7 +284,7 @@ fn silent_server_counts_as_left() {
 fn server_that_only_publishes_in_a_namespace_gets_no_requests() {
     let servers = Servers::on_postgres(2, quiet);
     let build = |mut io: Builder| {
-        io.namespace("/rooms");
+        io = io.namespace("/rooms", |namespace| namespace);
         io
     };
     let url = postgres_url();
@@ -303,7 +303,7 @@ fn server_that_only_publishes_in_a_namespace_gets_no_requests() {
 #[test]
 fn panicking_application_function_keeps_the_connection() {
     let build = |mut io: Builder| {
-        io.on_event(|event| {
+        io = io.on_event(|event| {
             let is_met = matches!(event, Lifecycle::NodeJoined { .. });
             assert!(!is_met, "the application has a mistake");
         });
@@ -343,9 +343,9 @@ fn namespace_names_are_kept_apart_and_escaped_in_sql() {
         long("b"),
     ];
     let build = |mut io: Builder| {
-        io.namespace("/");
+        io = io.namespace("/", |namespace| namespace);
         for name in &names {
-            io.namespace(name).on("x", async |_: Event| {});
+            io = io.namespace(name, |namespace| namespace.on("x", async |_: Event| {}));
         }
         io
     };

@@ -129,12 +129,13 @@ impl Cluster {
         let serve = |i: usize| {
             let mut io = self.builder(forms[i]);
             let met = Arc::clone(&met);
-            io.namespace("/")
-                .on_server_side("meet", move |event: ServerSide| {
+            io = io.namespace("/", |namespace| {
+                namespace.on_server_side("meet", move |event: ServerSide| {
                     let from: usize = event.arg(0).unwrap();
                     met[i].fetch_or(1 << from, Ordering::Relaxed);
                     std::future::ready(())
-                });
+                })
+            });
             Local::serve(io)
         };
         let servers = Servers {

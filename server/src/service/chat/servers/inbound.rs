@@ -27,42 +27,43 @@ impl Chat {
     /// Registers the handlers for announcements of other servers, if there is an adapter.
     ///
     /// Announcements that do not concern a conversation wake the feed readers.
-    pub(crate) fn hear(&self, io: &mut Builder) {
+    pub(crate) fn hear(&self, io: Builder) -> Builder {
         let Some(announcer) = self.0.conversations.announcer() else {
-            return;
+            return io;
         };
         self.0.access.announce_to(announcer.clone());
         let (chat, of_news) = (self.clone(), announcer.clone());
-        let namespace = io.namespace(NAMESPACE);
+        let (of_questions, announcer) = (self.clone(), announcer.clone());
         // The namespace rejects clients with the error for a namespace that does not exist, so that
         // it is not visible from outside.
-        namespace
-            .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
-        namespace.on_server_side(NEWS, move |event: ServerSide| {
-            // Nothing is awaited here, so the announcements of one server are processed in order.
-            for news in of_news.read_news(&text_of(&event)) {
-                chat.take(event.io(), news);
-            }
-            std::future::ready(())
-        });
-        let (chat, announcer) = (self.clone(), announcer.clone());
-        namespace.on_server_side(QUESTION, move |event: ServerSide| {
-            let question = announcer.read_question(&text_of(&event));
-            let asked = question.map(|step| chat.put(step));
-            async move {
-                let confirmed = match asked {
-                    Ok(Some(waiting)) => waiting.answer().await,
-                    // The conversation is not live here, or the request comes from a server of
-                    // another store.
-                    Ok(None) | Err(Ignored::Foreign) => Confirmed::default(),
-                    Err(Ignored::Malformed | Ignored::Unknown) => Confirmed {
-                        timed_out: true,
-                        ..Confirmed::default()
-                    },
-                };
-                Ack(serde_json::to_string(&confirmed).unwrap_or_default())
-            }
-        });
+        io.namespace(NAMESPACE, |namespace| {
+            namespace
+                .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")))
+                .on_server_side(NEWS, move |event: ServerSide| {
+                    // Nothing is awaited here, so the announcements of one server are processed in order.
+                    for news in of_news.read_news(&text_of(&event)) {
+                        chat.take(event.io(), news);
+                    }
+                    std::future::ready(())
+                })
+                .on_server_side(QUESTION, move |event: ServerSide| {
+                    let question = announcer.read_question(&text_of(&event));
+                    let asked = question.map(|step| of_questions.put(step));
+                    async move {
+                        let confirmed = match asked {
+                            Ok(Some(waiting)) => waiting.answer().await,
+                            // The conversation is not live here, or the request comes from a server of
+                            // another store.
+                            Ok(None) | Err(Ignored::Foreign) => Confirmed::default(),
+                            Err(Ignored::Malformed | Ignored::Unknown) => Confirmed {
+                                timed_out: true,
+                                ..Confirmed::default()
+                            },
+                        };
+                        Ack(serde_json::to_string(&confirmed).unwrap_or_default())
+                    }
+                })
+        })
     }
 
     fn take(&self, io: &Io, news: News) {
