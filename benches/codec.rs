@@ -280,7 +280,7 @@ fn round_trip(c: &mut Criterion) {
     let key = [1, 2, 3, 4];
     websocket::encode_header(
         &mut frame,
-        true,
+        websocket::Fragment::Final,
         websocket::Opcode::Text,
         text.len() as u64,
         Some(key),

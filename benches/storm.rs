@@ -344,7 +344,13 @@ async fn offer(target: SocketAddr, from: u64, n: u64) -> std::io::Result<bool> {
         .to_vec();
     let connect = format!(r#"40{{"token":"{}"}}"#, forged(n));
     let key = Some([1, 2, 3, 4]);
-    websocket::encode_frame(&mut request, true, Opcode::Text, connect.as_bytes(), key);
+    websocket::encode_frame(
+        &mut request,
+        websocket::Fragment::Final,
+        Opcode::Text,
+        connect.as_bytes(),
+        key,
+    );
     stream.write_all(&request).await?;
     let mut answer = Vec::new();
     loop {

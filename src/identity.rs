@@ -135,11 +135,11 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// Sets whether the page that sent the request may use its user's cookies. Default `true`.
+    /// States that the page that sent the request must not use its user's cookies.
     #[must_use]
-    pub fn with_trusted_origin(self, trusted_origin: bool) -> Self {
+    pub fn with_untrusted_origin(self) -> Self {
         Self {
-            trusted_origin,
+            trusted_origin: false,
             ..self
         }
     }

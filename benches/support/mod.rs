@@ -165,7 +165,13 @@ impl Client {
     pub fn send(&mut self, text: &str) {
         let mut frame = Vec::with_capacity(text.len() + 14);
         let key = Some([1, 2, 3, 4]);
-        websocket::encode_frame(&mut frame, true, Opcode::Text, text.as_bytes(), key);
+        websocket::encode_frame(
+            &mut frame,
+            websocket::Fragment::Final,
+            Opcode::Text,
+            text.as_bytes(),
+            key,
+        );
         self.stream.write_all(&frame).expect("the server reads");
     }
 

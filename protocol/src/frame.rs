@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     engine::{Message, Packet, payload},
-    websocket::{Opcode, encode_frame, encode_header, header_len},
+    websocket::{Fragment, Opcode, encode_frame, encode_header, header_len},
 };
 
 /// One or more Engine.IO messages, encoded once and shared by reference count.
@@ -123,7 +123,7 @@ impl Frame {
     #[must_use]
     pub fn websocket_control(opcode: Opcode, payload: &[u8]) -> Self {
         let mut frame = Vec::with_capacity(2 + payload.len());
-        encode_frame(&mut frame, true, opcode, payload, None);
+        encode_frame(&mut frame, Fragment::Final, opcode, payload, None);
         Self(Arc::new(Encoded {
             websocket: frame.into(),
             text: 0..0,
@@ -187,11 +187,11 @@ impl Frame {
         self.0.compress
     }
 
-    /// Sets whether a transport may compress the frame.
+    /// Makes transports send the frame uncompressed.
     #[must_use]
-    pub fn with_compress(mut self, compress: bool) -> Self {
-        if self.0.compress != compress {
-            Arc::make_mut(&mut self.0).compress = compress;
+    pub fn without_compression(mut self) -> Self {
+        if self.0.compress {
+            Arc::make_mut(&mut self.0).compress = false;
         }
         self
     }
@@ -279,9 +279,15 @@ impl Builder {
     #[cfg(feature = "msgpack")]
     pub(crate) fn finish_binary(self) -> Frame {
         let length = self.text.len();
-        let header = header_len(length as u64, false);
+        let header = header_len(length as u64, None);
         let mut websocket = Vec::with_capacity(header + length);
-        encode_frame(&mut websocket, true, Opcode::Binary, &self.text, None);
+        encode_frame(
+            &mut websocket,
+            Fragment::Final,
+            Opcode::Binary,
+            &self.text,
+            None,
+        );
         keep(self.text);
         let message = header..websocket.len();
         Frame(Arc::new(Encoded {
@@ -308,11 +314,17 @@ impl Builder {
         let header = if length == 0 {
             0
         } else {
-            header_len(length as u64, false)
+            header_len(length as u64, None)
         };
         let mut websocket = Vec::with_capacity(header + length + attachments.frames.len());
         if length > 0 {
-            encode_header(&mut websocket, true, Opcode::Text, length as u64, None);
+            encode_header(
+                &mut websocket,
+                Fragment::Final,
+                Opcode::Text,
+                length as u64,
+                None,
+            );
         }
         let start = websocket.len();
         websocket.extend_from_slice(prefix);
@@ -350,8 +362,14 @@ impl Attachments {
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
         let number = self.ranges.len();
         let length = data.len() as u64;
-        self.frames.reserve(header_len(length, false) + data.len());
-        encode_header(&mut self.frames, true, Opcode::Binary, length, None);
+        self.frames.reserve(header_len(length, None) + data.len());
+        encode_header(
+            &mut self.frames,
+            Fragment::Final,
+            Opcode::Binary,
+            length,
+            None,
+        );
         let start = self.frames.len();
         self.frames.extend_from_slice(data);
         self.ranges.push(start..self.frames.len());

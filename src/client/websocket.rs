@@ -14,7 +14,7 @@ use roomcast_protocol::{
     Frame,
     engine::{CloseReason, Packet},
     websocket::{
-        CloseCode, Decoder, Event, Limits, Opcode, Role, encode_close, encode_frame,
+        CloseCode, Decoder, Event, Fragment, Limits, Opcode, Role, encode_close, encode_frame,
         handshake::{self, AnswerError},
     },
 };
@@ -162,7 +162,13 @@ impl WebSocket {
                 Event::Ping(data) => {
                     // A pong does not wait for separate frames.
                     let mask = mask().map_err(ClientError::Io)?;
-                    encode_frame(&mut self.out, true, Opcode::Pong, &data, Some(mask));
+                    encode_frame(
+                        &mut self.out,
+                        Fragment::Final,
+                        Opcode::Pong,
+                        &data,
+                        Some(mask),
+                    );
                 }
                 Event::Pong(content) => {
                     if let Some(barriers) = &mut self.barriers {
@@ -187,7 +193,7 @@ impl WebSocket {
 
     fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), ClientError> {
         let mask = mask().map_err(ClientError::Io)?;
-        encode_frame(self.last(), true, opcode, payload, Some(mask));
+        encode_frame(self.last(), Fragment::Final, opcode, payload, Some(mask));
         Ok(())
     }
 
@@ -201,7 +207,7 @@ impl WebSocket {
         let mut encoded = Vec::new();
         for (opcode, payload) in frame.messages() {
             let mask = mask().map_err(ClientError::Io)?;
-            encode_frame(&mut encoded, true, opcode, payload, Some(mask));
+            encode_frame(&mut encoded, Fragment::Final, opcode, payload, Some(mask));
         }
         let barriers = self.barriers.get_or_insert_default();
         let released = barriers.add(&encoded, waiter);
@@ -212,7 +218,13 @@ impl WebSocket {
         self.out.extend_from_slice(&released.frames);
         if let Some(content) = released.ping {
             let mask = mask().map_err(ClientError::Io)?;
-            encode_frame(&mut self.out, true, Opcode::Ping, &content, Some(mask));
+            encode_frame(
+                &mut self.out,
+                Fragment::Final,
+                Opcode::Ping,
+                &content,
+                Some(mask),
+            );
         }
         Ok(())
     }

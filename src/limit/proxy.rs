@@ -22,8 +22,7 @@ pub struct Client {
 
 impl Client {
     /// Creates a directly connected client.
-    #[must_use]
-    pub const fn new(address: SocketAddr, is_secure: bool) -> Self {
+    pub(crate) const fn new(address: SocketAddr, is_secure: bool) -> Self {
         Self { address, is_secure }
     }
 }
@@ -51,11 +50,13 @@ impl Proxies {
         }
     }
 
-    /// Sets whether the proxies start every connection with a PROXY protocol header. Default
-    /// `false`.
+    /// Expects a PROXY protocol header of the proxies at the start of every connection.
     #[must_use]
-    pub fn with_proxy_protocol(self, protocol: bool) -> Self {
-        Self { protocol, ..self }
+    pub fn with_proxy_protocol(self) -> Self {
+        Self {
+            protocol: true,
+            ..self
+        }
     }
 
     pub(super) fn trusts(&self, address: IpAddr) -> bool {

@@ -122,7 +122,7 @@ async fn a_stream_that_is_dropped_stops_nothing() {
 async fn a_message_beyond_the_limit_ends_the_connection() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).max_message(1000);
-    let socket = client.reconnection(false).socket().unwrap();
+    let socket = client.without_reconnection().socket().unwrap();
     let mut ends = socket.stream("disconnect");
     socket.open();
     let mut session = fake.connected().await;
@@ -134,7 +134,7 @@ async fn a_message_beyond_the_limit_ends_the_connection() {
 async fn events_before_the_answer_to_connect_are_bounded() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).max_message(10_000);
-    let socket = client.reconnection(false).socket().unwrap();
+    let socket = client.without_reconnection().socket().unwrap();
     let connecting = tokio::spawn({
         let socket = socket.clone();
         async move { socket.connect().await }
@@ -187,7 +187,7 @@ async fn a_server_that_does_not_answer_connect_is_left_in_time() {
 #[tokio::test]
 async fn a_server_that_sends_no_ping_is_left_in_time() {
     let fake = Fake::start().await;
-    let client = Client::builder(fake.url()).reconnection(false);
+    let client = Client::builder(fake.url()).without_reconnection();
     let socket = client.socket().unwrap();
     let mut ends = socket.stream("disconnect");
     socket.open();

@@ -216,7 +216,7 @@ async fn session_left_by_disconnect_is_given_to_no_client_that_offers_it() {
 #[tokio::test]
 async fn answer_of_a_broken_connection_names_the_reason_of_its_end() {
     let suite = Suite::start().await;
-    let client = suite.client("").reconnection(false);
+    let client = suite.client("").without_reconnection();
     let socket = within(client.connect()).await.unwrap();
     let mut changes = changes(socket.client());
     let asked = socket

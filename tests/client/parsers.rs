@@ -68,7 +68,7 @@ async fn a_server_with_the_other_parser_is_left() {
         .namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let client = Client::builder(format!("http://{}", server.address()));
-    let socket = client.reconnection(false).socket().unwrap();
+    let socket = client.without_reconnection().socket().unwrap();
     within(socket.connect()).await.unwrap_err();
     assert!(!socket.is_connected());
 }

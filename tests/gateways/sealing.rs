@@ -105,7 +105,7 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
         .fetch_sockets()
         .await;
     assert!(found.sockets.is_empty(), "{found:?}");
-    intruder.io.of("/").disconnect(true);
+    intruder.io.of("/").close_connections();
     // It forges a request for its own session, which would contain what the client has sent.
     let mut client = RawClient::connect(intruder.address.parse().unwrap());
     let opened = client.get("/socket.io/?EIO=4&transport=polling").body;

@@ -378,7 +378,7 @@ fn emit_returns_its_outcome() {
     assert_eq!(socket.emit("hi", ()).ok().unwrap().queued, 1);
     assert!(socket.emit("connect", ()).ok().is_err());
     assert!(socket.emit("disconnect", ()).error.is_some());
-    socket.disconnect(false);
+    socket.disconnect();
     assert_eq!(socket.emit("hi", ()).closed, 1);
     assert!(socket.emit("hi", ()).ok().is_err());
     assert_eq!(server.io.emit("hi", ()).ok().unwrap().queued, 0);

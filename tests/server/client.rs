@@ -40,7 +40,7 @@ fn server() -> Local {
                     let answer = answer.await.unwrap_or_default();
                     event.socket.emit("answered", answer);
                 })
-                .on("bye", async |event: Event| event.socket.disconnect(false))
+                .on("bye", async |event: Event| event.socket.disconnect())
         })
         .namespace("/closed", |namespace| {
             namespace.authenticate(|connect: Connect| async move {

@@ -24,7 +24,11 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
         .namespace("/", |namespace| {
             namespace
                 .on("kick", async |event: Event, close: bool| {
-                    event.socket.disconnect(close)
+                    if close {
+                        event.socket.close_connection();
+                    } else {
+                        event.socket.disconnect();
+                    }
                 })
                 .on("drop", async |event: Event| event.socket.drop_connection())
                 .on(
@@ -152,7 +156,7 @@ fn the_server_stops() {
 fn closing_the_connection_disconnects_every_namespace() {
     let io = Io::builder()
         .namespace("/", |namespace| {
-            namespace.on("kick", async |event: Event| event.socket.disconnect(true))
+            namespace.on("kick", async |event: Event| event.socket.close_connection())
         })
         .namespace("/chat", |namespace| namespace);
     let server = Local::serve(io);

@@ -61,7 +61,7 @@ fn packets_have_the_format_of_the_custom_parser() {
     let emitted = server.io.emit("binary", Bytes::from_static(b"x"));
     let error = emitted.error.unwrap().to_string();
     assert!(error.contains("JSON has no binary"), "{error}");
-    server.io.disconnect(false);
+    server.io.disconnect();
     assert_eq!(packet(&mut client), json!({"type": 1, "nsp": "/"}));
 }
 

@@ -349,7 +349,7 @@ fn listeners_are_limited_and_end_with_the_socket() {
     );
     let missing = socket.on("x", async |_: Event, _: State<u16>| {});
     assert_eq!(missing, Err(ListenError::MissingState("u16")));
-    socket.disconnect(true);
+    socket.close_connection();
     until(|| Arc::strong_count(&held) == 1);
     assert_eq!(
         socket.on("x", async |_: Event| {}),

@@ -180,7 +180,7 @@ fn a_layer_needs_no_routes_inside() {
 
 #[test]
 fn a_session_knows_where_it_came_from() {
-    let mounted = Mounted::axum(|io| Router::new().nest_service("/a", io.service().secure(true)));
+    let mounted = Mounted::axum(|io| Router::new().nest_service("/a", io.service().secure()));
     let mut client = mounted.connect();
     client.open_websocket("/a/b/");
     join(&mut client, "");

@@ -129,7 +129,7 @@ fn events_on_their_way_when_the_server_disconnects_are_ignored() {
     let io = Io::builder()
         .namespace("/", |namespace| {
             namespace
-                .on("out", async |event: Event| event.socket.disconnect(false))
+                .on("out", async |event: Event| event.socket.disconnect())
                 .on("echo", async |event: Event| {
                     event.socket.emit("echo", ());
                 })
@@ -355,7 +355,7 @@ fn a_connection_joins_only_so_many_namespaces() {
     let mut io = Io::builder().config(Config::default().max_namespaces_per_connection(2));
     for name in ["/", "/a", "/b"] {
         io = io.namespace(name, |namespace| {
-            namespace.on("out", async |event: Event| event.socket.disconnect(false))
+            namespace.on("out", async |event: Event| event.socket.disconnect())
         });
     }
     let server = Local::serve(io);

@@ -23,7 +23,10 @@ pub(crate) fn builder(config: Config) -> Builder {
                 event.socket.emit("big", "x".repeat(bytes));
             })
             .on("plain", async |event: Event, bytes: usize| {
-                event.socket.compress(false).emit("big", "x".repeat(bytes));
+                event
+                    .socket
+                    .without_compression()
+                    .emit("big", "x".repeat(bytes));
             })
     });
     io

@@ -113,9 +113,9 @@ fn the_application_moves_and_disconnects_whole_rooms() {
     );
     assert!(sockets[0].is_in("y") && !sockets[0].is_in("z"));
 
-    server.io.in_("y").disconnect(false);
+    server.io.in_("y").disconnect();
     b.expect_text("41");
-    server.io.in_("x").disconnect(true);
+    server.io.in_("x").close_connections();
     // The departure of the other client was announced.
     while text(&mut a) != "41" {}
     a.expect_close();

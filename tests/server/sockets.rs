@@ -114,7 +114,7 @@ async fn broadcast_flags_chain_in_any_order_without_side_effects() {
         both.clone().except("muted").local().emit("one", ()).queued,
         1
     );
-    assert_eq!(both.clone().compress(false).emit("two", ()).queued, 2);
+    assert_eq!(both.clone().without_compression().emit("two", ()).queued, 2);
     assert_eq!(io.local().emit("three", ()).queued, 2);
     let four = io.of("/").except("a").volatile();
     while four.clone().emit("four", ()).queued == 0 {
@@ -141,7 +141,7 @@ async fn all_sockets_can_be_moved_and_disconnected() {
     assert_eq!(io.to("all").count(), 2);
     io.of("/").leave("all");
     assert_eq!(io.to("all").count(), 0);
-    io.disconnect(false);
+    io.disconnect();
     assert!(ann.closed().await.unwrap());
     assert!(bob.closed().await.unwrap());
     assert_eq!(io.count(), 0);

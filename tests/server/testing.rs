@@ -26,7 +26,7 @@ fn echo() -> roomcast::Builder {
                     }
                 })
                 .on("silent", async |_: Event| roomcast::NoAck)
-                .on("out", async |event: Event| event.socket.disconnect(false))
+                .on("out", async |event: Event| event.socket.disconnect())
                 .on("lost", async |event: Event| event.socket.conn().close())
         });
     io

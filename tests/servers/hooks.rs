@@ -115,9 +115,9 @@ fn hook(namespace: NamespaceBuilder) -> NamespaceBuilder {
         .on("flags", async |event: Event, room: String, args: Args| {
             // Sent first: after a pending message, the volatile event might be dropped.
             let audience = event.namespace().local().volatile().to(&room);
-            audience.compress(true).emit("flags", args.clone());
+            audience.emit("flags", args.clone());
             let audience = event.io().in_(&room).except(event.socket.id());
-            audience.local().compress(false).emit("flags", args);
+            audience.local().without_compression().emit("flags", args);
         })
         .on("fetch", fetch)
         .on("enroll", async |event: Event, of: String, to: String| {
@@ -127,7 +127,11 @@ fn hook(namespace: NamespaceBuilder) -> NamespaceBuilder {
             event.namespace().in_(&of).leave(&from);
         })
         .on("expel", async |event: Event, of: String, close: bool| {
-            event.namespace().in_(&of).disconnect(close);
+            if close {
+                event.namespace().in_(&of).close_connections();
+            } else {
+                event.namespace().in_(&of).disconnect();
+            }
         })
         .on("namespaces", async |event: Event| {
             let all = event.io().namespaces();

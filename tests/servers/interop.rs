@@ -158,14 +158,18 @@ fn handle(namespace: NamespaceBuilder) -> NamespaceBuilder {
             },
         )
         .on("plain", async |event: Event, name: String, rest: Args| {
-            event.socket.compress(false).emit(&name, rest);
+            event.socket.without_compression().emit(&name, rest);
         })
         .on("packed", async |event: Event, name: String, rest: Args| {
-            event.socket.compress(true).emit(&name, rest);
+            event.socket.emit(&name, rest);
         })
         .on("whoami", who_am_i)
         .on("kick", async |event: Event, close: bool| {
-            event.socket.disconnect(close)
+            if close {
+                event.socket.close_connection();
+            } else {
+                event.socket.disconnect();
+            }
         })
         .on("drop", async |event: Event| event.socket.drop_connection())
         .on("disconnect", keep_reason)

@@ -34,7 +34,7 @@ const SHORT: Duration = Duration::from_millis(500);
 async fn main() -> Result<(), roomcast::Error> {
     let limits = AddressLimits::default();
     let balancer = Network::of(Ipv4Addr::LOCALHOST.into());
-    let balancers = Proxies::new([balancer]).with_proxy_protocol(true);
+    let balancers = Proxies::new([balancer]).with_proxy_protocol();
     let proxied = build(
         Io::builder().config(config()).guard(&limits, balancers),
         None,
@@ -91,7 +91,11 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
                     event.socket.emit("greeting", ());
                 })
                 .on("bye", async |event: Event, everything: bool| {
-                    event.socket.disconnect(everything);
+                    if everything {
+                        event.socket.close_connection();
+                    } else {
+                        event.socket.disconnect();
+                    }
                     // A disconnected socket cannot join a room.
                     let late = event.socket.join("late");
                     assert!(late.is_err() || !event.socket.is_in("late"));

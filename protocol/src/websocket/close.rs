@@ -2,7 +2,10 @@ use std::{fmt, str};
 
 use bytes::BufMut;
 
-use super::{FrameError, Opcode, control, header::encode_frame};
+use super::{
+    FrameError, Opcode, control,
+    header::{Fragment, encode_frame},
+};
 
 /// The status code of a close frame (RFC 6455 section 7.4).
 ///
@@ -106,7 +109,7 @@ pub fn encode_close(out: &mut impl BufMut, code: CloseCode, reason: &str, mask: 
             .for_each(|(to, from)| *to = from);
     }
     let body = body.get(..end).unwrap_or_default();
-    encode_frame(out, true, Opcode::Close, body, mask);
+    encode_frame(out, Fragment::Final, Opcode::Close, body, mask);
 }
 
 const MAX_REASON: usize = control::MAX - 2;

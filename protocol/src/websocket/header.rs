@@ -51,18 +51,28 @@ impl Opcode {
     }
 }
 
+/// The position of a frame in its message: the FIN bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the bit has two values")]
+pub enum Fragment {
+    /// More frames of the message follow.
+    More,
+    /// The only or last frame of a message.
+    Final,
+}
+
 /// Writes the header of a frame with `len` bytes of payload.
 ///
 /// A client must pass a fresh and unpredictable masking key, and mask the payload with it
 /// ([`mask::apply`]). A server passes `None` (RFC 6455 section 5.3). The reserved bits are zero.
 pub fn encode_header(
     out: &mut impl BufMut,
-    fin: bool,
+    fragment: Fragment,
     opcode: Opcode,
     len: u64,
     mask: Option<[u8; 4]>,
 ) {
-    out.put_u8(u8::from(fin) << 7 | opcode as u8);
+    out.put_u8(u8::from(fragment == Fragment::Final) << 7 | opcode as u8);
     let masked = u8::from(mask.is_some()) << 7;
     match len {
         0..=SHORT_MAX => out.put_u8(masked | len as u8),
@@ -84,12 +94,12 @@ pub fn encode_header(
 /// Writes a complete frame. Masks its payload if a key is given.
 pub fn encode_frame(
     out: &mut impl BufMut,
-    fin: bool,
+    fragment: Fragment,
     opcode: Opcode,
     payload: &[u8],
     mask: Option<[u8; 4]>,
 ) {
-    encode_header(out, fin, opcode, payload.len() as u64, mask);
+    encode_header(out, fragment, opcode, payload.len() as u64, mask);
     let Some(key) = mask else {
         out.put_slice(payload);
         return;
@@ -107,13 +117,13 @@ pub fn encode_frame(
 
 /// Returns the number of bytes that [`encode_header`] writes.
 #[must_use]
-pub const fn header_len(len: u64, masked: bool) -> usize {
+pub const fn header_len(len: u64, mask: Option<[u8; 4]>) -> usize {
     let length = match len {
         0..=SHORT_MAX => 2,
         126..=0xffff => 4,
         _ => 10,
     };
-    if masked { length + 4 } else { length }
+    if mask.is_some() { length + 4 } else { length }
 }
 
 /// The length of the longest header in bytes: two bytes, a 64-bit length and a masking key.
@@ -284,7 +294,8 @@ mod tests {
 
     fn encoded(fin: bool, opcode: Opcode, len: u64, mask: Option<[u8; 4]>) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_header(&mut out, fin, opcode, len, mask);
+        let fragment = if fin { Fragment::Final } else { Fragment::More };
+        encode_header(&mut out, fragment, opcode, len, mask);
         out
     }
 
@@ -301,7 +312,7 @@ mod tests {
     #[test]
     fn a_header_fits_a_plain_slice() {
         let mut out = [0; 2];
-        encode_header(&mut &mut out[..], false, Opcode::Binary, 3, None);
+        encode_header(&mut &mut out[..], Fragment::More, Opcode::Binary, 3, None);
         assert_eq!(out, *b"\x02\x03");
     }
 
@@ -309,7 +320,7 @@ mod tests {
     fn a_masked_frame_is_the_example_of_the_rfc() {
         let mut out = Vec::new();
         let key = Some([0x37, 0xfa, 0x21, 0x3d]);
-        encode_frame(&mut out, true, Opcode::Text, b"Hello", key);
+        encode_frame(&mut out, Fragment::Final, Opcode::Text, b"Hello", key);
         assert_eq!(out, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
     }
 
@@ -334,7 +345,7 @@ mod tests {
             let fin = fin || opcode.is_control();
             let len = if opcode.is_control() { len % 126 } else { len };
             let mut bytes = encoded(fin, opcode, len, mask);
-            let size = header_len(len, mask.is_some());
+            let size = header_len(len, mask);
             prop_assert_eq!(bytes.len(), size);
             bytes.extend(&tail);
             let rules = Rules {
@@ -354,7 +365,7 @@ mod tests {
         fn a_whole_frame_is_header_and_masked_payload(payload: Vec<u8>, repeat in 1_usize..20, key: Option<[u8; 4]>) {
             let payload = payload.repeat(repeat);
             let mut frame = Vec::new();
-            encode_frame(&mut frame, true, Opcode::Binary, &payload, key);
+            encode_frame(&mut frame, Fragment::Final, Opcode::Binary, &payload, key);
             let mut expected = encoded(true, Opcode::Binary, payload.len() as u64, key);
             let mut body = payload;
             if let Some(key) = key {

@@ -35,4 +35,4 @@ pub use close::{CloseCode, CloseFrame, encode_close};
 pub use control::Control;
 pub use decoder::{Decoder, Event, Limits, Role};
 pub use error::FrameError;
-pub use header::{MAX_HEADER, Opcode, encode_frame, encode_header, header_len};
+pub use header::{Fragment, MAX_HEADER, Opcode, encode_frame, encode_header, header_len};

@@ -117,7 +117,7 @@ fn compression_is_a_flag_of_one_handle() {
     let frame = mixed();
     assert!(frame.is_compressible());
     let polling = frame.polling();
-    let plain = frame.clone().with_compress(false);
+    let plain = frame.clone().without_compression();
     assert!(frame.is_compressible());
     assert!(!plain.is_compressible());
     assert_eq!(plain.polling().as_ptr(), polling.as_ptr());

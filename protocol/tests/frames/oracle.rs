@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use proptest::{prelude::*, sample::Index};
-use roomcast_protocol::websocket::{Opcode, Role, encode_frame};
+use roomcast_protocol::websocket::{Fragment, Opcode, Role, encode_frame};
 use tungstenite::{Message, WebSocket, protocol::Role as TheirRole};
 
 use crate::{
@@ -112,14 +112,19 @@ impl FragmentedMessage {
             if let Some((at, opcode, payload)) = &self.control
                 && at.index(count) == i
             {
-                encode_frame(out, true, *opcode, payload, key);
+                encode_frame(out, Fragment::Final, *opcode, payload, key);
             }
             let opcode = if i == 0 {
                 self.opcode
             } else {
                 Opcode::Continuation
             };
-            encode_frame(out, i + 1 == count, opcode, fragment, key);
+            let position = if i + 1 == count {
+                Fragment::Final
+            } else {
+                Fragment::More
+            };
+            encode_frame(out, position, opcode, fragment, key);
         }
     }
 }

@@ -1,4 +1,4 @@
-use roomcast_protocol::websocket::{Decoder, Event, FrameError, Opcode, encode_frame};
+use roomcast_protocol::websocket::{Decoder, Event, Fragment, FrameError, Opcode, encode_frame};
 
 /// Decodes these bytes in one segment. Returns all events, and the error that ended them.
 pub(crate) fn drain(decoder: &mut Decoder, mut input: &[u8]) -> (Vec<Event>, Option<FrameError>) {
@@ -18,7 +18,8 @@ pub(crate) fn drain(decoder: &mut Decoder, mut input: &[u8]) -> (Vec<Event>, Opt
 /// Encodes a frame as a client does.
 pub(crate) fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    encode_frame(&mut frame, fin, opcode, payload, Some(KEY));
+    let fragment = if fin { Fragment::Final } else { Fragment::More };
+    encode_frame(&mut frame, fragment, opcode, payload, Some(KEY));
     frame
 }
 

@@ -103,13 +103,15 @@ impl Authenticator {
     ) -> Result<(), Forbidden> {
         let nothing = Args::default();
         let query = request.url().split_once('?').map(|(_, query)| query);
-        let credentials = Credentials::new(&nothing, request.address().ip())
+        let mut credentials = Credentials::new(&nothing, request.address().ip())
             .with_headers(
                 request.header_bytes("authorization"),
                 request.header_bytes("cookie"),
             )
-            .with_trusted_origin(request.is_trusted_origin())
             .with_query(query);
+        if !request.is_trusted_origin() {
+            credentials = credentials.with_untrusted_origin();
+        }
         let Err(reason) = self.proven(&credentials).await else {
             return Ok(());
         };

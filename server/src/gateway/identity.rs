@@ -47,7 +47,7 @@ pub(super) fn register(
                 if !limits::enter(&users, &event.socket) {
                     // Several concurrent connections of the user have passed the middleware.
                     ERROR.emit_to(&event.socket, &TOO_MANY);
-                    event.socket.disconnect(false);
+                    event.socket.disconnect();
                 }
             })
             .on("disconnect", async |event: Event, users: State<Users>| {

@@ -31,8 +31,11 @@ pub(super) fn chat_settings(settings: &Settings) -> config::Chat {
 
 /// Returns the trusted proxies.
 pub(super) fn proxies(settings: &Settings) -> Proxies {
-    Proxies::new(settings.server.trusted_proxies.clone())
-        .with_proxy_protocol(settings.server.proxy_protocol)
+    let proxies = Proxies::new(settings.server.trusted_proxies.clone());
+    match settings.server.proxy_protocol {
+        true => proxies.with_proxy_protocol(),
+        false => proxies,
+    }
 }
 
 /// Returns the configuration of the library.

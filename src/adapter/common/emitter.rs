@@ -285,9 +285,9 @@ impl Emission<'_> {
         self
     }
 
-    /// Sets whether the event may be compressed.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.compress = compress;
+    /// Sends the event uncompressed: `compress(false)` of the official emitter.
+    pub fn without_compression(mut self) -> Self {
+        self.compress = false;
         self
     }
 
@@ -351,13 +351,22 @@ impl Emission<'_> {
         self.publish(Kind::Leave(names))
     }
 
-    /// Disconnects the sockets. If `close` is true, closes their connections with all namespaces.
+    /// Disconnects the sockets from the namespace.
     ///
     /// # Errors
     ///
     /// If the message will not be sent.
-    pub fn disconnect(self, close: bool) -> Result<(), AdapterError> {
-        self.publish(Kind::Disconnect { close })
+    pub fn disconnect(self) -> Result<(), AdapterError> {
+        self.publish(Kind::Disconnect { close: false })
+    }
+
+    /// Closes the connections of the sockets with all namespaces.
+    ///
+    /// # Errors
+    ///
+    /// If the message will not be sent.
+    pub fn close_connections(self) -> Result<(), AdapterError> {
+        self.publish(Kind::Disconnect { close: true })
     }
 
     fn publish(self, kind: Kind) -> Result<(), AdapterError> {

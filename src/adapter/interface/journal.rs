@@ -28,10 +28,13 @@ pub trait Journal: Send + Sync + 'static {
     /// connection to the journal.
     fn position(&self) -> Option<Position>;
 
-    /// Stores a state for the time `window`. Unless `is_new`, it only replaces a state that is
-    /// still stored, and does not extend its lifetime. Calls of `keep`, `forget` and `take` take
+    /// Stores a state for the time `window`. Calls of `keep`, `replace`, `forget` and `take` take
     /// effect in the order of the calls.
-    fn keep(&self, saved: &SavedState, window: Duration, is_new: bool);
+    fn keep(&self, saved: &SavedState, window: Duration);
+
+    /// Replaces a state that is still stored. Does not extend its lifetime, which was `window` when
+    /// it was stored.
+    fn replace(&self, saved: &SavedState, window: Duration);
 
     /// Deletes the state of a client that must not recover its session.
     fn forget(&self, pid: &str);

@@ -222,15 +222,14 @@ impl Postgres {
         self
     }
 
-    /// Sets whether to accept unsealed messages too, and to send each message in both forms. This
-    /// serves one rolling upgrade of a cluster whose servers do not seal yet. The unsealed messages
-    /// of a server that seals are ignored.
+    /// Accepts unsealed messages too, and sends each message in both forms. This serves one rolling
+    /// upgrade of a cluster whose servers do not seal yet. The unsealed messages of a server that
+    /// seals are ignored.
     ///
-    /// It has no effect unless [`sealed`](Self::sealed) is set. Default `false`: while it is
-    /// `true`, nothing is protected.
+    /// It has no effect unless [`sealed`](Self::sealed) is set. With it, nothing is protected.
     #[must_use]
-    pub fn accept_plain(mut self, accepts: bool) -> Self {
-        self.sealing.accepts_plain = accepts;
+    pub fn accept_plain(mut self) -> Self {
+        self.sealing.accepts_plain = true;
         self
     }
 

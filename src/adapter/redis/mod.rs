@@ -174,12 +174,12 @@ impl Redis {
         self
     }
 
-    /// Sets whether answers use sharded channels in the [streams](Self::streams) form:
-    /// `useShardedPubSub` of Node's adapter. Default `false`.
+    /// Uses sharded channels for answers in the [streams](Self::streams) form: `useShardedPubSub`
+    /// of Node's adapter.
     #[must_use]
-    pub fn sharded_channels(mut self, is_sharded: bool) -> Self {
-        if let Wire::Streams { .. } = self.wire {
-            self.wire = Wire::Streams { is_sharded };
+    pub fn sharded_channels(mut self) -> Self {
+        if let Wire::Streams { is_sharded } = &mut self.wire {
+            *is_sharded = true;
         }
         self
     }
@@ -208,15 +208,14 @@ impl Redis {
         self
     }
 
-    /// Sets whether clients may recover their session on another server. It requires the
+    /// Lets clients recover their session on another server. It requires the
     /// [streams](Self::streams) form and [recovery](crate::Builder::recovery).
     ///
     /// Every event then passes through Redis before it reaches a client, even a client of the same
     /// server, as with Node's adapter. Redis gives the event an offset that all servers know.
-    /// Default `false`.
     #[must_use]
-    pub fn recovery(mut self, recovers: bool) -> Self {
-        self.recovers = recovers;
+    pub fn recovery(mut self) -> Self {
+        self.recovers = true;
         self
     }
 
@@ -249,12 +248,11 @@ impl Redis {
         self
     }
 
-    /// Sets whether answers to Node servers use a channel per server:
-    /// `publishOnSpecificResponseChannel` of Node's classic adapter. Answers to servers of this
-    /// library always do. Default `false`.
+    /// Uses a channel per server for answers to Node servers: `publishOnSpecificResponseChannel` of
+    /// Node's classic adapter. Answers to servers of this library always do.
     #[must_use]
-    pub fn publish_on_specific_response_channel(mut self, specific: bool) -> Self {
-        self.specific = specific;
+    pub fn publish_on_specific_response_channel(mut self) -> Self {
+        self.specific = true;
         self
     }
 
@@ -287,15 +285,14 @@ impl Redis {
         self
     }
 
-    /// Sets whether to accept unsealed messages too, and to send each message in both forms. This
-    /// serves one rolling upgrade of a cluster whose servers do not seal yet. The unsealed messages
-    /// of a server that seals are ignored.
+    /// Accepts unsealed messages too, and sends each message in both forms. This serves one rolling
+    /// upgrade of a cluster whose servers do not seal yet. The unsealed messages of a server that
+    /// seals are ignored.
     ///
-    /// It has no effect unless [`sealed`](Self::sealed) is set. Default `false`: while it is
-    /// `true`, nothing is protected.
+    /// It has no effect unless [`sealed`](Self::sealed) is set. With it, nothing is protected.
     #[must_use]
-    pub fn accept_plain(mut self, accepts: bool) -> Self {
-        self.sealing.accepts_plain = accepts;
+    pub fn accept_plain(mut self) -> Self {
+        self.sealing.accepts_plain = true;
         self
     }
 

@@ -104,11 +104,15 @@ impl Client {
         self.command(Command::Unwatch(id));
     }
 
-    /// Sets whether the client reconnects after it loses the connection.
-    ///
-    /// An attempt in progress continues.
-    pub fn set_reconnection(&self, is_on: bool) {
-        self.command(Command::SetReconnection(is_on));
+    /// Makes the client reconnect after it loses the connection, as by default.
+    pub fn enable_reconnection(&self) {
+        self.command(Command::SetReconnection(true));
+    }
+
+    /// Stops the client from reconnecting after it loses the connection. An attempt in progress
+    /// continues.
+    pub fn disable_reconnection(&self) {
+        self.command(Command::SetReconnection(false));
     }
 
     /// Disconnects all sockets, and waits until the close packet is written, for at most 5 s.

@@ -106,9 +106,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets whether the client retries lost and failed connections. Default is `true`.
-    pub fn reconnection(mut self, is_on: bool) -> Self {
-        self.0.reconnection = is_on;
+    /// Disables the retries of lost and failed connections: `reconnection: false` of the official
+    /// client.
+    pub fn without_reconnection(mut self) -> Self {
+        self.0.reconnection = false;
         self
     }
 

@@ -85,8 +85,20 @@ async fn an_upgraded_session_goes_on_over_websocket() {
     assert_eq!(echo.post(&sid, "4before").await.0, 200);
     let mut both = Vec::new();
     let key = Some([1, 2, 3, 4]);
-    websocket::encode_frame(&mut both, true, websocket::Opcode::Text, b"5", key);
-    websocket::encode_frame(&mut both, true, websocket::Opcode::Text, b"4after", key);
+    websocket::encode_frame(
+        &mut both,
+        websocket::Fragment::Final,
+        websocket::Opcode::Text,
+        b"5",
+        key,
+    );
+    websocket::encode_frame(
+        &mut both,
+        websocket::Fragment::Final,
+        websocket::Opcode::Text,
+        b"4after",
+        key,
+    );
     client.stream.write_all(&both).await.unwrap();
     assert_eq!(client.text().await, "4before");
     assert_eq!(client.text().await, "4after");

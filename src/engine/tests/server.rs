@@ -133,7 +133,13 @@ impl Client {
 
     pub(super) async fn send_frame(&mut self, opcode: websocket::Opcode, payload: &[u8]) {
         let mut frame = Vec::new();
-        websocket::encode_frame(&mut frame, true, opcode, payload, Some([1, 2, 3, 4]));
+        websocket::encode_frame(
+            &mut frame,
+            websocket::Fragment::Final,
+            opcode,
+            payload,
+            Some([1, 2, 3, 4]),
+        );
         self.stream.write_all(&frame).await.unwrap();
     }
 

@@ -98,7 +98,7 @@ impl Io {
         // immediately.
         self.unlist(&namespace);
         let members = Broadcast::new(TargetNamespace::Local(namespace.clone()));
-        members.local().disconnect(false);
+        members.local().disconnect();
         self.announce_removal(&namespace);
         true
     }

@@ -52,7 +52,11 @@ pub(super) fn disconnect(
     close: bool,
 ) -> Outcome {
     for socket in sockets(namespace, target) {
-        socket.disconnect(close);
+        if close {
+            socket.close_connection();
+        } else {
+            socket.disconnect();
+        }
     }
     for socket in recoverable_sockets(namespace, target) {
         socket.end_recoverable();

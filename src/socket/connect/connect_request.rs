@@ -84,13 +84,17 @@ impl Connect {
     #[must_use]
     pub fn credentials(&self) -> Credentials<'_> {
         let handshake = self.handshake();
-        Credentials::new(&self.0.payload, handshake.address().ip())
+        let credentials = Credentials::new(&self.0.payload, handshake.address().ip())
             .with_headers(
                 handshake.header_bytes("authorization"),
                 handshake.header_bytes("cookie"),
             )
-            .with_trusted_origin(handshake.is_trusted_origin())
-            .with_query(handshake.url().split_once('?').map(|(_, query)| query))
+            .with_query(handshake.url().split_once('?').map(|(_, query)| query));
+        if handshake.is_trusted_origin() {
+            credentials
+        } else {
+            credentials.with_untrusted_origin()
+        }
     }
 
     /// Returns the request that opened the connection.

@@ -49,7 +49,7 @@ pub(crate) fn refresher<A: Authenticate>(
                         crate::socket::core::io::connection_log!(io, socket = %socket.id(), reason, more, "refresh refused");
                     }
                     if io.record_violation(&refusal, socket.handshake().address().ip()) {
-                        socket.disconnect(true);
+                        socket.close_connection();
                     }
                     Err(refusal)
                 }

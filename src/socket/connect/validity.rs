@@ -70,7 +70,7 @@ impl Validity {
                 let refusal = Refusal::new("TOKEN_EXPIRED", "the credentials have expired");
                 socket.expel(&refusal);
             }
-            (None, _) => socket.disconnect(false),
+            (None, _) => socket.disconnect(),
         }
     }
 }

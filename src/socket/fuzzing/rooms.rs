@@ -76,7 +76,7 @@ impl Game {
 
     fn disconnect(&mut self, socket: u8) {
         if let Some(gone) = self.sockets.remove(&socket) {
-            gone.disconnect(false);
+            gone.disconnect();
             for members in self.model.values_mut() {
                 members.remove(&socket);
             }
@@ -165,7 +165,7 @@ impl Game {
             .count();
         assert_eq!(self.io.metrics().gauge(Gauge::Rooms), rooms as i64);
         for (_, socket) in std::mem::take(&mut self.sockets) {
-            socket.disconnect(false);
+            socket.disconnect();
         }
         assert_eq!(self.io.metrics().gauge(Gauge::Rooms), 0);
         assert_eq!(self.io.metrics().gauge(Gauge::Sockets), 0);

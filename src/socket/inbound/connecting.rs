@@ -189,7 +189,7 @@ impl Connection {
         socket.revalidate();
         // A recovering client is not found while the application removes the namespace.
         if socket.namespace_inner().is_removed() {
-            socket.disconnect(false);
+            socket.disconnect();
         }
     }
 

@@ -64,22 +64,23 @@ impl Socket {
                 self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
         self.emit("error", ErrorEvent::of(refusal));
-        self.disconnect(false);
+        self.disconnect();
     }
 
-    /// Disconnects the client from this namespace. With `close`, disconnects it from all its
-    /// namespaces and closes the connection. The client does not reconnect by itself.
+    /// Disconnects the client from this namespace. The client does not reconnect by itself.
     ///
     /// Starts the `disconnecting` and `disconnect` handlers before it returns.
-    pub fn disconnect(&self, close: bool) {
-        if close {
-            for socket in self.shared().sockets() {
-                socket.leave_namespace();
-            }
-            self.outbox().close(CloseReason::ForcedClose);
-        } else {
-            self.leave_namespace();
+    pub fn disconnect(&self) {
+        self.leave_namespace();
+    }
+
+    /// Disconnects the client from all its namespaces, like [`disconnect`](Self::disconnect), and
+    /// closes the connection: `disconnect(true)` of the official server.
+    pub fn close_connection(&self) {
+        for socket in self.shared().sockets() {
+            socket.leave_namespace();
         }
+        self.outbox().close(CloseReason::ForcedClose);
     }
 
     /// Closes the connection without a packet to any namespace. The client sees a lost connection,

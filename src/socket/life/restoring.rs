@@ -156,7 +156,7 @@ impl Restored {
         if let Self::JournaledState(kept) = self
             && let Some(journal) = kept.joined.journal()
         {
-            journal.keep(&kept.saved, window, true);
+            journal.keep(&kept.saved, window);
         }
     }
 
@@ -276,7 +276,11 @@ impl Socket {
             return;
         };
         if let Some(saved) = self.saved_state(joined) {
-            journal.keep(&saved, table.window, is_new);
+            if is_new {
+                journal.keep(&saved, table.window);
+            } else {
+                journal.replace(&saved, table.window);
+            }
         }
     }
 

@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(socket.join(["x".repeat(256), "b".into()]), Ok(()));
         assert_eq!(socket.join("b"), Ok(()));
         assert_eq!(socket.join("c"), Err(JoinError::TooManyRooms));
-        socket.disconnect(false);
+        socket.disconnect();
         assert_eq!(socket.join("b"), Err(JoinError::Disconnected));
         assert_eq!(io.metrics().gauge(Gauge::Rooms), 0);
     }
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(io.to("room").count(), 8);
         assert_eq!(io.metrics().gauge(Gauge::Rooms), 1);
         for socket in &sockets {
-            socket.disconnect(false);
+            socket.disconnect();
         }
         assert_eq!(io.metrics().gauge(Gauge::Rooms), 0);
         assert!(io.of("/").rooms().is_empty());

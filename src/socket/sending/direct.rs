@@ -63,9 +63,9 @@ impl<'a> Direct<'a> {
         self
     }
 
-    /// Sets whether the event may be compressed. Default is `true`.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.flags.compress = compress;
+    /// Sends the event uncompressed: `compress(false)` of the official server.
+    pub fn without_compression(mut self) -> Self {
+        self.flags.compress = false;
         self
     }
 
@@ -270,9 +270,9 @@ impl Socket {
         Direct::new(self).drop_oldest(stream, keep)
     }
 
-    /// Sets the compression flag of the next event; see [`Direct::compress`].
-    pub fn compress(&self, compress: bool) -> Direct<'_> {
-        Direct::new(self).compress(compress)
+    /// Sends the next event uncompressed; see [`Direct::without_compression`].
+    pub fn without_compression(&self) -> Direct<'_> {
+        Direct::new(self).without_compression()
     }
 
     /// Sends a typed event to the client; see [`Contract`].

@@ -120,7 +120,7 @@ pub(crate) fn encode(
     Ok(if flags.compress {
         frame
     } else {
-        frame.with_compress(false)
+        frame.without_compression()
     })
 }
 

@@ -233,7 +233,7 @@ async fn should_stop_trying_to_reconnect() {
         matches!(change, Change::ReconnectError(_))
     })
     .await;
-    socket.client().set_reconnection(false);
+    socket.client().disable_reconnection();
     assert_no_attempt(&mut changes).await;
     within(socket.client().close()).await;
     while changes.try_recv().is_ok() {}
@@ -254,7 +254,7 @@ async fn should_try_to_reconnect_twice_and_fail_with_incorrect_address() {
 #[tokio::test]
 async fn should_not_try_to_reconnect_with_incorrect_port_when_reconnection_disabled() {
     let (_unheard, client) = nowhere();
-    let (socket, mut changes) = watched(client.reconnection(false));
+    let (socket, mut changes) = watched(client.without_reconnection());
     within(socket.connect()).await.unwrap_err();
     change(&mut changes, |change| matches!(change, Change::Error(_))).await;
     assert_no_attempt(&mut changes).await;

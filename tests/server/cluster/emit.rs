@@ -99,9 +99,9 @@ fn rooms_are_joined_left_and_disconnected_from_any_server() {
         servers[0].io.to("x").emit("x", ());
         c.expect_text("42[\"x\"]");
 
-        servers[1].io.in_(a_id).disconnect(false);
+        servers[1].io.in_(a_id).disconnect();
         a.expect_text("41");
-        servers[0].io.in_("x").disconnect(true);
+        servers[0].io.in_("x").close_connections();
         c.expect_text("41");
         c.expect_close();
         join(&mut a, "");

@@ -98,7 +98,7 @@ fn sockets_are_known_with_their_rooms_handshake_data_and_server() {
         let again = fetch(&servers[2], "third");
         assert_eq!(again.sockets.len(), 1);
         assert!(fetch(&servers[2], "room").sockets.is_empty());
-        socket.disconnect(true);
+        socket.close_connection();
         client.expect_text("41");
     });
 }

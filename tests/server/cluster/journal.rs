@@ -473,7 +473,7 @@ fn client_that_cannot_get_all_events_gets_a_new_session() {
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let recoverable = || servers[0].io.metrics().gauge(Gauge::RecoverySessions);
     let before = recoverable();
-    servers[1].io.in_(&*away.sid).disconnect(true);
+    servers[1].io.in_(&*away.sid).close_connections();
     until(|| recoverable() < before);
     settle(&servers);
     assert!(away.come(&servers[1]).is_err());

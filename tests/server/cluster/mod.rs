@@ -82,7 +82,7 @@ impl Wire {
             Self::Sharded => redis.sharded(Subscriptions::Rooms),
             Self::Private => redis.sharded(Subscriptions::RoomsAndSockets),
             Self::Streams => redis.streams(),
-            Self::Journal => redis.streams().recovery(true),
+            Self::Journal => redis.streams().recovery(),
         }
     }
 }
@@ -510,7 +510,7 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     // The emitter does not wait for the join: the next event finds both sockets in the room.
     emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
     emitter.to("room").except(&a_id).emit("b", ()).unwrap();
-    let both = emitter.to("room").compress(false);
+    let both = emitter.to("room").without_compression();
     both.emit("both", ()).unwrap();
     a.expect_text("42[\"both\"]");
     b.expect_text("42[\"b\"]");
@@ -530,7 +530,7 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     // The emitter is no server, so servers expect no answers from it.
     servers.settle();
     emitter.to(&a_id).leave("room").unwrap();
-    emitter.to("room").disconnect(true).unwrap();
+    emitter.to("room").close_connections().unwrap();
     assert_eq!(servers[0].runtime.block_on(emitter.close()), Ok(()));
     b.expect_text("41");
     servers[0].io.emit("end", ());

@@ -71,7 +71,10 @@ fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
     };
     let redis = RedisServer::shared();
     for is_own in [false, true] {
-        let options = |redis: Redis| redis.publish_on_specific_response_channel(is_own);
+        let options = |redis: Redis| match is_own {
+            true => redis.publish_on_specific_response_channel(),
+            false => redis,
+        };
         let servers = Servers::on_redis_with(&redis.url(), 1, options, build);
         let key = &servers.key;
         let common = format!("{key}-response#/#");
@@ -99,7 +102,10 @@ fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
 #[test]
 fn answers_to_stream_requests_use_sharded_channels() {
     for is_sharded in [false, true] {
-        let servers = servers(2, |redis| redis.streams().sharded_channels(is_sharded));
+        let servers = servers(2, |redis| match is_sharded {
+            true => redis.streams().sharded_channels(),
+            false => redis.streams(),
+        });
         let _client = servers[1].connect();
         let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
         assert_eq!(
@@ -154,7 +160,7 @@ fn stream_reads_at_most_the_configured_count() {
 fn sessions_lie_under_keys_that_begin_as_they_should() {
     let redis = RedisServer::shared();
     let options = |redis: Redis| {
-        let redis = redis.streams().recovery(true);
+        let redis = redis.streams().recovery();
         redis.session_key_prefix("sessions of the options:")
     };
     let build = |io: Builder| quiet(io.recovery(Recovery::default()));

@@ -85,7 +85,7 @@ fn socket_channels_deliver_only_to_the_sockets_server() {
     servers.settle();
     servers[2].io.to("room").emit("room", ());
     client.expect_text("42[\"room\"]");
-    servers[0].io.in_(id).disconnect(false);
+    servers[0].io.in_(id).disconnect();
     client.expect_text("41");
     until(|| {
         channels(&servers.key)

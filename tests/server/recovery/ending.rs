@@ -46,7 +46,7 @@ fn client_disconnected_by_its_own_handler_is_not_recovered() {
     let io = on(Recovery::default()).namespace("/", |namespace| {
         namespace.on("disconnect", async |event: Event| {
             let io = event.socket.io();
-            io.in_(event.socket.id()).disconnect(true);
+            io.in_(event.socket.id()).close_connections();
         })
     });
     let server = Local::serve(io);

@@ -101,7 +101,7 @@ fn on(recovery: Recovery) -> Builder {
                     Ack((event.socket.recovered(), mark, rooms))
                 })
                 .on("drop", async |event: Event| event.socket.drop_connection())
-                .on("kick", async |event: Event| event.socket.disconnect(true))
+                .on("kick", async |event: Event| event.socket.close_connection())
         });
     io
 }
@@ -488,7 +488,7 @@ fn recoverable_clients_can_leave_rooms_and_be_disconnected() {
     let (client, missed, is_same) = come_back(&server, &mut session);
     assert!(is_same && missed.is_empty());
     lose(&server, client);
-    server.io.to(&*session.sid).disconnect(false);
+    server.io.to(&*session.sid).disconnect();
     assert_eq!(recoverable(&server), 0);
     assert_eq!(kept_bytes(&server), 0);
     assert!(!come_back(&server, &mut session).2);

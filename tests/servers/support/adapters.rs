@@ -54,18 +54,21 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
     let redis = redis
         .unwrap_or_else(|error| panic!("{url}: {error}"))
         .key(&key);
-    let redis = redis.recovery(suffix.ends_with("-recovery"));
+    let redis = match suffix.ends_with("-recovery") {
+        true => redis.recovery(),
+        false => redis,
+    };
     let redis = match secrets {
         Some(secrets) => redis.sealed(secrets),
         None => redis,
     };
     io.adapter(match option {
         "" => redis,
-        "specific" => redis.publish_on_specific_response_channel(true),
+        "specific" => redis.publish_on_specific_response_channel(),
         "sharded" if scheme == "redis" => redis.sharded(Subscriptions::Rooms),
         "sharded" => {
             let name = format!("stream of {key}");
-            redis.sharded_channels(true).stream_name(&name)
+            redis.sharded_channels().stream_name(&name)
         }
         "sharded-private" => redis.sharded(Subscriptions::RoomsAndSockets),
         "sharded-static" => redis.sharded(Subscriptions::Namespaces),

@@ -71,7 +71,11 @@ pub(crate) fn handle(namespace: NamespaceBuilder) -> NamespaceBuilder {
         .on(
             "sockets-disconnect",
             async |event: Event, room: String, close: bool| {
-                event.namespace().in_(&room).disconnect(close);
+                if close {
+                    event.namespace().in_(&room).close_connections();
+                } else {
+                    event.namespace().in_(&room).disconnect();
+                }
             },
         )
         .on(

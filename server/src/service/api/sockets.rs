@@ -252,7 +252,7 @@ pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
             // An invalid id belongs to no socket.
             let socket = SocketId::parse(id).and_then(|id| namespace.socket(id));
             socket.map_or(0, |socket| {
-                socket.disconnect(true);
+                socket.close_connection();
                 1
             })
         }
@@ -260,7 +260,7 @@ pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
             let own = namespace.local().in_(user_room(user));
             let count = own.count();
             // This also ends the sessions of recoverable clients.
-            own.disconnect(true);
+            own.close_connection();
             count
         }
     }

@@ -455,7 +455,7 @@ impl Blocks {
         for namespace in self.io.namespaces() {
             for socket in namespace.local().sockets().await {
                 if is_blocked(socket.handshake().address().ip()) {
-                    socket.disconnect(true);
+                    socket.close_connection();
                 }
             }
         }

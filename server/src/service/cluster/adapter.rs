@@ -155,7 +155,10 @@ impl Adapter {
         };
         macro_rules! sealed {
             ($adapter:expr) => {
-                Box::new($adapter.sealed(secrets).accept_plain(sealing.accepts_plain))
+                Box::new(match sealing.accepts_plain {
+                    true => $adapter.sealed(secrets).accept_plain(),
+                    false => $adapter.sealed(secrets),
+                })
             };
         }
         match self {
@@ -232,8 +235,11 @@ impl Adapter {
         let redis = Redis::new(&format!("{scheme}://{rest}")).map_err(fault)?;
         let redis = redis
             .key(&settings.adapter.key)
-            .publish_on_specific_response_channel(settings.adapter.specific_responses)
             .request_timeout(request_timeout(settings));
+        let redis = match settings.adapter.specific_responses {
+            true => redis.publish_on_specific_response_channel(),
+            false => redis,
+        };
         let redis = match &settings.adapter.stream_name {
             Some(name) => redis.stream_name(name),
             None => redis,
@@ -247,7 +253,7 @@ impl Adapter {
             match (is_sharded, scheme.contains("-streams")) {
                 (false, _) => redis,
                 (true, false) => redis.sharded(subscriptions),
-                (true, true) => redis.sharded_channels(true),
+                (true, true) => redis.sharded_channels(),
             },
         )))
     }

@@ -86,19 +86,9 @@ impl RedisJournal {
         let shared = self.shared.get().ok_or(AdapterError::Closed)?;
         shared.link.publish(Sent::Command(parts, answer))
     }
-}
 
-impl Journal for RedisJournal {
-    fn is_up(&self) -> bool {
-        let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.link.health() == Health::Ready)
-    }
-
-    fn position(&self) -> Option<Position> {
-        self.shared.get()?.link.position()
-    }
-
-    fn keep(&self, saved: &SavedState, window: Duration, is_new: bool) {
+    /// Writes the state: as a new one, or only if one is still stored.
+    fn set(&self, saved: &SavedState, window: Duration, is_new: bool) {
         let packed = match pack(saved) {
             Ok(packed) => packed,
             Err(error) => {
@@ -123,6 +113,25 @@ impl Journal for RedisJournal {
                 tracing::debug!(%error, "could not store a recoverable session for other servers");
             }
         }
+    }
+}
+
+impl Journal for RedisJournal {
+    fn is_up(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.link.health() == Health::Ready)
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.shared.get()?.link.position()
+    }
+
+    fn keep(&self, saved: &SavedState, window: Duration) {
+        self.set(saved, window, true);
+    }
+
+    fn replace(&self, saved: &SavedState, window: Duration) {
+        self.set(saved, window, false);
     }
 
     fn forget(&self, pid: &str) {

@@ -160,7 +160,7 @@ mod tests {
             memory.hold(&frame);
             assert_eq!(metrics.gauge(Gauge::OutboxBytes), cost);
         }
-        let copy = frame.clone().with_compress(false);
+        let copy = frame.clone().without_compression();
         memory.hold(&copy);
         assert_eq!(metrics.gauge(Gauge::OutboxBytes), 2 * cost);
         for _ in 0..3 {

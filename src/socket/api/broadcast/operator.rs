@@ -173,9 +173,9 @@ impl<'a> Broadcast<'a> {
         self.interval = None;
     }
 
-    /// Sets whether the event may be compressed. Default is `true`.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.flags.compress = compress;
+    /// Sends the event uncompressed: `compress(false)` of the official server.
+    pub fn without_compression(mut self) -> Self {
+        self.flags.compress = false;
         self
     }
 
@@ -347,10 +347,21 @@ impl<'a> Broadcast<'a> {
         );
     }
 
-    /// Disconnects the selected sockets from the namespace, or closes their connections with all
-    /// namespaces. See [`Socket::disconnect`](crate::Socket::disconnect). Disconnected but
-    /// recoverable sockets cannot be recovered.
-    pub fn disconnect(&self, close: bool) {
+    /// Disconnects the selected sockets from the namespace; see
+    /// [`Socket::disconnect`](crate::Socket::disconnect). Disconnected but recoverable sockets
+    /// cannot be recovered.
+    pub fn disconnect(&self) {
+        self.end(false);
+    }
+
+    /// Closes the connections of the selected sockets with all namespaces; see
+    /// [`Socket::close_connection`](crate::Socket::close_connection). Disconnected but recoverable
+    /// sockets cannot be recovered.
+    pub fn close_connections(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, close: bool) {
         apply(
             &self.target_namespace,
             &self.operation::<()>(Kind::Disconnect { close }),

@@ -147,8 +147,13 @@ impl RemoteSocket {
     }
 
     /// Disconnects the socket; see [`Socket::disconnect`].
-    pub fn disconnect(&self, close: bool) {
-        self.target().disconnect(close);
+    pub fn disconnect(&self) {
+        self.target().disconnect();
+    }
+
+    /// Closes the connection of the socket; see [`Socket::close_connection`].
+    pub fn close_connection(&self) {
+        self.target().close_connections();
     }
 }
 

@@ -67,10 +67,10 @@ macro_rules! targets {
             self.all().local()
         }
 
-        #[doc = concat!("Selects all sockets in ", $who, ", with this compression flag;")]
-        /// see [`Broadcast::compress`](crate::Broadcast::compress).
-        pub fn compress<'a>(&self, compress: bool) -> crate::socket::api::Broadcast<'a> {
-            self.all().compress(compress)
+        #[doc = concat!("Selects all sockets in ", $who, ", which receive the event uncompressed;")]
+        /// see [`Broadcast::without_compression`](crate::Broadcast::without_compression).
+        pub fn without_compression<'a>(&self) -> crate::socket::api::Broadcast<'a> {
+            self.all().without_compression()
         }
 
         #[doc = concat!("Selects all sockets in ", $who, ", which must acknowledge within this time;")]
@@ -135,8 +135,14 @@ macro_rules! targets {
 
         #[doc = concat!("Disconnects all sockets in ", $who, ";")]
         /// see [`Broadcast::disconnect`](crate::Broadcast::disconnect).
-        pub fn disconnect(&self, close: bool) {
-            self.all().disconnect(close);
+        pub fn disconnect(&self) {
+            self.all().disconnect();
+        }
+
+        #[doc = concat!("Closes the connections of all sockets in ", $who, ";")]
+        /// see [`Broadcast::close_connections`](crate::Broadcast::close_connections).
+        pub fn close_connections(&self) {
+            self.all().close_connections();
         }
 
         #[doc = concat!("Returns the number of sockets in ", $who, " on this server.")]

@@ -97,11 +97,11 @@ pub struct IoService {
 }
 
 impl IoService {
-    /// Sets whether the outer server encrypts, for
+    /// States that the outer server encrypts, for
     /// [`Handshake::is_secure`](crate::Handshake::is_secure).
     #[must_use]
-    pub fn secure(mut self, is_secure: bool) -> Self {
-        self.secure = is_secure;
+    pub fn secure(mut self) -> Self {
+        self.secure = true;
         self
     }
 
@@ -158,8 +158,8 @@ pub struct IoLayer(IoService);
 impl IoLayer {
     /// See [`IoService::secure`].
     #[must_use]
-    pub fn secure(self, is_secure: bool) -> Self {
-        Self(self.0.secure(is_secure))
+    pub fn secure(self) -> Self {
+        Self(self.0.secure())
     }
 }
 

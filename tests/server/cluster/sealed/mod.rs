@@ -65,7 +65,7 @@ macro_rules! formed {
     ($adapter:expr, $form:expr) => {
         match $form {
             Form::Plain => $adapter,
-            Form::Rolling => $adapter.sealed(secrets([1])).accept_plain(true),
+            Form::Rolling => $adapter.sealed(secrets([1])).accept_plain(),
             Form::Sealed(secrets) => $adapter.sealed(secrets.clone()),
         }
     };
@@ -266,7 +266,7 @@ fn ignores(cluster: &Cluster, form: &Form, counter: Counter) {
     until(|| {
         stranger.io.emit("forged", ());
         stranger.io.in_(id).join("room");
-        stranger.io.in_(id).disconnect(true);
+        stranger.io.in_(id).close_connections();
         let _ = stranger.io.of("/").server_side_emit("note", "forged");
         (0..2).all(|i| count(&servers[i], counter) >= before[i] + 6)
     });
