@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+#[path = "../tests/support/broker.rs"]
+mod broker;
 #[path = "../tests/support/port.rs"]
 mod port;
 #[path = "../tests/support/postgres.rs"]

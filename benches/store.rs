@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "a bench")]
 
+#[path = "../tests/support/broker.rs"]
+mod broker;
 #[path = "../tests/support/port.rs"]
 mod port;
 #[path = "../tests/support/postgres.rs"]

@@ -16,6 +16,8 @@
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../../tests/support/broker.rs"]
+mod broker;
 #[path = "../../tests/support/port.rs"]
 mod port;
 #[path = "../../tests/support/postgres.rs"]

@@ -25,7 +25,7 @@ async fn messages_of_many_senders_share_transactions_in_postgresql() {
     let commits = harness.metrics.counter(Counter::StoreCommits) - before;
     assert!(commits <= 4, "{commits} commits for {SENDERS} messages");
     let (_, database) = config.url.rsplit_once('/').unwrap();
-    let transactions = shared().lock().unwrap().sql(
+    let transactions = shared().sql(
         database,
         &format!("SELECT count(DISTINCT xmin::text) FROM messages WHERE conversation_id = '{id}'"),
     );

@@ -165,7 +165,7 @@ pub(crate) fn memory() -> Backend {
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres() -> Backend {
     let config = config::Store {
-        url: crate::server::shared().lock().unwrap().database(),
+        url: crate::server::shared().database(),
         ..config::Store::default()
     };
     (config, None)
@@ -186,7 +186,7 @@ pub(crate) fn sqlite() -> Backend {
 #[cfg(feature = "postgres")]
 pub(crate) fn sql(config: &config::Store, sql: &str) -> String {
     let (_, database) = config.url.rsplit_once('/').unwrap();
-    crate::server::shared().lock().unwrap().sql(database, sql)
+    crate::server::shared().sql(database, sql)
 }
 
 /// Returns the path of a SQLite database.

@@ -9,6 +9,9 @@
 
 mod annotations;
 mod blocks;
+#[cfg(feature = "postgres")]
+#[path = "../support/broker.rs"]
+mod broker;
 mod changes;
 mod conversations;
 mod deletion;
@@ -55,6 +58,8 @@ mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+#[path = "../support/mod.rs"]
+mod support;
 #[cfg(feature = "postgres")]
 mod tls;
 #[cfg(feature = "postgres")]

@@ -214,7 +214,7 @@ impl LongConversation {
 
     fn sql(&self, sql: &str) -> String {
         let (_, database) = self.config.url.rsplit_once('/').unwrap();
-        shared().lock().unwrap().sql(database, sql)
+        shared().sql(database, sql)
     }
 
     /// Returns the counts so far. A connection might report its counts only when it ends, so this

@@ -1,10 +1,8 @@
 //! Benchmarks of the binary's own chat, without options for its events.
 
 use std::{
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::Duration,
 };
@@ -14,26 +12,24 @@ use tempfile::TempDir;
 
 use crate::{
     assert_clean, bench, command, count, finish,
-    support::{Polling, RawClient},
+    support::{Polling, RawClient, ServerProcess},
 };
 
 /// A process of `roomcast serve`, killed on drop.
 pub(crate) struct Chat {
-    process: Child,
+    process: ServerProcess,
     pub(crate) address: SocketAddr,
-    /// The address of its metrics.
-    admin: SocketAddr,
     folder: TempDir,
 }
 
 impl Chat {
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let (process, [admin, address]) = spawn(folder.path(), variables);
+        let variables = [&[("ROOMCAST_STORE", "memory:")], variables].concat();
+        let process = ServerProcess::start(folder.path(), &variables);
         Self {
+            address: process.address(),
             process,
-            address,
-            admin,
             folder,
         }
     }
@@ -53,40 +49,6 @@ impl Chat {
     fn assert_nothing_is_left(&self) {
         assert_eq!(self.rows("conversations WHERE deleted_at IS NULL"), 1);
         assert_eq!(self.rows("members"), 0);
-    }
-}
-
-fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, [SocketAddr; 2]) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
-        .current_dir(folder)
-        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
-        .env("ROOMCAST_STORE", "memory:")
-        .env("ROOMCAST_PROFILE", "development")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-    let addresses = ["admin listener ready", "listening on"].map(|words| {
-        let mut lines = log.by_ref().map(Result::unwrap);
-        let address = lines.find_map(|line| {
-            let (_, rest) = line.split_once(words)?;
-            let (_, address) = rest.split_once("http://")?;
-            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-            address[..end.unwrap_or(address.len())].parse().ok()
-        });
-        address.expect("the server says where it listens")
-    });
-    // An unread pipe would block the server eventually.
-    thread::spawn(move || log.for_each(drop));
-    (process, addresses)
-}
-
-impl Drop for Chat {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -130,7 +92,9 @@ fn acknowledged_bench_messages_are_stored_once_in_order() {
         assert_eq!(count(&report, "/stored/found"), 36, "{store}");
         assert_eq!(count(&report, "/acks/count"), 30, "0.1 s is not measured");
         assert_eq!(count(&report, "/toAll/count"), 30);
-        let metrics = RawClient::connect(chat.admin).get("/metrics").body;
+        let metrics = RawClient::connect(chat.process.admin())
+            .get("/metrics")
+            .body;
         let processed = "roomcast_message_processing_seconds_count 37\n";
         assert!(metrics.contains(processed), "with the one before the run");
         if store != "memory:" {
@@ -235,8 +199,7 @@ fn conversations_that_could_not_be_deleted_are_a_problem_of_the_report() {
     let bench = bench.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut bench = bench.spawn().unwrap();
     until(&mut bench, || chat.rows("messages") > 20);
-    let id = Pid::from_raw(i32::try_from(chat.process.id()).unwrap()).unwrap();
-    kill_process(id, Signal::KILL).unwrap();
+    chat.process.signal(Signal::KILL);
     let id = Pid::from_raw(i32::try_from(bench.id()).unwrap()).unwrap();
     kill_process(id, Signal::INT).unwrap();
     let outcome = finish(bench.wait_with_output().unwrap());

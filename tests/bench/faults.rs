@@ -1,17 +1,14 @@
 //! The benchmark reports each fault of a faulty server, and refusals do not count as losses.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use roomcast::{Ack, Event, Io, Server};
+use roomcast::{Ack, Event, Io};
 use serde_json::json;
 
-use crate::{Outcome, bench, count};
+use crate::{Outcome, bench, count, local::Local};
 
 /// What the server does wrong with a message, chosen by the message's number.
 #[derive(Clone, Copy)]
@@ -24,10 +21,7 @@ enum Mistake {
 }
 
 /// A contract server in this process that makes the mistake with every tenth message.
-struct Faulty {
-    _runtime: tokio::runtime::Runtime,
-    address: SocketAddr,
-}
+struct Faulty(Local);
 
 impl Faulty {
     fn serve(mistake: Mistake) -> Self {
@@ -81,25 +75,13 @@ impl Faulty {
                     Ack(json!({"success": false, "error": {"code": "NO", "message": "never"}}))
                 })
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let server = Server::new(io.build().unwrap()).bind("127.0.0.1:0");
-        let server = runtime.block_on(server).unwrap();
-        let address = server.local_addrs()[0];
-        runtime.spawn(server.run());
-        Self {
-            _runtime: runtime,
-            address,
-        }
+        Self(Local::serve(io))
     }
 
     fn measure(&self, options: &str) -> Outcome {
         bench(&format!(
             "{options} http://{} --preset rooms --json --drain 10",
-            self.address
+            self.0.address()
         ))
     }
 }

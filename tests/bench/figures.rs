@@ -4,15 +4,15 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{assert_clean, bench, count, support::TestServer};
+use crate::{assert_clean, bench, count, support::ServerProcess};
 
-fn url(server: &TestServer) -> String {
+fn url(server: &ServerProcess) -> String {
     format!("http://{} --preset rooms --json", server.address())
 }
 
 #[test]
 fn a_fanout_reaches_everyone_over_every_transport() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     for transport in ["websocket", "polling", "upgrade"] {
         let options = "--clients 20 --senders 4 --rate 50";
         let outcome = bench(&format!(
@@ -40,7 +40,7 @@ fn a_fanout_reaches_everyone_over_every_transport() {
 
 #[test]
 fn rooms_keep_their_messages_to_themselves() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let options = "--clients 40 --rooms 8 --senders 2 --rate 100";
     let report = assert_clean(&bench(&format!("rooms {} {options}", url(&server))));
     assert_eq!(count(&report, "/messages/sent"), 60);
@@ -49,7 +49,7 @@ fn rooms_keep_their_messages_to_themselves() {
 
 #[test]
 fn every_request_is_answered_with_its_payload() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let options = "--clients 10 --rate 100 --payload 2000";
     let report = assert_clean(&bench(&format!("echo {} {options}", url(&server))));
     assert_eq!(count(&report, "/messages/sent"), 60);
@@ -58,7 +58,7 @@ fn every_request_is_answered_with_its_payload() {
 
 #[test]
 fn clients_connect_and_disconnect() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     for transport in ["websocket", "polling"] {
         let options = format!("--clients 10 --rate 50 --transport {transport}");
         let report = assert_clean(&bench(&format!("connect {} {options}", url(&server))));
@@ -70,8 +70,8 @@ fn clients_connect_and_disconnect() {
 
 #[test]
 fn idle_clients_answer_pings_and_memory_is_reported() {
-    let server = TestServer::start_with("fanout", &[("PING_INTERVAL_MS", "100")]);
-    let options = format!("--clients 30 --duration 3 --server-pid {}", server.id());
+    let server = ServerProcess::example_with("fanout", &[("PING_INTERVAL_MS", "100")]);
+    let options = format!("--clients 30 --duration 3 --server-pid {}", server.pid());
     let report = assert_clean(&bench(&format!("idle {} {options}", url(&server))));
     assert!(count(&report, "/connections/pings") >= 30, "{report:#}");
     assert!(count(&report, "/server/rssEmpty") > 0);
@@ -83,7 +83,7 @@ fn idle_clients_answer_pings_and_memory_is_reported() {
 
 #[test]
 fn slow_clients_catch_up_without_affecting_fast_clients() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let options = "--clients 10 --senders 1 --slow-share 0.2 --rate 40";
     let report = assert_clean(&bench(&format!("slow {} {options}", url(&server))));
     assert_eq!(count(&report, "/slow/clients"), 2);
@@ -94,7 +94,7 @@ fn slow_clients_catch_up_without_affecting_fast_clients() {
 
 #[test]
 fn several_threads_give_one_report() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let options = "--clients 21 --senders 5 --rate 100 --threads 3";
     let report = assert_clean(&bench(&format!("fanout {} {options}", url(&server))));
     assert_eq!(count(&report, "/messages/sent"), 60);
@@ -104,7 +104,7 @@ fn several_threads_give_one_report() {
 
 #[test]
 fn a_report_has_the_documented_shape() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let report = assert_clean(&bench(&format!(
         "fanout {} --clients 4 --rate 40",
         url(&server)
@@ -147,7 +147,7 @@ fn a_report_has_the_documented_shape() {
 
 #[test]
 fn a_page_with_plots_and_a_text_are_written() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.html");
     let options = format!("--clients 4 --rate 40 --html {}", file.display());
@@ -166,7 +166,7 @@ fn a_page_with_plots_and_a_text_are_written() {
 
 #[test]
 fn a_terminal_shows_how_far_a_run_is() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let line = format!(
         "{} bench fanout http://{} --preset rooms --clients 4 --rate 40 --duration 2",
         env!("CARGO_BIN_EXE_roomcast"),
@@ -188,7 +188,10 @@ fn a_terminal_shows_how_far_a_run_is() {
 
 #[test]
 fn two_servers_are_compared_in_turns() {
-    let (one, two) = (TestServer::start("fanout"), TestServer::start("fanout"));
+    let (one, two) = (
+        ServerProcess::example("fanout"),
+        ServerProcess::example("fanout"),
+    );
     let options = "--clients 4 --rate 40 --rounds 3";
     let words = format!(
         "fanout {} {options} --compare http://{}",

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/local.rs"]
+mod local;
 #[path = "../support/mod.rs"]
 mod support;
 

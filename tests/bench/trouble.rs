@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     bench, command, count, finish,
-    support::{DEADLINE, TestServer, UnusedAddress},
+    support::{DEADLINE, ServerProcess, UnusedAddress},
 };
 
 /// Listens and answers every connection with these bytes.
@@ -63,7 +63,7 @@ fn unreachable_server_is_reported_in_one_line() {
 
 #[test]
 fn missing_namespace_is_reported() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let outcome = bench(&format!("idle http://{}/nowhere", server.address()));
     let error = outcome.error();
     assert!(error.contains("refuses: Invalid namespace"), "{error}");
@@ -71,7 +71,7 @@ fn missing_namespace_is_reported() {
 
 #[test]
 fn an_event_that_the_server_does_not_know_is_found_before_the_run() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let url = format!(
         "http://{} --preset rooms --connect-timeout 5",
         server.address()
@@ -120,7 +120,7 @@ fn options_that_cannot_work_are_refused_with_their_reason() {
 }
 
 /// Starts a benchmark and waits until its ten clients have connected and send.
-fn start_with_ten_clients(words: &str, server: &TestServer) -> Child {
+fn start_with_ten_clients(words: &str, server: &ServerProcess) -> Child {
     let bench = command(words)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -133,7 +133,7 @@ fn start_with_ten_clients(words: &str, server: &TestServer) -> Child {
 
 #[test]
 fn a_server_that_dies_leaves_an_incomplete_report() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let url = format!("http://{} --preset rooms --json", server.address());
     let words = format!("fanout {url} --clients 10 --rate 50 --duration 3 --drain 1");
     let bench = start_with_ten_clients(&words, &server);
@@ -158,7 +158,7 @@ fn a_server_that_dies_leaves_an_incomplete_report() {
 
 #[test]
 fn interrupted_run_reports_partial_results() {
-    let server = TestServer::start("fanout");
+    let server = ServerProcess::example("fanout");
     let url = format!("http://{} --preset rooms --json", server.address());
     let words = format!("fanout {url} --clients 10 --rate 50 --duration 600");
     let bench = start_with_ten_clients(&words, &server);

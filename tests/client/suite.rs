@@ -8,12 +8,12 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     proxy::Proxy,
-    support::{DEADLINE, TestServer},
+    support::{DEADLINE, ServerProcess},
 };
 
 /// The server that the official client's tests expect, and a proxy that can break connections.
 pub(crate) struct Suite {
-    _server: TestServer,
+    _server: ServerProcess,
     pub(crate) proxy: Proxy,
 }
 
@@ -23,7 +23,7 @@ impl Suite {
     }
 
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let server = TestServer::start_with("client_suite", variables);
+        let server = ServerProcess::example_with("client_suite", variables);
         let proxy = Proxy::start(server.address()).await;
         Self {
             _server: server,

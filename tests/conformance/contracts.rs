@@ -4,20 +4,19 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Frame, RawClient, server::example_path};
+use crate::support::{Frame, RawClient, ServerProcess, process::example_path};
 
 /// A contract server started with `PORT` and no other variable.
 struct Plain {
-    child: Child,
+    process: ServerProcess,
     /// The lines that it printed until its main listener was ready.
     lines: Vec<String>,
     port: u16,
@@ -39,22 +38,18 @@ impl Plain {
         ] {
             command.env_remove(variable);
         }
-        let mut child = command
-            .env("PORT", port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.env("PORT", port.to_string());
         let main = format!("listening on 127.0.0.1:{port}");
-        let mut lines = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            lines.push(line.unwrap());
-            if lines.last() == Some(&main) {
-                break;
-            }
+        let address = ([127, 0, 0, 1], port).into();
+        let process = ServerProcess::spawn(&mut command, move |line| {
+            (line == main).then_some((address, None))
+        });
+        let lines = process.early_log().lines().map(str::to_owned).collect();
+        Self {
+            process,
+            lines,
+            port,
         }
-        assert_eq!(lines.last(), Some(&main));
-        Self { child, lines, port }
     }
 
     fn address(&self, offset: u16) -> SocketAddr {
@@ -70,7 +65,7 @@ impl Plain {
 
     /// Returns the ports on which the process listens.
     fn ports(&self) -> BTreeSet<u16> {
-        let folder = format!("/proc/{}/fd", self.child.id());
+        let folder = format!("/proc/{}/fd", self.process.pid());
         let sockets: BTreeSet<_> = fs::read_dir(folder)
             .unwrap()
             .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
@@ -88,13 +83,6 @@ impl Plain {
             is_own.then(|| u16::from_str_radix(port, 16).unwrap())
         });
         listening.collect()
-    }
-}
-
-impl Drop for Plain {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -198,7 +186,7 @@ fn client_suite_answers_no_handshake_before_10_ms() {
 #[test]
 fn variables_enable_additions_to_the_contracts() {
     let variables = [("PACKED_RECOVERY", "1"), ("PING_TIMEOUT_MS", "12345")];
-    let server = crate::support::TestServer::start_with("interop", &variables);
+    let server = ServerProcess::example_with("interop", &variables);
     let mut fourth = server.address();
     fourth.set_port(fourth.port() + 3);
     let opened = RawClient::connect(fourth).get("/socket.io/?EIO=4&transport=polling");

@@ -26,35 +26,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{DEADLINE, Polling, TestServer};
+use support::{DEADLINE, Polling, ServerProcess};
 
 /// Starts the server that both suites expect. It waits 200 ms for a pong and a second for a
 /// namespace, too little for lasting clients on a slow machine.
-fn hurried() -> TestServer {
-    TestServer::start("conformance")
+fn hurried() -> ServerProcess {
+    ServerProcess::example("conformance")
 }
 
 /// Starts the same server with long timeouts.
-fn patient() -> TestServer {
+fn patient() -> ServerProcess {
     let times = [
         ("PING_TIMEOUT_MS", "20000"),
         ("CONNECT_TIMEOUT_MS", "45000"),
     ];
-    TestServer::start_with("conformance", &times)
+    ServerProcess::example_with("conformance", &times)
 }
 
 /// Starts the same server with long timeouts and without pings.
-fn server() -> TestServer {
+fn server() -> ServerProcess {
     let times = [
         ("PING_INTERVAL_MS", "3600000"),
         ("CONNECT_TIMEOUT_MS", "45000"),
     ];
-    TestServer::start_with("conformance", &times)
+    ServerProcess::example_with("conformance", &times)
 }
 
 /// Waits until the server has closed `session`. It polls with a request that is refused for its
 /// transport and so does not keep the session alive.
-fn until_unknown(server: &TestServer, session: &Polling) {
+fn until_unknown(server: &ServerProcess, session: &Polling) {
     let start = Instant::now();
     while server
         .get(&session.upgrade)

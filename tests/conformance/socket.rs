@@ -1,6 +1,6 @@
 //! The Socket.IO protocol test-suite, on `/socket.io/`.
 
-use super::support::{Frame, RawClient, TestServer};
+use super::support::{Frame, RawClient, ServerProcess};
 
 const PATH: &str = "/socket.io/";
 
@@ -139,14 +139,14 @@ mod engine_io_protocol {
 }
 
 /// Opens a WebSocket session and reads the open packet.
-fn opened(server: &TestServer) -> RawClient {
+fn opened(server: &ServerProcess) -> RawClient {
     let mut client = server.connect();
     client.open_websocket(PATH);
     client
 }
 
 /// Opens a session, joins `/`, and reads the answer and the `auth` event.
-fn connected(server: &TestServer) -> RawClient {
+fn connected(server: &ServerProcess) -> RawClient {
     let mut client = opened(server);
     client.send_text("40");
     expect_connected(&mut client, "40");

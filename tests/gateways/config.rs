@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::guard::{SECRET, signed_with};
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::DEADLINE;
 
 /// Variables, and a part of the resulting error.
@@ -396,7 +396,7 @@ async fn a_weak_secret_in_a_changed_file_of_keys_is_not_used() {
         ("ROOMCAST_PROFILE", "production"),
         ("ROOMCAST_AUTH__JWT__KEYS_FILE", path.to_str().unwrap()),
     ];
-    let server = Binary::start(folder.path(), &variables);
+    let server = ServerProcess::start(folder.path(), &variables);
     let enter = async |secret: &str| {
         let claims = json!({"sub": "ann", "roles": ["user"], "exp": 4_000_000_000_u64});
         let auth = json!({"token": signed_with(secret, &claims)});

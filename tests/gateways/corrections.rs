@@ -6,23 +6,23 @@ use crate::guard::KEY;
 use crate::market::{call, client, must, publish, signal, start, trade};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 
 const NOTICE: &str = "/users/ann/notifications/n1";
 
-async fn correct(binary: &Binary, path: &str, body: &Value) -> (u16, Value) {
+async fn correct(binary: &ServerProcess, path: &str, body: &Value) -> (u16, Value) {
     let route = format!("PUT {path}");
     call(binary, "service", &route, "", &body.to_string()).await
 }
 
-async fn must_correct(binary: &Binary, path: &str, body: &Value) -> Value {
+async fn must_correct(binary: &ServerProcess, path: &str, body: &Value) -> Value {
     let (status, answer) = correct(binary, path, body).await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
 /// Expects a conflict, with the field at fault if there is one.
-async fn conflicts(binary: &Binary, path: &str, body: &Value, field: Value) {
+async fn conflicts(binary: &ServerProcess, path: &str, body: &Value, field: Value) {
     let (status, answer) = correct(binary, path, body).await;
     let error = &answer["error"];
     assert_eq!(
@@ -33,7 +33,7 @@ async fn conflicts(binary: &Binary, path: &str, body: &Value, field: Value) {
     assert_eq!(error["details"]["field"], field, "{body}: {answer}");
 }
 
-async fn get(binary: &Binary, path: &str) -> Value {
+async fn get(binary: &ServerProcess, path: &str) -> Value {
     let (status, answer) = call(binary, "service", &format!("GET {path}"), "", "").await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer

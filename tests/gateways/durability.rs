@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 
 /// Number of messages sent.
 const MESSAGES: usize = 1000;
@@ -16,7 +16,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
     let mut acknowledged = BTreeMap::new();
     // Killed early, in the middle, and late. Each time, unacknowledged messages are sent again.
     for kill_after in [1, MESSAGES / 2, MESSAGES - 10] {
-        let server = Binary::start(folder.path(), &UNLIMITED);
+        let server = ServerProcess::start(folder.path(), &UNLIMITED);
         let mut ann = server.guest("ann").await;
         ann.must("join_conversation", json!(LOBBY)).await;
         let mut sent = BTreeMap::new();
@@ -37,7 +37,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
         }
         assert!(server.is_none(), "killed while messages were on their way");
 
-        let server = Binary::start(folder.path(), &UNLIMITED);
+        let server = ServerProcess::start(folder.path(), &UNLIMITED);
         let stored = everything(&server).await;
         let seqs: Vec<u64> = stored
             .iter()
@@ -68,7 +68,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
     }
 
     // Lost messages can be sent again, and messages that were not lost are stored once.
-    let server = Binary::start(folder.path(), &UNLIMITED);
+    let server = ServerProcess::start(folder.path(), &UNLIMITED);
     let mut ann = server.guest("ann").await;
     for n in 0..MESSAGES {
         let message = json!({"conversationId": LOBBY, "content": n.to_string(),
@@ -83,7 +83,7 @@ async fn every_acknowledged_message_survives_a_kill_exactly_once_and_in_order() 
 }
 
 /// Returns all messages, as a client that joins receives them.
-async fn everything(server: &Binary) -> Vec<Value> {
+async fn everything(server: &ServerProcess) -> Vec<Value> {
     let mut client = server.guest("reader").await;
     let mut messages = Vec::new();
     let join = json!({"conversationId": LOBBY, "lastSeq": 0});

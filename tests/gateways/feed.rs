@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::nodes::Database;
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::RawClient;
 
 /// Maximum duration of anything that is expected to happen.
@@ -20,12 +20,12 @@ fn revoke(user: &str) -> String {
 }
 
 /// Returns whether a guest of this name is admitted.
-async fn is_admitted(server: &Binary, name: &str) -> bool {
+async fn is_admitted(server: &ServerProcess, name: &str) -> bool {
     let auth = json!({"name": name, "guestKey": format!("the key of {name:>8}")});
     Client::connect(server.address(), &auth).await.is_ok()
 }
 
-async fn until_admitted(server: &Binary, name: &str) {
+async fn until_admitted(server: &ServerProcess, name: &str) {
     let start = Instant::now();
     while !is_admitted(server, name).await {
         assert!(start.elapsed() < DEADLINE);
@@ -33,7 +33,7 @@ async fn until_admitted(server: &Binary, name: &str) {
     }
 }
 
-async fn until_blocks(server: &Binary, count: usize) {
+async fn until_blocks(server: &ServerProcess, count: usize) {
     let (address, start) = (server.admin(), Instant::now());
     let row = format!("\nroomcast_blocks {count}\n");
     loop {

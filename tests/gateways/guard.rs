@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::http::metric;
 use crate::support::{DEADLINE, RawClient, Response};
 
@@ -42,14 +42,14 @@ pub(crate) fn signed_with(secret: &str, claims: &Value) -> String {
 }
 
 pub(crate) struct Server {
-    pub(crate) binary: Binary,
+    pub(crate) binary: ServerProcess,
     folder: TempDir,
 }
 
 impl Server {
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let binary = Binary::start(folder.path(), variables);
+        let binary = ServerProcess::start(folder.path(), variables);
         Self { binary, folder }
     }
 
@@ -62,7 +62,7 @@ impl Server {
     pub(crate) fn restarted(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder } = self;
         drop(binary);
-        let binary = Binary::start(folder.path(), variables);
+        let binary = ServerProcess::start(folder.path(), variables);
         Self { binary, folder }
     }
 
@@ -75,7 +75,7 @@ impl Server {
         let Self { binary, folder } = self;
         drop(binary);
         change(&rusqlite::Connection::open(folder.path().join("chat.db")).unwrap());
-        let binary = Binary::start(folder.path(), variables);
+        let binary = ServerProcess::start(folder.path(), variables);
         Self { binary, folder }
     }
 
@@ -83,7 +83,7 @@ impl Server {
     pub(crate) fn stopped_and_started(self, variables: &[(&str, &str)]) -> Self {
         let Self { binary, folder } = self;
         binary.terminate();
-        let binary = Binary::start(folder.path(), variables);
+        let binary = ServerProcess::start(folder.path(), variables);
         Self { binary, folder }
     }
 

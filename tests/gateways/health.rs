@@ -6,12 +6,12 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::guard::{KEY, token};
-use crate::server::{Binary, LOBBY, Server};
+use crate::server::{LOBBY, Server, ServerProcess};
 use crate::starting::fails;
 use crate::support::{DEADLINE, RawClient, Response};
 
 /// Requests a path at the admin listener, which serves all reports about connections.
-async fn ask(server: &Binary, path: &'static str) -> Response {
+async fn ask(server: &ServerProcess, path: &'static str) -> Response {
     ask_at(server.admin(), path, "Host: localhost\r\n".into()).await
 }
 
@@ -29,7 +29,7 @@ async fn told(server: &Server, path: &'static str) -> Value {
     told_by(&server.binary, path).await
 }
 
-async fn told_by(server: &Binary, path: &'static str) -> Value {
+async fn told_by(server: &ServerProcess, path: &'static str) -> Value {
     let answer = ask(server, path).await;
     assert_eq!(answer.status, 200);
     serde_json::from_str(&answer.body).unwrap()
@@ -209,7 +209,7 @@ fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
         crate::server::ROOMCAST,
     ]);
     let variables = [("ROOMCAST_LISTEN", &*listen)];
-    let server = Binary::run(&mut command, folder.path(), &variables);
+    let server = ServerProcess::run(&mut command, folder.path(), &variables);
     server.expect_log(&["WARN", "default admin address", "127.0.0.1:9464"]);
     server.terminate();
 }

@@ -10,7 +10,7 @@ use crate::guard::{KEY, Server, until};
 use crate::market::{must, signal};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::trades::{Hook, Reply, header};
 
 const SECRET: &str = "a secret of webhooks";
@@ -35,7 +35,7 @@ fn telling(url: &str) -> Vec<(&str, &str)> {
     variables
 }
 
-async fn publish(binary: &Binary, id: &str) {
+async fn publish(binary: &ServerProcess, id: &str) {
     must(binary, "/signals", signal(id, None)).await;
 }
 
@@ -80,7 +80,7 @@ fn read(request: &str) -> Received {
 
 /// Checks that one of the servers `alive` repeats the delivery of "left", which a dead server has
 /// started. `end` ends the lease.
-async fn is_made_once_by_the_living(hook: &Hook, alive: &[&Binary], end: impl FnOnce()) {
+async fn is_made_once_by_the_living(hook: &Hook, alive: &[&ServerProcess], end: impl FnOnce()) {
     // The delivery is not repeated during its lease, although other deliveries are made.
     publish(alive[0], "other").await;
     until(|| hook.requests().len() == 2);

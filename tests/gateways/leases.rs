@@ -7,18 +7,18 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::nodes::Database;
-use crate::server::{Binary, LOBBY};
+use crate::server::{LOBBY, ServerProcess};
 
 /// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Starts a server with a short lease.
-fn server(database: &Database) -> Binary {
+fn server(database: &Database) -> ServerProcess {
     database.server_with(&[("ROOMCAST_PRESENCE__LEASE", "1500ms")])
 }
 
 /// Starts two servers on one database, with Ann at the first, and Bob, who sees her, at the second.
-async fn apart() -> (Database, Binary, Binary, Client, Client) {
+async fn apart() -> (Database, ServerProcess, ServerProcess, Client, Client) {
     let database = Database::new();
     let first = server(&database);
     let second = server(&database);

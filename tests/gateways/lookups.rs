@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::guard::{NOT_EXEMPT, until};
 use crate::nodes::Database;
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::http::metric;
 use crate::support::{Frame, RawClient};
 
@@ -43,7 +43,7 @@ fn join(client: &mut RawClient, auth: &str) -> (Value, Value) {
     (answer, event.pop().unwrap())
 }
 
-fn count(server: &Binary, name: &str) -> i64 {
+fn count(server: &ServerProcess, name: &str) -> i64 {
     metric(
         &RawClient::connect(server.admin()).get("/metrics").body,
         name,
@@ -62,7 +62,7 @@ fn invented_sessions_cause_few_requests_to_other_servers() {
     ];
     let servers = [(); 2].map(|()| database.server_with(&variables));
     let [here, there] = &servers;
-    let nodes = |server: &Binary| count(server, "roomcast_nodes");
+    let nodes = |server: &ServerProcess| count(server, "roomcast_nodes");
     until(|| nodes(here) == 2 && nodes(there) == 2);
     let (admitted, offset) = join(&mut open(there.address()), "{\"name\":\"Ann\"}");
     let (pid, offset) = (admitted["pid"].as_str().unwrap(), offset.as_str().unwrap());

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::client::Client;
 use crate::nodes::Database;
 use crate::publications::{DEADLINE, publish, readiness};
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::support::http::metric_text;
 
 const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
@@ -16,13 +16,13 @@ const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
 const BEHIND: &str = "roomcast_publications_pending";
 
 /// Returns the value of a metric.
-async fn metric(server: &Binary, row: &str) -> f64 {
+async fn metric(server: &ServerProcess, row: &str) -> f64 {
     let metrics = server.metrics().await;
     metric_text(&metrics, row).parse().unwrap()
 }
 
 /// Waits until a metric has this value.
-async fn metric_is(server: &Binary, row: &str, expected: f64) {
+async fn metric_is(server: &ServerProcess, row: &str, expected: f64) {
     let start = Instant::now();
     loop {
         let value = metric(server, row).await;
@@ -107,7 +107,7 @@ async fn unemitted_publications_count_as_pending_and_late_ones_in_lag() {
         ("ROOMCAST_NODE__ID", "a"),
         ("ROOMCAST_STORE", &url),
     ];
-    let server = Binary::start(database.folder(), &[UNLIMITED.as_slice(), &own].concat());
+    let server = ServerProcess::start(database.folder(), &[UNLIMITED.as_slice(), &own].concat());
     let mut ann = server.guest("ann").await;
     let sql = database.client().await;
     sql.batch_execute(&format!(

@@ -10,7 +10,7 @@
 mod acknowledged;
 mod annotations;
 mod api;
-#[cfg(all(feature = "postgres", feature = "redis"))]
+#[cfg(feature = "postgres")]
 #[path = "../support/broker.rs"]
 mod broker;
 mod bundled;

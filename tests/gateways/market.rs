@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::guard::{KEY, Server, signed};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::support::RawClient;
 
 /// Starts a server that accepts tokens and has no limits.
@@ -17,20 +17,20 @@ pub(crate) fn start(variables: &[(&str, &str)]) -> Server {
 }
 
 /// Connects a client of a user with a role.
-pub(crate) async fn client(binary: &Binary, user: &str, role: &str) -> Client {
+pub(crate) async fn client(binary: &ServerProcess, user: &str, role: &str) -> Client {
     let claims = json!({"sub": user, "roles": [role], "exp": 4_000_000_000_u64});
     let auth = json!({"token": signed(&claims)});
     Client::connect(binary.address(), &auth).await.unwrap()
 }
 
 /// Calls the API as a service.
-pub(crate) async fn publish(binary: &Binary, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn publish(binary: &ServerProcess, path: &str, body: Value) -> (u16, Value) {
     publish_as(binary, "service", path, body).await
 }
 
 /// Calls the API with this role.
 pub(crate) async fn publish_as(
-    binary: &Binary,
+    binary: &ServerProcess,
     role: &str,
     path: &str,
     body: Value,
@@ -40,7 +40,7 @@ pub(crate) async fn publish_as(
 
 /// Calls the API with this role, method and path, and additional headers.
 pub(crate) async fn call(
-    binary: &Binary,
+    binary: &ServerProcess,
     role: &str,
     route: &str,
     headers: &str,
@@ -65,7 +65,7 @@ pub(crate) async fn call(
 }
 
 /// Publishes and expects success.
-pub(crate) async fn must(binary: &Binary, path: &str, body: Value) -> Value {
+pub(crate) async fn must(binary: &ServerProcess, path: &str, body: Value) -> Value {
     let (status, answer) = publish(binary, path, body).await;
     assert_eq!(status, 200, "{answer}");
     answer

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::client::Client;
 use crate::documented;
 use crate::postgres::{Postgres, shared};
-use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 
 /// Number of clients that send at each server. Each sends [`MESSAGES`] messages.
 const SENDERS: usize = 6;
@@ -28,7 +28,7 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn new() -> Self {
         Self {
-            url: shared().lock().unwrap().database(),
+            url: shared().database(),
             folder: TempDir::new().unwrap(),
             own: None,
         }
@@ -45,27 +45,27 @@ impl Database {
         }
     }
 
-    fn server(&self) -> Binary {
+    fn server(&self) -> ServerProcess {
         self.server_with(&[])
     }
 
     /// Starts a server without an adapter, unless the variables configure one.
-    pub(crate) fn server_with(&self, variables: &[(&str, &str)]) -> Binary {
+    pub(crate) fn server_with(&self, variables: &[(&str, &str)]) -> ServerProcess {
         let alone = [("ROOMCAST_ADAPTER__URL", "none")];
         let mut variables = [UNLIMITED.as_slice(), &alone, variables].concat();
         variables.push(("ROOMCAST_STORE", &self.url));
-        Binary::start(self.folder.path(), &variables)
+        ServerProcess::start(self.folder.path(), &variables)
     }
 
     /// Starts a server that uses another database role.
-    pub(crate) fn server_as(&self, role: &str) -> Binary {
+    pub(crate) fn server_as(&self, role: &str) -> ServerProcess {
         let url = self.url_as(role);
         let own = [
             ("ROOMCAST_ADAPTER__URL", "none"),
             ("ROOMCAST_STORE", &url),
             ("ROOMCAST_STORE__MIGRATE", "false"),
         ];
-        Binary::start(self.folder.path(), &[UNLIMITED.as_slice(), &own].concat())
+        ServerProcess::start(self.folder.path(), &[UNLIMITED.as_slice(), &own].concat())
     }
 
     /// Returns its URL.
@@ -121,7 +121,7 @@ impl Database {
         let name = self.name();
         match &self.own {
             Some(server) => server.sql(name, sql),
-            None => shared().lock().unwrap().sql(name, sql),
+            None => shared().sql(name, sql),
         }
     }
 
@@ -297,7 +297,7 @@ async fn servers_work_while_a_newer_version_changes_the_tables() {
 async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
     let name = "ascii_letters";
     let url = {
-        let server = shared().lock().unwrap();
+        let server = shared();
         server.sql(
             "postgres",
             &format!(
@@ -307,7 +307,7 @@ async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
         format!("postgres://roomcast@127.0.0.1:{}/{name}", server.port())
     };
     let folder = TempDir::new().unwrap();
-    let all = Binary::start(folder.path(), &[("ROOMCAST_STORE", &url)]);
+    let all = ServerProcess::start(folder.path(), &[("ROOMCAST_STORE", &url)]);
     assert!(all.early_log().contains("search finds only ASCII words"));
     // Everything else works.
     let mut ann = all.guest("ann").await;
@@ -330,7 +330,7 @@ async fn role_without_adapter_table_right_connects_and_warns_once() {
             ("ROOMCAST_STORE__MIGRATE", "false"),
         ];
         let variables = [UNLIMITED.as_slice(), &own].concat();
-        Binary::start(database.folder.path(), &variables)
+        ServerProcess::start(database.folder.path(), &variables)
     });
     for server in &servers {
         server.expect_log(&["other servers receive changes immediately"]);

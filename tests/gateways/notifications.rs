@@ -9,7 +9,7 @@ use crate::guard::{KEY, Server};
 use crate::market::{call, client, must, publish, publish_as, start};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 
 fn notice(id: &str, priority: &str) -> Value {
     json!({
@@ -226,7 +226,7 @@ async fn publish_around_acknowledgement(notice: Value, key: Option<&str>) {
     assert_eq!(status, 409);
 }
 
-async fn publish_under(binary: &Binary, key: Option<&str>, notice: &Value) -> (u16, Value) {
+async fn publish_under(binary: &ServerProcess, key: Option<&str>, notice: &Value) -> (u16, Value) {
     let key = key.map(|key| format!("Idempotency-Key: {key}\r\n"));
     let (headers, body) = (key.unwrap_or_default(), notice.to_string());
     call(binary, "service", "POST /notifications", &headers, &body).await

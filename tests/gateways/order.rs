@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::nodes::Database;
-use crate::server::Binary;
+use crate::server::ServerProcess;
 
 /// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", 
 /// Ann and Bob in a conversation that Ann owns, at two servers of the same database.
 struct TwoServers {
     database: Database,
-    servers: [Binary; 2],
+    servers: [ServerProcess; 2],
     id: Value,
     ann: Client,
     bob: Client,

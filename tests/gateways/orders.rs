@@ -328,7 +328,7 @@ async fn requested(hook: &Hook, count: usize) {
 
 /// Connects a user to a server, who follows its trades.
 #[cfg(feature = "postgres")]
-async fn trader_at(binary: &crate::server::Binary) -> Client {
+async fn trader_at(binary: &crate::server::ServerProcess) -> Client {
     let mut ann = client(binary, "ann", "admin").await;
     ann.must("subscribe:trades", json!({"userId": "ann"})).await;
     ann

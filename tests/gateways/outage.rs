@@ -3,7 +3,6 @@
 //! The sender is asked to retry later, no client sees what is not stored, all clients stay
 //! connected, and the server recovers by itself.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::postgres::Postgres;
-use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 use crate::support::RawClient;
 
 /// Maximum duration of anything that is expected to happen.
@@ -30,7 +29,7 @@ const SHORT_TIMEOUTS: [(&str, &str); 4] = [
 struct Outage {
     postgres: Postgres,
     database: String,
-    binary: Binary,
+    binary: ServerProcess,
     ann: Client,
     bob: Client,
     _folder: TempDir,
@@ -47,7 +46,7 @@ impl Outage {
             ("ROOMCAST_STORE__HEALTH_INTERVAL", "100ms"),
         ]);
         all.extend(variables);
-        let binary = Binary::start(folder.path(), &all);
+        let binary = ServerProcess::start(folder.path(), &all);
         let mut ann = binary.guest("ann").await;
         let mut bob = binary.guest("bob").await;
         for client in [&mut ann, &mut bob] {
@@ -352,7 +351,7 @@ async fn memory_is_bounded_and_all_are_answered_during_an_outage() {
     for n in 0..SENDERS {
         clients.push(outage.binary.guest(&format!("u{n}")).await);
     }
-    let before = outage.binary.memory();
+    let before = outage.binary.resident_bytes();
     outage.postgres.pause();
     let text = "x".repeat(9000);
     let mut tasks = tokio::task::JoinSet::new();
@@ -370,7 +369,7 @@ async fn memory_is_bounded_and_all_are_answered_during_an_outage() {
         });
     }
     tasks.join_all().await;
-    let grown = outage.binary.memory().saturating_sub(before);
+    let grown = outage.binary.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes for what was refused");
     outage.postgres.resume();
     outage.works_again("after", 2).await;
@@ -384,14 +383,4 @@ fn content(text: &str) -> Value {
 /// Returns a message that may be sent again.
 fn retriable(text: &str) -> Value {
     json!({"conversationId": LOBBY, "content": text, "clientMessageId": text})
-}
-
-impl Binary {
-    /// Returns the resident memory of the process in bytes.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-        kilobytes.unwrap().parse::<u64>().unwrap() << 10
-    }
 }

@@ -9,7 +9,7 @@ use crate::guard::KEY;
 use crate::market::{client, must, publish, start};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 
 /// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ async fn until_unknown(client: &mut Client, symbol: &str) {
 }
 
 /// Publishes prices of a symbol until a client is notified that another symbol has expired.
-async fn publish_until_end(binary: &Binary, lasting: &str, client: &mut Client) -> Value {
+async fn publish_until_end(binary: &ServerProcess, lasting: &str, client: &mut Client) -> Value {
     let begin = Instant::now();
     loop {
         must(binary, "/prices", price(lasting, 2.0)).await;

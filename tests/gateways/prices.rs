@@ -476,7 +476,7 @@ async fn publish_until_killed(address: SocketAddr, kill: impl FnOnce()) -> HashM
 }
 
 /// Returns the prices of these symbols, as a client receives them.
-async fn known(binary: &crate::server::Binary, wanted: &[&str]) -> HashMap<String, f64> {
+async fn known(binary: &crate::server::ServerProcess, wanted: &[&str]) -> HashMap<String, f64> {
     let mut found = HashMap::new();
     for some in wanted.chunks(100) {
         let mut one = client(binary, "ann", "user").await;
@@ -493,7 +493,7 @@ async fn known(binary: &crate::server::Binary, wanted: &[&str]) -> HashMap<Strin
 
 /// Checks that no acknowledged price is missing. A newer price whose answer was in flight may have
 /// replaced it.
-async fn has_all(binary: &crate::server::Binary, acknowledged: &HashMap<String, f64>) {
+async fn has_all(binary: &crate::server::ServerProcess, acknowledged: &HashMap<String, f64>) {
     let wanted: Vec<_> = acknowledged.keys().map(String::as_str).collect();
     let found = known(binary, &wanted).await;
     for (symbol, price) in acknowledged {

@@ -9,7 +9,7 @@ use tokio_postgres::Client as Sql;
 
 use crate::client::Client;
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::support::RawClient;
 
 /// Maximum duration of anything that is expected to happen.
@@ -34,7 +34,7 @@ async fn numbers(client: &mut Client) -> Vec<i64> {
 }
 
 /// Returns the readiness report for load balancers.
-pub(crate) async fn readiness(server: &Binary) -> Value {
+pub(crate) async fn readiness(server: &ServerProcess) -> Value {
     let address = server.address();
     let asked = move || RawClient::connect(address).get("/health/ready").body;
     let answer = tokio::task::spawn_blocking(asked).await.unwrap();
@@ -262,7 +262,7 @@ async fn unnamed_server_warns_that_it_cannot_resume_publications() {
 }
 
 /// Waits until the server has logged this text, before it listened or since.
-fn server_says(server: &Binary, text: &str) {
+fn server_says(server: &ServerProcess, text: &str) {
     if !server.early_log().contains(text) {
         server.expect_log(&[text]);
     }
@@ -458,7 +458,7 @@ async fn server_without_publication_right_warns_and_works_otherwise() {
     let role = database.restricted_role(
         "REVOKE ALL ON publications, publication_head, publication_nodes, publication_keys FROM {role}",
     );
-    let server = Binary::start(
+    let server = ServerProcess::start(
         database.folder(),
         &[
             UNLIMITED.as_slice(),

@@ -12,7 +12,7 @@ use crate::documented;
 use crate::guard::{KEY, signed};
 use crate::market::{client, must, signal, trade};
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::support::RawClient;
 use crate::trades::{Hook, Reply, order};
 
@@ -30,7 +30,7 @@ const OLD: &str = "
         SELECT now() - interval '1 hour', 'old' FROM generate_series(1, 1500)";
 
 /// Calls the API as a service, with a key for the request.
-async fn call(binary: &Binary, method: &str, path: &str, body: Value) -> (u16, Value) {
+async fn call(binary: &ServerProcess, method: &str, path: &str, body: Value) -> (u16, Value) {
     let claims = json!({"sub": "backend", "roles": ["service"], "exp": 4_000_000_000_u64});
     let (token, address) = (signed(&claims), binary.address());
     let body = if body.is_null() {
@@ -55,7 +55,7 @@ async fn call(binary: &Binary, method: &str, path: &str, body: Value) -> (u16, V
 }
 
 /// Calls the API as a service and expects success.
-async fn done(binary: &Binary, method: &str, path: &str, body: Value) -> Value {
+async fn done(binary: &ServerProcess, method: &str, path: &str, body: Value) -> Value {
     let (status, answer) = call(binary, method, path, body).await;
     assert!(
         (200..300).contains(&status),
@@ -105,7 +105,7 @@ async fn servers_with_exactly_the_documented_grants_do_all_their_work() {
             ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
             ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "10ms"),
         ];
-        Binary::start(
+        ServerProcess::start(
             database.folder(),
             &[UNLIMITED.as_slice(), &variables].concat(),
         )
@@ -219,7 +219,7 @@ async fn chat(ann: &mut Client, bob: &mut Client) -> Value {
 }
 
 /// Uses trades, signals, prices, portfolios and notifications.
-async fn market(servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
+async fn market(servers: &[ServerProcess; 2], ann: &mut Client, bob: &mut Client) {
     for (event, payload) in [
         ("subscribe:trades", json!({"userId": "ann"})),
         ("subscribe:signals", json!({})),
@@ -257,7 +257,12 @@ async fn market(servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
 }
 
 /// Does what services do: requests with keys, sessions, revocations, blocks and publications.
-async fn services(database: &Database, servers: &[Binary; 2], ann: &mut Client, bob: &mut Client) {
+async fn services(
+    database: &Database,
+    servers: &[ServerProcess; 2],
+    ann: &mut Client,
+    bob: &mut Client,
+) {
     let [here, there] = servers;
     let conversation = json!({"title": "By key", "memberIds": ["ann"]});
     let made = done(here, "POST", "/conversations", conversation).await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::guard::{KEY, Server, until};
 use crate::market::{must, signal};
-use crate::server::{Binary, LOBBY};
+use crate::server::{LOBBY, ServerProcess};
 use crate::support::RawClient;
 use crate::trades::{Hook, Reply, header};
 
@@ -43,7 +43,7 @@ fn by_secret(secret: &str, kid: Option<&str>, claims: &Value) -> String {
     })
 }
 
-async fn enters(server: &Binary, token: &str) -> Result<Client, Value> {
+async fn enters(server: &ServerProcess, token: &str) -> Result<Client, Value> {
     Client::connect(server.address(), &json!({"token": token})).await
 }
 
@@ -56,7 +56,7 @@ fn assert_refused(entered: Result<Client, Value>) {
 }
 
 /// Calls the HTTP API as a service, which must succeed.
-async fn call(server: &Binary, token: &str, path: &str, body: &Value) -> Value {
+async fn call(server: &ServerProcess, token: &str, path: &str, body: &Value) -> Value {
     let body = body.to_string();
     let request = format!(
         "POST /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
@@ -75,7 +75,7 @@ async fn call(server: &Binary, token: &str, path: &str, body: &Value) -> Value {
 }
 
 /// Ends all sockets of a role, with so short a revocation that no user stays out.
-async fn end_sockets(server: &Binary, token: &str, role: &str) {
+async fn end_sockets(server: &ServerProcess, token: &str, role: &str) {
     let soon = jiff::Timestamp::now().as_second() + 2;
     let until = jiff::Timestamp::from_second(soon).unwrap();
     let body = json!({"role": role, "until": until.to_string()});
@@ -248,7 +248,7 @@ async fn a_waiting_delivery_is_signed_with_the_new_webhook_secret() {
 }
 
 /// Requests the metrics with this token and returns the status.
-async fn scrape(server: &Binary, token: &str) -> u16 {
+async fn scrape(server: &ServerProcess, token: &str) -> u16 {
     let address = server.address();
     let request = format!(
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -289,7 +289,7 @@ mod database {
     use crate::postgres::Postgres;
     #[cfg(feature = "redis")]
     use crate::redis_server::RedisServer;
-    use crate::server::{Binary, LOBBY, UNLIMITED};
+    use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 
     /// Starts a PostgreSQL that requires a password of the role `chat`.
     fn guarded() -> (Postgres, TempDir) {
@@ -315,7 +315,7 @@ mod database {
         let start = |password: &str| {
             let url = with(password);
             let store = [("ROOMCAST_STORE", url.as_str())];
-            Binary::start(folder.path(), &[UNLIMITED.as_slice(), &store].concat())
+            ServerProcess::start(folder.path(), &[UNLIMITED.as_slice(), &store].concat())
         };
         let server = start("old");
         let mut ann = server.guest("ann").await;

@@ -2,7 +2,7 @@
 
 use crate::config::run;
 use crate::nodes::Database;
-use crate::server::Binary;
+use crate::server::ServerProcess;
 
 const SECRET: &str = "Ooche4quah6yi9Aeghah3eigheiC1oop";
 
@@ -118,7 +118,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
     let mut variables = production(&url);
     variables.push(("ROOMCAST_STORE__MIGRATE", "false"));
     variables.push(("ROOMCAST_ADAPTER__URL", &url));
-    drop(Binary::start(database.folder(), &variables));
+    drop(ServerProcess::start(database.folder(), &variables));
     database.sql("DELETE FROM cluster_secrets");
     let (works, said) = run(&[], &variables);
     assert!(
@@ -127,7 +127,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
     );
     // The command creates another secret.
     assert!(run(&["migrate"], &[("ROOMCAST_STORE", database.url())]).0);
-    drop(Binary::start(database.folder(), &variables));
+    drop(ServerProcess::start(database.folder(), &variables));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn all_servers_of_a_database_have_one_secret_which_no_command_shows() {
 fn production_says_once_how_public_loses_the_right_to_connect() {
     let database = migrated();
     let url = database.url().to_owned();
-    let statement = |server: &Binary| {
+    let statement = |server: &ServerProcess| {
         let log = [server.early_log(), &server.log()].concat();
         let lines: Vec<_> = log
             .lines()

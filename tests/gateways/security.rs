@@ -5,18 +5,18 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::guard::{KEY, token};
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::{Frame, Polling, RawClient, Response};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 
-fn start(variables: &[(&str, &str)]) -> (Binary, TempDir) {
+fn start(variables: &[(&str, &str)]) -> (ServerProcess, TempDir) {
     let folder = TempDir::new().unwrap();
-    let binary = Binary::start(folder.path(), variables);
+    let binary = ServerProcess::start(folder.path(), variables);
     (binary, folder)
 }
 
-fn ask(server: &Binary, method: &str, target: &str, headers: &str) -> Response {
+fn ask(server: &ServerProcess, method: &str, target: &str, headers: &str) -> Response {
     let mut client = RawClient::connect(server.address());
     client.send(format!(
         "{method} {target} HTTP/1.1\r\nHost: chat.example\r\nContent-Length: 0\r\n{headers}\r\n"
@@ -184,7 +184,7 @@ fn opaque_or_wildcard_origins_prevent_startup() {
 }
 
 /// Returns the answer to a CONNECT over a WebSocket with these request headers.
-fn connect(server: &Binary, headers: &str) -> String {
+fn connect(server: &ServerProcess, headers: &str) -> String {
     let mut client = RawClient::connect(server.address());
     client.send(format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n{headers}\
@@ -237,7 +237,7 @@ fn a_cookie_counts_only_on_requests_of_pages_that_may_use_it() {
 
 /// Returns the outcome of a request with these headers and a CONNECT with this payload: the status
 /// if no session was opened, otherwise the answer.
-fn outcome(server: &Binary, headers: &[u8], payload: &str) -> String {
+fn outcome(server: &ServerProcess, headers: &[u8], payload: &str) -> String {
     let mut client = RawClient::connect(server.address());
     let mut request =
         b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n\

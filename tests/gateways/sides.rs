@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::guard::{Server, signed};
 use crate::market::{client, must, publish, signal, start};
-use crate::server::Binary;
+use crate::server::ServerProcess;
 
 const ACCESS: (&str, &str) = (
     "ROOMCAST_MARKET__SIGNAL_ACCESS",
@@ -19,7 +19,7 @@ fn token(user: &str, role: &str, channels: &Value) -> String {
     }))
 }
 
-async fn connect(binary: &Binary, token: &str) -> Client {
+async fn connect(binary: &ServerProcess, token: &str) -> Client {
     let auth = json!({ "token": token });
     Client::connect(binary.address(), &auth).await.unwrap()
 }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::guard::KEY;
-use crate::server::{Binary, LOBBY, ROOMCAST, Server};
+use crate::server::{LOBBY, ROOMCAST, Server, ServerProcess};
 use crate::support::RawClient;
 
 const SURVIVED: [(Signal, &str); 5] = [
@@ -21,7 +21,7 @@ const SURVIVED: [(Signal, &str); 5] = [
 #[test]
 fn a_server_survives_signals_and_logs_them_seldom() {
     let folder = TempDir::new().unwrap();
-    let server = Binary::start(folder.path(), &[]);
+    let server = ServerProcess::start(folder.path(), &[]);
     let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     for (signal, name) in SURVIVED {
         kill_process(pid, signal).unwrap();

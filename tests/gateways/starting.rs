@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::server::{Binary, ROOMCAST};
+use crate::server::{ROOMCAST, ServerProcess};
 
 /// Starts a server that cannot run, waits until it has ended, and returns its output.
 pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
@@ -38,7 +38,7 @@ pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
 #[test]
 fn second_server_on_a_database_file_is_refused_naming_the_first() {
     let folder = TempDir::new().unwrap();
-    let first = Binary::start(folder.path(), &[]);
+    let first = ServerProcess::start(folder.path(), &[]);
     let by = format!("process {} at {}", first.pid(), first.address());
     for path in ["sqlite:chat.db", "sqlite:./chat.db"] {
         let told = fails(folder.path(), &[("ROOMCAST_STORE", path)]);
@@ -53,7 +53,7 @@ fn second_server_on_a_database_file_is_refused_naming_the_first() {
     assert!(export.success());
     // A killed server holds no lock.
     drop(first);
-    let second = Binary::start(folder.path(), &[]);
+    let second = ServerProcess::start(folder.path(), &[]);
     second.terminate();
 }
 
@@ -75,7 +75,7 @@ fn a_server_whose_port_is_taken_makes_no_database() {
 fn a_default_start_warns_of_nothing_and_ends_with_the_address() {
     let folder = TempDir::new().unwrap();
     for migrations in [true, false] {
-        let server = Binary::start(folder.path(), &[]);
+        let server = ServerProcess::start(folder.path(), &[]);
         let log = server.early_log();
         let noisy = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
         assert_eq!(log.lines().find(noisy), None, "{log}");
@@ -227,7 +227,7 @@ fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
     drop(locking.stdin.take());
     locking.wait().unwrap();
 
-    let server = Binary::start(folder.path(), &[]);
+    let server = ServerProcess::start(folder.path(), &[]);
     assert_eq!(mode(&path), 0o600);
     if geteuid().is_root() {
         for file in ["chat.db", "chat.db-wal", "chat.db-shm", "chat.db.lock"] {
@@ -295,11 +295,11 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
     // folder.
     let home = TempDir::new().unwrap();
     let state = ("XDG_STATE_HOME", home.path().to_str().unwrap());
-    let server = Binary::start(&below, &[state]);
+    let server = ServerProcess::start(&below, &[state]);
     server.expect_log(&["WARN", "can replace the database", real.to_str().unwrap()]);
     server.terminate();
     fs::set_permissions(&below, Permissions::from_mode(0o1777)).unwrap();
-    Binary::start(&below, &[production, state]).terminate();
+    ServerProcess::start(&below, &[production, state]).terminate();
 }
 
 /// The user id of `nobody`.

@@ -12,7 +12,7 @@ use crate::nodes::Database;
 #[cfg(feature = "postgres")]
 use crate::postgres::Postgres;
 #[cfg(feature = "postgres")]
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::server::{LOBBY, Server};
 
 /// Sets a status, and returns the acknowledgement without `success`, which equals the event for
@@ -154,7 +154,7 @@ async fn latest_of_concurrent_statuses_wins_in_all_tabs() {
 
 /// Starts two servers on one database, with this adapter.
 #[cfg(feature = "postgres")]
-fn two(adapter: Option<&str>) -> (Database, Binary, Binary) {
+fn two(adapter: Option<&str>) -> (Database, ServerProcess, ServerProcess) {
     let database = Database::new();
     let url = database.url().to_owned();
     let adapter = ("ROOMCAST_ADAPTER__URL", adapter.unwrap_or(&url));
@@ -224,7 +224,7 @@ async fn concurrent_statuses_at_two_servers_converge() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn status_arrives_within_the_promise_during_an_adapter_outage() {
-    let mut broker = Postgres::start();
+    let broker = Postgres::start();
     let url = broker.database();
     let (_database, first, second) = two(Some(&url));
     let mut bob = second.guest("bob").await;

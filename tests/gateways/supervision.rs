@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::feed::until_gone;
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, LOBBY, UNLIMITED};
+use crate::server::{LOBBY, ServerProcess, UNLIMITED};
 use crate::support::RawClient;
 
 /// Maximum duration of anything that is expected to happen.
@@ -34,7 +34,7 @@ fn kill(folder: &Path, name: &str) {
 }
 
 /// Returns status and body of the readiness report.
-async fn readiness(server: &Binary) -> (u16, Value) {
+async fn readiness(server: &ServerProcess) -> (u16, Value) {
     let address = server.address();
     let asked = move || RawClient::connect(address).get("/health/ready");
     let answer = tokio::task::spawn_blocking(asked).await.unwrap();
@@ -42,7 +42,7 @@ async fn readiness(server: &Binary) -> (u16, Value) {
 }
 
 /// Kills tasks one after another. Each time the server reports it and continues.
-async fn survives(server: &Binary, folder: &Path, names: &[&str]) {
+async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     for client in [&mut ann, &mut bob] {
@@ -91,7 +91,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         ("ROOMCAST_WEBHOOKS__SECRET", "a secret of webhooks"),
         ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
     ];
-    let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
+    let server = ServerProcess::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
     let names = [
         // Tasks of the library.
         "flusher",
@@ -173,7 +173,7 @@ async fn mention_is_delivered_after_task_or_process_restart() {
         ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
     ];
     let variables = [UNLIMITED.as_slice(), &own].concat();
-    let server = Binary::start(folder.path(), &variables);
+    let server = ServerProcess::start(folder.path(), &variables);
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     let carl = server.guest("carl").await.user_id();
@@ -196,7 +196,7 @@ async fn mention_is_delivered_after_task_or_process_restart() {
     assert_eq!(told["notificationId"], notification(&sent));
     let last = ann.must("message", mention(&[carl])).await;
     drop(server);
-    let next = Binary::start(folder.path(), &variables);
+    let next = ServerProcess::start(folder.path(), &variables);
     let mut carl = next.guest("carl").await;
     let all = carl.must("subscribe:notifications", json!({})).await;
     let all = all["snapshot"]["notifications"].as_array().unwrap();
@@ -208,7 +208,7 @@ async fn mention_is_delivered_after_task_or_process_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_is_killed_ends_the_process() {
     let database = Database::new();
-    let server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
+    let mut server = database.server_with(&[("SUPERVISOR_TEST_KILLS", "kill")]);
     kill(database.folder(), "store lane");
     server.expect_log(&["cannot be restarted have ended", "store lane"]);
     assert_eq!(server.exit_code(), TASK_ENDED);
@@ -218,7 +218,8 @@ async fn a_lane_that_is_killed_ends_the_process() {
 async fn server_without_emission_acks_only_emitted_messages_and_exits() {
     let folder = TempDir::new().unwrap();
     let variables = [("SUPERVISOR_TEST_KILLS", "kill")];
-    let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
+    let mut server =
+        ServerProcess::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     for client in [&mut ann, &mut bob] {

@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::server::Binary;
+use crate::server::ServerProcess;
 use crate::support::{DEADLINE, RawClient};
 
 const VARIABLES: [(&str, &str); 2] = [
@@ -32,10 +32,10 @@ fn issue(folder: &TempDir) -> CertificateDer<'static> {
     issued.cert.der().clone()
 }
 
-pub(crate) fn start() -> (Binary, TempDir, CertificateDer<'static>) {
+pub(crate) fn start() -> (ServerProcess, TempDir, CertificateDer<'static>) {
     let folder = TempDir::new().unwrap();
     let trusted = issue(&folder);
-    let binary = Binary::start(folder.path(), &VARIABLES);
+    let binary = ServerProcess::start(folder.path(), &VARIABLES);
     (binary, folder, trusted)
 }
 
@@ -166,7 +166,7 @@ async fn new_certificate_applies_without_restart_unless_invalid() {
     let first = issue(&folder);
     // This client connects before, and sends nothing until the end.
     let patient = ("ROOMCAST_ENGINE__HEADER_TIMEOUT", "1h");
-    let binary = Binary::start(folder.path(), &[VARIABLES[0], VARIABLES[1], patient]);
+    let binary = ServerProcess::start(folder.path(), &[VARIABLES[0], VARIABLES[1], patient]);
     let mut old = connect(binary.address(), &first, &BOTH, &[]).await.unwrap();
 
     fs::write(folder.path().join("cert.pem"), "this is no certificate").unwrap();
@@ -264,7 +264,7 @@ async fn b14_slow_handshakes_of_one_address_delay_no_other_address() {
         ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false"),
         ("ROOMCAST_LIMITS__CONNECTS", "0"),
     ]);
-    let binary = Binary::start(folder.path(), &variables);
+    let binary = ServerProcess::start(folder.path(), &variables);
     let address = binary.address();
     let mut slow = Vec::new();
     for _ in 0..100 {

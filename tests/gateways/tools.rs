@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::config::key_set;
 use crate::guard::{KEY, SECRET};
-use crate::server::{Binary, ROOMCAST};
+use crate::server::{ROOMCAST, ServerProcess};
 use crate::starting::as_another_user;
 
 /// Runs a command to its end, and returns its exit code and output.
@@ -263,7 +263,7 @@ fn files_without_rights_are_named_with_the_remedy() {
 #[test]
 fn reachable_services_are_reported_as_ok() {
     let folder = TempDir::new().unwrap();
-    let server = Binary::start(folder.path(), &[]);
+    let server = ServerProcess::start(folder.path(), &[]);
     let hooks = format!("http://{}/", server.address());
     let log = folder.path().join("log/roomcast.log");
     let variables = [
@@ -298,7 +298,7 @@ fn commands_trust_the_certificates_of_a_file() {
         ("ROOMCAST_SERVER__TLS__CERT_FILE", cert.to_str().unwrap()),
         ("ROOMCAST_SERVER__TLS__KEY_FILE", key.to_str().unwrap()),
     ];
-    let server = Binary::start(folder.path(), &variables);
+    let server = ServerProcess::start(folder.path(), &variables);
     let url = format!("https://localhost:{}", server.address().port());
     for command in ["nodes", "sockets", "emit * news 1", "call GET /rooms"] {
         let plain = format!("{command} --url {url}");

@@ -9,19 +9,19 @@ use crate::guard::KEY;
 use crate::market::{call, client, must, publish, signal, start, trade};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 
-async fn withdraw(binary: &Binary, path: &str) -> (u16, Value) {
+async fn withdraw(binary: &ServerProcess, path: &str) -> (u16, Value) {
     call(binary, "service", &format!("DELETE {path}"), "", "").await
 }
 
-async fn must_withdraw(binary: &Binary, path: &str) -> Value {
+async fn must_withdraw(binary: &ServerProcess, path: &str) -> Value {
     let (status, answer) = withdraw(binary, path).await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
-async fn get(binary: &Binary, path: &str) -> Value {
+async fn get(binary: &ServerProcess, path: &str) -> Value {
     let (status, answer) = call(binary, "service", &format!("GET {path}"), "", "").await;
     assert_eq!(status, 200, "{path}: {answer}");
     answer

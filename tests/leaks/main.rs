@@ -77,7 +77,7 @@ fn matrix(kind: Kind) {
     }
     assert_ended_as_meant(&target, &endings);
     back(&target, files, memory);
-    assert!(target.server.is_running(), "{}", target.server.errors());
+    assert!(target.server.is_running(), "{}", target.server.log());
 }
 
 /// Returns the endings for such a server, or only the requested ending.

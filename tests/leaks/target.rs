@@ -12,7 +12,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Frame, Polling, RawClient, TestServer};
+use crate::support::{DEADLINE, Frame, Polling, RawClient, ServerProcess};
 
 /// The kind of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 
 /// The server under test.
 pub(crate) struct Target {
-    pub(crate) server: TestServer,
+    pub(crate) server: ServerProcess,
     trust: Arc<ClientConfig>,
     _folder: TempDir,
 }
@@ -59,7 +59,7 @@ impl Target {
             Kind::Mounted => variables.push(("MOUNT", "nested")),
         }
         Self {
-            server: TestServer::start_with("leaks", &variables),
+            server: ServerProcess::example_with("leaks", &variables),
             trust: Arc::new(trust),
             _folder: folder,
         }

@@ -17,6 +17,9 @@ mod broker;
 #[path = "../support/custom_parsers.rs"]
 mod custom_parsers;
 
+#[path = "../support/local.rs"]
+mod local;
+
 #[path = "../support/nats.rs"]
 mod nats_server;
 
@@ -48,7 +51,6 @@ mod hooks;
 mod hostile;
 mod lifecycle;
 mod listeners;
-mod local;
 mod mount;
 mod namespaces;
 mod namespaces_added;

@@ -1,6 +1,8 @@
 //! SIGTERM with sessions in every state: each is notified, and the process ends by itself and soon.
 
-use crate::support::{Frame, Polling, RawClient, TestServer, websocket::masked};
+use rustix::process::Signal;
+
+use crate::support::{Frame, Polling, RawClient, ServerProcess, websocket::masked};
 
 /// The server must not wait for its grace or any other deadline: each is so long that the test
 /// would time out.
@@ -14,17 +16,17 @@ const PATIENT: [(&str, &str); 2] = [
 
 /// Starts a server, lets `prepare` bring a session into some state, and stops the server. Then
 /// `finish` continues with the session.
-fn stop_with<T>(prepare: impl FnOnce(&TestServer) -> T, finish: impl FnOnce(T)) {
-    let mut server = TestServer::start_with("hostile", &PATIENT);
+fn stop_with<T>(prepare: impl FnOnce(&ServerProcess) -> T, finish: impl FnOnce(T)) {
+    let mut server = ServerProcess::example_with("hostile", &PATIENT);
     let session = prepare(&server);
-    server.terminate();
+    server.signal(Signal::TERM);
     finish(session);
     assert_eq!(server.exit_code(), Some(0));
 }
 
 /// Connects a client in the middle of its upgrade, and another that notices when the server begins
 /// to stop.
-fn probed(server: &TestServer) -> (RawClient, RawClient) {
+fn probed(server: &ServerProcess) -> (RawClient, RawClient) {
     let mut candidate = joined(server).attach();
     candidate.send_text("2probe");
     candidate.expect_text("3probe");
@@ -34,7 +36,7 @@ fn probed(server: &TestServer) -> (RawClient, RawClient) {
 }
 
 /// Opens a polling session that has joined `/`.
-fn joined(server: &TestServer) -> Polling {
+fn joined(server: &ServerProcess) -> Polling {
     let session = Polling::open(server.address(), "/socket.io/");
     assert_eq!(session.post("40").status, 200);
     assert!(session.poll().body.starts_with("40{"));
@@ -43,7 +45,7 @@ fn joined(server: &TestServer) -> Polling {
 
 #[test]
 fn a_websocket_gets_a_close_frame() {
-    let prepare = |server: &TestServer| {
+    let prepare = |server: &ServerProcess| {
         let mut client = server.connect();
         client.open_socket();
         client
@@ -57,7 +59,7 @@ fn a_websocket_gets_a_close_frame() {
 
 #[test]
 fn a_parked_poll_is_answered() {
-    let prepare = |server: &TestServer| {
+    let prepare = |server: &ServerProcess| {
         let poll = joined(server).start_poll();
         server.until_polls_wait(1);
         poll
@@ -78,7 +80,7 @@ fn stop_during_an_upgrade_is_reported_on_the_websocket() {
 
 #[test]
 fn stop_before_the_probe_is_reported_on_the_poll() {
-    let prepare = |server: &TestServer| {
+    let prepare = |server: &ServerProcess| {
         let session = joined(server);
         let candidate = session.attach();
         let poll = session.start_poll();
@@ -93,7 +95,7 @@ fn stop_before_the_probe_is_reported_on_the_poll() {
 
 #[test]
 fn connections_without_a_request_do_not_delay_stop() {
-    let prepare = |server: &TestServer| {
+    let prepare = |server: &ServerProcess| {
         let mut idle = server.connect();
         assert_eq!(idle.get("/nothing").status, 404);
         (server.connect(), idle)
@@ -124,14 +126,15 @@ fn stalled_upgrade_does_not_delay_stop() {
 #[test]
 fn closed_session_without_a_poll_does_not_delay_stop() {
     let config = r#"{"connect_timeout":"200ms","ping_interval":"1h"}"#;
-    let mut server = TestServer::start_with("hostile", &[("GRACE", "3600"), ("CONFIG", config)]);
+    let mut server =
+        ServerProcess::example_with("hostile", &[("GRACE", "3600"), ("CONFIG", config)]);
     let session = Polling::open(server.address(), "/socket.io/");
     // Closed by the server, which waits for a poll to report it.
     server.until(
         "roomcast_sessions_closed_total{reason=\"forced_close\"}",
         |sessions| sessions == 1,
     );
-    server.terminate();
+    server.signal(Signal::TERM);
     assert_eq!(server.exit_code(), Some(0));
     drop(session);
 }

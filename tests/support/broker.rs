@@ -1,13 +1,17 @@
-//! A private server of another kind, which a script starts and kills.
+//! A private server of another kind, a broker or a database, which a script starts and kills.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several binaries")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
 };
 
 use crate::port::free_port;
@@ -15,6 +19,8 @@ use crate::port::free_port;
 /// A private server, stopped on drop and when the test process ends.
 pub struct Broker {
     port: u16,
+    /// The id of the server's first process.
+    pid: AtomicI32,
     supervisor: Child,
     talk: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
 }
@@ -22,6 +28,11 @@ pub struct Broker {
 impl Broker {
     /// Starts a server with a script of this folder and additional command line options.
     pub fn start(script: &str, options: &str) -> Self {
+        Self::start_with(script, &[], options)
+    }
+
+    /// Starts a server with arguments for the script, and additional command line options.
+    pub fn start_with(script: &str, args: &[&OsStr], options: &str) -> Self {
         let port = free_port();
         // The tests of the library and of the server share this script.
         let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
@@ -29,6 +40,7 @@ impl Broker {
         let script = scripts.find(|script| script.exists()).unwrap();
         let mut supervisor = Command::new(script)
             .arg(port.to_string())
+            .args(args)
             .env("OPTIONS", options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -38,6 +50,7 @@ impl Broker {
         let answers = BufReader::new(supervisor.stdout.take().unwrap());
         let broker = Self {
             port,
+            pid: AtomicI32::new(0),
             supervisor,
             talk: Mutex::new(Some((commands, answers))),
         };
@@ -52,7 +65,14 @@ impl Broker {
     /// Starts it again after it was killed.
     pub fn restart(&self) {
         let answer = self.tell("start");
-        assert!(answer.starts_with("ready "), "it does not start: {answer}");
+        let pid = answer.strip_prefix("ready ");
+        let pid = pid.unwrap_or_else(|| panic!("it does not start: {answer}"));
+        self.pid.store(pid.parse().unwrap(), Ordering::Relaxed);
+    }
+
+    /// Returns the id of the server's first process.
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Relaxed)
     }
 
     pub fn kill(&self) {

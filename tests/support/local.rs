@@ -1,4 +1,13 @@
-//! A server in the test's process, so that a test can observe both ends.
+//! The harness for the library: a server in the test's process, so that a test can observe both
+//! ends.
+
+#![allow(dead_code, reason = "a module of several binaries")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,9 @@
-//! Shared by the test binaries: a server in its own process, and clients that write literal
-//! requests and frames and read with a deadline.
+//! Shared by the test binaries: servers, and clients that write literal requests and frames and read
+//! with a deadline.
+//!
+//! There are two ways to start a server. [`ServerProcess`] runs a program, the chat server or a
+//! contract server, which can be killed, suspended and measured. `local::Local` serves an `Io` in the
+//! test's process, so that a test can observe both ends.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(unreachable_pub, reason = "a module of several binaries")]
@@ -12,7 +16,7 @@
 
 pub mod client;
 pub mod http;
-pub mod server;
+pub mod process;
 pub mod websocket;
 
 use std::{
@@ -24,7 +28,7 @@ use socket2::{Domain, Socket, Type};
 
 pub use client::RawClient;
 pub use http::{Polling, Response};
-pub use server::{POLLS_WAITING, POSTS_WAITING, TestServer};
+pub use process::{POLLS_WAITING, POSTS_WAITING, ServerProcess};
 pub use websocket::Frame;
 
 /// Maximum duration of anything that is expected to happen. It is generous: it only decides how

@@ -7,29 +7,24 @@
     reason = "a test fails by panicking"
 )]
 
-use std::io::{BufRead, BufReader, Write};
+use std::ffi::OsStr;
+use std::ops::Deref;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::port::free_port;
+use crate::broker::Broker;
 
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A private server, stopped on drop and when the test process ends.
-pub struct Postgres {
-    port: u16,
-    supervisor: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    pid: i32,
-}
+pub struct Postgres(Broker);
 
 impl Postgres {
     /// Creates and starts a server. Its commits survive everything except a crash of the machine.
@@ -52,51 +47,22 @@ impl Postgres {
     }
 
     fn start_as(fsync: &str, files: Option<&Path>) -> Self {
-        let port = free_port();
-        // The tests of the library and of the server share this script.
-        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let mut scripts = folders.map(|folder| folder.join("tests/support/postgres.sh"));
-        let script = scripts.find(|script| script.exists()).unwrap();
-        let mut supervisor = Command::new(script)
-            .args([&port.to_string(), fsync])
-            .args(files)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let commands = supervisor.stdin.take();
-        let answers = BufReader::new(supervisor.stdout.take().unwrap());
-        let mut postgres = Self {
-            port,
-            supervisor,
-            commands,
-            answers,
-            pid: 0,
-        };
-        postgres.restart();
-        postgres
-    }
-
-    /// Starts the server again after it was killed.
-    pub fn restart(&mut self) {
-        let answer = self.tell("start");
-        let pid = answer.strip_prefix("ready ");
-        self.pid = pid
-            .and_then(|pid| pid.parse().ok())
-            .unwrap_or_else(|| panic!("PostgreSQL does not start: {answer}"));
+        let args = [Some(OsStr::new(fsync)), files.map(AsRef::as_ref)];
+        let args: Vec<_> = args.into_iter().flatten().collect();
+        Self(Broker::start_with("postgres.sh", &args, ""))
     }
 
     /// Kills the server and all its processes, as a crash of the machine would.
-    pub fn kill(&mut self) {
+    pub fn kill(&self) {
         // Suspended first, so that it starts no new processes. Its children would otherwise
         // continue for a moment.
-        let first = Pid::from_raw(self.pid).unwrap();
+        let first = Pid::from_raw(self.pid()).unwrap();
         kill_process(first, Signal::STOP).unwrap();
         let all = self.processes();
         for &pid in all.iter().filter(|pid| **pid != first) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        assert_eq!(self.tell("kill"), "killed");
+        self.0.kill();
         let start = Instant::now();
         while all.iter().any(|&pid| is_running(pid)) {
             assert!(start.elapsed() < DEADLINE, "PostgreSQL does not die");
@@ -124,13 +90,7 @@ impl Postgres {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
-        format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port)
-    }
-
-    /// Returns the port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
+        format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port())
     }
 
     /// Runs SQL in a database with `psql`.
@@ -138,7 +98,7 @@ impl Postgres {
         let output = Command::new("psql")
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
             .args(["-h", "127.0.0.1", "-U", "roomcast", "-d", database, "-p"])
-            .arg(self.port.to_string())
+            .arg(self.port().to_string())
             .args(["-c", sql])
             .output()
             .unwrap();
@@ -150,17 +110,9 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().into()
     }
 
-    fn tell(&mut self, command: &str) -> String {
-        let mut commands = self.commands.as_ref().unwrap();
-        writeln!(commands, "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.trim().into()
-    }
-
     /// Returns the server's first process and its children.
     pub fn processes(&self) -> Vec<Pid> {
-        let mut processes = vec![self.pid];
+        let mut processes = vec![self.pid()];
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry
                 .file_name()
@@ -169,7 +121,7 @@ impl Postgres {
             else {
                 continue;
             };
-            if stat(pid).is_some_and(|(_, parent)| parent == self.pid) {
+            if stat(pid).is_some_and(|(_, parent)| parent == self.pid()) {
                 processes.push(pid);
             }
         }
@@ -195,13 +147,19 @@ fn is_running(pid: Pid) -> bool {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.resume();
-        drop(self.commands.take());
-        let _ = self.supervisor.wait();
     }
 }
 
-/// Returns the server that all tests of a process share, started by the first.
-pub fn shared() -> &'static Mutex<Postgres> {
-    static SHARED: OnceLock<Mutex<Postgres>> = OnceLock::new();
-    SHARED.get_or_init(|| Mutex::new(Postgres::start()))
+impl Deref for Postgres {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.0
+    }
+}
+
+/// Returns a server for all tests of the process that do not disturb it, started by the first.
+pub fn shared() -> &'static Postgres {
+    static SHARED: OnceLock<Postgres> = OnceLock::new();
+    SHARED.get_or_init(Postgres::start)
 }

@@ -87,7 +87,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
 /// Starts a store behind a proxy that can hold back answers.
 async fn behind_proxy() -> (Proxy, Harness) {
     let (config, _) = postgres();
-    let port = shared().lock().unwrap().port();
+    let port = shared().port();
     let proxy = Proxy::start(port).await;
     let config = config::Store {
         url: proxy.url(&config.url),
@@ -203,7 +203,7 @@ async fn lost_commits_of_every_kind_are_looked_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn change_undone_by_a_crash_is_refused_after_later_commits() {
-    let mut server = Postgres::start();
+    let server = Postgres::start();
     let proxy = Proxy::start(server.port()).await;
     // Failures are reported immediately here.
     let direct = config::Store {

@@ -181,7 +181,7 @@ async fn a_full_database_refuses_to_store_and_still_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_database_keeps_acknowledged_messages_and_recovers() {
-    survives(Postgres::kill, Postgres::restart).await;
+    survives(|server| server.kill(), |server| server.restart()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +191,8 @@ async fn calls_time_out_on_a_suspended_database_until_it_resumes() {
 
 /// Messages acknowledged while a database fails twice are stored, and sending works again
 /// afterwards.
-async fn survives(fail: fn(&mut Postgres), mend: fn(&mut Postgres)) {
-    let mut server = Postgres::start();
+async fn survives(fail: fn(&Postgres), mend: fn(&Postgres)) {
+    let server = Postgres::start();
     let config = impatient(&server);
     let harness = Arc::new(Harness::new((config, None)).await);
     let id = opened(&harness).await;
@@ -200,9 +200,9 @@ async fn survives(fail: fn(&mut Postgres), mend: fn(&mut Postgres)) {
     let senders = senders(&harness, id, &stop);
     for _ in 0..2 {
         stored_more(&harness, id).await;
-        fail(&mut server);
+        fail(&server);
         refused(&harness, id).await;
-        mend(&mut server);
+        mend(&server);
         healthy(&harness).await;
     }
     stored_more(&harness, id).await;
@@ -444,5 +444,5 @@ async fn healthy(harness: &Harness) {
 fn sql(config: &config::Store, sql: &str) -> String {
     let (_, database) = config.url.rsplit_once('/').unwrap();
     let database = database.split('?').next().unwrap();
-    shared().lock().unwrap().sql(database, sql)
+    shared().sql(database, sql)
 }

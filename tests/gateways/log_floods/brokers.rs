@@ -13,10 +13,10 @@ use super::{FLOOD, lines_of};
 use crate::nats_server::NatsServer;
 use crate::nodes::Database;
 use crate::redis_server::RedisServer;
-use crate::server::Binary;
+use crate::server::ServerProcess;
 
 /// Returns the number of messages that a server received and ignored.
-async fn ignored(server: &Binary) -> usize {
+async fn ignored(server: &ServerProcess) -> usize {
     let metrics = server.metrics().await;
     let results = ["plain", "unknown_key", "forged", "malformed"];
     let counts = results.map(|result| {
@@ -27,7 +27,7 @@ async fn ignored(server: &Binary) -> usize {
 }
 
 /// Waits until a server has ignored this many messages more than before.
-async fn until_ignored(server: &Binary, before: usize, more: usize) {
+async fn until_ignored(server: &ServerProcess, before: usize, more: usize) {
     let start = Instant::now();
     loop {
         let ignored = ignored(server).await - before;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{CLIENTS, FLOOD, lines_of, polling_guest};
 use crate::credentials::open;
 use crate::guard::{KEY, SECRET, Server, token, until};
-use crate::server::{Binary, UNLIMITED};
+use crate::server::{ServerProcess, UNLIMITED};
 use crate::support::http::metric;
 use crate::support::websocket::masked;
 use crate::support::{Frame, RawClient};
@@ -24,7 +24,7 @@ fn scrape_with_wrong_token(address: SocketAddr) {
 
 /// Waits until the log has everything that the server has written so far. The line about a wrong
 /// token comes last.
-fn flush_log(binary: &Binary) {
+fn flush_log(binary: &ServerProcess) {
     scrape_with_wrong_token(binary.admin());
     until(|| lines_of(&binary.log(), "api call refused") > 0);
 }

@@ -321,7 +321,7 @@ fn secrets<const N: usize>(secrets: [u8; N]) -> Secrets {
 }
 
 fn postgres_url() -> String {
-    let shared = postgres_server::shared().lock().unwrap();
+    let shared = postgres_server::shared();
     format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
 }
 

@@ -4,12 +4,12 @@ use super::{
     MANY, assert_alive, assert_gone, assert_growth, assert_polling_alive, attack, attack_with,
     crowd, joined, opened, polling, socket,
 };
-use crate::support::{Frame, Response, TestServer, websocket::masked};
+use crate::support::{Frame, Response, ServerProcess, websocket::masked};
 
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 /// Sends a handshake with these header lines.
-fn handshake(server: &TestServer, request_line: &str, headers: &str) -> Response {
+fn handshake(server: &ServerProcess, request_line: &str, headers: &str) -> Response {
     let mut client = server.connect();
     client.send(format!(
         "{request_line}\r\nHost: localhost\r\n{headers}\r\n\r\n"

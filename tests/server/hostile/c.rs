@@ -4,10 +4,10 @@ use super::{
     MANY, assert_alive, assert_closed, assert_growth, attack, attack_with, crowd, joined, metrics,
     opened, socket,
 };
-use crate::support::{Frame, RawClient, TestServer, http::metric, websocket::masked};
+use crate::support::{Frame, RawClient, ServerProcess, http::metric, websocket::masked};
 
 /// Asserts that each packet closes a connection that has joined `/`.
-fn assert_fatal<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<Item = T>) {
+fn assert_fatal<T: AsRef<[u8]>>(server: &ServerProcess, packets: impl IntoIterator<Item = T>) {
     for packet in packets {
         let packet = packet.as_ref();
         let mut client = socket(server);
@@ -18,7 +18,7 @@ fn assert_fatal<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<
 }
 
 /// Asserts that each packet leaves a connection that has joined `/` unaffected.
-fn assert_harmless<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<Item = T>) {
+fn assert_harmless<T: AsRef<[u8]>>(server: &ServerProcess, packets: impl IntoIterator<Item = T>) {
     for packet in packets {
         let mut client = socket(server);
         client.send_text(packet);
@@ -435,7 +435,7 @@ fn c13_event_names_of_clients_leave_no_trace() {
 
 #[test]
 fn a_handler_that_panics_fails_its_event_only() {
-    let mut server = TestServer::start_with("hostile", &[("CONFIG", "{}")]);
+    let mut server = ServerProcess::example_with("hostile", &[("CONFIG", "{}")]);
     let mut client = socket(&server);
     client.send_text(r#"421["panic"]"#);
     let Frame::Text(answer) = client.message() else {

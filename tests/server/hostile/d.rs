@@ -1,12 +1,12 @@
 //! D: WebSocket frames (RFC 6455).
 
 use super::{MANY, assert_alive, assert_growth, attack, attack_with, crowd, opened, socket};
-use crate::support::{DEADLINE, Frame, TestServer, websocket::masked};
+use crate::support::{DEADLINE, Frame, ServerProcess, websocket::masked};
 use std::time::Instant;
 
 /// Asserts that each sequence of bytes closes a connection with `code`.
 fn assert_code<T: AsRef<[u8]>>(
-    server: &TestServer,
+    server: &ServerProcess,
     code: u16,
     inputs: impl IntoIterator<Item = T>,
 ) {

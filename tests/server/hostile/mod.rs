@@ -25,7 +25,7 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::support::{
-    DEADLINE, Frame, POLLS_WAITING, POSTS_WAITING, Polling, RawClient, Response, TestServer,
+    DEADLINE, Frame, POLLS_WAITING, POSTS_WAITING, Polling, RawClient, Response, ServerProcess,
     http::metric,
 };
 
@@ -51,23 +51,23 @@ const QUIET: [(&str, usize); 10] = [
 ];
 
 /// Runs an attack against a server with default options.
-fn attack(act: impl FnOnce(&TestServer)) {
+fn attack(act: impl FnOnce(&ServerProcess)) {
     attack_with("{}", act);
 }
 
 /// Runs an attack against a server with these options (JSON), and checks the invariants.
-fn attack_with(config: &str, act: impl FnOnce(&TestServer)) {
+fn attack_with(config: &str, act: impl FnOnce(&ServerProcess)) {
     attack_on(&[("CONFIG", config)], true, act);
 }
 
 /// Runs an attack against a server with a guard of these limits (JSON). Checks the invariants,
 /// except those that need further connections.
-fn attack_limited(limits: &str, act: impl FnOnce(&TestServer)) {
+fn attack_limited(limits: &str, act: impl FnOnce(&ServerProcess)) {
     attack_on(&[("LIMITS", limits)], false, act);
 }
 
-fn attack_on(variables: &[(&str, &str)], settles: bool, act: impl FnOnce(&TestServer)) {
-    let mut server = TestServer::start_with("hostile", variables);
+fn attack_on(variables: &[(&str, &str)], settles: bool, act: impl FnOnce(&ServerProcess)) {
+    let mut server = ServerProcess::example_with("hostile", variables);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..BYSTANDERS {
@@ -83,7 +83,7 @@ fn attack_on(variables: &[(&str, &str)], settles: bool, act: impl FnOnce(&TestSe
         }
     });
     assert!(server.is_running(), "the process has ended");
-    let errors = server.errors();
+    let errors = server.log();
     assert!(!errors.contains("panicked"), "{errors}");
 }
 
@@ -107,7 +107,7 @@ fn stand_by(mut client: RawClient, over: &AtomicBool) {
 }
 
 /// Waits until every gauge shows that nothing of the attack is left.
-fn settle(server: &TestServer) {
+fn settle(server: &ServerProcess) {
     let start = Instant::now();
     loop {
         let metrics = metrics(server);
@@ -128,7 +128,7 @@ fn settle(server: &TestServer) {
 }
 
 /// Returns the metrics as text, read on a new connection.
-fn metrics(server: &TestServer) -> String {
+fn metrics(server: &ServerProcess) -> String {
     let mut client = server.connect();
     client.open_socket();
     client.send_text(r#"420["metrics"]"#);
@@ -144,7 +144,7 @@ fn metrics(server: &TestServer) -> String {
 }
 
 /// Checks that resident memory grew by at most `limit` since `before`.
-fn assert_growth(server: &TestServer, before: usize, limit: usize) {
+fn assert_growth(server: &ServerProcess, before: usize, limit: usize) {
     let growth = server.resident_bytes().saturating_sub(before);
     assert!(
         growth <= limit + SLACK,
@@ -168,12 +168,12 @@ fn crowd() -> MutexGuard<'static, ()> {
 }
 
 /// Opens a polling session at `/socket.io/`.
-fn polling(server: &TestServer) -> Polling {
+fn polling(server: &ServerProcess) -> Polling {
     Polling::open(server.address(), "/socket.io/")
 }
 
 /// Opens a polling session that has joined `/`.
-fn joined(server: &TestServer) -> Polling {
+fn joined(server: &ServerProcess) -> Polling {
     let session = polling(server);
     assert_eq!(session.post("40").parts(), (200, "ok"));
     let answer = session.poll();
@@ -182,14 +182,14 @@ fn joined(server: &TestServer) -> Polling {
 }
 
 /// Opens a WebSocket session that has joined `/`.
-fn socket(server: &TestServer) -> RawClient {
+fn socket(server: &ServerProcess) -> RawClient {
     let mut client = server.connect();
     client.open_socket();
     client
 }
 
 /// Opens a WebSocket session that has joined no namespace.
-fn opened(server: &TestServer) -> RawClient {
+fn opened(server: &ServerProcess) -> RawClient {
     let mut client = server.connect();
     client.open_websocket("/socket.io/");
     client

@@ -7,7 +7,9 @@ use super::{
     BYSTANDERS, assert_alive, assert_growth, assert_polling_alive, attack_limited, attack_with,
     joined, metrics, opened, polling, socket,
 };
-use crate::support::{Polling, RawClient, Response, TestServer, http::metric, websocket::masked};
+use crate::support::{
+    Polling, RawClient, Response, ServerProcess, http::metric, websocket::masked,
+};
 
 /// Far above what bystanders need, far below a flood. A flooding client that reads nothing has
 /// `close_timeout` to take its answers.
@@ -120,7 +122,7 @@ fn d10_a_message_in_tiny_fragments_is_as_many_bytes_as_were_sent() {
 }
 
 /// Waits until an ended connection is no longer counted.
-fn await_admission(server: &TestServer, open: impl Fn() -> Response) -> Response {
+fn await_admission(server: &ServerProcess, open: impl Fn() -> Response) -> Response {
     let start = std::time::Instant::now();
     loop {
         let answer = open();

@@ -7,7 +7,7 @@ use super::{
     BYSTANDERS, assert_alive, assert_growth, assert_polling_alive, attack_on, attack_with, joined,
     metrics, opened, socket,
 };
-use crate::support::{DEADLINE, Frame, RawClient, Response, TestServer, http::metric};
+use crate::support::{DEADLINE, Frame, RawClient, Response, ServerProcess, http::metric};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"{"code":4,"message":"Too many connections"}"#;
@@ -22,7 +22,7 @@ fn metrics_by(client: &mut RawClient) -> String {
 }
 
 /// Retries until a session is opened, as a client does.
-fn retry_open(server: &TestServer) {
+fn retry_open(server: &ServerProcess) {
     let start = Instant::now();
     while server.get(OPEN).status != 200 {
         assert!(start.elapsed() < DEADLINE, "nobody is let in any more");
@@ -31,7 +31,7 @@ fn retry_open(server: &TestServer) {
 }
 
 /// Runs an attack after which sessions remain, so the gauges are not checked.
-fn storm(config: &str, act: impl FnOnce(&TestServer)) {
+fn storm(config: &str, act: impl FnOnce(&ServerProcess)) {
     attack_on(&[("CONFIG", config)], false, act);
 }
 

@@ -39,7 +39,7 @@ impl PoolerProxy {
             is_pooler: Arc::new(is_pooler.into()),
             open: Arc::default(),
         };
-        let server = postgres_server::shared().lock().unwrap().port();
+        let server = postgres_server::shared().port();
         let own = between.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {

@@ -25,10 +25,7 @@ use crate::{
 };
 
 fn sql(sql: &str) -> String {
-    postgres_server::shared()
-        .lock()
-        .unwrap()
-        .sql("postgres", sql)
+    postgres_server::shared().sql("postgres", sql)
 }
 
 fn reason(io: &Io) -> String {

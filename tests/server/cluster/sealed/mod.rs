@@ -233,7 +233,7 @@ fn captured_messages_show_no_content_and_count_once() {
             }
         }
         if transport == Transport::Postgres {
-            let shared = postgres_server::shared().lock().unwrap();
+            let shared = postgres_server::shared();
             // The rows of other tests are plain, and have no canary.
             let shown = "SELECT count(*) FROM socket_io_attachments
                          WHERE position('the canary'::bytea IN payload) > 0";

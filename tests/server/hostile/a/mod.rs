@@ -9,7 +9,7 @@ use super::{
     attack_with, crowd, joined, polling, socket,
 };
 use crate::support::{
-    DEADLINE, POSTS_WAITING, Polling, RawClient, Response, TestServer, websocket::masked,
+    DEADLINE, POSTS_WAITING, Polling, RawClient, Response, ServerProcess, websocket::masked,
 };
 
 /// Only pages of one other origin are admitted.
@@ -32,7 +32,7 @@ fn assert_code(answer: &Response, code: u8) {
 }
 
 /// Sends literal bytes and reads the answer; the server must close afterwards.
-fn refused(server: &TestServer, request: impl AsRef<[u8]>) -> Response {
+fn refused(server: &ServerProcess, request: impl AsRef<[u8]>) -> Response {
     let mut client = server.connect();
     let _ = client.try_send(request);
     let answer = client.response();
