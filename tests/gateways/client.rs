@@ -8,7 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 /// Maximum duration of anything that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,7 +32,9 @@ impl Client {
     /// Connects with this payload, or returns the payload of the `CONNECT_ERROR`.
     pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> Result<Self, Value> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
-        let (stream, _) = connect_async(url).await.unwrap();
+        // Small packets leave at once, as those of browsers do.
+        let connected = connect_async_with_config(url, None, true).await;
+        let (stream, _) = connected.unwrap();
         let mut client = Self {
             stream,
             events: VecDeque::new(),
