@@ -13,8 +13,6 @@ use std::{
 
 use source_tree::{Rules, SourceTree, circles, collect, entries, join, root, segments, submodule};
 
-#[path = "layers/sleeps.rs"]
-mod sleeps;
 #[path = "layers/source_tree.rs"]
 mod source_tree;
 

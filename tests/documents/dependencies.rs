@@ -1,8 +1,8 @@
 //! `docs/dependencies.md` gives a reason for each dependency, and lists nothing else.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::collections::BTreeSet;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use crate::read;
 
 #[test]
 fn every_dependency_of_the_library_has_a_reason() {
@@ -29,41 +29,8 @@ fn every_dependency_of_the_compile_tests_has_a_reason() {
     compare("tests/compile/Cargo.toml");
 }
 
-#[test]
-fn versions_of_servers_that_tests_install_are_documented() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let document = read("docs/versions.md");
-    let (npm, pypi) = (
-        read("tests/versions/package.json"),
-        read("tests/versions/requirements.txt"),
-    );
-    let of_npm = npm
-        .lines()
-        .filter_map(|line| line.rsplit_once("linux-x64@"));
-    let of_pypi = pypi.lines().filter_map(|line| line.split_once("=="));
-    let mut count = 0;
-    for (_, version) in of_npm.chain(of_pypi) {
-        count += 1;
-        // Packages append a version of their own to the server's three numbers; PostgreSQL has two.
-        let version: Vec<&str> = version.split(['.', '-', '"']).take(3).collect();
-        let (full, short) = (version.join("."), version[..2].join("."));
-        let is_named = |version: &str| {
-            let mut words = document.split([' ', '|', '\n']);
-            words.any(|word| word == version)
-        };
-        assert!(
-            is_named(&full) || is_named(&short),
-            "docs/versions.md lacks {full}"
-        );
-    }
-    assert_eq!(count, 4);
-}
-
 fn compare(manifest: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let declaration = fs::read_to_string(root.join(manifest)).unwrap();
-    let document = fs::read_to_string(root.join("docs/dependencies.md")).unwrap();
+    let (declaration, document) = (read(manifest), read("docs/dependencies.md"));
     let named = declared(&declaration);
     let explained = explained(&document, manifest);
     assert!(!named.is_empty(), "no dependency found in {manifest}");

@@ -1,9 +1,9 @@
 //! Each task that runs as long as the server is started by name, is listed in `docs/operations.md`,
 //! and is killed in a test.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::read;
 
 /// Calls that start a task with a name.
 const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("];
@@ -67,10 +67,6 @@ const KILLERS: [&str; 3] = [
     "tests/gateways/supervision.rs",
     "server/src/store/sqlite/mod.rs",
 ];
-
-fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
-}
 
 /// Returns the sources below a folder without their tests, as relative path and text.
 fn sources(folder: &str) -> Vec<(String, String)> {

@@ -1,16 +1,9 @@
 //! Checks whether a test that a document names exists.
 
-#![allow(unreachable_pub, reason = "a module of several binaries")]
-#![allow(
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "a test fails by panicking"
-)]
-
 use std::path::Path;
 
 /// Returns whether a source file has a test of this name, or one whose title starts with it.
-pub fn has_test(file: &str, source: &str, name: &str) -> bool {
+pub(crate) fn has_test(file: &str, source: &str, name: &str) -> bool {
     if name.is_empty() {
         return false;
     }

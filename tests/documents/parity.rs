@@ -1,13 +1,8 @@
 //! `docs/parity.md` names a test in each row, and each named test exists.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::collections::BTreeSet;
 
-#[path = "support/named.rs"]
-mod named;
-
-use std::{collections::BTreeSet, fs, path::Path};
-
-use named::has_test;
+use crate::{missing, read, tests_in};
 
 /// The features in the official server's documentation, which the table must contain.
 const REQUIRED: &[&str] = &[
@@ -100,8 +95,7 @@ enum Proof<'a> {
 
 #[test]
 fn every_row_names_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/parity.md")).unwrap();
+    let document = read("docs/parity.md");
     let reasons = reasons(&document);
     let rows = rows(&document);
     assert!(rows.len() > 100, "{} rows", rows.len());
@@ -113,15 +107,7 @@ fn every_row_names_tests_that_exist() {
             Proof::Excluded(reason) => {
                 wrong.push(format!("{}: `{reason}` is no reason", row.feature));
             }
-            Proof::Tests(tests) => {
-                let missing = tests.iter().filter(|(file, name)| {
-                    let source = fs::read_to_string(root.join(file)).unwrap_or_default();
-                    !has_test(file, &source, name)
-                });
-                wrong.extend(missing.map(|(file, name)| {
-                    format!("{}: there is no test `{name}` in {file}", row.feature)
-                }));
-            }
+            Proof::Tests(tests) => wrong.extend(missing(row.feature, tests)),
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -129,8 +115,7 @@ fn every_row_names_tests_that_exist() {
 
 #[test]
 fn nothing_that_is_required_is_missing() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/parity.md")).unwrap();
+    let document = read("docs/parity.md");
     let rows = rows(&document);
     let features: BTreeSet<&str> = rows
         .iter()
@@ -186,15 +171,9 @@ fn read_proof(cell: &str) -> Proof<'_> {
     if let Some(reason) = cell.strip_prefix("excluded: ") {
         return Proof::Excluded(reason);
     }
-    let named = |item: &'_ &str| !item.trim().is_empty();
-    let tests: Option<Vec<_>> = cell
-        .split('`')
-        .filter(named)
-        .map(|item| item.split_once("::"))
-        .collect();
-    match tests {
-        Some(tests) if !tests.is_empty() => Proof::Tests(tests),
-        Some(_) | None => Proof::Open(cell),
+    match tests_in(cell) {
+        tests if tests.is_empty() => Proof::Open(cell),
+        tests => Proof::Tests(tests),
     }
 }
 

@@ -1,13 +1,8 @@
 //! Each promise in `docs/delivery.md` names tests that exist.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/named.rs"]
-mod named;
-
 use std::{fs, path::Path};
 
-use named::has_test;
+use crate::{named::has_test, read};
 
 /// The files of all tests that the page may name.
 struct Tests(Vec<(String, String)>);
@@ -89,7 +84,7 @@ fn title_parts(title: &str) -> impl Iterator<Item = &str> {
 }
 
 fn page() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/delivery.md")).unwrap()
+    read("docs/delivery.md")
 }
 
 #[test]
@@ -152,7 +147,7 @@ fn rows_without_a_test_are_found() {
     let file = |path: &str, source: &str| (path.to_owned(), source.to_owned());
     let tests = Tests(vec![
         file(
-            "tests/delivery.rs",
+            "tests/layers.rs",
             "#[test]\nfn it_works() {}\nfn helper() {}\n",
         ),
         file(
@@ -162,7 +157,7 @@ fn rows_without_a_test_are_found() {
     ]);
     for evidence in [
         "`it_works`",
-        "`tests/delivery.rs` `it_works`",
+        "`tests/layers.rs` `it_works`",
         "JR \"goes on …\"",
         "\"… twice\", `it_works`",
         "\"goes … twice\"",
@@ -174,7 +169,7 @@ fn rows_without_a_test_are_found() {
         "soon",
         "`helper`",
         "`it_works`, `it_does_not`",
-        "`tests/delivery.rs`",
+        "`tests/layers.rs`",
         "`tests/none.rs` `it_works`",
         "\"a note\"",
         "\"goes on … thrice\"",

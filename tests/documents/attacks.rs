@@ -1,14 +1,7 @@
 //! The tables of attacks, rights and rotated keys in `docs` name a test in each row, and each named
 //! test exists.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/named.rs"]
-mod named;
-
-use std::{fs, path::Path};
-
-use named::has_test;
+use crate::{missing, read, tests_in};
 
 /// The documents with such tables, and the rows that each must have.
 const TABLES: &[(&str, &[(&str, u32)])] = &[
@@ -26,21 +19,12 @@ struct Row<'a> {
 
 #[test]
 fn every_row_of_a_table_of_attacks_names_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
     for (path, required) in TABLES {
-        let document = fs::read_to_string(root.join(path)).unwrap();
+        let document = read(path);
         let rows = rows(&document);
         for row in &rows {
-            for (file, name) in &row.tests {
-                let source = fs::read_to_string(root.join(file)).unwrap_or_default();
-                if !has_test(file, &source, name) {
-                    wrong.push(format!(
-                        "{path} {}: there is no test `{name}` in {file}",
-                        row.id
-                    ));
-                }
-            }
+            wrong.extend(missing(&format!("{path} {}", row.id), &row.tests));
         }
         for (letter, count) in *required {
             for number in 1..=*count {
@@ -57,8 +41,7 @@ fn every_row_of_a_table_of_attacks_names_tests_that_exist() {
 
 #[test]
 fn every_row_of_the_table_of_rights_names_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let document = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let document = read("docs/security.md");
     assert_eq!(
         document.matches(RIGHTS).count(),
         1,
@@ -71,12 +54,7 @@ fn every_row_of_the_table_of_rights_names_tests_that_exist() {
         if tests.is_empty() {
             wrong.push(format!("no test for {id}"));
         }
-        for (file, name) in tests {
-            let source = fs::read_to_string(root.join(file)).unwrap_or_default();
-            if !has_test(file, &source, name) {
-                wrong.push(format!("{id}: there is no test `{name}` in {file}"));
-            }
-        }
+        wrong.extend(missing(id, &tests));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -132,10 +110,7 @@ fn rights(document: &str) -> Vec<Row<'_>> {
         };
         Row {
             id: what,
-            tests: tests
-                .split('`')
-                .filter_map(|item| item.split_once("::"))
-                .collect(),
+            tests: tests_in(tests),
         }
     })
     .collect()
@@ -152,10 +127,7 @@ fn rows(document: &str) -> Vec<Row<'_>> {
                 if !id.starts_with("---") {
                     rows.push(Row {
                         id,
-                        tests: tests
-                            .split('`')
-                            .filter_map(|item| item.split_once("::"))
-                            .collect(),
+                        tests: tests_in(tests),
                     });
                 }
             }
