@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
 
-use super::catalogue::{Call, Catalogue};
-use super::{identity, limits};
+use super::catalogue::Catalogue;
+use super::{forwarding, identity, limits};
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
-use crate::service::admin::{BLOCK, BlockNetwork, KICK, Kick, ReadStatistics, STATS};
 use crate::service::api::Admin;
 use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, State};
 
@@ -32,18 +31,7 @@ pub(super) fn register(
             })
             .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket))
     });
-    catalogue
-        .on(&KICK, async |call: Call<Kick>, admin: State<Admin>| {
-            admin.kick(call.allowed).await
-        })
-        .on(
-            &BLOCK,
-            async |call: Call<BlockNetwork>, admin: State<Admin>| admin.block(call.allowed).await,
-        )
-        .on(
-            &STATS,
-            async |call: Call<ReadStatistics>, admin: State<Admin>| admin.statistics(call.allowed),
-        );
+    forwarding::register_admin(catalogue);
 }
 
 /// Admits authenticated users with the permission `admin`, also when credentials are refreshed.

@@ -3,8 +3,12 @@
 
 use std::{future::ready, mem, ptr, sync::Arc, time::SystemTime};
 
-use futures_util::{FutureExt as _, future::Either};
+use futures_util::{
+    TryFutureExt as _,
+    future::{BoxFuture, Either},
+};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::errors::tell;
 use super::hooks::HookEvent;
@@ -13,7 +17,7 @@ use crate::limit::Users;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
-use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
+use roomcast::{Answer, Args, IntoAck, NamespaceBuilder, Refusal, Reply, Socket, State};
 
 /// Registers the events of a namespace.
 pub(super) struct Catalogue {
@@ -110,34 +114,22 @@ impl Catalogue {
         T: Payload,
         S: Send + Sync + 'static,
     {
-        self.register(event, handler, false)
+        // Only this closure is compiled for each payload.
+        let run = move |access: &Access, event: &roomcast::Event, state: State<S>| {
+            let Argument(command) = only_argument(event.args())?;
+            let allowed = access.allow(event.principal(), command)?;
+            let socket = event.socket.clone();
+            let handling = handler.handle(Call { socket, allowed }, state);
+            let handling = handling.map_ok(|fields| Box::new(fields) as Box<dyn Fields>);
+            Ok(Box::pin(handling) as Handling)
+        };
+        self.register(event.policy(), Box::new(run))
     }
 
-    /// Registers an event that waits for earlier events of the same socket that were also
-    /// registered with this method.
-    pub(super) fn on_serial<T, S>(
-        &mut self,
-        event: &'static Event<T>,
-        handler: impl Handler<T, S, Fields = T::Answer>,
-    ) -> &mut Self
+    fn register<S>(&mut self, row: &'static EventPolicy, run: Run<S>) -> &mut Self
     where
-        T: Payload,
         S: Send + Sync + 'static,
     {
-        self.register(event, handler, true)
-    }
-
-    fn register<T, S>(
-        &mut self,
-        event: &'static Event<T>,
-        handler: impl Handler<T, S, Fields = T::Answer>,
-        is_serial: bool,
-    ) -> &mut Self
-    where
-        T: Payload,
-        S: Send + Sync + 'static,
-    {
-        let row = event.policy();
         self.serve(row);
         let checks = Arc::clone(&self.checks);
         let mut replaced = self.rows.iter().filter_map(|other| other.replaces.as_ref());
@@ -145,27 +137,19 @@ impl Catalogue {
         let end = replaced.map(|replaced| self.overlap.end(replaced));
         let hooks = Some(&self.hooks).filter(|hooks| hooks.wants(row.event));
         let hooks = hooks.cloned();
-        // An async block would reserve space for the handler's future twice.
-        let handler =
-            move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, &event) {
-                Ok(allowed) => {
-                    let heard = hooks
-                        .as_ref()
-                        .map(|hooks| HookEvent::new(hooks, row.event, &event, &allowed));
-                    let socket = event.socket;
-                    let handling = handler.handle(Call { socket, allowed }, state);
-                    Either::Left(handling.map(move |answer| {
-                        let answer = answer?;
-                        if let Some(heard) = heard {
-                            heard.done(&answer);
-                        }
-                        Ok(done(answer))
-                    }))
+        let handler = move |event: roomcast::Event, state: State<S>| {
+            let admitted = checks.admit(row, end, &event);
+            match admitted.and_then(|()| run(&checks.access, &event, state)) {
+                Ok(handling) => {
+                    let hooks = hooks.as_ref();
+                    let heard = hooks.map(|hooks| HookEvent::new(hooks, row.event, &event));
+                    Either::Left(acknowledge(handling, heard))
                 }
-                Err(refusal) => Either::Right(ready(Err::<_, Refusal>(refusal))),
-            };
+                Err(refusal) => Either::Right(ready(Err(refusal))),
+            }
+        };
         self.namespace(|namespace| {
-            if is_serial {
+            if row.is_serial {
                 namespace.on_serial(row.event, handler)
             } else {
                 namespace.on(row.event, handler)
@@ -219,18 +203,17 @@ struct EventChecks {
 }
 
 impl EventChecks {
-    fn admit<T: Payload>(
+    /// Counts an event. Its argument and its sender are not checked yet.
+    fn admit(
         &self,
         row: &EventPolicy,
         end: Option<SystemTime>,
         event: &roomcast::Event,
-    ) -> Result<Allowed<T>, Refusal> {
+    ) -> Result<(), Refusal> {
         if end.is_some_and(|end| end <= SystemTime::now()) {
             return Err(self.unknown(event).into());
         }
-        limits::take(&self.users, row.class, event)?;
-        let Argument(command) = only_argument(event.args())?;
-        Ok(self.access.allow(event.principal(), command)?)
+        Ok(limits::take(&self.users, row.class, event)?)
     }
 
     /// Counts an unknown event and returns its error.
@@ -255,19 +238,60 @@ pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refus
     Ok(args.get(0)?)
 }
 
-/// Returns the acknowledgement of a successful event: `{"success":true, …}`.
-fn done<T: Serialize>(fields: T) -> Ack<Done<T>> {
-    Ack(Done {
-        success: true,
-        fields,
-    })
+/// Parses an event, checks its sender and starts its handler, or refuses the event.
+type Run<S> =
+    Box<dyn Fn(&Access, &roomcast::Event, State<S>) -> Result<Handling, Refusal> + Send + Sync>;
+
+/// The future of a handler, whatever its payload.
+type Handling = BoxFuture<'static, Result<Box<dyn Fields>, ServiceError>>;
+
+/// Waits for a handler and notifies the webhooks of its answer.
+async fn acknowledge(
+    handling: Handling,
+    heard: Option<Box<HookEvent>>,
+) -> Result<Acknowledgement, Refusal> {
+    let fields = handling.await?;
+    if let Some(heard) = heard {
+        heard.done(&*fields);
+    }
+    Ok(Acknowledgement(fields))
+}
+
+/// The fields of an acknowledgement, of any type.
+pub(super) trait Fields: Send {
+    /// Encodes the acknowledgement of a successful event: `{"success":true, …}`.
+    fn encode(&self, reply: Reply) -> Answer;
+
+    /// Returns the fields as JSON.
+    fn to_json(&self) -> Box<RawValue>;
+}
+
+impl<A: Serialize + Send> Fields for A {
+    fn encode(&self, reply: Reply) -> Answer {
+        reply.with(Done {
+            success: true,
+            fields: self,
+        })
+    }
+
+    fn to_json(&self) -> Box<RawValue> {
+        to_raw_value(self).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+}
+
+struct Acknowledgement(Box<dyn Fields>);
+
+impl IntoAck for Acknowledgement {
+    fn into_ack(self, reply: Reply) -> Answer {
+        self.0.encode(reply)
+    }
 }
 
 #[derive(Serialize)]
-struct Done<T> {
+struct Done<'a, A> {
     success: bool,
     #[serde(flatten)]
-    fields: T,
+    fields: &'a A,
 }
 
 #[cfg(test)]

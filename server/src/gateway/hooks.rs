@@ -1,9 +1,10 @@
 //! Webhook notifications about connections, rooms and events.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use crate::service::{Allowed, HookSource, Hooks};
+use super::catalogue::Fields;
+use crate::service::{HookSource, Hooks};
 use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
 
 /// Registers notifications about connections and occupied rooms.
@@ -88,21 +89,16 @@ pub(super) struct HookEvent {
 /// The webhook data of a client's event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ClientEventData<'a, A> {
+struct ClientEventData {
     socket_id: String,
     user_id: String,
     payload: Value,
-    answer: &'a A,
+    answer: Box<RawValue>,
 }
 
 impl HookEvent {
     /// Copies an admitted event. Unauthorized or rate-limited events are never copied.
-    pub(super) fn new<T>(
-        hooks: &Hooks,
-        name: &'static str,
-        event: &Event,
-        _: &Allowed<T>,
-    ) -> Box<Self> {
+    pub(super) fn new(hooks: &Hooks, name: &'static str, event: &Event) -> Box<Self> {
         Box::new(Self {
             hooks: hooks.clone(),
             event: name,
@@ -114,13 +110,13 @@ impl HookEvent {
     }
 
     /// Notifies webhooks that the event is handled, with its answer.
-    pub(super) fn done<A: Serialize>(self, answer: &A) {
+    pub(super) fn done(self, answer: &dyn Fields) {
         self.hooks
             .tell(self.event, self.source, || ClientEventData {
                 socket_id: self.socket_id,
                 user_id: self.user_id,
                 payload: self.args.get(0).unwrap_or_default(),
-                answer,
+                answer: answer.to_json(),
             });
     }
 }

@@ -1,13 +1,15 @@
 //! Translates events to service calls and back. This layer has no state and no rules.
 //!
-//! `identity` admits clients. `chat` has the events of the chat, `market` those of trades, signals,
-//! portfolios, prices and notifications. `admin` is a separate namespace. All register their
-//! handlers with the `catalogue`, which counts events, parses payloads and checks permissions.
+//! `identity` admits clients. `chat` and `market` handle connections and the events that do more
+//! than call a service. `admin` is a separate namespace. `forwarding` derives all other handlers
+//! from the rows. All handlers are registered with the `catalogue`, which counts events, parses
+//! payloads and checks permissions.
 
 mod admin;
 mod catalogue;
 mod chat;
 mod errors;
+mod forwarding;
 mod hooks;
 mod identity;
 mod limits;
@@ -65,6 +67,7 @@ pub(crate) fn register(
         identity::register(&mut catalogue, authenticator, users, (chat, market));
         chat::register(&mut catalogue);
         market::register(&mut catalogue);
+        forwarding::register(&mut catalogue);
         identity::greet(&mut catalogue, granted);
         catalogue.finish()
     })

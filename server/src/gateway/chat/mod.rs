@@ -1,22 +1,15 @@
-//! The events of the chat, one file per feature, and connection handlers.
+//! The connection handlers of the chat.
 //!
-//! The gateway registers this module with its catalogue, which parses commands and checks
-//! permissions. Functions in this module call [`Chat`] and return the result. They must not make
-//! decisions, hold state, or access the store without the service.
+//! [`forwarding`](super::forwarding) registers the events of the chat. Functions in this module
+//! must not make decisions, hold state, or access the store without the services.
 
-mod attendance;
 mod catch_up;
-mod conversations;
-mod history;
-mod invites;
-mod members;
-mod messages;
 
 use super::catalogue::Catalogue;
 use crate::service::{Chat, Market, Notifications};
 use roomcast::{DisconnectReason, Event, State};
 
-/// Registers the chat.
+/// Registers the connection handlers.
 pub(super) fn register(catalogue: &mut Catalogue) {
     catalogue.namespace(|namespace| {
         namespace
@@ -41,10 +34,4 @@ pub(super) fn register(catalogue: &mut Catalogue) {
                 },
             )
     });
-    messages::register(catalogue);
-    attendance::register(catalogue);
-    history::register(catalogue);
-    conversations::register(catalogue);
-    members::register(catalogue);
-    invites::register(catalogue);
 }

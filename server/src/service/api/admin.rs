@@ -150,7 +150,7 @@ impl Admin {
     }
 
     /// Returns the statistics of this server.
-    pub(crate) fn statistics(
+    pub(crate) async fn statistics(
         &self,
         _: Allowed<ReadStatistics>,
     ) -> Result<Statistics, ServiceError> {

@@ -82,7 +82,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to its user's portfolio.
-    pub(crate) fn unsubscribe_portfolio(
+    pub(crate) async fn unsubscribe_portfolio(
         &self,
         allowed: Allowed<UnsubscribePortfolio>,
         socket: &Socket,

@@ -147,7 +147,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to signals.
-    pub(crate) fn unsubscribe_signals(
+    pub(crate) async fn unsubscribe_signals(
         &self,
         allowed: Allowed<UnsubscribeSignals>,
         socket: &Socket,

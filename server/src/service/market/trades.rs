@@ -97,7 +97,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to its user's trades and all bundled subscriptions.
-    pub(crate) fn unsubscribe_trades(
+    pub(crate) async fn unsubscribe_trades(
         &self,
         allowed: Allowed<UnsubscribeTrades>,
         socket: &Socket,

@@ -265,13 +265,13 @@ impl Notifications {
     }
 
     /// Unsubscribes a socket from its user's notifications.
-    pub(crate) fn unsubscribe(
+    pub(crate) async fn unsubscribe(
         &self,
         allowed: Allowed<UnsubscribeNotifications>,
         socket: &Socket,
-    ) -> Unsubscribed {
+    ) -> Result<Unsubscribed, ServiceError> {
         let (by, UnsubscribeNotifications {}) = allowed.into_parts();
-        self.unfollow(socket, &by)
+        Ok(self.unfollow(socket, &by))
     }
 
     /// Ends the subscription of a socket to the notifications of its user.

@@ -352,16 +352,30 @@ macro_rules! replaces {
 
 /// Defines the rows of one feature, collected in `EMISSIONS`.
 ///
-/// Each row is `NAME: Payload, Delivery = "event", "what it reports", "who receives it", [its
-/// rooms], an example;`. The delivery is one of the types above; the rooms are variants of
-/// `RoomKind`.
+/// ```text
+/// MESSAGE_EDITED {
+///     event: "message_edited", payload: Message, delivery: Reliable,
+///     tells: "a message has a new text",
+///     to: "who has joined, but the sending socket", rooms: [Conversation],
+///     example: examples::edited(),
+/// }
+/// ```
+///
+/// The delivery is one of the types above. The rooms are variants of `RoomKind`. `example` is a
+/// payload.
 ///
 /// A row that replaces another event has the delivery `Succeeding<Before, Conflated>`: the payload
 /// of the replaced event, and its delivery, by default `Reliable`. It ends in
-/// `, replaces "event" since "2026-11-21";`.
+/// `replaces: "event" since "2026-11-21",`.
 macro_rules! emissions {
-    ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty $(, $way:ident)?>)? = $event:literal, $tells:literal, $to:literal,
-        [$($room:ident),*], $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {
+    ($($name:ident {
+        event: $event:literal, payload: $payload:ty,
+        delivery: $delivery:ident $(<$old:ty $(, $way:ident)?>)?,
+        tells: $tells:literal,
+        to: $to:literal, rooms: [$($room:ident),*],
+        example: $example:expr,
+        $(replaces: $before:literal since $day:literal,)?
+    })+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::emission::Emission<

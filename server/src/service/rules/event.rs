@@ -88,6 +88,8 @@ pub(crate) struct EventPolicy {
     pub(crate) room: RoomRule,
     /// The accepted forms of the argument.
     pub(crate) argument: ArgumentForm,
+    /// Whether the event waits for earlier serial events of its socket.
+    pub(crate) is_serial: bool,
     /// Returns the schema of the argument.
     pub(crate) payload: fn() -> Schema,
     /// Returns the schema of the acknowledgement, without `success`.
@@ -188,7 +190,7 @@ impl RoomRule {
 }
 
 macro_rules! permission {
-    (Nothing) => {
+    (None) => {
         None
     };
     ($permission:ident) => {
@@ -208,16 +210,51 @@ macro_rules! argument_form {
     };
 }
 
+macro_rules! is_serial {
+    () => {
+        false
+    };
+    ($serial:literal) => {
+        $serial
+    };
+}
+
 /// Defines the rows of one feature, collected in `EVENTS`.
 ///
-/// Each row is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what it
-/// does", {an example argument} => an example answer;`. The form is a function of
-/// [`form`](super::commands::form). A row that replaces another event ends in
-/// `, replaces "event" since "2026-11-21";`.
+/// ```text
+/// MARK_READ {
+///     event: "mark_read", payload: MarkAsRead, answer: ReadMark,
+///     permission: ChatRead, limit: Requests, room: Member, argument: object,
+///     does: "notes how far the sender has read",
+///     example: {"conversationId": CONVERSATION, "seq": 7},
+///     answered: ReadMark { seq: 7, unread: 0, advanced: true },
+///     call: Chat::mark_read(socket),
+/// }
+/// ```
+///
+/// `permission` may be `None`. `limit` is a [`Class`], `room` a [`RoomRule`], and `argument` a
+/// function of [`form`](super::commands::form). `example` is an argument, `answered` its answer.
+///
+/// `call` is the service method that handles the event. It takes the [`Allowed`] payload and, in
+/// this order, what the parentheses name: the `socket` of the sender, its `namespace`, or only its
+/// id as the socket that the change comes `from`. Only names stand here: the gateway resolves them.
+/// A row without `call` has a handler in the gateway.
+///
+/// Two more labels may follow: `serial: true` makes the event wait for earlier serial events of its
+/// socket. `replaces: "event" since "2026-11-21"` replaces another event.
+///
+/// [`Allowed`]: crate::service::Allowed
 macro_rules! events {
-    ($($name:ident: $payload:ty => $answer:ty =
-        $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal,
-        $example:tt => $answered:expr $(, replaces $before:literal since $day:literal)?;)+) => {
+    ($($name:ident {
+        event: $event:literal, payload: $payload:ty, answer: $answer:ty,
+        permission: $permission:ident, limit: $class:ident, room: $room:ident, argument: $form:ident,
+        does: $does:literal,
+        example: $example:tt,
+        answered: $answered:expr,
+        $(call: $service:ident::$method:ident($($with:ident),*),)?
+        $(serial: $serial:literal,)?
+        $(replaces: $before:literal since $day:literal,)?
+    })+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::event::Event<$payload> =
@@ -228,6 +265,7 @@ macro_rules! events {
                         class: $crate::limit::Class::$class,
                         room: $crate::service::rules::event::RoomRule::$room,
                         argument: $crate::service::rules::event::argument_form!($form),
+                        is_serial: $crate::service::rules::event::is_serial!($($serial)?),
                         payload: || schemars::schema_for!($payload),
                         answer: $crate::service::rules::emission::schema_of::<$answer>,
                         does: $does,
@@ -265,7 +303,19 @@ macro_rules! events {
         /// All events of this feature that clients send.
         pub(in crate::service::rules) static EVENTS: &[&$crate::service::rules::event::EventPolicy] =
             &[$($name.policy()),+];
+
+        /// Passes the rows with a `call` to the macro `forward` of the place that uses this one.
+        #[allow(unused_macros, reason = "a feature may have no such row")]
+        macro_rules! calls {
+            () => {
+                forward! { $($(
+                    $name: $payload => $service::$method($($with),*);
+                )?)+ }
+            };
+        }
+        #[allow(unused_imports, reason = "a feature may have no such row")]
+        pub(crate) use calls;
     };
 }
 
-pub(in crate::service::rules) use {argument_form, events, permission};
+pub(in crate::service::rules) use {argument_form, events, is_serial, permission};

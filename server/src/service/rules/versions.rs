@@ -49,23 +49,63 @@ pub(crate) mod sample {
     use crate::service::rules::event::events;
 
     events! {
-        ASK: AskPrice => Price = "price:ask", Nothing, Requests, Anyone, object, "reads a price",
-            {"symbol": "ADA"} => Price { price: "1.5".to_owned() };
-        ASK_EXACTLY: AskExactPrice => ExactPrice = "price:ask:v2", Nothing, Requests, Anyone, object, "reads a price",
-            {"symbol": "ADA", "currency": "EUR"} => ExactPrice { cents: 150 },
-            replaces "price:ask" since "2025-01-31";
+        ASK {
+            event: "price:ask", payload: AskPrice, answer: Price,
+            permission: None, limit: Requests, room: Anyone, argument: object,
+            does: "reads a price",
+            example: {"symbol": "ADA"},
+            answered: Price { price: "1.5".to_owned() },
+        }
+        ASK_EXACTLY {
+            event: "price:ask:v2", payload: AskExactPrice, answer: ExactPrice,
+            permission: None, limit: Requests, room: Anyone, argument: object,
+            does: "reads a price",
+            example: {"symbol": "ADA", "currency": "EUR"},
+            answered: ExactPrice { cents: 150 },
+            replaces: "price:ask" since "2025-01-31",
+        }
     }
 
     emissions! {
-        PRICE: Price, Reliable = "price:update", "a price has changed", "everybody", [], Price { price: "1.5".to_owned() };
-        EXACT_PRICE: ExactPrice, Succeeding<Price> = "price:update:v2", "a price has changed", "everybody", [],
-            ExactPrice { cents: 150 }, replaces "price:update" since "2025-01-31";
-        LAST_PRICE: Price, Conflated = "price:last", "the last price", "everybody", [], Price { price: "1.5".to_owned() };
-        LAST_EXACT_PRICE: ExactPrice, Succeeding<Price, Conflated> = "price:last:v2", "the last price", "everybody", [],
-            ExactPrice { cents: 150 }, replaces "price:last" since "2025-01-31";
-        FINAL_PRICE: Price, Confirmed = "price:final", "the final price", "everybody", [], Price { price: "1.5".to_owned() };
-        FINAL_EXACT_PRICE: ExactPrice, Succeeding<Price, Confirmed> = "price:final:v2", "the final price", "everybody", [],
-            ExactPrice { cents: 150 }, replaces "price:final" since "2025-01-31";
+        PRICE {
+            event: "price:update", payload: Price, delivery: Reliable,
+            tells: "a price has changed",
+            to: "everybody", rooms: [],
+            example: Price { price: "1.5".to_owned() },
+        }
+        EXACT_PRICE {
+            event: "price:update:v2", payload: ExactPrice, delivery: Succeeding<Price>,
+            tells: "a price has changed",
+            to: "everybody", rooms: [],
+            example: ExactPrice { cents: 150 },
+            replaces: "price:update" since "2025-01-31",
+        }
+        LAST_PRICE {
+            event: "price:last", payload: Price, delivery: Conflated,
+            tells: "the last price",
+            to: "everybody", rooms: [],
+            example: Price { price: "1.5".to_owned() },
+        }
+        LAST_EXACT_PRICE {
+            event: "price:last:v2", payload: ExactPrice, delivery: Succeeding<Price, Conflated>,
+            tells: "the last price",
+            to: "everybody", rooms: [],
+            example: ExactPrice { cents: 150 },
+            replaces: "price:last" since "2025-01-31",
+        }
+        FINAL_PRICE {
+            event: "price:final", payload: Price, delivery: Confirmed,
+            tells: "the final price",
+            to: "everybody", rooms: [],
+            example: Price { price: "1.5".to_owned() },
+        }
+        FINAL_EXACT_PRICE {
+            event: "price:final:v2", payload: ExactPrice, delivery: Succeeding<Price, Confirmed>,
+            tells: "the final price",
+            to: "everybody", rooms: [],
+            example: ExactPrice { cents: 150 },
+            replaces: "price:final" since "2025-01-31",
+        }
     }
 
     #[derive(Debug, Deserialize, JsonSchema)]

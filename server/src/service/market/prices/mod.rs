@@ -202,7 +202,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to symbols.
-    pub(crate) fn unsubscribe_prices(
+    pub(crate) async fn unsubscribe_prices(
         &self,
         allowed: Allowed<UnsubscribePrices>,
         socket: &Socket,

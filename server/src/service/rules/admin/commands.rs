@@ -11,18 +11,34 @@ use crate::service::rules::examples::{self, ADA, CONVERSATION, NOON};
 use crate::store::Time;
 
 events! {
-    KICK: Kick => Kicked = "admin:kick", ApiSockets, Changes, Anyone, object,
-        "closes the connections of a user, or that of a socket, at whichever server they are",
-        {"userId": ADA} => Kicked { disconnected: 2, missing: 0 };
-    BLOCK: BlockNetwork => Blocked = "admin:block", ApiBlocks, Changes, Anyone, object,
-        "shuts a network out of all servers of the store, and closes its connections",
-        {"cidr": "192.0.2.0/24", "seconds": 3600, "reason": "a flood"} => Blocked {
+    KICK {
+        event: "admin:kick", payload: Kick, answer: Kicked,
+        permission: ApiSockets, limit: Changes, room: Anyone, argument: object,
+        does: "closes the connections of a user, or that of a socket, at whichever server they are",
+        example: {"userId": ADA},
+        answered: Kicked { disconnected: 2, missing: 0 },
+        call: Admin::kick(),
+    }
+    BLOCK {
+        event: "admin:block", payload: BlockNetwork, answer: Blocked,
+        permission: ApiBlocks, limit: Changes, room: Anyone, argument: object,
+        does: "shuts a network out of all servers of the store, and closes its connections",
+        example: {"cidr": "192.0.2.0/24", "seconds": 3600, "reason": "a flood"},
+        answered: Blocked {
             id: CONVERSATION,
             cidr: "192.0.2.0/24".to_owned(),
             expires_at: Some(examples::time(NOON)),
-        };
-    STATS: ReadStatistics => Statistics = "admin:stats", ApiMetrics, Requests, Anyone, object_or_none,
-        "says how the server that is asked is", {} => Statistics::example();
+        },
+        call: Admin::block(),
+    }
+    STATS {
+        event: "admin:stats", payload: ReadStatistics, answer: Statistics,
+        permission: ApiMetrics, limit: Requests, room: Anyone, argument: object_or_none,
+        does: "says how the server that is asked is",
+        example: {},
+        answered: Statistics::example(),
+        call: Admin::statistics(),
+    }
 }
 
 /// The acknowledgement of `admin:kick`.

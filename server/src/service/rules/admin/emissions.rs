@@ -8,28 +8,39 @@ use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
 
 emissions! {
-    REFUSALS: Refusals<'static>, Reliable = "admin:refusals",
-        "what a server has refused since it last said so, once a second at most", "those in `/admin`, at every server", [Admin],
-        Refusals {
+    REFUSALS {
+        event: "admin:refusals", payload: Refusals<'static>, delivery: Reliable,
+        tells: "what a server has refused since it last said so, once a second at most",
+        to: "those in `/admin`, at every server", rooms: [Admin],
+        example: Refusals {
             node: "chat-1",
             refusals: vec![RefusalCount { kind: "authentication", reason: "expired", count: 3 }],
             timestamp: examples::time(NOON),
-        };
-    ALERT: Alert<'static>, Reliable = "admin:alert",
-        "something that a server needs works no longer, or works again", "those in `/admin`, at every server; who connects, what does not work at its server", [Admin],
-        Alert {
+        },
+    }
+    ALERT {
+        event: "admin:alert", payload: Alert<'static>, delivery: Reliable,
+        tells: "something that a server needs works no longer, or works again",
+        to: "those in `/admin`, at every server; who connects, what does not work at its server",
+        rooms: [Admin],
+        example: Alert {
             node: "chat-1",
             part: Part::Store,
             task: None,
             state: PartState::Unavailable,
             timestamp: examples::time(NOON),
-        };
-    NODE: NodeChange<'static>, Reliable = "admin:node", "a server has joined the cluster, has left it, or is about to stop",
-        "those in `/admin`, at every server", [Admin], NodeChange {
+        },
+    }
+    NODE {
+        event: "admin:node", payload: NodeChange<'static>, delivery: Reliable,
+        tells: "a server has joined the cluster, has left it, or is about to stop",
+        to: "those in `/admin`, at every server", rooms: [Admin],
+        example: NodeChange {
             node: "chat-2",
             change: Change::Joined,
             timestamp: examples::time(NOON),
-        };
+        },
+    }
 }
 
 /// `admin:refusals`.

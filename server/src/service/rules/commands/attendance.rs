@@ -12,9 +12,12 @@ use crate::service::rules::examples::{self, CONVERSATION};
 use crate::store::{Conversation, Level, Messages, Opening};
 
 events! {
-    JOIN_CONVERSATION: Join => Joined = "join_conversation", ChatRead, Changes, Member, id_or_object,
-        "joins a conversation and reads what was missed",
-        {"conversationId": CONVERSATION, "lastSeq": 6} => Joined {
+    JOIN_CONVERSATION {
+        event: "join_conversation", payload: Join, answer: Joined,
+        permission: ChatRead, limit: Changes, room: Member, argument: id_or_object,
+        does: "joins a conversation and reads what was missed",
+        example: {"conversationId": CONVERSATION, "lastSeq": 6},
+        answered: Joined {
             conversation: examples::conversation(),
             users: vec![attendance::present()],
             statuses: vec![attendance::status()],
@@ -24,25 +27,52 @@ events! {
                 notification_level: Level::All,
                 others_read_seq: Some(6),
             }),
-        };
-    LEAVE_CONVERSATION: Leave => () = "leave_conversation", ChatRead, Changes, Member, id_or_object,
-        "leaves a conversation",
-        {"conversationId": CONVERSATION} => ();
-    TYPING: SetTyping => () = "typing", ChatType, Typing, Member, object,
-        "shows that somebody types, or has stopped",
-        {"conversationId": CONVERSATION, "isTyping": true} => ();
-    PRESENCE: AskPresence => Here = "presence", ChatRead, Requests, Member, object,
-        "reads who is in a conversation",
-        {"conversationId": CONVERSATION} => attendance::presence();
-    SET_STATUS: SetStatus => UserStatus = "set_status", ChatType, Changes, Oneself, object,
-        "says of oneself that one is online, away, busy or offline",
-        {"status": "busy", "text": "in a meeting"} => attendance::status();
-    STATUSES: AskStatuses => Statuses = "statuses", ChatRead, Requests, Member, object,
-        "reads what those of a conversation say of themselves",
-        {"conversationId": CONVERSATION} => Statuses {
+        },
+        call: Chat::join(socket), serial: true,
+    }
+    LEAVE_CONVERSATION {
+        event: "leave_conversation", payload: Leave, answer: (),
+        permission: ChatRead, limit: Changes, room: Member, argument: id_or_object,
+        does: "leaves a conversation",
+        example: {"conversationId": CONVERSATION},
+        answered: (),
+        call: Chat::leave(socket), serial: true,
+    }
+    TYPING {
+        event: "typing", payload: SetTyping, answer: (),
+        permission: ChatType, limit: Typing, room: Member, argument: object,
+        does: "shows that somebody types, or has stopped",
+        example: {"conversationId": CONVERSATION, "isTyping": true},
+        answered: (),
+        call: Chat::set_typing(socket), serial: true,
+    }
+    PRESENCE {
+        event: "presence", payload: AskPresence, answer: Here,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "reads who is in a conversation",
+        example: {"conversationId": CONVERSATION},
+        answered: attendance::presence(),
+        call: Chat::presence(socket),
+    }
+    SET_STATUS {
+        event: "set_status", payload: SetStatus, answer: UserStatus,
+        permission: ChatType, limit: Changes, room: Oneself, argument: object,
+        does: "says of oneself that one is online, away, busy or offline",
+        example: {"status": "busy", "text": "in a meeting"},
+        answered: attendance::status(),
+        call: Chat::set_status(from), serial: true,
+    }
+    STATUSES {
+        event: "statuses", payload: AskStatuses, answer: Statuses,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "reads what those of a conversation say of themselves",
+        example: {"conversationId": CONVERSATION},
+        answered: Statuses {
             conversation_id: CONVERSATION,
             statuses: vec![attendance::status()],
-        };
+        },
+        call: Chat::statuses(),
+    }
 }
 
 /// The acknowledgement of `join_conversation`.

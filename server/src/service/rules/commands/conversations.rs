@@ -11,22 +11,36 @@ use crate::service::rules::examples::{self, BOB, CONVERSATION};
 use crate::store::{Conversation, DeletedConversation, Level, List, ListedConversation};
 
 events! {
-    CREATE_CONVERSATION: CreateConversation => Changed =
-        "create_conversation", ChatManage, Changes, Anyone, object,
-        "makes a conversation, of which the sender is the owner",
-        {"title": "Engines", "memberIds": [BOB]} => Changed { conversation: examples::conversation() };
-    RENAME_CONVERSATION: RenameConversation => Changed =
-        "rename_conversation", ChatManage, Changes, Owner, object,
-        "gives a conversation a new title",
-        {"conversationId": CONVERSATION, "title": "Engines"} =>
-        Changed { conversation: examples::conversation() };
-    DELETE_CONVERSATION: DeleteConversation => DeletedConversation =
-        "delete_conversation", ChatManage, Changes, Owner, object,
-        "deletes a conversation with all that is in it",
-        {"conversationId": CONVERSATION} => examples::deleted_conversation();
-    CONVERSATIONS: ListConversations => List = "conversations", ChatRead, Requests, Anyone, object,
-        "lists the sender's conversations with what is unread",
-        {"limit": 20} => List {
+    CREATE_CONVERSATION {
+        event: "create_conversation", payload: CreateConversation, answer: Changed,
+        permission: ChatManage, limit: Changes, room: Anyone, argument: object,
+        does: "makes a conversation, of which the sender is the owner",
+        example: {"title": "Engines", "memberIds": [BOB]},
+        answered: Changed { conversation: examples::conversation() },
+        call: Chat::create_conversation(namespace, from),
+    }
+    RENAME_CONVERSATION {
+        event: "rename_conversation", payload: RenameConversation, answer: Changed,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "gives a conversation a new title",
+        example: {"conversationId": CONVERSATION, "title": "Engines"},
+        answered: Changed { conversation: examples::conversation() },
+        call: Chat::rename_conversation(from),
+    }
+    DELETE_CONVERSATION {
+        event: "delete_conversation", payload: DeleteConversation, answer: DeletedConversation,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "deletes a conversation with all that is in it",
+        example: {"conversationId": CONVERSATION},
+        answered: examples::deleted_conversation(),
+        call: Chat::delete_conversation(from),
+    }
+    CONVERSATIONS {
+        event: "conversations", payload: ListConversations, answer: List,
+        permission: ChatRead, limit: Requests, room: Anyone, argument: object,
+        does: "lists the sender's conversations with what is unread",
+        example: {"limit": 20},
+        answered: List {
             conversations: vec![ListedConversation {
                 conversation: examples::conversation(),
                 last_seq: 7,
@@ -36,7 +50,9 @@ events! {
             }],
             cursor: None,
             has_more: false,
-        };
+        },
+        call: Chat::conversations(),
+    }
 }
 
 /// The acknowledgement of commands that create or change a conversation.

@@ -11,15 +11,30 @@ use crate::service::rules::examples::{self, CONVERSATION};
 use crate::store::{Messages, ReadMark};
 
 events! {
-    MESSAGE_HISTORY: ReadHistory => Messages = "message_history", ChatRead, Requests, Member, object,
-        "reads a page of messages",
-        {"conversationId": CONVERSATION, "beforeSeq": 8, "limit": 1} => examples::page();
-    MARK_READ: MarkAsRead => ReadMark = "mark_read", ChatRead, Requests, Member, object,
-        "notes how far the sender has read",
-        {"conversationId": CONVERSATION, "seq": 7} => ReadMark { seq: 7, unread: 0, advanced: true };
-    MESSAGE_SEARCH: SearchMessages => Messages = "message_search", ChatRead, Requests, Member, object,
-        "finds messages that have all the words",
-        {"query": "hello", "conversationId": CONVERSATION} => examples::page();
+    MESSAGE_HISTORY {
+        event: "message_history", payload: ReadHistory, answer: Messages,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "reads a page of messages",
+        example: {"conversationId": CONVERSATION, "beforeSeq": 8, "limit": 1},
+        answered: examples::page(),
+        call: Chat::history(),
+    }
+    MARK_READ {
+        event: "mark_read", payload: MarkAsRead, answer: ReadMark,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "notes how far the sender has read",
+        example: {"conversationId": CONVERSATION, "seq": 7},
+        answered: ReadMark { seq: 7, unread: 0, advanced: true },
+        call: Chat::mark_read(socket),
+    }
+    MESSAGE_SEARCH {
+        event: "message_search", payload: SearchMessages, answer: Messages,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "finds messages that have all the words",
+        example: {"query": "hello", "conversationId": CONVERSATION},
+        answered: examples::page(),
+        call: Chat::search(),
+    }
 }
 
 /// `message_history`: reads a page of messages.

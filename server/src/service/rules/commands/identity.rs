@@ -9,9 +9,13 @@ use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
 
 events! {
-    REFRESH: RefreshOffer => Refreshed = "auth:refresh", Nothing, Requests, Anyone, object_or_none,
-        "swaps the credentials of the connection, or prolongs its session",
-        {"token": "eyJhbGciOiJFUzI1NiJ9…"} => Refreshed { expires_at: Some(examples::time(NOON)) };
+    REFRESH {
+        event: "auth:refresh", payload: RefreshOffer, answer: Refreshed,
+        permission: None, limit: Requests, room: Anyone, argument: object_or_none,
+        does: "swaps the credentials of the connection, or prolongs its session",
+        example: {"token": "eyJhbGciOiJFUzI1NiJ9…"},
+        answered: Refreshed { expires_at: Some(examples::time(NOON)) },
+    }
 }
 
 /// The acknowledgement of `auth:refresh`, which the library sends.

@@ -13,13 +13,20 @@ use crate::store::Time;
 const TOKEN: &str = "mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY";
 
 events! {
-    CREATE_INVITE: CreateInvite => CreatedInvite = "create_invite", ChatManage, Changes, Owner, object,
-        "makes a token by which others become members of a conversation",
-        {"conversationId": CONVERSATION, "expiresIn": 86_400, "uses": 5} =>
-        CreatedInvite { token: TOKEN.to_owned(), expires_at: examples::time(NOON) };
-    PREVIEW_INVITE: PreviewInvite => InvitePreview = "preview_invite", ChatRead, Requests, Anyone, object,
-        "reads what conversation a token is for",
-        {"token": TOKEN} => InvitePreview {
+    CREATE_INVITE {
+        event: "create_invite", payload: CreateInvite, answer: CreatedInvite,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "makes a token by which others become members of a conversation",
+        example: {"conversationId": CONVERSATION, "expiresIn": 86_400, "uses": 5},
+        answered: CreatedInvite { token: TOKEN.to_owned(), expires_at: examples::time(NOON) },
+        call: Chat::create_invite(),
+    }
+    PREVIEW_INVITE {
+        event: "preview_invite", payload: PreviewInvite, answer: InvitePreview,
+        permission: ChatRead, limit: Requests, room: Anyone, argument: object,
+        does: "reads what conversation a token is for",
+        example: {"token": TOKEN},
+        answered: InvitePreview {
             conversation: PreviewedConversation {
                 id: CONVERSATION,
                 title: Some("Engines".to_owned()),
@@ -27,13 +34,25 @@ events! {
             },
             is_member: false,
             expires_at: examples::time(NOON),
-        };
-    JOIN_INVITE: JoinInvite => Changed = "join_invite", ChatRead, Changes, Anyone, object,
-        "makes the sender a member of the conversation that a token is for",
-        {"token": TOKEN} => Changed { conversation: examples::conversation() };
-    REVOKE_INVITES: RevokeInvites => RevokedInvites = "revoke_invites", ChatManage, Changes, Owner, object,
-        "takes all tokens of a conversation back",
-        {"conversationId": CONVERSATION} => RevokedInvites { revoked: 1 };
+        },
+        call: Chat::preview_invite(),
+    }
+    JOIN_INVITE {
+        event: "join_invite", payload: JoinInvite, answer: Changed,
+        permission: ChatRead, limit: Changes, room: Anyone, argument: object,
+        does: "makes the sender a member of the conversation that a token is for",
+        example: {"token": TOKEN},
+        answered: Changed { conversation: examples::conversation() },
+        call: Chat::join_invite(from),
+    }
+    REVOKE_INVITES {
+        event: "revoke_invites", payload: RevokeInvites, answer: RevokedInvites,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "takes all tokens of a conversation back",
+        example: {"conversationId": CONVERSATION},
+        answered: RevokedInvites { revoked: 1 },
+        call: Chat::revoke_invites(),
+    }
 }
 
 /// The acknowledgement of `create_invite`.

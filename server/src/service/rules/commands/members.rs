@@ -15,17 +15,30 @@ use crate::service::rules::examples::{self, BOB, CONVERSATION};
 use crate::store::Level;
 
 events! {
-    ADD_MEMBER: AddMember => Changed = "add_member", ChatManage, Changes, Owner, object,
-        "adds a member to a conversation",
-        {"conversationId": CONVERSATION, "userId": BOB} => Changed { conversation: examples::conversation() };
-    REMOVE_MEMBER: RemoveMember => Changed = "remove_member", ChatRead, Changes, OwnerOrOneself, object,
-        "removes a member from a conversation, or the sender itself",
-        {"conversationId": CONVERSATION, "userId": "eve"} => Changed { conversation: examples::conversation() };
-    SET_NOTIFICATION_LEVEL: SetNotificationLevel => NotificationLevel =
-        "set_notification_level", ChatRead, Requests, Member, object,
-        "says of what in a conversation the sender wants to be notified",
-        {"conversationId": CONVERSATION, "level": "mentions"} =>
-        NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
+    ADD_MEMBER {
+        event: "add_member", payload: AddMember, answer: Changed,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "adds a member to a conversation",
+        example: {"conversationId": CONVERSATION, "userId": BOB},
+        answered: Changed { conversation: examples::conversation() },
+        call: Chat::add_member(from),
+    }
+    REMOVE_MEMBER {
+        event: "remove_member", payload: RemoveMember, answer: Changed,
+        permission: ChatRead, limit: Changes, room: OwnerOrOneself, argument: object,
+        does: "removes a member from a conversation, or the sender itself",
+        example: {"conversationId": CONVERSATION, "userId": "eve"},
+        answered: Changed { conversation: examples::conversation() },
+        call: Chat::remove_member(from),
+    }
+    SET_NOTIFICATION_LEVEL {
+        event: "set_notification_level", payload: SetNotificationLevel, answer: NotificationLevel,
+        permission: ChatRead, limit: Requests, room: Member, argument: object,
+        does: "says of what in a conversation the sender wants to be notified",
+        example: {"conversationId": CONVERSATION, "level": "mentions"},
+        answered: NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions },
+        call: Chat::set_level(socket),
+    }
 }
 
 /// `add_member`: adds a member.

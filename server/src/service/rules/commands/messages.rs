@@ -19,9 +19,11 @@ use crate::service::rules::examples::{
 use crate::store::{Message, MessageKind, Pinned, ReactionChange, Unpinned};
 
 events! {
-    MESSAGE: SendMessage => Stored = "message", ChatSend, Messages, Member, object,
-        "stores a message and shows it to the conversation",
-        {
+    MESSAGE {
+        event: "message", payload: SendMessage, answer: Stored,
+        permission: ChatSend, limit: Messages, room: Member, argument: object,
+        does: "stores a message and shows it to the conversation",
+        example: {
             "conversationId": CONVERSATION,
             "content": "hello",
             "type": "user",
@@ -30,27 +32,58 @@ events! {
             "confirmDelivery": true,
             "replyTo": REPLIED_TO,
             "mentions": [BOB],
-        } => Stored { message: examples::reply().into() };
-    EDIT_MESSAGE: EditMessage => Stored = "edit_message", ChatSend, Messages, Author, object,
-        "gives a message a new text",
-        {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1} =>
-        Stored { message: examples::edited().into() };
-    DELETE_MESSAGE: DeleteMessage => Stored = "delete_message", ChatSend, Messages, Author, object,
-        "takes the text out of a message",
-        {"messageId": MESSAGE_ID} => Stored { message: examples::deleted().into() };
-    ADD_REACTION: AddReaction => ReactionChange = "add_reaction", ChatSend, Changes, Member, object,
-        "reacts to a message with an emoji",
-        {"messageId": MESSAGE_ID, "emoji": THUMB} => examples::reacted();
-    REMOVE_REACTION: RemoveReaction => ReactionChange = "remove_reaction", ChatSend, Changes, Member, object,
-        "takes a reaction of the sender back",
-        {"messageId": MESSAGE_ID, "emoji": THUMB} =>
-        ReactionChange { added: false, count: 0, ..examples::reacted() };
-    PIN_MESSAGE: PinMessage => Pinned = "pin_message", ChatManage, Changes, Owner, object,
-        "pins a message to its conversation",
-        {"messageId": REPLIED_TO} => Pinned { conversation_id: CONVERSATION, pin: examples::pin() };
-    UNPIN_MESSAGE: UnpinMessage => Unpinned = "unpin_message", ChatManage, Changes, Owner, object,
-        "takes the pin of a message away",
-        {"messageId": REPLIED_TO} => examples::unpinned();
+        },
+        answered: Stored { message: examples::reply().into() },
+        call: Chat::send(from),
+    }
+    EDIT_MESSAGE {
+        event: "edit_message", payload: EditMessage, answer: Stored,
+        permission: ChatSend, limit: Messages, room: Author, argument: object,
+        does: "gives a message a new text",
+        example: {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1},
+        answered: Stored { message: examples::edited().into() },
+        call: Chat::edit(from),
+    }
+    DELETE_MESSAGE {
+        event: "delete_message", payload: DeleteMessage, answer: Stored,
+        permission: ChatSend, limit: Messages, room: Author, argument: object,
+        does: "takes the text out of a message",
+        example: {"messageId": MESSAGE_ID},
+        answered: Stored { message: examples::deleted().into() },
+        call: Chat::delete(from),
+    }
+    ADD_REACTION {
+        event: "add_reaction", payload: AddReaction, answer: ReactionChange,
+        permission: ChatSend, limit: Changes, room: Member, argument: object,
+        does: "reacts to a message with an emoji",
+        example: {"messageId": MESSAGE_ID, "emoji": THUMB},
+        answered: examples::reacted(),
+        call: Chat::add_reaction(from),
+    }
+    REMOVE_REACTION {
+        event: "remove_reaction", payload: RemoveReaction, answer: ReactionChange,
+        permission: ChatSend, limit: Changes, room: Member, argument: object,
+        does: "takes a reaction of the sender back",
+        example: {"messageId": MESSAGE_ID, "emoji": THUMB},
+        answered: ReactionChange { added: false, count: 0, ..examples::reacted() },
+        call: Chat::remove_reaction(from),
+    }
+    PIN_MESSAGE {
+        event: "pin_message", payload: PinMessage, answer: Pinned,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "pins a message to its conversation",
+        example: {"messageId": REPLIED_TO},
+        answered: Pinned { conversation_id: CONVERSATION, pin: examples::pin() },
+        call: Chat::pin(from),
+    }
+    UNPIN_MESSAGE {
+        event: "unpin_message", payload: UnpinMessage, answer: Unpinned,
+        permission: ChatManage, limit: Changes, room: Owner, argument: object,
+        does: "takes the pin of a message away",
+        example: {"messageId": REPLIED_TO},
+        answered: examples::unpinned(),
+        call: Chat::unpin(from),
+    }
 }
 
 /// The acknowledgement of commands that store or change a message.
@@ -58,6 +91,12 @@ events! {
 #[schemars(rename = "StoredMessage")]
 pub(crate) struct Stored {
     pub(crate) message: Arc<Message>,
+}
+
+impl From<Arc<Message>> for Stored {
+    fn from(message: Arc<Message>) -> Self {
+        Self { message }
+    }
 }
 
 /// `message`: stores a message and sends it to the conversation.

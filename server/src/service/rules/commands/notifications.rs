@@ -19,26 +19,48 @@ use crate::service::rules::examples::MESSAGE_ID;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_NOTIFICATIONS: SubscribeNotifications => Subscribed<Notifications> =
-        "subscribe:notifications", Nothing, Changes, Oneself, object_or_none,
-        "follows the sender's notifications",
-        {} => notifications::subscribed();
-    UNSUBSCRIBE_NOTIFICATIONS: UnsubscribeNotifications => Unsubscribed =
-        "unsubscribe:notifications", Nothing, Changes, Oneself, object_or_none,
-        "follows the sender's notifications no longer",
-        {} => Unsubscribed::example("notifications:ada");
-    NOTIFICATION_ACK: AckNotification => NotificationAcked =
-        "notification:ack", Nothing, Requests, Oneself, object,
-        "acknowledges a notification, which does not come again",
-        {"notificationId": MESSAGE_ID} => notifications::acked();
-    NOTIFICATION_ACK_ALL: AckAllNotifications => AllAcked =
-        "notification:ack_all", Nothing, Requests, Oneself, object_or_none,
-        "acknowledges all notifications, or those up to a revision",
-        {"revision": 7} => notifications::all_acked();
-    NOTIFICATIONS_HISTORY: ReadOwnHistory => NotificationHistory =
-        "notifications:history", Nothing, Requests, Oneself, object_or_none,
-        "reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first",
-        {"limit": 1} => history();
+    SUBSCRIBE_NOTIFICATIONS {
+        event: "subscribe:notifications",
+        payload: SubscribeNotifications,
+        answer: Subscribed<Notifications>,
+        permission: None, limit: Changes, room: Oneself, argument: object_or_none,
+        does: "follows the sender's notifications",
+        example: {},
+        answered: notifications::subscribed(),
+        call: Notifications::subscribe(socket), serial: true,
+    }
+    UNSUBSCRIBE_NOTIFICATIONS {
+        event: "unsubscribe:notifications", payload: UnsubscribeNotifications, answer: Unsubscribed,
+        permission: None, limit: Changes, room: Oneself, argument: object_or_none,
+        does: "follows the sender's notifications no longer",
+        example: {},
+        answered: Unsubscribed::example("notifications:ada"),
+        call: Notifications::unsubscribe(socket), serial: true,
+    }
+    NOTIFICATION_ACK {
+        event: "notification:ack", payload: AckNotification, answer: NotificationAcked,
+        permission: None, limit: Requests, room: Oneself, argument: object,
+        does: "acknowledges a notification, which does not come again",
+        example: {"notificationId": MESSAGE_ID},
+        answered: notifications::acked(),
+        call: Notifications::acknowledge(socket),
+    }
+    NOTIFICATION_ACK_ALL {
+        event: "notification:ack_all", payload: AckAllNotifications, answer: AllAcked,
+        permission: None, limit: Requests, room: Oneself, argument: object_or_none,
+        does: "acknowledges all notifications, or those up to a revision",
+        example: {"revision": 7},
+        answered: notifications::all_acked(),
+        call: Notifications::acknowledge_all(socket),
+    }
+    NOTIFICATIONS_HISTORY {
+        event: "notifications:history", payload: ReadOwnHistory, answer: NotificationHistory,
+        permission: None, limit: Requests, room: Oneself, argument: object_or_none,
+        does: "reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first",
+        example: {"limit": 1},
+        answered: history(),
+        call: Notifications::own_history(),
+    }
 }
 
 /// `subscribe:notifications`: follows the notifications of the sender.

@@ -11,25 +11,48 @@ use crate::service::rules::examples::{self, CONVERSATION, NOON};
 use crate::store::Time;
 
 emissions! {
-    USER_JOINED: System, Reliable = "user_joined", "a user has come with the first socket",
-        "who has joined, but the user", [Conversation], system();
-    USER_LEFT: System, Reliable = "user_left", "a user has gone on purpose with the last socket",
-        "who has joined, but the user", [Conversation], system();
-    USER_DISCONNECTED: System, Reliable = "user_disconnected",
-        "a user has lost the last socket and did not come back",
-        "who has joined, but the user", [Conversation], system();
-    PRESENCE: Here, Reliable = "presence", "those who are there have changed",
-        "who has joined", [Conversation], presence();
-    TYPING: Typing, Conflated = "typing", "somebody types, or has stopped",
-        "who has joined, but the sending socket", [Conversation], Typing {
+    USER_JOINED {
+        event: "user_joined", payload: System, delivery: Reliable,
+        tells: "a user has come with the first socket",
+        to: "who has joined, but the user", rooms: [Conversation],
+        example: system(),
+    }
+    USER_LEFT {
+        event: "user_left", payload: System, delivery: Reliable,
+        tells: "a user has gone on purpose with the last socket",
+        to: "who has joined, but the user", rooms: [Conversation],
+        example: system(),
+    }
+    USER_DISCONNECTED {
+        event: "user_disconnected", payload: System, delivery: Reliable,
+        tells: "a user has lost the last socket and did not come back",
+        to: "who has joined, but the user", rooms: [Conversation],
+        example: system(),
+    }
+    PRESENCE {
+        event: "presence", payload: Here, delivery: Reliable,
+        tells: "those who are there have changed",
+        to: "who has joined", rooms: [Conversation],
+        example: presence(),
+    }
+    TYPING {
+        event: "typing", payload: Typing, delivery: Conflated,
+        tells: "somebody types, or has stopped",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: Typing {
             conversation_id: CONVERSATION,
             user: user(),
             is_typing: true,
             timestamp: examples::time(NOON),
-        };
-    STATUS: UserStatus, Reliable = "status", "a user says something else of itself",
-        "who has joined a conversation of which the user is a member, all members of one with at most 100 in all tabs, and the user's other tabs; not the socket that did it", [Conversation, User],
-        status();
+        },
+    }
+    STATUS {
+        event: "status", payload: UserStatus, delivery: Reliable,
+        tells: "a user says something else of itself",
+        to: "who has joined a conversation of which the user is a member, all members of one with at most 100 in all tabs, and the user's other tabs; not the socket that did it",
+        rooms: [Conversation, User],
+        example: status(),
+    }
 }
 
 /// The availability that a user sets.

@@ -11,25 +11,35 @@ use crate::service::rules::examples::{self, CONVERSATION, NOON};
 use crate::store::{Conversation, DeletedConversation, Level, Time};
 
 emissions! {
-    CONVERSATION_UPDATED: Updated<'static>, Reliable = "conversation_updated",
-        "a conversation was made, or has another title or other members",
-        "who has joined, and in all tabs whoever was made or is no longer a member, or all members if it is the title; not the socket that did it", [Conversation, User],
-        Updated {
+    CONVERSATION_UPDATED {
+        event: "conversation_updated", payload: Updated<'static>, delivery: Reliable,
+        tells: "a conversation was made, or has another title or other members",
+        to: "who has joined, and in all tabs whoever was made or is no longer a member, or all members if it is the title; not the socket that did it",
+        rooms: [Conversation, User],
+        example: Updated {
             conversation: Cow::Owned(examples::conversation()),
             timestamp: examples::time(NOON),
-        };
-    CONVERSATION_DELETED: DeletedConversation, Reliable = "conversation_deleted",
-        "a conversation was deleted with all that was in it",
-        "who has joined, and all members in all tabs; not the socket that did it", [Conversation, User],
-        examples::deleted_conversation();
-    CONVERSATION_INTERRUPTED: Interruption, Reliable = "conversation:interrupted",
-        "the server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order",
-        "who has joined at that server", [Conversation],
-        Interruption { conversation_id: CONVERSATION };
-    NOTIFICATION_LEVEL: NotificationLevel, Reliable = "notification_level",
-        "a user has said of what in a conversation it wants to be notified",
-        "the user's other tabs", [User],
-        NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
+        },
+    }
+    CONVERSATION_DELETED {
+        event: "conversation_deleted", payload: DeletedConversation, delivery: Reliable,
+        tells: "a conversation was deleted with all that was in it",
+        to: "who has joined, and all members in all tabs; not the socket that did it",
+        rooms: [Conversation, User],
+        example: examples::deleted_conversation(),
+    }
+    CONVERSATION_INTERRUPTED {
+        event: "conversation:interrupted", payload: Interruption, delivery: Reliable,
+        tells: "the server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order",
+        to: "who has joined at that server", rooms: [Conversation],
+        example: Interruption { conversation_id: CONVERSATION },
+    }
+    NOTIFICATION_LEVEL {
+        event: "notification_level", payload: NotificationLevel, delivery: Reliable,
+        tells: "a user has said of what in a conversation it wants to be notified",
+        to: "the user's other tabs", rooms: [User],
+        example: NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions },
+    }
 }
 
 /// `conversation:interrupted`.

@@ -10,8 +10,11 @@ use crate::service::rules::examples::{self, ADA, NOON};
 use crate::store::Time;
 
 emissions! {
-    SESSION: Identity<'static>, Reliable = "session", "who the client is",
-        "the socket, after it has connected", [], Identity {
+    SESSION {
+        event: "session", payload: Identity<'static>, delivery: Reliable,
+        tells: "who the client is",
+        to: "the socket, after it has connected", rooms: [],
+        example: Identity {
             user_id: ADA,
             name: "Ada",
             roles: &[],
@@ -19,10 +22,13 @@ emissions! {
             guest: false,
             expires_at: Some(examples::time(NOON)),
             status: Some(attendance::status()),
-        };
-    ERROR: ErrorEvent<'static>, Reliable = "error",
-        "an event has failed that was sent without asking for an acknowledgement",
-        "the socket whose event failed", [], ErrorEvent {
+        },
+    }
+    ERROR {
+        event: "error", payload: ErrorEvent<'static>, delivery: Reliable,
+        tells: "an event has failed that was sent without asking for an acknowledgement",
+        to: "the socket whose event failed", rooms: [],
+        example: ErrorEvent {
             kind: "rateLimit",
             code: "RATE_LIMITED",
             message: "too many events of this kind, try again later",
@@ -30,9 +36,14 @@ emissions! {
             retry_after: Some(200),
             details: None,
             status: 429,
-        };
-    EXPIRING: Expiring, Reliable = "auth:expiring", "the credentials end soon; `auth:refresh` prolongs them",
-        "the socket, before its credentials end", [], Expiring { expires_at: examples::time(NOON) };
+        },
+    }
+    EXPIRING {
+        event: "auth:expiring", payload: Expiring, delivery: Reliable,
+        tells: "the credentials end soon; `auth:refresh` prolongs them",
+        to: "the socket, before its credentials end", rooms: [],
+        example: Expiring { expires_at: examples::time(NOON) },
+    }
 }
 
 /// `session`.

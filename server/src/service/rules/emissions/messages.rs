@@ -9,40 +9,71 @@ use crate::service::rules::examples::{self, ADA, CONVERSATION, MESSAGE_ID, NOON}
 use crate::store::{Message, Pinned, ReactionChange, Time, Unpinned};
 
 emissions! {
-    MESSAGE: Message, Confirmed = "message", "a message was stored",
-        "who has joined, but the sending socket", [Conversation], examples::reply();
-    MESSAGE_EDITED: Message, Reliable = "message_edited", "a message has a new text",
-        "who has joined, but the sending socket", [Conversation], examples::edited();
-    MESSAGE_DELETED: Deleted<'static>, Reliable = "message_deleted", "a message has lost its text",
-        "who has joined, but the sending socket", [Conversation], Deleted {
+    MESSAGE {
+        event: "message", payload: Message, delivery: Confirmed,
+        tells: "a message was stored",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: examples::reply(),
+    }
+    MESSAGE_EDITED {
+        event: "message_edited", payload: Message, delivery: Reliable,
+        tells: "a message has a new text",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: examples::edited(),
+    }
+    MESSAGE_DELETED {
+        event: "message_deleted", payload: Deleted<'static>, delivery: Reliable,
+        tells: "a message has lost its text",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: Deleted {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
             seq: 7,
             deleted_at: Some(examples::time(NOON)),
             deleted_by: ADA,
-        };
-    MESSAGE_DELIVERED: Delivered, Reliable = "message_delivered",
-        "how many have confirmed a message", "the sending socket, if it wanted `confirmDelivery`", [], Delivered {
+        },
+    }
+    MESSAGE_DELIVERED {
+        event: "message_delivered", payload: Delivered, delivery: Reliable,
+        tells: "how many have confirmed a message",
+        to: "the sending socket, if it wanted `confirmDelivery`", rooms: [],
+        example: Delivered {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
             expected: 2,
             delivered: 2,
             timed_out: false,
-        };
-    MESSAGE_READ: Read<'static>, Reliable = "message_read", "somebody has read on to a message",
-        "the user's other tabs, and who has joined where there are at most 50 sockets", [Conversation, User], Read {
+        },
+    }
+    MESSAGE_READ {
+        event: "message_read", payload: Read<'static>, delivery: Reliable,
+        tells: "somebody has read on to a message",
+        to: "the user's other tabs, and who has joined where there are at most 50 sockets",
+        rooms: [Conversation, User],
+        example: Read {
             conversation_id: CONVERSATION,
             user_id: ADA,
             seq: 7,
-        };
-    MESSAGE_REACTION: ReactionChange, Reliable = "message_reaction",
-        "somebody has reacted to a message, or has taken that back",
-        "who has joined, but the sending socket", [Conversation], examples::reacted();
-    MESSAGE_PINNED: Pinned, Reliable = "message_pinned", "a message was pinned to its conversation",
-        "who has joined, but the sending socket", [Conversation],
-        Pinned { conversation_id: CONVERSATION, pin: examples::pin() };
-    MESSAGE_UNPINNED: Unpinned, Reliable = "message_unpinned", "a message is pinned no longer",
-        "who has joined, but the sending socket", [Conversation], examples::unpinned();
+        },
+    }
+    MESSAGE_REACTION {
+        event: "message_reaction", payload: ReactionChange, delivery: Reliable,
+        tells: "somebody has reacted to a message, or has taken that back",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: examples::reacted(),
+    }
+    MESSAGE_PINNED {
+        event: "message_pinned", payload: Pinned, delivery: Reliable,
+        tells: "a message was pinned to its conversation",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: Pinned { conversation_id: CONVERSATION, pin: examples::pin() },
+    }
+    MESSAGE_UNPINNED {
+        event: "message_unpinned", payload: Unpinned, delivery: Reliable,
+        tells: "a message is pinned no longer",
+        to: "who has joined, but the sending socket", rooms: [Conversation],
+        example: examples::unpinned(),
+    }
 }
 
 /// `message_deleted`.

@@ -9,36 +9,65 @@ use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
 use crate::store::Time;
 
 emissions! {
-    NOTIFICATIONS_SUBSCRIBED: Subscribed<Notifications>, Reliable = "notifications:subscribed",
-        "the socket follows its user's notifications from here on", "the socket", [], subscribed();
-    NOTIFICATIONS_UNSUBSCRIBED: Unsubscribed, Reliable = "notifications:unsubscribed",
-        "the socket follows its user's notifications no longer", "the socket", [],
-        Unsubscribed::example("notifications:ada");
-    NOTIFICATION_NEW: Update<Notification>, Reliable = "notification:new", "there is a notification",
-        "who follows the notifications of the user", [Notifications], Update { body: notification(), revision: 1 };
-    NOTIFICATION_BATCH: NotificationBatch, Reliable = "notification:batch", "there are several",
-        "who follows the notifications of the user", [Notifications], NotificationBatch {
+    NOTIFICATIONS_SUBSCRIBED {
+        event: "notifications:subscribed", payload: Subscribed<Notifications>, delivery: Reliable,
+        tells: "the socket follows its user's notifications from here on",
+        to: "the socket", rooms: [],
+        example: subscribed(),
+    }
+    NOTIFICATIONS_UNSUBSCRIBED {
+        event: "notifications:unsubscribed", payload: Unsubscribed, delivery: Reliable,
+        tells: "the socket follows its user's notifications no longer",
+        to: "the socket", rooms: [],
+        example: Unsubscribed::example("notifications:ada"),
+    }
+    NOTIFICATION_NEW {
+        event: "notification:new", payload: Update<Notification>, delivery: Reliable,
+        tells: "there is a notification",
+        to: "who follows the notifications of the user", rooms: [Notifications],
+        example: Update { body: notification(), revision: 1 },
+    }
+    NOTIFICATION_BATCH {
+        event: "notification:batch", payload: NotificationBatch, delivery: Reliable,
+        tells: "there are several",
+        to: "who follows the notifications of the user", rooms: [Notifications],
+        example: NotificationBatch {
             notifications: vec![Update { body: notification(), revision: 1 }],
-        };
-    NOTIFICATION_ACKED: NotificationAcked, Reliable = "notification:acked",
-        "a notification was acknowledged",
-        "who follows the notifications of the user, but the socket that has done it", [Notifications], acked();
-    NOTIFICATIONS_ACKED: NotificationsAcked, Reliable = "notifications:acked",
-        "several notifications were acknowledged together",
-        "who follows the notifications of the user, but the socket that has done it", [Notifications], NotificationsAcked {
+        },
+    }
+    NOTIFICATION_ACKED {
+        event: "notification:acked", payload: NotificationAcked, delivery: Reliable,
+        tells: "a notification was acknowledged",
+        to: "who follows the notifications of the user, but the socket that has done it",
+        rooms: [Notifications],
+        example: acked(),
+    }
+    NOTIFICATIONS_ACKED {
+        event: "notifications:acked", payload: NotificationsAcked, delivery: Reliable,
+        tells: "several notifications were acknowledged together",
+        to: "who follows the notifications of the user, but the socket that has done it",
+        rooms: [Notifications],
+        example: NotificationsAcked {
             notification_ids: vec![MESSAGE_ID.to_string()],
             timestamp: examples::time("2025-01-31T12:01:00Z"),
-        };
-    NOTIFICATIONS_UNREAD: NotificationsUnread, Conflated = "notifications:unread",
-        "how many notifications the user has not acknowledged, after it has changed",
-        "who follows the notifications of the user", [Notifications], NotificationsUnread { unread: 3, revision: 7 };
-    NOTIFICATION_WITHDRAWN: NotificationWithdrawn, Reliable = "notification:withdrawn",
-        "a notification ended before the user acknowledged it",
-        "who follows the notifications of the user", [Notifications], NotificationWithdrawn {
+        },
+    }
+    NOTIFICATIONS_UNREAD {
+        event: "notifications:unread", payload: NotificationsUnread, delivery: Conflated,
+        tells: "how many notifications the user has not acknowledged, after it has changed",
+        to: "who follows the notifications of the user", rooms: [Notifications],
+        example: NotificationsUnread { unread: 3, revision: 7 },
+    }
+    NOTIFICATION_WITHDRAWN {
+        event: "notification:withdrawn", payload: NotificationWithdrawn, delivery: Reliable,
+        tells: "a notification ended before the user acknowledged it",
+        to: "who follows the notifications of the user", rooms: [Notifications],
+        example: NotificationWithdrawn {
             notification_id: MESSAGE_ID.to_string(),
             reason: WithdrawalReason::Withdrawn,
             timestamp: examples::time("2025-01-31T12:01:00Z"),
-        };
+        },
+    }
 }
 
 /// The kind of a notification.

@@ -10,13 +10,24 @@ use crate::service::rules::examples::{self, ADA, NOON};
 use crate::store::Time;
 
 emissions! {
-    PORTFOLIO_SUBSCRIBED: Subscribed<NewestPortfolio>, Reliable = "portfolio:subscribed",
-        "the socket follows its user's portfolio from here on", "the socket", [], subscribed();
-    PORTFOLIO_UNSUBSCRIBED: Unsubscribed, Reliable = "portfolio:unsubscribed",
-        "the socket follows its user's portfolio no longer", "the socket", [],
-        Unsubscribed::example("portfolio:ada");
-    PORTFOLIO_UPDATE: Update<Portfolio>, Conflated = "portfolio:update", "the portfolio has changed",
-        "who follows the portfolio", [Portfolio], Update { body: portfolio(), revision: 1 };
+    PORTFOLIO_SUBSCRIBED {
+        event: "portfolio:subscribed", payload: Subscribed<NewestPortfolio>, delivery: Reliable,
+        tells: "the socket follows its user's portfolio from here on",
+        to: "the socket", rooms: [],
+        example: subscribed(),
+    }
+    PORTFOLIO_UNSUBSCRIBED {
+        event: "portfolio:unsubscribed", payload: Unsubscribed, delivery: Reliable,
+        tells: "the socket follows its user's portfolio no longer",
+        to: "the socket", rooms: [],
+        example: Unsubscribed::example("portfolio:ada"),
+    }
+    PORTFOLIO_UPDATE {
+        event: "portfolio:update", payload: Update<Portfolio>, delivery: Conflated,
+        tells: "the portfolio has changed",
+        to: "who follows the portfolio", rooms: [Portfolio],
+        example: Update { body: portfolio(), revision: 1 },
+    }
 }
 
 /// A user's holding of a symbol. A short position is negative.

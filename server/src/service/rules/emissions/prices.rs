@@ -9,20 +9,34 @@ use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
 
 emissions! {
-    PRICES_SUBSCRIBED: PricesSubscribed, Reliable = "prices:subscribed",
-        "the socket follows the prices of these symbols from here on", "the socket", [], subscribed();
-    PRICES_UNSUBSCRIBED: PricesUnsubscribed, Reliable = "prices:unsubscribed",
-        "the socket follows the prices of these symbols no longer", "the socket", [], unsubscribed();
-    PRICE_UPDATE: Price, Conflated = "price:update",
-        "the price of a symbol has changed; of prices that come within `market.price_interval` the newest is told",
-        "who follows the symbol", [Prices], price();
-    PRICE_WITHDRAWN: PriceWithdrawn, Conflated = "price:withdrawn",
-        "the price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place",
-        "who follows the symbol", [Prices], PriceWithdrawn {
+    PRICES_SUBSCRIBED {
+        event: "prices:subscribed", payload: PricesSubscribed, delivery: Reliable,
+        tells: "the socket follows the prices of these symbols from here on",
+        to: "the socket", rooms: [],
+        example: subscribed(),
+    }
+    PRICES_UNSUBSCRIBED {
+        event: "prices:unsubscribed", payload: PricesUnsubscribed, delivery: Reliable,
+        tells: "the socket follows the prices of these symbols no longer",
+        to: "the socket", rooms: [],
+        example: unsubscribed(),
+    }
+    PRICE_UPDATE {
+        event: "price:update", payload: Price, delivery: Conflated,
+        tells: "the price of a symbol has changed; of prices that come within `market.price_interval` the newest is told",
+        to: "who follows the symbol", rooms: [Prices],
+        example: price(),
+    }
+    PRICE_WITHDRAWN {
+        event: "price:withdrawn", payload: PriceWithdrawn, delivery: Conflated,
+        tells: "the price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place",
+        to: "who follows the symbol", rooms: [Prices],
+        example: PriceWithdrawn {
             symbol: "AAPL".into(),
             reason: PriceEnd::Expired,
             timestamp: examples::time("2025-02-07T12:00:00Z"),
-        };
+        },
+    }
 }
 
 /// The last price of a symbol.

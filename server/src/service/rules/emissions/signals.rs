@@ -10,21 +10,37 @@ use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
 use crate::store::Time;
 
 emissions! {
-    SIGNALS_SUBSCRIBED: Subscribed<Signals>, Reliable = "signals:subscribed",
-        "the socket follows signals from here on", "the socket", [], subscribed();
-    SIGNALS_UNSUBSCRIBED: Unsubscribed, Reliable = "signals:unsubscribed",
-        "the socket follows these signals no longer", "the socket", [], Unsubscribed::example("signals");
-    SIGNAL_NEW: Update<Signal>, Reliable = "signal:new", "a signal was published",
-        "who follows all signals, or those of its channel", [Signals, Channel], Update { body: signal(), revision: 1 };
-    SIGNAL_WITHDRAWN: Update<SignalWithdrawn>, Reliable = "signal:withdrawn", "a signal was withdrawn",
-        "who follows all signals, or those of its channel", [Signals, Channel], Update {
+    SIGNALS_SUBSCRIBED {
+        event: "signals:subscribed", payload: Subscribed<Signals>, delivery: Reliable,
+        tells: "the socket follows signals from here on",
+        to: "the socket", rooms: [],
+        example: subscribed(),
+    }
+    SIGNALS_UNSUBSCRIBED {
+        event: "signals:unsubscribed", payload: Unsubscribed, delivery: Reliable,
+        tells: "the socket follows these signals no longer",
+        to: "the socket", rooms: [],
+        example: Unsubscribed::example("signals"),
+    }
+    SIGNAL_NEW {
+        event: "signal:new", payload: Update<Signal>, delivery: Reliable,
+        tells: "a signal was published",
+        to: "who follows all signals, or those of its channel", rooms: [Signals, Channel],
+        example: Update { body: signal(), revision: 1 },
+    }
+    SIGNAL_WITHDRAWN {
+        event: "signal:withdrawn", payload: Update<SignalWithdrawn>, delivery: Reliable,
+        tells: "a signal was withdrawn",
+        to: "who follows all signals, or those of its channel", rooms: [Signals, Channel],
+        example: Update {
             body: SignalWithdrawn {
                 signal_id: MESSAGE_ID.to_string(),
                 channel_id: Some("gold".into()),
                 timestamp: examples::time("2025-01-31T12:01:00Z"),
             },
             revision: 2,
-        };
+        },
+    }
 }
 
 /// The advice of a signal.

@@ -10,30 +10,54 @@ use crate::service::rules::examples::{self, ADA, MESSAGE_ID, NOON};
 use crate::store::Time;
 
 emissions! {
-    TRADES_SUBSCRIBED: Subscribed<Trades>, Reliable = "trades:subscribed",
-        "the socket follows its user's trades from here on", "the socket", [], subscribed();
-    TRADES_UNSUBSCRIBED: Unsubscribed, Reliable = "trades:unsubscribed",
-        "the socket follows its user's trades no longer", "the socket", [], Unsubscribed::example("trades:ada");
-    TRADE_UPDATE: Update<Trade>, Reliable = "trade:update", "a trade was published or has changed",
-        "who follows the trades of the user", [Trades], Update { body: trade(), revision: 1 };
-    TRADE_WITHDRAWN: Update<TradeWithdrawn>, Reliable = "trade:withdrawn", "a trade that is not executed was withdrawn",
-        "who follows the trades of the user", [Trades], Update {
+    TRADES_SUBSCRIBED {
+        event: "trades:subscribed", payload: Subscribed<Trades>, delivery: Reliable,
+        tells: "the socket follows its user's trades from here on",
+        to: "the socket", rooms: [],
+        example: subscribed(),
+    }
+    TRADES_UNSUBSCRIBED {
+        event: "trades:unsubscribed", payload: Unsubscribed, delivery: Reliable,
+        tells: "the socket follows its user's trades no longer",
+        to: "the socket", rooms: [],
+        example: Unsubscribed::example("trades:ada"),
+    }
+    TRADE_UPDATE {
+        event: "trade:update", payload: Update<Trade>, delivery: Reliable,
+        tells: "a trade was published or has changed",
+        to: "who follows the trades of the user", rooms: [Trades],
+        example: Update { body: trade(), revision: 1 },
+    }
+    TRADE_WITHDRAWN {
+        event: "trade:withdrawn", payload: Update<TradeWithdrawn>, delivery: Reliable,
+        tells: "a trade that is not executed was withdrawn",
+        to: "who follows the trades of the user", rooms: [Trades],
+        example: Update {
             body: TradeWithdrawn {
                 trade_id: MESSAGE_ID.to_string(),
                 user_id: ADA.into(),
                 timestamp: examples::time("2025-01-31T12:01:00Z"),
             },
             revision: 2,
-        };
-    TRADE_EXECUTED: TradeExecuted, Reliable = "trade:executed", "a trade was executed as it was ordered",
-        "the socket that has ordered it, or the user's others if that has gone", [User], executed();
-    TRADE_ERROR: TradeError, Reliable = "trade:error", "a trade was not executed, or nobody knows yet",
-        "the socket that has ordered it, or the user's others if that has gone", [User], TradeError {
+        },
+    }
+    TRADE_EXECUTED {
+        event: "trade:executed", payload: TradeExecuted, delivery: Reliable,
+        tells: "a trade was executed as it was ordered",
+        to: "the socket that has ordered it, or the user's others if that has gone", rooms: [User],
+        example: executed(),
+    }
+    TRADE_ERROR {
+        event: "trade:error", payload: TradeError, delivery: Reliable,
+        tells: "a trade was not executed, or nobody knows yet",
+        to: "the socket that has ordered it, or the user's others if that has gone", rooms: [User],
+        example: TradeError {
             code: "NO_PRICE".into(),
             message: "no price of the symbol is known".into(),
             symbol: "AAPL".into(),
             trade_id: Some(MESSAGE_ID.to_string()),
-        };
+        },
+    }
 }
 
 /// The state of a trade.

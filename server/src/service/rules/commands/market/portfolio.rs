@@ -13,14 +13,24 @@ use crate::service::rules::examples::ADA;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_PORTFOLIO: SubscribePortfolio => Subscribed<NewestPortfolio> =
-        "subscribe:portfolio", Nothing, Changes, Oneself, object,
-        "follows the sender's portfolio",
-        {"userId": ADA} => portfolio::subscribed();
-    UNSUBSCRIBE_PORTFOLIO: UnsubscribePortfolio => Unsubscribed =
-        "unsubscribe:portfolio", Nothing, Changes, Oneself, object,
-        "follows the sender's portfolio no longer",
-        {"userId": ADA} => Unsubscribed::example("portfolio:ada");
+    SUBSCRIBE_PORTFOLIO {
+        event: "subscribe:portfolio",
+        payload: SubscribePortfolio,
+        answer: Subscribed<NewestPortfolio>,
+        permission: None, limit: Changes, room: Oneself, argument: object,
+        does: "follows the sender's portfolio",
+        example: {"userId": ADA},
+        answered: portfolio::subscribed(),
+        call: Market::subscribe_portfolio(socket), serial: true,
+    }
+    UNSUBSCRIBE_PORTFOLIO {
+        event: "unsubscribe:portfolio", payload: UnsubscribePortfolio, answer: Unsubscribed,
+        permission: None, limit: Changes, room: Oneself, argument: object,
+        does: "follows the sender's portfolio no longer",
+        example: {"userId": ADA},
+        answered: Unsubscribed::example("portfolio:ada"),
+        call: Market::unsubscribe_portfolio(socket), serial: true,
+    }
 }
 
 /// `subscribe:portfolio`: follows the portfolio of the sender.

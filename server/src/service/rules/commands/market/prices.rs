@@ -11,14 +11,22 @@ use crate::service::rules::event::{Command, events};
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_PRICES: SubscribePrices => PricesSubscribed =
-        "subscribe:prices", Nothing, Changes, Anyone, object,
-        "follows the prices of symbols",
-        {"symbols": ["AAPL", "BTC/USD"]} => prices::subscribed();
-    UNSUBSCRIBE_PRICES: UnsubscribePrices => PricesUnsubscribed =
-        "unsubscribe:prices", Nothing, Changes, Anyone, object,
-        "follows the prices of symbols no longer",
-        {"symbols": ["BTC/USD"]} => prices::unsubscribed();
+    SUBSCRIBE_PRICES {
+        event: "subscribe:prices", payload: SubscribePrices, answer: PricesSubscribed,
+        permission: None, limit: Changes, room: Anyone, argument: object,
+        does: "follows the prices of symbols",
+        example: {"symbols": ["AAPL", "BTC/USD"]},
+        answered: prices::subscribed(),
+        call: Market::subscribe_prices(socket), serial: true,
+    }
+    UNSUBSCRIBE_PRICES {
+        event: "unsubscribe:prices", payload: UnsubscribePrices, answer: PricesUnsubscribed,
+        permission: None, limit: Changes, room: Anyone, argument: object,
+        does: "follows the prices of symbols no longer",
+        example: {"symbols": ["BTC/USD"]},
+        answered: prices::unsubscribed(),
+        call: Market::unsubscribe_prices(socket), serial: true,
+    }
 }
 
 /// `subscribe:prices`: follows the prices of symbols.

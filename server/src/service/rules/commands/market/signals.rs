@@ -14,18 +14,30 @@ use crate::service::rules::event::{Command, events};
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_SIGNALS: SubscribeSignals => Subscribed<Signals> =
-        "subscribe:signals", Nothing, Changes, Anyone, object_or_none,
-        "follows all signals, or those of a channel",
-        {"channelId": "gold"} => signals::subscribed();
-    UNSUBSCRIBE_SIGNALS: UnsubscribeSignals => Unsubscribed =
-        "unsubscribe:signals", Nothing, Changes, Anyone, object_or_none,
-        "follows all signals no longer, or those of a channel",
-        {"channelId": "gold"} => Unsubscribed::example("signals:gold");
-    SIGNALS_HISTORY: ReadFollowedSignals => SignalList =
-        "signals:history", Nothing, Requests, Anyone, object_or_none,
-        "reads a page of all signals, or of those of a channel, the newest first",
-        {"channelId": "gold", "limit": 1} => list();
+    SUBSCRIBE_SIGNALS {
+        event: "subscribe:signals", payload: SubscribeSignals, answer: Subscribed<Signals>,
+        permission: None, limit: Changes, room: Anyone, argument: object_or_none,
+        does: "follows all signals, or those of a channel",
+        example: {"channelId": "gold"},
+        answered: signals::subscribed(),
+        call: Market::subscribe_signals(socket), serial: true,
+    }
+    UNSUBSCRIBE_SIGNALS {
+        event: "unsubscribe:signals", payload: UnsubscribeSignals, answer: Unsubscribed,
+        permission: None, limit: Changes, room: Anyone, argument: object_or_none,
+        does: "follows all signals no longer, or those of a channel",
+        example: {"channelId": "gold"},
+        answered: Unsubscribed::example("signals:gold"),
+        call: Market::unsubscribe_signals(socket), serial: true,
+    }
+    SIGNALS_HISTORY {
+        event: "signals:history", payload: ReadFollowedSignals, answer: SignalList,
+        permission: None, limit: Requests, room: Anyone, argument: object_or_none,
+        does: "reads a page of all signals, or of those of a channel, the newest first",
+        example: {"channelId": "gold", "limit": 1},
+        answered: list(),
+        call: Market::followed_signals(),
+    }
 }
 
 /// `subscribe:signals`: follows all signals, or the signals of a channel.

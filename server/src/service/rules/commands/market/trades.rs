@@ -18,22 +18,37 @@ use crate::service::rules::examples::ADA;
 use crate::store::Time;
 
 events! {
-    SUBSCRIBE_TRADES: SubscribeTrades => Subscribed<Trades> =
-        "subscribe:trades", Nothing, Changes, Oneself, object,
-        "follows the sender's trades",
-        {"userId": ADA} => trades::subscribed();
-    UNSUBSCRIBE_TRADES: UnsubscribeTrades => Unsubscribed =
-        "unsubscribe:trades", Nothing, Changes, Oneself, object,
-        "follows the sender's trades no longer",
-        {"userId": ADA} => Unsubscribed::example("trades:ada");
-    TRADES_HISTORY: ReadOwnTrades => TradeList =
-        "trades:history", Nothing, Requests, Oneself, object_or_none,
-        "reads a page of the sender's trades, the newest change first",
-        {"limit": 1} => list();
-    EXECUTE_TRADE: ExecuteTrade => TradeExecuted =
-        "execute:trade", TradesExecute, Changes, Anyone, object,
-        "has a trade executed for the sender",
-        {"symbol": "AAPL", "side": "buy", "quantity": 2, "clientTradeId": CLIENT_TRADE_ID} => trades::executed();
+    SUBSCRIBE_TRADES {
+        event: "subscribe:trades", payload: SubscribeTrades, answer: Subscribed<Trades>,
+        permission: None, limit: Changes, room: Oneself, argument: object,
+        does: "follows the sender's trades",
+        example: {"userId": ADA},
+        answered: trades::subscribed(),
+        call: Market::subscribe_trades(socket), serial: true,
+    }
+    UNSUBSCRIBE_TRADES {
+        event: "unsubscribe:trades", payload: UnsubscribeTrades, answer: Unsubscribed,
+        permission: None, limit: Changes, room: Oneself, argument: object,
+        does: "follows the sender's trades no longer",
+        example: {"userId": ADA},
+        answered: Unsubscribed::example("trades:ada"),
+        call: Market::unsubscribe_trades(socket), serial: true,
+    }
+    TRADES_HISTORY {
+        event: "trades:history", payload: ReadOwnTrades, answer: TradeList,
+        permission: None, limit: Requests, room: Oneself, argument: object_or_none,
+        does: "reads a page of the sender's trades, the newest change first",
+        example: {"limit": 1},
+        answered: list(),
+        call: Market::own_trades(),
+    }
+    EXECUTE_TRADE {
+        event: "execute:trade", payload: ExecuteTrade, answer: TradeExecuted,
+        permission: TradesExecute, limit: Changes, room: Anyone, argument: object,
+        does: "has a trade executed for the sender",
+        example: {"symbol": "AAPL", "side": "buy", "quantity": 2, "clientTradeId": CLIENT_TRADE_ID},
+        answered: trades::executed(),
+    }
 }
 
 /// `subscribe:trades`: follows the trades of the sender.

@@ -1,0 +1,60 @@
+//! Events that only call a method of a service. Their handlers are derived from the rows.
+
+use super::catalogue::{Call, Catalogue};
+use crate::service::api::Admin;
+use crate::service::{Chat, Market, Notifications, Payload};
+use roomcast::State;
+
+/// Registers the rows of a feature that have a `call`. The rows pass themselves to this macro.
+macro_rules! forward {
+    ($($row:ident: $payload:ty => $service:ident::$method:ident($($with:ident),*);)*) => {
+        pub(super) fn register(catalogue: &mut Catalogue) {
+            $(catalogue.on(&$row, async |call: Call<$payload>, service: State<$service>| {
+                let answer = service
+                    .$method(call.allowed $(, argument!($with, call.socket))*)
+                    .await;
+                answer.map(<$payload as Payload>::Answer::from)
+            });)*
+        }
+    };
+}
+
+/// Expands to the argument that a `call` names.
+macro_rules! argument {
+    (socket, $socket:expr) => {
+        &$socket
+    };
+    (namespace, $socket:expr) => {
+        &$socket.namespace()
+    };
+    (from, $socket:expr) => {
+        $socket.id().into()
+    };
+}
+
+/// Defines functions that register the events of features.
+macro_rules! features {
+    ($($(#[$doc:meta])* $register:ident: $($feature:ident)+;)+) => {
+        $(
+            $(mod $feature {
+                use super::*;
+                use crate::service::$feature::*;
+
+                crate::service::$feature::calls!();
+            })+
+
+            $(#[$doc])*
+            pub(super) fn $register(catalogue: &mut Catalogue) {
+                $($feature::register(catalogue);)+
+            }
+        )+
+    };
+}
+
+features! {
+    /// Registers the events of the chat and of the market.
+    register: attendance conversations history invites members messages
+        notification_events portfolio prices signals trades;
+    /// Registers the events of admins.
+    register_admin: admin;
+}
