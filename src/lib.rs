@@ -44,7 +44,7 @@ pub use socket::{
     IntoIncoming, Io, IoFuture, IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle,
     ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter,
     Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal, Replies, Reply, Requirement,
-    Server, ServerSide, ServerSideError, Socket, State, argument, field, idempotent,
+    Server, ServerSide, ServerSideError, Socket, State, WatcherCounts, argument, field, idempotent,
 };
 pub use tasks::EndedTask;
 

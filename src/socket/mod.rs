@@ -64,7 +64,7 @@ pub use api::{
 pub use connect::{Authenticate, IntoAuthenticator};
 pub use core::{
     Connect, EngineConnectionEvent, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing,
-    Renewal, ServerSide, Socket,
+    Renewal, ServerSide, Socket, WatcherCounts,
 };
 pub use dispatch::{
     ContractParameters, Data, Extension, Handler, HandlerFuture, IntoIncoming, Middleware,

@@ -2,7 +2,9 @@
 
 use super::namespace_builder::needs_of;
 use crate::socket::{
-    core::{Incoming, Listeners, Outgoing, OutgoingHook, Position, SharedHandler, Socket},
+    core::{
+        Incoming, Listeners, Outgoing, OutgoingHook, Position, SharedHandler, Socket, WatcherCounts,
+    },
     dispatch::{
         Handler, HandlerFuture, IntoIncoming, Middleware, Parameters, Requirement, Unmet, erase,
         incoming, unmet,
@@ -194,8 +196,9 @@ impl Socket {
 
     /// Returns the numbers of this socket's observers of incoming and of outgoing events.
     #[must_use]
-    pub fn watcher_counts(&self) -> (usize, usize) {
-        self.listeners().map_or((0, 0), Listeners::watcher_counts)
+    pub fn watcher_counts(&self) -> WatcherCounts {
+        self.listeners()
+            .map_or_else(WatcherCounts::default, Listeners::watcher_counts)
     }
 
     fn listen(&self) -> (&Listeners, usize) {

@@ -7,6 +7,16 @@ use parking_lot::Mutex;
 
 use crate::socket::types::{ListenError, ListenerId};
 
+/// The numbers of a socket's observers of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WatcherCounts {
+    /// Observers of incoming events.
+    pub incoming: usize,
+    /// Observers of outgoing events.
+    pub outgoing: usize,
+}
+
 /// The registrations of one socket: handlers `H`, packet middleware `C`, and observers `W` of
 /// outgoing events.
 pub(crate) struct Listeners<H, C, W>(Mutex<Table<H, C, W>>);
@@ -246,9 +256,12 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     }
 
     /// Returns the numbers of observers of incoming and of outgoing events.
-    pub(crate) fn watcher_counts(&self) -> (usize, usize) {
+    pub(crate) fn watcher_counts(&self) -> WatcherCounts {
         let table = self.0.lock();
-        (table.any.len(), table.outgoing.len())
+        WatcherCounts {
+            incoming: table.any.len(),
+            outgoing: table.outgoing.len(),
+        }
     }
 
     /// Returns the observers of outgoing events.

@@ -30,6 +30,7 @@ pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renew
 pub use io::Io;
 pub(crate) use io::{Built, Handover, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
+pub use listeners::WatcherCounts;
 pub use namespace::Namespace;
 pub(crate) use paced::{After, HeldEvent, Next, Offered, Paced, SendPermit};
 pub(crate) use pattern::Pattern;
