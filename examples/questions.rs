@@ -20,7 +20,7 @@ struct Outcome {
 /// Asks all players. The return value of a handler is the acknowledgement.
 async fn start(event: Event) -> Ack<Outcome> {
     let players = event.io().to("players").timeout(Duration::from_secs(5));
-    let mut answers = players.emit_with_acks::<bool>("ready?", ()).await;
+    let mut answers = players.emit_with_acks::<bool>("ready?", ());
     let asked = answers.expected();
     let mut ready = 0;
     while let Some((_, answer)) = answers.next().await {

@@ -322,9 +322,7 @@ fn room_request_sends_one_frame_and_returns_partial_results() {
         .map(|(_, id)| SocketId::parse(id).unwrap())
         .collect();
     let room = server.io.to(&ids[..3]).timeout(Duration::from_secs(10));
-    let mut answers = server
-        .runtime
-        .block_on(room.emit_with_acks::<u8>("ready?", ()));
+    let mut answers = room.emit_with_acks::<u8>("ready?", ());
     assert_eq!(answers.expected(), 3);
     for (client, _) in &mut clients[..3] {
         client.expect_text("420[\"ready?\"]");
@@ -358,9 +356,7 @@ fn room_request_sends_one_frame_and_returns_partial_results() {
 fn a_room_without_members_has_answered() {
     let server = server();
     let room = server.io.to("nobody");
-    let mut answers = server
-        .runtime
-        .block_on(room.emit_with_acks::<u8>("ready?", ()));
+    let mut answers = room.emit_with_acks::<u8>("ready?", ());
     assert_eq!(answers.expected(), 0);
     assert!(server.runtime.block_on(answers.next()).is_none());
     assert!(answers.error().is_none());

@@ -114,7 +114,7 @@ async fn contracts_work_for_the_client() {
     assert_eq!(socket.request(Divide { a: 7, b: 2 }).await.unwrap(), (3, 1));
     let timed = socket.timeout(Duration::from_secs(10));
     assert_eq!(timed.request(Divide { a: 9, b: 2 }).await.unwrap(), (4, 1));
-    let here = server.io().sockets().await.remove(0);
+    let here = server.io().sockets().remove(0);
     assert_eq!(here.request(Divide { a: 5, b: 3 }).await.unwrap(), (1, 2));
 }
 
@@ -160,7 +160,7 @@ async fn request_handlers_take_further_parameters() {
         "{error:?}"
     );
 
-    let here = server.io().sockets().await.remove(0);
+    let here = server.io().sockets().remove(0);
     assert_eq!(here.request(Scale { x: 2 }).await.unwrap(), 2);
     let answer = here.emit_with_ack::<i32>("scale", asked).await;
     assert_eq!(answer.unwrap(), -3);

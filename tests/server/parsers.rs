@@ -191,7 +191,7 @@ async fn questions_and_broadcasts_reach_both() {
             assert_eq!(client.event::<Upload>("told").await.unwrap(), upload());
         }
         let server_asks = server.io().timeout(Duration::from_secs(10));
-        let mut answers = server_asks.emit_with_acks::<u8>("number?", ()).await;
+        let mut answers = server_asks.emit_with_acks::<u8>("number?", ());
         for client in [&mut ann, &mut bob] {
             let question = client.next().await.unwrap();
             client.ack(&question, 5).await.unwrap();

@@ -63,10 +63,10 @@ async fn sockets_are_found_with_all_that_is_known_of_them() {
     io.to([ann.id(), bob.id()]).join("all");
     ann.emit_with_ack::<Args>("rename", "anna").await.unwrap();
 
-    let all = io.sockets().await;
+    let all = io.sockets();
     assert_eq!(all.len(), 2);
-    assert_eq!(io.in_("all").except("b").sockets().await[0].id(), bob.id());
-    let found = io.in_("a").sockets().await.remove(0);
+    assert_eq!(io.in_("all").except("b").sockets()[0].id(), bob.id());
+    let found = io.in_("a").sockets().remove(0);
     assert_eq!(found.id(), ann.id());
     let mut rooms = found.rooms();
     rooms.sort();

@@ -241,7 +241,7 @@ async fn scatter(event: Event, rooms: Vec<String>, but: Vec<String>, args: Args)
 }
 
 async fn fetch(event: Event, room: String) -> Ack<Vec<Value>> {
-    let found = event.namespace().in_(&room).sockets().await;
+    let found = event.namespace().in_(&room).sockets();
     let describe = |socket: &roomcast::Socket| {
         json!({
             "id": socket.id(),

@@ -275,7 +275,7 @@ async fn ask_room(
 ) -> Ack<(bool, Vec<Anything>)> {
     let namespace = event.namespace();
     let asking = namespace.in_(&room).timeout(Duration::from_millis(millis));
-    let mut answers = asking.emit_with_acks::<Anything>(&name, rest).await;
+    let mut answers = asking.emit_with_acks::<Anything>(&name, rest);
     let mut firsts = Vec::new();
     while let Some((_, answer)) = answers.next().await {
         firsts.extend(answer);

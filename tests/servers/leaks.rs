@@ -106,7 +106,7 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
                 })
                 .on("ask_room", async |event: Event, room: String| {
                     let ask = event.io().to(&room).timeout(Duration::from_millis(100));
-                    let _ = ask.emit_with_acks::<Args>("question", ()).await;
+                    let _ = ask.emit_with_acks::<Args>("question", ());
                 })
                 .on("flood", async |event: Event| {
                     let text = "x".repeat(64 * 1024);

@@ -201,8 +201,13 @@ async fn through_adapter(
 }
 
 #[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
-async fn through_adapter(_: &Settings, _: &str, _: bool, _: &Emit) -> Result<(), String> {
-    Err("this build has no adapter".to_owned())
+fn through_adapter(
+    _: &Settings,
+    _: &str,
+    _: bool,
+    _: &Emit,
+) -> std::future::Ready<Result<(), String>> {
+    std::future::ready(Err("this build has no adapter".to_owned()))
 }
 
 /// Prints all sockets, one line of JSON for each.

@@ -26,6 +26,10 @@ mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod in_progress;
 mod lane;
+#[expect(
+    clippy::unused_async,
+    reason = "the memory store has the methods of stores that wait"
+)]
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;

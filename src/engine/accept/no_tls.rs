@@ -1,6 +1,6 @@
 //! Replaces `tls` in builds without the feature: `Tls` has no values.
 
-use std::net::IpAddr;
+use std::{future::Ready, net::IpAddr};
 
 use tokio::net::TcpStream;
 
@@ -11,12 +11,12 @@ use crate::metrics::Metrics;
 pub(crate) enum Tls {}
 
 impl Tls {
-    pub(super) async fn accept(
+    pub(super) fn accept(
         &self,
         _: TcpStream,
         _: Option<IpAddr>,
         _: &Metrics,
-    ) -> Option<TcpStream> {
+    ) -> Ready<Option<TcpStream>> {
         match *self {}
     }
 }

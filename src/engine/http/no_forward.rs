@@ -1,6 +1,9 @@
 //! Replaces `forward` in builds without the feature.
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
 
 use http::request::Parts;
 use roomcast_protocol::Tag;
@@ -27,7 +30,7 @@ impl Engine {
         None
     }
 
-    pub(super) async fn forward_request(
+    pub(super) fn forward_request(
         self: &Arc<Self>,
         _: Parts,
         _: &mut dyn Pieces,
@@ -35,7 +38,7 @@ impl Engine {
         _: Tag,
         _: Option<&str>,
         _: &HandoffCell,
-    ) -> Result<Reply, RequestError> {
-        Err(RequestError::UnknownSession(Unknown::Unowned))
+    ) -> Ready<Result<Reply, RequestError>> {
+        ready(Err(RequestError::UnknownSession(Unknown::Unowned)))
     }
 }

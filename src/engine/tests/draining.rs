@@ -74,7 +74,7 @@ async fn draining_session_ends_when_no_longer_busy() {
 
 #[tokio::test]
 async fn draining_session_ends_at_deadline_even_if_busy() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
     let sid = echo.open().await;
@@ -87,7 +87,7 @@ async fn draining_session_ends_at_deadline_even_if_busy() {
 
 #[tokio::test]
 async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let engine = Arc::clone(&echo.engine);
     let draining = tokio::spawn(async move { engine.drain(HOUR).await });

@@ -4,18 +4,17 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_millis(40);
 
-async fn pinging(ping_timeout: Duration) -> Echo {
+fn pinging(ping_timeout: Duration) -> Echo {
     echo(
         Config::default()
             .ping_interval(INTERVAL)
             .ping_timeout(ping_timeout),
     )
-    .await
 }
 
 #[tokio::test]
 async fn pings_follow_pongs_and_are_never_early() {
-    let echo = pinging(10 * DEADLINE).await;
+    let echo = pinging(10 * DEADLINE);
     let mut clients = Vec::new();
     for _ in 0..5 {
         clients.push(echo.websocket(None).await);
@@ -42,7 +41,7 @@ async fn pings_follow_pongs_and_are_never_early() {
 #[tokio::test]
 async fn unanswered_ping_times_out_without_second_ping() {
     let timeout = Duration::from_secs(5);
-    let echo = pinging(timeout).await;
+    let echo = pinging(timeout);
     let start = now();
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -58,7 +57,7 @@ async fn unanswered_ping_times_out_without_second_ping() {
 
 #[tokio::test]
 async fn pings_go_on_after_an_upgrade() {
-    let echo = pinging(DEADLINE).await;
+    let echo = pinging(DEADLINE);
     for is_answered_first in [true, false] {
         let sid = echo.open().await;
         assert_eq!(echo.poll(&sid).await, (200, "2".into()));
@@ -82,7 +81,7 @@ async fn pings_go_on_after_an_upgrade() {
 
 #[tokio::test]
 async fn unanswered_polling_ping_times_out_after_upgrade() {
-    let echo = pinging(Duration::from_secs(5)).await;
+    let echo = pinging(Duration::from_secs(5));
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));
     let mut client = echo.websocket(Some(&sid)).await;
@@ -96,7 +95,7 @@ async fn unanswered_polling_ping_times_out_after_upgrade() {
 
 #[tokio::test]
 async fn ended_session_is_dropped_immediately() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
     let outbox = Arc::downgrade(echo.engine.sessions.all().remove(0).inner());

@@ -51,7 +51,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_websocket_session_sends_messages_back() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     assert!(client.text().await.starts_with("0{\"sid\":\""));
     client.send("4hello").await;
@@ -66,7 +66,7 @@ async fn a_websocket_session_sends_messages_back() {
 
 #[tokio::test]
 async fn a_polling_session_sends_messages_back() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let body = "4hello\x1eb4OHi\x1e4x";
     assert_eq!(echo.post(&sid, body).await, (200, "ok".into()));
@@ -77,7 +77,7 @@ async fn a_polling_session_sends_messages_back() {
 
 #[tokio::test]
 async fn an_upgraded_session_goes_on_over_websocket() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
     client.send("2probe").await;
@@ -109,7 +109,7 @@ async fn an_upgraded_session_goes_on_over_websocket() {
 
 #[tokio::test]
 async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let ended_by = async |asks: bool| {
         let sid = echo.open().await;
@@ -146,7 +146,7 @@ async fn a_poll_in_the_way_of_an_upgrade_is_ended_at_once_or_by_an_answer() {
 
 #[tokio::test]
 async fn a_failed_upgrade_stays_on_polling() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
     client.send("4not a probe").await;
@@ -157,7 +157,7 @@ async fn a_failed_upgrade_stays_on_polling() {
 
 #[tokio::test]
 async fn an_abandoned_upgrade_ends_at_its_timeout() {
-    let echo = echo(Config::default().upgrade_timeout(Duration::from_millis(50))).await;
+    let echo = echo(Config::default().upgrade_timeout(Duration::from_millis(50)));
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
     assert_eq!(client.close_code().await, 1000);
@@ -167,7 +167,7 @@ async fn an_abandoned_upgrade_ends_at_its_timeout() {
 
 #[tokio::test]
 async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
     let attaching = Attaching::new(outbox);
@@ -190,7 +190,7 @@ async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
 #[tokio::test]
 async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
     for fault in ["abc", "", "4hello\x1e", "7"] {
-        let echo = echo(Config::default()).await;
+        let echo = echo(Config::default());
         let sid = echo.open().await;
         assert_eq!(echo.post(&sid, fault).await.0, 400, "{fault}");
         let (status, body) = echo.poll(&sid).await;
@@ -203,7 +203,7 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 
 #[tokio::test]
 async fn why_a_session_is_unknown_is_counted() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let counters = [
         Counter::RejectedSession,
         Counter::RejectedSessionOver,
@@ -227,7 +227,7 @@ async fn why_a_session_is_unknown_is_counted() {
 
 #[tokio::test]
 async fn client_close_answers_waiting_poll_and_forgets_session() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let waits = |outbox: &Outbox| outbox.lock().has_poll();
     let goodbye = async |sid: &str| {
         assert_eq!(echo.post(sid, "1").await, (200, "ok".into()));
@@ -260,8 +260,7 @@ async fn foreign_pages_are_refused_where_that_is_enforced() {
                 .credentials(true)
                 .enforce(true),
         ),
-    )
-    .await;
+    );
     let open = |method: &str, headers: &str| {
         format!(
             "{method} /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n"
@@ -291,7 +290,7 @@ async fn foreign_pages_are_refused_where_that_is_enforced() {
 #[tokio::test]
 async fn a_fault_on_a_websocket_is_answered_with_a_close_frame() {
     for fault in ["2", "abc", "7", ""] {
-        let echo = echo(Config::default()).await;
+        let echo = echo(Config::default());
         let mut client = echo.websocket(None).await;
         client.text().await;
         client.send("4before").await;
@@ -310,8 +309,7 @@ async fn ending_session_that_cannot_flush_ends_on_shutdown() {
             session.send(&text);
         }
         session.close();
-    })
-    .await;
+    });
     let mut client = echo.websocket(None).await;
     client.text().await;
     client.send("4more than the kernel takes").await;
@@ -332,7 +330,7 @@ async fn ending_session_that_cannot_flush_ends_on_shutdown() {
 
 #[tokio::test]
 async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let body = vec!["4x"; 1000].join("\x1e");
     assert_eq!(echo.post(&sid, &body).await, (200, "ok".into()));
@@ -341,7 +339,7 @@ async fn a_long_payload_is_read_in_turns_and_answered_at_its_end() {
 
 #[tokio::test]
 async fn poll_receives_newest_replaceable_frame_per_key() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let outbox = echo.engine.sessions.all().remove(0);
     for (key, text) in [(1, "a"), (2, "b"), (1, "c"), (1, "d")] {
@@ -364,8 +362,7 @@ async fn a_session_without_pongs_times_out() {
         Config::default()
             .ping_interval(Duration::from_millis(30))
             .ping_timeout(Duration::from_millis(30)),
-    )
-    .await;
+    );
     let mut client = echo.websocket(None).await;
     client.text().await;
     assert_eq!(client.text().await, "2");
@@ -379,7 +376,7 @@ async fn a_session_without_pongs_times_out() {
 
 #[tokio::test]
 async fn a_large_message_arrives_whole_and_in_order() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
     let large = format!("4{}", "x".repeat(900_000));
@@ -393,7 +390,7 @@ async fn a_large_message_arrives_whole_and_in_order() {
 
 #[tokio::test]
 async fn a_message_over_the_limit_is_answered_1009() {
-    let echo = echo(Config::default().max_payload(100)).await;
+    let echo = echo(Config::default().max_payload(100));
     let mut client = echo.websocket(None).await;
     client.text().await;
     client.send(&"4".repeat(101)).await;
@@ -409,8 +406,7 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
     let echo = echo_with(Config::default(), |session, _| {
         let text = Message::Text(Bytes::from(vec![b'x'; 100_000]));
         while session.send(&text) {}
-    })
-    .await;
+    });
     let mut client = echo.websocket(None).await;
     client.text().await;
     client.send("4more than you can take").await;
@@ -443,8 +439,7 @@ async fn client_during_upgrade_receives_close_on_its_websocket() {
     let echo = echo_with(Config::default(), |session, message| {
         session.send(&message);
         session.close();
-    })
-    .await;
+    });
     let sid = echo.open().await;
     let mut client = echo.websocket(Some(&sid)).await;
     client.send("2probe").await;
@@ -458,7 +453,7 @@ async fn client_during_upgrade_receives_close_on_its_websocket() {
 
 #[tokio::test]
 async fn a_shutdown_flushes_and_closes_every_session() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
     let sid = echo.open().await;
@@ -484,8 +479,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
         .write_timeout(Duration::from_millis(100));
     let echo = echo_with(config, |session, _| {
         session.send(&Message::Text(Bytes::from(vec![b'x'; 32 << 20])));
-    })
-    .await;
+    });
     let sid = echo.open().await;
     assert_eq!(echo.post(&sid, "4a lot").await.0, 200);
     let mut stream = TcpStream::connect(echo.address).await.unwrap();

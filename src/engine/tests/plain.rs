@@ -259,7 +259,7 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
 
 #[tokio::test]
 async fn a_client_that_leaves_while_its_poll_waits_is_noticed() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     drop(send(&echo, &poll).await);
@@ -300,7 +300,7 @@ async fn disconnect_is_noticed_despite_input_after_the_poll() {
 
 #[tokio::test]
 async fn request_after_a_waiting_poll_is_answered_after_it() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     let mut stream = send(&echo, &poll).await;
@@ -328,7 +328,7 @@ async fn request_after_a_waiting_poll_is_answered_after_it() {
 /// allocators.
 #[tokio::test]
 async fn a_connection_that_polls_is_small() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let site = site(&echo.engine);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let accepted = async || {
@@ -353,7 +353,7 @@ async fn a_connection_that_polls_is_small() {
 #[tokio::test]
 async fn heads_that_take_too_long_end_the_connection() {
     let config = Config::default().header_timeout(Duration::from_millis(250));
-    let echo = echo(config).await;
+    let echo = echo(config);
     let timeouts = || echo.engine.metrics.counter(Counter::RejectedTimeout);
     assert_eq!(rest(&mut send(&echo, "").await).await, "");
     assert_eq!(rest(&mut send(&echo, "GET /socket.io/").await).await, "");
@@ -361,7 +361,7 @@ async fn heads_that_take_too_long_end_the_connection() {
     assert_eq!(echo.engine.metrics.counter(Counter::RejectedMalformed), 0);
     drop(echo);
     // The timeout restarts with each request.
-    let echo = super::echo(Config::default().header_timeout(Duration::from_secs(5))).await;
+    let echo = super::echo(Config::default().header_timeout(Duration::from_secs(5)));
     let timeouts = || echo.engine.metrics.counter(Counter::RejectedTimeout);
     let mut stream = send(&echo, "").await;
     let unknown = request("GET", "/socket.io/?EIO=4", "", "");
@@ -377,7 +377,7 @@ async fn heads_that_take_too_long_end_the_connection() {
 #[tokio::test]
 async fn a_body_that_takes_too_long_ends_its_session() {
     let config = Config::default().body_timeout(Duration::from_millis(100));
-    let echo = echo(config).await;
+    let echo = echo(config);
     let sid = echo.open().await;
     let target = SESSION.replace("{sid}", &sid);
     let half = request("POST", &target, "Content-Length: 10\r\n", "4hell");
@@ -389,7 +389,7 @@ async fn a_body_that_takes_too_long_ends_its_session() {
 
 #[tokio::test]
 async fn a_server_that_stops_answers_polls_and_closes_what_waits_for_requests() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     let mut fresh = send(&echo, "").await;
     let mut used = send(&echo, &request("GET", "/socket.io/?EIO=4", "", "")).await;

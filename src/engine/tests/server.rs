@@ -7,14 +7,13 @@ pub(super) struct Echo {
     pub(super) engine: Arc<Engine>,
 }
 
-pub(super) async fn echo(config: Config) -> Echo {
+pub(super) fn echo(config: Config) -> Echo {
     echo_with(config, |session, message| {
         session.send(&message);
     })
-    .await
 }
 
-pub(super) async fn echo_with(
+pub(super) fn echo_with(
     config: Config,
     on_message: impl Fn(&RawSession, Message) + Send + Sync + 'static,
 ) -> Echo {

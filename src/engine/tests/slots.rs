@@ -12,7 +12,7 @@ async fn silent_server_times_out_and_waiting_request_gets_503() {
         .ping_interval(Duration::from_secs(3))
         .ping_timeout(Duration::from_secs(2))
         .body_timeout(Duration::from_secs(5));
-    let b = cluster.serve_with(2, config, 1, |_| {}).await;
+    let b = cluster.serve_with(2, config, 1, |_| {});
     let (listener, address) = mute().await;
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
@@ -37,8 +37,8 @@ async fn silent_server_times_out_and_waiting_request_gets_503() {
 async fn polls_sharing_one_slot_all_progress_without_loss() {
     const SESSIONS: usize = 20;
     let cluster = Cluster::default();
-    let a = cluster.serve(1, Config::default()).await;
-    let b = cluster.serve_with(2, Config::default(), 1, |_| {}).await;
+    let a = cluster.serve(1, Config::default());
+    let b = cluster.serve_with(2, Config::default(), 1, |_| {});
     let mut sids = Vec::new();
     for _ in 0..SESSIONS {
         sids.push(a.open().await);
@@ -77,8 +77,8 @@ async fn polls_sharing_one_slot_all_progress_without_loss() {
 #[tokio::test]
 async fn client_continues_polling_when_tunnels_are_full() {
     let cluster = Cluster::default();
-    let a = cluster.serve(1, Config::default()).await;
-    let b = cluster.serve_with(2, Config::default(), 1, |_| {}).await;
+    let a = cluster.serve(1, Config::default());
+    let b = cluster.serve_with(2, Config::default(), 1, |_| {});
     let _first = upgraded(&a, &b).await;
     let second = a.open().await;
     until(|| b.engine.metrics.gauge(Gauge::Tunnels) == 1).await;

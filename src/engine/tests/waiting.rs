@@ -11,8 +11,7 @@ async fn slow_time_is_recorded_when_client_has_caught_up() {
         for _ in 0..16 {
             session.send(&text);
         }
-    })
-    .await;
+    });
     let metrics = Arc::clone(&echo.engine.metrics);
     let mut client = echo.websocket(None).await;
     client.text().await;
@@ -39,7 +38,7 @@ async fn slow_time_is_recorded_when_client_has_caught_up() {
 
 #[tokio::test]
 async fn one_round_of_a_flusher_in_sixteen_is_timed() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let mut client = echo.websocket(None).await;
     client.text().await;
     let outbox = echo.engine.sessions.all().remove(0);
@@ -55,7 +54,7 @@ async fn one_round_of_a_flusher_in_sixteen_is_timed() {
 
 #[tokio::test]
 async fn queued_bytes_are_recorded_with_each_ping() {
-    let echo = echo(Config::default().ping_interval(Duration::from_millis(30))).await;
+    let echo = echo(Config::default().ping_interval(Duration::from_millis(30)));
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));
     assert_eq!(echo.engine.metrics.sized(Size::Queued), 1);

@@ -38,8 +38,7 @@ use crate::{
 /// let mut answers = io
 ///     .to("room")
 ///     .timeout(std::time::Duration::from_secs(5))
-///     .emit_with_acks::<bool>("ready?", ())
-///     .await;
+///     .emit_with_acks::<bool>("ready?", ());
 /// println!("{} asked", answers.expected());
 /// while let Some((socket, answer)) = answers.next().await {
 ///     println!("{socket:?}: {answer:?}");

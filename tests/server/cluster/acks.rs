@@ -23,9 +23,7 @@ fn asked(client: &mut RawClient) -> u64 {
 fn ask(servers: &Servers, timeout: Duration) -> Acks<u32> {
     let io = &servers[0].io;
     let room = io.to("room").timeout(timeout);
-    servers[0]
-        .runtime
-        .block_on(room.emit_with_acks("ready?", ()))
+    room.emit_with_acks("ready?", ())
 }
 
 fn members(servers: &Servers, count: usize) -> Vec<(RawClient, SocketId)> {

@@ -83,8 +83,7 @@ fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journal
 
     // A request to clients reaches none either, and reports the error.
     let to = servers[0].io.to("room");
-    let asked = to.emit_with_acks::<Args>("n", "x".repeat(BOUND + 1));
-    let asked: Acks<Args> = servers[0].runtime.block_on(asked);
+    let asked: Acks<Args> = to.emit_with_acks("n", "x".repeat(BOUND + 1));
     assert!(matches!(asked.error(), Some(EmitError::TooLarge)));
     assert_eq!(asked.expected(), 0);
 

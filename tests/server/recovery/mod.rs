@@ -180,8 +180,7 @@ fn event_has_one_offset_unless_volatile_or_acknowledged() {
     until(|| b_alone.clone().emit("volatile", 2).queued == 1);
     b.expect_text("42[\"volatile\",2]");
     let asking = server.io.to(&*session.sid);
-    let ask = async move { asking.emit_with_acks::<u8>("ask", 3).await };
-    let _acks = server.runtime.block_on(ask);
+    let _acks = asking.emit_with_acks::<u8>("ask", 3);
     b.expect_text("420[\"ask\",3]");
 }
 

@@ -167,7 +167,7 @@ impl BackendLogins {
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
-            let sockets = io.of("/").local().sockets().await;
+            let sockets = io.of("/").local().sockets();
             let live: HashSet<String> = sockets
                 .iter()
                 .filter_map(|socket| socket.principal().session.clone())

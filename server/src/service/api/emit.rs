@@ -258,7 +258,7 @@ async fn ask(
     event: &str,
     args: Args,
 ) -> Result<(usize, Answered), ServiceError> {
-    let mut acks = to.emit_with_acks::<Args>(event, args).await;
+    let mut acks = to.emit_with_acks::<Args>(event, args);
     if let Some(error) = acks.error() {
         return Err(ServiceError::invalid("args", error.to_string()));
     }

@@ -46,7 +46,7 @@ pub(crate) fn answer_others(io: Builder, announcer: &Announcer) -> Builder {
             async move {
                 let asked: String = event.arg(0).unwrap_or_default();
                 let answer = match announcer.read::<Question>(&asked) {
-                    Ok(question) => announcer.write(&answer(event.io(), &question).await),
+                    Ok(question) => announcer.write(&answer(event.io(), &question)),
                     // A server of another store must not wait for the answer. This answer contains
                     // the store id of this server.
                     Err(Ignored::Foreign) => announcer.write(&()),
@@ -62,7 +62,7 @@ pub(crate) fn answer_others(io: Builder, announcer: &Announcer) -> Builder {
 
 /// Returns the answers of all servers, this server's first.
 pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, UnansweredServers) {
-    let mut answers = vec![answer(io, question).await];
+    let mut answers = vec![answer(io, question)];
     let missing = ask_others(io, question, &mut answers).await;
     (answers, missing)
 }
@@ -110,15 +110,13 @@ async fn ask_others(
     UnansweredServers(missing + unread)
 }
 
-async fn answer(io: &Io, question: &Question) -> NodeAnswer {
+fn answer(io: &Io, question: &Question) -> NodeAnswer {
     match question {
-        Question::Sockets(wanted) => NodeAnswer::Sockets(sockets::here(io, wanted).await),
+        Question::Sockets(wanted) => NodeAnswer::Sockets(sockets::here(io, wanted)),
         Question::Disconnect(whom) => NodeAnswer::Disconnected(sockets::disconnect_here(io, whom)),
         Question::Rooms(wanted) => NodeAnswer::Rooms(rooms::here(io, wanted)),
-        Question::Room(name) => NodeAnswer::Room(rooms::look_here(io, name).await),
-        Question::User(user) => {
-            NodeAnswer::User(io.state::<Chat>().local_locations(io, user).await)
-        }
+        Question::Room(name) => NodeAnswer::Room(rooms::look_here(io, name)),
+        Question::User(user) => NodeAnswer::User(io.state::<Chat>().local_locations(io, user)),
     }
 }
 

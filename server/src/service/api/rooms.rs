@@ -261,8 +261,8 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
 }
 
 /// Returns the members of a room on this server.
-pub(super) async fn look_here(io: &Io, room: &str) -> RoomPart {
-    let sockets = io.of("/").local().in_(room).sockets().await;
+pub(super) fn look_here(io: &Io, room: &str) -> RoomPart {
+    let sockets = io.of("/").local().in_(room).sockets();
     let mut transports = Transports::default();
     let mut users = HashSet::new();
     for socket in &sockets {

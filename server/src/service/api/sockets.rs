@@ -190,14 +190,14 @@ pub(crate) async fn disconnect(
 }
 
 /// Returns the first of this server's requested sockets, ordered by id.
-pub(super) async fn here(io: &Io, wanted: &Wanted) -> SocketPage {
+pub(super) fn here(io: &Io, wanted: &Wanted) -> SocketPage {
     let namespace = io.of("/");
     let all = match (&wanted.user_id, &wanted.room) {
         (Some(user), _) => namespace.in_(user_room(user)),
         (None, Some(room)) => namespace.in_(room),
         (None, None) => namespace.local(),
     };
-    let mut sockets = all.sockets().await;
+    let mut sockets = all.sockets();
     if let (Some(_), Some(room)) = (&wanted.user_id, &wanted.room) {
         sockets.retain(|socket| socket.is_in(room));
     }

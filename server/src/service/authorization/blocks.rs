@@ -277,7 +277,7 @@ impl Blocks {
             return Err(error.into());
         }
         tracing::warn!(by = by.subject, %network, reason = block.reason, "blocked");
-        self.expel(&[network]).await;
+        self.expel(&[network]);
         // The block is noted only after it is stored. Otherwise a read in between would not find it
         // and treat it as removed.
         self.note([block.id]);
@@ -354,7 +354,7 @@ impl Blocks {
             Entries::All => self.take(self.store.blocks().await?, None),
         };
         if !taken.networks.is_empty() {
-            self.expel(&taken.networks).await;
+            self.expel(&taken.networks);
         }
         let (own, too_many) = (false, taken.too_many);
         Ok(Applied { own, too_many })
@@ -424,7 +424,7 @@ impl Blocks {
             ids.push(block.id);
             stored = self.store.insert_block(block).await.and(stored);
         }
-        self.expel(&networks).await;
+        self.expel(&networks);
         if stored.is_ok() {
             self.note(ids);
         }
@@ -450,10 +450,10 @@ impl Blocks {
     }
 
     /// Disconnects the clients of these networks.
-    async fn expel(&self, networks: &[Network]) {
+    fn expel(&self, networks: &[Network]) {
         let is_blocked = |address: IpAddr| networks.iter().any(|network| network.contains(address));
         for namespace in self.io.namespaces() {
-            for socket in namespace.local().sockets().await {
+            for socket in namespace.local().sockets() {
                 if is_blocked(socket.handshake().address().ip()) {
                     socket.close_connection();
                 }

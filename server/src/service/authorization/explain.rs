@@ -95,7 +95,7 @@ impl Access {
         question: Question,
     ) -> Result<Explanation, ServiceError> {
         let live = match io {
-            Some(io) => live(io, &question.user).await,
+            Some(io) => live(io, &question.user),
             None => None,
         };
         let asked = match live {
@@ -366,8 +366,8 @@ impl About {
 }
 
 /// Returns the principal of a connected user.
-async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
-    let sockets = io.of("/").sockets().await;
+fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
+    let sockets = io.of("/").sockets();
     let mut principals = sockets.iter().map(Socket::principal);
     principals.find(|principal| principal.subject == user)
 }

@@ -180,7 +180,7 @@ impl Access {
         Ok(match revoked {
             Revoked::Token(id) => {
                 // A socket that was authenticated with the token knows its expiry.
-                let sockets = io.of("/").sockets().await;
+                let sockets = io.of("/").sockets();
                 let mut principals = sockets.iter().map(Socket::principal);
                 let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
                 let end = holder.and_then(|principal| principal.expires_at);

@@ -517,8 +517,8 @@ impl Chat {
     }
 
     /// Returns the sockets and conversations of a user on this server.
-    pub(in crate::service) async fn local_locations(&self, io: &Io, user: &str) -> UserLocations {
-        let sockets = io.of("/").local().in_(user_room(user)).sockets().await;
+    pub(in crate::service) fn local_locations(&self, io: &Io, user: &str) -> UserLocations {
+        let sockets = io.of("/").local().in_(user_room(user)).sockets();
         let ids = sockets.iter().map(Socket::id);
         UserLocations {
             connections: sockets.len(),

@@ -18,7 +18,7 @@ async fn secret_request(b: &Echo, method: &str, sid: &str, more: &str) -> String
 #[tokio::test]
 async fn unverified_address_receives_no_client_data() {
     let cluster = Cluster::default();
-    let [a, b] = cluster.pair().await;
+    let [a, b] = cluster.pair();
     let sid = a.open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     // It has the address of the previous server, and knows the key of another server.
@@ -59,7 +59,7 @@ async fn unverified_address_receives_no_client_data() {
 #[tokio::test]
 async fn a_challenge_passed_on_to_the_true_server_is_not_answered_for_it() {
     let cluster = Cluster::default();
-    let [a, b] = cluster.pair().await;
+    let [a, b] = cluster.pair();
     let sid = a.open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     cluster.register(1, listener.local_addr().unwrap());
@@ -86,7 +86,7 @@ async fn a_challenge_passed_on_to_the_true_server_is_not_answered_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_server_is_challenged_again_after_a_pause_and_for_a_bounded_time() {
     let cluster = Cluster::default();
-    let b = cluster.serve(2, Config::default()).await;
+    let b = cluster.serve(2, Config::default());
     let (listener, address) = mute().await;
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
@@ -138,7 +138,7 @@ async fn a_server_is_challenged_again_after_a_pause_and_for_a_bounded_time() {
 #[tokio::test]
 async fn challenges_for_another_server_and_malformed_ones_are_not_answered() {
     let cluster = Cluster::default();
-    let [a, _b] = cluster.pair().await;
+    let [a, _b] = cluster.pair();
     let nonce = "A".repeat(43);
     let ask = async |method: &str, challenge: &str| {
         let request = format!(

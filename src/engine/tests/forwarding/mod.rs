@@ -93,11 +93,11 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn serve(&self, number: u8, config: Config) -> Echo {
-        self.serve_with(number, config, 100, |_| {}).await
+    pub(super) fn serve(&self, number: u8, config: Config) -> Echo {
+        self.serve_with(number, config, 100, |_| {})
     }
 
-    pub(super) async fn serve_with(
+    pub(super) fn serve_with(
         &self,
         number: u8,
         config: Config,
@@ -117,10 +117,10 @@ impl Cluster {
         Echo { address, engine }
     }
 
-    async fn pair(&self) -> [Echo; 2] {
+    fn pair(&self) -> [Echo; 2] {
         [
-            self.serve(1, Config::default()).await,
-            self.serve(2, Config::default()).await,
+            self.serve(1, Config::default()),
+            self.serve(2, Config::default()),
         ]
     }
 }
@@ -279,10 +279,7 @@ async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
             .http_compression(crate::config::HttpCompression::default())
     };
     let cluster = Cluster::default();
-    let (a, b) = (
-        cluster.serve(1, config()).await,
-        cluster.serve(2, config()).await,
-    );
+    let (a, b) = (cluster.serve(1, config()), cluster.serve(2, config()));
     let sid = a.open().await;
     let text = format!("4{}", "x".repeat(5000));
     assert_eq!(a.post(&sid, &text).await.0, 200);
@@ -392,7 +389,7 @@ async fn forwarded_poll_ends_when_forwarding_server_stops() {
 #[tokio::test]
 async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
     let cluster = Cluster::default();
-    let [_a, b] = cluster.pair().await;
+    let [_a, b] = cluster.pair();
     // A server that is not registered, or has left.
     let strange = format!("{}{}", "A".repeat(20), tag(9).as_str());
     assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
@@ -411,7 +408,7 @@ async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
 #[tokio::test]
 async fn forwarded_request_fails_when_owner_is_unregistered() {
     let cluster = Cluster::default();
-    let [_a, b] = cluster.pair().await;
+    let [_a, b] = cluster.pair();
     let (listener, address) = mute().await;
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());

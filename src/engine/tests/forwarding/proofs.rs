@@ -12,7 +12,7 @@ use crate::{
 #[tokio::test]
 async fn requests_with_invalid_proofs_are_refused() {
     let cluster = Cluster::default();
-    let [a, _b] = cluster.pair().await;
+    let [a, _b] = cluster.pair();
     let sid = a.open().await;
     let target = target(&sid);
     let client = Peer {
@@ -61,7 +61,7 @@ async fn requests_with_invalid_proofs_are_refused() {
 #[tokio::test]
 async fn servers_without_times_interoperate() {
     let cluster = Cluster::default();
-    let [a, b] = cluster.pair().await;
+    let [a, b] = cluster.pair();
     let sid = a.open().await;
     // Servers send no time to a server that does not evaluate it, like the previous version, and
     // accept proofs without a time. Servers of both versions understand each other.
@@ -80,7 +80,7 @@ async fn servers_without_times_interoperate() {
 #[tokio::test]
 async fn request_is_forwarded_only_once() {
     let cluster = Cluster::default();
-    let [a, b] = cluster.pair().await;
+    let [a, b] = cluster.pair();
     // A session of a third server, forwarded to `a` by a sender that knows the key of `a`.
     let (listener, address) = mute().await;
     cluster.register(9, address);
@@ -128,9 +128,7 @@ async fn owner_uses_client_address_from_proof() {
     };
     let blocking = AddressLimits::default().blocked(vec!["203.0.113.7/32".parse().unwrap()]);
     let a = cluster.serve_with(1, Config::default(), 9, |engine| guard(&blocking, engine));
-    let a = a.await;
     let b = cluster.serve_with(2, Config::default(), 9, |engine| guard(&limits, engine));
-    let b = b.await;
     let sid = a.open().await;
     let post = async |of: &str| {
         let request = format!(
@@ -147,7 +145,7 @@ async fn owner_uses_client_address_from_proof() {
 
 #[tokio::test]
 async fn sole_server_has_short_ids_and_ignores_proofs() {
-    let echo = echo(Config::default()).await;
+    let echo = echo(Config::default());
     let sid = echo.open().await;
     assert_eq!(sid.len(), 20);
     let request = format!(

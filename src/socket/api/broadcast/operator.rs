@@ -251,8 +251,8 @@ impl<'a> Broadcast<'a> {
 
     /// Sends a typed event to the selected sockets and requests a reply from each; see [`Request`]
     /// and [`emit_with_acks`](Self::emit_with_acks).
-    pub async fn request<T: Request>(&self, event: T) -> Acks<T::Reply> {
-        self.emit_with_acks(T::EVENT, event).await
+    pub fn request<T: Request>(&self, event: T) -> Acks<T::Reply> {
+        self.emit_with_acks(T::EVENT, event)
     }
 
     /// Sends an event to the selected sockets and requests an acknowledgement of type `R` from
@@ -261,12 +261,13 @@ impl<'a> Broadcast<'a> {
     /// `R` is one value, or [`Args`](crate::Args) for all arguments. In a cluster, the result
     /// includes the answers of other servers' clients. [`Acks::missing`] lists the servers that did
     /// not answer.
-    pub async fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
+    pub fn emit_with_acks<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         self.question(self.local, event, &args)
     }
 
-    /// Works like [`emit_with_acks`](Self::emit_with_acks), but is synchronous. It includes the
-    /// sockets of this server only.
+    /// Works like [`emit_with_acks`](Self::emit_with_acks), but includes the sockets of this server
+    /// only.
     #[expect(clippy::needless_pass_by_value, reason = "callers pass owned values")]
     pub fn ask<R: Argument>(&self, event: &str, args: impl Arguments) -> Acks<R> {
         self.question(true, event, &args)
@@ -308,7 +309,8 @@ impl<'a> Broadcast<'a> {
 
     /// Returns the selected sockets of this server. [`fetch_sockets`](Self::fetch_sockets) includes
     /// all servers.
-    pub async fn sockets(&self) -> Vec<Socket> {
+    #[must_use]
+    pub fn sockets(&self) -> Vec<Socket> {
         let mut operation = self.operation::<()>(Kind::FetchSockets);
         operation.target.local = true;
         match apply(&self.target_namespace, &operation).local {

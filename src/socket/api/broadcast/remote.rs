@@ -122,7 +122,7 @@ impl RemoteSocket {
         event: &str,
         args: impl Arguments,
     ) -> Result<R, AckError> {
-        let mut answers = self.target().emit_with_acks(event, args).await;
+        let mut answers = self.target().emit_with_acks(event, args);
         if let Some((_, answer)) = answers.next().await {
             return answer;
         }

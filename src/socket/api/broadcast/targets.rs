@@ -103,17 +103,18 @@ macro_rules! targets {
 
         #[doc = concat!("Requests acknowledgements from all sockets in ", $who, ";")]
         /// see [`Broadcast::emit_with_acks`](crate::Broadcast::emit_with_acks).
-        pub async fn emit_with_acks<R: roomcast_protocol::socket::Argument>(
+        pub fn emit_with_acks<R: roomcast_protocol::socket::Argument>(
             &self,
             event: &str,
             args: impl roomcast_protocol::socket::Arguments,
         ) -> crate::socket::sending::Acks<R> {
-            self.all().emit_with_acks(event, args).await
+            self.all().emit_with_acks(event, args)
         }
 
         #[doc = concat!("Returns all sockets in ", $who, " on this server.")]
-        pub async fn sockets(&self) -> Vec<crate::socket::core::Socket> {
-            self.all().sockets().await
+        #[must_use]
+        pub fn sockets(&self) -> Vec<crate::socket::core::Socket> {
+            self.all().sockets()
         }
 
         #[doc = concat!("Returns descriptions of all sockets in ", $who, ", on all servers of the cluster;")]
