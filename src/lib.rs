@@ -22,37 +22,69 @@ mod tasks;
 pub mod testing;
 mod time;
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub use adapter::Emitter;
 pub use config::Config;
-pub use engine::{
-    ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine, RawSession,
-};
-#[cfg(feature = "tls")]
-pub use engine::{Tls, TlsError};
-pub use identity::{Credentials, Principal};
-pub use names::{Contract, IntoRooms, Request, Room, RoomName, SocketId};
-pub use roomcast_protocol::{
-    engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, Binary, EncodeError, Parser, Value},
-};
+pub use identity::Principal;
+pub use names::{Contract, Request, Room, SocketId};
+pub use roomcast_protocol::socket::{Args, Binary, Parser, Value};
 pub use socket::{
-    Ack, AckError, AckFuture, Acks, Answer, Authenticate, Broadcast, BuildError, Builder,
-    ClientFiles, Connect, ContractParameters, Data, Direct, DisconnectReason, DrainError,
-    EmitError, Emitted, EngineConnection, EngineConnectionEvent, Error, Event, Extension, Failure,
-    Fetched, Handler, HandlerFuture, Idempotent, Incoming, IntoAck, IntoAuthenticator,
-    IntoIncoming, Io, IoFuture, IoLayer, IoService, JoinError, Layered, LayeredBody, Lifecycle,
-    ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder, NoAck, Outgoing, Parameter,
-    Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal, Replies, Reply, Requirement,
-    Server, ServerSide, ServerSideError, Socket, State, WatcherCounts, argument, field, idempotent,
+    Ack, AckError, Authenticate, Broadcast, BuildError, Builder, Connect, Data, DisconnectReason,
+    Error, Event, Extension, Incoming, Io, Lifecycle, Namespace, NamespaceBuilder, NoAck, Refusal,
+    Server, Socket, State,
 };
-pub use tasks::EndedTask;
+
+/// What emissions return, and what they take: selections of sockets, and acknowledgements.
+pub mod broadcast {
+    pub use crate::names::{IntoRooms, RoomName};
+    pub use crate::socket::PartialAnswers;
+    pub use crate::socket::{AckFuture, Acks, Direct, Emitted, Fetched, RemoteSocket};
+}
+
+/// Connections and their requests: hooks that check requests, and Engine.IO without Socket.IO.
+pub mod connection {
+    pub use crate::{
+        engine::{
+            ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake, RawEngine,
+            RawSession,
+        },
+        identity::Credentials,
+        socket::{EngineConnection, EngineConnectionEvent},
+    };
+}
+
+/// Errors of single methods. [`Error`], [`BuildError`] and [`AckError`] are in the root.
+pub mod errors {
+    pub use crate::socket::ServerSideError;
+    pub use crate::socket::{DrainError, EmitError, JoinError, ListenError};
+    pub use roomcast_protocol::socket::{ArgumentError, EncodeError};
+}
+
+/// What handlers, middleware and observers are, take and return.
+pub mod handler {
+    pub use crate::socket::ServerSide;
+    pub use crate::socket::{
+        Answer, ContractParameters, Failure, Handler, HandlerFuture, Idempotent, IntoAck,
+        IntoAuthenticator, IntoIncoming, ListenerId, Middleware, Outgoing, Parameter, Parameters,
+        Renewal, Replies, Reply, Requirement, WatcherCounts, argument, field, idempotent,
+    };
+    pub use roomcast_protocol::socket::{Argument, Arguments};
+}
 
 /// Option types: the groups of [`Config`], and options that have fields of their own.
 pub mod options {
     pub use crate::config::{
         AddressLimits, Admission, Cookie, Cors, Http, HttpCompression, Outbox, Priority, Recovery,
         SameSite, Session, Sockets,
+    };
+    pub use roomcast_protocol::engine::Transport;
+}
+
+/// Serving: the tower service and layer, TLS, and client files.
+pub mod service {
+    #[cfg(feature = "tls")]
+    pub use crate::engine::{Tls, TlsError};
+    pub use crate::{
+        socket::{ClientFiles, IoFuture, IoLayer, IoService, Layered, LayeredBody},
+        tasks::EndedTask,
     };
 }
 

@@ -8,8 +8,8 @@
 use std::{io, thread};
 
 use roomcast::{
-    EndedTask,
     internal::{TaskEnded, Tasks},
+    service::EndedTask,
 };
 use tokio::{sync::watch, task::JoinHandle};
 

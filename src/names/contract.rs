@@ -6,8 +6,8 @@ use serde::Serialize;
 /// An implementation lets [`send`](crate::Broadcast::send) omit the name.
 /// [`on_contract`](crate::NamespaceBuilder::on_contract) handles incoming events the same way.
 /// Servers, the clients of the modules `client` and `testing`,
-/// [`RemoteSocket`](crate::RemoteSocket) and `Emitter` have these methods too. A contract with an
-/// acknowledgement is a [`Request`].
+/// [`RemoteSocket`](crate::broadcast::RemoteSocket) and `Emitter` have these methods too. A
+/// contract with an acknowledgement is a [`Request`].
 ///
 /// ```
 /// use roomcast::{Contract, Event, Io};

@@ -1,8 +1,9 @@
 //! Encrypted connections, whose certificates are verified.
 
 use roomcast::{
-    Ack, Event, Io, Server, Tls,
+    Ack, Event, Io, Server,
     client::{Client, ClientError, ClientTls, Transports},
+    service::Tls,
 };
 use serde_json::Value;
 

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use roomcast::{
-    Event, Io, ServerSide,
+    Event, Io,
     adapter::{Adapter, Health, NodeOptions, nats::Nats, postgres::Postgres, redis::Redis},
+    handler::ServerSide,
 };
 use serde_json::json;
 

@@ -9,8 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Connect, Event, Io, Refusal, Transport,
+    Ack, Connect, Event, Io, Refusal,
     client::{Client, ClientError, Connection, DisconnectReason, Options, Transports},
+    options::Transport,
 };
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read as _};
 
-use roomcast::{ClientFiles, Config, Io};
+use roomcast::{Config, Io, service::ClientFiles};
 
 use crate::{
     local::Local,

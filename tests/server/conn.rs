@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use roomcast::{
-    Ack, Config, DisconnectReason, EngineConnectionEvent, Event, Io, ListenError, metrics::Gauge,
+    Ack, Config, DisconnectReason, Event, Io, connection::EngineConnectionEvent,
+    errors::ListenError, metrics::Gauge,
 };
 use tokio::sync::mpsc;
 

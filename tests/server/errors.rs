@@ -3,15 +3,19 @@
 use std::error::Error;
 
 use roomcast::{
-    AckError, ArgumentError, BuildError, ConnectionError, DrainError, EmitError, EncodeError,
-    JoinError, ListenError, Refusal, ServerSideError, TlsError,
+    AckError, BuildError, Refusal,
     adapter::{
         AdapterError, InvalidSecrets, LostMessages, NodeIdConflict, Unopened, WireError, nats,
         postgres, redis, values::ValueError,
     },
     client::{ClientError, ConnectError},
+    connection::ConnectionError,
+    errors::{
+        ArgumentError, DrainError, EmitError, EncodeError, JoinError, ListenError, ServerSideError,
+    },
     limit::{Refused, TooManyBlocks},
     network::InvalidNetwork,
+    service::TlsError,
 };
 
 fn is_error<T: Error + Send + Sync + 'static>() {}

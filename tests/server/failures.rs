@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use roomcast::{Ack, BuildError, Event, Failure, Io, Refusal, State, testing::serve};
+use roomcast::{Ack, BuildError, Event, Io, Refusal, State, handler::Failure, testing::serve};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tracing::{
@@ -191,7 +191,9 @@ async fn encode_error_contains_the_serde_message() {
 
 #[test]
 fn missing_state_of_middleware_fails_the_build() {
-    use roomcast::{Authenticate, Connect, Incoming, NamespaceBuilder, Principal, ServerSide};
+    use roomcast::{
+        Authenticate, Connect, Incoming, NamespaceBuilder, Principal, handler::ServerSide,
+    };
 
     type Register = fn(NamespaceBuilder) -> NamespaceBuilder;
     let all: [Register; 4] = [

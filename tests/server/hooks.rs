@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue};
-use roomcast::{Config, EngineRequest, options::Cors};
+use roomcast::{Config, connection::EngineRequest, options::Cors};
 use serde_json::json;
 
 use crate::{

@@ -51,7 +51,7 @@ fn connects_and_disconnects_are_reported_in_order() {
                 event.socket.join(["lobby", "other"])?;
                 event.socket.join("lobby")?;
                 event.socket.leave(["other", "never joined"]);
-                Ok::<_, roomcast::JoinError>(())
+                Ok::<_, roomcast::errors::JoinError>(())
             })
         })
         .namespace("/closed", |namespace| {

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use roomcast::{
-    Ack, Args, Config, DisconnectReason, Event, Incoming, Io, ListenError, ListenerId, Outgoing,
-    Refusal, Socket, State,
+    Ack, Args, Config, DisconnectReason, Event, Incoming, Io, Refusal, Socket, State,
+    errors::ListenError,
+    handler::{ListenerId, Outgoing},
 };
 use tokio::sync::oneshot;
 

@@ -10,8 +10,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use roomcast::{
-    Ack, Builder, Config, Connect, EngineRequest, Event, Io, IoService, Principal, Refusal,
+    Ack, Builder, Config, Connect, Event, Io, Principal, Refusal,
+    connection::EngineRequest,
     options::{AddressLimits, Cors},
+    service::IoService,
 };
 use tokio::{io::BufStream, net::TcpListener, runtime::Runtime};
 use tower::{Layer as _, ServiceExt as _, service_fn};

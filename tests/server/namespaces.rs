@@ -192,8 +192,8 @@ struct Auth {
 
 struct Invalid;
 
-impl From<roomcast::ArgumentError> for Invalid {
-    fn from(_: roomcast::ArgumentError) -> Self {
+impl From<roomcast::errors::ArgumentError> for Invalid {
+    fn from(_: roomcast::errors::ArgumentError) -> Self {
         Self
     }
 }

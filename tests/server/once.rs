@@ -10,8 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Builder, Connect, Event, Io, NoAck, Principal, Refusal, State, argument, field,
-    idempotent, metrics::Gauge,
+    Ack, Builder, Connect, Event, Io, NoAck, Principal, Refusal, State,
+    handler::{argument, field, idempotent},
+    metrics::Gauge,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -284,8 +285,10 @@ fn bounded(bound: impl FnOnce(Bounded) -> Bounded) -> (Local, Arc<Runs>) {
     (Local::serve(io), runs)
 }
 
-type Bounded =
-    roomcast::Idempotent<fn(&Event) -> Option<String>, fn(Event, u32, State<Runs>) -> Answer>;
+type Bounded = roomcast::handler::Idempotent<
+    fn(&Event) -> Option<String>,
+    fn(Event, u32, State<Runs>) -> Answer,
+>;
 type Answer = std::pin::Pin<Box<dyn Future<Output = Ack<u32>> + Send>>;
 
 fn by_first(event: &Event) -> Option<String> {

@@ -3,8 +3,8 @@
 use std::{io::Read as _, time::Duration};
 
 use roomcast::{
-    Builder, Config, Event, Io, Server, Transport,
-    options::{Cookie, Cors, HttpCompression, SameSite},
+    Builder, Config, Event, Io, Server,
+    options::{Cookie, Cors, HttpCompression, SameSite, Transport},
 };
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use roomcast::{Ack, Args, Event, Failure, Incoming, Io, NamespaceBuilder, Refusal};
+use roomcast::{Ack, Args, Event, Incoming, Io, NamespaceBuilder, Refusal, handler::Failure};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -81,8 +81,8 @@ fn middleware_run_in_order_on_the_changed_packet() {
 
 struct Unsendable;
 
-impl From<roomcast::EncodeError> for Unsendable {
-    fn from(_: roomcast::EncodeError) -> Self {
+impl From<roomcast::errors::EncodeError> for Unsendable {
+    fn from(_: roomcast::errors::EncodeError) -> Self {
         Self
     }
 }

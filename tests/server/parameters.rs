@@ -1,8 +1,11 @@
 //! Parameters of handlers other than the arguments of an event.
 
 use roomcast::{
-    Ack, Args, BuildError, Connect, Data, Event, Extension, Io, ListenError, Parameter, Parser,
-    Principal, Refusal, Requirement, State, options::Recovery, testing::serve,
+    Ack, Args, BuildError, Connect, Data, Event, Extension, Io, Parser, Principal, Refusal, State,
+    errors::ListenError,
+    handler::{Parameter, Requirement},
+    options::Recovery,
+    testing::serve,
 };
 use serde_json::{Value, json};
 

@@ -90,7 +90,7 @@ async fn server(parser: Parser) -> TestServer {
                 .on("tell", async |event: Event, room: String| {
                     event.socket.join(&room)?;
                     event.io().to(&room).emit("told", (upload(), 1));
-                    Ok::<_, roomcast::JoinError>(())
+                    Ok::<_, roomcast::errors::JoinError>(())
                 })
         });
     serve(io).await

@@ -131,7 +131,7 @@ fn rooms_are_named_by_strings_and_by_iterators() {
         sync::Arc,
     };
 
-    use roomcast::{IntoRooms, Room};
+    use roomcast::{Room, broadcast::IntoRooms};
 
     fn names<'a, M>(rooms: impl IntoRooms<'a, M>) -> Vec<String> {
         let mut names = Vec::new();

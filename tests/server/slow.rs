@@ -9,7 +9,8 @@ use std::{
 };
 
 use roomcast::{
-    Config, DisconnectReason, DrainError, Event, Io, SocketId, State,
+    Config, DisconnectReason, Event, Io, SocketId, State,
+    errors::DrainError,
     metrics::{Counter, Gauge},
 };
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 use roomcast::{
-    AckError, Args, Contract, Event, Io, Room, SocketId, Transport,
+    AckError, Args, Contract, Event, Io, Room, SocketId,
+    options::Transport,
     testing::{Client, TestServer, serve},
 };
 use serde::{Deserialize, Serialize};
@@ -182,7 +183,7 @@ async fn handles_emit_from_any_task_and_any_thread() {
     is_handle::<Io>();
     is_handle::<roomcast::Namespace>();
     is_handle::<roomcast::Socket>();
-    is_handle::<roomcast::EngineConnection>();
+    is_handle::<roomcast::connection::EngineConnection>();
     let server = server().await;
     let mut ann = client(&server, "ann").await;
     let (io, id) = (server.io().clone(), ann.id());

@@ -8,11 +8,12 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Builder, Config, Event, Io, Server, Tls,
+    Ack, Builder, Config, Event, Io, Server,
     adapter::{Health, redis::Redis},
-    idempotent,
+    handler::idempotent,
     metrics::{Counter, Gauge},
     options::Recovery,
+    service::Tls,
 };
 
 use crate::{
@@ -105,7 +106,9 @@ fn recoverable_sessions_expire_after_their_task_has_panicked() {
 #[test]
 fn remembered_answers_expire_after_their_task_has_panicked() {
     let mut io = Io::builder();
-    let once = idempotent(roomcast::argument(0), async |_: Event, n: u32| Ack(n));
+    let once = idempotent(roomcast::handler::argument(0), async |_: Event, n: u32| {
+        Ack(n)
+    });
     io = io.namespace("/", |namespace| {
         namespace.on("order", once.window(Duration::from_secs(10)))
     });

@@ -1,7 +1,8 @@
 //! Events that may be lost, and events that must not.
 
 use roomcast::{
-    Ack, Config, DrainError, Event, Io, SocketId,
+    Ack, Config, Event, Io, SocketId,
+    errors::DrainError,
     metrics::{Counter, Gauge},
     options::Recovery,
 };

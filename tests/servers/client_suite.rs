@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Args, Config, Connect, DisconnectReason, EngineRequest, Event, Io, NamespaceBuilder,
-    NoAck, Refusal, Server, Socket, SocketId, options::Recovery,
+    Ack, Args, Config, Connect, DisconnectReason, Event, Io, NamespaceBuilder, NoAck, Refusal,
+    Server, Socket, SocketId, connection::EngineRequest, options::Recovery,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast::{Ack, Args, Config, Event, Io, NamespaceBuilder, RawEngine, Server};
+use roomcast::{Ack, Args, Config, Event, Io, NamespaceBuilder, Server, connection::RawEngine};
 use serde_json::{Value, json};
 
 #[tokio::main]

@@ -8,7 +8,8 @@ mod support;
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use roomcast::{
-    Ack, Connect, Event, Io, Principal, Refusal, Server, State, field, idempotent,
+    Ack, Connect, Event, Io, Principal, Refusal, Server, State,
+    handler::{field, idempotent},
     options::Recovery,
 };
 use serde::Deserialize;

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use roomcast::{Ack, Args, Config, Event, Io, JoinError, Server, options::Recovery};
+use roomcast::{Ack, Args, Config, Event, Io, Server, errors::JoinError, options::Recovery};
 
 /// The allocator of the binary, so that measurements apply to it.
 #[global_allocator]

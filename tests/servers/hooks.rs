@@ -15,8 +15,11 @@ use std::{
 use http::HeaderValue;
 use parking_lot::Mutex;
 use roomcast::{
-    Ack, Args, Config, Connect, EngineConnectionEvent, EngineRequest, Event, Failure, Incoming, Io,
-    Lifecycle, ListenError, NamespaceBuilder, NoAck, Outgoing, Refusal, Server, State,
+    Ack, Args, Config, Connect, Event, Incoming, Io, Lifecycle, NamespaceBuilder, NoAck, Refusal,
+    Server, State,
+    connection::{EngineConnectionEvent, EngineRequest},
+    errors::ListenError,
+    handler::{Failure, Outgoing},
     options::Cookie,
 };
 use serde_json::{Value, json};

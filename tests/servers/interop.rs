@@ -25,9 +25,11 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 use bytes::Bytes;
 use clustered::Rooms;
 use roomcast::{
-    Ack, AckError, Args, ClientFiles, Config, Connect, DisconnectReason, Event, Io, JoinError,
-    NamespaceBuilder, Parser, Refusal, Server, SocketId, State, Value as Anything,
+    Ack, AckError, Args, Config, Connect, DisconnectReason, Event, Io, NamespaceBuilder, Parser,
+    Refusal, Server, SocketId, State, Value as Anything,
+    errors::JoinError,
     options::{Cors, Recovery},
+    service::ClientFiles,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -17,10 +17,11 @@ mod support;
 use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use roomcast::{
-    Ack, Args, Builder, Config, Event, Io, Refusal, Server, State, Tls,
+    Ack, Args, Builder, Config, Event, Io, Refusal, Server, State,
     limit::Proxies,
     network::Network,
     options::{AddressLimits, Recovery},
+    service::Tls,
 };
 use roomcast_server::auth::{JwtAuthenticator, Keys, Revocations, Revoked};
 

@@ -17,7 +17,7 @@ mod revocation;
 mod sockets;
 mod weakness;
 
-pub use roomcast::{Credentials, Principal};
+pub use roomcast::{Principal, connection::Credentials};
 
 pub use fault::AuthFault;
 pub(crate) use guest::is_guest;

@@ -11,7 +11,9 @@ use super::{
     authenticator::{AdmitError, Authenticator},
 };
 use roomcast::{
-    Authenticate, Connect, Credentials, EngineRequest, Forbidden, Refusal, Renewal,
+    Authenticate, Connect, Refusal,
+    connection::{Credentials, EngineRequest, Forbidden},
+    handler::Renewal,
     internal::LogThrottle,
 };
 

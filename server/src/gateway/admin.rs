@@ -9,7 +9,7 @@ use super::{forwarding, identity, limits};
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
 use crate::service::api::Admin;
-use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, State};
+use roomcast::{Authenticate, Connect, Event, Refusal, State, handler::Renewal};
 
 /// Registers the events of the admin namespace.
 pub(super) fn register(

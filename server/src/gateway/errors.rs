@@ -7,7 +7,7 @@ use serde_json::json;
 use super::limits;
 use crate::service::ServiceError;
 use crate::service::emissions::identity::{ERROR, ErrorEvent};
-use roomcast::{Failure, Refusal};
+use roomcast::{Refusal, handler::Failure};
 
 /// An error code with its properties.
 struct Row {

@@ -17,7 +17,7 @@ use crate::{
     },
     store::Time,
 };
-use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, Socket, State};
+use roomcast::{Authenticate, Connect, Event, Refusal, Socket, State, handler::Renewal};
 
 /// Registers the authentication and the connection limits.
 pub(super) fn register(

@@ -11,7 +11,9 @@ use crate::{
     service::{ServiceError, cluster::Announcer, policy},
 };
 use roomcast::{
-    Event, Failure, Io, NamespaceBuilder, NoAck, Refusal, ServerSide, Socket, network::Network,
+    Event, Io, NamespaceBuilder, NoAck, Refusal, Socket,
+    handler::{Failure, ServerSide},
+    network::Network,
 };
 
 /// The allowances of a socket's user, looked up when it connects.

@@ -1,6 +1,6 @@
 //! The builds of the JavaScript client that `build.rs` fetched from npm. The library serves them.
 
-use roomcast::ClientFiles;
+use roomcast::service::ClientFiles;
 
 /// Returns all embedded files, or the reason why there are none.
 #[cfg(feature = "ui")]

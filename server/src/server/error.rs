@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
 use crate::service::cluster;
 use crate::store::{OpenError, StoreError};
-use roomcast::TlsError;
+use roomcast::service::TlsError;
 
 /// The reason why the server did not start, or stopped.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RunError;
 use crate::config::{self, Settings};
-use roomcast::{Config, Tls, limit::Proxies, options::Cors};
+use roomcast::{Config, limit::Proxies, options::Cors, service::Tls};
 
 /// Returns how long sessions can be recovered, or `None` if recovery is disabled.
 pub(super) fn recovery_window(settings: &Settings) -> Option<Duration> {

@@ -18,7 +18,7 @@ use crate::service::{
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
-use roomcast::{Builder, EngineRequest, internal::LogThrottle};
+use roomcast::{Builder, connection::EngineRequest, internal::LogThrottle};
 
 /// The services that handle events and requests, and the state that tasks use.
 pub(super) struct Services {

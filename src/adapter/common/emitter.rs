@@ -30,7 +30,7 @@ use crate::{
 /// ```no_run
 /// # #[cfg(feature = "redis")]
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use roomcast::{Emitter, adapter::redis::Redis};
+/// use roomcast::adapter::{Emitter, redis::Redis};
 ///
 /// let emitter = Emitter::new(Redis::new("redis://localhost")?);
 /// emitter.to("lobby").emit("news", "it is noon")?;

@@ -16,7 +16,7 @@ use super::{
     command::Watcher,
     shared::{Budget, SharedNamespace},
 };
-use crate::ListenerId;
+use crate::socket::ListenerId;
 
 /// One connection to a server, shared by one [`Socket`](super::Socket) per namespace.
 ///

@@ -8,7 +8,7 @@ use super::{
     incoming::{Erased, Sink},
     shared::{Charge, SharedNamespace},
 };
-use crate::{ListenerId, client::ClientError};
+use crate::{client::ClientError, socket::ListenerId};
 
 /// A request from a handle to the task that owns the connection.
 pub(crate) enum Command {

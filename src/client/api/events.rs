@@ -10,7 +10,7 @@ use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Command, Incoming, Socket, incoming::Sink};
-use crate::ListenerId;
+use crate::socket::ListenerId;
 
 /// A [`Stream`] of events, from [`Socket::stream`].
 ///

@@ -9,13 +9,16 @@ use super::{
     Incoming, Socket,
     incoming::{AnswerFuture, Erased},
 };
-use crate::{Contract, HandlerFuture, IntoAck as _, Refusal, Reply};
+use crate::{
+    Contract, Refusal,
+    socket::{HandlerFuture, IntoAck as _, Reply},
+};
 
 /// An async function that handles an event of the server.
 ///
 /// A handler takes up to six [parameters](Parameter), usually the event's arguments in the order
-/// the server sent them, and returns an [answer](crate::IntoAck): `()`, [`Ack`](crate::Ack),
-/// [`NoAck`](crate::NoAck), or a `Result` of them.
+/// the server sent them, and returns an [answer](crate::handler::IntoAck): `()`,
+/// [`Ack`](crate::Ack), [`NoAck`](crate::NoAck), or a `Result` of them.
 ///
 /// Closures and async closures are handlers, too. A closure that captures a value clones it into
 /// its future: `move |text: String| { let db = db.clone(); async move { … } }`.

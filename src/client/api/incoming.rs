@@ -6,7 +6,11 @@ use roomcast_protocol::socket::{Args, Arguments};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 
 use super::{Command, Socket};
-use crate::{Answer, Refusal, Reply, client::ClientError};
+use crate::{
+    Refusal,
+    client::ClientError,
+    socket::{Answer, Reply},
+};
 
 /// A received event.
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::command::{Listener, Target};
-use crate::ListenerId;
+use crate::socket::ListenerId;
 
 /// All listeners of a socket, in call order.
 #[derive(Debug, Default)]

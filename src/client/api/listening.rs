@@ -3,17 +3,20 @@ use super::{
     command::{Listener, Target},
     handler::{ContractParameters, erase},
 };
-use crate::{Contract as _, HandlerFuture, ListenerId, Replies, Request};
+use crate::{
+    Contract as _, Request,
+    socket::{HandlerFuture, ListenerId, Replies},
+};
 
 impl Socket {
     /// Calls a handler for each event of this name.
     ///
     /// A handler is an async function of the event's arguments, in the order the server sent them.
     /// The [`Socket`] may be a parameter at any position ([`Parameter`](super::Parameter)). The
-    /// return value is the acknowledgement, as on the server ([`IntoAck`](crate::IntoAck)). If a
-    /// name has several handlers, all are called and the first one acknowledges. If the arguments
-    /// do not match, the client acknowledges with the refusal `INVALID_PAYLOAD` and does not call
-    /// the handler.
+    /// return value is the acknowledgement, as on the server
+    /// ([`IntoAck`](crate::handler::IntoAck)). If a name has several handlers, all are called and
+    /// the first one acknowledges. If the arguments do not match, the client acknowledges with the
+    /// refusal `INVALID_PAYLOAD` and does not call the handler.
     ///
     /// Handlers start in event order and run in the connection's task. Run blocking work in
     /// [`tokio::task::spawn_blocking`]. While 1,024 handlers are pending, the client does not read

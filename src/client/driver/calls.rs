@@ -10,8 +10,9 @@ use futures_util::{FutureExt as _, stream::FuturesUnordered};
 use roomcast_protocol::{Frame, socket::Nsp};
 
 use crate::{
-    Refusal, Reply,
+    Refusal,
     client::api::{Change, Client, Erased, Incoming, Pending, Sink, Watcher},
+    socket::Reply,
 };
 
 #[derive(Default)]

@@ -113,7 +113,7 @@ impl EngineRequest {
     }
 
     /// Returns whether the request comes from a page that may use its user's cookies; see
-    /// [`Handshake::is_trusted_origin`](crate::Handshake::is_trusted_origin).
+    /// [`Handshake::is_trusted_origin`](crate::connection::Handshake::is_trusted_origin).
     #[must_use]
     pub fn is_trusted_origin(&self) -> bool {
         self.0.trusted

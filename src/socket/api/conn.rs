@@ -17,7 +17,7 @@ use crate::{
 /// received its data, or to count bytes.
 ///
 /// ```
-/// use roomcast::{EngineConnectionEvent, Event, Io, ListenError};
+/// use roomcast::{Event, Io, connection::EngineConnectionEvent, errors::ListenError};
 ///
 /// let io = Io::builder().namespace("/", |namespace| {
 ///     namespace.on_connect(async |event: Event| {

@@ -18,7 +18,7 @@ impl Builder {
     /// the same time. A second call of this method replaces the function.
     ///
     /// ```
-    /// use roomcast::{EngineRequest, Io};
+    /// use roomcast::{Io, connection::EngineRequest};
     ///
     /// let io = Io::builder().allow_request(async |request: EngineRequest| {
     ///     match request.header("x-api-key") {

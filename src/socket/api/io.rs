@@ -13,13 +13,13 @@ use super::{
     builder::Builder,
 };
 use crate::{
-    EndedTask,
     adapter::NodeId,
     engine::Engine,
     socket::{
         apply::TargetNamespace,
         core::{Io, Namespace},
     },
+    tasks::EndedTask,
 };
 
 impl Io {

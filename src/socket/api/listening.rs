@@ -24,7 +24,7 @@ use crate::socket::{
 /// after middleware sends the acknowledgement, if the client requested one.
 ///
 /// ```
-/// use roomcast::{Ack, Event, Io, ListenError};
+/// use roomcast::{Ack, Event, Io, errors::ListenError};
 ///
 /// let io = Io::builder().namespace("/", |namespace| {
 ///     namespace.on("start", async |event: Event| {

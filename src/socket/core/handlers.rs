@@ -87,11 +87,11 @@ impl Event {
     /// passed to [`on_error`](crate::NamespaceBuilder::on_error).
     ///
     /// Does nothing if the client requested no acknowledgement or has received it. For an
-    /// [`idempotent`](crate::idempotent()) handler, repeats still receive the handler's return
-    /// value.
+    /// [`idempotent`](crate::handler::idempotent()) handler, repeats still receive the handler's
+    /// return value.
     ///
     /// ```
-    /// use roomcast::{EncodeError, Event, Io};
+    /// use roomcast::{Event, Io, errors::EncodeError};
     ///
     /// # async fn transcode(_: String) {}
     /// let io = Io::builder().namespace("/", |namespace| {

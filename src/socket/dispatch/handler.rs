@@ -10,13 +10,14 @@ use crate::socket::{
 
 /// An async function that handles an event.
 ///
-/// A handler takes the [`Event`] and then up to six [parameters](crate::Parameter), usually the
-/// event's arguments in the order the client sent them. It returns an [answer](IntoAck):
+/// A handler takes the [`Event`] and then up to six [parameters](crate::handler::Parameter),
+/// usually the event's arguments in the order the client sent them. It returns an
+/// [answer](IntoAck):
 ///
 /// ```
 /// use roomcast::{Ack, Args, Event, Refusal};
 ///
-/// async fn join(event: Event, room: String) -> Result<(), roomcast::JoinError> {
+/// async fn join(event: Event, room: String) -> Result<(), roomcast::errors::JoinError> {
 ///     event.socket.join(room)
 /// }
 ///

@@ -28,7 +28,7 @@ use crate::{
 /// Custom parameters implement this trait for a type that is not deserialized:
 ///
 /// ```
-/// use roomcast::{Ack, Event, Io, Parameter, Refusal};
+/// use roomcast::{Ack, Event, Io, Refusal, handler::Parameter};
 ///
 /// struct Admin(String);
 ///
@@ -207,7 +207,7 @@ impl<T: Send + Sync + 'static> Parameter for Data<T> {
 }
 
 /// An extension of the request that opened the connection, as a parameter of handlers; see
-/// [`Handshake::extension`](crate::Handshake::extension).
+/// [`Handshake::extension`](crate::connection::Handshake::extension).
 ///
 /// If it is missing, the event fails with an internal error, whose cause the client does not
 /// receive.

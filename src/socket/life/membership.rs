@@ -101,7 +101,7 @@ impl Socket {
     /// Leaves all rooms except that of its own id. The socket may join rooms afterwards.
     ///
     /// ```
-    /// # use roomcast::{Event, Io, JoinError};
+    /// # use roomcast::{Event, Io, errors::JoinError};
     /// let io = Io::builder().namespace("/", |namespace| {
     ///     namespace.on("move", async |event: Event, room: String| {
     ///         event.socket.leave_all();

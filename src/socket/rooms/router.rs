@@ -239,7 +239,7 @@ mod tests {
         let io = builder.build().unwrap();
         let outboxes = TestOutboxes::polling(Arc::clone(io.metrics()));
         let socket = fuzzing::admit(&io, &outboxes);
-        use crate::JoinError;
+        use crate::socket::JoinError;
         assert_eq!(socket.join("x".repeat(257)), Err(JoinError::NameTooLong));
         assert_eq!(socket.join(["x".repeat(256), "b".into()]), Ok(()));
         assert_eq!(socket.join("b"), Ok(()));

@@ -223,7 +223,7 @@ impl Socket {
     /// Returns immediately if no data is queued.
     ///
     /// ```
-    /// use roomcast::{DrainError, Event, Io};
+    /// use roomcast::{Event, Io, errors::DrainError};
     ///
     /// async fn history(event: Event) -> Result<(), DrainError> {
     ///     for first in (0..20_000).step_by(500) {

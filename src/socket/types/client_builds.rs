@@ -11,7 +11,7 @@ use crate::engine::compression::Encoding;
 /// [`Builder::client_files`](crate::Builder::client_files).
 ///
 /// ```no_run
-/// use roomcast::{ClientFiles, Io};
+/// use roomcast::{Io, service::ClientFiles};
 ///
 /// // After `npm install socket.io-client`.
 /// let files = ClientFiles::from_package("node_modules/socket.io-client")?;

@@ -207,7 +207,7 @@ impl From<ListenError> for Refusal {
 }
 
 /// The id of a registration on a socket or a connection. [`Socket::off`](crate::Socket::off) or
-/// [`EngineConnection::off`](crate::EngineConnection::off) removes it.
+/// [`EngineConnection::off`](crate::connection::EngineConnection::off) removes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 

@@ -4,10 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use roomcast::{
-    Emitter,
-    adapter::{Secrets, nats::Nats, postgres::Postgres, redis::Redis},
-};
+use roomcast::adapter::{Emitter, Secrets, nats::Nats, postgres::Postgres, redis::Redis};
 
 use super::{FLOOD, lines_of};
 use crate::nats_server::NatsServer;

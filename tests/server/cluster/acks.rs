@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::{AckError, Acks, Builder, Config, SocketId, adapter::Servers as Members};
+use roomcast::{AckError, Builder, Config, SocketId, adapter::Servers as Members, broadcast::Acks};
 
 use super::{Servers, quiet};
 use crate::{

@@ -4,8 +4,10 @@
 use std::fs;
 
 use roomcast::{
-    Acks, Args, Builder, EmitError, Io, ServerSideError, SocketId,
+    Args, Builder, Io, SocketId,
     adapter::{Adapter, AdapterError, nats::Nats, postgres::Postgres, redis::Redis},
+    broadcast::Acks,
+    errors::{EmitError, ServerSideError},
     metrics::Counter,
     options::Recovery,
 };

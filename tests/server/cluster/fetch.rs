@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use roomcast::{
-    AckError, Builder, Config, Event, Fetched, Room, SocketId, Value,
+    AckError, Builder, Config, Event, Room, SocketId, Value,
+    broadcast::Fetched,
     metrics::{Counter, Gauge},
     types::Bytes,
 };

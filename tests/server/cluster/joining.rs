@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use roomcast::{Builder, ServerSide, SocketId};
+use roomcast::{Builder, SocketId, handler::ServerSide};
 
 use super::{Servers, Wire, quiet};
 use crate::{local::text, nats_server::NatsServer, redis_server::RedisServer};

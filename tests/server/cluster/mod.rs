@@ -39,13 +39,14 @@ use std::{
 };
 
 use roomcast::{
-    Builder, Emitter, Io, ServerSide, SocketId,
+    Builder, Io, SocketId,
     adapter::{
-        Adapter, Health, NodeId, Secrets,
+        Adapter, Emitter, Health, NodeId, Secrets,
         nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
+    handler::ServerSide,
     metrics::Counter,
     types::Bytes,
 };

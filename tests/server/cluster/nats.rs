@@ -4,8 +4,8 @@ use std::fs;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use roomcast::{
-    Emitter, Io,
-    adapter::{Health, nats::Nats},
+    Io,
+    adapter::{Emitter, Health, nats::Nats},
     metrics::Counter,
     types::Bytes,
 };

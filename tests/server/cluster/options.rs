@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use roomcast::{
-    Ack, Builder, Io, ServerSide, SocketId,
+    Ack, Builder, Io, SocketId,
     adapter::redis::{Redis, Subscriptions},
+    handler::ServerSide,
     metrics::Counter,
     options::Recovery,
 };

@@ -10,12 +10,13 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Builder, Event, Io, Parser, ServerSide, SocketId,
+    Ack, Builder, Event, Io, Parser, SocketId,
     adapter::{
         Health,
         redis::{Emitter, Redis},
         values::Expected,
     },
+    handler::ServerSide,
     metrics::Counter,
     types::Bytes,
 };

@@ -4,8 +4,7 @@
 use std::fs;
 
 use roomcast::{
-    Emitter,
-    adapter::{Health, nats::Nats, postgres::Postgres, redis::Redis},
+    adapter::{Emitter, Health, nats::Nats, postgres::Postgres, redis::Redis},
     metrics::Counter,
     types::Bytes,
 };

@@ -6,8 +6,10 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Builder, NoAck, ServerSide, ServerSideError,
+    Ack, Builder, NoAck,
     adapter::{Adapter, AdapterError, BoxFuture, Envelope, Health, Inbox, NodeId},
+    errors::ServerSideError,
+    handler::ServerSide,
     metrics::Counter,
 };
 

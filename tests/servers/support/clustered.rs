@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, env, time::Duration};
 
 use roomcast::{
-    Ack, Args, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
+    Ack, Args, Event, NamespaceBuilder, Value as Anything, errors::ServerSideError,
+    handler::ServerSide,
 };
 use serde::Deserialize;
 use serde_json::json;

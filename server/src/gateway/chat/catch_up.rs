@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::service::{Chat, HandoverData, HandoverError, Market, Notifications, ServiceError};
-use roomcast::{Incoming, ListenerId, Refusal, Socket};
+use roomcast::{Incoming, Refusal, Socket, handler::ListenerId};
 
 /// Sends missed messages to a socket that arrives from another server, and restores its rooms. If
 /// that fails, the connection is dropped and the client starts a new session.

@@ -8,7 +8,7 @@
 pub(super) mod websocket;
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use roomcast::EndedTask;
+use roomcast::service::EndedTask;
 use serde::Serialize;
 
 use crate::service::api::{Readiness, word};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::EndedTask;
+use roomcast::service::EndedTask;
 
 /// The losses in communication with other servers since the server started.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@ use super::rooms::{self, RoomPage, RoomPart};
 use super::sockets::{self, SocketPage};
 use crate::service::chat::{Chat, UserLocations};
 use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
-use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
+use roomcast::{Ack, Builder, Io, errors::ServerSideError, handler::ServerSide};
 
 /// A request to a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]

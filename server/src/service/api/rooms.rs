@@ -14,7 +14,7 @@ use crate::service::fault::ServiceError;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
-use roomcast::{Io, Room, Transport};
+use roomcast::{Io, Room, options::Transport};
 
 /// `GET /api/v1/rooms`
 #[derive(Debug, Default, Deserialize, JsonSchema)]

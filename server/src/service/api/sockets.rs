@@ -13,7 +13,7 @@ use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::{self, MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
 use crate::store::Time;
-use roomcast::{Io, Room, Socket, SocketId, Transport};
+use roomcast::{Io, Room, Socket, SocketId, options::Transport};
 
 /// `GET /api/v1/sockets`
 #[derive(Debug, Default, Deserialize, JsonSchema)]

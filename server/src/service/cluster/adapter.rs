@@ -15,9 +15,9 @@ use roomcast::adapter::nats::Nats;
 use roomcast::adapter::postgres::Postgres;
 #[cfg(feature = "redis")]
 use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
-use roomcast::{Builder, adapter::NodeOptions};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-use roomcast::{Emitter, adapter::InvalidSecrets};
+use roomcast::adapter::{Emitter, InvalidSecrets};
+use roomcast::{Builder, adapter::NodeOptions};
 
 /// The reason why these settings give no adapter.
 #[derive(Debug, PartialEq, Eq)]

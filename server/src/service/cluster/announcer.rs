@@ -20,7 +20,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
 use roomcast::adapter::Health;
-use roomcast::{Namespace, ServerSideError};
+use roomcast::{Namespace, errors::ServerSideError};
 
 /// Announces changes to other servers. Clones share its state.
 #[derive(Clone, Debug)]

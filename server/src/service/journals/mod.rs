@@ -43,7 +43,7 @@ use followed::Followed;
 pub(crate) use news::JournalNews;
 pub(in crate::service) use pages::{Part, WantedPage};
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
-use roomcast::{JoinError, Namespace, Room, Socket};
+use roomcast::{Namespace, Room, Socket, errors::JoinError};
 use snapshot::Bounds;
 pub(in crate::service) use snapshot::Snapshot;
 

@@ -34,7 +34,7 @@ use execution::Execution;
 pub(crate) use execution::{Refused, TradeReply};
 use prices::Prices;
 pub(crate) use prices::{PriceApplier, PublishedPrices};
-use roomcast::{JoinError, Room, Socket};
+use roomcast::{Room, Socket, errors::JoinError};
 use signal_access::SignalAccess;
 
 /// Trades, signals, portfolios and prices. Clones share the same state.

@@ -8,7 +8,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
-use roomcast::{Acks, Argument, Broadcast, Emitted, Socket};
+use roomcast::{
+    Broadcast, Socket,
+    broadcast::{Acks, Emitted},
+    handler::Argument,
+};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::Value;

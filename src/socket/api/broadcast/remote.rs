@@ -61,7 +61,7 @@ impl RemoteSocket {
     }
 
     /// Returns the request that opened the connection, in the format of a serialized
-    /// [`Handshake`](crate::Handshake).
+    /// [`Handshake`](crate::connection::Handshake).
     ///
     /// The headers `authorization` and `cookie` are omitted. Binary values, which sockets of
     /// Node.js servers may have, appear as `JSON.stringify` writes a `Buffer`.

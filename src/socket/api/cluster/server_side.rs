@@ -118,7 +118,7 @@ impl NamespaceBuilder {
     /// acknowledgement.
     ///
     /// ```
-    /// use roomcast::{Ack, Io, ServerSide};
+    /// use roomcast::{Ack, Io, handler::ServerSide};
     ///
     /// let io = Io::builder().namespace("/", |namespace| {
     ///     namespace

@@ -22,7 +22,7 @@ use crate::{
 /// function of the [`Event`] works. An event with the key `None` always runs the handler.
 ///
 /// ```
-/// use roomcast::{Ack, Event, Io, field, idempotent};
+/// use roomcast::{Ack, Event, Io, handler::{field, idempotent}};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Order {

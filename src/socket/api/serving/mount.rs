@@ -37,10 +37,10 @@ impl Io {
     /// which is logged with the first request. A server with a [guard](crate::Builder::guard) then
     /// answers every request with 500.
     ///
-    /// The [`Handshake`](crate::Handshake) contains the full URL, even if axum's `nest_service`
-    /// removed a prefix. Request extensions of outer layers are available with
-    /// [`Handshake::extension`](crate::Handshake::extension). The outer server's request timeouts
-    /// and limits apply, and this server's own for everything else.
+    /// The [`Handshake`](crate::connection::Handshake) contains the full URL, even if axum's
+    /// `nest_service` removed a prefix. Request extensions of outer layers are available with
+    /// [`Handshake::extension`](crate::connection::Handshake::extension). The outer server's
+    /// request timeouts and limits apply, and this server's own for everything else.
     ///
     /// ```no_run
     /// # use std::net::SocketAddr;
@@ -98,7 +98,7 @@ pub struct IoService {
 
 impl IoService {
     /// States that the outer server encrypts, for
-    /// [`Handshake::is_secure`](crate::Handshake::is_secure).
+    /// [`Handshake::is_secure`](crate::connection::Handshake::is_secure).
     #[must_use]
     pub fn secure(mut self) -> Self {
         self.secure = true;

@@ -7,8 +7,9 @@ use std::{cell::RefCell, fs, thread, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use roomcast::{
-    Ack, Builder, Emitter, Event, Io, Lifecycle, Parser, ServerSide, SocketId,
-    adapter::{Health, postgres::Postgres},
+    Ack, Builder, Event, Io, Lifecycle, Parser, SocketId,
+    adapter::{Emitter, Health, postgres::Postgres},
+    handler::ServerSide,
     metrics::Counter,
     types::Bytes,
 };

@@ -9,8 +9,9 @@ use std::sync::{
 };
 
 use roomcast::{
-    Builder, Emitter, Io, ServerSide, SocketId,
-    adapter::{Health, Secrets, nats::Nats, postgres::Postgres, redis::Redis},
+    Builder, Io, SocketId,
+    adapter::{Emitter, Health, Secrets, nats::Nats, postgres::Postgres, redis::Redis},
+    handler::ServerSide,
     metrics::Counter,
     options::Recovery,
     types::Bytes,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::service::cluster::Confirmed;
 use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
 use crate::store::Message;
-use roomcast::{AckError, Acks, Socket};
+use roomcast::{AckError, Socket, broadcast::Acks};
 
 /// The confirmations that a message needs from its receivers on this server.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::service::cluster::{
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Feed, Missed, Revision, Revocation, StoreError};
-use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
+use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, handler::ServerSide};
 
 impl Chat {
     /// Registers the handlers for announcements of other servers, if there is an adapter.

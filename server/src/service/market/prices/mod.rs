@@ -32,7 +32,7 @@ use crate::service::rules::emissions::prices::{
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{StoreError, Time};
 pub(crate) use applier::PriceApplier;
-use roomcast::{JoinError, Namespace, Room, Socket};
+use roomcast::{Namespace, Room, Socket, errors::JoinError};
 use schemars::JsonSchema;
 use table::{Awaited, PriceInput, PriceTable, PublishOutcome};
 
