@@ -17,7 +17,8 @@ use crate::limit::Users;
 use crate::service::{
     Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
-use roomcast::{Answer, Args, IntoAck, NamespaceBuilder, Refusal, Reply, Socket, State};
+use roomcast::handler::{Answer, IntoAck, Reply};
+use roomcast::{Args, NamespaceBuilder, Refusal, Socket, State};
 
 /// Registers the events of a namespace.
 pub(super) struct Catalogue {

@@ -260,7 +260,7 @@ pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
             let own = namespace.local().in_(user_room(user));
             let count = own.count();
             // This also ends the sessions of recoverable clients.
-            own.close_connection();
+            own.close_connections();
             count
         }
     }
