@@ -3,6 +3,7 @@
 //!
 //! This module must not depend on a transport.
 
+mod broker_adapter;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod channels;
 mod emitter;
@@ -13,11 +14,12 @@ mod probes;
 mod queue;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod sole_server;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod subscriptions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-pub(super) use channels::Channels;
+pub(super) use broker_adapter::{BrokerAdapter, BrokerState, StateCell};
 #[cfg(any(feature = "nats", feature = "redis"))]
 pub(super) use emitter::UID;
 #[cfg(feature = "postgres")]
@@ -31,6 +33,8 @@ pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
 #[cfg(any(feature = "nats", feature = "postgres"))]
 pub(super) use sole_server::{GREETING, SoleServer};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(super) use subscriptions::Subscriptions;
 
 /// Processes a received message. This may call functions of the application, and a panic in one of
 /// them must not end the connection.

@@ -7,6 +7,7 @@
 mod cluster;
 mod foreign_requests;
 mod ids;
+mod node_compatible;
 mod parts;
 mod tree;
 
@@ -16,6 +17,7 @@ pub(super) use cluster::{
 };
 pub(super) use foreign_requests::{ForeignRequests, RequestOrigin, Response};
 pub(super) use ids::{FOREIGN_REQUEST_BIT, own_request, request_id, request_of};
+pub(super) use node_compatible::{NodeCompatible, publish_to_nodes, reply_to_node};
 pub(super) use parts::{
     Body, Opts, arguments, body, event, first, flags, get, names, node, packed, parse,
     request_name, server_event, sockets, text,
@@ -24,7 +26,7 @@ pub(super) use tree::Tree;
 
 use super::{
     WireError,
-    envelope::{Item, NodeId, Publication},
+    envelope::{Item, Message, NodeId, Publication, Reply},
 };
 use roomcast_protocol::socket::Args;
 
@@ -79,9 +81,9 @@ pub(crate) enum PeerReply {
 }
 
 impl PeerReply {
-    /// Converts the item to the parts of a reply: the number of items, and one item.
-    pub(super) fn reply(self) -> (Option<u32>, Option<Item>) {
-        match self {
+    /// Converts the item to a reply to a request of the server `own`.
+    pub(super) fn reply(self, own: &NodeId, request: u64) -> Message {
+        let (total, item) = match self {
             Self::Count(count) => (Some(count), None),
             Self::Acknowledgement(args) => {
                 let (socket, args) = (None, Some(args));
@@ -89,7 +91,8 @@ impl PeerReply {
             }
             Self::Sockets(args) => (Some(1), Some(Item::Sockets(args))),
             Self::Answer(args) => (Some(1), Some(Item::Answer(args))),
-        }
+        };
+        Message::Reply(Reply::new(own.clone(), request, total, item))
     }
 }
 

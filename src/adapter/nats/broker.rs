@@ -35,33 +35,36 @@ use super::{
     subjects::{Subjects, place},
 };
 use crate::adapter::{
-    common::{Broker, Limits, Outbound, Outgoing, ProbeTimer, chain, guarded},
-    interface::Health,
+    common::{Broker, Limits, Outbound, Outgoing, ProbeTimer, chain, guarded, unwritten},
+    envelope::Envelope,
+    interface::{AdapterError, Health},
     seal::Sealer,
 };
 
-/// Processes incoming messages.
+/// Processes incoming messages. An emitter only counts lost messages.
 pub(super) trait Listener: Send + Sync {
-    /// Processes a message, in the order in which messages were sent. `kept` is the time at which
+    /// Processes a message, in the order in which messages were sent. `_kept` is the time at which
     /// the stream stored it, in milliseconds since 1970.
-    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>);
+    fn hear(&self, _subject: &str, _payload: Bytes, _kept: Option<u64>) {}
     /// Processes a pulse. Returns whether this server sent it.
-    fn handle_pulse(&self, payload: Bytes) -> bool;
+    fn handle_pulse(&self, _payload: Bytes) -> bool {
+        false
+    }
     /// Called when messages of other servers may be missing.
-    fn report_gap(&self);
+    fn report_gap(&self) {}
     /// Called when this number of incoming or outgoing messages is lost.
     fn lost(&self, messages: u64);
-    /// Called when messages arrive from now on. `keeps` is true if they are also stored for
+    /// Called when messages arrive from now on. `_keeps` is true if they are also stored for
     /// disconnected servers.
-    fn listening(&self, keeps: bool);
+    fn listening(&self, _keeps: bool) {}
     /// Called when the connection has ended.
-    fn cut_off(&self);
+    fn cut_off(&self) {}
     /// Called every second.
-    fn tick(&self);
+    fn tick(&self) {}
 }
 
 /// An outgoing message.
-pub(super) struct Message {
+pub(crate) struct Message {
     pub(super) subject: String,
     pub(super) payload: Bytes,
     /// Whether the message is a pulse, which is not stored.
@@ -69,8 +72,17 @@ pub(super) struct Message {
 }
 
 impl Message {
+    /// Encodes an envelope.
+    pub(super) fn new(subject: String, envelope: &Envelope) -> Result<Self, AdapterError> {
+        Ok(Self {
+            subject,
+            payload: envelope.to_bytes().map_err(unwritten)?,
+            is_pulse: false,
+        })
+    }
+
     /// Returns the sealed form of the message.
-    pub(super) fn sealed(&self, sealer: &Sealer) -> Self {
+    fn sealed(&self, sealer: &Sealer) -> Self {
         Self {
             subject: self.subject.clone(),
             payload: sealer.seal(place(&self.subject), &self.payload),
@@ -100,7 +112,7 @@ pub(super) struct Address {
     pub(super) keep_bytes: i64,
 }
 
-pub(super) struct BrokerLink {
+pub(crate) struct BrokerLink {
     address: Address,
     pub(super) subjects: Arc<Subjects>,
     pub(super) outbound: Outbound<Message>,
@@ -433,6 +445,22 @@ impl BrokerLink {
         }
     }
 
+    /// Sends a message sealed, or plain, or in both forms.
+    pub(super) fn send(
+        &self,
+        message: Message,
+        sealer: Option<&Sealer>,
+        accepts_plain: bool,
+    ) -> Result<(), AdapterError> {
+        if let Some(sealer) = sealer {
+            self.publish(message.sealed(sealer))?;
+            if !accepts_plain {
+                return Ok(());
+            }
+        }
+        self.publish(message)
+    }
+
     /// Returns whether messages that are sent while this server is disconnected arrive later.
     pub(super) fn replays_missed(&self) -> bool {
         self.keeps.load(Ordering::Relaxed)
@@ -469,8 +497,8 @@ impl BrokerLink {
 /// have been lost with another node. The node of this connection continues to deliver pulses.
 struct StallDetector {
     /// The last message that was read.
-    /// When it was read, or when there was last nothing more to read.
     read: u64,
+    /// When it was read, or when there was last nothing more to read.
     since: Instant,
 }
 

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
     Nats,
     broker::{BrokerLink, Listener, Message},
     subjects::Subjects,
 };
 use crate::adapter::{
-    common::{Broker as _, Emitter, Losses, UID, emitter_name, unwritten},
+    common::{Emitter, Losses, UID, emitter_name},
     envelope::{self, Envelope},
     seal::Sealer,
 };
@@ -33,39 +31,14 @@ impl From<Nats> for Emitter {
             // Emitters share one name if they do not seal, so their numbers would collide.
             let envelope = Envelope::new(node.clone(), None, message);
             let subject = subjects.of(envelope.channel());
-            let payload = envelope.to_bytes().map_err(unwritten)?;
-            let message = Message {
-                subject,
-                payload,
-                is_pulse: false,
-            };
-            if let Some(sealer) = &sealer {
-                link.publish(message.sealed(sealer))?;
-                if !accepts_plain {
-                    return Ok(());
-                }
-            }
-            link.publish(message)
+            let message = Message::new(subject, &envelope)?;
+            link.send(message, sealer.as_ref(), accepts_plain)
         })
     }
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: &str, _: Bytes, _: Option<u64>) {}
-
-    fn handle_pulse(&self, _: Bytes) -> bool {
-        false
-    }
-
-    fn report_gap(&self) {}
-
     fn lost(&self, messages: u64) {
         self.add(messages);
     }
-
-    fn listening(&self, _: bool) {}
-
-    fn cut_off(&self) {}
-
-    fn tick(&self) {}
 }

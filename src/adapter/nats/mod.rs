@@ -27,7 +27,7 @@ use std::{
     collections::HashSet,
     fmt,
     path::Path,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use async_nats::{ConnectOptions, ServerAddr};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
+use roomcast_protocol::socket::Nsp;
 use tokio::time::sleep_until;
 
 use self::{
@@ -44,9 +45,9 @@ use self::{
     values::NatsValues,
 };
 use super::{
-    common::{Broker as _, GREETING, Limits, unwritten},
+    common::{Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, StateCell},
     envelope::{Envelope, NodeId},
-    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
+    interface::{Adapter as _, AdapterError, Health, Inbox, Servers},
     seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
     values::ValueStore,
 };
@@ -71,7 +72,7 @@ pub struct Nats {
     timeout: Duration,
     limits: Limits,
     sealing: SealOptions,
-    shared: OnceLock<Arc<NatsState>>,
+    shared: StateCell<NatsState>,
 }
 
 /// The reason why a URL is not valid for NATS. Its text does not repeat the URL, which may contain
@@ -129,7 +130,7 @@ impl Nats {
                 message_bytes: Envelope::MAX_BYTES,
             },
             sealing: SealOptions::default(),
-            shared: OnceLock::new(),
+            shared: StateCell::default(),
         })
     }
 
@@ -226,10 +227,6 @@ impl Nats {
         Purpose::new("nats", &self.key)
     }
 
-    fn shared(&self) -> Result<&Arc<NatsState>, AdapterError> {
-        self.shared.get().ok_or(AdapterError::Closed)
-    }
-
     fn link(
         &self,
         subjects: Arc<Subjects>,
@@ -278,7 +275,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
 }
 
 /// The state of an adapter that was attached to a server.
-struct NatsState {
+pub(super) struct NatsState {
     link: Arc<BrokerLink>,
     inbox: Inbox,
     subjects: Arc<Subjects>,
@@ -295,9 +292,15 @@ struct Sealers {
     pulses: Sealer,
 }
 
-impl Adapter for Nats {
-    fn receive(&self, inbox: Inbox) {
-        let shared = Arc::new_cyclic(|shared: &Weak<NatsState>| {
+impl BrokerAdapter for Nats {
+    type State = NatsState;
+
+    fn cell(&self) -> &StateCell<NatsState> {
+        &self.shared
+    }
+
+    fn attach(&self, inbox: Inbox) -> Arc<NatsState> {
+        Arc::new_cyclic(|shared: &Weak<NatsState>| {
             let subjects = Arc::new(Subjects::new(&self.key, inbox.node().as_str()));
             NatsState {
                 link: Arc::new(self.link(Arc::clone(&subjects), shared.clone(), true)),
@@ -314,139 +317,97 @@ impl Adapter for Nats {
                 }),
                 rooms: Mutex::default(),
             }
-        });
-        // `receive` is called once, so the cell is empty.
-        let _ = self.shared.set(shared);
+        })
     }
 
-    fn task(&self) -> Option<BoxFuture<()>> {
-        let link = Arc::clone(&self.shared.get()?.link);
-        Some(Box::pin(link.run()))
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn value_store(&self) -> Box<dyn ValueStore> {
+        Box::new(NatsValues::new(&self.address, &self.key))
+    }
+
+    fn has_room_channels(&self) -> bool {
+        true
+    }
+}
+
+impl BrokerState for NatsState {
+    type Link = BrokerLink;
+
+    fn link(&self) -> &Arc<BrokerLink> {
+        &self.link
     }
 
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        let subject = shared.subjects.of(envelope.channel());
-        shared.send(subject, &envelope)
-    }
-
-    fn has_no_peers(&self) -> bool {
-        let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.members.alone.is_certain())
-    }
-
-    fn followed(&self) -> BoxFuture<()> {
-        let shared = self.shared.get().cloned();
-        Box::pin(async {
-            if let Some(shared) = shared {
-                shared.members.alone.until_known().await;
-            }
-        })
+        self.send(self.subjects.of(envelope.channel()), &envelope)
     }
 
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        shared.send(shared.subjects.to(to), &envelope)
+        self.send(self.subjects.to(to), &envelope)
     }
 
-    fn servers(&self, _namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
-        let shared = self.shared().cloned();
-        Box::pin(async move {
-            let shared = shared?;
-            if shared.link.health() != Health::Ready {
-                return Err(AdapterError::Timeout);
-            }
-            // Existing servers must answer the greeting first. Otherwise the list would not contain
-            // them.
-            if let Some(since) = shared.members.since() {
-                sleep_until(since + GREETING).await;
-            }
-            Ok(Servers::Known(shared.members.nodes()))
-        })
+    async fn servers(self: Arc<Self>, _namespace: Nsp) -> Result<Servers, AdapterError> {
+        if self.link.health() != Health::Ready {
+            return Err(AdapterError::Timeout);
+        }
+        // Existing servers must answer the greeting first. Otherwise the list would not contain
+        // them.
+        if let Some(since) = self.members.since() {
+            sleep_until(since + GREETING).await;
+        }
+        Ok(Servers::Known(self.members.nodes()))
+    }
+
+    async fn followed(self: Arc<Self>) {
+        self.members.alone.until_known().await;
+    }
+
+    fn leave(&self) {
+        // Without a connection, the leave message would stay in the queue, and closing would wait
+        // for it.
+        if self.link.health() == Health::Ready {
+            self.say(BYE);
+        }
+    }
+
+    fn has_no_peers(&self) -> bool {
+        self.members.alone.is_certain()
     }
 
     /// JetStream stores messages during a disconnect, and expired messages are reported as lost.
     fn replays_missed(&self) -> bool {
-        let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.link.replays_missed())
-    }
-
-    fn health(&self) -> Health {
-        match self.shared.get() {
-            Some(shared) => shared.link.health(),
-            None => Health::Down("not connected yet".to_owned()),
-        }
-    }
-
-    fn backlog(&self) -> Backlog {
-        let shared = self.shared.get();
-        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        let shared = self.shared.get().cloned();
-        Box::pin(async {
-            if let Some(shared) = shared {
-                // Without a connection, the leave message would stay in the queue, and closing
-                // would wait for it.
-                if shared.link.health() == Health::Ready {
-                    shared.say(BYE);
-                }
-                Arc::clone(&shared.link).close().await;
-            }
-        })
-    }
-
-    fn request_timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    fn values(&self) -> Option<Box<dyn ValueStore>> {
-        Some(Box::new(NatsValues::new(&self.address, &self.key)))
-    }
-
-    fn follows_rooms(&self) -> bool {
-        true
+        self.link.replays_missed()
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {
-        if let Some(shared) = self.shared.get()
-            && let Some(name) = subjects::room(namespace, room.as_str())
-        {
-            shared.rooms.lock().insert(name);
+        if let Some(name) = subjects::room(namespace, room.as_str()) {
+            self.rooms.lock().insert(name);
         }
     }
 
     fn room_closed(&self, namespace: &str, room: &Room) {
-        if let Some(shared) = self.shared.get()
-            && let Some(name) = subjects::room(namespace, room.as_str())
-        {
-            shared.rooms.lock().remove(&name);
+        if let Some(name) = subjects::room(namespace, room.as_str()) {
+            self.rooms.lock().remove(&name);
         }
     }
 }
 
 impl NatsState {
     fn send(&self, subject: String, envelope: &Envelope) -> Result<(), AdapterError> {
-        let payload = envelope.to_bytes().map_err(unwritten)?;
-        let message = Message {
-            subject,
-            payload,
-            is_pulse: false,
-        };
-        let sealer = self.sealers.as_ref().map(|sealers| &sealers.messages);
-        self.publish(message, sealer)
+        let message = Message::new(subject, envelope)?;
+        self.seal_and_send(message, |sealers| &sealers.messages)
     }
 
-    /// Sends a message sealed, or plain, or in both forms.
-    fn publish(&self, message: Message, sealer: Option<&Sealer>) -> Result<(), AdapterError> {
-        if let Some(sealer) = sealer {
-            self.link.publish(message.sealed(sealer))?;
-            if !self.protection.accepts_plain() {
-                return Ok(());
-            }
-        }
-        self.link.publish(message)
+    fn seal_and_send(
+        &self,
+        message: Message,
+        sealer: impl FnOnce(&Sealers) -> &Sealer,
+    ) -> Result<(), AdapterError> {
+        let sealer = self.sealers.as_ref().map(sealer);
+        self.link
+            .send(message, sealer, self.protection.accepts_plain())
     }
 
     /// Sends a pulse. If it is lost, peers treat this server as silent.
@@ -456,17 +417,7 @@ impl NatsState {
             payload: pulse(word, self.inbox.node()),
             is_pulse: true,
         };
-        let sealer = self.sealers.as_ref().map(|sealers| &sealers.pulses);
-        let _ = self.publish(message, sealer);
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.get() {
-            // The link runs in its own task, which would otherwise outlive the adapter.
-            shared.link.abandon();
-        }
+        let _ = self.seal_and_send(message, |sealers| &sealers.pulses);
     }
 }
 
@@ -492,10 +443,10 @@ fn read_pulse(payload: &[u8]) -> Option<(u8, NodeId)> {
 }
 
 /// A greeting: the server has connected.
-/// A heartbeat.
 const HELLO: u8 = b'h';
-/// A leave message.
+/// A heartbeat.
 const ALIVE: u8 = b'a';
+/// A leave message.
 const BYE: u8 = b'b';
 /// The timeout for connecting to NATS, and for a request.
 const CONNECTING: Duration = Duration::from_secs(5);

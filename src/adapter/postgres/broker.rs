@@ -28,7 +28,8 @@ use super::{
 use crate::adapter::{
     WireError,
     common::{
-        Broker, Channels, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, chain, guarded,
+        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, Subscriptions, chain,
+        guarded,
     },
     interface::AdapterError,
 };
@@ -42,23 +43,25 @@ pub(crate) enum Target {
     Envelopes,
 }
 
-/// Processes incoming messages.
+/// Processes incoming messages. An emitter only counts lost messages.
 pub(crate) trait Listener: Send + Sync {
-    fn hear(&self, target: Target, heard: ReceivedMessage);
+    fn hear(&self, _target: Target, _heard: ReceivedMessage) {}
     /// Reports a message that cannot be decoded.
-    fn ignore(&self, error: &WireError);
+    fn ignore(&self, _error: &WireError) {}
     fn lost(&self, messages: u64);
     /// Called when notifications of these namespaces arrive from now on.
-    fn listening(&self, namespaces: Vec<Nsp>);
+    fn listening(&self, _namespaces: Vec<Nsp>) {}
     /// Called when a loopback probe has returned and all earlier messages were passed to this
     /// listener.
-    fn caught_up(&self);
+    fn caught_up(&self) {}
     /// Called when the connection has ended.
-    fn cut_off(&self);
+    fn cut_off(&self) {}
     /// Sends some of the pending heartbeats and greetings. Returns whether more are pending.
-    fn speak(&self) -> bool;
+    fn speak(&self) -> bool {
+        false
+    }
     /// Called every second while connected.
-    fn tick(&self);
+    fn tick(&self) {}
 }
 
 /// A message that has arrived.
@@ -88,12 +91,9 @@ pub(crate) struct BrokerLink {
     pub(super) outbound: Outbound<Message>,
     /// The limits of the receive queue, which equal those of the send queue.
     pub(super) limits: Limits,
-    pub(super) channels: Mutex<Channels<Arc<str>, Target>>,
-    relisten: Notify,
+    pub(super) subscriptions: Subscriptions<Arc<str>, Target>,
     /// Notified when the listener has heartbeats or greetings to send.
     spoken: Notify,
-    /// The version of the channels up to which all are subscribed.
-    settled: watch::Sender<u64>,
     /// When the last loopback probe returned on the current connection.
     pub(super) heard: Mutex<Option<Instant>>,
     /// The loopback probes in flight.
@@ -115,9 +115,9 @@ impl BrokerLink {
         openers: Arc<Openers>,
         listener: Weak<dyn Listener>,
     ) -> Self {
-        let mut channels = Channels::default();
+        let subscriptions = Subscriptions::new();
         if let Some((_, channel)) = &own {
-            channels.want(Arc::clone(channel), Target::Envelopes);
+            subscriptions.listen(Arc::clone(channel), Some(Target::Envelopes));
         }
         Self {
             address,
@@ -129,10 +129,8 @@ impl BrokerLink {
             own,
             outbound: Outbound::new("PostgreSQL", limits),
             limits,
-            channels: Mutex::new(channels),
-            relisten: Notify::new(),
+            subscriptions,
             spoken: Notify::new(),
-            settled: watch::Sender::new(0),
             heard: Mutex::new(None),
             probes: Probes::new(openers.notifications.opener().is_some()),
             openers,
@@ -174,29 +172,9 @@ impl BrokerLink {
         self.own.is_some() && self.apart.contains(nsp)
     }
 
-    /// Subscribes to a channel (`Some`), or unsubscribes from it.
-    pub(crate) fn listen(&self, channel: Arc<str>, target: Option<Target>) {
-        let mut channels = self.channels.lock();
-        match target {
-            Some(target) => channels.want(channel, target),
-            None => channels.forget(channel),
-        }
-        drop(channels);
-        // The change is in the table before the task is woken, so that the task finds it.
-        self.relisten.notify_one();
-    }
-
     /// Requests that the listener sends its pending heartbeats and greetings.
     pub(crate) fn request_pulses(&self) {
         self.spoken.notify_one();
-    }
-
-    /// Waits until all channels that are wanted now are subscribed.
-    pub(crate) async fn followed(self: Arc<Self>) {
-        let wanted = self.channels.lock().version();
-        let mut settled = self.settled.subscribe();
-        // The sender is a field of this link, so waiting cannot fail.
-        let _ = settled.wait_for(|version| *version >= wanted).await;
     }
 }
 
@@ -261,7 +239,8 @@ impl Broker for BrokerLink {
             // The processes are known before the first `LISTEN`, so that even the first own message
             // is ignored.
             speaks.send_replace(Some([speaker.process().await?, apart.process().await?]));
-            self.relisten(&listener).await?;
+            self.subscriptions.reset();
+            self.listen_on(&listener).await?;
             tokio::select! {
                 // When the first part ends, all connections are closed and reconnect together.
                 ended = async { tokio::try_join!(self.publish_all(&speaker, false), self.publish_all(&apart, true)) } => ended.map(drop),
@@ -394,38 +373,21 @@ impl BrokerLink {
         line.notify(texts).await
     }
 
-    async fn relisten(&self, line: &BrokerConnection) -> Result<(), String> {
-        self.channels.lock().reset();
-        self.listen_on(line).await
-    }
-
     async fn listen_on(&self, line: &BrokerConnection) -> Result<(), String> {
         loop {
-            let (changes, settled) = {
-                let mut channels = self.channels.lock();
-                (channels.take(BATCH), channels.settled())
-            };
-            if !changes.is_empty() {
-                line.listen(&changes).await?;
+            let batch = self.subscriptions.next();
+            if !batch.changes.is_empty() {
+                line.listen(&batch.changes).await?;
             }
-            let namespaces: Vec<_> = {
-                let mut channels = self.channels.lock();
-                let on = changes.iter().filter(|(_, on)| *on);
-                let targets = on.filter_map(|(channel, _)| channels.target(channel));
-                let namespaces = targets.filter_map(|target| match target {
+            let is_last = self.subscriptions.confirm(batch, |targets| {
+                let namespaces = targets.into_iter().filter_map(|target| match target {
                     Target::Namespace(nsp) => Some(nsp),
                     Target::Envelopes => None,
                 });
-                let namespaces = namespaces.collect();
-                channels.note(changes);
-                namespaces
-            };
-            // The listener is called before the version is settled, so that callers of `followed`
-            // find that greetings are pending. The lock is released, because the listener may
-            // change channels.
-            self.tell(|listener| listener.listening(namespaces));
-            if let Some(version) = settled {
-                self.settled.send_replace(version);
+                // Callers of `followed` must find that greetings are pending.
+                self.tell(|listener| listener.listening(namespaces.collect()));
+            });
+            if is_last {
                 return Ok(());
             }
         }
@@ -433,7 +395,7 @@ impl BrokerLink {
 
     async fn keep_listening(&self, line: &BrokerConnection) -> String {
         loop {
-            self.relisten.notified().await;
+            self.subscriptions.changed().await;
             if let Err(why) = self.listen_on(line).await {
                 return why;
             }
@@ -493,8 +455,6 @@ impl BrokerLink {
     }
 }
 
-/// The maximum number of channels per statement.
-const BATCH: usize = 256;
 /// The delay between two batches of heartbeats and greetings.
 const PULSE_BATCH_DELAY: Duration = Duration::from_millis(100);
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \

@@ -1,20 +1,13 @@
 //! Emitters for PostgreSQL, in programs that are not servers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
-use roomcast_protocol::socket::Nsp;
+use std::sync::Arc;
 
 use super::{
     Postgres,
-    broker::{BrokerLink, Listener, ReceivedMessage, Target},
-    sealing::{Lane, Sealers},
-    wire::{channel, message},
+    broker::{BrokerLink, Listener},
+    sending::Sender,
 };
 use crate::adapter::{
-    WireError,
     common::{Emitter, Losses, emitter_name, unwritten},
     message::write_message,
 };
@@ -26,45 +19,17 @@ impl From<Postgres> for Emitter {
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
         let listener = Arc::downgrade(&listener);
         let link = postgres.link(None, listener);
-        let sent = AtomicU64::new(0);
-        let sealers = Sealers::new(&postgres.sealing, &postgres.key);
-        let name = emitter_name(sealers.is_some());
+        let name = emitter_name(postgres.sealing.secrets.is_some());
+        let sender = Sender::new(name.as_str(), &postgres.key, &postgres.sealing);
         Self::connect(link, losses, move |link: &BrokerLink, publication| {
-            let number = sent.fetch_add(1, Ordering::Relaxed);
             let written = write_message(name.as_str(), publication).map_err(unwritten)?;
-            let channel = channel(&postgres.key, &publication.namespace);
-            if let Some(sealers) = &sealers {
-                let place = publication.namespace.as_str();
-                let body = sealers.body(Lane::Together, place, &written);
-                link.publish(None, Arc::clone(&channel), body, false)?;
-                if !sealers.accepts_plain {
-                    return Ok(());
-                }
-            }
-            let body = message(name.as_str(), number, written).map_err(unwritten)?;
-            link.publish(None, channel, body, false)
+            sender.send(link, &publication.namespace, written, false)
         })
     }
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: Target, _: ReceivedMessage) {}
-
-    fn ignore(&self, _: &WireError) {}
-
     fn lost(&self, messages: u64) {
         self.add(messages);
     }
-
-    fn listening(&self, _: Vec<Nsp>) {}
-
-    fn caught_up(&self) {}
-
-    fn cut_off(&self) {}
-
-    fn speak(&self) -> bool {
-        false
-    }
-
-    fn tick(&self) {}
 }

@@ -20,6 +20,7 @@ mod listener;
 mod members;
 mod receiving;
 mod sealing;
+mod sending;
 mod tls;
 mod values;
 mod wire;
@@ -27,10 +28,7 @@ mod wire;
 use std::{
     collections::HashSet,
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -47,20 +45,23 @@ use self::{
     broker::{BrokerLink, Listener, Target},
     connection::Table,
     members::Members,
-    sealing::{Lane, Openers, Sealers},
+    sealing::{Lane, Openers},
+    sending::Sender,
     values::PostgresValues,
-    wire::{channel, envelope, message, own_channel},
+    wire::{channel, envelope, own_channel},
 };
 #[doc(hidden)]
 pub use super::common::chain;
 use super::{
     WireError,
-    common::{Broker as _, GREETING, Limits, is_emitter, unwritten},
-    envelope::{Envelope, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
+    common::{
+        Broker as _, BrokerAdapter, BrokerState, GREETING, Limits, StateCell, is_emitter, unwritten,
+    },
+    envelope::{Envelope, Message, NodeId, Publication},
+    interface::{AdapterError, Health, Inbox, Servers},
     message::{
-        FOREIGN_REQUEST_BIT, ForeignRequests, ParsedMessage, Pulse, RequestOrigin, Response,
-        read_message, write_message, write_pulse, write_response,
+        ForeignRequests, NodeCompatible, ParsedMessage, Pulse, RequestOrigin, Response,
+        publish_to_nodes, read_message, reply_to_node, write_message, write_pulse, write_response,
     },
     nodes::NAMESPACE,
     seal::{Opened, SealOptions, Secrets},
@@ -95,7 +96,7 @@ pub struct Postgres {
     timeout: Duration,
     limits: Limits,
     sealing: SealOptions,
-    shared: OnceLock<Arc<PostgresState>>,
+    shared: StateCell<PostgresState>,
 }
 
 /// The reason why a URL is not valid for PostgreSQL. Its text does not repeat the URL, which may
@@ -137,7 +138,7 @@ impl Postgres {
                 message_bytes: 16 << 20,
             },
             sealing: SealOptions::default(),
-            shared: OnceLock::new(),
+            shared: StateCell::default(),
         })
     }
 
@@ -233,10 +234,6 @@ impl Postgres {
         self
     }
 
-    fn shared(&self) -> Result<&Arc<PostgresState>, AdapterError> {
-        self.shared.get().ok_or(AdapterError::Closed)
-    }
-
     fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> BrokerLink {
         let (address, table) = (self.address.clone(), self.table.clone());
         let apart = self.apart.clone();
@@ -255,209 +252,150 @@ impl Postgres {
 }
 
 /// The state of an adapter that was attached to a server.
-struct PostgresState {
+pub(super) struct PostgresState {
     link: Arc<BrokerLink>,
     inbox: Inbox,
     key: String,
     members: Members,
-    sealers: Option<Sealers>,
+    sender: Sender,
     asked: ForeignRequests,
-    /// The number of the next message.
-    number: AtomicU64,
 }
 
-impl Adapter for Postgres {
-    fn receive(&self, inbox: Inbox) {
-        let shared = Arc::new_cyclic(|shared: &Weak<PostgresState>| {
+impl BrokerAdapter for Postgres {
+    type State = PostgresState;
+
+    fn cell(&self) -> &StateCell<PostgresState> {
+        &self.shared
+    }
+
+    fn attach(&self, inbox: Inbox) -> Arc<PostgresState> {
+        let state = Arc::new_cyclic(|state: &Weak<PostgresState>| {
             let own = own_channel(&self.key, inbox.node());
             let own = (inbox.node().to_string(), own);
             let (interval, patience) = self.heartbeat;
             PostgresState {
-                link: Arc::new(self.link(Some(own), shared.clone())),
-                inbox,
+                link: Arc::new(self.link(Some(own), state.clone())),
+                inbox: inbox.clone(),
                 key: self.key.clone(),
                 members: Members::new(interval, patience),
-                sealers: Sealers::new(&self.sealing, &self.key),
+                sender: Sender::new(inbox.node().as_str(), &self.key, &self.sealing),
                 asked: ForeignRequests::default(),
-                number: AtomicU64::new(0),
             }
         });
-        let inbox = shared.inbox.clone();
-        let link = shared.link.outbound();
+        let link = state.link.outbound();
         link.when_reached(move || inbox.report_gap());
-        // `receive` is called once, so the cell is empty.
-        let _ = self.shared.set(shared);
+        state
     }
 
-    fn task(&self) -> Option<BoxFuture<()>> {
-        let link = Arc::clone(&self.shared.get()?.link);
-        Some(Box::pin(link.run()))
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn value_store(&self) -> Box<dyn ValueStore> {
+        let (address, table) = (self.address.clone(), self.table.clone());
+        Box::new(PostgresValues::new(address, table, &self.key))
+    }
+}
+
+impl BrokerState for PostgresState {
+    type Link = BrokerLink;
+
+    fn link(&self) -> &Arc<BrokerLink> {
+        &self.link
     }
 
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        match &envelope.message {
-            Message::Publication(publication) => shared.publish(publication),
-            Message::Reply(reply) => self.reply(&reply.to.clone(), envelope),
+        publish_to_nodes(self, envelope)
+    }
+
+    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
+        reply_to_node(self, to, envelope)
+    }
+
+    async fn servers(self: Arc<Self>, nsp: Nsp) -> Result<Servers, AdapterError> {
+        if self.link.health() != Health::Ready {
+            return Err(AdapterError::Timeout);
+        }
+        // A server greets its peers in a namespace once it listens there. If the namespace is not
+        // open, there is nothing to wait for.
+        if self.members.is_open(&nsp) {
+            self.link.subscriptions.followed().await;
+        }
+        // Existing servers must answer the greeting first. Otherwise the list would not contain
+        // them.
+        if let Some(since) = self.members.since(&nsp).await {
+            sleep_until(since + GREETING).await;
+        }
+        Ok(Servers::Known(self.members.nodes(&nsp)))
+    }
+
+    async fn followed(self: Arc<Self>) {
+        self.link.subscriptions.followed().await;
+        self.members.alone.until_known().await;
+    }
+
+    fn leave(&self) {
+        // Without a connection, the leave messages would stay in the queue, and closing would wait
+        // for them.
+        if self.link.health() == Health::Ready {
+            for nsp in self.members.namespaces() {
+                self.say(&nsp, Pulse::Bye);
+            }
         }
     }
 
     fn has_no_peers(&self) -> bool {
-        let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.members.alone.is_certain())
+        self.members.alone.is_certain()
     }
 
-    fn reply(&self, to: &NodeId, sealed: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        match sealed.message {
-            // A Node server receives a response in its own format. A server of this library
-            // receives an envelope.
-            Message::Reply(reply) if reply.request & FOREIGN_REQUEST_BIT != 0 => {
-                match shared.asked.answer(reply) {
-                    Some((question, response)) => shared.respond(&question, &response),
-                    None => Ok(()),
-                }
-            }
-            Message::Reply(_) | Message::Publication(_) => {
-                let bytes = sealed.to_bytes().map_err(unwritten)?;
-                let channel = own_channel(&shared.key, to);
-                let seals = shared.link.openers.notifications.seals(to);
-                let body = match &shared.sealers {
-                    Some(sealers) if seals => sealers.body(Lane::Together, &channel, &bytes),
-                    Some(_) | None => envelope(bytes),
-                };
-                shared.link.publish(None, channel, body, false)
-            }
+    fn namespace_opened(&self, nsp: Nsp) {
+        self.members.open(&nsp);
+        let channel = channel(&self.key, &nsp);
+        let target = Some(Target::Namespace(nsp));
+        self.link.subscriptions.listen(channel, target);
+    }
+
+    fn namespace_closed(&self, nsp: Nsp) {
+        self.say(&nsp, Pulse::Bye);
+        for node in self.members.close(&nsp) {
+            self.inbox.left(&node);
         }
+        self.link
+            .subscriptions
+            .listen(channel(&self.key, &nsp), None);
+    }
+}
+
+impl NodeCompatible for PostgresState {
+    fn foreign_requests(&self) -> &ForeignRequests {
+        &self.asked
     }
 
-    fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
-        let shared = self.shared().cloned();
-        let nsp = Nsp::from(namespace);
-        Box::pin(async move {
-            let shared = shared?;
-            if shared.link.health() != Health::Ready {
-                return Err(AdapterError::Timeout);
-            }
-            // A server greets its peers in a namespace once it listens there. If the namespace is
-            // not open, there is nothing to wait for.
-            if shared.members.is_open(&nsp) {
-                Arc::clone(&shared.link).followed().await;
-            }
-            // Existing servers must answer the greeting first. Otherwise the list would not contain
-            // them.
-            if let Some(since) = shared.members.since(&nsp).await {
-                sleep_until(since + GREETING).await;
-            }
-            Ok(Servers::Known(shared.members.nodes(&nsp)))
-        })
+    fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
+        let written = write_message(&self.sender.name, publication).map_err(unwritten)?;
+        self.write(&publication.namespace, written, false)
     }
 
-    fn health(&self) -> Health {
-        match self.shared.get() {
-            Some(shared) => shared.link.health(),
-            None => Health::Down("not connected yet".to_owned()),
-        }
+    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
+        let RequestOrigin { namespace, request } = question;
+        let written = write_response(self.inbox.node(), namespace, request, response);
+        self.write(namespace, written.map_err(unwritten)?, false)
     }
 
-    fn backlog(&self) -> Backlog {
-        let shared = self.shared.get();
-        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        let shared = self.shared.get().cloned();
-        Box::pin(async {
-            if let Some(shared) = shared {
-                // Without a connection, the leave messages would stay in the queue, and closing
-                // would wait for them.
-                if shared.link.health() == Health::Ready {
-                    for nsp in shared.members.namespaces() {
-                        shared.say(&nsp, Pulse::Bye);
-                    }
-                }
-                Arc::clone(&shared.link).close().await;
-            }
-        })
-    }
-
-    fn request_timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    fn values(&self) -> Option<Box<dyn ValueStore>> {
-        let (address, table) = (self.address.clone(), self.table.clone());
-        Some(Box::new(PostgresValues::new(address, table, &self.key)))
-    }
-
-    fn namespace_opened(&self, namespace: &str) {
-        if let Some(shared) = self.shared.get() {
-            let nsp = Nsp::from(namespace);
-            shared.members.open(&nsp);
-            let channel = channel(&shared.key, &nsp);
-            shared.link.listen(channel, Some(Target::Namespace(nsp)));
-        }
-    }
-
-    fn namespace_closed(&self, namespace: &str) {
-        if let Some(shared) = self.shared.get() {
-            let nsp = Nsp::from(namespace);
-            shared.say(&nsp, Pulse::Bye);
-            for node in shared.members.close(&nsp) {
-                shared.inbox.left(&node);
-            }
-            shared.link.listen(channel(&shared.key, &nsp), None);
-        }
-    }
-
-    fn followed(&self) -> BoxFuture<()> {
-        let shared = self.shared.get().cloned();
-        Box::pin(async {
-            if let Some(shared) = shared {
-                Arc::clone(&shared.link).followed().await;
-                shared.members.alone.until_known().await;
-            }
-        })
+    fn reply(&self, to: &NodeId, bytes: Bytes) -> Result<(), AdapterError> {
+        let channel = own_channel(&self.key, to);
+        let seals = self.link.openers.notifications.seals(to);
+        let body = match &self.sender.sealers {
+            Some(sealers) if seals => sealers.body(Lane::Together, &channel, &bytes),
+            Some(_) | None => envelope(bytes),
+        };
+        self.link.publish(None, channel, body, false)
     }
 }
 
 impl PostgresState {
-    fn own(&self) -> &str {
-        self.inbox.node().as_str()
-    }
-
-    fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let written = write_message(self.own(), publication).map_err(unwritten)?;
-        self.send(&publication.namespace, written)
-    }
-
-    fn send(&self, nsp: &Nsp, written: Bytes) -> Result<(), AdapterError> {
-        self.write(nsp, written, false)
-    }
-
-    /// Sends a message sealed, or plain, or in both forms.
     fn write(&self, nsp: &Nsp, written: Bytes, is_pulse: bool) -> Result<(), AdapterError> {
-        let channel = channel(&self.key, nsp);
-        if let Some(sealers) = &self.sealers {
-            let lane = match (is_pulse, self.link.is_apart(nsp)) {
-                (true, _) => Lane::Pulses,
-                (false, true) => Lane::Apart,
-                (false, false) => Lane::Together,
-            };
-            let body = sealers.body(lane, nsp.as_str(), &written);
-            let channel = Arc::clone(&channel);
-            self.link.publish(Some(nsp), channel, body, is_pulse)?;
-        }
-        if self
-            .sealers
-            .as_ref()
-            .is_none_or(|sealers| sealers.accepts_plain)
-        {
-            // The number must only differ from all other numbers.
-            let number = self.number.fetch_add(1, Ordering::Relaxed);
-            let body = message(self.own(), number, written).map_err(unwritten)?;
-            self.link.publish(Some(nsp), channel, body, is_pulse)?;
-        }
+        self.sender.send(&self.link, nsp, written, is_pulse)?;
         self.members.said(nsp);
         Ok(())
     }
@@ -473,14 +411,7 @@ impl PostgresState {
     /// Sends a heartbeat, greeting or leave message. If it is lost, peers treat this server as
     /// silent.
     fn say(&self, nsp: &Nsp, pulse: Pulse) {
-        let _ = self.write(nsp, write_pulse(self.own(), nsp, pulse), true);
-    }
-
-    /// Sends a response to a Node server.
-    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
-        let RequestOrigin { namespace, request } = question;
-        let written = write_response(self.inbox.node(), namespace, request, response);
-        self.send(namespace, written.map_err(unwritten)?)
+        let _ = self.write(nsp, write_pulse(&self.sender.name, nsp, pulse), true);
     }
 
     fn heard(&self, nsp: &Nsp, payload: Bytes, was_sealed: bool) -> Result<(), WireError> {
@@ -519,9 +450,8 @@ impl PostgresState {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 self.members.alone.peer_message_received();
                 self.members.heard(nsp, &node);
-                let (total, item) = said.reply();
-                let reply = Reply::new(own.clone(), question, total, item);
-                self.inbox.deliver(envelope(node, Message::Reply(reply)));
+                self.inbox
+                    .deliver(envelope(node, said.reply(own, question)));
             }
             ParsedMessage::Pulse(node, pulse) => self.handle_pulse(nsp, &node, pulse),
         }
@@ -552,15 +482,6 @@ impl PostgresState {
             }
         }
         self.release_if_back();
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.get() {
-            // The link runs in its own task, which would otherwise outlive the adapter.
-            shared.link.abandon();
-        }
     }
 }
 

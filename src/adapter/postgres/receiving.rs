@@ -54,7 +54,7 @@ impl BrokerLink {
         if speaks.is_some_and(|processes| processes.contains(&notification.process_id())) {
             return;
         }
-        let target = self.channels.lock().target(channel);
+        let target = self.subscriptions.target(channel);
         match target {
             Some(target) => {
                 let is_apart = match &target {

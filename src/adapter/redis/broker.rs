@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep},
 };
 
@@ -26,19 +26,21 @@ use super::{
 };
 use crate::adapter::{
     Position,
-    common::{Broker, Channels, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, guarded},
+    common::{
+        Broker, InFlightMessages, Limits, Outbound, ProbeTimer, Probes, Subscriptions, guarded,
+    },
     interface::AdapterError,
 };
 
-/// Processes incoming messages.
+/// Processes incoming messages. An emitter only counts lost messages.
 pub(crate) trait Listener: Send + Sync {
     /// Processes a message on a channel.
-    fn hear(&self, target: Target, channel: &[u8], payload: Bytes);
+    fn hear(&self, _target: Target, _channel: &[u8], _payload: Bytes) {}
     /// Processes an entry of the stream.
-    fn read(&self, entry: streams::Read);
+    fn read(&self, _entry: streams::Read) {}
     fn lost(&self, messages: u64);
     /// Called when a message will not be sent.
-    fn unsent(&self, message: Sent);
+    fn unsent(&self, _message: Sent) {}
 }
 
 /// A connection that reconnects whenever it breaks.
@@ -49,10 +51,7 @@ pub(crate) struct BrokerLink {
     /// The channel on which this server receives its own probes.
     own: String,
     outbound: Outbound<Sent>,
-    channels: Mutex<Channels<Name, Target>>,
-    resubscribe: Notify,
-    /// The version of the channels up to which all are subscribed.
-    settled: watch::Sender<u64>,
+    pub(super) subscriptions: Subscriptions<Name, Target>,
     /// The connection for queries, while Redis is connected.
     line: Mutex<Option<BrokerConnection>>,
     /// When the last probe of this server returned.
@@ -79,16 +78,14 @@ impl BrokerLink {
         limits: Limits,
         listener: Weak<dyn Listener>,
     ) -> Self {
-        let mut channels = Channels::default();
-        channels.want((how, own.clone().into()), Target::Envelopes);
+        let subscriptions = Subscriptions::new();
+        subscriptions.listen((how, own.clone().into()), Some(Target::Envelopes));
         Self {
             place,
             how,
             own,
             outbound: Outbound::new("Redis", limits),
-            channels: Mutex::new(channels),
-            resubscribe: Notify::new(),
-            settled: watch::Sender::new(0),
+            subscriptions,
             line: Mutex::new(None),
             heard: Mutex::new(Instant::now()),
             listener,
@@ -135,36 +132,14 @@ impl BrokerLink {
         self.line.lock().clone()
     }
 
-    /// Subscribes to a channel (`Some`), or unsubscribes from it.
-    pub(crate) fn listen(&self, name: Name, target: Option<Target>) {
-        let mut channels = self.channels.lock();
-        match target {
-            Some(target) => channels.want(name, target),
-            None => channels.forget(name),
-        }
-        drop(channels);
-        // The change is in the table before the task is woken, so that the task finds it.
-        self.resubscribe.notify_one();
-    }
-
-    /// Waits until all channels that are wanted now are subscribed.
-    pub(crate) async fn followed(self: Arc<Self>) {
-        let wanted = self.channels.lock().version();
-        let mut settled = self.settled.subscribe();
-        // The sender is a field of this link, so waiting cannot fail.
-        let _ = settled.wait_for(|version| *version >= wanted).await;
-    }
-
     /// Returns how many other servers subscribe to a channel.
-    pub(crate) async fn others(self: Arc<Self>, channel: String) -> Result<usize, AdapterError> {
-        let Some(mut line) = self.line.lock().clone() else {
-            return Err(AdapterError::Timeout);
-        };
+    pub(crate) async fn others(&self, channel: String) -> Result<usize, AdapterError> {
+        let mut line = self.line().ok_or(AdapterError::Timeout)?;
         let all = line.subscribers(self.how, &channel).await;
         let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
         let name = (self.how, channel.into());
         // This server is subtracted only if its own subscription is part of the count.
-        let is_among = self.channels.lock().is_subscribed(&name);
+        let is_among = self.subscriptions.is_subscribed(&name);
         Ok(all.saturating_sub(usize::from(is_among)))
     }
 }
@@ -205,7 +180,7 @@ impl Broker for BrokerLink {
             let mut subscriber = subscriber.map_err(text)?;
             // All channels are subscribed before Redis counts as reachable. Callers that see it as
             // reachable receive messages of peers.
-            self.channels.lock().reset();
+            self.subscriptions.reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
             let reading = match &self.reader {
                 Some(reader) => {
@@ -291,16 +266,11 @@ impl BrokerLink {
 
     async fn subscribe(&self, line: &mut BrokerConnection) -> redis::RedisResult<()> {
         loop {
-            let (changes, settled) = {
-                let mut channels = self.channels.lock();
-                (channels.take(BATCH), channels.settled())
-            };
-            if !changes.is_empty() {
-                line.subscribe(&changes).await?;
+            let batch = self.subscriptions.next();
+            if !batch.changes.is_empty() {
+                line.subscribe(&batch.changes).await?;
             }
-            self.channels.lock().note(changes);
-            if let Some(version) = settled {
-                self.settled.send_replace(version);
+            if self.subscriptions.confirm(batch, drop) {
                 return Ok(());
             }
         }
@@ -311,8 +281,7 @@ impl BrokerLink {
             if let Err(error) = self.subscribe(&mut line).await {
                 return error;
             }
-            // `notify_one` stores a permit, so that a change during `subscribe` is not missed.
-            self.resubscribe.notified().await;
+            self.subscriptions.changed().await;
         }
     }
 
@@ -386,8 +355,8 @@ impl BrokerLink {
             let is_unasked = info.kind == PushKind::SUnsubscribe
                 && next().is_some_and(|name| {
                     let name = (How::Sharded, name);
-                    let channels = self.channels.lock();
-                    channels.is_subscribed(&name) && channels.target(&name).is_some()
+                    let subscriptions = &self.subscriptions;
+                    subscriptions.is_subscribed(&name) && subscriptions.target(&name).is_some()
                 });
             // The slot of a channel has moved to another node, or the connection is closed. This
             // may happen while it is still being established; `notify_one` stores a permit until a
@@ -411,8 +380,7 @@ impl BrokerLink {
         if self.sent.as_ref().is_some_and(|own| own.has_sent(&payload)) {
             return;
         }
-        // Processing a message may open rooms, so no lock is held.
-        let target = self.channels.lock().target(&(how, name));
+        let target = self.subscriptions.target(&(how, name));
         // The cluster client queues messages without a limit, and continues to deliver them after
         // its connection has ended. Relaxed ordering suffices: a message in the moment of the
         // change counts as earlier.
@@ -462,13 +430,11 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// The maximum number of channels per subscribe command.
-const BATCH: usize = 256;
 /// The interval between loopback probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval between checks whether the other servers have reconnected.
-/// The time without a returned probe after which the connection counts as broken.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// The time without a returned probe after which the connection counts as broken.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -488,13 +454,9 @@ mod tests {
             self.messages.fetch_add(1, Ordering::Relaxed);
         }
 
-        fn read(&self, _: streams::Read) {}
-
         fn lost(&self, messages: u64) {
             self.lost.fetch_add(messages, Ordering::Relaxed);
         }
-
-        fn unsent(&self, _: Sent) {}
     }
 
     #[test]

@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
     Redis,
     broker::{BrokerLink, Listener},
-    channels::Target,
-    connection::Sent,
     recent_joins::RecentJoins,
     sealing::Sealers,
     shared::{note_joins, own_channel, write_publication},
-    streams,
 };
 use crate::adapter::{
     common::{Broker as _, Emitter, Losses, UID, emitter_name},
@@ -52,13 +47,7 @@ impl From<Redis> for Emitter {
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: Target, _: &[u8], _: Bytes) {}
-
-    fn read(&self, _: streams::Read) {}
-
     fn lost(&self, messages: u64) {
         self.add(messages);
     }
-
-    fn unsent(&self, _: Sent) {}
 }

@@ -27,7 +27,7 @@ mod values;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -38,21 +38,20 @@ use roomcast_protocol::socket::Nsp;
 pub use self::connection::InvalidUrl;
 use self::{
     broker::{BrokerLink, Listener},
-    channels::{How, Route, Scope, Target},
-    connection::{RedisAddress, Sent},
+    channels::Scope,
+    connection::RedisAddress,
     own_messages::OwnMessages,
     sealing::Sealers,
-    shared::{RedisState, own_channel, room_channel},
+    shared::{RedisState, own_channel},
     streams::{RedisJournal, Stream},
     values::RedisValues,
 };
 pub use super::common::{Emission, Emitter, LostMessages};
 use super::{
-    common::{Broker as _, Limits, unwritten},
-    envelope::{Envelope, Message, NodeId},
-    interface::journal::Journal,
-    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
-    message::FOREIGN_REQUEST_BIT,
+    common::{Broker as _, BrokerAdapter, BrokerState, Limits, StateCell},
+    envelope::{Envelope, NodeId},
+    interface::{AdapterError, Inbox, Servers, journal::Journal},
+    message::{publish_to_nodes, reply_to_node},
     nodes::NAMESPACE,
     seal::{Protection, SealOptions, Secrets},
     values::ValueStore,
@@ -82,7 +81,7 @@ pub struct Redis {
     specific: bool,
     limits: Limits,
     sealing: SealOptions,
-    shared: Arc<OnceLock<Arc<RedisState>>>,
+    shared: StateCell<RedisState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +151,7 @@ impl Redis {
                 message_bytes: 16 << 20,
             },
             sealing: SealOptions::default(),
-            shared: Arc::default(),
+            shared: StateCell::default(),
         })
     }
 
@@ -303,14 +302,16 @@ impl Redis {
             read_count: self.read_count,
         }
     }
-
-    fn shared(&self) -> Result<&Arc<RedisState>, AdapterError> {
-        self.shared.get().ok_or(AdapterError::Closed)
-    }
 }
 
-impl Adapter for Redis {
-    fn receive(&self, inbox: Inbox) {
+impl BrokerAdapter for Redis {
+    type State = RedisState;
+
+    fn cell(&self) -> &StateCell<RedisState> {
+        &self.shared
+    }
+
+    fn attach(&self, inbox: Inbox) -> Arc<RedisState> {
         let shared = Arc::new_cyclic(|shared: &Weak<RedisState>| {
             let how = self.wire.how();
             let own = own_channel(&self.key, inbox.node());
@@ -362,132 +363,82 @@ impl Adapter for Redis {
                 inbox.report_gap();
             }
         });
-        // `receive` is called once, so the cell is empty.
-        let _ = self.shared.set(shared);
+        shared
     }
 
-    fn task(&self) -> Option<BoxFuture<()>> {
-        let link = Arc::clone(&self.shared.get()?.link);
-        Some(Box::pin(link.run()))
-    }
-
-    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        match &envelope.message {
-            Message::Publication(publication) => shared.publish(publication),
-            Message::Reply(reply) => self.reply(&reply.to.clone(), envelope),
-        }
-    }
-
-    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
-        let shared = self.shared()?;
-        match envelope.message {
-            // A Node server receives a response in its own format. A server of this library
-            // receives an envelope.
-            Message::Reply(reply) if reply.request & FOREIGN_REQUEST_BIT != 0 => {
-                match shared.asked.answer(reply) {
-                    Some((question, response)) => shared.respond(&question, &response),
-                    None => Ok(()),
-                }
-            }
-            Message::Reply(_) | Message::Publication(_) => {
-                let bytes = envelope.to_bytes().map_err(unwritten)?;
-                let channel = own_channel(&shared.key, to);
-                shared.reply(to, Sent::Message(channel, bytes))
-            }
-        }
-    }
-
-    fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>> {
-        let shared = self.shared().cloned();
-        let nsp = Nsp::from(namespace);
-        Box::pin(async move {
-            let shared = shared?;
-            let scope = match shared.wire {
-                Wire::Classic => Scope::Requests,
-                Wire::Sharded(_) | Wire::Streams { .. } => Scope::Events,
-            };
-            let channel = scope.channel(&shared.key, &nsp);
-            let others = Arc::clone(&shared.link).others(channel).await?;
-            // Servers with version 0.2 of the streams adapter subscribe to no channel, and are only
-            // known by their heartbeats.
-            let heard_of = shared.heartbeats.count(&nsp);
-            Ok(Servers::Count(others + heard_of))
-        })
-    }
-
-    /// Returns `true` once a stream is read, because reading resumes at the last position.
-    fn replays_missed(&self) -> bool {
-        let shared = self.shared.get();
-        shared.is_some_and(|shared| shared.link.position().is_some())
-    }
-
-    fn health(&self) -> Health {
-        match self.shared.get() {
-            Some(shared) => shared.link.health(),
-            None => Health::Down("not connected yet".to_owned()),
-        }
-    }
-
-    fn backlog(&self) -> Backlog {
-        let shared = self.shared.get();
-        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        let shared = self.shared.get().cloned();
-        Box::pin(async {
-            if let Some(shared) = shared {
-                // The leave messages are queued before the link is closed. It then sends the queue.
-                for nsp in shared.heartbeats.namespaces() {
-                    shared.say_farewell(&nsp);
-                }
-                Arc::clone(&shared.link).close().await;
-            }
-        })
-    }
-
-    fn request_timeout(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    fn namespace_opened(&self, namespace: &str) {
-        self.turn_namespace(namespace, true);
+    fn value_store(&self) -> Box<dyn ValueStore> {
+        Box::new(RedisValues::new(self.place.clone(), &self.key))
     }
 
-    fn namespace_closed(&self, namespace: &str) {
-        self.turn_namespace(namespace, false);
-    }
-
-    fn values(&self) -> Option<Box<dyn ValueStore>> {
-        let place = self.place.clone();
-        Some(Box::new(RedisValues::new(place, &self.key)))
-    }
-
-    fn journal(&self) -> Option<Arc<dyn Journal>> {
+    fn session_journal(&self) -> Option<Arc<dyn Journal>> {
         self.journals().then(|| -> Arc<dyn Journal> {
-            let shared = Arc::clone(&self.shared);
             let prefix = self.session_prefix.clone();
+            let shared = self.shared.shared();
             Arc::new(RedisJournal::new(shared, prefix, &self.sealing, &self.key))
         })
     }
 
-    fn follows_rooms(&self) -> bool {
+    fn has_room_channels(&self) -> bool {
         use Subscriptions::{Rooms, RoomsAndSockets};
         matches!(self.wire, Wire::Sharded(Rooms | RoomsAndSockets))
     }
 
-    fn follows_sockets(&self) -> bool {
+    fn has_socket_channels(&self) -> bool {
         self.wire == Wire::Sharded(Subscriptions::RoomsAndSockets)
     }
+}
 
-    fn followed(&self) -> BoxFuture<()> {
-        let link = self.shared.get().map(|shared| Arc::clone(&shared.link));
-        Box::pin(async {
-            if let Some(link) = link {
-                link.followed().await;
-            }
-        })
+impl BrokerState for RedisState {
+    type Link = BrokerLink;
+
+    fn link(&self) -> &Arc<BrokerLink> {
+        &self.link
+    }
+
+    fn publish(&self, envelope: Envelope) -> Result<(), AdapterError> {
+        publish_to_nodes(self, envelope)
+    }
+
+    fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
+        reply_to_node(self, to, envelope)
+    }
+
+    async fn servers(self: Arc<Self>, nsp: Nsp) -> Result<Servers, AdapterError> {
+        let scope = match self.wire {
+            Wire::Classic => Scope::Requests,
+            Wire::Sharded(_) | Wire::Streams { .. } => Scope::Events,
+        };
+        let others = self.link.others(scope.channel(&self.key, &nsp)).await?;
+        // Servers with version 0.2 of the streams adapter subscribe to no channel, and are only
+        // known by their heartbeats.
+        Ok(Servers::Count(others + self.heartbeats.count(&nsp)))
+    }
+
+    async fn followed(self: Arc<Self>) {
+        self.link.subscriptions.followed().await;
+    }
+
+    fn leave(&self) {
+        for nsp in self.heartbeats.namespaces() {
+            self.say_farewell(&nsp);
+        }
+    }
+
+    /// Returns `true` once a stream is read, because reading resumes at the last position.
+    fn replays_missed(&self) -> bool {
+        self.link.position().is_some()
+    }
+
+    fn namespace_opened(&self, nsp: Nsp) {
+        self.turn_namespace(nsp, true);
+    }
+
+    fn namespace_closed(&self, nsp: Nsp) {
+        self.turn_namespace(nsp, false);
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {
@@ -496,38 +447,6 @@ impl Adapter for Redis {
 
     fn room_closed(&self, namespace: &str, room: &Room) {
         self.turn_room(namespace, room, false);
-    }
-}
-
-impl Redis {
-    fn turn_namespace(&self, namespace: &str, on: bool) {
-        if let Some(shared) = self.shared.get() {
-            shared.turn_namespace(namespace, on);
-        }
-    }
-
-    fn turn_room(&self, namespace: &str, room: &Room, on: bool) {
-        let Some(shared) = self.shared.get() else {
-            return;
-        };
-        let nsp = Nsp::from(namespace);
-        if let Some(name) = room_channel(shared.wire, &shared.key, &nsp, room) {
-            let route = Route {
-                namespace: nsp,
-                scope: Scope::Events,
-            };
-            let target = on.then_some(Target::Namespace(route));
-            shared.link.listen((How::Sharded, name.into()), target);
-        }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.get() {
-            // The link runs in its own task, which would otherwise outlive the adapter.
-            shared.link.abandon();
-        }
     }
 }
 

@@ -25,11 +25,11 @@ use crate::{
     adapter::{
         Position, Unopened, WireError,
         common::{Broker as _, unwritten},
-        envelope::{Envelope, Message, NodeId, Publication, Reply},
+        envelope::{Envelope, Message, NodeId, Publication},
         interface::{AdapterError, Inbox},
         message::{
-            ForeignRequests, ParsedMessage, Request, RequestOrigin, Response, packed_response,
-            read_message, write_message, write_response,
+            ForeignRequests, NodeCompatible, ParsedMessage, Request, RequestOrigin, Response,
+            packed_response, read_message, write_message, write_response,
         },
         nodes::NAMESPACE,
         operation::Kind,
@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// The state of the adapter after it was attached to a server.
-pub(super) struct RedisState {
+pub(crate) struct RedisState {
     pub(super) link: Arc<BrokerLink>,
     pub(super) inbox: Inbox,
     pub(super) wire: Wire,
@@ -100,15 +100,14 @@ impl RedisState {
     }
 
     /// Opens or closes a namespace.
-    pub(super) fn turn_namespace(&self, namespace: &str, on: bool) {
-        let nsp = Nsp::from(namespace);
+    pub(super) fn turn_namespace(&self, nsp: Nsp, on: bool) {
         for (scope, how, name) in self.channels_of(&nsp) {
             let route = Route {
                 namespace: nsp.clone(),
                 scope,
             };
             let target = on.then_some(Target::Namespace(route));
-            self.link.listen((how, name.into()), target);
+            self.link.subscriptions.listen((how, name.into()), target);
         }
         if on {
             self.open.lock().insert(nsp);
@@ -132,74 +131,18 @@ impl RedisState {
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
-    pub(super) fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let own = self.inbox.node().as_str();
-        let (wire, key, joins) = (self.wire, &self.key, &self.joins);
-        note_joins(wire, key, joins, publication);
-        let mut sent = write_publication(wire, key, &self.stream, joins, own, publication)?;
-        if let Sent::Entry(_, entry, waiting) = &mut sent
-            && self.journals
-            && entry.is_journaled()
-        {
-            // The publication is attached, so that it can be applied here if the entry is never
-            // sent.
-            *waiting = Some(Box::new(publication.clone()));
+    /// Opens or closes the channel of a room, if it has one.
+    pub(super) fn turn_room(&self, namespace: &str, room: &Room, on: bool) {
+        let nsp = Nsp::from(namespace);
+        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
+            let route = Route {
+                namespace: nsp,
+                scope: Scope::Events,
+            };
+            let target = on.then_some(Target::Namespace(route));
+            let name = (How::Sharded, name.into());
+            self.link.subscriptions.listen(name, target);
         }
-        match &self.sealers {
-            Some(sealers) => sealers.send(&self.link, sent),
-            None => self.link.publish(sent),
-        }
-    }
-
-    /// Sends an envelope to one server of this library, in the form that it accepts.
-    pub(super) fn reply(&self, to: &NodeId, sent: Sent) -> Result<(), AdapterError> {
-        match &self.sealers {
-            Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
-            Some(_) | None => self.link.publish(sent),
-        }
-    }
-
-    /// Sends a response to a Node server.
-    pub(super) fn respond(
-        &self,
-        question: &RequestOrigin,
-        response: &Response,
-    ) -> Result<(), AdapterError> {
-        let RequestOrigin { namespace, request } = question;
-        let (mut channel, payload, is_own) = match self.wire {
-            Wire::Classic => {
-                let payload = classic::write_response(&request.id, request.ids_only, response);
-                // Even with this option, Node's adapter answers server-side events on the common
-                // channel.
-                let is_own = self.specific && !matches!(response, Response::Answer(_));
-                (
-                    Scope::Responses.channel(&self.key, namespace),
-                    payload,
-                    is_own,
-                )
-            }
-            Wire::Sharded(_) => {
-                let payload = write_response(self.inbox.node(), namespace, request, response);
-                (Scope::Events.channel(&self.key, namespace), payload, true)
-            }
-            Wire::Streams { .. } if self.heartbeats.knows(namespace, &request.uid) => {
-                let own = self.inbox.node();
-                let entry = streams::write_response(own, namespace, request, response);
-                let entry = entry.map_err(unwritten)?;
-                let stream = Arc::clone(&self.stream);
-                return self.link.publish(Sent::Entry(stream, entry, None));
-            }
-            Wire::Streams { .. } => {
-                let payload = packed_response(self.inbox.node(), namespace, request, response);
-                (Scope::Events.channel(&self.key, namespace), payload, true)
-            }
-        };
-        if is_own {
-            channel.push_str(&request.uid);
-            channel.push('#');
-        }
-        let payload = payload.map_err(unwritten)?;
-        self.link.publish(Sent::Message(channel, payload))
     }
 
     fn heard(&self, route: &Route, opened: Opened) -> Result<(), WireError> {
@@ -328,9 +271,8 @@ impl RedisState {
             ParsedMessage::Answer(question, node, said) => {
                 let node = node.or_else(|| self.unnamed.name(question, &said));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
-                let (total, item) = said.reply();
-                let reply = Reply::new(own.clone(), question, total, item);
-                self.inbox.deliver(envelope(node, Message::Reply(reply)));
+                self.inbox
+                    .deliver(envelope(node, said.reply(own, question)));
             }
             ParsedMessage::Rooms(request) => self.tell_rooms(nsp, request),
         }
@@ -342,6 +284,77 @@ impl RedisState {
         let namespace = nsp.clone();
         if let Err(error) = self.respond(&RequestOrigin { namespace, request }, &rooms) {
             crate::throttled_log!(warn, %error, "could not send requested rooms to another server");
+        }
+    }
+}
+
+impl NodeCompatible for RedisState {
+    fn foreign_requests(&self) -> &ForeignRequests {
+        &self.asked
+    }
+
+    fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
+        let own = self.inbox.node().as_str();
+        let (wire, key, joins) = (self.wire, &self.key, &self.joins);
+        note_joins(wire, key, joins, publication);
+        let mut sent = write_publication(wire, key, &self.stream, joins, own, publication)?;
+        if let Sent::Entry(_, entry, waiting) = &mut sent
+            && self.journals
+            && entry.is_journaled()
+        {
+            // The publication is attached, so that it can be applied here if the entry is never
+            // sent.
+            *waiting = Some(Box::new(publication.clone()));
+        }
+        match &self.sealers {
+            Some(sealers) => sealers.send(&self.link, sent),
+            None => self.link.publish(sent),
+        }
+    }
+
+    fn respond(&self, question: &RequestOrigin, response: &Response) -> Result<(), AdapterError> {
+        let RequestOrigin { namespace, request } = question;
+        let (mut channel, payload, is_own) = match self.wire {
+            Wire::Classic => {
+                let payload = classic::write_response(&request.id, request.ids_only, response);
+                // Even with this option, Node's adapter answers server-side events on the common
+                // channel.
+                let is_own = self.specific && !matches!(response, Response::Answer(_));
+                (
+                    Scope::Responses.channel(&self.key, namespace),
+                    payload,
+                    is_own,
+                )
+            }
+            Wire::Sharded(_) => {
+                let payload = write_response(self.inbox.node(), namespace, request, response);
+                (Scope::Events.channel(&self.key, namespace), payload, true)
+            }
+            Wire::Streams { .. } if self.heartbeats.knows(namespace, &request.uid) => {
+                let own = self.inbox.node();
+                let entry = streams::write_response(own, namespace, request, response);
+                let entry = entry.map_err(unwritten)?;
+                let stream = Arc::clone(&self.stream);
+                return self.link.publish(Sent::Entry(stream, entry, None));
+            }
+            Wire::Streams { .. } => {
+                let payload = packed_response(self.inbox.node(), namespace, request, response);
+                (Scope::Events.channel(&self.key, namespace), payload, true)
+            }
+        };
+        if is_own {
+            channel.push_str(&request.uid);
+            channel.push('#');
+        }
+        let payload = payload.map_err(unwritten)?;
+        self.link.publish(Sent::Message(channel, payload))
+    }
+
+    fn reply(&self, to: &NodeId, bytes: Bytes) -> Result<(), AdapterError> {
+        let sent = Sent::Message(own_channel(&self.key, to), bytes);
+        match &self.sealers {
+            Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
+            Some(_) | None => self.link.publish(sent),
         }
     }
 }
