@@ -154,7 +154,8 @@ const SUBMODULES_CLIENT: Rules = &[(".", ""), ("api", "."), ("driver", ". api")]
 const SUBMODULES_SERVICE: Rules = &[
     ("cluster", ""),
     ("fault", ""),
-    ("feed", ""),
+    ("follower", ""),
+    ("feed", "follower"),
     ("rules", "fault"),
     ("authorization", "cluster fault feed rules"),
     ("hooks", "rules"),
@@ -166,9 +167,9 @@ const SUBMODULES_SERVICE: Rules = &[
     ("notifications", "fault hooks rules journals authorization"),
     (
         "chat",
-        "cluster fault feed hooks rules authorization notifications",
+        "cluster fault follower feed hooks rules authorization notifications",
     ),
-    ("api", "cluster fault rules authorization chat"),
+    ("api", "cluster fault follower rules authorization chat"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

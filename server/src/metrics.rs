@@ -1,12 +1,14 @@
 //! The metrics of the server, rendered together with those of the library as Prometheus text. This
 //! module imports no other module of the server.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use roomcast::{
     metric_table,
     metrics::{Counters, Exposition, Gauges, Histogram, TIMES},
 };
+use tokio::{sync::watch, time::Instant};
 
 metric_table! {
     /// Values that only grow.
@@ -152,10 +154,6 @@ metric_table! {
             "Time from receiving a message until it is stored and queued." {
             MessageProcessing,
         }
-        "roomcast_publication_lag_seconds" =>
-            "Time from writing a publication until it is emitted." {
-            Publication,
-        }
     }
 }
 
@@ -166,6 +164,7 @@ pub struct Metrics {
     counters: Counters<{ Counter::ROWS.len() }>,
     gauges: Gauges<{ Gauge::ROWS.len() }>,
     times: [Times; Timing::ROWS.len()],
+    lags: Mutex<BTreeMap<&'static str, watch::Receiver<Instant>>>,
 }
 
 #[derive(Debug)]
@@ -239,11 +238,16 @@ impl Metrics {
     }
 
     fn of(&self, timing: Timing) -> &Histogram<{ TIMES.len() }> {
-        let [message_processing, publication] = &self.times;
+        let [message_processing] = &self.times;
         match timing {
             Timing::MessageProcessing => &message_processing.0,
-            Timing::Publication => &publication.0,
         }
+    }
+
+    /// Adds the lag of a follower: the time since the last moment up to which it has applied all
+    /// changes.
+    pub fn add_lag(&self, follower: &'static str, applied: watch::Receiver<Instant>) {
+        self.lags.lock().insert(follower, applied);
     }
 
     /// Renders all metrics in the Prometheus text format (version 0.0.4).
@@ -262,10 +266,21 @@ impl Metrics {
         for (row, times) in Timing::ROWS.iter().zip(&self.times) {
             out.seconds(row.family, row.help, &times.0);
         }
+        for (follower, applied) in &*self.lags.lock() {
+            let lag = applied.borrow().elapsed().as_secs_f64();
+            let follower = follower.replace(' ', "_");
+            out.labelled(LAG.0, LAG.1, "follower", &follower, lag);
+        }
         more(&mut out);
         out.to_string()
     }
 }
+
+/// The name and the help of the lags of followers.
+const LAG: (&str, &str) = (
+    "roomcast_follower_lag_seconds",
+    "Time since a follower had applied all changes of other servers.",
+);
 
 #[cfg(test)]
 mod tests {

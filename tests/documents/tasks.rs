@@ -6,7 +6,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::read;
 
 /// Calls that start a task with a name.
-const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("];
+const STARTS: [&str; 5] = [
+    ".keep(",
+    ".start(",
+    ".start_once(",
+    ".start_thread(",
+    "Follower::new(",
+];
 
 /// Calls that start a task without a name, and where the server may use them. These tasks end by
 /// themselves, and soon.

@@ -86,7 +86,7 @@ impl Services {
             settings.market.retention,
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
-        let fed = Arc::<FeedProgress>::default();
+        let fed = Arc::new(FeedProgress::new());
         let chat = Chat::new(
             store.clone(),
             access.clone(),

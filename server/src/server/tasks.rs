@@ -9,8 +9,8 @@ use super::services::Services;
 use crate::config::Settings;
 use crate::gateway;
 use crate::service::{
-    Applier, Blocks, ChangeFeed, ConversationNews, JournalNews, Leases, PriceApplier, Retention,
-    RevocationApplier, api::Publications, cluster,
+    Applier, Blocks, ChangeFeed, ConversationNews, Follower, JournalNews, Leases, PriceApplier,
+    Retention, RevocationApplier, api::Publications, cluster,
 };
 use crate::store::{Commits, Store};
 use crate::supervisor::Supervisor;
@@ -143,9 +143,11 @@ async fn chat(
     // The statuses are loaded before clients connect; afterwards the task updates them.
     services.chat.open_statuses(io).await;
     let (chat, namespace) = (services.chat.clone(), io.of("/"));
-    supervisor.start("statuses", move || {
-        chat.clone().keep_statuses(namespace.clone())
-    });
+    let mut follower = Follower::new("statuses");
+    if store.is_shared() {
+        follower = follower.measured(&services.metrics);
+    }
+    follower.start(supervisor, move || chat.status_reader(namespace.clone()));
     let leases = store.leases().map(|leases| {
         let (chat, namespace) = (services.chat.clone(), io.of("/"));
         let (lease, metrics) = (settings.presence.lease, Arc::clone(&services.metrics));
@@ -164,7 +166,8 @@ async fn chat(
     });
     if store.is_shared() {
         let (chat, io) = (services.chat.clone(), io.clone());
-        supervisor.start("commits of others", move || chat.clone().follow(io.clone()));
+        let follower = Follower::new("commits of others").measured(&services.metrics);
+        follower.start(supervisor, move || chat.remote_commits(&io));
     }
     (leases, emission)
 }
@@ -200,9 +203,11 @@ async fn feed(
     // Revocations and blocks have a separate reader, so that they do not wait for conversation
     // changes.
     let news = ChangeFeed::second_reader(feed.clone(), news, &services.fed).await;
-    supervisor.start("conversation news", move || news.clone().run());
-    let changes = ChangeFeed::new(feed, appliers, &services.fed);
-    supervisor.start("change feed", move || changes.clone().run());
+    let follower = Follower::new("conversation news").measured(&services.metrics);
+    follower.start(supervisor, move || news.reader());
+    let (changes, follower) = ChangeFeed::new(feed, appliers, &services.fed);
+    let follower = follower.measured(&services.metrics);
+    follower.start(supervisor, move || changes.reader());
 }
 
 /// Starts the publications through the store, if it is shared and they are enabled.
@@ -219,6 +224,7 @@ async fn publications(
     let metrics = Arc::clone(&services.metrics);
     let publications = Publications::open(shared, node, chosen, metrics).await;
     let (told, namespace) = (publications.clone(), io.of("/"));
-    supervisor.start("publications", move || told.clone().run(namespace.clone()));
+    let follower = Follower::new("publications").measured(&services.metrics);
+    follower.start(supervisor, move || told.reader(namespace.clone()));
     Some(publications)
 }

@@ -7,10 +7,11 @@
 //! how a row is written.
 //!
 //! Imports go one way:
+//! * `follower` ← `feed`
 //! * `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`
 //! * `cluster`, `fault`, `feed` and `rules` ← `authorization`
 //! * `journals` and `authorization` ← `market` and `notifications`
-//! * `notifications` ← `chat` ← `api`
+//! * `follower` and `notifications` ← `chat` ← `api`
 
 pub(crate) mod api;
 mod authorization;
@@ -18,6 +19,7 @@ mod chat;
 pub(crate) mod cluster;
 mod fault;
 mod feed;
+mod follower;
 mod hooks;
 mod journals;
 mod market;
@@ -38,6 +40,7 @@ pub(crate) use chat::{
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, FeedProgress};
+pub(crate) use follower::Follower;
 pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{Market, PriceApplier, PublishedPrices, Refused, TradeReply};

@@ -5,19 +5,19 @@
 //! A page is emitted in slices. The position after a slice is stored before the slice is emitted,
 //! and the emission does not await anything. So neither a killed task nor a restarted server with
 //! the same node id emits an event twice. A killed server loses at most one slice. The database
-//! sends no notifications. Each server polls it every few milliseconds.
+//! sends no notifications. A [`PublicationReader`] polls it every few milliseconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::emit::{CheckedEvent, Emit, prepare};
 use crate::config;
-use crate::metrics::{Counter, Gauge, Metrics, Timing};
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::service::follower::{Failure, Followed, Intervals, Turn};
 use crate::store::{self, Audience, Publication, PublicationFault};
 use roomcast::Namespace;
 
@@ -51,17 +51,37 @@ struct PublicationCursor {
     from: Instant,
 }
 
-/// The result of a poll.
-enum PollOutcome {
-    Nothing,
-    Some,
-    /// There were publications, and more are available.
-    Full,
+/// Follows the publications.
+pub(crate) struct PublicationReader {
+    inner: Arc<PublicationsInner>,
+    namespace: Namespace,
+}
+
+impl Followed for PublicationReader {
+    async fn turn(&mut self) -> Result<Turn, Failure> {
+        let turn = self.inner.turn(&self.namespace).await;
+        self.inner.note(turn.as_ref().map(drop));
+        Ok(turn?)
+    }
+
+    fn intervals(&self) -> Intervals {
+        let poll = self.inner.settings.poll;
+        Intervals {
+            idle: poll * IDLE_FACTOR,
+            ..Intervals::every(poll)
+        }
+    }
+
+    async fn clean(&mut self) -> Result<bool, Failure> {
+        let store = &self.inner.store;
+        let retention = self.inner.settings.retention;
+        Ok(store.forget(retention, MAX_PUBLICATIONS).await?)
+    }
 }
 
 impl Publications {
-    /// Determines the starting position of this server. If the store fails, [`Publications::run`]
-    /// tries again.
+    /// Determines the starting position of this server. If the store fails, the reader tries
+    /// again.
     pub(crate) async fn open(
         store: store::Publications,
         node: Option<String>,
@@ -78,7 +98,7 @@ impl Publications {
             works: AtomicBool::new(true),
         }));
         let begun = publications.0.begin().await;
-        publications.0.note(begun.map(drop));
+        publications.0.note(begun.as_ref().map(drop));
         publications
     }
 
@@ -87,46 +107,11 @@ impl Publications {
         self.0.works.load(Ordering::Relaxed)
     }
 
-    /// Emits publications for as long as it is polled.
-    pub(crate) async fn run(self, namespace: Namespace) {
-        let Self(inner) = &self;
-        let mut failures = 0;
-        let mut found = Instant::now();
-        let mut forgot: Option<Instant> = None;
-        loop {
-            let turn = inner.turn(&namespace).await;
-            let pause = match &turn {
-                Ok(PollOutcome::Full) => Duration::ZERO,
-                Ok(PollOutcome::Some) => {
-                    found = Instant::now();
-                    inner.settings.poll
-                }
-                // Publications come in bursts, so a server polls frequently for a while after one.
-                Ok(PollOutcome::Nothing) if found.elapsed() < BURST_WINDOW => inner.settings.poll,
-                Ok(PollOutcome::Nothing) => inner.settings.poll * IDLE_FACTOR,
-                Err(PublicationFault::Denied(_)) => DENIED_INTERVAL,
-                Err(PublicationFault::Store(_)) => {
-                    failures = (failures + 1).min(8);
-                    // The delay doubles, so that a recovering database is not hit by all servers at
-                    // once.
-                    (inner.settings.poll * (1 << failures)).min(LONGEST_PAUSE)
-                }
-            };
-            if turn.is_ok() {
-                failures = 0;
-                if forgot.is_none_or(|at| at.elapsed() >= DELETE_INTERVAL) {
-                    let more = inner
-                        .store
-                        .forget(inner.settings.retention, MAX_PUBLICATIONS)
-                        .await;
-                    if let Err(error) = &more {
-                        tracing::debug!(%error, "could not delete old publications");
-                    }
-                    forgot = Some(Instant::now()).filter(|_| more != Ok(true));
-                }
-            }
-            inner.note(turn.map(drop));
-            sleep(pause).await;
+    /// Returns a reader that emits publications. Readers share their position.
+    pub(crate) fn reader(&self, namespace: Namespace) -> PublicationReader {
+        PublicationReader {
+            inner: Arc::clone(&self.0),
+            namespace,
         }
     }
 }
@@ -166,7 +151,7 @@ impl PublicationsInner {
         Ok(place)
     }
 
-    async fn turn(&self, namespace: &Namespace) -> Result<PollOutcome, PublicationFault> {
+    async fn turn(&self, namespace: &Namespace) -> Result<Turn, PublicationFault> {
         let mut place = self.begin().await?;
         // After a restart, clients need a moment to reconnect. Earlier emissions would reach no
         // client.
@@ -183,7 +168,7 @@ impl PublicationsInner {
         }
         self.behind(end - place.position);
         if end <= place.position {
-            return Ok(PollOutcome::Nothing);
+            return Ok(Turn::Done { changed: false });
         }
         let page = self.store.after(place.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
@@ -205,9 +190,9 @@ impl PublicationsInner {
         }
         self.set_aside().await?;
         Ok(if last < end {
-            PollOutcome::Full
+            Turn::More
         } else {
-            PollOutcome::Some
+            Turn::Done { changed: true }
         })
     }
 
@@ -247,7 +232,6 @@ impl PublicationsInner {
             match emit(namespace, publication) {
                 Ok(()) => {
                     self.metrics.count(Counter::PublicationsEmitted);
-                    self.metrics.time(Timing::Publication, publication.age);
                 }
                 Err(reason) => {
                     self.metrics.count(Counter::PublicationsRefused);
@@ -280,7 +264,7 @@ impl PublicationsInner {
     }
 
     /// Records whether a poll succeeded, and logs changes.
-    fn note(&self, looked: Result<(), PublicationFault>) {
+    fn note(&self, looked: Result<(), &PublicationFault>) {
         let works = looked.is_ok();
         if self.works.swap(works, Ordering::Relaxed) == works {
             return;
@@ -334,15 +318,7 @@ const PAGE: usize = 256;
 ///
 /// While slices are not much shorter than this, that takes no more time than reading them.
 const SLICE: usize = 32;
-/// How long a server polls frequently after the last publication.
-const BURST_WINDOW: Duration = Duration::from_secs(5);
-/// The factor by which polling slows down after [`BURST_WINDOW`].
+/// The factor by which polling slows down some time after the last publication.
 const IDLE_FACTOR: u32 = 10;
-/// The interval between polls while the database denies access to the publications.
-const DENIED_INTERVAL: Duration = Duration::from_secs(10);
-/// The maximum delay between two polls while the store does not answer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// The interval between deletions of old publications.
-const DELETE_INTERVAL: Duration = Duration::from_secs(60);
 /// The approximate maximum number of publications retained.
 const MAX_PUBLICATIONS: i64 = 100_000;

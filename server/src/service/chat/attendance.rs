@@ -14,6 +14,7 @@ use crate::service::chat::presence::conversation::MAX_LISTED;
 use crate::service::chat::presence::remote::remote_present;
 use crate::service::chat::sequencer::conversations::{Entered, LiveConversation};
 use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::chat::servers::StatusReader;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
     AskPresence, AskStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
@@ -489,11 +490,9 @@ impl Chat {
         }
     }
 
-    /// Keeps the statuses up to date and emits changes of this and other servers. Never returns.
-    pub(crate) async fn keep_statuses(self, namespace: Namespace) {
-        let announcer = self.0.conversations.announcer().cloned();
-        let keeping = self.0.statuses.keep(&namespace, &self.0.store, announcer);
-        keeping.await;
+    /// Returns a follower of the statuses, which also emits those of this server.
+    pub(crate) fn status_reader(&self, namespace: Namespace) -> StatusReader {
+        StatusReader::new(self.clone(), namespace)
     }
 
     /// Returns the users in a conversation, for other services.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::order::{EmitDecision, Gap};
+use crate::service::follower::{Failure, Followed, Intervals, Turn};
 use crate::service::hooks::Source as HookSource;
 use crate::store::{Commit, Commits, Committed, MAX_REMOVED_CHANGES, Missed, StoreError};
 use roomcast::{Io, Namespace};
@@ -196,28 +197,11 @@ impl Chat {
         Ok(())
     }
 
-    /// Polls the store for commits of other servers in live conversations, and deletes old changes.
-    /// Never returns.
-    pub(crate) async fn follow(self, io: Io) {
-        let namespace = io.of("/");
-        // The interval doubles while the store does not answer, and is reset when it does.
-        let mut pause = POLL_INTERVAL;
-        let mut turns: u32 = 0;
-        let mut has_more = false;
-        loop {
-            sleep(pause).await;
-            pause = match self.look(&namespace).await {
-                Ok(()) => POLL_INTERVAL,
-                // The store itself logs why it does not answer.
-                Err(_) => (pause * 2).min(LONGEST_PAUSE),
-            };
-            turns = turns.wrapping_add(1);
-            // While a backlog remains, each iteration deletes changes. Otherwise deletions are
-            // rare, since most would find nothing.
-            if has_more || turns.is_multiple_of(DELETE_EVERY) {
-                let forgotten = self.0.store.forget_changes().await;
-                has_more = forgotten.is_ok_and(|changes| changes >= MAX_REMOVED_CHANGES);
-            }
+    /// Returns a follower of commits of other servers in live conversations.
+    pub(crate) fn remote_commits(&self, io: &Io) -> RemoteCommits {
+        RemoteCommits {
+            chat: self.clone(),
+            namespace: io.of("/"),
         }
     }
 
@@ -251,6 +235,31 @@ impl Chat {
             }
         }
         Ok(())
+    }
+}
+
+/// Polls the store for commits of other servers in live conversations, and deletes old changes.
+///
+/// Each conversation has its own mark: the last revision that was emitted.
+pub(crate) struct RemoteCommits {
+    chat: Chat,
+    namespace: Namespace,
+}
+
+impl Followed for RemoteCommits {
+    async fn turn(&mut self) -> Result<Turn, Failure> {
+        // The write worker emits the commits later, or they arrived as announcements before.
+        self.chat.look(&self.namespace).await?;
+        Ok(Turn::Done { changed: false })
+    }
+
+    fn intervals(&self) -> Intervals {
+        Intervals::every(POLL_INTERVAL)
+    }
+
+    async fn clean(&mut self) -> Result<bool, Failure> {
+        let removed = self.chat.0.store.forget_changes().await?;
+        Ok(removed >= MAX_REMOVED_CHANGES)
     }
 }
 
@@ -308,9 +317,7 @@ const SHORT_GAP: Duration = Duration::from_millis(500);
 
 /// The interval for polling commits of other servers: half of the documented delay.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The longest delay between polls while the store does not answer.
+/// The longest delay between two attempts to read a gap.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// The number of conversations per query.
 const BATCH: usize = 1000;
-/// The number of iterations between deletions of old changes.
-const DELETE_EVERY: u32 = 120;

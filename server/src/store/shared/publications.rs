@@ -37,8 +37,6 @@ pub struct Publication {
     pub event: String,
     /// Its argument as JSON, if it has one.
     pub payload: Option<String>,
-    /// The time since it was written, by the clock of the database.
-    pub age: Duration,
     /// Whether a server has recorded that it cannot be emitted.
     pub is_refused: bool,
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics};
@@ -22,6 +22,7 @@ use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::Departure;
 use crate::service::chat::presence::remote::{Departures, SharedPresence, remote_present};
 use crate::service::chat::sequencer::conversations::{Arrival, PresenceLookups};
+use crate::service::follower::{Failure, Followed, Follower, Intervals, Turn};
 use crate::store::{self, PresenceEntry, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
@@ -44,6 +45,7 @@ impl Leases {
         supervisor: &Supervisor,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let follower = Follower::new("lease").measured(&metrics);
         // A new keeper takes a new lease and publishes everything. The old lease expires.
         let keep = move || {
             let keeper = Keeper {
@@ -53,8 +55,9 @@ impl Leases {
                 lease,
                 metrics: Arc::clone(&metrics),
                 held: None,
+                took: Duration::ZERO,
             };
-            keeper.run(stopped.clone())
+            keeper.run(follower.clone(), stopped.clone())
         };
         let task = supervisor.start("lease", keep);
         Self { stop, task }
@@ -74,6 +77,8 @@ struct Keeper {
     lease: Duration,
     metrics: Arc<Metrics>,
     held: Option<HeldLease>,
+    /// The duration of the last turn.
+    took: Duration,
 }
 
 /// The lease as known to this server.
@@ -96,48 +101,57 @@ impl HeldLease {
 /// The lease has expired or never existed.
 struct Lost;
 
+impl Followed for Keeper {
+    async fn turn(&mut self) -> Result<Turn, Failure> {
+        let began = Instant::now();
+        // The lease counts until it expires.
+        let turn = self.renew().await;
+        self.took = began.elapsed();
+        turn?;
+        Ok(Turn::Done { changed: false })
+    }
+
+    fn intervals(&self) -> Intervals {
+        let longest = self.longest();
+        let next_look = self.held.map_or(longest, |held| {
+            held.next_look().saturating_duration_since(Instant::now())
+        });
+        Intervals {
+            retry: MIN_INTERVAL,
+            max_retry: longest,
+            ..Intervals::every(next_look.clamp(MIN_INTERVAL.min(longest), longest))
+        }
+    }
+
+    async fn woken(&mut self) {
+        let longest = MIN_INTERVAL.min(self.longest());
+        // Joining clients wait for the next turn, but the turns leave the store idle most of the
+        // time.
+        let shortest = (self.took * IDLE_FACTOR).clamp(MIN_JOIN_INTERVAL.min(longest), longest);
+        let hurried = async {
+            sleep(shortest).await;
+            self.chat.hurried().await;
+        };
+        // A crowd of joining users takes a few turns instead of one per user.
+        let stirred = async {
+            sleep(longest).await;
+            self.chat.stirred().await;
+        };
+        tokio::select! {
+            () = hurried => {}
+            () = stirred => {}
+        }
+    }
+}
+
 impl Keeper {
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        // A lease is renewed after a third of its duration, so that two attempts may fail before it
-        // expires.
-        let longest = MAX_INTERVAL
-            .min(self.lease / 3)
-            .max(Duration::from_millis(1));
-        loop {
-            let began = Instant::now();
-            let turn = self.turn();
-            tokio::select! {
-                biased;
-                // An iteration may be dropped at any point. Its statements are idempotent, and the
-                // lease is ended below.
-                _ = stopped.wait_for(|stopped| *stopped) => break,
-                done = turn => match done {
-                    Ok(()) => {}
-                    // The store itself logs why it failed. The lease counts until it expires.
-                    Err(error) => tracing::debug!(%error, "could not publish presence, retrying"),
-                }
-            }
-            // Joining clients wait for the next iteration, but the iterations leave the store idle
-            // most of the time.
-            let shortest =
-                (began.elapsed() * IDLE_FACTOR).clamp(MIN_JOIN_INTERVAL, MIN_INTERVAL.min(longest));
-            let rest = async {
-                // A crowd of joining users takes a few iterations instead of one per user.
-                sleep(MIN_INTERVAL.min(longest)).await;
-                let end = Instant::now() + longest.saturating_sub(MIN_INTERVAL);
-                let next_look = self.held.map_or(end, |held| held.next_look());
-                let _ = timeout_at(end.min(next_look), self.chat.stirred()).await;
-            };
-            let hurried = async {
-                sleep(shortest).await;
-                self.chat.hurried().await;
-            };
-            tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stopped| *stopped) => break,
-                () = hurried => {}
-                () = rest => {}
-            }
+    async fn run(mut self, follower: Follower, mut stopped: watch::Receiver<bool>) {
+        tokio::select! {
+            biased;
+            // A turn may be dropped at any point. Its statements are idempotent, and the lease is
+            // ended below.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = follower.run(&mut self) => {}
         }
         if let Some(held) = self.held {
             let ended = timeout(SHUTDOWN_TIMEOUT, self.store.end(held.node)).await;
@@ -149,8 +163,19 @@ impl Keeper {
         }
     }
 
-    async fn turn(&mut self) -> Result<(), StoreError> {
-        // The arrivals are taken first: this iteration publishes their presence and then looks up
+    /// Returns the maximum time between two turns.
+    ///
+    /// A lease is renewed after a third of its duration, so that two attempts may fail before it
+    /// expires.
+    fn longest(&self) -> Duration {
+        MAX_INTERVAL
+            .min(self.lease / 3)
+            .max(Duration::from_millis(1))
+    }
+
+    /// Renews the lease if due, publishes changes, and reads those of other servers.
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        // The arrivals are taken first: this turn publishes their presence and then looks up
         // other servers. If two clients join at two servers simultaneously, at least one of them
         // finds the other.
         let arrivals = self.chat.take_arrivals();
@@ -184,7 +209,7 @@ impl Keeper {
                 // An expired lease is never renewed: other servers may have removed its rows, so a
                 // new id is used.
                 let held = self.take().await?;
-                // If the new lease is lost as well, the next iteration takes another.
+                // If the new lease is lost as well, the next turn takes another.
                 let _ = self.tell(held.node).await?;
                 held.node
             }
@@ -329,13 +354,12 @@ fn here(shared: &SharedPresence) -> PresenceEntry {
 
 /// The maximum time until a change is published.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum time between two iterations.
+/// The minimum time between two turns.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The minimum time between two iterations while joining clients wait and the store is fast.
+/// The minimum time between two turns while joining clients wait and the store is fast.
 const MIN_JOIN_INTERVAL: Duration = Duration::from_millis(5);
-/// While joining clients wait, the delay between iterations as a multiple of the last iteration's
-/// duration.
+/// While joining clients wait, the delay between turns as a multiple of the last turn's duration.
 const IDLE_FACTOR: u32 = 4;
 
 /// The maximum number of users published, or conversations looked up, per statement.

@@ -2,7 +2,7 @@
 //! * `inbound` receives the announcements and changes of other servers.
 //! * `announced` detects whether announcements may be missing.
 //! * `leases` publishes the presence of this server's users while it runs.
-//! * `statuses` stores the statuses of users.
+//! * `statuses` stores the statuses of users, and `status_reader` reads those of other servers.
 //! * `handover` hands clients over to another server.
 //!
 //! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the chat's handle
@@ -14,9 +14,11 @@ mod announced;
 mod handover;
 mod inbound;
 mod leases;
+mod status_reader;
 mod statuses;
 
 pub(crate) use handover::{HandoverData, HandoverError};
 pub(crate) use inbound::ConversationNews;
 pub(crate) use leases::Leases;
+pub(crate) use status_reader::StatusReader;
 pub(in crate::service::chat) use statuses::SharedStatuses;

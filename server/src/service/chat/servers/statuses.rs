@@ -5,10 +5,8 @@
 //! knows, and reads the value again if another server was faster. So all changes of a user have one
 //! order.
 //!
-//! The adapter announces changed keys. Because announcements may be lost, each value is also read
-//! once a minute, or every 13 seconds without an adapter. While announcements may be missing
-//! ([`Announced`]), and for one round afterwards, each value is read every three seconds. A value
-//! that could not be read is read again immediately. Any difference from the copy is emitted.
+//! A [`StatusReader`](super::StatusReader) reads the values again and emits any difference from the
+//! copy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,18 +16,16 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::presence::status::Statuses;
 use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
-use crate::service::chat::servers::announced::Announced;
-use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::{STATUS, Status, UserStatus};
 use crate::store::{Store, StoreError, Time};
-use roomcast::adapter::values::{Expected, Keyspace, Put, ValueError, Values};
+use roomcast::adapter::values::{Changes, Expected, Keyspace, Put, ValueError, Values};
 use roomcast::{Namespace, Room, SocketId};
 
 /// The statuses of all users, as known to this server.
@@ -201,74 +197,32 @@ impl SharedStatuses {
         self.has_untold.notify_one();
     }
 
+    /// Returns the keys that are announced as changed from now on. `None` before the values are
+    /// opened.
+    pub(super) fn changes(&self) -> Option<Changes> {
+        self.values.get().map(Keyspace::changes)
+    }
+
+    /// Waits until a status must be emitted.
+    pub(super) async fn has_untold(&self) {
+        self.has_untold.notified().await;
+    }
+
     /// Reads a value again when its permit is free.
-    async fn look(&self, keyspace: &Keyspace<Statuses>, number: usize) -> Result<(), ValueError> {
-        if let Some(shard) = self.shards.get(number) {
+    pub(super) async fn look(&self, number: usize) -> Result<(), ValueError> {
+        if let (Some(keyspace), Some(shard)) = (self.values.get(), self.shards.get(number)) {
             let _turn = shard.turn().await;
             self.learn(shard, read(keyspace, number).await?, None);
         }
         Ok(())
     }
 
-    /// Applies changes of other servers, if there are any, and emits to the clients of this server.
-    ///
-    /// Never returns.
-    pub(in crate::service::chat) async fn keep(
+    /// Emits all scheduled statuses. If the store does not answer, the rest are emitted later.
+    pub(super) async fn tell(
         &self,
         namespace: &Namespace,
         store: &Store,
-        announcer: Option<Announcer>,
-    ) {
-        let Some(keyspace) = self.values.get() else {
-            return std::future::pending().await;
-        };
-        let mut changes = keyspace.changes();
-        let mut announced = Announced::new(namespace.io().clone(), announcer, store.leases());
-        let mut pace = Pace::default();
-        let mut due = Instant::now();
-        let mut next = 0;
-        let mut failed = Failed::default();
-        loop {
-            let numbers: Vec<usize> = tokio::select! {
-                key = changes.next() => match key {
-                    Some(key) => key.parse().into_iter().collect(),
-                    // Some announcements were dropped, so any value may have changed.
-                    None => {
-                        pace.hurry();
-                        Vec::new()
-                    }
-                },
-                () = sleep_until(failed.due), if !failed.numbers.is_empty() => failed.take(),
-                // While the store does not answer, other values would fail as well.
-                () = sleep_until(due), if store.is_shared() && failed.numbers.is_empty() => {
-                    let (pause, count) = pace.next(announced.check().await);
-                    due = Instant::now() + pause;
-                    let numbers = (next..next + count).map(|number| number % SHARDS);
-                    next = (next + count) % SHARDS;
-                    numbers.collect()
-                }
-                () = self.has_untold.notified() => Vec::new(),
-            };
-            let looks = numbers.iter().map(|number| self.look(keyspace, *number));
-            let looked = futures_util::future::join_all(looks).await;
-            for (number, looked) in numbers.into_iter().zip(looked) {
-                if let Err(error) = looked {
-                    tracing::debug!(%error, "could not read a user status, retrying");
-                    failed.add(number);
-                    pace.hurry();
-                } else if failed.numbers.is_empty() {
-                    failed.is_repeated = false;
-                }
-            }
-            while let Err(error) = self.tell(namespace, store).await {
-                tracing::debug!(%error, "could not publish user statuses, retrying");
-                sleep(PAUSE).await;
-            }
-        }
-    }
-
-    /// Emits all scheduled statuses. If the store does not answer, the rest are emitted later.
-    async fn tell(&self, namespace: &Namespace, store: &Store) -> Result<(), StoreError> {
+    ) -> Result<(), StoreError> {
         loop {
             let first = self
                 .untold
@@ -311,76 +265,6 @@ impl SharedStatuses {
         let users: BTreeSet<&str> = users.into_iter().collect();
         let said = users.into_iter().filter_map(|user| self.get(user));
         said.take(MAX_LISTED).collect()
-    }
-}
-
-/// How often values are read.
-#[derive(Debug, Default)]
-struct Pace {
-    /// The number of values still to be read after announcements may have been missing.
-    hurried: usize,
-}
-
-impl Pace {
-    /// Schedules a fast read of all values.
-    const fn hurry(&mut self) {
-        self.hurried = SHARDS;
-    }
-
-    /// Returns the number of values to read now, and the time until the next read.
-    const fn next(&mut self, is_announced: Option<bool>) -> (Duration, usize) {
-        if let Some(false) = is_announced {
-            self.hurry();
-        }
-        if self.hurried > 0 {
-            self.hurried = self.hurried.saturating_sub(HURRIED);
-            return (LOOK_HURRIED, HURRIED);
-        }
-        match is_announced {
-            None => (LOOK_ALONE, 1),
-            Some(_) => (LOOK, 1),
-        }
-    }
-}
-
-/// Values that could not be read, and are read again.
-#[derive(Debug)]
-struct Failed {
-    numbers: BTreeSet<usize>,
-    due: Instant,
-    /// Whether reading has failed more than once in a row.
-    is_repeated: bool,
-}
-
-impl Default for Failed {
-    fn default() -> Self {
-        Self {
-            numbers: BTreeSet::new(),
-            due: Instant::now(),
-            is_repeated: false,
-        }
-    }
-}
-
-impl Failed {
-    /// Records a value that could not be read. After a first failure it is read again immediately.
-    fn add(&mut self, number: usize) {
-        self.numbers.insert(number);
-        let pause = if self.is_repeated {
-            PAUSE
-        } else {
-            Duration::ZERO
-        };
-        self.due = Instant::now() + pause;
-    }
-
-    /// Takes some values to read again.
-    fn take(&mut self) -> Vec<usize> {
-        self.is_repeated = true;
-        let numbers: Vec<usize> = self.numbers.iter().copied().take(HURRIED).collect();
-        self.numbers.retain(|number| !numbers.contains(number));
-        self.due = Instant::now();
-        numbers
     }
 }
 
@@ -428,23 +312,13 @@ const UNAVAILABLE: ServiceError = ServiceError::Unavailable {
 };
 
 /// The number of values that users are spread over: one per first byte of a hash.
-const SHARDS: usize = 256;
+pub(super) const SHARDS: usize = 256;
 /// The maximum number of attempts to change a value that other servers change too.
 const TRIES: u32 = 16;
 /// The timeout for setting a status.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout for loading the values at startup.
 const OPENING: Duration = Duration::from_secs(10);
-/// The interval between reads while announcements arrive.
-const LOOK: Duration = Duration::from_millis(250);
-/// The interval between reads without an adapter.
-const LOOK_ALONE: Duration = Duration::from_millis(50);
-/// The interval between reads while announcements may be missing.
-const LOOK_HURRIED: Duration = Duration::from_millis(80);
-/// The number of values read concurrently while announcements may be missing.
-const HURRIED: usize = 8;
-/// The delay between two attempts to emit or read while the store does not answer.
-const PAUSE: Duration = Duration::from_millis(500);
 /// The maximum number of conversations of a user in which a status is emitted.
 const MAX_TOLD: usize = 1000;
 /// The maximum size of a conversation whose members all receive a status, whether they have joined
@@ -454,47 +328,3 @@ const MAX_MEMBERS: usize = 100;
 const MAX_CONTACTS: usize = 1000;
 /// The maximum number of statuses in one answer.
 const MAX_LISTED: usize = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn missing_announcements_speed_up_reads_until_one_round_after() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.next(Some(true)), (LOOK, 1));
-        assert_eq!(pace.next(Some(false)), (LOOK_HURRIED, HURRIED));
-        for look in 1..SHARDS / HURRIED {
-            assert_eq!(pace.next(Some(true)), (LOOK_HURRIED, HURRIED), "{look}");
-        }
-        assert_eq!(pace.next(Some(true)), (LOOK, 1));
-        assert_eq!(pace.next(None), (LOOK_ALONE, 1));
-        pace.hurry();
-        assert_eq!(pace.next(None), (LOOK_HURRIED, HURRIED));
-    }
-
-    #[test]
-    fn each_value_is_read_within_the_documented_time() {
-        let round = |look: Duration| look.as_millis() * SHARDS as u128;
-        // A missing heartbeat is noticed after 2.5 s.
-        assert!(round(LOOK_HURRIED) / HURRIED as u128 + 2_500 <= 6_000);
-        assert!(round(LOOK_ALONE) <= 13_000);
-        assert!(round(LOOK) <= 64_000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failed_reads_are_retried_immediately_and_then_with_delays() {
-        let mut failed = Failed::default();
-        for number in 0..20 {
-            failed.add(number);
-        }
-        assert_eq!(failed.due, Instant::now());
-        assert_eq!(failed.take(), Vec::from_iter(0..8));
-        failed.add(3);
-        assert_eq!(failed.due, Instant::now() + PAUSE);
-        assert_eq!(failed.take(), [3, 8, 9, 10, 11, 12, 13, 14]);
-        assert_eq!(failed.due, Instant::now(), "the store answers");
-        assert_eq!(failed.take(), [15, 16, 17, 18, 19]);
-        assert!(failed.numbers.is_empty());
-    }
-}

@@ -86,8 +86,7 @@ async fn after(
 ) -> Result<Vec<Publication>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT position, target, name, event, payload::text AS payload, refused IS NOT NULL AS is_refused,
-                 (extract(epoch FROM clock_timestamp() - published_at) * 1000000)::bigint AS age
+            "SELECT position, target, name, event, payload::text AS payload, refused IS NOT NULL AS is_refused
              FROM publications WHERE position > $1 ORDER BY position LIMIT $2",
         )
         .await?;
@@ -105,13 +104,11 @@ fn publication(row: &Row) -> Result<Publication, Error> {
         // A check constraint allows no other target.
         _ => Audience::Everyone,
     };
-    let age: i64 = row.try_get("age")?;
     Ok(Publication {
         position: row.try_get("position")?,
         audience,
         event: row.try_get("event")?,
         payload: row.try_get("payload")?,
-        age: Duration::from_micros(u64::try_from(age).unwrap_or(0)),
         is_refused: row.try_get("is_refused")?,
     })
 }

@@ -1,0 +1,481 @@
+//! Followers: long-lived tasks that apply the changes of other servers of the store.
+//!
+//! A [`Follower`] repeats the turns of a [`Followed`]. A turn reads the page of changes after a
+//! mark, applies it, and then moves the mark. So a turn that fails or is dropped is repeated, and
+//! no change is missed. The mark belongs to the `Followed`, which decides whether it outlives the
+//! task. This is when the next turn begins:
+//!
+//! | event | next turn |
+//! |---|---|
+//! | A page was applied that is not the last. | immediately |
+//! | The last page was applied. | after the poll interval, or the idle interval if the last change is older than [`BURST_WINDOW`] |
+//! | A turn failed. | after the retry delay, which doubles with each failure in a row, up to a maximum |
+//! | The store is overloaded. | as after the failure before; the delay does not grow |
+//! | The database denies access. | after [`DENIED_DELAY`] |
+//! | Another server announced a change. | immediately, also during a delay after a failure |
+//!
+//! Announcements arrive through the adapter and may be lost, so each follower also polls. The
+//! metric `roomcast_follower_lag_seconds` has the time since each follower had applied everything.
+
+use std::fmt;
+use std::future::{pending, ready};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::metrics::Metrics;
+use crate::store::{PublicationFault, StoreError};
+use crate::supervisor::Supervisor;
+use roomcast::adapter::values::ValueError;
+
+/// A source of changes, with the mark up to which this server has applied them.
+pub(crate) trait Followed: Send {
+    /// Reads the page after the mark, applies it, and moves the mark.
+    fn turn(&mut self) -> impl Future<Output = Result<Turn, Failure>> + Send;
+
+    /// Returns the current intervals between turns.
+    fn intervals(&self) -> Intervals;
+
+    /// Waits until another server announces a change. Must be cancel safe.
+    fn woken(&mut self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
+    /// Deletes changes that all servers have applied. Returns whether there are more to delete.
+    ///
+    /// Called once per [`CLEAN_INTERVAL`] after the last page, and after each last page while there
+    /// are more.
+    fn clean(&mut self) -> impl Future<Output = Result<bool, Failure>> + Send {
+        ready(Ok(false))
+    }
+}
+
+/// The result of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// A page was applied, and more pages are available.
+    More,
+    /// Everything is applied.
+    Done {
+        /// Whether the last page had changes.
+        changed: bool,
+    },
+    /// There are no more pages, but some changes must be read again.
+    Partly,
+}
+
+/// The reason why a turn failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The store has too many requests, but works.
+    Overloaded,
+    /// The store does not answer.
+    Failed(String),
+    /// The database denies access until an operator grants it.
+    Denied(String),
+}
+
+/// The intervals between turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Intervals {
+    /// The interval while there are changes.
+    pub(in crate::service) poll: Duration,
+    /// The interval after a while without changes.
+    pub(in crate::service) idle: Duration,
+    /// The delay after the first failure.
+    pub(in crate::service) retry: Duration,
+    /// The maximum delay after a failure.
+    pub(in crate::service) max_retry: Duration,
+}
+
+impl Intervals {
+    /// Creates intervals that do not depend on the age of the last change.
+    pub(in crate::service) const fn every(poll: Duration) -> Self {
+        Self {
+            poll,
+            idle: poll,
+            retry: poll,
+            max_retry: MAX_RETRY_DELAY,
+        }
+    }
+}
+
+/// Repeats the turns of a [`Followed`]. Clones share the lag.
+#[derive(Clone, Debug)]
+pub(crate) struct Follower {
+    name: &'static str,
+    /// The start of the last turns that applied everything.
+    applied: watch::Sender<Instant>,
+}
+
+impl Follower {
+    /// Creates a follower with the name of its task.
+    pub(crate) fn new(name: &'static str) -> Self {
+        let (applied, _) = watch::channel(Instant::now());
+        Self { name, applied }
+    }
+
+    /// Adds the lag of this follower to the metrics.
+    pub(crate) fn measured(self, metrics: &Metrics) -> Self {
+        metrics.add_lag(self.name, self.applied.subscribe());
+        self
+    }
+
+    /// Starts the follower as a supervised task. `make` is called again after a restart.
+    pub(crate) fn start<F: Followed + 'static>(
+        self,
+        supervisor: &Supervisor,
+        mut make: impl FnMut() -> F + Send + 'static,
+    ) -> JoinHandle<()> {
+        supervisor.start(self.name, move || {
+            let (follower, mut followed) = (self.clone(), make());
+            async move { follower.run(&mut followed).await }
+        })
+    }
+
+    /// Repeats turns for as long as it is polled.
+    pub(in crate::service) async fn run(&self, followed: &mut impl Followed) {
+        let mut schedule = Schedule::new();
+        loop {
+            let delay = self.apply_all(followed, &mut schedule).await;
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = followed.woken() => {}
+            }
+        }
+    }
+
+    /// Waits until every change is applied that was made before `time`.
+    pub(in crate::service) async fn applied_since(&self, time: Instant) {
+        // The sender is in this follower, so waiting never fails.
+        let _ = self
+            .applied
+            .subscribe()
+            .wait_for(|began| *began >= time)
+            .await;
+    }
+
+    /// Applies pages until none is left. Returns the delay until the next turn.
+    async fn apply_all(&self, followed: &mut impl Followed, schedule: &mut Schedule) -> Duration {
+        // Later pages may lack changes made after the first page was read.
+        let began = Instant::now();
+        let turn = loop {
+            match followed.turn().await {
+                Ok(Turn::More) => schedule.changed = Instant::now(),
+                turn => break turn,
+            }
+        };
+        match &turn {
+            Ok(Turn::Done { .. }) => {
+                self.applied.send_replace(began);
+                if schedule.is_clean_due() {
+                    let cleaned = followed.clean().await;
+                    if let Err(error) = &cleaned {
+                        tracing::debug!(follower = self.name, %error, "could not delete old changes");
+                    }
+                    schedule.cleaned = Some(Instant::now()).filter(|_| cleaned != Ok(true));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(
+                    follower = self.name,
+                    %error,
+                    "could not apply changes of other servers, retrying"
+                );
+            }
+        }
+        schedule.delay(&turn, followed.intervals())
+    }
+}
+
+/// Determines the delays between turns.
+struct Schedule {
+    /// The number of failures in a row.
+    failures: u32,
+    /// The time of the last change.
+    changed: Instant,
+    cleaned: Option<Instant>,
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Self {
+            failures: 0,
+            changed: Instant::now(),
+            cleaned: None,
+        }
+    }
+
+    fn is_clean_due(&self) -> bool {
+        self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL)
+    }
+
+    fn delay(&mut self, turn: &Result<Turn, Failure>, intervals: Intervals) -> Duration {
+        match turn {
+            Ok(turn) => {
+                self.failures = 0;
+                if *turn == (Turn::Done { changed: true }) {
+                    self.changed = Instant::now();
+                }
+                // Changes come in bursts.
+                return match self.changed.elapsed() < BURST_WINDOW {
+                    true => intervals.poll,
+                    false => intervals.idle,
+                };
+            }
+            Err(Failure::Denied(_)) => return DENIED_DELAY,
+            // The source itself has not failed.
+            Err(Failure::Overloaded) => {}
+            Err(Failure::Failed(_)) => self.failures += 1,
+        }
+        // A recovering database is not queried by all servers at once.
+        let doubled = 1 << self.failures.saturating_sub(1).min(MAX_DOUBLINGS);
+        let delay = intervals.retry.saturating_mul(doubled);
+        delay.min(intervals.max_retry)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded => StoreError::Overloaded.fmt(f),
+            Self::Failed(why) | Self::Denied(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Overloaded => Self::Overloaded,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<PublicationFault> for Failure {
+    fn from(fault: PublicationFault) -> Self {
+        match fault {
+            PublicationFault::Denied(why) => Self::Denied(why),
+            PublicationFault::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// How long a follower uses the poll interval after a change.
+const BURST_WINDOW: Duration = Duration::from_secs(5);
+/// The interval between deletions of old changes.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(60);
+/// The maximum delay after a failure, unless a follower has a shorter one.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(4);
+/// The delay while the database denies access.
+const DENIED_DELAY: Duration = Duration::from_secs(10);
+/// The maximum number of doublings, so that the factor has a limit.
+const MAX_DOUBLINGS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const POLL: Duration = Duration::from_millis(100);
+    const IDLE: Duration = Duration::from_secs(1);
+    const PAGE: usize = 10;
+
+    /// A journal of numbers, of which each turn applies a page.
+    #[derive(Clone, Default)]
+    struct Journal(Arc<JournalInner>);
+
+    #[derive(Default)]
+    struct JournalInner {
+        stored: Mutex<usize>,
+        mark: Mutex<usize>,
+        /// The results of the next turns.
+        failures: Mutex<VecDeque<Failure>>,
+        /// The time of each turn.
+        turns: Mutex<Vec<Instant>>,
+        cleaned: Mutex<usize>,
+        announced: Notify,
+    }
+
+    impl Followed for Journal {
+        async fn turn(&mut self) -> Result<Turn, Failure> {
+            let Self(journal) = self;
+            journal.turns.lock().push(Instant::now());
+            // A query takes some time, during which the task may be dropped.
+            sleep(Duration::from_millis(1)).await;
+            if let Some(failure) = journal.failures.lock().pop_front() {
+                return Err(failure);
+            }
+            let (stored, mut mark) = (*journal.stored.lock(), journal.mark.lock());
+            let page = (stored - *mark).min(PAGE);
+            *mark += page;
+            Ok(match *mark < stored {
+                true => Turn::More,
+                false => Turn::Done { changed: page > 0 },
+            })
+        }
+
+        fn intervals(&self) -> Intervals {
+            Intervals {
+                idle: IDLE,
+                ..Intervals::every(POLL)
+            }
+        }
+
+        async fn woken(&mut self) {
+            self.0.announced.notified().await;
+        }
+
+        async fn clean(&mut self) -> Result<bool, Failure> {
+            *self.0.cleaned.lock() += 1;
+            Ok(false)
+        }
+    }
+
+    impl Journal {
+        /// Follows the journal for this long, and returns the pauses between its turns.
+        async fn follow(&self, follower: &Follower, time: Duration) -> Vec<Duration> {
+            self.0.turns.lock().clear();
+            let mut journal = self.clone();
+            timeout(time, follower.run(&mut journal)).await.unwrap_err();
+            let turns = self.0.turns.lock();
+            // The time of the query is no pause.
+            let pause =
+                |pair: &[Instant]| (pair[1] - pair[0]).saturating_sub(Duration::from_millis(1));
+            turns.windows(2).map(pause).collect()
+        }
+
+        fn fail(&self, count: usize, failure: &Failure) {
+            let failures = std::iter::repeat_n(failure.clone(), count);
+            self.0.failures.lock().extend(failures);
+        }
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_follow_immediately_until_everything_is_applied() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        *journal.0.stored.lock() = 3 * PAGE + 1;
+        let pauses = journal.follow(&follower, 2 * POLL).await;
+        assert_eq!(
+            pauses,
+            [Duration::ZERO, Duration::ZERO, Duration::ZERO, POLL]
+        );
+        assert_eq!(*journal.0.mark.lock(), 3 * PAGE + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn announcement_ends_a_delay_also_after_a_failure() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        journal.fail(10, &Failure::Failed("down".into()));
+        let announced = journal.clone();
+        let early = Duration::from_millis(10);
+        tokio::spawn(async move {
+            sleep(early).await;
+            announced.0.announced.notify_one();
+        });
+        let pauses = journal.follow(&follower, 2 * POLL).await;
+        assert!(pauses[0] < early, "{pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delay_doubles_up_to_a_maximum_and_ends_with_success() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        journal.fail(3, &Failure::Failed("down".into()));
+        journal.fail(2, &Failure::Overloaded);
+        journal.fail(5, &Failure::Failed("down".into()));
+        let pauses = journal.follow(&follower, seconds(25)).await;
+        let tenths = [1, 2, 4, 4, 4, 8, 16, 32, 40, 40].map(|tenths| POLL * tenths);
+        assert_eq!(pauses[..10], tenths);
+        assert!(pauses[10] <= IDLE, "{pauses:?}");
+
+        journal.fail(1, &Failure::Denied("no right".into()));
+        let pauses = journal.follow(&follower, seconds(11)).await;
+        assert_eq!(pauses[0], DENIED_DELAY);
+    }
+
+    #[test]
+    fn longest_delay_is_reached_with_any_number_of_failures() {
+        let mut schedule = Schedule::new();
+        let intervals = Intervals {
+            max_retry: POLL * 3,
+            ..Intervals::every(POLL)
+        };
+        let failed = Err(Failure::Failed("down".into()));
+        for failures in [0, 1, 40, 1000] {
+            schedule.failures = failures;
+            let expected = [POLL, POLL * 2, POLL * 3][failures.min(2) as usize];
+            assert_eq!(schedule.delay(&failed, intervals), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn interval_grows_when_the_last_change_is_old() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        *journal.0.stored.lock() = 1;
+        let pauses = journal.follow(&follower, seconds(20)).await;
+        let fast = pauses.iter().filter(|pause| **pause == POLL).count();
+        assert!((40..=50).contains(&fast), "{fast}");
+        assert_eq!(pauses.last(), Some(&IDLE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lag_grows_until_everything_is_applied() {
+        let metrics = Metrics::default();
+        let (journal, follower) = (Journal::default(), Follower::new("test").measured(&metrics));
+        let lag = || {
+            let text = metrics.render();
+            let row = text.split("roomcast_follower_lag_seconds{follower=\"test\"} ");
+            row.last().unwrap().trim().parse::<f64>().unwrap()
+        };
+        journal.fail(100, &Failure::Failed("down".into()));
+        journal.follow(&follower, seconds(60)).await;
+        assert!((60.0..61.0).contains(&lag()), "{}", lag());
+        let asked = Instant::now();
+        let waiting = timeout(seconds(60), follower.applied_since(asked));
+        waiting.await.unwrap_err();
+
+        journal.0.failures.lock().clear();
+        journal.follow(&follower, seconds(2)).await;
+        assert!(lag() < 2.0 * IDLE.as_secs_f64(), "{}", lag());
+        follower.applied_since(asked).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_changes_are_deleted_once_a_minute() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        journal.follow(&follower, seconds(100)).await;
+        assert_eq!(*journal.0.cleaned.lock(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follower_that_ends_in_a_turn_leaves_the_page_to_its_successor() {
+        let (journal, follower) = (Journal::default(), Follower::new("test"));
+        *journal.0.stored.lock() = 2 * PAGE;
+        // The second turn is dropped while it reads.
+        let time = Duration::from_micros(1500);
+        journal.follow(&follower, time).await;
+        assert_eq!(*journal.0.mark.lock(), PAGE);
+        journal.follow(&follower, POLL).await;
+        assert_eq!(*journal.0.mark.lock(), 2 * PAGE);
+    }
+}
