@@ -249,10 +249,10 @@ impl fmt::Display for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Overloaded => Self::Overloaded,
-            error => Self::Failed(error.to_string()),
+        if error == StoreError::Overloaded {
+            return Self::Overloaded;
         }
+        Self::Failed(error.to_string())
     }
 }
 
@@ -296,6 +296,8 @@ mod tests {
     const POLL: Duration = Duration::from_millis(100);
     const IDLE: Duration = Duration::from_secs(1);
     const PAGE: usize = 10;
+    /// The duration of a turn.
+    const QUERY: Duration = Duration::from_millis(10);
 
     /// A journal of numbers, of which each turn applies a page.
     #[derive(Clone, Default)]
@@ -317,8 +319,7 @@ mod tests {
         async fn turn(&mut self) -> Result<Turn, Failure> {
             let Self(journal) = self;
             journal.turns.lock().push(Instant::now());
-            // A query takes some time, during which the task may be dropped.
-            sleep(Duration::from_millis(1)).await;
+            sleep(QUERY).await;
             if let Some(failure) = journal.failures.lock().pop_front() {
                 return Err(failure);
             }
@@ -355,9 +356,11 @@ mod tests {
             let mut journal = self.clone();
             timeout(time, follower.run(&mut journal)).await.unwrap_err();
             let turns = self.0.turns.lock();
-            // The time of the query is no pause.
-            let pause =
-                |pair: &[Instant]| (pair[1] - pair[0]).saturating_sub(Duration::from_millis(1));
+            let pause = |pair: &[Instant]| {
+                // Timers round up to a millisecond.
+                let pause = pair[1].duration_since(pair[0] + QUERY);
+                Duration::from_millis(pause.as_millis() as u64 / 10 * 10)
+            };
             turns.windows(2).map(pause).collect()
         }
 
@@ -388,13 +391,13 @@ mod tests {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         journal.fail(10, &Failure::Failed("down".into()));
         let announced = journal.clone();
-        let early = Duration::from_millis(10);
+        let early = POLL / 2;
         tokio::spawn(async move {
             sleep(early).await;
             announced.0.announced.notify_one();
         });
         let pauses = journal.follow(&follower, 2 * POLL).await;
-        assert!(pauses[0] < early, "{pauses:?}");
+        assert!(pauses[0] < POLL, "{pauses:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -472,8 +475,7 @@ mod tests {
         let (journal, follower) = (Journal::default(), Follower::new("test"));
         *journal.0.stored.lock() = 2 * PAGE;
         // The second turn is dropped while it reads.
-        let time = Duration::from_micros(1500);
-        journal.follow(&follower, time).await;
+        journal.follow(&follower, QUERY * 3 / 2).await;
         assert_eq!(*journal.0.mark.lock(), PAGE);
         journal.follow(&follower, POLL).await;
         assert_eq!(*journal.0.mark.lock(), 2 * PAGE);
