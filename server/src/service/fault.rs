@@ -47,6 +47,12 @@ pub(crate) enum ServiceError {
 }
 
 impl ServiceError {
+    /// The error when a withdrawn item is published again or corrected.
+    pub(in crate::service) const WITHDRAWN: Self = Self::Conflict("it was withdrawn");
+    /// The error when this server cannot read a published item.
+    pub(in crate::service) const OTHER_FORM: Self =
+        Self::Conflict("a newer version of the server has written it");
+
     pub(in crate::service) fn invalid(
         field: impl Into<Cow<'static, str>>,
         problem: impl Into<Cow<'static, str>>,

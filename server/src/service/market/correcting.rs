@@ -4,21 +4,18 @@
 use roomcast::Namespace;
 
 use super::channels::JOURNAL;
-use super::withdrawals::{EXECUTED, NO_SIGNAL, NO_TRADE, OTHER_FORM, WITHDRAWN};
+use super::withdrawals::{EXECUTED, NO_SIGNAL, NO_TRADE};
 use super::{Market, checks, signals, trades};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{
-    AmendTarget, Amended, Outcome, is_withdrawal, journal_of, read, write,
-};
+use crate::service::journals::{AmendTarget, Amended, is_withdrawal, journal_of, read, write};
 use crate::service::rules::commands::corrections::{CorrectSignal, CorrectTrade};
 use crate::service::rules::content::{check_same_id, check_user_id};
-use crate::service::rules::emission::{Emission, Reliable};
 use crate::service::rules::emissions::published::Update;
 use crate::service::rules::emissions::signals::{SIGNAL_NEW, Signal};
 use crate::service::rules::emissions::trades::{TRADE_UPDATE, Trade, TradeStatus};
 use crate::store::Entry;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 impl Market {
     /// Replaces the content of a signal. Its channel stays. Without a time, the published one stays.
@@ -59,7 +56,8 @@ impl Market {
         };
         let journals = &self.0.journals;
         let outcome = journals.amend(namespace, target, amended).await?;
-        self.corrected(&SIGNAL_NEW, &outcome)
+        let body = published(&outcome.entry)?;
+        Ok(self.amended(&SIGNAL_NEW, &outcome, body))
     }
 
     /// Replaces a trade that is not executed. A settled trade stays settled. Without a time or a
@@ -116,33 +114,17 @@ impl Market {
         };
         let journals = &self.0.journals;
         let outcome = journals.amend(namespace, target, amended).await?;
-        self.corrected(&TRADE_UPDATE, &outcome)
-    }
-
-    /// Returns the content of an entry, and notifies webhooks if it is new.
-    fn corrected<T: Clone + Serialize + DeserializeOwned>(
-        &self,
-        event: &Emission<Update<T>, Reliable>,
-        outcome: &Outcome,
-    ) -> Result<Update<T>, ServiceError> {
-        let update = Update {
-            body: published(&outcome.entry)?,
-            revision: outcome.entry.revision,
-        };
-        if outcome.is_new {
-            let journals = &self.0.journals;
-            journals.hook(event, || update.clone());
-        }
-        Ok(update)
+        let body = published(&outcome.entry)?;
+        Ok(self.amended(&TRADE_UPDATE, &outcome, body))
     }
 }
 
 /// Returns the published content of an entry.
 fn published<T: DeserializeOwned>(entry: &Entry) -> Result<T, ServiceError> {
     if is_withdrawal(entry) {
-        return Err(WITHDRAWN);
+        return Err(ServiceError::WITHDRAWN);
     }
-    read(entry).ok_or(ServiceError::Conflict(OTHER_FORM))
+    read(entry).ok_or(ServiceError::OTHER_FORM)
 }
 
 const SETTLED: &str = "the trade is settled and cannot become pending again";

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
-use super::withdrawals::WITHDRAWN;
 use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -295,7 +294,7 @@ impl Market {
                 });
                 return Ok(signal);
             }
-            Appended::There(entry) if is_withdrawal(&entry) => return Err(WITHDRAWN),
+            Appended::There(entry) if is_withdrawal(&entry) => return Err(ServiceError::WITHDRAWN),
             Appended::There(entry) => read::<Signal>(&entry),
             Appended::Absent | Appended::Full => None,
         };

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::withdrawals::WITHDRAWN;
 use super::{Market, checks, own, portfolio, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
@@ -234,7 +233,7 @@ impl Market {
         let journal = journal_of(KIND, &trade.user_id);
         let entry = store.journal_entry(&journal, &trade.trade_id).await?;
         if entry.as_ref().is_some_and(is_withdrawal) {
-            return Err(WITHDRAWN);
+            return Err(ServiceError::WITHDRAWN);
         }
         let Some(known) = entry.as_ref().and_then(read::<Trade>) else {
             return Ok(());
@@ -281,7 +280,7 @@ impl Market {
                 });
                 Ok(None)
             }
-            Appended::There(entry) if is_withdrawal(&entry) => Err(WITHDRAWN),
+            Appended::There(entry) if is_withdrawal(&entry) => Err(ServiceError::WITHDRAWN),
             Appended::There(entry) => match read(&entry) {
                 Some(known) => Ok(Some(known)),
                 None => Err(ServiceError::Conflict("the trade is settled already")),

@@ -41,8 +41,10 @@ impl Market {
             })
         };
         let journals = &self.0.journals;
-        let ended = journals.amend(namespace, target, |known| ended(known, end));
-        self.withdrawn(&SIGNAL_WITHDRAWN, ended.await?, NO_SIGNAL)
+        let amending = journals.amend(namespace, target, |known| ended(known, end));
+        let outcome = amending.await?;
+        let body = withdrawal(&outcome.entry).ok_or(ServiceError::NotFound(NO_SIGNAL))?;
+        Ok(self.amended(&SIGNAL_WITHDRAWN, &outcome, body))
     }
 
     /// Withdraws a trade that is not executed. A repeated request returns the first response.
@@ -72,25 +74,26 @@ impl Market {
             })
         };
         let journals = &self.0.journals;
-        let ended = journals.amend(namespace, target, |known| ended(known, end));
-        self.withdrawn(&TRADE_WITHDRAWN, ended.await?, NO_TRADE)
+        let amending = journals.amend(namespace, target, |known| ended(known, end));
+        let outcome = amending.await?;
+        let body = withdrawal(&outcome.entry).ok_or(ServiceError::NotFound(NO_TRADE))?;
+        Ok(self.amended(&TRADE_WITHDRAWN, &outcome, body))
     }
 
-    /// Returns the withdrawal in an entry, and notifies webhooks if it is new.
-    fn withdrawn<T: Clone + Serialize + DeserializeOwned>(
+    /// Returns the amended entry with this content, and notifies webhooks if it is new.
+    pub(super) fn amended<T: Clone + Serialize>(
         &self,
         event: &Emission<Update<T>, Reliable>,
-        Outcome { entry, is_new }: Outcome,
-        missing: &'static str,
-    ) -> Result<Update<T>, ServiceError> {
-        let revision = entry.revision;
-        let body = withdrawal(&entry).ok_or(ServiceError::NotFound(missing))?;
+        outcome: &Outcome,
+        body: T,
+    ) -> Update<T> {
+        let revision = outcome.entry.revision;
         let update = Update { body, revision };
-        if is_new {
+        if outcome.is_new {
             let journals = &self.0.journals;
             journals.hook(event, || update.clone());
         }
-        Ok(update)
+        update
     }
 }
 
@@ -102,7 +105,7 @@ fn ended<T: DeserializeOwned, E: Serialize>(
     if is_withdrawal(known) {
         return Ok(None);
     }
-    let published = read(known).ok_or(ServiceError::Conflict(OTHER_FORM))?;
+    let published = read(known).ok_or(ServiceError::OTHER_FORM)?;
     let body = write_withdrawal(&end(published)?);
     Ok(Some(Amended {
         body,
@@ -113,6 +116,3 @@ fn ended<T: DeserializeOwned, E: Serialize>(
 pub(super) const NO_SIGNAL: &str = "no such signal";
 pub(super) const NO_TRADE: &str = "the user has no such trade";
 pub(super) const EXECUTED: &str = "the trade is executed";
-pub(super) const OTHER_FORM: &str = "a newer version of the server has written it";
-/// The error when a withdrawn item is published again.
-pub(super) const WITHDRAWN: ServiceError = ServiceError::Conflict("it was withdrawn");

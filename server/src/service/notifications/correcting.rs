@@ -75,9 +75,7 @@ fn unacknowledged(entry: &Entry) -> Result<Notification, ServiceError> {
     match read(entry) {
         Some(Body::New(known)) => Ok(known),
         Some(Body::Acked { .. }) => Err(ServiceError::Conflict("the user has acknowledged it")),
-        Some(Body::Withdrawn { .. }) => Err(ServiceError::Conflict("it was withdrawn")),
-        None => Err(ServiceError::Conflict(
-            "a newer version of the server has written it",
-        )),
+        Some(Body::Withdrawn { .. }) => Err(ServiceError::WITHDRAWN),
+        None => Err(ServiceError::OTHER_FORM),
     }
 }
