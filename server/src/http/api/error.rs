@@ -166,15 +166,20 @@ pub(crate) struct JsonBody<T>(pub(crate) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            let message = "the body must be application/json";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(ApiError::new(status, "INVALID_PAYLOAD", message));
-        }
-        let body = Bytes::from_request(request, state).await;
-        parse(&body.map_err(|_| ApiError::too_large())?).map(Self)
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        parse(&read_json(request).await?).map(Self)
     }
+}
+
+/// Reads the body of a request that declares JSON.
+async fn read_json(request: Request) -> Result<Bytes, ApiError> {
+    if !is_json(request.headers()) {
+        let message = "the body must be application/json";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(ApiError::new(status, "INVALID_PAYLOAD", message));
+    }
+    let body = Bytes::from_request(request, &()).await;
+    body.map_err(|_| ApiError::too_large())
 }
 
 /// Parses the field `outer`, whose text is the body of another route. Errors name fields below
@@ -199,30 +204,37 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if !error.is_data() {
         return Err(ApiError::invalid("the body is not JSON"));
     }
-    let said = shortened(error.to_string());
-    let refusal = ApiError::invalid(format!("the body has invalid fields: {said}"));
     // Tracking the path allocates, so the body is parsed with it only after an error.
     let mut again = serde_json::Deserializer::from_slice(body);
-    match serde_path_to_error::deserialize::<_, T>(&mut again) {
-        Err(error) => {
-            let mut path = String::new();
-            if error.path().iter().len() > 0 {
-                path = error.path().to_string();
-            }
-            // The path ends at the object with the missing, duplicate or excluded field.
-            if let Some(field) = named(&error.inner().to_string(), &path) {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(field);
-            }
-            if path.is_empty() {
-                return Err(refusal);
-            }
-            Err(refusal.field(shortened(path)))
-        }
-        Ok(_) => Err(refusal),
+    let located = serde_path_to_error::deserialize::<_, T>(&mut again);
+    Err(invalid_fields(&error, located.err().as_ref()))
+}
+
+/// Returns the error for a body with invalid fields, with the path of the first.
+fn invalid_fields(
+    error: &serde_json::Error,
+    located: Option<&PathError<serde_json::Error>>,
+) -> ApiError {
+    let said = shortened(error.to_string());
+    let refusal = ApiError::invalid(format!("the body has invalid fields: {said}"));
+    let Some(error) = located else {
+        return refusal;
+    };
+    let mut path = String::new();
+    if error.path().iter().len() > 0 {
+        path = error.path().to_string();
     }
+    // The path ends at the object with the missing, duplicate or excluded field.
+    if let Some(field) = named(&error.inner().to_string(), &path) {
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(field);
+    }
+    if path.is_empty() {
+        return refusal;
+    }
+    refusal.field(shortened(path))
 }
 
 /// Returns the field that a serde error names in addition to the path.
