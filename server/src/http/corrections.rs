@@ -1,12 +1,9 @@
 //! `PUT /api/v1/signals/{id}` and so on: services correct what they have published.
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::Method,
-};
+use axum::{extract::Path, http::Method};
 
-use super::api::{Api, ApiError, By, JsonBody, Operation, Routes};
+use super::api::{Api, JsonBody, Operation, Routes};
+use super::forwarding::forward;
 use crate::service::bounds::{NotificationId, ServiceName, UserId};
 use crate::{
     auth::Permission,
@@ -27,7 +24,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::PUT,
             "/signals/{id}",
-            signal,
+            forward!(Path(signal_id): Path<String>, JsonBody(signal): JsonBody<PublishSignal> =>
+                market.correct_signal(CorrectSignal { signal_id, signal }, namespace)),
             Operation::new(
                 "correctSignal",
                 "Replaces the content of a signal. Its channel stays.",
@@ -42,7 +40,9 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::PUT,
             "/users/{id}/trades/{tradeId}",
-            trade,
+            forward!(Path((user, trade_id)): Path<(String, String)>,
+                JsonBody(trade): JsonBody<PublishTrade> =>
+                market.correct_trade(CorrectTrade { user, trade_id, trade }, namespace)),
             Operation::new(
                 "correctTrade",
                 "Replaces a trade of a user that is not executed.",
@@ -58,7 +58,10 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::PUT,
             "/users/{id}/notifications/{notificationId}",
-            notification,
+            forward!(Path((user, notification_id)): Path<(String, String)>,
+                JsonBody(notification): JsonBody<Notify> =>
+                notifications.correct(
+                    CorrectNotification { user, notification_id, notification }, namespace)),
             Operation::new(
                 "correctNotification",
                 "Replaces the content of a notification that its user has not acknowledged.",
@@ -71,47 +74,4 @@ pub(super) fn routes() -> Routes<Api> {
             .refuses(404)
             .refuses(409),
         )
-}
-
-async fn signal(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(signal_id): Path<String>,
-    JsonBody(signal): JsonBody<PublishSignal>,
-) -> Result<Json<Update<Signal>>, ApiError> {
-    let allowed = at.access.allow(by, CorrectSignal { signal_id, signal })?;
-    let corrected = at.market.correct_signal(allowed, &at.namespace()).await?;
-    Ok(Json(corrected))
-}
-
-async fn trade(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path((user, trade_id)): Path<(String, String)>,
-    JsonBody(trade): JsonBody<PublishTrade>,
-) -> Result<Json<Update<Trade>>, ApiError> {
-    let command = CorrectTrade {
-        user,
-        trade_id,
-        trade,
-    };
-    let allowed = at.access.allow(by, command)?;
-    let corrected = at.market.correct_trade(allowed, &at.namespace()).await?;
-    Ok(Json(corrected))
-}
-
-async fn notification(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path((user, notification_id)): Path<(String, String)>,
-    JsonBody(notification): JsonBody<Notify>,
-) -> Result<Json<Update<Notification>>, ApiError> {
-    let command = CorrectNotification {
-        user,
-        notification_id,
-        notification,
-    };
-    let allowed = at.access.allow(by, command)?;
-    let corrected = at.notifications.correct(allowed, &at.namespace()).await?;
-    Ok(Json(corrected))
 }

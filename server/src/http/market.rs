@@ -8,6 +8,7 @@ use axum::{
 };
 
 use super::api::{Api, ApiError, By, IdempotentName, JsonBody, Operation, Parameters, Routes};
+use super::forwarding::forward;
 use crate::{
     auth::Permission,
     service::{
@@ -38,7 +39,7 @@ fn publishing() -> Routes<Api> {
         .on(
             Method::POST,
             "/trades",
-            trade,
+            forward!(JsonBody(new): JsonBody<PublishTrade> => market.publish_trade(new, namespace)),
             Operation::new(
                 "publishTrade",
                 "Publishes a trade of a user, or what has become of it.",
@@ -64,7 +65,8 @@ fn publishing() -> Routes<Api> {
         .on(
             Method::POST,
             "/portfolios",
-            portfolio,
+            forward!(JsonBody(new): JsonBody<PublishPortfolio> =>
+                market.update_portfolio(new, namespace)),
             Operation::new(
                 "publishPortfolio",
                 "Publishes the portfolio of a user as it is now.",
@@ -77,7 +79,8 @@ fn publishing() -> Routes<Api> {
         .on(
             Method::POST,
             "/prices",
-            prices,
+            forward!(JsonBody(new): JsonBody<PublishPrices> =>
+                market.publish_prices(new, namespace)),
             Operation::new(
                 "publishPrices",
                 "Publishes the last price of a symbol, or those of many.",
@@ -105,7 +108,8 @@ fn publishing() -> Routes<Api> {
         .on(
             Method::POST,
             "/notifications/withdraw",
-            withdraw,
+            forward!(JsonBody(withdraw): JsonBody<WithdrawNotification> =>
+                notifications.withdraw(withdraw, namespace)),
             Operation::new(
                 "withdrawNotification",
                 "Ends a notification that users have not acknowledged yet.",
@@ -122,7 +126,8 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/trades",
-            trades,
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedUpdates> =>
+                market.trades(ReadTrades { user, page })),
             Operation::new(
                 "listTrades",
                 "Lists the trades of a user, the newest change first.",
@@ -136,7 +141,7 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/signals",
-            signals,
+            forward!(Parameters(wanted): Parameters<ReadSignals> => market.signals(wanted)),
             Operation::new(
                 "listSignals",
                 "Lists all signals or those of a channel, the newest first.",
@@ -149,7 +154,7 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/portfolio",
-            newest_portfolio,
+            forward!(Path(user): Path<String> => market.portfolio(ReadPortfolio { user })),
             Operation::new(
                 "readPortfolio",
                 "Reads the portfolio of a user as it is now.",
@@ -161,7 +166,8 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/notifications",
-            notifications,
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedPage> =>
+                notifications.unacknowledged(ReadNotifications { user, page })),
             Operation::new(
                 "listNotifications",
                 "Lists the notifications that a user has not acknowledged, the newest first.",
@@ -175,7 +181,8 @@ fn reading() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/notifications/history",
-            notification_history,
+            forward!(Path(user): Path<String>, Parameters(page): Parameters<AskedPage> =>
+                notifications.history(ReadNotificationHistory { user, page })),
             Operation::new(
                 "listNotificationHistory",
                 "Lists the notifications that a user has acknowledged, the newest acknowledgement first.",
@@ -186,17 +193,6 @@ fn reading() -> Routes<Api> {
             .refuses(404)
             .answer::<NotificationHistory>(200),
         )
-}
-
-async fn trade(
-    State(at): State<Api>,
-    Extension(by): By,
-    JsonBody(new): JsonBody<PublishTrade>,
-) -> Result<Json<Trade>, ApiError> {
-    let allowed = at.access.allow(by, new)?;
-    Ok(Json(
-        at.market.publish_trade(allowed, &at.namespace()).await?,
-    ))
 }
 
 async fn signal(
@@ -212,28 +208,6 @@ async fn signal(
     ))
 }
 
-async fn portfolio(
-    State(at): State<Api>,
-    Extension(by): By,
-    JsonBody(new): JsonBody<PublishPortfolio>,
-) -> Result<Json<Portfolio>, ApiError> {
-    let allowed = at.access.allow(by, new)?;
-    Ok(Json(
-        at.market.update_portfolio(allowed, &at.namespace()).await?,
-    ))
-}
-
-async fn prices(
-    State(at): State<Api>,
-    Extension(by): By,
-    JsonBody(new): JsonBody<PublishPrices>,
-) -> Result<Json<PublishedPrices>, ApiError> {
-    let allowed = at.access.allow(by, new)?;
-    Ok(Json(
-        at.market.publish_prices(allowed, &at.namespace()).await?,
-    ))
-}
-
 async fn notification(
     State(at): State<Api>,
     Extension(by): By,
@@ -245,66 +219,6 @@ async fn notification(
     Ok(Json(
         at.notifications.notify(allowed, &at.namespace()).await?,
     ))
-}
-
-async fn withdraw(
-    State(at): State<Api>,
-    Extension(by): By,
-    JsonBody(asked): JsonBody<WithdrawNotification>,
-) -> Result<Json<Withdrawals>, ApiError> {
-    let allowed = at.access.allow(by, asked)?;
-    Ok(Json(
-        at.notifications.withdraw(allowed, &at.namespace()).await?,
-    ))
-}
-
-async fn trades(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(user): Path<String>,
-    Parameters(page): Parameters<AskedUpdates>,
-) -> Result<Json<TradeList>, ApiError> {
-    let allowed = at.access.allow(by, ReadTrades { user, page })?;
-    Ok(Json(at.market.trades(allowed).await?))
-}
-
-async fn signals(
-    State(at): State<Api>,
-    Extension(by): By,
-    Parameters(wanted): Parameters<ReadSignals>,
-) -> Result<Json<SignalList>, ApiError> {
-    let allowed = at.access.allow(by, wanted)?;
-    Ok(Json(at.market.signals(allowed).await?))
-}
-
-async fn newest_portfolio(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(user): Path<String>,
-) -> Result<Json<NewestPortfolio>, ApiError> {
-    let allowed = at.access.allow(by, ReadPortfolio { user })?;
-    Ok(Json(at.market.portfolio(allowed).await?))
-}
-
-async fn notifications(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(user): Path<String>,
-    Parameters(page): Parameters<AskedPage>,
-) -> Result<Json<NotificationList>, ApiError> {
-    let allowed = at.access.allow(by, ReadNotifications { user, page })?;
-    Ok(Json(at.notifications.unacknowledged(allowed).await?))
-}
-
-async fn notification_history(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(user): Path<String>,
-    Parameters(page): Parameters<AskedPage>,
-) -> Result<Json<NotificationHistory>, ApiError> {
-    let asked = ReadNotificationHistory { user, page };
-    let allowed = at.access.allow(by, asked)?;
-    Ok(Json(at.notifications.history(allowed).await?))
 }
 
 /// Maximum bytes of a portfolio: a thousand positions with the longest symbols and numbers, and

@@ -5,6 +5,7 @@
 pub(crate) mod api;
 pub(crate) mod client_files;
 mod corrections;
+mod forwarding;
 mod health;
 mod market;
 #[cfg(feature = "ui")]

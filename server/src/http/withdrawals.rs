@@ -1,12 +1,9 @@
 //! Routes that withdraw published data: `DELETE /api/v1/signals/{id}` and similar.
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::Method,
-};
+use axum::{extract::Path, http::Method};
 
-use super::api::{Api, ApiError, By, Operation, Routes};
+use super::api::{Api, Operation, Routes};
+use super::forwarding::forward;
 use crate::service::bounds::{ServiceName, Symbol, UserId};
 use crate::{
     auth::Permission,
@@ -25,7 +22,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/signals/{id}",
-            signal,
+            forward!(Path(signal_id): Path<String> =>
+                market.withdraw_signal(WithdrawSignal { signal_id }, namespace)),
             Operation::new(
                 "withdrawSignal",
                 "Withdraws a signal.",
@@ -39,7 +37,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/users/{id}/trades/{tradeId}",
-            trade,
+            forward!(Path((user, trade_id)): Path<(String, String)> =>
+                market.withdraw_trade(WithdrawTrade { user, trade_id }, namespace)),
             Operation::new(
                 "withdrawTrade",
                 "Withdraws a trade of a user that is not executed.",
@@ -54,7 +53,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/prices/{symbol}",
-            price,
+            forward!(Path(symbol): Path<String> =>
+                market.withdraw_price(WithdrawPrice { symbol }, namespace)),
             Operation::new(
                 "withdrawPrice",
                 "Withdraws the price of a symbol, until another one is published.",
@@ -64,34 +64,4 @@ pub(super) fn routes() -> Routes<Api> {
             .answer::<PriceWithdrawn>(200)
             .refuses(404),
         )
-}
-
-async fn signal(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(signal_id): Path<String>,
-) -> Result<Json<Update<SignalWithdrawn>>, ApiError> {
-    let allowed = at.access.allow(by, WithdrawSignal { signal_id })?;
-    let withdrawn = at.market.withdraw_signal(allowed, &at.namespace()).await?;
-    Ok(Json(withdrawn))
-}
-
-async fn trade(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path((user, trade_id)): Path<(String, String)>,
-) -> Result<Json<Update<TradeWithdrawn>>, ApiError> {
-    let allowed = at.access.allow(by, WithdrawTrade { user, trade_id })?;
-    let withdrawn = at.market.withdraw_trade(allowed, &at.namespace()).await?;
-    Ok(Json(withdrawn))
-}
-
-async fn price(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(symbol): Path<String>,
-) -> Result<Json<PriceWithdrawn>, ApiError> {
-    let allowed = at.access.allow(by, WithdrawPrice { symbol })?;
-    let withdrawn = at.market.withdraw_price(allowed, &at.namespace()).await?;
-    Ok(Json(withdrawn))
 }

@@ -13,6 +13,7 @@ use super::{
     error::{Id, id_of},
     once::IdempotentName,
 };
+use crate::http::forwarding::{forward, serve};
 use crate::service::bounds::{ConversationCursor, Title, UserId};
 use crate::{
     auth::Permission,
@@ -56,13 +57,14 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/conversations/{id}",
-            read,
+            forward!(Id(id): Id => chat.conversation(ReadConversation { id })),
             of("readConversation", "Reads a conversation.").answer::<FoundConversation>(200),
         )
         .on(
             Method::PATCH,
             "/conversations/{id}",
-            rename,
+            serve!(Id(conversation_id): Id, JsonBody(NewTitle { title }): JsonBody<NewTitle> =>
+                chat.rename_conversation(RenameConversation { conversation_id, title })),
             of("renameConversation", "Gives a conversation a new title.")
                 .gives::<RenameConversation>()
                 .needs_by_state(MODERATES)
@@ -72,7 +74,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/conversations/{id}",
-            delete,
+            serve!(Id(conversation_id): Id =>
+                chat.delete_conversation(DeleteConversation { conversation_id })),
             of(
                 "deleteConversation",
                 "Deletes a conversation with all that is in it.",
@@ -85,7 +88,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::PUT,
             "/conversations/{id}/members/{userId}",
-            add,
+            serve!(Path((id, user_id)): Path<(String, String)> =>
+                chat.add_member(AddMember { conversation_id: id_of(&id)?, user_id })),
             of("addMember", "Adds a member; one that is there stays.")
                 .gives::<AddMember>()
                 .needs_by_state(MODERATES)
@@ -96,7 +100,8 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/conversations/{id}/members/{userId}",
-            remove,
+            serve!(Path((id, user_id)): Path<(String, String)> =>
+                chat.remove_member(RemoveMember { conversation_id: id_of(&id)?, user_id })),
             of("removeMember", "Removes a member, if there is one.")
                 .gives::<RemoveMember>()
                 // Users remove themselves without a permission.
@@ -177,67 +182,6 @@ async fn make(
         .create_as(allowed, &at.namespace(), None, id)
         .await?;
     Ok((StatusCode::CREATED, Json(made)))
-}
-
-async fn read(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(id): Id,
-) -> Result<Json<FoundConversation>, ApiError> {
-    let allowed = at.access.allow(by, ReadConversation { id })?;
-    Ok(Json(at.chat.conversation(allowed).await?))
-}
-
-async fn rename(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(conversation_id): Id,
-    JsonBody(NewTitle { title }): JsonBody<NewTitle>,
-) -> Result<Json<Changed>, ApiError> {
-    let rename = RenameConversation {
-        conversation_id,
-        title,
-    };
-    let allowed = at.access.allow_served(by, None, rename)?;
-    Ok(Json(at.chat.rename_conversation(allowed, None).await?))
-}
-
-async fn delete(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(conversation_id): Id,
-) -> Result<Json<DeletedConversation>, ApiError> {
-    let delete = DeleteConversation { conversation_id };
-    let allowed = at.access.allow_served(by, None, delete)?;
-    Ok(Json(at.chat.delete_conversation(allowed, None).await?))
-}
-
-async fn add(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path((id, user_id)): Path<(String, String)>,
-) -> Result<Json<Changed>, ApiError> {
-    let conversation_id = id_of(&id)?;
-    let add = AddMember {
-        conversation_id,
-        user_id,
-    };
-    let allowed = at.access.allow_served(by, None, add)?;
-    Ok(Json(at.chat.add_member(allowed, None).await?))
-}
-
-async fn remove(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path((id, user_id)): Path<(String, String)>,
-) -> Result<Json<Changed>, ApiError> {
-    let conversation_id = id_of(&id)?;
-    let remove = RemoveMember {
-        conversation_id,
-        user_id,
-    };
-    let allowed = at.access.allow_served(by, None, remove)?;
-    Ok(Json(at.chat.remove_member(allowed, None).await?))
 }
 
 async fn of_user(

@@ -4,15 +4,18 @@
 //! are parsed into and responses are serialized from.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request, State},
     handler::Handler,
     http::Method,
     middleware::from_fn_with_state,
+    response::Response,
     routing::{MethodFilter, on},
 };
+use futures_util::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -34,6 +37,9 @@ pub(crate) struct Routes<S = ()> {
     router: Router<S>,
     described: Vec<Described>,
 }
+
+/// Calls the handler of a route.
+type Call<S> = Arc<dyn Fn(Request, S) -> BoxFuture<'static, Response> + Send + Sync>;
 
 struct Described {
     method: Method,
@@ -223,12 +229,25 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     ///
     /// If the route already exists or the method is not a common one.
     pub(crate) fn on<H: Handler<T, S>, T: 'static>(
-        mut self,
+        self,
         method: Method,
         path: &'static str,
         handler: H,
         operation: Operation,
     ) -> Self {
+        let call = move |request, state| Box::pin(handler.clone().call(request, state)) as _;
+        self.add(method, path, Arc::new(call), operation)
+    }
+
+    /// Adds a route. This is compiled once, not for each handler.
+    fn add(
+        mut self,
+        method: Method,
+        path: &'static str,
+        call: Call<S>,
+        operation: Operation,
+    ) -> Self {
+        let handler = move |State(state): State<S>, request: Request| call(request, state);
         let filter = MethodFilter::try_from(method.clone()).expect("a common method");
         let takes = Takes {
             query: operation.query.is_some(),

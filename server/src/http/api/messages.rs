@@ -20,6 +20,7 @@ use super::{
     error::{Id, id_of, uuid_of},
     once::IdempotentName,
 };
+use crate::http::forwarding::{forward, serve};
 use crate::service::ServiceError;
 use crate::service::bounds::{
     ClientId, Emoji, GivenMetadata, MENTIONS, MessageText, UserId, UserName,
@@ -122,7 +123,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::PUT,
             "/messages/{id}/pin",
-            pin,
+            serve!(Id(message_id): Id => chat.pin(PinMessage { message_id })),
             of_message("pinMessage", "Pins a message to its conversation.")
                 .gives::<PinMessage>()
                 .needs_by_state(MODERATES)
@@ -132,7 +133,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/messages/{id}/pin",
-            unpin,
+            serve!(Id(message_id): Id => chat.unpin(UnpinMessage { message_id })),
             of_message(
                 "unpinMessage",
                 "Takes the pin of a message away, if there is one.",
@@ -144,7 +145,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/conversations/{id}/pins",
-            pins,
+            forward!(Id(id): Id => chat.pins(ReadPins { id })),
             of_conversation(
                 "listPins",
                 "Reads what is pinned in a conversation, the newest first.",
@@ -376,35 +377,4 @@ async fn remove_reaction(
     let remove = RemoveReaction { message_id, emoji };
     let allowed = at.access.allow_served(by, who.in_name(), remove)?;
     Ok(Json(at.chat.remove_reaction(allowed, None).await?))
-}
-
-async fn pin(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(message_id): Id,
-) -> Result<Json<Pinned>, ApiError> {
-    let allowed = at
-        .access
-        .allow_served(by, None, PinMessage { message_id })?;
-    Ok(Json(at.chat.pin(allowed, None).await?))
-}
-
-async fn unpin(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(message_id): Id,
-) -> Result<Json<Unpinned>, ApiError> {
-    let allowed = at
-        .access
-        .allow_served(by, None, UnpinMessage { message_id })?;
-    Ok(Json(at.chat.unpin(allowed, None).await?))
-}
-
-async fn pins(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(id): Id,
-) -> Result<Json<Pins>, ApiError> {
-    let allowed = at.access.allow(by, ReadPins { id })?;
-    Ok(Json(at.chat.pins(allowed).await?))
 }

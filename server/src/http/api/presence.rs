@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Api, ApiError, By, JsonBody, Operation, Routes, error::Id};
+use crate::http::forwarding::forward;
 use crate::service::bounds::{StatusText, UserId};
 use crate::service::word;
 use crate::{
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/conversations/{id}/presence",
-            conversation,
+            forward!(Id(id): Id => chat.who_is_in(WhoIsIn { id })),
             Operation::new(
                 "conversationPresence",
                 "Says who is in a conversation.",
@@ -43,7 +44,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/users/{id}/presence",
-            user,
+            forward!(Path(user): Path<String> => find_user(io, FindUser { user })),
             Operation::new("userPresence", "Says where a user is.", ApiPresence)
                 .segment::<UserId>("id", "The id of the user.")
                 .answer::<UserPresence>(200),
@@ -74,24 +75,6 @@ pub(super) fn routes() -> Routes<Api> {
             .body::<NewStatus>()
             .answer::<UserStatus>(200),
         )
-}
-
-async fn conversation(
-    State(at): State<Api>,
-    Extension(by): By,
-    Id(id): Id,
-) -> Result<Response, ApiError> {
-    let allowed = at.access.allow(by, WhoIsIn { id })?;
-    Ok(Json(at.chat.who_is_in(allowed).await?).into_response())
-}
-
-async fn user(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let allowed = at.access.allow(by, FindUser { user: id })?;
-    Ok(Json(find_user(at.io(), allowed).await?).into_response())
 }
 
 /// A new status of a user.

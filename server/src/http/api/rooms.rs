@@ -1,12 +1,9 @@
 //! `/api/v1/rooms`: rooms and their number of sockets on all servers.
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::Method,
-};
+use axum::{extract::Path, http::Method};
 
-use super::{Api, ApiError, By, Operation, Parameters, Routes};
+use super::{Api, Operation, Parameters, Routes};
+use crate::http::forwarding::forward;
 use crate::service::bounds::RoomName;
 use crate::{
     auth::Permission,
@@ -19,7 +16,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/rooms",
-            list,
+            forward!(Parameters(wanted): Parameters<ListRooms> => list_rooms(io, wanted)),
             Operation::new(
                 "listRooms",
                 "Lists the rooms and how many sockets are in each.",
@@ -32,28 +29,10 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/rooms/{room}",
-            look,
+            forward!(Path(room): Path<String> => look_at_room(io, LookAtRoom { room })),
             Operation::new("roomStatistics", "Says who is in a room.", ApiRooms)
                 .segment::<RoomName>("room", "The name of the room.")
                 .answer::<RoomStatistics>(200)
                 .refuses(404),
         )
-}
-
-async fn list(
-    State(at): State<Api>,
-    Extension(by): By,
-    Parameters(wanted): Parameters<ListRooms>,
-) -> Result<Json<RoomList>, ApiError> {
-    let allowed = at.access.allow(by, wanted)?;
-    Ok(Json(list_rooms(at.io(), allowed).await?))
-}
-
-async fn look(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(room): Path<String>,
-) -> Result<Json<RoomStatistics>, ApiError> {
-    let allowed = at.access.allow(by, LookAtRoom { room })?;
-    Ok(Json(look_at_room(at.io(), allowed).await?))
 }

@@ -1,12 +1,9 @@
 //! `/api/v1/sockets`: the sockets of all servers.
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::Method,
-};
+use axum::{extract::Path, http::Method};
 
-use super::{Api, ApiError, By, Operation, Parameters, Routes};
+use super::{Api, Operation, Parameters, Routes};
+use crate::http::forwarding::forward;
 use crate::service::bounds::UserId;
 use crate::{
     auth::Permission,
@@ -19,7 +16,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::GET,
             "/sockets",
-            list,
+            forward!(Parameters(wanted): Parameters<ListSockets> => list_sockets(io, wanted)),
             Operation::new(
                 "listSockets",
                 "Lists the sockets of all servers.",
@@ -31,7 +28,7 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/sockets/{id}",
-            close,
+            forward!(Path(id): Path<String> => disconnect(io, Disconnect::Socket(id))),
             Operation::new(
                 "closeSocket",
                 "Closes the connection of a socket.",
@@ -44,36 +41,9 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::DELETE,
             "/users/{id}/sockets",
-            close_user,
+            forward!(Path(id): Path<String> => disconnect(io, Disconnect::User(id))),
             Operation::new("closeUser", "Closes all connections of a user.", ApiSockets)
                 .segment::<UserId>("id", "The id of the user.")
                 .answer::<Disconnected>(200),
         )
-}
-
-async fn list(
-    State(at): State<Api>,
-    Extension(by): By,
-    Parameters(wanted): Parameters<ListSockets>,
-) -> Result<Json<SocketList>, ApiError> {
-    let allowed = at.access.allow(by, wanted)?;
-    Ok(Json(list_sockets(at.io(), allowed).await?))
-}
-
-async fn close(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(id): Path<String>,
-) -> Result<Json<Disconnected>, ApiError> {
-    let allowed = at.access.allow(by, Disconnect::Socket(id))?;
-    Ok(Json(disconnect(at.io(), allowed).await?))
-}
-
-async fn close_user(
-    State(at): State<Api>,
-    Extension(by): By,
-    Path(id): Path<String>,
-) -> Result<Json<Disconnected>, ApiError> {
-    let allowed = at.access.allow(by, Disconnect::User(id))?;
-    Ok(Json(disconnect(at.io(), allowed).await?))
 }

@@ -1,9 +1,10 @@
 //! Events that clients send, one file per feature, with their rows, argument types and answer
 //! types.
 //!
-//! The gateway registers the rows, services execute the parsed commands and check the bounds of
-//! fields, and `policy` lists the rows for permissions and documents. `form` has the accepted forms
-//! of arguments. This module must not depend on services or know who the sender is.
+//! The gateway derives handlers from the rows, services execute the parsed commands and check the
+//! bounds of fields, and `policy` lists the rows for permissions and documents. `form` has the
+//! accepted forms of arguments. This module must not depend on services or know who the sender is:
+//! the `call` of a row is only a name.
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;
