@@ -113,7 +113,8 @@ const SUBMODULES_ENGINE: Rules = &[
 const SUBMODULES_OUTBOX: Rules = &[
     ("waiting", ""),
     ("worker", "waiting"),
-    (".", "waiting worker"),
+    ("queue", "waiting"),
+    (".", "waiting worker queue"),
 ];
 
 const SUBMODULES_HTTP: Rules = &[

@@ -10,9 +10,11 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     handle::Outbox,
-    queue::Queue,
-    requests::PendingPoll,
-    states::{Drain, Sink, Wake, Writer},
+    queue::{
+        Queue,
+        requests::PendingPoll,
+        states::{Drain, Sink, Wake, Writer},
+    },
     waiting::{MemoryBudget, Outgoing},
     worker::Flush,
 };

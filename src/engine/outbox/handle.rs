@@ -33,9 +33,11 @@ use roomcast_protocol::{
 };
 
 use super::{
-    queue::Queue,
-    requests::Control,
-    states::{self, Drain, DriverState, Sink, Writer},
+    queue::{
+        Queue,
+        requests::Control,
+        states::{self, Drain, DriverState, Sink, Writer},
+    },
     waiting::MemoryBudget,
     worker::Flusher,
 };

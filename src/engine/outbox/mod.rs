@@ -5,7 +5,7 @@
 //! senders outside of the engine import this module. It must not know drivers: it leaves control
 //! messages in a queue and wakes the driver.
 //!
-//! [`states`] describes the states of an outbox and their transitions.
+//! [`queue::states`] describes the states of an outbox and their transitions.
 
 mod batch;
 mod flushing;
@@ -15,8 +15,6 @@ mod pings;
 mod polls;
 mod push;
 mod queue;
-mod requests;
-mod states;
 #[cfg(feature = "fuzzing")]
 mod test_outboxes;
 mod waiting;
@@ -29,8 +27,8 @@ pub(in crate::engine) use handle::OutboxInner;
 pub(in crate::engine) use handle::{Attaching, IterationRemains};
 pub(in crate::engine) use polls::PollOutcome;
 pub(crate) use push::{Mode, Push};
-pub(in crate::engine) use requests::{Control, PendingPoll, PollAnswer, PostAnswer};
-pub(in crate::engine) use states::{Budget, Sink};
+pub(in crate::engine) use queue::requests::{Control, PendingPoll, PollAnswer, PostAnswer};
+pub(in crate::engine) use queue::states::{Budget, Sink};
 #[cfg(feature = "fuzzing")]
 pub(crate) use test_outboxes::TestOutboxes;
 pub(in crate::engine) use waiting::MemoryBudget;

@@ -6,8 +6,7 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     handle::{Outbox, OutboxInner, Wake},
-    queue::Queue,
-    states::PingState,
+    queue::{Queue, states::PingState},
     worker::{Heartbeats, PingTarget, PingTiming},
 };
 use crate::metrics::Size;

@@ -6,9 +6,11 @@ use tokio::sync::oneshot;
 
 use super::{
     handle::{Outbox, OutboxInner},
-    queue::Queue,
-    requests::{Control, PendingPoll, PollAnswer},
-    states::{DriverState, Sink},
+    queue::{
+        Queue,
+        requests::{Control, PendingPoll, PollAnswer},
+        states::{DriverState, Sink},
+    },
     waiting::MemoryBudget,
 };
 

@@ -12,8 +12,7 @@ use roomcast_protocol::Frame;
 
 use super::{
     handle::{Outbox, OutboxInner, Wake},
-    queue::Queue,
-    states::Budget,
+    queue::{Queue, states::Budget},
     waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Sheddable},
 };
 use crate::metrics::Counter;

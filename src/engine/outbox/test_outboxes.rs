@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{
     handle::Outbox,
-    states::Sink,
+    queue::states::Sink,
     waiting::MemoryBudget,
     worker::{Flusher, Heartbeats},
 };

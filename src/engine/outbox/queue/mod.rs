@@ -4,16 +4,19 @@
 //! Further methods are next to their users: writing in `flushing`, answering polls in `polls`,
 //! iterations of the driver in `handle`, admission in `push`.
 
+pub(super) mod requests;
+pub(super) mod states;
+
 use std::{collections::VecDeque, task::Waker, time::Instant};
 
 use roomcast_protocol::{Frame, engine::CloseReason};
 
-use super::{
+use self::{
     requests::Control,
     states::{Budget, Drain, DriverState, PingState, QueueState, Sink, Writer},
-    waiting::{
-        Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, MemoryBudget, ReplayBuffer,
-    },
+};
+use super::waiting::{
+    Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, MemoryBudget, ReplayBuffer,
 };
 
 /// The frames of one session, their sink, and the control messages to its driver.

@@ -53,12 +53,11 @@ use std::time::Instant;
 
 use roomcast_protocol::engine::CloseReason;
 
-use super::requests::PendingPoll;
-use crate::engine::transport::Stream;
+use crate::engine::{outbox::queue::requests::PendingPoll, transport::Stream};
 
 /// The task that writes the queue, or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(in crate::engine::outbox) enum Writer {
     /// No task. A task that queues a frame must arrange for writing it.
     Nobody,
     /// The session is in the list of its flusher.
@@ -74,7 +73,7 @@ pub(super) enum Writer {
 
 /// Whether the driver's iteration is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DriverState {
+pub(in crate::engine::outbox) enum DriverState {
     /// The driver is idle and must be woken for polling requests.
     Idle,
     /// The driver is idle, and a polling request may wait without it.
@@ -87,7 +86,7 @@ pub(super) enum DriverState {
 
 /// Whether the session accepts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueueState {
+pub(in crate::engine::outbox) enum QueueState {
     Open,
     /// The session has ended. Frames queued before may still be sent.
     Sealed(CloseReason),
@@ -99,12 +98,12 @@ pub(super) enum QueueState {
 }
 
 impl QueueState {
-    pub(super) fn is_open(self) -> bool {
+    pub(in crate::engine::outbox) fn is_open(self) -> bool {
         matches!(self, Self::Open)
     }
 
     /// Returns why the session has ended, if it has.
-    pub(super) fn closed(self) -> Option<CloseReason> {
+    pub(in crate::engine::outbox) fn closed(self) -> Option<CloseReason> {
         match self {
             Self::Open => None,
             Self::Sealed(reason) => Some(reason),
@@ -116,7 +115,7 @@ impl QueueState {
 
 /// Whether the application is notified when everything has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Drain {
+pub(in crate::engine::outbox) enum Drain {
     Unwatched,
     Watched,
     /// Everything has been sent, and the driver must notify the application.
@@ -144,7 +143,7 @@ impl Budget {
 
 /// The heartbeat state of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum PingState {
+pub(in crate::engine::outbox) enum PingState {
     /// The driver sends the pings of its session.
     #[default]
     ByDriver,
@@ -166,7 +165,7 @@ pub(in crate::engine) enum Sink {
 
 /// The task to wake. `O` is the handle of an outbox.
 #[must_use]
-pub(super) enum Wake<O> {
+pub(in crate::engine::outbox) enum Wake<O> {
     Nobody,
     Flusher,
     /// The flusher of another outbox to which the frame was passed on.
@@ -175,7 +174,7 @@ pub(super) enum Wake<O> {
 
 impl<O> Wake<O> {
     /// Combines two wakes for one outbox; either of them is sufficient.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(in crate::engine::outbox) fn or(self, other: Self) -> Self {
         match self {
             Self::Nobody => other,
             wake @ (Self::Flusher | Self::FlusherOf(_)) => wake,

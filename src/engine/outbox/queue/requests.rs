@@ -40,7 +40,7 @@ pub(in crate::engine) enum Control {
 }
 
 impl Control {
-    pub(super) fn is_close(&self) -> bool {
+    pub(in crate::engine::outbox) fn is_close(&self) -> bool {
         matches!(self, Self::Close(_))
     }
 }
@@ -62,7 +62,7 @@ pub(in crate::engine) struct PendingPoll {
 }
 
 impl PendingPoll {
-    pub(super) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
+    pub(in crate::engine::outbox) fn new(id: u64, answer: oneshot::Sender<PollAnswer>) -> Self {
         Self { id, answer }
     }
 
@@ -94,7 +94,7 @@ pub(in crate::engine) enum PollAnswer {
 }
 
 impl PollAnswer {
-    pub(super) fn packets(frames: &[Frame]) -> Self {
+    pub(in crate::engine::outbox) fn packets(frames: &[Frame]) -> Self {
         let may_compress = frames.iter().any(Frame::is_compressible);
         Self::Payload(join(frames), may_compress)
     }
