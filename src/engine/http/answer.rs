@@ -442,7 +442,7 @@ impl Engine {
 
     /// Opens a polling session and returns the response with its open packet.
     fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
-        let outbox = self.new_outbox(opening.sid, || Sink::Poll(None));
+        let outbox = self.new_outbox(opening.sid, Sink::polling);
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);

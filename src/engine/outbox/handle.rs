@@ -18,12 +18,7 @@
 //! be answered, or is still sending a post, holds a guard. The guard notifies the driver when it is
 //! dropped.
 
-use std::{
-    fmt,
-    sync::Arc,
-    task::{Context, Waker},
-    time::Instant,
-};
+use std::{fmt, sync::Arc, task::Context, time::Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -33,17 +28,13 @@ use roomcast_protocol::{
 };
 
 use super::{
-    queue::{
-        Queue,
-        requests::Control,
-        states::{self, Drain, DriverState, Sink, Writer},
-    },
+    queue::{self, IterationEnd, IterationRemains, IterationStart, Queue, Sink, requests::Control},
     waiting::MemoryBudget,
     worker::Flusher,
 };
 use crate::{engine::transport::Stream, metrics::Metrics};
 
-pub(super) type Wake = states::Wake<Outbox>;
+pub(super) type Wake = queue::Wake<Outbox>;
 
 /// The sending side of a session. Cloning only increments a reference count.
 #[derive(Clone)]
@@ -56,9 +47,6 @@ pub(in crate::engine) struct OutboxInner {
     metrics: Arc<Metrics>,
     queue: Mutex<Queue<Self>>,
 }
-
-/// Maximum number of pending control messages to a driver; each is a request in flight.
-const MAX_CONTROL: usize = 64;
 
 impl Outbox {
     pub(in crate::engine) fn new(
@@ -83,10 +71,17 @@ impl Outbox {
 
     /// Returns the current transport of the session.
     pub(crate) fn transport(&self) -> Transport {
-        match self.0.queue.lock().sink {
-            Sink::WebSocket(_) => Transport::WebSocket,
-            Sink::Poll(_) | Sink::Detached => Transport::Polling,
-        }
+        self.lock().transport()
+    }
+
+    /// Returns a handle to the stream of the session, if it has a WebSocket.
+    pub(in crate::engine) fn stream(&self) -> Option<Stream> {
+        self.lock().stream()
+    }
+
+    /// Sets the stream of a session that was announced to its client.
+    pub(in crate::engine) fn open(&self, stream: Stream) {
+        self.lock().open(stream);
     }
 
     /// Prefetches the memory that a push needs. The returned value is meaningless.
@@ -116,37 +111,12 @@ impl Outbox {
     /// Sends a message to the driver. Returns `false` if the session has ended or too many messages
     /// are pending.
     pub(in crate::engine) fn control(&self, control: Control) -> bool {
-        let mut queue = self.0.queue.lock();
-        // A driver that has ended never reads its messages, so the sender must be notified.
-        if matches!(queue.sink, Sink::Detached) {
-            return false;
-        }
-        match control {
-            // Requests may be refused, because their clients receive a response. A message that
-            // ends something is always accepted: if it were lost, the session would stay open.
-            Control::Poll(_) | Control::Post { .. } | Control::Attach { .. }
-                if queue.control.len() >= MAX_CONTROL =>
-            {
-                return false;
-            }
-            Control::Close(_) if queue.control.iter().any(Control::is_close) => return true,
-            Control::Poll(_)
-            | Control::PollAborted { .. }
-            | Control::PollLost
-            | Control::Post { .. }
-            | Control::Attach { .. }
-            | Control::Close(_)
-            | Control::Leave(_)
-            | Control::Abort(_) => {}
-        }
-        queue.control.push_back(control);
-        queue.wake_driver();
-        true
+        self.lock().push_control(control)
     }
 
     /// Makes the driver check its deadlines again.
     pub(crate) fn wake(&self) {
-        self.0.queue.lock().wake_driver();
+        self.lock().wake_driver();
     }
 
     /// Ends the session after its queue is flushed, within `close_timeout`.
@@ -166,7 +136,7 @@ impl Outbox {
 
     /// Stores the newest pong for the next write.
     pub(in crate::engine) fn pong(&self, frame: Frame) {
-        self.0.queue.lock().pong = Some(frame);
+        self.lock().set_pong(frame);
     }
 
     pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, Queue<OutboxInner>> {
@@ -224,131 +194,19 @@ impl Outbox {
         }
     }
 
-    /// Detaches the driver.
-    pub(in crate::engine) fn detach(&self) {
-        let left = self.lock().detach(self.memory());
+    /// Detaches the driver. Returns the stream of the session, if it has a WebSocket; it is closed
+    /// when it is dropped.
+    pub(in crate::engine) fn detach(&self) -> Option<Stream> {
+        let (stream, left) = self.lock().detach(self.memory());
         // The rest is dropped without the lock; requests waiting for a response are then notified.
         drop(left);
+        stream
     }
 
     /// Requests a notification of the application when everything queued has been sent. Returns
     /// `false` if nothing is queued.
     pub(crate) fn watch_drain(&self) -> bool {
-        let mut queue = self.0.queue.lock();
-        if queue.drain == Drain::Unwatched {
-            queue.drain = Drain::Watched;
-        }
-        queue.is_on_its_way()
-    }
-}
-
-/// The state at the start of a driver's iteration.
-pub(in crate::engine) struct IterationStart {
-    pub(in crate::engine) blocked: bool,
-    pub(in crate::engine) closed: Option<CloseReason>,
-    /// Everything queued has been sent, and this is being watched.
-    pub(in crate::engine) drained: bool,
-    /// There are control messages.
-    pub(in crate::engine) has_control: bool,
-}
-
-/// The driver's state at the end of its iteration.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct IterationRemains {
-    /// The session has ended, but its transport is still open.
-    pub(in crate::engine) is_ending: bool,
-    /// The driver has polling requests that wait for a WebSocket being attached.
-    pub(in crate::engine) has_polls: bool,
-    /// The driver has payloads that it may continue to read.
-    pub(in crate::engine) has_posts: bool,
-    /// The driver has a WebSocket whose writability it can await.
-    pub(in crate::engine) has_wire: bool,
-    /// The next polling request may wait without the driver.
-    pub(in crate::engine) takes_polls: bool,
-}
-
-/// What a driver does at the end of its iteration.
-pub(super) enum IterationEnd {
-    /// Write frames that were queued during this iteration.
-    Flush,
-    /// Run another iteration, because something has arrived.
-    Again,
-    Idle,
-}
-
-impl<H> Queue<H> {
-    pub(super) fn is_running(&self) -> bool {
-        matches!(self.turn, DriverState::Running | DriverState::RunAgain)
-    }
-
-    /// Wakes the driver, or schedules another iteration after the current one. Waking only
-    /// schedules the task, so it is allowed under the lock.
-    pub(super) fn wake_driver(&mut self) {
-        match self.turn {
-            DriverState::Running | DriverState::RunAgain => self.turn = DriverState::RunAgain,
-            // If there is no waker, the driver has already been woken.
-            DriverState::Idle | DriverState::Polling => {
-                if let Some(waker) = self.waker.take() {
-                    waker.wake();
-                }
-            }
-        }
-    }
-
-    /// Begins an iteration of the driver. From here on, other tasks leave queued frames to it.
-    pub(super) fn begin_iteration(&mut self) -> IterationStart {
-        self.turn = DriverState::Running;
-        let drained = self.drain == Drain::Due;
-        if drained {
-            self.drain = Drain::Unwatched;
-        }
-        IterationStart {
-            blocked: self.is_blocked(),
-            closed: self.life.closed(),
-            drained,
-            has_control: !self.control.is_empty(),
-        }
-    }
-
-    /// Ends the iteration of the driver and stores its waker. The check for queued frames and the
-    /// store happen under one lock, so that no wake is lost.
-    pub(super) fn end_iteration(&mut self, waker: &Waker, rest: &IterationRemains) -> IterationEnd {
-        // Frames queued during the iteration woke no task. Frames queued after its last flush would
-        // never be written.
-        if !rest.is_ending && self.must_flush() {
-            return IterationEnd::Flush;
-        }
-        let is_live = !rest.is_ending
-            && (!self.life.is_open()
-                || (rest.has_polls && !self.is_attaching())
-                || rest.has_posts
-                || self.drain == Drain::Due
-                || (rest.has_wire && self.writer == Writer::Blocked { is_awaited: false }));
-        let again = self.turn == DriverState::RunAgain || !self.control.is_empty() || is_live;
-        self.turn = if rest.takes_polls {
-            DriverState::Polling
-        } else {
-            DriverState::Idle
-        };
-        // A waker for the same task is kept, which saves two reference count updates per iteration.
-        match &self.waker {
-            Some(known) if known.will_wake(waker) => {}
-            Some(_) | None => self.waker = Some(waker.clone()),
-        }
-        if again {
-            IterationEnd::Again
-        } else {
-            IterationEnd::Idle
-        }
-    }
-
-    /// Detaches the driver: nothing more is sent. The returned rest must be dropped without the
-    /// lock.
-    pub(in crate::engine) fn detach(&mut self, memory: &MemoryBudget) -> impl Sized + use<H> {
-        self.seal(CloseReason::TransportError);
-        self.clear(memory);
-        let sink = std::mem::replace(&mut self.sink, Sink::Detached);
-        (std::mem::take(&mut self.control), sink, self.waker.take())
+        self.lock().watch_drain()
     }
 }
 
@@ -359,7 +217,7 @@ pub(in crate::engine) struct Attaching(Outbox);
 
 impl Attaching {
     pub(in crate::engine) fn new(outbox: Outbox) -> Self {
-        outbox.0.queue.lock().attaching += 1;
+        outbox.lock().begin_attach();
         Self(outbox)
     }
 
@@ -373,10 +231,10 @@ impl Attaching {
 
 impl Drop for Attaching {
     fn drop(&mut self) {
-        let mut queue = self.0.0.queue.lock();
+        let mut queue = self.0.lock();
         // Polls that waited for this WebSocket continue, and nothing else may ever wake the driver
         // for them.
-        queue.attaching -= 1;
+        queue.end_attach();
         queue.wake_driver();
     }
 }

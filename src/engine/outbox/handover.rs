@@ -15,38 +15,34 @@ use super::{
     handle::{Outbox, OutboxInner, Wake},
     push::{Mode, PushSource},
     queue::Queue,
-    waiting::{Limits, ReplayBuffer},
+    waiting::Limits,
 };
 
 impl Outbox {
     /// Retains the frames of a channel for replay from here on; `floor` is the last frame that the
     /// client has, if any.
     pub(crate) fn retain_for_replay(&self, channel: u64, floor: Option<u64>, limits: Limits) {
-        self.lock().retain_for_replay(self, channel, floor, limits);
+        self.lock()
+            .retain_for_replay(channel, floor, limits, self.metrics());
     }
 
     /// Returns all frames after `known`, or `None` if some of them are not retained.
     pub(crate) fn all_after(&self, known: Stamp) -> Option<Vec<Frame>> {
-        let queue = self.lock();
-        let frames = queue.replay.as_ref()?.after(known)?;
+        let mut queue = self.lock();
+        let frames = queue.replay()?.after(known)?;
         Some(frames.cloned().collect())
     }
 
     /// Returns whether all frames after `known` are retained.
     pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
-        let queue = self.lock();
-        let replay = queue.replay.as_ref();
+        let mut queue = self.lock();
+        let replay = queue.replay();
         replay.is_some_and(|replay| replay.after(known).is_some())
     }
 
     /// Discards the retained frames of a channel.
     pub(crate) fn discard_replay(&self, channel: u64) {
-        let mut queue = self.lock();
-        if let Some(replay) = &mut queue.replay
-            && replay.close(channel)
-        {
-            queue.replay = None;
-        }
+        self.lock().discard_replay(channel);
     }
 
     /// Ends the session as if its transport had just broken, because its client has a new one.
@@ -78,9 +74,10 @@ impl Outbox {
         if successor.closed().is_some() {
             return None;
         }
-        let replay = queue.replay.as_mut()?;
+        let replay = queue.replay()?;
         let missed: Vec<Frame> = replay.after(known)?.cloned().collect();
-        successor.retain_for_replay(to, known.channel, Some(known.number), limits);
+        let floor = Some(known.number);
+        successor.retain_for_replay(known.channel, floor, limits, to.metrics());
         let mut wake = Wake::Nobody;
         for frame in missed.iter().chain([hello]) {
             let (_, next) = to.append(&mut successor, frame, Mode::Reliable, PushSource::Sender);
@@ -104,21 +101,6 @@ impl Outbox {
             Wake::Flusher => Wake::FlusherOf(outbox),
             other @ (Wake::Nobody | Wake::FlusherOf(_)) => other,
         }
-    }
-}
-
-impl Queue<OutboxInner> {
-    fn retain_for_replay(
-        &mut self,
-        outbox: &Outbox,
-        channel: u64,
-        floor: Option<u64>,
-        limits: Limits,
-    ) {
-        let metrics = || Arc::clone(outbox.metrics());
-        self.replay
-            .get_or_insert_with(|| Box::new(ReplayBuffer::new(limits, metrics())))
-            .open(channel, floor);
     }
 }
 

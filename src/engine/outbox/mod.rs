@@ -5,7 +5,8 @@
 //! senders outside of the engine import this module. It must not know drivers: it leaves control
 //! messages in a queue and wakes the driver.
 //!
-//! [`queue::states`] describes the states of an outbox and their transitions.
+//! The outbox owns the transport of its session. `queue/states` describes the states of an outbox
+//! and their transitions.
 
 mod batch;
 mod flushing;
@@ -21,14 +22,14 @@ mod waiting;
 mod worker;
 
 pub(crate) use batch::Batch;
+pub(in crate::engine) use handle::Attaching;
 pub(crate) use handle::Outbox;
 #[cfg(test)]
 pub(in crate::engine) use handle::OutboxInner;
-pub(in crate::engine) use handle::{Attaching, IterationRemains};
 pub(in crate::engine) use polls::PollOutcome;
 pub(crate) use push::{Mode, Push};
 pub(in crate::engine) use queue::requests::{Control, PendingPoll, PollAnswer, PostAnswer};
-pub(in crate::engine) use queue::states::{Budget, Sink};
+pub(in crate::engine) use queue::{Budget, IterationRemains, Sink};
 #[cfg(feature = "fuzzing")]
 pub(crate) use test_outboxes::TestOutboxes;
 pub(in crate::engine) use waiting::MemoryBudget;

@@ -6,46 +6,45 @@ use roomcast_protocol::{Frame, engine::CloseReason};
 
 use super::{
     handle::{Outbox, OutboxInner, Wake},
-    queue::{Queue, states::PingState},
+    queue::Queue,
     worker::{Heartbeats, PingTarget, PingTiming},
 };
 use crate::metrics::Size;
 
 impl PingTarget for Outbox {
     fn begin(&self, at: Instant) {
-        self.lock().ping_state = PingState::Due(at);
+        self.lock().pings().register(at);
     }
 
     fn beat(&self, now: Instant, rhythm: &PingTiming) -> Instant {
         let again = now + rhythm.interval;
         let mut queue = self.lock();
-        match queue.ping_state {
-            // A pong has postponed the ping since the wheel scheduled this check.
-            PingState::Due(at) if at > now => at,
-            PingState::Due(_) if queue.closed().is_none() => {
-                queue.ping_state = PingState::Sent(now);
-                let wake = self.append_ping(&mut queue, rhythm.ping.clone());
-                drop(queue);
-                match wake {
-                    // The session counts as listed with its flusher. Writing here does the
-                    // flusher's work and saves a wake for each ping.
-                    Wake::Flusher => {
-                        self.flush();
-                    }
-                    other @ (Wake::Nobody | Wake::FlusherOf(_)) => {
-                        self.call(other);
-                    }
-                }
-                again.min(now + rhythm.timeout)
+        if let Some(at) = queue.pings().sent_at() {
+            if at + rhythm.timeout > now {
+                return again.min(at + rhythm.timeout);
             }
-            PingState::Sent(at) if at + rhythm.timeout <= now => {
-                drop(queue);
-                self.wake();
-                again
-            }
-            PingState::Sent(at) => again.min(at + rhythm.timeout),
-            PingState::Due(_) | PingState::ByDriver => again,
+            queue.wake_driver();
+            return again;
         }
+        match queue.pings().due_at() {
+            // A pong has postponed the ping since the wheel scheduled this check.
+            Some(at) if at > now => return at,
+            Some(_) if queue.is_open() => queue.pings().send(now),
+            Some(_) | None => return again,
+        }
+        let wake = self.append_ping(&mut queue, rhythm.ping.clone());
+        drop(queue);
+        match wake {
+            // The session counts as listed with its flusher. Writing here does the flusher's work
+            // and saves a wake for each ping.
+            Wake::Flusher => {
+                self.flush();
+            }
+            other @ (Wake::Nobody | Wake::FlusherOf(_)) => {
+                self.call(other);
+            }
+        }
+        again.min(now + rhythm.timeout)
     }
 
     fn give_up(&self) {
@@ -70,10 +69,10 @@ impl Outbox {
 
     /// Queues a ping; its pong confirms that everything before it was received.
     fn append_ping(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
-        if let Some(replay) = &mut queue.replay {
+        if let Some(replay) = queue.replay() {
             replay.ping();
         }
-        if queue.life.is_open() {
+        if queue.is_open() {
             self.metrics().size(Size::Queued, queue.total_cost());
         }
         self.append_control(queue, frame)
@@ -83,23 +82,14 @@ impl Outbox {
     /// the wheel sent it, `None` if the driver did.
     pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
-        if let Some(replay) = &mut queue.replay {
+        if let Some(replay) = queue.replay() {
             replay.pong();
         }
-        match queue.ping_state {
-            PingState::Sent(at) => {
-                queue.ping_state = PingState::Due(next);
-                Some(at)
-            }
-            PingState::ByDriver | PingState::Due(_) => None,
-        }
+        queue.pings().confirm(next)
     }
 
     /// Returns when the wheel sent a ping that is still unanswered.
     pub(in crate::engine) fn pinged_at(&self) -> Option<Instant> {
-        match self.lock().ping_state {
-            PingState::Sent(at) => Some(at),
-            PingState::ByDriver | PingState::Due(_) => None,
-        }
+        self.lock().pings().sent_at()
     }
 }

@@ -9,9 +9,7 @@ use super::{
     queue::{
         Queue,
         requests::{Control, PendingPoll, PollAnswer},
-        states::{DriverState, Sink},
     },
-    waiting::MemoryBudget,
 };
 
 /// The outcome of a polling request.
@@ -86,66 +84,5 @@ impl Outbox {
             self.control(Control::PollLost);
         }
         frames.iter().map(Frame::len).sum()
-    }
-}
-
-impl<H> Queue<H> {
-    /// Takes out frames for one polling response: at most `limit` bytes, at least one frame.
-    pub(super) fn take_for_poll(&mut self, limit: usize, memory: &MemoryBudget) -> Vec<Frame> {
-        let mut taken = Vec::new();
-        let mut size = 0;
-        self.settle_conflated(memory);
-        while let Some(frame) = self.frames.front() {
-            size += frame.polling().len() + 1;
-            // A frame above the limit is sent alone, because it would otherwise wait forever.
-            if size > limit && !taken.is_empty() {
-                break;
-            }
-            taken.extend(self.pop(memory));
-        }
-        self.note_drained();
-        taken
-    }
-
-    /// Returns whether a polling request is waiting.
-    pub(in crate::engine) fn has_poll(&self) -> bool {
-        matches!(self.sink, Sink::Poll(Some(_)))
-    }
-
-    /// Takes out the waiting polling request.
-    pub(in crate::engine) fn take_poll(&mut self) -> Option<PendingPoll> {
-        match &mut self.sink {
-            Sink::Poll(poll) => poll.take(),
-            Sink::WebSocket(_) | Sink::Detached => None,
-        }
-    }
-
-    /// Removes the polling request with this id, if it is the waiting one.
-    pub(in crate::engine) fn remove_poll(&mut self, id: u64) -> bool {
-        self.take_poll_of(id).is_some()
-    }
-
-    fn take_poll_of(&mut self, id: u64) -> Option<PendingPoll> {
-        let Sink::Poll(poll) = &mut self.sink else {
-            return None;
-        };
-        poll.take_if(|pending| pending.id == id)
-    }
-
-    /// Lets a polling request wait. If the session does not poll, the request is dropped, and
-    /// answered like one for an unknown session.
-    pub(in crate::engine) fn store_poll(&mut self, pending: PendingPoll) {
-        if let Sink::Poll(poll) = &mut self.sink {
-            *poll = Some(pending);
-        }
-    }
-
-    /// Returns whether a polling request may wait or be answered without the driver.
-    pub(super) fn takes_polls(&self) -> bool {
-        self.turn == DriverState::Polling
-            && matches!(self.sink, Sink::Poll(None))
-            && self.control.is_empty()
-            && self.life.is_open()
-            && !self.is_attaching()
     }
 }

@@ -12,7 +12,7 @@ use roomcast_protocol::Frame;
 
 use super::{
     handle::{Outbox, OutboxInner, Wake},
-    queue::{Queue, states::Budget},
+    queue::{Budget, Queue},
     waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Sheddable},
 };
 use crate::metrics::Counter;
@@ -98,7 +98,7 @@ impl Outbox {
     }
 
     pub(super) fn append_control(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
-        if !queue.life.is_open() {
+        if !queue.is_open() {
             return Wake::Nobody;
         }
         queue.push(frame, self.memory());
@@ -116,7 +116,7 @@ impl Outbox {
     ) -> (Push, Wake) {
         // Retention comes before the decision: the client receives retained frames when it
         // reconnects, even if they are dropped below or sent after the session has ended.
-        if let Some(replay) = &mut queue.replay {
+        if let Some(replay) = queue.replay() {
             match (replay.keep(frame), source) {
                 (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
                 (KeepResult::Grown(bytes), _) => self.refile_replay(replay, bytes),
@@ -161,7 +161,7 @@ impl Outbox {
     /// Decides without changing anything, which keeps all cases in one place.
     #[inline]
     fn admission(&self, queue: &Queue<OutboxInner>, frame: &Frame, mode: Mode) -> PushDecision {
-        if !queue.life.is_open() {
+        if !queue.is_open() {
             return PushDecision::Refuse;
         }
         match mode {
@@ -174,11 +174,9 @@ impl Outbox {
             Mode::Conflated { .. } => {}
         }
         let is_backed_up = queue.is_backed_up();
-        // An empty queue accepts one frame of any size. Otherwise an event above the budget could
-        // never be sent.
         let budget = if is_backed_up && self.memory().is_exhausted() {
             Budget::Total
-        } else if queue.bytes > 0 && queue.total_cost() + frame.len() > self.budget() {
+        } else if !queue.has_room(frame.len(), self.budget()) {
             Budget::Connection
         } else {
             return PushDecision::Queue { is_backed_up };
@@ -186,7 +184,7 @@ impl Outbox {
         match mode {
             Mode::Volatile => PushDecision::Drop,
             Mode::Conflated { stream, policy } => PushDecision::Conflate { stream, policy },
-            Mode::Reliable if budget == Budget::Connection && queue.conflated.is_some() => {
+            Mode::Reliable if budget == Budget::Connection && queue.has_conflated() => {
                 PushDecision::MakeRoom
             }
             Mode::Reliable => PushDecision::Cut(budget),
@@ -239,9 +237,7 @@ impl Outbox {
     /// Files the session by the bytes queued for its slow client.
     #[cold]
     pub(super) fn refile(&self, queue: &mut Queue<OutboxInner>) {
-        let waiting = queue.backlog();
-        let heaviest = self.memory().waiting();
-        heaviest.file(&mut queue.filed, waiting, || self.shed());
+        queue.refile(self.memory(), || self.shed());
     }
 
     /// Files the session by its retained bytes, and starts load shedding if the total is too large.
@@ -267,11 +263,7 @@ impl Sheddable for OutboxInner {
         // The client may have caught up since it was filed. It is filed again, and disconnected
         // only if it is still in this class.
         outbox.refile(&mut queue);
-        if queue
-            .filed
-            .as_ref()
-            .is_some_and(|filed| filed.class() >= class)
-        {
+        if queue.is_filed_in(class) {
             queue.cut(Budget::Total, outbox.memory());
         }
     }
@@ -279,7 +271,7 @@ impl Sheddable for OutboxInner {
     fn shed_replay(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();
-        let Some(replay) = &mut queue.replay else {
+        let Some(replay) = queue.replay() else {
             return;
         };
         let bytes = replay.bytes();

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{
     handle::Outbox,
-    queue::states::Sink,
+    queue::Sink,
     waiting::MemoryBudget,
     worker::{Flusher, Heartbeats},
 };
@@ -67,8 +67,8 @@ impl TestOutboxes {
 
     pub(crate) fn outbox(&self, sid: Sid, budget: usize) -> Outbox {
         let sink = match &self.stream {
-            Some(stream) => Sink::WebSocket(stream.clone()),
-            None => Sink::Poll(None),
+            Some(stream) => Sink::websocket(stream.clone()),
+            None => Sink::polling(),
         };
         let (flusher, metrics) = (Arc::clone(&self.flusher), Arc::clone(&self.metrics));
         Outbox::new(sid, budget, sink, flusher, metrics)
@@ -82,8 +82,9 @@ impl TestOutboxes {
     /// Returns whether the driver has been asked to close the session.
     #[cfg(test)]
     pub(crate) fn is_closing(outbox: &Outbox) -> bool {
-        let control = &outbox.lock().control;
-        control.iter().any(super::requests::Control::is_close)
+        let queue = outbox.lock();
+        let is_close = super::queue::requests::Control::is_close;
+        queue.control().iter().any(is_close)
     }
 
     /// Takes out the outboxes in the flusher's list.

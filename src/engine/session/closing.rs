@@ -14,7 +14,7 @@ use super::{
 use crate::engine::{
     outbox::Control,
     primitives::now,
-    transport::{MAX_DISCARDED, close_unused, send_close_frame},
+    transport::{MAX_DISCARDED, Stream, Wire, close_unused, send_close_frame},
 };
 
 impl Ending {
@@ -33,8 +33,8 @@ impl Ending {
         }
         // Only a client that stopped polling for an upgrade still has a candidate.
         driver.read_candidate(cx, now);
-        if driver.wire.is_some() {
-            return self.poll_websocket(driver, cx, now);
+        if let Some(stream) = driver.outbox.stream() {
+            return self.poll_websocket(driver, &stream, cx, now);
         }
         if driver.engine.is_stopped() {
             // When the server stops, a polling client cannot reconnect except on a connection it
@@ -44,22 +44,26 @@ impl Ending {
         self.poll_polling(driver)
     }
 
-    fn poll_websocket(&mut self, driver: &Driver, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let Some(wire) = &driver.wire else {
-            return Poll::Ready(());
-        };
-        let stream = &wire.stream;
+    fn poll_websocket(
+        &mut self,
+        driver: &Driver,
+        stream: &Stream,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<()> {
         if self.lingering.is_none() {
             let is_between_frames = || driver.outbox.lock().is_between_frames();
             let code = match self.end {
                 End::Gone => None,
                 End::Flush(code) => {
-                    if driver.outbox.lock().is_blocked() && driver.wait_writable(cx).is_pending() {
+                    if driver.outbox.lock().is_blocked()
+                        && driver.wait_writable(stream, cx).is_pending()
+                    {
                         return Poll::Pending;
                     }
                     driver.outbox.flush();
                     if driver.outbox.lock().is_blocked() {
-                        if driver.wait_writable(cx).is_ready() {
+                        if driver.wait_writable(stream, cx).is_ready() {
                             cx.waker().wake_by_ref();
                         }
                         return Poll::Pending;
@@ -81,7 +85,8 @@ impl Ending {
                 return Poll::Ready(());
             };
             let has_answered = send_close_frame(stream, code);
-            let is_over = matches!(self.end, End::Closed(_)) && wire.is_emptied();
+            let is_emptied = driver.wire.as_ref().is_some_and(Wire::is_emptied);
+            let is_over = matches!(self.end, End::Closed(_)) && is_emptied;
             if has_answered && is_over && stream.is_plain() {
                 // Both sides have sent a close frame, so the server closes the connection (RFC
                 // 6455, 7.1.1). There is no unread data that would turn the close into a reset.
@@ -100,10 +105,10 @@ impl Ending {
 
     /// Handles the messages to the session. Ready if the session must end immediately.
     fn take_control(&mut self, driver: &mut Driver) -> Poll<()> {
-        let control = std::mem::take(&mut driver.outbox.lock().control);
+        let control = driver.outbox.lock().take_control();
         for control in control {
             match control {
-                Control::Poll(pending) if self.takes_polls() && driver.wire.is_none() => {
+                Control::Poll(pending) if self.takes_polls() => {
                     driver.outbox.lock().store_poll(pending);
                 }
                 // Dropping these requests responds that the session is unknown.

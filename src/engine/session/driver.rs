@@ -30,7 +30,7 @@ use crate::{
     engine::{
         outbox::{Budget, IterationRemains, Outbox, PendingPoll, PostAnswer, TimerId},
         primitives::now,
-        transport::{Flow, ReadOutcome, Wire, pong},
+        transport::{Flow, ReadOutcome, Stream, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
     metrics::{Counter, Timing},
@@ -43,13 +43,14 @@ pub(in crate::engine) struct Driver {
     pub(super) session: Session,
     /// `None` after the application has been notified of the end.
     pub(super) connection: Option<Box<dyn SessionHandler>>,
-    /// The WebSocket of the session; `None` while it polls.
+    /// The receive side of the session's WebSocket, whose stream the outbox has. `None` while the
+    /// session polls, and while events are handled.
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade in progress.
     pub(super) candidate: Option<Box<Candidate>>,
     /// Whether a message has arrived. For most clients the first message is CONNECT.
     pub(super) greeted: bool,
-    /// When a later message last arrived, while the client polls.
+    /// When a later message last arrived. Only an upgrade depends on it.
     pub(super) asked_at: Option<Instant>,
     /// Payloads that are not completely read. A second payload only occurs after the session has
     /// ended.
@@ -71,14 +72,16 @@ pub(in crate::engine) struct Driver {
 
 /// The WebSocket of an upgrade in progress.
 pub(super) struct Candidate {
+    pub(super) stream: Stream,
     pub(super) wire: Wire,
     /// When the probe was answered.
     pub(super) probed_at: Option<Instant>,
 }
 
 impl Candidate {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(stream: Stream, wire: Wire) -> Self {
         Self {
+            stream,
             wire,
             probed_at: None,
         }
@@ -131,8 +134,8 @@ impl Driver {
     /// driver tracks its deadline, and nothing is handed over.
     pub(super) fn register_heartbeat(&mut self) {
         if self.heartbeat.is_none()
-            && self.wire.is_some()
             && let Some(at) = self.session.next_ping()
+            && self.transport() == Transport::WebSocket
         {
             self.heartbeat = self.outbox.heartbeats().add(&self.outbox, at);
         }
@@ -175,11 +178,13 @@ impl Driver {
         {
             connection.drained();
         }
-        if state.blocked {
-            // If there is room, the flush at the end of this iteration tries again.
-            let _ = self.wait_writable(cx);
+        if let Some(stream) = &state.stream {
+            if state.blocked {
+                // If there is room, the flush at the end of this iteration tries again.
+                let _ = self.wait_writable(stream, cx);
+            }
+            self.read(stream, cx, now);
         }
-        self.read(cx, now);
         self.read_candidate(cx, now);
         if state.has_control || !self.posts.is_empty() || !self.polls.is_empty() {
             self.take_control(cx, now);
@@ -227,11 +232,8 @@ impl Driver {
     }
 
     /// Registers the task to be woken when the kernel accepts bytes again.
-    pub(super) fn wait_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(wire) = &self.wire else {
-            return Poll::Pending;
-        };
-        let ready = wire.stream.poll_write_ready(cx).is_ready();
+    pub(super) fn wait_writable(&self, stream: &Stream, cx: &mut Context<'_>) -> Poll<()> {
+        let ready = stream.poll_write_ready(cx).is_ready();
         self.outbox.set_writable(ready);
         if ready {
             Poll::Ready(())
@@ -240,7 +242,7 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn read(&mut self, stream: &Stream, cx: &mut Context<'_>, now: Instant) {
         // The wire is taken out of the driver while it is read, because its events modify the
         // driver.
         let Some(mut wire) = self.wire.take() else {
@@ -250,7 +252,7 @@ impl Driver {
             ReadOutcome::Pending
         } else {
             let mut throttle = self.throttle.take();
-            let outcome = wire.read(cx, now, throttle.as_deref_mut(), |wire, event| {
+            let outcome = wire.read(stream, cx, now, throttle.as_deref_mut(), |wire, event| {
                 self.on_event(wire, event, now)
             });
             self.throttle = throttle;
@@ -286,7 +288,7 @@ impl Driver {
             None => self.engine.metrics.count(Counter::ViolationsFlood),
         }
         crate::throttled_log!(info, session = ?self.outbox.sid(), "session closed: the client sends too fast");
-        let end = match self.session.transport() {
+        let end = match self.transport() {
             Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
             Transport::Polling => End::Gone,
         };
@@ -367,7 +369,7 @@ impl Driver {
     /// Returns how a session ends after a protocol violation: with a close frame on a WebSocket,
     /// immediately while polling.
     fn fault(&self) -> End {
-        match self.session.transport() {
+        match self.transport() {
             Transport::WebSocket => End::Flush(CloseCode::NORMAL),
             Transport::Polling => End::Gone,
         }
@@ -377,7 +379,7 @@ impl Driver {
         let metrics = &self.engine.metrics;
         metrics.count(Counter::MessagesReceived);
         metrics.add(Counter::BytesReceived, message.len() as u64);
-        if self.wire.is_none() && std::mem::replace(&mut self.greeted, true) {
+        if std::mem::replace(&mut self.greeted, true) {
             self.asked_at = Some(now);
         }
         let Some(connection) = &mut self.connection else {
@@ -485,7 +487,13 @@ impl Driver {
                 self.drop_candidate(&candidate, CloseCode::NORMAL);
             }
         }
-        if self.wire.is_none() && matches!(end, End::Gone | End::Answered) {
+        let is_over = match end {
+            End::Answered => true,
+            // A WebSocket is closed in this iteration, which removes the session.
+            End::Gone => self.transport() == Transport::Polling,
+            End::Flush(_) | End::Closed(_) => false,
+        };
+        if is_over {
             // The next request of this client finds no session.
             self.engine.sessions.remove(self.outbox.sid());
         }
@@ -537,18 +545,14 @@ impl Driver {
             is_ending: self.ending.is_some(),
             has_polls: !self.polls.is_empty(),
             has_posts: !self.posts.is_empty() && !self.is_delayed(),
-            has_wire: self.wire.is_some(),
-            takes_polls: self.wire.is_none()
-                && self.candidate.is_none()
-                && self.ending.is_none()
-                && self.polls.is_empty(),
+            takes_polls: self.candidate.is_none() && self.ending.is_none() && self.polls.is_empty(),
         };
         self.outbox.end_iteration(cx, &rest);
     }
 
     /// Returns the transport of the session, also while it is closing.
     pub(super) fn transport(&self) -> Transport {
-        self.session.transport()
+        self.outbox.transport()
     }
 }
 
@@ -564,12 +568,14 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // A driver is dropped when its session has ended, when the runtime stops, or when its task
         // panics. The outbox is detached first: until the session is removed from the table,
-        // requests that find it are refused.
-        self.outbox.detach();
+        // requests that find it are refused. The stream is dropped last: a client whose connection
+        // is closed no longer has a session.
+        let transport = self.transport();
+        let _stream = self.outbox.detach();
         if let Some(timer) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(timer);
         }
-        self.engine.forget(&self.outbox, self.transport());
+        self.engine.forget(&self.outbox, transport);
         if let Some(connection) = self.connection.take() {
             let reason = CloseReason::TransportError;
             self.engine.metrics.count(closed_counter(reason));

@@ -39,7 +39,7 @@ impl Engine {
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
         // Until the driver runs, nothing could handle requests for the session: a detached outbox
         // refuses them.
-        let outbox = self.new_outbox(opening.sid, || Sink::Detached);
+        let outbox = self.new_outbox(opening.sid, Sink::announced);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(AnnouncedSession::new(outbox, &self.sessions));
         Frame::packet(&Packet::Open(open)).websocket().clone()
@@ -53,11 +53,11 @@ impl Engine {
     ) -> Driver {
         let outbox = match opening.announced.and_then(AnnouncedSession::into_outbox) {
             Some(outbox) => {
-                outbox.lock().sink = Sink::WebSocket(stream.clone());
+                outbox.open(stream);
                 outbox
             }
             None => {
-                let outbox = self.new_outbox(opening.sid, || Sink::WebSocket(stream.clone()));
+                let outbox = self.new_outbox(opening.sid, || Sink::websocket(stream.clone()));
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
                 // The packet is left to the first iteration of the driver, so that no flusher is
                 // woken for it.
@@ -66,7 +66,7 @@ impl Engine {
                 outbox
             }
         };
-        let wire = Wire::new(stream, unread, &self.config, now());
+        let wire = Wire::new(unread, &self.config, now());
         self.open(outbox, Transport::WebSocket, opening.handshake, Some(wire))
     }
 

@@ -3,7 +3,7 @@
 use std::{task::Context, time::Instant};
 
 use roomcast_protocol::{
-    engine::{self, CloseReason},
+    engine::{self, CloseReason, Transport},
     websocket::CloseCode,
 };
 
@@ -27,7 +27,7 @@ impl Driver {
         // its WebSocket has arrived.
         let (control, is_attaching) = {
             let mut queue = self.outbox.lock();
-            (std::mem::take(&mut queue.control), queue.is_attaching())
+            (queue.take_control(), queue.is_attaching())
         };
         for control in control {
             self.on_control(control, now);
@@ -67,8 +67,8 @@ impl Driver {
             }
             Control::Attach { stream, unread } => {
                 if self.ending.is_none() && self.session.handle_attach(now) {
-                    let wire = Wire::new(stream, unread, &self.engine.config, now);
-                    self.candidate = Some(Box::new(Candidate::new(wire)));
+                    let wire = Wire::new(unread, &self.engine.config, now);
+                    self.candidate = Some(Box::new(Candidate::new(stream, wire)));
                 } else {
                     close_unused(&stream, CloseCode::NORMAL);
                 }
@@ -87,7 +87,7 @@ impl Driver {
     }
 
     fn on_poll(&mut self, pending: PendingPoll, now: Instant) {
-        if self.wire.is_some() {
+        if self.transport() == Transport::WebSocket {
             pending.refuse();
         } else if let Some(ending) = &self.ending {
             // Otherwise the request is dropped, and answered like one for an unknown session.
@@ -112,7 +112,7 @@ impl Driver {
     fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
         let mut left = MESSAGES_PER_ITERATION;
         while let Some(mut post) = self.posts.pop_front() {
-            let is_readable = self.wire.is_none() && self.ending.is_none();
+            let is_readable = self.ending.is_none() && self.transport() == Transport::Polling;
             let verdict = if is_readable {
                 self.read_post(&mut post.packets, &mut left, now)
             } else {

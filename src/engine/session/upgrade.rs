@@ -33,17 +33,16 @@ impl Driver {
         };
         let mut verdict = Ok(Action::None);
         let mut throttle = self.throttle.take();
-        let outcome = candidate
-            .wire
-            .read(cx, now, throttle.as_deref_mut(), |wire, event| {
-                verdict = self.on_candidate(wire, event, now);
-                match verdict {
-                    Ok(Action::None | Action::Reply(_) | Action::Deliver(_)) => Flow::Continue,
-                    Ok(Action::Switch | Action::DropCandidate | Action::Close(_)) | Err(_) => {
-                        Flow::Stop
-                    }
+        let Candidate { stream, wire, .. } = &mut *candidate;
+        let outcome = wire.read(stream, cx, now, throttle.as_deref_mut(), |wire, event| {
+            verdict = self.on_candidate(stream, wire, event, now);
+            match verdict {
+                Ok(Action::None | Action::Reply(_) | Action::Deliver(_)) => Flow::Continue,
+                Ok(Action::Switch | Action::DropCandidate | Action::Close(_)) | Err(_) => {
+                    Flow::Stop
                 }
-            });
+            }
+        });
         self.throttle = throttle;
         if self.session.is_probed() {
             candidate.probed_at.get_or_insert(now);
@@ -65,7 +64,7 @@ impl Driver {
         if let Some(code) = failed {
             self.drop_candidate(&candidate, code);
         } else if matches!(verdict, Ok(Action::Switch)) {
-            self.switch(candidate.wire, cx);
+            self.switch(*candidate, cx);
         } else {
             self.candidate = Some(candidate);
             self.release_late_poll(now);
@@ -81,6 +80,7 @@ impl Driver {
     /// code with which to close the candidate.
     fn on_candidate(
         &mut self,
+        stream: &Stream,
         wire: &mut Wire,
         event: Event,
         now: Instant,
@@ -91,7 +91,7 @@ impl Driver {
             Event::Ping(payload) => {
                 // A candidate has no queue, so a partial write cannot be completed later. A
                 // transport that cannot take so few bytes is no better than polling.
-                write_whole(&wire.stream, pong(&payload).websocket())?;
+                write_whole(stream, pong(&payload).websocket())?;
                 return Ok(Action::None);
             }
             Event::Pong(_) => return Ok(Action::None),
@@ -102,7 +102,7 @@ impl Driver {
         let Action::Reply(packet) = action else {
             return Ok(action);
         };
-        write_whole(&wire.stream, Frame::packet(&packet).websocket())?;
+        write_whole(stream, Frame::packet(&packet).websocket())?;
         Ok(Action::None)
     }
 
@@ -131,15 +131,15 @@ impl Driver {
     pub(super) fn drop_candidate(&mut self, candidate: &Candidate, code: CloseCode) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
-        close_unused(&candidate.wire.stream, code);
+        close_unused(&candidate.stream, code);
     }
 
     /// Makes the candidate the transport. The outbox switches under its lock, so that frames keep
     /// their order.
-    fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
+    fn switch(&mut self, candidate: Candidate, cx: &Context<'_>) {
         let memory = self.outbox.memory();
-        let pending = self.outbox.lock().switch(wire.stream.clone(), memory);
-        self.wire = Some(wire);
+        let pending = self.outbox.lock().switch(candidate.stream, memory);
+        self.wire = Some(candidate.wire);
         self.register_heartbeat();
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);

@@ -129,7 +129,7 @@ async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
     let left = || {
         let all = echo.0.sessions.all();
         all.iter()
-            .filter(|outbox| !outbox.lock().control.is_empty())
+            .filter(|outbox| !outbox.lock().control().is_empty())
             .count()
     };
     // One session is moved in each tenth of a second, at a random time within it.

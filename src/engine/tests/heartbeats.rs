@@ -77,6 +77,8 @@ async fn pings_go_on_after_an_upgrade() {
         }
     }
     echo.all_gone().await;
+    // Only pings of the timer wheel are timed: the wheel sends all pings after an upgrade.
+    assert_eq!(echo.engine.metrics.timed(Timing::Ping), 6);
 }
 
 #[tokio::test]

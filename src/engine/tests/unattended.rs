@@ -20,6 +20,7 @@ fn outbox() -> (TestOutboxes, Outbox) {
         takes_polls: true,
         ..IterationRemains::default()
     };
+    let _ = outbox.begin_iteration();
     outbox.end_iteration(&Context::from_waker(Waker::noop()), &rest);
     (unattended, outbox)
 }
@@ -42,7 +43,7 @@ async fn flush_answers_waiting_poll() {
     push(&outbox, "a");
     outbox.flush();
     assert_eq!(answered.await, Ok(payload("4a")));
-    assert!(outbox.lock().is_empty() && outbox.lock().control.is_empty());
+    assert!(outbox.lock().is_empty() && outbox.lock().control().is_empty());
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_poll_takes_what_is_there_at_once() {
         panic!("there is something for it");
     };
     assert_eq!(answer, payload("4a\x1e4b"));
-    assert!(outbox.lock().is_empty() && outbox.lock().control.is_empty());
+    assert!(outbox.lock().is_empty() && outbox.lock().control().is_empty());
 }
 
 #[test]
@@ -63,17 +64,18 @@ fn the_driver_learns_of_a_poll_that_was_answered_too_late() {
     drop(outbox.poll(1));
     push(&outbox, "a");
     outbox.flush();
-    let control = &outbox.lock().control;
-    assert!(matches!(control.front(), Some(Control::PollLost)));
+    let queue = outbox.lock();
+    assert!(matches!(queue.control().front(), Some(Control::PollLost)));
 }
 
 #[test]
 fn non_trivial_polls_are_left_to_the_driver() {
     let is_for_driver = |outbox: &Outbox| {
-        let before = outbox.lock().control.len();
+        let before = outbox.lock().control().len();
         assert!(matches!(outbox.poll(2), PollOutcome::Waiting(_)));
         let queue = outbox.lock();
-        queue.control.len() == before + 1 && matches!(queue.control.back(), Some(Control::Poll(_)))
+        let control = queue.control();
+        control.len() == before + 1 && matches!(control.back(), Some(Control::Poll(_)))
     };
     let (_unattended, second) = outbox();
     let _first = second.poll(1);

@@ -25,9 +25,9 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The receive side of a WebSocket.
+/// The receive side of a WebSocket. It does not hold the stream, which its owner passes to each
+/// read.
 pub(in crate::engine) struct Wire {
-    pub(in crate::engine) stream: Stream,
     decoder: Decoder,
     /// Bytes that were read but not decoded yet.
     unread: Bytes,
@@ -62,18 +62,12 @@ pub(in crate::engine) enum Flow {
 }
 
 impl Wire {
-    pub(in crate::engine) fn new(
-        stream: Stream,
-        unread: Bytes,
-        config: &Config,
-        now: Instant,
-    ) -> Self {
+    pub(in crate::engine) fn new(unread: Bytes, config: &Config, now: Instant) -> Self {
         let limits = Limits {
             max_message: config.session.max_payload,
             max_fragments: config.session.max_fragments,
         };
         Self {
-            stream,
             decoder: Decoder::new(Role::Server, limits),
             unread,
             is_emptied: false,
@@ -107,6 +101,7 @@ impl Wire {
     /// Reads available bytes and passes complete events to `handle`.
     pub(in crate::engine) fn read(
         &mut self,
+        stream: &Stream,
         cx: &mut Context<'_>,
         now: Instant,
         mut throttle: Option<&mut Throttle>,
@@ -134,7 +129,7 @@ impl Wire {
             if is_drained {
                 // The last read cleared the readiness of the socket. This registers the waker, or
                 // finds newly arrived input.
-                match self.stream.poll_read_ready(cx) {
+                match stream.poll_read_ready(cx) {
                     Poll::Pending => {
                         if let Some(throttle) = throttle {
                             throttle.drained(now);
@@ -149,7 +144,7 @@ impl Wire {
             // session on this thread.
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
-            let outcome = match self.stream.poll_read(cx, &mut buffer) {
+            let outcome = match stream.poll_read(cx, &mut buffer) {
                 Poll::Pending => {
                     if let Some(throttle) = &mut throttle {
                         throttle.drained(now);

@@ -1,64 +1,86 @@
 //! The queue of an outbox, guarded by its mutex: the frames of one session, their cost, and the
 //! session's state.
 //!
-//! Further methods are next to their users: writing in `flushing`, answering polls in `polls`,
-//! iterations of the driver in `handle`, admission in `push`.
+//! The fields are private to this module, and each state changes only by its own methods
+//! ([`states`]). Further methods are in submodules: iterations of the driver in `iteration`,
+//! answering polls in `polls`, writing in `writing`.
 
+mod iteration;
+mod polls;
 pub(super) mod requests;
-pub(super) mod states;
+mod states;
+mod writing;
 
-use std::{collections::VecDeque, task::Waker, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    task::Waker,
+    time::Instant,
+};
 
-use roomcast_protocol::{Frame, engine::CloseReason};
+use roomcast_protocol::{
+    Frame,
+    engine::{CloseReason, Transport},
+};
 
+pub(in crate::engine) use self::{iteration::IterationRemains, states::Budget};
+pub(super) use self::{
+    iteration::{IterationEnd, IterationStart},
+    states::Wake,
+};
 use self::{
-    requests::Control,
-    states::{Budget, Drain, DriverState, PingState, QueueState, Sink, Writer},
+    requests::{Control, PendingPoll},
+    states::{Drain, DriverState, PingState, QueueState, Writer},
 };
 use super::waiting::{
-    Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, MemoryBudget, ReplayBuffer,
+    Class, Conflation, DropPolicy, FRAME_OVERHEAD, Frames, HeaviestEntry, Limits, MemoryBudget,
+    ReplayBuffer, Sheddable,
 };
+use crate::{engine::transport::Stream, metrics::Metrics};
+
+/// The transport of a session.
+pub(in crate::engine) type Sink = states::Sink<Stream, PendingPoll>;
 
 /// The frames of one session, their sink, and the control messages to its driver.
 ///
 /// All code that adds or removes frames must keep `held` correct. `H` is the owner that takes over
 /// retained frames on recovery.
 pub(in crate::engine) struct Queue<H> {
-    pub(in crate::engine) frames: Frames,
+    frames: Frames,
     /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
-    pub(super) offset: usize,
+    offset: usize,
     /// Bytes of all frames, including the whole first one.
-    pub(in crate::engine) bytes: usize,
+    bytes: usize,
     /// The newest WebSocket pong, ready to send. Earlier pings need no answer of their own (RFC
     /// 6455, 5.5.3).
-    pub(super) pong: Option<Frame>,
+    pong: Option<Frame>,
     /// Replaceable frames that wait for a poll or a slow client. Never empty.
-    pub(super) conflated: Option<Box<Conflation>>,
+    conflated: Option<Box<Conflation>>,
     /// The session's entry among the heaviest sessions; `None` if little is queued.
-    pub(super) filed: Option<Box<HeaviestEntry>>,
+    filed: Option<Box<HeaviestEntry>>,
     /// Whether all queued frames count as held for a slow client. Frames in `conflated` always do.
-    pub(super) held: bool,
+    held: bool,
     /// The task that writes the queue, or will check it.
-    pub(super) writer: Writer,
+    writer: Writer,
     /// Whether the driver's iteration is running.
-    pub(super) turn: DriverState,
+    turn: DriverState,
     /// The waker of the driver; `None` if it has already been called, or before the driver's first
     /// iteration.
-    pub(super) waker: Option<Waker>,
+    waker: Option<Waker>,
     /// When the kernel first refused bytes; `None` once everything queued has been sent.
-    pub(super) slow_since: Option<Instant>,
-    pub(super) ping_state: PingState,
+    slow_since: Option<Instant>,
+    ping_state: PingState,
     /// Whether the session accepts frames.
-    pub(super) life: QueueState,
-    pub(super) drain: Drain,
+    life: QueueState,
+    drain: Drain,
     /// Whether a request is posting packets. A second concurrent post ends the session.
     posting: bool,
     /// Number of WebSockets that are being attached; see [`Attaching`](super::handle::Attaching).
-    pub(super) attaching: u32,
+    attaching: u32,
     /// The frames retained for replay; `None` if this session cannot be recovered.
-    pub(super) replay: Option<Box<ReplayBuffer<H>>>,
-    pub(in crate::engine) sink: Sink,
-    pub(in crate::engine) control: VecDeque<Control>,
+    replay: Option<Box<ReplayBuffer<H>>>,
+    sink: Sink,
+    control: VecDeque<Control>,
 }
 
 /// Number of queued bytes above which a client is slow.
@@ -77,13 +99,13 @@ impl<H> Queue<H> {
             conflated: None,
             filed: None,
             held: false,
-            writer: Writer::Nobody,
-            turn: DriverState::Idle,
+            writer: Writer::new(),
+            turn: DriverState::new(),
             waker: None,
             slow_since: None,
-            ping_state: PingState::ByDriver,
-            life: QueueState::Open,
-            drain: Drain::Unwatched,
+            ping_state: PingState::new(),
+            life: QueueState::new(),
+            drain: Drain::new(),
             posting: false,
             attaching: 0,
             replay: None,
@@ -95,24 +117,22 @@ impl<H> Queue<H> {
     /// Returns whether a volatile event could be sent immediately. As in the official server, no
     /// frame may be queued before it, and while polling a poll must be waiting.
     pub(super) fn is_writable(&self) -> bool {
-        match &self.sink {
-            Sink::WebSocket(_) => {
-                matches!(self.writer, Writer::Nobody | Writer::Enqueued) && self.is_empty()
-            }
-            Sink::Poll(poll) => poll.is_some() && self.is_empty(),
-            Sink::Detached => false,
-        }
+        let has_room = match self.transport() {
+            Transport::WebSocket => !self.writer.is_writing() && !self.writer.is_blocked(),
+            Transport::Polling => self.has_poll(),
+        };
+        has_room && self.is_empty()
     }
 
     /// Returns whether a replaceable event must be stored in `conflated`.
     pub(super) fn conflates(&self) -> bool {
-        match self.sink {
-            Sink::WebSocket(_) => {
+        match self.transport() {
+            Transport::WebSocket => {
                 // An event after a stored one must be stored as well, so that it does not overtake
                 // it.
                 self.is_blocked() || self.bytes > HIGH_WATER || self.conflated.is_some()
             }
-            Sink::Poll(_) | Sink::Detached => true,
+            Transport::Polling => true,
         }
     }
 
@@ -123,14 +143,14 @@ impl<H> Queue<H> {
 
     /// Returns whether the client appears to be slow.
     pub(super) fn is_slow(&self) -> bool {
-        match self.sink {
-            Sink::WebSocket(_) => self.slow_since.is_some() || self.bytes > HIGH_WATER,
-            Sink::Poll(_) | Sink::Detached => true,
+        match self.transport() {
+            Transport::WebSocket => self.slow_since.is_some() || self.bytes > HIGH_WATER,
+            Transport::Polling => true,
         }
     }
 
     /// Returns the bytes held for a slow client.
-    pub(super) fn backlog(&self) -> usize {
+    fn backlog(&self) -> usize {
         let counts = (self.held || self.conflated.is_some()) && self.life.is_open();
         if counts { self.total_cost() } else { 0 }
     }
@@ -164,6 +184,91 @@ impl<H> Queue<H> {
 
     pub(in crate::engine) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.conflated.is_none()
+    }
+
+    /// Returns the current transport of the session.
+    pub(super) fn transport(&self) -> Transport {
+        self.sink.transport()
+    }
+
+    /// Returns a handle to the stream of the session, if it has a WebSocket.
+    pub(super) fn stream(&self) -> Option<Stream> {
+        self.sink.stream().cloned()
+    }
+
+    /// Returns whether no driver runs.
+    #[cfg(test)]
+    pub(in crate::engine) fn is_detached(&self) -> bool {
+        self.sink.is_detached()
+    }
+
+    /// Sets the stream of a session that was announced to its client.
+    pub(super) fn open(&mut self, stream: Stream) {
+        self.sink.open(stream);
+    }
+
+    /// Returns whether the session accepts frames.
+    pub(super) fn is_open(&self) -> bool {
+        self.life.is_open()
+    }
+
+    /// Returns whether a frame of this size fits into the budget of the session. An empty queue
+    /// accepts one frame of any size. Otherwise an event above the budget could never be sent.
+    pub(super) fn has_room(&self, size: usize, budget: usize) -> bool {
+        self.bytes == 0 || self.total_cost() + size <= budget
+    }
+
+    pub(super) fn has_conflated(&self) -> bool {
+        self.conflated.is_some()
+    }
+
+    /// Stores the newest pong for the next write.
+    pub(super) fn set_pong(&mut self, pong: Frame) {
+        self.pong = Some(pong);
+    }
+
+    pub(super) fn pings(&mut self) -> &mut PingState {
+        &mut self.ping_state
+    }
+
+    /// Returns the frames retained for replay, if this session can be recovered.
+    pub(super) fn replay(&mut self) -> Option<&mut ReplayBuffer<H>> {
+        self.replay.as_deref_mut()
+    }
+
+    /// Retains the frames of a channel for replay from here on.
+    pub(super) fn retain_for_replay(
+        &mut self,
+        channel: u64,
+        floor: Option<u64>,
+        limits: Limits,
+        metrics: &Arc<Metrics>,
+    ) {
+        self.replay
+            .get_or_insert_with(|| Box::new(ReplayBuffer::new(limits, Arc::clone(metrics))))
+            .open(channel, floor);
+    }
+
+    /// Discards the retained frames of a channel.
+    pub(super) fn discard_replay(&mut self, channel: u64) {
+        self.replay.take_if(|replay| replay.close(channel));
+    }
+
+    /// Files the session by the bytes queued for its slow client.
+    pub(super) fn refile(
+        &mut self,
+        memory: &MemoryBudget,
+        shed: impl FnOnce() -> Weak<dyn Sheddable>,
+    ) {
+        let waiting = self.backlog();
+        memory.waiting().file(&mut self.filed, waiting, shed);
+    }
+
+    /// Returns whether the session is filed in this class or a larger one.
+    pub(super) fn is_filed_in(&self, class: Class) -> bool {
+        self.filed
+            .as_ref()
+            .is_some_and(|filed| filed.class() >= class)
     }
 
     /// Appends a frame.
@@ -238,7 +343,7 @@ impl<H> Queue<H> {
     }
 
     /// Takes out the first frame.
-    pub(super) fn pop(&mut self, memory: &MemoryBudget) -> Option<Frame> {
+    fn pop(&mut self, memory: &MemoryBudget) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         self.bytes = self.bytes.saturating_sub(frame.len());
         if self.held {
@@ -249,15 +354,15 @@ impl<H> Queue<H> {
     }
 
     pub(in crate::engine) fn is_drained(&self) -> bool {
-        self.frames.is_empty() && self.writer != Writer::Writing
+        self.frames.is_empty() && !self.writer.is_writing()
     }
 
     pub(in crate::engine) fn is_blocked(&self) -> bool {
-        matches!(self.writer, Writer::Blocked { .. })
+        self.writer.is_blocked()
     }
 
     pub(in crate::engine) fn is_between_frames(&self) -> bool {
-        self.offset == 0 && self.writer != Writer::Writing
+        self.offset == 0 && !self.writer.is_writing()
     }
 
     pub(in crate::engine) fn closed(&self) -> Option<CloseReason> {
@@ -266,15 +371,20 @@ impl<H> Queue<H> {
 
     /// Returns the budget whose excess ended the session, if any.
     pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
-        match self.life {
-            QueueState::Cut(budget) => Some(budget),
-            QueueState::Open | QueueState::Sealed(_) | QueueState::Superseded => None,
-        }
+        self.life.exceeded()
     }
 
     /// Returns whether polls must wait for a WebSocket that is being attached.
     pub(in crate::engine) fn is_attaching(&self) -> bool {
         self.attaching > 0
+    }
+
+    pub(super) fn begin_attach(&mut self) {
+        self.attaching += 1;
+    }
+
+    pub(super) fn end_attach(&mut self) {
+        self.attaching -= 1;
     }
 
     /// Records the start of a post. Returns `false` if another request is posting packets.
@@ -288,29 +398,28 @@ impl<H> Queue<H> {
 
     /// Accepts no more frames from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
-        if self.life.is_open() {
-            self.life = QueueState::Sealed(reason);
-        }
+        self.life.seal(reason);
     }
 
     /// Accepts no more frames from here on, because the client has a new session.
     pub(super) fn supersede(&mut self) {
-        if self.life.is_open() {
-            self.life = QueueState::Superseded;
-        }
+        self.life.supersede();
     }
 
     /// Returns whether the client had a new session before this one ended.
     pub(in crate::engine) fn is_superseded(&self) -> bool {
-        self.life == QueueState::Superseded
+        self.life.is_superseded()
     }
 
     /// Ends the session because the client is too slow: no more frames are accepted. If the memory
     /// is needed for other sessions, the queue is dropped immediately. Otherwise the driver tries
-    /// once more to write some of it. Frames queued after a dropped one are never sent.
+    /// once more to write some of it. Frames queued after a dropped one are never sent. A session
+    /// that has already ended keeps its reason and its frames.
     #[cold]
     pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
-        self.life = QueueState::Cut(budget);
+        if !self.life.cut(budget) {
+            return;
+        }
         // Dropping the buffer also removes the session from the largest replay buffers.
         self.replay = None;
         self.filed = None;
@@ -324,7 +433,7 @@ impl<H> Queue<H> {
     /// Drops the queue except for the rest of a partially written frame. The frames of a batch that
     /// is being written are not in the queue.
     pub(in crate::engine) fn drop_unsent(&mut self, memory: &MemoryBudget) {
-        self.forget(self.offset > 0 && self.writer != Writer::Writing, memory);
+        self.forget(self.offset > 0 && !self.writer.is_writing(), memory);
         self.pong = None;
     }
 

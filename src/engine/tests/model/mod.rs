@@ -21,7 +21,7 @@ use self::{
     session::Session,
 };
 use super::*;
-use crate::engine::{Batch, Limits, outbox::Sink};
+use crate::engine::{Batch, Limits};
 
 mod pipe;
 mod session;
@@ -207,7 +207,7 @@ impl Client {
                 assert!(last < Some(number), "{kind} {number} comes after {last:?}");
             }
         }
-        self.session.is_over |= matches!(self.session.outbox.lock().sink, Sink::Detached);
+        self.session.is_over |= self.session.outbox.lock().is_detached();
     }
 
     fn change_pipe(&self, change: impl FnOnce(&mut pipe::PipeState)) {

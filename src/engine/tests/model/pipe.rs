@@ -153,7 +153,7 @@ impl Pipe {
                         self.state().has_overlapped = true;
                     }
                 }
-                ConcurrentStep::Detach => outbox.detach(),
+                ConcurrentStep::Detach => drop(outbox.detach()),
                 ConcurrentStep::Cut => outbox.supersede(),
             }
         }

@@ -19,7 +19,6 @@ use crate::engine::{
 pub(super) struct Session {
     pub(super) outbox: Outbox,
     pub(super) pipe: Option<Pipe>,
-    stream: Option<Stream>,
     bell: Arc<Bell>,
     /// The poll of the client.
     poll: Option<oneshot::Receiver<PollAnswer>>,
@@ -44,7 +43,6 @@ impl Session {
         let mut session = Self {
             outbox,
             pipe: None,
-            stream: None,
             bell: Arc::default(),
             poll: None,
             polls: Vec::new(),
@@ -73,8 +71,8 @@ impl Session {
     fn switch(&mut self, pipe: Pipe) {
         let stream = Stream::other(Box::new(pipe.clone()));
         let memory = self.outbox.memory();
-        let pending = self.outbox.lock().switch(stream.clone(), memory);
-        (self.pipe, self.stream) = (Some(pipe), Some(stream));
+        let pending = self.outbox.lock().switch(stream, memory);
+        self.pipe = Some(pipe);
         if let Some(pending) = pending {
             let _ = pending.answer_noop();
         }
@@ -201,8 +199,7 @@ impl Session {
                 is_ending: self.is_closing,
                 has_polls: !self.polls.is_empty(),
                 has_posts: false,
-                has_wire: self.pipe.is_some(),
-                takes_polls: self.pipe.is_none() && !self.is_closing && self.polls.is_empty(),
+                takes_polls: !self.is_closing && self.polls.is_empty(),
             };
             self.outbox.end_iteration(&cx, &rest);
         }
@@ -211,7 +208,7 @@ impl Session {
     fn take_control(&mut self) {
         let (control, is_attaching) = {
             let mut queue = self.outbox.lock();
-            (std::mem::take(&mut queue.control), queue.is_attaching())
+            (queue.take_control(), queue.is_attaching())
         };
         for control in control {
             match control {
@@ -245,7 +242,7 @@ impl Session {
     }
 
     fn wait_writable(&self, cx: &mut Context<'_>) -> bool {
-        let Some(stream) = &self.stream else {
+        let Some(stream) = self.outbox.stream() else {
             return false;
         };
         let is_ready = stream.poll_write_ready(cx).is_ready();

@@ -1,0 +1,156 @@
+//! Whether the session accepts frames. The first end of a session is final.
+//!
+//! | event | `Open` | `Sealed` | `Superseded` | `Cut` |
+//! |---|---|---|---|---|
+//! | the session ends | `Sealed` | – | – | – |
+//! | the client has a new session | `Superseded` | – | – | – |
+//! | the client is too slow | `Cut` | – | – | – |
+//!
+//! While a session is open, a frame that arrives is queued, conflated, dropped, or cuts the
+//! session. After its end the frame is refused, but still retained for recovery, unless the session
+//! was cut.
+//!
+//! A session that has ended is never cut: its queue no longer counts for load shedding, and its
+//! client may resume it with the retained frames.
+
+use roomcast_protocol::engine::CloseReason;
+
+use super::StateMachine;
+
+/// Whether the session accepts frames.
+#[derive(Debug)]
+pub(in crate::engine::outbox::queue) struct QueueState(State);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The session has ended. Frames queued before may still be sent.
+    Sealed(CloseReason),
+    /// The client has a new session. Frames queued before are still sent, because the old client
+    /// may still be reading.
+    Superseded,
+    /// The session was ended because its client is too slow.
+    Cut(Budget),
+}
+
+/// The budget that a slow client exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Budget {
+    /// The budget of the connection.
+    Connection,
+    /// The budget of all connections together.
+    Total,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Seal(CloseReason),
+    Supersede,
+    Cut(Budget),
+}
+
+impl StateMachine for State {
+    type Event = Event;
+
+    #[inline]
+    fn after(self, event: Event) -> Option<Self> {
+        match (event, self) {
+            (Event::Seal(reason), Self::Open) => Some(Self::Sealed(reason)),
+            (Event::Supersede, Self::Open) => Some(Self::Superseded),
+            (Event::Cut(budget), Self::Open) => Some(Self::Cut(budget)),
+            (
+                Event::Seal(_) | Event::Supersede | Event::Cut(_),
+                Self::Sealed(_) | Self::Superseded | Self::Cut(_),
+            ) => None,
+        }
+    }
+}
+
+impl QueueState {
+    pub(in crate::engine::outbox::queue) fn new() -> Self {
+        Self(State::Open)
+    }
+
+    /// Records that the session has ended.
+    pub(in crate::engine::outbox::queue) fn seal(&mut self, reason: CloseReason) {
+        self.0.apply(Event::Seal(reason));
+    }
+
+    /// Records that the client has a new session.
+    pub(in crate::engine::outbox::queue) fn supersede(&mut self) {
+        self.0.apply(Event::Supersede);
+    }
+
+    /// Records that the client is too slow. Returns `false` if the session had already ended.
+    #[must_use]
+    pub(in crate::engine::outbox::queue) fn cut(&mut self, budget: Budget) -> bool {
+        self.0.apply(Event::Cut(budget))
+    }
+
+    pub(in crate::engine::outbox::queue) fn is_open(&self) -> bool {
+        matches!(self.0, State::Open)
+    }
+
+    pub(in crate::engine::outbox::queue) fn is_superseded(&self) -> bool {
+        matches!(self.0, State::Superseded)
+    }
+
+    /// Returns why the session has ended, if it has.
+    pub(in crate::engine::outbox::queue) fn closed(&self) -> Option<CloseReason> {
+        match self.0 {
+            State::Open => None,
+            State::Sealed(reason) => Some(reason),
+            State::Superseded => Some(CloseReason::TransportClose),
+            State::Cut(_) => Some(CloseReason::Overflow),
+        }
+    }
+
+    /// Returns the budget whose excess ended the session, if any.
+    pub(in crate::engine::outbox::queue) fn exceeded(&self) -> Option<Budget> {
+        match self.0 {
+            State::Cut(budget) => Some(budget),
+            State::Open | State::Sealed(_) | State::Superseded => None,
+        }
+    }
+}
+
+impl Budget {
+    /// Returns the description for the application.
+    pub(in crate::engine) const fn description(self) -> &'static str {
+        match self {
+            Self::Connection => "more than outbox_bytes waited for the client",
+            Self::Total => "more than total_outbox_bytes waited for slow clients",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{check, every},
+        *,
+    };
+
+    #[test]
+    fn queue_has_a_next_state_or_refusal_for_each_event() {
+        use State::{Cut, Open, Sealed, Superseded};
+
+        const REASON: CloseReason = CloseReason::PingTimeout;
+        let states = every! { State:
+            Open => Open,
+            Sealed(_) => Sealed(CloseReason::ForcedClose),
+            Superseded => Superseded,
+            Cut(Budget::Connection) => Cut(Budget::Connection),
+            Cut(Budget::Total) => Cut(Budget::Total),
+        };
+        let [connection, total] = [Budget::Connection, Budget::Total];
+        let only_open = |next| [Some(next), None, None, None, None];
+        let table = every! { Event:
+            Event::Seal(_) => (Event::Seal(REASON), only_open(Sealed(REASON))),
+            Event::Supersede => (Event::Supersede, only_open(Superseded)),
+            Event::Cut(Budget::Connection) => (Event::Cut(connection), only_open(Cut(connection))),
+            Event::Cut(Budget::Total) => (Event::Cut(total), only_open(Cut(total))),
+        };
+        check(states, table);
+    }
+}

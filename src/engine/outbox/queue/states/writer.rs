@@ -1,0 +1,203 @@
+//! Which task writes the queue. Unless no task does, a task is certain to check the queue again, so
+//! a task that queues a frame wakes no other task.
+//!
+//! | event | `Nobody` | `Enqueued` | `Writing` | `Blocked` |
+//! |---|---|---|---|---|
+//! | a frame needs the flusher | `Enqueued` | – | – | – |
+//! | a flush begins | unchanged | `Nobody` | – | – |
+//! | a batch is taken out | `Writing` | – | – | – |
+//! | the batch is put back | – | – | `Nobody` | – |
+//! | the kernel has refused bytes of the batch | `Blocked` | – | – | – |
+//! | the driver finds room | unchanged | unchanged | – | `Nobody` |
+//! | the driver finds no room and awaits it | `Blocked` | `Blocked` | – | `Blocked` |
+//! | upgrade to a flushed stream | unchanged | unchanged | – | `Nobody` |
+//! | upgrade to a stream with buffered data | `Blocked` | `Blocked` | – | `Blocked` |
+//!
+//! - After a batch is put back, the same task decides under the same lock: it takes the next batch,
+//!   is blocked, or leaves more frames to the flusher after four batches.
+//! - A write in progress determines itself whether there is room, so it refuses what the driver
+//!   finds. A flush that finds a batch being written or no room returns immediately.
+//! - While a session polls, no batch is taken out, so an upgrade never finds one.
+//!
+//! In `Nobody`, a queued frame waits in two cases. While the driver's iteration is running, the
+//! driver writes it at the end. While there is no transport to write to, the next poll takes it. A
+//! batch that is put back after the driver has ended is dropped.
+
+use super::StateMachine;
+
+/// The task that writes the queue, or is about to.
+#[derive(Debug)]
+pub(in crate::engine::outbox::queue) struct Writer(State);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No task. A task that queues a frame must arrange for writing it.
+    Nobody,
+    /// The session is in the list of its flusher.
+    Enqueued,
+    /// A batch has been taken out of the queue and is being written.
+    Writing,
+    /// The kernel accepts no more. Only the driver learns when it accepts bytes again.
+    Blocked {
+        /// Whether the driver has registered to be woken then.
+        is_awaited: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Enqueue,
+    BeginFlush,
+    TakeBatch,
+    PutBack,
+    Block,
+    FindRoom,
+    AwaitRoom,
+    Upgrade { is_flushed: bool },
+}
+
+impl StateMachine for State {
+    type Event = Event;
+
+    #[inline]
+    fn after(self, event: Event) -> Option<Self> {
+        use State::{Blocked, Enqueued, Nobody, Writing};
+
+        let next = match (event, self) {
+            (Event::Enqueue, Nobody) => Enqueued,
+            (Event::BeginFlush, Nobody | Enqueued) => Nobody,
+            (Event::TakeBatch, Nobody) => Writing,
+            (Event::PutBack, Writing) => Nobody,
+            (Event::Block, Nobody) => Blocked { is_awaited: false },
+            (Event::FindRoom | Event::Upgrade { is_flushed: true }, Nobody | Enqueued) => self,
+            (Event::FindRoom | Event::Upgrade { is_flushed: true }, Blocked { .. }) => Nobody,
+            (Event::AwaitRoom, Nobody | Enqueued | Blocked { .. }) => Blocked { is_awaited: true },
+            (Event::Upgrade { is_flushed: false }, Nobody | Enqueued | Blocked { .. }) => {
+                Blocked { is_awaited: false }
+            }
+            (Event::Enqueue | Event::TakeBatch | Event::Block, Enqueued | Blocked { .. })
+            | (Event::BeginFlush, Blocked { .. })
+            | (Event::PutBack, Nobody | Enqueued | Blocked { .. })
+            | (
+                Event::Enqueue
+                | Event::BeginFlush
+                | Event::TakeBatch
+                | Event::Block
+                | Event::FindRoom
+                | Event::AwaitRoom
+                | Event::Upgrade { .. },
+                Writing,
+            ) => return None,
+        };
+        Some(next)
+    }
+}
+
+impl Writer {
+    pub(in crate::engine::outbox::queue) fn new() -> Self {
+        Self(State::Nobody)
+    }
+
+    /// Records that the session is added to the list of its flusher. Returns `false` if that is
+    /// unnecessary, because a task will check the queue.
+    pub(in crate::engine::outbox::queue) fn enqueue(&mut self) -> bool {
+        self.0.apply(Event::Enqueue)
+    }
+
+    /// Records that a task checks the queue, which is the work for which the session may be in the
+    /// flusher's list. If the driver is first, the flusher finds nothing to do.
+    pub(in crate::engine::outbox::queue) fn begin_flush(&mut self) {
+        self.0.apply(Event::BeginFlush);
+    }
+
+    /// Records that a batch is taken out. Returns `false` if the caller must not write.
+    pub(in crate::engine::outbox::queue) fn take_batch(&mut self) -> bool {
+        self.0.apply(Event::TakeBatch)
+    }
+
+    /// Records that the batch is written or put back.
+    pub(in crate::engine::outbox::queue) fn put_back(&mut self) {
+        self.0.apply(Event::PutBack);
+    }
+
+    /// Records that the kernel has refused bytes of the batch that was just put back. The driver
+    /// does not await room yet.
+    pub(in crate::engine::outbox::queue) fn block(&mut self) {
+        self.0.apply(Event::Block);
+    }
+
+    /// Records that the driver has found room.
+    pub(in crate::engine::outbox::queue) fn find_room(&mut self) {
+        self.0.apply(Event::FindRoom);
+    }
+
+    /// Records that the driver has found no room, and is woken when there is some.
+    pub(in crate::engine::outbox::queue) fn await_room(&mut self) {
+        self.0.apply(Event::AwaitRoom);
+    }
+
+    /// Records that frames are written to a new stream from now on.
+    pub(in crate::engine::outbox::queue) fn upgrade(&mut self, is_flushed: bool) {
+        self.0.apply(Event::Upgrade { is_flushed });
+    }
+
+    /// Returns whether no task writes or is about to.
+    pub(in crate::engine::outbox::queue) fn is_nobody(&self) -> bool {
+        self.0 == State::Nobody
+    }
+
+    pub(in crate::engine::outbox::queue) fn is_writing(&self) -> bool {
+        self.0 == State::Writing
+    }
+
+    pub(in crate::engine::outbox::queue) fn is_blocked(&self) -> bool {
+        matches!(self.0, State::Blocked { .. })
+    }
+
+    /// Returns whether the driver must register to be woken when there is room.
+    pub(in crate::engine::outbox::queue) fn is_unattended(&self) -> bool {
+        self.0 == State::Blocked { is_awaited: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{check, every},
+        *,
+    };
+
+    #[test]
+    fn writer_has_a_next_state_or_refusal_for_each_event() {
+        use State::{Blocked, Enqueued, Nobody, Writing};
+
+        const UNAWAITED: State = Blocked { is_awaited: false };
+        const AWAITED: State = Blocked { is_awaited: true };
+        let states = every! { State:
+            Nobody => Nobody,
+            Enqueued => Enqueued,
+            Writing => Writing,
+            Blocked { is_awaited: false } => UNAWAITED,
+            Blocked { is_awaited: true } => AWAITED,
+        };
+        let [flushed, unflushed] = [true, false].map(|is_flushed| Event::Upgrade { is_flushed });
+        let (none, nobody, enqueued) = (None, Some(Nobody), Some(Enqueued));
+        let (writing, unawaited, awaited) = (Some(Writing), Some(UNAWAITED), Some(AWAITED));
+        let table = every! { Event:
+            Event::Enqueue => (Event::Enqueue, [enqueued, none, none, none, none]),
+            Event::BeginFlush => (Event::BeginFlush, [nobody, nobody, none, none, none]),
+            Event::TakeBatch => (Event::TakeBatch, [writing, none, none, none, none]),
+            Event::PutBack => (Event::PutBack, [none, none, nobody, none, none]),
+            Event::Block => (Event::Block, [unawaited, none, none, none, none]),
+            Event::FindRoom => (Event::FindRoom, [nobody, enqueued, none, nobody, nobody]),
+            Event::AwaitRoom => (Event::AwaitRoom, [awaited, awaited, none, awaited, awaited]),
+            Event::Upgrade { is_flushed: true } => {
+                (flushed, [nobody, enqueued, none, nobody, nobody])
+            },
+            Event::Upgrade { is_flushed: false } => {
+                (unflushed, [unawaited, unawaited, none, unawaited, unawaited])
+            },
+        };
+        check(states, table);
+    }
+}
