@@ -37,13 +37,13 @@ struct TlsInner {
 struct Current {
     config: Arc<ServerConfig>,
     /// The stamp of the files from which the configuration was read.
-    stamp: Option<Stamp>,
+    stamp: Stamp,
     /// The stamp of files that could not be used, so that the fault is logged once.
     refused: Option<Stamp>,
 }
 
-/// Modification time and size of both files, which reveal changes.
-type Stamp = [(Option<SystemTime>, u64); 2];
+/// Modification time and size of both files, which reveal changes; `None` if a file is missing.
+type Stamp = [Option<(Option<SystemTime>, u64)>; 2];
 
 /// Timeout of a handshake, including the wait for a permit.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ impl Tls {
         let found = stamp(&inner.cert_file, &inner.key_file);
         {
             let current = inner.current.read();
-            if found == current.stamp || (found.is_some() && found == current.refused) {
+            if found == current.stamp || Some(found) == current.refused {
                 return;
             }
         }
@@ -107,7 +107,7 @@ impl Tls {
                 tracing::info!("certificate reloaded");
             }
             Err(error) => {
-                current.refused = found;
+                current.refused = Some(found);
                 drop(current);
                 metrics.count(Counter::TlsReloadsFailed);
                 tracing::error!(%error, "could not load the changed certificate, the previous one stays in use");
@@ -179,13 +179,11 @@ impl Drop for HandshakeGauge<'_> {
     }
 }
 
-/// Returns the stamp of the files, or `None` if one of them does not exist.
-fn stamp(cert_file: &Path, key_file: &Path) -> Option<Stamp> {
-    let of = |path| {
+fn stamp(cert_file: &Path, key_file: &Path) -> Stamp {
+    [cert_file, key_file].map(|path| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok(), metadata.len()))
-    };
-    Some([of(cert_file)?, of(key_file)?])
+    })
 }
 
 fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
@@ -235,3 +233,38 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_of_unusable_files_is_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+        fs::write(&cert, issued.cert.pem()).unwrap();
+        let tls = Tls::from_files(&cert, &key).unwrap();
+        let metrics = Metrics::new();
+        // Each report is a log line and a count.
+        let reports = || {
+            for _ in 0..3 {
+                tls.reload(&metrics);
+            }
+            [Counter::TlsReloadsFailed, Counter::TlsReloads].map(|counter| metrics.counter(counter))
+        };
+        assert_eq!(reports(), [0, 0]);
+        fs::remove_file(&cert).unwrap();
+        assert_eq!(reports(), [1, 0], "the certificate is missing");
+        fs::write(&cert, "no certificate").unwrap();
+        assert_eq!(reports(), [2, 0], "the certificate is invalid");
+        fs::remove_file(&cert).unwrap();
+        assert_eq!(reports(), [3, 0], "the certificate is missing again");
+        fs::remove_file(&key).unwrap();
+        assert_eq!(reports(), [4, 0], "the key is missing as well");
+        fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+        fs::write(&cert, issued.cert.pem()).unwrap();
+        assert_eq!(reports(), [4, 1], "both are usable again");
+    }
+}
