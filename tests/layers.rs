@@ -44,14 +44,14 @@ const LIBRARY: Rules = &[
     ("testing", "client config names socket"),
 ];
 
-/// Leaves are `breaker`, `config` and `metrics`; `supervisor` imports only the metrics.
+/// Leaves are `breaker`, `config`, `metrics` and `supervisor`.
 const SERVER: Rules = &[
     ("breaker", ""),
     ("config", ""),
     ("metrics", ""),
     ("limit", "config metrics"),
     ("auth", "breaker config metrics"),
-    ("supervisor", "metrics"),
+    ("supervisor", ""),
     ("store", "breaker config metrics supervisor"),
     (
         "service",

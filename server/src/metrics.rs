@@ -1,14 +1,11 @@
-//! The metrics of the server, rendered together with those of the library as Prometheus text. This
-//! module imports no other module of the server.
+//! The rows that the server adds to the metrics of the library. This module imports no other module
+//! of the server.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use roomcast::{metric_table, metrics::Registry};
 
-use parking_lot::Mutex;
-use roomcast::{
-    metric_table,
-    metrics::{Counters, Exposition, Gauges, Histogram, TIMES},
-};
-use tokio::{sync::watch, time::Instant};
+/// The server's own rows. [`run`](crate::run) extends the metrics of its [`Io`](roomcast::Io) with
+/// them.
+pub type Metrics = Registry<Counter, Gauge, Timing>;
 
 metric_table! {
     /// Values that only grow.
@@ -157,136 +154,11 @@ metric_table! {
     }
 }
 
-/// The metrics of one server, including those of its [`Io`](roomcast::Io).
-#[derive(Debug, Default)]
-pub struct Metrics {
-    library: Arc<roomcast::metrics::Metrics>,
-    counters: Counters<{ Counter::ROWS.len() }>,
-    gauges: Gauges<{ Gauge::ROWS.len() }>,
-    times: [Times; Timing::ROWS.len()],
-    lags: Mutex<BTreeMap<&'static str, watch::Receiver<Instant>>>,
-}
-
-#[derive(Debug)]
-struct Times(Histogram<{ TIMES.len() }>);
-
-impl Default for Times {
-    fn default() -> Self {
-        Self(Histogram::new(&TIMES))
-    }
-}
-
-impl Metrics {
-    /// Creates metrics with all values at zero, in addition to those of a library.
-    #[must_use]
-    pub fn beside(library: Arc<roomcast::metrics::Metrics>) -> Self {
-        Self {
-            library,
-            ..Self::default()
-        }
-    }
-
-    /// Returns the metrics of the library.
-    #[must_use]
-    pub fn library(&self) -> &Arc<roomcast::metrics::Metrics> {
-        &self.library
-    }
-
-    /// Adds one to a counter.
-    pub fn count(&self, counter: Counter) {
-        self.add(counter, 1);
-    }
-
-    /// Adds `n` to a counter.
-    pub fn add(&self, counter: Counter, n: u64) {
-        self.counters.add(counter as usize, n);
-    }
-
-    /// Returns the value of a counter.
-    #[must_use]
-    pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters.value(counter as usize)
-    }
-
-    /// Moves a gauge by `delta`.
-    pub fn shift(&self, gauge: Gauge, delta: i64) {
-        self.gauges.shift(gauge as usize, delta);
-    }
-
-    /// Returns the value of a gauge.
-    #[must_use]
-    pub fn gauge(&self, gauge: Gauge) -> i64 {
-        self.gauges.value(gauge as usize)
-    }
-
-    /// Records a duration.
-    pub fn time(&self, timing: Timing, took: Duration) {
-        self.of(timing).time(took);
-    }
-
-    /// Returns how many durations were recorded.
-    #[must_use]
-    pub fn timed(&self, timing: Timing) -> u64 {
-        self.of(timing).count()
-    }
-
-    /// Returns the quantile `part`, from 0 to 1, of the recorded durations. `None` if there are
-    /// none.
-    #[must_use]
-    pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
-        self.of(timing).time_quantile(part)
-    }
-
-    fn of(&self, timing: Timing) -> &Histogram<{ TIMES.len() }> {
-        let [message_processing] = &self.times;
-        match timing {
-            Timing::MessageProcessing => &message_processing.0,
-        }
-    }
-
-    /// Adds the lag of a follower: the time since the last moment up to which it has applied all
-    /// changes.
-    pub fn add_lag(&self, follower: &'static str, applied: watch::Receiver<Instant>) {
-        self.lags.lock().insert(follower, applied);
-    }
-
-    /// Renders all metrics in the Prometheus text format (version 0.0.4).
-    #[must_use]
-    pub fn render(&self) -> String {
-        self.render_with(|_| {})
-    }
-
-    /// Renders the metrics, followed by the output of `more`.
-    #[must_use]
-    pub fn render_with(&self, more: impl FnOnce(&mut Exposition)) -> String {
-        let mut out = Exposition::default();
-        self.library.expose(&mut out);
-        out.counters(Counter::ROWS, &self.counters);
-        out.gauges(Gauge::ROWS, &self.gauges);
-        for (row, times) in Timing::ROWS.iter().zip(&self.times) {
-            out.seconds(row.family, row.help, &times.0);
-        }
-        for (follower, applied) in &*self.lags.lock() {
-            let lag = applied.borrow().elapsed().as_secs_f64();
-            let follower = follower.replace(' ', "_");
-            out.labelled(LAG.0, LAG.1, "follower", &follower, lag);
-        }
-        more(&mut out);
-        out.to_string()
-    }
-}
-
-/// The name and the help of the lags of followers.
-const LAG: (&str, &str) = (
-    "roomcast_follower_lag_seconds",
-    "Time since a follower had applied all changes of other servers.",
-);
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
-    use roomcast::metrics::{self as library, Row};
+    use roomcast::metrics::{self as library, Row, Table};
 
     use super::*;
 
@@ -312,7 +184,9 @@ mod tests {
                 );
             }
         }
-        let text = Metrics::default().render();
+        let (metrics, library) = (Metrics::new(), library::Metrics::new());
+        library.extend(move |out| metrics.expose(out));
+        let text = library.render();
         let families = text.matches("# TYPE ").count();
         assert_eq!(text.matches("# HELP ").count(), families);
         let count: HashSet<&str> = rows.iter().map(|row| row.family).collect();

@@ -2,18 +2,17 @@
 //!
 //! Each task has a name and one of two policies. A task whose state is stored elsewhere is
 //! restarted after a delay. A task whose state is lost with it, such as events taken but not yet
-//! stored or emitted, ends the process; a new process can recover. This module imports only the
-//! metrics.
+//! stored or emitted, ends the process; a new process can recover. This module imports no other
+//! module of the server.
 
-use std::{io, thread};
+use std::{io, sync::Arc, thread};
 
 use roomcast::{
     internal::{TaskEnded, Tasks},
+    metrics::Metrics,
     service::EndedTask,
 };
 use tokio::{sync::watch, task::JoinHandle};
-
-use crate::metrics::Metrics;
 
 /// The long-lived tasks of one server. Clones share the same state.
 #[derive(Clone, Debug)]
@@ -26,9 +25,9 @@ pub struct Supervisor {
 impl Supervisor {
     /// Creates a supervisor without tasks.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
-            tasks: Tasks::endless(metrics.library().clone()),
+            tasks: Tasks::endless(Arc::clone(metrics)),
             fatal: watch::Sender::default(),
         }
     }
@@ -138,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_can_be_started_again_does_not_end_the_process() {
-        let supervisor = Supervisor::new(&Metrics::default());
+        let supervisor = Supervisor::new(&Arc::default());
         let mut runs = 0;
         let task = supervisor.start("one", move || {
             runs += 1;
@@ -157,14 +156,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_or_thread_that_cannot_be_started_again_ends_the_process() {
-        let supervisor = Supervisor::new(&Metrics::default());
+        let supervisor = Supervisor::new(&Arc::default());
         supervisor.start_once("task", ready(())).await.unwrap();
         supervisor.failed().await;
         assert_eq!(
             (supervisor.fatal(), names(&supervisor)),
             (vec!["task"], vec!["task"])
         );
-        let supervisor = Supervisor::new(&Metrics::default());
+        let supervisor = Supervisor::new(&Arc::default());
         supervisor.start_thread("thread", || panic!("bad")).unwrap();
         supervisor.failed().await;
         assert_eq!(names(&supervisor), ["thread"]);
@@ -172,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_returns_when_the_server_stops_was_asked_to() {
-        let supervisor = Supervisor::new(&Metrics::default());
+        let supervisor = Supervisor::new(&Arc::default());
         supervisor.stop();
         supervisor.start_once("task", ready(())).await.unwrap();
         supervisor.start("other", || ready(())).await.unwrap();

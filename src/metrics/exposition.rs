@@ -1,6 +1,6 @@
 use std::fmt::{self, Display, Formatter};
 
-use super::{Counters, Gauges, Histogram, Row};
+use super::{Row, histogram::Histogram};
 
 /// Metrics in the Prometheus text format (version 0.0.4).
 ///
@@ -21,42 +21,6 @@ struct Family {
 }
 
 impl Exposition {
-    /// Writes counters.
-    pub fn counters<const N: usize>(&mut self, rows: &'static [Row], counters: &Counters<N>) {
-        for (position, row) in rows.iter().enumerate() {
-            self.row("counter", row, &counters.value(position));
-        }
-    }
-
-    /// Writes gauges.
-    pub fn gauges<const N: usize>(&mut self, rows: &'static [Row], gauges: &Gauges<N>) {
-        for (position, row) in rows.iter().enumerate() {
-            self.row("gauge", row, &gauges.value(position));
-        }
-    }
-
-    /// Writes durations, which are recorded in microseconds and rendered in seconds.
-    pub fn seconds<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        times: &Histogram<N>,
-    ) {
-        let family = self.family(name, help, "histogram");
-        times.render(&mut family.rows, name, 1e6);
-    }
-
-    /// Writes sizes in bytes.
-    pub fn bytes<const N: usize>(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        sizes: &Histogram<N>,
-    ) {
-        let family = self.family(name, help, "histogram");
-        sizes.render(&mut family.rows, name, 1.0);
-    }
-
     /// Writes one gauge.
     pub fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Display) {
         self.row("gauge", &unlabelled(name, help), &value);
@@ -86,7 +50,13 @@ impl Exposition {
         family.rows += &format!("{name}{{{label}=\"{of}\"}} {value}\n");
     }
 
-    fn row(&mut self, kind: &'static str, row: &Row, value: &dyn Display) {
+    /// Writes values divided by `unit`.
+    pub(super) fn histogram(&mut self, row: &Row, values: &Histogram, unit: f64) {
+        let family = self.family(row.family, row.help, "histogram");
+        values.render(&mut family.rows, row.family, unit);
+    }
+
+    pub(super) fn row(&mut self, kind: &'static str, row: &Row, value: &dyn Display) {
         let family = self.family(row.family, row.help, kind);
         family.rows += &format!("{}{} {value}\n", row.family, row.labels);
     }
@@ -143,7 +113,7 @@ impl Display for Exposition {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Registry, *};
 
     crate::metric_table! {
         enum One {
@@ -182,15 +152,13 @@ mod tests {
 
     #[test]
     fn a_family_of_two_tables_is_one_group() {
-        let (one, two) = (Counters::<2>::new(), Counters::<1>::new());
-        one.add(One::A as usize, 1);
-        one.add(One::B as usize, 2);
-        two.add(Two::C as usize, 3);
-        let mut text = Exposition::default();
-        text.counters(One::ROWS, &one);
-        text.counters(Two::ROWS, &two);
+        let (one, two) = (Registry::<One>::new(), Registry::<Two>::new());
+        one.add(One::A, 1);
+        one.add(One::B, 2);
+        two.add(Two::C, 3);
+        one.extend(move |out| two.expose(out));
         assert_eq!(
-            text.to_string(),
+            one.render(),
             "# HELP tests_total Tests, by table.\n# TYPE tests_total counter\n\
              tests_total{of=\"one\"} 1\ntests_total{of=\"two\"} 3\n\
              # HELP others_total Others.\n# TYPE others_total counter\nothers_total 2\n"

@@ -5,13 +5,13 @@ use std::{
 };
 
 /// Upper bounds of the buckets for durations, in microseconds.
-pub const TIMES: [u64; 21] = [
+pub(super) const TIMES: [u64; 21] = [
     100, 250, 500, 1_000, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 40_000,
     50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
 ];
 
 /// Upper bounds of the buckets for sizes, in bytes.
-pub const SIZES: [u64; 9] = [
+pub(super) const SIZES: [u64; 9] = [
     0,
     1 << 10,
     4 << 10,
@@ -25,31 +25,29 @@ pub const SIZES: [u64; 9] = [
 
 /// A histogram with one bucket for each bound, and one for larger values.
 #[derive(Debug)]
-pub struct Histogram<const N: usize> {
-    bounds: &'static [u64; N],
-    buckets: [AtomicU64; N],
-    beyond: AtomicU64,
+pub(super) struct Histogram {
+    bounds: &'static [u64],
+    buckets: Box<[AtomicU64]>,
     /// The sum of all recorded values.
     sum: AtomicU64,
 }
 
-impl<const N: usize> Histogram<N> {
+impl Histogram {
     /// Creates an empty histogram. The bounds must be in ascending order.
-    #[must_use]
-    pub const fn new(bounds: &'static [u64; N]) -> Self {
+    pub(super) fn new(bounds: &'static [u64]) -> Self {
         Self {
             bounds,
-            buckets: [const { AtomicU64::new(0) }; N],
-            beyond: AtomicU64::new(0),
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             sum: AtomicU64::new(0),
         }
     }
 
     /// Records a value, in the unit of the bounds.
-    pub fn note(&self, value: u64) {
+    pub(super) fn note(&self, value: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
-        let cell = self.buckets.get(bucket).unwrap_or(&self.beyond);
-        cell.fetch_add(1, Ordering::Relaxed);
+        if let Some(cell) = self.buckets.get(bucket) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
         // A concurrent reader may see the new count without the new sum. The sum is then off by one
         // value until the next read.
         self.sum.fetch_add(value, Ordering::Relaxed);
@@ -57,13 +55,12 @@ impl<const N: usize> Histogram<N> {
 
     /// Records a duration in microseconds, rounded up, so that a duration just above a bound counts
     /// as above it.
-    pub fn time(&self, took: Duration) {
+    pub(super) fn time(&self, took: Duration) {
         self.note(u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX));
     }
 
     /// Returns the number of recorded values.
-    #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.counts().sum()
     }
 
@@ -71,8 +68,7 @@ impl<const N: usize> Histogram<N> {
     ///
     /// Values are assumed to be spread evenly within a bucket. Values above all bounds count as the
     /// last bound. Returns `None` if no value was recorded.
-    #[must_use]
-    pub fn quantile(&self, part: f64) -> Option<f64> {
+    pub(super) fn quantile(&self, part: f64) -> Option<f64> {
         let counts: Vec<u64> = self.counts().collect();
         let rank = part.clamp(0.0, 1.0) * counts.iter().sum::<u64>() as f64;
         let (mut below, mut lower) = (0.0, 0.0);
@@ -89,14 +85,13 @@ impl<const N: usize> Histogram<N> {
     }
 
     /// Returns the [`quantile`](Self::quantile) as a duration.
-    #[must_use]
-    pub fn time_quantile(&self, part: f64) -> Option<Duration> {
+    pub(super) fn time_quantile(&self, part: f64) -> Option<Duration> {
         let micros = self.quantile(part)?;
         Some(Duration::from_nanos((micros * 1e3) as u64))
     }
 
     fn counts(&self) -> impl Iterator<Item = u64> {
-        let cells = self.buckets.iter().chain([&self.beyond]);
+        let cells = self.buckets.iter();
         cells.map(|cell| cell.load(Ordering::Relaxed))
     }
 

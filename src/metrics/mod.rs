@@ -1,25 +1,29 @@
 //! Counters, gauges, durations and sizes of a server, rendered as Prometheus text.
 //!
-//! [`Metrics`] holds the metrics of the library. An application with metrics of its own declares a
-//! table of rows with [`metric_table!`](crate::metric_table) and stores the values in [`Counters`],
-//! [`Gauges`] and [`Histogram`]. It writes both into one [`Exposition`].
+//! [`Metrics`] is the registry of a server, [`Io::metrics`](crate::Io::metrics), with the rows of
+//! the library. An application declares its rows with [`metric_table!`](crate::metric_table),
+//! stores their values in a [`Registry`] of its own, and [extends](Registry::extend) that of the
+//! server with it. One text has all rows.
 //!
-//! Each family has one sentence of help, which the table states once.
+//! Each family has one sentence of help, which the table states once. Its name ends in its unit,
+//! because version 0.0.4 of the text format has no `# UNIT` line.
 //!
 //! Every row is one atomic, or a fixed number of atomics. Names that come from a peer never become
 //! labels, so a table cannot grow. This module is a leaf: it must not depend on other modules.
 
 mod exposition;
 mod histogram;
+mod registry;
 mod table;
 
-use std::time::Duration;
-
 pub use exposition::Exposition;
-pub use histogram::{Histogram, SIZES, TIMES};
-pub use table::{Counters, Gauges, Row};
+pub use registry::Registry;
+pub use table::{Row, Table};
 
 use crate::metric_table;
+
+/// The registry of one server, with the rows of the library. Shared by reference.
+pub type Metrics = Registry<Counter, Gauge, Timing, Size>;
 
 metric_table! {
     /// Values that only grow.
@@ -299,120 +303,9 @@ metric_table! {
     }
 }
 
-/// The metrics of one server. Shared by reference. A count is one relaxed addition; a duration or
-/// size is two.
-#[derive(Debug)]
-pub struct Metrics {
-    counters: Counters<{ Counter::ROWS.len() }>,
-    gauges: Gauges<{ Gauge::ROWS.len() }>,
-    timings: [Histogram<{ TIMES.len() }>; Timing::ROWS.len()],
-    sizes: [Histogram<{ SIZES.len() }>; Size::ROWS.len()],
-}
-
-impl Metrics {
-    /// Creates metrics with all rows at zero.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            counters: Counters::new(),
-            gauges: Gauges::new(),
-            timings: [const { Histogram::new(&TIMES) }; Timing::ROWS.len()],
-            sizes: [const { Histogram::new(&SIZES) }; Size::ROWS.len()],
-        }
-    }
-
-    /// Adds one to a counter.
-    pub fn count(&self, counter: Counter) {
-        self.add(counter, 1);
-    }
-
-    /// Adds `n` to a counter.
-    pub fn add(&self, counter: Counter, n: u64) {
-        self.counters.add(counter as usize, n);
-    }
-
-    /// Returns the value of a counter.
-    #[must_use]
-    pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters.value(counter as usize)
-    }
-
-    /// Changes a gauge by `delta`.
-    pub fn shift(&self, gauge: Gauge, delta: i64) {
-        self.gauges.shift(gauge as usize, delta);
-    }
-
-    /// Returns the value of a gauge.
-    #[must_use]
-    pub fn gauge(&self, gauge: Gauge) -> i64 {
-        self.gauges.value(gauge as usize)
-    }
-
-    /// Records a duration.
-    pub fn time(&self, timing: Timing, took: Duration) {
-        if let Some(histogram) = self.timings.get(timing as usize) {
-            histogram.time(took);
-        }
-    }
-
-    /// Returns the number of recorded durations.
-    #[must_use]
-    pub fn timed(&self, timing: Timing) -> u64 {
-        self.timings
-            .get(timing as usize)
-            .map_or(0, Histogram::count)
-    }
-
-    /// Returns the duration below which this fraction (0 to 1) of the recorded durations lie, or
-    /// `None` if none was recorded. The precision depends on the width of the buckets.
-    #[must_use]
-    pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
-        self.timings.get(timing as usize)?.time_quantile(part)
-    }
-
-    /// Records a size in bytes.
-    pub fn size(&self, size: Size, bytes: usize) {
-        if let Some(histogram) = self.sizes.get(size as usize) {
-            histogram.note(bytes as u64);
-        }
-    }
-
-    /// Returns the number of recorded sizes.
-    #[must_use]
-    pub fn sized(&self, size: Size) -> u64 {
-        self.sizes.get(size as usize).map_or(0, Histogram::count)
-    }
-
-    /// Writes all rows.
-    pub fn expose(&self, out: &mut Exposition) {
-        out.counters(Counter::ROWS, &self.counters);
-        out.gauges(Gauge::ROWS, &self.gauges);
-        for (row, histogram) in Timing::ROWS.iter().zip(&self.timings) {
-            out.seconds(row.family, row.help, histogram);
-        }
-        for (row, histogram) in Size::ROWS.iter().zip(&self.sizes) {
-            out.bytes(row.family, row.help, histogram);
-        }
-    }
-
-    /// Renders all rows in the Prometheus text format (version 0.0.4).
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut out = Exposition::default();
-        self.expose(&mut out);
-        out.to_string()
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, time::Duration};
 
     use super::*;
 
@@ -455,6 +348,18 @@ mod tests {
         assert_eq!(text.matches("# HELP ").count(), families);
         let count: HashSet<&str> = rows.iter().map(|row| row.family).collect();
         assert_eq!(families, count.len());
+    }
+
+    #[test]
+    fn the_name_of_each_family_ends_in_its_unit() {
+        for (rows, unit) in [
+            (Counter::ROWS, "_total"),
+            (Timing::ROWS, "_seconds"),
+            (Size::ROWS, "_bytes"),
+        ] {
+            assert!(rows.iter().all(|row| row.family.ends_with(unit)), "{unit}");
+        }
+        assert!(!Gauge::ROWS.iter().any(|row| row.family.ends_with("_total")));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::convert::Infallible;
 
 /// A row of a metrics table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The name of the family.
+    /// The name of the family, which ends in its unit.
     pub family: &'static str,
     /// One sentence about the family, written as its `# HELP` line.
     pub help: &'static str,
@@ -11,14 +11,35 @@ pub struct Row {
     pub labels: &'static str,
 }
 
-/// Declares a table of metrics as an enum.
+/// The rows of one kind of metrics, as an enum that [`metric_table!`](crate::metric_table)
+/// declares.
+pub trait Table: Copy + 'static {
+    /// The family, help and labels of every row, in the order of the variants.
+    const ROWS: &'static [Row];
+
+    /// Returns the position of this row in [`ROWS`](Self::ROWS).
+    fn position(self) -> usize;
+}
+
+/// The table without rows.
+impl Table for Infallible {
+    const ROWS: &'static [Row] = &[];
+
+    fn position(self) -> usize {
+        match self {}
+    }
+}
+
+/// Declares a table of metrics as an enum that implements [`Table`](crate::metrics::Table).
 ///
 /// The table lists families, each with one sentence of help and its rows. Each variant is a row,
-/// and rows of one family differ in a label. `ROWS` lists the rows in the order of the variants. A
-/// family without help does not compile.
+/// and rows of one family differ in a label. A family without help does not compile. A
+/// [`Registry`](crate::metrics::Registry) stores the values, and extends the registry of an
+/// [`Io`](crate::Io).
 ///
 /// ```
-/// use roomcast::metrics::{Counters, Exposition};
+/// use std::sync::Arc;
+/// use roomcast::{Io, metrics::Registry};
 ///
 /// roomcast::metric_table! {
 ///     /// Sales of the shop.
@@ -31,12 +52,13 @@ pub struct Row {
 ///     }
 /// }
 ///
-/// let sales: Counters<{ Sale::ROWS.len() }> = Counters::new();
-/// sales.add(Sale::Paid as usize, 2);
-/// let mut text = Exposition::default();
-/// text.counters(Sale::ROWS, &sales);
-/// assert_eq!(
-///     text.to_string(),
+/// let io = Io::builder().build()?;
+/// let sales: Arc<Registry<Sale>> = Arc::default();
+/// let rows = Arc::clone(&sales);
+/// io.metrics().extend(move |out| rows.expose(out));
+///
+/// sales.add(Sale::Paid, 2);
+/// assert!(io.metrics().render().ends_with(
 ///     r#"# HELP shop_sales_total Sales, by result.
 /// ## TYPE shop_sales_total counter
 /// shop_sales_total{result="paid"} 2
@@ -45,7 +67,8 @@ pub struct Row {
 /// ## TYPE shop_visits_total counter
 /// shop_visits_total 0
 /// "#,
-/// );
+/// ));
+/// # Ok::<(), roomcast::BuildError>(())
 /// ```
 #[macro_export]
 macro_rules! metric_table {
@@ -68,80 +91,16 @@ macro_rules! metric_table {
             )+)+
         }
 
-        impl $name {
-            /// The family, help and labels of every row.
-            $vis const ROWS: &'static [$crate::metrics::Row] = &[$($($crate::metrics::Row {
+        impl $crate::metrics::Table for $name {
+            const ROWS: &'static [$crate::metrics::Row] = &[$($($crate::metrics::Row {
                 family: $family,
                 help: $help,
                 labels: concat!("" $(, "{", $label, "=\"", $value, "\"}")?),
             },)+)+];
+
+            fn position(self) -> usize {
+                self as usize
+            }
         }
     };
-}
-
-/// A fixed number of counters, initially zero. Positions out of range are ignored.
-#[derive(Debug)]
-pub struct Counters<const N: usize>([AtomicU64; N]);
-
-impl<const N: usize> Counters<N> {
-    /// Creates counters at zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; N])
-    }
-
-    /// Adds `n` to the counter at a position.
-    #[inline]
-    pub fn add(&self, position: usize, n: u64) {
-        if let Some(cell) = self.0.get(position) {
-            // Counters do not synchronize other memory, so relaxed additions are sufficient.
-            cell.fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the counter at a position; zero if it is out of range.
-    #[must_use]
-    pub fn value(&self, position: usize) -> u64 {
-        let cell = self.0.get(position);
-        cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
-    }
-}
-
-impl<const N: usize> Default for Counters<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A fixed number of gauges, initially zero. Positions out of range are ignored.
-#[derive(Debug)]
-pub struct Gauges<const N: usize>([AtomicI64; N]);
-
-impl<const N: usize> Gauges<N> {
-    /// Creates gauges at zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self([const { AtomicI64::new(0) }; N])
-    }
-
-    /// Changes the gauge at a position by `delta`.
-    #[inline]
-    pub fn shift(&self, position: usize, delta: i64) {
-        if let Some(cell) = self.0.get(position) {
-            cell.fetch_add(delta, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns the gauge at a position; zero if it is out of range.
-    #[must_use]
-    pub fn value(&self, position: usize) -> i64 {
-        let cell = self.0.get(position);
-        cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
-    }
-}
-
-impl<const N: usize> Default for Gauges<N> {
-    fn default() -> Self {
-        Self::new()
-    }
 }

@@ -14,8 +14,6 @@ pub(crate) mod scrape;
 pub(crate) mod security;
 mod withdrawals;
 
-use std::sync::Arc;
-
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
 pub use crate::service::api::{Losses, Readiness};
@@ -23,7 +21,6 @@ use health::websocket;
 pub(crate) use health::websocket::Connections;
 use scrape::{Reach, Readers};
 
-use crate::metrics::Metrics;
 use roomcast::Io;
 
 /// The settings of the server that the page needs.
@@ -71,11 +68,11 @@ pub(crate) fn public_figures(connections: Connections, readers: Readers) -> Rout
 
 /// Returns the routes for metrics and connection details.
 fn figures(connections: Connections) -> Router {
-    let state = (Arc::clone(&connections.metrics), connections.io.clone());
+    let io = connections.io.clone();
     Router::new()
         .route("/health/websocket/detailed", get(websocket::details))
         .with_state(connections)
-        .route("/metrics", get(metrics_text).with_state(state))
+        .route("/metrics", get(metrics_text).with_state(io))
 }
 
 #[cfg(feature = "ui")]
@@ -91,8 +88,7 @@ fn page(router: Router, _settings: &PageSettings) -> Router {
     )
 }
 
-async fn metrics_text(State((metrics, io)): State<(Arc<Metrics>, Io)>) -> impl IntoResponse {
+async fn metrics_text(State(io): State<Io>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    let text = metrics.render_with(|out| io.expose_nodes(out));
-    ([(header::CONTENT_TYPE, kind)], text)
+    ([(header::CONTENT_TYPE, kind)], io.metrics().render())
 }

@@ -63,8 +63,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .log_connections()
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
-    let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
-    let supervisor = Supervisor::new(&metrics);
+    let metrics = Arc::new(Metrics::new());
+    let rows = Arc::clone(&metrics);
+    io.handle().metrics().extend(move |out| rows.expose(out));
+    let supervisor = Supervisor::new(io.handle().metrics());
     supervisor.start("signals", move || survived_signals.clone().log());
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
     let (store, commits) = opened.await.map_err(RunError::Open)?;
@@ -98,7 +100,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             .map_err(RunError::Store)?;
     }
 
-    let readiness = readiness(&store, &supervisor, &io, publications, &services.metrics);
+    let readiness = readiness(&store, &supervisor, &io, publications);
     let admin = services.admin.clone();
     admin.serve(io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
@@ -182,9 +184,8 @@ fn readiness(
     supervisor: &Supervisor,
     io: &Io,
     publications: Option<Publications>,
-    metrics: &Arc<Metrics>,
 ) -> Readiness {
-    let (store, metrics) = (store.clone(), Arc::clone(metrics));
+    let store = store.clone();
     let (supervisor, tasks) = (supervisor.clone(), io.clone());
     let (adapter, losing) = (io.clone(), io.clone());
     Readiness::new(
@@ -199,7 +200,7 @@ fn readiness(
     .counting(move || {
         let gaps = losing.adapter_gaps().unwrap_or_default();
         Losses {
-            lost: metrics.library().counter(Counter::ClusterLost),
+            lost: losing.metrics().counter(Counter::ClusterLost),
             gaps: gaps.count,
             cut_off: gaps.time,
         }

@@ -110,6 +110,10 @@ pub(crate) struct Follower {
     applied: watch::Sender<Instant>,
 }
 
+/// The family of the lags of all followers.
+const LAG: &str = "roomcast_follower_lag_seconds";
+const LAG_HELP: &str = "Time since a follower had applied all changes of other servers.";
+
 impl Follower {
     /// Creates a follower with the name of its task.
     pub(crate) fn new(name: &'static str) -> Self {
@@ -119,7 +123,11 @@ impl Follower {
 
     /// Adds the lag of this follower to the metrics.
     pub(crate) fn measured(self, metrics: &Metrics) -> Self {
-        metrics.add_lag(self.name, self.applied.subscribe());
+        let (name, applied) = (self.name.replace(' ', "_"), self.applied.subscribe());
+        metrics.extend(move |out| {
+            let lag = applied.borrow().elapsed().as_secs_f64();
+            out.labelled(LAG, LAG_HELP, "follower", &name, lag);
+        });
         self
     }
 

@@ -32,8 +32,8 @@ pub(in crate::http) struct Counts {
 pub(in crate::http) async fn counts(State(at): State<Connections>) -> Json<Counts> {
     Json(Counts {
         sessions: at.io.clients_count(),
-        sockets: gauge(&at.metrics, Gauge::Sockets),
-        rooms: gauge(&at.metrics, Gauge::Rooms),
+        sockets: gauge(&at.io, Gauge::Sockets),
+        rooms: gauge(&at.io, Gauge::Rooms),
     })
 }
 

@@ -166,13 +166,13 @@ impl Admin {
         let namespace = built.io.of(NAMESPACE);
         let mut turns = interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut counted = self.counts();
+        let mut counted = self.counts(&built.io);
         let mut faults = BTreeSet::new();
         let mut nodes = nodes(&built.io);
         loop {
             turns.tick().await;
             let node = this(&built.io);
-            let now = self.counts();
+            let now = self.counts(&built.io);
             emit_refusals(&namespace, &node, &counted, &now);
             counted = now;
             let now = built.faults();
@@ -215,8 +215,7 @@ impl Admin {
     }
 
     /// Returns the refusals counted so far.
-    fn counts(&self) -> Vec<RefusalCount> {
-        let library = self.0.metrics.library();
+    fn counts(&self, io: &Io) -> Vec<RefusalCount> {
         let own = OWN.map(|(kind, reason, counter)| RefusalCount {
             kind,
             reason,
@@ -225,7 +224,7 @@ impl Admin {
         let library = LIBRARY.map(|(kind, reason, counter)| RefusalCount {
             kind,
             reason,
-            count: library.counter(counter),
+            count: io.metrics().counter(counter),
         });
         own.into_iter().chain(library).collect()
     }

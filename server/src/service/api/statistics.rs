@@ -23,7 +23,7 @@ impl Statistics {
         let users = rooms.iter().filter(|(room, _)| is_user_room(room)).count();
         let processing = Timing::MessageProcessing;
         let library = |timing: Library| {
-            let library = metrics.library();
+            let library = io.metrics();
             percentiles(library.timed(timing), |q| library.quantile(timing, q))
         };
         let nodes = io.nodes();
@@ -32,21 +32,21 @@ impl Statistics {
             node: this.map_or_else(String::new, |node| node.id.to_string()),
             sessions: Sessions {
                 total: io.clients_count(),
-                polling: gauge(metrics, Gauge::SessionsPolling),
-                websocket: gauge(metrics, Gauge::SessionsWebSocket),
+                polling: gauge(io, Gauge::SessionsPolling),
+                websocket: gauge(io, Gauge::SessionsWebSocket),
             },
-            sockets: gauge(metrics, Gauge::Sockets),
+            sockets: gauge(io, Gauge::Sockets),
             users,
             rooms: Rooms {
                 count: rooms.len(),
                 members: sizes.clone().sum(),
                 largest: sizes.max().unwrap_or(0),
             },
-            traffic: Traffic::of(metrics),
+            traffic: Traffic::of(io.metrics()),
             queues: Queues {
-                bytes: gauge(metrics, Gauge::OutboxBytes),
-                acks_pending: gauge(metrics, Gauge::AcksPending),
-                polls: gauge(metrics, Gauge::PollsWaiting),
+                bytes: gauge(io, Gauge::OutboxBytes),
+                acks_pending: gauge(io, Gauge::AcksPending),
+                polls: gauge(io, Gauge::PollsWaiting),
             },
             times: Times {
                 delivery: library(Library::Queue),
@@ -57,7 +57,7 @@ impl Statistics {
             },
             store: readiness.store_word(),
             adapter: readiness.adapter_word(),
-            adapter_state: AdapterState::of(io, metrics),
+            adapter_state: AdapterState::of(io),
             nodes: nodes.len(),
             draining: readiness.is_draining(),
         }
@@ -65,8 +65,7 @@ impl Statistics {
 }
 
 impl Traffic {
-    fn of(metrics: &Metrics) -> Self {
-        let library = metrics.library();
+    fn of(library: &roomcast::metrics::Metrics) -> Self {
         Self {
             received: library.counter(Counter::MessagesReceived),
             sent: library.counter(Counter::FramesSent),
@@ -78,11 +77,11 @@ impl Traffic {
 
 impl AdapterState {
     /// Returns the state of the adapter, if there is one.
-    fn of(io: &Io, metrics: &Metrics) -> Option<Self> {
+    fn of(io: &Io) -> Option<Self> {
         let health = io.adapter_health()?;
         let backlog = io.adapter_backlog().unwrap_or_default();
         let gaps = io.adapter_gaps().unwrap_or_default();
-        let library = metrics.library();
+        let library = io.metrics();
         Some(Self {
             up: health == Health::Ready,
             lost: library.counter(Counter::ClusterLost),
@@ -97,8 +96,8 @@ impl AdapterState {
 }
 
 /// Returns a gauge of the library, which is never negative.
-pub(crate) fn gauge(metrics: &Metrics, gauge: Gauge) -> u64 {
-    u64::try_from(metrics.library().gauge(gauge)).unwrap_or(0)
+pub(crate) fn gauge(io: &Io, gauge: Gauge) -> u64 {
+    u64::try_from(io.metrics().gauge(gauge)).unwrap_or(0)
 }
 
 fn percentiles(count: u64, quantile: impl Fn(f64) -> Option<Duration>) -> Percentiles {

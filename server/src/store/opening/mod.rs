@@ -37,7 +37,7 @@ impl Store {
         config: &config::Store,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Commits), OpenError> {
-        let supervisor = Supervisor::new(&metrics);
+        let supervisor = Supervisor::new(&Arc::default());
         supervisor.stop();
         Self::open_supervised(config, metrics, &supervisor).await
     }

@@ -570,7 +570,7 @@ mod tests {
     async fn panicking_writer_stops_the_process_and_refuses_changes() {
         let folder = TempDir::new().unwrap();
         let (metrics, config) = (Arc::<Metrics>::default(), config::Store::default());
-        let supervisor = Supervisor::new(&metrics);
+        let supervisor = Supervisor::new(&Arc::default());
         let path = folder.path().join("chat.db");
         let (store, _commits) = Sqlite::open(path, &config, metrics, &supervisor).unwrap();
         let killed = store.write(|_| -> rusqlite::Result<()> { panic!("killed by a test") });

@@ -358,7 +358,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("chat.db");
         let metrics = Arc::default();
-        let supervisor = Supervisor::new(&metrics);
+        let supervisor = Supervisor::new(&Arc::default());
         let config = config::Store::default();
         let (store, _commits) = Sqlite::open(path.clone(), &config, metrics, &supervisor).unwrap();
         let fill = "CREATE TABLE ballast AS SELECT zeroblob(262144) AS bytes";

@@ -59,6 +59,8 @@ impl Membership {
         let node = self.node.name(random_sid().as_str());
         let node = node.ok_or(BuildError::InvalidOption("node"))?;
         let has_no_peers = self.adapter.is_none();
+        let weak = io.downgrade();
+        metrics.extend(move |out| weak.upgrade().iter().for_each(|io| io.expose_nodes(out)));
         let max = Some(connections).filter(|_| !has_no_peers);
         let (registry, forwarder) = registry(&node, self.node, max, config, metrics);
         let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
@@ -187,7 +189,7 @@ impl Io {
     /// The adapter's queue comes first. Server rows contain the values of the last heartbeat, for
     /// at most 256 servers, this one first. Writes nothing without an
     /// [adapter](crate::Builder::adapter).
-    pub fn expose_nodes(&self, out: &mut Exposition) {
+    fn expose_nodes(&self, out: &mut Exposition) {
         let Some(joined) = self.cluster().joined() else {
             return;
         };
