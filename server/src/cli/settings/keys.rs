@@ -1,5 +1,7 @@
 //! The keys of the configuration, and the environment variables that set them.
 
+use serde::Deserialize as _;
+use serde_json::{Value as Json, json};
 use toml::{Table, Value};
 
 use crate::config::Settings;
@@ -12,24 +14,8 @@ pub(super) const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 pub(super) const PREFIX: &str = "ROOMCAST_";
-pub(super) const SECTIONS: [&str; 16] = [
-    "adapter",
-    "auth",
-    "chat",
-    "engine",
-    "limits",
-    "log",
-    "market",
-    "node",
-    "notifications",
-    "page",
-    "presence",
-    "publications",
-    "recovery",
-    "server",
-    "store",
-    "webhooks",
-];
+/// Fields of the settings that are not keys, because other keys set them.
+const NOT_KEYS: [&str; 1] = ["engine.cors"];
 /// Removed keys, and their replacements.
 pub(super) const REMOVED: [(&str, &str); 1] = [(
     "server.open_metrics",
@@ -68,78 +54,71 @@ pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
 }
 
-/// Returns every key with its default, which determines its type. `None` if it is unset by default.
-pub(super) fn known() -> Vec<(String, Option<Value>)> {
-    let defaults = Table::try_from(Settings::default()).unwrap_or_default();
+/// How the text of an environment variable becomes the value of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The text itself.
+    Text,
+    /// Texts with commas in between.
+    List,
+    /// A boolean, an integer, or a text, in this order of preference.
+    Scalar,
+}
+
+/// Returns every key of [`Settings`] with its kind.
+///
+/// The keys are the fields of the serialized defaults. A field that is unset by default has its
+/// kind from the first of some samples that it accepts. An empty object shows the fields of an
+/// optional section.
+pub(super) fn known() -> Vec<(String, Kind)> {
     let mut known = Vec::new();
-    flatten("", &defaults, &mut |key, value| {
-        known.push((key, Some(value.clone())))
-    });
-    // Keys that are unset by default do not appear in the serialized settings.
-    for key in [
-        "server.profile",
-        "server.tls.cert_file",
-        "server.tls.key_file",
-        "auth.guests",
-        "engine.cookie.name",
-        "engine.cookie.path",
-        "engine.cookie.http_only",
-        "engine.cookie.same_site",
-        "engine.cookie.max_age",
-        "engine.cookie.domain",
-        "engine.cookie.secure",
-        "engine.cookie.partitioned",
-        "engine.cookie.priority",
-        "engine.cookie.expires",
-        "store.max_bytes",
-        "node.max_forwarded",
-        "node.max_tunnels",
-        "limits.connects",
-        "limits.connections_per_address",
-        "limits.connections_per_user",
-        "limits.joins_per_address",
-        "limits.joins_per_user",
-        "limits.lookups_per_address",
-        "limits.messages_per_minute",
-        "limits.typing_per_second",
-        "limits.changes_per_minute",
-        "limits.requests_per_second",
-        "limits.api_calls_per_second",
-    ] {
-        known.push((key.to_owned(), None));
-    }
-    for key in [
-        "server.admin_listen",
-        "server.metrics_token",
-        "auth.login_url",
-        "auth.logout_url",
-        "auth.jwt.secret",
-        "auth.jwt.keys_file",
-        "auth.jwt.jwks_url",
-        "auth.jwt.jwks_ca_file",
-        "auth.jwt.issuer",
-        "auth.jwt.audience",
-        "auth.jwt.max_lifetime",
-        "auth.backend.url",
-        "auth.backend.ca_file",
-        "log.file",
-        "store.retention",
-        "adapter.url",
-        "adapter.stream_name",
-        "adapter.table",
-        "market.webhook.url",
-        "market.webhook.token",
-        "market.webhook.ca_file",
-        "webhooks.url",
-        "webhooks.secret",
-        "webhooks.previous_secret",
-        "webhooks.ca_file",
-        "node.id",
-        "node.address",
-    ] {
-        known.push((key.to_owned(), Some(Value::String(String::new()))));
+    let mut open = vec![(String::new(), fields(&Settings::default()))];
+    while let Some((key, value)) = open.pop() {
+        let kind = match value {
+            _ if NOT_KEYS.contains(&key.as_str()) => continue,
+            Json::Object(fields) if !fields.is_empty() => {
+                // `print-config` writes a section without values as an empty table.
+                if fields.values().all(Json::is_null) {
+                    known.push((key.clone(), Kind::Scalar));
+                }
+                open.extend(
+                    fields
+                        .into_iter()
+                        .map(|(name, value)| (join(&key, &name), value)),
+                );
+                continue;
+            }
+            Json::Null => {
+                let samples = [json!({}), json!(1), json!(true), json!([])];
+                let accepted = samples.into_iter().find_map(|sample| accept(&key, sample));
+                if let Some(accepted) = accepted {
+                    open.push((key, accepted));
+                    continue;
+                }
+                Kind::Text
+            }
+            Json::String(_) => Kind::Text,
+            Json::Array(_) => Kind::List,
+            Json::Bool(_) | Json::Number(_) | Json::Object(_) => Kind::Scalar,
+        };
+        known.push((key, kind));
     }
     known
+}
+
+/// Returns the value of a key after it was set to a sample. `None` if the key does not accept it.
+fn accept(key: &str, sample: Json) -> Option<Json> {
+    let names = || key.split('.');
+    let nested = names()
+        .rev()
+        .fold(sample, |inner, name| json!({ name: inner }));
+    let settings = Settings::deserialize(nested).ok()?;
+    names().try_fold(fields(&settings), |outer, name| outer.get(name).cloned())
+}
+
+/// Returns the settings with null for each field that is unset.
+fn fields(settings: &Settings) -> Json {
+    serde_json::to_value(settings).unwrap_or_default()
 }
 
 /// Returns whether Kubernetes sets a variable for a service whose name begins with `roomcast`, such
@@ -179,18 +158,19 @@ pub(super) fn is_of_role(key: &str) -> bool {
     })
 }
 
-/// Calls `visit` with each key and value of a table.
+fn join(section: &str, name: &str) -> String {
+    if section.is_empty() {
+        return name.to_owned();
+    }
+    format!("{section}.{name}")
+}
+
+/// Calls `visit` with each key and value of a table. An empty table counts as a value.
 pub(super) fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String, &Value)) {
     for (name, value) in table {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let key = join(prefix, name);
         match value {
             Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, visit),
-            // An empty section has no values, but its name is checked.
-            Value::Table(_) if SECTIONS.contains(&key.as_str()) => {}
             Value::Table(_)
             | Value::String(_)
             | Value::Integer(_)

@@ -6,16 +6,16 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::keys::{
-    ALIASES, OTHERS, PREFIX, REDIS, REMOVED, RENAMED, flatten, is_of_kubernetes, is_of_role, known,
-    redis_warning, variable,
+    ALIASES, Kind, OTHERS, PREFIX, REDIS, REMOVED, RENAMED, flatten, is_of_kubernetes, is_of_role,
+    known, redis_warning, variable,
 };
 use super::{LoadError, Overrides};
 use crate::config::Settings;
 
 /// The values of all layers, each with its source.
 pub(super) struct Layers {
-    /// Every key with its default, which determines its type. `None` if it is unset by default.
-    pub(super) known: Vec<(String, Option<Value>)>,
+    /// Every key with its kind.
+    pub(super) known: Vec<(String, Kind)>,
     given: Vec<Setting>,
     pub(super) warnings: Vec<String>,
     /// Variables for Redis that are set.
@@ -56,7 +56,7 @@ impl Layers {
                     value: value.clone(),
                     from,
                 });
-            } else {
+            } else if !(value.is_table() && self.is_section(&key)) {
                 unknown.get_or_insert(key);
             }
         });
@@ -145,24 +145,20 @@ impl Layers {
         }
     }
 
-    /// Adds a value given as text, parsed according to the type of the key's default.
+    /// Adds a value given as text, parsed according to the kind of the key.
     fn give(&mut self, key: &str, text: &str, from: String) {
-        let default = self.known.iter().find(|(known, _)| known == key);
-        let list = Value::Array(Vec::new());
-        let default = match default {
-            Some((_, value)) => value.as_ref(),
-            None => is_of_role(key).then_some(&list),
-        };
-        let value = match default {
-            Some(Value::String(_)) => Value::String(text.to_owned()),
-            Some(Value::Array(_)) => Value::Array(
+        let known = self.known.iter().find(|(known, _)| known == key);
+        // A key that is not in the settings belongs to a role.
+        let value = match known.map_or(Kind::List, |(_, kind)| *kind) {
+            Kind::Text => Value::String(text.to_owned()),
+            Kind::List => Value::Array(
                 text.split(',')
                     .map(str::trim)
                     .filter(|item| !item.is_empty())
                     .map(|item| Value::String(item.to_owned()))
                     .collect(),
             ),
-            Some(_) | None => scalar(text),
+            Kind::Scalar => scalar(text),
         };
         self.given.push(Setting {
             key: key.to_owned(),
@@ -181,6 +177,12 @@ impl Layers {
 
     pub(super) fn is_known(&self, key: &str) -> bool {
         is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
+    }
+
+    /// Returns whether a name is that of a section, which may be empty in a file.
+    pub(super) fn is_section(&self, name: &str) -> bool {
+        let mut sections = self.known.iter().filter_map(|(key, _)| key.split_once('.'));
+        sections.any(|(section, _)| section == name)
     }
 
     fn nearest(&self, key: &str) -> Option<String> {

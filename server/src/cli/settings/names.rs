@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use toml::Value;
-
-use super::keys::{ALIASES, OTHERS, PREFIX, SECTIONS};
+use super::keys::{ALIASES, Kind, OTHERS, PREFIX};
 use super::*;
 
 fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
@@ -126,7 +124,7 @@ fn every_key_that_documents_name_exists() {
         .collect();
     pages.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
     let is_key = |key: &str| {
-        let in_it = |(known, _): &(String, Option<Value>)| {
+        let in_it = |(known, _): &(String, Kind)| {
             known
                 .strip_prefix(key)
                 .is_some_and(|rest| rest.starts_with('.'))
@@ -154,7 +152,7 @@ fn every_key_that_documents_name_exists() {
                 .iter()
                 .any(|end| key.ends_with(end));
             if !key.contains('.')
-                || !SECTIONS.contains(&section)
+                || !layers.is_section(section)
                 || !key.chars().all(is_text)
                 || is_file
             {

@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use toml::Table;
 
-use super::keys::{RENAMED, SECTIONS, variable};
+use super::keys::{Kind, RENAMED, variable};
 use super::*;
 use crate::config::Durability;
 
@@ -170,7 +170,12 @@ fn durations_of_auth_need_a_unit() {
 
 #[test]
 fn an_unknown_section_is_an_error_even_when_it_is_empty() {
-    for (text, is_valid) in [("[serverr]", false), ("[server]\n[auth]", true)] {
+    for (text, is_valid) in [
+        ("[serverr]", false),
+        ("[server]\n[auth]", true),
+        ("[server.tls]\n[node]", true),
+        ("[engine.cookie]", false),
+    ] {
         let file = file(text);
         let loaded = load(Some(file.path()), std::iter::empty(), Overrides::default());
         assert_eq!(loaded.is_ok(), is_valid, "{text}");
@@ -187,7 +192,9 @@ fn invalid_values_are_named_by_their_key() {
 #[test]
 fn every_section_is_known() {
     let table = Table::try_from(Settings::default().in_force()).unwrap();
-    assert!(table.keys().map(String::as_str).eq(SECTIONS));
+    let layers = Layers::new();
+    assert!(table.keys().all(|name| layers.is_section(name)));
+    assert!(!layers.is_section("tls"));
 }
 
 #[test]
@@ -215,4 +222,31 @@ fn every_unset_key_is_known() {
     assert!(settings.guests());
     let cookie = settings.engine.http.cookie.unwrap();
     assert_eq!((&*cookie.name, cookie.secure), ("node", true));
+}
+
+#[test]
+fn keys_and_their_kinds_are_those_of_the_settings() {
+    let layers = Layers::new();
+    let kind = |key: &str| {
+        let known = layers.known.iter().find(|(known, _)| known == key);
+        known.map(|(_, kind)| *kind)
+    };
+    for (key, expected) in [
+        ("server.tls.cert_file", Some(Kind::Text)),
+        ("auth.jwt.secret", Some(Kind::Text)),
+        ("auth.guests", Some(Kind::Scalar)),
+        ("limits.connects", Some(Kind::Scalar)),
+        ("server.allowed_origins", Some(Kind::List)),
+        ("engine.cookie.name", Some(Kind::Text)),
+        ("engine.cookie.expires", Some(Kind::Text)),
+        ("engine.cookie.secure", Some(Kind::Scalar)),
+        ("engine.send_buffer_bytes", Some(Kind::Scalar)),
+        ("engine.cors", None),
+        ("engine.cors.origins", None),
+        ("engine.recovery", None),
+        // The official server's names are accepted only where the library reads options.
+        ("engine.pingInterval", None),
+    ] {
+        assert_eq!(kind(key), expected, "{key}");
+    }
 }
