@@ -12,6 +12,11 @@ readonly full_interop=(chat_wires chat_tls faults cluster_faults rolling)
 # The tests of the page in Chromium that are in the default tier; all others are in `pages`.
 readonly smoke_pages=(browser page page_entering)
 
+# A part that takes more than a tenth of its tier has the reason above it.
+
+# 2,400 tests. Those of the program need 250 s of processor time, because each starts a server: they kill it,
+# suspend it, or read its metrics and its log. The tests of the library's server wait for timeouts that are tested
+# as such, at the shortest times that a loaded machine keeps.
 part_rust() {
   require 'rust toolchain' toolchain || return
   check 'lock files' lock_files
@@ -50,6 +55,9 @@ part_web() {
   counted 'web' parse_node npm test --prefix web
 }
 
+# 1,000 tests with two versions of the official client over each transport, and with Node servers in one cluster
+# with ours. `chat_gaps` alone has ten minutes of waiting, all at the same time: it promises that outages of up to
+# 60 s are survived.
 part_interop() {
   local files=() file
   require 'rust toolchain' toolchain || return
@@ -61,13 +69,15 @@ part_interop() {
   done
   counted 'javascript clients' parse_node node_tests "${files[@]}"
   # The client in Rust against the official server, by the tests that it passes against ours.
-  TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
+  # Each test starts a Node process, so fewer run at a time.
+  RUST_TEST_THREADS=$(($(nproc) * 2)) TEST_SERVER_CLIENT_SUITE="node $PWD/tests/interop/client_suite.mjs" \
     counted 'rust client' parse_cargo cargo test -p roomcast --test client --no-fail-fast
   if require 'python packages' python_packages; then
     counted 'python client' parse_python "$tools/python/bin/python" -m unittest discover -v -s tests/interop
   fi
 }
 
+# Short runs of `rolling` and `faults`, on each broker one after the other, because each needs both cores.
 part_interop_full() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
@@ -95,11 +105,14 @@ interop_programs() {
 
 brokers() { require 'postgresql' postgresql && require 'redis' redis && require 'nats' nats; }
 
+# A browser is started for each file, and people type at their own pace.
 part_browser() {
   page_programs || return
   counted 'browser' parse_node page_tests "${smoke_pages[@]}"
 }
 
+# Each state of the page is checked at two sizes and in two colour schemes, one file at a time, because a browser
+# needs both cores.
 part_pages() {
   page_programs || return
   require 'firefox' firefox_browser || return
@@ -120,6 +133,7 @@ page_tests() {
   node --test --test-reporter=tap --test-timeout=900000 "${files[@]/%/.mjs}"
 }
 
+# Faults at random need time: ten minutes for the store, and ten for the brokers.
 part_faults() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
@@ -130,6 +144,7 @@ part_faults() {
     node --test --test-reporter=tap --test-concurrency=1 tests/interop/{,cluster_}faults.test.mjs
 }
 
+# Builds an older version, and replaces nodes at the pace that the documentation promises to clients.
 part_rolling() {
   require 'rust toolchain' toolchain || return
   require 'servers' servers || return
@@ -160,6 +175,7 @@ part_versions() {
     cargo test -p roomcast --test server --no-fail-fast -- cluster::redis cluster::streams cluster::nats cluster::sealed
 }
 
+# All targets are built with sanitizers, in their own profile, before each runs for ten seconds.
 part_fuzz() {
   require 'rust toolchain' toolchain || return
   require 'cargo-fuzz' fuzzer || return
