@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
-    assert_clean, bench, command, count, finish,
+    STATE, assert_clean, bench, command, count, finish,
     support::{Polling, RawClient, ServerProcess},
 };
 
@@ -25,7 +25,8 @@ pub(crate) struct Chat {
 impl Chat {
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let variables = [&[("ROOMCAST_STORE", "memory:")], variables].concat();
+        let defaults = [("ROOMCAST_STORE", "memory:"), ("XDG_STATE_HOME", STATE)];
+        let variables = [defaults.as_slice(), variables].concat();
         let process = ServerProcess::start(folder.path(), &variables);
         Self {
             address: process.address(),
