@@ -30,7 +30,11 @@ async fn until_last(client: &mut Client, event: &str, field: &str) -> Vec<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_client_gets_every_trade_but_only_newest_portfolio_and_price() {
-    let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "0s")]);
+    let server = start(&[
+        ("ROOMCAST_MARKET__PRICE_INTERVAL", "0s"),
+        // A client that does not read answers no ping.
+        ("ROOMCAST_ENGINE__PING_TIMEOUT", "10min"),
+    ]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
     for event in ["subscribe:trades", "subscribe:portfolio"] {
