@@ -135,7 +135,6 @@ fn insert(c: &mut Criterion) {
         .sample_size(10)
         .measurement_time(Duration::from_secs(5));
     group.throughput(Throughput::Elements(1));
-    // The in-memory store would be full after some seconds of this.
     each(&runtime, &["sqlite", "postgres"], |place| {
         for senders in [1, 64, 1024] {
             group.bench_function(BenchmarkId::new(place.name, senders), |b| {

@@ -10,7 +10,7 @@ use roomcast_server::config;
 use roomcast_server::store::{Changed, Feed, FeedMark, Revocation, Time};
 use tokio_postgres::Client;
 
-use crate::harness::{Harness, memory, postgres, sqlite};
+use crate::harness::{Harness, postgres, sqlite};
 use crate::server::Postgres;
 
 /// More changes than any test makes.
@@ -35,8 +35,10 @@ impl FeedDatabase {
 
     async fn alone() -> Self {
         let server = Postgres::start();
-        let (mut config, _) = memory();
-        config.url = server.database();
+        let config = config::Store {
+            url: server.database(),
+            ..config::Store::default()
+        };
         Self::on(config, Some(server)).await
     }
 
@@ -89,7 +91,6 @@ fn shown(Changed { topic, key }: Changed) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_one_server_has_no_feed() {
-    assert!(Harness::new(memory()).await.store.feed().is_none());
     let (config, folder) = sqlite();
     let file = config.url.strip_prefix("sqlite:").unwrap().to_owned();
     let harness = Harness::new((config, folder)).await;

@@ -20,9 +20,6 @@ pub(crate) type Backend = (config::Store, Option<TempDir>);
 /// Runs each test on each backend.
 macro_rules! on_every_backend {
     ($($test:ident,)+) => {
-        mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(crate::harness::memory()).await; })+
-        }
         #[cfg(feature = "postgres")]
         mod postgres {
             $(#[tokio::test] async fn $test() { super::$test(crate::harness::postgres()).await; })+
@@ -153,6 +150,7 @@ pub(crate) fn retriable(conversation: Uuid, user: &str, client_message_id: &str)
 }
 
 /// Returns a store in memory.
+#[cfg(feature = "sqlite")]
 pub(crate) fn memory() -> Backend {
     let config = config::Store {
         url: "memory:".into(),

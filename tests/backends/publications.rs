@@ -7,7 +7,7 @@ use roomcast_server::store::{Audience, Publications};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::harness::{Harness, memory, postgres};
+use crate::harness::{Harness, postgres};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -56,9 +56,16 @@ fn range(first: i64, last: i64) -> String {
     )
 }
 
+#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_store_of_one_server_has_no_publications() {
-    assert!(Harness::new(memory()).await.store.publications().is_none());
+    assert!(
+        Harness::new(crate::harness::sqlite())
+            .await
+            .store
+            .publications()
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

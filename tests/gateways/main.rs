@@ -52,6 +52,7 @@ mod lookups;
 #[cfg(feature = "postgres")]
 mod lost;
 mod market;
+mod memory;
 mod mentions;
 #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
 #[path = "../support/nats.rs"]

@@ -21,7 +21,7 @@ pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
 pub(crate) const ROOMCAST: &str = env!("CARGO_BIN_EXE_roomcast");
 
 /// Guests can do everything that users can, so that most tests need no tokens.
-const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
+pub(crate) const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
 
 /// Tests act faster than people do.
 pub(crate) const UNLIMITED: [(&str, &str); 8] = [

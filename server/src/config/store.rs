@@ -19,7 +19,7 @@ pub struct Store {
     pub durability: Durability,
     /// Maximum bytes of the store. Beyond it, nothing is stored and senders are notified.
     /// PostgreSQL has its own limits and refuses this option. Default: 256 MiB for `memory:`,
-    /// unlimited for SQLite.
+    /// unlimited for `sqlite:`.
     pub max_bytes: Option<u64>,
     /// Maximum number of queued changes. When the queue is full, senders are asked to retry.
     /// Default 4,096.

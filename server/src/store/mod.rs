@@ -11,12 +11,11 @@
 /// Calls a method on the backend of a store. Defined before the modules, because they use it too.
 macro_rules! each {
     ($store:expr, $backend:ident => $call:expr) => {
-        match &$store.backend {
-            Backend::Memory($backend) => $call,
+        match $store.backend {
             #[cfg(feature = "postgres")]
-            Backend::Postgres($backend) => $call,
+            Backend::Postgres(ref $backend) => $call,
             #[cfg(feature = "sqlite")]
-            Backend::Sqlite($backend) => $call,
+            Backend::Sqlite(ref $backend) => $call,
         }
     };
 }
@@ -26,11 +25,6 @@ mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod in_progress;
 mod lane;
-#[expect(
-    clippy::unused_async,
-    reason = "the memory store has the methods of stores that wait"
-)]
-mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
 mod opening;
@@ -74,6 +68,8 @@ pub(crate) use shared::{MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, RecentChange};
 pub use time::Time;
 pub(crate) use time::{TIME_PATTERN, WRITTEN_TIME, is_rfc3339};
 
+#[cfg(feature = "sqlite")]
+use self::opening::TemporaryFolder;
 pub use self::opening::{ClusterSecrets, Reservation};
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
@@ -85,11 +81,13 @@ pub struct Store {
     /// Notified when this server has written something that appears in the feed.
     fed: Arc<Notify>,
     metrics: Arc<Metrics>,
+    /// The folder of the database, if it ends with this store.
+    #[cfg(feature = "sqlite")]
+    temporary: Option<Arc<TemporaryFolder>>,
 }
 
 #[derive(Clone, Debug)]
 enum Backend {
-    Memory(memory::Memory),
     #[cfg(feature = "postgres")]
     Postgres(postgres::Postgres),
     #[cfg(feature = "sqlite")]
@@ -466,5 +464,9 @@ impl Store {
     /// The caller must keep draining the commits while this runs.
     pub async fn close(&self) {
         each!(self, backend => backend.close().await);
+        #[cfg(feature = "sqlite")]
+        if let Some(folder) = &self.temporary {
+            folder.remove();
+        }
     }
 }

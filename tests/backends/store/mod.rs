@@ -406,6 +406,7 @@ async fn a_full_queue_refuses_at_once((config, folder): Backend) {
     );
 }
 
+#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn full_memory_store_refuses_and_keeps_acknowledged_messages() {
     a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::memory()).await;
@@ -417,6 +418,7 @@ async fn full_file_store_refuses_and_keeps_acknowledged_messages() {
     a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::sqlite()).await;
 }
 
+#[cfg(feature = "sqlite")]
 async fn a_full_store_refuses_and_keeps_what_it_acknowledged((config, folder): Backend) {
     let config = config::Store {
         max_bytes: Some(400_000),

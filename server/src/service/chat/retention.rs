@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::store::{Commits, MessageKind, NewConversation, NewMessage, Origin, Page};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn expired_messages_are_removed_in_batches_at_each_interval() {
         let config = config(Duration::from_millis(1));
         let metrics = Arc::new(Metrics::default());
@@ -175,6 +175,7 @@ mod tests {
         config::Store {
             url: "memory:".into(),
             retention: Some(retention),
+            retention_interval: Duration::from_millis(20),
             retention_batch: 3,
             ..config::Store::default()
         }

@@ -1,11 +1,9 @@
 //! Blocked networks.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError};
-use roomcast::network::{Block, Network};
+use roomcast::network::Block;
 
 /// A change of the block list.
 #[derive(Clone, Debug)]
@@ -14,27 +12,6 @@ pub(in crate::store) enum BlockChange {
     Insert(Block),
     /// Removes blocks; missing blocks are ignored.
     Delete(Vec<Uuid>),
-}
-
-/// The in-memory table. The server's block list bounds its size.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Blocks(HashMap<Network, Block>);
-
-impl Blocks {
-    pub(in crate::store) fn apply(&mut self, change: BlockChange) {
-        match change {
-            BlockChange::Insert(block) => {
-                self.0.insert(block.cidr, block);
-            }
-            BlockChange::Delete(ids) => self.0.retain(|_, block| !ids.contains(&block.id)),
-        }
-    }
-
-    pub(in crate::store) fn list(&self) -> Vec<Block> {
-        let mut all: Vec<Block> = self.0.values().cloned().collect();
-        all.sort_by_key(|block| (block.created_at, block.id));
-        all
-    }
 }
 
 impl Store {

@@ -1,7 +1,5 @@
 //! Webhook deliveries that wait for their first or next attempt.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError, Time};
@@ -69,99 +67,6 @@ impl DeliveryOutcome {
         }
     }
 }
-
-/// The in-memory table.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Deliveries {
-    rows: HashMap<Uuid, Row>,
-    /// The approximate size of all rows.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Row {
-    delivery: Delivery,
-    due_at: Time,
-    attempts: u32,
-}
-
-impl Row {
-    fn size(&self) -> usize {
-        self.delivery.body.len() + size_of::<Self>() + ENTRY_BYTES
-    }
-}
-
-impl Deliveries {
-    /// Applies a change if it needs at most `room` additional bytes.
-    pub(in crate::store) fn apply(
-        &mut self,
-        change: DeliveryChange,
-        room: u64,
-    ) -> Result<DeliveryOutcome, StoreError> {
-        match change {
-            DeliveryChange::Insert { delivery, most } => {
-                let is_new = !self.rows.contains_key(&delivery.id);
-                if is_new && self.rows.len() >= most {
-                    return Ok(DeliveryOutcome::stored(false));
-                }
-                let row = Row {
-                    due_at: delivery.created_at,
-                    delivery,
-                    attempts: 0,
-                };
-                if row.size() as u64 > room {
-                    return Err(StoreError::Failed);
-                }
-                let size = row.size();
-                let old = self.rows.insert(row.delivery.id, row);
-                self.bytes = self.bytes + size - old.as_ref().map_or(0, Row::size);
-                return Ok(DeliveryOutcome::stored(true));
-            }
-            DeliveryChange::Take { now, until } => {
-                let due = self.rows.values_mut().filter(|row| row.due_at <= now);
-                let taken = due.min_by_key(|row| (row.due_at, row.delivery.id));
-                return Ok(DeliveryOutcome::taken(taken.map(|row| {
-                    row.attempts += 1;
-                    row.due_at = until;
-                    TakenDelivery {
-                        delivery: row.delivery.clone(),
-                        attempts: row.attempts,
-                    }
-                })));
-            }
-            DeliveryChange::End { id, attempts } => {
-                if self.row(id, attempts).is_some()
-                    && let Some(row) = self.rows.remove(&id)
-                {
-                    self.bytes -= row.size();
-                }
-            }
-            DeliveryChange::Postpone {
-                id,
-                attempts,
-                due_at,
-            } => {
-                if let Some(row) = self.row(id, attempts) {
-                    row.due_at = due_at;
-                }
-            }
-        }
-        Ok(DeliveryOutcome::default())
-    }
-
-    fn row(&mut self, id: Uuid, attempts: u32) -> Option<&mut Row> {
-        let row = self.rows.get_mut(&id);
-        // The number of attempts shows whether another server has taken the delivery since.
-        row.filter(|row| row.attempts == attempts)
-    }
-
-    pub(in crate::store) fn bytes(&self) -> u64 {
-        self.bytes as u64
-    }
-}
-
-/// The approximate overhead of a table entry, in bytes.
-const ENTRY_BYTES: usize = 64;
 
 impl Store {
     /// Stores a webhook delivery, which is due immediately. Returns `false` if `most` are already

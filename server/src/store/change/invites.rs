@@ -1,7 +1,5 @@
 //! Invitation links to conversations.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use super::{Actor, Change, MemberChange};
@@ -24,76 +22,6 @@ pub struct Invite {
     /// How many more users may join with it; `None` if only the member limit applies.
     pub uses_left: Option<u32>,
 }
-
-impl Invite {
-    /// Returns whether a user may join with it.
-    fn is_valid(&self, now: Time) -> bool {
-        self.expires_at > now && self.uses_left != Some(0)
-    }
-}
-
-/// The in-memory table.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Invites {
-    rows: HashMap<String, Invite>,
-    /// The token hashes of each conversation.
-    of: HashMap<Uuid, Vec<String>>,
-}
-
-impl Invites {
-    /// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
-    /// ones.
-    pub(in crate::store) fn insert(&mut self, invite: Invite, limit: usize, now: Time) -> bool {
-        let rows = &mut self.rows;
-        let hashes = self.of.entry(invite.conversation_id).or_default();
-        // Expired invitations are removed when the next one is created, so they need no sweep.
-        hashes.retain(|hash| {
-            let is_valid = rows.get(hash).is_some_and(|other| other.is_valid(now));
-            if !is_valid {
-                rows.remove(hash);
-            }
-            is_valid
-        });
-        let has_room = hashes.len() < limit;
-        if has_room {
-            hashes.push(invite.token_hash.clone());
-            rows.insert(invite.token_hash.clone(), invite);
-        }
-        has_room
-    }
-
-    /// Returns a valid invitation by the hash of its token.
-    pub(in crate::store) fn find(&self, token_hash: &str, now: Time) -> Option<Invite> {
-        let found = self.rows.get(token_hash);
-        found.filter(|invite| invite.is_valid(now)).cloned()
-    }
-
-    /// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
-    pub(in crate::store) fn take(&mut self, token_hash: &str, id: Uuid, now: Time) -> bool {
-        let found = self.rows.get_mut(token_hash);
-        let valid = found.filter(|invite| invite.conversation_id == id && invite.is_valid(now));
-        let Some(invite) = valid else {
-            return false;
-        };
-        invite.uses_left = invite.uses_left.map(|uses| uses.saturating_sub(1));
-        true
-    }
-
-    /// Removes the invitations to a conversation. Returns how many were valid.
-    pub(in crate::store) fn remove(&mut self, conversation: Uuid, now: Time) -> u64 {
-        let hashes = self.of.remove(&conversation).unwrap_or_default();
-        let removed = hashes.iter().filter_map(|hash| self.rows.remove(hash));
-        removed.filter(|invite| invite.is_valid(now)).count() as u64
-    }
-
-    /// Returns the approximate size of all rows in bytes.
-    pub(in crate::store) fn bytes(&self) -> u64 {
-        (self.rows.len() * ROW_BYTES) as u64
-    }
-}
-
-/// The approximate size of a row in bytes, with the longest user id and two copies of the hash.
-const ROW_BYTES: usize = 512;
 
 impl Store {
     /// Makes a user a member by an invitation, counts its use, and waits until that is emitted.

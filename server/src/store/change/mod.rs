@@ -36,7 +36,6 @@ pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use deliveries::{Delivery, TakenDelivery};
 pub use invites::Invite;
-pub(super) use invites::Invites;
 pub use keys::{Attempt, KeyState, StoredResponse};
 pub use logins::{Login, Revocation};
 pub use notices::Notice;

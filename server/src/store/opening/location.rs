@@ -35,7 +35,11 @@ impl Location {
     #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
     pub(super) fn absent(&self) -> OpenError {
         match self {
-            Self::Memory | Self::Sqlite(_) => OpenError::Absent {
+            Self::Memory => OpenError::Absent {
+                backend: "`memory:`",
+                remedy: "it is SQLite on a temporary file, build with the feature `sqlite`",
+            },
+            Self::Sqlite(_) => OpenError::Absent {
                 backend: "SQLite",
                 remedy: "build with the feature `sqlite`",
             },
@@ -74,6 +78,26 @@ mod tests {
             ),
         ] {
             assert_eq!(Location::parse(url), Ok(expected), "{url}");
+        }
+    }
+
+    #[cfg(not(feature = "sqlite"))]
+    #[tokio::test]
+    async fn build_without_sqlite_refuses_the_memory_store_by_name() {
+        use crate::{config, store::Store};
+
+        let config = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        for refused in [
+            Store::check(&config).unwrap_err(),
+            Store::try_out(&config).await.unwrap_err(),
+            Store::open(&config, Default::default()).await.unwrap_err(),
+        ] {
+            let refused = refused.to_string();
+            assert!(refused.contains("no `memory:` store"), "{refused}");
+            assert!(refused.contains("the feature `sqlite`"), "{refused}");
         }
     }
 

@@ -7,6 +7,8 @@ mod holder;
 mod location;
 mod reservation;
 mod secrets;
+#[cfg(feature = "sqlite")]
+mod temporary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +16,13 @@ use std::sync::Arc;
 use self::location::Location;
 pub use self::reservation::Reservation;
 pub use self::secrets::ClusterSecrets;
+#[cfg(feature = "sqlite")]
+pub(super) use self::temporary::TemporaryFolder;
 #[cfg(feature = "postgres")]
 use super::postgres;
 #[cfg(feature = "sqlite")]
 use super::sqlite;
-use super::{Backend, Commits, OpenError, Store, memory};
+use super::{Backend, Commits, OpenError, Store};
 use crate::config;
 use crate::config::private_files;
 use crate::metrics::Metrics;
@@ -47,19 +51,26 @@ impl Store {
     /// # Errors
     ///
     /// If the URL is not usable, or the database cannot be opened, migrated or written.
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "sqlite")),
-        expect(unused_variables, reason = "memory has no tasks")
-    )]
     pub async fn open_supervised(
         config: &config::Store,
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Result<(Self, Commits), OpenError> {
+        #[cfg(feature = "sqlite")]
+        let mut temporary = None;
         let (backend, commits) = match Location::parse(&config.url)? {
+            #[cfg(feature = "sqlite")]
             Location::Memory => {
-                let (memory, commits) = memory::Memory::new(config, Arc::clone(&metrics));
-                (Backend::Memory(memory), commits)
+                let max_bytes = config.max_bytes.unwrap_or(MEMORY_BYTES);
+                let folder = temporary.insert(TemporaryFolder::create(max_bytes)?);
+                let config = config::Store {
+                    max_bytes: Some(max_bytes),
+                    ..config.clone()
+                };
+                let (path, metrics) = (folder.database(), Arc::clone(&metrics));
+                let (sqlite, commits) =
+                    sqlite::Sqlite::open_temporary(path, &config, metrics, supervisor)?;
+                (Backend::Sqlite(sqlite), commits)
             }
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => {
@@ -82,6 +93,8 @@ impl Store {
             patience: config.answer_timeout,
             fed: Arc::default(),
             metrics,
+            #[cfg(feature = "sqlite")]
+            temporary: temporary.map(Arc::new),
         };
         Ok((store, commits))
     }
@@ -98,10 +111,9 @@ impl Store {
             #[cfg(not(feature = "postgres"))]
             absent @ Location::Postgres(_) => Err(absent.absent()),
             #[cfg(not(feature = "sqlite"))]
-            absent @ Location::Sqlite(_) => Err(absent.absent()),
-            Location::Memory => Ok(()),
+            absent @ (Location::Memory | Location::Sqlite(_)) => Err(absent.absent()),
             #[cfg(feature = "sqlite")]
-            Location::Sqlite(_) => Ok(()),
+            Location::Memory | Location::Sqlite(_) => Ok(()),
         }
     }
 
@@ -125,6 +137,7 @@ impl Store {
     /// that this server is not allowed to run.
     pub async fn try_out(config: &config::Store) -> Result<(), OpenError> {
         match Location::parse(&config.url)? {
+            #[cfg(feature = "sqlite")]
             Location::Memory => Ok(()),
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => postgres::try_out(&url, config).await,
@@ -198,6 +211,7 @@ impl Store {
     /// If the URL is not usable, or the database cannot be opened or migrated.
     pub async fn migrate(config: &config::Store) -> Result<Vec<String>, OpenError> {
         match Location::parse(&config.url)? {
+            #[cfg(feature = "sqlite")]
             Location::Memory => Ok(Vec::new()),
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => postgres::migrate(&url, config).await,
@@ -208,3 +222,7 @@ impl Store {
         }
     }
 }
+
+/// The size limit of a store in memory without `store.max_bytes`.
+#[cfg(feature = "sqlite")]
+const MEMORY_BYTES: u64 = 256 << 20;

@@ -38,10 +38,9 @@ enum SharedBackend {
 impl Store {
     /// Returns the backend, if several servers may use the same database.
     fn shared(&self) -> Option<SharedBackend> {
-        match &self.backend {
-            Backend::Memory(_) => None,
+        match self.backend {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => Some(SharedBackend::Postgres(postgres.clone())),
+            Backend::Postgres(ref postgres) => Some(SharedBackend::Postgres(postgres.clone())),
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(_) => None,
         }

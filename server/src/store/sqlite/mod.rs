@@ -72,7 +72,33 @@ impl Sqlite {
     ) -> Result<(Self, Commits), OpenError> {
         let mut connection = prepare(&path, config)?;
         migrate::sqlite(&mut connection, &path, config.migrate)?;
+        Self::start(connection, path, config, metrics, supervisor)
+    }
 
+    /// Creates a database that ends with this server, and starts the writer thread.
+    pub(super) fn open_temporary(
+        path: PathBuf,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Commits), OpenError> {
+        let created = protect(&path, true)
+            .and_then(|()| create_temporary(&path, config).map_err(|error| error.to_string()));
+        let connection = created.map_err(|reason| OpenError::Database {
+            database: path.display().to_string(),
+            reason,
+        })?;
+        Self::start(connection, path, config, metrics, supervisor)
+    }
+
+    /// Starts the writer thread on an open connection.
+    fn start(
+        connection: Connection,
+        path: PathBuf,
+        config: &config::Store,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Commits), OpenError> {
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
         // The number of stored changes that wait to be emitted has the same bound as the queue of
         // changes to store.
@@ -498,6 +524,19 @@ fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError>
         Ok(connection)
     });
     connection.map_err(|error| failed(error.to_string()))
+}
+
+/// Creates a database with all tables that is not restored after a failure of the machine.
+fn create_temporary(path: &Path, config: &config::Store) -> rusqlite::Result<Connection> {
+    let connection = connect(path, config.busy_timeout, true)?;
+    // Nothing is rolled back while the tables are created, because a failure ends the start.
+    connection.pragma_update(None, "journal_mode", "off")?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    migrate::create_in_sqlite(&connection)?;
+    set_up(&connection, config)?;
+    // The process can be killed, but its file is never opened again.
+    connection.pragma_update(None, "synchronous", "off")?;
+    Ok(connection)
 }
 
 /// Removes the access rights of other users from the database files.
