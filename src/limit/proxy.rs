@@ -21,8 +21,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a directly connected client.
-    pub(crate) const fn new(address: SocketAddr, is_secure: bool) -> Self {
+    /// Creates a directly connected client without encryption. [`is_secure`](Self::is_secure) can be
+    /// set.
+    #[must_use]
+    pub const fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            is_secure: false,
+        }
+    }
+
+    pub(crate) const fn connected(address: SocketAddr, is_secure: bool) -> Self {
         Self { address, is_secure }
     }
 }
@@ -87,9 +96,9 @@ impl Proxies {
         let is_secure = peer.is_secure || is_https(headers);
         match address {
             Some(address) if address != peer.address.ip() => {
-                Client::new(SocketAddr::new(address, 0), is_secure)
+                Client::connected(SocketAddr::new(address, 0), is_secure)
             }
-            Some(_) | None => Client::new(peer.address, is_secure),
+            Some(_) | None => Client::connected(peer.address, is_secure),
         }
     }
 
@@ -195,7 +204,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        let peer = Client::new(SocketAddr::new(peer.parse().unwrap(), 7), false);
+        let peer = Client::connected(SocketAddr::new(peer.parse().unwrap(), 7), false);
         proxies().client(peer, &map)
     }
 

@@ -78,7 +78,7 @@ async fn contracts_work_for_servers_and_the_testing_client() {
         let timed = socket.timeout(long).request(Divide { a: 2, b: 1 });
         let timed = timed.await.unwrap();
         let far = remote.request(Divide { a: 3, b: 1 }).await.unwrap();
-        let mut all = room.request(Divide { a: 4, b: 1 }).await;
+        let mut all = room.request(Divide { a: 4, b: 1 });
         let all = all.next().await.unwrap().1.unwrap();
         [direct, timed, far, all]
     };

@@ -59,7 +59,7 @@ fn note(log: &Log, line: &str) -> impl Fn(Event) -> std::future::Ready<()> + use
 }
 
 /// Returns the numbers of observers of incoming and of outgoing events.
-fn counts(socket: &roomcast::Socket) -> (usize, usize) {
+fn counts(socket: &Socket) -> (usize, usize) {
     let counts = socket.watcher_counts();
     (counts.incoming, counts.outgoing)
 }

@@ -139,12 +139,19 @@ async fn namespaces_that_cannot_be_added_are_refused() {
         .namespaces(|name| name.starts_with("/made"), |namespace| namespace);
     let handle = io.handle();
     assert_eq!(
-        handle.add_namespace("/x", |_| {}).unwrap_err(),
+        handle
+            .add_namespace("/x", |namespace| namespace)
+            .unwrap_err(),
         BuildError::NotBuilt
     );
     assert!(!handle.remove_namespace("/x"));
     let server = serve(io).await;
-    let add = |name: &str| server.io().add_namespace(name, |_| {}).map(|_| ());
+    let add = |name: &str| {
+        server
+            .io()
+            .add_namespace(name, |namespace| namespace)
+            .map(|_| ())
+    };
     let long = format!("/{}", "x".repeat(256));
     for name in ["/a,b", &long, "/.roomcast"] {
         assert_eq!(
@@ -157,7 +164,7 @@ async fn namespaces_that_cannot_be_added_are_refused() {
     let twice = server.io().add_namespace("/x", |namespace| {
         namespace
             .on("a", async |_: Event| {})
-            .on("a", async |_: Event| {});
+            .on("a", async |_: Event| {})
     });
     assert_eq!(twice.unwrap_err(), BuildError::DuplicateHandler("a".into()));
     add("/x").unwrap();
@@ -234,7 +241,10 @@ fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
     let server = Local::serve(io);
     let (mut client, _) = server.connect();
     for _ in 0..50 {
-        server.io.add_namespace("/x", |_| {}).unwrap();
+        server
+            .io
+            .add_namespace("/x", |namespace| namespace)
+            .unwrap();
         client.send_text("40/x,");
         let io = server.io.clone();
         let removing = std::thread::spawn(move || io.remove_namespace("/x"));
@@ -251,7 +261,10 @@ fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
         }
         assert_eq!(server.io.of("/x").count(), 0);
     }
-    server.io.add_namespace("/x", |_| {}).unwrap();
+    server
+        .io
+        .add_namespace("/x", |namespace| namespace)
+        .unwrap();
     join(&mut client, "/x,");
     assert_eq!(server.io.of("/x").count(), 1);
 }

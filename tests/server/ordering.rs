@@ -190,7 +190,7 @@ fn events_arrive_in_order_across_the_upgrade() {
     let polling = Polling::open(server.address(), "/socket.io/");
     polling.post("40");
     assert!(polling.poll().body.starts_with("40{"));
-    let socket = server.runtime.block_on(server.io.sockets()).remove(0);
+    let socket = server.io.sockets().remove(0);
     let runtime = server.runtime.handle().clone();
     let sender = std::thread::spawn(move || {
         let _runtime = runtime.enter();

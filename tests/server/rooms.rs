@@ -106,7 +106,7 @@ fn the_application_moves_and_disconnects_whole_rooms() {
     server.io.in_("x").except(ids[1]).leave("y");
     assert_eq!(server.io.to("x").count(), 2);
     assert_eq!(server.io.to("y").count(), 1);
-    let sockets = server.runtime.block_on(server.io.in_("y").sockets());
+    let sockets = server.io.in_("y").sockets();
     assert_eq!(
         sockets.iter().map(|socket| socket.id()).collect::<Vec<_>>(),
         [ids[1]]

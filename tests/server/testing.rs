@@ -231,7 +231,7 @@ async fn tuples_are_received_as_they_are_sent_in_both_directions() {
     let question = client.next().await.unwrap();
     client.ack(&question, (5, "x")).await.unwrap();
     assert_eq!(asked.await.unwrap(), (5, "x".to_owned()));
-    let mut asked = server.io().emit_with_acks::<(u8, Vec<u8>)>("all", ()).await;
+    let mut asked = server.io().emit_with_acks::<(u8, Vec<u8>)>("all", ());
     let question = client.next().await.unwrap();
     client.ack(&question, (5, [1, 2].as_slice())).await.unwrap();
     let (_, answer) = asked.next().await.unwrap();

@@ -73,10 +73,8 @@ mod tests {
         let router = Router::new()
             .route("/api", get(async || "{}"))
             .route("/page", get(async move || (own, "<!doctype html>")));
-        let client = Client {
-            address: ([192, 0, 2, 1], 1).into(),
-            is_secure,
-        };
+        let mut client = Client::new(([192, 0, 2, 1], 1).into());
+        client.is_secure = is_secure;
         let request = Request::get(path).extension(client);
         let request = request.body(Body::empty()).unwrap();
         let response = harden(router).oneshot(request).await.unwrap();

@@ -185,7 +185,7 @@ impl Site {
         let extensions = request.extensions_mut();
         #[cfg(feature = "axum")]
         extensions.insert(axum::extract::ConnectInfo(peer.address));
-        extensions.insert(Client::new(peer.address, peer.secure));
+        extensions.insert(Client::connected(peer.address, peer.secure));
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
         let answering = self.fallback.call(request);
         let config = &self.engine.config;

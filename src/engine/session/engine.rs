@@ -153,7 +153,7 @@ impl Engine {
     pub(crate) fn identify(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         match &self.guard {
             Some(guard) => {
-                let client = guard.client(Client::new(peer.address, peer.secure), headers);
+                let client = guard.client(Client::connected(peer.address, peer.secure), headers);
                 Peer {
                     address: client.address,
                     secure: client.is_secure,

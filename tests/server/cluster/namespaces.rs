@@ -21,7 +21,10 @@ fn added_namespace_spans_all_servers_and_is_removed_from_one() {
     let suite = |servers: &Servers| {
         let mut clients: Vec<RawClient> = (0..3)
             .map(|i| {
-                servers[i].io.add_namespace("/x", |_| {}).unwrap();
+                servers[i]
+                    .io
+                    .add_namespace("/x", |namespace| namespace)
+                    .unwrap();
                 let mut client = servers[i].open();
                 join(&mut client, "/x,");
                 client

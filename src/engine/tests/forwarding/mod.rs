@@ -190,7 +190,7 @@ pub(super) fn target(sid: &str) -> String {
 
 #[tokio::test]
 async fn a_session_is_served_through_another_server_as_by_its_own() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     assert_eq!(sid.len(), 28);
     assert_eq!(b.post(&sid, "4one\x1e4two").await, (200, "ok".into()));
@@ -221,7 +221,7 @@ async fn a_session_is_served_through_another_server_as_by_its_own() {
 
 #[tokio::test]
 async fn large_and_chunked_bodies_pass_both_ways_and_too_large_ones_are_refused() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     let text = format!("4{}", "x".repeat(900_000));
     assert_eq!(b.post(&sid, &text).await, (200, "ok".into()));
@@ -241,7 +241,7 @@ async fn large_and_chunked_bodies_pass_both_ways_and_too_large_ones_are_refused(
 
 #[tokio::test]
 async fn bodies_of_non_post_requests_are_not_forwarded() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     assert_eq!(a.post(&sid, "4one").await.0, 200);
     let session = format!("EIO=4&transport=polling&sid={sid}");
@@ -254,7 +254,7 @@ async fn bodies_of_non_post_requests_are_not_forwarded() {
 
 #[tokio::test]
 async fn a_body_that_stops_half_way_is_not_taken_for_the_whole() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     for headers in [
         "Content-Length: 9\r\n\r\n4one",
         "Transfer-Encoding: chunked\r\n\r\n4\r\n4one\r\n",
@@ -314,7 +314,7 @@ async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
 
 #[tokio::test]
 async fn aborted_forwarded_poll_is_aborted_at_the_owner() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     let mut stream = TcpStream::connect(b.address).await.unwrap();
     let poll = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", target(&sid));
@@ -339,7 +339,7 @@ pub(super) async fn upgraded(a: &Echo, b: &Echo) -> Client {
 
 #[tokio::test]
 async fn a_websocket_at_another_server_takes_its_session_over() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let mut client = upgraded(&a, &b).await;
     let large = format!("4{}", "x".repeat(500_000));
     client.send(&large).await;
@@ -353,7 +353,7 @@ async fn a_websocket_at_another_server_takes_its_session_over() {
 
 #[tokio::test]
 async fn a_server_that_is_drained_sends_away_the_websockets_that_go_through_it() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let mut client = upgraded(&a, &b).await;
     b.engine.drain(Duration::from_millis(100)).await;
     assert!(client.next().await.is_none());
@@ -362,7 +362,7 @@ async fn a_server_that_is_drained_sends_away_the_websockets_that_go_through_it()
 
 #[tokio::test]
 async fn draining_server_still_serves_own_and_foreign_sessions() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let (own, foreign) = (b.open().await, a.open().await);
     let draining = tokio::spawn({
         let engine = Arc::clone(&b.engine);
@@ -377,7 +377,7 @@ async fn draining_server_still_serves_own_and_foreign_sessions() {
 
 #[tokio::test]
 async fn forwarded_poll_ends_when_forwarding_server_stops() {
-    let [a, b] = Cluster::default().pair().await;
+    let [a, b] = Cluster::default().pair();
     let sid = a.open().await;
     let (answer, ()) = tokio::join!(b.poll(&sid), async {
         until(|| a.engine.metrics.gauge(Gauge::PollsWaiting) == 1).await;
