@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::server::{Binary, GUESTS_AS_USERS, LOBBY};
+use crate::server::{GUESTS_AS_USERS, LOBBY, ServerProcess};
 
 /// Starts a server whose store has no room in shared memory, so that `folder` gets its file.
-fn start(folder: &Path) -> Binary {
+fn start(folder: &Path) -> ServerProcess {
     let temporary = folder.to_str().unwrap();
     let variables = [
         ("ROOMCAST_STORE", "memory:"),
@@ -18,7 +18,7 @@ fn start(folder: &Path) -> Binary {
         ("TMPDIR", temporary),
         GUESTS_AS_USERS,
     ];
-    Binary::start(folder, &variables)
+    ServerProcess::start(folder, &variables)
 }
 
 /// Returns the folders of temporary databases in `folder`.

@@ -335,7 +335,7 @@ mod tests {
         let namespace = NamespaceBuilder::default();
         let mut catalogue = Catalogue::new(namespace, "/", users(), access().await, overlap);
         catalogue.mark_library_handled(&REFRESH);
-        catalogue.finish();
+        let _namespace = catalogue.finish();
     }
 
     /// Serves two events, each of which replaces another one that is supported for `overlap`.

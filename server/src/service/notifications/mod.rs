@@ -265,6 +265,10 @@ impl Notifications {
     }
 
     /// Unsubscribes a socket from its user's notifications.
+    #[expect(
+        clippy::unused_async,
+        reason = "handlers that rows derive wait for every call"
+    )]
     pub(crate) async fn unsubscribe(
         &self,
         allowed: Allowed<UnsubscribeNotifications>,
