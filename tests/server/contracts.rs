@@ -42,7 +42,7 @@ fn divide(Divide { a, b }: &Divide) -> Result<Ack<(i32, i32)>, Refusal> {
 struct Factor(i32);
 
 fn builder() -> roomcast::Builder {
-    let io = Io::builder().state(Factor(3)).namespace("/", |namespace| {
+    Io::builder().state(Factor(3)).namespace("/", |namespace| {
         namespace
             .on_contract(
                 async |event: Event, moved: Moved, more: Option<i32>, factor: State<Factor>| {
@@ -51,8 +51,7 @@ fn builder() -> roomcast::Builder {
                 },
             )
             .on_request(async |_: Event, request: Divide| divide(&request))
-    });
-    io
+    })
 }
 
 #[tokio::test]

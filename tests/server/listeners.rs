@@ -44,10 +44,9 @@ impl ParseId for String {
 }
 
 fn empty() -> roomcast::Builder {
-    let io = Io::builder().namespace("/", |namespace| {
+    Io::builder().namespace("/", |namespace| {
         namespace.on("echo", async |_: Event, args: Args| Ack(args))
-    });
-    io
+    })
 }
 
 fn note(log: &Log, line: &str) -> impl Fn(Event) -> std::future::Ready<()> + use<> {

@@ -34,7 +34,8 @@ struct Mounted {
 
 fn builder(config: Config) -> Builder {
     let files = crate::client_files::package();
-    let io = Io::builder()
+
+    Io::builder()
         .config(config)
         .client_files(files)
         .namespace("/", |namespace| {
@@ -51,8 +52,7 @@ fn builder(config: Config) -> Builder {
                 .on("room", async |event: Event| {
                     event.socket.join("room").map(|()| Ack(()))
                 })
-        });
-    io
+        })
 }
 
 impl Mounted {

@@ -17,7 +17,7 @@ pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 pub(crate) fn builder(config: Config) -> Builder {
-    let io = Io::builder().config(config).namespace("/", |namespace| {
+    Io::builder().config(config).namespace("/", |namespace| {
         namespace
             .on("big", async |event: Event, bytes: usize| {
                 event.socket.emit("big", "x".repeat(bytes));
@@ -28,8 +28,7 @@ pub(crate) fn builder(config: Config) -> Builder {
                     .without_compression()
                     .emit("big", "x".repeat(bytes));
             })
-    });
-    io
+    })
 }
 
 fn serve(config: Config) -> Local {

@@ -13,8 +13,7 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn builder() -> Builder {
-    let io = Io::builder().namespace("/", |namespace| namespace);
-    io
+    Io::builder().namespace("/", |namespace| namespace)
 }
 
 fn close(server: &Local) {

@@ -32,7 +32,7 @@ impl Parameter for Greeted {
 }
 
 fn builder() -> roomcast::Builder {
-    let io = Io::builder()
+    Io::builder()
         .state(Greeting("hello"))
         .namespace("/", |namespace| {
             namespace
@@ -60,8 +60,7 @@ fn builder() -> roomcast::Builder {
                 .on_error(|failure| {
                     failure.socket.emit("failed", failure.refusal.reason());
                 })
-        });
-    io
+        })
 }
 
 #[tokio::test]

@@ -40,8 +40,7 @@ fn kill(io: &Io, name: &str) {
 }
 
 fn builder() -> Builder {
-    let io = Io::builder().namespace("/", |namespace| namespace);
-    io
+    Io::builder().namespace("/", |namespace| namespace)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use roomcast::{
 use serde_json::{Value, json};
 
 fn echo() -> roomcast::Builder {
-    let io = Io::builder()
+    Io::builder()
         .config(Config::default().ping_interval(Duration::from_millis(20)))
         .namespace("/", |namespace| {
             namespace
@@ -28,8 +28,7 @@ fn echo() -> roomcast::Builder {
                 .on("silent", async |_: Event| roomcast::NoAck)
                 .on("out", async |event: Event| event.socket.disconnect())
                 .on("lost", async |event: Event| event.socket.conn().close())
-        });
-    io
+        })
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn vouching(io: Builder) -> Builder {
 }
 
 fn vouching_within(io: Builder, timeout: Duration) -> Builder {
-    let io = recovering_within(io, timeout)
+    recovering_within(io, timeout)
         .handover(|socket| {
             let may_go = !socket.is_in("secret");
             socket.leave("news");
@@ -47,8 +47,7 @@ fn vouching_within(io: Builder, timeout: Duration) -> Builder {
                 event.socket.arrived();
                 Ack(said)
             })
-        });
-    io
+        })
 }
 
 fn recovering(io: Builder) -> Builder {
@@ -56,8 +55,7 @@ fn recovering(io: Builder) -> Builder {
 }
 
 fn recovering_within(io: Builder, timeout: Duration) -> Builder {
-    let io = io
-        .recovery(Recovery::default().claim_timeout(timeout))
+    io.recovery(Recovery::default().claim_timeout(timeout))
         .namespace("/", |namespace| {
             namespace
                 .on("join", async |event: Event, room: String| {
@@ -72,8 +70,7 @@ fn recovering_within(io: Builder, timeout: Duration) -> Builder {
                     rooms.sort();
                     Ack((event.socket.recovered(), rooms))
                 })
-        });
-    io
+        })
 }
 
 /// A client, the ids of its session, and its last offset.
@@ -555,10 +552,9 @@ fn handover_authenticates_again_and_refuses_another_user() {
 
     let is_banned = Arc::new(AtomicBool::new(false));
     let build = |io| {
-        let io = vouching(io).namespace("/", |namespace| {
+        vouching(io).namespace("/", |namespace| {
             namespace.authenticate(Names(Arc::clone(&is_banned)))
-        });
-        io
+        })
     };
     let servers = Servers::joined(2, build);
     await_all_peers(&servers);

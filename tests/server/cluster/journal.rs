@@ -34,8 +34,8 @@ fn recovering(io: Builder) -> Builder {
 fn recovering_for(io: Builder, window: Duration) -> Builder {
     // Long enough that a slow machine does not change the outcome.
     let recovery = Recovery::default().claim_timeout(Duration::from_secs(10));
-    let io = io
-        .recovery(recovery.window(window))
+
+    io.recovery(recovery.window(window))
         .namespace("/", |namespace| {
             namespace
                 .on("join", async |event: Event, room: String| {
@@ -52,8 +52,7 @@ fn recovering_for(io: Builder, window: Duration) -> Builder {
                         event.socket.rooms().iter().map(Room::to_string).collect();
                     Ack((event.socket.recovered(), rooms))
                 })
-        });
-    io
+        })
 }
 
 /// Returns a Redis that no other test keeps busy: a client whose session is not read within two
@@ -506,10 +505,8 @@ impl Authenticate for Token {
 #[test]
 fn another_user_gets_nothing_of_a_session_at_another_server() {
     let build = |io: Builder| {
-        let io = io
-            .recovery(Recovery::default())
-            .namespace("/", |namespace| namespace.authenticate(Token));
-        io
+        io.recovery(Recovery::default())
+            .namespace("/", |namespace| namespace.authenticate(Token))
     };
     let servers = Servers::on_redis(own(), 2, Wire::Journal, build);
     let (mut client, _, answer) = enter(&servers[0], "{\"token\":\"ann\"}");

@@ -11,14 +11,12 @@ use crate::{
 };
 
 fn recovering(io: Builder) -> Builder {
-    let io = io
-        .recovery(Recovery::default())
+    io.recovery(Recovery::default())
         .namespace("/", |namespace| {
             namespace.on("which", async |event: Event| {
                 roomcast::Ack(event.socket.recovered())
             })
-        });
-    io
+        })
 }
 
 /// Connects with an offer and returns the secret of the session.

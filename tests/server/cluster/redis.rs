@@ -126,13 +126,12 @@ fn binary_goes_to_clients_and_servers_in_both_parsers() {
     let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
         let build = |io: Builder| {
-            let io = io.parser(parser).namespace("/", |namespace| {
+            io.parser(parser).namespace("/", |namespace| {
                 namespace.on_server_side("double", async |event: ServerSide| {
                     let data: Bytes = event.arg(0).unwrap();
                     Ack(Bytes::from([&data[..], &data[..]].concat()))
                 })
-            });
-            io
+            })
         };
         each(2, build, |servers| {
             let mut client = servers[1].open();

@@ -84,7 +84,7 @@ impl Session {
 }
 
 fn on(recovery: Recovery) -> Builder {
-    let io = Io::builder()
+    Io::builder()
         .recovery(recovery)
         .namespace("/", |namespace| {
             namespace
@@ -102,8 +102,7 @@ fn on(recovery: Recovery) -> Builder {
                 })
                 .on("drop", async |event: Event| event.socket.drop_connection())
                 .on("kick", async |event: Event| event.socket.close_connection())
-        });
-    io
+        })
 }
 
 fn serve() -> Local {

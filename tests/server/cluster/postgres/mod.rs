@@ -103,13 +103,12 @@ fn binary_goes_to_clients_and_servers_in_both_parsers_through_rows() {
     let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
         let build = |io: Builder| {
-            let io = io.parser(parser).namespace("/", |namespace| {
+            io.parser(parser).namespace("/", |namespace| {
                 namespace.on_server_side("double", async |event: ServerSide| {
                     let data: Bytes = event.arg(0).unwrap();
                     Ack(Bytes::from([&data[..], &data[..]].concat()))
                 })
-            });
-            io
+            })
         };
         let servers = Servers::on_postgres(2, build);
         let mut client = servers[1].open();
