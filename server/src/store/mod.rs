@@ -8,6 +8,17 @@
 //! Services check permissions, but this module decides on membership, in the same transaction as
 //! the change that depends on it. An unknown conversation and one of other users look alike.
 
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    allow(
+        dead_code,
+        unreachable_code,
+        unused_imports,
+        unused_variables,
+        reason = "a build without a database stores nothing"
+    )
+)]
+
 /// Calls a method on the backend of a store. Defined before the modules, because they use it too.
 macro_rules! each {
     ($store:expr, $backend:ident => $call:expr) => {
@@ -35,6 +46,7 @@ mod shared;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod time;
+mod write;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -54,7 +66,6 @@ pub use change::{
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
-use lane::{Reply, Write};
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,
@@ -71,6 +82,7 @@ pub(crate) use time::{TIME_PATTERN, WRITTEN_TIME, is_rfc3339};
 #[cfg(feature = "sqlite")]
 use self::opening::TemporaryFolder;
 pub use self::opening::{ClusterSecrets, Reservation};
+use self::write::{MemberOperation, Operation, Request, Write};
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
 #[derive(Clone, Debug)]
@@ -110,11 +122,8 @@ impl Store {
         origin: Origin,
     ) -> Result<Insert, StoreError> {
         let is_told = message.notice.is_some();
-        let stored = self.submit(|reply| Write::Message {
-            message,
-            origin,
-            reply,
-        });
+        let conversation_id = message.conversation_id;
+        let stored = self.submit(message, conversation_id, origin, Write::Message);
         if is_told {
             self.then_notify_feed(stored).await
         } else {
@@ -140,13 +149,8 @@ impl Store {
         let Some(conversation_id) = self.conversation_of(edit.message_id).await? else {
             return Ok(Change::Absent);
         };
-        self.submit(|reply| Write::Edit {
-            edit,
-            conversation_id,
-            origin,
-            reply,
-        })
-        .await
+        self.submit(edit, conversation_id, origin, Write::Edit)
+            .await
     }
 
     /// Removes text and metadata of a message, retains them as a version, and waits until that is
@@ -165,13 +169,8 @@ impl Store {
         let Some(conversation_id) = self.conversation_of(delete.message_id).await? else {
             return Ok(Change::Absent);
         };
-        self.submit(|reply| Write::Delete {
-            delete,
-            conversation_id,
-            origin,
-            reply,
-        })
-        .await
+        self.submit(delete, conversation_id, origin, Write::Delete)
+            .await
     }
 
     /// Stores a conversation unless its id exists, and returns the stored conversation.
@@ -183,10 +182,8 @@ impl Store {
         &self,
         conversation: NewConversation,
     ) -> Result<Conversation, StoreError> {
-        let made = self.submit(|reply| Write::Conversation {
-            conversation,
-            reply,
-        });
+        let (id, origin) = (conversation.id, Origin::default());
+        let made = self.submit(conversation, id, origin, Write::Conversation);
         self.then_notify_feed(made).await
     }
 
@@ -204,13 +201,11 @@ impl Store {
         change: MemberChange,
         origin: Origin,
     ) -> Result<Change<Conversation>, StoreError> {
-        self.submit(|reply| Write::Member {
-            change,
-            invite: None,
-            origin,
-            reply,
-        })
-        .await
+        let conversation_id = change.conversation_id;
+        let invite = None;
+        let operation = MemberOperation { change, invite };
+        self.submit(operation, conversation_id, origin, Write::Member)
+            .await
     }
 
     /// Changes the title of a conversation and waits until that is emitted. Only the owner or an
@@ -224,12 +219,9 @@ impl Store {
         rename: Rename,
         origin: Origin,
     ) -> Result<Change<Conversation>, StoreError> {
-        self.submit(|reply| Write::Rename {
-            rename,
-            origin,
-            reply,
-        })
-        .await
+        let conversation_id = rename.conversation_id;
+        self.submit(rename, conversation_id, origin, Write::Rename)
+            .await
     }
 
     /// Records how far a user has read; the mark never moves back.
@@ -240,12 +232,19 @@ impl Store {
     ///
     /// If it could not be stored.
     pub async fn mark_read(&self, read: MarkRead) -> Result<Option<ReadMark>, StoreError> {
-        self.submit(|reply| Write::Read { read, reply }).await
+        let (id, origin) = (read.conversation_id, Origin::default());
+        self.submit(read, id, origin, Write::Read).await
     }
 
-    async fn submit<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
-        let (reply, answer) = lane::request();
-        let write = write(reply);
+    async fn submit<O: Operation>(
+        &self,
+        operation: O,
+        conversation_id: Uuid,
+        origin: Origin,
+        write: fn(Request<O>) -> Write,
+    ) -> Result<O::Outcome, StoreError> {
+        let (request, answer) = Request::new(operation, conversation_id, origin);
+        let write = write(request);
         // The change is submitted before the first await: a caller that is dropped from here on
         // loses the answer, but the change is stored.
         let submitted = each!(self, backend => backend.submit(write));

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::lane::Write;
 use super::super::rows::Message;
+use super::super::write::Write;
 use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
 
@@ -360,13 +360,8 @@ impl Store {
         let Some(conversation_id) = self.conversation_of(annotate.message_id).await? else {
             return Ok(Change::Absent);
         };
-        self.submit(|reply| Write::Annotate {
-            annotate,
-            conversation_id,
-            origin,
-            reply,
-        })
-        .await
+        self.submit(annotate, conversation_id, origin, Write::Annotate)
+            .await
     }
 
     /// Returns the pins of a conversation, the user's notification level and how far other users

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::lane::Write;
+use super::super::write::Write;
 use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
 
@@ -87,12 +87,10 @@ impl Store {
         deletion: DeleteConversation,
         origin: Origin,
     ) -> Result<Change<DeletedConversation>, StoreError> {
-        self.submit(|reply| Write::Deletion {
-            deletion,
-            origin,
-            reply,
-        })
-        .await
+        let conversation_id = deletion.conversation_id;
+        let deleted = self.submit(deletion, conversation_id, origin, Write::Deletion);
+        let deleted = deleted.await?;
+        Ok(deleted.map(|removal| removal.deleted))
     }
 
     /// Removes part of the remains of deleted conversations and returns the number of rows.

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::{Actor, Change, MemberChange};
-use crate::store::lane::Write;
 use crate::store::rows::{Conversation, Origin};
+use crate::store::write::{MemberOperation, Write};
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An invitation. It contains only the hash of the token, which the invited users know.
@@ -56,13 +56,10 @@ impl Store {
             removes: false,
             limit,
         };
-        self.submit(|reply| Write::Member {
-            change,
-            invite: Some(invite.token_hash),
-            origin,
-            reply,
-        })
-        .await
+        let (conversation_id, invite) = (invite.conversation_id, Some(invite.token_hash));
+        let operation = MemberOperation { change, invite };
+        self.submit(operation, conversation_id, origin, Write::Member)
+            .await
     }
 
     /// Stores an invitation. Returns `false` if its conversation has `limit` other valid ones.

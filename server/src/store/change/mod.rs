@@ -328,6 +328,27 @@ pub enum Change<T> {
     Conflict,
 }
 
+impl<T> Change<T> {
+    /// Returns what is stored, or `None` if nothing has changed.
+    pub(super) fn done(&self) -> Option<&T> {
+        match self {
+            Self::Done(value) => Some(value),
+            Self::Unchanged(_) | Self::Absent | Self::Denied | Self::Conflict => None,
+        }
+    }
+
+    /// Converts the content.
+    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Change<U> {
+        match self {
+            Self::Done(value) => Change::Done(convert(value)),
+            Self::Unchanged(value) => Change::Unchanged(convert(value)),
+            Self::Absent => Change::Absent,
+            Self::Denied => Change::Denied,
+            Self::Conflict => Change::Conflict,
+        }
+    }
+}
+
 /// A stored change, for the emitter.
 #[derive(Clone, Debug)]
 #[expect(

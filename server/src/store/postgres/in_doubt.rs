@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::group::annotations::detail;
 use super::queries::signed;
 use crate::store::Time;
-use crate::store::change::Change;
-use crate::store::lane::{Done, Write};
+use crate::store::change::Committed;
 use crate::store::rows::Revision;
+use crate::store::write::Done;
 
 /// An in-doubt transaction, with everything that is needed to find its outcome.
 #[derive(Debug)]
@@ -71,57 +71,64 @@ pub(super) enum Witness {
 }
 
 impl Witness {
-    /// Returns the best witness of a group with these results.
-    pub(super) fn of(group: &[Write], done: &[(Done, Revision)], now: Time) -> Self {
-        let ids = done.iter().filter_map(|(done, _)| done.new_message_id());
+    /// Returns the best witness of a group with these results, which has created a conversation.
+    pub(super) fn of(done: &[(Done, Revision)], created: Option<Uuid>, now: Time) -> Self {
+        let events = || {
+            done.iter()
+                .filter_map(|(done, revision)| Some((done.event()?, revision)))
+        };
+        let ids = events().filter_map(|(event, _)| {
+            let Committed::Message(message) = event else {
+                return None;
+            };
+            Some(message.id)
+        });
         let ids: Vec<Uuid> = ids.collect();
         if !ids.is_empty() {
             // New messages are the best witness: their ids are random and were never stored before.
             return Self::Messages(ids);
         }
         let at = now.timestamp();
-        let mut best = Self::Nothing;
-        for (write, (done, revision)) in group.iter().zip(done) {
-            match (write, done) {
-                (Write::Annotate { .. }, Done::Annotated(Change::Done(annotated))) => {
+        let mut best = created.map_or(Self::Nothing, |id| Self::Conversation { id, at });
+        for (event, revision) in events() {
+            match event {
+                Committed::Annotated(annotated) => {
                     return Self::Annotation {
                         conversation: annotated.conversation_id(),
                         number: revision.changes,
                         detail: detail(annotated),
                     };
                 }
-                (Write::Edit { .. }, Done::Changed(Change::Done(message))) => {
+                Committed::Edited(message) => {
                     // An edit increases the version, so the version that it replaced is the
                     // witness. A deletion does not increase it.
                     return Self::version(message.id, message.version.saturating_sub(1), at);
                 }
-                (Write::Delete { .. }, Done::Changed(Change::Done(message))) => {
+                Committed::Deleted { message, .. } => {
                     return Self::version(message.id, message.version, at);
                 }
-                (Write::Conversation { .. }, Done::Conversation(conversation))
-                    if conversation.created_at == now =>
-                {
-                    let id = conversation.id;
-                    best = Self::Conversation { id, at };
-                }
                 // The last member change is the witness, because it may undo earlier ones.
-                (Write::Member { change, .. }, Done::Member(Change::Done(_))) => {
+                Committed::Members {
+                    conversation,
+                    user_id,
+                    removed,
+                } => {
                     best = Self::Member {
-                        conversation: change.conversation_id,
-                        user: change.user_id.clone(),
-                        is_in: !change.removes,
+                        conversation: conversation.id,
+                        user: user_id.clone(),
+                        is_in: !removed,
                         at,
                     };
                 }
-                (Write::Rename { rename, .. }, Done::Member(Change::Done(_))) => {
-                    let conversation = rename.conversation_id;
+                Committed::Renamed(renamed) => {
+                    let conversation = renamed.id;
                     best = Self::Title { conversation, at };
                 }
-                (Write::Deletion { deletion, .. }, Done::Deletion(Change::Done(_))) => {
-                    let conversation = deletion.conversation_id;
+                Committed::ConversationDeleted { deleted, .. } => {
+                    let conversation = deleted.conversation_id;
                     return Self::Deletion { conversation, at };
                 }
-                _ => {}
+                Committed::Message(_) | Committed::Repeated(_) | Committed::Announced(_) => {}
             }
         }
         best

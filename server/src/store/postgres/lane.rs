@@ -13,8 +13,9 @@ use super::health::Health;
 use super::in_doubt::InDoubtCommit;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
-use crate::store::lane::{Commit, Done, Write};
+use crate::store::lane::Commit;
 use crate::store::rows::Revision;
+use crate::store::write::{Done, Write};
 
 /// An order that waits in a lane.
 #[derive(Debug)]
@@ -129,7 +130,8 @@ impl Lane {
             drop(turn.take());
             let failure = match attempt {
                 Ok(done) => {
-                    self.forward_group(group, done).await;
+                    drop(group);
+                    self.forward(done).await;
                     return None;
                 }
                 Err(Attempt::Suspended(wait)) => {
@@ -258,7 +260,8 @@ impl Lane {
             match self.was_committed(&doubt).await {
                 Ok(Some(true)) => {
                     tracing::info!("the in-doubt commit was stored");
-                    self.forward_group(group, doubt.done).await;
+                    drop(group);
+                    self.forward(doubt.done).await;
                     return;
                 }
                 Ok(Some(false)) => {
@@ -309,7 +312,8 @@ impl Lane {
         Err(failure)
     }
 
-    async fn forward_group(&self, group: Vec<Write>, done: Vec<(Done, Revision)>) {
+    /// Sends stored changes to the emitter, or replies immediately to those without an event.
+    async fn forward(&self, done: Vec<(Done, Revision)>) {
         let stored = done.iter().filter(|(done, _)| done.is_new_message());
         let stored = stored.count() as u64;
         self.metrics.add(Counter::MessagesStored, stored);
@@ -317,8 +321,8 @@ impl Lane {
             .send_modify(|all| *all = all.saturating_add(stored));
         self.metrics.count(Counter::StoreCommits);
         // The group is in the order of its numbers, and stays so on the way to the emitter.
-        for (write, (done, revision)) in group.into_iter().zip(done) {
-            if let Some(commit) = write.settle(done, revision) {
+        for (done, revision) in done {
+            if let Some(commit) = done.settle(revision) {
                 // Without an emitter, the change is not acknowledged; the sender gets
                 // `StoreError::Unknown`.
                 let _ = self.commits.send(commit).await;

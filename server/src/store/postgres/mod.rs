@@ -37,8 +37,9 @@ pub(super) use self::{
     shared::secrets::{cluster_secrets, public_connect_revocation},
 };
 use super::change::{Authorship, Committed, Cursor, List, Search};
-use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
+use super::lane::{self as lane_ends, Commit, Commits, Lanes};
 use super::rows::{Membership, Messages, Page, Revision, Version};
+use super::write::Write;
 use super::{OpenError, StoreError, Time};
 use crate::config;
 use crate::metrics::Metrics;

@@ -37,8 +37,9 @@ use super::change::keys::{KeyChange, KeyState};
 use super::change::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::in_progress::InProgress;
-use super::lane::{self, Commits, EMISSION_LANES, Write};
+use super::lane::{self, Commits, EMISSION_LANES};
 use super::rows::{Membership, Messages, Page, Version};
+use super::write::{Write, request};
 use super::{
     Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, Replace, StoreError,
     Time, migrate,
@@ -457,7 +458,7 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
-        let (reply, answer) = lane::request();
+        let (reply, answer) = request();
         // An error means that the store is closed already. The close order waits for a slot in the
         // queue, after everything that is to be stored.
         if self.0.orders.send(Order::Close(reply)).await.is_ok() {

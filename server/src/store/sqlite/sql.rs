@@ -9,9 +9,8 @@ use uuid::Uuid;
 
 use super::changes::annotations::{notify, references, shown};
 use crate::store::Time;
-use crate::store::lane::InsertOutcome;
 use crate::store::rows::{
-    Conversation, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
+    Conversation, Insert, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
 };
 
 /// Returns whether a user is a member. Every user is a member of an open conversation.
@@ -147,26 +146,23 @@ pub(super) fn insert_message(
     connection: &Connection,
     new: &NewMessage,
     now: Time,
-) -> rusqlite::Result<InsertOutcome> {
+) -> rusqlite::Result<Insert> {
     let Some(last_seq) = last_seq(connection, new.conversation_id, Some(&new.user_id))? else {
-        return Ok(InsertOutcome::Absent);
+        return Ok(Insert::Absent);
     };
     if let Some(client_message_id) = &new.client_message_id
         && let Some(message) = sent(connection, &new.user_id, client_message_id)?
     {
         return Ok(if message.conversation_id == new.conversation_id {
-            InsertOutcome::Row {
-                message: Arc::new(shown(connection, message)?),
-                repeated: true,
-            }
+            Insert::Repeated(Arc::new(shown(connection, message)?))
         } else {
-            InsertOutcome::Conflict
+            Insert::Conflict
         });
     }
     let original = match references(connection, new)? {
         Ok(original) => original,
-        Err(Some(place)) => return Ok(InsertOutcome::NoMember(place)),
-        Err(None) => return Ok(InsertOutcome::NoOriginal),
+        Err(Some(place)) => return Ok(Insert::NoMember(place)),
+        Err(None) => return Ok(Insert::NoOriginal),
     };
     let message = new.clone().stored(unsigned(last_seq) + 1, now, original);
     connection
@@ -198,10 +194,7 @@ pub(super) fn insert_message(
         .execute(params![Id(message.conversation_id), last_seq + 1])?;
     // The notifications are stored in the message's transaction, so that both or neither exist.
     notify(connection, new, &message)?;
-    Ok(InsertOutcome::Row {
-        message: Arc::new(message),
-        repeated: false,
-    })
+    Ok(Insert::Stored(Arc::new(message)))
 }
 
 /// Returns the message that a user sent with this client id.

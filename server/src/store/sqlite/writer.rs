@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::changes::{self, annotations};
 use super::{deletion, sql};
 use crate::metrics::{Counter, Metrics};
 use crate::store::in_progress::InProgress;
-use crate::store::lane::{self, Commit, Done, Lanes, PendingAnswer, Reply, Write};
+use crate::store::lane::{Commit, Lanes};
 use crate::store::rows::Revision;
+use crate::store::write::{Done, MemberOperation, PendingAnswer, Reply, Write, request};
 use crate::store::{StoreError, Time};
 
 /// An order that waits for the writer.
@@ -29,29 +30,27 @@ pub(super) enum Order {
 /// SQL without an event: only its caller gets the result.
 pub(super) struct Job {
     run: Box<Query>,
-    answer: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
+    refuse: Box<dyn FnOnce(StoreError) + Send>,
 }
 
-type Query = dyn Fn(&Connection) -> rusqlite::Result<()> + Send;
+/// Returns what sends the result to the caller, once the transaction is committed.
+type Query = dyn Fn(&Connection) -> rusqlite::Result<Answer> + Send;
+
+type Answer = Box<dyn FnOnce() + Send>;
 
 impl Job {
     pub(super) fn new<T: Send + 'static>(
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> (Self, PendingAnswer<T>) {
-        let (reply, answer) = lane::request();
-        let value = Arc::new(Mutex::new(None));
-        let found = Arc::clone(&value);
+        let (reply, answer) = request();
+        let refused = reply.clone();
         let job = Self {
             run: Box::new(move |connection| {
-                // The job may run twice: the value of the committed attempt replaces the earlier
-                // one.
-                *value.lock() = Some(query(connection)?);
-                Ok(())
+                let (value, reply) = (query(connection)?, reply.clone());
+                let answer: Answer = Box::new(move || reply.send(Ok(value)));
+                Ok(answer)
             }),
-            answer: Box::new(move |result| {
-                let value = found.lock().take();
-                reply.send(result.and_then(|()| value.ok_or(StoreError::Failed)));
-            }),
+            refuse: Box::new(move |error| refused.send(Err(error))),
         };
         (job, answer)
     }
@@ -166,9 +165,10 @@ impl Writer {
     fn store(&mut self, group: Vec<Order>) -> Option<Reply<()>> {
         let mut closing = None;
         match self.transact(&group) {
-            Ok(changes) => {
-                for (order, done) in group.into_iter().zip(changes) {
-                    closing = self.forward_order(order, done).or(closing);
+            Ok(applied) => {
+                drop(group);
+                for applied in applied {
+                    closing = self.settle(applied).or(closing);
                 }
             }
             // While the database is locked, each single change would wait for the lock again and
@@ -188,9 +188,8 @@ impl Writer {
         closing
     }
 
-    /// Runs one transaction; an error rolls everything back. The result contains `None` for orders
-    /// that are not a [`Write`].
-    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
+    /// Runs one transaction; an error rolls everything back.
+    fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Applied>> {
         let _step = self.changes.begin();
         let transaction = self
             .connection
@@ -199,47 +198,46 @@ impl Writer {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         // All changes of a group have the same time; their numbers give their order.
         let now = Time::now();
-        let done = group
+        let applied = group
             .iter()
             .map(|order| {
                 Ok(match order {
-                    Order::Write(write) => Some(apply(&transaction, write, now)?),
-                    Order::Job(job) => {
-                        (job.run)(&transaction)?;
-                        None
-                    }
-                    Order::Close(_) => None,
+                    Order::Write(write) => apply(&transaction, write, now)?,
+                    Order::Job(job) => Applied::Job((job.run)(&transaction)?),
+                    Order::Close(reply) => Applied::Close(reply.clone()),
                 })
             })
             .collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
-        let stored = done
-            .iter()
-            .flatten()
-            .filter(|(done, _)| done.is_new_message());
+        let stored = applied.iter().filter(
+            |applied| matches!(applied, Applied::Change { done, .. } if done.is_new_message()),
+        );
         self.committed(stored.count());
-        Ok(done)
+        Ok(applied)
     }
 
-    /// Sends a stored change to the emitter, or replies immediately if it has no event.
-    fn forward_order(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
-        match (order, done) {
-            (Order::Write(write), Some((done, revision))) => {
-                // A full lane blocks this thread intentionally: storing must not be faster than
-                // emitting.
-                let lane = self.commits.of(write.conversation_id());
-                if let Some(commit) = write.settle(done, revision) {
-                    // Without an emitter, the change is not acknowledged; the sender gets
+    /// Sends a stored change to the emitter, or replies immediately if it has no event. Returns the
+    /// reply of a close order.
+    fn settle(&self, applied: Applied) -> Option<Reply<()>> {
+        match applied {
+            Applied::Change {
+                conversation,
+                done,
+                revision,
+            } => {
+                if let Some(commit) = done.settle(revision) {
+                    // A full lane blocks this thread intentionally: storing must not be faster than
+                    // emitting. Without an emitter, the change is not acknowledged; the sender gets
                     // `StoreError::Unknown`.
-                    let _ = lane.blocking_send(commit);
+                    let _ = self.commits.of(conversation).blocking_send(commit);
                 }
                 None
             }
-            (Order::Job(job), _) => {
-                (job.answer)(Ok(()));
+            Applied::Job(answer) => {
+                answer();
                 None
             }
-            (order, _) => refuse(order),
+            Applied::Close(reply) => Some(reply),
         }
     }
 
@@ -284,48 +282,60 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// The polling interval for changes while the database does not accept changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Applies a change and returns its result with the revision of its conversation.
-fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {
+/// What follows the commit of an order.
+enum Applied {
+    Change {
+        conversation: Uuid,
+        done: Done,
+        revision: Revision,
+    },
+    Job(Answer),
+    Close(Reply<()>),
+}
+
+/// Applies a change and returns its outcome with the revision of its conversation.
+fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<Applied> {
     let done = match write {
-        Write::Message { message, .. } => {
-            Done::Message(sql::insert_message(connection, message, now)?)
+        Write::Message(new) => new.done(sql::insert_message(connection, &new.operation, now)?),
+        Write::Conversation(new) => {
+            new.done(sql::insert_conversation(connection, &new.operation, now)?)
         }
-        Write::Conversation { conversation, .. } => {
-            Done::Conversation(sql::insert_conversation(connection, conversation, now)?)
+        Write::Edit(edit) => edit.done(changes::edit(connection, &edit.operation, now)?),
+        Write::Delete(delete) => delete.done(changes::delete(connection, &delete.operation, now)?),
+        Write::Annotate(annotate) => {
+            annotate.done(annotations::annotate(connection, &annotate.operation, now)?)
         }
-        Write::Edit { edit, .. } => Done::Changed(changes::edit(connection, edit, now)?),
-        Write::Delete { delete, .. } => Done::Changed(changes::delete(connection, delete, now)?),
-        Write::Annotate { annotate, .. } => {
-            Done::Annotated(annotations::annotate(connection, annotate, now)?)
-        }
-        Write::Member { change, invite, .. } => {
+        Write::Member(member) => {
+            let MemberOperation { change, invite } = &member.operation;
             let invite = invite.as_deref();
-            Done::Member(changes::change_member(connection, change, invite, now)?)
+            member.done(changes::change_member(connection, change, invite, now)?)
         }
-        Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
-        Write::Deletion { deletion, .. } => {
-            Done::Deletion(deletion::delete_conversation(connection, deletion, now)?)
+        Write::Rename(rename) => rename.done(changes::rename(connection, &rename.operation, now)?),
+        Write::Deletion(deletion) => {
+            let outcome = deletion::delete_conversation(connection, &deletion.operation, now)?;
+            deletion.done(outcome)
         }
-        Write::Read { read, .. } => Done::Read(changes::mark_read(connection, read)?),
+        Write::Read(read) => read.done(changes::mark_read(connection, &read.operation)?),
     };
-    let id = write.conversation_id();
+    let conversation = write.conversation_id();
     if done.is_change() {
         // The number is assigned in the change's transaction; no concurrent transaction assigns
         // numbers.
-        sql::count_change(connection, id)?;
+        sql::count_change(connection, conversation)?;
     }
-    let known = sql::revision(connection, id)?;
-    Ok((
+    let known = sql::revision(connection, conversation)?;
+    Ok(Applied::Change {
+        conversation,
         done,
-        known.map(|(revision, _)| revision).unwrap_or_default(),
-    ))
+        revision: known.map(|(revision, _)| revision).unwrap_or_default(),
+    })
 }
 
 /// Notifies the caller that the change is not stored. Close orders are never refused.
 fn refuse(order: Order) -> Option<Reply<()>> {
     match order {
         Order::Write(write) => write.refuse(StoreError::Failed),
-        Order::Job(job) => (job.answer)(Err(StoreError::Failed)),
+        Order::Job(job) => (job.refuse)(StoreError::Failed),
         Order::Close(reply) => return Some(reply),
     }
     None

@@ -16,8 +16,7 @@ use crate::store::Time;
 use crate::store::change::{
     Actor, Change, Delete, Edit, MAX_UNREAD_COUNT, MarkRead, MemberChange, ReadMark, Rename,
 };
-use crate::store::lane::Done;
-use crate::store::rows::{Conversation, Message, NewConversation, Revision};
+use crate::store::rows::{Conversation, Message, NewConversation};
 
 /// Stores a conversation unless its id exists, and reads it. Returns also whether it is new.
 pub(super) async fn insert_conversation(
@@ -319,17 +318,14 @@ pub(super) async fn mark_read(
     client: &ClientWrapper,
     locked: &LockedRows,
     read: &MarkRead,
-    done: &mut Option<(Done, Revision)>,
-) -> Result<(), Error> {
+) -> Result<Option<ReadMark>, Error> {
     let id = read.conversation_id;
-    let revision = locked.revision(id);
     let Some(room) = locked
         .rooms
         .get(&id)
         .filter(|_| locked.admits(id, &read.user_id))
     else {
-        *done = Some((Done::Read(None), revision));
-        return Ok(());
+        return Ok(None);
     };
     let statement = client
         .prepare_cached(
@@ -352,11 +348,9 @@ pub(super) async fn mark_read(
             &[&id, &read.user_id, &seq, &signed(MAX_UNREAD_COUNT)],
         )
         .await?;
-    let mark = ReadMark {
+    Ok(Some(ReadMark {
         seq: unsigned(row.try_get("seq")?),
         unread: unsigned(row.try_get("unread")?),
         advanced: row.try_get("advanced")?,
-    };
-    *done = Some((Done::Read(Some(mark)), revision));
-    Ok(())
+    }))
 }

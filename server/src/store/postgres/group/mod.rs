@@ -39,9 +39,9 @@ use super::failure::Failure;
 use super::in_doubt::{InDoubtCommit, Witness};
 use super::queries::{message, message_columns, signed, unsigned};
 use crate::store::Time;
-use crate::store::change::{Change, MemberChange};
-use crate::store::lane::{Done, InsertOutcome, Write};
-use crate::store::rows::{Message, NewConversation, NewMessage, Revision};
+use crate::store::change::{Committed, MemberChange};
+use crate::store::rows::{Insert, Message, NewConversation, NewMessage, Revision};
+use crate::store::write::{Done, MemberOperation, Write};
 use roomcast::internal::chain;
 
 /// How a transaction failed.
@@ -73,32 +73,14 @@ pub(super) async fn transact(
     // statement reads them.
     let mut rows = Rows::default();
     for (write, done) in group.iter().zip(&mut done) {
-        let id = write.conversation_id();
-        let outcome = match write {
-            Write::Message { message, .. } => Done::Message(locked.place(message, now, &mut rows)),
-            Write::Conversation { conversation, .. } => {
-                let stored = within(patience, insert_conversation(client, conversation, now)).await;
-                let (stored, is_new) = stored.map_err(before)?;
-                // Later changes of the group may be in this conversation, which no other server can
-                // see yet.
-                locked.learn(conversation, is_new);
-                Done::Conversation(stored)
-            }
-            // Read marks are stored last and together: they depend on the messages of the group,
-            // and nothing depends on them.
-            Write::Read { .. } => continue,
-            Write::Edit { .. }
-            | Write::Delete { .. }
-            | Write::Annotate { .. }
-            | Write::Member { .. }
-            | Write::Rename { .. }
-            | Write::Deletion { .. } => within(patience, change(client, &mut locked, write, now))
-                .await
-                .map_err(before)?,
+        let applied = apply(client, &mut locked, write, now, &mut rows);
+        let Some(outcome) = within(patience, applied).await.map_err(before)? else {
+            continue;
         };
+        let id = write.conversation_id();
         let revision = locked.revision(id);
         // The revision was read before this, because later changes no longer find the conversation.
-        if let Done::Deletion(Change::Done(_)) = outcome {
+        if let Some(Committed::ConversationDeleted { .. }) = outcome.event() {
             locked.forget(id);
         }
         *done = Some((outcome, revision));
@@ -111,73 +93,82 @@ pub(super) async fn transact(
     within(patience, locked.references.insert(client))
         .await
         .map_err(before)?;
-    let reads = group
-        .iter()
-        .zip(&mut done)
-        .filter_map(|(write, done)| match write {
-            Write::Read { read, .. } => Some(mark_read(client, &locked, read, done)),
-            Write::Message { .. }
-            | Write::Edit { .. }
-            | Write::Delete { .. }
-            | Write::Annotate { .. }
-            | Write::Conversation { .. }
-            | Write::Member { .. }
-            | Write::Rename { .. }
-            | Write::Deletion { .. } => None,
-        });
+    let reads = group.iter().zip(&mut done).filter_map(|(write, done)| {
+        let Write::Read(read) = write else {
+            return None;
+        };
+        let locked = &locked;
+        Some(async move {
+            let mark = mark_read(client, locked, &read.operation).await?;
+            *done = Some((read.done(mark), locked.revision(write.conversation_id())));
+            Ok::<(), Error>(())
+        })
+    });
     within(patience, try_join_all(reads))
         .await
         .map_err(before)?;
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
     // The witness is chosen before the commit is sent, because the connection may be lost
     // afterwards.
-    let witness = Witness::of(group, &done, now);
+    let witness = Witness::of(&done, locked.created, now);
     commit(client, locked, done, witness, patience).await
 }
 
-/// Applies a change that is not a message.
+/// Applies a change, except a read mark, which returns `None`.
 ///
-/// A trigger numbers it after the last message in the database, so the messages of this group are
-/// counted first.
-async fn change(
+/// Read marks are stored last and together: they depend on the messages of the group, and nothing
+/// depends on them.
+async fn apply(
     client: &ClientWrapper,
     locked: &mut LockedRows,
     write: &Write,
     now: Time,
-) -> Result<Done, Error> {
+    rows: &mut Rows,
+) -> Result<Option<Done>, Error> {
     let id = write.conversation_id();
-    // The row must include the messages of this group, or the trigger would number the change
-    // before them.
-    locked.count(client, Some(id)).await?;
+    if !matches!(
+        write,
+        Write::Message(_) | Write::Conversation(_) | Write::Read(_)
+    ) {
+        // A trigger numbers the change after the last message in the database, so the row must
+        // include the messages of this group.
+        locked.count(client, Some(id)).await?;
+    }
     let done = match write {
-        Write::Edit { edit, .. } => Done::Changed(change_text(client, locked, edit, now).await?),
-        Write::Delete { delete, .. } => {
-            Done::Changed(remove_text(client, locked, delete, now).await?)
+        Write::Message(new) => new.done(locked.place(&new.operation, now, rows)),
+        Write::Conversation(new) => {
+            let (stored, is_new) = insert_conversation(client, &new.operation, now).await?;
+            // Later changes of the group may be in this conversation, which no other server can
+            // see yet.
+            locked.learn(&new.operation, is_new);
+            new.done(stored)
         }
-        Write::Annotate {
-            annotate: asked, ..
-        } => Done::Annotated(annotate(client, locked, asked, now).await?),
-        Write::Rename { rename: asked, .. } => {
-            Done::Member(rename(client, locked, asked, now).await?)
+        Write::Edit(edit) => edit.done(change_text(client, locked, &edit.operation, now).await?),
+        Write::Delete(delete) => {
+            delete.done(remove_text(client, locked, &delete.operation, now).await?)
         }
-        Write::Member { change, invite, .. } => {
+        Write::Annotate(asked) => {
+            asked.done(annotate(client, locked, &asked.operation, now).await?)
+        }
+        Write::Rename(asked) => asked.done(rename(client, locked, &asked.operation, now).await?),
+        Write::Member(member) => {
+            let MemberOperation { change, invite } = &member.operation;
             let changed = change_member(client, locked, change, invite.as_deref(), now).await?;
-            if let Change::Done(conversation) = &changed {
+            if let Some(conversation) = changed.done() {
                 locked.set_member(change);
                 if let Some(room) = locked.rooms.get_mut(&id) {
                     room.owner.clone_from(&conversation.owner_id);
                 }
             }
-            Done::Member(changed)
+            member.done(changed)
         }
-        Write::Deletion { deletion, .. } => {
-            Done::Deletion(delete_conversation(client, locked, deletion, now).await?)
+        Write::Deletion(deletion) => {
+            let removed = delete_conversation(client, locked, &deletion.operation, now).await?;
+            deletion.done(removed)
         }
-        Write::Message { .. } | Write::Conversation { .. } | Write::Read { .. } => {
-            unreachable!("stored by another function")
-        }
+        Write::Read(_) => return Ok(None),
     };
-    if let Done::Changed(Change::Done(message)) = &done {
+    if let Some(Committed::Edited(message) | Committed::Deleted { message, .. }) = done.event() {
         locked.references.learn(message);
     }
     if done.is_change()
@@ -186,7 +177,7 @@ async fn change(
         // The trigger decides whether it counts the change, so the number is read back.
         room.changes = changes_of(client, id).await?;
     }
-    Ok(done)
+    Ok(Some(done))
 }
 
 async fn commit(
@@ -260,6 +251,8 @@ struct LockedRows {
     /// Earlier messages with a sender and client id that this group uses again.
     sent: HashMap<(String, String), Arc<Message>>,
     references: References,
+    /// The last conversation that this group has created.
+    created: Option<Uuid>,
 }
 
 struct Room {
@@ -284,9 +277,10 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
             homes.push(write.conversation_id());
             users.push(user);
         }
-        let Write::Message { message, .. } = write else {
+        let Write::Message(new) = write else {
             continue;
         };
+        let message = &new.operation;
         for user in &message.mentions {
             homes.push(message.conversation_id);
             users.push(user);
@@ -364,6 +358,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
         sent: sent
             .map(|(message, id)| ((message.user_id.clone(), id), message))
             .collect(),
+        created: None,
     })
 }
 
@@ -382,15 +377,15 @@ fn room(row: &Row) -> Result<(Uuid, Room), Error> {
 /// Returns the user whose membership a change requires.
 fn acting_user(write: &Write) -> Option<&str> {
     match write {
-        Write::Message { message, .. } => Some(&message.user_id),
-        Write::Edit { edit, .. } => Some(&edit.by.user_id),
-        Write::Delete { delete, .. } => Some(&delete.by.user_id),
-        Write::Annotate { annotate, .. } => Some(&annotate.by.user_id),
-        Write::Member { change, .. } => Some(&change.by.user_id),
-        Write::Rename { rename, .. } => Some(&rename.by.user_id),
-        Write::Deletion { deletion, .. } => Some(&deletion.by.user_id),
-        Write::Read { read, .. } => Some(&read.user_id),
-        Write::Conversation { .. } => None,
+        Write::Message(new) => Some(&new.operation.user_id),
+        Write::Edit(edit) => Some(&edit.operation.by.user_id),
+        Write::Delete(delete) => Some(&delete.operation.by.user_id),
+        Write::Annotate(annotate) => Some(&annotate.operation.by.user_id),
+        Write::Member(member) => Some(&member.operation.change.by.user_id),
+        Write::Rename(rename) => Some(&rename.operation.by.user_id),
+        Write::Deletion(deletion) => Some(&deletion.operation.by.user_id),
+        Write::Read(read) => Some(&read.operation.user_id),
+        Write::Conversation(_) => None,
     }
 }
 
@@ -432,6 +427,7 @@ impl LockedRows {
         if !is_new {
             return;
         }
+        self.created = Some(new.id);
         for user in new.owner_id.iter().chain(&new.member_ids) {
             self.members.insert((new.id, user.clone()));
         }
@@ -445,9 +441,9 @@ impl LockedRows {
     }
 
     /// Assigns a `seq` to a message, unless it is a repetition or the sender may not send it.
-    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> InsertOutcome {
+    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> Insert {
         if !self.admits(new.conversation_id, &new.user_id) {
-            return InsertOutcome::Absent;
+            return Insert::Absent;
         }
         let key = new
             .client_message_id
@@ -457,22 +453,19 @@ impl LockedRows {
         // been deleted since.
         if let Some(message) = key.as_ref().and_then(|key| self.sent.get(key)) {
             return if message.conversation_id == new.conversation_id {
-                InsertOutcome::Row {
-                    message: Arc::clone(message),
-                    repeated: true,
-                }
+                Insert::Repeated(Arc::clone(message))
             } else {
-                InsertOutcome::Conflict
+                Insert::Conflict
             };
         }
         if let Some(place) = self.first_nonmember(new) {
-            return InsertOutcome::NoMember(place);
+            return Insert::NoMember(place);
         }
         let Some(original) = self.references.original(new) else {
-            return InsertOutcome::NoOriginal;
+            return Insert::NoOriginal;
         };
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
-            return InsertOutcome::Absent;
+            return Insert::Absent;
         };
         // The row lock reserves the number for this server until the commit.
         room.last_seq += 1;
@@ -483,10 +476,7 @@ impl LockedRows {
             // The same message may occur twice in one group.
             self.sent.insert(key, Arc::clone(&message));
         }
-        InsertOutcome::Row {
-            message,
-            repeated: false,
-        }
+        Insert::Stored(message)
     }
 
     /// Writes the new `last_seq` of all conversations, or of `only` one.

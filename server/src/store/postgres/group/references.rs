@@ -11,8 +11,8 @@ use super::super::shared::journals;
 use super::LockedRows;
 use crate::store::Append;
 use crate::store::change::{Notice, Quote};
-use crate::store::lane::Write;
 use crate::store::rows::{Message, NewMessage};
+use crate::store::write::Write;
 
 /// The references of a group, read while the conversations are locked.
 #[derive(Default)]
@@ -31,7 +31,8 @@ impl References {
         let mut references = Self::default();
         let (mut originals, mut homes, mut users) = (Vec::new(), Vec::new(), Vec::new());
         for write in group {
-            if let Write::Message { message, .. } = write {
+            if let Write::Message(new) = write {
+                let message = &new.operation;
                 originals.extend(message.reply_to);
                 for user in &message.mentions {
                     homes.push(message.conversation_id);
