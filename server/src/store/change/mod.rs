@@ -1,9 +1,9 @@
-//! Changes and further data of the store: each file defines the types of one kind, the rules that
-//! hold on every backend, and the methods of [`Store`](crate::store::Store).
+//! Changes and further data of the store: each folder defines the types of one kind, the rules that
+//! hold on every backend, the methods of [`Store`](crate::store::Store), and beside them the
+//! queries of both backends.
 //!
-//! Services create and receive these values. The three backends use the rules, so that each is
-//! written once. The methods forward to the backend. Apart from that, this module must not know
-//! backends or SQL.
+//! Services create and receive these values. Both backends use the rules, so that each is written
+//! once. Only the files `sqlite.rs` and `postgres.rs` contain SQL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,11 +16,11 @@ use uuid::Uuid;
 use super::Time;
 use super::rows::{Conversation, Membership, Message, Revision};
 
-mod annotations;
+pub(super) mod annotations;
 pub(super) mod blocks;
-mod deletion;
+pub(super) mod deletion;
 pub(super) mod deliveries;
-mod invites;
+pub(super) mod invites;
 pub(super) mod keys;
 pub(super) mod logins;
 mod notices;

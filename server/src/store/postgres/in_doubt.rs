@@ -10,10 +10,10 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::group::annotations::detail;
 use super::queries::signed;
 use crate::store::Time;
 use crate::store::change::Committed;
+use crate::store::change::annotations::postgres::detail;
 use crate::store::rows::Revision;
 use crate::store::write::Done;
 

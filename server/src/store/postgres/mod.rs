@@ -8,12 +8,12 @@
 mod address;
 mod connecting;
 mod failure;
-mod group;
+pub(super) mod group;
 mod health;
 mod in_doubt;
 mod lane;
-mod queries;
-mod reading;
+pub(super) mod queries;
+pub(super) mod reading;
 mod remote_commits;
 mod search_index;
 mod shared;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use self::address::Address;
 use self::health::Health;
 use self::lane::{Lane, Order};
-use self::reading::{change, read};
+pub(super) use self::reading::{change, read};
 pub(super) use self::{
     connecting::{check, migrate, try_out},
     shared::secrets::{cluster_secrets, public_connect_revocation},

@@ -11,8 +11,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, RowStream};
 use uuid::Uuid;
 
-use super::group::annotations::shown_page;
 use crate::store::Time;
+use crate::store::change::annotations::postgres::shown_page;
 use crate::store::change::{
     Authorship, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Search,
 };
@@ -29,9 +29,9 @@ macro_rules! message_columns {
     };
 }
 
-pub(super) use message_columns;
+pub(in crate::store) use message_columns;
 
-pub(super) async fn membership(
+pub(in crate::store) async fn membership(
     client: &ClientWrapper,
     conversation: Uuid,
     user: Option<&str>,
@@ -60,7 +60,7 @@ pub(super) async fn membership(
     .transpose()
 }
 
-pub(super) async fn is_member(
+pub(in crate::store) async fn is_member(
     client: &ClientWrapper,
     conversation: Uuid,
     user: Option<&str>,
@@ -80,7 +80,7 @@ pub(super) async fn is_member(
 
 /// Returns a page of messages, or `None` if the conversation is unknown or the user is not a
 /// member.
-pub(super) async fn messages(
+pub(in crate::store) async fn messages(
     client: &ClientWrapper,
     conversation: Uuid,
     user: Option<&str>,
@@ -123,7 +123,7 @@ pub(super) async fn messages(
         .then_some(found))
 }
 
-pub(super) async fn conversation_ids(
+pub(in crate::store) async fn conversation_ids(
     client: &ClientWrapper,
     user: &str,
     limit: usize,
@@ -141,7 +141,7 @@ pub(super) async fn conversation_ids(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(super) async fn contacts(
+pub(in crate::store) async fn contacts(
     client: &ClientWrapper,
     user: &str,
     most_members: usize,
@@ -166,7 +166,7 @@ pub(super) async fn contacts(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(super) async fn conversations(
+pub(in crate::store) async fn conversations(
     client: &ClientWrapper,
     user: &str,
     before: Option<Cursor>,
@@ -214,7 +214,7 @@ pub(super) async fn conversations(
 }
 
 /// Returns the newest messages that contain all the words.
-pub(super) async fn search(
+pub(in crate::store) async fn search(
     client: &ClientWrapper,
     user: &str,
     search: &Search,
@@ -275,7 +275,10 @@ async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(super) async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
+pub(in crate::store) async fn versions(
+    client: &ClientWrapper,
+    message: Uuid,
+) -> Result<Vec<Version>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
@@ -296,7 +299,7 @@ pub(super) async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Ve
         .collect()
 }
 
-pub(super) async fn conversation_of(
+pub(in crate::store) async fn conversation_of(
     client: &ClientWrapper,
     message: Uuid,
 ) -> Result<Option<Uuid>, Error> {
@@ -307,7 +310,7 @@ pub(super) async fn conversation_of(
     row.map(|row| row.try_get(0)).transpose()
 }
 
-pub(super) async fn authorship(
+pub(in crate::store) async fn authorship(
     client: &ClientWrapper,
     message: Uuid,
 ) -> Result<Option<Authorship>, Error> {
@@ -330,7 +333,7 @@ pub(super) async fn authorship(
 }
 
 /// Removes the oldest messages of each affected conversation, unless another server is doing so.
-pub(super) async fn expire(
+pub(in crate::store) async fn expire(
     client: &ClientWrapper,
     before: Time,
     limit: usize,
@@ -365,7 +368,7 @@ pub(super) async fn expire(
 
 /// Removes part of the remains of deleted conversations, referring rows first, unless another
 /// server is doing so.
-pub(super) async fn purge(
+pub(in crate::store) async fn purge(
     client: &ClientWrapper,
     before: Time,
     limit: usize,
@@ -416,7 +419,7 @@ async fn collect(rows: RowStream, limit: usize, descending: bool) -> Result<Mess
     Ok(builder.finish(descending))
 }
 
-pub(super) fn message(row: &Row) -> Result<Message, Error> {
+pub(in crate::store) fn message(row: &Row) -> Result<Message, Error> {
     Ok(Message {
         id: row.try_get("id")?,
         conversation_id: row.try_get("conversation_id")?,
@@ -442,7 +445,7 @@ pub(super) fn message(row: &Row) -> Result<Message, Error> {
 }
 
 /// Converts a row with the column `member_ids` to a conversation.
-pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
+pub(in crate::store) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
     Ok(Conversation {
         id: row.try_get("id")?,
         title: row.try_get("title")?,
@@ -455,7 +458,7 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
 
 /// Returns the column `metadata`. Invalid JSON, which only another program can have written,
 /// becomes an empty object.
-pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+pub(in crate::store) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
         roomcast::throttled_log!(warn, %error, "a message's metadata is not JSON");
@@ -477,17 +480,17 @@ fn version(row: &Row) -> Result<u32, Error> {
     Ok(u32::try_from(version).unwrap_or(0))
 }
 
-pub(super) fn time(row: &Row, column: &str) -> Result<Time, Error> {
+pub(in crate::store) fn time(row: &Row, column: &str) -> Result<Time, Error> {
     row.try_get::<_, Timestamp>(column).map(Time::from)
 }
 
-pub(super) fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
+pub(in crate::store) fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
     let time: Option<Timestamp> = row.try_get(column)?;
     Ok(time.map(Time::from))
 }
 
 /// Returns the unique id of the database.
-pub(super) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
+pub(in crate::store) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
     let statement = client
         .prepare_cached("SELECT store_id FROM roomcast_schema")
         .await?;
@@ -495,13 +498,13 @@ pub(super) async fn store_id(client: &ClientWrapper) -> Result<Uuid, Error> {
 }
 
 /// Converts a signed integer of PostgreSQL; a `seq` is never negative.
-pub(super) fn unsigned(seq: i64) -> u64 {
+pub(in crate::store) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
 /// Converts a bound, which may be any number that a client sends. Values past the maximum mean "the
 /// end".
-pub(super) fn signed(seq: u64) -> i64 {
+pub(in crate::store) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 

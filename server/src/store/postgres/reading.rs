@@ -1,5 +1,7 @@
 //! Runs queries on pooled connections and decides which connections return to the pool.
 
+use std::time::Duration;
+
 use deadpool_postgres::{Object, PoolError, TimeoutType};
 use tokio::sync::SemaphorePermit;
 use tokio::time::error::Elapsed;
@@ -11,6 +13,7 @@ use super::lane::discard_connection;
 use crate::breaker::BreakerPermit;
 use crate::metrics::Counter;
 use crate::store::StoreError;
+use crate::store::in_progress::Step;
 
 /// Runs a query on a read connection, and once more on another connection if the first is lost.
 ///
@@ -23,7 +26,7 @@ macro_rules! read {
         loop {
             let lent = $store.lend(&mut tries).await?;
             let $client: &deadpool_postgres::ClientWrapper = &lent.client;
-            let answer = tokio::time::timeout($store.0.patience, $query).await;
+            let answer = tokio::time::timeout($store.patience(), $query).await;
             if let Some(value) = $store.take_back(lent, answer, &mut tries)? {
                 break Ok(value);
             }
@@ -34,16 +37,10 @@ macro_rules! read {
 /// Runs a query that changes data, like `read!`, and updates the health of the database.
 macro_rules! change {
     ($store:expr, $client:ident => $query:expr) => {{
-        let step = $store.0.health.changes.begin();
+        let step = $store.begin_change();
         let changing = async { $crate::store::postgres::reading::read!($store, $client => $query) };
         let changed: Result<_, $crate::store::StoreError> = changing.await;
-        if matches!(changed, Err($crate::store::StoreError::Failed)) {
-            if $store.0.health.changes.is_stuck() {
-                $store.0.health.refuses("a change took too long");
-            } else {
-                $store.0.health.suspect();
-            }
-        }
+        $store.note_change(&changed);
         drop(step);
         changed
     }};
@@ -59,17 +56,17 @@ macro_rules! once {
         let _permit = $store.permit_read()?;
         let lent = $store.lend_once().await?;
         let $client: &deadpool_postgres::ClientWrapper = &lent.client;
-        let answer = tokio::time::timeout($store.0.patience, $query).await;
+        let answer = tokio::time::timeout($store.patience(), $query).await;
         lent.give_back(answer)
     }};
 }
 
-pub(super) use {change, once, read};
+pub(in crate::store) use {change, once, read};
 
 /// A read connection and the breaker's admission to use it.
-pub(super) struct BorrowedConnection<'a> {
-    pub(super) admission: BreakerPermit<'a>,
-    pub(super) client: Object,
+pub(in crate::store) struct BorrowedConnection<'a> {
+    pub(in crate::store) admission: BreakerPermit<'a>,
+    pub(in crate::store) client: Object,
 }
 
 impl BorrowedConnection<'_> {
@@ -93,13 +90,35 @@ impl BorrowedConnection<'_> {
 }
 
 impl Postgres {
+    /// Returns the timeout of a query.
+    pub(in crate::store) fn patience(&self) -> Duration {
+        self.0.patience
+    }
+
+    /// Begins a change, which counts as in progress until the result is dropped.
+    pub(in crate::store) fn begin_change(&self) -> Step {
+        self.0.health.changes.begin()
+    }
+
+    /// Updates the health of the database after a change.
+    pub(in crate::store) fn note_change<T>(&self, changed: &Result<T, StoreError>) {
+        if !matches!(changed, Err(StoreError::Failed)) {
+            return;
+        }
+        if self.0.health.changes.is_stuck() {
+            self.0.health.refuses("a change took too long");
+        } else {
+            self.0.health.suspect();
+        }
+    }
+
     /// Reserves a slot for a read, unless too many are running or waiting.
-    pub(super) fn permit_read(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+    pub(in crate::store) fn permit_read(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         Ok(self.0.reads.try_acquire()?)
     }
 
     /// Borrows a connection for a query that is tried once.
-    pub(super) async fn lend_once(&self) -> Result<BorrowedConnection<'_>, StoreError> {
+    pub(in crate::store) async fn lend_once(&self) -> Result<BorrowedConnection<'_>, StoreError> {
         let admission = self.0.health.breaker.admit();
         let admission = admission.map_err(StoreError::Suspended)?;
         match self.0.readers.get().await {
@@ -110,7 +129,10 @@ impl Postgres {
     }
 
     /// Borrows a read connection.
-    pub(super) async fn lend(&self, tries: &mut u32) -> Result<BorrowedConnection<'_>, StoreError> {
+    pub(in crate::store) async fn lend(
+        &self,
+        tries: &mut u32,
+    ) -> Result<BorrowedConnection<'_>, StoreError> {
         loop {
             let admission = self
                 .0
@@ -135,7 +157,7 @@ impl Postgres {
 
     /// Returns the connection to the pool with the query's result; `None` means that the query
     /// should be retried.
-    pub(super) fn take_back<T>(
+    pub(in crate::store) fn take_back<T>(
         &self,
         lent: BorrowedConnection<'_>,
         answer: Result<Result<T, Error>, Elapsed>,

@@ -11,11 +11,11 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Postgres;
-use super::group::annotations::show;
 use super::queries::{
     membership, message, message_columns, messages, metadata, signed, time, unsigned,
 };
 use super::reading::{once, read};
+use crate::store::change::annotations::postgres::show;
 use crate::store::change::{Committed, DeletedConversation};
 use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
 use crate::store::{

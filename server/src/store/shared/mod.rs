@@ -5,7 +5,7 @@
 //! Journals exist in all stores. Every server sends their entries to its clients in the same order.
 
 mod feed;
-mod journals;
+pub(super) mod journals;
 mod leases;
 mod order;
 mod publications;

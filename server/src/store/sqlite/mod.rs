@@ -2,19 +2,12 @@
 //!
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
-mod blocks;
 mod changes;
-mod deletion;
-mod deliveries;
-mod invites;
-mod journals;
-mod keys;
-mod logins;
 #[cfg(test)]
 mod plans;
 mod queries;
 mod reader;
-mod sql;
+pub(super) mod sql;
 mod writer;
 
 use std::fs::File;
@@ -31,24 +24,16 @@ use uuid::Uuid;
 
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
-use super::change::blocks::BlockChange;
-use super::change::deliveries::{DeliveryChange, DeliveryOutcome};
-use super::change::keys::{KeyChange, KeyState};
-use super::change::logins::{Login, LoginChange, LoginOutcome, Revocation};
-use super::change::{Authorship, Cursor, Invite, List, Search};
+use super::change::{Authorship, Cursor, List, Search};
 use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES};
 use super::rows::{Membership, Messages, Page, Version};
 use super::write::{Write, request};
-use super::{
-    Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, Replace, StoreError,
-    Time, migrate,
-};
+use super::{OpenError, StoreError, Time, migrate};
 use crate::config::private_files;
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
-use roomcast::network::Block;
 
 /// A handle to a store in an SQLite database.
 #[derive(Clone, Debug)]
@@ -147,79 +132,16 @@ impl Sqlite {
         answer.wait().await
     }
 
+    /// Runs a query on a read connection.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.readers.read(query).await
+    }
+
     fn order(&self, order: Order) -> Result<(), StoreError> {
         Ok(self.0.orders.try_send(order)?)
-    }
-
-    pub(super) async fn change_logins(
-        &self,
-        change: LoginChange,
-    ) -> Result<LoginOutcome, StoreError> {
-        self.write(move |connection| logins::apply(connection, &change))
-            .await
-    }
-
-    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<KeyState, StoreError> {
-        self.write(move |connection| keys::apply(connection, &change))
-            .await
-    }
-
-    pub(super) async fn change_deliveries(
-        &self,
-        change: DeliveryChange,
-    ) -> Result<DeliveryOutcome, StoreError> {
-        self.write(move |connection| deliveries::apply(connection, &change))
-            .await
-    }
-
-    pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
-        self.write(move |connection| blocks::apply(connection, &change))
-            .await
-    }
-
-    pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
-        self.0.readers.read(blocks::list).await
-    }
-
-    pub(super) async fn insert_invite(
-        &self,
-        invite: Invite,
-        limit: usize,
-    ) -> Result<bool, StoreError> {
-        self.write(move |connection| invites::insert(connection, &invite, limit, Time::now()))
-            .await
-    }
-
-    pub(super) async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
-        let token_hash = token_hash.to_owned();
-        let find =
-            move |connection: &Connection| invites::find(connection, &token_hash, Time::now());
-        self.0.readers.read(find).await
-    }
-
-    pub(super) async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
-        self.write(move |connection| invites::remove(connection, conversation, Time::now()))
-            .await
-    }
-
-    pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
-        let id_hash = id_hash.to_owned();
-        self.0
-            .readers
-            .read(move |connection| logins::login(connection, &id_hash))
-            .await
-    }
-
-    pub(super) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
-        let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| logins::of_user(connection, &user))
-            .await
-    }
-
-    pub(super) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        self.0.readers.read(logins::revocations).await
     }
 
     pub(super) async fn membership(
@@ -228,9 +150,7 @@ impl Sqlite {
         user: Option<&str>,
     ) -> Result<Option<Membership>, StoreError> {
         let user = user.map(str::to_owned);
-        self.0
-            .readers
-            .read(move |connection| sql::membership(connection, conversation, user.as_deref()))
+        self.read(move |connection| sql::membership(connection, conversation, user.as_deref()))
             .await
     }
 
@@ -240,9 +160,7 @@ impl Sqlite {
         user: &str,
     ) -> Result<bool, StoreError> {
         let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| sql::is_member(connection, conversation, &user))
+        self.read(move |connection| sql::is_member(connection, conversation, &user))
             .await
     }
 
@@ -253,9 +171,7 @@ impl Sqlite {
         limit: usize,
     ) -> Result<List, StoreError> {
         let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| queries::conversations(connection, &user, before, limit))
+        self.read(move |connection| queries::conversations(connection, &user, before, limit))
             .await
     }
 
@@ -265,9 +181,7 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
         let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| queries::conversation_ids(connection, &user, limit))
+        self.read(move |connection| queries::conversation_ids(connection, &user, limit))
             .await
     }
 
@@ -278,9 +192,7 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| queries::contacts(connection, &user, most_members, limit))
+        self.read(move |connection| queries::contacts(connection, &user, most_members, limit))
             .await
     }
 
@@ -292,19 +204,16 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
         let user = user.map(str::to_owned);
-        self.0
-            .readers
-            .read(move |connection| {
-                // One transaction reads membership and messages, so that a removed user gets
-                // nothing newer than the removal.
-                let transaction = connection.unchecked_transaction()?;
-                if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
-                    return Ok(None);
-                }
-                queries::messages(&transaction, conversation, page, limit, user.as_deref())
-                    .map(Some)
-            })
-            .await
+        self.read(move |connection| {
+            // One transaction reads membership and messages, so that a removed user gets
+            // nothing newer than the removal.
+            let transaction = connection.unchecked_transaction()?;
+            if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
+                return Ok(None);
+            }
+            queries::messages(&transaction, conversation, page, limit, user.as_deref()).map(Some)
+        })
+        .await
     }
 
     pub(super) async fn search(
@@ -314,142 +223,27 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Option<Messages>, StoreError> {
         let user = user.to_owned();
-        self.0
-            .readers
-            .read(move |connection| queries::search(connection, &user, &search, limit))
+        self.read(move |connection| queries::search(connection, &user, &search, limit))
             .await
     }
 
     pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        self.0
-            .readers
-            .read(move |connection| queries::versions(connection, message))
+        self.read(move |connection| queries::versions(connection, message))
             .await
     }
 
     pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
-        self.0
-            .readers
-            .read(move |connection| queries::conversation_of(connection, message))
+        self.read(move |connection| queries::conversation_of(connection, message))
             .await
     }
 
     pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
-        self.0
-            .readers
-            .read(move |connection| queries::authorship(connection, message))
+        self.read(move |connection| queries::authorship(connection, message))
             .await
     }
 
     pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
         self.write(move |connection| changes::expire(connection, time, limit))
-            .await
-    }
-
-    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |connection| deletion::purge(connection, time, limit))
-            .await
-    }
-
-    pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        self.write(move |connection| journals::append(connection, &append))
-            .await
-    }
-
-    pub(super) async fn append_all(
-        &self,
-        appends: Vec<Append>,
-    ) -> Result<Vec<Appended>, StoreError> {
-        self.write(move |connection| {
-            let appended = appends
-                .iter()
-                .map(|append| journals::append(connection, append));
-            appended.collect()
-        })
-        .await
-    }
-
-    pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
-        self.write(move |connection| journals::replace(connection, &replace))
-            .await
-    }
-
-    pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {
-        let Current {
-            journal,
-            category,
-            open,
-            newest,
-            is_closed,
-            with_withdrawn,
-            before,
-            now,
-        } = current;
-        let (journal, category) = (journal.to_owned(), category.map(str::to_owned));
-        self.0
-            .readers
-            .read(move |connection| {
-                let current = Current {
-                    journal: &journal,
-                    category: category.as_deref(),
-                    open,
-                    newest,
-                    is_closed,
-                    with_withdrawn,
-                    before,
-                    now,
-                };
-                journals::view(connection, &current)
-            })
-            .await
-    }
-
-    pub(super) async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
-        let journal = journal.to_owned();
-        self.write(move |connection| journals::trim(connection, &journal, before))
-            .await
-    }
-
-    pub(super) async fn count_open(
-        &self,
-        journal: &str,
-        now: Time,
-    ) -> Result<(u64, u64), StoreError> {
-        let journal = journal.to_owned();
-        self.0
-            .readers
-            .read(move |connection| journals::count_open(connection, &journal, now))
-            .await
-    }
-
-    pub(super) async fn journal_after(
-        &self,
-        journal: &str,
-        after: u64,
-        through: u64,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let journal = journal.to_owned();
-        self.0
-            .readers
-            .read(move |connection| journals::after(connection, &journal, after, through, limit))
-            .await
-    }
-
-    pub(super) async fn journal_entry(
-        &self,
-        journal: &str,
-        key: &str,
-    ) -> Result<Option<Entry>, StoreError> {
-        let (journal, key) = (journal.to_owned(), key.to_owned());
-        self.0
-            .readers
-            .read(move |connection| journals::current(connection, &journal, &key))
-            .await
-    }
-
-    pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
-        self.write(move |connection| journals::sweep(connection, &sweep))
             .await
     }
 

@@ -4,11 +4,11 @@ use rusqlite::{Connection, StatementStatus, ToSql, params};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::changes::annotations::OTHERS_READ;
-use super::deletion::{PURGE, purge};
 use super::queries::{ASCENDING, DESCENDING, SEARCH, UNREAD, messages, search};
 use super::sql::Id;
 use crate::config;
+use crate::store::change::annotations::sqlite::OTHERS_READ;
+use crate::store::change::deletion::sqlite::{PURGE, purge};
 use crate::store::change::{Search, words};
 use crate::store::rows::Page;
 

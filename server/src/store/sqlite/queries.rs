@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::changes::annotations::shown_page;
 use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
+use crate::store::change::annotations::sqlite::shown_page;
 use crate::store::change::{
     Authorship, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Search,
 };

@@ -7,14 +7,14 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::changes::annotations::{notify, references, shown};
 use crate::store::Time;
+use crate::store::change::annotations::sqlite::{notify, references, shown};
 use crate::store::rows::{
     Conversation, Insert, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
 };
 
 /// Returns whether a user is a member. Every user is a member of an open conversation.
-pub(super) fn is_member(
+pub(in crate::store) fn is_member(
     connection: &Connection,
     conversation: Uuid,
     user: &str,
@@ -24,7 +24,7 @@ pub(super) fn is_member(
 
 /// Returns the newest `seq` of a conversation, or `None` if it is unknown or `user` is not a
 /// member.
-pub(super) fn last_seq(
+pub(in crate::store) fn last_seq(
     connection: &Connection,
     conversation: Uuid,
     user: Option<&str>,
@@ -41,7 +41,7 @@ pub(super) fn last_seq(
 
 /// Returns a conversation as a user sees it, or `None` if it is unknown or the user is not a
 /// member.
-pub(super) fn membership(
+pub(in crate::store) fn membership(
     connection: &Connection,
     conversation: Uuid,
     user: Option<&str>,
@@ -63,7 +63,7 @@ pub(super) fn membership(
 }
 
 /// Returns the revision of a conversation, and whether it is open to everyone.
-pub(super) fn revision(
+pub(in crate::store) fn revision(
     connection: &Connection,
     conversation: Uuid,
 ) -> rusqlite::Result<Option<(Revision, bool)>> {
@@ -80,14 +80,17 @@ pub(super) fn revision(
 }
 
 /// Counts a change that is not a message.
-pub(super) fn count_change(connection: &Connection, conversation: Uuid) -> rusqlite::Result<()> {
+pub(in crate::store) fn count_change(
+    connection: &Connection,
+    conversation: Uuid,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE conversations SET changes = changes + 1 WHERE id = ?1")?
         .execute([Id(conversation)])?;
     Ok(())
 }
 
-pub(super) fn read_conversation(
+pub(in crate::store) fn read_conversation(
     connection: &Connection,
     id: Uuid,
 ) -> rusqlite::Result<Conversation> {
@@ -112,7 +115,7 @@ pub(super) fn read_conversation(
 }
 
 /// Stores a conversation unless its id exists, and reads it.
-pub(super) fn insert_conversation(
+pub(in crate::store) fn insert_conversation(
     connection: &Connection,
     new: &NewConversation,
     now: Time,
@@ -142,7 +145,7 @@ pub(super) fn insert_conversation(
 }
 
 /// Stores a message with the next `seq` of its conversation, unless it was stored before.
-pub(super) fn insert_message(
+pub(in crate::store) fn insert_message(
     connection: &Connection,
     new: &NewMessage,
     now: Time,
@@ -205,7 +208,7 @@ fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
-pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+pub(in crate::store) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get::<_, Id>("id")?.0,
         conversation_id: row.get::<_, Id>("conversation_id")?.0,
@@ -240,13 +243,13 @@ fn mentions(row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
 }
 
 /// Returns the column `metadata`.
-pub(super) fn metadata(row: &Row<'_>) -> rusqlite::Result<Box<RawValue>> {
+pub(in crate::store) fn metadata(row: &Row<'_>) -> rusqlite::Result<Box<RawValue>> {
     RawValue::from_string(row.get("metadata")?)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
 /// A UUID that is stored as lower-case text.
-pub(super) struct Id(pub(super) Uuid);
+pub(in crate::store) struct Id(pub(in crate::store) Uuid);
 
 impl ToSql for Id {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -286,12 +289,12 @@ impl FromSql for MessageKind {
 }
 
 /// Converts a signed integer of SQLite; a `seq` is never negative.
-pub(super) fn unsigned(seq: i64) -> u64 {
+pub(in crate::store) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or(0)
 }
 
 /// Converts a bound, which may be any number that a client sends. Values past the maximum mean "the
 /// end".
-pub(super) fn signed(seq: u64) -> i64 {
+pub(in crate::store) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

@@ -9,9 +9,10 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::changes::{self, annotations};
-use super::{deletion, sql};
+use super::{changes, sql};
 use crate::metrics::{Counter, Metrics};
+use crate::store::change::annotations::sqlite as annotations;
+use crate::store::change::deletion::sqlite as deletion;
 use crate::store::in_progress::InProgress;
 use crate::store::lane::{Commit, Lanes};
 use crate::store::rows::Revision;
@@ -20,6 +21,10 @@ use crate::store::{StoreError, Time};
 
 /// An order that waits for the writer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most orders are writes, and a box each would cost more"
+)]
 pub(super) enum Order {
     Write(Write),
     Job(Job),

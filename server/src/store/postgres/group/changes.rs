@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::super::queries::{message, message_columns, read_conversation, signed, unsigned};
 use super::LockedRows;
-use super::annotations::show;
-use super::invites::take;
 use crate::store::Time;
+use crate::store::change::annotations::postgres::show;
+use crate::store::change::invites::postgres::take;
 use crate::store::change::{
     Actor, Change, Delete, Edit, MAX_UNREAD_COUNT, MarkRead, MemberChange, ReadMark, Rename,
 };
@@ -58,7 +58,10 @@ pub(super) async fn insert_conversation(
     Ok((read_back(client, new.id).await?, is_new))
 }
 
-pub(super) async fn read_back(client: &ClientWrapper, id: Uuid) -> Result<Conversation, Error> {
+pub(in crate::store) async fn read_back(
+    client: &ClientWrapper,
+    id: Uuid,
+) -> Result<Conversation, Error> {
     let read = client
         .prepare_cached(
             "SELECT id, title, owner_id, created_at, updated_at,

@@ -8,11 +8,8 @@
 //! Other changes run one by one. Triggers number them, so that servers of the previous version
 //! number them too.
 
-pub(super) mod annotations;
-mod changes;
-mod deletion;
+pub(in crate::store) mod changes;
 mod insert;
-pub(super) mod invites;
 mod references;
 
 use std::collections::{HashMap, HashSet};
@@ -28,17 +25,17 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 use uuid::Uuid;
 
-use self::annotations::{annotate, show};
 use self::changes::{
     change_member, change_text, changes_of, insert_conversation, mark_read, remove_text, rename,
 };
-use self::deletion::delete_conversation;
 use self::insert::Rows;
 use self::references::References;
 use super::failure::Failure;
 use super::in_doubt::{InDoubtCommit, Witness};
 use super::queries::{message, message_columns, signed, unsigned};
 use crate::store::Time;
+use crate::store::change::annotations::postgres::{annotate, show};
+use crate::store::change::deletion::postgres::delete_conversation;
 use crate::store::change::{Committed, MemberChange};
 use crate::store::rows::{Insert, Message, NewConversation, NewMessage, Revision};
 use crate::store::write::{Done, MemberOperation, Write};
@@ -240,12 +237,12 @@ async fn within<T>(
 }
 
 /// The state of the conversations that a transaction has locked.
-struct LockedRows {
+pub(in crate::store) struct LockedRows {
     /// Writes `last_seq`. CheckedEvent at the beginning, because the commit is sent right after it.
     counting: Statement,
     transaction: String,
     process: i32,
-    rooms: HashMap<Uuid, Room>,
+    pub(in crate::store) rooms: HashMap<Uuid, Room>,
     /// The acting users and the conversations that list them as members.
     members: HashSet<(Uuid, String)>,
     /// Earlier messages with a sender and client id that this group uses again.
@@ -255,14 +252,14 @@ struct LockedRows {
     created: Option<Uuid>,
 }
 
-struct Room {
+pub(in crate::store) struct Room {
     last_seq: u64,
     /// `last_seq` as stored in the row.
     stored_seq: u64,
     /// The number of changes other than messages, as stored in the row.
     changes: u64,
-    is_open: bool,
-    owner: Option<String>,
+    pub(in crate::store) is_open: bool,
+    pub(in crate::store) owner: Option<String>,
 }
 
 /// Begins the transaction, locks and reads: five statements in one round trip.
@@ -390,7 +387,7 @@ fn acting_user(write: &Write) -> Option<&str> {
 }
 
 impl LockedRows {
-    fn admits(&self, conversation: Uuid, user: &str) -> bool {
+    pub(in crate::store) fn admits(&self, conversation: Uuid, user: &str) -> bool {
         self.rooms
             .get(&conversation)
             .is_some_and(|room| room.is_open)

@@ -7,11 +7,11 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::super::queries::{message, message_columns};
-use super::super::shared::journals;
 use super::LockedRows;
 use crate::store::Append;
 use crate::store::change::{Notice, Quote};
 use crate::store::rows::{Message, NewMessage};
+use crate::store::shared::journals::postgres as journals;
 use crate::store::write::Write;
 
 /// The references of a group, read while the conversations are locked.

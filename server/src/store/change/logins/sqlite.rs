@@ -3,11 +3,38 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::store::Time;
 use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+use crate::store::sqlite::Sqlite;
+use crate::store::{StoreError, Time};
+
+impl Sqlite {
+    pub(in crate::store) async fn change_logins(
+        &self,
+        change: LoginChange,
+    ) -> Result<LoginOutcome, StoreError> {
+        self.write(move |connection| apply(connection, &change))
+            .await
+    }
+
+    pub(in crate::store) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        self.read(move |connection| login(connection, &id_hash))
+            .await
+    }
+
+    pub(in crate::store) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        let user = user.to_owned();
+        self.read(move |connection| of_user(connection, &user))
+            .await
+    }
+
+    pub(in crate::store) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        self.read(revocations).await
+    }
+}
 
 /// Applies a change.
-pub(super) fn apply(
+pub(in crate::store) fn apply(
     connection: &Connection,
     change: &LoginChange,
 ) -> rusqlite::Result<LoginOutcome> {
@@ -65,7 +92,10 @@ pub(super) fn apply(
 }
 
 /// Returns a login session by the hash of its id.
-pub(super) fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
+pub(in crate::store) fn login(
+    connection: &Connection,
+    id_hash: &str,
+) -> rusqlite::Result<Option<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE id_hash = ?1")?
         .query_row([id_hash], row)
@@ -73,7 +103,10 @@ pub(super) fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<
 }
 
 /// Returns the login sessions of a user, oldest first.
-pub(super) fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
+pub(in crate::store) fn of_user(
+    connection: &Connection,
+    user: &str,
+) -> rusqlite::Result<Vec<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2")?
         .query_map(params![user, MAX_OF_USER as i64], row)?
@@ -81,7 +114,7 @@ pub(super) fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<V
 }
 
 /// Returns all revocations.
-pub(super) fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
+pub(in crate::store) fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
     connection
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")?
         .query_map([], |row| {

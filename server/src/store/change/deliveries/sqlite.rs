@@ -2,11 +2,23 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::sql::Id;
+use crate::store::StoreError;
 use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::Id;
+
+impl Sqlite {
+    pub(in crate::store) async fn change_deliveries(
+        &self,
+        change: DeliveryChange,
+    ) -> Result<DeliveryOutcome, StoreError> {
+        self.write(move |connection| apply(connection, &change))
+            .await
+    }
+}
 
 /// Applies a change.
-pub(super) fn apply(
+pub(in crate::store) fn apply(
     connection: &Connection,
     change: &DeliveryChange,
 ) -> rusqlite::Result<DeliveryOutcome> {

@@ -107,7 +107,7 @@ fn invite(row: &Row) -> Result<Invite, Error> {
 }
 
 /// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
-pub(super) async fn take(
+pub(in crate::store) async fn take(
     client: &ClientWrapper,
     token_hash: &str,
     conversation: Uuid,
@@ -127,7 +127,7 @@ pub(super) async fn take(
 }
 
 /// Removes the invitations to a conversation. Returns how many were valid.
-pub(super) async fn remove(
+pub(in crate::store) async fn remove(
     client: &ClientWrapper,
     conversation: Uuid,
     now: Time,

@@ -95,7 +95,7 @@ impl Postgres {
 }
 
 /// Appends an entry under the lock of the journal's row, in one statement.
-pub(in crate::store::postgres) async fn append(
+pub(in crate::store) async fn append(
     client: &ClientWrapper,
     append: &Append,
 ) -> Result<Appended, Error> {
@@ -132,7 +132,7 @@ pub(in crate::store::postgres) async fn append(
 
 /// Appends entries in order in one statement, each under the lock of its journal's row and within
 /// its quota.
-pub(in crate::store::postgres) async fn append_all(
+pub(in crate::store) async fn append_all(
     client: &ClientWrapper,
     appends: impl Iterator<Item = &Append> + Clone,
 ) -> Result<Vec<Appended>, Error> {

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::super::queries::{is_member, message, message_columns, optional_time, time, unsigned};
-use super::LockedRows;
 use crate::store::change::{
     Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Opening, Pin, Quote, Reaction,
     ReactionCounts,
+};
+use crate::store::postgres::group::LockedRows;
+use crate::store::postgres::queries::{
+    is_member, message, message_columns, optional_time, time, unsigned,
 };
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::rows::{Message, Messages};
@@ -111,7 +113,7 @@ async fn set_level(
 }
 
 /// Adds quotes and reactions to the messages of a page, as `reader` sees them.
-pub(in crate::store::postgres) async fn shown_page(
+pub(in crate::store) async fn shown_page(
     client: &ClientWrapper,
     mut page: Messages,
     reader: Option<&str>,
@@ -126,7 +128,7 @@ pub(in crate::store::postgres) async fn shown_page(
 }
 
 /// Adds quotes and reactions to messages. Returns whether there are any.
-pub(in crate::store::postgres) async fn show(
+pub(in crate::store) async fn show(
     client: &ClientWrapper,
     messages: &mut [Arc<Message>],
     reader: Option<&str>,
@@ -216,7 +218,7 @@ fn quote(row: &Row) -> Result<Quote, Error> {
 }
 
 /// Adds or removes a reaction or a pin, and records it as a step of the conversation.
-pub(super) async fn annotate(
+pub(in crate::store) async fn annotate(
     client: &ClientWrapper,
     locked: &LockedRows,
     annotate: &Annotate,
@@ -276,7 +278,7 @@ pub(super) async fn annotate(
 }
 
 /// Returns the JSON that a step stores, from which other servers read the change.
-pub(in crate::store::postgres) fn detail(annotated: &Annotated) -> String {
+pub(in crate::store) fn detail(annotated: &Annotated) -> String {
     serde_json::to_string(annotated).expect("it is JSON")
 }
 

@@ -4,14 +4,14 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use super::LockedRows;
-use super::changes::read_back;
-use super::invites;
 use crate::store::Time;
+use crate::store::change::invites::postgres as invites;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
+use crate::store::postgres::group::LockedRows;
+use crate::store::postgres::group::changes::read_back;
 
 /// Deletes a conversation. Its row stays locked.
-pub(super) async fn delete_conversation(
+pub(in crate::store) async fn delete_conversation(
     client: &ClientWrapper,
     locked: &LockedRows,
     deletion: &DeleteConversation,

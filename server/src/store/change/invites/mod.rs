@@ -1,5 +1,10 @@
 //! Invitation links to conversations.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use uuid::Uuid;
 
 use super::{Actor, Change, MemberChange};

@@ -3,13 +3,42 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::sql::{Id, unsigned};
-use crate::store::Time;
 use crate::store::change::Invite;
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::{Id, unsigned};
+use crate::store::{StoreError, Time};
+
+impl Sqlite {
+    pub(in crate::store) async fn insert_invite(
+        &self,
+        invite: Invite,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        self.write(move |connection| insert(connection, &invite, limit, Time::now()))
+            .await
+    }
+
+    pub(in crate::store) async fn invite(
+        &self,
+        token_hash: &str,
+    ) -> Result<Option<Invite>, StoreError> {
+        let token_hash = token_hash.to_owned();
+        let find = move |connection: &Connection| find(connection, &token_hash, Time::now());
+        self.read(find).await
+    }
+
+    pub(in crate::store) async fn delete_invites(
+        &self,
+        conversation: Uuid,
+    ) -> Result<u64, StoreError> {
+        self.write(move |connection| remove(connection, conversation, Time::now()))
+            .await
+    }
+}
 
 /// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
 /// ones.
-pub(super) fn insert(
+pub(in crate::store) fn insert(
     connection: &Connection,
     invite: &Invite,
     limit: usize,
@@ -39,7 +68,7 @@ pub(super) fn insert(
 }
 
 /// Returns a valid invitation to an existing conversation.
-pub(super) fn find(
+pub(in crate::store) fn find(
     connection: &Connection,
     token_hash: &str,
     now: Time,
@@ -63,7 +92,7 @@ pub(super) fn find(
 }
 
 /// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
-pub(super) fn take(
+pub(in crate::store) fn take(
     connection: &Connection,
     token_hash: &str,
     conversation: Uuid,
@@ -80,7 +109,7 @@ pub(super) fn take(
 }
 
 /// Removes the invitations to a conversation. Returns how many were valid.
-pub(super) fn remove(
+pub(in crate::store) fn remove(
     connection: &Connection,
     conversation: Uuid,
     now: Time,

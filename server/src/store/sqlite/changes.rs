@@ -4,18 +4,16 @@
 //! cannot change between check and write. `annotations` contains reactions, pins and levels, and
 //! their queries. This module must not end the transaction or emit events.
 
-pub(super) mod annotations;
-
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use self::annotations::shown;
-use super::invites;
 use super::queries::unread;
 use super::sql::{self, Id, last_seq, read_conversation, signed, unsigned};
 use crate::store::Time;
+use crate::store::change::annotations::sqlite::shown;
+use crate::store::change::invites::sqlite as invites;
 use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message};
 

@@ -2,14 +2,121 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Sqlite;
-use super::sql::{signed, unsigned};
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::{signed, unsigned};
 use crate::store::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
     StoreError, Time, WITHDRAWAL,
 };
 
 impl Sqlite {
+    pub(in crate::store) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
+        self.write(move |connection| self::append(connection, &append))
+            .await
+    }
+
+    pub(in crate::store) async fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        self.write(move |connection| {
+            let appended = appends
+                .iter()
+                .map(|append| self::append(connection, append));
+            appended.collect()
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn replace(
+        &self,
+        replace: Replace,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        self.write(move |connection| self::replace(connection, &replace))
+            .await
+    }
+
+    pub(in crate::store) async fn journal(
+        &self,
+        current: Current<'_>,
+    ) -> Result<JournalView, StoreError> {
+        let Current {
+            journal,
+            category,
+            open,
+            newest,
+            is_closed,
+            with_withdrawn,
+            before,
+            now,
+        } = current;
+        let (journal, category) = (journal.to_owned(), category.map(str::to_owned));
+        self.read(move |connection| {
+            let current = Current {
+                journal: &journal,
+                category: category.as_deref(),
+                open,
+                newest,
+                is_closed,
+                with_withdrawn,
+                before,
+                now,
+            };
+            view(connection, &current)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn trim_journal(
+        &self,
+        journal: &str,
+        before: u64,
+    ) -> Result<(), StoreError> {
+        let journal = journal.to_owned();
+        self.write(move |connection| trim(connection, &journal, before))
+            .await
+    }
+
+    pub(in crate::store) async fn count_open(
+        &self,
+        journal: &str,
+        now: Time,
+    ) -> Result<(u64, u64), StoreError> {
+        let journal = journal.to_owned();
+        self.read(move |connection| count_open(connection, &journal, now))
+            .await
+    }
+
+    pub(in crate::store) async fn journal_after(
+        &self,
+        journal: &str,
+        after: u64,
+        through: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let journal = journal.to_owned();
+        self.read(move |connection| self::after(connection, &journal, after, through, limit))
+            .await
+    }
+
+    pub(in crate::store) async fn journal_entry(
+        &self,
+        journal: &str,
+        key: &str,
+    ) -> Result<Option<Entry>, StoreError> {
+        let (journal, key) = (journal.to_owned(), key.to_owned());
+        self.read(move |connection| current(connection, &journal, &key))
+            .await
+    }
+
+    pub(in crate::store) async fn sweep_journals(
+        &self,
+        sweep: JournalSweep,
+    ) -> Result<u64, StoreError> {
+        self.write(move |connection| self::sweep(connection, &sweep))
+            .await
+    }
+
     pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
         self.write(move |connection| self::amend(connection, &amend))
             .await
@@ -28,7 +135,10 @@ impl Sqlite {
 }
 
 /// Appends an entry, if its conditions allow it.
-pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
+pub(in crate::store) fn append(
+    connection: &Connection,
+    append: &Append,
+) -> rusqlite::Result<Appended> {
     let known = current(connection, &append.journal, &append.key)?;
     let now = append.created_at;
     match &known {
@@ -48,7 +158,7 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
 }
 
 /// Replaces open entries of one journal. The open entries are counted once for all new keys.
-pub(super) fn replace(
+pub(in crate::store) fn replace(
     connection: &Connection,
     replace: &Replace,
 ) -> rusqlite::Result<Vec<Option<u64>>> {
@@ -223,7 +333,7 @@ fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
 }
 
 /// Returns current entries and the revision, read in one transaction.
-pub(super) fn view(
+pub(in crate::store) fn view(
     connection: &Connection,
     current: &Current<'_>,
 ) -> rusqlite::Result<JournalView> {
@@ -290,7 +400,7 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
 
 /// Returns the revision and the number of open entries. One statement reads both, so that they are
 /// consistent.
-pub(super) fn count_open(
+pub(in crate::store) fn count_open(
     connection: &Connection,
     journal: &str,
     now: Time,
@@ -307,7 +417,7 @@ pub(super) fn count_open(
 }
 
 /// Returns the entries between two revisions.
-pub(super) fn after(
+pub(in crate::store) fn after(
     connection: &Connection,
     journal: &str,
     after: u64,
@@ -332,7 +442,7 @@ pub(super) fn after(
 }
 
 /// Returns the current entry of a key.
-pub(super) fn current(
+pub(in crate::store) fn current(
     connection: &Connection,
     journal: &str,
     key: &str,
@@ -346,7 +456,11 @@ pub(super) fn current(
 }
 
 /// Removes closed entries before a revision.
-pub(super) fn trim(connection: &Connection, journal: &str, before: u64) -> rusqlite::Result<()> {
+pub(in crate::store) fn trim(
+    connection: &Connection,
+    journal: &str,
+    before: u64,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "DELETE FROM journal_entries
@@ -374,7 +488,10 @@ fn expire(
 }
 
 /// Removes some expired, replaced and old entries.
-pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
+pub(in crate::store) fn sweep(
+    connection: &Connection,
+    sweep: &JournalSweep,
+) -> rusqlite::Result<u64> {
     let mut removed = 0;
     for (condition, time) in [
         ("expires_at <= ?1", sweep.now),

@@ -1,5 +1,10 @@
 //! Webhook deliveries that wait for their first or next attempt.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError, Time};

@@ -11,8 +11,8 @@ use crate::store::change::{
     Opening, Pin, Quote, Reaction, ReactionCounts,
 };
 use crate::store::rows::{Message, Messages, NewMessage};
+use crate::store::shared::journals::sqlite as journals;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::journals;
 use crate::store::sqlite::sql::{self, Id, last_seq, signed, unsigned};
 use crate::store::{StoreError, Time};
 
@@ -23,9 +23,7 @@ impl Sqlite {
         user: Option<&str>,
     ) -> Result<Option<Opening>, StoreError> {
         let user = user.map(str::to_owned);
-        self.0
-            .readers
-            .read(move |connection| opening(connection, conversation, user.as_deref()))
+        self.read(move |connection| opening(connection, conversation, user.as_deref()))
             .await
     }
 
@@ -81,7 +79,7 @@ fn opening(
     }))
 }
 
-pub(in crate::store::sqlite) const OTHERS_READ: &str = "SELECT seq FROM reads
+pub(in crate::store) const OTHERS_READ: &str = "SELECT seq FROM reads
     WHERE conversation_id = ?1 AND user_id <> ?2 AND seq > 0 ORDER BY seq DESC LIMIT 1";
 
 /// Returns the `seq` of the newest message that another user has read.
@@ -99,7 +97,7 @@ fn others_read_seq(
 }
 
 /// Returns a user's notification level.
-pub(in crate::store::sqlite) fn level(
+pub(in crate::store) fn level(
     connection: &Connection,
     conversation: Uuid,
     user: &str,
@@ -132,7 +130,7 @@ fn set_level(
 }
 
 /// Adds quotes and reactions to the messages of a page, as `reader` sees them.
-pub(in crate::store::sqlite) fn shown_page(
+pub(in crate::store) fn shown_page(
     connection: &Connection,
     page: Messages,
     reader: Option<&str>,
@@ -153,7 +151,7 @@ pub(in crate::store::sqlite) fn shown_page(
 }
 
 /// Adds quote and reactions to a message.
-pub(in crate::store::sqlite) fn shown(
+pub(in crate::store) fn shown(
     connection: &Connection,
     message: Message,
 ) -> rusqlite::Result<Message> {
@@ -245,7 +243,7 @@ fn quote(row: &Row<'_>) -> rusqlite::Result<Quote> {
 ///
 /// The error is the index of a mentioned user who is not a member, or `None` if the original does
 /// not exist.
-pub(in crate::store::sqlite) fn references(
+pub(in crate::store) fn references(
     connection: &Connection,
     new: &NewMessage,
 ) -> rusqlite::Result<Result<Option<Quote>, Option<usize>>> {
@@ -264,7 +262,7 @@ pub(in crate::store::sqlite) fn references(
 }
 
 /// Stores the journal entries that notify mentioned users. Drops an entry if its journal is full.
-pub(in crate::store::sqlite) fn notify(
+pub(in crate::store) fn notify(
     connection: &Connection,
     new: &NewMessage,
     message: &Message,
@@ -288,7 +286,7 @@ pub(in crate::store::sqlite) fn notify(
     Ok(())
 }
 
-pub(in crate::store::sqlite) fn annotate(
+pub(in crate::store) fn annotate(
     connection: &Connection,
     annotate: &Annotate,
     now: Time,

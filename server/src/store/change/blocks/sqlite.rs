@@ -7,12 +7,30 @@ use rusqlite::{Connection, Row, params};
 use std::time::SystemTime;
 use uuid::Uuid;
 
-use crate::store::Time;
 use crate::store::change::blocks::BlockChange;
+use crate::store::sqlite::Sqlite;
+use crate::store::{StoreError, Time};
 use roomcast::network::{Block, BlockSource};
 
+impl Sqlite {
+    pub(in crate::store) async fn change_blocks(
+        &self,
+        change: BlockChange,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| apply(connection, &change))
+            .await
+    }
+
+    pub(in crate::store) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        self.read(list).await
+    }
+}
+
 /// Applies a change.
-pub(super) fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> {
+pub(in crate::store) fn apply(
+    connection: &Connection,
+    change: &BlockChange,
+) -> rusqlite::Result<()> {
     match change {
         BlockChange::Insert(block) => {
             connection
@@ -41,7 +59,7 @@ pub(super) fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::
 }
 
 /// Returns all blocks, oldest first.
-pub(super) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
+pub(in crate::store) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
     connection
         .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")?
         .query_map([], row)?

@@ -1,12 +1,17 @@
 //! Deletes conversations: hides them immediately, and removes their data step by step.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::write::Write;
-use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
+use crate::store::write::Write;
+use crate::store::{Backend, Origin, Store, StoreError, Time};
 
 /// A request to delete a conversation with everything that belongs to it.
 #[derive(Clone, Debug)]

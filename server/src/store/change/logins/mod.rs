@@ -1,5 +1,10 @@
 //! Login sessions, and revocations of credentials that have not expired.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// A login session. It contains only the hash of the id, which its user alone knows.

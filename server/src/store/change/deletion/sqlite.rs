@@ -2,10 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::invites;
-use super::sql::{self, Id};
-use crate::store::Time;
+use crate::store::change::invites::sqlite as invites;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::{self, Id};
+use crate::store::{StoreError, Time};
+
+impl Sqlite {
+    pub(in crate::store) async fn purge(
+        &self,
+        time: Time,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.write(move |connection| purge(connection, time, limit))
+            .await
+    }
+}
 
 /// A conversation, deleted or not.
 struct FoundConversation {
@@ -14,7 +26,7 @@ struct FoundConversation {
     deleted: Option<(Time, String)>,
 }
 
-pub(super) fn delete_conversation(
+pub(in crate::store) fn delete_conversation(
     connection: &Connection,
     deletion: &DeleteConversation,
     now: Time,
@@ -69,13 +81,17 @@ pub(super) fn delete_conversation(
     }))
 }
 
-pub(super) const PURGE: &str = "DELETE FROM messages WHERE number IN (
+pub(in crate::store) const PURGE: &str = "DELETE FROM messages WHERE number IN (
     SELECT messages.number FROM conversations JOIN messages
         ON messages.conversation_id = conversations.id
     WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)";
 
 /// Removes part of the remains of deleted conversations, referring rows first.
-pub(super) fn purge(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
+pub(in crate::store) fn purge(
+    connection: &Connection,
+    time: Time,
+    limit: usize,
+) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
     // Each call removes rows of one kind, so that the writer returns to its queue.

@@ -1,5 +1,10 @@
 //! Idempotency keys: a request that is sent again under the same key is not executed again.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use uuid::Uuid;
 
 use crate::store::{Backend, Store, StoreError, Time};

@@ -2,10 +2,25 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::store::StoreError;
 use crate::store::change::keys::{Attempt, KeyChange, KeyState, found};
+use crate::store::sqlite::Sqlite;
+
+impl Sqlite {
+    pub(in crate::store) async fn change_keys(
+        &self,
+        change: KeyChange,
+    ) -> Result<KeyState, StoreError> {
+        self.write(move |connection| apply(connection, &change))
+            .await
+    }
+}
 
 /// Applies a change.
-pub(super) fn apply(connection: &Connection, change: &KeyChange) -> rusqlite::Result<KeyState> {
+pub(in crate::store) fn apply(
+    connection: &Connection,
+    change: &KeyChange,
+) -> rusqlite::Result<KeyState> {
     match change {
         KeyChange::Begin(attempt) => return begin(connection, attempt),
         KeyChange::End {

@@ -1,15 +1,20 @@
 //! Annotations of messages: reactions, pins and quotes.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::rows::Message;
-use super::super::write::Write;
-use super::super::{Backend, Origin, Store, StoreError, Time};
 use super::{Actor, Change};
+use crate::store::rows::Message;
+use crate::store::write::Write;
+use crate::store::{Backend, Origin, Store, StoreError, Time};
 
 /// What is shown of a message elsewhere: its beginning. Wherever it is read it is as the message is
 /// now.

@@ -6,6 +6,11 @@
 //! one is final. So a final entry that is published twice is stored once, and of two concurrent
 //! closings of an entry one wins.
 
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
 use serde::Deserialize;
 
 use crate::store::{Backend, Store, StoreError, Time};
