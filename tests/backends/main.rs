@@ -1,5 +1,6 @@
 //! One suite for every store, and tests of what only one of them does.
 
+#![cfg(any(feature = "postgres", feature = "sqlite"))]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -218,4 +218,5 @@ pub(super) fn commits(lanes: usize, capacity: usize) -> (Lanes<Commit>, Commits)
 
 /// The number of emission lanes of a store with a single writer.
 // Several tasks share the work of emitting to many sockets.
+#[cfg(feature = "sqlite")]
 pub(super) const EMISSION_LANES: usize = 4;

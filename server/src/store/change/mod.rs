@@ -27,11 +27,13 @@ mod notices;
 
 #[cfg(feature = "sqlite")]
 pub(super) use annotations::EXCERPT_CHARS;
+#[cfg(feature = "sqlite")]
+pub(super) use annotations::MAX_NAMED_USERS;
 pub use annotations::{
     Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reaction, ReactionChange,
     Unpinned,
 };
-pub(super) use annotations::{MAX_NAMED_USERS, MAX_PINS, ReactionCounts};
+pub(super) use annotations::{MAX_PINS, ReactionCounts};
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use deliveries::{Delivery, TakenDelivery};

@@ -404,6 +404,7 @@ impl Store {
 /// The maximum number of characters of a [`Quote`].
 pub(in crate::store) const EXCERPT_CHARS: u32 = 200;
 /// The maximum number of users that a [`Reaction`] names.
+#[cfg(feature = "sqlite")]
 pub(in crate::store) const MAX_NAMED_USERS: u32 = 10;
 /// The maximum number of different emojis on a message; [`USER_EMOJIS`] is the maximum for one
 /// user.

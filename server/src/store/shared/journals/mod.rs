@@ -88,6 +88,7 @@ pub enum Quota {
 impl Append {
     /// Returns whether the existing open entry of the key is newer than this one and therefore
     /// stays. The SQL function `roomcast_append` applies the same rule.
+    #[cfg(feature = "sqlite")]
     pub(in crate::store) fn is_outdated(&self, known: &Entry) -> bool {
         #[derive(Deserialize)]
         struct Dated {
@@ -108,6 +109,7 @@ impl Append {
     }
 
     /// Returns the entry that closes the entry `key` of the same journal to make room for this one.
+    #[cfg(feature = "sqlite")]
     pub(in crate::store) fn closing(&self, key: String, body: String, expires_at: Time) -> Self {
         Self {
             journal: self.journal.clone(),
@@ -168,6 +170,7 @@ pub struct Replace {
 
 impl Replace {
     /// Returns the entries one by one.
+    #[cfg(feature = "sqlite")]
     pub(in crate::store) fn each(&self) -> impl Iterator<Item = Append> {
         self.entries.iter().map(|(key, body)| Append {
             journal: self.journal.clone(),
@@ -205,6 +208,7 @@ pub enum IfOpen {
 
 impl IfOpen {
     /// Returns whether a replaced open entry stays in the journal as history.
+    #[cfg(feature = "sqlite")]
     pub(in crate::store) fn keeps_replaced(self) -> bool {
         matches!(self, Self::Keep | Self::KeepOlder)
     }
