@@ -11,6 +11,7 @@ pub(in crate::store) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) mod sqlite;
 
+#[cfg(feature = "sqlite")]
 use serde::Deserialize;
 
 use crate::store::{Backend, Store, StoreError, Time};
