@@ -52,7 +52,7 @@ impl Table for Infallible {
 ///     }
 /// }
 ///
-/// let io = Io::builder().build()?;
+/// let io = Io::builder().namespace("/", |namespace| namespace).build()?;
 /// let sales: Arc<Registry<Sale>> = Arc::default();
 /// let rows = Arc::clone(&sales);
 /// io.metrics().extend(move |out| rows.expose(out));

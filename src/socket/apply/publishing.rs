@@ -8,7 +8,7 @@ use super::{RemoteOutcome, TargetNamespace, Unpublished};
 use crate::{
     adapter::{Joined, Kind, Operation},
     metrics::Counter,
-    socket::types::args,
+    socket::{core::Io, types::args},
 };
 
 /// Returns whether an operation is applied when a journal delivers it.
@@ -125,6 +125,9 @@ fn publish<A: Arguments>(
             }
         },
         Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
+            // Adapters may use the runtime, and the application may ask on its own thread.
+            let io = target_namespace.io();
+            let _runtime = io.as_ref().and_then(Io::enter_runtime);
             let timeout = operation.target.flags.timeout;
             match joined.ask(publication, timeout.unwrap_or_else(|| joined.timeout())) {
                 Some(Ok(request)) => RemoteOutcome::Requested(request),
