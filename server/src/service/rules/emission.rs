@@ -359,8 +359,8 @@ macro_rules! replaces {
 /// ```text
 /// MESSAGE_EDITED {
 ///     event: "message_edited", payload: Message, delivery: Reliable,
-///     tells: "a message has a new text",
-///     to: "who has joined, but the sending socket", rooms: [Conversation],
+///     tells: "the text of a message was replaced",
+///     to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
 ///     example: examples::edited(),
 /// }
 /// ```

@@ -124,7 +124,7 @@ impl EventPolicy {
     pub(in crate::service::rules) fn who(&self) -> &'static str {
         let needed = self.permission.or_else(|| self.entry());
         match (self.room, needed) {
-            (RoomRule::Anyone, Some(_)) => "whoever has the permission",
+            (RoomRule::Anyone, Some(_)) => "all users with the permission",
             (rule, _) => rule.as_str(),
         }
     }
@@ -178,13 +178,13 @@ impl RoomRule {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Member => "members of the conversation",
-            Self::Author => "the message's author, and `chat:moderate`",
-            Self::Owner => "the conversation's owner, and `chat:moderate`",
+            Self::Author => "the message's author, or a user with `chat:moderate`",
+            Self::Owner => "the conversation's owner, or a user with `chat:moderate`",
             Self::OwnerOrOneself => {
-                "the conversation's owner and `chat:moderate`, who need `chat:manage`, and whom it is about"
+                "the conversation's owner or a user with `chat:moderate`, who also need `chat:manage`, or the removed user"
             }
-            Self::Oneself => "whom it is about",
-            Self::Anyone => "everybody",
+            Self::Oneself => "the user that the event is about",
+            Self::Anyone => "all clients",
         }
     }
 }
@@ -225,7 +225,7 @@ macro_rules! is_serial {
 /// MARK_READ {
 ///     event: "mark_read", payload: MarkAsRead, answer: ReadMark,
 ///     permission: ChatRead, limit: Requests, room: Member, argument: object,
-///     does: "notes how far the sender has read",
+///     does: "moves the sender's read position forward",
 ///     example: {"conversationId": CONVERSATION, "seq": 7},
 ///     answered: ReadMark { seq: 7, unread: 0, advanced: true },
 ///     call: Chat::mark_read(socket),

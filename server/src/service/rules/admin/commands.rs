@@ -14,7 +14,7 @@ events! {
     KICK {
         event: "admin:kick", payload: Kick, answer: Kicked,
         permission: ApiSockets, limit: Changes, room: Anyone, argument: object,
-        does: "closes the connections of a user, or that of a socket, at whichever server they are",
+        does: "closes the connections of a user, or the connection of a socket, on all servers",
         example: {"userId": ADA},
         answered: Kicked { disconnected: 2, missing: 0 },
         call: Admin::kick(),
@@ -22,7 +22,7 @@ events! {
     BLOCK {
         event: "admin:block", payload: BlockNetwork, answer: Blocked,
         permission: ApiBlocks, limit: Changes, room: Anyone, argument: object,
-        does: "shuts a network out of all servers of the store, and closes its connections",
+        does: "blocks a network on all servers of the store, and closes its connections",
         example: {"cidr": "192.0.2.0/24", "seconds": 3600, "reason": "a flood"},
         answered: Blocked {
             id: CONVERSATION,
@@ -34,7 +34,7 @@ events! {
     STATS {
         event: "admin:stats", payload: ReadStatistics, answer: Statistics,
         permission: ApiMetrics, limit: Requests, room: Anyone, argument: object_or_none,
-        does: "says how the server that is asked is",
+        does: "reads the state of the server that receives the request",
         example: {},
         answered: Statistics::example(),
         call: Admin::statistics(),
@@ -90,7 +90,7 @@ pub(crate) struct BlockNetwork {
     pub(crate) seconds: Option<u64>,
 }
 
-/// `admin:stats`.
+/// `admin:stats`: reads the state of the server.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct ReadStatistics {}
 

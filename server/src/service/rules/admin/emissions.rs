@@ -10,8 +10,8 @@ use crate::store::Time;
 emissions! {
     REFUSALS {
         event: "admin:refusals", payload: Refusals<'static>, delivery: Reliable,
-        tells: "what a server has refused since it last said so, once a second at most",
-        to: "those in `/admin`, at every server", rooms: [Admin],
+        tells: "the counts of refusals by a server since its previous event, at most once a second",
+        to: "sockets in `/admin` on all servers", rooms: [Admin],
         example: Refusals {
             node: "chat-1",
             refusals: vec![RefusalCount { kind: "authentication", reason: "expired", count: 3 }],
@@ -20,8 +20,8 @@ emissions! {
     }
     ALERT {
         event: "admin:alert", payload: Alert<'static>, delivery: Reliable,
-        tells: "something that a server needs works no longer, or works again",
-        to: "those in `/admin`, at every server; who connects, what does not work at its server",
+        tells: "a part that the server depends on has failed, or works again",
+        to: "sockets in `/admin` on all servers; a new socket receives the failures of its server",
         rooms: [Admin],
         example: Alert {
             node: "chat-1",
@@ -34,7 +34,7 @@ emissions! {
     NODE {
         event: "admin:node", payload: NodeChange<'static>, delivery: Reliable,
         tells: "a server has joined the cluster, has left it, or is about to stop",
-        to: "those in `/admin`, at every server", rooms: [Admin],
+        to: "sockets in `/admin` on all servers", rooms: [Admin],
         example: NodeChange {
             node: "chat-2",
             change: Change::Joined,

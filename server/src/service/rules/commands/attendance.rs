@@ -15,7 +15,7 @@ events! {
     JOIN_CONVERSATION {
         event: "join_conversation", payload: Join, answer: Joined,
         permission: ChatRead, limit: Changes, room: Member, argument: id_or_object,
-        does: "joins a conversation and reads what was missed",
+        does: "joins a conversation and reads the missed messages",
         example: {"conversationId": CONVERSATION, "lastSeq": 6},
         answered: Joined {
             conversation: examples::conversation(),
@@ -41,7 +41,7 @@ events! {
     TYPING {
         event: "typing", payload: SetTyping, answer: (),
         permission: ChatType, limit: Typing, room: Member, argument: object,
-        does: "shows that somebody types, or has stopped",
+        does: "announces that the sender started or stopped typing",
         example: {"conversationId": CONVERSATION, "isTyping": true},
         answered: (),
         call: Chat::set_typing(socket), serial: true,
@@ -49,7 +49,7 @@ events! {
     PRESENCE {
         event: "presence", payload: AskPresence, answer: Here,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
-        does: "reads who is in a conversation",
+        does: "reads the users in a conversation",
         example: {"conversationId": CONVERSATION},
         answered: attendance::presence(),
         call: Chat::presence(socket),
@@ -57,7 +57,7 @@ events! {
     SET_STATUS {
         event: "set_status", payload: SetStatus, answer: UserStatus,
         permission: ChatType, limit: Changes, room: Oneself, argument: object,
-        does: "says of oneself that one is online, away, busy or offline",
+        does: "sets the sender's status: online, away, busy or offline, optionally with a text",
         example: {"status": "busy", "text": "in a meeting"},
         answered: attendance::status(),
         call: Chat::set_status(from), serial: true,
@@ -65,7 +65,7 @@ events! {
     STATUSES {
         event: "statuses", payload: AskStatuses, answer: Statuses,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
-        does: "reads what those of a conversation say of themselves",
+        does: "reads the statuses of a conversation's users",
         example: {"conversationId": CONVERSATION},
         answered: Statuses {
             conversation_id: CONVERSATION,

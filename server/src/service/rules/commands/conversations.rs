@@ -14,7 +14,7 @@ events! {
     CREATE_CONVERSATION {
         event: "create_conversation", payload: CreateConversation, answer: Changed,
         permission: ChatManage, limit: Changes, room: Anyone, argument: object,
-        does: "makes a conversation, of which the sender is the owner",
+        does: "creates a conversation that the sender owns",
         example: {"title": "Engines", "memberIds": [BOB]},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::create_conversation(namespace, from),
@@ -22,7 +22,7 @@ events! {
     RENAME_CONVERSATION {
         event: "rename_conversation", payload: RenameConversation, answer: Changed,
         permission: ChatManage, limit: Changes, room: Owner, argument: object,
-        does: "gives a conversation a new title",
+        does: "sets a new title for a conversation",
         example: {"conversationId": CONVERSATION, "title": "Engines"},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::rename_conversation(from),
@@ -30,7 +30,7 @@ events! {
     DELETE_CONVERSATION {
         event: "delete_conversation", payload: DeleteConversation, answer: DeletedConversation,
         permission: ChatManage, limit: Changes, room: Owner, argument: object,
-        does: "deletes a conversation with all that is in it",
+        does: "deletes a conversation with all its content",
         example: {"conversationId": CONVERSATION},
         answered: examples::deleted_conversation(),
         call: Chat::delete_conversation(from),
@@ -38,7 +38,7 @@ events! {
     CONVERSATIONS {
         event: "conversations", payload: ListConversations, answer: List,
         permission: ChatRead, limit: Requests, room: Anyone, argument: object,
-        does: "lists the sender's conversations with what is unread",
+        does: "lists the sender's conversations with their unread counts",
         example: {"limit": 20},
         answered: List {
             conversations: vec![ListedConversation {

@@ -152,7 +152,7 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
         type Value = u64;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a whole number from 0 on")
+            f.write_str("a non-negative integer")
         }
 
         fn visit_u64<E>(self, number: u64) -> Result<u64, E> {
@@ -204,7 +204,7 @@ pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     let number = number.and_then(|Number(number)| N::try_from(number).ok());
     number.map(Some).ok_or_else(|| {
         let given = de::Unexpected::Str(&text);
-        de::Error::invalid_value(given, &"a whole number from 0 on")
+        de::Error::invalid_value(given, &"a non-negative integer")
     })
 }
 

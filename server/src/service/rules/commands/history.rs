@@ -22,7 +22,7 @@ events! {
     MARK_READ {
         event: "mark_read", payload: MarkAsRead, answer: ReadMark,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
-        does: "notes how far the sender has read",
+        does: "moves the sender's read position forward",
         example: {"conversationId": CONVERSATION, "seq": 7},
         answered: ReadMark { seq: 7, unread: 0, advanced: true },
         call: Chat::mark_read(socket),
@@ -30,7 +30,7 @@ events! {
     MESSAGE_SEARCH {
         event: "message_search", payload: SearchMessages, answer: Messages,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
-        does: "finds messages that have all the words",
+        does: "finds messages that contain all the words",
         example: {"query": "hello", "conversationId": CONVERSATION},
         answered: examples::page(),
         call: Chat::search(),

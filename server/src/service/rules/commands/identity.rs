@@ -12,7 +12,7 @@ events! {
     REFRESH {
         event: "auth:refresh", payload: RefreshOffer, answer: Refreshed,
         permission: None, limit: Requests, room: Anyone, argument: object_or_none,
-        does: "swaps the credentials of the connection, or prolongs its session",
+        does: "replaces the credentials of the connection, or extends its session",
         example: {"token": "eyJhbGciOiJFUzI1NiJ9…"},
         answered: Refreshed { expires_at: Some(examples::time(NOON)) },
     }

@@ -16,7 +16,7 @@ events! {
     CREATE_INVITE {
         event: "create_invite", payload: CreateInvite, answer: CreatedInvite,
         permission: ChatManage, limit: Changes, room: Owner, argument: object,
-        does: "makes a token by which others become members of a conversation",
+        does: "creates a token with which users become members of a conversation",
         example: {"conversationId": CONVERSATION, "expiresIn": 86_400, "uses": 5},
         answered: CreatedInvite { token: TOKEN.to_owned(), expires_at: examples::time(NOON) },
         call: Chat::create_invite(),
@@ -24,7 +24,7 @@ events! {
     PREVIEW_INVITE {
         event: "preview_invite", payload: PreviewInvite, answer: InvitePreview,
         permission: ChatRead, limit: Requests, room: Anyone, argument: object,
-        does: "reads what conversation a token is for",
+        does: "reads which conversation a token is for",
         example: {"token": TOKEN},
         answered: InvitePreview {
             conversation: PreviewedConversation {
@@ -48,7 +48,7 @@ events! {
     REVOKE_INVITES {
         event: "revoke_invites", payload: RevokeInvites, answer: RevokedInvites,
         permission: ChatManage, limit: Changes, room: Owner, argument: object,
-        does: "takes all tokens of a conversation back",
+        does: "revokes all tokens of a conversation",
         example: {"conversationId": CONVERSATION},
         answered: RevokedInvites { revoked: 1 },
         call: Chat::revoke_invites(),
@@ -76,7 +76,7 @@ pub(crate) struct InvitePreview {
     pub(crate) expires_at: Time,
 }
 
-/// What a prospective member may know about a conversation.
+/// The data of a conversation that users can read before they become members.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewedConversation {

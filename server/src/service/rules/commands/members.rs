@@ -26,7 +26,7 @@ events! {
     REMOVE_MEMBER {
         event: "remove_member", payload: RemoveMember, answer: Changed,
         permission: ChatRead, limit: Changes, room: OwnerOrOneself, argument: object,
-        does: "removes a member from a conversation, or the sender itself",
+        does: "removes a member, or the sender, from a conversation",
         example: {"conversationId": CONVERSATION, "userId": "eve"},
         answered: Changed { conversation: examples::conversation() },
         call: Chat::remove_member(from),
@@ -34,7 +34,7 @@ events! {
     SET_NOTIFICATION_LEVEL {
         event: "set_notification_level", payload: SetNotificationLevel, answer: NotificationLevel,
         permission: ChatRead, limit: Requests, room: Member, argument: object,
-        does: "says of what in a conversation the sender wants to be notified",
+        does: "sets which events of a conversation notify the sender",
         example: {"conversationId": CONVERSATION, "level": "mentions"},
         answered: NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions },
         call: Chat::set_level(socket),

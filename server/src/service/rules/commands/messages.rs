@@ -22,7 +22,7 @@ events! {
     MESSAGE {
         event: "message", payload: SendMessage, answer: Stored,
         permission: ChatSend, limit: Messages, room: Member, argument: object,
-        does: "stores a message and shows it to the conversation",
+        does: "stores a message and sends it to the conversation",
         example: {
             "conversationId": CONVERSATION,
             "content": "hello",
@@ -39,7 +39,7 @@ events! {
     EDIT_MESSAGE {
         event: "edit_message", payload: EditMessage, answer: Stored,
         permission: ChatSend, limit: Messages, room: Author, argument: object,
-        does: "gives a message a new text",
+        does: "replaces the text of a message",
         example: {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1},
         answered: Stored { message: examples::edited().into() },
         call: Chat::edit(from),
@@ -47,7 +47,7 @@ events! {
     DELETE_MESSAGE {
         event: "delete_message", payload: DeleteMessage, answer: Stored,
         permission: ChatSend, limit: Messages, room: Author, argument: object,
-        does: "takes the text out of a message",
+        does: "removes the text of a message",
         example: {"messageId": MESSAGE_ID},
         answered: Stored { message: examples::deleted().into() },
         call: Chat::delete(from),
@@ -63,7 +63,7 @@ events! {
     REMOVE_REACTION {
         event: "remove_reaction", payload: RemoveReaction, answer: ReactionChange,
         permission: ChatSend, limit: Changes, room: Member, argument: object,
-        does: "takes a reaction of the sender back",
+        does: "removes a reaction of the sender",
         example: {"messageId": MESSAGE_ID, "emoji": THUMB},
         answered: ReactionChange { added: false, count: 0, ..examples::reacted() },
         call: Chat::remove_reaction(from),
@@ -79,7 +79,7 @@ events! {
     UNPIN_MESSAGE {
         event: "unpin_message", payload: UnpinMessage, answer: Unpinned,
         permission: ChatManage, limit: Changes, room: Owner, argument: object,
-        does: "takes the pin of a message away",
+        does: "unpins a message",
         example: {"messageId": REPLIED_TO},
         answered: examples::unpinned(),
         call: Chat::unpin(from),
@@ -118,7 +118,7 @@ pub(crate) struct SendMessage {
     /// A message sent again under the same id is stored only once.
     #[schemars(with = "Option<ClientId>")]
     pub(crate) client_message_id: Option<String>,
-    /// Whether the sender wants the event `message_delivered`.
+    /// Whether the server sends `message_delivered` to the sending socket.
     pub(crate) confirm_delivery: Option<bool>,
     /// The message of the same conversation that this one replies to.
     #[serde(default, deserialize_with = "hyphenated_or_none")]

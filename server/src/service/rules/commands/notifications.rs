@@ -32,7 +32,7 @@ events! {
     UNSUBSCRIBE_NOTIFICATIONS {
         event: "unsubscribe:notifications", payload: UnsubscribeNotifications, answer: Unsubscribed,
         permission: None, limit: Changes, room: Oneself, argument: object_or_none,
-        does: "follows the sender's notifications no longer",
+        does: "stops following the sender's notifications",
         example: {},
         answered: Unsubscribed::example("notifications:ada"),
         call: Notifications::unsubscribe(socket), serial: true,
@@ -40,7 +40,7 @@ events! {
     NOTIFICATION_ACK {
         event: "notification:ack", payload: AckNotification, answer: NotificationAcked,
         permission: None, limit: Requests, room: Oneself, argument: object,
-        does: "acknowledges a notification, which does not come again",
+        does: "acknowledges a notification, so that it is not sent again",
         example: {"notificationId": MESSAGE_ID},
         answered: notifications::acked(),
         call: Notifications::acknowledge(socket),
@@ -48,7 +48,7 @@ events! {
     NOTIFICATION_ACK_ALL {
         event: "notification:ack_all", payload: AckAllNotifications, answer: AllAcked,
         permission: None, limit: Requests, room: Oneself, argument: object_or_none,
-        does: "acknowledges all notifications, or those up to a revision",
+        does: "acknowledges all notifications, or all up to a revision",
         example: {"revision": 7},
         answered: notifications::all_acked(),
         call: Notifications::acknowledge_all(socket),
@@ -56,7 +56,7 @@ events! {
     NOTIFICATIONS_HISTORY {
         event: "notifications:history", payload: ReadOwnHistory, answer: NotificationHistory,
         permission: None, limit: Requests, room: Oneself, argument: object_or_none,
-        does: "reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first",
+        does: "reads a page of the notifications that the sender has acknowledged, newest acknowledgement first",
         example: {"limit": 1},
         answered: history(),
         call: Notifications::own_history(),

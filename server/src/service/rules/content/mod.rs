@@ -86,7 +86,7 @@ pub(in crate::service) fn check_same_id(
     if given.is_some_and(|given| given != path) {
         return Err(ServiceError::Unfit {
             field: field.into(),
-            problem: "is not that of the path",
+            problem: "differs from the id in the path",
         });
     }
     Ok(())
@@ -100,7 +100,7 @@ pub(in crate::service) fn check_user_id(
     if !is_name(id, MAX_USER_ID) {
         return Err(ServiceError::invalid(
             field.to_string(),
-            format!("must be of 1 to {MAX_USER_ID} characters, none of them control or invisible"),
+            format!("must have 1 to {MAX_USER_ID} characters, none of them control or invisible"),
         ));
     }
     Ok(())
@@ -164,7 +164,7 @@ pub(in crate::service) fn check_metadata(
     let Ok(value) = serde_json::from_str::<Value>(metadata.get()) else {
         return Err(ServiceError::invalid(
             "metadata",
-            "has numbers or characters that not every client can read",
+            "has numbers or characters that some clients cannot read",
         ));
     };
     if has_placeholder(&value) {
@@ -182,7 +182,7 @@ pub(in crate::service) fn check_metadata(
                 "timestamp" => "metadata.timestamp",
                 _ => "metadata",
             };
-            ServiceError::invalid(field, "is not one string")
+            ServiceError::invalid(field, "is not a single string")
         })?;
     if known.image_url.is_some_and(|url| !is_http_url(&url)) {
         return Err(ServiceError::invalid(

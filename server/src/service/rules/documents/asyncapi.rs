@@ -27,7 +27,7 @@ impl Catalogue {
                 "title": "Roomcast",
                 "version": env!("CARGO_PKG_VERSION"),
                 "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message, \
-                                which may be left out if the message has `x-optional`. An acknowledgement is optional.",
+                                which can be omitted if the message has `x-optional`. An acknowledgement is optional.",
             },
             "defaultContentType": "application/json",
             "channels": channels,
@@ -158,12 +158,12 @@ static CHANNELS: [Channel; 2] = [
     Channel {
         name: "chat",
         namespace: "/",
-        description: "The Socket.IO namespace in which everything happens.",
+        description: "The Socket.IO namespace of the chat.",
     },
     Channel {
         name: "admin",
         namespace: "/admin",
-        description: "The Socket.IO namespace of those who have the role `admin`.",
+        description: "The Socket.IO namespace of users with the role `admin`.",
     },
 ];
 

@@ -109,11 +109,11 @@ impl Received {
         match self.row.argument {
             ArgumentForm::Object => object,
             ArgumentForm::ObjectOrNone => json!({
-                "description": "May be left out, which is the same as `null`.",
+                "description": "Can be omitted, which is the same as `null`.",
                 "anyOf": [object, {"type": "null"}],
             }),
             ArgumentForm::IdOrObject => json!({
-                "description": "The id of the conversation alone, or an object.",
+                "description": "Only the id of the conversation, or an object.",
                 "anyOf": [object, {"type": "string", "pattern": UUID_PATTERN}],
             }),
         }
@@ -231,7 +231,7 @@ fn refused() -> Value {
                         "type": "object",
                         "properties": {
                             "field": {
-                                "description": "Where the argument is wrong, like `metadata.imageUrl`.",
+                                "description": "The path of the invalid field, such as `metadata.imageUrl`.",
                                 "type": "string",
                             },
                         },

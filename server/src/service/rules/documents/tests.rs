@@ -379,16 +379,16 @@ fn the_documents_name_the_rooms_of_events_and_who_may_send_them() {
         assert_eq!(messages[message]["x-room"], rooms, "{message}");
     }
     for (message, who) in [
-        ("client.execute.trade", "whoever has the permission"),
-        ("client.admin.stats", "whoever has the permission"),
-        ("client.subscribe.prices", "everybody"),
+        ("client.execute.trade", "all users with the permission"),
+        ("client.admin.stats", "all users with the permission"),
+        ("client.subscribe.prices", "all clients"),
         ("client.message", "members of the conversation"),
     ] {
         assert_eq!(messages[message]["x-who"], who, "{message}");
         assert_eq!(messages[message]["x-room"], Value::Null, "{message}");
     }
     let markdown = catalogue.markdown();
-    let row = "| a signal was published | who follows all signals, or those of its channel | \
+    let row = "| a signal was published | sockets that follow all signals or the signals of its channel | \
                `signals`, `signals:<channelId>` | reliable |";
     assert!(markdown.contains(row), "{markdown}");
 }

@@ -25,13 +25,13 @@ impl Catalogue {
         }
         // The module has no imports, so that it compiles wherever the output is stored.
         text.push_str(
-            "\n/** What went wrong, as the server reports it in a refused request. */\n\
+            "\n/** The error of a refused request. */\n\
              export interface Failure {\n  code: string;\n  message: string;\n  \
              /** Milliseconds after which another attempt makes sense. */\n  \
              retryAfter?: number;\n  details?: unknown;\n}\n\
              \n/** The acknowledgement of a request. */\n\
              export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n\
-             \n/** The arguments of an event before its acknowledgement: none if the payload may be left out. */\n\
+             \n/** The arguments of an event before its acknowledgement. An optional payload can be omitted. */\n\
              export type EventArguments<Payload> = undefined extends Payload\n  ? [payload: Exclude<Payload, undefined>] | []\n  : [payload: Payload];\n",
         );
         self.events_of(&mut text, "", "/");
@@ -47,7 +47,7 @@ impl Catalogue {
         };
         let _ = write!(
             text,
-            "\n/** What clients send{of}, by the name of the event: its argument, and the answer that comes with `success: true`. */\n\
+            "\n/** The events that clients send{of}, by name: the argument, and the answer that accompanies `success: true`. */\n\
              export interface {prefix}Requests {{\n",
         );
         let received = self.received.iter();
@@ -72,13 +72,13 @@ impl Catalogue {
         let socket = format!("Socket<{prefix}ServerToClientEvents");
         let _ = write!(
             text,
-            "}}\n\n/**\n * What clients send{of}, for `{socket}, {prefix}ClientToServerEvents>` of socket.io-client: with an\n \
-             * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `{prefix}AcknowledgedEvents` can.\n */\n\
+            "}}\n\n/**\n * The events that clients send{of}, with an acknowledgement or without. With `{socket}, {prefix}ClientToServerEvents>`,\n \
+             * socket.io-client cannot type the answers of `emitWithAck`; with `{prefix}AcknowledgedEvents` it can.\n */\n\
              export type {prefix}ClientToServerEvents = {{\n  [Name in keyof {prefix}Requests]: (\n    \
              ...args:\n      | EventArguments<{prefix}Requests[Name][\"payload\"]>\n      \
              | [...EventArguments<{prefix}Requests[Name][\"payload\"]>, answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void]\n  \
              ) => void;\n}};\n\n\
-             /**\n * What clients send{of} with an acknowledgement, so that `emitWithAck` has the type of each answer:\n \
+             /**\n * The events that clients send{of} with an acknowledgement, so that `emitWithAck` has the type of each answer:\n \
              * `{socket}, {prefix}AcknowledgedEvents> & {prefix}UnacknowledgedEmit`.\n */\n\
              export type {prefix}AcknowledgedEvents = {{\n  [Name in keyof {prefix}Requests]: (\n    \
              ...args: [...EventArguments<{prefix}Requests[Name][\"payload\"]>, answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void]\n  \
@@ -86,7 +86,7 @@ impl Catalogue {
              /** `emit` without an acknowledgement. */\n\
              export interface {prefix}UnacknowledgedEmit {{\n  \
              emit<Name extends keyof {prefix}Requests>(event: Name, ...args: EventArguments<{prefix}Requests[Name][\"payload\"]>): unknown;\n}}\n\n\
-             /** What the server sends{of} without being asked. */\n\
+             /** The events that the server sends{of}. */\n\
              export interface {prefix}ServerToClientEvents {{\n",
         );
         let sent = self.sent.iter();

@@ -13,32 +13,32 @@ use crate::store::Time;
 emissions! {
     USER_JOINED {
         event: "user_joined", payload: System, delivery: Reliable,
-        tells: "a user has come with the first socket",
-        to: "who has joined, but the user", rooms: [Conversation],
+        tells: "a user's first socket has joined a conversation",
+        to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     USER_LEFT {
         event: "user_left", payload: System, delivery: Reliable,
-        tells: "a user has gone on purpose with the last socket",
-        to: "who has joined, but the user", rooms: [Conversation],
+        tells: "a user's last socket has left a conversation on purpose",
+        to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     USER_DISCONNECTED {
         event: "user_disconnected", payload: System, delivery: Reliable,
-        tells: "a user has lost the last socket and did not come back",
-        to: "who has joined, but the user", rooms: [Conversation],
+        tells: "a user's last socket has lost its connection and did not reconnect",
+        to: "sockets in the conversation, except the user's", rooms: [Conversation],
         example: system(),
     }
     PRESENCE {
         event: "presence", payload: Here, delivery: Reliable,
-        tells: "those who are there have changed",
-        to: "who has joined", rooms: [Conversation],
+        tells: "the users in a conversation have changed",
+        to: "sockets in the conversation", rooms: [Conversation],
         example: presence(),
     }
     TYPING {
         event: "typing", payload: Typing, delivery: Conflated,
-        tells: "somebody types, or has stopped",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        tells: "a user has started or stopped typing",
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Typing {
             conversation_id: CONVERSATION,
             user: user(),
@@ -48,8 +48,8 @@ emissions! {
     }
     STATUS {
         event: "status", payload: UserStatus, delivery: Reliable,
-        tells: "a user says something else of itself",
-        to: "who has joined a conversation of which the user is a member, all members of one with at most 100 in all tabs, and the user's other tabs; not the socket that did it",
+        tells: "a user has changed its status",
+        to: "sockets in conversations of which the user is a member, all sockets of members of those with at most 100 members, and the user's other sockets; not the sending socket",
         rooms: [Conversation, User],
         example: status(),
     }

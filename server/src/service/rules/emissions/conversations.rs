@@ -13,8 +13,8 @@ use crate::store::{Conversation, DeletedConversation, Level, Time};
 emissions! {
     CONVERSATION_UPDATED {
         event: "conversation_updated", payload: Updated<'static>, delivery: Reliable,
-        tells: "a conversation was made, or has another title or other members",
-        to: "who has joined, and in all tabs whoever was made or is no longer a member, or all members if it is the title; not the socket that did it",
+        tells: "a conversation was created, or its title or members have changed",
+        to: "sockets in the conversation, and all sockets of users who became members or are no longer members, or of all members if the title has changed; not the sending socket",
         rooms: [Conversation, User],
         example: Updated {
             conversation: Cow::Owned(examples::conversation()),
@@ -23,21 +23,21 @@ emissions! {
     }
     CONVERSATION_DELETED {
         event: "conversation_deleted", payload: DeletedConversation, delivery: Reliable,
-        tells: "a conversation was deleted with all that was in it",
-        to: "who has joined, and all members in all tabs; not the socket that did it",
+        tells: "a conversation was deleted with all its content",
+        to: "sockets in the conversation, and all sockets of its members; not the sending socket",
         rooms: [Conversation, User],
         example: examples::deleted_conversation(),
     }
     CONVERSATION_INTERRUPTED {
         event: "conversation:interrupted", payload: Interruption, delivery: Reliable,
-        tells: "the server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order",
-        to: "who has joined at that server", rooms: [Conversation],
+        tells: "the server cannot read the committed changes of a conversation, and emits none of its events until it can; then it emits all in order",
+        to: "sockets in the conversation on that server", rooms: [Conversation],
         example: Interruption { conversation_id: CONVERSATION },
     }
     NOTIFICATION_LEVEL {
         event: "notification_level", payload: NotificationLevel, delivery: Reliable,
-        tells: "a user has said of what in a conversation it wants to be notified",
-        to: "the user's other tabs", rooms: [User],
+        tells: "a user has set the notification level of a conversation",
+        to: "the user's other sockets", rooms: [User],
         example: NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions },
     }
 }

@@ -12,7 +12,7 @@ use crate::store::Time;
 emissions! {
     SESSION {
         event: "session", payload: Identity<'static>, delivery: Reliable,
-        tells: "who the client is",
+        tells: "the identity of the client",
         to: "the socket, after it has connected", rooms: [],
         example: Identity {
             user_id: ADA,
@@ -26,7 +26,7 @@ emissions! {
     }
     ERROR {
         event: "error", payload: ErrorEvent<'static>, delivery: Reliable,
-        tells: "an event has failed that was sent without asking for an acknowledgement",
+        tells: "an event that was sent without an acknowledgement has failed",
         to: "the socket whose event failed", rooms: [],
         example: ErrorEvent {
             kind: "rateLimit",
@@ -40,13 +40,13 @@ emissions! {
     }
     EXPIRING {
         event: "auth:expiring", payload: Expiring, delivery: Reliable,
-        tells: "the credentials end soon; `auth:refresh` prolongs them",
-        to: "the socket, before its credentials end", rooms: [],
+        tells: "the credentials expire soon; `auth:refresh` renews them",
+        to: "the socket, before its credentials expire", rooms: [],
         example: Expiring { expires_at: examples::time(NOON) },
     }
 }
 
-/// `session`.
+/// `session`: the identity of the client.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Session")]
@@ -65,7 +65,7 @@ pub(crate) struct Identity<'a> {
     pub(crate) status: Option<UserStatus>,
 }
 
-/// `error`.
+/// `error`: an event has failed.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorEvent<'a> {

@@ -12,19 +12,19 @@ emissions! {
     MESSAGE {
         event: "message", payload: Message, delivery: Confirmed,
         tells: "a message was stored",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::reply(),
     }
     MESSAGE_EDITED {
         event: "message_edited", payload: Message, delivery: Reliable,
-        tells: "a message has a new text",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        tells: "the text of a message was replaced",
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::edited(),
     }
     MESSAGE_DELETED {
         event: "message_deleted", payload: Deleted<'static>, delivery: Reliable,
-        tells: "a message has lost its text",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        tells: "the text of a message was removed",
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Deleted {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
@@ -35,8 +35,8 @@ emissions! {
     }
     MESSAGE_DELIVERED {
         event: "message_delivered", payload: Delivered, delivery: Reliable,
-        tells: "how many have confirmed a message",
-        to: "the sending socket, if it wanted `confirmDelivery`", rooms: [],
+        tells: "how many sockets have confirmed a message",
+        to: "the sending socket, if it set `confirmDelivery`", rooms: [],
         example: Delivered {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
@@ -47,8 +47,8 @@ emissions! {
     }
     MESSAGE_READ {
         event: "message_read", payload: Read<'static>, delivery: Reliable,
-        tells: "somebody has read on to a message",
-        to: "the user's other tabs, and who has joined where there are at most 50 sockets",
+        tells: "a user has read all messages up to a `seq`",
+        to: "the user's other sockets, and sockets in the conversation if there are at most 50",
         rooms: [Conversation, User],
         example: Read {
             conversation_id: CONVERSATION,
@@ -58,20 +58,20 @@ emissions! {
     }
     MESSAGE_REACTION {
         event: "message_reaction", payload: ReactionChange, delivery: Reliable,
-        tells: "somebody has reacted to a message, or has taken that back",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        tells: "a user has added or removed a reaction to a message",
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::reacted(),
     }
     MESSAGE_PINNED {
         event: "message_pinned", payload: Pinned, delivery: Reliable,
         tells: "a message was pinned to its conversation",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: Pinned { conversation_id: CONVERSATION, pin: examples::pin() },
     }
     MESSAGE_UNPINNED {
         event: "message_unpinned", payload: Unpinned, delivery: Reliable,
-        tells: "a message is pinned no longer",
-        to: "who has joined, but the sending socket", rooms: [Conversation],
+        tells: "a message was unpinned",
+        to: "sockets in the conversation, except the sending socket", rooms: [Conversation],
         example: examples::unpinned(),
     }
 }

@@ -12,20 +12,20 @@ use crate::store::Time;
 emissions! {
     PORTFOLIO_SUBSCRIBED {
         event: "portfolio:subscribed", payload: Subscribed<NewestPortfolio>, delivery: Reliable,
-        tells: "the socket follows its user's portfolio from here on",
+        tells: "the socket now follows its user's portfolio",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     PORTFOLIO_UNSUBSCRIBED {
         event: "portfolio:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket follows its user's portfolio no longer",
+        tells: "the socket has stopped following its user's portfolio",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("portfolio:ada"),
     }
     PORTFOLIO_UPDATE {
         event: "portfolio:update", payload: Update<Portfolio>, delivery: Conflated,
-        tells: "the portfolio has changed",
-        to: "who follows the portfolio", rooms: [Portfolio],
+        tells: "a user's portfolio has changed",
+        to: "sockets that follow the portfolio", rooms: [Portfolio],
         example: Update { body: portfolio(), revision: 1 },
     }
 }

@@ -12,26 +12,26 @@ use crate::store::Time;
 emissions! {
     SIGNALS_SUBSCRIBED {
         event: "signals:subscribed", payload: Subscribed<Signals>, delivery: Reliable,
-        tells: "the socket follows signals from here on",
+        tells: "the socket now follows signals",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     SIGNALS_UNSUBSCRIBED {
         event: "signals:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket follows these signals no longer",
+        tells: "the socket has stopped following these signals",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("signals"),
     }
     SIGNAL_NEW {
         event: "signal:new", payload: Update<Signal>, delivery: Reliable,
         tells: "a signal was published",
-        to: "who follows all signals, or those of its channel", rooms: [Signals, Channel],
+        to: "sockets that follow all signals or the signals of its channel", rooms: [Signals, Channel],
         example: Update { body: signal(), revision: 1 },
     }
     SIGNAL_WITHDRAWN {
         event: "signal:withdrawn", payload: Update<SignalWithdrawn>, delivery: Reliable,
         tells: "a signal was withdrawn",
-        to: "who follows all signals, or those of its channel", rooms: [Signals, Channel],
+        to: "sockets that follow all signals or the signals of its channel", rooms: [Signals, Channel],
         example: Update {
             body: SignalWithdrawn {
                 signal_id: MESSAGE_ID.to_string(),

@@ -12,26 +12,26 @@ use crate::store::Time;
 emissions! {
     TRADES_SUBSCRIBED {
         event: "trades:subscribed", payload: Subscribed<Trades>, delivery: Reliable,
-        tells: "the socket follows its user's trades from here on",
+        tells: "the socket now follows its user's trades",
         to: "the socket", rooms: [],
         example: subscribed(),
     }
     TRADES_UNSUBSCRIBED {
         event: "trades:unsubscribed", payload: Unsubscribed, delivery: Reliable,
-        tells: "the socket follows its user's trades no longer",
+        tells: "the socket has stopped following its user's trades",
         to: "the socket", rooms: [],
         example: Unsubscribed::example("trades:ada"),
     }
     TRADE_UPDATE {
         event: "trade:update", payload: Update<Trade>, delivery: Reliable,
         tells: "a trade was published or has changed",
-        to: "who follows the trades of the user", rooms: [Trades],
+        to: "sockets that follow the user's trades", rooms: [Trades],
         example: Update { body: trade(), revision: 1 },
     }
     TRADE_WITHDRAWN {
         event: "trade:withdrawn", payload: Update<TradeWithdrawn>, delivery: Reliable,
         tells: "a trade that is not executed was withdrawn",
-        to: "who follows the trades of the user", rooms: [Trades],
+        to: "sockets that follow the user's trades", rooms: [Trades],
         example: Update {
             body: TradeWithdrawn {
                 trade_id: MESSAGE_ID.to_string(),
@@ -43,14 +43,14 @@ emissions! {
     }
     TRADE_EXECUTED {
         event: "trade:executed", payload: TradeExecuted, delivery: Reliable,
-        tells: "a trade was executed as it was ordered",
-        to: "the socket that has ordered it, or the user's others if that has gone", rooms: [User],
+        tells: "a trade was executed as ordered",
+        to: "the socket that ordered it, or the user's other sockets if it has disconnected", rooms: [User],
         example: executed(),
     }
     TRADE_ERROR {
         event: "trade:error", payload: TradeError, delivery: Reliable,
-        tells: "a trade was not executed, or nobody knows yet",
-        to: "the socket that has ordered it, or the user's others if that has gone", rooms: [User],
+        tells: "a trade was not executed, or its outcome is not yet known",
+        to: "the socket that ordered it, or the user's other sockets if it has disconnected", rooms: [User],
         example: TradeError {
             code: "NO_PRICE".into(),
             message: "no price of the symbol is known".into(),

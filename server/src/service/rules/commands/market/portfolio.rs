@@ -26,7 +26,7 @@ events! {
     UNSUBSCRIBE_PORTFOLIO {
         event: "unsubscribe:portfolio", payload: UnsubscribePortfolio, answer: Unsubscribed,
         permission: None, limit: Changes, room: Oneself, argument: object,
-        does: "follows the sender's portfolio no longer",
+        does: "stops following the sender's portfolio",
         example: {"userId": ADA},
         answered: Unsubscribed::example("portfolio:ada"),
         call: Market::unsubscribe_portfolio(socket), serial: true,

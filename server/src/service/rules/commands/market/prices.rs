@@ -22,7 +22,7 @@ events! {
     UNSUBSCRIBE_PRICES {
         event: "unsubscribe:prices", payload: UnsubscribePrices, answer: PricesUnsubscribed,
         permission: None, limit: Changes, room: Anyone, argument: object,
-        does: "follows the prices of symbols no longer",
+        does: "stops following the prices of symbols",
         example: {"symbols": ["BTC/USD"]},
         answered: prices::unsubscribed(),
         call: Market::unsubscribe_prices(socket), serial: true,

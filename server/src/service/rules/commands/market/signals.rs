@@ -17,7 +17,7 @@ events! {
     SUBSCRIBE_SIGNALS {
         event: "subscribe:signals", payload: SubscribeSignals, answer: Subscribed<Signals>,
         permission: None, limit: Changes, room: Anyone, argument: object_or_none,
-        does: "follows all signals, or those of a channel",
+        does: "follows all signals, or the signals of a channel",
         example: {"channelId": "gold"},
         answered: signals::subscribed(),
         call: Market::subscribe_signals(socket), serial: true,
@@ -25,7 +25,7 @@ events! {
     UNSUBSCRIBE_SIGNALS {
         event: "unsubscribe:signals", payload: UnsubscribeSignals, answer: Unsubscribed,
         permission: None, limit: Changes, room: Anyone, argument: object_or_none,
-        does: "follows all signals no longer, or those of a channel",
+        does: "stops following all signals, or the signals of a channel",
         example: {"channelId": "gold"},
         answered: Unsubscribed::example("signals:gold"),
         call: Market::unsubscribe_signals(socket), serial: true,
@@ -33,7 +33,7 @@ events! {
     SIGNALS_HISTORY {
         event: "signals:history", payload: ReadFollowedSignals, answer: SignalList,
         permission: None, limit: Requests, room: Anyone, argument: object_or_none,
-        does: "reads a page of all signals, or of those of a channel, the newest first",
+        does: "reads a page of all signals, or of the signals of a channel, newest first",
         example: {"channelId": "gold", "limit": 1},
         answered: list(),
         call: Market::followed_signals(),
@@ -83,7 +83,7 @@ pub(crate) struct ReadFollowedSignals {
     pub(crate) since_revision: Option<u64>,
 }
 
-/// `POST /api/v1/signals`: publishes a signal, to all followers or to a channel as well.
+/// `POST /api/v1/signals`: publishes a signal, optionally in a channel.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishSignal {

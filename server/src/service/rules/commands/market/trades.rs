@@ -29,7 +29,7 @@ events! {
     UNSUBSCRIBE_TRADES {
         event: "unsubscribe:trades", payload: UnsubscribeTrades, answer: Unsubscribed,
         permission: None, limit: Changes, room: Oneself, argument: object,
-        does: "follows the sender's trades no longer",
+        does: "stops following the sender's trades",
         example: {"userId": ADA},
         answered: Unsubscribed::example("trades:ada"),
         call: Market::unsubscribe_trades(socket), serial: true,
@@ -37,7 +37,7 @@ events! {
     TRADES_HISTORY {
         event: "trades:history", payload: ReadOwnTrades, answer: TradeList,
         permission: None, limit: Requests, room: Oneself, argument: object_or_none,
-        does: "reads a page of the sender's trades, the newest change first",
+        does: "reads a page of the sender's trades, newest change first",
         example: {"limit": 1},
         answered: list(),
         call: Market::own_trades(),
@@ -45,7 +45,7 @@ events! {
     EXECUTE_TRADE {
         event: "execute:trade", payload: ExecuteTrade, answer: TradeExecuted,
         permission: TradesExecute, limit: Changes, room: Anyone, argument: object,
-        does: "has a trade executed for the sender",
+        does: "executes a trade for the sender",
         example: {"symbol": "AAPL", "side": "buy", "quantity": 2, "clientTradeId": CLIENT_TRADE_ID},
         answered: trades::executed(),
     }
