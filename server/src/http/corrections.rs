@@ -28,7 +28,7 @@ pub(super) fn routes() -> Routes<Api> {
                 market.correct_signal(CorrectSignal { signal_id, signal }, namespace)),
             Operation::new(
                 "correctSignal",
-                "Replaces the content of a signal. Its channel stays.",
+                "Replaces the content of a signal, but not its channel.",
                 Permission::SignalsPublish,
             )
             .segment::<ServiceName>("id", "The id of the signal.")

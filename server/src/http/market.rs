@@ -42,7 +42,7 @@ fn publishing() -> Routes<Api> {
             forward!(JsonBody(new): JsonBody<PublishTrade> => market.publish_trade(new, namespace)),
             Operation::new(
                 "publishTrade",
-                "Publishes a trade of a user, or what has become of it.",
+                "Publishes a trade of a user, or its new state.",
                 Permission::TradesPublish,
             )
             .body::<PublishTrade>()
@@ -55,7 +55,7 @@ fn publishing() -> Routes<Api> {
             signal,
             Operation::new(
                 "publishSignal",
-                "Publishes a signal, for everybody and a channel.",
+                "Publishes a signal, optionally in a channel.",
                 Permission::SignalsPublish,
             )
             .body::<PublishSignal>()
@@ -69,7 +69,7 @@ fn publishing() -> Routes<Api> {
                 market.update_portfolio(new, namespace)),
             Operation::new(
                 "publishPortfolio",
-                "Publishes the portfolio of a user as it is now.",
+                "Publishes the current portfolio of a user.",
                 Permission::PortfolioPublish,
             )
             .body::<PublishPortfolio>()
@@ -83,7 +83,7 @@ fn publishing() -> Routes<Api> {
                 market.publish_prices(new, namespace)),
             Operation::new(
                 "publishPrices",
-                "Publishes the last price of a symbol, or those of many.",
+                "Publishes the last price of one symbol or of several.",
                 Permission::PricesPublish,
             )
             .body::<PublishPrices>()
@@ -97,7 +97,7 @@ fn publishing() -> Routes<Api> {
             notification,
             Operation::new(
                 "notify",
-                "Sends a user a notification, or many users the same.",
+                "Sends a notification to one user or to several.",
                 Permission::NotificationsPublish,
             )
             .body::<Notify>()
@@ -112,7 +112,7 @@ fn publishing() -> Routes<Api> {
                 notifications.withdraw(withdraw, namespace)),
             Operation::new(
                 "withdrawNotification",
-                "Ends a notification that users have not acknowledged yet.",
+                "Withdraws a notification from users who have not acknowledged it.",
                 Permission::NotificationsPublish,
             )
             .body::<WithdrawNotification>()
@@ -130,7 +130,7 @@ fn reading() -> Routes<Api> {
                 market.trades(ReadTrades { user, page })),
             Operation::new(
                 "listTrades",
-                "Lists the trades of a user, the newest change first.",
+                "Lists the trades of a user, newest change first.",
                 Permission::TradesRead,
             )
             .own_by_id("The id of the user.")
@@ -144,7 +144,7 @@ fn reading() -> Routes<Api> {
             forward!(Parameters(wanted): Parameters<ReadSignals> => market.signals(wanted)),
             Operation::new(
                 "listSignals",
-                "Lists all signals or those of a channel, the newest first.",
+                "Lists all signals or the signals of a channel, newest first.",
                 Permission::SignalsRead,
             )
             .query::<ReadSignals>()
@@ -157,7 +157,7 @@ fn reading() -> Routes<Api> {
             forward!(Path(user): Path<String> => market.portfolio(ReadPortfolio { user })),
             Operation::new(
                 "readPortfolio",
-                "Reads the portfolio of a user as it is now.",
+                "Reads the current portfolio of a user.",
                 Permission::PortfolioRead,
             )
             .own_by_id("The id of the user.")
@@ -170,7 +170,7 @@ fn reading() -> Routes<Api> {
                 notifications.unacknowledged(ReadNotifications { user, page })),
             Operation::new(
                 "listNotifications",
-                "Lists the notifications that a user has not acknowledged, the newest first.",
+                "Lists the notifications that a user has not acknowledged, newest first.",
                 Permission::NotificationsRead,
             )
             .own_by_id("The id of the user.")
@@ -185,7 +185,7 @@ fn reading() -> Routes<Api> {
                 notifications.history(ReadNotificationHistory { user, page })),
             Operation::new(
                 "listNotificationHistory",
-                "Lists the notifications that a user has acknowledged, the newest acknowledgement first.",
+                "Lists the notifications that a user has acknowledged, newest acknowledgement first.",
                 Permission::NotificationsRead,
             )
             .own_by_id("The id of the user.")

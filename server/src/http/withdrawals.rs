@@ -57,7 +57,7 @@ pub(super) fn routes() -> Routes<Api> {
                 market.withdraw_price(WithdrawPrice { symbol }, namespace)),
             Operation::new(
                 "withdrawPrice",
-                "Withdraws the price of a symbol, until another one is published.",
+                "Withdraws the price of a symbol until another price is published.",
                 Permission::PricesPublish,
             )
             .segment::<Symbol>("symbol", "The symbol.")

@@ -24,13 +24,9 @@ pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
             Method::GET,
             "/blocks",
             list,
-            Operation::new(
-                "listBlocks",
-                "Lists the networks that are shut out.",
-                ApiBlocks,
-            )
-            .query::<ListBlocks>()
-            .answer::<List>(200),
+            Operation::new("listBlocks", "Lists the blocked networks.", ApiBlocks)
+                .query::<ListBlocks>()
+                .answer::<List>(200),
         )
         .on(
             Method::POST,
@@ -38,7 +34,7 @@ pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
             add,
             Operation::new(
                 "addBlock",
-                "Shuts a network out and closes its connections.",
+                "Blocks a network and closes its connections.",
                 ApiBlocks,
             )
             .body::<NewBlock>()
@@ -48,7 +44,7 @@ pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
             Method::DELETE,
             "/blocks/{id}",
             remove,
-            Operation::new("removeBlock", "Lets a network in again.", ApiBlocks)
+            Operation::new("removeBlock", "Removes the block of a network.", ApiBlocks)
                 .segment::<String>("id", "The id of the block.")
                 .refuses(404)
                 .refuses(409),

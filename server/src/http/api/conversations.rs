@@ -36,12 +36,12 @@ pub(super) fn routes() -> Routes<Api> {
     };
     let list = Operation::new(
         "listConversations",
-        "Lists the conversations of a user, those with the newest changes of title or members first.",
+        "Lists the conversations of a user, newest change of title or members first.",
         Permission::ApiConversations,
     );
     let create = Operation::new(
         "createConversation",
-        "Makes a conversation.",
+        "Creates a conversation.",
         Permission::ApiConversations,
     );
     Routes::new()
@@ -65,7 +65,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}",
             serve!(Id(conversation_id): Id, JsonBody(NewTitle { title }): JsonBody<NewTitle> =>
                 chat.rename_conversation(RenameConversation { conversation_id, title })),
-            of("renameConversation", "Gives a conversation a new title.")
+            of("renameConversation", "Sets a new title for a conversation.")
                 .gives::<RenameConversation>()
                 .needs_by_state(MODERATES)
                 .body::<NewTitle>()
@@ -78,7 +78,7 @@ pub(super) fn routes() -> Routes<Api> {
                 chat.delete_conversation(DeleteConversation { conversation_id })),
             of(
                 "deleteConversation",
-                "Deletes a conversation with all that is in it.",
+                "Deletes a conversation with all its content.",
             )
             .gives::<DeleteConversation>()
             .needs_by_state(MODERATES)
@@ -90,7 +90,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}/members/{userId}",
             serve!(Path((id, user_id)): Path<(String, String)> =>
                 chat.add_member(AddMember { conversation_id: id_of(&id)?, user_id })),
-            of("addMember", "Adds a member; one that is there stays.")
+            of("addMember", "Adds a member. Has no effect for a member.")
                 .gives::<AddMember>()
                 .needs_by_state(MODERATES)
                 .segment::<UserId>("userId", "The id of the user.")
@@ -102,7 +102,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}/members/{userId}",
             serve!(Path((id, user_id)): Path<(String, String)> =>
                 chat.remove_member(RemoveMember { conversation_id: id_of(&id)?, user_id })),
-            of("removeMember", "Removes a member, if there is one.")
+            of("removeMember", "Removes a member, if it exists.")
                 .gives::<RemoveMember>()
                 // Users remove themselves without a permission.
                 .needs_by_state(&[Permission::ChatManage, Permission::ChatModerate])

@@ -360,7 +360,7 @@ fn document(routes: &[Described]) -> Value {
         "info": {
             "title": "Roomcast",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What services may do on a Roomcast server. `docs/http-api.md` tells more.",
+            "description": "The HTTP API of a Roomcast server for services. See also `docs/http-api.md`.",
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
@@ -369,7 +369,7 @@ fn document(routes: &[Described]) -> Value {
             "schemas": schemas,
             "responses": {
                 "Error": {
-                    "description": "Refused; the body says why.",
+                    "description": "The request was refused. The body contains the reason.",
                     "content": {"application/json": {"schema": error}},
                 },
             },
@@ -377,7 +377,7 @@ fn document(routes: &[Described]) -> Value {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A token, or an API call is answered with 401.",
+                    "description": "The token of the caller. Requests without a valid token get 401.",
                 },
             },
         },
@@ -426,8 +426,8 @@ fn describe(
         parameters.push(json!({
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "Sent again with the same key and the same body within 24 hours, the request is \
-                            not done again and is answered alike, as long as the caller has the permissions for it.",
+            "description": "A request that is repeated with the same key and body within 24 hours is not executed \
+                            again. It gets the same response, as long as the caller has the permissions for it.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         }));
     }
@@ -447,9 +447,9 @@ fn describe(
         None => json!({"description": "Done."}),
     };
     responses.insert(status.to_string(), good);
-    let mut takes = format!("Takes the permission `{}`.", permission.as_str());
+    let mut takes = format!("Requires the permission `{}`.", permission.as_str());
     if *is_own {
-        takes += " Users need none for what is their own.";
+        takes += " Users need no permission for their own data.";
     }
     let mut operation = json!({
         "operationId": id,

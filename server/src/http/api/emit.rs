@@ -29,7 +29,7 @@ pub(super) fn routes() -> Routes<Api> {
         emit,
         Operation::new(
             "emit",
-            "Publishes an event to rooms, users or everyone, and collects what they acknowledge.",
+            "Publishes an event to rooms, users or all sockets, and collects acknowledgements.",
             Permission::ApiEmit,
         )
         .needs_by_body(of_event)

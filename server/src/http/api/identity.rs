@@ -22,7 +22,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::POST,
             "/sessions",
             make_login,
-            Operation::new("makeSession", "Makes a login session.", ApiLogins)
+            Operation::new("makeSession", "Creates a login session.", ApiLogins)
                 .body::<NewLogin>()
                 .answer::<MadeLogin>(201),
         )
@@ -56,7 +56,7 @@ pub(super) fn routes() -> Routes<Api> {
             explain,
             Operation::new(
                 "explain",
-                "Says why a user may or may not send an event.",
+                "Explains whether a user may send an event.",
                 ApiExplain,
             )
             .query::<Question>()

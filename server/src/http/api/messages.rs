@@ -69,7 +69,7 @@ pub(super) fn routes() -> Routes<Api> {
             send,
             of_conversation(
                 "sendMessage",
-                "Sends a message, as the caller or as a user; the sender is a member.",
+                "Sends a message, as the caller or as a user; the sender must be a member.",
             )
             .gives::<SendMessage>()
             .needs_by_body(of_kind)
@@ -80,7 +80,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::PATCH,
             "/messages/{id}",
             edit,
-            of_message("editMessage", "Gives a message a new text.")
+            of_message("editMessage", "Replaces the text of a message.")
                 .gives::<EditMessage>()
                 .needs_by_state(MODERATES)
                 .body::<NewText>()
@@ -91,7 +91,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::DELETE,
             "/messages/{id}",
             delete,
-            of_message("deleteMessage", "Takes the text out of a message.")
+            of_message("deleteMessage", "Removes the text of a message.")
                 .gives::<DeleteMessage>()
                 .needs_by_state(MODERATES)
                 .answer::<Stored>(200),
@@ -114,7 +114,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::DELETE,
             "/messages/{id}/reactions/{emoji}",
             remove_reaction,
-            of_message("removeReaction", "Takes a reaction back, if there is one.")
+            of_message("removeReaction", "Removes a reaction, if it exists.")
                 .gives::<RemoveReaction>()
                 .segment::<Emoji>("emoji", "One emoji.")
                 .query::<Reactor>()
@@ -134,13 +134,10 @@ pub(super) fn routes() -> Routes<Api> {
             Method::DELETE,
             "/messages/{id}/pin",
             serve!(Id(message_id): Id => chat.unpin(UnpinMessage { message_id })),
-            of_message(
-                "unpinMessage",
-                "Takes the pin of a message away, if there is one.",
-            )
-            .gives::<UnpinMessage>()
-            .needs_by_state(MODERATES)
-            .answer::<Unpinned>(200),
+            of_message("unpinMessage", "Unpins a message, if it is pinned.")
+                .gives::<UnpinMessage>()
+                .needs_by_state(MODERATES)
+                .answer::<Unpinned>(200),
         )
         .on(
             Method::GET,
@@ -148,7 +145,7 @@ pub(super) fn routes() -> Routes<Api> {
             forward!(Id(id): Id => chat.pins(ReadPins { id })),
             of_conversation(
                 "listPins",
-                "Reads what is pinned in a conversation, the newest first.",
+                "Lists the pins of a conversation, newest first.",
             )
             .answer::<Pins>(200),
         )

@@ -146,7 +146,7 @@ fn with_admission(router: Router, admission: GuardState) -> Router {
             ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "METHOD_NOT_ALLOWED",
-                "not with this method",
+                "the route does not support this method",
             )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

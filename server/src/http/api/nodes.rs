@@ -34,7 +34,7 @@ pub(super) fn routes() -> Routes<Api> {
             stats,
             Operation::new(
                 "statistics",
-                "Says how the server that is asked is: sessions, rooms, queues, times.",
+                "Reads the state of the server that receives the request: sessions, rooms, queues, times.",
                 Permission::ApiMetrics,
             )
             .answer::<Statistics>(200),

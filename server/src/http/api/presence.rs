@@ -34,7 +34,7 @@ pub(super) fn routes() -> Routes<Api> {
             forward!(Id(id): Id => chat.who_is_in(WhoIsIn { id })),
             Operation::new(
                 "conversationPresence",
-                "Says who is in a conversation.",
+                "Reads the users in a conversation.",
                 ApiPresence,
             )
             .id("id", "The id of the conversation.")
@@ -45,35 +45,31 @@ pub(super) fn routes() -> Routes<Api> {
             Method::GET,
             "/users/{id}/presence",
             forward!(Path(user): Path<String> => find_user(io, FindUser { user })),
-            Operation::new("userPresence", "Says where a user is.", ApiPresence)
-                .segment::<UserId>("id", "The id of the user.")
-                .answer::<UserPresence>(200),
+            Operation::new(
+                "userPresence",
+                "Reads the connections and conversations of a user.",
+                ApiPresence,
+            )
+            .segment::<UserId>("id", "The id of the user.")
+            .answer::<UserPresence>(200),
         )
         .on(
             Method::GET,
             "/users/{id}/status",
             status,
-            Operation::new(
-                "userStatus",
-                "Says what a user says of itself.",
-                ApiPresence,
-            )
-            .segment::<UserId>("id", "The id of the user.")
-            .answer::<FoundStatus>(200),
+            Operation::new("userStatus", "Reads the status of a user.", ApiPresence)
+                .segment::<UserId>("id", "The id of the user.")
+                .answer::<FoundStatus>(200),
         )
         .on(
             Method::PUT,
             "/users/{id}/status",
             set_status,
-            Operation::new(
-                "setUserStatus",
-                "Has a user say something of itself.",
-                ApiPresence,
-            )
-            .segment::<UserId>("id", "The id of the user.")
-            .gives::<SetStatus>()
-            .body::<NewStatus>()
-            .answer::<UserStatus>(200),
+            Operation::new("setUserStatus", "Sets the status of a user.", ApiPresence)
+                .segment::<UserId>("id", "The id of the user.")
+                .gives::<SetStatus>()
+                .body::<NewStatus>()
+                .answer::<UserStatus>(200),
         )
 }
 

@@ -91,7 +91,7 @@ fn html(document: &Value) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Roomcast HTTP API</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\
-         <h1>Roomcast HTTP API</h1><p>Version {}. The same for programs: <a href=\"openapi.json\">\
+         <h1>Roomcast HTTP API</h1><p>Version {}. The same document for programs: <a href=\"openapi.json\">\
          <code>openapi.json</code></a>.</p>",
         text(at(document, "/info/version"))
     );

@@ -19,7 +19,7 @@ pub(super) fn routes() -> Routes<Api> {
             forward!(Parameters(wanted): Parameters<ListRooms> => list_rooms(io, wanted)),
             Operation::new(
                 "listRooms",
-                "Lists the rooms and how many sockets are in each.",
+                "Lists the rooms with the number of sockets in each.",
                 ApiRooms,
             )
             .query::<ListRooms>()
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::GET,
             "/rooms/{room}",
             forward!(Path(room): Path<String> => look_at_room(io, LookAtRoom { room })),
-            Operation::new("roomStatistics", "Says who is in a room.", ApiRooms)
+            Operation::new("roomStatistics", "Counts the sockets in a room.", ApiRooms)
                 .segment::<RoomName>("room", "The name of the room.")
                 .answer::<RoomStatistics>(200)
                 .refuses(404),

@@ -103,7 +103,7 @@ pub(super) async fn once(
         .ok()
         .filter(|key| second.is_none() && is_key(key))
     else {
-        let message = "Idempotency-Key must have 1 to 255 characters, visible ones of ASCII";
+        let message = "Idempotency-Key must have 1 to 255 visible ASCII characters";
         let error = ApiError::invalid(message);
         return error.field("Idempotency-Key").into_response();
     };
