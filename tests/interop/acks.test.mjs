@@ -20,25 +20,25 @@ for (const [client, io] of clients) {
         assert.deepEqual(await ask(socket, "echo", ...values), values);
       });
 
-      test(`answers the server's question over ${transport}`, async (t) => {
+      test(`answers the server's request over ${transport}`, async (t) => {
         const socket = await connect(t, io, server.url, { transports: [transport] });
         socket.on("sum", (a, b, answer) => answer(a + b, [a, b]));
         assert.deepEqual(await ask(socket, "ask", "sum", 2, 3), [5, [2, 3]]);
       });
     }
 
-    test("an acknowledgement without arguments is one", async (t) => {
+    test("an acknowledgement without arguments is accepted", async (t) => {
       const socket = await connect(t, io, server.url);
       assert.equal(await ask(socket, "echo"), undefined);
     });
 
-    test("many questions at once get their own answers", async (t) => {
+    test("500 concurrent requests each get their own answer", async (t) => {
       const socket = await connect(t, io, server.url);
       const answers = await Promise.all(Array.from({ length: 500 }, (_, i) => ask(socket, "echo", i)));
       assert.deepEqual(answers, Array.from({ length: 500 }, (_, i) => i));
     });
 
-    test("the server stops waiting for an answer that does not come", async (t) => {
+    test("a request times out if no answer arrives", async (t) => {
       const socket = await connect(t, io, server.url);
       const asked = next(socket, "silence");
       const outcome = ask(socket, "ask-timeout", "silence", 100);
@@ -48,7 +48,7 @@ for (const [client, io] of clients) {
       assert.equal(await ask(socket, "ask-timeout", "reply", 20_000), "answered");
     });
 
-    test("an answer after the time limit does no harm", async (t) => {
+    test("an answer after the timeout is ignored", async (t) => {
       const socket = await connect(t, io, server.url);
       const late = next(socket, "slow");
       assert.equal(await ask(socket, "ask-timeout", "slow", 50), "timeout");
@@ -57,7 +57,7 @@ for (const [client, io] of clients) {
       assert.equal(await ask(socket, "echo", "fine"), "fine");
     });
 
-    test("a broadcast collects one answer of each member", async (t) => {
+    test("a broadcast collects one answer from each member", async (t) => {
       const members = await Promise.all([1, 2, 3].map(() => connect(t, io, server.url)));
       for (const [i, member] of members.entries()) {
         await ask(member, "join", "voters");
@@ -68,7 +68,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(answers.sort(), ["v0", "v1", "v2"]);
     });
 
-    test("a broadcast ends with the answers it has when one is missing", async (t) => {
+    test("a broadcast returns partial answers if one member is silent", async (t) => {
       const [first, second] = await Promise.all([1, 2].map(() => connect(t, io, server.url)));
       await ask(first, "join", "half");
       await ask(second, "join", "half");
@@ -87,7 +87,7 @@ for (const [client, io] of clients) {
   });
 }
 
-test("a client that sends again until it is answered gets on with one that never is", async (t) => {
+test("a client with retries continues after an event that gets no answer", async (t) => {
   const socket = await connect(t, v4, server.url, { retries: 2 });
   const sent = [];
   socket.onAnyOutgoing((name) => sent.push(name));

@@ -30,7 +30,7 @@ function refused({ told }, type, reason) {
 
 const alerts = ({ told }) => told["admin:alert"].map(({ part, state }) => `${part} ${state}`);
 
-test("users who are not admins are refused, whatever else they may do", async (t) => {
+test("users without the role admin are refused, whatever their permissions", async (t) => {
   const { url } = await server(t);
   for (const auth of [
     { token: token({ sub: "ann", roles: ["user"] }) },
@@ -71,7 +71,7 @@ test("admins receive the counts of refusals, once a second", async (t) => {
   assert.ok(root.told["admin:refusals"].length < 10, "coalesced");
 });
 
-test("an admin kicks users and sockets, shuts networks out and reads figures", async (t) => {
+test("an admin kicks users and sockets, blocks networks and reads statistics", async (t) => {
   const started = await server(t);
   const { url } = started;
   const { socket: root } = await watch(t, url);
@@ -126,7 +126,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   assert.deepEqual(Object.keys(figures).sort(), Object.keys(other.body).sort());
 });
 
-test("an admin whose role or token is revoked is cut, and one with a lesser token stays what it was", async (t) => {
+test("an admin is disconnected by a revocation but not by a lesser token", async (t) => {
   const { url } = await server(t);
   const service = `Bearer ${token({ sub: "backend", roles: ["service"] })}`;
   for (const what of [{ role: "admin" }, { userId: "root" }]) {
@@ -150,7 +150,7 @@ test("an admin whose role or token is revoked is cut, and one with a lesser toke
   assert.equal((await ask(socket, "admin:stats", {})).success, true);
 });
 
-test("admins of two servers are told of both: refusals, servers that come and go, and a database that is lost", async (t) => {
+test("admins receive refusals, node changes and alerts of both servers", async (t) => {
   const postgres = await startPostgres();
   t.after(() => postgres.close());
   const env = (id) => ({ ...keyed, ROOMCAST_STORE: postgres.url, ROOMCAST_NODE__ID: id, ROOMCAST_STORE__RETRY_TIMEOUT: "500ms" });

@@ -33,7 +33,7 @@ async function pair(t) {
 const person = (sub) => ({ auth: { token: token({ sub }) } });
 
 describe("the HTTP API of several servers", { concurrency: false }, () => {
-  test("sockets and rooms of all are listed and counted at each", async (t) => {
+  test("each server lists and counts the sockets and rooms of all servers", async (t) => {
     const [here, there] = await pair(t);
     const sockets = [];
     for (const [url, name, transports] of [
@@ -76,7 +76,7 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     await must(here.url, "DELETE", `/sockets/${bob.id}`, 404);
   });
 
-  test("an event reaches the clients of all, and what they answer comes back", async (t) => {
+  test("an event reaches clients of all servers, and their answers return", async (t) => {
     const [here, there] = await pair(t);
     const people = await Promise.all([here, there].map(({ url }, n) => enter(t, url, person(`user ${n}`))));
     for (const [n, { socket }] of people.entries()) socket.on("ready?", (value, done) => done(value + n));
@@ -87,7 +87,7 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     assert.deepEqual(answers.flatMap(({ args }) => args).sort(), [40, 41]);
   });
 
-  test("a key that was used at one is known at the other", async (t) => {
+  test("an idempotency key used at one server is known at the other", async (t) => {
     const [here, there] = await pair(t);
     const send = async ({ url }, title) => {
       const headers = { authorization: service, "content-type": "application/json", "idempotency-key": "k" };

@@ -85,7 +85,7 @@ async function gone({ poll }) {
 }
 
 describe("table A", () => {
-  test("A4: a session id that is markup, a line break, or long is said again nowhere", async () => {
+  test("A4: a hostile session id is never repeated in an answer", async () => {
     const ids = ["__proto__", "%00", "%3Cscript%3Ealert(1)%3C/script%3E", "%0d%0aX-Canary:1", "canary".repeat(17_000)];
     for (const id of ids) {
       const answer = await request("GET", `${PATH}&sid=${id}`);
@@ -95,7 +95,7 @@ describe("table A", () => {
     assert.doesNotMatch(started.output(), /canary|<script|%3Cscript/i);
   });
 
-  test("A16, A17: JSON that is deep, huge or strange", async () => {
+  test("A16, A17: deep, huge or unusual JSON does no harm", async () => {
     for (const open of ["[", '{"a":']) {
       const attacked = await session();
       await attacked.post(`42["message",${open.repeat(100_000)}`);
@@ -116,7 +116,7 @@ describe("table A", () => {
 });
 
 describe("table F", () => {
-  test("F6: rooms that are not for everybody are refused and noted", async (t) => {
+  test("F6: joining restricted rooms is refused and logged", async (t) => {
     const { socket } = await enter(t, url, { auth: { token: token({ sub: "mallory" }) } });
     const { conversation } = await ask(bystander, "create_conversation", { memberIds: [] });
     for (const room of ["admin", "user:ann", "__internal", "__proto__", "*", "", `conversation:${conversation.id}`]) {
@@ -141,7 +141,7 @@ describe("table F", () => {
     await logged(started, new RegExp(`denied.*user="?mallory.*conversation="?${conversation.id}`));
   });
 
-  test("F8: what a client says begins no line of the log and colours none", async (t) => {
+  test("F8: client input neither starts nor colours a line of the log", async (t) => {
     const forged = "evil\n1999-01-01T00:00:00Z  INFO roomcast: forged \x1b[31m\u2028\u202e";
     const extraHeaders = { "user-agent": "evil\\n2026 INFO forged" };
     const { socket } = await enter(t, url, { auth: { token: token({ sub: "mallory" }) }, extraHeaders });
@@ -160,7 +160,7 @@ describe("table F", () => {
     assert.doesNotMatch(started.output(), /^1999-01-01T00:00:00Z/m);
   });
 
-  test("F5: who was demoted meanwhile comes back with the roles of now", async (t) => {
+  test("F5: a demoted user reconnects with the current roles", async (t) => {
     const options = { auth: { token: token({ roles: ["ai"] }) }, reconnection: true, reconnectionDelay: 100 };
     const { socket } = await enter(t, url, { ...options, transports: ["websocket"] });
     const say = () => ask(socket, "message", { conversationId: LOBBY, content: "hi", type: "ai" });
@@ -172,7 +172,7 @@ describe("table F", () => {
     assert.equal((await say()).error.code, "FORBIDDEN");
   });
 
-  test("F11: the API is for whoever shows a token, and for nobody by a cookie", async (t) => {
+  test("F11: the API accepts tokens and no cookies", async (t) => {
     const { url } = await server(t);
     for (const path of ["/api/v1/explain?user=a&event=message", "/api/v1/blocks", "/api/v1/nothing"]) {
       const cookie = `roomcast_token=${token({ roles: ["admin"] })}`;

@@ -75,7 +75,7 @@ async function turnedAway(t, url, cookie) {
 }
 
 describe("sessions of a Node backend", () => {
-  test("a user of the backend is the same user here until the logout", async (t) => {
+  test("a user of the backend is the same user here until logout", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app));
     const [ann, bob] = [await app.login("ann"), await app.login("bob")];
@@ -142,7 +142,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
-  test("concurrent clients of a session cause one request, with old secrets too", async (t) => {
+  test("clients of one session cause one request, also with old secrets", async (t) => {
     const app = await application(t, { secrets: ["the older secret"] });
     let answer;
     const held = new Promise((done) => (answer = done));
@@ -162,7 +162,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
-  test("a page of another origin does not come in by the cookie", async (t) => {
+  test("the cookie is refused from a page of another origin", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app, { ALLOWED_ORIGINS: "https://app.example", ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
     const cookie = await app.login("ann");
@@ -208,7 +208,7 @@ describe("sessions of a Node backend", () => {
     assert.equal(session.userId, "ann");
   });
 
-  test("while the backend is down, new users are refused and others stay a while", async (t) => {
+  test("during a backend outage new users are refused and others stay a while", async (t) => {
     const app = await application(t, { port: await lastingPort() });
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "5s", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__OUTAGE_GRACE: "3s" };
     const started = await server(t, knows(app, env));
@@ -324,7 +324,7 @@ describe("sessions of a Node backend", () => {
     await until(back, "the backend to be asked again");
   });
 
-  test("a user who is revoked here does not come in by it either", async (t) => {
+  test("a user revoked here is refused despite a valid backend session", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app));
     const cookie = await app.login("ann");
@@ -337,7 +337,7 @@ describe("sessions of a Node backend", () => {
     await refused(t, url, by(cookie), "a session that was revoked");
   });
 
-  test("settings that make no sense are refused at the start", () => {
+  test("invalid settings are refused at startup", () => {
     const url = "https://app.example/me";
     for (const [env, why] of [
       [{ ROOMCAST_AUTH__BACKEND__URL: url }, /auth\.backend\.secrets/],

@@ -25,7 +25,7 @@ for (const [client, io] of clients) {
         ]);
       });
 
-      test("attachments come back where they were", async (t) => {
+      test("attachments return at their original positions", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const value = { a: pattern(3), b: [Buffer.alloc(0), { c: pattern(70_000) }], d: null };
         assert.deepEqual(await ask(socket, "echo", value), value);
@@ -41,7 +41,7 @@ for (const [client, io] of clients) {
         });
       }
 
-      test("takes ten attachments and refuses eleven", async (t) => {
+      test("accepts ten attachments and refuses eleven", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const parts = (count) => Array.from({ length: count }, (_, i) => Buffer.of(i));
         assert.deepEqual(await ask(socket, "echo", parts(10)), parts(10));
@@ -68,7 +68,7 @@ for (const [client, io] of clients) {
     });
   }
 
-  test(`${client}: a packet of exactly the limit is taken, one byte more ends that session only`, async (t) => {
+  test(`${client}: a packet at the limit is accepted, a larger one ends its session`, async (t) => {
     const options = { transports: ["websocket"] };
     const [socket, other] = await Promise.all([1, 2].map(() => connect(t, io, server.url, options)));
     const overhead = '421["inspect",""]'.length; // the first acknowledgement of `socket` is 0, this one 1

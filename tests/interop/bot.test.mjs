@@ -17,7 +17,7 @@ function startBot(t, url) {
   return { bot, line };
 }
 
-test("the bot answers !ping, and ends when it is told to", async (t) => {
+test("the bot answers !ping and stops on SIGINT", async (t) => {
   const server = await startServer();
   t.after(() => server.stop());
   const { bot, line } = startBot(t, server.url);

@@ -45,7 +45,7 @@ async function fill(t, prefix, count) {
   }
 }
 
-test("a guest who takes the name of a user is shown as a guest", async (t) => {
+test("a guest with the name of a user is shown as a guest", async (t) => {
   const started = await startServer({ ROOMCAST_AUTH__JWT__SECRET: SECRET });
   t.after(() => started.stop());
   const ada = await Visitor.enter(t, browser, started.url, "Ada");
@@ -65,7 +65,7 @@ test("a guest who takes the name of a user is shown as a guest", async (t) => {
   noComplaints(ada);
 });
 
-test("two people see each other come, type and write", async (t) => {
+test("two users see each other join, type and write", async (t) => {
   const ada = await enter(t, "Ada");
   const bob = await enter(t, "Bob");
   await ada.person("Bob").waitFor();
@@ -88,7 +88,7 @@ test("two people see each other come, type and write", async (t) => {
   noComplaints(ada, bob);
 });
 
-test("what is written is shown as text, whatever it looks like", async (t) => {
+test("messages are shown as text, whatever they contain", async (t) => {
   const ada = await enter(t, "<b>Ada</b>");
   const bob = await enter(t, "Bob Text");
   const text = `<img src=x onerror="alert(1)"> & <script>alert(2)</script> 👩‍🚀`;
@@ -142,7 +142,7 @@ async function keepsThePlace(t, family, size) {
   assert.deepEqual(await ada.texts(prefix), Array.from({ length: 120 }, (_, index) => `${prefix} ${index}`));
 }
 
-test("messages below what is read are counted, and one press away", async (t) => {
+test("messages below the view are counted and reached with one press", async (t) => {
   await fill(t, "unread", 40);
   const ada = await enter(t, "Ada Above");
   const bob = await enter(t, "Bob Below");
@@ -159,7 +159,7 @@ test("messages below what is read are counted, and one press away", async (t) =>
   await ada.page.getByRole("button", { name: /newest|new message/ }).waitFor({ state: "hidden" });
 });
 
-test("after a lost connection nothing is missing and nothing is there twice", async (t) => {
+test("no message is missing or doubled after a lost connection", async (t) => {
   const ada = await enter(t, "Ada Line");
   const bob = await enter(t, "Bob Line");
   await ada.say("line 1");
@@ -182,7 +182,7 @@ test("after a lost connection nothing is missing and nothing is there twice", as
   noComplaints(ada, bob);
 });
 
-test("a message that is not confirmed in time is sent again by itself, and is stored once", async (t) => {
+test("an unconfirmed message is sent again by itself and stored once", async (t) => {
   const ada = await enter(t, "Ada Once");
   const bob = await enter(t, "Bob Once");
   await bob.isOver("WebSocket");
@@ -198,7 +198,7 @@ test("a message that is not confirmed in time is sent again by itself, and is st
   assert.deepEqual(await bob.texts("only once"), ["only once"]);
 });
 
-test("a visitor stays the same person in a second tab and after a reload", async (t) => {
+test("a visitor stays the same user in a second tab and after a reload", async (t) => {
   const ada = await enter(t, "Ada Tabs");
   const bob = await enter(t, "Bob Tabs");
   const second = await ada.context.newPage();
@@ -216,7 +216,7 @@ test("a visitor stays the same person in a second tab and after a reload", async
   await ada.message("from the first tab", "stored").waitFor();
 });
 
-test("a user who vanishes is shown as having lost the connection", async (t) => {
+test("a user who vanishes is shown as disconnected", async (t) => {
   const ada = await enter(t, "Ada Stays");
   const bob = await enter(t, "Bob Goes");
   await ada.person("Bob Goes").waitFor();

@@ -12,7 +12,7 @@ import { command } from "./support.mjs";
 
 const written = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
 
-test("the AsyncAPI document is one by the official parser", async () => {
+test("the official parser accepts the AsyncAPI document", async () => {
   const document = JSON.parse(catalog("asyncapi"));
   assert.equal(document.asyncapi, "3.0.0");
   const parser = new Parser();
@@ -28,7 +28,7 @@ test("the AsyncAPI document is one by the official parser", async () => {
   assert.notDeepEqual(await broken(({ operations }) => (operations["client.message"].messages[0].$ref = "#/channels/chat/messages/none")), []);
 });
 
-test("every example in the AsyncAPI document is what its message says", () => {
+test("every example in the AsyncAPI document matches its message", () => {
   const document = JSON.parse(catalog("asyncapi"));
   const ajv = new Ajv({ strict: false, validateFormats: false }).addSchema(document, "document");
   const messages = Object.entries(document.components.messages);
@@ -41,7 +41,7 @@ test("every example in the AsyncAPI document is what its message says", () => {
   }
 });
 
-test("every event is in the AsyncAPI document with its direction, and those of clients with their answer", () => {
+test("the AsyncAPI document has every event, its direction and its answer", () => {
   const { operations, components, channels } = JSON.parse(catalog("asyncapi"));
   const document = JSON.parse(catalog("json-schema"));
   const [clientToServer, serverToClient] = ["clientToServer", "serverToClient"].map((direction) => eventsOf(document, direction));
@@ -62,7 +62,7 @@ test("every event is in the AsyncAPI document with its direction, and those of c
   assert.deepEqual(messages.toSorted(), Object.keys(components.messages).toSorted());
 });
 
-test("the types for TypeScript compile alone, in strict mode", (t) => {
+test("the TypeScript types compile alone in strict mode", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "roomcast-types-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, "events.ts");
@@ -88,7 +88,7 @@ test("every event is in a test with a stock client", () => {
   }
 });
 
-test("the command prints what is written in the repository, whatever is configured", () => {
+test("the command prints the committed documents with any configuration", () => {
   assert.equal(catalog("markdown"), written("docs/events.md"));
   assert.equal(catalog("typescript"), written("web/packages/client/src/types.ts"));
   assert.equal(command(["catalog"], { ROOMCAST_CONFIG: "/no/such/file" }).stdout, written("docs/events.md"));

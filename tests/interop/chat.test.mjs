@@ -23,7 +23,7 @@ async function guest(t, io, name, options = {}) {
 for (const [client, io] of clients) {
   describe(client, () => {
     for (const transport of ["polling", "websocket"]) {
-      test(`a message is stored, acknowledged and heard over ${transport}`, async (t) => {
+      test(`a message is stored, acknowledged and received over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", { transports: [transport] });
         const bob = await guest(t, io, "Bob", { transports: [transport] });
         const heard = next(bob.socket, "message");
@@ -44,7 +44,7 @@ for (const [client, io] of clients) {
       });
     }
 
-    test("the session says who one is", async (t) => {
+    test("the session event has the identity of the client", async (t) => {
       const { session } = await guest(t, io, "Ada");
       assert.equal(session.name, "Ada");
       assert.equal(session.guest, true);
@@ -63,7 +63,7 @@ for (const [client, io] of clients) {
       assert.equal(ids[0], "guest:9f9f5111f7b27a78");
     });
 
-    test("history has what was sent, in order and in pages", async (t) => {
+    test("history has all messages, in order and in pages", async (t) => {
       const { socket } = await guest(t, io, "Ada");
       const sent = [];
       for (let i = 0; i < 5; i++) {
@@ -80,7 +80,7 @@ for (const [client, io] of clients) {
       assert.equal(both.error.code, "INVALID_PAYLOAD");
     });
 
-    test("joining with the last number seen brings what was missed", async (t) => {
+    test("joining with the last seq returns the missed messages", async (t) => {
       const ada = await guest(t, io, "Ada");
       const first = (await ask(ada.socket, "message", { conversationId: LOBBY, content: "seen" })).message;
       const second = (await ask(ada.socket, "message", { conversationId: LOBBY, content: "missed" })).message;
@@ -103,7 +103,7 @@ for (const [client, io] of clients) {
       assert.equal(page.messages.filter(({ id }) => id === first.message.id).length, 1);
     });
 
-    test("typing is heard by the others", async (t) => {
+    test("other users receive typing", async (t) => {
       const ada = await guest(t, io, "Ada");
       const bob = await guest(t, io, "Bob", { transports: ["websocket"] });
       const heard = next(bob.socket, "typing");
@@ -116,7 +116,7 @@ for (const [client, io] of clients) {
       assert.equal(typing.conversationId, LOBBY);
     });
 
-    test("coming and going is announced, and presence says who is here", async (t) => {
+    test("joins and departures are announced, and presence lists the users", async (t) => {
       const ada = await guest(t, io, "Ada");
       const told = [];
       // Clients of earlier tests may still be leaving.
@@ -174,13 +174,13 @@ test("an unknown namespace is refused", async (t) => {
   assert.equal((await next(socket, "connect_error"))[0].message, "Invalid namespace");
 });
 
-test("live and ready are answered", async () => {
+test("the live and ready endpoints respond", async () => {
   for (const path of ["/health/live", "/health/ready"]) {
     assert.equal((await fetch(server.url + path)).status, 200);
   }
 });
 
-test("production without an authenticator lets no guest in", async (t) => {
+test("production without an authenticator refuses guests", async (t) => {
   const production = await startServer({ ROOMCAST_PROFILE: "production" });
   t.after(() => production.stop());
   const socket = await open(t, clients[0][1], production.url, { auth: { name: "Ada" } });

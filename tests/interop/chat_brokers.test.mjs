@@ -75,7 +75,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     await typesAcross(t, servers, "again");
   });
 
-  test("is told once, and clearly, if it wants a password that it does not get", async (t) => {
+  test("is reported once and clearly if it requires a missing password", async (t) => {
     const redis = await startRedis();
     t.after(() => redis.end());
     const client = await connectRedis(redis);
@@ -98,7 +98,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     await gathered(t, [none, wrong], ["h1", "h2"]);
   });
 
-  test("is used over TLS if somebody who is trusted vouches for it, and told once, and clearly, if not", async (t) => {
+  test("is used over TLS if its certificate is trusted, else reported once", async (t) => {
     const [files, others] = [vouched(), vouched()];
     const port = await lastingPort();
     const own = `--tls-cert-file ${files.cert} --tls-key-file ${files.key} --tls-ca-cert-file ${files.ca}`;
@@ -118,7 +118,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
     }
   });
 
-  test("is told once, and clearly, if it wants TLS and does not get it", async (t) => {
+  test("is reported once and clearly if it requires TLS and does not get it", async (t) => {
     const broker = createServer(certificate(t));
     broker.on("tlsClientError", () => {});
     await new Promise((done) => broker.listen(0, "127.0.0.1", done));
@@ -134,7 +134,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
 });
 
 describe("NATS", () => {
-  test("joins servers: what is sent, typed and told of people arrives at the other one", async (t) => {
+  test("joins servers for messages, typing and presence", async (t) => {
     const nats = await startBroker("nats", "-js");
     t.after(() => nats.end());
     const joined = { ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" };
@@ -154,7 +154,7 @@ describe("NATS", () => {
   });
 });
 
-describe("a broker that lets in only whom it knows", { concurrency: true }, () => {
+describe("a broker that requires authentication", { concurrency: true }, () => {
   /**
    * Checks that a server that this broker refuses retries, logs the reason once, and logs no
    * password.
@@ -183,7 +183,7 @@ describe("a broker that lets in only whom it knows", { concurrency: true }, () =
     assert.doesNotMatch(one.output(), /ERROR/);
   };
 
-  test("is told of once, and clearly, if it is PostgreSQL and wants a password or TLS that it does not get", async (t) => {
+  test("is reported once if PostgreSQL requires a missing password or TLS", async (t) => {
     const guarded = await startPostgres();
     t.after(() => guarded.close());
     const at = (user) => guarded.url.replace("roomcast", user);
@@ -206,7 +206,7 @@ describe("a broker that lets in only whom it knows", { concurrency: true }, () =
     ]);
   });
 
-  test("is told of once, and clearly, if it is NATS and wants a password that it does not get", async (t) => {
+  test("is reported once and clearly if NATS requires a missing password", async (t) => {
     const nats = await startBroker("nats", "--user known --pass canary");
     t.after(() => nats.end());
     await Promise.all([
@@ -216,7 +216,7 @@ describe("a broker that lets in only whom it knows", { concurrency: true }, () =
     ]);
   });
 
-  test("is told of once, and clearly, if it is NATS and nobody who is trusted vouches for its TLS", async (t) => {
+  test("is reported once if the TLS certificate of NATS is not trusted", async (t) => {
     const [files, others] = ["IP:127.0.0.1", "IP:127.0.0.1"].map(vouched);
     const nats = await startBroker("nats", `--tls --tlscert ${files.cert} --tlskey ${files.key}`);
     t.after(() => nats.end());
@@ -264,7 +264,7 @@ async function startPooler(t) {
   return postgres.url.replace(`:${port}`, `:${pooler.address().port}`);
 }
 
-test("a server that a pooler keeps from hearing says so, and reads from the store what others do", async (t) => {
+test("a server isolated by a pooler logs it and reads changes from the store", async (t) => {
   const [here] = await startServers(t, 1, {});
   const there = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: await startPooler(t) });
   await logged(there, /pooler in transaction mode/);

@@ -344,7 +344,7 @@ for (const [client, io] of clients) {
         assert.equal(conversations.find(({ id }) => id === conversationId).notificationLevel, "none");
       });
 
-      test(`a link brings somebody in, until it is used up or taken back, over ${transport}`, async (t) => {
+      test(`an invitation admits users until used up or revoked, over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", options);
         const bob = await guest(t, io, "Bob", options);
         const eve = await guest(t, io, "Eve", options);
@@ -387,7 +387,7 @@ for (const [client, io] of clients) {
       });
     }
 
-    test("typing is told once, ends by itself, and both conversations are known to a client that polls", async (t) => {
+    test("a polling client receives typing of both conversations, and its end", async (t) => {
       const ada = await guest(t, io, "Ada", { transports: ["polling"] });
       const bob = await guest(t, io, "Bob", { transports: ["websocket"] });
       const { conversation } = await must(ada, "create_conversation", { memberIds: [bob.userId] });
@@ -410,7 +410,7 @@ for (const [client, io] of clients) {
   });
 }
 
-describe("while one does not confirm", { concurrency: true }, () => {
+describe("while a client does not confirm", { concurrency: true }, () => {
   for (const [title, run] of confirmations) test(title, run);
 });
 

@@ -120,7 +120,7 @@ function whatever(servers) {
   }
 
   for (const transports of [["websocket"], ["polling"]]) {
-    test(`a client that asks for more as soon as it is back over ${transports} gets all in order and once`, async (t) => {
+    test(`a client that requests more on reconnect over ${transports} gets all once in order`, async (t) => {
       const [here, there, third] = servers();
       const ann = await behindLink(t, here, { transports });
       const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
@@ -195,7 +195,7 @@ function whatever(servers) {
     await until(async () => (await present(bob, conversationId)).length === 0, "her end at the first server");
   });
 
-  test("a client revoked or blocked while moving is refused and recovers nothing", async (t) => {
+  test("a client revoked or blocked while moving is refused and not recovered", async (t) => {
     const [here, there] = servers();
     const localAddress = `127.0.1.${unused++}`;
     const ann = await behindLink(t, here);
@@ -269,7 +269,7 @@ function whatever(servers) {
     await until(() => news(ann, known).some((told) => !told.includes(ann.name)), "the removal");
   });
 
-  test("of two connections with the same offer, the later one replaces the earlier", async (t) => {
+  test("of two connections with one offer, the later replaces the earlier", async (t) => {
     const [here, there, third] = servers();
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
@@ -292,7 +292,7 @@ function whatever(servers) {
     await until(() => !second.connected, "the end of the second");
   });
 
-  test("a client to which nothing came at another server comes back to its first one and is recovered", async (t) => {
+  test("a client that got nothing at another server recovers at its first one", async (t) => {
     const [here, there] = servers();
     const ann = await behindLink(t, here);
     const bob = await person(t, there, other("bob", ann));
@@ -318,7 +318,7 @@ function whatever(servers) {
     assert.deepEqual(seqs(ann), [1, 2]);
   });
 
-  test("simultaneous connections with one offer are both answered, and one stays", async (t) => {
+  test("simultaneous connections with one offer are both answered, one stays", async (t) => {
     const [here, there, third] = servers();
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
@@ -363,7 +363,7 @@ for (const [name, scheme, startsBroker] of [
   });
 }
 
-test("a client of a killed server starts a new session, and catches up by lastSeq", async (t) => {
+test("a client of a killed server catches up by lastSeq in a new session", async (t) => {
   const [here, there] = await startServers(t, 2, whatIsThere, RECOVERY);
   await acquainted([here, there]);
   const ann = await behindLink(t, here);
@@ -384,7 +384,7 @@ test("a client of a killed server starts a new session, and catches up by lastSe
   assert.deepEqual(seqs(ann), [1, 3]);
 });
 
-test("clients of a server that is drained are recovered at another one", async (t) => {
+test("clients of a drained server are recovered at another server", async (t) => {
   // The client that is disconnected last has a tenth of the window to reach the other server, which
   // a busy machine may need.
   const env = { ...RECOVERY, ROOMCAST_SERVER__DRAIN: "20s" };
@@ -413,7 +413,7 @@ test("clients of a server that is drained are recovered at another one", async (
   }
 });
 
-test("without an adapter a client starts afresh at another server", async (t) => {
+test("without an adapter a client starts a new session at another server", async (t) => {
   const [here, there] = await startServers(t, 2, nothing, RECOVERY);
   const ann = await behindLink(t, here);
   const conversationId = await conversation([ann]);

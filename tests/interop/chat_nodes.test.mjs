@@ -18,7 +18,7 @@ import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-describe("two servers that are told of nothing but one PostgreSQL", { concurrency: false }, () => {
+describe("two servers that share only PostgreSQL", { concurrency: false }, () => {
   let started;
   let shared;
   const ends = [];
@@ -33,11 +33,11 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
 
   whatever(() => started, { isJoined: "by what is there" });
 
-  test("who types is seen at both", (t) => typesAcross(t, started, "by PostgreSQL"));
+  test("typing is visible at both servers", (t) => typesAcross(t, started, "by PostgreSQL"));
 
-  test("a message is confirmed by the sockets of both", (t) => confirmsAcross(t, started, ["h1", "h2", "h3"]));
+  test("sockets of both servers confirm a message", (t) => confirmsAcross(t, started, ["h1", "h2", "h3"]));
 
-  test("what others emit through PostgreSQL reaches the sockets of both", async (t) => {
+  test("events of an external PostgreSQL emitter reach sockets of both servers", async (t) => {
     const { people, conversationId } = await gathered(t, shared, ["i1", "i2"]);
     const pool = new pg.Pool({ connectionString: postgres.url });
     t.after(() => pool.end());
@@ -51,7 +51,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
     }
   });
 
-  test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+  test("an event emitted into a conversation room does not move its sequence", async (t) => {
     const pool = new pg.Pool({ connectionString: postgres.url });
     // The adapter does not handle the end of its listening connection.
     pool.on("connect", (connection) => connection.on("error", () => {}));
@@ -62,7 +62,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
   });
 
   // A commit that notifies holds a lock of the whole database until it is complete.
-  test("no transaction of a message, of an edit, of a deletion or of a change of members notifies", async (t) => {
+  test("no transaction of a message, edit, deletion or member change notifies", async (t) => {
     const { people, conversationId } = await gathered(t, started, ["n1", "n2"]);
     const log = logged(t);
     const [one, other] = people;
@@ -133,15 +133,15 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
 
   whatever(() => started, { isJoined: true });
 
-  test("who types is seen at all", (t) => typesAcross(t, started, "types"));
+  test("typing is visible at all servers", (t) => typesAcross(t, started, "types"));
 
-  test("a message is confirmed by the sockets of all servers", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
+  test("sockets of all servers confirm a message", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
 
-  test("`roomcast emit --adapter` reaches the tabs of a user at all", (t) => {
+  test("`roomcast emit --adapter` reaches the tabs of a user at all servers", (t) => {
     return emitsAcross(t, started, `redis://${redis.address}`, "tabs", "sealed");
   });
 
-  test("an emitter reaches the tabs of a user at two servers, whatever these follow or have followed", async (t) => {
+  test("an emitter reaches a user's tabs at two servers, whatever they follow", async (t) => {
     const tabs = [await person(t, shared[0], "h1"), await person(t, shared[1], "h1")];
     const client = await connectRedis(redis);
     t.after(() => client.close());
@@ -161,7 +161,7 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     for (const tab of tabs) assert.deepEqual(tab.all("news"), [0, 1, 2]);
   });
 
-  test("who does not confirm a message at another server is counted as such", async (t) => {
+  test("a missing confirmation at another server is counted", async (t) => {
     const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "10s" };
     const own = await startServers(t, 2, by(redis), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
     const { people, conversationId } = await gathered(t, own, ["e1", "e2", "e3"]);
@@ -173,7 +173,7 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     assert.deepEqual([expected, delivered, timedOut], [2, 1, true]);
   });
 
-  test("a message is confirmed also where it is found in the store before the server is told of it", async (t) => {
+  test("a message read from the store before its announcement is confirmed", async (t) => {
     const link = await startLink(`http://${redis.address}`);
     t.after(() => link.close());
     const key = { ROOMCAST_ADAPTER__KEY: "late" };
@@ -195,14 +195,14 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     }
   });
 
-  test("what is revoked at one ends at all", async (t) => {
+  test("a revocation at one server disconnects at all servers", async (t) => {
     const { socket } = await person(t, started[1], "revoked");
     const gone = farewell(socket);
     await call(started[0].url, "POST", "/api/v1/revocations", { userId: "revoked" });
     assertRevoked(socket, await gone);
   });
 
-  test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+  test("an event emitted into a conversation room does not move its sequence", async (t) => {
     const client = await connectRedis(redis);
     t.after(() => client.close());
     const emitter = new Emitter(client, { key: "chat" });
@@ -212,7 +212,7 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     await plainAcross(t, shared, "plain", { ADAPTER: `redis://${redis.address}`, ADAPTER_KEY: "chat" }, others);
   });
 
-  test("clients do not come into the namespace of the servers, and what is garbage there is counted", async (t) => {
+  test("clients cannot enter the server namespace, and garbage is counted", async (t) => {
     const intruder = open(t, io, `${shared[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
     const [error] = await next(intruder, "connect_error");
     assert.equal(error.message, "Invalid namespace");
@@ -249,7 +249,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
 
   whatever(() => started, { isJoined: false });
 
-  test("who has seen messages at one does not get them again at another that is behind", async (t) => {
+  test("a client gets no duplicates at a server that lags behind", async (t) => {
     const { people, conversationId } = await gathered(t, started, ["ann", "bob"]);
     const ann = people[0];
     const moved = await person(t, started[1], "bob");
@@ -265,7 +265,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
 });
 
 for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without an adapter", nothing]]) {
-  test(`users of a server that was killed are gone after its lease and the grace at all others, ${name}`, async (t) => {
+  test(`users of a killed server leave after its lease and the grace, ${name}`, async (t) => {
     const [lease, grace] = [8_000, 500];
     const env = { ROOMCAST_PRESENCE__LEASE: `${lease}ms`, ROOMCAST_PRESENCE__GRACE: `${grace}ms` };
     const started = await startServers(t, 3, joined, env);
@@ -287,7 +287,7 @@ for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without a
   });
 }
 
-test("servers of two databases on one Redis have nothing to do with each other", async (t) => {
+test("servers of two databases on one Redis do not affect each other", async (t) => {
   const redis = await startRedis();
   t.after(() => redis.end());
   postgres.query("CREATE DATABASE other");

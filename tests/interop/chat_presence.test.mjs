@@ -110,7 +110,7 @@ for (const [name, start, joined] of [
       broker?.end();
     });
 
-    test("two users that join at two nodes within 300 ms know each other, and then who has left", async (t) => {
+    test("users joining at two nodes within 300 ms see each other join and leave", async (t) => {
       const next = random(name.length + 1);
       const couples = [];
       for (let n = 0; n < PAIRS / SHARED; n++) {
@@ -137,7 +137,7 @@ for (const [name, start, joined] of [
       assert.deepEqual(all.flat().flatMap(({ wrong }) => wrong), []);
     });
 
-    test("who is in a conversation is found at a node where no one has joined it", async (t) => {
+    test("presence is found at a node where no user has joined the conversation", async (t) => {
       const [p, q] = await Promise.all(["p", "q"].map((one, at) => person(t, servers[at], `${one}-alone-${name}`)));
       const conversationId = await conversation([p, q]);
       await p.must("join_conversation", { conversationId });

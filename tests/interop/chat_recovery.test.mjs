@@ -62,7 +62,7 @@ const send = (socket, conversationId, content) => must(socket, "message", { conv
 
 for (const transports of [["websocket"], ["polling"]]) {
   describe(`with recovery, over ${transports}`, () => {
-    test("a client that is recovered has missed nothing and is in its conversations", async (t) => {
+    test("a recovered client has missed nothing and is in its conversations", async (t) => {
       const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
       const { id } = ann.socket;
       await send(bob.socket, conversationId, "before");
@@ -87,7 +87,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.deepEqual(users.map(({ userId, connections }) => [userId, connections]), [[ann.userId, 1]]);
     });
 
-    test("a client that asks to join before it knows that it is recovered gets all once", async (t) => {
+    test("a client that joins before it knows of its recovery gets all once", async (t) => {
       const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
       await send(bob.socket, conversationId, "before");
       while (heard.length < 1) await next(ann.socket, "message");
@@ -106,7 +106,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.deepEqual(heard, [1, 2, 3, 4]);
     });
 
-    test("a client that was let in and not told so gets what came before when it asks again", async (t) => {
+    test("a client that missed the join answer gets earlier messages on a retry", async (t) => {
       const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
       await must(ann.socket, "leave_conversation", conversationId);
       for (const content of ["one", "two"]) await send(bob.socket, conversationId, content);
@@ -128,7 +128,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.deepEqual(heard, [3]);
     });
 
-    test("a client that is recovered hears nothing of a conversation that it was taken out of", async (t) => {
+    test("a recovered client gets nothing of a conversation it was removed from", async (t) => {
       const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
       await send(bob.socket, conversationId, "before");
       const lost = next(ann.socket, "disconnect");

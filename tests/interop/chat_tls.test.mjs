@@ -44,7 +44,7 @@ async function isRefused(t, url, { ca }) {
   assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
 }
 
-test("a sentinel over TLS names a Redis over TLS, and another one when that dies", async (t) => {
+test("a sentinel over TLS names a Redis over TLS, and another after failover", async (t) => {
   const [files, others] = certificates();
   const master = await startSecure(t, files);
   const replica = await startSecure(t, files, `--replicaof 127.0.0.1 ${master.port}`);
@@ -65,7 +65,7 @@ test("a sentinel over TLS names a Redis over TLS, and another one when that dies
   await isRefused(t, url, others);
 });
 
-test("a cluster of Redis over TLS joins servers in the classic form and in the sharded one", async (t) => {
+test("a Redis cluster over TLS joins servers in classic and sharded form", async (t) => {
   const [files, others] = certificates();
   const options = "--cluster-enabled yes --cluster-port BUS";
   const nodes = await Promise.all([1, 2, 3].map(() => startSecure(t, files, options, { cluster: "yes" })));

@@ -14,7 +14,7 @@ let unused = 2;
 
 /** Registers the tests for servers with any adapter. */
 export function whatever(servers, { isJoined }) {
-  test("what all of them send, edit and delete is seen at all in one order, each once", async (t) => {
+  test("all servers show messages, edits and deletions once and in one order", async (t) => {
     const names = ["a1", "b1", "c1", "a2", "b2", "c2"].map((name) => `${name} ${isJoined}`);
     const { people, conversationId } = await gathered(t, servers(), names);
     const sent = await Promise.all(
@@ -52,7 +52,7 @@ export function whatever(servers, { isJoined }) {
     }
   });
 
-  test("the status of a user is the same at all servers, and the latest one wins", async (t) => {
+  test("all servers have the same status of a user, and the latest wins", async (t) => {
     const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
     const { people, conversationId } = await gathered(t, servers(), names);
     const [ann, bob, carl] = people;
@@ -85,7 +85,7 @@ export function whatever(servers, { isJoined }) {
     await back.must("set_status", { status: "online" });
   });
 
-  test("a status reaches members of shared conversations once, and no other users", async (t) => {
+  test("a status reaches members of shared conversations once, no other users", async (t) => {
     const [ann, dora, far, eve] = await Promise.all(
       ["ann", "dora", "far", "eve"].map((name, n) => person(t, servers()[n % servers().length], `${name} apart ${isJoined}`)),
     );
@@ -115,7 +115,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(eve.all("status"), []);
   });
 
-  test("members receive updates of conversations that they have not joined, once", async (t) => {
+  test("members get updates of conversations they have not joined, once", async (t) => {
     const [here, there] = servers();
     const ann = await person(t, here, `ann ${isJoined}`);
     const bob = await person(t, there, `bob ${isJoined}`);
@@ -147,7 +147,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(news(ann, id), [], "who does it has the answer");
   });
 
-  test("removed members and members of deleted conversations receive nothing later", async (t) => {
+  test("removed members and members of deleted conversations get nothing later", async (t) => {
     const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"]);
     const [ann, bob, carl] = people;
     await ann.must("message", { conversationId, content: "before" });
@@ -167,7 +167,7 @@ export function whatever(servers, { isJoined }) {
     assert.equal((await ask(carl.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
   });
 
-  test("users removed, revoked or blocked at one are out at another in a second", async (t) => {
+  test("users removed, revoked or blocked are out at other servers in a second", async (t) => {
     const [here, there] = servers();
     const localAddress = `127.0.0.${unused++}`;
     const ann = await person(t, here, `ann 5 ${isJoined}`);
@@ -236,7 +236,7 @@ export function whatever(servers, { isJoined }) {
     assert.deepEqual(await present(ann, conversationId), [ann.name]);
   });
 
-  test("a read position is the same at all servers", async (t) => {
+  test("all servers have the same read position", async (t) => {
     const [here, there] = servers();
     const ann = await person(t, here, `ann 4 ${isJoined}`);
     const [bob, tab] = [await person(t, here, `bob 4 ${isJoined}`), await person(t, there, `bob 4 ${isJoined}`)];

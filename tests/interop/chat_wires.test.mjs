@@ -34,15 +34,15 @@ for (const [name, scheme, startOne, startOther] of [
 
     whatever(() => started, { isJoined: scheme });
 
-    test("who types is seen at both", (t) => typesAcross(t, started, `types ${scheme}`));
+    test("typing is visible at both servers", (t) => typesAcross(t, started, `types ${scheme}`));
 
-    test("a message is confirmed by the sockets of both", (t) => {
+    test("sockets of both servers confirm a message", (t) => {
       return confirmsAcross(t, started, ["a", "b", "c", "d"].map((one) => `${one} ${scheme}`));
     });
 
-    test("`roomcast emit --adapter` reaches the tabs of a user at both", (t) => emitsAcross(t, started, url, `tabs ${scheme}`, "sealed"));
+    test("`roomcast emit --adapter` reaches the tabs of a user at both servers", (t) => emitsAcross(t, started, url, `tabs ${scheme}`, "sealed"));
 
-    test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+    test("an event emitted into a conversation room does not move its sequence", async (t) => {
       const node = await startOther?.(broker);
       t.after(() => node?.stop());
       const others = node ? [(room, ...args) => node.io.to(room).emit(...args)] : [];
@@ -51,7 +51,7 @@ for (const [name, scheme, startOne, startOther] of [
   });
 }
 
-test("a server says once that it does not hear Node servers with several streams", async (t) => {
+test("a server logs once that it cannot receive multi-stream Node servers", async (t) => {
   const redis = await startRedis();
   t.after(() => redis.end());
   const adapter = { ROOMCAST_ADAPTER__URL: `redis-streams://${redis.address}`, ROOMCAST_ADAPTER__STREAM_NAME: "events" };

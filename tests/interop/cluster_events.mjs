@@ -34,7 +34,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
   };
   const sorted = (texts) => [...texts].sort((one, other) => (one < other ? -1 : 1));
 
-  test("a server says its name, and sends to its own clients alone if that is wanted", async (t) => {
+  test("a server returns its name and can send only to its own clients", async (t) => {
     const here = await enter(t);
     const { ours, a, b, room, isApart } = here;
     assert.deepEqual([await ask(a, "whereami"), await ask(b, "whereami")], ours.map(({ name }) => name));
@@ -42,7 +42,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     assert.deepEqual(await untilEnd(here), [[ARGS], isApart ? [] : [ARGS]]);
   });
 
-  test("events for one room, several rooms, all others and everybody reach the clients of both servers", async (t) => {
+  test("events for rooms, all others and all sockets reach both servers", async (t) => {
     const here = await enter(t);
     const { ours, a, b, room } = here;
     const stranger = await connect(t, client, ours[0].url);
@@ -62,7 +62,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     assert.deepEqual(strange, [[5], [6], [7, ...ARGS]]);
   });
 
-  test("an event that may be lost comes to clients of both servers who can take it", async (t) => {
+  test("a volatile event reaches the clients of both servers that can take it", async (t) => {
     const { a, b, heard, room } = await enter(t);
     const isHeard = async () => {
       a.emit("volatile-in", room, "news", ...ARGS);
@@ -110,7 +110,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     assert.equal(await ask(a, "count", room), 2);
   });
 
-  test("clients of both servers are disconnected, of a namespace or altogether", async (t) => {
+  test("clients of both servers are disconnected from a namespace or entirely", async (t) => {
     const { a, b, room } = await enter(t);
     const beside = b.io.socket("/chat");
     t.after(() => beside.disconnect());
@@ -128,7 +128,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     assert.equal(await ask(a, "count", room), 1);
   });
 
-  test("servers tell and ask each other, and know how many they are", async (t) => {
+  test("servers exchange events and requests, and know their number", async (t) => {
     const { ours, a, b, isApart } = await enter(t);
     const noted = [a, b].map((socket) => {
       const list = [];
@@ -148,7 +148,7 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
   });
 
   for (const [listener, offset, options] of [["MessagePack", 1, { parser }], ["recovery", 2, {}]]) {
-    test(`the listener for ${listener} is a cluster of its own`, async (t) => {
+    test(`the listener for ${listener} is a separate cluster`, async (t) => {
       const here = await enter(t);
       const there = ({ url }) => url.replace(/\d+$/, (port) => Number(port) + offset);
       const sockets = await Promise.all(here.ours.map((server) => connect(t, client, there(server), options)));

@@ -14,7 +14,7 @@ describe("a server without an adapter", () => {
 
   clusterEvents(() => ({ ours: [alone, alone] }), { asked: [7, Buffer.from([0, 255])] });
 
-  test("is called by its port if it has no name", async (t) => {
+  test("is named by its port if it has no name", async (t) => {
     const port = `${await lastingPort()}`;
     const server = await startExample("interop", { PORT: port });
     t.after(() => server.stop());
@@ -23,7 +23,7 @@ describe("a server without an adapter", () => {
   });
 });
 
-test("an adapter that finds no NATS waits for it", async (t) => {
+test("an adapter waits until NATS is available", async (t) => {
   const nats = await startBroker("nats");
   await nats.kill();
   const env = { ADAPTER: `nats://${nats.address}` };

@@ -40,7 +40,7 @@ async function startCluster() {
   return { postgres, pool, a, b, node, ours: [a, b], servers: [a, b, node], stop };
 }
 
-describe("two servers of ours and one of Node", () => {
+describe("two Roomcast servers and one Node server", () => {
   let cluster;
   before(async () => {
     cluster = await startCluster();
@@ -54,7 +54,7 @@ describe("two servers of ours and one of Node", () => {
   joinedServers(() => cluster, { sent: [ARGS, [1, "é".repeat(9_000), [2 ** 53 + 2]], ["small"]], asked });
   clusterEvents(() => cluster, { others: ["node"], asked });
 
-  test("an event of every length about the longest notification arrives at all", async (t) => {
+  test("events of lengths around the notification limit reach all servers", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
     const lengths = Array.from({ length: 300 }, (_, i) => 7_700 + i);
     // With any size of the envelope, one of them has exactly 8,000 bytes.
@@ -64,7 +64,7 @@ describe("two servers of ours and one of Node", () => {
     assert.deepEqual(heard[2].map(([text]) => text.length).sort((a, b) => a - b), lengths);
   });
 
-  test("small events do not overtake large ones between servers of ours", async (t) => {
+  test("small events do not overtake large ones between Roomcast servers", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
     for (let n = 0; n < 200; n++) {
       sockets[0].emit("in", room, "news", n, n % 3 === 0 ? "x".repeat(20_000) : n % 3 === 1 ? Buffer.alloc(1) : 0);
@@ -73,7 +73,7 @@ describe("two servers of ours and one of Node", () => {
     assert.deepEqual(heard[1].map(([n]) => n), Array.from({ length: 200 }, (_, n) => n));
   });
 
-  test("what Node's emitter sends reaches the clients of our servers", async (t) => {
+  test("events of Node's emitter reach the clients of Roomcast servers", async (t) => {
     const { sockets, heard, room } = await people(t, [cluster.a, cluster.b]);
     const emitter = new Emitter(cluster.pool, "/", { channelPrefix: key });
     const sent = [1, Buffer.from("x"), "x".repeat(9_000)];
@@ -122,7 +122,7 @@ describe("two servers of ours and one of Node", () => {
     assert.deepEqual(heard, [[[1], [2]], [[0], [2]], [[0], [1]]]);
   });
 
-  test("without PostgreSQL servers go on by themselves, and are joined again when it is back", async (t) => {
+  test("servers work without PostgreSQL and join again when it is back", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
     await goesAway({ sockets, heard, room }, ["b", "node"], cluster.postgres.kill, cluster.postgres.start);
     for (const [i, socket] of sockets.slice(0, 2).entries()) {
@@ -132,7 +132,7 @@ describe("two servers of ours and one of Node", () => {
     assert.ok(heard[1].filter(([text]) => text === "alone").length <= 1);
   });
 
-  test("a server that was killed is counted no more after a while, and one that stops at once", async (t) => {
+  test("a killed server expires later, a stopped server leaves immediately", async (t) => {
     const start = (name) => startNamed(name, { ADAPTER: cluster.postgres.url, ADAPTER_KEY: key });
     await areMissed(t, cluster.servers, ["b", "node"], start);
     const { adapter } = cluster.node.io.of("/");
@@ -141,7 +141,7 @@ describe("two servers of ours and one of Node", () => {
   });
 });
 
-test("an adapter that finds no PostgreSQL waits for it", async (t) => {
+test("an adapter waits until PostgreSQL is available", async (t) => {
   const postgres = await startPostgres();
   await postgres.kill();
   const env = { ADAPTER: postgres.url };

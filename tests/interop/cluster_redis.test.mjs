@@ -45,7 +45,7 @@ for (const [name, wire] of Object.entries({
     joinedServers(() => cluster, { dated: ARGS });
     clusterEvents(() => cluster, { others: ["node"] });
 
-    test("heartbeats of ours disturb no Node server, not even one that has their namespace", async (t) => {
+    test("Roomcast heartbeats do not disturb Node servers with their namespace", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       const beats = new Set();
       const namespace = cluster.node.io.of("/.roomcast");
@@ -60,7 +60,7 @@ for (const [name, wire] of Object.entries({
       await all(heard, 2);
     });
 
-    test("a socket that Node has found at a server of ours is emitted to, asked, moved and disconnected", async (t) => {
+    test("Node emits to, queries, moves and disconnects a socket of Roomcast", async (t) => {
       const { sockets, room } = await people(t, cluster.servers);
       const [remote] = await cluster.node.io.in(sockets[0].id).fetchSockets();
       assert.equal(remote.id, sockets[0].id);
@@ -78,7 +78,7 @@ for (const [name, wire] of Object.entries({
     });
 
     if (!sharded) {
-      test("Node is told the rooms of all servers", async (t) => {
+      test("Node receives the rooms of all servers", async (t) => {
         const { sockets, room } = await people(t, cluster.servers);
         const own = `${room} of one server`;
         sockets[1].emit("sockets-join", sockets[1].id, own);
@@ -104,7 +104,7 @@ for (const [name, wire] of Object.entries({
     });
 
     if (!sharded) {
-      test("what Node's emitter sends reaches all clients", async (t) => {
+      test("events of Node's emitter reach all clients", async (t) => {
         const { sockets, heard, room } = await people(t, cluster.servers);
         const emitter = new Emitter(cluster.node.pub, { key: cluster.key });
         emitter.to(room).emit("news", 1, Buffer.from("x"));
@@ -130,12 +130,12 @@ for (const [name, wire] of Object.entries({
       });
     }
 
-    test("a server that was killed is counted no more after a while, and one that stops at once", (t) => {
+    test("a killed server expires later, a stopped server leaves immediately", (t) => {
       const start = (name) => startNamed(name, { ADAPTER: cluster.adapter, ADAPTER_KEY: cluster.key });
       return areMissed(t, cluster.servers, ["b", "node"], start);
     });
 
-    test("without Redis servers go on by themselves, and are joined again when it is back", async (t) => {
+    test("servers work without Redis and join again when it is back", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       // Node's adapter crashes if it is still leaving the rooms of earlier tests when Redis goes
       // down.
@@ -178,7 +178,7 @@ async function talk(t, { node, servers }) {
   return room;
 }
 
-test("with channels of namespaces alone rooms have none", async (t) => {
+test("with namespace channels only, rooms have no channels", async (t) => {
   const cluster = await startCluster({ scheme: "redis+sharded-static", subscriptionMode: "static" });
   await known(t, cluster);
   const room = await talk(t, cluster);
@@ -201,7 +201,7 @@ test("with response channels per requester, no other server receives answers", a
   assert.ok(!channels.has(responses));
 });
 
-test("an adapter that finds no Redis waits for it", async (t) => {
+test("an adapter waits until Redis is available", async (t) => {
   const redis = await startRedis();
   await redis.kill();
   const env = { ADAPTER: `redis://${redis.address}` };

@@ -44,7 +44,7 @@ for (const version of ["0.3", "0.2"]) {
     joinedServers(() => cluster, { listed: version === "0.3" ? 3 : 2 });
     clusterEvents(() => cluster, { others: ["node"] });
 
-    test("servers stay known to each other although nothing is sent", async (t) => {
+    test("servers stay known to each other while nothing is sent", async (t) => {
       const { sockets } = await people(t, cluster.servers);
       // Longer than the ten seconds after which Node servers of the earlier version consider a
       // server dead, which this tests.
@@ -68,7 +68,7 @@ for (const version of ["0.3", "0.2"]) {
       await all(heard, 1);
     });
 
-    test("what was sent while a server had no connection to Redis arrives once and in order", async (t) => {
+    test("events sent during a Redis disconnect arrive once and in order", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       const send = (from, to) => {
         for (let i = from; i < to; i++) sockets[0].emit("in", room, "news", i);
@@ -89,12 +89,12 @@ for (const version of ["0.3", "0.2"]) {
       for (const list of heard.slice(0, 2)) assert.deepEqual(list.flat(), [...Array(400).keys()]);
     });
 
-    test("a server that was killed is counted no more after a while, and one that stops at once", (t) => {
+    test("a killed server expires later, a stopped server leaves immediately", (t) => {
       const start = (name) => startNamed(name, { ADAPTER: cluster.adapter, ADAPTER_KEY: cluster.key });
       return areMissed(t, cluster.servers, ["b", "node"], start);
     });
 
-    test("without Redis servers go on by themselves, and catch up when it is back with what it had kept", async (t) => {
+    test("servers work without Redis and catch up from its stream afterwards", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       const come = async () => {
         await cluster.redis.start();
@@ -114,7 +114,7 @@ for (const version of ["0.3", "0.2"]) {
   });
 }
 
-describe("a client that comes back to another server", () => {
+describe("a client that reconnects to another server", () => {
   let redis, a, b, node, urls;
   before(async () => {
     redis = await startRedis();
@@ -138,7 +138,7 @@ describe("a client that comes back to another server", () => {
   };
 
   for (const [from, to] of [["a", "b"], ["a", "node"], ["node", "a"]]) {
-    test(`goes on with what it missed, from ${from} to ${to}`, async (t) => {
+    test(`continues with missed events, from ${from} to ${to}`, async (t) => {
       const link = await startLink(urls[from]);
       t.after(() => link.close());
       const room = `room of ${t.name}`;
@@ -182,7 +182,7 @@ describe("a client that comes back to another server", () => {
     });
   }
 
-  test("whose session nobody has starts afresh", async (t) => {
+  test("starts a new session if no server has its session", async (t) => {
     const link = await startLink(urls.a);
     t.after(() => link.close());
     const socket = await connect(t, client, link.url, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
@@ -200,7 +200,7 @@ describe("a client that comes back to another server", () => {
   });
 });
 
-test("answers take sharded channels, and the stream has a name of its own, if that is wanted", async (t) => {
+test("sharded answer channels and a custom stream name can be configured", async (t) => {
   const redis = await startRedis();
   const key = "sharded";
   const streamName = `stream of ${key}`;

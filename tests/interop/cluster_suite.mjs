@@ -16,7 +16,7 @@ export const ARGS = [1, "é", { deep: [Buffer.from([0, 255]), null, 2.5, -1] }, 
  * of requests between servers, `listed` the number of servers with a namespace created on demand.
  */
 export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked = [7], listed = 3 } = {}) {
-  test("what one server sends reaches the members of a room on all, with binary in it", async (t) => {
+  test("room events with binary reach the members on all servers", async (t) => {
     const { sockets, heard, room } = await people(t, joined().servers);
     let count = 0;
     for (const told of sent) {
@@ -54,7 +54,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     assert.deepEqual(heard.flat(2), [1, 2, "except", "own", 0, 2, "end", 0, 1, "except"]);
   });
 
-  test("clients of all servers acknowledge what any server asks", async (t) => {
+  test("clients of all servers acknowledge requests of any server", async (t) => {
     const { sockets, room } = await people(t, joined().servers);
     const large = "x".repeat(9_000);
     for (const [i, socket] of sockets.entries()) socket.on("question", (x, done) => done({ i, x, large }));
@@ -75,7 +75,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     assert.equal(some.length, 2);
   });
 
-  test("the sockets of all servers are found from any", async (t) => {
+  test("any server finds the sockets of all servers", async (t) => {
     const { sockets, room } = await people(t, joined().servers);
     const note = "x".repeat(9_000);
     const bytes = Buffer.from([0, 255]);
@@ -120,7 +120,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     await all(heard.slice(1, 2), 1);
   });
 
-  test("who is let into a room from elsewhere hears once what is sent there next", async (t) => {
+  test("a socket added to a room from another server gets the next event once", async (t) => {
     const { sockets, heard, room } = await people(t, joined().servers);
     const numbers = Array.from({ length: 200 }, (_, n) => n);
     for (const n of numbers) {
@@ -132,7 +132,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     for (const list of heard) assert.deepEqual(list.flat(), [...numbers, "end"]);
   });
 
-  test("servers tell and ask each other", async (t) => {
+  test("servers send each other events and requests", async (t) => {
     const { sockets } = await people(t, joined().servers);
     const noted = sockets.map((socket) => {
       const list = [];
@@ -151,7 +151,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     }
   });
 
-  test("namespaces made on demand are joined as well", async (t) => {
+  test("namespaces created on demand are joined as well", async (t) => {
     joined().node.io.of("/dyn-7").on("question", (done) => done(["node"]));
     const [a, b] = await Promise.all(
       [joined().a, joined().b].map(({ url }) => connect(t, client, `${url}/dyn-7`)),

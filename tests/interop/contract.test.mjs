@@ -48,7 +48,7 @@ for (const [listener, offset, settings] of listeners) {
         const bytes = Buffer.from([0, 1, 254, 255]);
         const rest = [null, true, -1.5, "aé😀", [1, [bytes]], { deep: { bytes }, list: [] }, bytes];
 
-        test("what is sent is understood and comes back", async (t) => {
+        test("sent values are understood and returned", async (t) => {
           const socket = await join(t);
           assert.deepEqual(await ask(socket, "echo", ...rest), rest);
           const echoed = hear(socket, "echo");
@@ -76,7 +76,7 @@ for (const [listener, offset, settings] of listeners) {
           assert.deepEqual(await untilHeard(socket, "said", 1, "two"), [1, "two"]);
         });
 
-        test("the server asks and is answered, or not", async (t) => {
+        test("server requests are answered or time out", async (t) => {
           const socket = await join(t);
           socket.on("question", (...args) => args.pop()(...args));
           socket.on("silence", () => {});
@@ -87,7 +87,7 @@ for (const [listener, offset, settings] of listeners) {
           assert.equal(await ask(socket, "echo", 1), 1);
         });
 
-        test("items come in order and complete", async (t) => {
+        test("items arrive in order and complete", async (t) => {
           const socket = await join(t);
           const items = [];
           socket.on("item", (i, text) => items.push([i, text]));
@@ -97,7 +97,7 @@ for (const [listener, offset, settings] of listeners) {
           assert.deepEqual(items, Array.from({ length: 300 }, (_, i) => [i, "xxxxxxxxxx"]));
         });
 
-        test("rooms are joined, reached, spared, asked and left", async (t) => {
+        test("rooms are joined, reached, excluded, queried and left", async (t) => {
           const [one, two, three] = await Promise.all([join(t), join(t), join(t)]);
           const room = `room of ${one.id}`;
           assert.deepEqual(await ask(one, "join", room), [room]);
@@ -195,7 +195,7 @@ for (const [listener, offset, settings] of listeners) {
   }
 }
 
-test("who does not answer in time is left out", async (t) => {
+test("clients that do not answer in time are left out", async (t) => {
   assert.equal(silent.length, listeners.length * ways.length * all.length);
   await Promise.all(silent.map((run) => run(t)));
 });

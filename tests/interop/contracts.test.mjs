@@ -76,7 +76,7 @@ test("values that a schema allows are accepted, and others are refused", async (
   }
 });
 
-test("an argument may be left out only where the schema allows it", async (t) => {
+test("an argument can be omitted only if the schema allows it", async (t) => {
   const { url } = await server(t);
   const sockets = {};
   for (const namespace of ["/", "/admin"]) {
@@ -93,7 +93,7 @@ test("an argument may be left out only where the schema allows it", async (t) =>
   assert.ok(optional >= 5, `${optional}`);
 });
 
-test("the schema of every event of the server allows and forbids values", () => {
+test("the schema of every server event accepts and refuses values", () => {
   const check = checks();
   const { valid, invalid } = maker(document, check);
   for (const [event, schema] of Object.entries(eventsOf(document, "serverToClient"))) {
@@ -143,7 +143,7 @@ const CHAT = [
   "mark_read", "set_notification_level", "message_history", "message_search", "presence", "statuses", "rename_conversation", "create_conversation",
 ];
 
-test("what the server sends after generated events of the chat keeps to its schemas", async (t) => {
+test("events after generated chat commands match their schemas", async (t) => {
   const { valid } = maker(document, checks());
   const { url } = await server(t);
   const ann = await observer(t, url, admin({ sub: "ann" }));
@@ -186,7 +186,7 @@ const PUBLISHED = [
   ["/notifications", "notificationId", "notification:new"],
 ];
 
-test("what followers receive of generated publications keeps to its schemas", async (t) => {
+test("events after generated publications match their schemas", async (t) => {
   const { url } = await server(t, { ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0", ROOMCAST_NOTIFICATIONS__WINDOW: "0s" });
   const { paths, components } = await (await fetch(`${url}/api/v1/openapi.json`)).json();
   const api = JSON.parse(JSON.stringify({ $defs: components.schemas }).replaceAll("#/components/schemas/", "#/$defs/"));

@@ -91,7 +91,7 @@ for (const [client, io] of clients) {
         });
       });
 
-      test(`binary values go both ways with a parser that has them over ${transport}`, async (t) => {
+      test(`a parser with binary support sends and receives it over ${transport}`, async (t) => {
         const socket = await connect(t, io, bundlesUrl, { parser: bundles, transports });
         const other = await connect(t, io, bundlesUrl, { parser: bundles, transports });
         const bytes = (...values) => Buffer.from(values);

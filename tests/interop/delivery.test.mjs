@@ -36,7 +36,7 @@ function countSent(socket, name) {
 }
 
 for (const transports of [["polling"], ["websocket"]]) {
-  test(`a lost acknowledgement is given again over ${transports}`, async (t) => {
+  test(`a lost acknowledgement is sent again over ${transports}`, async (t) => {
     const { link, socket, runs } = await connectBehindLink(t, { transports });
     const sent = countSent(socket, "order");
     const id = `lost-${transports}`;
@@ -52,7 +52,7 @@ for (const transports of [["polling"], ["websocket"]]) {
     assert.equal(await runs(id), 1);
   });
 
-  test(`a repeat waits for an order that is still being carried out over ${transports}`, async (t) => {
+  test(`a repeat waits for an order in progress over ${transports}`, async (t) => {
     const { socket, runs } = await connectBehindLink(t, { transports });
     const sent = countSent(socket, "order");
     const id = `slow-${transports}`;
@@ -61,7 +61,7 @@ for (const transports of [["polling"], ["websocket"]]) {
     assert.equal(await runs(id), 1);
   });
 
-  test(`an order goes on while its client is away over ${transports}`, async (t) => {
+  test(`an order continues while its client is disconnected over ${transports}`, async (t) => {
     const { link, socket, runs } = await connectBehindLink(t, { transports });
     const id = `away-${transports}`;
     const answer = order(socket, "order", { orderId: id, ms: 2_500 });
@@ -73,7 +73,7 @@ for (const transports of [["polling"], ["websocket"]]) {
   });
 }
 
-test("a client that gave up and asks again as the same user gets the same answer", async (t) => {
+test("a client that repeats a request as the same user gets the same answer", async (t) => {
   const { socket, runs } = await connectBehindLink(t);
   assert.deepEqual(await order(socket, "order", { orderId: "later", ms: 0 }), ["later", 1]);
   const second = await connect(t, io, server.url, { auth: { user: "ann" } });
@@ -93,7 +93,7 @@ test("without idempotent a repeat runs again", async (t) => {
   await until(async () => (await runs("twice")) === 3, "the third run, which begins when the packet has come");
 });
 
-test("a hundred orders over a network that breaks all the time are carried out once each", async (t) => {
+test("a hundred orders over a failing network are each executed once", async (t) => {
   const { link, socket, runs } = await connectBehindLink(t, { transports: ["websocket"] });
   let sent = 0;
   let breaks = 0;

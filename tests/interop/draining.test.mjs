@@ -47,7 +47,7 @@ async function drains(server) {
   assert.equal((await (await asked()).json()).draining, true);
 }
 
-test("clients of a node that is drained move to the other one, spread over the window, and miss nothing", async (t) => {
+test("clients of a drained node move within the window and miss nothing", async (t) => {
   const nodes = [await node(t, await lastingPort()), await node(t, await lastingPort())];
   const [leaving, staying] = nodes;
   const url = await haproxy(t, nodes.map(({ url }) => url));
@@ -97,7 +97,7 @@ test("clients of a node that is drained move to the other one, spread over the w
   assert.ok(acked.size > MEMBERS / 4, "there was something to lose");
 });
 
-test("a second signal ends a server that is draining at once", async (t) => {
+test("a second signal stops a draining server immediately", async (t) => {
   const server = await node(t, 0, { ROOMCAST_STORE: "memory:", ROOMCAST_SERVER__DRAIN: "1h" });
   const socket = open(t, io, server.url, { transports: ["websocket"] });
   await next(socket, "session");
@@ -110,7 +110,7 @@ test("a second signal ends a server that is draining at once", async (t) => {
   assert.match(server.output(), /received a second signal during shutdown/);
 });
 
-test("without a window clients are told at once, and to come again", async (t) => {
+test("without a window clients are asked to reconnect immediately", async (t) => {
   const server = await node(t, 0, { ROOMCAST_STORE: "memory:", ROOMCAST_SERVER__DRAIN: "0s" });
   const [socket, polling] = [["websocket"], ["polling"]].map((transports) => open(t, io, server.url, { transports }));
   await Promise.all([socket, polling].map((one) => next(one, "session")));

@@ -34,7 +34,7 @@ function run(t, folder, args, claims, input) {
 
 const desk = { sub: "desk", roles: ["service"] };
 
-test("what one program publishes the other shows, once and in order, what was there before included", async (t) => {
+test("the follower shows all publications once in order, also earlier ones", async (t) => {
   const folder = installed(t);
   const signals = readFileSync(join(folder, "signals.jsonl"), "utf8");
   const port = await lastingPort();
@@ -69,7 +69,7 @@ test("what one program publishes the other shows, once and in order, what was th
   assert.deepEqual(shown(), [...before, "#gold Desk: SELL XAU/USD at 2690 (70 %)"]);
 });
 
-test("a signal that is none is named and the others are published, and nobody publishes without the permission", async (t) => {
+test("an invalid signal is reported, and publishing requires the permission", async (t) => {
   const folder = installed(t);
   const { url } = await server(t);
   const [good] = readFileSync(join(folder, "signals.jsonl"), "utf8").split("\n");

@@ -31,7 +31,7 @@ async function publish(url, path, body) {
 }
 
 describe("a program of the first description", { concurrency: true }, () => {
-  test("chats by its own names with the shim of the page", async (t) => {
+  test("chats with its own event names through the shim of the page", async (t) => {
     const { url } = await server(t);
     const ann = await program(t, url, "ann", [], ["ai"]);
     const bob = await program(t, url, "bob", ["message", "typing_indicator"]);
@@ -90,7 +90,7 @@ describe("a program of the first description", { concurrency: true }, () => {
   });
 });
 
-test("the shim has about twenty lines, and the page names all that it converts", () => {
+test("the shim has about twenty lines, and the page lists its conversions", () => {
   const lines = code.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("/**"));
   assert.ok(lines.length <= 26, `${lines.length} lines`);
   for (const name of code.match(/"[a-z_:]+[_:][a-z]+"/g)) assert.ok(page.includes(`\`${name.slice(1, -1)}`), name);

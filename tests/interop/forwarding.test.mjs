@@ -106,7 +106,7 @@ for (const adapter of ["redis", "postgres"]) {
       for (const reason of UNKNOWN) assert.equal(await sum(nodes, `roomcast_requests_rejected_total{reason="${reason}"}`), 0, reason);
     });
 
-    test("clients of a node that is killed come back at the others", async (t) => {
+    test("clients of a killed node reconnect to the others", async (t) => {
       const { nodes, url } = await cluster(t, adapter);
       const [dying, ...staying] = nodes;
       const sockets = await Promise.all(Array.from({ length: 12 }, (_, n) => come(t, url, [["polling"], ["polling", "websocket"]][n % 2])));
@@ -135,7 +135,7 @@ async function enduring(t, url, transports) {
   return client;
 }
 
-test("no client is disconnected if more poll and upgrade than can be forwarded", async (t) => {
+test("no client is disconnected if all forwarding slots are in use", async (t) => {
   const bounds = { ROOMCAST_NODE__MAX_FORWARDED: "4", ROOMCAST_NODE__MAX_TUNNELS: "2" };
   const { nodes, url } = await cluster(t, "redis", postgres, bounds);
   const kinds = [["polling"], ["polling", "websocket"]];
@@ -150,7 +150,7 @@ test("no client is disconnected if more poll and upgrade than can be forwarded",
   assert.equal(await sum(nodes, 'roomcast_requests_forwarded_total{result="full"}'), 0);
 });
 
-test("clients that poll stay connected while the broker is away for longer than the lease, and behind that", async (t) => {
+test("polling clients stay connected while the broker is down past the lease", async (t) => {
   const broker = await startRedis();
   t.after(() => broker.end());
   const { nodes, url } = await cluster(t, "redis", postgres, { broker });
@@ -184,7 +184,7 @@ test("clients that poll stay connected while the broker is away for longer than 
   await stay("behind that");
 });
 
-test("members who poll miss nothing while one node after the other is drained and started again", async (t) => {
+test("polling members miss nothing while each node is drained and restarted", async (t) => {
   // The stored messages are compared with those that these members have sent, and only those.
   const store = await startPostgres();
   t.after(() => store.close());

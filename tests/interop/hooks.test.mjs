@@ -93,7 +93,7 @@ for (const [client, io] of clients) {
       ["loses its transport", (socket) => socket.io.engine.close(), "transport close"],
       ["is sent away", (socket) => socket.emit("expel", socket.id, true), "server namespace disconnect"],
     ]) {
-      test(`a socket that ${how} is in its rooms until it has gone`, async (t) => {
+      test(`a socket that ${how} is in its rooms until it has disconnected`, async (t) => {
         const [leaving, staying] = await Promise.all([join(t), join(t)]);
         const [both, mine] = [fresh("both"), fresh("mine")];
         await ask(leaving, "join", [both, mine]);
@@ -126,7 +126,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(told[5], ["delete-room", room]);
     });
 
-    test("namespaces on demand are made for whom they may and go with the last client", async (t) => {
+    test("on-demand namespaces admit permitted clients and end with the last one", async (t) => {
       const main = await join(t);
       const name = `/${fresh("tenant")}`;
       const refused = open(t, io, server.url + name, { ...options, auth: { tenant: "/another" } });
@@ -178,7 +178,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(heard, [[], ["rooms"], ["rooms"], ["all but"], []]);
     });
 
-    test("flags go together in any order", async (t) => {
+    test("flags combine in any order", async (t) => {
       const [sender, one] = await Promise.all([join(t), join(t)]);
       const room = fresh("flags");
       await Promise.all([sender, one].map((socket) => ask(socket, "join", [room])));
@@ -253,7 +253,7 @@ for (const [client, io] of clients) {
       await journal(other, "conn", ([who, [what]]) => who === id && what === "close");
     });
 
-    test("an upgrade is told", async (t) => {
+    test("an upgrade is reported", async (t) => {
       // Watched from the connection on, which is before the end of its upgrade.
       const socket = await join(t, { query: { kind: "watched" } });
       const told = await journal(socket, "conn", ([id, [what]]) => id === socket.id && what === "upgrade");
@@ -261,14 +261,14 @@ for (const [client, io] of clients) {
       assert.equal(socket.io.engine.transport.name, "websocket");
     });
 
-    test("session ids are the application's, and not the sockets'", async (t) => {
+    test("session ids come from the application and differ from socket ids", async (t) => {
       const socket = await join(t, { query: { kind: "mine" } });
       assert.match(socket.io.engine.id, /^mine_{6}\d{10}$/);
       assert.notEqual(socket.id, socket.io.engine.id);
       assert.ok((await ask(socket, "clients")) >= 1);
     });
 
-    test("the path needs no slash at its end", async (t) => {
+    test("the path needs no trailing slash", async (t) => {
       const bare = await connect(t, io, server.url, { path: "/live", addTrailingSlash: false });
       assert.equal(await ask(bare, "echo", "bare"), "bare");
       const slash = await connect(t, io, server.url, { path: "/live" });
@@ -284,7 +284,7 @@ for (const [client, io] of clients) {
     });
 
     for (const transport of ["polling", "websocket"]) {
-      test(`a refused request is told with its code and context over ${transport}`, async (t) => {
+      test(`a refused request is reported with its code and context over ${transport}`, async (t) => {
         const who = fresh("who");
         const query = { unwanted: "because I say so", who };
         const refused = open(t, io, server.url, { ...options, transports: [transport], query });
@@ -301,7 +301,7 @@ for (const [client, io] of clients) {
 
 const [[, io]] = clients;
 
-test("headers are on the first answer and on all of them", async () => {
+test("headers are added to the first response and to all responses", async () => {
   const url = `${server.url}/live/?EIO=4&transport=polling`;
   const first = await fetch(url);
   assert.equal(first.headers.get("x-first"), "yes");
@@ -314,14 +314,14 @@ test("headers are on the first answer and on all of them", async () => {
   await fetch(`${url}&sid=${sid}`, { method: "POST", body: "1" });
 });
 
-test("the cookie of a session comes back with a client that keeps cookies", async (t) => {
+test("a client that keeps cookies returns the session cookie", async (t) => {
   const socket = await connect(t, io, server.url, { ...options, withCredentials: true });
   const sid = socket.io.engine.id;
   const cookies = await journal(socket, "cookie", ([of]) => of === sid);
   assert.deepEqual(cookies[0], [sid, `io=${sid}`]);
 });
 
-test("requests that no stock client makes are told with what was wrong", async (t) => {
+test("invalid requests are reported with their fault", async (t) => {
   const socket = await connect(t, io, server.url, options);
   const cases = [
     ["?transport=polling", 5, { name: "UNSUPPORTED_PROTOCOL_VERSION", protocol: "" }],

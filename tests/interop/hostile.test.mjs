@@ -81,7 +81,7 @@ describe("upgrades of stock clients", () => {
   }
 });
 
-test("B3: an upgrade that the authenticator refuses is answered in plain HTTP", async (t) => {
+test("B3: an upgrade refused by the authenticator is answered in plain HTTP", async (t) => {
   const strict = await startServer({ ROOMCAST_AUTH__AT_HANDSHAKE: "true", ROOMCAST_AUTH__JWT__SECRET: SECRET });
   t.after(() => strict.stop());
   const extraHeaders = { authorization: `Bearer ${token()}` };
@@ -92,7 +92,7 @@ test("B3: an upgrade that the authenticator refuses is answered in plain HTTP", 
   assert.equal(socket.connected, true);
 });
 
-test("a server stops at once whatever refused clients are doing", async (t) => {
+test("a server stops immediately despite refused clients", async (t) => {
   for (let round = 0; round < 12; round++) {
     const started = await startServer({ ROOMCAST_AUTH__JWT__SECRET: SECRET });
     const refused = Array.from({ length: 4 }, async () => {

@@ -30,7 +30,7 @@ async function poll(target, init) {
   }
 }
 
-test("answers say what they are and are not kept", async () => {
+test("responses have a content type and are not stored", async () => {
   const target = await open();
   const posted = await fetch(target, { method: "POST", body: '42["echo","Ä"]' });
   assert.equal(posted.status, 200);

@@ -15,7 +15,7 @@ import { SECRET, forge, now, pair, token } from "./tokens.mjs";
 const granted = ["chat:read", "chat:send", "chat:manage", "chat:type"];
 
 describe("credentials", () => {
-  test("a token is taken from auth, then from the bearer header, then from the cookie", async (t) => {
+  test("a token is taken from auth, then the bearer header, then the cookie", async (t) => {
     const { url } = await server(t);
     const places = (auth, bearer, cookie) => ({
       ...(auth && { auth: { token: token({ sub: auth }) } }),
@@ -38,7 +38,7 @@ describe("credentials", () => {
     }
   });
 
-  test("what comes first decides: a session is no token, and nothing bad is overlooked", async (t) => {
+  test("the first credentials decide, and invalid ones are not skipped", async (t) => {
     const { url } = await server(t);
     const session = async (userId) =>
       (await call(url, "POST", "/api/v1/sessions", { userId, ttlSeconds: 60 })).body.sessionId;
@@ -64,7 +64,7 @@ describe("credentials", () => {
     }
   });
 
-  test("the claims of a token are who the user is", async (t) => {
+  test("the claims of a token identify the user", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__JWT__ISSUER: "id", ROOMCAST_AUTH__JWT__AUDIENCE: "chat" });
     const { url } = started;
     const exp = now() + 3600;
@@ -86,7 +86,7 @@ describe("credentials", () => {
     }
   });
 
-  test("the settings of tokens have the names they have", async (t) => {
+  test("settings of tokens take effect under their names", async (t) => {
     const late = (auth) => ({ auth: { token: auth } });
     const standard = await server(t);
     await enter(t, standard.url, late(token({ exp: now() - 10 })));
@@ -112,7 +112,7 @@ describe("credentials", () => {
     }
   });
 
-  test("without credentials only guests get in, and a bad token makes nobody a guest", async (t) => {
+  test("without credentials only guests are admitted, never with a bad token", async (t) => {
     const development = await server(t);
     const { session } = await enter(t, development.url, { auth: { name: "Ada" } });
     assert.equal(session.guest, true);
@@ -123,7 +123,7 @@ describe("credentials", () => {
     await refused(t, production.url, { auth: { name: "Ada" } });
   });
 
-  test("a token in the query counts only if that is switched on", async (t) => {
+  test("a token in the query counts only if that is enabled", async (t) => {
     const query = { token: token() };
     const off = await server(t, { ROOMCAST_AUTH__GUESTS: "false" });
     await refused(t, off.url, { query });
@@ -131,7 +131,7 @@ describe("credentials", () => {
     assert.equal((await enter(t, on.url, { query })).session.userId, "ann");
   });
 
-  test("at_handshake refuses before there is a session", async (t) => {
+  test("at_handshake refuses before a session exists", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__AT_HANDSHAKE: "true" });
     const { url } = started;
     for (const transport of ["polling", "websocket"]) {
@@ -149,7 +149,7 @@ describe("credentials", () => {
     assert.equal((await enter(t, url, { extraHeaders })).session.userId, "ann");
   });
 
-  test("at_handshake takes a cookie from pages that may use it, and from no others", async (t) => {
+  test("at_handshake accepts the cookie only from permitted pages", async (t) => {
     const env = { ROOMCAST_AUTH__AT_HANDSHAKE: "true", ALLOWED_ORIGINS: "https://app.example" };
     const started = await server(t, env);
     const { url } = started;
@@ -173,7 +173,7 @@ describe("credentials", () => {
 });
 
 describe("bad input", () => {
-  test("F2, F3: bad tokens have one answer for the client and a reason in the log", async (t) => {
+  test("F2, F3: bad tokens get one answer, and the log has the reason", async (t) => {
     const rsa = pair("RS256", "rsa");
     const folder = temporary();
     const twice = { kty: "oct", kid: "twice", k: "AAAA" };
@@ -286,7 +286,7 @@ describe("bad input", () => {
 });
 
 describe("live connections", () => {
-  test("a token that ends is announced, refreshed with an acknowledgement, and its end is told first", async (t) => {
+  test("an expiring token is announced, refreshed, and its end reported first", async (t) => {
     const { url } = await server(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "60s", ROOMCAST_AUTH__GRACE: "1s" });
     const exp = now() + 15;
     const socket = open(t, io, url, { auth: { token: token({ exp }) }, reconnection: true });
@@ -323,7 +323,7 @@ describe("live connections", () => {
     assert.equal(socket.active, false, "it does not come back by itself");
   });
 
-  test("the claims of now decide, not those of the handshake", async (t) => {
+  test("the current claims decide, not the claims of the handshake", async (t) => {
     const { url } = await server(t);
     const { socket } = await enter(t, url, { auth: { token: token({ roles: ["user"] }) } });
     const say = (type) => ask(socket, "message", { conversationId: LOBBY, content: "hi", type });
@@ -335,7 +335,7 @@ describe("live connections", () => {
     assert.equal((await ask(socket, "join_conversation", LOBBY)).error.code, "FORBIDDEN");
   });
 
-  test("a refresh without the right to read removes the user from conversations", async (t) => {
+  test("a refresh without read permission removes the user from conversations", async (t) => {
     const { url } = await server(t);
     const ann = (await enter(t, url, { auth: { token: token() } })).socket;
     const bob = (await enter(t, url, { auth: { token: token({ sub: "bob" }) } })).socket;
@@ -383,7 +383,7 @@ describe("live connections", () => {
 });
 
 describe("sessions", () => {
-  test("a service makes a session, its owner gets in, and its end is the end of the sockets", async (t) => {
+  test("a service creates a session, and ending it disconnects its sockets", async (t) => {
     const { url } = await server(t);
     const service = `Bearer ${token({ sub: "svc", roles: ["service"] })}`;
     const body = { userId: "eve", roles: ["coach"], ttlSeconds: 60, data: { name: "Eve", plan: 1 } };
@@ -408,7 +408,7 @@ describe("sessions", () => {
     assert.equal((await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, service)).status, 404);
   });
 
-  test("a session has a name and an id that can be told apart from those of others", async (t) => {
+  test("a session or token with an ambiguous name or id is refused", async (t) => {
     const { url } = await server(t);
     for (const [body, field] of [
       [{ userId: "an\u200bn" }, "userId"],
@@ -427,7 +427,7 @@ describe("sessions", () => {
     }
   });
 
-  test("a session may do no more than who makes it, unless a permission says so", async (t) => {
+  test("a session gets no more rights than its creator without a permission", async (t) => {
     const env = { ROOMCAST_AUTH__ROLES__REGISTRAR__PERMISSIONS: "api:sessions,roles:grant" };
     const { url } = await server(t, env);
     const make = async (by, roles) => {
@@ -445,7 +445,7 @@ describe("sessions", () => {
     assert.equal((await make("admin", ["admin"])).status, 201);
   });
 
-  test("a session that is used goes on, one that is not ends", async (t) => {
+  test("a used session is extended, and an unused session expires", async (t) => {
     const started = await server(t, { ROOMCAST_AUTH__GRACE: "0s" });
     const { url } = started;
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 10 });
@@ -469,7 +469,7 @@ describe("sessions", () => {
     await logged(started, /refused.*reason="?(session expired|unknown session)/);
   });
 
-  test("F12: an id that somebody else has chosen opens nothing, and two cookies are none", async (t) => {
+  test("F12: a chosen session id opens nothing, and two cookies count as none", async (t) => {
     const started = await server(t);
     const { url } = started;
     const { sessionId } = (await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 60 })).body;
@@ -507,7 +507,7 @@ describe("sessions", () => {
     assert.equal((await call(url, "POST", "/api/v1/blocks", { ...long, reason: "x".repeat(200) })).status, 201);
   });
 
-  test("what is wrong with a call is said in JSON", async (t) => {
+  test("errors of calls are reported in JSON", async (t) => {
     const { url } = await server(t);
     const sessions = "/api/v1/sessions";
     const good = { userId: "eve", roles: ["user"], ttlSeconds: 60 };

@@ -7,8 +7,8 @@ import { LOBBY, admin, call, enter, keyed, logged, refused, server } from "./peo
 import { ask, command, open, startServer, temporary } from "./support.mjs";
 import { SECRET, now, pair, token } from "./tokens.mjs";
 
-describe("why", () => {
-  test("explain names the rule, over HTTP and on the command line", async (t) => {
+describe("explain", () => {
+  test("names the rule, over HTTP and on the command line", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const { url } = await server(t, env);
     const why = async (user, event, room) => {
@@ -40,7 +40,7 @@ describe("why", () => {
     assert.equal((await call(url, "GET", "/api/v1/explain?user=ann")).status, 400);
   });
 
-  test("explain looks up who wrote a message, over HTTP and on the command line", async (t) => {
+  test("finds the author of a message, over HTTP and on the command line", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const { url } = await server(t, env);
     const { socket } = await enter(t, url, { auth: { token: token() } });
@@ -123,7 +123,7 @@ describe("why", () => {
 });
 
 describe("commands", () => {
-  test("token prints a token and nothing else, and it opens the door", async (t) => {
+  test("token prints only a token, and the server accepts it", async (t) => {
     const { url } = await server(t);
     const minted = command(["token", "--sub", "ann", "--role", "coach", "--role", "user", "--ttl", "2h"], keyed);
     assert.equal(minted.status, 0, minted.stderr);
@@ -136,7 +136,7 @@ describe("commands", () => {
     assert.equal(command(["token", "--sub", "ann", "--ttl", "soon"], keyed).status, 2);
   });
 
-  test("in development the key of this machine's user will do, in production it will not", async (t) => {
+  test("only development accepts the key of this machine's user", async (t) => {
     const development = await startServer();
     t.after(() => development.stop());
     const minted = command(["token", "--sub", "ann"]);
@@ -153,7 +153,7 @@ describe("commands", () => {
     await logged(started, /no token is accepted, since no key is configured: set ROOMCAST_AUTH__JWT__SECRET/);
   });
 
-  test("token refuses what no server would accept, and says what to do", (t) => {
+  test("token refuses claims that no server accepts, with the remedy", (t) => {
     const folder = temporary();
     const keys = join(folder, "keys.json");
     writeFileSync(keys, JSON.stringify({ keys: [pair("RS256", "rsa").jwk] }));
@@ -209,7 +209,7 @@ describe("commands", () => {
     }
   });
 
-  test("on an address that others reach it does not start without keys, and says what to set", () => {
+  test("a reachable server does not start without keys and names the setting", () => {
     for (const [env, message] of [
       [{ ROOMCAST_LISTEN: "0.0.0.0:0" }, /ROOMCAST_AUTH__JWT__SECRET/],
       [{ ROOMCAST_LISTEN: "[::]:0", ROOMCAST_AUTH__GUESTS: "true" }, /ROOMCAST_AUTH__JWT__SECRET/],
@@ -224,7 +224,7 @@ describe("commands", () => {
     assert.equal(command(["check-config"], { ROOMCAST_LISTEN: "0.0.0.0:0", ...keyed }).status, 0);
   });
 
-  test("no command shows what is secret in the address of keys or of the store", () => {
+  test("no command shows secrets in the addresses of keys or of the store", () => {
     const printed = command(["print-config"], {
       ROOMCAST_AUTH__JWT__JWKS_URL: "https://id.example/jwks?key=canary",
       ROOMCAST_STORE: "postgres://u:canary@db.example/chat?sslpassword=canary",

@@ -140,7 +140,7 @@ describe("keys in a file", () => {
     await enter(t, url, { auth: { token: token() } });
   });
 
-  test("are found beside those of the secret and of a key server, whatever these are called", async (t) => {
+  test("are used beside the secret and a key server, whatever their ids", async (t) => {
     const path = join(temporary(), "keys.json");
     const [own, remote] = [pair("ES256", "same"), pair("ES256", "same")];
     const [nameless, other] = [pair("EdDSA"), pair("EdDSA")];
@@ -158,7 +158,7 @@ describe("keys in a file", () => {
 });
 
 describe("a key server", () => {
-  test("is asked once for many, again for an unknown kid, and secrets in its set do not count", async (t) => {
+  test("is queried once, again for an unknown kid, and its secrets are ignored", async (t) => {
     const keys = await keyServer(t);
     const first = pair("ES256", "first");
     const begun = Date.now();
@@ -200,7 +200,7 @@ describe("a key server", () => {
     });
   }
 
-  test("that points elsewhere is not followed", async (t) => {
+  test("that redirects elsewhere is not followed", async (t) => {
     const [keys, elsewhere] = [await keyServer(t), await keyServer(t)];
     const planted = pair("ES256", "planted");
     elsewhere.serve(planted);
@@ -228,7 +228,7 @@ describe("a key server", () => {
     assert.equal(keys.most, 1);
   });
 
-  test("that is down at start is asked again", async (t) => {
+  test("that is down at startup is requested again", async (t) => {
     const keys = await keyServer(t);
     const first = pair("EdDSA", "first");
     keys.answer = (response) => response.destroy();
@@ -244,7 +244,7 @@ describe("a key server", () => {
     assert.equal(session.userId, "ann");
   });
 
-  test("over https is believed if an authority that is named vouches for its name", async (t) => {
+  test("over https is trusted if a configured authority signed its certificate", async (t) => {
     const ca = authority(temporary());
     const keys = await keyServer(t, ca.certify("localhost"));
     const first = pair("RS256", "first");
@@ -287,7 +287,7 @@ describe("a key server", () => {
     });
   }
 
-  test("is named in full or the server does not start, and says what is wrong", (t) => {
+  test("without a full address prevents the start, with the reason", (t) => {
     const folder = temporary();
     writeFileSync(join(folder, "empty.pem"), "");
     const url = "ROOMCAST_AUTH__JWT__JWKS_URL";

@@ -51,7 +51,7 @@ const signal = (signalId, channelId) => {
 };
 
 describe("the market", () => {
-  test("a client follows its trades, its portfolio and signals by the events of the tables", async (t) => {
+  test("a client follows trades, portfolio and signals by documented events", async (t) => {
     const { url } = await server(t);
     const ann = await user(t, url, "ann");
     const events = heard(ann, "trades:subscribed", "portfolio:subscribed", "signals:subscribed");
@@ -88,7 +88,7 @@ describe("the market", () => {
     assert.deepEqual(ends.map(([, { room }]) => room), ["trades:ann", "portfolio:ann", "signals", "signals:gold"]);
   });
 
-  test("a client that was away continues after the revision that it knows", async (t) => {
+  test("a reconnected client continues after its last known revision", async (t) => {
     const { url } = await server(t, { ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0" });
     const first = await user(t, url, "ann");
     await publish(url, "/trades", trade("t1", "pending"));
@@ -127,7 +127,7 @@ describe("the market", () => {
     assert.deepEqual((await answer.json()).trades, own);
   });
 
-  test("a foreign id is forbidden, with an answer or by the event", async (t) => {
+  test("another user's id is forbidden, in the answer or by an event", async (t) => {
     const { url } = await server(t);
     const ann = await user(t, url, "ann");
     for (const event of ["subscribe:trades", "subscribe:portfolio"]) {
@@ -140,7 +140,7 @@ describe("the market", () => {
     }
   });
 
-  test("an admin has a trade executed, on paper and by a webhook, and others have not", async (t) => {
+  test("only admins can have trades executed, on paper and by a webhook", async (t) => {
     const hook = createServer((request, response) => {
       request.resume().on("end", () => response.end(JSON.stringify({ status: "executed", executedPrice: 7 })));
     });
@@ -169,7 +169,7 @@ describe("the market", () => {
     }
   });
 
-  test("after a reconnect a client subscribes again and has the newest first", async (t) => {
+  test("a client that subscribes again after a reconnect gets the newest first", async (t) => {
     const { url } = await server(t);
     const ann = await user(t, url, "ann");
     await must(ann, "subscribe:trades", { userId: "ann" });
@@ -189,7 +189,7 @@ describe("the market", () => {
   });
 
   for (const transports of [["websocket"], ["polling"]]) {
-    test(`a client that is recovered over ${transports} has missed nothing and gets nothing twice`, async (t) => {
+    test(`a client recovered over ${transports} has missed nothing and gets nothing twice`, async (t) => {
       const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
       const link = await startLink(url);
       t.after(() => link.close());
@@ -226,7 +226,7 @@ describe("the market", () => {
       );
     });
 
-    test(`a client that is recovered over ${transports} without the claim no longer follows the channel`, async (t) => {
+    test(`a client recovered over ${transports} without the claim loses the channel`, async (t) => {
       const { url } = await server(t, {
         ROOMCAST_RECOVERY__ENABLED: "true",
         ROOMCAST_MARKET__SIGNAL_ACCESS: "vip-*=claim:channels,*=users",
@@ -265,8 +265,8 @@ describe("the market", () => {
   }
 });
 
-describe("what is withdrawn", () => {
-  test("ends for followers, and is in no later snapshot", async (t) => {
+describe("withdrawn market data", () => {
+  test("ends for followers and is in no later snapshot", async (t) => {
     const { url } = await server(t);
     const withdraw = async (path) => {
       const { status, body } = await call(url, "DELETE", `/api/v1${path}`, undefined, `Bearer ${service}`);
@@ -296,7 +296,7 @@ describe("what is withdrawn", () => {
 });
 
 describe("prices", () => {
-  test("a client follows symbols by the events of the tables, and ends with the newest of each", async (t) => {
+  test("a client follows symbols and ends with the newest price of each", async (t) => {
     const { url } = await server(t);
     await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
     const ann = await user(t, url, "ann");
@@ -332,7 +332,7 @@ describe("prices", () => {
     assert.equal(refused.error.details.field, "symbols[1]");
   });
 
-  test("a symbol of which no price is published expires, and a later subscriber gets no price", async (t) => {
+  test("an unpublished symbol expires, and later subscribers get no price", async (t) => {
     const { url } = await server(t, { ROOMCAST_MARKET__SYMBOL_EXPIRY: "1s" });
     const ann = await user(t, url, "ann");
     heard(ann, "price:withdrawn");
@@ -348,7 +348,7 @@ describe("prices", () => {
     assert.equal((await update)[0].price, 190.5);
   });
 
-  test("a client that is recovered has the newest prices first", async (t) => {
+  test("a recovered client gets the newest prices first", async (t) => {
     const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
     const link = await startLink(url);
     t.after(() => link.close());
@@ -380,7 +380,7 @@ describe("notifications", () => {
     return { notificationId, userId: "ann", type: "warning", priority, title: "T", message: "M" };
   };
 
-  test("they are sent, batched, acknowledged once, and sent again until then", async (t) => {
+  test("are sent, batched, and sent again until acknowledged once", async (t) => {
     const { url } = await server(t, { ROOMCAST_NOTIFICATIONS__WINDOW: "10s" });
     await publish(url, "/notifications", notice("n1", "low"));
     const ann = await user(t, url, "ann");
@@ -416,7 +416,7 @@ describe("notifications", () => {
     assert.deepEqual(left, ["n2", "n3", "n4", "n5"]);
   });
 
-  test("they are counted, acknowledged together, withdrawn, and read in the history", async (t) => {
+  test("are counted, acknowledged together, withdrawn and kept in the history", async (t) => {
     const { url } = await server(t);
     for (const id of ["n1", "n2", "n3"]) await publish(url, "/notifications", notice(id, "normal"));
     const ann = await user(t, url, "ann");
@@ -437,7 +437,7 @@ describe("notifications", () => {
     assert.deepEqual([notifications.map(({ notificationId }) => notificationId), hasMore], [["n3", "n2"], false]);
   });
 
-  test("a client that is recovered gets what it has missed once", async (t) => {
+  test("a recovered client gets missed notifications once", async (t) => {
     const { url } = await server(t, {
       ROOMCAST_RECOVERY__ENABLED: "true",
       ROOMCAST_NOTIFICATIONS__ON_CONNECT: "true",
@@ -466,7 +466,7 @@ describe("notifications", () => {
   });
 
   for (const transports of [["websocket"], ["polling"]]) {
-    test(`a client that is recovered over ${transports} gets what was told together once, before and after it is back`, async (t) => {
+    test(`a client recovered over ${transports} gets each batch once`, async (t) => {
       const { url } = await server(t, {
         ROOMCAST_RECOVERY__ENABLED: "true",
         ROOMCAST_NOTIFICATIONS__ON_CONNECT: "true",

@@ -105,7 +105,7 @@ function account(events, { begun, told, of, id, isAll }) {
 
 function whatever(servers) {
   for (const transports of [["websocket"], ["polling"]]) {
-    test(`a client over ${transports} follows everything from server to server, without loss or double`, async (t) => {
+    test(`a client over ${transports} follows all data across servers, each once`, async (t) => {
       const all = servers();
       const ann = await follower(t, all[0], { transports });
       await followAll(ann);
@@ -168,7 +168,7 @@ function whatever(servers) {
     });
   }
 
-  test("what a client ends at another server has ended, and what it begins there goes on", async (t) => {
+  test("subscriptions ended at another server end, and new ones continue", async (t) => {
     const [here, there] = servers();
     const ann = await follower(t, here);
     await followAll(ann);
@@ -199,7 +199,7 @@ function whatever(servers) {
     ["somebody else", () => ({ sub: "eve", roles: ["user", "reader"] })],
     ["the same user with fewer roles", (name) => ({ sub: name, roles: ["user"] })],
   ]) {
-    test(`${what} who offers the client at another server starts afresh and follows nothing`, async (t) => {
+    test(`${what} who offers the client at another server gets a new, empty session`, async (t) => {
       const [here, there] = servers();
       const ann = await follower(t, here);
       await followAll(ann);

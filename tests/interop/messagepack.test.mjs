@@ -63,7 +63,7 @@ for (const [client, io] of clients) {
         assert.deepEqual(await echoed, values);
       });
 
-      test(`binary is understood wherever it is over ${transport}`, async (t) => {
+      test(`binary is understood at any position over ${transport}`, async (t) => {
         const socket = await connect(t, io, url, options);
         const seen = await ask(socket, "inspect", pattern(300), { deep: [{ er: Buffer.of(1, 2) }] }, new Uint8Array([7]).buffer, "é€", 1.5);
         assert.deepEqual(seen, [
@@ -89,7 +89,7 @@ for (const [client, io] of clients) {
         assert.equal(await ask(socket, "ask-timeout", "silence", 50), "timeout");
       });
 
-      test(`rooms and broadcasts reach whom they should over ${transport}`, async (t) => {
+      test(`rooms and broadcasts reach the right clients over ${transport}`, async (t) => {
         const members = await Promise.all([1, 2, 3].map(() => connect(t, io, url, options)));
         const room = `r-${client}-${transport}`;
         assert.deepEqual(await ask(members[0], "join", room), [room]);
@@ -112,7 +112,7 @@ for (const [client, io] of clients) {
       });
     }
 
-    test("what javascript alone knows is read as its JSON", async (t) => {
+    test("values that only JavaScript has are read as their JSON", async (t) => {
       const socket = await connect(t, io, url, { parser });
       const date = "2000-02-29T12:34:56.789Z";
       const seen = await ask(socket, "inspect", new Date(date), undefined, { gone: undefined, here: 1 }, new Date(NaN));
@@ -126,7 +126,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(echoed, [undefined, { gone: undefined, here: 1 }]);
     });
 
-    test("half a surrogate pair does no harm, whatever the client writes for it", async (t) => {
+    test("half a surrogate pair does no harm in any encoding", async (t) => {
       const socket = await connect(t, io, url, { parser, transports: ["websocket"] });
       for (const text of ["\ud800", "a\udc00b", "x".repeat(40) + "\ud800", "一".repeat(11) + "\ud800"]) {
         // Clients write a different text, or invalid bytes that end in contents of their memory.
@@ -135,7 +135,7 @@ for (const [client, io] of clients) {
       }
     });
 
-    test("any values come back as they were sent", async (t) => {
+    test("any values return unchanged", async (t) => {
       const socket = await connect(t, io, url, { parser, transports: ["websocket"] });
       const pick = random(4);
       for (let i = 0; i < 300; i += 1) {
@@ -168,7 +168,7 @@ for (const [client, io] of clients) {
       await reason(watcher, id, "client namespace disconnect");
     });
 
-    test("goes on over WebSocket after the upgrade", async (t) => {
+    test("continues over WebSocket after the upgrade", async (t) => {
       const socket = await connect(t, io, url, { parser, transports: ["polling", "websocket"] });
       if (socket.io.engine.transport.name !== "websocket") await next(socket.io.engine, "upgrade");
       assert.deepEqual(await ask(socket, "echo", pattern(5)), pattern(5));
@@ -188,7 +188,7 @@ async function reason(watcher, id, expected) {
   assert.equal(await within(until(), "the reason"), expected);
 }
 
-describe("what is no packet", () => {
+describe("invalid packets", () => {
   const hex = (text) => Buffer.from(text.replaceAll(" ", ""), "hex");
   const bad = {
     "nothing": Buffer.alloc(0),
@@ -215,7 +215,7 @@ describe("what is no packet", () => {
     }
   }
 
-  test("a client that speaks JSON is turned away", async (t) => {
+  test("a client that sends JSON is refused", async (t) => {
     const socket = open(t, io, url, { transports: ["websocket"] });
     await within(new Promise((done) => socket.io.once("close", done)), "the end of the connection");
     assert.equal(socket.connected, false);

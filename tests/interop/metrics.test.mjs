@@ -25,7 +25,7 @@ describe("metrics", () => {
     redis?.end();
   });
 
-  test("of a server alone and of a cluster are clean for promtool, with a help for each family", async (t) => {
+  test("pass promtool with a help for each family, alone and in a cluster", async (t) => {
     const cluster = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: `redis://${redis.address}` };
     for (const env of [{}, { ...cluster, ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_WEBHOOKS__EVENTS: "message" }]) {
       const { url } = await server(t, { ...keyed, ...env });

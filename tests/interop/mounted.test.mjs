@@ -40,7 +40,7 @@ for (const mount of ["nested", "layer", "hyper", "buffered"]) {
         assert.equal((await ask(socket, "whoami")).transport, "websocket");
       });
 
-      test(`${client} comes back after it was cut off`, async (t) => {
+      test(`${client} reconnects after a disconnect`, async (t) => {
         const socket = await connect(t, io, server.url, { reconnection: true, reconnectionDelay: 10 });
         const before = socket.id;
         const again = next(socket, "connect");
@@ -51,7 +51,7 @@ for (const mount of ["nested", "layer", "hyper", "buffered"]) {
       });
     }
 
-    test("heartbeats go on", async (t) => {
+    test("heartbeats continue", async (t) => {
       const socket = await connect(t, clients[0][1], server.url, { transports: ["websocket"] });
       let pings = 0;
       await within(

@@ -45,7 +45,7 @@ for (const [client, io] of clients) {
       assert.equal(me.query.token, undefined);
     });
 
-    test("a refusal has a message and data, and leaves the others alone", async (t) => {
+    test("a refusal has a message and data, and other namespaces stay connected", async (t) => {
       const main = await connect(t, io, server.url);
       const auth = open(t, main.io.socket.bind(main.io), "/auth", { auth: { token: "bad" } });
       const [error] = await next(auth, "connect_error");
@@ -60,7 +60,7 @@ for (const [client, io] of clients) {
       assert.equal(error.message, "Invalid namespace");
     });
 
-    test("namespaces are made on demand for names that fit", async (t) => {
+    test("namespaces are created on demand for matching names", async (t) => {
       const first = await connect(t, io, `${server.url}/dyn-101`);
       const second = await connect(t, io, `${server.url}/dyn-102`);
       assert.equal((await ask(first, "whoami")).nsp, "/dyn-101");
@@ -72,7 +72,7 @@ for (const [client, io] of clients) {
       assert.equal((await next(wrong, "connect_error"))[0].message, "Invalid namespace");
     });
 
-    test("slow middleware keeps nobody else waiting", async (t) => {
+    test("slow middleware does not delay other clients", async (t) => {
       const main = await connect(t, io, late.url);
       const slow = main.io.socket("/slow");
       let connected = false;
@@ -83,7 +83,7 @@ for (const [client, io] of clients) {
       assert.equal((await ask(slow, "whoami")).nsp, "/slow");
     });
 
-    test("leaving one namespace keeps the others, and one can come back", async (t) => {
+    test("leaving one namespace keeps the others, and it can be entered again", async (t) => {
       const main = await connect(t, io, server.url);
       const chat = main.io.socket("/chat");
       await next(chat, "connect");

@@ -55,7 +55,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     assert.equal(bystander.socket.connected, true);
   });
 
-  test("the end of a session at one is the end of its sockets at the other", async (t) => {
+  test("ending a session at one server disconnects its sockets at the other", async (t) => {
     const [here, there] = await servers(t);
     const made = await call(here.url, "POST", "/api/v1/sessions", { userId: "f", roles: ["user"], ttlSeconds: 60 });
     const { sessionId } = made.body;
@@ -68,7 +68,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     await refused(t, there.url, { auth: { sessionId } });
   });
 
-  test("one that is taken back at the other ends at both", async (t) => {
+  test("a revocation removed at the other server ends at both", async (t) => {
     const [here, there] = await servers(t);
     const own = { auth: { token: token({ sub: "g" }) } };
     const { socket } = await enter(t, there.url, own);
@@ -82,7 +82,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     await admitted(t, here.url, own);
   });
 
-  test("what is revoked after the database was away is taken over too", async (t) => {
+  test("revocations stored after a database outage are applied at the other", async (t) => {
     const [here, there] = await servers(t, { ROOMCAST_STORE__RETRY_TIMEOUT: "1s" });
     const { socket } = await enter(t, there.url, { auth: { token: token({ sub: "h" }) } });
     const gone = farewell(socket);
@@ -96,7 +96,7 @@ describe("several servers on one database", { concurrency: false }, () => {
     assert.deepEqual((await gone).told.map(({ code }) => code), ["TOKEN_REVOKED"]);
   });
 
-  test("a network that is blocked at one is disconnected and shut out at the other, until it is unblocked", async (t) => {
+  test("a network blocked at one is disconnected at the other until unblocked", async (t) => {
     const [here, there] = await servers(t);
     const own = { auth: { token: token({ sub: "j" }) } };
     const { socket } = await enter(t, there.url, own);
@@ -150,7 +150,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
       return known.every((list) => list.length === count);
     }, `${count} nodes`);
 
-  test("each lists all of them with their load, until they go", async (t) => {
+  test("each server lists all servers with their load until they leave", async (t) => {
     const member = cluster();
     const [a, b] = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
     await know([a, b], 2);
@@ -193,7 +193,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     await know([a], 1);
   });
 
-  test("the connections, the sessions and the work of each are seen at all, also when they end", async (t) => {
+  test("connections, sessions and work of each server are visible at all", async (t) => {
     const member = cluster();
     const servers = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
     await know(servers, 2);
@@ -231,7 +231,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     ["PostgreSQL", () => postgres.url],
     ["NATS", () => `nats://${nats.address}`],
   ]) {
-    test(`one with the id of another does not start, with ${name}`, async (t) => {
+    test(`a server with a used id does not start, with ${name}`, async (t) => {
       const member = cluster({ ROOMCAST_ADAPTER__URL: url() });
       const a = await server(t, member("one"));
       const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
@@ -244,7 +244,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     });
   }
 
-  test("what waits while the broker stands still is seen at its server, and what is lost at all, also in readiness", async (t) => {
+  test("events queued or lost while the broker is paused are reported", async (t) => {
     const own = await startRedis();
     t.after(() => own.end());
     const member = cluster({ ROOMCAST_ADAPTER__URL: `redis://${own.address}` });
@@ -267,7 +267,7 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     await until(async () => (await told()).gaps > 0 && (await told()).gapMs > 0, "that the API tells of it");
   });
 
-  test("a connection to the broker that breaks and is back at once is counted", async (t) => {
+  test("a broker connection that breaks briefly is counted", async (t) => {
     const a = await server(t, cluster()("a"));
     await metricIs(a.url, "roomcast_adapter_up", (up) => up === 1);
     const count = (to) => metric(a.url, `roomcast_adapter_transitions_total{to="${to}"}`);

@@ -17,7 +17,7 @@ const upgraded = ({ io: { engine } }) => engine.transport.name === "websocket" |
 
 for (const [client, io] of clients) {
   describe(client, () => {
-    test("what the server emits during the upgrade arrives in order", async (t) => {
+    test("events that the server emits during the upgrade arrive in order", async (t) => {
       const socket = open(t, io, server.url);
       const seen = [];
       socket.on("item", (i) => seen.push(i));
@@ -30,7 +30,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(seen, numbers(3000));
     });
 
-    test("events, binary ones, acknowledgements and volatile ones keep their order during the upgrade", async (t) => {
+    test("events, binary, acknowledgements and volatile keep their upgrade order", async (t) => {
       const socket = open(t, io, server.url);
       const count = 1500;
       const seen = [];
@@ -76,7 +76,7 @@ for (const [client, io] of clients) {
       assert.equal(answers.length, count / 5);
     });
 
-    test("events of a room arrive in one order at all members during their upgrades", async (t) => {
+    test("events of a room arrive in one order at members during upgrades", async (t) => {
       const members = numbers(8).map(() => open(t, io, server.url));
       const seen = members.map(() => []);
       members.forEach((socket, i) => socket.on("n", (...args) => seen[i].push(args.join())));

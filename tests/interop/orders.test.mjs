@@ -45,7 +45,7 @@ function order(socket, clientTradeId, quantity = 1) {
 }
 
 describe("an order under a clientTradeId", () => {
-  test("runs once, however often a stock client sends it again while it is executed", async (t) => {
+  test("runs once, however often a client sends it again during execution", async (t) => {
     const held = [];
     const { orders, env } = await executor(t, (response) => held.push(response));
     const started = await startServer(env);
@@ -68,7 +68,7 @@ describe("an order under a clientTradeId", () => {
     assert.equal(orders.length, 1);
   });
 
-  test("runs once also when the server is killed while it is executed, and is answered by the next one", async (t) => {
+  test("runs once also when the server is killed, and the next one answers it", async (t) => {
     const { orders, env } = await executor(t, (response, count) => count > 1 && fill(response));
     const folder = temporary();
     const address = `127.0.0.1:${await lastingPort()}`;

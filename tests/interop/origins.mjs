@@ -48,7 +48,7 @@ async function visit(t, origin, url, options, cookies = []) {
   return within(outcome, `an answer to ${origin}`);
 }
 
-test("a page of an allowed origin gets in with its cookies, and one of another does not", async (t) => {
+test("a page of an allowed origin is admitted with cookies, others are not", async (t) => {
   const [friend, stranger] = [await site(t), await site(t)];
   const started = await server(t, { ...keyed, ALLOWED_ORIGINS: friend, ROOMCAST_LOG__LEVEL: "debug" });
   const { url } = started;
@@ -70,7 +70,7 @@ test("a page of an allowed origin gets in with its cookies, and one of another d
   await logged(started, /request refused.*reason="?origin not allowed/);
 });
 
-test("the server's own pages need no list, and cookies go nowhere without withCredentials", async (t) => {
+test("own pages need no list, and cookies are sent only with credentials", async (t) => {
   const friend = await site(t);
   const { url } = await server(t, { ALLOWED_ORIGINS: friend });
   const cookies = [{ name: "roomcast_token", value: token({ sub: "ann" }), url }];

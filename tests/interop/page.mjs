@@ -198,7 +198,7 @@ test("Enter does not open results of another query", async (t) => {
   noComplaints(ada);
 });
 
-test("a conversation that is begun twice while the server is slow is made once", async (t) => {
+test("a conversation created twice on a slow server is created once", async (t) => {
   const ada = await signIn(t, "ada-twice", "Ada Twice");
   await ada.isOver("WebSocket");
   await ada.page.getByRole("button", { name: "New conversation" }).click();
@@ -218,7 +218,7 @@ test("a conversation that is begun twice while the server is slow is made once",
   noComplaints(ada);
 });
 
-test("a server that does not answer for a while is called slow until it answers", async (t) => {
+test("a server that does not answer is called slow until it answers", async (t) => {
   const ada = await Visitor.enter(t, shared.browser, shared.server.url, "Ada Slow");
   await ada.isOver("WebSocket");
   ada.link.holdAnswers();
@@ -230,7 +230,7 @@ test("a server that does not answer for a while is called slow until it answers"
   await ada.isOver("WebSocket");
 });
 
-test("what is sent too fast waits and goes on by itself, in order", async (t) => {
+test("messages sent too fast wait and continue by themselves, in order", async (t) => {
   const limited = await startServer({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
   t.after(() => limited.stop());
   const ada = await Visitor.enter(t, shared.browser, limited.url, "Ada Fast");

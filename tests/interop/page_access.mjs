@@ -19,7 +19,7 @@ async function meet(t, prepare = () => {}) {
   return { server, ada };
 }
 
-test("messages that are sent, failed, are held, not confirmed or wait are accessible, and what failed is read out", async (t) => {
+test("messages that are sent, failed, held or waiting are accessible", async (t) => {
   const { server, ada } = await meet(t);
   await ada.isOnline();
   let release;
@@ -56,7 +56,7 @@ test("messages that are sent, failed, are held, not confirmed or wait are access
   noComplaints(ada, other.ada);
 });
 
-test("a disabled field shows the reason, and an accessible bar shows the remedy", async (t) => {
+test("a disabled field shows the reason, and an accessible bar the remedy", async (t) => {
   const { server, ada } = await meet(t);
   await ada.isOnline();
   server.isSilent = true;
@@ -91,7 +91,7 @@ test("a disabled field shows the reason, and an accessible bar shows the remedy"
   noComplaints(ada);
 });
 
-test("a conversation that is none says so, and is accessible", async (t) => {
+test("an unknown conversation is reported and accessible", async (t) => {
   const ada = await signIn(t, "ada-none", "Ada None");
   await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-00000000dead"));
   await ada.page.getByText("This conversation does not exist, or you are not a member of it.").waitFor();
@@ -100,7 +100,7 @@ test("a conversation that is none says so, and is accessible", async (t) => {
   noComplaints(ada);
 });
 
-test("a message that can be taken back, the form for a token and an invitation are accessible", async (t) => {
+test("an undo, the form for a token and an invitation are accessible", async (t) => {
   const bob = await client(t, "bob-rules", "Bob Rules");
   const id = await make(bob, "Rules", ["ada-rules"]);
   const { token: invite } = await must(bob, "create_invite", { conversationId: id });
@@ -223,7 +223,7 @@ test("a session of the login signs in by its cookie, and out when it ends", asyn
   await ada.page.getByRole("link", { name: "Sign in" }).waitFor();
 });
 
-test("each text goes in the direction of its own letters, in messages and in the field", async (t) => {
+test("each text follows the direction of its letters, also in the field", async (t) => {
   const bob = await client(t, "bob-dir", "Bob Dir");
   const [right, left] = ["\u05e9\u05dc\u05d5\u05dd, world", "hello, \u05e9\u05dc\u05d5\u05dd"];
   await make(bob, "Directions", ["ada-dir"], right, left, `- ${right}`);
@@ -240,7 +240,7 @@ test("each text goes in the direction of its own letters, in messages and in the
   noComplaints(ada);
 });
 
-test("all of a long message is shown, and a part of it again, by keyboard", async (t) => {
+test("a long message expands and collapses by keyboard", async (t) => {
   const bob = await client(t, "bob-long", "Bob Long");
   await make(bob, "Long", ["ada-long"], Array.from({ length: 60 }, (_, index) => `line ${index}.`).join("\n"));
   const ada = await signIn(t, "ada-long", "Ada Long");
@@ -262,7 +262,7 @@ test("all of a long message is shown, and a part of it again, by keyboard", asyn
   noComplaints(ada);
 });
 
-test("nothing moves by itself for those who want no motion", async (t) => {
+test("nothing moves by itself with reduced motion", async (t) => {
   const { server, ada } = await meet(t);
   await ada.isOnline();
   const animations = () => ada.page.evaluate(() => document.getAnimations().map(({ animationName }) => animationName));

@@ -65,7 +65,7 @@ async function pictures(t, elsewhere) {
   return { asked, port, origin: `http://127.0.0.1:${port}`, release };
 }
 
-test("pictures of a listed origin are shown in a place of their size, and all others are links", async (t) => {
+test("pictures of a listed origin are shown at their size, others are links", async (t) => {
   const other = await pictures(t);
   const listed = await pictures(t, `${other.origin}/real.png`);
   const { port } = listed;
@@ -145,7 +145,7 @@ test("pictures of a listed origin are shown in a place of their size, and all ot
   assert.deepEqual(ada.complaints.filter((complaint) => !expected.test(complaint)), []);
 });
 
-test("where no origin is listed no picture is loaded", async (t) => {
+test("no picture is loaded if no origin is listed", async (t) => {
   const server = await pictures(t);
   const bob = await client(t, "bob-unlisted", "Bob Unlisted");
   const id = await make(bob, "Unlisted", ["ada-unlisted"]);
@@ -256,7 +256,7 @@ for (const [kind, long] of Object.entries(LONG)) {
   }
 }
 
-test("with the focus on a message a phone shows its exact time and all that can be done with it", async (t) => {
+test("a focused message on a phone shows its exact time and all actions", async (t) => {
   for (const viewport of [PHONE, { width: 320, height: 640 }]) {
     const ada = await signIn(t, `ada-exact-${viewport.width}`, "Ada Exact", { viewport, hasTouch: true, isMobile: true });
     const bob = await client(t, "bob-exact", "Bob Exact");
@@ -278,7 +278,7 @@ test("with the focus on a message a phone shows its exact time and all that can 
   }
 });
 
-test("of ten thousand messages those in view are in the document, and none is missing or there twice", async (t) => {
+test("only messages in view are in the document, none missing or doubled", async (t) => {
   const bob = await client(t, "bob-many", "Bob Many");
   const id = await make(bob, "Many", ["ada-many"]);
   const writing = Array.from({ length: 10_000 }, (_, index) => index);
@@ -318,7 +318,7 @@ test("of ten thousand messages those in view are in the document, and none is mi
   noComplaints(ada);
 });
 
-test("an address leads to a message far back, and on from there to the newest", async (t) => {
+test("an address leads to a message far back, and from there to the newest", async (t) => {
   const bob = await client(t, "bob-far", "Bob Far");
   const contents = Array.from({ length: 300 }, (_, index) => `far ${index}`);
   const id = await make(bob, "Far", ["ada-far"], ...contents);

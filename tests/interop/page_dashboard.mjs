@@ -54,7 +54,7 @@ async function find({ page }, userId) {
 
 for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) {
   for (const colorScheme of ["light", "dark"]) {
-    test(`an admin sees figures follow what happens, and what is refused, at ${where} in ${colorScheme}`, async (t) => {
+    test(`an admin sees live figures and refusals, at ${where} in ${colorScheme}`, async (t) => {
       const self = `${where}-${colorScheme}`;
       const server = await startServer(keyed);
       t.after(() => server.stop());
@@ -101,7 +101,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
   }
 }
 
-test("a user is found by keyboard alone, its name is text, and it is disconnected once that was confirmed", async (t) => {
+test("a user is found by keyboard and disconnected after confirmation", async (t) => {
   const sub = "mallory-found";
   const name = `<img src=x onerror=alert(1)> <b>M</b>`;
   const clients = [];
@@ -140,7 +140,7 @@ test("a user is found by keyboard alone, its name is text, and it is disconnecte
   noComplaints(root);
 });
 
-test("an address is shut out with a reason, once that was confirmed", async (t) => {
+test("an address is blocked with a reason after confirmation", async (t) => {
   const server = await startServer({ ...keyed, ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1" });
   t.after(() => server.stop());
   const far = { "x-forwarded-for": "192.0.2.7" };
@@ -177,7 +177,7 @@ test("an address is shut out with a reason, once that was confirmed", async (t) 
   }
 });
 
-test("a user who is not an admin sees one sentence, and no figures are requested", async (t) => {
+test("a user who is not an admin sees one sentence, and requests no figures", async (t) => {
   for (const roles of [["user"], ["service"]]) {
     const visitor = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: NARROW });
     const asked = [];
@@ -197,7 +197,7 @@ test("a user who is not an admin sees one sentence, and no figures are requested
   }
 });
 
-test("a token is needed, stays in its tab and out of addresses, and is gone after signing out", async (t) => {
+test("a required token stays in its tab and is deleted by signing out", async (t) => {
   const secret = admin("root-token");
   const root = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: DESK });
   const { page } = root;
@@ -230,7 +230,7 @@ test("a token is needed, stays in its tab and out of addresses, and is gone afte
   noComplaints(other);
 });
 
-test("no user and no address is in the document after the admin is revoked while the tab is out of view", async (t) => {
+test("no user and no address is in the document after revocation out of view", async (t) => {
   const sub = "mallory-watched";
   await connect(t, io, shared.server.url, { auth: { token: tokenOf(sub, "Mallory Watched") }, reconnection: false });
   const root = await watch(t, admin("root-hidden"));
@@ -255,7 +255,7 @@ test("no user and no address is in the document after the admin is revoked while
   noComplaints(root);
 });
 
-test("without a connection the page says so and of when its figures are, and goes on by itself", async (t) => {
+test("without a connection the page shows the age of its figures and resumes", async (t) => {
   const root = await live(t);
   const { page } = root;
   await page.locator("[data-state=live]").waitFor();
@@ -270,7 +270,7 @@ test("without a connection the page says so and of when its figures are, and goe
   noComplaints(root);
 });
 
-test("figures are polled while the tab is visible, and not while it is hidden", async (t) => {
+test("figures are polled only while the tab is visible", async (t) => {
   const root = await live(t);
   const { page } = root;
   const pulls = [];
@@ -303,7 +303,7 @@ test("figures are polled while the tab is visible, and not while it is hidden", 
   noComplaints(root);
 });
 
-test("parts that a role does not permit show that, and are not requested again", async (t) => {
+test("parts that a role does not permit say so and are not requested again", async (t) => {
   const server = await startServer({ ...keyed, ROOMCAST_AUTH__ROLES__WATCHER__PERMISSIONS: "admin" });
   t.after(() => server.stop());
   const root = await watch(t, token({ sub: "watcher", roles: ["watcher"] }), { url: server.url });

@@ -6,7 +6,7 @@ import { LOBBY, everywhere, keyed, look, lookEverywhere, must, noComplaints, sha
 import { connect, startServer } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-test("where no guests may enter a token or the address of the login is asked for", async (t) => {
+test("without guests, a token or the address of the login is requested", async (t) => {
   const closed = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false" });
   t.after(() => closed.stop());
   const ada = await Visitor.open(t, shared.browser, closed.url);

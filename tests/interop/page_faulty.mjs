@@ -30,7 +30,7 @@ async function shows(ada, expected) {
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => message(from + index));
 const textsOf = (messages) => messages.map(({ content }) => content);
 
-test("history with holes, whose pages come late and twice and are in no order, is shown once and in order", async (t) => {
+test("history with gaps, duplicates and disorder is shown once in order", async (t) => {
   const stored = range(1, 140).filter(({ seq }) => (seq <= 30 || seq > 40) && seq !== 77 && seq !== 139);
   const shuffled = (give, _, answer) => {
     const messages = [...answer.messages.slice(20), ...answer.messages.slice(0, 20).reverse(), ...answer.messages.slice(0, 5)];
@@ -49,7 +49,7 @@ test("history with holes, whose pages come late and twice and are in no order, i
   noComplaints(ada);
 });
 
-test("messages that come twice, out of order and with a hole between them are shown once and in order", async (t) => {
+test("messages with gaps, duplicates and disorder are shown once in order", async (t) => {
   const { server, ada } = await enter(t, range(1, 3));
   await shows(ada, textsOf(range(1, 3)));
   // The gap is read after a second.
@@ -64,7 +64,7 @@ test("messages that come twice, out of order and with a hole between them are sh
   noComplaints(ada);
 });
 
-test("own messages whose answers come late, twice, out of order or not at all are stored and shown once", async (t) => {
+test("own messages with late or lost answers are stored and shown once", async (t) => {
   const waiting = [];
   const { server, ada } = await enter(t, range(1, 1));
   server.isDoubling = true;
@@ -84,7 +84,7 @@ test("own messages whose answers come late, twice, out of order or not at all ar
   noComplaints(ada);
 });
 
-test("an older version of a message changes nothing, wherever it comes from", async (t) => {
+test("an older version of a message from any source changes nothing", async (t) => {
   const { server, ada } = await enter(t, range(1, 4));
   await shows(ada, textsOf(range(1, 4)));
   server.emit("message_edited", message(2, { version: 3, content: "newest of 2", ...isTold }));

@@ -7,7 +7,7 @@ import { DESK, PHONE, client, lookEverywhere, make, must, noComplaints, shared, 
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-test("the first load is painted at once, also over a slow line, and nothing moves", async (t) => {
+test("the first load is painted immediately on a slow line and moves nothing", async (t) => {
   const slow = { offline: false, latency: 150, downloadThroughput: 1_600_000 / 8, uploadThroughput: 750_000 / 8 };
   const lines = [
     ["without a limit", DESK, undefined],
@@ -34,7 +34,7 @@ test("the first load is painted at once, also over a slow line, and nothing move
   }
 });
 
-test("a window that could not be loaded is loaded when it is opened again, with its style sheet", async (t) => {
+test("a window that failed to load is loaded with its styles when reopened", async (t) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
   const parts = /\/assets\/(?:search|dialog)-/;
   await ada.context.route(parts, (route) => route.abort());
@@ -50,7 +50,7 @@ test("a window that could not be loaded is loaded when it is opened again, with 
   noComplaints(ada);
 });
 
-test("a window that comes after it was drawn as missing, but before anything follows on that, is shown", async (t) => {
+test("a window that loads after it was drawn as missing is shown", async (t) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
   let release;
   const held = new Promise((done) => (release = done));
@@ -74,7 +74,7 @@ test("a window that comes after it was drawn as missing, but before anything fol
 });
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
-  test(`joining, history and messages that come move nothing in view at a ${where}`, (t) => moveNothing(t, `ada-shift-${where}`, viewport));
+  test(`joins, history and new messages move nothing in view at a ${where}`, (t) => moveNothing(t, `ada-shift-${where}`, viewport));
 }
 
 async function moveNothing(t, sub, viewport) {
@@ -139,7 +139,7 @@ async function traced(session, action) {
   return { events, result };
 }
 
-test("ten thousand messages are scrolled through, and the frames are counted", async (t) => {
+test("scrolling through ten thousand messages counts the frames", async (t) => {
   const bob = await client(t, "bob-scroll", "Bob Scroll");
   const id = await make(bob, "Scroll", ["ada-scroll"]);
   const writing = Array.from({ length: 10_000 }, (_, index) => index);
@@ -186,7 +186,7 @@ test("ten thousand messages are scrolled through, and the frames are counted", a
   noComplaints(ada);
 });
 
-test("the browser notifies of messages while the page is out of view, if that was allowed", async (t) => {
+test("the browser notifies of messages out of view, if permitted", async (t) => {
   const bob = await client(t, "bob-notify", "Bob Notify");
   const id = await make(bob, "Bell", ["ada-notify"], "before");
   const ada = await signIn(t, "ada-notify", "Ada Notify", { permissions: ["notifications"] });
@@ -232,7 +232,7 @@ test("the browser notifies of messages while the page is out of view, if that wa
   noComplaints(ada);
 });
 
-test("with forced colours everything can be told apart", async (t) => {
+test("everything is distinguishable with forced colours", async (t) => {
   const bob = await client(t, "bob-forced", "Bob Forced");
   const id = await make(bob, "Forced", ["ada-forced"], "hello **Ada**, see https://example.org and `code`");
   await must(bob, "join_conversation", id);

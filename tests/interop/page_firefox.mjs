@@ -23,7 +23,7 @@ async function signIn(t, name, viewport) {
   return visitor;
 }
 
-test("in Firefox two people write, change and delete messages, and nothing is lost with the connection or by a reload", async (t) => {
+test("Firefox users write, change and delete messages without loss", async (t) => {
   const ada = await signIn(t, "Ada");
   const bob = await signIn(t, "Bob", { width: 390, height: 844 });
   await ada.say("hello **Bob**, see https://example.org/a");
@@ -76,7 +76,7 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   assert.deepEqual([ada.complaints, bob.complaints], [[], []]);
 });
 
-test("in Firefox history is read by scrolling, and an address leads to a message far back", async (t) => {
+test("Firefox scrolls through history and opens a distant message by address", async (t) => {
   const socket = await connect(t, io, server.url, { auth: { token: token({ sub: "carl", name: "Carl" }) } });
   const made = await ask(socket, "create_conversation", { title: "Long", memberIds: ["dora"] });
   const { id } = made.conversation;

@@ -24,7 +24,7 @@ test("a user added to the open conversation joins it without a reload", async (t
   noComplaints(ada);
 });
 
-test("what one user has begun to write is not shown to another user of the same browser", async (t) => {
+test("a draft of one user is not shown to another user of the same browser", async (t) => {
   const ada = await signIn(t, "ada-shared", "Ada Shared");
   const become = async (sub, name) => {
     await ada.page.evaluate(() => sessionStorage.clear());
@@ -49,7 +49,7 @@ test("what one user has begun to write is not shown to another user of the same 
   assert.equal(await ada.composer.inputValue(), "a secret of Bob");
 });
 
-test("a deletion is carried out although its tab crashed while it could be undone", async (t) => {
+test("a deletion is executed although its tab crashed during the undo time", async (t) => {
   const bob = await client(t, "bob-crash", "Bob Crash");
   const id = await make(bob, "Crash", ["ada-crash"]);
   await must(bob, "join_conversation", id);
@@ -78,7 +78,7 @@ test("a deletion is carried out although its tab crashed while it could be undon
   noComplaints(again);
 });
 
-test("what others have read is read beyond a reload", async (t) => {
+test("read positions of other users survive a reload", async (t) => {
   const bob = await client(t, "bob-receipt", "Bob Receipt");
   const id = await make(bob, "Receipts", ["ada-receipt"]);
   await must(bob, "join_conversation", id);
@@ -101,7 +101,7 @@ test("what others have read is read beyond a reload", async (t) => {
   noComplaints(ada);
 });
 
-test("what the queue has no room for stays in the field, with the reason", async (t) => {
+test("a text without room in the queue stays in the field, with the reason", async (t) => {
   const ada = await signIn(t, "ada-full", "Ada Full");
   await isIn(ada, "Lobby");
   ada.link.cut();
@@ -122,7 +122,7 @@ test("what the queue has no room for stays in the field, with the reason", async
   noComplaints(ada);
 });
 
-test("changes whose answers are held back are made again, and are never called undone", async (t) => {
+test("changes with delayed answers are repeated and never called undone", async (t) => {
   const bob = await client(t, "bob-unsure", "Bob Unsure");
   const id = await make(bob, "Unsure", ["ada-unsure"], "by Bob");
   await must(bob, "join_conversation", id);
@@ -185,7 +185,7 @@ test("a focused element keeps the focus when the page opens a conversation", asy
   noComplaints(ada);
 });
 
-test("who writes while a message far back is on its way goes on writing when it is there", async (t) => {
+test("a user can keep typing while a distant message loads and appears", async (t) => {
   const bob = await client(t, "bob-back", "Bob Back");
   const id = await make(bob, "Back", ["ada-back"], ...Array.from({ length: 120 }, (_, index) => `back ${index + 1}`));
   const ada = await signIn(t, "ada-back", "Ada Back");
@@ -212,7 +212,7 @@ test("who writes while a message far back is on its way goes on writing when it 
   noComplaints(ada);
 });
 
-test("who has a token that ends is told so, and goes on with another one where it was", async (t) => {
+test("a user with an expiring token is notified and continues with another", async (t) => {
   const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
   t.after(() => brief.stop());
   const claims = { sub: "ada-brief", name: "Ada Brief" };
@@ -232,7 +232,7 @@ test("who has a token that ends is told so, and goes on with another one where i
   noComplaints(ada);
 });
 
-test("four tabs of a user with many conversations keep to the limits of the server, also when all come back at once", async (t) => {
+test("four tabs of a user keep to the server's limits, also on reconnect", async (t) => {
   const limited = await startServer({ ...keyed, ROOMCAST_LIMITS__CHANGES_PER_MINUTE: "120" });
   t.after(() => limited.stop());
   const bob = await client(t, "bob-tabs", "Bob Tabs", limited.url);
@@ -269,7 +269,7 @@ test("four tabs of a user with many conversations keep to the limits of the serv
   noComplaints(...tabs);
 });
 
-test("when a hundred long messages that waited are sent, the newest of them is in view", async (t) => {
+test("the newest of a hundred long queued messages is in view once sent", async (t) => {
   const bob = await client(t, "bob-waited", "Bob Waited");
   await make(bob, "Waited", ["ada-waited"], "before");
   const ada = await signIn(t, "ada-waited", "Ada Waited");
@@ -333,7 +333,7 @@ everywhere("who is at the newest message stays there when the field shrinks and 
   noComplaints(ada);
 });
 
-test("who writes while reading far above is taken to the newest message", async (t) => {
+test("a user who writes while reading far above sees the newest message", async (t) => {
   const bob = await client(t, "bob-above", "Bob Above");
   await make(bob, "Above", ["ada-above"], ...Array.from({ length: 40 }, (_, index) => `above ${index}`));
   const ada = await signIn(t, "ada-above", "Ada Above");

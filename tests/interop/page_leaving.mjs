@@ -64,7 +64,7 @@ test("signing out with unsent messages asks first and deletes a guest's data", a
   noComplaints(guest, second);
 });
 
-test("a tab of a guest who was signed out in another one leaves nothing when it is closed without an answer", async (t) => {
+test("a tab of a signed-out guest leaves nothing when closed without answer", async (t) => {
   const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Gone");
   const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
   await second.page.goto(guest.link.url);
@@ -103,7 +103,7 @@ test("a tab of a guest who was signed out in another one leaves nothing when it 
   noComplaints(guest, second);
 });
 
-test("a tab of a guest who was signed out in another one sends what it has, and leaves the next guest in", async (t) => {
+test("a tab of a signed-out guest sends its queue and admits the next guest", async (t) => {
   const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Waiting");
   const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
   await second.page.goto(guest.link.url);
@@ -135,7 +135,7 @@ test("a tab of a guest who was signed out in another one sends what it has, and 
   noComplaints(guest, second);
 });
 
-test("who signs out and waits is told when everything is sent", async (t) => {
+test("a user who waits at sign-out is notified when everything is sent", async (t) => {
   const ada = await signIn(t, "ada-waits", "Ada Waits");
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   ada.link.cut();
@@ -193,7 +193,7 @@ async function readPrivately(t, ada, sub) {
   return id;
 }
 
-test("nothing private is in the document after the user signs out, nor in the suggestions of the next user", async (t) => {
+test("nothing private is in the document after the user signs out", async (t) => {
   const ada = await signIn(t, "ada-discreet", "Ada Discreet");
   await readPrivately(t, ada, "ada-discreet");
   await ada.page.getByRole("button", { name: "Sign out" }).click();
@@ -208,7 +208,7 @@ test("nothing private is in the document after the user signs out, nor in the su
   noComplaints(ada);
 });
 
-test("nothing private is in the document after the user is revoked, also behind an open window and out of view", async (t) => {
+test("nothing private is in the document after the user is revoked", async (t) => {
   const ada = await signIn(t, "ada-revoked", "Ada Discreet");
   await readPrivately(t, ada, "ada-revoked");
   await ada.page.keyboard.press("Control+k");
@@ -223,7 +223,7 @@ test("nothing private is in the document after the user is revoked, also behind 
   await assertEmptied(ada.page);
 });
 
-test("nothing private is in the document after a reconnect at which the cookie names another user", async (t) => {
+test("nothing private is in the document after the cookie names another user", async (t) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
   const become = (sub, name) => ada.context.addCookies([{ name: "roomcast_token", value: tokenOf(sub, name), url: ada.link.url, httpOnly: true, sameSite: "Lax" }]);
   await become("ada-changed", "Ada Discreet");

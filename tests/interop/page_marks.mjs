@@ -10,7 +10,7 @@ const bubble = ({ page }, text) => page.locator("li.message").filter({ has: page
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
-    test(`somebody answers, reacts, mentions and pins by keyboard alone, at a ${where} in ${colorScheme}`, async (t) => {
+    test(`replies, reactions, mentions and pins work by keyboard, at a ${where} in ${colorScheme}`, async (t) => {
       const self = `${where}-${colorScheme}`;
       const [sub, other] = [`ada-marks-${self}`, `bob-marks-${self}`];
       const bob = await client(t, other, "Bob Marks");
@@ -120,7 +120,7 @@ test("a mentioned user is notified unless the conversation's level is none", asy
   noComplaints(ada);
 });
 
-test("an answer to what was deleted meanwhile waits, and may be sent on its own", async (t) => {
+test("a reply to a deleted message waits and can be sent on its own", async (t) => {
   const bob = await client(t, "bob-gone", "Bob Gone");
   const id = await make(bob, "Gone", ["ada-gone"]);
   const { message } = await must(bob, "message", { conversationId: id, content: "soon gone" });

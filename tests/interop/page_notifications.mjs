@@ -25,7 +25,7 @@ const kept = async (socket) => (await must(socket, "subscribe:notifications", {}
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
-    test(`notifications are counted, read and acknowledged by keyboard alone, at a ${where} in ${colorScheme}`, async (t) => {
+    test(`notifications are read and acknowledged by keyboard, at a ${where} in ${colorScheme}`, async (t) => {
       const sub = `note-${where}-${colorScheme}`;
       const other = await client(t, sub, "Same User");
       await notify(sub, `${sub}-1`, { type: "success", title: "Your report is ready", message: "It has 12 pages.", actionUrl: "https://example.org/report" });
@@ -55,7 +55,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("read notifications leave the other tabs, and offline ones are sent later", async (t) => {
+test("read notifications leave other tabs, and offline ones are sent later", async (t) => {
   const sub = "note-tabs";
   const ada = await signIn(t, sub, "Ada Tabs");
   const second = await signIn(t, sub, "Ada Tabs");
@@ -74,7 +74,7 @@ test("read notifications leave the other tabs, and offline ones are sent later",
 });
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
-  test(`all are read by one press and found among the earlier ones, at a ${where}`, async (t) => {
+  test(`all are read by one press and listed as earlier, at a ${where}`, async (t) => {
     const sub = `note-earlier-${where}`;
     const other = await client(t, sub, "Same User");
     for (let index = 0; index < 60; index += 1) await notify(sub, `early-${index}`, { message: "It has happened." });
@@ -129,7 +129,7 @@ test("a mention is no longer new once its message was read, in every tab", async
   noComplaints(ada, second);
 });
 
-test("a notification that the service withdraws goes from the list", async (t) => {
+test("a notification that the service withdraws leaves the list", async (t) => {
   const sub = "note-withdrawn";
   const ada = await signIn(t, sub, "Ada Withdrawn");
   await notify(sub, "wrong");

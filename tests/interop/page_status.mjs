@@ -9,7 +9,7 @@ const shown = ({ page }, userId, status) => page.locator(`li.person[data-user="$
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
-    test(`somebody says what it does by keyboard alone, and others see it, at a ${where} in ${colorScheme}`, async (t) => {
+    test(`a user sets a status by keyboard, others see it, at a ${where} in ${colorScheme}`, async (t) => {
       const self = `${where}-${colorScheme}`;
       const [sub, other] = [`ada-status-${self}`, `bob-status-${self}`];
       const bob = await client(t, other, "Bob Status");

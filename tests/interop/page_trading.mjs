@@ -34,7 +34,7 @@ const section = ({ page }, name) => page.getByRole("region", { name });
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
-    test(`what is followed is shown live, and an order is given by keyboard alone, at a ${where} in ${colorScheme}`, async (t) => {
+    test(`followed data is live and an order works by keyboard, at a ${where} in ${colorScheme}`, async (t) => {
       const sub = `trader-${where}-${colorScheme}`;
       const ada = await open(t, sub, ["admin"], { viewport, colorScheme });
       const { page } = ada;
@@ -93,7 +93,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("only those who may have trades executed are led to the page and see it, and others where the server says so", async (t) => {
+test("the trading page requires a permission or a setting of the server", async (t) => {
   const ada = await Visitor.signIn(t, shared.browser, shared.server.url, tokenOf("ada-link", "Ada Link"), { viewport: DESK });
   const link = ({ page }) => page.getByRole("link", { name: "Trading" });
   assert.equal(await link(ada).count(), 0);
@@ -129,7 +129,7 @@ test("only those who may have trades executed are led to the page and see it, an
   noComplaints(ada, admin, bob, guest, direct);
 });
 
-test("the trading page is loaded when it is opened first, and again after the network was away", async (t) => {
+test("the trading page loads on first use, and again after a network outage", async (t) => {
   const ada = await Visitor.signIn(t, shared.browser, shared.server.url, token({ sub: "ada-lazy", roles: ["admin"] }), { viewport: DESK });
   const loaded = () => ada.page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => name.includes("/assets/")).length);
   const before = await loaded();
@@ -144,7 +144,7 @@ test("the trading page is loaded when it is opened first, and again after the ne
   assert.equal(await section(ada, "Trades").evaluate((node) => getComputedStyle(node.closest(".trading")).overflowY), "auto");
 });
 
-test("after the network was away what was missed is there, and nothing twice", async (t) => {
+test("missed data is shown once after a network outage", async (t) => {
   const sub = "trader-away";
   const ada = await open(t, sub, ["admin"]);
   await section(ada, "Trades").getByText("No trades yet.").waitFor();
@@ -184,7 +184,7 @@ test("the focus stays on Cancel while events arrive", async (t) => {
   noComplaints(ada);
 });
 
-test("an order whose answer is lost is not sent again, and its outcome is told when it is known", async (t) => {
+test("an order with a lost answer is not repeated, and its outcome is shown", async (t) => {
   const sub = "trader-lost";
   const ada = await open(t, sub, ["admin"]);
   await ada.isOver("WebSocket");

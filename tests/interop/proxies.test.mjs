@@ -155,7 +155,7 @@ const FRONTS = [
 for (const [title, name, scheme, server] of FRONTS) {
   describe(title, () => {
     for (const transports of KINDS) {
-      test(`the client is who connects to the proxy, by ${transports.join(" and ")}`, async (t) => {
+      test(`the client is the peer of the proxy, by ${transports.join(" and ")}`, async (t) => {
         const url = `${scheme}://127.0.0.1:${proxies[name]}`;
         assert.equal(await comesFrom(t, server(), url, { transports }), CLIENT);
       });
@@ -164,7 +164,7 @@ for (const [title, name, scheme, server] of FRONTS) {
 }
 
 describe("forged headers", () => {
-  test("what a client writes in front of the proxy's own entry does not count", async (t) => {
+  test("entries that a client adds before the proxy's own entry are ignored", async (t) => {
     const headers = { "x-forwarded-for": "6.6.6.6, 127.0.0.1" };
     for (const name of ["nginx", "haproxy"]) {
       const url = `http://127.0.0.1:${proxies[name]}`;
@@ -176,7 +176,7 @@ describe("forged headers", () => {
     assert.equal(await comesFrom(t, plain, url, { transports: ["websocket"], headers: forwarded }), CLIENT);
   });
 
-  test("a header that the proxy passes on from the client makes it nobody else", async (t) => {
+  test("a header that the proxy forwards does not change the client's address", async (t) => {
     // nginx does not process Forwarded. The two headers disagree, so the client counts as the
     // proxy.
     const url = `http://127.0.0.1:${proxies.nginx}`;
@@ -184,7 +184,7 @@ describe("forged headers", () => {
     assert.equal(await comesFrom(t, plain, url, { transports: ["websocket"], headers }), "127.0.0.1");
   });
 
-  test("behind the PROXY protocol no header is needed, and the client's own is not believed", async (t) => {
+  test("with the PROXY protocol headers are neither needed nor trusted", async (t) => {
     const url = `http://127.0.0.1:${proxies.haproxyV2}`;
     const headers = { "x-forwarded-for": "6.6.6.6", forwarded: "for=6.6.6.6" };
     assert.equal(await comesFrom(t, headed, url, { transports: ["websocket"], headers }), CLIENT);
@@ -208,14 +208,14 @@ describe("a chain of proxies", () => {
     });
   }
 
-  test("the client is the first that is no proxy, and an IPv6 subscriber is one client", async (t) => {
+  test("the first address that is no proxy counts, for IPv6 its subscriber", async (t) => {
     const url = `http://127.0.0.1:${proxies.nginx}`;
     const headers = { "x-forwarded-for": "6.6.6.6, 2001:db8::5" };
     const options = { local: OUTER, transports: ["websocket"], headers };
     assert.equal(await comesFrom(t, plain, url, options), "2001:db8::5");
   });
 
-  test("limits are those of the client behind all of them", async (t) => {
+  test("limits apply to the client behind all proxies", async (t) => {
     const strict = await startServer({ ...trusting, ROOMCAST_LIMITS__CONNECTS: "5" });
     t.after(() => strict.stop());
     const relay = await lastingPort();

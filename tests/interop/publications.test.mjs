@@ -32,7 +32,7 @@ async function backend(t, postgres) {
   return client;
 }
 
-test("what the example of the documentation publishes reaches all tabs of the user, at two servers, once", async (t) => {
+test("the documented publication reaches a user's tabs at two servers once", async (t) => {
   const postgres = await startPostgres();
   t.after(() => postgres.close());
   const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
@@ -57,7 +57,7 @@ test("what the example of the documentation publishes reaches all tabs of the us
   assert.deepEqual(heard, ["ann 7", "ann 7"]);
 });
 
-test("a client whose server is restarted gets what was published meanwhile, once and in order", async (t) => {
+test("a client of a restarted server gets missed publications once in order", async (t) => {
   const postgres = await startPostgres();
   t.after(() => postgres.close());
   const port = await lastingPort();

@@ -14,7 +14,7 @@ for (const [client, io] of clients) {
     describe(`${client} over ${transport}`, () => {
       const options = { ...again, transports: [transport] };
 
-      test("comes back after the server cut the session", async (t) => {
+      test("reconnects after the server closed the session", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const { id } = socket;
         const lost = next(socket, "disconnect");
@@ -29,7 +29,7 @@ for (const [client, io] of clients) {
         assert.equal(reason, "forced close");
       });
 
-      test("comes back after its own transport broke", async (t) => {
+      test("reconnects after its own transport broke", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const { id } = socket;
         const back = next(socket, "connect");
@@ -39,7 +39,7 @@ for (const [client, io] of clients) {
         assert.deepEqual(await ask(socket, "join", "x"), ["x"]);
       });
 
-      test("sends what was emitted while it was away", async (t) => {
+      test("sends events that were emitted while disconnected", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const lost = next(socket, "disconnect");
         socket.emit("drop");
@@ -48,7 +48,7 @@ for (const [client, io] of clients) {
         assert.deepEqual(await Promise.all(answers), [1, 2, 3]);
       });
 
-      test("can leave and come back at once", async (t) => {
+      test("can leave and reconnect immediately", async (t) => {
         const socket = await connect(t, io, server.url, options);
         const { id } = socket;
         socket.disconnect().connect();
@@ -59,7 +59,7 @@ for (const [client, io] of clients) {
     });
   }
 
-  test(`${client}: finds the server again after it stopped`, async (t) => {
+  test(`${client}: reconnects when a stopped server is back`, async (t) => {
     const port = await lastingPort();
     const first = await startExample("interop", { PORT: port });
     const socket = await connect(t, io, first.url, again);

@@ -41,7 +41,7 @@ const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((tr
 
 for (const [wire, options] of cases) {
   describe(`${wire} over ${options.transports.join(" and ")}`, () => {
-    test("a client goes on after its network broke", async (t) => {
+    test("a client continues after its network broke", async (t) => {
       const { link, socket, numbers } = await connectBehindLink(t, options);
       const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
       const { id } = socket;
@@ -62,7 +62,7 @@ for (const [wire, options] of cases) {
       assert.deepEqual(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     });
 
-    test("a client goes on after the server dropped it, again and again", async (t) => {
+    test("a client continues after the server dropped it repeatedly", async (t) => {
       const { socket, numbers } = await connectBehindLink(t, options);
       const { id } = socket;
       for (let n = 1; n < 5; n++) {
@@ -79,7 +79,7 @@ for (const [wire, options] of cases) {
   });
 }
 
-test("every namespace of a connection goes on", async (t) => {
+test("every namespace of a connection continues", async (t) => {
   const { link, socket } = await connectBehindLink(t);
   const chat = socket.io.socket("/chat");
   await next(chat, "connect");
@@ -106,7 +106,7 @@ test("a client that never received an event starts a new session", async (t) => 
   assert.notEqual(socket.id, id);
 });
 
-test("a volatile event that ends in a text makes its client start afresh", async (t) => {
+test("a volatile event that ends in a text causes a new session", async (t) => {
   const { socket } = await connectBehindLink(t, { transports: ["websocket"] });
   await untilHeard(socket, "blip", "no offset");
   const back = next(socket, "connect");
@@ -150,7 +150,7 @@ test("a client that returns after the retention starts a new session", async (t)
   assert.notEqual(socket.id, id);
 });
 
-test("a client that knows nothing of it comes back as a new one", async (t) => {
+test("a client without recovery support reconnects as a new client", async (t) => {
   const socket = await connect(t, v3.io, url, again);
   const echoed = next(socket, "echo");
   socket.emit("echo", 1);
@@ -163,7 +163,7 @@ test("a client that knows nothing of it comes back as a new one", async (t) => {
   assert.equal((await ask(socket, "whoami")).recovered, false);
 });
 
-test("whatever the arguments of a packed event are, its offset is behind them", async (t) => {
+test("the offset of a packed event follows its arguments, whatever they are", async (t) => {
   const { link, socket } = await connectBehindLink(t, { parser });
   const other = await connect(t, v4, packed, { parser });
   const values = [[], ["text"], [Buffer.of(1, 2)], [new Date(0), null], [{ deep: [Buffer.alloc(300)] }, "text"], Array(20).fill(1)];

@@ -16,7 +16,7 @@ const revoke = async (url, body) => {
 };
 
 describe("revocations", () => {
-  test("what is revoked is told so, does not come back, and stays out after a restart", async (t) => {
+  test("a revoked user is notified and stays out, also after a restart", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     const people = {
@@ -101,7 +101,7 @@ describe("revocations", () => {
     }
   });
 
-  test("the role guest is that of all guests: they are told so, disconnected and kept out", async (t) => {
+  test("the role guest covers all guests: they are notified and kept out", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}`, ROOMCAST_AUTH__GUESTS: "true" };
     const { url } = await server(t, env);
     const guest = { auth: { name: "Gil", guestKey: "0123456789abcdef" }, reconnection: true };
@@ -200,7 +200,7 @@ describe("revocations", () => {
     assert.deepEqual(await away("carl", {}, passing), [false, 0]);
   });
 
-  test("one that does not say until when holds for as long as any token could live", async (t) => {
+  test("a revocation without an end holds for the longest life of a token", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     const exp = now() + 20 * YEAR_S;
@@ -232,7 +232,7 @@ describe("revocations", () => {
     await refused(t, after.url, { auth: { token: known } });
   });
 
-  test("with a longest life of tokens they end, and no token outlives them", async (t) => {
+  test("with a maximum token lifetime, revocations end after all tokens", async (t) => {
     const started = await server(t, {
       ROOMCAST_AUTH__JWT__MAX_LIFETIME: "12s",
       ROOMCAST_AUTH__JWT__LEEWAY: "0s",
@@ -265,7 +265,7 @@ describe("revocations", () => {
     await enter(t, url, { auth: { token: lasting("ann") } });
   });
 
-  test("a session that is tried again and again meanwhile is not prolonged by that", async (t) => {
+  test("repeated attempts do not extend a session of a revoked user", async (t) => {
     const { url } = await server(t);
     const made = await call(url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 2 });
     const { sessionId } = made.body;
@@ -277,7 +277,7 @@ describe("revocations", () => {
     }
   });
 
-  test("a session that is revoked for good is no session any more", async (t) => {
+  test("a permanently revoked session no longer exists", async (t) => {
     const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     let sessionId;
@@ -303,7 +303,7 @@ describe("revocations", () => {
     await refused(t, after.url, { auth: { sessionId } });
   });
 
-  test("is obeyed by a refresh: what is revoked refreshes nothing", async (t) => {
+  test("a revoked token is refused by a refresh", async (t) => {
     const { url } = await server(t);
     const { socket } = await enter(t, url, { auth: { token: token({ jti: "first" }) } });
     await revoke(url, { jti: "second" });

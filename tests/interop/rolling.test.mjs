@@ -80,7 +80,7 @@ const start = async (t, port, { program, env: own }) => {
   return server;
 };
 
-test(`two of three nodes that ${ADAPTER} joins are replaced, and no message is lost or comes twice`, async (t) => {
+test(`two of three nodes joined by ${ADAPTER} are replaced without loss or duplicates`, async (t) => {
   const ports = [await lastingPort(), await lastingPort(), await lastingPort()];
   const nodes = [];
   for (const port of ports) nodes.push(await start(t, port, OLDER));

@@ -27,7 +27,7 @@ async function trio(t, io) {
 
 for (const [client, io] of clients) {
   describe(client, () => {
-    test("join and leave answer with the rooms that remain", async (t) => {
+    test("join and leave return the remaining rooms", async (t) => {
       const socket = await connect(t, io, server.url);
       assert.deepEqual(await ask(socket, "join", "b"), ["b"]);
       assert.deepEqual(await ask(socket, "join", "a"), ["a", "b"]);
@@ -66,7 +66,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(heard, [[], ["private"], []]);
     });
 
-    test("a room that was left is silent", async (t) => {
+    test("a socket receives nothing from a room that it has left", async (t) => {
       const { sockets, heard, settle } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       await ask(sockets[1], "join", room);
@@ -101,7 +101,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(heard[2], heard[0]);
     });
 
-    test("volatile events arrive when nothing is in the way", async (t) => {
+    test("volatile events arrive if nothing delays them", async (t) => {
       const socket = await connect(t, io, server.url, { transports: ["websocket"] });
       assert.deepEqual(await untilHeard(socket, "blip", 7), [7]);
     });

@@ -10,7 +10,7 @@ import { ask, connect, startExample, within } from "./support.mjs";
 
 const program = join(dirname(fileURLToPath(import.meta.url)), "frozen.mjs");
 
-describe("a client that stands still", () => {
+describe("a client that does not read", () => {
   let server;
   before(async () => {
     const config = { outbox_bytes: 300_000, ping_interval: "60s" };
@@ -24,7 +24,7 @@ describe("a client that stands still", () => {
     return Number(line.slice(name.length));
   }
 
-  test("is cut at its budget, without a hole in what it got, and nobody else notices", async (t) => {
+  test("is disconnected at its budget without a gap or effect on other clients", async (t) => {
     const frozen = spawn(process.execPath, [program, server.url, "room"], { stdio: ["ignore", "pipe", "inherit"] });
     t.after(() => frozen.kill("SIGKILL"));
     const lines = createInterface({ input: frozen.stdout })[Symbol.asyncIterator]();

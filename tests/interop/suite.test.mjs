@@ -20,7 +20,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
   describe(`over ${transports.join(" and ")}`, () => {
     const join = (t, path = "", more = {}) => connect(t, io, server.url + path, { transports, ...more });
 
-    test("questions have their answers", async (t) => {
+    test("requests get their answers", async (t) => {
       const socket = await join(t);
       assert.equal(await ask(socket, "getId"), socket.id);
       assert.notEqual(socket.id, socket.io.engine.id);
@@ -53,7 +53,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.deepEqual(texts, ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"]);
     });
 
-    test("the server's own question may be answered", async (t) => {
+    test("the server's own request can be answered", async (t) => {
       const socket = await join(t);
       socket.on("ack", (answer) => answer(5, { test: true }));
       const got = hear(socket, "got it");
@@ -68,7 +68,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       await ask(socket, "echo", 0);
     });
 
-    test("binary is told from text, and remembered for each socket", async (t) => {
+    test("binary is distinguished from text and stored for each socket", async (t) => {
       const [socket, other] = await Promise.all([join(t), join(t)]);
       const replies = [];
       socket.onAny((name) => replies.push(name));
@@ -104,7 +104,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.deepEqual(replies, expected);
     });
 
-    test("the handshake is told as it was made", async (t) => {
+    test("the handshake is reported as it was made", async (t) => {
       const more = { query: { "&a": "&=?a", e: "f" }, auth: { a: "b" }, extraHeaders: { origin: "http://x.example" } };
       const seen = [await ask(await join(t, "", more), "getHandshake")];
       const abc = open(t, io, `${server.url}/abc`, { transports, ...more });
@@ -142,7 +142,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.equal(await ask(foo, "getId"), foo.id);
     });
 
-    test("who was cut off is the same socket again if it has heard anything", async (t) => {
+    test("a disconnected client resumes its socket if it received anything", async (t) => {
       const more = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20 };
       const [silent, informed] = await Promise.all([join(t, "", more), join(t, "", more)]);
       const ids = [silent.id, informed.id];
@@ -158,7 +158,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.equal(informed.id, ids[1]);
     });
 
-    test("packets come and go once each, and what is not acknowledged is sent again", async (t) => {
+    test("packets pass once each way, and unacknowledged ones are sent again", async (t) => {
       const socket = open(t, io, server.url, { transports, retries: 3, ackTimeout: 10_000 });
       const [sent, received] = [[], []];
       socket.io.engine.on("packetCreate", ({ type, data }) => type === "message" && sent.push(data));
@@ -178,7 +178,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.equal(count, 3);
     });
 
-    test("namespaces come and go without the connection, and it ends with the last", async (t) => {
+    test("namespaces open and close, and the connection ends with the last one", async (t) => {
       const manager = new Manager(server.url, { transports, reconnection: false });
       t.after(() => manager._close());
       const [main, foo] = [manager.socket("/"), manager.socket("/foo")];
@@ -198,7 +198,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
   });
 }
 
-test("sessions are opened later than at once", async (t) => {
+test("no session opens without a delay", async (t) => {
   for (const transport of ["polling", "websocket"]) {
     const hasty = open(t, io, server.url, { transports: [transport], timeout: 0 });
     const [error] = await next(hasty, "connect_error");

@@ -45,7 +45,7 @@ for (const [name, io] of clients) {
     });
   }
 
-  test(`${name} does not trust a certificate that nobody vouches for`, async () => {
+  test(`${name} refuses an untrusted certificate`, async () => {
     const socket = io(server.url, { transports: ["websocket"], forceNew: true, reconnection: false });
     const [error] = await next(socket, "connect_error");
     socket.disconnect();

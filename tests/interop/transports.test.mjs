@@ -87,7 +87,7 @@ for (const [client, io] of clients) {
       assert.deepEqual(received, Array.from({ length: sent }, (_, i) => i));
     });
 
-    test("is told when it leaves", async (t) => {
+    test("learns the reason when it leaves, as the server does", async (t) => {
       const observer = await connect(t, io, server.url);
       const socket = await connect(t, io, server.url);
       const { id } = socket;

@@ -99,7 +99,7 @@ describe("webhooks", () => {
     assert.equal(new Set(hook.events().map(({ id }) => id)).size, 6);
   });
 
-  test("tell all that happens beside the events of clients, and a notification also if a mention made it", async (t) => {
+  test("report all other changes, and notifications also of mentions", async (t) => {
     const hook = await receiver(t);
     const { url } = await server(t, hooked(hook.url, serverEvents().join()));
     const auth = { token: token({ sub: "ann", roles: ["user"] }) };
@@ -166,7 +166,7 @@ describe("webhooks", () => {
     assert.deepEqual(told("notification:withdrawn").map((one) => [one.userId, one.notificationId, one.reason]), [["ann", "n2", "withdrawn"]]);
   });
 
-  test("are verified by the examples of the documentation, with either of two secrets", async (t) => {
+  test("pass the documented verification examples with either of two secrets", async (t) => {
     const folder = temporary();
     const text = readFileSync(new URL("../../docs/webhooks.md", import.meta.url), "utf8");
     const example = (language) => new RegExp(`\`\`\`${language}\n((?:import|export)[^]*?)\`\`\``).exec(text)[1];
@@ -207,7 +207,7 @@ describe("webhooks", () => {
     }
   });
 
-  test("are sent again under the same id until they are answered with 2xx, and not after 410", async (t) => {
+  test("are sent again under the same id until a 2xx answer, not after 410", async (t) => {
     const elsewhere = await receiver(t);
     const answers = [
       (response) => response.writeHead(500).end(),
@@ -244,7 +244,7 @@ describe("webhooks", () => {
     assert.deepEqual(gone.events().map(({ data }) => data.signalId), ["s1", "s2"]);
   });
 
-  test("survive a restart, and are given up when they are too old", async (t) => {
+  test("survive a restart, and are dropped when they are too old", async (t) => {
     let isUp = false;
     const hook = await receiver(t, (_, response) => response.writeHead(isUp ? 204 : 503).end());
     const store = `sqlite:${join(temporary(), "chat.db")}`;
@@ -298,7 +298,7 @@ describe("webhooks", () => {
     assert.equal(hook.requests.length, 0);
   });
 
-  test("that make no sense are refused at the start", () => {
+  test("with invalid settings are refused at startup", () => {
     const url = "https://app.example/";
     for (const [env, why] of [
       [hooked(url, "conect"), /unknown event `conect`/],
@@ -318,7 +318,7 @@ describe("webhooks of two servers of one database", () => {
   before(async () => (postgres = await startPostgres()));
   after(() => postgres?.close());
 
-  test("are each sent by one of them, also those that the other has left", async (t) => {
+  test("are each sent by one server, also if the other server left them behind", async (t) => {
     // No request is answered before both servers have sent one, so that neither has sent everything
     // before the other starts.
     const held = [];

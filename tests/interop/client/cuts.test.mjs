@@ -16,7 +16,7 @@ async function linked(t, url) {
 }
 
 describe("the client package", { concurrency: true }, () => {
-  test("goes on after its server was killed in the middle of a burst", async (t) => {
+  test("continues after its server was killed during a burst", async (t) => {
     const server = await lasting(t);
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
@@ -38,7 +38,7 @@ describe("the client package", { concurrency: true }, () => {
     for (const { states } of [ada, bob]) assert.deepEqual(states, ["connecting", "online", "offline", "online"]);
   });
 
-  test("says that a stopped server does not answer, and goes on with it after 30 s", async (t) => {
+  test("reports that a stopped server does not answer, continues after 30 s", async (t) => {
     // Long enough that clients do not give up while the server is suspended.
     const server = await lasting(t, { ROOMCAST_ENGINE__PING_TIMEOUT: "60s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
@@ -63,7 +63,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(bob.states, ["connecting", "online"]);
   });
 
-  test("goes on after its network was cut again and again, and reads what it has missed", async (t) => {
+  test("continues after repeated network failures and reads missed messages", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     const ada = await new Chatter(t, link.url, as("ada")).entered();
@@ -92,7 +92,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(bob.states, ["connecting", "online"]);
   });
 
-  test("sends a message again whose answer is held back, as the same", async (t) => {
+  test("sends a message again under the same id if its answer is delayed", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     const ada = await new Chatter(t, link.url, as("ada")).entered();
@@ -106,7 +106,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online", "unresponsive", "online"]);
   });
 
-  test("swaps a token that is about to end, on the same connection", async (t) => {
+  test("replaces an expiring token on the same connection", async (t) => {
     const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "20s", ROOMCAST_AUTH__GRACE: "1s" });
     const reasons = [];
     const end = now() + 24;
@@ -123,7 +123,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online"]);
   });
 
-  test("comes back with a new token after its own has ended while it was away", async (t) => {
+  test("reconnects with a new token after its own expired while disconnected", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     let exp = now() + 3600;
@@ -146,7 +146,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online", "offline", "online"]);
   });
 
-  test("comes back by itself when the server has ended it with its token, with the next one that can be had", async (t) => {
+  test("reconnects by itself with the next token after its token ended", async (t) => {
     const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
     let hasEnded = false;
     // No other token is available before the end.
@@ -168,7 +168,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online", "offline", "online"]);
   });
 
-  test("is closed when a token ends that cannot be had anew, and says why", async (t) => {
+  test("is closed when a token ends without a replacement, with the reason", async (t) => {
     const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD: "2s", ROOMCAST_AUTH__GRACE: "1s" });
     const ada = await new Chatter(t, server.url, { auth: { token: token({ sub: "ada", exp: now() + 15 }) } }).entered();
     await ada.is("closed");
@@ -178,7 +178,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online", "closed"]);
   });
 
-  test("is refused for good when new credentials are no better, and comes in when it is asked to", async (t) => {
+  test("is refused if new credentials are no better, and connects on request", async (t) => {
     const server = await lasting(t);
     let isGood = false;
     const auth = () => ({ token: isGood ? token({ sub: "ada" }) : "nonsense" });
@@ -192,7 +192,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "offline", "refused", "connecting", "online"]);
   });
 
-  test("is closed when its user is revoked, and does not come back by itself", async (t) => {
+  test("is closed when its user is revoked, and does not reconnect by itself", async (t) => {
     const server = await lasting(t);
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
@@ -205,7 +205,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online", "closed"]);
   });
 
-  test("holds its queue for as long as the server asks to", async (t) => {
+  test("holds its queue for as long as the server requests", async (t) => {
     // One more every 30 s: the first two are stored before that.
     const server = await lasting(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "2" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
@@ -222,7 +222,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online"]);
   });
 
-  test("gives a listener that is added later the messages as they are now", async (t) => {
+  test("gives a listener that is added later the current messages", async (t) => {
     const server = await lasting(t);
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
@@ -247,7 +247,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(seen[1], ["has changed", "", "liked 👍"]);
   });
 
-  test("continues where it was as a guest, who is another user after a reconnect", async (t) => {
+  test("continues as a guest that is another user after a reconnect", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     const guest = await new Chatter(t, link.url, { auth: { name: "Guest" } }).entered();
@@ -296,7 +296,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(somebody.states, ["connecting", "online", ...cut, ...cut]);
   });
 
-  test("says how many have got a message", async (t) => {
+  test("reports how many clients received a message", async (t) => {
     const server = await lasting(t, { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "30s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
@@ -322,7 +322,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(states, ["connecting", "online"]);
   });
 
-  test("begins anew with the newest page when it has missed more than it reads", async (t) => {
+  test("starts with the newest page if it missed more than it reads", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);
     const ada = await new Chatter(t, link.url, as("ada")).entered();

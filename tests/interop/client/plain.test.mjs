@@ -18,7 +18,7 @@ function serve(t, port, set) {
 const plain = { sessionEvent: false, idField: "key" };
 
 describe("with the official server, the client package", { concurrency: true }, () => {
-  test("asks, is refused and tells", async (t) => {
+  test("gets answers, refusals and events", async (t) => {
     const port = await lastingPort();
     const told = [];
     serve(t, port, (io) =>
@@ -49,7 +49,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "online", "unresponsive", "online", "idle"]);
   });
 
-  test("sends what waits in order, again under the same key, and subscribes again", async (t) => {
+  test("sends queued entries in order under the same key and resubscribes", async (t) => {
     const port = await lastingPort();
     const orders = [];
     const keys = new Set();
@@ -101,7 +101,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "online", "offline", "online", "offline", "online"]);
   });
 
-  test("waits as long as a refusal says, and stays away from one that says nothing", async (t) => {
+  test("waits as long as a refusal states, and stops if it states no time", async (t) => {
     const port = await lastingPort();
     let attempts = 0;
     let data = { code: "RATE_LIMITED", retryAfter: 1_500 };
@@ -125,7 +125,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "offline", "refused", "connecting", "online"]);
   });
 
-  test("asks for credentials until it gets them, and brings new ones when they are about to end", async (t) => {
+  test("requests credentials until it gets them, and new ones before they end", async (t) => {
     const port = await lastingPort();
     const seen = [];
     const io = serve(t, port, (io) =>
@@ -192,7 +192,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "online", "idle", "connecting", "online"]);
   });
 
-  test("takes up the queue of an earlier program", async (t) => {
+  test("continues the queue of an earlier program", async (t) => {
     const port = await lastingPort();
     const url = `http://127.0.0.1:${port}`;
     const storage = memoryStorage();

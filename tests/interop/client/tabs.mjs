@@ -51,7 +51,7 @@ async function assertStored(t, other, prefix, expected) {
 
 // The tests share one server, so each uses its own words.
 describe("the client package in Chromium", { concurrency: true }, () => {
-  test("keeps what is written offline, and reads what it has missed", async (t) => {
+  test("keeps messages written offline, and reads missed messages", async (t) => {
     const { context, open } = await profile(t, "offline");
     const other = await reader(t);
     const tab = await open();
@@ -73,7 +73,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
-  test("goes on after its server was killed, and after it was stopped for 20 s", async (t) => {
+  test("continues after its server was killed, and after a stop of 20 s", async (t) => {
     const own = await lasting(t, { ALLOWED_ORIGINS: site.url });
     const { open } = await profile(t, "server", own);
     const tab = await open();
@@ -96,7 +96,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual((await tab.seen()).states, ["connecting", "online", "offline", "online", "unresponsive", "online"]);
   });
 
-  test("comes back with a new token after its own has ended while it was away", async (t) => {
+  test("reconnects with a new token after its own expired while disconnected", async (t) => {
     const own = await lasting(t, { ALLOWED_ORIGINS: site.url });
     const { context, open } = await profile(t, "late", own);
     const tab = await open();
@@ -120,7 +120,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
-  test("keeps what is written offline beyond a reload", async (t) => {
+  test("keeps messages written offline after a reload", async (t) => {
     const { context, open, visit } = await profile(t, "reload");
     const other = await reader(t);
     const tab = await open();
@@ -163,7 +163,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await second.settled(), ["online", "offline", "online"]);
   });
 
-  test("goes on after its tab was frozen", async (t) => {
+  test("continues after its tab was frozen", async (t) => {
     const other = await reader(t);
     // A separate browser, whose only tab this is. Chromium does not freeze visible tabs, and
     // without a screen all tabs are visible. The operating system can freeze the process of any
@@ -189,7 +189,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.hasShownTheTruth();
   });
 
-  test("goes on after its tab was frozen for longer than the server waits for it", async (t) => {
+  test("continues after its tab was frozen beyond the server's timeout", async (t) => {
     const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_ENGINE__PING_INTERVAL: "1s", ROOMCAST_ENGINE__PING_TIMEOUT: "12s" });
     const freezer = await launch();
     t.after(() => freezer.close());
@@ -216,7 +216,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
-  test("stops at a debugger for longer than an answer may take, and goes on", async (t) => {
+  test("stops at a debugger beyond the answer timeout and continues", async (t) => {
     const { open } = await profile(t, "paused");
     const other = await reader(t);
     const tab = await open();
@@ -232,7 +232,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
   });
 
   for (const hours of [-2, 2]) {
-    test(`does not mind a clock that is moved by ${hours} hours`, async (t) => {
+    test(`works with a clock that is moved by ${hours} hours`, async (t) => {
       const prefix = `clock ${hours}:`;
       const { context, open } = await profile(t, `clock${hours}`);
       const other = await reader(t);
@@ -272,7 +272,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     });
   }
 
-  test("says that a server does not allow the page's origin, and comes in when it does", async (t) => {
+  test("reports a refused page origin, and connects when it is allowed", async (t) => {
     const own = await lasting(t, { ALLOWED_ORIGINS: "http://elsewhere.example" });
     const { open } = await profile(t, "cors", own);
     const polling = await open();
@@ -293,7 +293,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     }
   });
 
-  test("shares one connection between tabs, and gives it to another when the leader is closed", async (t) => {
+  test("shares one connection between tabs and moves it if the leader closes", async (t) => {
     const { open } = await profile(t, "shared");
     const other = await reader(t);
     const first = await open({ share: "test" });
@@ -347,7 +347,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     for (const tab of [first, other]) await tab.hasShownTheTruth({ isShared: true });
   });
 
-  test("takes the connection from a leader that does not move", async (t) => {
+  test("takes the connection from an unresponsive leader", async (t) => {
     const { open } = await profile(t, "icy");
     const other = await reader(t);
     const [first, second] = [await open({ share: "test" }), await open({ share: "test" })];
