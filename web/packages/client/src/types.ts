@@ -238,7 +238,7 @@ export interface EditMessage {
 /** One emoji of at most 16 characters (at most 64 bytes). */
 export type Emoji = string;
 
-/** `error`. */
+/** `error`: an event has failed. */
 export interface ErrorEvent {
   code: string;
   details?: unknown;
@@ -706,7 +706,7 @@ export interface PreviewInvite {
   token: string;
 }
 
-/** What a prospective member may know about a conversation. */
+/** The data of a conversation that users can read before they become members. */
 export interface PreviewedConversation {
   id: string;
   /** The number of members. */
@@ -832,7 +832,7 @@ export interface ReadOwnTrades {
   sinceRevision?: number;
 }
 
-/** `admin:stats`. */
+/** `admin:stats`: reads the state of the server. */
 export type ReadStatistics = Record<string, unknown>;
 
 /** Text for people: 1 to 200 characters, none of them control or invisible, and not only spaces. */
@@ -921,7 +921,7 @@ export type SearchQuery = string;
 export interface SendMessage {
   /** A message sent again under the same id is stored only once. */
   clientMessageId?: ClientId;
-  /** Whether the sender wants the event `message_delivered`. */
+  /** Whether the server sends `message_delivered` to the sending socket. */
   confirmDelivery?: boolean;
   content: MessageText;
   conversationId: string;
@@ -938,7 +938,7 @@ export interface SendMessage {
 /** An id or a name that a service chooses: 1 to 128 characters, none of them control or invisible, and not only spaces. */
 export type ServiceName = string;
 
-/** `session`. */
+/** `session`: the identity of the client. */
 export interface Session {
   expiresAt?: string;
   /** Whether the user is a guest, whose name is not verified. */
@@ -1322,7 +1322,7 @@ export interface UserStatus {
   userId: string;
 }
 
-/** What went wrong, as the server reports it in a refused request. */
+/** The error of a refused request. */
 export interface Failure {
   code: string;
   message: string;
@@ -1334,106 +1334,106 @@ export interface Failure {
 /** The acknowledgement of a request. */
 export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };
 
-/** The arguments of an event before its acknowledgement: none if the payload may be left out. */
+/** The arguments of an event before its acknowledgement. An optional payload can be omitted. */
 export type EventArguments<Payload> = undefined extends Payload
   ? [payload: Exclude<Payload, undefined>] | []
   : [payload: Payload];
 
-/** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */
+/** The events that clients send, by name: the argument, and the answer that accompanies `success: true`. */
 export interface Requests {
-  /** Stores a message and shows it to the conversation. */
+  /** Stores a message and sends it to the conversation. */
   message: { payload: SendMessage; answer: StoredMessage };
-  /** Gives a message a new text. */
+  /** Replaces the text of a message. */
   edit_message: { payload: EditMessage; answer: StoredMessage };
-  /** Takes the text out of a message. */
+  /** Removes the text of a message. */
   delete_message: { payload: DeleteMessage; answer: StoredMessage };
   /** Reacts to a message with an emoji. */
   add_reaction: { payload: AddReaction; answer: MessageReaction };
-  /** Takes a reaction of the sender back. */
+  /** Removes a reaction of the sender. */
   remove_reaction: { payload: RemoveReaction; answer: MessageReaction };
   /** Pins a message to its conversation. */
   pin_message: { payload: PinMessage; answer: MessagePinned };
-  /** Takes the pin of a message away. */
+  /** Unpins a message. */
   unpin_message: { payload: UnpinMessage; answer: MessageUnpinned };
-  /** Joins a conversation and reads what was missed. */
+  /** Joins a conversation and reads the missed messages. */
   join_conversation: { payload: string | Join; answer: Joined };
   /** Leaves a conversation. */
   leave_conversation: { payload: string | Leave; answer: object };
-  /** Shows that somebody types, or has stopped. */
+  /** Announces that the sender started or stopped typing. */
   typing: { payload: SetTyping; answer: object };
-  /** Reads who is in a conversation. */
+  /** Reads the users in a conversation. */
   presence: { payload: AskPresence; answer: Presence };
-  /** Says of oneself that one is online, away, busy or offline. */
+  /** Sets the sender's status: online, away, busy or offline, optionally with a text. */
   set_status: { payload: SetStatus; answer: UserStatus };
-  /** Reads what those of a conversation say of themselves. */
+  /** Reads the statuses of a conversation's users. */
   statuses: { payload: AskStatuses; answer: ConversationStatuses };
   /** Reads a page of messages. */
   message_history: { payload: ReadHistory; answer: Page };
-  /** Notes how far the sender has read. */
+  /** Moves the sender's read position forward. */
   mark_read: { payload: MarkAsRead; answer: ReadMark };
-  /** Finds messages that have all the words. */
+  /** Finds messages that contain all the words. */
   message_search: { payload: SearchMessages; answer: Page };
-  /** Makes a conversation, of which the sender is the owner. */
+  /** Creates a conversation that the sender owns. */
   create_conversation: { payload: CreateConversation; answer: ChangedConversation };
-  /** Gives a conversation a new title. */
+  /** Sets a new title for a conversation. */
   rename_conversation: { payload: RenameConversation; answer: ChangedConversation };
-  /** Deletes a conversation with all that is in it. */
+  /** Deletes a conversation with all its content. */
   delete_conversation: { payload: DeleteConversation; answer: ConversationDeleted };
-  /** Lists the sender's conversations with what is unread. */
+  /** Lists the sender's conversations with their unread counts. */
   conversations: { payload: ListConversations; answer: ConversationPage };
   /** Adds a member to a conversation. */
   add_member: { payload: AddMember; answer: ChangedConversation };
-  /** Removes a member from a conversation, or the sender itself. */
+  /** Removes a member, or the sender, from a conversation. */
   remove_member: { payload: RemoveMember; answer: ChangedConversation };
-  /** Says of what in a conversation the sender wants to be notified. */
+  /** Sets which events of a conversation notify the sender. */
   set_notification_level: { payload: SetNotificationLevel; answer: NotificationLevel };
-  /** Makes a token by which others become members of a conversation. */
+  /** Creates a token with which users become members of a conversation. */
   create_invite: { payload: CreateInvite; answer: CreatedInvite };
-  /** Reads what conversation a token is for. */
+  /** Reads which conversation a token is for. */
   preview_invite: { payload: PreviewInvite; answer: InvitePreview };
   /** Makes the sender a member of the conversation that a token is for. */
   join_invite: { payload: JoinInvite; answer: ChangedConversation };
-  /** Takes all tokens of a conversation back. */
+  /** Revokes all tokens of a conversation. */
   revoke_invites: { payload: RevokeInvites; answer: RevokedInvites };
   /** Follows the sender's trades. */
   "subscribe:trades": { payload: SubscribeTrades; answer: TradesSubscribed };
-  /** Follows the sender's trades no longer. */
+  /** Stops following the sender's trades. */
   "unsubscribe:trades": { payload: UnsubscribeTrades; answer: Unsubscribed };
-  /** Reads a page of the sender's trades, the newest change first. */
+  /** Reads a page of the sender's trades, newest change first. */
   "trades:history": { payload: ReadOwnTrades | undefined; answer: TradeList };
-  /** Has a trade executed for the sender. */
+  /** Executes a trade for the sender. */
   "execute:trade": { payload: ExecuteTrade; answer: TradeExecuted };
-  /** Follows all signals, or those of a channel. */
+  /** Follows all signals, or the signals of a channel. */
   "subscribe:signals": { payload: SubscribeSignals | undefined; answer: SignalsSubscribed };
-  /** Follows all signals no longer, or those of a channel. */
+  /** Stops following all signals, or the signals of a channel. */
   "unsubscribe:signals": { payload: UnsubscribeSignals | undefined; answer: Unsubscribed };
-  /** Reads a page of all signals, or of those of a channel, the newest first. */
+  /** Reads a page of all signals, or of the signals of a channel, newest first. */
   "signals:history": { payload: ReadFollowedSignals | undefined; answer: SignalList };
   /** Follows the sender's portfolio. */
   "subscribe:portfolio": { payload: SubscribePortfolio; answer: NewestPortfolioSubscribed };
-  /** Follows the sender's portfolio no longer. */
+  /** Stops following the sender's portfolio. */
   "unsubscribe:portfolio": { payload: UnsubscribePortfolio; answer: Unsubscribed };
   /** Follows the prices of symbols. */
   "subscribe:prices": { payload: SubscribePrices; answer: PricesSubscribed };
-  /** Follows the prices of symbols no longer. */
+  /** Stops following the prices of symbols. */
   "unsubscribe:prices": { payload: UnsubscribePrices; answer: PricesUnsubscribed };
   /** Follows the sender's notifications. */
   "subscribe:notifications": { payload: SubscribeNotifications | undefined; answer: NotificationsSubscribed };
-  /** Follows the sender's notifications no longer. */
+  /** Stops following the sender's notifications. */
   "unsubscribe:notifications": { payload: UnsubscribeNotifications | undefined; answer: Unsubscribed };
-  /** Acknowledges a notification, which does not come again. */
+  /** Acknowledges a notification, so that it is not sent again. */
   "notification:ack": { payload: AckNotification; answer: NotificationAcked };
-  /** Acknowledges all notifications, or those up to a revision. */
+  /** Acknowledges all notifications, or all up to a revision. */
   "notification:ack_all": { payload: AckAllNotifications | undefined; answer: AllAcked };
-  /** Reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first. */
+  /** Reads a page of the notifications that the sender has acknowledged, newest acknowledgement first. */
   "notifications:history": { payload: ReadOwnHistory | undefined; answer: NotificationHistory };
-  /** Swaps the credentials of the connection, or prolongs its session. */
+  /** Replaces the credentials of the connection, or extends its session. */
   "auth:refresh": { payload: RefreshOffer | undefined; answer: AuthRefreshed };
 }
 
 /**
- * What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client: with an
- * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `AcknowledgedEvents` can.
+ * The events that clients send, with an acknowledgement or without. With `Socket<ServerToClientEvents, ClientToServerEvents>`,
+ * socket.io-client cannot type the answers of `emitWithAck`; with `AcknowledgedEvents` it can.
  */
 export type ClientToServerEvents = {
   [Name in keyof Requests]: (
@@ -1444,7 +1444,7 @@ export type ClientToServerEvents = {
 };
 
 /**
- * What clients send with an acknowledgement, so that `emitWithAck` has the type of each answer:
+ * The events that clients send with an acknowledgement, so that `emitWithAck` has the type of each answer:
  * `Socket<ServerToClientEvents, AcknowledgedEvents> & UnacknowledgedEmit`.
  */
 export type AcknowledgedEvents = {
@@ -1458,115 +1458,115 @@ export interface UnacknowledgedEmit {
   emit<Name extends keyof Requests>(event: Name, ...args: EventArguments<Requests[Name]["payload"]>): unknown;
 }
 
-/** What the server sends without being asked. */
+/** The events that the server sends. */
 export interface ServerToClientEvents {
   /** A message was stored. */
   message: (payload: Message, confirm?: () => void) => void;
-  /** A message has a new text. */
+  /** The text of a message was replaced. */
   message_edited: (payload: Message) => void;
-  /** A message has lost its text. */
+  /** The text of a message was removed. */
   message_deleted: (payload: MessageDeleted) => void;
-  /** How many have confirmed a message. */
+  /** How many sockets have confirmed a message. */
   message_delivered: (payload: MessageDelivered) => void;
-  /** Somebody has read on to a message. */
+  /** A user has read all messages up to a `seq`. */
   message_read: (payload: MessageRead) => void;
-  /** Somebody has reacted to a message, or has taken that back. */
+  /** A user has added or removed a reaction to a message. */
   message_reaction: (payload: MessageReaction) => void;
   /** A message was pinned to its conversation. */
   message_pinned: (payload: MessagePinned) => void;
-  /** A message is pinned no longer. */
+  /** A message was unpinned. */
   message_unpinned: (payload: MessageUnpinned) => void;
-  /** A user has come with the first socket. */
+  /** A user's first socket has joined a conversation. */
   user_joined: (payload: SystemEvent) => void;
-  /** A user has gone on purpose with the last socket. */
+  /** A user's last socket has left a conversation on purpose. */
   user_left: (payload: SystemEvent) => void;
-  /** A user has lost the last socket and did not come back. */
+  /** A user's last socket has lost its connection and did not reconnect. */
   user_disconnected: (payload: SystemEvent) => void;
-  /** Those who are there have changed. */
+  /** The users in a conversation have changed. */
   presence: (payload: Presence) => void;
-  /** Somebody types, or has stopped. */
+  /** A user has started or stopped typing. */
   typing: (payload: Typing) => void;
-  /** A user says something else of itself. */
+  /** A user has changed its status. */
   status: (payload: UserStatus) => void;
-  /** A conversation was made, or has another title or other members. */
+  /** A conversation was created, or its title or members have changed. */
   conversation_updated: (payload: ConversationUpdated) => void;
-  /** A conversation was deleted with all that was in it. */
+  /** A conversation was deleted with all its content. */
   conversation_deleted: (payload: ConversationDeleted) => void;
-  /** The server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order. */
+  /** The server cannot read the committed changes of a conversation, and emits none of its events until it can; then it emits all in order. */
   "conversation:interrupted": (payload: ConversationInterrupted) => void;
-  /** A user has said of what in a conversation it wants to be notified. */
+  /** A user has set the notification level of a conversation. */
   notification_level: (payload: NotificationLevel) => void;
-  /** The socket follows its user's trades from here on. */
+  /** The socket now follows its user's trades. */
   "trades:subscribed": (payload: TradesSubscribed) => void;
-  /** The socket follows its user's trades no longer. */
+  /** The socket has stopped following its user's trades. */
   "trades:unsubscribed": (payload: Unsubscribed) => void;
   /** A trade was published or has changed. */
   "trade:update": (payload: TradeUpdate) => void;
   /** A trade that is not executed was withdrawn. */
   "trade:withdrawn": (payload: TradeWithdrawnUpdate) => void;
-  /** A trade was executed as it was ordered. */
+  /** A trade was executed as ordered. */
   "trade:executed": (payload: TradeExecuted) => void;
-  /** A trade was not executed, or nobody knows yet. */
+  /** A trade was not executed, or its outcome is not yet known. */
   "trade:error": (payload: TradeError) => void;
-  /** The socket follows signals from here on. */
+  /** The socket now follows signals. */
   "signals:subscribed": (payload: SignalsSubscribed) => void;
-  /** The socket follows these signals no longer. */
+  /** The socket has stopped following these signals. */
   "signals:unsubscribed": (payload: Unsubscribed) => void;
   /** A signal was published. */
   "signal:new": (payload: SignalUpdate) => void;
   /** A signal was withdrawn. */
   "signal:withdrawn": (payload: SignalWithdrawnUpdate) => void;
-  /** The socket follows its user's portfolio from here on. */
+  /** The socket now follows its user's portfolio. */
   "portfolio:subscribed": (payload: NewestPortfolioSubscribed) => void;
-  /** The socket follows its user's portfolio no longer. */
+  /** The socket has stopped following its user's portfolio. */
   "portfolio:unsubscribed": (payload: Unsubscribed) => void;
-  /** The portfolio has changed. */
+  /** A user's portfolio has changed. */
   "portfolio:update": (payload: PortfolioUpdate) => void;
-  /** The socket follows the prices of these symbols from here on. */
+  /** The socket now follows the prices of these symbols. */
   "prices:subscribed": (payload: PricesSubscribed) => void;
-  /** The socket follows the prices of these symbols no longer. */
+  /** The socket has stopped following the prices of these symbols. */
   "prices:unsubscribed": (payload: PricesUnsubscribed) => void;
-  /** The price of a symbol has changed; of prices that come within `market.price_interval` the newest is told. */
+  /** The price of a symbol has changed; of several prices within `market.price_interval`, only the newest is sent. */
   "price:update": (payload: Price) => void;
-  /** The price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place. */
+  /** The price of a symbol is no longer known; the event replaces a queued `price:update`, and a newer price replaces the event. */
   "price:withdrawn": (payload: PriceWithdrawn) => void;
-  /** The socket follows its user's notifications from here on. */
+  /** The socket now follows its user's notifications. */
   "notifications:subscribed": (payload: NotificationsSubscribed) => void;
-  /** The socket follows its user's notifications no longer. */
+  /** The socket has stopped following its user's notifications. */
   "notifications:unsubscribed": (payload: Unsubscribed) => void;
-  /** There is a notification. */
+  /** The user has a new notification. */
   "notification:new": (payload: NotificationUpdate) => void;
-  /** There are several. */
+  /** The user has several new notifications. */
   "notification:batch": (payload: NotificationBatch) => void;
   /** A notification was acknowledged. */
   "notification:acked": (payload: NotificationAcked) => void;
   /** Several notifications were acknowledged together. */
   "notifications:acked": (payload: NotificationsAcked) => void;
-  /** How many notifications the user has not acknowledged, after it has changed. */
+  /** The number of notifications that the user has not acknowledged has changed. */
   "notifications:unread": (payload: NotificationsUnread) => void;
   /** A notification ended before the user acknowledged it. */
   "notification:withdrawn": (payload: NotificationWithdrawn) => void;
-  /** Who the client is. */
+  /** The identity of the client. */
   session: (payload: Session) => void;
-  /** An event has failed that was sent without asking for an acknowledgement. */
+  /** An event that was sent without an acknowledgement has failed. */
   error: (payload: ErrorEvent) => void;
-  /** The credentials end soon; `auth:refresh` prolongs them. */
+  /** The credentials expire soon; `auth:refresh` renews them. */
   "auth:expiring": (payload: AuthExpiring) => void;
 }
 
-/** What clients send in the namespace `/admin`, by the name of the event: its argument, and the answer that comes with `success: true`. */
+/** The events that clients send in the namespace `/admin`, by name: the argument, and the answer that accompanies `success: true`. */
 export interface AdminRequests {
-  /** Closes the connections of a user, or that of a socket, at whichever server they are. */
+  /** Closes the connections of a user, or the connection of a socket, on all servers. */
   "admin:kick": { payload: Kick; answer: Kicked };
-  /** Shuts a network out of all servers of the store, and closes its connections. */
+  /** Blocks a network on all servers of the store, and closes its connections. */
   "admin:block": { payload: BlockNetwork; answer: Blocked };
-  /** Says how the server that is asked is. */
+  /** Reads the state of the server that receives the request. */
   "admin:stats": { payload: ReadStatistics | undefined; answer: Statistics };
 }
 
 /**
- * What clients send in the namespace `/admin`, for `Socket<AdminServerToClientEvents, AdminClientToServerEvents>` of socket.io-client: with an
- * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `AdminAcknowledgedEvents` can.
+ * The events that clients send in the namespace `/admin`, with an acknowledgement or without. With `Socket<AdminServerToClientEvents, AdminClientToServerEvents>`,
+ * socket.io-client cannot type the answers of `emitWithAck`; with `AdminAcknowledgedEvents` it can.
  */
 export type AdminClientToServerEvents = {
   [Name in keyof AdminRequests]: (
@@ -1577,7 +1577,7 @@ export type AdminClientToServerEvents = {
 };
 
 /**
- * What clients send in the namespace `/admin` with an acknowledgement, so that `emitWithAck` has the type of each answer:
+ * The events that clients send in the namespace `/admin` with an acknowledgement, so that `emitWithAck` has the type of each answer:
  * `Socket<AdminServerToClientEvents, AdminAcknowledgedEvents> & AdminUnacknowledgedEmit`.
  */
 export type AdminAcknowledgedEvents = {
@@ -1591,11 +1591,11 @@ export interface AdminUnacknowledgedEmit {
   emit<Name extends keyof AdminRequests>(event: Name, ...args: EventArguments<AdminRequests[Name]["payload"]>): unknown;
 }
 
-/** What the server sends in the namespace `/admin` without being asked. */
+/** The events that the server sends in the namespace `/admin`. */
 export interface AdminServerToClientEvents {
-  /** What a server has refused since it last said so, once a second at most. */
+  /** The counts of refusals by a server since its previous event, at most once a second. */
   "admin:refusals": (payload: Refusals) => void;
-  /** Something that a server needs works no longer, or works again. */
+  /** A part that the server depends on has failed, or works again. */
   "admin:alert": (payload: Alert) => void;
   /** A server has joined the cluster, has left it, or is about to stop. */
   "admin:node": (payload: NodeChange) => void;
