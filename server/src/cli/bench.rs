@@ -16,8 +16,8 @@ use roomcast_loadgen::{self, BenchError, Call, OwnMessages, Plan, Preset, Scenar
 pub(super) struct BenchArguments {
     /// Load to generate: fanout (one room), rooms (many), echo (acknowledgements), connect (clients
     /// connect and disconnect), idle (clients stay connected), slow (some clients stop reading),
-    /// chat (conversations of the Roomcast chat, verifying that acknowledged messages are stored;
-    /// creates tokens like `roomcast token`).
+    /// chat (conversations of the Roomcast chat; checks that acknowledged messages are stored, and
+    /// creates tokens as `roomcast token` does).
     scenario: ScenarioName,
 
     /// URL of the server, such as `http://localhost:3000`; its path is the namespace.
@@ -31,11 +31,11 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
 
-    /// Number of connections; with `connect`, the maximum of concurrent connections.
+    /// Number of connections; with `connect`, the maximum number of concurrent connections.
     #[arg(long, short = 'n')]
     clients: Option<usize>,
 
-    /// Messages, requests or connections per second of all clients together.
+    /// Messages, requests or connections per second, in total for all clients.
     #[arg(long, short)]
     rate: Option<f64>,
 
@@ -47,7 +47,7 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
 
-    /// Seconds after the measurement for messages in flight to arrive.
+    /// Seconds to wait after the measurement until messages in flight have arrived.
     #[arg(long, default_value_t = 5.0)]
     drain: f64,
 
@@ -59,7 +59,7 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     rooms: Option<usize>,
 
-    /// Clients in each room that send.
+    /// Number of clients in each room that send messages.
     #[arg(long)]
     senders: Option<usize>,
 
@@ -91,9 +91,10 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "JSON")]
     auth: Option<String>,
 
-    /// Create a token for each client, for users bench-0, bench-1, … with the role `user`, like
-    /// `roomcast token`. It replaces `{token}` in --auth. Always on with `chat`, and with scenarios
-    /// that create conversations of the Roomcast chat, which guests must not, unless --auth is set.
+    /// Create a token for each client, for users bench-0, bench-1, … with the role `user`, as
+    /// `roomcast token` does. It replaces `{token}` in `--auth`. Without this flag, tokens are also
+    /// created for the scenario `chat` and for scenarios that create conversations of the Roomcast
+    /// chat, because guests must not create any. `--auth` switches that off.
     #[arg(long)]
     tokens: bool,
 
@@ -105,8 +106,8 @@ pub(super) struct BenchArguments {
     #[arg(long, default_value_t = 20.0)]
     connect_timeout: f64,
 
-    /// Events of the server: chat (of `roomcast serve`), or rooms (`join`, `bcast`, `echo`;
-    /// docs/bench.md has such a server in ten lines).
+    /// The events that the server understands: `chat` (of `roomcast serve`), or `rooms` (`join`,
+    /// `bcast`, `echo`; docs/bench.md has such a server in ten lines).
     #[arg(long, default_value = "chat")]
     preset: PresetName,
 
@@ -114,8 +115,8 @@ pub(super) struct BenchArguments {
     #[arg(long)]
     compare_preset: Option<PresetName>,
 
-    /// Event that sends a message or, with `echo`, is acknowledged, and its arguments as JSON:
-    /// `say ["{room}", "{payload}"]`.
+    /// Name and JSON arguments of the event that sends a message; with `echo`, of the event that
+    /// the server acknowledges: `say ["{room}", "{payload}"]`.
     #[arg(long, value_name = "NAME [ARGS]")]
     event: Option<String>,
 
@@ -198,8 +199,8 @@ impl From<PresetName> for Preset {
 
 /// Runs the load and prints the report.
 ///
-/// The exit code is 0 after a clean run, 1 if a run was incomplete or the server made errors, and 2
-/// if there is no report. `settings` is the configuration of the server, used only to create
+/// The exit code is 0 after a clean run, 1 if a run was incomplete or the server returned errors,
+/// and 2 if there is no report. `settings` is the configuration of the server, used only to create
 /// tokens.
 pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> ExitCode {
     match measure(arguments, settings) {
@@ -261,13 +262,13 @@ fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bo
     Ok(is_clean)
 }
 
-/// Returns whether clients send a token in this payload.
+/// Returns whether this payload contains the placeholder `{token}`.
 fn names_token(auth: &Value) -> bool {
     auth.as_object()
         .is_some_and(|auth| auth.values().any(|value| value == "{token}"))
 }
 
-/// Creates a token for each client that is valid for longer than the run.
+/// Creates a token for each client. The tokens stay valid until after the run.
 fn mint(settings: &Settings, plan: &Plan) -> Result<Arc<[String]>, String> {
     let minter = Minter::new(settings)?;
     let run = plan.warmup + plan.duration + plan.drain;
@@ -425,5 +426,5 @@ fn headers(lines: &[String]) -> Result<Vec<(String, String)>, String> {
     lines.iter().map(header).collect()
 }
 
-/// Maximum senders per room. Every client tracks the messages of every sender.
+/// Maximum number of senders per room. Every client tracks the messages of every sender.
 const MAX_SENDERS: usize = 100;

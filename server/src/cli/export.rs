@@ -84,7 +84,7 @@ async fn write(config: &config::Store, export: &Export) -> Result<u64, String> {
     if config.url == "memory:" {
         return Err("the command cannot read a server's memory store: set store.url to its SQLite file or PostgreSQL".into());
     }
-    // Exporting changes nothing, not even the schema version.
+    // An export must not change the database, so it applies no migrations.
     let config = config::Store {
         migrate: false,
         ..config.clone()
@@ -156,7 +156,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
     let head = json(&head)?;
     match export.format {
         Format::Ndjson => writeln!(out, "{head}"),
-        // The messages are added to the same object.
+        // The messages become a field of the same object, so its closing brace is omitted here.
         Format::Json => write!(
             out,
             "{},\"messages\":[",
@@ -176,7 +176,8 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
         let page = read.map_err(|error| error.to_string())?;
         let page = page.ok_or("the conversation was deleted during the export")?;
         for message in &page.messages {
-            // The first messages of the conversation may have expired.
+            // A conversation may begin after `seq` 1, because its first messages may have expired.
+            // After that no number may be missing.
             if written > 0 && message.seq != after + 1 {
                 return Err(format!("there is no message {}", after + 1));
             }

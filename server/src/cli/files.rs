@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Limits, Settings};
 
-/// Open files that are not client connections.
+/// The number of open files reserved for everything except client connections.
 const OTHERS: u64 = 128;
 
 /// Raises the limit of open files to the hard limit, and logs how many connections that allows.
@@ -26,7 +26,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     tracing::info!(files, connections = room, "limit of open files");
     let wanted = settings.limits.connections as u64;
     if wanted > room && wanted == Limits::default().connections as u64 {
-        // The limit is raised without being configured, so this is logged.
+        // The operator did not set this limit, so lowering the default is no reason for a warning.
         tracing::info!(
             wanted,
             room,

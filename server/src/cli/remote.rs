@@ -377,5 +377,5 @@ const EVERYONE: &str = "*";
 const LIFETIME: Duration = Duration::from_secs(60);
 /// The timeout of a response. It exceeds the time that a server waits for acknowledgements.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Maximum bytes of a response.
+/// Maximum size of a response in bytes.
 const MAX_BYTES: usize = 16 << 20;

@@ -84,7 +84,7 @@ impl Server {
 const OFF: &str = "off";
 /// The default port, which OpenTelemetry also uses for metrics exporters.
 const PORT: u16 = 9464;
-/// Maximum characters of a token.
+/// Maximum length of a token in characters.
 const MAX_TOKEN: usize = 512;
 
 #[cfg(test)]

@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Chat {
-    /// Maximum characters of a message. Default 10,000.
+    /// Maximum length of a message in characters. Default 10,000.
     pub content_chars: usize,
-    /// Maximum bytes of a message's metadata, as sent. Default 4,096.
+    /// Maximum size of a message's metadata in bytes, as sent. Default 4,096.
     pub metadata_bytes: usize,
-    /// Maximum members of a conversation in addition to its owner. Default 1,000.
+    /// Maximum number of members of a conversation in addition to its owner. Default 1,000.
     pub members: usize,
-    /// Maximum messages on a page of history. Default 200.
+    /// Maximum number of messages on a page of history. Default 200.
     pub page: usize,
-    /// Default messages on a page of history. Default 50.
+    /// Default number of messages on a page of history. Default 50.
     pub page_default: usize,
     /// Timeout of the confirmations of a message. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
-    /// Maximum pending confirmations in all conversations together. Beyond it, messages are sent
-    /// without requesting confirmations, and their senders are notified. A confirmation takes about
-    /// 60 bytes. Default 100,000.
+    /// Maximum number of pending confirmations in all conversations together. If it is reached,
+    /// messages are sent without requesting confirmations, and their senders are notified. A
+    /// confirmation takes about 60 bytes. Default 100,000.
     pub confirmations: usize,
     /// Format of message texts. Default [`Content::Text`].
     pub content: Content,
@@ -68,8 +68,8 @@ pub struct Presence {
     /// users receive at most two events about the same user joining or leaving. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Maximum users in the answer to `join_conversation` and in the event `presence`, at most
-    /// 1,000. A `presence` request always returns up to 1,000. Default 100.
+    /// Maximum number of users in the answer to `join_conversation` and in the event `presence`, at
+    /// most 1,000. A `presence` request always returns up to 1,000. Default 100.
     pub listed: usize,
     /// How long the users of a crashed or stalled server stay visible on other servers that share
     /// its PostgreSQL. The lease is renewed three times as often. Default 15 s.

@@ -33,12 +33,12 @@ pub struct Adapter {
     /// 128 characters. A schema and a dot may precede the name. Default `socket_io_attachments`.
     pub table: Option<String>,
     /// Secrets for sealing messages between servers: the first one seals, all of them open. Each
-    /// has at least 32 bytes; a single one need not be in a list. Default: the secrets in the table
-    /// `cluster_secrets` of the store.
+    /// has at least 32 bytes; a single secret may be given without a list. Default: the secrets in
+    /// the table `cluster_secrets` of the store.
     #[serde(deserialize_with = "one_or_more")]
     pub secret: Vec<Secret>,
-    /// Whether unsealed messages are accepted too, for one rolling upgrade from servers that do not
-    /// seal. Default `false`.
+    /// Whether unsealed messages are also accepted. Set it only during a rolling upgrade from
+    /// servers that do not seal their messages. Default `false`.
     pub accept_plain: bool,
     /// Trust in clients of the broker: `servers` trusts only servers with the secret;
     /// `shared-with-node` trusts all clients, so that Node servers and emitters can take part.
@@ -114,7 +114,7 @@ impl Adapter {
         }
     }
 
-    /// Returns the URL in force, or `none`, without a password.
+    /// Returns the effective URL with its password hidden, or `none`.
     #[must_use]
     pub fn shown_url(&self, store: &Store) -> String {
         let Some(url) = self.url(store) else {
@@ -122,7 +122,8 @@ impl Adapter {
         };
         let parts = url.rsplit_once('@').zip(url.split_once("://"));
         match parts {
-            // For NATS, a user without a password is a token, and further servers can follow.
+            // In a NATS URL, a user name without a password is a secret token, and the URL may list
+            // further servers.
             Some(((_, host), (scheme @ ("nats" | "nats+tls"), _))) => {
                 format!("{scheme}://***@{host}")
             }
@@ -190,12 +191,12 @@ pub struct Node {
     /// the server has TLS. Default: none. With `http` and an adapter, other servers forward
     /// requests of this server's sessions to it.
     pub address: Option<String>,
-    /// Maximum concurrent requests that this server forwards to other servers. Further requests
-    /// wait, and polls are answered earlier in the meantime. 0 forwards none. Default:
-    /// `limits.connections`.
+    /// Maximum number of concurrent requests that this server forwards to other servers. Further
+    /// requests wait, and waiting polls are answered early, which frees slots. 0 forwards none.
+    /// Default: `limits.connections`.
     pub max_forwarded: Option<usize>,
-    /// Maximum concurrent WebSockets that this server forwards to other servers. Further ones are
-    /// refused, and their clients continue polling. Default: `limits.connections`.
+    /// Maximum number of concurrent WebSockets that this server forwards to other servers. Further
+    /// ones are refused, and their clients continue polling. Default: `limits.connections`.
     pub max_tunnels: Option<usize>,
 }
 
@@ -242,11 +243,11 @@ fn is_address(address: &str) -> bool {
 
 /// Minimum bytes of a secret.
 const MIN_SECRET: usize = 32;
-/// Maximum bytes of a key.
+/// Maximum length of a key in bytes.
 const MAX_KEY: usize = 128;
-/// Maximum bytes of an id. It leaves room for a suffix that the server adds.
+/// Maximum length of an id in bytes. It leaves room for a suffix that the server adds.
 const MAX_ID: usize = 40;
-/// Maximum bytes of a host name (RFC 1035, 2.3.4).
+/// Maximum length of a host name in bytes (RFC 1035, 2.3.4).
 const MAX_HOST: usize = 253;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ where
 }
 
 const DAY_S: u64 = 86_400;
-/// Maximum days that `humantime` formats without months.
+/// Maximum number of days that `humantime` formats without months.
 const MAX_EXACT_DAYS: u64 = 30;
 
 #[cfg(test)]

@@ -21,19 +21,20 @@ pub struct Limits {
     /// Window of `connects`. Default 5 min.
     #[serde(with = "humantime_serde")]
     pub connects_window: Duration,
-    /// Maximum concurrent connections of an address. Default 200 (`strict`: 20).
+    /// Maximum number of concurrent connections of an address. Default 200 (`strict`: 20).
     pub connections_per_address: Option<u32>,
-    /// Maximum concurrent connections of a user. Default 20 (`strict`: 10).
+    /// Maximum number of concurrent connections of a user. Default 20 (`strict`: 10).
     pub connections_per_user: Option<u32>,
-    /// Maximum namespace joins of an address per minute, also as a burst. For a connection, see
-    /// `engine.joins_per_minute`. Default 600 (`strict`: 120).
+    /// Maximum number of namespace joins of an address per minute, also as a burst. For a
+    /// connection, see `engine.joins_per_minute`. Default 600 (`strict`: 120).
     pub joins_per_address: Option<u32>,
-    /// Maximum requests to other servers per minute that clients of an address may cause by
-    /// recovering sessions unknown to this server, also as a burst. Default 120 (`strict`: 30).
+    /// Maximum number of requests to other servers per minute that clients of an address may cause
+    /// by recovering sessions unknown to this server, also as a burst. Default 120 (`strict`: 30).
     pub lookups_per_address: Option<u32>,
-    /// Maximum namespace joins of a user per minute, also as a burst. Default 120 (`strict`: 60).
+    /// Maximum number of namespace joins of a user per minute, also as a burst. Default 120
+    /// (`strict`: 60).
     pub joins_per_user: Option<u32>,
-    /// Maximum concurrent connections of the server. Default 100,000.
+    /// Maximum number of concurrent connections of the server. Default 100,000.
     pub connections: usize,
     /// Permanently blocked networks, such as `192.0.2.0/24`. Default none.
     pub blocked: Vec<Network>,
@@ -51,28 +52,30 @@ pub struct Limits {
     /// Duration of a block. Default 15 min.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
-    /// Maximum messages that a user may send, edit and delete per minute. Default 30 (`strict`:
-    /// 10).
+    /// Maximum number of messages that a user may send, edit and delete per minute. Default 30
+    /// (`strict`: 10).
     pub messages_per_minute: Option<u32>,
-    /// Maximum typing events of a user per second. Default 5.
+    /// Maximum number of typing events of a user per second. Default 5.
     pub typing_per_second: Option<u32>,
-    /// Maximum conversations and subscriptions that a user may join, leave, create or change per
-    /// minute. Default 120 (`strict`: 60).
+    /// Maximum number of conversations and subscriptions that a user may join, leave, create or
+    /// change per minute. Default 120 (`strict`: 60).
     pub changes_per_minute: Option<u32>,
-    /// Maximum other events of a user per second, mostly requests. Default 20 (`strict`: 10).
+    /// Maximum number of other events of a user per second, mostly requests. Default 20 (`strict`:
+    /// 10).
     pub requests_per_second: Option<u32>,
-    /// Maximum calls of the HTTP API by a caller per second, on each server. Default 100 (`strict`:
-    /// 50).
+    /// Maximum number of calls of the HTTP API by a caller per second, on each server. Default 100
+    /// (`strict`: 50).
     pub api_calls_per_second: Option<u32>,
     /// Whether limits of users apply across all servers of a cluster, which report user activity to
     /// each other about every second. No effect without a cluster. Default `true`.
     pub shared: bool,
-    /// Maximum tracked addresses, about 120 bytes each. Beyond it, the least active are evicted; if
-    /// all have used more than half of a limit, new addresses share one limit. Default 100,000.
+    /// Maximum number of tracked addresses, about 120 bytes each. If it is reached, the least
+    /// active are evicted; if all have used more than half of a limit, new addresses share one
+    /// limit. Default 100,000.
     pub addresses: usize,
-    /// Maximum tracked users in addition to connected ones, about 300 bytes each. Beyond it, the
-    /// least active are evicted; if all have used more than half of a limit, new users share one
-    /// limit. Default 50,000.
+    /// Maximum number of tracked users in addition to connected ones, about 300 bytes each. If it
+    /// is reached, the least active are evicted; if all have used more than half of a limit, new
+    /// users share one limit. Default 50,000.
     pub users: usize,
 }
 

@@ -18,17 +18,17 @@ pub struct Market {
     /// Prices that the paper executor uses while no price of the symbol is published:
     /// `SYMBOL=PRICE`. Default: none.
     pub prices: Vec<String>,
-    /// Minimum interval between two price events of a symbol. Prices in between wait, and only the
-    /// newest is sent. Zero sends every price. Default 100 ms.
+    /// Minimum interval between two price events of a symbol. Of the prices in between, only the
+    /// newest is sent, at the end of the interval. Zero sends every price. Default 100 ms.
     #[serde(with = "humantime_serde")]
     pub price_interval: Duration,
-    /// How long a price is known after its last publication. Then its symbol is removed, which
-    /// makes room for another. Default 7 days.
+    /// How long a symbol is kept after its last published price. It is then removed, so that there
+    /// is room for another symbol. Default 7 days.
     #[serde(with = "super::days")]
     pub symbol_expiry: Duration,
-    /// Maximum open trades of a user, all of which are part of a snapshot. Default 200.
+    /// Maximum number of open trades of a user. A snapshot contains all of them. Default 200.
     pub open_trades: u32,
-    /// Maximum signal channels to which a connection may be subscribed. Default 100.
+    /// Maximum number of signal channels to which a connection may be subscribed. Default 100.
     pub channels: usize,
     /// Whether `subscribe:trades` also subscribes to the user's portfolio and notifications, and
     /// `unsubscribe:trades` ends all three, for clients that know no other subscription. Default
@@ -36,8 +36,9 @@ pub struct Market {
     pub bundle_subscriptions: bool,
     /// Access to channels of signals: `CHANNEL=WHO`; the first rule that matches a channel applies.
     /// `CHANNEL` is a name, or a prefix followed by `*`. `WHO` is `everyone`, `users` (no guests),
-    /// `role:NAME` or `claim:NAME`: a claim of the token that is `true`, the channel, or a list
-    /// with the channel. Default: everyone may follow all channels.
+    /// `role:NAME` (users with this role) or `claim:NAME`: users whose token has this claim, with
+    /// the value `true`, the name of the channel, or a list that contains that name. Default:
+    /// everyone may follow all channels.
     pub signal_access: Vec<String>,
     /// How long signals and settled trades (executed, failed or canceled) are retained. Default 30
     /// days.
@@ -77,13 +78,14 @@ pub struct Webhook {
     /// Default 5 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How often a trade is sent with the same idempotency key before its client is notified that
-    /// the outcome is unknown. Default 3.
+    /// The number of times that a trade is sent with the same idempotency key before its client is
+    /// notified that the outcome is unknown. Default 3.
     pub attempts: u32,
     /// Delay after the first attempt; each further one doubles it, up to 10 s. Default 200 ms.
     #[serde(with = "humantime_serde")]
     pub retry_delay: Duration,
-    /// How long after the last attempt a trade with an unknown outcome is sent again. Default 30 s.
+    /// The delay after the last attempt until a trade whose outcome is unknown is sent again.
+    /// Default 30 s.
     #[serde(with = "humantime_serde")]
     pub reconcile_after: Duration,
     /// Whether the service may have an address that is not on the public internet. Default `false`.
@@ -282,8 +284,8 @@ pub(crate) fn exact_number(text: &str) -> Option<f64> {
         .parse()
         .ok()
         .filter(|number: &f64| number.is_finite())?;
-    // If two shortest texts are equally close, the text that is sent decides, not that of the
-    // standard library.
+    // A double may have two shortest texts that are equally close. `serde_json` writes the numbers
+    // for clients, so its choice decides, not that of the standard library.
     let printed = serde_json::to_string(&number).ok()?;
     (digits(text)? == digits(&printed)?).then_some(number)
 }
@@ -309,21 +311,21 @@ fn digits(text: &str) -> Option<(String, i64)> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Notifications {
-    /// Time in which notifications of a user are batched into one event after one was sent. Urgent
-    /// ones are sent immediately. Zero disables batching. Default 1 s.
+    /// After a notification is sent to a user, further ones are collected for this time and sent as
+    /// one event. Urgent notifications are sent immediately. Zero disables batching. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub window: Duration,
     /// Default expiry of an unacknowledged notification. Default 30 days.
     #[serde(with = "super::days")]
     pub expiry: Duration,
-    /// Maximum unacknowledged notifications of a user that services have sent. Beyond it, new ones
-    /// are refused. Mentions do not count. Default 200.
+    /// Maximum number of unacknowledged notifications that services have sent to a user. If it is
+    /// reached, new ones are refused. Mentions do not count. Default 200.
     pub per_user: u32,
-    /// Maximum unacknowledged urgent notifications that services may send in addition to
+    /// Maximum number of unacknowledged urgent notifications that services may send in addition to
     /// `per_user`. Default 50.
     pub urgent_reserve: u32,
-    /// Maximum unacknowledged mention notifications of a user. Beyond it, a new mention replaces
-    /// the oldest. Default 100.
+    /// Maximum number of unacknowledged mention notifications of a user. If it is reached, a new
+    /// mention replaces the oldest. Default 100.
     pub mentions: u32,
     /// How long an acknowledged notification stays in its user's history. Default 30 days.
     #[serde(with = "super::days")]
@@ -348,13 +350,13 @@ impl Default for Notifications {
 }
 
 impl Notifications {
-    /// Returns the maximum unacknowledged notifications that services may send to a user.
+    /// Returns the maximum number of unacknowledged notifications that services may send to a user.
     pub(crate) fn most_sent(&self, is_urgent: bool) -> u32 {
         let reserve = if is_urgent { self.urgent_reserve } else { 0 };
         self.per_user.saturating_add(reserve)
     }
 
-    /// Returns the maximum unacknowledged notifications of a user.
+    /// Returns the maximum number of unacknowledged notifications of a user.
     pub(crate) fn most_open(&self) -> usize {
         self.most_sent(true).saturating_add(self.mentions) as usize
     }

@@ -329,7 +329,7 @@ pub struct Log {
     /// File to write to. Default: standard output. A full file is renamed to `FILE.1`, that one to
     /// `FILE.2`, and so on.
     pub file: Option<PathBuf>,
-    /// Maximum bytes of a file. Default 64 MiB.
+    /// Maximum size of a file in bytes. Default 64 MiB.
     pub file_bytes: u64,
     /// Maximum number of files, including the current one. Default 8.
     pub files: usize,

@@ -17,19 +17,19 @@ pub struct Store {
     /// The failures that an acknowledged message survives, with SQLite. Default
     /// [`Durability::Normal`]. PostgreSQL always commits with `synchronous_commit = on`.
     pub durability: Durability,
-    /// Maximum bytes of the store. Beyond it, nothing is stored and senders are notified.
-    /// PostgreSQL has its own limits and refuses this option. Default: 256 MiB for `memory:`,
-    /// unlimited for `sqlite:`.
+    /// Maximum size of the store in bytes. If it is reached, nothing is stored and senders are
+    /// notified. PostgreSQL has its own limits and refuses this option. Default: 256 MiB for
+    /// `memory:`, unlimited for `sqlite:`.
     pub max_bytes: Option<u64>,
     /// Maximum number of queued changes. When the queue is full, senders are asked to retry.
     /// Default 4,096.
     pub queue: usize,
-    /// Maximum changes in one transaction. Default 256.
+    /// Maximum number of changes in one transaction. Default 256.
     pub max_batch: usize,
     /// Database connections for reading, each of which uses a thread while reading. Default 4.
     pub readers: usize,
-    /// Maximum reads that wait for a connection. Beyond it, callers are asked to retry. Default
-    /// 1,024.
+    /// Maximum number of reads that wait for a connection. If it is reached, callers are asked to
+    /// retry. Default 1,024.
     pub max_pending_reads: usize,
     /// How long to wait for an SQLite database that another process has locked. Default 1 s.
     #[serde(with = "humantime_serde")]

@@ -40,12 +40,12 @@ pub struct Webhooks {
     /// Age at which a delivery is abandoned. Default 24 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
-    /// Maximum queued deliveries in the store. Beyond it, events are dropped and counted. Default
-    /// 10,000.
+    /// Maximum number of queued deliveries in the store. If it is reached, events are dropped and
+    /// counted. Default 10,000.
     pub queue: usize,
-    /// Maximum concurrent requests of one server. Default 4.
+    /// Maximum number of concurrent requests of one server. Default 4.
     pub concurrent: usize,
-    /// Maximum events in one delivery. Default 100.
+    /// Maximum number of events in one delivery. Default 100.
     pub batch: usize,
     /// Whether the receiver may have an address that is not on the public internet. Default
     /// `false`.

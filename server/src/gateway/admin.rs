@@ -34,7 +34,8 @@ pub(super) fn register(
     forwarding::register_admin(catalogue);
 }
 
-/// Admits authenticated users with the permission `admin`, also when credentials are refreshed.
+/// Admits users who have authenticated and have the permission `admin`. It checks both again when
+/// they refresh their credentials.
 struct Admins {
     authenticator: Authenticator,
     users: Arc<Users>,

@@ -1,5 +1,6 @@
-//! Fetches a key set with a single request to a configured URL, with limits for all steps. Commands
-//! call the HTTP API in the same way.
+//! Fetches a key set with a single request to a configured URL, with a limit on the size of the
+//! response; callers of [`exchange`] limit its time. Commands of the binary use the same function
+//! to call the HTTP API.
 
 use std::{
     fmt, io,
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// The URL of a key set or of a server: `https`, or `http` on this machine.
+/// The URL of a key set or of a server: `https`, or `http` if the host is a loopback address.
 #[derive(Clone)]
 pub(crate) struct JwksUrl {
     uri: Uri,
@@ -32,8 +33,8 @@ pub(crate) struct JwksUrl {
 }
 
 impl JwksUrl {
-    /// Parses a URL. Its server must have a certificate of one of the authorities in a file, or
-    /// else of this machine's trusted authorities.
+    /// Parses a URL. The certificate of the server must come from an authority in the file
+    /// `authorities` or, without a file, from one that this machine trusts.
     pub(crate) fn parse(text: &str, authorities: Option<&Path>) -> Result<Self, UrlFault> {
         let uri: Uri = text.parse().map_err(|_| UrlFault::NotAUrl)?;
         let host = uri.host().ok_or(UrlFault::NotAUrl)?;
@@ -46,8 +47,8 @@ impl JwksUrl {
         }
         let secure = match uri.scheme_str() {
             Some("https") => true,
-            // Keys fetched without TLS could be replaced on the way, and with them the identity of
-            // every user.
+            // An attacker on the network could replace keys that are fetched without TLS, and then
+            // impersonate any user.
             Some("http") if is_loopback(&host) => false,
             Some("http") => return Err(UrlFault::NotSecure),
             Some(_) | None => return Err(UrlFault::NotAUrl),
@@ -72,7 +73,8 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns a TLS client that trusts the authorities in a file, or else those of this machine.
+/// Returns a TLS client that trusts the authorities in a file or, without a file, those that this
+/// machine trusts.
 pub(crate) fn tls_client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     tls(authorities).map_err(|fault| match fault {
         UrlFault::Authorities(path, fault) => format!("{}: {fault}", path.display()),
@@ -87,7 +89,7 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
         Some(path) => read(path).map_err(|fault| UrlFault::Authorities(path.to_owned(), fault))?,
         None => {
             let mut roots = RootCertStore::empty();
-            // Many machines have a few unreadable certificates, which is no reason to trust none.
+            // Many machines have a few unreadable certificates. They are skipped.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots
         }
@@ -251,7 +253,7 @@ async fn ask(
             .await
             .map_err(FetchError::Http)?;
         let status = response.status();
-        // The length is limited while reading, because a header can be wrong.
+        // The length is limited while reading, because `Content-Length` may be wrong or missing.
         let body = Limited::new(response.into_body(), max_bytes)
             .collect()
             .await;

@@ -1,10 +1,11 @@
-//! Loads the configuration. Flags take precedence over the environment, that over the file, and
-//! that over defaults.
+//! Loads the configuration. Flags override environment variables, which override the file, which
+//! overrides the defaults.
 //!
 //! Every command that needs the configuration begins with [`load`]. `layers` reads the sources and
-//! records the source of each value, `keys` has the known names, and `error` describes faults with
-//! their source. The types of the settings and their checks are in `config`, which must not know
-//! sources. This folder imports nothing else of the server.
+//! records the source of each value, `keys` has the known names, and `error` describes faults and
+//! names where the wrong value came from. The types of the settings and their checks are in
+//! `config`, which must not depend on where a value comes from. Apart from `config`, this module
+//! imports no module of the server.
 
 mod error;
 mod keys;
@@ -53,8 +54,8 @@ pub(super) fn load(
     let mut warnings = std::mem::take(&mut layers.warnings);
     let redis_warning = layers.redis_warning();
     let settings = layers.settings()?;
-    // In production, an unknown variable is an error like an unknown key in the file, because it
-    // may have been meant to protect the server.
+    // In production, an unknown variable is an error, as an unknown key in the file always is. It
+    // may be a misspelled setting that was meant to protect the server.
     if settings.profile() == Profile::Production && !warnings.is_empty() {
         return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
     }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::Secret;
 use crate::config::store::shown_address;
 
-/// Section `[auth.backend]`: accepts the signed session cookie of a Node backend, which returns the
-/// user of a session.
+/// Section `[auth.backend]`. The server accepts signed session cookies of a Node backend, and asks
+/// that backend for the user of a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backend {
     /// URL that returns the user of a session: `https://…`, or `http://…` if private addresses are
-    /// allowed. Default: none, and such sessions are not accepted.
+    /// allowed. Default: none; these cookies are then not accepted.
     pub url: Option<String>,
     /// Name of the cookie. Default `connect.sid`.
     pub cookie: String,
@@ -22,17 +22,18 @@ pub struct Backend {
     /// How long a user is cached for new connections. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub cache: Duration,
-    /// How long the absence of a user is cached. Default 2 s.
+    /// How long the server remembers that a session has no user. Default 2 s.
     #[serde(with = "humantime_serde")]
     pub negative_cache: Duration,
-    /// Interval between checks of connected sessions: a logout disconnects within this time.
-    /// Default 30 s.
+    /// Interval between checks of connected sessions. A user who logs out is disconnected within
+    /// this time. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub recheck: Duration,
     /// How long connected users stay while the backend does not respond. Default 10 min.
     #[serde(with = "humantime_serde")]
     pub outage_grace: Duration,
-    /// Maximum sessions. Beyond it, clients with other sessions are refused. Default 100,000.
+    /// Maximum number of sessions at the same time. If it is reached, clients with further sessions
+    /// are refused. Default 100,000.
     pub sessions: usize,
     /// Timeout of one request. Default 3 s.
     #[serde(with = "humantime_serde")]

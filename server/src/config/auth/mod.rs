@@ -35,7 +35,7 @@ pub struct Auth {
     /// Maximum time until an unused session expires. Default 30 days.
     #[serde(with = "crate::config::days")]
     pub session_max_ttl: Duration,
-    /// Maximum principals whose permissions are cached. Default 10,000.
+    /// Maximum number of principals whose permissions are cached. Default 10,000.
     pub permission_cache: usize,
     /// Tokens.
     pub jwt: Jwt,
@@ -94,7 +94,7 @@ pub struct Jwt {
     /// 30 s.
     #[serde(with = "humantime_serde")]
     pub leeway: Duration,
-    /// Maximum bytes of a token. Default 8,192.
+    /// Maximum length of a token in bytes. Default 8,192.
     pub max_bytes: usize,
     /// Maximum time from a token's `iat` to its `exp`, in whole seconds; requires `iat`. Default:
     /// no limit, and revocations without an end never expire.

@@ -1,7 +1,7 @@
 //! Emits stored changes to clients.
 //!
-//! Commits of this server arrive by themselves. Commits of other servers are announced, or found by
-//! polling the store.
+//! The store sends the commits of this server through a channel. Commits of other servers are
+//! announced, or found by polling the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -38,8 +38,8 @@ impl Chat {
                     None => break,
                 },
                 Some(filled) = filling.join_next() => {
-                    // A panic must end this task too. That closes the write worker, which otherwise
-                    // would store changes that no task emits.
+                    // A panic must end this task too. The write worker then stops storing.
+                    // Otherwise it would store changes that no task emits.
                     if let Err(error) = filled && error.is_panic() {
                         resume_unwind(error.into_panic());
                     }
@@ -50,7 +50,7 @@ impl Chat {
         filling.join_all().await;
     }
 
-    /// Emits notices that become due with time. Never returns.
+    /// Emits each notice when it is due. Never returns.
     pub(crate) async fn advance(self, io: Io) {
         let (namespace, conversations) = (io.of("/"), &self.0.conversations);
         let advance = |id| {
@@ -90,7 +90,8 @@ impl Chat {
         gap.flatten().map(|gap| (id, gap))
     }
 
-    /// Notifies mentioned users and webhooks of notifications stored with a message of this server.
+    /// Notifies mentioned users and webhooks of the notifications that were stored with a message
+    /// of this server.
     ///
     /// Other servers read these notifications from the feed.
     fn notify_mentioned(&self, commit: &Commit) {
@@ -136,8 +137,9 @@ impl Chat {
     /// Reads the first steps of a gap.
     ///
     /// Retries until the store answers. Returns `None` if the store is closed, or if the
-    /// conversation is interrupted and no socket is left in it. A lasting gap hides removals and
-    /// revocations, so both are read before its first step is emitted.
+    /// conversation is interrupted and no socket is left in it. A removal or a revocation may be
+    /// hidden in a gap that lasts. Both are therefore read before the first step of the gap is
+    /// emitted.
     async fn read_missed(
         &self,
         namespace: &Namespace,
@@ -186,7 +188,8 @@ impl Chat {
     /// Removes sockets that must not see the steps of a gap: users that are no longer members, and
     /// revoked credentials.
     async fn evict_unauthorized(&self, namespace: &Namespace, id: Uuid) -> Result<(), StoreError> {
-        // Without a row the conversation is deleted. Its steps contain the deletion.
+        // If there is no row, the conversation was deleted, and the missing steps contain the
+        // deletion.
         if let Some(now) = self.0.store.conversation(id).await? {
             let conversations = &self.0.conversations;
             conversations.with(id, |live| live.evict_nonmembers(namespace, &now));
@@ -207,17 +210,16 @@ impl Chat {
 
     async fn look(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let conversations = &self.0.conversations;
-        // The list of ids is bounded, so that the query neither grows with the server nor holds a
-        // connection for long.
+        // Each query has at most `BATCH` ids. A query for all conversations of a busy server would
+        // hold a connection for long.
         for ids in conversations.ids().chunks(BATCH) {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
                 unknown.remove(&id);
                 let is_behind = |gap| matches!(gap, EmitDecision::Gap(_));
                 let behind = conversations.with(id, |live| {
-                    // The revision goes through the write worker instead of being read here. It
-                    // then follows the server's own commits in flight, so that none of them looks
-                    // missing.
+                    // The revision is queued in the write worker, after this server's own commits
+                    // in flight. If the steps were read here, those commits would look missing.
                     is_behind(live.sequencer.look(revision, revision))
                 });
                 if behind == Some(true) {
@@ -225,8 +227,8 @@ impl Chat {
                     drop(self.0.store.announce(event, revision, false));
                 }
             }
-            // The rows of these conversations may be deleted, and with them the change that
-            // announces it.
+            // These conversations may have been deleted, together with the change that announces
+            // the deletion.
             for id in unknown {
                 if self.0.store.conversation(id).await?.is_none() {
                     // A conversation is closed only if the store confirms that its row is gone.
@@ -248,7 +250,8 @@ pub(crate) struct RemoteCommits {
 
 impl Followed for RemoteCommits {
     async fn turn(&mut self) -> Result<Turn, Failure> {
-        // The write worker emits the commits later, or they arrived as announcements before.
+        // This turn only queues announcements. The emission task emits the commits later, or has
+        // emitted them already.
         self.chat.look(&self.namespace).await?;
         Ok(Turn::Done { changed: false })
     }
@@ -288,7 +291,8 @@ impl GapTimer {
         }
     }
 
-    /// Returns whether users may have been removed or revoked while the gap could not be read.
+    /// Returns whether members may have been removed or credentials revoked while the gap could not
+    /// be read.
     fn lasts(&self) -> bool {
         self.has_failed || self.since.elapsed() > SHORT_GAP
     }
@@ -311,8 +315,8 @@ const GAP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first delay between two attempts to read the missing steps.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest gap that needs no separate check for removals and revocations. They may take this
-/// long to reach another server anyway.
+/// The longest gap that needs no separate check for removals and revocations, because these may
+/// take this long to reach another server anyway.
 const SHORT_GAP: Duration = Duration::from_millis(500);
 
 /// The interval for polling commits of other servers: half of the documented delay.
