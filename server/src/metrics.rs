@@ -3,8 +3,8 @@
 
 use roomcast::{metric_table, metrics::Registry};
 
-/// The server's own rows. [`run`](crate::run) extends the metrics of its [`Io`](roomcast::Io) with
-/// them.
+/// The server's own rows. At its start, the server extends the metrics of its
+/// [`Io`](roomcast::Io) with them.
 pub type Metrics = Registry<Counter, Gauge, Timing>;
 
 metric_table! {

@@ -82,8 +82,9 @@ groups! {
         /// The cookie with the session id, if any. Default `None`.
         cookie: Option<Cookie>, as impl Into<Option<Cookie>>, by Into::into = None;
         /// Compression of polling responses with gzip or deflate. It applies if the client accepts
-        /// it and the event's [`compress`](crate::Broadcast::compress) flag is on. Default: from
-        /// 1,024 bytes on.
+        /// it, unless the event was sent
+        /// [without compression](crate::Broadcast::without_compression). Default: from 1,024 bytes
+        /// on.
         #[serde(alias = "httpCompression")]
         http_compression: Option<HttpCompression>, as impl Into<Option<HttpCompression>>, by Into::into = Some(HttpCompression::default());
         /// Whether the JavaScript client builds passed to

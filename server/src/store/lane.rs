@@ -61,7 +61,8 @@ impl Commits {
 
 /// A stored change that waits to be emitted and acknowledged.
 ///
-/// If it is dropped without [`resolve`](Self::resolve), the sender gets [`StoreError::Unknown`].
+/// If it is dropped without [`resolve`](Self::resolve), the sender gets
+/// [`StoreError::Unknown`](super::StoreError::Unknown).
 #[must_use = "the sender waits until the commit is resolved"]
 pub struct Commit {
     event: Committed,

@@ -73,8 +73,8 @@ impl Socket {
 
     /// Connects, and waits for the first outcome.
     ///
-    /// If the server is unreachable and [reconnection](super::super::ClientBuilder::reconnection)
-    /// is enabled, the client continues to try after the error.
+    /// If the server is unreachable, the client continues to try after the error, unless
+    /// [reconnection is off](super::super::ClientBuilder::without_reconnection).
     ///
     /// # Errors
     /// Fails if the server is unreachable, refuses the namespace ([`ClientError::Refused`]), or

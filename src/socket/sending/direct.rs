@@ -21,7 +21,8 @@ use crate::{
 /// One socket, with send options.
 ///
 /// Created by [`Socket::timeout`](crate::Socket::timeout),
-/// [`Socket::volatile`](crate::Socket::volatile) and [`Socket::compress`](crate::Socket::compress).
+/// [`Socket::volatile`](crate::Socket::volatile) and
+/// [`Socket::without_compression`](crate::Socket::without_compression).
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it only sends when something is emitted"]
 pub struct Direct<'a> {
