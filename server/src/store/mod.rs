@@ -11,6 +11,7 @@
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
     allow(
+        clippy::unused_async,
         dead_code,
         unreachable_code,
         unused_imports,
