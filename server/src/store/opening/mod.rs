@@ -3,6 +3,11 @@
 //! Processes call [`Store::open`] at start. Only this module maps URLs to backends and reports
 //! backends that are missing from the build. It must not know what is stored.
 
+#![cfg_attr(
+    not(feature = "postgres"),
+    allow(clippy::unused_async, reason = "only PostgreSQL makes callers wait")
+)]
+
 mod holder;
 mod location;
 mod reservation;
