@@ -1,7 +1,6 @@
 use std::{
     convert::Infallible,
     fmt,
-    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -20,13 +19,18 @@ use super::{
 ///
 /// A count is one relaxed addition; a duration or size is two. A kind of metrics without a table
 /// has no rows.
-pub struct Registry<C, G = Infallible, T = Infallible, S = Infallible> {
-    counters: Box<[AtomicU64]>,
-    gauges: Box<[AtomicI64]>,
-    timings: Box<[Histogram]>,
-    sizes: Box<[Histogram]>,
+pub struct Registry<C, G = Infallible, T = Infallible, S = Infallible>
+where
+    C: Table,
+    G: Table,
+    T: Table,
+    S: Table,
+{
+    counters: C::Cells<AtomicU64>,
+    gauges: G::Cells<AtomicI64>,
+    timings: T::Cells<Histogram>,
+    sizes: S::Cells<Histogram>,
     extensions: Mutex<Vec<Arc<Extension>>>,
-    tables: PhantomData<fn(C, G, T, S)>,
 }
 
 type Extension = dyn Fn(&mut Exposition) + Send + Sync;
@@ -36,12 +40,11 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            counters: C::ROWS.iter().map(|_| AtomicU64::new(0)).collect(),
-            gauges: G::ROWS.iter().map(|_| AtomicI64::new(0)).collect(),
-            timings: T::ROWS.iter().map(|_| Histogram::new(&TIMES)).collect(),
-            sizes: S::ROWS.iter().map(|_| Histogram::new(&SIZES)).collect(),
+            counters: C::cells(|| AtomicU64::new(0)),
+            gauges: G::cells(|| AtomicI64::new(0)),
+            timings: T::cells(|| Histogram::new(&TIMES)),
+            sizes: S::cells(|| Histogram::new(&SIZES)),
             extensions: Mutex::default(),
-            tables: PhantomData,
         }
     }
 
@@ -61,7 +64,7 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// Adds `n` to a counter.
     #[inline]
     pub fn add(&self, counter: C, n: u64) {
-        if let Some(cell) = self.counters.get(counter.position()) {
+        if let Some(cell) = self.counters.as_ref().get(counter.position()) {
             // Counters do not synchronize other memory, so relaxed additions are sufficient.
             cell.fetch_add(n, Ordering::Relaxed);
         }
@@ -70,14 +73,14 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// Returns the value of a counter.
     #[must_use]
     pub fn counter(&self, counter: C) -> u64 {
-        let cell = self.counters.get(counter.position());
+        let cell = self.counters.as_ref().get(counter.position());
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// Changes a gauge by `delta`.
     #[inline]
     pub fn shift(&self, gauge: G, delta: i64) {
-        if let Some(cell) = self.gauges.get(gauge.position()) {
+        if let Some(cell) = self.gauges.as_ref().get(gauge.position()) {
             cell.fetch_add(delta, Ordering::Relaxed);
         }
     }
@@ -85,13 +88,13 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// Returns the value of a gauge.
     #[must_use]
     pub fn gauge(&self, gauge: G) -> i64 {
-        let cell = self.gauges.get(gauge.position());
+        let cell = self.gauges.as_ref().get(gauge.position());
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// Records a duration.
     pub fn time(&self, timing: T, took: Duration) {
-        if let Some(histogram) = self.timings.get(timing.position()) {
+        if let Some(histogram) = self.timings.as_ref().get(timing.position()) {
             histogram.time(took);
         }
     }
@@ -99,7 +102,7 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// Returns the number of recorded durations.
     #[must_use]
     pub fn timed(&self, timing: T) -> u64 {
-        let histogram = self.timings.get(timing.position());
+        let histogram = self.timings.as_ref().get(timing.position());
         histogram.map_or(0, Histogram::count)
     }
 
@@ -107,12 +110,15 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// `None` if none was recorded. The precision depends on the width of the buckets.
     #[must_use]
     pub fn quantile(&self, timing: T, part: f64) -> Option<Duration> {
-        self.timings.get(timing.position())?.time_quantile(part)
+        self.timings
+            .as_ref()
+            .get(timing.position())?
+            .time_quantile(part)
     }
 
     /// Records a size in bytes.
     pub fn size(&self, size: S, bytes: usize) {
-        if let Some(histogram) = self.sizes.get(size.position()) {
+        if let Some(histogram) = self.sizes.as_ref().get(size.position()) {
             histogram.note(bytes as u64);
         }
     }
@@ -120,23 +126,23 @@ impl<C: Table, G: Table, T: Table, S: Table> Registry<C, G, T, S> {
     /// Returns the number of recorded sizes.
     #[must_use]
     pub fn sized(&self, size: S) -> u64 {
-        let histogram = self.sizes.get(size.position());
+        let histogram = self.sizes.as_ref().get(size.position());
         histogram.map_or(0, Histogram::count)
     }
 
     /// Writes all rows.
     pub fn expose(&self, out: &mut Exposition) {
-        for (row, value) in C::ROWS.iter().zip(&self.counters) {
+        for (row, value) in C::ROWS.iter().zip(self.counters.as_ref()) {
             out.row("counter", row, &value.load(Ordering::Relaxed));
         }
-        for (row, value) in G::ROWS.iter().zip(&self.gauges) {
+        for (row, value) in G::ROWS.iter().zip(self.gauges.as_ref()) {
             out.row("gauge", row, &value.load(Ordering::Relaxed));
         }
         // Durations are recorded in microseconds and written in seconds.
-        for (row, times) in T::ROWS.iter().zip(&self.timings) {
+        for (row, times) in T::ROWS.iter().zip(self.timings.as_ref()) {
             out.histogram(row, times, 1e6);
         }
-        for (row, sizes) in S::ROWS.iter().zip(&self.sizes) {
+        for (row, sizes) in S::ROWS.iter().zip(self.sizes.as_ref()) {
             out.histogram(row, sizes, 1.0);
         }
         // Not locked while extensions run, which may use this registry.
@@ -161,7 +167,7 @@ impl<C: Table, G: Table, T: Table, S: Table> Default for Registry<C, G, T, S> {
     }
 }
 
-impl<C, G, T, S> fmt::Debug for Registry<C, G, T, S> {
+impl<C: Table, G: Table, T: Table, S: Table> fmt::Debug for Registry<C, G, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry").finish_non_exhaustive()
     }

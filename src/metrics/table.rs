@@ -17,6 +17,12 @@ pub trait Table: Copy + 'static {
     /// The family, help and labels of every row, in the order of the variants.
     const ROWS: &'static [Row];
 
+    /// One value for each row, of a size known to the compiler: a count then needs no check of it.
+    type Cells<V>: AsRef<[V]>;
+
+    /// Returns the cells, each with a value of `new`.
+    fn cells<V>(new: impl Fn() -> V) -> Self::Cells<V>;
+
     /// Returns the position of this row in [`ROWS`](Self::ROWS).
     fn position(self) -> usize;
 }
@@ -24,6 +30,12 @@ pub trait Table: Copy + 'static {
 /// The table without rows.
 impl Table for Infallible {
     const ROWS: &'static [Row] = &[];
+
+    type Cells<V> = [V; 0];
+
+    fn cells<V>(_: impl Fn() -> V) -> [V; 0] {
+        []
+    }
 
     fn position(self) -> usize {
         match self {}
@@ -98,6 +110,13 @@ macro_rules! metric_table {
                 labels: concat!("" $(, "{", $label, "=\"", $value, "\"}")?),
             },)+)+];
 
+            type Cells<V> = [V; <$name as $crate::metrics::Table>::ROWS.len()];
+
+            fn cells<V>(new: impl Fn() -> V) -> Self::Cells<V> {
+                ::std::array::from_fn(|_| new())
+            }
+
+            #[inline]
             fn position(self) -> usize {
                 self as usize
             }

@@ -187,11 +187,13 @@ impl<H> Queue<H> {
     }
 
     /// Returns the current transport of the session.
+    #[inline]
     pub(super) fn transport(&self) -> Transport {
         self.sink.transport()
     }
 
     /// Returns a handle to the stream of the session, if it has a WebSocket.
+    #[inline]
     pub(super) fn stream(&self) -> Option<Stream> {
         self.sink.stream().cloned()
     }
@@ -208,6 +210,7 @@ impl<H> Queue<H> {
     }
 
     /// Returns whether the session accepts frames.
+    #[inline]
     pub(super) fn is_open(&self) -> bool {
         self.life.is_open()
     }

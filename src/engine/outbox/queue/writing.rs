@@ -14,17 +14,20 @@ use crate::{
 
 impl<H> Queue<H> {
     /// Returns which task must be woken to write what was queued.
+    #[inline]
     pub(in crate::engine::outbox) fn schedule<O>(&mut self) -> Wake<O> {
         // A running driver writes at the end of its iteration, and a writing task checks the queue
         // again.
-        if self.turn.is_running() || !self.can_flush() || !self.writer.enqueue() {
+        if self.turn.is_running() || !self.writer.is_nobody() || !self.can_flush() {
             return Wake::Nobody;
         }
+        self.writer.enqueue();
         Wake::Flusher
     }
 
     /// Returns whether there is a stream or a waiting poll, and for a poll also whether there is
     /// something to write.
+    #[inline]
     fn can_flush(&self) -> bool {
         match self.transport() {
             Transport::WebSocket => true,
@@ -33,6 +36,7 @@ impl<H> Queue<H> {
     }
 
     /// Begins a flush, which does the work for which the session is in the flusher's list.
+    #[inline]
     pub(in crate::engine::outbox) fn begin_flush(&mut self) {
         self.writer.begin_flush();
     }
@@ -45,11 +49,12 @@ impl<H> Queue<H> {
 
     /// Returns whether the driver must write frames that were queued during its iteration.
     pub(in crate::engine::outbox) fn must_flush(&self) -> bool {
-        self.writer.is_nobody() && self.has_unsent() && self.can_flush() && self.life.is_open()
+        self.has_work() && self.can_flush() && self.life.is_open()
     }
 
     /// Takes out everything that is to be written next. Returns `None` if another task writes, or
     /// there is no room.
+    #[inline]
     pub(in crate::engine) fn take_batch(&mut self, memory: &MemoryBudget) -> Option<Outgoing> {
         if !self.writer.take_batch() {
             return None;
@@ -76,6 +81,7 @@ impl<H> Queue<H> {
     }
 
     /// Puts back what was not written, before anything queued since.
+    #[inline]
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
         self.writer.put_back();
         // `clear` may have set the count to zero while the batch was taken out.
@@ -123,6 +129,7 @@ impl<H> Queue<H> {
     }
 
     /// Notifies the driver if a drain is watched and everything has been sent.
+    #[inline]
     pub(in crate::engine::outbox) fn note_drained(&mut self) {
         if self.drain.is_watched() && !self.has_unsent() && self.drain.complete() {
             self.wake_driver();
@@ -130,6 +137,7 @@ impl<H> Queue<H> {
     }
 
     /// Records that a slow client has caught up, if everything has been sent.
+    #[inline]
     pub(in crate::engine::outbox) fn note_caught_up(&mut self, metrics: &Metrics) {
         if self.slow_since.is_some()
             && !self.has_unsent()
@@ -142,11 +150,13 @@ impl<H> Queue<H> {
         }
     }
 
+    #[inline]
     pub(in crate::engine::outbox) fn has_unsent(&self) -> bool {
         !self.is_empty() || self.pong.is_some()
     }
 
     /// Returns whether there is something to write that no task is writing.
+    #[inline]
     pub(in crate::engine::outbox) fn has_work(&self) -> bool {
         self.writer.is_nobody() && self.has_unsent()
     }

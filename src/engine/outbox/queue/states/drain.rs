@@ -64,6 +64,7 @@ impl Drain {
         self.0.apply(Event::Notify)
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_watched(&self) -> bool {
         self.0 == State::Watched
     }

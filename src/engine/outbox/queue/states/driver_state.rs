@@ -84,6 +84,7 @@ impl DriverState {
         runs_again
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_running(&self) -> bool {
         matches!(self.0, State::Running | State::RunAgain)
     }

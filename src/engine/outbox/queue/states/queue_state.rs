@@ -87,6 +87,7 @@ impl QueueState {
         self.0.apply(Event::Cut(budget))
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_open(&self) -> bool {
         matches!(self.0, State::Open)
     }

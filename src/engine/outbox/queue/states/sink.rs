@@ -118,6 +118,7 @@ impl<S, P> Sink<S, P> {
     }
 
     /// Returns the kind of the transport; a session without transport counts as polling.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn transport(&self) -> Transport {
         match self.0 {
             State::WebSocket(_) => Transport::WebSocket,
@@ -125,6 +126,7 @@ impl<S, P> Sink<S, P> {
         }
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn stream(&self) -> Option<&S> {
         match &self.0 {
             State::WebSocket(stream) => Some(stream),
@@ -133,6 +135,7 @@ impl<S, P> Sink<S, P> {
     }
 
     /// Returns the waiting polling request.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn waiting_poll(&self) -> Option<&P> {
         match &self.0 {
             State::Polling(poll) => poll.as_ref(),
@@ -146,6 +149,7 @@ impl<S, P> Sink<S, P> {
     }
 
     /// Returns whether no driver runs, because the session is only announced or has ended.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_detached(&self) -> bool {
         matches!(self.0, State::Announced | State::Ended)
     }

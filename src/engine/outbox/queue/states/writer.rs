@@ -8,9 +8,8 @@
 //! | a batch is taken out | `Writing` | – | – | – |
 //! | the batch is put back | – | – | `Nobody` | – |
 //! | the kernel has refused bytes of the batch | `Blocked` | – | – | – |
-//! | the driver finds room | unchanged | unchanged | – | `Nobody` |
+//! | the driver finds room, or upgrade to a flushed stream | unchanged | unchanged | – | `Nobody` |
 //! | the driver finds no room and awaits it | `Blocked` | `Blocked` | – | `Blocked` |
-//! | upgrade to a flushed stream | unchanged | unchanged | – | `Nobody` |
 //! | upgrade to a stream with buffered data | `Blocked` | `Blocked` | – | `Blocked` |
 //!
 //! - After a batch is put back, the same task decides under the same lock: it takes the next batch,
@@ -53,7 +52,8 @@ enum Event {
     Block,
     FindRoom,
     AwaitRoom,
-    Upgrade { is_flushed: bool },
+    /// To a stream with buffered data.
+    Upgrade,
 }
 
 impl StateMachine for State {
@@ -69,12 +69,10 @@ impl StateMachine for State {
             (Event::TakeBatch, Nobody) => Writing,
             (Event::PutBack, Writing) => Nobody,
             (Event::Block, Nobody) => Blocked { is_awaited: false },
-            (Event::FindRoom | Event::Upgrade { is_flushed: true }, Nobody | Enqueued) => self,
-            (Event::FindRoom | Event::Upgrade { is_flushed: true }, Blocked { .. }) => Nobody,
+            (Event::FindRoom, Nobody | Enqueued) => self,
+            (Event::FindRoom, Blocked { .. }) => Nobody,
             (Event::AwaitRoom, Nobody | Enqueued | Blocked { .. }) => Blocked { is_awaited: true },
-            (Event::Upgrade { is_flushed: false }, Nobody | Enqueued | Blocked { .. }) => {
-                Blocked { is_awaited: false }
-            }
+            (Event::Upgrade, Nobody | Enqueued | Blocked { .. }) => Blocked { is_awaited: false },
             (Event::Enqueue | Event::TakeBatch | Event::Block, Enqueued | Blocked { .. })
             | (Event::BeginFlush, Blocked { .. })
             | (Event::PutBack, Nobody | Enqueued | Blocked { .. })
@@ -85,7 +83,7 @@ impl StateMachine for State {
                 | Event::Block
                 | Event::FindRoom
                 | Event::AwaitRoom
-                | Event::Upgrade { .. },
+                | Event::Upgrade,
                 Writing,
             ) => return None,
         };
@@ -100,22 +98,26 @@ impl Writer {
 
     /// Records that the session is added to the list of its flusher. Returns `false` if that is
     /// unnecessary, because a task will check the queue.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn enqueue(&mut self) -> bool {
         self.0.apply(Event::Enqueue)
     }
 
     /// Records that a task checks the queue, which is the work for which the session may be in the
     /// flusher's list. If the driver is first, the flusher finds nothing to do.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn begin_flush(&mut self) {
         self.0.apply(Event::BeginFlush);
     }
 
     /// Records that a batch is taken out. Returns `false` if the caller must not write.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn take_batch(&mut self) -> bool {
         self.0.apply(Event::TakeBatch)
     }
 
     /// Records that the batch is written or put back.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn put_back(&mut self) {
         self.0.apply(Event::PutBack);
     }
@@ -138,18 +140,24 @@ impl Writer {
 
     /// Records that frames are written to a new stream from now on.
     pub(in crate::engine::outbox::queue) fn upgrade(&mut self, is_flushed: bool) {
-        self.0.apply(Event::Upgrade { is_flushed });
+        self.0.apply(match is_flushed {
+            true => Event::FindRoom,
+            false => Event::Upgrade,
+        });
     }
 
     /// Returns whether no task writes or is about to.
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_nobody(&self) -> bool {
         self.0 == State::Nobody
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_writing(&self) -> bool {
         self.0 == State::Writing
     }
 
+    #[inline]
     pub(in crate::engine::outbox::queue) fn is_blocked(&self) -> bool {
         matches!(self.0, State::Blocked { .. })
     }
@@ -180,7 +188,6 @@ mod tests {
             Blocked { is_awaited: false } => UNAWAITED,
             Blocked { is_awaited: true } => AWAITED,
         };
-        let [flushed, unflushed] = [true, false].map(|is_flushed| Event::Upgrade { is_flushed });
         let (none, nobody, enqueued) = (None, Some(Nobody), Some(Enqueued));
         let (writing, unawaited, awaited) = (Some(Writing), Some(UNAWAITED), Some(AWAITED));
         let table = every! { Event:
@@ -191,11 +198,8 @@ mod tests {
             Event::Block => (Event::Block, [unawaited, none, none, none, none]),
             Event::FindRoom => (Event::FindRoom, [nobody, enqueued, none, nobody, nobody]),
             Event::AwaitRoom => (Event::AwaitRoom, [awaited, awaited, none, awaited, awaited]),
-            Event::Upgrade { is_flushed: true } => {
-                (flushed, [nobody, enqueued, none, nobody, nobody])
-            },
-            Event::Upgrade { is_flushed: false } => {
-                (unflushed, [unawaited, unawaited, none, unawaited, unawaited])
+            Event::Upgrade => {
+                (Event::Upgrade, [unawaited, unawaited, none, unawaited, unawaited])
             },
         };
         check(states, table);
