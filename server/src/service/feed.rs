@@ -184,7 +184,6 @@ impl Followed for FeedReader {
             if self.inner.shortens {
                 tracing::info!("missed changes that the store no longer has, reloading everything");
             }
-            self.mark = None;
             return self.reload().await;
         };
         let changed = !page.changes.is_empty();

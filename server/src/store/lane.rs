@@ -1,9 +1,10 @@
 //! Lanes: queues that store changes in order and pass them to a single emitter.
 //!
-//! A lane stores one [`Write`](super::write::Write) after another. It passes each write that has an event to its queue
-//! of [`Commits`], in commit order. The emitter drains the queue, emits the commit first and then
-//! acknowledges it with [`Commit::resolve`]. The sender only waits for the acknowledgement. If the
-//! sender disconnects after the commit, the message is emitted nevertheless.
+//! A lane stores one [`Write`](super::write::Write) after another. It passes each write that has an
+//! event to its queue of [`Commits`], in commit order. The emitter drains the queue, emits the
+//! commit first and then acknowledges it with [`Commit::resolve`]. The sender only waits for the
+//! acknowledgement. If the sender disconnects after the commit, the message is emitted
+//! nevertheless.
 //!
 //! Commits of other servers are announced through the same lanes, and read in `shared::order`.
 

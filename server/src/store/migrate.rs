@@ -293,45 +293,16 @@ mod in_postgres {
 
 /// Creates the tables of this version in an empty SQLite database, without a history of migrations.
 ///
-/// It runs all migrations in one transaction and without refinery, which takes a fraction of the
-/// time.
+/// It runs all migrations in one transaction and without refinery's runs, which takes a fraction of
+/// the time.
 #[cfg(feature = "sqlite")]
 pub(super) fn create_in_sqlite(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("BEGIN;{};COMMIT", SQLITE_MIGRATIONS.join(";")))
-}
-
-/// The migrations of SQLite in order.
-#[cfg(feature = "sqlite")]
-const SQLITE_MIGRATIONS: [&str; 14] = [
-    include_str!("../../../migrations/sqlite/V1__chat.sql"),
-    include_str!("../../../migrations/sqlite/V2__identity.sql"),
-    include_str!("../../../migrations/sqlite/V3__blocks.sql"),
-    include_str!("../../../migrations/sqlite/V4__chat_events.sql"),
-    include_str!("../../../migrations/sqlite/V6__conversation_changes.sql"),
-    include_str!("../../../migrations/sqlite/V7__deleted_conversations.sql"),
-    include_str!("../../../migrations/sqlite/V8__invites.sql"),
-    include_str!("../../../migrations/sqlite/V9__api_keys.sql"),
-    include_str!("../../../migrations/sqlite/V10__journals.sql"),
-    include_str!("../../../migrations/sqlite/V11__annotations.sql"),
-    include_str!("../../../migrations/sqlite/V12__webhook_deliveries.sql"),
-    include_str!("../../../migrations/sqlite/V13__prices.sql"),
-    include_str!("../../../migrations/sqlite/V14__furthest_reads.sql"),
-    include_str!("../../../migrations/sqlite/V15__notification_quotas.sql"),
-];
-
-#[cfg(all(test, feature = "sqlite"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_databases_get_all_migrations() {
-        let runner = in_sqlite::migrations::runner();
-        let mut migrations: Vec<_> = runner.get_migrations().iter().collect();
-        migrations.sort_by_key(|migration| migration.version());
-        let texts: Vec<_> = migrations
-            .iter()
-            .filter_map(|migration| migration.sql())
-            .collect();
-        assert_eq!(SQLITE_MIGRATIONS.as_slice(), texts);
-    }
+    let runner = in_sqlite::migrations::runner();
+    let mut migrations: Vec<_> = runner.get_migrations().iter().collect();
+    migrations.sort_by_key(|migration| migration.version());
+    let texts: Vec<_> = migrations
+        .iter()
+        .filter_map(|migration| migration.sql())
+        .collect();
+    connection.execute_batch(&format!("BEGIN;{};COMMIT", texts.join(";")))
 }

@@ -34,7 +34,6 @@ macro_rules! each {
 
 mod change;
 mod error;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod in_progress;
 mod lane;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -419,7 +419,6 @@ impl PageBuilder<ListedConversation> {
 impl Messages {
     /// Cuts the page at [`PAGE_BYTES`] again after its messages have grown. With `descending`,
     /// keeps the newest messages.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn cut(self, descending: bool) -> Self {
         let limit = self.messages.len();
         let mut builder = PageBuilder::new(limit);

@@ -41,7 +41,6 @@ impl Time {
     }
 
     /// Returns an id that is not greater than any version 7 UUID created at this time or later.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn first_id(self) -> uuid::Uuid {
         let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
         // Version 7 UUIDs begin with the time, so the primary key finds messages by age.

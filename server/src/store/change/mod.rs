@@ -25,10 +25,6 @@ pub(super) mod keys;
 pub(super) mod logins;
 mod notices;
 
-#[cfg(feature = "sqlite")]
-pub(super) use annotations::EXCERPT_CHARS;
-#[cfg(feature = "sqlite")]
-pub(super) use annotations::MAX_NAMED_USERS;
 pub use annotations::{
     Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reaction, ReactionChange,
     Unpinned,

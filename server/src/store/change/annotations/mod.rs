@@ -119,7 +119,6 @@ impl Level {
 
     /// Returns the level for a word from the database, where a check constraint allows no other
     /// words.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(in crate::store) fn of(word: Option<&str>) -> Self {
         match word {
             Some("mentions") => Self::Mentions,
@@ -402,10 +401,7 @@ impl Store {
 }
 
 /// The maximum number of characters of a [`Quote`].
-pub(in crate::store) const EXCERPT_CHARS: u32 = 200;
-/// The maximum number of users that a [`Reaction`] names.
-#[cfg(feature = "sqlite")]
-pub(in crate::store) const MAX_NAMED_USERS: u32 = 10;
+const EXCERPT_CHARS: u32 = 200;
 /// The maximum number of different emojis on a message; [`USER_EMOJIS`] is the maximum for one
 /// user.
 const MESSAGE_EMOJIS: usize = 20;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use crate::store::change::annotations::EXCERPT_CHARS;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, EXCERPT_CHARS, Level, MAX_NAMED_USERS, MAX_PINS,
-    Opening, Pin, Quote, Reaction, ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Opening, Pin, Quote, Reaction,
+    ReactionCounts,
 };
 use crate::store::rows::{Message, Messages, NewMessage};
 use crate::store::shared::journals::sqlite as journals;
@@ -446,3 +447,6 @@ fn pin(
         ])?;
     Ok(Change::Done(Annotate::pinned(message, by, now)))
 }
+
+/// The maximum number of users that a [`Reaction`] names.
+const MAX_NAMED_USERS: u32 = 10;

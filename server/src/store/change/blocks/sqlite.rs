@@ -27,10 +27,7 @@ impl Sqlite {
 }
 
 /// Applies a change.
-pub(in crate::store) fn apply(
-    connection: &Connection,
-    change: &BlockChange,
-) -> rusqlite::Result<()> {
+fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> {
     match change {
         BlockChange::Insert(block) => {
             connection
@@ -59,7 +56,7 @@ pub(in crate::store) fn apply(
 }
 
 /// Returns all blocks, oldest first.
-pub(in crate::store) fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
+fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
     connection
         .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")?
         .query_map([], row)?

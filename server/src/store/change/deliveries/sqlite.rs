@@ -18,10 +18,7 @@ impl Sqlite {
 }
 
 /// Applies a change.
-pub(in crate::store) fn apply(
-    connection: &Connection,
-    change: &DeliveryChange,
-) -> rusqlite::Result<DeliveryOutcome> {
+fn apply(connection: &Connection, change: &DeliveryChange) -> rusqlite::Result<DeliveryOutcome> {
     match change {
         DeliveryChange::Insert { delivery, most } => {
             let inserted = connection

@@ -38,7 +38,7 @@ impl Sqlite {
 
 /// Stores an invitation, unless its conversation has `limit` other valid ones. Removes invalid
 /// ones.
-pub(in crate::store) fn insert(
+fn insert(
     connection: &Connection,
     invite: &Invite,
     limit: usize,
@@ -68,11 +68,7 @@ pub(in crate::store) fn insert(
 }
 
 /// Returns a valid invitation to an existing conversation.
-pub(in crate::store) fn find(
-    connection: &Connection,
-    token_hash: &str,
-    now: Time,
-) -> rusqlite::Result<Option<Invite>> {
+fn find(connection: &Connection, token_hash: &str, now: Time) -> rusqlite::Result<Option<Invite>> {
     connection
         .prepare_cached(
             "SELECT invites.* FROM invites JOIN conversations ON conversations.id = conversation_id

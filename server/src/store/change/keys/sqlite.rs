@@ -17,10 +17,7 @@ impl Sqlite {
 }
 
 /// Applies a change.
-pub(in crate::store) fn apply(
-    connection: &Connection,
-    change: &KeyChange,
-) -> rusqlite::Result<KeyState> {
+fn apply(connection: &Connection, change: &KeyChange) -> rusqlite::Result<KeyState> {
     match change {
         KeyChange::Begin(attempt) => return begin(connection, attempt),
         KeyChange::End {

@@ -34,10 +34,7 @@ impl Sqlite {
 }
 
 /// Applies a change.
-pub(in crate::store) fn apply(
-    connection: &Connection,
-    change: &LoginChange,
-) -> rusqlite::Result<LoginOutcome> {
+fn apply(connection: &Connection, change: &LoginChange) -> rusqlite::Result<LoginOutcome> {
     let mut outcome = LoginOutcome::default();
     outcome.changed = match change {
         LoginChange::Insert(login) => connection
@@ -92,10 +89,7 @@ pub(in crate::store) fn apply(
 }
 
 /// Returns a login session by the hash of its id.
-pub(in crate::store) fn login(
-    connection: &Connection,
-    id_hash: &str,
-) -> rusqlite::Result<Option<Login>> {
+fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE id_hash = ?1")?
         .query_row([id_hash], row)
@@ -103,10 +97,7 @@ pub(in crate::store) fn login(
 }
 
 /// Returns the login sessions of a user, oldest first.
-pub(in crate::store) fn of_user(
-    connection: &Connection,
-    user: &str,
-) -> rusqlite::Result<Vec<Login>> {
+fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2")?
         .query_map(params![user, MAX_OF_USER as i64], row)?
@@ -114,7 +105,7 @@ pub(in crate::store) fn of_user(
 }
 
 /// Returns all revocations.
-pub(in crate::store) fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
+fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
     connection
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")?
         .query_map([], |row| {

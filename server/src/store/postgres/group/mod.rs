@@ -238,7 +238,7 @@ async fn within<T>(
 
 /// The state of the conversations that a transaction has locked.
 pub(in crate::store) struct LockedRows {
-    /// Writes `last_seq`. CheckedEvent at the beginning, because the commit is sent right after it.
+    /// Writes `last_seq`. Prepared at the beginning, because the commit is sent right after it.
     counting: Statement,
     transaction: String,
     process: i32,

@@ -2,8 +2,8 @@
 //! publications and values.
 //!
 //! The handles in `store/shared` call this module. Messages and conversation changes go through the
-//! lanes and `group` instead. This module must not emit events or keep state; all shared state is in
-//! the database.
+//! lanes and `group` instead. This module must not emit events or keep state; all shared state is
+//! in the database.
 
 mod feed;
 mod leases;

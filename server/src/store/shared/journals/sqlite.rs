@@ -158,10 +158,7 @@ pub(in crate::store) fn append(
 }
 
 /// Replaces open entries of one journal. The open entries are counted once for all new keys.
-pub(in crate::store) fn replace(
-    connection: &Connection,
-    replace: &Replace,
-) -> rusqlite::Result<Vec<Option<u64>>> {
+fn replace(connection: &Connection, replace: &Replace) -> rusqlite::Result<Vec<Option<u64>>> {
     let mut room = None;
     let mut revisions = Vec::with_capacity(replace.entries.len());
     for append in replace.each() {
@@ -333,10 +330,7 @@ fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
 }
 
 /// Returns current entries and the revision, read in one transaction.
-pub(in crate::store) fn view(
-    connection: &Connection,
-    current: &Current<'_>,
-) -> rusqlite::Result<JournalView> {
+fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<JournalView> {
     // Only a transaction makes the entries and the revision consistent.
     let transaction = connection.unchecked_transaction()?;
     let revision: Option<i64> = transaction
@@ -400,11 +394,7 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
 
 /// Returns the revision and the number of open entries. One statement reads both, so that they are
 /// consistent.
-pub(in crate::store) fn count_open(
-    connection: &Connection,
-    journal: &str,
-    now: Time,
-) -> rusqlite::Result<(u64, u64)> {
+fn count_open(connection: &Connection, journal: &str, now: Time) -> rusqlite::Result<(u64, u64)> {
     connection
         .prepare_cached(
             "SELECT coalesce((SELECT revision FROM journals WHERE name = ?1), 0),
@@ -417,7 +407,7 @@ pub(in crate::store) fn count_open(
 }
 
 /// Returns the entries between two revisions.
-pub(in crate::store) fn after(
+fn after(
     connection: &Connection,
     journal: &str,
     after: u64,
@@ -442,11 +432,7 @@ pub(in crate::store) fn after(
 }
 
 /// Returns the current entry of a key.
-pub(in crate::store) fn current(
-    connection: &Connection,
-    journal: &str,
-    key: &str,
-) -> rusqlite::Result<Option<Entry>> {
+fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Result<Option<Entry>> {
     connection
         .prepare_cached(
             "SELECT * FROM journal_entries WHERE journal = ?1 AND key = ?2 AND is_current",
@@ -456,11 +442,7 @@ pub(in crate::store) fn current(
 }
 
 /// Removes closed entries before a revision.
-pub(in crate::store) fn trim(
-    connection: &Connection,
-    journal: &str,
-    before: u64,
-) -> rusqlite::Result<()> {
+fn trim(connection: &Connection, journal: &str, before: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "DELETE FROM journal_entries
@@ -488,10 +470,7 @@ fn expire(
 }
 
 /// Removes some expired, replaced and old entries.
-pub(in crate::store) fn sweep(
-    connection: &Connection,
-    sweep: &JournalSweep,
-) -> rusqlite::Result<u64> {
+fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
     let mut removed = 0;
     for (condition, time) in [
         ("expires_at <= ?1", sweep.now),
