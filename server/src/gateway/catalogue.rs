@@ -42,29 +42,6 @@ pub(super) struct Call<T> {
     pub(super) allowed: Allowed<T>,
 }
 
-/// An event handler: an async function of a call and a state.
-pub(super) trait Handler<T, S>: Send + Sync + 'static {
-    /// The fields of the acknowledgement.
-    type Fields: Serialize + Send + 'static;
-    type Future: Future<Output = Result<Self::Fields, ServiceError>> + Send + 'static;
-
-    fn handle(&self, call: Call<T>, state: State<S>) -> Self::Future;
-}
-
-impl<T, S, F, R, A> Handler<T, S> for F
-where
-    F: Fn(Call<T>, State<S>) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<A, ServiceError>> + Send + 'static,
-    A: Serialize + Send + 'static,
-{
-    type Fields = A;
-    type Future = R;
-
-    fn handle(&self, call: Call<T>, state: State<S>) -> R {
-        self(call, state)
-    }
-}
-
 impl Catalogue {
     /// Creates a catalogue for the namespace with this name. [`finish`](Self::finish) returns it.
     pub(super) fn new(
@@ -100,27 +77,28 @@ impl Catalogue {
         self
     }
 
-    /// Registers the handler of an event. Its return value is acknowledged as
-    /// `{"success":true, …}`.
+    /// Registers the handler of an event, an async function of a call and a state. Its return value
+    /// is acknowledged as `{"success":true, …}`.
     ///
     /// Before the handler runs, the event is counted in the class of its row, regardless of its
     /// content. Then its argument is parsed completely, and the sender's permission is checked. A
     /// replaced event is unknown after the overlap.
-    pub(super) fn on<T, S>(
+    pub(super) fn on<T, S, R>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S, Fields = T::Answer>,
+        handler: impl Fn(Call<T>, State<S>) -> R + Send + Sync + 'static,
     ) -> &mut Self
     where
         T: Payload,
         S: Send + Sync + 'static,
+        R: Future<Output = Result<T::Answer, ServiceError>> + Send + 'static,
     {
         // Only this closure is compiled for each payload.
         let run = move |access: &Access, event: &roomcast::Event, state: State<S>| {
             let Argument(command) = only_argument(event.args())?;
             let allowed = access.allow(event.principal(), command)?;
             let socket = event.socket.clone();
-            let handling = handler.handle(Call { socket, allowed }, state);
+            let handling = handler(Call { socket, allowed }, state);
             let handling = handling.map_ok(|fields| Box::new(fields) as Box<dyn Fields>);
             Ok(Box::pin(handling) as Handling)
         };

@@ -1,9 +1,34 @@
 //! Events that only call a method of a service. Their handlers are derived from the rows.
 
+use std::future::{Ready, ready};
+
 use super::catalogue::{Call, Catalogue};
 use crate::service::api::Admin;
-use crate::service::{Chat, Market, Notifications, Payload};
+use crate::service::{Chat, Market, Notifications, Payload, ServiceError};
 use roomcast::State;
+
+/// What a method of a service returns: its answer, or a future of it if it `WAITS`.
+trait Returned<const WAITS: bool> {
+    type Future: Future;
+
+    fn future(self) -> Self::Future;
+}
+
+impl<A> Returned<false> for Result<A, ServiceError> {
+    type Future = Ready<Self>;
+
+    fn future(self) -> Ready<Self> {
+        ready(self)
+    }
+}
+
+impl<F: Future> Returned<true> for F {
+    type Future = F;
+
+    fn future(self) -> F {
+        self
+    }
+}
 
 /// Registers the rows of a feature that have a `call`. The rows pass themselves to this macro.
 macro_rules! forward {
@@ -12,6 +37,7 @@ macro_rules! forward {
             $(catalogue.on(&$row, async |call: Call<$payload>, service: State<$service>| {
                 let answer = service
                     .$method(call.allowed $(, argument!($with, call.socket))*)
+                    .future()
                     .await;
                 answer.map(<$payload as Payload>::Answer::from)
             });)*

@@ -8,8 +8,8 @@
 //! | event | next turn |
 //! |---|---|
 //! | A page was applied that is not the last. | immediately |
-//! | The last page was applied. | after the poll interval, or the idle interval if the last change is older than [`BURST_WINDOW`] |
-//! | A turn failed. | after the retry delay, which doubles with each failure in a row, up to a maximum |
+//! | The last page was applied. | after the poll interval, or later if idle ([`BURST_WINDOW`]) |
+//! | A turn failed. | after the retry delay, doubled by each failure up to a maximum |
 //! | The store is overloaded. | as after the failure before; the delay does not grow |
 //! | The database denies access. | after [`DENIED_DELAY`] |
 //! | Another server announced a change. | immediately, also during a delay after a failure |

@@ -150,11 +150,7 @@ impl Admin {
     }
 
     /// Returns the statistics of this server.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn statistics(
+    pub(crate) fn statistics(
         &self,
         _: Allowed<ReadStatistics>,
     ) -> Result<Statistics, ServiceError> {

@@ -276,8 +276,8 @@ impl Chat {
 
     /// Waits until other servers see this server's users and this server knows theirs.
     ///
-    /// Waits for at most [`PRESENCE_TIMEOUT`]. After a timeout, the client receives `user_joined` later for
-    /// each user on another server.
+    /// Waits for at most [`PRESENCE_TIMEOUT`]. After a timeout, the client receives `user_joined`
+    /// later for each user on another server.
     async fn await_presence(&self, id: Uuid) {
         if !self.0.store.is_shared() {
             return;

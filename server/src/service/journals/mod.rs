@@ -9,8 +9,8 @@
 //! is missed or duplicated in between. Only stored entries are emitted, and no revision is skipped.
 //! If an announcement is lost after a commit, the next one covers it.
 //!
-//! `market` and `notifications` define what clients receive of an entry ([`JournalEmitter`]). This module
-//! must not know a payload.
+//! `market` and `notifications` define what clients receive of an entry ([`JournalEmitter`]). This
+//! module must not know a payload.
 
 mod amending;
 mod followed;

@@ -18,7 +18,8 @@ use crate::store::Entry;
 use serde::de::DeserializeOwned;
 
 impl Market {
-    /// Replaces the content of a signal. Its channel stays. Without a time, the published one stays.
+    /// Replaces the content of a signal. Its channel stays. Without a time, the published one
+    /// stays.
     pub(crate) async fn correct_signal(
         &self,
         allowed: Allowed<CorrectSignal>,

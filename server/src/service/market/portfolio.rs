@@ -82,11 +82,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to its user's portfolio.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn unsubscribe_portfolio(
+    pub(crate) fn unsubscribe_portfolio(
         &self,
         allowed: Allowed<UnsubscribePortfolio>,
         socket: &Socket,

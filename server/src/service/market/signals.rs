@@ -146,11 +146,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to signals.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn unsubscribe_signals(
+    pub(crate) fn unsubscribe_signals(
         &self,
         allowed: Allowed<UnsubscribeSignals>,
         socket: &Socket,

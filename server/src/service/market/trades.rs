@@ -96,11 +96,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to its user's trades and all bundled subscriptions.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn unsubscribe_trades(
+    pub(crate) fn unsubscribe_trades(
         &self,
         allowed: Allowed<UnsubscribeTrades>,
         socket: &Socket,

@@ -265,11 +265,7 @@ impl Notifications {
     }
 
     /// Unsubscribes a socket from its user's notifications.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn unsubscribe(
+    pub(crate) fn unsubscribe(
         &self,
         allowed: Allowed<UnsubscribeNotifications>,
         socket: &Socket,

@@ -235,10 +235,11 @@ macro_rules! is_serial {
 /// `permission` may be `None`. `limit` is a [`Class`], `room` a [`RoomRule`], and `argument` a
 /// function of [`form`](super::commands::form). `example` is an argument, `answered` its answer.
 ///
-/// `call` is the async service method that handles the event. It takes the [`Allowed`] payload, then
-/// what the parentheses name: the `socket` of the sender, its `namespace`, or its id as the socket
-/// that the change comes `from`. It returns the answer, or a value that converts into the answer.
-/// These are only names, which the gateway resolves. A row without `call` has a handler there.
+/// `call` is the service method that handles the event, async or not. It takes the [`Allowed`]
+/// payload, then what the parentheses name: the `socket` of the sender, its `namespace`, or its id
+/// as the socket that the change comes `from`. It returns the answer, or a value that converts into
+/// the answer. These are only names, which the gateway resolves. A row without `call` has a handler
+/// there.
 ///
 /// Two more labels may follow: `serial: true` makes the event wait for earlier serial events of its
 /// socket. `replaces: "event" since "2026-11-21"` replaces another event.

@@ -40,7 +40,8 @@ impl Chat {
             namespace
                 .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")))
                 .on_server_side(NEWS, move |event: ServerSide| {
-                    // Nothing is awaited here, so the announcements of one server are processed in order.
+                    // Nothing is awaited here, so the announcements of one server are processed in
+                    // order.
                     for news in of_news.read_news(&text_of(&event)) {
                         chat.take(event.io(), news);
                     }
@@ -52,8 +53,8 @@ impl Chat {
                     async move {
                         let confirmed = match asked {
                             Ok(Some(waiting)) => waiting.answer().await,
-                            // The conversation is not live here, or the request comes from a server of
-                            // another store.
+                            // The conversation is not live here, or the request comes from a server
+                            // of another store.
                             Ok(None) | Err(Ignored::Foreign) => Confirmed::default(),
                             Err(Ignored::Malformed | Ignored::Unknown) => Confirmed {
                                 timed_out: true,

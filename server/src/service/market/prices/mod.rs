@@ -202,11 +202,7 @@ impl Market {
     }
 
     /// Ends the subscription of a socket to symbols.
-    #[expect(
-        clippy::unused_async,
-        reason = "handlers that rows derive wait for every call"
-    )]
-    pub(crate) async fn unsubscribe_prices(
+    pub(crate) fn unsubscribe_prices(
         &self,
         allowed: Allowed<UnsubscribePrices>,
         socket: &Socket,
