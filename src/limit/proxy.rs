@@ -21,8 +21,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a directly connected client without encryption. [`is_secure`](Self::is_secure) can be
-    /// set.
+    /// Creates a directly connected client without encryption. [`is_secure`](Self::is_secure) can
+    /// be set.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
         Self {

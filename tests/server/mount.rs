@@ -437,7 +437,8 @@ fn request_extensions_reach_hooks_and_handlers() {
                     Ack((
                         event.principal().subject.clone(),
                         user.map(|user| user.0).unwrap_or_default(),
-                        // Extensions that the server provides itself are not stored with each session.
+                        // Extensions that the server provides itself are not stored with each
+                        // session.
                         (event.socket.handshake())
                             .extension::<axum::extract::ConnectInfo<SocketAddr>>()
                             .is_none(),

@@ -129,7 +129,8 @@ fn build(mut io: Builder, proxied: Option<&Io>) -> Result<Io, roomcast::Error> {
                         let user = Revoked::User(user);
                         let until = jiff::Timestamp::now() + Duration::from_secs(60);
                         let inserted = revocations.insert(&user, until);
-                        // A concurrent revocation of another user may have disconnected the client already.
+                        // A concurrent revocation of another user may have disconnected the client
+                        // already.
                         event.io().revalidate();
                         // The entry would outlive the test.
                         revocations.remove(&user);

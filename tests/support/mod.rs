@@ -2,8 +2,8 @@
 //! with a deadline.
 //!
 //! There are two ways to start a server. [`ServerProcess`] runs a program, the chat server or a
-//! contract server, which can be killed, suspended and measured. `local::Local` serves an `Io` in the
-//! test's process, so that a test can observe both ends.
+//! contract server, which can be killed, suspended and measured. `local::Local` serves an `Io` in
+//! the test's process, so that a test can observe both ends.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(unreachable_pub, reason = "a module of several binaries")]

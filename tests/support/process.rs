@@ -76,8 +76,8 @@ impl ServerProcess {
         })
     }
 
-    /// Starts the chat server with its database and state in `folder` and these variables, and waits
-    /// until it listens.
+    /// Starts the chat server with its database and state in `folder` and these variables, and
+    /// waits until it listens.
     pub fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
         Self::run(&mut Command::new(built("roomcast")), folder, variables)
     }
@@ -322,7 +322,7 @@ fn built(program: &str) -> PathBuf {
     let shown = path.display();
     assert!(
         path.exists(),
-        "{shown} is not built: cargo build --examples"
+        "{shown} is not built: cargo build --workspace --bins --examples"
     );
     path
 }

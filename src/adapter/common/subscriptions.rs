@@ -73,8 +73,8 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Subscriptions<Name, Target> {
         }
     }
 
-    /// Records that the broker has confirmed the changes of a batch. Passes the new subscriptions to
-    /// `listening` before callers of [`followed`](Self::followed) continue. Returns whether the
+    /// Records that the broker has confirmed the changes of a batch. Passes the new subscriptions
+    /// to `listening` before callers of [`followed`](Self::followed) continue. Returns whether the
     /// batch was the last one.
     pub(in crate::adapter) fn confirm(
         &self,

@@ -1,8 +1,8 @@
 //! Operations as plain data: the target, the action and the replies.
 //!
 //! `socket` creates operations and applies them. The rest of `adapter` transports them to other
-//! servers. It uses the names of sockets and rooms from `names`. It must not depend on sockets or on
-//! transports.
+//! servers. It uses the names of sockets and rooms from `names`. It must not depend on sockets or
+//! on transports.
 
 mod answers;
 mod node_id;

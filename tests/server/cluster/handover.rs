@@ -385,8 +385,8 @@ fn disconnect_handlers_start_before_the_handover() {
         io = io
             .on_event(move |event: &Lifecycle<'_>| {
                 if let Lifecycle::Disconnected { .. } = event {
-                    // The socket has left its rooms. The delay gives the other server enough time to
-                    // run its handler too early.
+                    // The socket has left its rooms. The delay gives the other server enough time
+                    // to run its handler too early.
                     for _ in 0..20 {
                         if ending.lock().unwrap().is_empty() {
                             thread::sleep(Duration::from_millis(5)); // Poll interval.
