@@ -152,7 +152,7 @@ test("an admin is disconnected by a revocation but not by a lesser token", async
 
 test("admins receive refusals, node changes and alerts of both servers", async (t) => {
   const postgres = await startPostgres();
-  t.after(() => postgres.close());
+  t.after(() => postgres.end());
   const env = (id) => ({ ...keyed, ROOMCAST_STORE: postgres.url, ROOMCAST_NODE__ID: id, ROOMCAST_STORE__RETRY_TIMEOUT: "500ms" });
   const here = await startServer(env("here"));
   t.after(() => here.stop("SIGKILL"));

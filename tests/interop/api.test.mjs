@@ -9,7 +9,7 @@ import { token } from "./tokens.mjs";
 
 let postgres;
 before(async () => (postgres = await startPostgres()));
-after(() => postgres?.close());
+after(() => postgres?.end());
 
 const service = `Bearer ${token({ sub: "backend", roles: ["service"] })}`;
 

@@ -1,19 +1,17 @@
 // Real load balancers: nginx and HAProxy with the configuration in deploy/ or a given text.
-import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent } from "node:http";
 import { connect as dial } from "node:net";
 import { join } from "node:path";
-import { lastingPort, temporary, until, within } from "./support.mjs";
+import { lastingPort, launch, until } from "./processes.mjs";
+import { temporary } from "./support.mjs";
 
 /**
  * Runs a proxy in the foreground and waits for its ports. It can be killed, suspended and
  * restarted.
  */
 async function startProxy(command, args, ports) {
-  let child;
-  let ended;
-  let output = "";
+  let program;
   const listens = (port) =>
     new Promise((done) => {
       const socket = dial(port, "127.0.0.1", () => done(true));
@@ -21,34 +19,24 @@ async function startProxy(command, args, ports) {
       socket.on("connect", () => socket.destroy());
     });
   const all = async () => {
-    for (const port of ports) await until(() => listens(port), () => `${command} to listen on ${port}\n${output}`);
+    for (const port of ports) await until(() => listens(port), () => `${command} to listen on ${port}\n${program.output()}`);
   };
   const start = async () => {
-    child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-    const failed = new Promise((_, fail) => {
-      child.once("error", fail);
-      child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
-    });
-    ended = failed.catch(() => {});
-    await Promise.race([all(), failed]);
-  };
-  const end = async (signal) => {
-    child.kill(signal);
-    // A suspended process handles the signal only after it resumes.
-    child.kill("SIGCONT");
-    await within(ended, () => `${command} to end\n${output}`);
+    program = launch(command, args);
+    const ended = program.ended.then(() => `${command} ended\n${program.output()}`);
+    const error = await Promise.race([all(), ended]);
+    if (error) throw new Error(error);
   };
   await start();
   return {
     start,
-    kill: () => end("SIGKILL"),
+    kill: () => program.stop("SIGKILL"),
     // Open connections do not keep it running.
-    stop: () => end("SIGTERM"),
-    pause: () => child.kill("SIGSTOP"),
-    goOn: () => child.kill("SIGCONT"),
-    isRunning: () => child.exitCode === null && child.signalCode === null,
-    output: () => output,
+    stop: () => program.stop(),
+    pause: () => program.pause(),
+    resume: () => program.resume(),
+    isRunning: () => program.isRunning(),
+    output: () => program.output(),
   };
 }
 

@@ -14,7 +14,8 @@ import { by, gathered, news, person, postgres, seqs, startServers, typesAcross }
 import { startLink } from "./link.mjs";
 import { logged, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { connectRedis, startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { connectRedis, startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, next, temporary, until } from "./support.mjs";
 
 /** Creates a self-signed certificate. */
@@ -185,7 +186,7 @@ describe("a broker that requires authentication", { concurrency: true }, () => {
 
   test("is reported once if PostgreSQL requires a missing password or TLS", async (t) => {
     const guarded = await startPostgres();
-    t.after(() => guarded.close());
+    t.after(() => guarded.end());
     const at = (user) => guarded.url.replace("roomcast", user);
     for (const user of ["known", "secured"]) guarded.query(`CREATE ROLE ${user} SUPERUSER LOGIN PASSWORD 'canary'`);
     const rules = ["host all known all scram-sha-256", "hostnossl all secured all reject", "host all all all trust"];

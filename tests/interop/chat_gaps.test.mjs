@@ -8,7 +8,8 @@ import { checkHeard, checksAll } from "./catalog.mjs";
 import { by, conversation, news, nothing, person, postgres, startServers } from "./chat_servers.mjs";
 import { QUICK, cutOff, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { SocketManager } from "../../web/packages/client/dist/index.js";
@@ -95,7 +96,7 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
     sent.push(...(await Promise.all(some)).map(({ message }) => message.seq).sort((a, b) => a - b));
   }
   await sendWhile(ann, conversationId, sent, () => Date.now() < ended);
-  if (isSwallowed) there.link.goOn({ isBroken: true });
+  if (isSwallowed) there.link.resume({ isBroken: true });
   else there.link.restore();
 
   await until(() => eve.all("message").length >= sent.length, () => `${sent.length} messages, not ${eve.all("message").length}`, PATIENCE);

@@ -6,7 +6,8 @@ import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
 import { QUICK, cutOff, move, startLink } from "./link.mjs";
 import { call, io, soon } from "./people.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, outcome, until } from "./support.mjs";
 
 /** Long timeouts, so that a slow machine decides neither recovery nor expiry. */

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { by, conversation, nothing, person, startServers, whatIsThere } from "./chat_servers.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { ask, until } from "./support.mjs";
 
 const PAIRS = 200;

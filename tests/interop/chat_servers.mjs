@@ -10,7 +10,7 @@ import { token } from "./tokens.mjs";
 /** The database of all servers of a file. */
 export let postgres;
 before(async () => (postgres = await startPostgres()));
-after(() => postgres?.close());
+after(() => postgres?.end());
 
 /** Starts this number of servers on the database, connected as these variables configure. */
 export async function startServers(t, count, joined, env = {}) {

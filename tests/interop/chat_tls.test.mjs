@@ -7,7 +7,8 @@ import { promisify } from "node:util";
 import { vouched } from "./certificates.mjs";
 import { postgres, startServers, typesAcross } from "./chat_servers.mjs";
 import { logged, server } from "./people.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, until } from "./support.mjs";
 
 /** Creates the files of Redis's certificate, and of a certificate by another authority. */

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { confirmsAcross, emitsAcross, plainAcross, startServers, typesAcross, withNode } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
-import { startBroker, startNode, startRedis, startStreamsNode } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startNode, startRedis, startStreamsNode } from "./redis.mjs";
 
 const KEY = { ROOMCAST_ADAPTER__KEY: "chat" };
 

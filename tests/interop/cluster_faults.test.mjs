@@ -26,7 +26,8 @@ import { startLink } from "./link.mjs";
 import { Supervised, assertRunning, faultsOf, faultsOfNats, faultsOfPostgres, faultsOfRedis } from "./nemesis.mjs";
 import { failover, longOutage, partitions, rage, randomness, slowness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startBroker, startRedisPair } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedisPair } from "./redis.mjs";
 import { ask, connect, lastingPort, metricIs, until } from "./support.mjs";
 
 const seconds = Number(process.env.FAULTS_SECONDS ?? 8);
@@ -89,7 +90,7 @@ for (const [name, scheme, startBalancer] of [
       return [link, url.replace(/127\.0\.0\.1:\d+/, new URL(link.url).host)];
     };
     const postgres = await startPostgres();
-    t.after(() => postgres.close());
+    t.after(() => postgres.end());
     const ways = { store: [], broker: [], clients: [], others: [] };
     const broker = scheme && (await startOther(scheme, random, ways.broker));
     t.after(() => broker?.end());

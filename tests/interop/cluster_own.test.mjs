@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { clusterEvents } from "./cluster_events.mjs";
-import { startBroker } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
 import { ask, connect, lastingPort, next, startExample, startNamed, until } from "./support.mjs";
 
 describe("a server without an adapter", () => {

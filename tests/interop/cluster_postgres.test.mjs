@@ -35,7 +35,7 @@ async function startCluster() {
     await Promise.all([a.stop(), b.stop(), node.io.close()]);
     // Node's adapter never returns a broken connection, so this might not complete.
     pool.end();
-    await postgres.close();
+    await postgres.end();
   };
   return { postgres, pool, a, b, node, ours: [a, b], servers: [a, b, node], stop };
 }
@@ -146,7 +146,7 @@ test("an adapter waits until PostgreSQL is available", async (t) => {
   await postgres.kill();
   const env = { ADAPTER: postgres.url };
   const servers = await Promise.all(["a", "b"].map((name) => startNamed(name, env)));
-  t.after(() => Promise.all(servers.map((server) => server.stop())).then(() => postgres.close()));
+  t.after(() => Promise.all(servers.map((server) => server.stop())).then(() => postgres.end()));
   const [a, b] = await Promise.all(servers.map(({ url }) => connect(t, client, url)));
   a.emit("all", "news", "alone");
   assert.deepEqual(await next(a, "news"), ["alone"]);

@@ -18,7 +18,7 @@ const WINDOW = 20_000;
 
 let postgres;
 before(async () => (postgres = await startPostgres()));
-after(() => postgres?.close());
+after(() => postgres?.end());
 
 /** Starts a server on the shared database, at this port. */
 async function node(t, port, env = {}) {

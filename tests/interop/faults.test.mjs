@@ -28,7 +28,7 @@ const impatient = {
 
 test("nothing is lost or doubled while PostgreSQL and the server fail", async (t) => {
   const postgres = await startPostgres();
-  t.after(() => postgres.close());
+  t.after(() => postgres.end());
   const env = { ROOMCAST_STORE: postgres.url, ...impatient };
   await run(t, env, seconds, (random) => faultsOfPostgres(postgres, random), () => {
     const rows = postgres.query(

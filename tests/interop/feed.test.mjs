@@ -1,12 +1,12 @@
 // The programs in examples/feed, run as a user would, against the real server.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { cpSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { keyed, server } from "./people.mjs";
-import { lastingPort, startServer, temporary, until } from "./support.mjs";
+import { lastingPort, launch, until } from "./processes.mjs";
+import { startServer, temporary } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 const feed = fileURLToPath(new URL("../../examples/feed", import.meta.url));
@@ -22,14 +22,9 @@ function installed(t) {
 
 /** Runs one of the programs, and returns its output and exit. */
 function run(t, folder, args, claims, input) {
-  const env = { ...process.env, TOKEN: token(claims) };
-  const child = spawn(process.execPath, args, { cwd: folder, env });
-  t.after(() => child.kill("SIGKILL"));
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
-  if (input !== undefined) child.stdin.end(input);
-  const ended = new Promise((done) => child.once("close", done));
-  return { child, ended, lines: () => output.trim().split("\n") };
+  const program = launch(process.execPath, args, { cwd: folder, env: { TOKEN: token(claims) }, input });
+  t.after(() => program.kill());
+  return { ...program, lines: () => program.output().trim().split("\n") };
 }
 
 const desk = { sub: "desk", roles: ["service"] };

@@ -1,15 +1,13 @@
 // Firefox, driven by WebDriver BiDi, which it supports natively: neither a driver nor a patched
 // browser is needed.
-import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { WebSocket } from "ws";
 import { startLink } from "./link.mjs";
-import { until, within } from "./support.mjs";
+import { launch, until, within } from "./processes.mjs";
 import { stretchTime } from "./visitor.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -35,16 +33,9 @@ export async function launchFirefox() {
   await mkdir(screenshots, { recursive: true });
   const profile = mkdtempSync(join(tmpdir(), "roomcast-firefox-"));
   writeFileSync(join(profile, "user.js"), Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${value});`).join("\n"));
-  const child = spawn(program, ["--headless", "--profile", profile, "--remote-debugging-port", "0"], { stdio: ["ignore", "ignore", "pipe"] });
-  const ended = new Promise((done) => child.once("close", done));
-  const address = new Promise((done, fail) => {
-    createInterface({ input: child.stderr }).on("line", (line) => {
-      const [, found] = /WebDriver BiDi listening on (ws:\S+)/.exec(line) ?? [];
-      if (found) done(found);
-    });
-    ended.then(() => fail(new Error("Firefox ended")));
-  });
-  const socket = new WebSocket(`${await within(address, "Firefox to listen", 2 * PATIENCE)}/session`);
+  const firefox = launch(program, ["--headless", "--profile", profile, "--remote-debugging-port", "0"]);
+  const address = await firefox.found((line) => /WebDriver BiDi listening on (ws:\S+)/.exec(line)?.[1], "listen", 2 * PATIENCE);
+  const socket = new WebSocket(`${address}/session`);
   await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi", PATIENCE);
   const answers = new Map();
   const listeners = new Set();
@@ -66,8 +57,8 @@ export async function launchFirefox() {
   await command("session.new", { capabilities: {} });
   await command("session.subscribe", { events: ["log.entryAdded"] });
   const close = async () => {
-    await command("browser.close").catch(() => child.kill());
-    await within(ended, "Firefox to end").catch(() => child.kill("SIGKILL"));
+    await command("browser.close").catch(() => firefox.kill("SIGTERM"));
+    await within(firefox.ended, "Firefox to end").catch(() => firefox.kill());
     rmSync(profile, { recursive: true, force: true });
   };
   return { command, listeners, close };

@@ -24,7 +24,7 @@ before(async () => {
   [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
 });
 after(async () => {
-  await postgres?.close();
+  await postgres?.end();
   redis?.end();
 });
 

@@ -103,7 +103,7 @@ export async function startLink(url, localAddress) {
      * Resumes both directions. Data in flight arrives, or its connections are broken for both
      * sides.
      */
-    goOn({ isBroken }) {
+    resume({ isBroken }) {
       const acts = waiting ?? [];
       waiting = undefined;
       for (const end of ends) {

@@ -21,7 +21,7 @@ describe("metrics", () => {
     redis = await startRedis();
   });
   after(async () => {
-    await postgres?.close();
+    await postgres?.end();
     redis?.end();
   });
 

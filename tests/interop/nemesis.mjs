@@ -2,7 +2,7 @@
 // network between them drops everything.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isAlive, startServer } from "./support.mjs";
+import { startServer } from "./support.mjs";
 
 /** Returns a generator of numbers from 0 to 1, determined by a seed (mulberry32). */
 export function randomness(seed) {
@@ -52,16 +52,16 @@ export class Supervised {
   }
 
   pause() {
-    process.kill(this.#running.pid, "SIGSTOP");
+    this.#running.pause();
   }
 
-  goOn() {
-    process.kill(this.#running.pid, "SIGCONT");
+  resume() {
+    this.#running.resume();
   }
 
   /** Returns whether it has not ended since it was started. */
   isRunning() {
-    return isAlive(this.#running?.pid);
+    return this.#running?.isRunning() ?? false;
   }
 
   /** Returns its output since its first start. */
@@ -96,7 +96,7 @@ export function faultsOf(name, choose, random, span = 1) {
       const part = chosen();
       await part.pause();
       await sleep((200 + random() * 4000) * span); // Duration of the suspension.
-      await part.goOn();
+      await part.resume();
     },
   };
 }
@@ -104,7 +104,7 @@ export function faultsOf(name, choose, random, span = 1) {
 /** Returns the faults of a Redis. */
 export function faultsOfRedis(redis, random, span = 1) {
   return {
-    ...faultsOf("Redis", () => ({ ...redis, goOn: redis.resume }), random, span),
+    ...faultsOf("Redis", () => redis, random, span),
     async "connections to Redis are cut"() {
       for (const kind of ["normal", "pubsub"]) await redis.command("CLIENT", "KILL", "TYPE", kind);
       await sleep(200); // Some connections are made again before the next fault.
@@ -114,7 +114,7 @@ export function faultsOfRedis(redis, random, span = 1) {
 
 /** Returns the faults of a NATS server. */
 export function faultsOfNats(nats, random, span = 1) {
-  return faultsOf("NATS", () => ({ ...nats, goOn: nats.resume }), random, span);
+  return faultsOf("NATS", () => nats, random, span);
 }
 
 /**
@@ -127,7 +127,7 @@ export function partitions(name, links, random, longest) {
       const link = links[Math.floor(random() * links.length)];
       link.swallow();
       await sleep(200 + random() * (longest - 200)); // Duration of the fault.
-      link.goOn({ isBroken: random() < 0.5 });
+      link.resume({ isBroken: random() < 0.5 });
     },
   };
 }

@@ -5,13 +5,14 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server, soon } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { ask, command, metric, metricIs, open, outcome, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
 before(async () => (postgres = await startPostgres()));
-after(() => postgres?.close());
+after(() => postgres?.end());
 
 /** Starts two servers on one database, without an adapter. */
 function servers(t, env = {}) {

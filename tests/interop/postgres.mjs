@@ -1,38 +1,16 @@
 // A private PostgreSQL for tests of stock clients, which can be killed, crashed, suspended and
 // restarted.
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { DEADLINE, isAlive, lastingPort, within } from "./support.mjs";
-
-const script = fileURLToPath(new URL("../support/postgres.sh", import.meta.url));
+import { startBroker } from "./processes.mjs";
 
 /** Creates and starts a server, which ends with the process of the test in any case. */
 export async function startPostgres() {
-  const port = await lastingPort();
-  const supervisor = spawn(script, [String(port)], { stdio: ["pipe", "pipe", "pipe"] });
-  const lines = createInterface({ input: supervisor.stdout })[Symbol.asyncIterator]();
-  let errors = "";
-  supervisor.stderr.on("data", (data) => (errors += data));
-  const ended = new Promise((done) => supervisor.once("close", done));
-  const tell = async (command) => {
-    supervisor.stdin.write(`${command}\n`);
-    // The time to create a database depends on the disk.
-    const { value } = await within(lines.next(), () => `PostgreSQL to ${command}\n${errors}`, 3 * DEADLINE);
-    return value ?? `nothing\n${errors}`;
-  };
-
-  let pid = 0;
-  const start = async () => {
-    const answer = await tell("start");
-    pid = Number(/^ready (\d+)$/.exec(answer)?.[1]);
-    if (!pid) throw new Error(`PostgreSQL does not start: ${answer}`);
-  };
-  await start();
+  const broker = await startBroker("postgres");
+  const port = broker.address.split(":")[1];
 
   /** The processes of the server, including its first. */
-  const processes = () => [pid, ...children(pid)];
+  const processes = () => [broker.pid(), ...children(broker.pid())];
   const signal = (pids, name) => {
     for (const one of pids) {
       try {
@@ -44,26 +22,26 @@ export async function startPostgres() {
     }
   };
   /** The processes that serve Roomcast's connections. */
-  const backends = () => children(pid).filter((one) => commandLine(one).includes("roomcast"));
+  const backends = () => children(broker.pid()).filter((one) => commandLine(one).includes("roomcast"));
 
   return {
     url: `postgres://roomcast@127.0.0.1:${port}/postgres`,
-    start,
+    start: broker.start,
     /** Returns whether its first process is running. */
-    isRunning: () => isAlive(pid),
+    isRunning: broker.isRunning,
     /** Kills all its processes, as a crash of the machine would. */
     async kill() {
       // Suspended first, so that it starts no new processes. Its children would otherwise continue
       // for a moment.
-      signal([pid], "SIGSTOP");
-      signal(children(pid), "SIGKILL");
-      await tell("kill");
+      signal([broker.pid()], "SIGSTOP");
+      signal(children(broker.pid()), "SIGKILL");
+      await broker.kill();
     },
     /** Stops it immediately (fast shutdown). */
-    stop: () => tell("stop"),
+    stop: broker.stop,
     /** Suspends all its processes: connections stay open, nothing answers. */
     pause: () => signal(processes(), "SIGSTOP"),
-    goOn: () => signal(processes(), "SIGCONT"),
+    resume: () => signal(processes(), "SIGCONT"),
     backends,
     /** Kills the process of one connection: PostgreSQL then ends all others and recovers. */
     crash: (backend) => signal([backend], "SIGKILL"),
@@ -76,10 +54,9 @@ export async function startPostgres() {
       if (run.status !== 0) throw new Error(`psql: ${run.stderr ?? run.error}`);
       return run.stdout.split("\n").filter(Boolean).map((line) => line.split("\t"));
     },
-    async close() {
+    async end() {
       signal(processes(), "SIGCONT");
-      supervisor.stdin.end();
-      await within(ended, () => `PostgreSQL to end\n${errors}`);
+      await broker.end();
     },
   };
 }

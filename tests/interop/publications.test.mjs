@@ -34,7 +34,7 @@ async function backend(t, postgres) {
 
 test("the documented publication reaches a user's tabs at two servers once", async (t) => {
   const postgres = await startPostgres();
-  t.after(() => postgres.close());
+  t.after(() => postgres.end());
   const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
   const servers = [await server(t, alone), await server(t, alone)];
   const heard = [];
@@ -59,7 +59,7 @@ test("the documented publication reaches a user's tabs at two servers once", asy
 
 test("a client of a restarted server gets missed publications once in order", async (t) => {
   const postgres = await startPostgres();
-  t.after(() => postgres.close());
+  t.after(() => postgres.end());
   const port = await lastingPort();
   const env = {
     ROOMCAST_STORE: postgres.url,

@@ -1,7 +1,5 @@
 // A private Redis for tests, and Node servers that are connected by it.
-import { execFile, spawn } from "node:child_process";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
@@ -9,8 +7,7 @@ import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapter-v0-2";
 import { serveNode } from "./cluster.mjs";
-import { isAlive, lastingPort, until, within } from "./support.mjs";
-
+import { startBroker, until } from "./processes.mjs";
 
 /** Starts a server with these options. */
 export async function startRedis(options = "") {
@@ -54,37 +51,6 @@ export async function startRedisPair(options = "") {
     end() {
       for (const one of [leader, standby]) one.end();
     },
-  };
-}
-
-/**
- * Starts a private server of `tests/support`, which ends with the process of the test in any case.
- */
-export async function startBroker(name, options = "") {
-  const script = fileURLToPath(new URL(`../support/${name}.sh`, import.meta.url));
-  const port = await lastingPort();
-  const env = { ...process.env, OPTIONS: options };
-  const supervisor = spawn(script, [String(port)], { env, stdio: ["pipe", "pipe", "inherit"] });
-  const lines = createInterface({ input: supervisor.stdout })[Symbol.asyncIterator]();
-  const tell = async (command, expected) => {
-    supervisor.stdin.write(`${command}\n`);
-    const { value } = await within(lines.next(), `${name} to ${command}`);
-    if (!expected.test(value)) throw new Error(`${name} does not ${command}: ${value}`);
-    return value;
-  };
-  let pid = 0;
-  const start = async () => {
-    pid = Number((await tell("start", /^ready \d+$/)).split(" ")[1]);
-  };
-  await start();
-  return {
-    address: `127.0.0.1:${port}`,
-    start,
-    kill: () => tell("kill", /^killed/),
-    pause: () => tell("pause", /^paused/),
-    resume: () => tell("resume", /^resumed/),
-    isRunning: () => isAlive(pid),
-    end: () => supervisor.stdin.end(),
   };
 }
 

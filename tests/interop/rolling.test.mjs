@@ -18,7 +18,8 @@ import { account, enter, recoveryOf, total } from "./crowd.mjs";
 import { areBack, assertSpread, watchMoves } from "./moves.mjs";
 import { randomness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, startServer, until } from "./support.mjs";
 
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
@@ -59,7 +60,7 @@ before(async () => {
 });
 after(async () => {
   broker?.end();
-  await postgres?.close();
+  await postgres?.end();
 });
 
 const start = async (t, port, { program, env: own }) => {

@@ -1,12 +1,11 @@
 // A stock client whose process is suspended, among others that continue.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { createInterface } from "node:readline";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
-import { ask, connect, startExample, within } from "./support.mjs";
+import { launch } from "./processes.mjs";
+import { ask, connect, startExample } from "./support.mjs";
 
 const program = join(dirname(fileURLToPath(import.meta.url)), "frozen.mjs");
 
@@ -25,17 +24,15 @@ describe("a client that does not read", () => {
   }
 
   test("is disconnected at its budget without a gap or effect on other clients", async (t) => {
-    const frozen = spawn(process.execPath, [program, server.url, "room"], { stdio: ["ignore", "pipe", "inherit"] });
-    t.after(() => frozen.kill("SIGKILL"));
-    const lines = createInterface({ input: frozen.stdout })[Symbol.asyncIterator]();
-    const line = async () => (await within(lines.next(), "a line of the other process")).value;
-    assert.equal(await line(), "joined");
+    const frozen = launch(process.execPath, [program, server.url, "room"]);
+    t.after(() => frozen.kill());
+    assert.equal(await frozen.line(), "joined");
 
     const neighbour = await connect(t, io, server.url, { transports: ["websocket"] });
     await ask(neighbour, "join", "room");
     const items = [];
     neighbour.on("item", (n) => items.push(n));
-    frozen.kill("SIGSTOP");
+    frozen.pause();
 
     const cut = 'roomcast_slow_clients_disconnected_total{budget="connection"}';
     let sent = 0;
@@ -50,8 +47,8 @@ describe("a client that does not read", () => {
     // Of the pending data, only the rest of a partly sent event is left.
     assert.ok((await counted(neighbour, "roomcast_outbox_bytes")) < 20_000);
 
-    frozen.kill("SIGCONT");
-    const { reason, got, faults } = JSON.parse(await line());
+    frozen.resume();
+    const { reason, got, faults } = JSON.parse(await frozen.line());
     assert.equal(reason, "transport close");
     assert.equal(faults, 0);
     assert.ok(got < sent, `${got} of ${sent}`);

@@ -1,24 +1,17 @@
 // Starts Roomcast servers for tests of stock clients, and waits for events with a deadline.
-import { spawn, spawnSync } from "node:child_process";
-import { createSocket } from "node:dgram";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { createServer } from "node:net";
-import { createInterface } from "node:readline";
 import { dirname, join, resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
+import { DEADLINE, launch, until, within } from "./processes.mjs";
+
+export { lastingPort, until, within } from "./processes.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const built = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug");
-
-/**
- * Decides only how long a failing test waits: longer than a busy machine stalls, and shorter than a
- * test may take.
- */
-export const DEADLINE = 60_000;
 
 /** The major versions of the official client that use the server's protocol revision. */
 export const clients = [
@@ -28,34 +21,12 @@ export const clients = [
 
 /** Runs a program until it prints its address, which `address` finds in a line. */
 async function start(command, args, env, address) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  const ended = new Promise((done) => child.once("close", done));
-  child.stderr.on("data", (data) => (output += data));
-  const url = await within(
-    new Promise((done, fail) => {
-      child.once("error", fail);
-      ended.then(() => fail(new Error(`${command} ended\n${output}`)));
-      for (const stream of [child.stdout, child.stderr]) {
-        createInterface({ input: stream }).on("line", (line) => {
-          output += `${line}\n`;
-          const found = address(line);
-          if (found) done(`http://${found}`);
-        });
-      }
-    }),
-    () => `${command} to listen\n${output}`,
-  ).catch((error) => {
-    child.kill("SIGKILL");
+  const program = launch(command, args, { env });
+  const found = program.found(address, "listen").catch((error) => {
+    program.kill();
     throw error;
   });
-  /** Ends the process and returns its exit code, or the signal that killed it. */
-  const stop = async (signal = "SIGTERM") => {
-    child.kill(signal);
-    await within(ended, () => `${command} to stop\n${output}`);
-    return child.exitCode ?? child.signalCode;
-  };
-  return { url, stop, output: () => output, pid: child.pid };
+  return { ...program, url: `http://${await found}` };
 }
 
 /** Returns the path of a built example. */
@@ -87,41 +58,6 @@ export function startExample(name, env = {}) {
 /** Starts an `interop` server of this name, as one node of a cluster. */
 export async function startNamed(name, env) {
   return { name, ...(await startExample("interop", { NODE_NAME: name, ...env })) };
-}
-
-/** How many lasting ports this process has tried. */
-let looked = 0;
-
-/**
- * Reserves a port for this process until it ends: it binds the UDP port of that number, which no
- * server uses.
- */
-function claim(port) {
-  const holder = createSocket({ type: "udp4", exclusive: true });
-  holder.unref();
-  return new Promise((done) => {
-    holder.once("error", () => holder.close(() => done(false)));
-    holder.bind({ port, address: "127.0.0.1", exclusive: true }, () => done(true));
-  });
-}
-
-/**
- * Returns a free port that stays free while a server restarts.
- *
- * It is below the range from which the kernel assigns ports. Each process starts elsewhere, returns
- * no port twice, and none that another test has reserved for a server that is down.
- */
-export async function lastingPort() {
-  for (;;) {
-    const port = 20_000 + (((process.pid % 500) * 20 + looked++) % 10_000);
-    if (!(await claim(port))) continue;
-    const server = createServer();
-    const free = await new Promise((done) => {
-      server.once("error", () => done(false));
-      server.listen(port, "127.0.0.1", () => server.close(() => done(true)));
-    });
-    if (free) return port;
-  }
 }
 
 /** Tests act faster than people do. */
@@ -175,43 +111,7 @@ export async function startServer(env = {}, program = roomcast) {
 export function command(args, env = {}) {
   const variables = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: "1", ...env };
   const options = { env: variables, encoding: "utf8", timeout: DEADLINE };
-  return spawnSync(join(built, "roomcast"), args, options);
-}
-
-/**
- * Returns whether a process is running. An ended process is a zombie until its parent has waited
- * for it.
- */
-export function isAlive(pid) {
-  try {
-    // The name, in parentheses, can contain any character.
-    const state = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)[0];
-    return state !== "Z" && state !== "X";
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Fails when `promise` takes longer than anything that is going to happen. `what` describes it: a
- * text, or a function that returns one when the wait has failed.
- */
-export function within(promise, what, deadline = DEADLINE) {
-  let timer;
-  const late = new Promise((_, fail) => {
-    const isLate = () => fail(new Error(`waited in vain for ${typeof what === "function" ? what() : what}`));
-    timer = setTimeout(isLate, deadline); // The deadline of the wait.
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-/** Waits until a condition holds that no event reports. */
-export function until(isSo, what, deadline = DEADLINE) {
-  let isOver = false;
-  const asking = async () => {
-    while (!isOver && !(await isSo())) await sleep(10); // Poll interval.
-  };
-  return within(asking(), what, deadline).finally(() => (isOver = true));
+  return spawnSync(roomcast, args, options);
 }
 
 /** Returns the metrics of the server at this address. */

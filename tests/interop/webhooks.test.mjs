@@ -316,7 +316,7 @@ describe("webhooks", () => {
 describe("webhooks of two servers of one database", () => {
   let postgres;
   before(async () => (postgres = await startPostgres()));
-  after(() => postgres?.close());
+  after(() => postgres?.end());
 
   test("are each sent by one server, also if the other server left them behind", async (t) => {
     // No request is answered before both servers have sent one, so that neither has sent everything
