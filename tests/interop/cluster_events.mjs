@@ -1,5 +1,5 @@
 // Every event of the contract of the `interop` server, as one node of a cluster of Roomcast
-// servers.
+// servers. Between Roomcast servers with any adapter: tests/server/cluster.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io as client } from "socket.io-client";

@@ -1,10 +1,12 @@
-// What Node servers cannot join: servers whose NATS is not there yet, and a server without an adapter.
-// Servers connected by NATS are tested in tests/server/cluster.
+// Servers that no Node server joins: a server without an adapter, and servers whose broker is not
+// available yet. Servers connected by NATS are tested in tests/server/cluster.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { clusterEvents } from "./cluster_events.mjs";
+import { startPostgres } from "./postgres.mjs";
 import { startBroker } from "./processes.mjs";
+import { startRedis } from "./redis.mjs";
 import { ask, connect, lastingPort, next, startExample, startNamed, until } from "./support.mjs";
 
 describe("a server without an adapter", () => {
@@ -23,18 +25,24 @@ describe("a server without an adapter", () => {
   });
 });
 
-test("an adapter waits until NATS is available", async (t) => {
-  const nats = await startBroker("nats");
-  await nats.kill();
-  const env = { ADAPTER: `nats://${nats.address}` };
-  const servers = await Promise.all(["a", "b"].map((name) => startNamed(name, env)));
-  t.after(() => Promise.all(servers.map((server) => server.stop())).then(() => nats.end()));
-  const [a, b] = await Promise.all(servers.map(({ url }) => connect(t, client, url)));
-  a.emit("all", "news", "alone");
-  assert.deepEqual(await next(a, "news"), ["alone"]);
-  await nats.start();
-  for (const one of [a, b]) await until(async () => (await ask(one, "servers")) === 2, "both");
-  const told = next(b, "news");
-  a.emit("all", "news", "joined");
-  assert.deepEqual(await told, ["joined"]);
-});
+for (const [name, startOne, url] of [
+  ["NATS", () => startBroker("nats"), ({ address }) => `nats://${address}`],
+  ["Redis", () => startRedis(), ({ address }) => `redis://${address}`],
+  ["PostgreSQL", () => startPostgres(), ({ url }) => url],
+]) {
+  test(`an adapter waits until ${name} is available`, async (t) => {
+    const broker = await startOne();
+    await broker.kill();
+    const env = { ADAPTER: url(broker) };
+    const servers = await Promise.all(["a", "b"].map((name) => startNamed(name, env)));
+    t.after(() => Promise.all(servers.map((server) => server.stop())).then(() => broker.end()));
+    const [a, b] = await Promise.all(servers.map(({ url }) => connect(t, client, url)));
+    a.emit("all", "news", "alone");
+    assert.deepEqual(await next(a, "news"), ["alone"]);
+    await broker.start();
+    for (const one of [a, b]) await until(async () => (await ask(one, "servers")) === 2, "both");
+    const told = next(b, "news");
+    a.emit("all", "news", "joined");
+    assert.deepEqual(await told, ["joined"]);
+  });
+}

@@ -1,21 +1,63 @@
-// Behaviour of connected servers, whatever connects them: two Roomcast servers and a Node server.
+// Scenarios of connected servers, whatever connects them: two Roomcast servers and a Node server.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
-import { ask, connect, next, until } from "./support.mjs";
+import { areMissed, goesAway } from "./cluster_away.mjs";
+import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 /** One argument of each kind. */
 export const ARGS = [1, "é", { deep: [Buffer.from([0, 255]), null, 2.5, -1] }, Buffer.from("x")];
 
 /**
- * Registers the tests.
+ * Registers the tests of a cluster that `start` starts: two Roomcast servers and a Node server.
  *
- * `joined` returns the servers when they run: `{ a, b, node, servers }`. `sent` are the lists of
- * arguments that clients receive. `dated` has the arguments before a date. `asked` is the argument
- * of requests between servers, `listed` the number of servers with a namespace created on demand.
+ * `start` returns `{ a, b, node, ours, servers, startMore, leave, come, stop }`, see
+ * `startCluster`. `sent` are the lists of arguments that clients receive. `dated` has the arguments
+ * before a date. `asked` is the argument of requests between servers, `listed` the number of
+ * servers with a namespace created on demand. `missed` are the events of an outage that arrive
+ * afterwards. `own` registers the tests of only this adapter.
  */
-export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked = [7], listed = 3 } = {}) {
+export function describeCluster(name, start, options = {}, own = () => {}) {
+  const { sent = [ARGS], dated = ["plain"], asked = [7], listed = 3, missed = [], hasEmitter = false } = options;
+  describe(`joined by ${name}`, { concurrency: false }, () => {
+    let cluster;
+    const joined = () => cluster;
+    before(async () => {
+      cluster = await start();
+      await known(cluster);
+    });
+    after(() => cluster?.stop());
+    scenarios(joined, { sent, dated, asked, listed, missed, hasEmitter });
+    own(joined);
+  });
+}
+
+/** Waits until all servers know each other and have subscribed. */
+export async function known({ a, node }) {
+  const socket = await connect({ after() {} }, client, a.url);
+  await until(async () => (await ask(socket, "servers")) === 3, "all servers");
+  await until(async () => (await node.io.serverSideEmitWithAck("question", 7)).length === 2, "both Roomcast servers");
+  socket.disconnect();
+}
+
+/**
+ * Starts two Roomcast servers at this URL of a broker, and a Node server with `startNode`. `leave`
+ * and `come` take the broker down and up; `more` overrides them.
+ */
+export async function startCluster(broker, ADAPTER, ADAPTER_KEY, startNode, more = {}) {
+  const startMore = (name) => startNamed(name, { ADAPTER, ADAPTER_KEY });
+  const [a, b, node] = await Promise.all([startMore("a"), startMore("b"), startNode()]);
+  const stop = async () => {
+    await Promise.all([a.stop(), b.stop(), node.stop()]);
+    await broker.end();
+  };
+  const cluster = { broker, key: ADAPTER_KEY, a, b, node, ours: [a, b], servers: [a, b, node], startMore };
+  return { ...cluster, leave: () => broker.kill(), come: () => broker.start(), stop, ...more };
+}
+
+/** The scenarios, in an order: the last have further servers, and take the broker down. */
+function scenarios(joined, { sent, dated, asked, listed, missed, hasEmitter }) {
   test("room events with binary reach the members on all servers", async (t) => {
     const { sockets, heard, room } = await people(t, joined().servers);
     let count = 0;
@@ -70,7 +112,7 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     const nobody = await joined().node.io.to("nobody").timeout(10_000).emitWithAck("question", 1);
     assert.deepEqual(nobody, []);
     sockets[2].off("question");
-    const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 10_000, "question", 1);
+    const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 2_000, "question", 1);
     assert.ok(!isComplete);
     assert.equal(some.length, 2);
   });
@@ -163,5 +205,56 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     const again = next(a, "news");
     joined().node.io.of("/dyn-7").emit("news", 2);
     assert.deepEqual(await again, [2]);
+  });
+
+  if (hasEmitter) {
+    test("events of Node's emitter reach all clients", async (t) => {
+      const { emitter, listening } = joined();
+      const { sockets, heard, room } = await people(t, listening);
+      const events = [1, Buffer.from("x"), "x".repeat(9_000)];
+      for (const [i, one] of events.entries()) {
+        emitter.to(room).emit("news", one);
+        await all(heard, i + 1);
+      }
+      emitter.to([room, "other"]).except(sockets[0].id).emit("news", 2);
+      await all(heard.slice(1), 4);
+      emitter.in(room).socketsJoin(`${room} 2`);
+      await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === sockets.length, "all to join");
+      const volatile = async () => {
+        emitter.in(`${room} 2`).volatile.compress(false).emit("news", 3);
+        for (const socket of sockets) await ask(socket, "echo", 1);
+        return heard.every((list) => list.at(-1)[0] === 3);
+      };
+      await until(volatile, "an event that may be lost while something else is on its way");
+      emitter.in(room).socketsLeave(`${room} 2`);
+      await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 0, "all to leave");
+      assert.deepEqual(heard[0].map((args) => args[0]).filter((one) => one !== 3), events);
+      const noted = next(sockets[1], "noted");
+      emitter.serverSideEmit("note", 4);
+      assert.deepEqual(await noted, [4]);
+      emitter.in(sockets[0].id).disconnectSockets();
+      await next(sockets[0], "disconnect");
+      // The emitter is no server, so servers expect no answers from it.
+      assert.equal(await ask(sockets[1], "servers"), 3);
+    });
+  }
+
+  test("a killed server expires later, a stopped server leaves immediately", (t) => {
+    return areMissed(t, joined().servers, ["b", "node"], joined().startMore);
+  });
+
+  test("servers work without their broker and join again when it is back", async (t) => {
+    const { servers, leave, come } = joined();
+    const { sockets, heard, room } = await people(t, servers);
+    await goesAway({ sockets, heard, room }, ["b", "node"], () => leave(room), () => come(room));
+    const ours = heard.slice(0, 2);
+    for (const [i, socket] of sockets.slice(0, 2).entries()) {
+      socket.emit("in", room, "news", i);
+      await until(() => ours.every((list) => list.at(-1)?.[0] === i), `event ${i}`);
+    }
+    for (const list of ours) {
+      assert.deepEqual(list.flat().filter((text) => text !== "alone"), [...missed, 0, 1]);
+      assert.ok(list.flat().filter((text) => text === "alone").length <= 1);
+    }
   });
 }
