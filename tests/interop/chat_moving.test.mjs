@@ -338,31 +338,33 @@ function whatever(servers) {
   });
 }
 
-for (const [name, scheme, startsBroker] of [
-  ["PostgreSQL alone"],
-  ["Redis", "redis", () => startRedis()],
-  ["sharded Redis", "redis+sharded", () => startRedis()],
-  ["a stream of Redis", "redis-streams", () => startRedis()],
-  ["NATS", "nats", () => startBroker("nats")],
-  ["NATS with JetStream", "nats", () => startBroker("nats", "-js")],
-]) {
-  describe(`with recovery, joined by ${name}`, () => {
-    let started;
-    let broker;
-    const ends = [];
-    before(async () => {
-      broker = await startsBroker?.();
-      const joined = broker ? { ...by(broker), ROOMCAST_ADAPTER__URL: `${scheme}://${broker.address}` } : whatIsThere;
-      started = await startServers({ after: (end) => ends.push(end) }, 3, joined, RECOVERY);
-      await acquainted(started);
+describe("several servers", { concurrency: 2 }, () => {
+  for (const [name, scheme, startsBroker] of [
+    ["PostgreSQL alone"],
+    ["Redis", "redis", () => startRedis()],
+    ["sharded Redis", "redis+sharded", () => startRedis()],
+    ["a stream of Redis", "redis-streams", () => startRedis()],
+    ["NATS", "nats", () => startBroker("nats")],
+    ["NATS with JetStream", "nats", () => startBroker("nats", "-js")],
+  ]) {
+    describe(`with recovery, joined by ${name}`, { concurrency: false }, () => {
+      let started;
+      let broker;
+      const ends = [];
+      before(async () => {
+        broker = await startsBroker?.();
+        const joined = broker ? { ...by(broker), ROOMCAST_ADAPTER__URL: `${scheme}://${broker.address}` } : whatIsThere;
+        started = await startServers({ after: (end) => ends.push(end) }, 3, joined, RECOVERY);
+        await acquainted(started);
+      });
+      after(async () => {
+        for (const end of ends) await end();
+        broker?.end();
+      });
+      whatever(() => started);
     });
-    after(async () => {
-      for (const end of ends) await end();
-      broker?.end();
-    });
-    whatever(() => started);
-  });
-}
+  }
+});
 
 test("a client of a killed server catches up by lastSeq in a new session", async (t) => {
   const [here, there] = await startServers(t, 2, whatIsThere, RECOVERY);

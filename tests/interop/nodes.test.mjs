@@ -7,7 +7,7 @@ import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server
 import { startPostgres } from "./postgres.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, command, metric, metricIs, open, outcome, until, within } from "./support.mjs";
+import { ask, metric, metricIs, open, outcome, startServer, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -225,25 +225,25 @@ describe("several servers that a broker joins", { concurrency: false }, () => {
     await isSeen("a", "connections", "connections", (count) => count >= 1 && count < 40);
   });
 
-  for (const [name, url] of [
-    ["Redis", () => `redis://${redis.address}`],
-    ["sharded Redis", () => `redis+sharded://${redis.address}`],
-    ["a stream of Redis", () => `redis-streams://${redis.address}`],
-    ["PostgreSQL", () => postgres.url],
-    ["NATS", () => `nats://${nats.address}`],
-  ]) {
-    test(`a server with a used id does not start, with ${name}`, async (t) => {
-      const member = cluster({ ROOMCAST_ADAPTER__URL: url() });
-      const a = await server(t, member("one"));
-      const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
-      await until(isOld, "the first to be nobody's twin");
-      const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
-      const said = second.stdout + second.stderr;
-      assert.equal(second.status, 1, said);
-      assert.match(said, /node id `one` is in use by http:\/\/one\.example:3000: give each server its own node\.id/);
-      await know([a], 1);
-    });
-  }
+  describe("with a used id", { concurrency: true }, () => {
+    for (const [name, url] of [
+      ["Redis", () => `redis://${redis.address}`],
+      ["sharded Redis", () => `redis+sharded://${redis.address}`],
+      ["a stream of Redis", () => `redis-streams://${redis.address}`],
+      ["PostgreSQL", () => postgres.url],
+      ["NATS", () => `nats://${nats.address}`],
+    ]) {
+      test(`a server with a used id does not start, with ${name}`, async (t) => {
+        const member = cluster({ ROOMCAST_ADAPTER__URL: url() });
+        const a = await server(t, member("one"));
+        const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
+        await until(isOld, "the first to be nobody's twin");
+        const isUsed = /ended with 1\n[^]*node id `one` is in use by http:\/\/one\.example:3000: give each server its own node\.id/;
+        await assert.rejects(startServer({ ...keyed, ...member("one") }), isUsed);
+        await know([a], 1);
+      });
+    }
+  });
 
   test("events queued or lost while the broker is paused are reported", async (t) => {
     const own = await startRedis();
