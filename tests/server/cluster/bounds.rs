@@ -12,7 +12,7 @@ use roomcast::{
     options::Recovery,
 };
 
-use super::{Servers, Wire, noted, postgres_url, quiet};
+use super::{Servers, Wire, postgres_url, quiet, scenarios::noted};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,

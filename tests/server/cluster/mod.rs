@@ -22,6 +22,7 @@ mod recovery;
 mod redis;
 mod redis_cluster;
 mod refused;
+mod scenarios;
 mod sealed;
 mod server_side;
 mod streams;
@@ -39,27 +40,24 @@ use std::{
 };
 
 use roomcast::{
-    Builder, Io, SocketId,
+    Builder, Io,
     adapter::{
-        Adapter, Emitter, Health, NodeId, Secrets,
+        Adapter, Health, NodeId, Secrets,
         nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
     handler::ServerSide,
-    metrics::Counter,
-    types::Bytes,
 };
 use tokio::time::timeout;
 
 use self::hub::Hub;
 use crate::{
-    contracts::Moved,
-    local::{Local, text, until},
+    local::{Local, until},
     nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
-    support::{DEADLINE, Frame},
+    support::DEADLINE,
 };
 
 /// The transports of the Redis adapter.
@@ -326,123 +324,6 @@ fn postgres_url() -> String {
     format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
 }
 
-/// Two servers work without their broker, and reach each other again when it is back. Each event
-/// that one of them sends during the outage reaches the other once and in order, or is counted as
-/// lost. If servers do not read the missed events later, both report the gap.
-fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), restart: impl FnOnce()) {
-    let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
-    assert_eq!([gaps(0).count, gaps(1).count], [0, 0]);
-    let (mut a, _) = servers[0].connect();
-    let (mut b, id) = servers[1].connect();
-    servers[1]
-        .io
-        .in_(SocketId::parse(&id).unwrap())
-        .join("room");
-    servers.settle();
-    let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
-    // Redis servers count each other once a second, and await as many answers as there were then.
-    thread::sleep(Duration::from_secs(3));
-    let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
-    let before = lost();
-    fail();
-    // Sent first before either server can have noticed the outage, then after both have.
-    let sent: u64 = 80;
-    for n in 0..sent {
-        if n == sent / 2 {
-            until(|| is_down(0) && is_down(1));
-        }
-        servers[0].io.emit("alone", n);
-        a.expect_text(&format!("42[\"alone\",{n}]"));
-    }
-    // Each server detects the gap once per heartbeat.
-    until(|| catch_up || (gaps(0).is_cut_off && gaps(1).is_cut_off));
-    restart();
-    until(|| !is_down(0) && !is_down(1));
-    for gaps in [gaps(0), gaps(1)] {
-        assert_eq!(gaps.count > 0, !catch_up, "{gaps:?}");
-        assert_eq!(gaps.time.is_zero(), catch_up, "{gaps:?}");
-        assert!(!gaps.is_cut_off);
-    }
-    // Servers report it to each other.
-    let told = || {
-        let nodes = servers[0].io.nodes();
-        nodes.iter().all(|node| (node.load.gaps > 0) != catch_up)
-    };
-    until(|| servers[0].io.nodes().len() == 2 && told());
-    servers.settle();
-    servers[0].io.to("room").emit("back", ());
-    let mut arrived: Vec<u64> = Vec::new();
-    loop {
-        let event = text(&mut b);
-        if event == "42[\"back\"]" {
-            break;
-        }
-        let number = event.strip_prefix("42[\"alone\",");
-        let number = number.and_then(|rest| rest.strip_suffix(']'));
-        arrived.push(number.unwrap_or_else(|| panic!("{event}")).parse().unwrap());
-    }
-    assert!(
-        arrived.is_sorted_by(|one, next| one < next),
-        "once and in order: {arrived:?}"
-    );
-    // Lost heartbeats count as well, and messages that arrived may also be counted as lost.
-    let lost = lost() - before;
-    assert!(
-        arrived.len() as u64 + lost >= sent,
-        "{} of {sent} have arrived, and {lost} are lost",
-        arrived.len()
-    );
-}
-
-/// A server without peers stops publishing when it knows this for sure, and publishes again from
-/// another server's greeting on.
-fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
-    let serve = || Local::serve(quiet(Io::builder().adapter(adapter())));
-    let first = serve();
-    let (mut near, _) = first.connect();
-    let published = || first.io.metrics().counter(Counter::ClusterSent);
-    let mut sent = 0;
-    let mut emit = || {
-        let before = published();
-        first.io.emit("n", sent);
-        near.expect_text(&format!("42[\"n\",{sent}]"));
-        sent += 1;
-        published() > before
-    };
-    assert!(emit(), "others may be there for all it knows");
-    let note = || {
-        let before = published();
-        first.io.of("/").server_side_emit("note", 1).unwrap();
-        published() > before
-    };
-    // A server that stalls is unsure until it resumes, so all three calls are checked together.
-    let has_no_peers = (0..1000).any(|_| {
-        thread::sleep(Duration::from_millis(20)); // The pace of asking.
-        !emit() && !emit() && !note()
-    });
-    assert!(
-        has_no_peers,
-        "nobody would hear what servers tell each other"
-    );
-    // Requests that need answers are published nevertheless.
-    let before = published();
-    let all = first.runtime.block_on(first.io.fetch_sockets());
-    assert!(all.missing.is_empty() && published() > before);
-    let second = serve();
-    let (mut far, _) = second.connect();
-    until(|| second.io.adapter_health() == Some(Health::Ready));
-    second.runtime.block_on(second.io.rooms_followed());
-    until(|| first.io.nodes().len() == 2);
-    for n in 0..100 {
-        first.io.emit("far", n);
-        far.expect_text(&format!("42[\"far\",{n}]"));
-    }
-    drop(second);
-    let before = published();
-    first.io.emit("gone", ());
-    assert!(published() > before, "another one may come in its place");
-}
-
 /// A broker that accepts connections and never answers, for each adapter.
 #[test]
 fn silent_broker_is_reported_and_does_not_block_the_server() {
@@ -479,62 +360,4 @@ fn silent_broker_is_reported_and_does_not_block_the_server() {
 fn quiet(mut io: Builder) -> Builder {
     io = io.namespace("/", |namespace| namespace);
     io
-}
-
-/// Adds a handler that forwards the event `note` of other servers to clients.
-fn noted(mut io: Builder) -> Builder {
-    io = io.namespace("/", |namespace| {
-        namespace.on_server_side("note", async |event: ServerSide| {
-            let namespace = event.namespace();
-            namespace.local().emit("noted", event.args().clone());
-        })
-    });
-    io
-}
-
-/// A program that is no server does everything that it can to the clients of two [`noted`] servers.
-fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
-    let (mut a, a_id) = servers[0].connect();
-    let (mut b, b_id) = servers[1].connect();
-    let _runtime = servers[0].runtime.enter();
-    let emitter = emitter();
-    emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
-    let large = "x".repeat(9_000);
-    emitter.emit("large", &large).unwrap();
-    for client in [&mut a, &mut b] {
-        let placeholder = "{\"_placeholder\":true,\"num\":0}";
-        client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
-        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
-        client.expect_text(&format!("42[\"large\",\"{large}\"]"));
-    }
-    emitter.to([&a_id, &b_id]).join("room").unwrap();
-    // The emitter does not wait for the join: the next event finds both sockets in the room.
-    emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
-    emitter.to("room").except(&a_id).emit("b", ()).unwrap();
-    let both = emitter.to("room").without_compression();
-    both.emit("both", ()).unwrap();
-    a.expect_text("42[\"both\"]");
-    b.expect_text("42[\"b\"]");
-    b.expect_text("42[\"both\"]");
-    emitter.send(Moved { x: 1 }).unwrap();
-    emitter.to("room").send(Moved { x: 2 }).unwrap();
-    for client in [&mut a, &mut b] {
-        client.expect_text("42[\"moved\",{\"x\":1}]");
-        client.expect_text("42[\"moved\",{\"x\":2}]");
-    }
-    emitter.of("/").server_side_emit("note", 7).unwrap();
-    for client in [&mut a, &mut b] {
-        client.expect_text("42[\"noted\",7]");
-    }
-    assert!(emitter.emit("disconnect", ()).is_err());
-    assert_eq!(emitter.health(), Health::Ready);
-    // The emitter is no server, so servers expect no answers from it.
-    servers.settle();
-    emitter.to(&a_id).leave("room").unwrap();
-    emitter.to("room").close_connections().unwrap();
-    assert_eq!(servers[0].runtime.block_on(emitter.close()), Ok(()));
-    b.expect_text("41");
-    servers[0].io.emit("end", ());
-    a.expect_text("42[\"end\"]");
-    assert!(emitter.emit("closed", ()).is_err());
 }

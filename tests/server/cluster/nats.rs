@@ -7,22 +7,19 @@ use roomcast::{
     Io,
     adapter::{Emitter, Health, nats::Nats},
     metrics::Counter,
-    types::Bytes,
 };
 
-use super::{Servers, noted, publishes_only_to_others, quiet, reaches_everything, survives_outage};
+use super::{
+    Servers, quiet,
+    scenarios::{
+        events_arrive_in_order, noted, publishes_only_to_others, reaches_everything, reason,
+        survives_outage,
+    },
+};
 use crate::{
-    local::{Local, text, until},
+    local::{Local, until},
     nats_server::NatsServer,
-    support::Frame,
 };
-
-fn reason(io: &Io) -> String {
-    match io.adapter_health() {
-        Some(Health::Down(why)) => why,
-        _ => String::new(),
-    }
-}
 
 fn are(servers: &Servers, wanted: impl Fn(Option<Health>) -> bool) -> bool {
     let health = |i: usize| servers[i].io.adapter_health();
@@ -31,31 +28,7 @@ fn are(servers: &Servers, wanted: impl Fn(Option<Health>) -> bool) -> bool {
 
 #[test]
 fn nats_events_arrive_in_order_for_any_target() {
-    let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
-    let (mut client, id) = servers[1].connect();
-    let id = roomcast::SocketId::parse(&id).unwrap();
-    let long = "x".repeat(220);
-    servers[1].io.in_(id).join(["room", &long]);
-    servers.settle();
-    let binary = Bytes::from_static(b"\x00\xff");
-    for n in 0..300 {
-        let _ = match n % 5 {
-            0 => servers[0].io.to("room").emit("n", n),
-            1 => servers[0].io.emit("n", n),
-            2 => servers[0].io.to(id).emit("n", (n, binary.clone())),
-            3 => servers[0].io.to(&*long).emit("n", n),
-            _ => servers[0].io.to(["room", "other"]).emit("n", n),
-        };
-    }
-    for n in 0..300 {
-        let event = text(&mut client);
-        if n % 5 == 2 {
-            assert!(event.starts_with(&format!("451-[\"n\",{n}")), "{event}");
-            assert_eq!(client.message(), Frame::Binary(binary.to_vec()));
-        } else {
-            assert_eq!(event, format!("42[\"n\",{n}]"));
-        }
-    }
+    events_arrive_in_order(&Servers::on_nats(NatsServer::shared(), 2, quiet));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Builder, Event, Io, Parser, SocketId,
+    Builder, Io, Parser, SocketId,
     adapter::{
         Health,
         redis::{Emitter, Redis},
@@ -18,16 +18,20 @@ use roomcast::{
     },
     handler::ServerSide,
     metrics::Counter,
-    types::Bytes,
 };
 
 use serde_json::Value;
 
-use super::{Servers, Wire, noted, quiet, reaches_everything, survives_outage};
+use super::{
+    Servers, Wire, quiet,
+    scenarios::{
+        binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
+        noted, queue_precedes_the_end, reaches_everything, survives_outage, with_namespaces,
+    },
+};
 use crate::{
-    local::{Local, join, text, until, until_after},
+    local::{Local, until, until_after},
     redis_server::RedisServer,
-    support::Frame,
 };
 
 fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers)) {
@@ -39,26 +43,7 @@ fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers
 
 #[test]
 fn redis_events_arrive_in_order_for_any_target_and_size() {
-    each(2, quiet, |servers| {
-        let (mut client, id) = servers[1].connect();
-        let id = SocketId::parse(&id).unwrap();
-        servers[1].io.in_(id).join("room");
-        servers.settle();
-        let large = "x".repeat(5_000);
-        for n in 0..300 {
-            let _ = match n % 4 {
-                0 => servers[0].io.to("room").emit("n", n),
-                1 => servers[0].io.emit("n", n),
-                2 => servers[0].io.to(id).emit("n", n),
-                _ => servers[0].io.to(["room", "other"]).emit("n", (n, &large)),
-            };
-        }
-        for n in 0..300 {
-            let event = text(&mut client);
-            let expected = format!("42[\"n\",{n}");
-            assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
-        }
-    });
+    each(2, quiet, events_arrive_in_order);
 }
 
 #[test]
@@ -123,43 +108,9 @@ fn servers_know_each_other_until_one_leaves() {
 
 #[test]
 fn binary_goes_to_clients_and_servers_in_both_parsers() {
-    let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
-        let build = |io: Builder| {
-            io.parser(parser).namespace("/", |namespace| {
-                namespace.on_server_side("double", async |event: ServerSide| {
-                    let data: Bytes = event.arg(0).unwrap();
-                    Ack(Bytes::from([&data[..], &data[..]].concat()))
-                })
-            })
-        };
-        each(2, build, |servers| {
-            let mut client = servers[1].open();
-            if parser == Parser::Json {
-                join(&mut client, "");
-            } else {
-                client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
-                assert!(matches!(client.message(), Frame::Binary(_)));
-            }
-            servers[0].io.emit("data", (data.clone(), i64::MAX, 1.5));
-            match client.message() {
-                Frame::Text(head) => {
-                    let placeholder = "{\"_placeholder\":true,\"num\":0}";
-                    assert_eq!(
-                        head,
-                        format!("451-[\"data\",{placeholder},{},1.5]", i64::MAX)
-                    );
-                    assert_eq!(client.message(), Frame::Binary(data.to_vec()));
-                }
-                Frame::Binary(packet) => {
-                    assert!(packet.windows(4).any(|part| part == b"\xc4\x02\x00\xff"));
-                }
-                frame => panic!("{frame:?}"),
-            }
-            let main = servers[0].io.of("/");
-            let answers = main.server_side_emit_with_acks::<Bytes>("double", data.clone());
-            let answers = servers[0].runtime.block_on(answers).unwrap();
-            assert_eq!(answers, [&b"\x00\xff\x00\xff"[..]]);
+        each(2, doubling(parser), |servers| {
+            binary_arrives(servers, parser);
         });
     }
 }
@@ -224,17 +175,7 @@ fn after_redis_was_killed_or_stood_still_everything_works_again() {
 
 #[test]
 fn queue_is_sent_to_redis_before_a_server_ends() {
-    each(2, quiet, |servers| {
-        let (mut client, _) = servers[1].connect();
-        for n in 0..500 {
-            servers[0].io.emit("n", n);
-        }
-        let close = servers[0].io.close(Duration::from_secs(10));
-        servers[0].runtime.block_on(close);
-        for n in 0..500 {
-            client.expect_text(&format!("42[\"n\",{n}]"));
-        }
-    });
+    each(2, quiet, queue_precedes_the_end);
 }
 
 #[test]
@@ -252,28 +193,9 @@ fn oversized_message_is_refused_and_the_next_is_sent() {
 
 #[test]
 fn namespaces_with_special_names_are_apart() {
-    let build = |mut io: Builder| {
-        for name in ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"] {
-            io = io.namespace(name, |namespace| namespace.on("x", async |_: Event| {}));
-        }
-        io
-    };
-    each(2, build, |servers| {
-        let names = ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"];
-        let mut clients = names.map(|name| {
-            let mut client = servers[1].open();
-            join(&mut client, &format!("{name},"));
-            client
-        });
-        for name in names {
-            servers[0].io.of(name).emit("to", name);
-        }
-        for (client, name) in clients.iter_mut().zip(names) {
-            let shown = serde_json::to_string(name).unwrap();
-            client.expect_text(&format!("42{name},[\"to\",{shown}]"));
-            servers[1].io.of(name).emit("end", ());
-            client.expect_text(&format!("42{name},[\"end\"]"));
-        }
+    let names = ["/a", "/a#b", "/*", "/?", "/[ab]", "/\\a"].map(str::to_owned);
+    each(2, with_namespaces(&names), |servers| {
+        namespaces_are_apart(servers, &names);
     });
 }
 
@@ -291,14 +213,8 @@ fn a_program_that_is_no_server_reaches_clients_and_servers() {
 fn last_event_of_a_redis_emitter_arrives_before_it_ends() {
     let shared = RedisServer::shared();
     let servers = Servers::on_redis(shared, 1, Wire::Classic, quiet);
-    let (mut client, _) = servers[0].connect();
     let redis = Redis::new(&shared.url()).unwrap().key(&servers.key);
-    servers[0].runtime.block_on(async {
-        let emitter = Emitter::new(redis);
-        emitter.emit("last", ()).unwrap();
-        emitter.close().await.unwrap();
-    });
-    client.expect_text("42[\"last\"]");
+    last_event_arrives(&servers, || Emitter::new(redis));
 }
 
 #[test]

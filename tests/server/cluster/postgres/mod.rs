@@ -7,7 +7,7 @@ use std::{cell::RefCell, fs, thread, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use roomcast::{
-    Ack, Builder, Event, Io, Lifecycle, Parser, SocketId,
+    Builder, Io, Lifecycle, Parser,
     adapter::{Emitter, Health, postgres::Postgres},
     handler::ServerSide,
     metrics::Counter,
@@ -16,24 +16,21 @@ use roomcast::{
 use tempfile::TempDir;
 
 use super::{
-    Servers, noted, postgres_url, publishes_only_to_others, quiet, reaches_everything,
-    survives_outage,
+    Servers, postgres_url, quiet,
+    scenarios::{
+        binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
+        noted, publishes_only_to_others, queue_precedes_the_end, reaches_everything, reason,
+        survives_outage, with_namespaces,
+    },
 };
 use crate::{
     local::{Local, join, text, until},
     postgres_server::{self, Postgres as Server},
-    support::{DEADLINE, Frame},
+    support::DEADLINE,
 };
 
 fn sql(sql: &str) -> String {
     postgres_server::shared().sql("postgres", sql)
-}
-
-fn reason(io: &Io) -> String {
-    match io.adapter_health() {
-        Some(Health::Down(why)) => why,
-        _ => String::new(),
-    }
 }
 
 /// Starts servers connected by this PostgreSQL.
@@ -44,32 +41,7 @@ fn on(server: &Server, count: usize) -> Servers {
 
 #[test]
 fn postgresql_rows_and_notifications_arrive_in_order() {
-    let servers = Servers::on_postgres(2, quiet);
-    let (mut client, id) = servers[1].connect();
-    let id = SocketId::parse(&id).unwrap();
-    servers[1].io.in_(id).join("room");
-    servers.settle();
-    let large = "x".repeat(9_000);
-    let binary = Bytes::from_static(b"\x00\xff");
-    for n in 0..300 {
-        let _ = match n % 4 {
-            0 => servers[0].io.to("room").emit("n", n),
-            1 => servers[0].io.emit("n", (n, &large)),
-            2 => servers[0].io.to(id).emit("n", (n, binary.clone())),
-            _ => servers[0].io.to(["room", "other"]).emit("n", n),
-        };
-    }
-    for n in 0..300 {
-        let event = text(&mut client);
-        if n % 4 == 2 {
-            let expected = format!("451-[\"n\",{n}");
-            assert!(event.starts_with(&expected), "{expected} {event}");
-            assert_eq!(client.message(), Frame::Binary(binary.to_vec()));
-        } else {
-            let expected = format!("42[\"n\",{n}");
-            assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
-        }
-    }
+    events_arrive_in_order(&Servers::on_postgres(2, quiet));
 }
 
 #[test]
@@ -100,44 +72,8 @@ fn identical_events_all_arrive() {
 
 #[test]
 fn binary_goes_to_clients_and_servers_in_both_parsers_through_rows() {
-    let data = Bytes::from_static(b"\x00\xff");
     for parser in [Parser::Json, Parser::MessagePack] {
-        let build = |io: Builder| {
-            io.parser(parser).namespace("/", |namespace| {
-                namespace.on_server_side("double", async |event: ServerSide| {
-                    let data: Bytes = event.arg(0).unwrap();
-                    Ack(Bytes::from([&data[..], &data[..]].concat()))
-                })
-            })
-        };
-        let servers = Servers::on_postgres(2, build);
-        let mut client = servers[1].open();
-        if parser == Parser::Json {
-            join(&mut client, "");
-        } else {
-            client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
-            assert!(matches!(client.message(), Frame::Binary(_)));
-        }
-        servers[0].io.emit("data", (data.clone(), u64::MAX, 1.5));
-        match client.message() {
-            Frame::Text(head) => {
-                let placeholder = "{\"_placeholder\":true,\"num\":0}";
-                let expected = format!("451-[\"data\",{placeholder},{},1.5]", u64::MAX);
-                assert_eq!(head, expected);
-                assert_eq!(client.message(), Frame::Binary(data.to_vec()));
-            }
-            Frame::Binary(packet) => {
-                assert!(packet.windows(4).any(|part| part == b"\xc4\x02\x00\xff"));
-            }
-            frame => panic!("{frame:?}"),
-        }
-        let main = servers[0].io.of("/");
-        // The second answer is too long for a notification.
-        for data in [data.clone(), vec![7; 20_000].into()] {
-            let answers = main.server_side_emit_with_acks::<Bytes>("double", data.clone());
-            let answers = servers[0].runtime.block_on(answers).unwrap();
-            assert_eq!(answers, [[&data[..], &data[..]].concat()]);
-        }
+        binary_arrives(&Servers::on_postgres(2, doubling(parser)), parser);
     }
 }
 
@@ -225,15 +161,7 @@ fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
 #[test]
 fn queue_is_sent_to_postgresql_before_a_server_ends() {
     let servers = Servers::on_postgres(2, quiet);
-    let (mut client, _) = servers[1].connect();
-    for n in 0..500 {
-        servers[0].io.emit("n", n);
-    }
-    let close = servers[0].io.close(Duration::from_secs(10));
-    servers[0].runtime.block_on(close);
-    for n in 0..500 {
-        client.expect_text(&format!("42[\"n\",{n}]"));
-    }
+    queue_precedes_the_end(&servers);
     // Its leave message follows everything that it has sent.
     until(|| {
         let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
@@ -339,31 +267,8 @@ fn namespace_names_are_kept_apart_and_escaped_in_sql() {
         long("a"),
         long("b"),
     ];
-    let build = |mut io: Builder| {
-        io = io.namespace("/", |namespace| namespace);
-        for name in &names {
-            io = io.namespace(name, |namespace| namespace.on("x", async |_: Event| {}));
-        }
-        io
-    };
-    let servers = Servers::on_postgres(2, build);
-    let mut clients = names.each_ref().map(|name| {
-        let mut client = servers[1].open();
-        join(&mut client, &format!("{name},"));
-        client
-    });
-    for name in &names {
-        let binary = Bytes::from_static(b"x");
-        servers[0].io.of(name).emit("to", (name, binary));
-    }
-    for (client, name) in clients.iter_mut().zip(&names) {
-        let shown = serde_json::to_string(name).unwrap();
-        let placeholder = "{\"_placeholder\":true,\"num\":0}";
-        client.expect_text(&format!("451-{name},[\"to\",{shown},{placeholder}]"));
-        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
-        servers[1].io.of(name).emit("end", ());
-        client.expect_text(&format!("42{name},[\"end\"]"));
-    }
+    let servers = Servers::on_postgres(2, with_namespaces(&names));
+    namespaces_are_apart(&servers, &names);
 }
 
 #[test]
@@ -376,14 +281,8 @@ fn emitter_reaches_clients_and_servers_through_postgresql() {
 #[test]
 fn last_event_of_an_emitter_arrives_before_it_ends() {
     let servers = Servers::on_postgres(1, quiet);
-    let (mut client, _) = servers[0].connect();
     let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
-    servers[0].runtime.block_on(async {
-        let emitter = Emitter::new(postgres);
-        emitter.emit("last", ()).unwrap();
-        emitter.close().await.unwrap();
-    });
-    client.expect_text("42[\"last\"]");
+    last_event_arrives(&servers, || Emitter::new(postgres));
 }
 
 #[test]

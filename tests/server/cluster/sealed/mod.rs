@@ -18,7 +18,11 @@ use roomcast::{
 };
 
 use self::tap::{Captured, Tap};
-use super::{Servers, Wire, noted, postgres_url, reaches_everything, secrets};
+use super::{
+    Servers, Wire, postgres_url,
+    scenarios::{noted, reaches_everything},
+    secrets,
+};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
