@@ -188,35 +188,37 @@ async fn status_is_the_same_at_all_servers_with_any_adapter() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_statuses_at_two_servers_converge() {
-    let (_database, first, second) = two(None);
-    let mut watchers = Vec::new();
-    for server in [&first, &second] {
-        let mut watcher = server.guest("bob").await;
-        watcher.must("join_conversation", json!(LOBBY)).await;
-        watchers.push(watcher);
-    }
-    let mut tabs = [first.guest("ann").await, second.guest("ann").await];
-    let mut times = BTreeSet::new();
-    for round in 0..20 {
-        let mut asked = Vec::new();
-        for (n, tab) in tabs.iter_mut().enumerate() {
-            let status = json!({"status": "busy", "text": format!("{round} {n}")});
-            asked.push(tab.request("set_status", status).await);
+    for adapter in [None, Some("none")] {
+        let (_database, first, second) = two(adapter);
+        let mut watchers = Vec::new();
+        for server in [&first, &second] {
+            let mut watcher = server.guest("bob").await;
+            watcher.must("join_conversation", json!(LOBBY)).await;
+            watchers.push(watcher);
         }
-        for (tab, id) in tabs.iter_mut().zip(asked) {
-            let answer = tab.answer(id).await;
-            assert_eq!(answer["success"], true, "{answer}");
-            let time = answer["timestamp"].as_str().unwrap().to_owned();
-            assert!(times.insert(time), "no two changes have one time: {answer}");
+        let mut tabs = [first.guest("ann").await, second.guest("ann").await];
+        let mut times = BTreeSet::new();
+        for round in 0..20 {
+            let mut asked = Vec::new();
+            for (n, tab) in tabs.iter_mut().enumerate() {
+                let status = json!({"status": "busy", "text": format!("{round} {n}")});
+                asked.push(tab.request("set_status", status).await);
+            }
+            for (tab, id) in tabs.iter_mut().zip(asked) {
+                let answer = tab.answer(id).await;
+                assert_eq!(answer["success"], true, "{answer}");
+                let time = answer["timestamp"].as_str().unwrap().to_owned();
+                assert!(times.insert(time), "no two changes have one time: {answer}");
+            }
         }
-    }
-    for watcher in &mut watchers {
-        let mut last = String::new();
-        while Some(&last) != times.last() {
-            let told = watcher.event("status").await["timestamp"].clone();
-            let told = told.as_str().unwrap().to_owned();
-            assert!(told > last, "each server tells them in their order");
-            last = told;
+        for watcher in &mut watchers {
+            let mut last = String::new();
+            while Some(&last) != times.last() {
+                let told = watcher.event("status").await["timestamp"].clone();
+                let told = told.as_str().unwrap().to_owned();
+                assert!(told > last, "each server tells them in their order");
+                last = told;
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-// One chat on several servers whose broker is killed, returns, or admits no server. Also servers
-// connected by NATS, and a server behind a pooler that drops its notifications.
+// One chat on several servers whose broker is killed, returns, or admits no server. Also a server
+// behind a pooler that drops its notifications.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
@@ -131,27 +131,6 @@ describe("a Redis that fails", { concurrency: false }, () => {
       await one.stop();
       assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
     }
-  });
-});
-
-describe("NATS", () => {
-  test("joins servers for messages, typing and presence", async (t) => {
-    const nats = await startBroker("nats", "-js");
-    t.after(() => nats.end());
-    const joined = { ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" };
-    const servers = await startServers(t, 2, undefined, joined);
-    await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
-    const { people, conversationId } = await gathered(t, servers, ["ann", "ben"]);
-    const [ann, ben] = people;
-    const typing = next(ben.socket, "typing");
-    await ann.must("typing", { conversationId, isTyping: true });
-    assert.equal((await typing)[0].userId, "ann");
-    for (let n = 0; n < 20; n++) await ann.must("message", { conversationId, content: `${n}` });
-    await until(() => ben.all("message").length === 20, "twenty messages");
-    assert.deepEqual(ben.all("message").map(({ seq }) => seq), Array.from({ length: 20 }, (_, n) => n + 1));
-    const left = next(ben.socket, "user_left");
-    await ann.must("leave_conversation", { conversationId });
-    assert.equal((await left)[0].userId, "ann");
   });
 });
 

@@ -7,38 +7,29 @@ import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import {
-  acquainted, by, confirmsAcross, conversation, emitsAcross, gathered, news, nothing, person, plainAcross, postgres, present, seqs, startServers,
-  typesAcross, whatIsThere, withNode,
+  acquainted, by, conversation, gathered, news, nothing, person, postgres, present, seqs, startServers, typesAcross, whatIsThere, withNode,
 } from "./chat_servers.mjs";
-import { whatever } from "./chat_whatever.mjs";
+import { joinedChat, whatever } from "./chat_whatever.mjs";
 import { serveNode } from "./cluster.mjs";
 import { startLink } from "./link.mjs";
-import { assertRevoked, call, farewell, io } from "./people.mjs";
+import { call, io } from "./people.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-describe("two servers that share only PostgreSQL", { concurrency: false }, () => {
-  let started;
-  let shared;
-  const ends = [];
-  before(async () => {
-    const t = { after: (end) => ends.push(end) };
-    started = await startServers(t, 2, { ...whatIsThere, ROOMCAST_ADAPTER__KEY: "sealed" });
-    shared = await startServers(t, 2, { ...whatIsThere, ...withNode });
-  });
-  after(async () => {
-    for (const end of ends) await end();
-  });
+/** Node servers and emitters on the servers' PostgreSQL. */
+async function onPostgres(t) {
+  const pool = new pg.Pool({ connectionString: postgres.url });
+  // The adapter does not handle the end of its listening connection.
+  pool.on("connect", (connection) => connection.on("error", () => {}));
+  const node = await serveNode({ adapter: createAdapter(pool) }, () => pool.end());
+  t.after(() => node.stop());
+  return [new PostgresEmitter(pool), node.io];
+}
 
-  whatever(() => started, { isJoined: "by what is there" });
-
-  test("typing is visible at both servers", (t) => typesAcross(t, started, "by PostgreSQL"));
-
-  test("sockets of both servers confirm a message", (t) => confirmsAcross(t, started, ["h1", "h2", "h3"]));
-
+joinedChat({ name: "PostgreSQL", others: onPostgres }, (joined) => {
   test("events of an external PostgreSQL emitter reach sockets of both servers", async (t) => {
-    const { people, conversationId } = await gathered(t, shared, ["i1", "i2"]);
+    const { people, conversationId } = await gathered(t, joined().shared, ["i1", "i2"]);
     const pool = new pg.Pool({ connectionString: postgres.url });
     t.after(() => pool.end());
     const large = { text: "é".repeat(9_000), binary: Buffer.from([0, 255]) };
@@ -51,19 +42,9 @@ describe("two servers that share only PostgreSQL", { concurrency: false }, () =>
     }
   });
 
-  test("an event emitted into a conversation room does not move its sequence", async (t) => {
-    const pool = new pg.Pool({ connectionString: postgres.url });
-    // The adapter does not handle the end of its listening connection.
-    pool.on("connect", (connection) => connection.on("error", () => {}));
-    const node = await serveNode({ adapter: createAdapter(pool) }, () => pool.end());
-    t.after(() => node.stop());
-    const others = [new PostgresEmitter(pool), node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
-    await plainAcross(t, shared, "plain", { ADAPTER: postgres.url }, others);
-  });
-
   // A commit that notifies holds a lock of the whole database until it is complete.
   test("no transaction of a message, edit, deletion or member change notifies", async (t) => {
-    const { people, conversationId } = await gathered(t, started, ["n1", "n2"]);
+    const { people, conversationId } = await gathered(t, joined().started, ["n1", "n2"]);
     const log = logged(t);
     const [one, other] = people;
     const send = (one, n) => one.must("message", { conversationId, content: `number ${n}` });
@@ -115,35 +96,19 @@ function logged(t) {
   };
 }
 
-describe("three servers joined by Redis", { concurrency: false }, () => {
-  let redis;
-  let started;
-  let shared;
-  const ends = [];
-  before(async () => {
-    redis = await startRedis();
-    const t = { after: (end) => ends.push(end) };
-    started = await startServers(t, 3, { ...by(redis), ROOMCAST_ADAPTER__KEY: "sealed" });
-    shared = await startServers(t, 3, { ...by(redis), ...withNode });
-  });
-  after(async () => {
-    for (const end of ends) await end();
-    redis?.end();
-  });
+/** Node servers and emitters on a Redis. */
+async function onRedis(t, redis) {
+  const client = await connectRedis(redis);
+  t.after(() => client.close());
+  const node = await startNode(redis, { sharded: false, key: "chat" });
+  t.after(() => node.stop());
+  return [new Emitter(client, { key: "chat" }), node.io];
+}
 
-  whatever(() => started, { isJoined: true });
-
-  test("typing is visible at all servers", (t) => typesAcross(t, started, "types"));
-
-  test("sockets of all servers confirm a message", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
-
-  test("`roomcast emit --adapter` reaches the tabs of a user at all servers", (t) => {
-    return emitsAcross(t, started, `redis://${redis.address}`, "tabs", "sealed");
-  });
-
+joinedChat({ name: "Redis", count: 3, scheme: "redis", start: startRedis, others: onRedis }, (joined) => {
   test("an emitter reaches a user's tabs at two servers, whatever they follow", async (t) => {
-    const tabs = [await person(t, shared[0], "h1"), await person(t, shared[1], "h1")];
-    const client = await connectRedis(redis);
+    const tabs = [await person(t, joined().shared[0], "h1"), await person(t, joined().shared[1], "h1")];
+    const client = await connectRedis(joined().broker);
     t.after(() => client.close());
     const emitter = new Emitter(client, { key: "chat" });
     const reaches = async (n) => {
@@ -162,8 +127,8 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   });
 
   test("a missing confirmation at another server is counted", async (t) => {
-    const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "10s" };
-    const own = await startServers(t, 2, by(redis), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
+    const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "3s" };
+    const own = await startServers(t, 2, by(joined().broker), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
     const { people, conversationId } = await gathered(t, own, ["e1", "e2", "e3"]);
     const [ann, , carl] = people;
     carl.socket.on("message", (_, confirm) => confirm?.());
@@ -174,11 +139,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   });
 
   test("a message read from the store before its announcement is confirmed", async (t) => {
-    const link = await startLink(`http://${redis.address}`);
+    const link = await startLink(`http://${joined().broker.address}`);
     t.after(() => link.close());
     const key = { ROOMCAST_ADAPTER__KEY: "late" };
     const late = { ...key, ROOMCAST_ADAPTER__URL: `redis://${new URL(link.url).host}` };
-    const [here] = await startServers(t, 1, by(redis), key);
+    const [here] = await startServers(t, 1, by(joined().broker), key);
     const [there] = await startServers(t, 1, late);
     const { people, conversationId } = await gathered(t, [here, there], ["ann late", "bob late"]);
     const [ann, bob] = people;
@@ -195,28 +160,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     }
   });
 
-  test("a revocation at one server disconnects at all servers", async (t) => {
-    const { socket } = await person(t, started[1], "revoked");
-    const gone = farewell(socket);
-    await call(started[0].url, "POST", "/api/v1/revocations", { userId: "revoked" });
-    assertRevoked(socket, await gone);
-  });
-
-  test("an event emitted into a conversation room does not move its sequence", async (t) => {
-    const client = await connectRedis(redis);
-    t.after(() => client.close());
-    const emitter = new Emitter(client, { key: "chat" });
-    const node = await startNode(redis, { sharded: false, key: "chat" });
-    t.after(() => node.stop());
-    const others = [emitter, node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
-    await plainAcross(t, shared, "plain", { ADAPTER: `redis://${redis.address}`, ADAPTER_KEY: "chat" }, others);
-  });
-
   test("clients cannot enter the server namespace, and garbage is counted", async (t) => {
-    const intruder = open(t, io, `${shared[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
+    const intruder = open(t, io, `${joined().shared[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
     const [error] = await next(intruder, "connect_error");
     assert.equal(error.message, "Invalid namespace");
-    const node = await startNode(redis, { sharded: false, key: "chat" });
+    const node = await startNode(joined().broker, { sharded: false, key: "chat" });
     t.after(() => node.stop());
     const row = (result) => `roomcast_announcements_received_total{result="${result}"}`;
     const store = "00000000-0000-4000-8000-000000000009";
@@ -227,11 +175,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
       ["foreign", [JSON.stringify({ v: 1, store, is: ["changes"] })]],
       ["malformed", ["x".repeat(1 << 20)]],
     ];
-    const before = await Promise.all(["malformed", "foreign"].map((result) => metric(shared[2].url, row(result))));
+    const before = await Promise.all(["malformed", "foreign"].map((result) => metric(joined().shared[2].url, row(result))));
     for (const [, args] of told) node.io.of("/roomcast").serverSideEmit("news", ...args);
-    await metricIs(shared[2].url, row("foreign"), (count) => count === before[1] + 1);
-    await metricIs(shared[2].url, row("malformed"), (count) => count === before[0] + 4);
-    await typesAcross(t, shared, "after garbage");
+    await metricIs(joined().shared[2].url, row("foreign"), (count) => count === before[1] + 1);
+    await metricIs(joined().shared[2].url, row("malformed"), (count) => count === before[0] + 4);
+    await typesAcross(t, joined().shared, "after garbage");
   });
 });
 
@@ -240,7 +188,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   const ends = [];
   before(async () => {
     // Each server checks the presence of its peers at a third of this interval.
-    const env = { ROOMCAST_PRESENCE__LEASE: "9s" };
+    const env = { ROOMCAST_PRESENCE__LEASE: "4500ms" };
     started = await startServers({ after: (end) => ends.push(end) }, 2, nothing, env);
   });
   after(async () => {
@@ -264,28 +212,30 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   });
 });
 
-for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without an adapter", nothing]]) {
-  test(`users of a killed server leave after its lease and the grace, ${name}`, async (t) => {
-    const [lease, grace] = [8_000, 500];
-    const env = { ROOMCAST_PRESENCE__LEASE: `${lease}ms`, ROOMCAST_PRESENCE__GRACE: `${grace}ms` };
-    const started = await startServers(t, 3, joined, env);
-    const { people, conversationId } = await gathered(t, started, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
-    const [ann, bob, carl] = people;
-    await acquainted(people, conversationId);
-    for (const [server, gone, staying] of [[started[2], carl, [ann, bob]], [started[1], bob, [ann]]]) {
-      const told = (one) => one.all("user_disconnected").filter(({ userId }) => userId === gone.name).length;
-      const before = new Map(staying.map((one) => [one, told(one)]));
-      const killed = Date.now();
-      await server.stop("SIGKILL");
-      const isTold = (one) => told(one) === before.get(one) + 1;
-      await until(() => staying.every(isTold), `the end of ${gone.name}`);
-      const took = Date.now() - killed;
-      // More than promised, for a slow machine, but less than if the lease were counted twice.
-      assert.ok(took <= lease + grace + 6_000, `${took} ms`);
-      for (const one of staying) assert.ok(!(await present(one, conversationId)).includes(gone.name));
-    }
-  });
-}
+describe("a killed server", { concurrency: true }, () => {
+  for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without an adapter", nothing]]) {
+    test(`users of a killed server leave after its lease and the grace, ${name}`, async (t) => {
+      const [lease, grace] = [8_000, 500];
+      const env = { ROOMCAST_PRESENCE__LEASE: `${lease}ms`, ROOMCAST_PRESENCE__GRACE: `${grace}ms` };
+      const started = await startServers(t, 3, joined, env);
+      const { people, conversationId } = await gathered(t, started, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
+      const [ann, bob, carl] = people;
+      await acquainted(people, conversationId);
+      for (const [server, gone, staying] of [[started[2], carl, [ann, bob]], [started[1], bob, [ann]]]) {
+        const told = (one) => one.all("user_disconnected").filter(({ userId }) => userId === gone.name).length;
+        const before = new Map(staying.map((one) => [one, told(one)]));
+        const killed = Date.now();
+        await server.stop("SIGKILL");
+        const isTold = (one) => told(one) === before.get(one) + 1;
+        await until(() => staying.every(isTold), `the end of ${gone.name}`);
+        const took = Date.now() - killed;
+        // More than promised, for a slow machine, but less than if the lease were counted twice.
+        assert.ok(took <= lease + grace + 6_000, `${took} ms`);
+        for (const one of staying) assert.ok(!(await present(one, conversationId)).includes(gone.name));
+      }
+    });
+  }
+});
 
 test("servers of two databases on one Redis do not affect each other", async (t) => {
   const redis = await startRedis();

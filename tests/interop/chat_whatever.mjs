@@ -1,8 +1,11 @@
-// Behaviour of a chat on several servers, whatever connects them: `whatever` registers the tests.
+// Scenarios of a chat on several servers, whatever connects them.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { acquainted, conversation, gathered, news, person, present, seqs } from "./chat_servers.mjs";
+import {
+  acquainted, confirmsAcross, conversation, emitsAcross, gathered, news, person, plainAcross, postgres, present, seqs, startServers, typesAcross,
+  whatIsThere, withNode,
+} from "./chat_servers.mjs";
 import { assertRevoked, call, farewell } from "./people.mjs";
 import { ask, until } from "./support.mjs";
 
@@ -11,6 +14,58 @@ const PROMISED = 1_000 + 9_000;
 
 /** The last byte of a local address that no client has used yet. */
 let unused = 2;
+
+/**
+ * Registers the tests of servers that an adapter joins: `count` servers that seal, and as many that
+ * Node servers can join.
+ *
+ * `start` starts the broker, which `scheme` connects to. Without it the servers share only
+ * PostgreSQL. `others(t, broker)` returns Node servers and emitters. `own` registers the tests of
+ * only this adapter.
+ */
+export function joinedChat({ name, count = 2, scheme, start, others = () => [] }, own = () => {}) {
+  describe(`${count} servers joined by ${name}`, { concurrency: false }, () => {
+    let servers;
+    const joined = () => servers;
+    const ends = [];
+    before(async () => {
+      const broker = await start?.();
+      const t = { after: (end) => ends.push(end) };
+      const url = broker && `${scheme}://${broker.address}`;
+      const adapter = url ? { ROOMCAST_ADAPTER__URL: url } : whatIsThere;
+      const started = await startServers(t, count, { ...adapter, ROOMCAST_ADAPTER__KEY: "sealed" });
+      const key = url && { ROOMCAST_ADAPTER__KEY: "chat" };
+      servers = { broker, url, started, shared: await startServers(t, count, { ...adapter, ...key, ...withNode }) };
+      t.after(() => broker?.end());
+    });
+    after(async () => {
+      for (const end of ends) await end();
+    });
+
+    whatever(() => servers.started, { isJoined: name });
+
+    test("typing is visible at all servers", (t) => typesAcross(t, servers.started, `types ${name}`));
+
+    test("sockets of all servers confirm a message", (t) => {
+      return confirmsAcross(t, servers.started, Array.from({ length: count + 2 }, (_, n) => `confirms ${n} ${name}`));
+    });
+
+    if (start) {
+      test("`roomcast emit --adapter` reaches the tabs of a user at all servers", (t) => {
+        return emitsAcross(t, servers.started, servers.url, `tabs ${name}`, "sealed");
+      });
+    }
+
+    test("an event emitted into a conversation room does not move its sequence", async (t) => {
+      const { broker, shared, url } = servers;
+      const library = url ? { ADAPTER: url, ADAPTER_KEY: "chat" } : { ADAPTER: postgres.url };
+      const senders = await others(t, broker);
+      await plainAcross(t, shared, `plain ${name}`, library, senders.map((one) => (room, ...args) => one.to(room).emit(...args)));
+    });
+
+    own(joined);
+  });
+}
 
 /** Registers the tests for servers with any adapter. */
 export function whatever(servers, { isJoined }) {
@@ -52,38 +107,41 @@ export function whatever(servers, { isJoined }) {
     }
   });
 
-  test("all servers have the same status of a user, and the latest wins", async (t) => {
-    const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
-    const { people, conversationId } = await gathered(t, servers(), names);
-    const [ann, bob, carl] = people;
-    const tab = await person(t, servers()[1], ann.name);
-    const said = await ann.must("set_status", { status: "busy", text: "in a meeting" });
-    const { success, ...status } = said;
-    assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
-    for (const one of [bob, carl, tab]) {
-      await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
-      assert.deepEqual(one.all("status"), [status]);
-    }
-    assert.deepEqual(ann.all("status"), []);
-    // From two servers at the same time.
-    const texts = Array.from({ length: 10 }, (_, n) => `${n}`);
-    const answers = await Promise.all(
-      texts.flatMap((text) => [ann, tab].map((one) => one.must("set_status", { status: "away", text: `${text} ${one === tab}` }))),
-    );
-    const last = answers.map(({ timestamp }) => timestamp).sort().at(-1);
-    assert.equal(new Set(answers.map(({ timestamp }) => timestamp)).size, answers.length, "each has a time of its own");
-    for (const one of [bob, carl]) {
-      await until(() => one.all("status").at(-1).timestamp === last, `the latest at ${one.name}`);
-      const times = one.all("status").map(({ timestamp }) => timestamp);
-      assert.deepEqual(times, [...new Set(times)].sort(), "in their order, each once");
-    }
-    const { statuses } = await bob.must("statuses", { conversationId });
-    assert.deepEqual(statuses.map(({ timestamp }) => timestamp), [last]);
-    const back = await person(t, servers().at(-1), ann.name);
-    const joined = await back.must("join_conversation", { conversationId });
-    assert.deepEqual(joined.statuses, statuses);
-    await back.must("set_status", { status: "online" });
-  });
+  // Without an adapter: tests/gateways/status.rs.
+  if (isJoined) {
+    test("all servers have the same status of a user, and the latest wins", async (t) => {
+      const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
+      const { people, conversationId } = await gathered(t, servers(), names);
+      const [ann, bob, carl] = people;
+      const tab = await person(t, servers()[1], ann.name);
+      const said = await ann.must("set_status", { status: "busy", text: "in a meeting" });
+      const { success, ...status } = said;
+      assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
+      for (const one of [bob, carl, tab]) {
+        await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
+        assert.deepEqual(one.all("status"), [status]);
+      }
+      assert.deepEqual(ann.all("status"), []);
+      // From two servers at the same time.
+      const texts = Array.from({ length: 10 }, (_, n) => `${n}`);
+      const answers = await Promise.all(
+        texts.flatMap((text) => [ann, tab].map((one) => one.must("set_status", { status: "away", text: `${text} ${one === tab}` }))),
+      );
+      const last = answers.map(({ timestamp }) => timestamp).sort().at(-1);
+      assert.equal(new Set(answers.map(({ timestamp }) => timestamp)).size, answers.length, "each has a time of its own");
+      for (const one of [bob, carl]) {
+        await until(() => one.all("status").at(-1).timestamp === last, `the latest at ${one.name}`);
+        const times = one.all("status").map(({ timestamp }) => timestamp);
+        assert.deepEqual(times, [...new Set(times)].sort(), "in their order, each once");
+      }
+      const { statuses } = await bob.must("statuses", { conversationId });
+      assert.deepEqual(statuses.map(({ timestamp }) => timestamp), [last]);
+      const back = await person(t, servers().at(-1), ann.name);
+      const joined = await back.must("join_conversation", { conversationId });
+      assert.deepEqual(joined.statuses, statuses);
+      await back.must("set_status", { status: "online" });
+    });
+  }
 
   test("a status reaches members of shared conversations once, no other users", async (t) => {
     const [ann, dora, far, eve] = await Promise.all(
@@ -148,7 +206,7 @@ export function whatever(servers, { isJoined }) {
   });
 
   test("removed members and members of deleted conversations get nothing later", async (t) => {
-    const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"]);
+    const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"].map((name) => `${name} ${isJoined}`));
     const [ann, bob, carl] = people;
     await ann.must("message", { conversationId, content: "before" });
     await until(() => bob.all("message").length === 1, "a message");
@@ -156,7 +214,7 @@ export function whatever(servers, { isJoined }) {
     for (let n = 0; n < 10; n++) await ann.must("message", { conversationId, content: "after" });
     await until(() => carl.all("message").length === 11, "all messages");
     // Bob is notified of the removal after the last message that he gets.
-    await until(() => news(bob, conversationId).some((told) => !told.includes("bob")), "the removal");
+    await until(() => news(bob, conversationId).some((told) => !told.includes(bob.name)), "the removal");
     const fence = await conversation([ann, bob]);
     await until(() => news(bob, fence).length === 1, "the next conversation");
     assert.deepEqual(bob.all("message").map(({ content }) => content), ["before"]);
