@@ -243,7 +243,7 @@ fn every_import_follows_the_table() {
 }
 
 #[test]
-fn a_name_of_the_root_belongs_to_its_module() {
+fn reexport_at_the_root_belongs_to_its_module() {
     let exported = exports(
         "pub mod a;\nmod b {\n    pub use crate::engine::b;\n}\npub use config::Config;\npub use engine::{\n    Frame, Sid,\n};\n\
                  pub use roomcast_protocol::{engine::Transport, socket::{Args}};\n",

@@ -12,8 +12,8 @@ on_every_backend! {
     conversation_changed_during_paging_moves_to_the_front,
     the_owner_and_admins_rename_a_conversation,
     setting_the_same_title_changes_nothing,
-    the_conversations_of_a_user_are_those_of_the_list_and_no_others,
-    contacts_are_the_others_in_small_conversations,
+    conversations_of_a_user_match_the_list,
+    contacts_are_members_of_shared_small_conversations,
 }
 
 fn actor(user: &str, is_admin: bool) -> Actor {
@@ -124,7 +124,7 @@ async fn setting_the_same_title_changes_nothing(backend: Backend) {
     assert_eq!(again, Change::Unchanged(first));
 }
 
-async fn the_conversations_of_a_user_are_those_of_the_list_and_no_others(backend: Backend) {
+async fn conversations_of_a_user_match_the_list(backend: Backend) {
     let harness = Harness::new(backend).await;
     let open = NewConversation::lobby();
     harness.store.insert_conversation(open).await.unwrap();
@@ -157,7 +157,7 @@ async fn the_conversations_of_a_user_are_those_of_the_list_and_no_others(backend
     assert_eq!(some.len(), 3);
 }
 
-async fn contacts_are_the_others_in_small_conversations(backend: Backend) {
+async fn contacts_are_members_of_shared_small_conversations(backend: Backend) {
     let harness = Harness::new(backend).await;
     harness.conversation(&["ann", "bob"]).await;
     harness.conversation(&["bob", "ann", "cid"]).await;

@@ -10,9 +10,9 @@ use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     longest_due_delivery_is_taken_first_and_only_once,
-    a_delivery_that_is_not_ended_is_due_again_when_its_lease_is_over,
+    unfinished_delivery_is_due_again_after_its_lease,
     server_that_lost_a_delivery_cannot_end_it,
-    no_more_deliveries_wait_than_may,
+    deliveries_beyond_the_limit_are_refused,
 }
 
 fn time(second: u32) -> Time {
@@ -52,7 +52,7 @@ async fn longest_due_delivery_is_taken_first_and_only_once(backend: Backend) {
     );
 }
 
-async fn a_delivery_that_is_not_ended_is_due_again_when_its_lease_is_over(backend: Backend) {
+async fn unfinished_delivery_is_due_again_after_its_lease(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let one = delivery(1);
@@ -108,7 +108,7 @@ async fn server_that_lost_a_delivery_cannot_end_it(backend: Backend) {
     );
 }
 
-async fn no_more_deliveries_wait_than_may(backend: Backend) {
+async fn deliveries_beyond_the_limit_are_refused(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     for expected in [true, true, false] {

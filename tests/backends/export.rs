@@ -98,7 +98,7 @@ async fn is_exported(backend: Backend) {
 
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_has_expired_is_exported_without_its_beginning() {
+async fn export_of_a_partly_expired_conversation_has_its_remaining_messages() {
     let backend = harness::sqlite();
     let url = backend.0.url.clone();
     let harness = Harness::new(backend).await;
@@ -122,7 +122,7 @@ async fn a_conversation_that_has_expired_is_exported_without_its_beginning() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_not_made() {
+fn export_of_a_missing_store_creates_none() {
     let folder = TempDir::new().unwrap();
     for (url, reason) in [
         ("memory:".to_owned(), "memory"),

@@ -10,7 +10,7 @@ use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     an_invitation_makes_members_until_it_is_used_up_and_counts_each_once,
-    an_invitation_that_is_not_valid_is_not_there,
+    invalid_invitation_is_not_found,
     join_refused_for_lack_of_room_does_not_use_the_invitation,
     expired_invitations_do_not_count_against_the_limit,
     concurrent_joins_do_not_exceed_the_invitation_limit,
@@ -78,7 +78,7 @@ async fn an_invitation_makes_members_until_it_is_used_up_and_counts_each_once(ba
     assert_eq!(store.invite("ever").await.unwrap().unwrap().uses_left, None);
 }
 
-async fn an_invitation_that_is_not_valid_is_not_there(backend: Backend) {
+async fn invalid_invitation_is_not_found(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann"]).await;

@@ -9,7 +9,7 @@ on_every_backend! {
     key_admits_one_attempt_at_a_time_for_one_request,
     unfinished_attempt_expires_only_for_the_same_request,
     answer_of_the_attempt_that_holds_the_key_is_stored,
-    an_attempt_without_an_answer_was_never_there,
+    attempt_without_an_answer_leaves_no_key,
     expired_keys_and_the_oldest_beyond_the_limit_are_removed,
 }
 
@@ -102,7 +102,7 @@ async fn answer_of_the_attempt_that_holds_the_key_is_stored(backend: Backend) {
     assert_eq!(begun.unwrap(), KeyState::Done(secret));
 }
 
-async fn an_attempt_without_an_answer_was_never_there(backend: Backend) {
+async fn attempt_without_an_answer_leaves_no_key(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let first = attempt("k", "a", 0);

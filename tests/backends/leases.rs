@@ -62,7 +62,7 @@ async fn changed_presence_is_updated_and_absent_users_are_removed() {
 }
 
 #[tokio::test]
-async fn a_user_at_two_servers_is_one_with_all_connections() {
+async fn user_at_two_servers_is_one_entry_with_all_connections() {
     let (_harness, leases) = open().await;
     let room = Uuid::from_u128(1);
     let nodes = [Uuid::new_v4(), Uuid::new_v4()];
@@ -87,7 +87,7 @@ async fn a_user_at_two_servers_is_one_with_all_connections() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
+async fn expired_lease_does_not_count_and_cannot_be_renewed() {
     let (_harness, leases) = open().await;
     let (dead, alive) = (Uuid::new_v4(), Uuid::new_v4());
     let room = Uuid::from_u128(1);
@@ -129,7 +129,7 @@ async fn user_at_expired_and_live_server_counts_at_the_live_server() {
 }
 
 #[tokio::test]
-async fn it_is_known_when_the_next_lease_of_another_server_ends() {
+async fn next_lease_end_of_another_server_is_returned() {
     let (_harness, leases) = open().await;
     let nodes = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
     let hour = Duration::from_secs(3600);

@@ -6,11 +6,11 @@ use crate::harness::{Backend, Harness, on_every_backend};
 
 on_every_backend! {
     login_is_read_as_stored,
-    a_login_is_prolonged_while_it_is_there,
+    existing_login_is_prolonged,
     a_deleted_login_is_returned_once,
     the_logins_of_a_user_are_listed_the_oldest_first,
-    revocations_are_kept_one_of_each,
-    what_has_ended_is_swept,
+    each_revocation_is_stored_once,
+    ended_logins_and_revocations_are_removed,
 }
 
 fn login(hash: &str, user: &str, at: &str) -> Login {
@@ -50,7 +50,7 @@ async fn login_is_read_as_stored(backend: Backend) {
     assert_eq!(store.login("h1").await.unwrap(), Some(ann));
 }
 
-async fn a_login_is_prolonged_while_it_is_there(backend: Backend) {
+async fn existing_login_is_prolonged(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let ann = login("h1", "ann", "2030-01-01T00:00:00Z");
@@ -88,7 +88,7 @@ async fn the_logins_of_a_user_are_listed_the_oldest_first(backend: Backend) {
     assert!(store.logins_of("carl").await.unwrap().is_empty());
 }
 
-async fn revocations_are_kept_one_of_each(backend: Backend) {
+async fn each_revocation_is_stored_once(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     for (kind, value, until) in [
@@ -114,7 +114,7 @@ async fn revocations_are_kept_one_of_each(backend: Backend) {
     assert_eq!(store.revocations().await.unwrap(), expected[..3]);
 }
 
-async fn what_has_ended_is_swept(backend: Backend) {
+async fn ended_logins_and_revocations_are_removed(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     store

@@ -92,7 +92,7 @@ async fn assert_moved(store: &Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prices_of_the_version_before_are_known_afterwards() {
+async fn prices_of_the_previous_version_are_read_after_migration() {
     let config = postgres_of(15).await.0;
     sql(&config, PRICES);
     Store::migrate(&config).await.unwrap();

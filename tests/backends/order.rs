@@ -301,7 +301,7 @@ async fn read(
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn third_server_reads_commits_of_two_others_in_order() {
+async fn third_server_reads_commits_of_two_servers_in_order() {
     let (config, _) = crate::harness::postgres();
     let (first, commits) = Harness::undrained((config.clone(), None)).await;
     let mut first_recorded = recorded(commits);

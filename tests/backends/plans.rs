@@ -66,7 +66,7 @@ async fn page_queries_use_the_index_at_any_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_reads_little_more_than_it_finds() {
+async fn search_reads_few_rows_besides_its_results() {
     let place = LongConversation::fill().await;
     let before = place.counted().await;
     let harness = place.open().await;

@@ -138,7 +138,7 @@ async fn each_committed_publication_gets_one_position_without_gaps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_is_numbered_at_once_is_numbered_by_and_by() {
+async fn pending_publications_beyond_a_batch_are_numbered_in_later_batches() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     client.batch_execute(&range(1, 2500)).await.unwrap();
@@ -150,7 +150,7 @@ async fn more_than_is_numbered_at_once_is_numbered_by_and_by() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transactions_of_another_database_s_numbers_hide_nothing() {
+async fn transaction_ids_of_another_database_hide_nothing() {
     let place = PublicationDatabase::new().await;
     let client = place.client().await;
     assert_eq!(place.publications.number().await.unwrap(), 0);

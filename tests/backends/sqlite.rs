@@ -106,7 +106,7 @@ async fn a_locked_database_refuses_and_works_again_once_it_is_free() {
 }
 
 #[tokio::test]
-async fn one_bad_message_does_not_fail_the_others_of_its_group() {
+async fn invalid_message_fails_no_other_message_of_its_group() {
     let (config, folder) = sqlite();
     let config = config::Store {
         busy_timeout: Duration::from_secs(60),
@@ -181,7 +181,7 @@ async fn a_query_that_fails_is_an_error_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn more_readers_than_may_wait_are_refused() {
+async fn readers_beyond_the_queue_limit_are_refused() {
     let (config, folder) = sqlite();
     let config = config::Store {
         readers: 1,
@@ -207,7 +207,7 @@ async fn more_readers_than_may_wait_are_refused() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
+async fn file_without_a_database_is_refused() {
     let (config, _folder) = sqlite();
     fs::write(
         file(&config),
@@ -248,7 +248,7 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
-async fn full_durability_stores_as_well() {
+async fn full_durability_stores_messages() {
     let (config, folder) = sqlite();
     let config = config::Store {
         durability: config::Durability::Full,
@@ -260,7 +260,7 @@ async fn full_durability_stores_as_well() {
 }
 
 #[tokio::test]
-async fn closing_leaves_one_file_behind() {
+async fn closing_leaves_one_database_file() {
     let (config, folder) = sqlite();
     let folder = folder.unwrap();
     let harness = Harness::new((config, None)).await;
@@ -286,7 +286,7 @@ async fn open(config: &config::Store) -> Result<Store, OpenError> {
 }
 
 #[tokio::test]
-async fn prices_of_the_version_before_are_known_afterwards() {
+async fn prices_of_the_previous_version_are_read_after_migration() {
     let (config, folder) = sqlite_of(12).await;
     let other = Connection::open(file(&config)).unwrap();
     other

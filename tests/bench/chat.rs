@@ -54,7 +54,7 @@ impl Chat {
 }
 
 #[test]
-fn the_defaults_fit_our_own_chat() {
+fn defaults_fit_the_chat_server() {
     let chat = Chat::start(&[]);
     let url = format!("http://{} --json", chat.address);
     let report = assert_clean(&bench(&format!("fanout {url} --clients 10 --rate 20")));
@@ -106,7 +106,7 @@ fn acknowledged_bench_messages_are_stored_once_in_order() {
 }
 
 #[test]
-fn a_chat_that_does_not_know_the_secret_refuses_its_tokens() {
+fn chat_with_another_secret_refuses_the_tokens() {
     let chat = Chat::start(&[SECRET]);
     let words = format!("chat http://{} --clients 4 --rooms 2", chat.address);
     let output = command(&words)
@@ -156,7 +156,7 @@ fn until(bench: &mut Child, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_bench_that_is_interrupted_deletes_the_conversations_that_it_has_made() {
+fn interrupted_bench_deletes_its_conversations() {
     // First while it creates them, which takes time because there are many; then under load.
     for (rooms, is_time) in [
         (
@@ -189,7 +189,7 @@ fn a_bench_that_is_interrupted_deletes_the_conversations_that_it_has_made() {
 }
 
 #[test]
-fn conversations_that_could_not_be_deleted_are_a_problem_of_the_report() {
+fn undeleted_conversations_are_reported_as_a_problem() {
     let chat = Chat::start(&[SECRET, ("ROOMCAST_STORE", "sqlite:chat.db")]);
     let words = format!(
         "chat http://{} --json --clients 4 --rooms 2 --rate 20 --duration 600",

@@ -11,7 +11,7 @@ fn url(server: &ServerProcess) -> String {
 }
 
 #[test]
-fn a_fanout_reaches_everyone_over_every_transport() {
+fn fanout_reaches_all_clients_over_every_transport() {
     let server = ServerProcess::example("fanout");
     for transport in ["websocket", "polling", "upgrade"] {
         let options = "--clients 20 --senders 4 --rate 50";
@@ -39,7 +39,7 @@ fn a_fanout_reaches_everyone_over_every_transport() {
 }
 
 #[test]
-fn rooms_keep_their_messages_to_themselves() {
+fn room_messages_reach_only_members() {
     let server = ServerProcess::example("fanout");
     let options = "--clients 40 --rooms 8 --senders 2 --rate 100";
     let report = assert_clean(&bench(&format!("rooms {} {options}", url(&server))));
@@ -165,7 +165,7 @@ fn a_page_with_plots_and_a_text_are_written() {
 }
 
 #[test]
-fn a_terminal_shows_how_far_a_run_is() {
+fn terminal_shows_the_progress_of_a_run() {
     let server = ServerProcess::example("fanout");
     let line = format!(
         "{} bench fanout http://{} --preset rooms --clients 4 --rate 40 --duration 2",
@@ -187,7 +187,7 @@ fn a_terminal_shows_how_far_a_run_is() {
 }
 
 #[test]
-fn two_servers_are_compared_in_turns() {
+fn two_servers_are_compared_in_alternating_runs() {
     let (one, two) = (
         ServerProcess::example("fanout"),
         ServerProcess::example("fanout"),

@@ -70,7 +70,7 @@ fn missing_namespace_is_reported() {
 }
 
 #[test]
-fn an_event_that_the_server_does_not_know_is_found_before_the_run() {
+fn unknown_event_is_reported_before_the_run() {
     let server = ServerProcess::example("fanout");
     let url = format!(
         "http://{} --preset rooms --connect-timeout 5",
@@ -97,7 +97,7 @@ fn an_event_that_the_server_does_not_know_is_found_before_the_run() {
 }
 
 #[test]
-fn options_that_cannot_work_are_refused_with_their_reason() {
+fn invalid_options_are_refused_with_a_reason() {
     for (words, reason) in [
         ("fanout http://localhost --clients 0", "at least 1"),
         ("fanout http://localhost --rate 0", "rate must be"),

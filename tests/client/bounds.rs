@@ -164,7 +164,7 @@ async fn event_names_count_against_the_limit_before_connect() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_connect_is_left_in_time() {
+async fn client_leaves_a_server_that_does_not_answer_connect() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).reconnection_delay(Duration::from_millis(1));
     let socket = client
@@ -185,7 +185,7 @@ async fn a_server_that_does_not_answer_connect_is_left_in_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_no_ping_is_left_in_time() {
+async fn client_leaves_a_server_that_sends_no_ping() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).without_reconnection();
     let socket = client.socket().unwrap();
@@ -208,7 +208,7 @@ async fn silent_server_times_out() {
 }
 
 #[tokio::test]
-async fn options_that_cannot_be_used_are_refused_at_once() {
+async fn invalid_options_are_refused_immediately() {
     let refused = |client: roomcast::client::ClientBuilder| client.build().unwrap_err().to_string();
     let client = || Client::builder("http://localhost");
     assert!(refused(client().randomization_factor(f64::NAN)).contains("randomization_factor"));

@@ -61,7 +61,7 @@ async fn event_before_disconnect_arrives_and_the_server_reads_disconnect() {
 }
 
 #[tokio::test]
-async fn leaving_one_namespace_delivers_its_events_and_keeps_the_others() {
+async fn leaving_one_namespace_delivers_its_events_and_spares_the_rest() {
     let suite = Suite::start().await;
     for transports in ALL {
         let client = suite.client("").transports(transports);
@@ -116,7 +116,7 @@ async fn disconnect_is_sent_after_the_answer_to_a_ping_and_before_another() {
 }
 
 #[tokio::test]
-async fn server_that_answers_no_ping_gets_disconnect_all_the_same() {
+async fn server_that_answers_no_ping_still_gets_disconnect() {
     let fake = Fake::start().await;
     let socket = Client::builder(fake.url()).socket().unwrap();
     socket.open();

@@ -77,7 +77,7 @@ async fn a_handler_takes_typed_arguments_and_its_value_is_the_acknowledgement() 
 }
 
 #[tokio::test]
-async fn arguments_that_do_not_fit_are_answered_with_their_place() {
+async fn arguments_that_do_not_fit_are_refused_with_their_position() {
     let server = asking().await;
     let socket = connect(&server).await;
     socket.on("double", double);
@@ -105,7 +105,7 @@ async fn a_panic_fails_the_one_event_only() {
 }
 
 #[tokio::test]
-async fn of_several_handlers_all_are_called_and_the_first_answers() {
+async fn several_handlers_are_all_called_and_the_first_answers() {
     let server = asking().await;
     let socket = connect(&server).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -132,7 +132,7 @@ async fn once_is_called_for_one_event() {
 }
 
 #[tokio::test]
-async fn a_stream_answers_what_no_handler_does() {
+async fn stream_answers_events_without_a_handler() {
     let server = asking().await;
     let socket = connect(&server).await;
     let mut questions = socket.stream("question");
@@ -161,7 +161,7 @@ async fn a_handler_may_wait_for_an_answer_of_the_server() {
 }
 
 #[tokio::test]
-async fn events_start_in_the_order_in_which_they_came() {
+async fn handlers_start_in_the_order_of_arrival() {
     let server = asking().await;
     let socket = connect(&server).await;
     let (sender, mut seen) = tokio::sync::mpsc::channel(500);
@@ -199,7 +199,7 @@ async fn a_refusal_of_the_server_is_an_error_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_handler_may_leave_a_question_unanswered() {
+async fn handler_may_leave_a_request_unanswered() {
     let server = asking().await;
     let socket = connect(&server).await;
     socket.on("silent", async || NoAck);
@@ -210,7 +210,7 @@ async fn a_handler_may_leave_a_question_unanswered() {
 }
 
 #[tokio::test]
-async fn the_whole_event_is_a_parameter_as_well() {
+async fn whole_event_can_be_a_parameter() {
     let server = asking().await;
     let socket = connect(&server).await;
     socket.on("x", async |event: Incoming| {

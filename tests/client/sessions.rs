@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn every_transport_reconnects_and_goes_on() {
+async fn every_transport_reconnects_and_continues() {
     let suite = Suite::start().await;
     for transports in [
         Transports::WebSocket,
@@ -46,7 +46,7 @@ async fn every_transport_reconnects_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_recovered_session_gets_what_it_missed_in_order_and_once() {
+async fn recovered_session_gets_missed_events_once_and_in_order() {
     let io = Io::builder()
         .recovery(Recovery::default())
         .namespace("/", |namespace| namespace);
@@ -108,7 +108,7 @@ async fn the_offset_and_the_secret_are_offered_beside_auth() {
 }
 
 #[tokio::test]
-async fn dropping_the_last_handle_writes_what_was_sent_and_closes() {
+async fn dropping_the_last_handle_writes_sent_events_and_closes() {
     let fake = Fake::start().await;
     let socket = Client::builder(fake.url()).socket().unwrap();
     socket.on("x", async || {});
@@ -233,7 +233,7 @@ async fn headers_cookies_query_and_path_reach_the_server_on_every_transport() {
 }
 
 #[tokio::test]
-async fn a_server_that_disconnects_a_socket_is_obeyed() {
+async fn client_stays_disconnected_after_a_server_disconnect() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).reconnection_delay(Duration::from_millis(1));
     let socket = client.socket().unwrap();

@@ -117,7 +117,7 @@ fn the_times_of_contract_servers_are_those_of_their_contracts() {
 }
 
 #[test]
-fn a_contract_server_has_the_listeners_of_its_contract_and_no_other() {
+fn contract_server_has_exactly_the_listeners_of_its_contract() {
     for (example, count) in [
         ("conformance", 1),
         ("client_suite", 1),
@@ -140,7 +140,7 @@ fn a_contract_server_has_the_listeners_of_its_contract_and_no_other() {
 }
 
 #[test]
-fn the_slow_namespace_admits_after_300_ms_whatever_the_client_sends() {
+fn slow_namespace_admits_after_300_ms_with_any_connect_data() {
     let server = Plain::start("interop");
     for auth in ["", "{\"ms\":0}", "{\"ms\":60000}"] {
         let mut client = RawClient::connect(server.address(0));

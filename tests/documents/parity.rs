@@ -114,7 +114,7 @@ fn every_row_names_tests_that_exist() {
 }
 
 #[test]
-fn nothing_that_is_required_is_missing() {
+fn required_rows_are_present() {
     let document = read("docs/parity.md");
     let rows = rows(&document);
     let features: BTreeSet<&str> = rows
@@ -133,7 +133,7 @@ fn nothing_that_is_required_is_missing() {
 }
 
 #[test]
-fn rows_are_read_as_they_are_meant() {
+fn rows_are_parsed_with_their_conditions() {
     let document = "| Node | here | proof |\n|---|---|---|\n\
         | `a`, b | x | `tests/a.rs::works` `tests/b.test.mjs::says \"hi\", twice` |\n\
         | c | – | excluded: later |\n| d | x | soon |\n| e | x | |\n\

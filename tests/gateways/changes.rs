@@ -7,7 +7,7 @@ use crate::guard::{KEY, signed};
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
-async fn an_edit_is_acknowledged_and_shown_to_the_others() {
+async fn edit_is_acknowledged_and_sent_to_members() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;
     let mut bob = server.in_lobby("Bob").await;
@@ -33,7 +33,7 @@ async fn an_edit_is_acknowledged_and_shown_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_acknowledged_and_shown_to_the_others_once() {
+async fn deletion_is_acknowledged_and_sent_to_members_once() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;
     let mut bob = server.in_lobby("Bob").await;
@@ -168,7 +168,7 @@ async fn members_can_leave_and_guests_cannot_add_members() {
 }
 
 #[tokio::test]
-async fn a_conversation_has_no_more_members_than_it_may_have() {
+async fn members_beyond_the_limit_are_refused() {
     let server = Server::with(&[("ROOMCAST_CHAT__MEMBERS", "2")]);
     let mut ann = server.guest("ann").await;
     let three = json!({"memberIds": ["a", "b", "c"]});
@@ -273,7 +273,7 @@ async fn joining_user_receives_read_positions() {
 }
 
 #[tokio::test]
-async fn who_has_read_is_told_to_nobody_where_many_are_there() {
+async fn read_positions_are_not_sent_in_large_conversations() {
     let server = Server::start();
     let mut ann = server.in_lobby("Ann").await;
     let message = json!({"conversationId": LOBBY, "content": "one"});
@@ -295,7 +295,7 @@ async fn who_has_read_is_told_to_nobody_where_many_are_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_well_formed_is_refused() {
+async fn malformed_change_is_refused() {
     let server = Server::start();
     let mut ann = server.guest("Ann").await;
     let unknown = Uuid::new_v4();

@@ -83,7 +83,7 @@ async fn user_leaves_when_its_last_tab_closes() {
 }
 
 #[tokio::test]
-async fn users_who_join_and_leave_quickly_do_not_stay_listed() {
+async fn users_joining_and_leaving_quickly_do_not_stay_listed() {
     const USERS: usize = 8;
     let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "50ms")]);
     let mut ann = server.in_lobby("ann").await;
@@ -234,7 +234,7 @@ async fn repeated_typing_from_many_tabs_is_emitted_once() {
 }
 
 #[tokio::test]
-async fn typing_ends_by_itself() {
+async fn typing_ends_after_its_timeout() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -279,7 +279,7 @@ async fn added_members_are_notified_of_the_conversation() {
 }
 
 #[tokio::test]
-async fn typing_in_two_conversations_is_kept_for_a_client_between_two_polls() {
+async fn typing_in_two_conversations_is_queued_between_polls() {
     let server = Server::start();
     let ann = server.guest("ann").await.user_id();
     let mut bob = server.in_lobby("bob").await;

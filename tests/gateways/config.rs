@@ -282,7 +282,7 @@ fn invalid_configuration_is_refused_with_the_reason() {
 }
 
 #[test]
-fn the_server_itself_does_not_start_with_it_either() {
+fn server_does_not_start_with_invalid_configuration() {
     for (variables, reason) in REFUSED {
         // A server that does start is killed at the deadline, and recognized by its output.
         let (works, said) = run(&[], variables);

@@ -107,7 +107,7 @@ async fn messages_beyond_the_limit_are_sent_without_confirmation() {
 }
 
 #[tokio::test]
-async fn a_sender_that_goes_away_leaves_nothing_behind() {
+async fn disconnected_sender_leaves_no_pending_delivery() {
     let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;

@@ -276,7 +276,7 @@ async fn signals_history_is_refused_to_those_who_may_not_follow() {
 }
 
 #[test]
-fn users_read_their_own_lists_over_http_and_no_others() {
+fn users_read_only_their_own_lists_over_http() {
     let server = start(&[]);
     let notice = json!({"notificationId": "n", "userId": "ann", "type": "info", "title": "T", "message": "M"});
     let portfolio = json!({"userId": "ann", "totalValue": 1, "cash": 1, "positions": []});

@@ -187,7 +187,7 @@ fn bad_credentials_count_at_the_handshake_too() {
 }
 
 #[test]
-fn a_live_socket_that_offers_bad_tokens_is_shut_out() {
+fn connected_socket_that_sends_bad_tokens_is_blocked() {
     let server = Server::start(&[KEY, NOT_EXEMPT, CONNECTS, after("3")]);
     let mut client = open(&server, GUILTY, "");
     let good = json!({"token": token("user")});

@@ -15,7 +15,7 @@ fn refused(server: &Server, path: &str, body: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_of_the_market_that_a_double_would_round_is_refused() {
+async fn market_number_that_a_double_would_round_is_refused() {
     let server = start(&[]);
     let trade = |price: &str, quantity: &str| {
         format!(
@@ -131,7 +131,7 @@ async fn a_number_of_the_market_that_a_double_would_round_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_60_is_refused_wherever_a_time_is_given() {
+async fn second_60_is_refused_in_every_time() {
     let server = start(&[]);
     let leap = "2016-12-31T23:59:60Z";
     let common = json!({"userId": "ann", "timestamp": leap});
@@ -338,7 +338,7 @@ async fn every_documented_integer_may_have_a_zero_fraction_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portfolio_of_1000_positions_is_taken_by_each_route() {
+async fn portfolio_of_1000_positions_is_accepted_by_each_route() {
     let server = start(&[]);
     let mut ann = client(&server.binary, "ann", "user").await;
     ann.must("subscribe:portfolio", json!({"userId": "ann"}))

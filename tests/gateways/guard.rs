@@ -202,7 +202,7 @@ fn the_strict_preset_lets_an_address_connect_five_times() {
 }
 
 #[test]
-fn a_page_of_another_origin_can_read_that_it_is_refused() {
+fn refusal_is_readable_by_a_page_of_another_origin() {
     let server = Server::start(&[NOT_EXEMPT, STRICT]);
     let headers = "Origin: http://localhost:5173\r\n";
     let mut answers = (0..6).map(|_| server.get(OPEN, headers));
@@ -220,7 +220,7 @@ fn loopback_is_exempt_unless_configured() {
 }
 
 #[test]
-fn an_address_has_no_more_connections_than_allowed() {
+fn address_connections_beyond_the_limit_are_refused() {
     let server = Server::start(&[
         NOT_EXEMPT,
         ("ROOMCAST_LIMITS__CONNECTIONS_PER_ADDRESS", "2"),

@@ -25,7 +25,7 @@ async fn guest_without_a_key_gets_a_new_id_each_time() {
 }
 
 #[tokio::test]
-async fn a_guest_without_a_name_is_called_by_its_id() {
+async fn guest_without_a_name_is_named_by_its_id() {
     let server = Server::start();
     let guest = server.connect(&json!({})).await.unwrap();
     assert_eq!(guest.session["name"], guest.session["userId"]);

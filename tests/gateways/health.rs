@@ -215,7 +215,7 @@ fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
 }
 
 #[test]
-fn the_key_that_opened_the_metrics_is_refused_with_what_replaces_it() {
+fn removed_metrics_key_is_refused_and_names_its_replacement() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("roomcast.toml");
     std::fs::write(&path, "[server]\nopen_metrics = true").unwrap();

@@ -48,7 +48,7 @@ async fn html_messages_are_stored_emitted_and_searched_sanitised() {
 }
 
 #[tokio::test]
-async fn texts_of_before_html_was_switched_on_are_sanitised_when_they_go_out() {
+async fn texts_stored_before_html_are_sanitised_when_emitted() {
     const STORED: &str = "1 < 2 <img src=x onerror=alert(1)><script>alert(1)</script>";
     const SHOWN: &str = "1 &lt; 2 ";
     let server = Server::with(&[]);

@@ -131,7 +131,7 @@ fn a_flood_of_joins_writes_its_burst_and_a_line_a_second() {
 }
 
 #[tokio::test]
-async fn a_flood_of_one_user_leaves_room_for_webhooks_of_others() {
+async fn flood_of_one_user_does_not_delay_webhooks_of_other_users() {
     let hook = Hook::start(&[Reply::Answer(503, "")]);
     let url = hook.url();
     let server = Server::with(&[

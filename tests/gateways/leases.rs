@@ -63,7 +63,7 @@ async fn suspended_server_publishes_all_users_after_lease_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_takes_its_users_with_it_at_once() {
+async fn stopping_server_removes_its_users_immediately() {
     let database = Database::new();
     // A long lease, so that no expiry is involved.
     let lease = ("ROOMCAST_PRESENCE__LEASE", "1h");

@@ -172,7 +172,7 @@ async fn limits_are_configured_by_class_and_zero_is_none() {
 }
 
 #[tokio::test]
-async fn a_user_has_no_more_connections_than_allowed() {
+async fn user_connections_beyond_the_limit_are_refused() {
     let server = Server::limited(&[("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "2")]);
     let first = server.guest("Ann").await;
     let _second = server.guest("Ann").await;

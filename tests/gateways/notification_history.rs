@@ -95,7 +95,7 @@ async fn acknowledged_notifications_are_read_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn history_reports_no_more_if_only_withdrawn_ones_follow() {
+async fn history_reports_no_more_if_only_withdrawn_follow() {
     let server = start(&[]);
     let mut ann = client(&server.binary, "ann", "user").await;
     for id in ["n1", "n2", "n3"] {

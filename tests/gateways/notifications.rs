@@ -347,7 +347,7 @@ fn in_an_hour() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_setting_every_connection_has_its_notifications_from_the_start() {
+async fn on_connect_setting_sends_notifications_to_each_connection() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__ON_CONNECT", "true")]);
     notify(&server, "n1", "low").await;
     let mut ann = client(&server.binary, "ann", "user").await;
@@ -358,7 +358,7 @@ async fn with_the_setting_every_connection_has_its_notifications_from_the_start(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
+async fn notification_beyond_bounds_or_without_permission_is_refused() {
     let server = start(&[("ROOMCAST_AUTH__ROLES__CALLER__PERMISSIONS", "api:*")]);
     for (field, value) in [
         ("notificationId", json!("")),

@@ -357,7 +357,7 @@ async fn server_lagging_beyond_retained_changes_rereads_members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_kept_in_a_bounded_number() {
+async fn number_of_retained_changes_is_bounded() {
     let mut all = TwoServers::new().await;
     all.sql(
         "DO $$ BEGIN FOR n IN 1..1100 LOOP

@@ -179,7 +179,7 @@ async fn failed_order_may_be_repeated_under_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_carries_out_sixty_four_orders_at_a_time_and_refuses_more() {
+async fn sixty_four_orders_execute_at_a_time_and_more_are_refused() {
     const PLACES: usize = 64;
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();

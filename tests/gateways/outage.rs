@@ -161,7 +161,7 @@ async fn killed_database_refuses_messages_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_does_not_answer() {
+async fn suspended_database_refuses_messages_until_it_resumes() {
     let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.postgres.pause();
     for n in 0..8 {
@@ -250,7 +250,7 @@ async fn breaker_opens_on_a_stalled_database_and_closes_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_slow() {
+async fn blocked_inserts_are_refused_until_the_database_recovers() {
     let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.sql(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
@@ -265,7 +265,7 @@ async fn a_database_that_is_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_full() {
+async fn full_database_refuses_messages_and_still_reads() {
     let mut outage = Outage::start(&SHORT_TIMEOUTS).await;
     outage.sql(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -289,7 +289,7 @@ async fn a_database_that_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_restarted() {
+async fn senders_do_not_notice_a_restarted_database() {
     let mut outage = Outage::start(&[
         ("ROOMCAST_STORE__RETRY_TIMEOUT", "20s"),
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "20s"),
@@ -309,7 +309,7 @@ async fn a_database_that_is_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_fails_half_way() {
+async fn failure_at_commit_refuses_only_the_invalid_messages() {
     let mut outage = Outage::start(&[]).await;
     outage.sql(
         "CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS

@@ -82,7 +82,7 @@ async fn symbol_expires_unless_its_price_is_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expired_symbols_free_their_places() {
+async fn expired_symbols_free_their_slots() {
     let server = start(&[]);
     let binary = &server.binary;
     for thousand in 0..10 {

@@ -290,7 +290,7 @@ async fn a_connection_follows_a_limited_number_of_symbols() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_has_the_newest_of_each_symbol_when_the_server_has_stopped() {
+async fn stopped_server_has_stored_the_newest_price_of_each_symbol() {
     let server = start(&[]);
     let binary = &server.binary;
     // A single price is stored when it is acknowledged, however the server ends.

@@ -82,7 +82,7 @@ async fn committed_publication_reaches_its_audience_at_every_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_commits_late_is_emitted_late_and_not_left_out() {
+async fn late_commit_is_emitted_late_and_not_skipped() {
     let database = Database::new();
     let servers = [database.server_with(&[]), database.server_with(&[])];
     let (mut late, sql) = (database.client().await, database.client().await);
@@ -415,7 +415,7 @@ async fn repeated_key_within_a_day_publishes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_only_publish_can_do_that_and_nothing_else() {
+async fn publisher_role_can_only_publish() {
     let database = Database::new();
     let server = database.server_with(&[]);
     let mut ann = server.guest("ann").await;

@@ -234,7 +234,7 @@ fn trade_changed_during_paging_moves_to_the_front() {
 }
 
 #[test]
-fn a_page_of_long_notifications_is_shorter_and_leaves_none_out() {
+fn page_of_long_notifications_is_shorter_and_skips_none() {
     const COUNT: usize = 60;
     let server = start(&[]);
     let message = "ü".repeat(2000);
@@ -335,7 +335,7 @@ fn cursor_of_another_list_and_invalid_page_are_refused() {
 }
 
 #[test]
-fn each_list_is_for_its_own_permission_which_no_other_brings() {
+fn each_list_requires_exactly_its_permission() {
     let lists = [
         ("trades:read", "/users/ann/trades"),
         ("signals:read", "/signals"),

@@ -255,7 +255,7 @@ async fn arguments_of_the_wrong_kind_never_succeed() {
 }
 
 #[tokio::test]
-async fn events_that_cannot_be_parsed_count_like_others() {
+async fn unparsable_events_count_against_the_limits() {
     for (event, limit) in [
         ("message", 30),
         ("conversations", 20),

@@ -311,7 +311,7 @@ fn export(url: &str, conversation: &Value) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_public_may_change_is_warned_of_at_start() {
+async fn schema_writable_by_public_causes_a_warning_at_start() {
     let database = Database::new();
     let closed = database.server_with(&[]);
     let warnings = [

@@ -109,7 +109,7 @@ fn production_refuses_secrets_that_other_roles_can_read_or_replace() {
 }
 
 #[test]
-fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
+fn server_that_owns_no_tables_needs_only_select_on_secrets() {
     let database = migrated();
     let role = database.restricted_role(
         "REVOKE ALL ON cluster_secrets FROM {role}; GRANT SELECT ON cluster_secrets TO {role}",
@@ -131,7 +131,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
 }
 
 #[test]
-fn all_servers_of_a_database_have_one_secret_which_no_command_shows() {
+fn servers_of_a_database_share_one_secret_that_no_command_shows() {
     let database = migrated();
     let count =
         "SELECT count(*)::text || ' ' || min(octet_length(secret))::text FROM cluster_secrets";
@@ -147,7 +147,7 @@ fn all_servers_of_a_database_have_one_secret_which_no_command_shows() {
 }
 
 #[test]
-fn production_says_once_how_public_loses_the_right_to_connect() {
+fn production_logs_once_how_to_revoke_connect_from_public() {
     let database = migrated();
     let url = database.url().to_owned();
     let statement = |server: &ServerProcess| {
@@ -171,7 +171,7 @@ fn production_says_once_how_public_loses_the_right_to_connect() {
 }
 
 #[test]
-fn a_server_that_trusts_all_clients_of_the_broker_warns_at_its_start() {
+fn server_that_trusts_all_broker_clients_warns_at_start() {
     let database = migrated();
     for (variable, value) in [
         ("ROOMCAST_ADAPTER__ACCEPT_PLAIN", "true"),

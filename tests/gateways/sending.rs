@@ -159,7 +159,7 @@ async fn request_names_one_user_or_a_list_of_distinct_users() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
+async fn withdrawn_notification_ends_in_every_tab_and_frees_its_slot() {
     let server = start(&[
         ("ROOMCAST_NOTIFICATIONS__PER_USER", "1"),
         ("ROOMCAST_NOTIFICATIONS__URGENT_RESERVE", "0"),

@@ -47,7 +47,7 @@ async fn followed(client: &mut Client) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trade_has_the_side_that_was_given_first() {
+async fn trade_keeps_the_side_of_its_first_publication() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;
@@ -125,7 +125,7 @@ async fn a_confidence_that_is_a_fraction_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn channels_of_signals_are_for_those_whom_the_rules_allow() {
+async fn signal_channels_admit_only_permitted_users() {
     let server: Server = start(&[ACCESS]);
     let binary = &server.binary;
     let every = json!(["gold", "vip-1", "open", "oil", null]);

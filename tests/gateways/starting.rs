@@ -58,7 +58,7 @@ fn second_server_on_a_database_file_is_refused_naming_the_first() {
 }
 
 #[test]
-fn a_server_whose_port_is_taken_makes_no_database() {
+fn server_with_a_port_in_use_creates_no_database() {
     let folder = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

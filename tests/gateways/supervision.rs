@@ -78,7 +78,7 @@ async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
+async fn killed_task_is_named_by_readiness_and_restarted() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("keys.json"), r#"{"keys":[]}"#).unwrap();
     let variables = [

@@ -39,7 +39,7 @@ fn read(server: &Server, path: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn older_portfolio_changes_nothing_and_is_answered_with_the_newer() {
+async fn older_portfolio_changes_nothing_and_returns_the_newer() {
     let server = start(&[]);
     let binary = &server.binary;
     let mut ann = client(binary, "ann", "user").await;

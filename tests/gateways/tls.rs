@@ -381,7 +381,7 @@ async fn b14_a_handshake_in_records_of_one_byte_is_a_handshake() {
 }
 
 #[test]
-fn a_server_does_not_start_with_a_certificate_that_it_cannot_use() {
+fn unusable_certificate_prevents_the_start() {
     let folder = TempDir::new().unwrap();
     issue(&folder);
     let foreign = TempDir::new().unwrap();

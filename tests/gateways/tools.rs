@@ -67,7 +67,7 @@ fn nowhere() -> SocketAddr {
 }
 
 #[test]
-fn a_misspelt_log_level_is_refused_with_the_nearest_one() {
+fn misspelt_log_level_is_refused_with_the_nearest_level() {
     let folder = TempDir::new().unwrap();
     for (level, reason) in [
         ("verbos", "did you mean `debug`?"),
@@ -88,7 +88,7 @@ fn a_misspelt_log_level_is_refused_with_the_nearest_one() {
 }
 
 #[test]
-fn a_server_that_is_not_nats_is_named_as_such() {
+fn tool_reports_a_server_that_is_not_nats() {
     let folder = TempDir::new().unwrap();
     for (bytes, reason) in [
         (

@@ -60,7 +60,7 @@ async fn unread_count_comes_with_the_snapshot_and_when_it_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unread_count_includes_what_does_not_fit_into_the_snapshot() {
+async fn unread_count_includes_notifications_beyond_the_snapshot() {
     let server = start(&[]);
     for n in 0..40 {
         let mut large = notice(&format!("n{n}"));
@@ -77,7 +77,7 @@ async fn unread_count_includes_what_does_not_fit_into_the_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledging_all_ends_what_was_there_for_every_tab() {
+async fn acknowledging_all_ends_existing_notifications_in_every_tab() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__PER_USER", "300")]);
     notify(&server, 0..250).await;
     let mut ann = client(&server.binary, "ann", "user").await;

@@ -87,7 +87,7 @@ async fn withdrawn_signal_reaches_followers_and_leaves_every_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn withdrawn_signals_take_no_places_of_a_snapshot() {
+async fn withdrawn_signals_do_not_count_in_a_snapshot() {
     let server = start(&[]);
     let binary = &server.binary;
     for n in 0..40 {

@@ -36,17 +36,17 @@ use support::DEADLINE;
 use target::{HeldConnections, Kind, Target};
 
 #[test]
-fn clients_leave_nothing_however_they_end() {
+fn clients_leave_no_memory_after_any_kind_of_end() {
     matrix(Kind::Plain);
 }
 
 #[test]
-fn unrecovered_sessions_leave_nothing() {
+fn unrecovered_sessions_leave_no_memory() {
     matrix(Kind::Recovery);
 }
 
 #[test]
-fn clients_of_a_mounted_server_leave_nothing() {
+fn clients_of_a_mounted_server_leave_no_memory() {
     matrix(Kind::Mounted);
 }
 

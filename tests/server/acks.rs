@@ -389,7 +389,7 @@ impl Local {
 }
 
 #[test]
-fn a_name_with_escapes_is_the_name_it_spells() {
+fn escaped_event_name_is_decoded() {
     let (mut client, _) = server().connect_kept();
     client.0.send_text("421[\"n\\u006fthing\"]");
     assert_eq!(text(&mut client.0), "431[]");

@@ -174,7 +174,7 @@ fn the_end_of_a_connection_ends_its_client() {
 }
 
 #[test]
-fn more_than_may_wait_is_refused() {
+fn emit_beyond_the_queue_limit_is_refused() {
     let server = server();
     server.runtime.block_on(async {
         let mut options = Options::new(url(&server));

@@ -84,7 +84,7 @@ fn a_folder_without_a_build_is_an_error() {
 }
 
 #[test]
-fn every_file_is_there_with_its_type() {
+fn every_client_file_is_served_with_its_type() {
     let server = serve(Config::default());
     for (name, kind) in FILES {
         let file = get(&server, &format!("/socket.io/{name}"), "");
@@ -106,7 +106,7 @@ fn every_file_is_there_with_its_type() {
 }
 
 #[test]
-fn a_known_version_is_not_sent_again() {
+fn unchanged_file_is_not_sent_again() {
     let server = serve(Config::default());
     let file = get(&server, "/socket.io/socket.io.js", "");
     let etag = file.header("etag").unwrap();

@@ -86,25 +86,25 @@ fn the_server_disconnects() {
 }
 
 #[test]
-fn the_server_cuts_the_connection() {
+fn connection_dropped_by_the_server_is_a_forced_close() {
     assert_eq!(after("42[\"drop\"]"), "forced close");
 }
 
 #[test]
-fn a_packet_out_of_place() {
+fn misplaced_packet_is_a_forced_server_close() {
     assert_eq!(after("40"), "forced server close");
     assert_eq!(after("42/other,[\"x\"]"), "forced server close");
 }
 
 #[test]
-fn an_invalid_socket_io_packet() {
+fn invalid_socket_io_packet_is_a_forced_close() {
     assert_eq!(after("42[\"disconnect\"]"), "forced close");
     assert_eq!(after("42nonsense"), "forced close");
     assert_eq!(after("49"), "forced close");
 }
 
 #[test]
-fn an_invalid_engine_io_packet() {
+fn invalid_engine_io_packet_is_a_parse_error() {
     assert_eq!(after("x"), "parse error");
 }
 

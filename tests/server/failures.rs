@@ -233,7 +233,7 @@ fn missing_state_of_middleware_fails_the_build() {
 }
 
 #[tokio::test]
-async fn lines_about_connections_have_level_debug_unless_asked_for() {
+async fn connection_lines_have_level_debug_unless_configured() {
     for is_wanted in [false, true] {
         let log = Log::of("roomcast::socket");
         let _logging = tracing::subscriber::set_default(log.clone());

@@ -22,7 +22,7 @@ fn batch(seed: u64) -> Vec<f64> {
 }
 
 #[tokio::test]
-async fn a_million_numbers_in_each_form_of_a_handler_keep_their_value() {
+async fn a_million_numbers_are_unchanged_in_each_form_of_handler() {
     for parser in [Parser::Json, Parser::MessagePack] {
         let io = Io::builder()
             .config(Config::default().parser(parser))

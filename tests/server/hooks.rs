@@ -82,7 +82,7 @@ fn hook_runs_before_the_protocol_version_check() {
 }
 
 #[test]
-fn a_hook_that_does_not_answer_refuses_in_the_end() {
+fn hook_that_does_not_answer_refuses_after_its_timeout() {
     let config = Config::default().allow_request_timeout(Duration::from_millis(50));
     let server =
         Local::serve(builder(config).allow_request(async |_: EngineRequest| {
@@ -93,7 +93,7 @@ fn a_hook_that_does_not_answer_refuses_in_the_end() {
 }
 
 #[test]
-fn a_hook_that_panics_refuses_and_the_server_goes_on() {
+fn panicking_hook_refuses_and_the_server_continues() {
     let server = Local::serve(builder(Config::default()).allow_request(
         async |request: EngineRequest| {
             assert!(request.query_value("panic").is_none(), "as asked for");
@@ -126,7 +126,7 @@ fn sessions_beyond_the_hook_limit_are_refused_immediately() {
 }
 
 #[test]
-fn ids_of_sessions_may_be_the_applications() {
+fn application_may_choose_session_ids() {
     let server = Local::serve(
         builder(Config::default())
             .generate_id(async |request: EngineRequest| request.query_value("id").ok_or("no id")),
@@ -257,7 +257,7 @@ fn refused_requests_are_reported_with_code_and_context() {
 }
 
 #[test]
-fn an_origin_with_characters_that_none_has_is_code_3() {
+fn origin_with_invalid_characters_is_code_3() {
     let (tell, told) = mpsc::channel();
     let server = Local::serve(
         builder(Config::default()).on_connection_error(move |error| {

@@ -89,7 +89,7 @@ fn listener_gets_its_event_until_removed() {
 }
 
 #[test]
-fn once_is_once() {
+fn once_listener_runs_once() {
     let mut it = Watched::new(empty());
     let log = Log::default();
     it.socket.once("x", note(&log, "once")).unwrap();
@@ -289,7 +289,7 @@ fn watchers_see_every_event_sent_to_their_client() {
 }
 
 #[test]
-fn listeners_of_a_socket_get_its_disconnect() {
+fn socket_listeners_get_its_disconnect() {
     let mut io = Io::builder();
     let (sender, receiver) = oneshot::channel::<Vec<String>>();
     let sender = Arc::new(Mutex::new(Some(sender)));

@@ -181,7 +181,7 @@ fn a_layer_needs_no_routes_inside() {
 }
 
 #[test]
-fn a_session_knows_where_it_came_from() {
+fn session_has_its_url_address_and_security() {
     let mounted = Mounted::axum(|io| Router::new().nest_service("/a", io.service().secure()));
     let mut client = mounted.connect();
     client.open_websocket("/a/b/");
@@ -204,7 +204,7 @@ async fn hyper_alone(service: IoService, listener: TcpListener) -> io::Result<()
 }
 
 #[test]
-fn hyper_alone_serves_it() {
+fn hyper_without_a_framework_serves_it() {
     let mounted = Mounted::new(Config::default(), |io, listener| {
         hyper_alone(io.service(), listener)
     });
@@ -231,7 +231,7 @@ fn a_tower_service_has_the_layer_around_it() {
 }
 
 #[test]
-fn a_server_over_something_else_than_tcp_serves_it() {
+fn server_over_another_transport_than_tcp_serves_it() {
     let mounted = Mounted::new(Config::default(), |io, listener| async move {
         loop {
             let (stream, _) = listener.accept().await?;
@@ -246,7 +246,7 @@ fn a_server_over_something_else_than_tcp_serves_it() {
 }
 
 #[test]
-fn middleware_around_it_sees_every_request_and_may_refuse() {
+fn outer_middleware_sees_every_request_and_may_refuse() {
     let (see, seen) = mpsc::channel();
     let mounted = Mounted::axum(move |io| {
         Router::new()
@@ -315,7 +315,7 @@ fn websocket_without_upgrade_support_of_the_host_is_refused() {
 }
 
 #[test]
-fn a_request_that_does_not_name_one_host_is_refused_in_another_server_too() {
+fn request_without_exactly_one_host_is_refused_in_a_host_server() {
     let nested = Mounted::axum(|io| Router::new().nest_service("/live", io.service()));
     let layered = Mounted::axum(|io| Router::new().layer(io.layer()));
     for (mounted, path) in [(&nested, "/live/"), (&layered, "/socket.io/")] {
@@ -338,7 +338,7 @@ fn a_request_that_does_not_name_one_host_is_refused_in_another_server_too() {
 }
 
 #[test]
-fn sessions_of_a_server_that_has_gone_are_closed() {
+fn sessions_of_a_dropped_server_are_closed() {
     let mounted = Mounted::axum(|io| Router::new().layer(io.layer()));
     let mut client = mounted.connect();
     client.open_websocket("/socket.io/");
@@ -349,7 +349,7 @@ fn sessions_of_a_server_that_has_gone_are_closed() {
 }
 
 #[test]
-fn the_client_is_handed_out_below_the_path() {
+fn client_files_are_served_below_the_path() {
     let nested = Mounted::axum(|io| Router::new().nest_service("/live", io.service()));
     let layered = Mounted::new(
         Config::default().cors(Cors::default().origins(["*"])),

@@ -26,7 +26,7 @@ fn two() -> Local {
 }
 
 #[test]
-fn unknown_namespace_is_refused_and_others_stay_joined() {
+fn unknown_namespace_is_refused_and_joined_ones_stay() {
     let server = two();
     let (mut client, _) = server.connect();
     client.send_text("40/none,");
@@ -69,7 +69,7 @@ fn leaving_the_last_namespace_keeps_the_connection() {
 }
 
 #[test]
-fn what_the_server_sends_on_connecting_comes_after_the_answer() {
+fn events_sent_on_connect_follow_the_connect_answer() {
     let io = Io::builder().namespace("/", |namespace| {
         namespace.on_connect(async |event: Event, auth: serde_json::Value| {
             event.socket.emit("auth", auth);
@@ -125,7 +125,7 @@ fn a_second_connect_while_the_first_waits_closes_the_connection() {
 }
 
 #[test]
-fn events_on_their_way_when_the_server_disconnects_are_ignored() {
+fn events_in_flight_when_the_server_disconnects_are_ignored() {
     let io = Io::builder()
         .namespace("/", |namespace| {
             namespace
@@ -258,7 +258,7 @@ fn only_refused_connects_get_a_connect_error() {
 }
 
 #[test]
-fn without_a_namespace_in_time_the_connection_closes() {
+fn connection_that_joins_no_namespace_closes_after_timeout() {
     let io = Io::builder()
         .config(quick())
         .namespace("/", |namespace| namespace);
@@ -275,7 +275,7 @@ fn without_a_namespace_in_time_the_connection_closes() {
 }
 
 #[test]
-fn middleware_that_takes_too_long_refuses_and_the_connection_stays() {
+fn slow_middleware_refuses_and_the_connection_stays() {
     let io = Io::builder()
         .config(quick())
         .namespace("/", |namespace| namespace)
@@ -351,7 +351,7 @@ fn on_demand_namespace_is_removed_with_its_last_client() {
 }
 
 #[test]
-fn a_connection_joins_only_so_many_namespaces() {
+fn namespaces_of_a_connection_are_limited() {
     let mut io = Io::builder().config(Config::default().max_namespaces_per_connection(2));
     for name in ["/", "/a", "/b"] {
         io = io.namespace(name, |namespace| {
@@ -410,7 +410,7 @@ fn first_predicate_accepting_a_name_defines_the_namespace() {
 }
 
 #[test]
-fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
+fn existing_namespace_is_joined_without_calling_its_predicate() {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut io = Io::builder();
     let count = Arc::clone(&asked);
@@ -444,7 +444,7 @@ fn a_namespace_that_exists_is_entered_without_asking_its_predicate_again() {
 }
 
 #[test]
-fn all_children_are_reached_one_after_the_other() {
+fn all_child_namespaces_are_reached_in_order() {
     let io = Io::builder()
         .namespace("/", |namespace| namespace)
         .namespaces(|name| name.starts_with("/tenant-"), |namespace| namespace);

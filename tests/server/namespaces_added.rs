@@ -178,7 +178,7 @@ async fn namespaces_that_cannot_be_added_are_refused() {
 }
 
 #[tokio::test]
-async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
+async fn connect_pending_in_middleware_of_a_removed_namespace_is_refused() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let io = server.io();
@@ -210,7 +210,7 @@ async fn client_asked_by_middleware_of_a_removed_namespace_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_are_away_lose_a_removed_namespace() {
+async fn recoverable_clients_lose_a_removed_namespace() {
     let recovery = Recovery::default().window(Duration::from_secs(60));
     let io = Io::builder()
         .recovery(recovery)
@@ -236,7 +236,7 @@ async fn clients_that_are_away_lose_a_removed_namespace() {
 
 /// A namespace is removed while clients enter and leave it.
 #[test]
-fn no_client_stays_in_a_namespace_that_is_removed_while_it_enters() {
+fn client_joining_a_namespace_while_it_is_removed_is_not_in_it() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();

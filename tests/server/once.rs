@@ -157,7 +157,7 @@ fn repeat_on_another_connection_gets_the_first_answer() {
 }
 
 #[test]
-fn the_same_key_of_another_user_or_namespace_is_another_event() {
+fn same_key_of_another_user_or_namespace_is_another_event() {
     let (server, runs) = serve();
     for (nsp, name) in [
         ("", "ann"),
@@ -242,7 +242,7 @@ fn failed_event_may_be_repeated() {
 }
 
 #[test]
-fn answers_with_attachments_and_none_at_all_are_remembered() {
+fn answers_with_attachments_or_without_arguments_are_remembered() {
     let (server, runs) = serve();
     let mut client = enter(&server, "", "ann");
     for id in [1, 2] {

@@ -170,7 +170,7 @@ fn upgrades_are_offered_only_if_they_are_possible() {
 }
 
 #[test]
-fn the_first_answer_of_a_polling_session_sets_the_cookie_if_one_is_wanted() {
+fn first_polling_answer_sets_the_cookie_if_configured() {
     let server = serve(Config::default().cookie(Cookie::default()));
     let open = get(&server, POLLING, "");
     let sid = sid_of(&open.body);
@@ -317,7 +317,7 @@ fn cors_headers_follow_the_options() {
 }
 
 #[test]
-fn a_method_that_no_session_has_a_use_for_is_answered_500() {
+fn unsupported_method_on_a_session_is_answered_500() {
     let server = serve(Config::default());
     let session = Polling::open(server.address(), "/socket.io/");
     for method in ["PUT", "DELETE", "PATCH"] {
@@ -352,7 +352,7 @@ fn clients_are_counted_from_their_handshake_to_their_end() {
 }
 
 #[test]
-fn an_upgrade_that_the_router_does_not_answer_is_refused_in_the_end() {
+fn upgrade_without_a_router_answer_is_refused_after_timeout() {
     // One route never answers; the other answers after the timeout that refuses the first.
     let late = async || {
         // Longer than the timeout.

@@ -121,7 +121,7 @@ fn events_beyond_the_handler_limit_start_later_in_order() {
 }
 
 #[test]
-fn acknowledgements_do_not_wait_behind_handlers() {
+fn acknowledgements_do_not_wait_for_handlers() {
     let (server, _door) = server(Config::default().max_in_flight(1));
     let (mut client, _) = server.connect();
     client.send_text("421[\"ask\"]");

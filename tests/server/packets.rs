@@ -94,7 +94,7 @@ impl From<Unsendable> for Refusal {
 }
 
 #[test]
-fn binary_arguments_come_through_middleware_that_makes_them() {
+fn binary_arguments_made_by_middleware_reach_handlers() {
     let io = Io::builder().namespace("/", |namespace| {
         namespace
             .on_packet(async |mut packet: Incoming| {
@@ -114,7 +114,7 @@ fn binary_arguments_come_through_middleware_that_makes_them() {
 }
 
 #[test]
-fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
+fn later_events_of_a_socket_wait_for_middleware_in_order() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
     let latch = Arc::clone(&open);
     let mut io = Io::builder().namespace("/", |namespace| {
@@ -173,7 +173,7 @@ fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
 }
 
 #[test]
-fn events_held_behind_middleware_are_bounded() {
+fn events_waiting_for_middleware_are_bounded() {
     let io = Io::builder()
         .config(roomcast::Config::default().max_parked_events(3))
         .namespace("/", |namespace| {

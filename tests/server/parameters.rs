@@ -78,7 +78,7 @@ async fn handlers_take_principal_and_connect_data() {
 }
 
 #[tokio::test]
-async fn a_parameter_of_an_applications_own_takes_arguments_and_refuses() {
+async fn custom_parameter_takes_arguments_and_may_refuse() {
     let server = serve(builder()).await;
     let client = server.client().connect().await.unwrap();
     let args: Args = client.emit_with_ack("greet", ("Bob", 7)).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_parameter_of_an_applications_own_takes_arguments_and_refuses() {
 }
 
 #[tokio::test]
-async fn data_that_is_not_there_is_a_fault_that_only_the_application_learns_of() {
+async fn missing_data_is_reported_only_to_the_application() {
     let server = serve(builder()).await;
     let mut client = server.client().connect().await.unwrap();
     for (event, reason) in [
@@ -130,7 +130,7 @@ async fn no_parameter_may_follow_all_arguments() {
 }
 
 #[test]
-fn options_that_are_set_at_once_lose_nothing_that_was_set_before() {
+fn options_survive_a_config_set_before_or_after() {
     let recovery = Recovery::default().window(std::time::Duration::from_secs(7));
     let window = |io: Io| io.config().recovery.as_ref().map(|on| on.window.as_secs());
     for config_first in [true, false] {

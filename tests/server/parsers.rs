@@ -112,7 +112,7 @@ async fn typed_arguments_mean_the_same() {
 }
 
 #[tokio::test]
-async fn a_wrong_argument_is_refused_in_the_same_words() {
+async fn invalid_argument_is_refused_with_the_same_text() {
     let wrong = [
         json!({"fileName": 1}),
         json!({"fileName": "x", "size": -1}),
@@ -173,7 +173,7 @@ async fn values_and_raw_arguments_mean_the_same() {
 }
 
 #[tokio::test]
-async fn questions_and_broadcasts_reach_both() {
+async fn requests_and_broadcasts_reach_both_parsers() {
     for parser in PARSERS {
         let server = server(parser).await;
         let mut ann = server.client().connect().await.unwrap();
@@ -204,7 +204,7 @@ async fn questions_and_broadcasts_reach_both() {
 }
 
 #[tokio::test]
-async fn a_refusal_at_the_door_has_its_data() {
+async fn connect_refusal_has_its_data() {
     for parser in PARSERS {
         let server = server(parser).await;
         let client = server.client().namespace("/auth").auth(json!({"data": 1}));

@@ -79,7 +79,7 @@ fn a_socket_is_not_in_its_own_audience() {
 }
 
 #[test]
-fn rooms_are_there_while_disconnecting_and_left_when_disconnected() {
+fn rooms_exist_in_disconnecting_and_are_left_in_disconnect() {
     let server = server();
     let (mut stays, _) = server.connect();
     let (mut goes, _) = server.connect();
@@ -185,7 +185,7 @@ fn rooms_are_named_by_strings_and_by_iterators() {
 }
 
 #[tokio::test]
-async fn socket_that_leaves_all_rooms_keeps_its_own_and_joins_others() {
+async fn socket_that_leaves_all_rooms_keeps_its_own_and_can_join() {
     let io = Io::builder().namespace("/", |namespace| {
         namespace.on("move", async |event: Event| {
             event.socket.join(["a", "b"])?;

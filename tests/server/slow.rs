@@ -295,7 +295,7 @@ fn bursting() -> Local {
 }
 
 #[test]
-fn a_burst_that_waits_for_its_client_arrives_whole() {
+fn burst_awaiting_drained_arrives_completely() {
     let server = bursting();
     let (mut client, _) = server.connect();
     client.send_text("421[\"in turns\"]");

@@ -55,7 +55,7 @@ impl Contract for &Moved {
 }
 
 #[tokio::test]
-async fn sockets_are_found_with_all_that_is_known_of_them() {
+async fn sockets_are_found_with_their_details() {
     let begun = SystemTime::now();
     let server = server().await;
     let (mut ann, bob) = (client(&server, "ann").await, client(&server, "bob").await);
@@ -165,7 +165,7 @@ async fn typed_events_have_their_names_with_them() {
 }
 
 #[tokio::test]
-async fn an_event_named_message_is_what_stock_clients_call_send() {
+async fn event_named_message_reaches_stock_client_send() {
     let io = Io::builder().namespace("/", |namespace| {
         namespace.on("message", async |event: Event, text: String| {
             event.socket.emit("message", text.to_uppercase());
@@ -178,7 +178,7 @@ async fn an_event_named_message_is_what_stock_clients_call_send() {
 }
 
 #[tokio::test]
-async fn handles_emit_from_any_task_and_any_thread() {
+async fn handles_emit_from_every_task_and_thread() {
     fn is_handle<T: Clone + Send + Sync + 'static>() {}
     is_handle::<Io>();
     is_handle::<roomcast::Namespace>();

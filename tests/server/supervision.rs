@@ -53,7 +53,7 @@ fn queue_of_a_panicked_flusher_is_sent() {
 }
 
 #[test]
-fn pings_go_on_when_the_task_that_sends_them_panics() {
+fn pings_continue_after_their_task_has_panicked() {
     let config = Config::default().ping_interval(Duration::from_millis(200));
     let server = Local::serve(builder().config(config));
     let (mut client, _) = server.connect();
@@ -122,7 +122,7 @@ fn remembered_answers_expire_after_their_task_has_panicked() {
 }
 
 #[test]
-fn servers_are_joined_again_although_the_task_of_the_adapter_has_panicked() {
+fn cluster_is_rejoined_after_the_adapter_task_has_panicked() {
     let serve = || {
         let redis = Redis::new(&RedisServer::shared().url()).unwrap();
         Local::serve(builder().adapter(redis.key("supervision")))

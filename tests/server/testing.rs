@@ -111,7 +111,7 @@ async fn client_sends_credentials_and_gets_the_refusal() {
 }
 
 #[tokio::test]
-async fn a_client_notices_how_it_ends() {
+async fn client_gets_its_disconnect_reason() {
     let server = serve(echo()).await;
     for (event, goodbye) in [("out", true), ("lost", false)] {
         let mut client = server.client().connect().await.unwrap();

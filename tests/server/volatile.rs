@@ -17,7 +17,7 @@ use crate::{
 const MANY: usize = 4000;
 
 #[test]
-fn a_client_that_does_not_read_loses_volatile_events_only() {
+fn client_that_does_not_read_loses_only_volatile_events() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
@@ -100,7 +100,7 @@ fn a_volatile_event_is_dropped_between_two_polls() {
 }
 
 #[test]
-fn volatile_event_is_not_kept_for_recovery() {
+fn volatile_event_is_not_stored_for_recovery() {
     let io = Io::builder()
         .recovery(Recovery::default())
         .namespace("/", |namespace| namespace);
@@ -140,7 +140,7 @@ fn volatile_event_is_not_kept_for_recovery() {
 }
 
 #[test]
-fn a_client_that_is_too_slow_for_what_must_arrive_is_closed() {
+fn client_too_slow_for_reliable_events_is_closed() {
     let io = Io::builder()
         .config(Config::default().outbox_bytes(100_000))
         .namespace("/", |namespace| namespace);
@@ -163,7 +163,7 @@ fn a_client_that_is_too_slow_for_what_must_arrive_is_closed() {
 }
 
 #[test]
-fn a_client_that_was_slow_gets_the_newest_of_every_key() {
+fn formerly_slow_client_gets_the_newest_event_of_every_key() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, _) = server.connect();

@@ -18,8 +18,8 @@ on_every_backend! {
     refused_reaction_does_not_count_against_the_limits,
     concurrent_reactions_are_all_counted,
     concurrent_reaction_and_deletion_leave_no_reaction,
-    only_members_react_and_only_to_what_is_there,
-    pins_are_the_owners_business_and_bounded,
+    only_members_react_and_only_to_existing_messages,
+    only_the_owner_pins_and_pins_are_bounded,
     page_is_shortened_if_reactions_make_it_too_large,
     removed_message_loses_its_reactions_and_pins,
 }
@@ -303,7 +303,7 @@ async fn concurrent_reaction_and_deletion_leave_no_reaction(backend: Backend) {
     }
 }
 
-async fn only_members_react_and_only_to_what_is_there(backend: Backend) {
+async fn only_members_react_and_only_to_existing_messages(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     let message = harness.send(id, "ann", "private").await;
@@ -347,7 +347,7 @@ async fn only_members_react_and_only_to_what_is_there(backend: Backend) {
     );
 }
 
-async fn pins_are_the_owners_business_and_bounded(backend: Backend) {
+async fn only_the_owner_pins_and_pins_are_bounded(backend: Backend) {
     let harness = Harness::new(backend).await;
     let store = &harness.store;
     let id = harness.conversation(&["ann", "bob"]).await;

@@ -3,8 +3,8 @@
 use super::*;
 
 on_every_backend! {
-    only_the_owner_and_admins_change_members_and_others_leave,
-    a_conversation_has_no_more_members_than_it_may_have,
+    only_owner_and_admins_change_members_and_members_leave,
+    members_beyond_the_limit_are_refused,
     a_member_is_added_once,
     a_removed_member_sees_and_sends_nothing,
     the_owner_is_not_removed,
@@ -19,7 +19,7 @@ on_every_backend! {
     a_list_of_conversations_ends_at_its_limit,
 }
 
-async fn only_the_owner_and_admins_change_members_and_others_leave(backend: Backend) {
+async fn only_owner_and_admins_change_members_and_members_leave(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     assert!(matches!(
@@ -64,7 +64,7 @@ async fn only_the_owner_and_admins_change_members_and_others_leave(backend: Back
     ));
 }
 
-async fn a_conversation_has_no_more_members_than_it_may_have(backend: Backend) {
+async fn members_beyond_the_limit_are_refused(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
     let add = async |user_id: String| {

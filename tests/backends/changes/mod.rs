@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
 
 on_every_backend! {
-    an_edit_gives_a_new_text_and_keeps_the_old_one,
+    edit_stores_the_new_text_and_retains_the_old,
     an_edit_of_another_version_is_a_conflict,
     one_of_two_edits_of_the_same_version_succeeds,
     only_the_author_and_admins_edit,
@@ -29,7 +29,7 @@ on_every_backend! {
     changes_are_emitted_in_commit_order,
 }
 
-async fn an_edit_gives_a_new_text_and_keeps_the_old_one(backend: Backend) {
+async fn edit_stores_the_new_text_and_retains_the_old(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     let sent = harness.send(id, "ann", "first").await;

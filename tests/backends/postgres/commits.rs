@@ -98,7 +98,7 @@ async fn behind_proxy() -> (Proxy, Harness) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
+async fn commit_with_a_lost_reply_is_looked_up_and_acknowledged() {
     let (proxy, harness) = behind_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     for seq in 1..=5 {
@@ -263,7 +263,7 @@ async fn change_undone_by_a_crash_is_refused_after_later_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_did_not_happen_is_looked_up_and_refused() {
+async fn failed_commit_is_looked_up_and_refused() {
     let (config, _) = postgres();
     let config = config::Store {
         // The server has no statement timeout here, so that the client's expires first.

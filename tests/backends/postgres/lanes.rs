@@ -57,7 +57,7 @@ async fn locked_conversation_does_not_delay_other_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_new_words_is_short_enough_to_be_sorted_at_once() {
+async fn pending_search_list_stays_short_enough_to_sort_immediately() {
     let (config, _) = postgres();
     let _harness = Harness::new((config.clone(), None)).await;
     let options = sql(

@@ -119,7 +119,7 @@ async fn one_message_sent_to_two_servers_is_stored_once() {
 }
 
 #[tokio::test]
-async fn one_bad_message_does_not_fail_the_others_of_its_group() {
+async fn invalid_message_fails_no_other_message_of_its_group() {
     let (config, _) = postgres();
     let harness = Harness::new((config.clone(), None)).await;
     let id = harness.conversation(&["ann"]).await;

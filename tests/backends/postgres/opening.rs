@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn storing_into_tables_that_were_empty_does_not_read_them_from_end_to_end() {
+async fn inserts_into_formerly_empty_tables_scan_no_whole_table() {
     const MESSAGES: u64 = 1500;
     let (config, _) = postgres();
     let harness = Harness::new((config.clone(), None)).await;
@@ -48,7 +48,7 @@ async fn without_permission_to_migrate_missing_tables_are_refused() {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_taken_unless_they_refuse() {
+async fn tables_of_a_newer_version_are_used_unless_they_refuse() {
     let (config, _) = postgres();
     Store::migrate(&config).await.unwrap();
     sql(
@@ -183,7 +183,7 @@ async fn a_database_of_another_encoding_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_an_error_without_the_password() {
+async fn missing_database_is_an_error_without_the_password() {
     let (config, _) = postgres();
     for url in [
         config.url.replace("roomcast@", "roomcast:secret@") + "_missing",

@@ -31,7 +31,7 @@ on_every_backend! {
     the_owner_is_a_member,
     a_conversation_is_inserted_once,
     a_membership_has_the_conversation_and_its_newest_seq,
-    a_full_queue_refuses_at_once,
+    full_queue_refuses_immediately,
     closing_stores_queued_changes_and_refuses_new_changes,
 }
 
@@ -372,7 +372,7 @@ async fn a_membership_has_the_conversation_and_its_newest_seq(backend: Backend) 
     );
 }
 
-async fn a_full_queue_refuses_at_once((config, folder): Backend) {
+async fn full_queue_refuses_immediately((config, folder): Backend) {
     let config = config::Store {
         queue: 3,
         max_batch: 2,
@@ -409,17 +409,17 @@ async fn a_full_queue_refuses_at_once((config, folder): Backend) {
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn full_memory_store_refuses_and_keeps_acknowledged_messages() {
-    a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::memory()).await;
+    full_store_refuses_and_retains_acknowledged_messages(crate::harness::memory()).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn full_file_store_refuses_and_keeps_acknowledged_messages() {
-    a_full_store_refuses_and_keeps_what_it_acknowledged(crate::harness::sqlite()).await;
+    full_store_refuses_and_retains_acknowledged_messages(crate::harness::sqlite()).await;
 }
 
 #[cfg(feature = "sqlite")]
-async fn a_full_store_refuses_and_keeps_what_it_acknowledged((config, folder): Backend) {
+async fn full_store_refuses_and_retains_acknowledged_messages((config, folder): Backend) {
     let config = config::Store {
         max_bytes: Some(400_000),
         ..config

@@ -10,7 +10,7 @@ on_every_backend! {
     bounds_beyond_any_seq_are_harmless,
     a_conversation_without_messages_has_an_empty_page,
     a_page_ends_before_it_grows_too_large,
-    a_message_larger_than_a_page_still_comes,
+    message_larger_than_a_page_is_still_returned,
 }
 
 async fn the_newest_messages_come_without_a_bound(backend: Backend) {
@@ -113,7 +113,7 @@ async fn a_page_ends_before_it_grows_too_large(backend: Backend) {
     assert_eq!(oldest.messages.len(), newest.messages.len());
 }
 
-async fn a_message_larger_than_a_page_still_comes(backend: Backend) {
+async fn message_larger_than_a_page_is_still_returned(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann"]).await;
     harness.send(id, "ann", &"x".repeat(PAGE_BYTES)).await;

@@ -102,7 +102,7 @@ async fn message_of_a_service_reaches_joined_members_once() {
 }
 
 #[tokio::test]
-async fn a_service_writes_as_itself_where_it_is_a_member_and_as_a_machine() {
+async fn service_writes_as_itself_if_a_member_and_marked_as_a_machine() {
     let server = start();
     let service = Caller::service(&server);
     let id = conversation(&service).await;

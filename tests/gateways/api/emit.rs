@@ -27,7 +27,7 @@ async fn volatile_event_arrives_if_nothing_is_pending() {
 }
 
 #[tokio::test]
-async fn an_event_reaches_rooms_users_or_everyone_with_all_its_arguments() {
+async fn event_reaches_rooms_users_or_all_with_its_arguments() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
@@ -192,7 +192,7 @@ async fn emitted_market_event_is_treated_as_by_its_own_route() {
 }
 
 #[tokio::test]
-async fn an_event_of_the_market_takes_the_permission_of_its_own_route_as_well() {
+async fn market_event_requires_the_permission_of_its_route_as_well() {
     let role = (
         "ROOMCAST_AUTH__ROLES__PUBLISHER__PERMISSIONS",
         "api:emit,trades:publish",

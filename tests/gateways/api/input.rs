@@ -7,7 +7,7 @@ use super::{Caller, start, user};
 use crate::server::LOBBY;
 
 #[tokio::test]
-async fn a_body_that_does_not_fit_is_refused_with_the_name_of_its_field() {
+async fn invalid_body_is_refused_with_the_name_of_its_field() {
     let server = start();
     let service = Caller::service(&server);
     let messages = format!("/conversations/{LOBBY}/messages");
@@ -149,7 +149,7 @@ async fn request_with_extra_parameters_is_not_executed() {
 }
 
 #[tokio::test]
-async fn a_parameter_or_header_that_does_not_fit_is_named() {
+async fn invalid_parameter_or_header_is_named() {
     let server = start();
     let service = Caller::service(&server);
     for (path, field) in [

@@ -126,7 +126,7 @@ async fn a_body_under_a_key_is_as_long_as_its_route_takes_it() {
 }
 
 #[tokio::test]
-async fn a_key_is_for_one_request_of_one_caller() {
+async fn key_is_bound_to_one_request_of_one_caller() {
     let server = start();
     let (one, two) = (
         Caller::service(&server),

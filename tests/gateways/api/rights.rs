@@ -102,7 +102,7 @@ fn area(permission: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_route_takes_the_permission_that_the_document_says_and_no_other() {
+async fn each_route_requires_exactly_its_documented_permission() {
     let all_but = |one: &str| {
         let others = SERVICE.into_iter().filter(|other| *other != one);
         let others: Vec<_> = others.chain(["chat:*"]).collect();
@@ -172,7 +172,7 @@ async fn caller_without_api_permission_is_refused_by_every_route() {
 }
 
 #[tokio::test]
-async fn the_permissions_of_a_service_are_those_that_the_page_lists() {
+async fn permissions_of_a_service_match_the_listed_ones() {
     const PAGE: &str = include_str!("../../../docs/http-api.md");
     let server = start();
     for (method, path, permission) in routes(&document(&server).await) {
@@ -187,7 +187,7 @@ async fn the_permissions_of_a_service_are_those_that_the_page_lists() {
 }
 
 #[tokio::test]
-async fn the_reference_for_people_loads_and_runs_nothing() {
+async fn api_reference_page_loads_and_runs_nothing() {
     let server = start();
     let address = server.address();
     let read = move || RawClient::connect(address).get("/api/v1/docs");
@@ -216,7 +216,7 @@ async fn the_reference_for_people_loads_and_runs_nothing() {
 }
 
 #[tokio::test]
-async fn frequent_caller_is_limited_with_retry_time_and_others_are_not() {
+async fn frequent_caller_alone_is_limited_with_a_retry_time() {
     let server = Server::with(&[KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "1")]);
     let (one, two) = (
         Caller::service(&server),

@@ -94,7 +94,7 @@ async fn last_activity_of_a_socket_changes_only_when_its_client_sends() {
 }
 
 #[tokio::test]
-async fn sockets_and_rooms_are_read_page_by_page_without_a_gap_or_a_double() {
+async fn sockets_and_rooms_are_paged_without_gap_or_duplicate() {
     let server = start();
     let service = Caller::service(&server);
     let mut clients = Vec::new();
@@ -197,7 +197,7 @@ async fn room_is_found_by_name_while_it_has_members() {
 }
 
 #[tokio::test]
-async fn a_socket_or_all_of_a_user_are_disconnected() {
+async fn one_socket_or_all_sockets_of_a_user_are_disconnected() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;

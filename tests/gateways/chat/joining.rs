@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn joining_answers_with_the_conversation_and_who_is_there() {
+async fn join_returns_the_conversation_and_its_present_users() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
@@ -108,7 +108,7 @@ async fn missed_and_live_messages_have_no_gap_and_no_duplicates() {
 }
 
 #[tokio::test]
-async fn more_was_missed_than_fits_into_an_answer() {
+async fn join_after_many_missed_messages_reports_more() {
     let server = Server::with(&[("ROOMCAST_CHAT__PAGE", "3")]);
     let mut ann = server.in_lobby("ann").await;
     for _ in 0..5 {

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::server::{LOBBY, Server};
 
 #[tokio::test]
-async fn a_message_is_acknowledged_with_its_row_and_shown_to_the_others() {
+async fn message_is_acknowledged_with_its_row_and_sent_to_members() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut tab = server.in_lobby("ann").await;
@@ -49,7 +49,7 @@ async fn a_message_is_acknowledged_with_its_row_and_shown_to_the_others() {
 }
 
 #[tokio::test]
-async fn metadata_and_content_go_out_as_they_came() {
+async fn metadata_and_content_are_emitted_unchanged() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -102,7 +102,7 @@ async fn messages_of_many_senders_reach_all_in_seq_order() {
 }
 
 #[tokio::test]
-async fn a_message_sent_again_is_acknowledged_with_the_same_row_and_shown_once() {
+async fn repeated_message_is_acknowledged_with_its_row_and_emitted_once() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
@@ -355,7 +355,7 @@ async fn a_delivery_is_confirmed_when_all_receivers_have_answered() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_not_all_confirm_is_reported_after_the_time() {
+async fn unconfirmed_delivery_is_reported_after_the_timeout() {
     let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "10s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;

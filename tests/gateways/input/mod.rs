@@ -14,7 +14,7 @@ const NOT_FOUND: &str = "NOT_FOUND";
 const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
 
 #[tokio::test]
-async fn each_field_is_taken_up_to_its_border_and_refused_beyond() {
+async fn each_field_is_accepted_up_to_its_limit_and_refused_beyond() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     for case in cases() {
@@ -28,7 +28,7 @@ async fn each_field_is_taken_up_to_its_border_and_refused_beyond() {
 }
 
 #[tokio::test]
-async fn fields_of_changes_are_taken_up_to_their_border_and_refused_beyond() {
+async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let own = ann.create(json!({"memberIds": ["bob"]})).await;
@@ -243,7 +243,7 @@ fn short(payload: &Value) -> String {
 }
 
 #[tokio::test]
-async fn two_spellings_of_an_id_are_one_conversation() {
+async fn two_spellings_of_an_id_name_one_conversation() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.guest("bob").await;
@@ -265,7 +265,7 @@ async fn two_spellings_of_an_id_are_one_conversation() {
 }
 
 #[tokio::test]
-async fn nothing_is_normalised() {
+async fn text_is_not_normalised() {
     const COMPOSED: &str = "\u{e9}";
     const DECOMPOSED: &str = "e\u{301}";
     let server = Server::start();
@@ -364,7 +364,7 @@ async fn member_removed_while_typing_stops_typing_and_gets_no_events() {
 }
 
 #[tokio::test]
-async fn a_member_that_is_removed_while_joining_is_not_in_afterwards() {
+async fn member_removed_while_joining_is_not_in_the_room() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;

@@ -31,7 +31,7 @@ fn three(servers: &Servers) -> [(RawClient, SocketId); 3] {
 }
 
 #[test]
-fn an_event_reaches_the_members_of_a_room_once_wherever_they_are() {
+fn room_event_reaches_members_on_all_servers_once() {
     Servers::each(quiet, |servers| {
         let [(mut a, a_id), (mut b, b_id), (mut c, _)] = three(servers);
         servers[1].io.in_([a_id, b_id]).join(["x", "y"]);
@@ -233,7 +233,7 @@ fn local_events_stay_on_their_server() {
 }
 
 #[test]
-fn a_namespace_that_is_not_here_is_reached_elsewhere() {
+fn namespace_missing_on_the_sender_is_reached_on_peers() {
     let hub = Hub::new();
     let here = Servers::joined_by(hub.clone(), 1, quiet);
     let there = Servers::joined_by(hub, 1, |mut io: Builder| {
@@ -309,7 +309,7 @@ fn only_lost_envelopes_are_missing() {
 }
 
 #[test]
-fn conflated_events_of_all_servers_give_way_to_each_other() {
+fn conflated_event_replaces_pending_ones_of_all_servers() {
     let servers = Servers::joined(2, quiet);
     let client = Polling::open(servers[0].address(), "/socket.io/");
     assert_eq!(client.post("40").parts(), (200, "ok"));
@@ -428,7 +428,7 @@ fn a_server_that_closes_leaves_the_cluster() {
 }
 
 #[test]
-fn watchers_of_rooms_see_what_other_servers_do() {
+fn room_watchers_see_changes_of_other_servers() {
     use std::sync::{Arc, Mutex};
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);

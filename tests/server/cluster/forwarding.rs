@@ -102,7 +102,7 @@ fn poll_with_secrets(at: SocketAddr, target: &str) -> String {
 }
 
 #[test]
-fn an_impostor_at_the_address_of_a_server_gets_no_credential() {
+fn impostor_at_a_server_address_gets_no_credentials() {
     for answer in [
         "",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
@@ -143,7 +143,7 @@ fn an_address_in_a_heartbeat_that_is_not_sealed_is_not_used() {
 }
 
 #[test]
-fn a_session_of_a_server_that_has_left_is_unknown() {
+fn session_of_a_server_that_left_is_unknown() {
     let hub = Hub::new();
     let [here, there] = pair(&hub);
     let session = Polling::open(here.address(), "/socket.io/");

@@ -312,7 +312,7 @@ fn late_handover_request_does_not_take_a_client_that_has_arrived() {
 }
 
 #[test]
-fn client_stays_at_the_later_of_two_servers() {
+fn client_stays_at_the_server_it_reached_last() {
     let servers = three();
     let away = Person::new(&servers[0]).lose(&servers[0]);
     let (mut first, _) = away.come(&servers[1]);

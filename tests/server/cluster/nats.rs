@@ -75,7 +75,7 @@ fn server_reads_missed_messages_after_an_outage() {
 }
 
 #[test]
-fn a_program_that_is_no_server_reaches_clients_and_servers() {
+fn emitter_reaches_clients_and_servers() {
     let nats = NatsServer::shared();
     let servers = Servers::on_nats(nats, 2, noted);
     let adapter = Nats::new(&nats.url()).unwrap().key(&servers.key);

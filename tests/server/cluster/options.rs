@@ -63,7 +63,7 @@ fn namespace_channels_alone_deliver_room_events_to_every_server() {
 }
 
 #[test]
-fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
+fn node_server_is_answered_on_its_own_channel_if_configured() {
     let build = |mut io: Builder| {
         io = io.namespace("/", |namespace| {
             namespace.on_server_side("question", async |_: ServerSide| Ack(1))
@@ -158,7 +158,7 @@ fn stream_reads_at_most_the_configured_count() {
 }
 
 #[test]
-fn sessions_lie_under_keys_that_begin_as_they_should() {
+fn session_keys_start_with_the_configured_prefix() {
     let redis = RedisServer::shared();
     let options = |redis: Redis| {
         let redis = redis.streams().recovery();

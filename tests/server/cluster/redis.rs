@@ -154,7 +154,7 @@ fn malformed_redis_messages_are_only_counted() {
 }
 
 #[test]
-fn after_redis_was_killed_or_stood_still_everything_works_again() {
+fn servers_work_again_after_redis_is_killed_or_suspended() {
     for (wire, stands_still) in [
         (Wire::Classic, false),
         (Wire::Sharded, false),
@@ -200,7 +200,7 @@ fn namespaces_with_special_names_are_apart() {
 }
 
 #[test]
-fn a_program_that_is_no_server_reaches_clients_and_servers() {
+fn emitter_reaches_clients_and_servers() {
     for wire in Wire::ALL {
         let shared = RedisServer::shared();
         let servers = Servers::on_redis(shared, 2, wire, noted);
@@ -218,7 +218,7 @@ fn last_event_of_a_redis_emitter_arrives_before_it_ends() {
 }
 
 #[test]
-fn server_lagging_behind_redis_drops_its_backlog_and_reconnects() {
+fn server_lagging_in_redis_drops_its_backlog_and_reconnects() {
     const PAUSE: Duration = Duration::from_millis(100);
     let redis = RedisServer::start_cluster();
     let url = RedisServer::cluster_url(&redis);

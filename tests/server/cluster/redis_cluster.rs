@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
+fn redis_cluster_connects_servers_like_a_single_redis() {
     let redis = RedisServer::start_cluster();
     let url = RedisServer::cluster_url(&redis);
     for wire in Wire::ALL.into_iter().chain([Wire::Private]) {

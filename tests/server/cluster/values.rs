@@ -243,7 +243,7 @@ fn survives(servers: &Servers, kill: impl FnOnce(), restart: impl FnOnce()) {
 }
 
 #[test]
-fn without_nats_values_are_not_to_be_had_and_then_they_are_again() {
+fn values_are_unavailable_only_while_nats_is_down() {
     let nats = NatsServer::start();
     let servers = Servers::on_nats(&nats, 1, quiet);
     survives(&servers, || nats.kill(), || nats.restart());
@@ -334,14 +334,14 @@ fn escaped(byte: u8) -> String {
 }
 
 #[test]
-fn without_redis_values_are_not_to_be_had_and_then_they_are_again() {
+fn values_are_unavailable_only_while_redis_is_down() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
     survives(&servers, || redis.kill(), || redis.restart());
 }
 
 #[test]
-fn without_postgresql_values_are_not_to_be_had_and_then_they_are_again() {
+fn values_are_unavailable_only_while_postgresql_is_down() {
     let postgres = postgres_server::Postgres::start();
     let url = postgres.database();
     let servers = Servers::serve_and_meet(1, |key| Postgres::new(&url).unwrap().key(key), quiet);

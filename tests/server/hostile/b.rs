@@ -262,7 +262,7 @@ fn b7_a_second_websocket_of_a_session_is_closed() {
 }
 
 #[test]
-fn b8_an_upgrade_without_a_probe_ends_and_the_heartbeat_goes_on() {
+fn b8_an_upgrade_without_a_probe_ends_and_the_heartbeat_continues() {
     attack_with(r#"{"upgrade_timeout":"5s"}"#, |server| {
         let session = joined(server);
         let mut candidate = session.attach();
@@ -407,7 +407,7 @@ fn b12_a_connection_that_joins_nothing_is_closed() {
 }
 
 #[test]
-fn b13_webtransport_and_its_first_packet_mean_nothing() {
+fn b13_webtransport_and_its_first_packet_are_ignored() {
     attack(|server| {
         let answer = server.get("/socket.io/?EIO=4&transport=webtransport");
         assert_eq!(

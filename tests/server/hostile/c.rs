@@ -112,7 +112,7 @@ fn c3_placeholders_must_name_an_attachment() {
 }
 
 #[test]
-fn c3_an_attachment_that_is_named_again_and_again_is_not_copied_as_often() {
+fn c3_an_attachment_named_repeatedly_is_not_copied_each_time() {
     attack(|server| {
         let before = server.resident_bytes();
         let names = [r#"{"_placeholder":true,"num":0}"#; 20_000].join(",");
@@ -201,7 +201,7 @@ fn c5b_no_attachments_is_a_complete_packet() {
 }
 
 #[test]
-fn c5c_text_and_binary_come_in_their_turn() {
+fn c5c_text_or_binary_out_of_order_closes() {
     attack(|server| {
         for second in [r#"42["b"]"#, "41", "40/custom,"] {
             let mut client = socket(server);

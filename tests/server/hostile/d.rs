@@ -68,7 +68,7 @@ fn d3_control_frames_are_whole_and_short() {
 }
 
 #[test]
-fn d4_fragments_come_in_their_turn() {
+fn d4_fragments_out_of_order_close() {
     attack(|server| {
         let inside = |first| [masked(0x01, "4"), masked(first, "x")].concat();
         assert_code(
@@ -170,7 +170,7 @@ fn d7_a_length_in_a_longer_form_is_a_protocol_error() {
 }
 
 #[test]
-fn d8_text_is_valid_utf8_wherever_it_is_cut() {
+fn d8_text_split_within_a_character_is_valid_utf8() {
     attack(|server| {
         let invalid: [&[u8]; 7] = [
             b"\xc0\x80",
@@ -268,7 +268,7 @@ fn d10_fragments_are_limited_and_counted_per_message() {
 }
 
 #[test]
-fn d11_pings_are_answered_with_what_they_held_and_not_without_end() {
+fn d11_pings_are_answered_with_their_payload_and_limited() {
     attack(|server| {
         let mut client = socket(server);
         for payload in [&b""[..], b"x", &[0xff; 125]] {
@@ -290,7 +290,7 @@ fn d11_pings_are_answered_with_what_they_held_and_not_without_end() {
 }
 
 #[test]
-fn d13_segments_do_not_matter() {
+fn d13_segment_sizes_do_not_matter() {
     attack(|server| {
         let handshake = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
                          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -31,7 +31,7 @@ fn flood(client: &mut RawClient, with: &[u8]) {
 }
 
 #[test]
-fn a15_a_flood_of_pongs_is_slowed_down_and_then_cut() {
+fn a15_a_flood_of_pongs_is_throttled_then_disconnected() {
     attack_with(QUOTAS, |server| {
         let before = server.resident_bytes();
         for session in [polling(server), joined(server)] {
@@ -75,7 +75,7 @@ fn a_burst_is_read_later_and_not_dropped() {
 }
 
 #[test]
-fn a_flood_of_bytes_is_cut_like_one_of_packets() {
+fn flood_of_bytes_is_disconnected_like_one_of_packets() {
     attack_with(QUOTAS, |server| {
         let before = server.resident_bytes();
         let mut client = socket(server);
@@ -89,7 +89,7 @@ fn a_flood_of_bytes_is_cut_like_one_of_packets() {
 }
 
 #[test]
-fn b9_a_flood_of_probes_is_cut() {
+fn b9_a_flood_of_probes_is_disconnected() {
     attack_with(QUOTAS, |server| {
         let mut candidate = joined(server).attach();
         flood(&mut candidate, &masked(0x81, "2probe").repeat(1000));
@@ -100,7 +100,7 @@ fn b9_a_flood_of_probes_is_cut() {
 }
 
 #[test]
-fn c13_a_flood_of_event_names_is_cut() {
+fn c13_a_flood_of_event_names_is_disconnected() {
     attack_with(QUOTAS, |server| {
         let rows = metrics(server).lines().count();
         let mut client = socket(server);
@@ -113,7 +113,7 @@ fn c13_a_flood_of_event_names_is_cut() {
 }
 
 #[test]
-fn d10_a_message_in_tiny_fragments_is_as_many_bytes_as_were_sent() {
+fn d10_a_message_in_tiny_fragments_counts_its_sent_bytes() {
     attack_with(QUOTAS, |server| {
         let mut client = socket(server);
         client.send(masked(0x01, "4"));

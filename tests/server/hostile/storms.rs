@@ -134,7 +134,7 @@ fn connections_without_a_request_are_limited_and_closed() {
 }
 
 #[test]
-fn a_poll_that_waits_is_no_handshake_under_way() {
+fn waiting_poll_does_not_count_as_pending_handshake() {
     let room = BYSTANDERS + 2;
     attack_with(&format!(r#"{{"max_handshakes":{room}}}"#), |server| {
         // Each polls on its own connection and waits for its first answer.

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn memory_is_returned_when_the_time_is_over() {
+fn memory_is_returned_after_the_recovery_window() {
     let server = Local::serve(on(Recovery::default().window(Duration::from_secs(10))));
     let (client, mut session) = member(&server);
     lose(&server, client);
@@ -94,7 +94,7 @@ fn session_of_a_refused_client_expires_on_time() {
 }
 
 #[test]
-fn the_oldest_session_ends_when_there_are_too_many() {
+fn oldest_session_ends_when_the_limit_is_exceeded() {
     let server = Local::serve(on(Recovery::default().max_sessions(2)));
     let mut sessions = Vec::new();
     for n in 1..=3 {

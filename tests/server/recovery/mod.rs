@@ -152,7 +152,7 @@ fn come_back(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, 
 }
 
 #[test]
-fn without_the_option_there_is_neither_a_second_id_nor_an_offset() {
+fn without_recovery_sockets_have_no_pid_and_events_no_offset() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = Local::serve(io);
     let (mut client, id) = server.connect();
@@ -259,7 +259,7 @@ fn old_socket_handle_works_after_recovery() {
 }
 
 #[test]
-fn offers_that_are_none_start_a_fresh_session_without_an_error() {
+fn malformed_offers_start_a_new_session_without_an_error() {
     let server = serve();
     let (other, foreign) = member(&server);
     let (client, session) = member(&server);
@@ -296,7 +296,7 @@ fn offers_that_are_none_start_a_fresh_session_without_an_error() {
 }
 
 #[test]
-fn a_namespace_does_not_take_sessions_of_another_one() {
+fn namespace_does_not_recover_sessions_of_another_namespace() {
     let io = on(Recovery::default()).namespace("/other", |namespace| namespace);
     let server = Local::serve(io);
     let (client, mut session) = member(&server);

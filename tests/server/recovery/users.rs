@@ -97,7 +97,7 @@ fn lifted_ban_has_ended_the_session() {
 }
 
 #[test]
-fn a_user_who_is_banned_while_its_client_is_leaving_keeps_no_session() {
+fn user_banned_while_its_client_is_leaving_has_no_session() {
     let (server, banned) = with_names();
     let (client, session) = named(&server, "ann");
     banned.lock().unwrap().insert("ann".into());
@@ -218,7 +218,7 @@ fn middleware_sees_whether_a_client_is_recovered() {
 }
 
 #[test]
-fn the_handlers_of_a_namespace_see_a_client_leave_and_come_back() {
+fn namespace_handlers_see_a_client_leave_and_recover() {
     let (sender, said) = std::sync::mpsc::channel();
     struct Said(Mutex<std::sync::mpsc::Sender<String>>);
     let say = |event: &Event| {

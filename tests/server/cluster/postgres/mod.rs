@@ -136,7 +136,7 @@ fn malformed_notifications_are_only_counted() {
 }
 
 #[test]
-fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
+fn servers_work_again_after_postgresql_is_killed_or_suspended() {
     for stands_still in [false, true] {
         let server = Server::start();
         let servers = on(&server, 2);
@@ -256,7 +256,7 @@ fn too_large_a_row_is_refused_and_the_next_event_is_sent() {
 }
 
 #[test]
-fn namespace_names_are_kept_apart_and_escaped_in_sql() {
+fn namespace_names_are_distinct_and_escaped_in_sql() {
     let long = |end: &str| format!("/{}{end}", "x".repeat(100));
     let names = [
         "/a".to_owned(),

@@ -312,7 +312,7 @@ fn messages_under_another_secret_are_ignored_and_counted() {
 }
 
 #[test]
-fn forged_probes_do_not_make_a_server_believe_that_it_is_reached() {
+fn forged_probes_do_not_count_as_a_returned_probe() {
     for transport in [Transport::Redis(Wire::Classic), Transport::Postgres] {
         let cluster = Cluster::new(transport);
         let servers = cluster.servers([&sealed()]);
@@ -377,7 +377,7 @@ fn secrets_are_replaced_without_a_loss() {
 }
 
 #[test]
-fn a_rolling_upgrade_to_sealing_loses_and_doubles_nothing() {
+fn rolling_upgrade_to_sealing_neither_loses_nor_repeats_events() {
     for transport in Transport::ALL {
         let steps = [Form::Plain, Form::Rolling, sealed()];
         let pairs = steps.iter().zip(&steps[1..]);
@@ -446,7 +446,7 @@ fn reach_each_other(cluster: &Cluster, before: &Form, after: &Form) {
 }
 
 #[test]
-fn a_program_that_is_no_server_reaches_servers_that_seal() {
+fn emitter_reaches_sealing_servers() {
     for transport in Transport::ALL {
         // Events through the journal have an offset.
         if transport == Transport::Redis(Wire::Journal) {

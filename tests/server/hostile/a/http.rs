@@ -42,7 +42,7 @@ fn a19_more_headers_than_allowed_are_refused_even_with_upgrade() {
 }
 
 #[test]
-fn a20_an_endless_header_is_cut_off_at_its_limit() {
+fn a20_an_endless_header_is_refused_at_its_limit() {
     attack(|server| {
         let before = server.resident_bytes();
         let mut client = server.connect();

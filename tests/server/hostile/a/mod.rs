@@ -167,7 +167,7 @@ fn a3_a_preflight_is_answered_by_the_origin_rule() {
 }
 
 #[test]
-fn a6_a_foreign_origin_is_refused_where_origins_are_enforced() {
+fn a6_a_foreign_origin_is_refused_if_origins_are_enforced() {
     attack_with(ORIGINS, |server| {
         let session = joined(server);
         let foreign = [
@@ -303,7 +303,7 @@ fn a11_a_malformed_payload_closes_the_session() {
 }
 
 #[test]
-fn a12_a_million_empty_packets_cost_nothing() {
+fn a12_a_million_empty_packets_use_little_memory() {
     attack(|server| {
         let before = server.resident_bytes();
         for body in ["\x1e".repeat(1_000_000), "6\x1e".repeat(500_000)] {
