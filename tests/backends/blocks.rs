@@ -16,12 +16,12 @@ fn block(cidr: &str, seconds: Option<u64>, source: BlockSource) -> Block {
     let duration = seconds.map(Duration::from_secs);
     let mut block = Block::new(cidr.parse().unwrap(), duration, "spam; \"why\"", source);
     // Stores have millisecond precision.
-    block.created_at = cut(block.created_at);
-    block.expires_at = block.expires_at.map(cut);
+    block.created_at = truncate(block.created_at);
+    block.expires_at = block.expires_at.map(truncate);
     block
 }
 
-fn cut(time: SystemTime) -> SystemTime {
+fn truncate(time: SystemTime) -> SystemTime {
     Time::from(time).into()
 }
 

@@ -132,9 +132,9 @@ async fn conversations_of_a_user_match_the_list(backend: Backend) {
         harness.conversation(&["ann", "bob"]).await;
         harness.conversation(&["eve"]).await;
     }
-    let gone = harness.conversation(&["ann"]).await;
+    let deleted_id = harness.conversation(&["ann"]).await;
     let deletion = DeleteConversation {
-        conversation_id: gone,
+        conversation_id: deleted_id,
         by: actor("ann", true),
     };
     let deleted = harness
@@ -169,12 +169,12 @@ async fn contacts_are_members_of_shared_small_conversations(backend: Backend) {
         contacts.sort_unstable();
         contacts
     };
-    let nobody: [&str; 0] = [];
-    assert_eq!(contacts("ann", 1, 10).await, nobody);
+    let none: [&str; 0] = [];
+    assert_eq!(contacts("ann", 1, 10).await, none);
     assert_eq!(contacts("ann", 2, 10).await, ["bob"]);
     assert_eq!(contacts("ann", 3, 10).await, ["bob", "cid"]);
     assert_eq!(contacts("ann", 4, 10).await, ["bob", "cid", "dan", "eve"]);
     assert_eq!(contacts("ann", 4, 3).await.len(), 3);
     assert_eq!(contacts("bob", 100, 10).await, ["ann", "cid", "zoe"]);
-    assert_eq!(contacts("nobody", 100, 10).await, nobody);
+    assert_eq!(contacts("nobody", 100, 10).await, none);
 }

@@ -79,8 +79,8 @@ async fn only_owner_and_admins_delete_a_conversation_unless_it_is_open(backend: 
     ] {
         assert_eq!(delete(&harness, conversation, by).await, expected, "{by}");
     }
-    let told = deleted(&harness, id, "ann").await;
-    assert_eq!((told.conversation_id, &*told.deleted_by), (id, "ann"));
+    let emitted = deleted(&harness, id, "ann").await;
+    assert_eq!((emitted.conversation_id, &*emitted.deleted_by), (id, "ann"));
     let other = harness.conversation(&["ann"]).await;
     assert_eq!(deleted(&harness, other, "root").await.deleted_by, "root");
 }
@@ -130,8 +130,8 @@ async fn deleted_conversation_exists_for_no_user(backend: Backend) {
             message_id: message.id,
             by: actor(by),
         };
-        let gone = store.delete_message(delete, Origin::default()).await;
-        assert_eq!(changed(gone.unwrap()), Change::Absent);
+        let refused = store.delete_message(delete, Origin::default()).await;
+        assert_eq!(changed(refused.unwrap()), Change::Absent);
         let change = MemberChange {
             conversation_id: id,
             user_id: "carl".into(),
@@ -242,9 +242,9 @@ async fn messages_sent_during_deletion_precede_it_or_are_refused(backend: Backen
     // All of them wait at the same time.
     let before = futures_util::future::join_all((0..20).map(|_| send()));
     let after = futures_util::future::join_all((0..20).map(|_| send()));
-    let (before, told, after) =
+    let (before, emitted, after) =
         futures_util::future::join3(before, deleted(&harness, id, "ann"), after).await;
-    assert_eq!(told.conversation_id, id);
+    assert_eq!(emitted.conversation_id, id);
     assert!(
         before
             .iter()

@@ -77,12 +77,12 @@ fn revoke(user: &str, year: u16) -> String {
 }
 
 /// Reads the changes after a mark, sorted by text, and advances the mark.
-async fn told(feed: &Feed, mark: &mut FeedMark) -> Vec<String> {
+async fn read_changes(feed: &Feed, mark: &mut FeedMark) -> Vec<String> {
     let page = feed.read(mark, ALL).await.unwrap().expect("kept");
     *mark = page.next;
     assert!(!page.has_more);
-    let told = page.changes.into_iter().map(shown);
-    told.collect::<BTreeSet<_>>().into_iter().collect()
+    let changes = page.changes.into_iter().map(shown);
+    changes.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn shown(Changed { topic, key }: Changed) -> String {
@@ -105,7 +105,7 @@ async fn a_store_of_one_server_has_no_feed() {
 async fn changes_by_the_store_are_in_the_feed() {
     let FeedDatabase { harness, feed, .. } = &FeedDatabase::new().await;
     let mut mark = feed.end().await.unwrap();
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert!(read_changes(feed, &mut mark).await.is_empty());
     let revocation = Revocation {
         kind: "session".into(),
         value: "a:b".into(),
@@ -120,7 +120,7 @@ async fn changes_by_the_store_are_in_the_feed() {
     let block_row = format!("blocks {}", block.id);
     let revocation_row = "revocations session:a:b".to_owned();
     let both = [block_row.clone(), revocation_row.clone()];
-    assert_eq!(told(feed, &mut mark).await, both);
+    assert_eq!(read_changes(feed, &mut mark).await, both);
     let names = [("session", "a:b"), ("session", "a"), ("user", "a:b")];
     let found = feed.revocations(&names).await.unwrap();
     assert_eq!(found, std::slice::from_ref(&revocation));
@@ -133,14 +133,14 @@ async fn changes_by_the_store_are_in_the_feed() {
     store.insert_block(later.clone()).await.unwrap();
     let mut both = [block_row, format!("blocks {}", later.id)];
     both.sort();
-    assert_eq!(told(feed, &mut mark).await, both);
+    assert_eq!(read_changes(feed, &mut mark).await, both);
     assert!(feed.blocks(&[block.id]).await.unwrap().is_empty());
 
     store.delete_blocks(vec![later.id]).await.unwrap();
     store.delete_revocation("session", "a:b").await.unwrap();
     let both = [format!("blocks {}", later.id), revocation_row];
-    assert_eq!(told(feed, &mut mark).await, both);
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert_eq!(read_changes(feed, &mut mark).await, both);
+    assert!(read_changes(feed, &mut mark).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,8 +186,8 @@ async fn changes_written_directly_to_tables_are_in_the_feed() {
         ),
     ] {
         client.batch_execute(&sql).await.unwrap();
-        let told: Vec<String> = told(feed, &mut mark).await;
-        assert_eq!(told, expected, "{sql}");
+        let changes: Vec<String> = read_changes(feed, &mut mark).await;
+        assert_eq!(changes, expected, "{sql}");
     }
 }
 
@@ -201,15 +201,24 @@ async fn changes_are_read_once_in_any_commit_order() {
         .await
         .unwrap();
     later.batch_execute(&revoke("bob", 2035)).await.unwrap();
-    assert_eq!(told(feed, &mut mark).await, ["revocations user:bob"]);
+    assert_eq!(
+        read_changes(feed, &mut mark).await,
+        ["revocations user:bob"]
+    );
     // An older transaction stays open throughout; known changes are not reported again because of
     // it.
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert!(read_changes(feed, &mut mark).await.is_empty());
     later.batch_execute(&revoke("carl", 2035)).await.unwrap();
-    assert_eq!(told(feed, &mut mark).await, ["revocations user:carl"]);
+    assert_eq!(
+        read_changes(feed, &mut mark).await,
+        ["revocations user:carl"]
+    );
     late.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(told(feed, &mut mark).await, ["revocations user:ann"]);
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert_eq!(
+        read_changes(feed, &mut mark).await,
+        ["revocations user:ann"]
+    );
+    assert!(read_changes(feed, &mut mark).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +234,7 @@ async fn nothing_is_skipped_between_two_pages() {
     let users: Vec<String> = (0..7).map(|n| format!("u{n}")).collect();
     let sql: Vec<String> = users.iter().map(|user| revoke(user, 2035)).collect();
     many.batch_execute(&sql.join(";")).await.unwrap();
-    let (mut mark, mut told) = (start, Vec::new());
+    let (mut mark, mut changes) = (start, Vec::new());
     for page in 0..8 {
         let read = feed.read(&mark, 2).await.unwrap().unwrap();
         assert!(read.changes.len() <= 2);
@@ -234,13 +243,13 @@ async fn nothing_is_skipped_between_two_pages() {
             late.batch_execute("COMMIT").await.unwrap();
         }
         assert_eq!(read.has_more, page < 3, "{page}");
-        told.extend(read.changes.into_iter().map(shown));
+        changes.extend(read.changes.into_iter().map(shown));
         mark = read.next;
     }
-    told.sort();
+    changes.sort();
     let mut expected = vec!["revocations user:late".to_owned()];
     expected.extend(users.iter().map(|user| format!("revocations user:{user}")));
-    assert_eq!(told, expected);
+    assert_eq!(changes, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +272,10 @@ async fn reader_older_than_retained_changes_is_notified() {
     assert_eq!(rows().await, 1);
     assert!(feed.read(&old, ALL).await.unwrap().is_none(), "behind");
     let mut mark = new.clone();
-    assert_eq!(told(feed, &mut mark).await, ["revocations user:bob"]);
+    assert_eq!(
+        read_changes(feed, &mut mark).await,
+        ["revocations user:bob"]
+    );
     // Shortening again, or to an older mark, changes nothing.
     assert!(!feed.shorten(Some(&old), MANY).await.unwrap());
     assert!(feed.read(&old, ALL).await.unwrap().is_none());
@@ -282,7 +294,7 @@ async fn reader_older_than_retained_changes_is_notified() {
     }
     assert!(!feed.shorten(None, 4).await.unwrap());
     assert_eq!(rows().await, 10, "those since are not known to everybody");
-    assert_eq!(told(feed, &mut mark).await.len(), 9);
+    assert_eq!(read_changes(feed, &mut mark).await.len(), 9);
     late.batch_execute("COMMIT").await.unwrap();
     assert!(!feed.shorten(None, 4).await.unwrap());
     assert_eq!(rows().await, 5);
@@ -307,10 +319,13 @@ async fn database_with_lost_data_or_from_a_dump_is_read_again() {
         UPDATE changes_kept SET since = '8999999999'";
     client.batch_execute(dump).await.unwrap();
     let mut mark = feed.end().await.unwrap();
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert!(read_changes(feed, &mut mark).await.is_empty());
     client.batch_execute(&revoke("ann", 2035)).await.unwrap();
-    assert_eq!(told(feed, &mut mark).await, ["revocations user:ann"]);
-    assert!(told(feed, &mut mark).await.is_empty());
+    assert_eq!(
+        read_changes(feed, &mut mark).await,
+        ["revocations user:ann"]
+    );
+    assert!(read_changes(feed, &mut mark).await.is_empty());
 
     // A database that lost its last transactions, as after a failover.
     let (before, after) = (FeedDatabase::alone().await, FeedDatabase::alone().await);

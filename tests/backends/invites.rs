@@ -87,12 +87,12 @@ async fn invalid_invitation_is_not_found(backend: Backend) {
         expires_at: at("2000-01-01T00:00:00.000Z"),
         ..invite(id, "ended", None)
     };
-    let kept = invite(other, "kept", None);
+    let valid = invite(other, "kept", None);
     for new in [
         ended,
         invite(id, "revoked", None),
         invite(id, "another", None),
-        kept,
+        valid,
     ] {
         assert!(store.insert_invite(new, 9).await.unwrap());
     }
@@ -143,7 +143,7 @@ async fn expired_invitations_do_not_count_against_the_limit(backend: Backend) {
         expires_at: at("2000-01-01T00:00:00.000Z"),
         ..invite(id, "ended", None)
     };
-    for (new, is_kept) in [
+    for (new, is_stored) in [
         (ended, true),
         (invite(id, "one", Some(1)), true),
         (invite(id, "two", None), true),
@@ -153,7 +153,7 @@ async fn expired_invitations_do_not_count_against_the_limit(backend: Backend) {
         let token = new.token_hash.clone();
         assert_eq!(
             store.insert_invite(new, 2).await.unwrap(),
-            is_kept,
+            is_stored,
             "{token}"
         );
     }

@@ -15,26 +15,29 @@ const LONG: Duration = Duration::from_secs(3600);
 async fn presence_of_a_server_is_visible_to_other_servers_only() {
     let (_harness, leases) = open().await;
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-    let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let (first_room, other_room) = (Uuid::from_u128(1), Uuid::from_u128(2));
     leases.take(first, LONG).await.unwrap();
     leases.take(second, LONG).await.unwrap();
     let rows = [
-        row(here, "ann", 2),
-        row(here, "Ærø's \"bob\"", 1),
-        row(there, "ann", 1),
+        row(first_room, "ann", 2),
+        row(first_room, "Ærø's \"bob\"", 1),
+        row(other_room, "ann", 1),
     ];
     assert!(leases.tell(first, &rows).await.unwrap());
     let seen = leases
-        .remote_presence(second, &[here, there])
+        .remote_presence(second, &[first_room, other_room])
         .await
         .unwrap();
     assert_eq!(sorted(seen), sorted(rows.to_vec()));
     assert_eq!(
-        leases.remote_presence(second, &[there]).await.unwrap(),
-        [row(there, "ann", 1)]
+        leases.remote_presence(second, &[other_room]).await.unwrap(),
+        [row(other_room, "ann", 1)]
     );
     assert_eq!(
-        leases.remote_presence(first, &[here, there]).await.unwrap(),
+        leases
+            .remote_presence(first, &[first_room, other_room])
+            .await
+            .unwrap(),
         []
     );
 }
@@ -71,11 +74,11 @@ async fn user_at_two_servers_is_one_entry_with_all_connections() {
         .zip(["2030-01-01T00:00:02Z", "2030-01-01T00:00:01Z"])
     {
         leases.take(*node, LONG).await.unwrap();
-        let told = PresenceEntry {
+        let entry = PresenceEntry {
             since: since.parse().unwrap(),
             ..row(room, "ann", 2)
         };
-        assert!(leases.tell(*node, &[told]).await.unwrap());
+        assert!(leases.tell(*node, &[entry]).await.unwrap());
     }
     let seen = leases
         .remote_presence(Uuid::new_v4(), &[room])
@@ -96,14 +99,17 @@ async fn expired_lease_does_not_count_and_cannot_be_renewed() {
     // The lease is renewed before it expires.
     assert!(leases.tell(dead, &[row(room, "ann", 1)]).await.unwrap());
     assert!(leases.renew(dead, Duration::from_millis(1)).await.unwrap());
-    until_gone(&leases, alive, room).await;
+    until_expired(&leases, alive, room).await;
     // Nothing was removed yet, and the lease is over nevertheless.
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
     // Other servers see its users as absent until the lease has been expired for long enough.
     assert_eq!(leases.remove_expired(LONG).await.unwrap(), 0);
-    let gone = [row(room, "ann", 0)];
-    assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), gone);
+    let remaining = [row(room, "ann", 0)];
+    assert_eq!(
+        leases.remote_presence(alive, &[room]).await.unwrap(),
+        remaining
+    );
     assert_eq!(leases.remove_expired(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(leases.remove_expired(Duration::ZERO).await.unwrap(), 0);
     assert!(!leases.renew(dead, LONG).await.unwrap());
@@ -167,10 +173,10 @@ async fn concurrent_lease_operations_do_not_deadlock() {
         tasks.spawn(async move {
             let node = Uuid::new_v4();
             leases.take(node, LONG).await.unwrap();
-            for turn in 0..20 {
+            for round in 0..20 {
                 let user = format!("u{n}");
-                let told = leases.tell(node, &[row(room, &user, turn % 2)]).await;
-                assert!(told.unwrap());
+                let renewed = leases.tell(node, &[row(room, &user, round % 2)]).await;
+                assert!(renewed.unwrap());
                 assert!(leases.renew(node, LONG).await.unwrap());
                 leases.take(Uuid::new_v4(), Duration::ZERO).await.unwrap();
                 leases.remove_expired(Duration::ZERO).await.unwrap();
@@ -194,14 +200,14 @@ async fn open() -> (Harness, Leases) {
 }
 
 /// Waits until other servers list no users.
-async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
-    let gone = async {
+async fn until_expired(leases: &Leases, node: Uuid, room: Uuid) {
+    let poll = async {
         let is_there = |seen: Vec<PresenceEntry>| seen.iter().any(|one| one.connections > 0);
         while is_there(leases.remote_presence(node, &[room]).await.unwrap()) {
             sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };
-    timeout(Duration::from_secs(60), gone).await.unwrap();
+    timeout(Duration::from_secs(60), poll).await.unwrap();
 }
 
 fn row(conversation_id: Uuid, user: &str, connections: u32) -> PresenceEntry {

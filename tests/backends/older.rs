@@ -68,7 +68,7 @@ pub(crate) async fn sqlite_of(version: u32) -> Backend {
 
     use crate::harness::{file, sqlite};
 
-    let (newest, _kept) = sqlite();
+    let (newest, _folder) = sqlite();
     Store::migrate(&newest).await.unwrap();
     let (config, folder) = sqlite();
     let database = Connection::open(file(&config)).unwrap();

@@ -239,7 +239,7 @@ async fn grouped_commits_are_emitted_in_revision_order(backend: Backend) {
     for seed in 1..12 {
         stir(&harness.store, id, &messages, &mut Random::new(seed)).await;
     }
-    let known = harness.store.conversation(id).await.unwrap().unwrap();
+    let conversation = harness.store.conversation(id).await.unwrap().unwrap();
     let mut last = at(0, 0);
     while let Ok((revision, event)) = recorded.try_recv() {
         let next = match event {
@@ -252,7 +252,7 @@ async fn grouped_commits_are_emitted_in_revision_order(backend: Backend) {
         assert_eq!(revision, next);
         last = revision;
     }
-    assert_eq!(last, known.revision());
+    assert_eq!(last, conversation.revision());
     assert!(last.changes > 20, "{last:?}");
 }
 
@@ -423,16 +423,16 @@ async fn expired_changes_are_replaced_by_the_conversation_state() {
     assert_eq!(short(&steps[0].1), "message 1 5");
     // A deleted conversation has nothing to read.
     sql("DELETE FROM conversations");
-    let gone = store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap();
-    assert!(matches!(gone, Missed::Truncated(None)), "{gone:?}");
+    let missed = store.missed(id, at(0, 2), at(1, 6), 10).await.unwrap();
+    assert!(matches!(missed, Missed::Truncated(None)), "{missed:?}");
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn conversation_from_before_revisions_continues_its_numbers() {
     let new = Harness::new(postgres_of(5).await).await;
-    let known = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
-    assert_eq!(known.revision(), at(1, 0));
+    let conversation = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
+    assert_eq!(conversation.revision(), at(1, 0));
     let edited = new
         .store
         .edit_message(edit(MESSAGE, "after"), Origin::default());
@@ -454,6 +454,6 @@ async fn sqlite_file_from_before_revisions_continues_its_numbers() {
         .store
         .edit_message(edit(MESSAGE, "after"), Origin::default());
     edited.await.unwrap();
-    let known = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
-    assert_eq!(known.revision(), at(1, 1));
+    let conversation = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
+    assert_eq!(conversation.revision(), at(1, 1));
 }

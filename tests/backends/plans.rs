@@ -59,10 +59,13 @@ async fn page_queries_use_the_index_at_any_position() {
     }
     harness.store.close().await;
     let read = place.counted().await.since(before);
-    let asked = TIMES * pages.len() as u64;
+    let queries = TIMES * pages.len() as u64;
     assert_eq!(read.read_through, 0, "{read:?}");
-    assert!(read.along_order >= asked, "{read:?}");
-    assert!(read.rows <= asked * 51, "{read:?} for {asked} pages of 50");
+    assert!(read.along_order >= queries, "{read:?}");
+    assert!(
+        read.rows <= queries * 51,
+        "{read:?} for {queries} pages of 50"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

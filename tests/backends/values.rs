@@ -55,8 +55,8 @@ async fn value_changes_only_if_the_current_value_is_expected() {
     assert_eq!(old, Put::Conflict(Some(third)));
     let there = put(&values, Expected::Nothing, None).await;
     assert_eq!(there, Put::Conflict(Some(third)));
-    let gone = put(&values, Expected::Version(third), None).await;
-    assert!(matches!(gone, Put::Stored(_)));
+    let put_again = put(&values, Expected::Version(third), None).await;
+    assert!(matches!(put_again, Put::Stored(_)));
     assert_eq!(values.get("k").await.unwrap(), None);
     let Put::Stored(last) = put(&values, Expected::Anything, Some("4")).await else {
         panic!("anything may be there");

@@ -180,9 +180,9 @@ fn interrupted_bench_deletes_its_conversations() {
         kill_process(id, Signal::INT).unwrap();
         let outcome = finish(bench.wait_with_output().unwrap());
         assert!([1, 2].contains(&outcome.code), "{}", outcome.err);
-        let said = outcome.out.clone() + &outcome.err;
-        assert!(said.contains("stopped before"), "{said}");
-        assert!(!said.contains("are left"), "{said}");
+        let output = outcome.out.clone() + &outcome.err;
+        assert!(output.contains("stopped before"), "{output}");
+        assert!(!output.contains("are left"), "{output}");
         assert!(chat.deleted() > 0);
         chat.assert_nothing_is_left();
     }

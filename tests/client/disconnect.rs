@@ -219,7 +219,7 @@ async fn answer_of_a_broken_connection_names_the_reason_of_its_end() {
     let client = suite.client("").without_reconnection();
     let socket = within(client.connect()).await.unwrap();
     let mut changes = changes(socket.client());
-    let asked = socket
+    let request = socket
         .timeout(Duration::from_secs(20))
         .emit_with_ack::<()>("unknown", ());
     let cut = async {
@@ -227,7 +227,7 @@ async fn answer_of_a_broken_connection_names_the_reason_of_its_end() {
         let _: u8 = within(socket.emit_with_ack("echo", 1)).await.unwrap();
         suite.proxy.cut();
     };
-    let (answer, ()) = within(async { tokio::join!(asked, cut) }).await;
+    let (answer, ()) = within(async { tokio::join!(request, cut) }).await;
     let error = answer.unwrap_err();
     let Change::Close(reason) = change(&mut changes, |_| true).await else {
         panic!("the connection did not close first");

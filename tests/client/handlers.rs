@@ -43,8 +43,8 @@ async fn connect(server: &TestServer) -> Socket {
 }
 
 async fn ask(socket: &Socket, name: &str, args: Value) -> Value {
-    let asked = socket.emit_with_ack::<Value>("ask", (name, args));
-    within(asked).await.unwrap()
+    let request = socket.emit_with_ack::<Value>("ask", (name, args));
+    within(request).await.unwrap()
 }
 
 #[derive(Deserialize)]

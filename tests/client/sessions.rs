@@ -189,8 +189,8 @@ async fn a_connect_error_has_the_data_of_the_server() {
         panic!("{error:?}");
     };
     assert_eq!((&*code, &*message), ("LATER", "not now"));
-    let told: ConnectError = value(&mut errors).await;
-    assert_eq!(told.data.unwrap(), json!({"after": 5, "code": "LATER"}));
+    let reported: ConnectError = value(&mut errors).await;
+    assert_eq!(reported.data.unwrap(), json!({"after": 5, "code": "LATER"}));
 }
 
 #[tokio::test]

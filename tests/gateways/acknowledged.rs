@@ -13,15 +13,15 @@ const MESSAGES: usize = 200;
 /// Sends all messages together, and returns the numbers of the client's own messages from the
 /// acknowledgements.
 async fn send(mut client: Client) -> (Client, Vec<u64>) {
-    let mut asked = Vec::new();
+    let mut requests = Vec::new();
     for number in 0..MESSAGES {
         let content = number.to_string();
         let message =
             json!({"conversationId": LOBBY, "content": content, "clientMessageId": content});
-        asked.push(client.request("message", message).await);
+        requests.push(client.request("message", message).await);
     }
     let mut own = Vec::new();
-    for id in asked {
+    for id in requests {
         let answer = client.answer(id).await;
         assert_eq!(answer["success"], true, "{answer}");
         own.push(answer["message"]["seq"].as_u64().unwrap());

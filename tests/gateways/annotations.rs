@@ -30,8 +30,8 @@ fn of(message: &Value) -> Value {
 
 /// Returns the newest message of a conversation as this client reads it.
 async fn newest(client: &mut Client, id: &Value) -> Value {
-    let asked = json!({"conversationId": id, "limit": 1});
-    let page = client.must("message_history", asked).await;
+    let request = json!({"conversationId": id, "limit": 1});
+    let page = client.must("message_history", request).await;
     page["messages"][0].clone()
 }
 
@@ -59,13 +59,13 @@ async fn reaction_is_emitted_once_with_count_and_read_with_own_flag() {
     let (mut ann, mut bob, id) = two(&server).await;
     let message = sent(&mut ann, &id, json!({})).await;
     let done = bob.must("add_reaction", emoji(&message, FAMILY)).await;
-    let told = ann.event("message_reaction").await;
-    assert_eq!(payload(done), told);
+    let received = ann.event("message_reaction").await;
+    assert_eq!(payload(done), received);
     let expected = json!({
         "conversationId": id, "messageId": message["id"], "seq": 1, "emoji": FAMILY,
-        "userId": bob.user_id(), "added": true, "count": 1, "timestamp": told["timestamp"],
+        "userId": bob.user_id(), "added": true, "count": 1, "timestamp": received["timestamp"],
     });
-    assert_eq!(told, expected);
+    assert_eq!(received, expected);
     // A repetition gets the same answer, and no event is sent.
     let again = bob.must("add_reaction", emoji(&message, FAMILY)).await;
     assert_eq!(
@@ -99,11 +99,14 @@ async fn reaction_is_emitted_once_with_count_and_read_with_own_flag() {
 
     bob.must("remove_reaction", emoji(&message, FAMILY)).await;
     for client in [&mut ann, &mut tab] {
-        let mut told = client.event("message_reaction").await;
-        while told["userId"] != bob.user_id() || told["added"] == true {
-            told = client.event("message_reaction").await;
+        let mut received = client.event("message_reaction").await;
+        while received["userId"] != bob.user_id() || received["added"] == true {
+            received = client.event("message_reaction").await;
         }
-        assert_eq!((&told["added"], &told["count"]), (&json!(false), &json!(1)));
+        assert_eq!(
+            (&received["added"], &received["count"]),
+            (&json!(false), &json!(1))
+        );
     }
     let answer = bob.must("remove_reaction", emoji(&message, FAMILY)).await;
     assert_eq!(
@@ -210,29 +213,29 @@ async fn only_owners_pin_and_pins_are_emitted_and_listed() {
     let (mut ann, mut bob, id) = two(&server).await;
     let message = sent(&mut bob, &id, json!({})).await;
     let pinned = ann.must("pin_message", of(&message)).await;
-    let told = bob.event("message_pinned").await;
-    assert_eq!(payload(pinned), told);
-    let quote = &told["pin"]["message"];
+    let received = bob.event("message_pinned").await;
+    assert_eq!(payload(pinned), received);
+    let quote = &received["pin"]["message"];
     assert_eq!(
         (&quote["excerpt"], &quote["seq"]),
         (&json!("a message"), &json!(1))
     );
-    assert_eq!(told["pin"]["pinnedBy"], ann.user_id());
+    assert_eq!(received["pin"]["pinnedBy"], ann.user_id());
     let again = ann.must("pin_message", of(&message)).await;
-    assert_eq!(payload(again), told);
+    assert_eq!(payload(again), received);
     for event in ["pin_message", "unpin_message"] {
         bob.refused(event, of(&message), "FORBIDDEN").await;
         ann.refused(event, json!({"messageId": LOBBY}), "NOT_FOUND")
             .await;
     }
     let joined = bob.must("join_conversation", id.clone()).await;
-    assert_eq!(joined["pins"], json!([told["pin"]]));
+    assert_eq!(joined["pins"], json!([received["pin"]]));
     assert_eq!(joined["notificationLevel"], "all");
 
     let unpinned = ann.must("unpin_message", of(&message)).await;
-    let told = bob.event("message_unpinned").await;
-    assert_eq!(payload(unpinned), told);
-    assert_eq!(told["unpinnedBy"], ann.user_id());
+    let received = bob.event("message_unpinned").await;
+    assert_eq!(payload(unpinned), received);
+    assert_eq!(received["unpinnedBy"], ann.user_id());
     ann.must("unpin_message", of(&message)).await;
     for event in ["message_pinned", "message_unpinned"] {
         assert!(bob.events_until_now(event).await.is_empty());
@@ -317,17 +320,17 @@ async fn mentioned_user_gets_one_notification_unless_disabled() {
     let more = json!({"mentions": mentions, "clientMessageId": "one"});
     let message = sent(ann, &id, more.clone()).await;
     assert_eq!(message["mentions"], json!(mentions));
-    let told = bob.event("notification:new").await;
+    let received = bob.event("notification:new").await;
     let expected = json!({
         "notificationId": format!("mention:{}", message["id"].as_str().unwrap()),
         "type": "info", "priority": "normal", "title": "ann mentioned you", "message": "Engines",
         "actionUrl": format!("/#/c/{}/1", id.as_str().unwrap()),
-        "timestamp": message["createdAt"], "expiresAt": told["expiresAt"], "revision": 1,
+        "timestamp": message["createdAt"], "expiresAt": received["expiresAt"], "revision": 1,
     });
-    assert_eq!(told, expected);
+    assert_eq!(received, expected);
     // Repeated, it is the same message, and no user is notified twice.
     assert_eq!(sent(ann, &id, more).await, message);
-    let acked = json!({"notificationId": told["notificationId"]});
+    let acked = json!({"notificationId": received["notificationId"]});
     bob.must("notification:ack", acked).await;
     for client in [ann, bob, carl] {
         let snapshot = client.must("subscribe:notifications", json!({})).await;
@@ -457,8 +460,8 @@ async fn annotations_reach_members_at_other_servers_without_adapter_too() {
         // The original message arrives first.
         assert_eq!(bob.event("message").await["id"], message["id"]);
         assert_eq!(bob.event("message").await, reply);
-        let told = bob.event("notification:new").await;
-        assert_eq!(told["title"], "ann mentioned you");
+        let received = bob.event("notification:new").await;
+        assert_eq!(received["title"], "ann mentioned you");
         let unpinned = ann.must("unpin_message", of(&message)).await;
         assert_eq!(bob.event("message_unpinned").await, payload(unpinned));
         let done = ann.must("remove_reaction", emoji(&message, THUMB)).await;

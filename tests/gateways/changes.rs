@@ -91,12 +91,12 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     let owner = json!({"conversationId": id, "userId": ann.session["userId"]});
     bob.refused("remove_member", owner, "FORBIDDEN").await;
 
-    let told = bob.event("conversation_updated").await;
-    assert_eq!(told["conversation"], added["conversation"]);
+    let received = bob.event("conversation_updated").await;
+    assert_eq!(received["conversation"], added["conversation"]);
     ann.must("remove_member", member).await;
-    let told = bob.event("conversation_updated").await;
+    let received = bob.event("conversation_updated").await;
     assert!(
-        !told["conversation"]["memberIds"]
+        !received["conversation"]["memberIds"]
             .as_array()
             .unwrap()
             .contains(&bob_id)
@@ -119,9 +119,9 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     assert_eq!(left["conversation"]["ownerId"], bob_id);
     assert_eq!(left["conversation"]["memberIds"], json!([bob_id]));
     loop {
-        let told = bob.event("conversation_updated").await;
-        if told["conversation"]["ownerId"] == bob_id {
-            assert_eq!(told["conversation"], left["conversation"]);
+        let received = bob.event("conversation_updated").await;
+        if received["conversation"]["ownerId"] == bob_id {
+            assert_eq!(received["conversation"], left["conversation"]);
             break;
         }
     }
@@ -236,8 +236,8 @@ async fn read_position_is_sent_to_joined_members() {
     }
     let read = json!({"conversationId": LOBBY, "seq": 2});
     bob.must("mark_read", read).await;
-    let told = json!({"conversationId": LOBBY, "userId": bob.user_id(), "seq": 2});
-    assert_eq!(ann.event("message_read").await, told);
+    let received = json!({"conversationId": LOBBY, "userId": bob.user_id(), "seq": 2});
+    assert_eq!(ann.event("message_read").await, received);
     // Marks only advance, and a mark without news causes no event.
     for seq in [1, 2] {
         let again = json!({"conversationId": LOBBY, "seq": seq});

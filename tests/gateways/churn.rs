@@ -126,10 +126,10 @@ async fn users_joining_and_leaving_quickly_do_not_stay_listed() {
     ann.must("message", json!({"conversationId": LOBBY, "content": "x"}))
         .await;
     // The events of users who join and leave repeatedly are delayed a little.
-    let mut told = 0;
-    while told == 0 || !present.is_empty() {
+    let mut received = 0;
+    while received == 0 || !present.is_empty() {
         for (event, user) in ann.presence_events().await {
-            told += 1;
+            received += 1;
             let user = user.as_str().unwrap().to_owned();
             if event == "user_joined" {
                 assert!(present.insert(user), "came twice");
@@ -153,21 +153,25 @@ async fn join_leave_loop_is_announced_rarely_and_correctly_at_the_end() {
         bob.must("leave_conversation", json!(LOBBY)).await;
     }
     bob.must("join_conversation", json!(LOBBY)).await;
-    let (start, mut told) = (Instant::now(), Vec::new());
+    let (start, mut received) = (Instant::now(), Vec::new());
     let mut present = false;
     while !present {
         for (event, user) in ann.presence_events().await {
             assert_eq!(user, id);
-            assert_ne!(present, event == "user_joined", "{event} after {told:?}");
+            assert_ne!(
+                present,
+                event == "user_joined",
+                "{event} after {received:?}"
+            );
             present = event == "user_joined";
-            told.push(event);
+            received.push(event);
         }
-        assert!(start.elapsed() < DEADLINE, "{told:?}");
+        assert!(start.elapsed() < DEADLINE, "{received:?}");
     }
     // At first both events are sent immediately; more follow only if all that took longer than the
     // interval.
-    assert_eq!(told[..2], ["user_joined", "user_left"]);
-    assert!(told.len() < TIMES, "{told:?}");
+    assert_eq!(received[..2], ["user_joined", "user_left"]);
+    assert!(received.len() < TIMES, "{received:?}");
 }
 
 #[tokio::test]
@@ -188,10 +192,10 @@ async fn large_crowd_is_listed_in_part_and_counted_in_full() {
         let users = joined["users"].as_array().unwrap().len();
         assert!((1..=100).contains(&users), "{users}");
     }
-    let mut come = HashSet::new();
-    while come.len() < CROWD {
+    let mut connected = HashSet::new();
+    while connected.len() < CROWD {
         let joined = ann.event("user_joined").await;
-        assert!(come.insert(joined["userId"].as_str().unwrap().to_owned()));
+        assert!(connected.insert(joined["userId"].as_str().unwrap().to_owned()));
     }
     loop {
         let list = ann.event("presence").await;
@@ -221,15 +225,18 @@ async fn repeated_typing_from_many_tabs_is_emitted_once() {
     for _ in 0..5 {
         tabs[0].must("typing", typing(false)).await;
     }
-    let told = ann.events_until_now("typing").await;
+    let received = ann.events_until_now("typing").await;
     // The start and the end. More only if that took longer than two seconds, or if typing expired
     // after six seconds without a signal.
-    assert!((2..20).contains(&told.len()), "{told:?}");
-    let is_typing = |n: usize| told[n]["isTyping"] == true;
-    assert!(is_typing(0) && !is_typing(told.len() - 1), "{told:?}");
+    assert!((2..20).contains(&received.len()), "{received:?}");
+    let is_typing = |n: usize| received[n]["isTyping"] == true;
     assert!(
-        (1..told.len()).all(|n| is_typing(n - 1) || is_typing(n)),
-        "an end is told once: {told:?}"
+        is_typing(0) && !is_typing(received.len() - 1),
+        "{received:?}"
+    );
+    assert!(
+        (1..received.len()).all(|n| is_typing(n - 1) || is_typing(n)),
+        "an end is told once: {received:?}"
     );
 }
 
@@ -262,15 +269,15 @@ async fn added_members_are_notified_of_the_conversation() {
     let made = json!({"title": "Two", "memberIds": [bob.user_id()]});
     let made = ann.must("create_conversation", made).await;
     for one in [&mut bob, &mut tab] {
-        let told = one.event("conversation_updated").await;
-        assert_eq!(told["conversation"], made["conversation"]);
-        assert!(told["timestamp"].as_str().unwrap().ends_with('Z'));
+        let received = one.event("conversation_updated").await;
+        assert_eq!(received["conversation"], made["conversation"]);
+        assert!(received["timestamp"].as_str().unwrap().ends_with('Z'));
     }
     let id = &made["conversation"]["id"];
     let added = json!({"conversationId": id, "userId": eve.user_id()});
     let added = ann.must("add_member", added).await;
-    let told = eve.event("conversation_updated").await;
-    assert_eq!(told["conversation"], added["conversation"]);
+    let received = eve.event("conversation_updated").await;
+    assert_eq!(received["conversation"], added["conversation"]);
     assert!(
         ann.events_until_now("conversation_updated")
             .await

@@ -85,7 +85,7 @@ impl Client {
                 return answer;
             }
             let packet = self.packet().await;
-            self.keep(&packet);
+            self.enqueue(&packet);
         }
     }
 
@@ -154,7 +154,7 @@ impl Client {
                 return self.events.remove(place).map(|(_, payload, _)| payload);
             }
             let packet = self.packet_if_any().await?;
-            self.keep(&packet);
+            self.enqueue(&packet);
         }
     }
 
@@ -166,7 +166,7 @@ impl Client {
                 return (payload, id);
             }
             let packet = self.packet().await;
-            self.keep(&packet);
+            self.enqueue(&packet);
         }
     }
 
@@ -198,9 +198,10 @@ impl Client {
 
     /// Returns the received events that were not read, in order.
     #[cfg(feature = "postgres")]
-    pub(crate) fn kept(&self) -> Vec<(String, Value)> {
-        let kept = self.events.iter();
-        kept.map(|(event, payload, _)| (event.clone(), payload.clone()))
+    pub(crate) fn queued_events(&self) -> Vec<(String, Value)> {
+        let queued_events = self.events.iter();
+        queued_events
+            .map(|(event, payload, _)| (event.clone(), payload.clone()))
             .collect()
     }
 
@@ -235,7 +236,7 @@ impl Client {
         drop(self.stream);
     }
 
-    fn keep(&mut self, packet: &str) {
+    fn enqueue(&mut self, packet: &str) {
         if let Some((id, answer)) = acknowledgement(packet) {
             self.answers.insert(id, answer);
             return;
@@ -272,7 +273,7 @@ impl Client {
     }
 
     /// Returns the answer to an event whose arguments are literal JSON.
-    pub(crate) async fn ask_literally(&mut self, event: &str, arguments: &str) -> Value {
+    pub(crate) async fn ask_raw(&mut self, event: &str, arguments: &str) -> Value {
         self.last_id += 1;
         self.send(&format!("42{}[\"{event}\"{arguments}]", self.last_id))
             .await;

@@ -267,17 +267,17 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, Stri
         std::thread::sleep(Duration::from_millis(2)); // The pace of asking.
     }
     let output = process.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
 }
 
 #[test]
 fn invalid_configuration_is_refused_with_the_reason() {
     assert!(run(&["check-config"], &[]).0);
     for (variables, reason) in REFUSED {
-        let (works, said) = run(&["check-config"], variables);
-        assert!(!works && said.contains(reason), "{variables:?}: {said}");
-        assert!(!said.contains("panicked"), "{variables:?}: {said}");
+        let (works, output) = run(&["check-config"], variables);
+        assert!(!works && output.contains(reason), "{variables:?}: {output}");
+        assert!(!output.contains("panicked"), "{variables:?}: {output}");
     }
 }
 
@@ -285,9 +285,9 @@ fn invalid_configuration_is_refused_with_the_reason() {
 fn server_does_not_start_with_invalid_configuration() {
     for (variables, reason) in REFUSED {
         // A server that does start is killed at the deadline, and recognized by its output.
-        let (works, said) = run(&[], variables);
-        assert!(!works && said.contains(reason), "{variables:?}: {said}");
-        assert!(!said.contains("listening on"), "{variables:?}: {said}");
+        let (works, output) = run(&[], variables);
+        assert!(!works && output.contains(reason), "{variables:?}: {output}");
+        assert!(!output.contains("listening on"), "{variables:?}: {output}");
     }
 }
 
@@ -298,14 +298,14 @@ fn the_configuration_is_shown_without_the_password_of_the_adapter() {
         "redis://ann:canary@localhost:6379/1",
     );
     let node = ("ROOMCAST_NODE__ID", "node-1");
-    let (works, said) = run(&["print-config"], &[url, node]);
-    assert!(works && !said.contains("canary"), "{said}");
+    let (works, output) = run(&["print-config"], &[url, node]);
+    assert!(works && !output.contains("canary"), "{output}");
     for line in [
         "url = \"redis://ann:***@localhost:6379/1\"",
         "key = \"socket.io\"",
         "id = \"node-1\"",
     ] {
-        assert!(said.contains(line), "{line} in {said}");
+        assert!(output.contains(line), "{line} in {output}");
     }
 }
 
@@ -324,8 +324,8 @@ fn file_with_an_unknown_key_is_refused() {
     ] {
         std::fs::write(&path, text).unwrap();
         let file = path.display().to_string();
-        let (works, said) = run(&["--config", &file, "check-config"], &[]);
-        assert!(!works && said.contains(reason), "{text}: {said}");
+        let (works, output) = run(&["--config", &file, "check-config"], &[]);
+        assert!(!works && output.contains(reason), "{text}: {output}");
     }
 }
 
@@ -357,16 +357,16 @@ fn production_refuses_secrets_that_can_be_guessed_and_development_warns() {
             for (variables, named) in [(own, "auth.jwt.secret: "), (of_file, "key `own`: ")] {
                 let [one, other] = variables;
                 let production = ("ROOMCAST_PROFILE", "production");
-                let (works, said) = run(&["check-config"], &[one, other, production]);
-                assert_eq!(works, !is_weak, "{algorithm} {secret}: {said}");
+                let (works, output) = run(&["check-config"], &[one, other, production]);
+                assert_eq!(works, !is_weak, "{algorithm} {secret}: {output}");
                 for part in [named, "can be guessed", "`openssl rand -base64 48`"] {
-                    assert_eq!(said.contains(part), is_weak, "{part} in {said}");
+                    assert_eq!(output.contains(part), is_weak, "{part} in {output}");
                 }
-                assert!(!said.contains(secret), "{said}");
+                assert!(!output.contains(secret), "{output}");
             }
-            let (works, said) = run(&["check-config"], &own);
-            assert!(works, "{said}");
-            assert_eq!(said.contains("can be guessed"), is_weak, "{said}");
+            let (works, output) = run(&["check-config"], &own);
+            assert!(works, "{output}");
+            assert_eq!(output.contains("can be guessed"), is_weak, "{output}");
         }
     }
     for key in [
@@ -382,8 +382,8 @@ fn production_refuses_secrets_that_can_be_guessed_and_development_warns() {
         ];
         assert!(run(&["check-config"], &variables).0);
         variables.push((&key, &text[..31]));
-        let (works, said) = run(&["check-config"], &variables);
-        assert!(!works && said.contains("can be guessed"), "{said}");
+        let (works, output) = run(&["check-config"], &variables);
+        assert!(!works && output.contains("can be guessed"), "{output}");
     }
 }
 

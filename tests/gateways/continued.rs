@@ -34,10 +34,12 @@ async fn snapshot(client: &mut Client, kind: &str, payload: Value) -> Value {
 }
 
 /// Returns all pages from a cursor on, the oldest item first.
-async fn rest(client: &mut Client, kind: &str, id: &str, mut asked: Value) -> Vec<String> {
+async fn rest(client: &mut Client, kind: &str, id: &str, mut request: Value) -> Vec<String> {
     let mut all = Vec::new();
     loop {
-        let page = client.must(&format!("{kind}:history"), asked.clone()).await;
+        let page = client
+            .must(&format!("{kind}:history"), request.clone())
+            .await;
         assert_eq!(page["hasMore"], page["cursor"].is_string(), "{page}");
         let items = ids(&page[kind], id);
         assert!(!items.is_empty(), "a page that was announced: {page}");
@@ -46,7 +48,7 @@ async fn rest(client: &mut Client, kind: &str, id: &str, mut asked: Value) -> Ve
             all.reverse();
             return all;
         }
-        asked["cursor"] = page["cursor"].clone();
+        request["cursor"] = page["cursor"].clone();
     }
 }
 
@@ -65,9 +67,9 @@ async fn snapshot_of_signals_reports_more_exactly_if_there_are_older() {
         let snapshot = snapshot(&mut ann, "signals", payload.clone()).await;
         assert_eq!(snapshot["hasMore"], true);
         assert_eq!(ids(&snapshot["signals"], "signalId")[0], "s1");
-        let mut asked = payload;
-        asked["cursor"] = snapshot["cursor"].clone();
-        assert_eq!(rest(&mut ann, "signals", "signalId", asked).await, ["s0"]);
+        let mut request = payload;
+        request["cursor"] = snapshot["cursor"].clone();
+        assert_eq!(rest(&mut ann, "signals", "signalId", request).await, ["s0"]);
     }
 }
 
@@ -91,9 +93,9 @@ async fn snapshot_of_trades_reports_more_exactly_if_there_are_older() {
     }
     let newest = snapshot(&mut ann, "trades", own).await;
     assert_eq!(newest["hasMore"], true);
-    let asked = json!({"cursor": newest["cursor"], "limit": 2});
+    let request = json!({"cursor": newest["cursor"], "limit": 2});
     // A page may repeat a trade that is open.
-    let older = rest(&mut ann, "trades", "tradeId", asked).await;
+    let older = rest(&mut ann, "trades", "tradeId", request).await;
     assert_eq!(older, ["open", "t0", "t1", "t2"]);
 }
 
@@ -137,9 +139,12 @@ async fn client_continues_after_its_revision_without_gap_or_double() {
             );
             assert_eq!(missed["hasMore"], !missing.is_empty());
             if !missing.is_empty() {
-                let mut asked = payload;
-                asked["cursor"] = missed["cursor"].clone();
-                assert_eq!(rest(&mut ann, "signals", "signalId", asked).await, missing);
+                let mut request = payload;
+                request["cursor"] = missed["cursor"].clone();
+                assert_eq!(
+                    rest(&mut ann, "signals", "signalId", request).await,
+                    missing
+                );
             }
         }
     }

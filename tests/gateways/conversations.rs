@@ -67,9 +67,9 @@ async fn new_title_reaches_all_tabs_of_all_members() {
         let answer = ann.must("rename_conversation", rename(title)).await;
         assert_eq!(answer["conversation"]["title"], title);
         for one in [&mut bob, &mut tab] {
-            let told = one.event("conversation_updated").await;
-            assert_eq!(told["conversation"], answer["conversation"]);
-            assert!(told["timestamp"].is_string());
+            let received = one.event("conversation_updated").await;
+            assert_eq!(received["conversation"], answer["conversation"]);
+            assert!(received["timestamp"].is_string());
         }
         ann.must("rename_conversation", rename(title)).await;
         bob.must("join_conversation", id.clone()).await;

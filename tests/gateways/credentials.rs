@@ -217,8 +217,8 @@ fn a_storm_of_refusals_does_not_fill_the_log() {
     };
     until(|| refused() >= 100);
     // Later lines contain the number of lines that were suppressed.
-    let pause = Duration::from_millis(1100);
-    std::thread::sleep(pause); // The test waits for time itself.
+    let delay = Duration::from_millis(1100);
+    std::thread::sleep(delay); // The test waits for time itself.
     offer(&mut open(&server, "127.0.0.1", ""), 1);
     let left_out = |line: &str| {
         let (_, more) = line.split_once("refused")?.1.split_once("more=")?;

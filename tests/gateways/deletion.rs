@@ -35,12 +35,12 @@ async fn deleted_conversation_is_announced_to_members_and_is_empty() {
     bob.refused(delete, about.clone(), "FORBIDDEN").await;
     eve.refused(delete, about.clone(), "NOT_FOUND").await;
     let mut answer = ann.must(delete, about.clone()).await;
-    let told = bob.event("conversation_deleted").await;
-    assert_eq!(told["conversationId"], *id);
-    assert_eq!(told["deletedBy"], *ann.user_id());
-    assert_eq!(tab.event("conversation_deleted").await, told);
+    let received = bob.event("conversation_deleted").await;
+    assert_eq!(received["conversationId"], *id);
+    assert_eq!(received["deletedBy"], *ann.user_id());
+    assert_eq!(tab.event("conversation_deleted").await, received);
     answer.as_object_mut().unwrap().remove("success");
-    assert_eq!(answer, told, "the answer says what the others are told");
+    assert_eq!(answer, received, "the answer says what the others are told");
     assert!(
         ann.events_until_now("conversation_deleted")
             .await
@@ -53,7 +53,7 @@ async fn deleted_conversation_is_announced_to_members_and_is_empty() {
     );
 
     let again = ann.must(delete, about.clone()).await;
-    assert_eq!(again["deletedAt"], told["deletedAt"]);
+    assert_eq!(again["deletedAt"], received["deletedAt"]);
     assert!(
         bob.events_until_now("conversation_deleted")
             .await
@@ -72,8 +72,11 @@ async fn deleted_conversation_is_announced_to_members_and_is_empty() {
         assert!(listed.iter().all(|c| c["id"] != *id), "{list}");
         // No further events about it are sent: neither that users leave nor that they stop typing.
         for event in ["user_left", "presence", "message"] {
-            let told = one.events_until_now(event).await;
-            assert!(told.iter().all(|told| told["count"] != 0), "{told:?}");
+            let received = one.events_until_now(event).await;
+            assert!(
+                received.iter().all(|received| received["count"] != 0),
+                "{received:?}"
+            );
         }
     }
     server

@@ -37,8 +37,8 @@ async fn until_blocks(server: &ServerProcess, count: usize) {
     let (address, start) = (server.admin(), Instant::now());
     let row = format!("\nroomcast_blocks {count}\n");
     loop {
-        let asked = move || RawClient::connect(address).get("/metrics").body;
-        let metrics = tokio::task::spawn_blocking(asked).await.unwrap();
+        let request = move || RawClient::connect(address).get("/metrics").body;
+        let metrics = tokio::task::spawn_blocking(request).await.unwrap();
         if metrics.contains(&row) {
             return;
         }
@@ -48,7 +48,7 @@ async fn until_blocks(server: &ServerProcess, count: usize) {
 }
 
 /// Waits until the server has disconnected a client.
-pub(crate) async fn until_gone(client: &mut Client) {
+pub(crate) async fn until_disconnected(client: &mut Client) {
     while client.packet().await != "41" {}
 }
 
@@ -59,7 +59,7 @@ async fn direct_table_changes_apply_at_every_server() {
     let mut anns = [servers[0].guest("ann").await, servers[1].guest("ann").await];
     database.sql(&revoke(&anns[0].user_id()));
     for (server, ann) in servers.iter().zip(&mut anns) {
-        until_gone(ann).await;
+        until_disconnected(ann).await;
         assert!(!is_admitted(server, "ann").await);
         assert!(is_admitted(server, "bob").await);
     }
@@ -100,7 +100,7 @@ async fn revocations_do_not_wait_for_conversation_changes() {
     // From here on the server reads the feed, and no longer the whole tables.
     let mut carl = server.guest("carl").await;
     database.sql(&revoke(&carl.user_id()));
-    until_gone(&mut carl).await;
+    until_disconnected(&mut carl).await;
     // The changes of conversations cannot be read now.
     let locking = database.client().await;
     let lock = "BEGIN; LOCK TABLE conversation_changes IN ACCESS EXCLUSIVE MODE";
@@ -115,7 +115,7 @@ async fn revocations_do_not_wait_for_conversation_changes() {
         sleep(Duration::from_millis(10)).await; // The pace of asking.
     }
     database.sql(&revoke(&ann.user_id()));
-    until_gone(&mut ann).await;
+    until_disconnected(&mut ann).await;
     locking.batch_execute("ROLLBACK").await.unwrap();
 }
 
@@ -126,7 +126,7 @@ async fn server_lagging_beyond_retained_changes_reads_everything() {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     database.sql(&revoke(&bob.user_id()));
-    until_gone(&mut bob).await;
+    until_disconnected(&mut bob).await;
     database.sql(
         "INSERT INTO blocks VALUES (gen_random_uuid(), '192.0.2.1', 'tests', 'admin', now(), NULL)",
     );
@@ -146,7 +146,7 @@ async fn server_lagging_beyond_retained_changes_reads_everything() {
     database.sql("DELETE FROM changes; UPDATE changes_kept SET since = pg_current_xact_id()");
     server.resume();
     server.expect_log(&["reloading everything"]);
-    until_gone(&mut ann).await;
+    until_disconnected(&mut ann).await;
     assert!(!is_admitted(&server, "ann").await);
     until_admitted(&server, "bob").await;
     until_blocks(&server, 2).await;

@@ -75,10 +75,10 @@ async fn guest_with_the_name_of_a_user_is_distinguishable() {
     let mut guest = server.connect(&json!({"name": "Root"})).await.unwrap();
     root.must("join_conversation", json!(LOBBY)).await;
     let joined = guest.must("join_conversation", json!(LOBBY)).await;
-    let asked = root
+    let request = root
         .must("presence", json!({"conversationId": LOBBY}))
         .await;
-    for answer in [joined, asked] {
+    for answer in [joined, request] {
         let users = answer["users"].as_array().unwrap().clone();
         let seen: Vec<_> = users
             .iter()

@@ -12,24 +12,24 @@ use crate::support::{DEADLINE, RawClient, Response};
 
 /// Requests a path at the admin listener, which serves all reports about connections.
 async fn ask(server: &ServerProcess, path: &'static str) -> Response {
-    ask_at(server.admin(), path, "Host: localhost\r\n".into()).await
+    get_at(server.admin(), path, "Host: localhost\r\n".into()).await
 }
 
 /// Sends a request with these headers.
-async fn ask_at(address: SocketAddr, path: &'static str, headers: String) -> Response {
-    let asked = tokio::task::spawn_blocking(move || {
+async fn get_at(address: SocketAddr, path: &'static str, headers: String) -> Response {
+    let request = tokio::task::spawn_blocking(move || {
         let mut client = RawClient::connect(address);
         client.send(format!("GET {path} HTTP/1.1\r\n{headers}\r\n"));
         client.response()
     });
-    asked.await.unwrap()
+    request.await.unwrap()
 }
 
-async fn told(server: &Server, path: &'static str) -> Value {
-    told_by(&server.binary, path).await
+async fn get_json(server: &Server, path: &'static str) -> Value {
+    get_json_from(&server.binary, path).await
 }
 
-async fn told_by(server: &ServerProcess, path: &'static str) -> Value {
+async fn get_json_from(server: &ServerProcess, path: &'static str) -> Value {
     let answer = ask(server, path).await;
     assert_eq!(answer.status, 200);
     serde_json::from_str(&answer.body).unwrap()
@@ -38,9 +38,9 @@ async fn told_by(server: &ServerProcess, path: &'static str) -> Value {
 #[tokio::test]
 async fn report_has_connections_with_rooms_queues_and_times() {
     let server = Server::with(&[("ROOMCAST_ENGINE__PING_INTERVAL", "100ms")]);
-    let empty = told(&server, "/health/websocket").await;
+    let empty = get_json(&server, "/health/websocket").await;
     assert_eq!(empty, json!({"sessions": 0, "sockets": 0, "rooms": 0}));
-    let details = told(&server, "/health/websocket/detailed").await;
+    let details = get_json(&server, "/health/websocket/detailed").await;
     let none = json!({"count": 0});
     assert_eq!(
         details["times"],
@@ -57,12 +57,12 @@ async fn report_has_connections_with_rooms_queues_and_times() {
     while server.metric("roomcast_ping_seconds_count").await == 0 {
         ann.must("conversations", json!({})).await;
     }
-    let counts = told(&server, "/health/websocket").await;
+    let counts = get_json(&server, "/health/websocket").await;
     assert_eq!(
         (&counts["sessions"], &counts["sockets"]),
         (&json!(2), &json!(2))
     );
-    let details = told(&server, "/health/websocket/detailed").await;
+    let details = get_json(&server, "/health/websocket/detailed").await;
     assert_eq!(
         details["sessions"],
         json!({"total": 2, "polling": 0, "websocket": 2})
@@ -95,7 +95,7 @@ async fn report_has_connections_with_rooms_queues_and_times() {
     let begin = Instant::now();
     let settled = json!({"bytes": 0, "acksPending": 0, "polls": 0});
     loop {
-        let details = told(&server, "/health/websocket/detailed").await;
+        let details = get_json(&server, "/health/websocket/detailed").await;
         if details["queues"] == settled {
             break;
         }
@@ -110,7 +110,7 @@ const TOKEN: &str = "a-token-of-operators-with-thirty-two-characters";
 async fn statuses(address: SocketAddr, headers: &str) -> [u16; 2] {
     let mut statuses = [0; 2];
     for (status, path) in statuses.iter_mut().zip(FIGURES) {
-        *status = ask_at(address, path, headers.to_owned()).await.status;
+        *status = get_at(address, path, headers.to_owned()).await.status;
     }
     statuses
 }
@@ -153,9 +153,9 @@ async fn figures_are_at_the_admin_listener_and_nowhere_else_without_a_token() {
     }
     for path in ["/health/live", "/health/ready", "/health/websocket"] {
         let headers = "Host: chat.example\r\n".to_owned();
-        assert_eq!(ask_at(admin, path, headers).await.status, 200, "{path}");
+        assert_eq!(get_at(admin, path, headers).await.status, 200, "{path}");
     }
-    let answer = ask_at(admin, "/socket.io/", "Host: localhost\r\n".into()).await;
+    let answer = get_at(admin, "/socket.io/", "Host: localhost\r\n".into()).await;
     assert_eq!(answer.status, 404);
 }
 
@@ -193,9 +193,9 @@ fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let configured = ("ROOMCAST_SERVER__ADMIN_LISTEN", &*address);
-    let told = fails(folder.path(), &[configured]);
+    let get_json = fails(folder.path(), &[configured]);
     let reason = format!("cannot listen on {address} (server.admin_listen)");
-    assert!(told.contains(&reason), "{told}");
+    assert!(get_json.contains(&reason), "{get_json}");
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 
     // The default port is taken by this test or by another process.
@@ -224,9 +224,9 @@ fn removed_metrics_key_is_refused_and_names_its_replacement() {
         ("ROOMCAST_SERVER__OPEN_METRICS", "false"),
         ("ROOMCAST_CONFIG", file),
     ] {
-        let told = fails(folder.path(), &[variable]);
+        let get_json = fails(folder.path(), &[variable]);
         for part in ["server.open_metrics", "was removed", "server.metrics_token"] {
-            assert!(told.contains(part), "{part} in {told}");
+            assert!(get_json.contains(part), "{part} in {get_json}");
         }
     }
 }
@@ -241,7 +241,7 @@ async fn details_report_adapter_health_losses_queue_and_lag() {
     let server = database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)]);
     server.until_joined(true).await;
     let state = async || {
-        let details = told_by(&server, PATH).await;
+        let details = get_json_from(&server, PATH).await;
         let (word, state) = (&details["adapter"], details["adapterState"].clone());
         assert_eq!(*word == "ok", state["up"] == true, "{details}");
         state

@@ -21,7 +21,7 @@ const END_LEASE: &str =
 
 /// Returns the variables of a server that sends signals to this address. A lease lasts for 70 s,
 /// unless a test ends it.
-fn telling(url: &str) -> Vec<(&str, &str)> {
+fn webhook_variables(url: &str) -> Vec<(&str, &str)> {
     let mut variables = UNLIMITED.to_vec();
     variables.extend([
         KEY,
@@ -80,7 +80,7 @@ fn read(request: &str) -> Received {
 
 /// Checks that one of the servers `alive` repeats the delivery of "left", which a dead server has
 /// started. `end` ends the lease.
-async fn is_made_once_by_the_living(hook: &Hook, alive: &[&ServerProcess], end: impl FnOnce()) {
+async fn assert_made_once(hook: &Hook, alive: &[&ServerProcess], end: impl FnOnce()) {
     // The delivery is not repeated during its lease, although other deliveries are made.
     publish(alive[0], "other").await;
     until(|| hook.requests().len() == 2);
@@ -115,17 +115,17 @@ async fn is_made_once_by_the_living(hook: &Hook, alive: &[&ServerProcess], end: 
 async fn restarted_server_repeats_its_delivery_once_after_the_lease() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(204, "")]);
     let url = hook.url();
-    let server = Server::start(&telling(&url));
+    let server = Server::start(&webhook_variables(&url));
     publish(&server.binary, "left").await;
     until(|| hook.requests().len() == 1);
-    let server = server.restarted(&telling(&url));
+    let server = server.restarted(&webhook_variables(&url));
     let database = rusqlite::Connection::open(server.folder().join("chat.db")).unwrap();
     database.busy_timeout(Duration::from_secs(30)).unwrap();
     let end = || {
         let ended = database.execute(END_LEASE, []);
         assert_eq!(ended.unwrap(), 1);
     };
-    is_made_once_by_the_living(&hook, &[&server.binary], end).await;
+    assert_made_once(&hook, &[&server.binary], end).await;
     // The database is updated after the metric.
     until(|| {
         let left = "SELECT count(*) FROM webhook_deliveries";
@@ -140,7 +140,7 @@ async fn another_server_repeats_a_lost_delivery_once_after_the_lease() {
     let hook = Hook::start(&[Reply::Hang, Reply::Answer(204, "")]);
     let url = hook.url();
     let database = Database::new();
-    let variables = telling(&url);
+    let variables = webhook_variables(&url);
     // The surviving servers start after the first has taken the delivery, or one of them might take
     // it.
     let dying = database.server_with(&variables);
@@ -155,6 +155,6 @@ async fn another_server_repeats_a_lost_delivery_once_after_the_lease() {
         database.sql(END_LEASE);
     };
     // Both could repeat it, and one does.
-    is_made_once_by_the_living(&hook, &[&alive[0], &alive[1]], end).await;
+    assert_made_once(&hook, &[&alive[0], &alive[1]], end).await;
     until(|| database.sql("SELECT count(*) FROM webhook_deliveries") == "0");
 }

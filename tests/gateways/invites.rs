@@ -12,8 +12,8 @@ async fn invitation_token_shows_a_preview_and_admits_its_user() {
     let mut tab = server.guest("bob").await;
     let new = json!({"title": "Club", "memberIds": []});
     let id = ann.create(new).await;
-    let asked = json!({"conversationId": id, "uses": 1, "expiresIn": 60});
-    let created = ann.must("create_invite", asked).await;
+    let request = json!({"conversationId": id, "uses": 1, "expiresIn": 60});
+    let created = ann.must("create_invite", request).await;
     let token = created["token"].as_str().unwrap();
     assert_eq!(token.len(), 43);
 
@@ -30,8 +30,8 @@ async fn invitation_token_shows_a_preview_and_admits_its_user() {
     let members = joined["conversation"]["memberIds"].as_array().unwrap();
     assert!(members.contains(&json!(bob.user_id())));
     // The other tab of the new member is notified, although it is not in the conversation.
-    let told = tab.event("conversation_updated").await;
-    assert_eq!(told["conversation"], joined["conversation"]);
+    let received = tab.event("conversation_updated").await;
+    assert_eq!(received["conversation"], joined["conversation"]);
     bob.must("join_conversation", id.clone()).await;
     // The invitation is used up now, also for its user.
     let mut eve = server.guest("eve").await;
@@ -56,7 +56,7 @@ async fn invalid_invitation_tokens_are_indistinguishable() {
         .must("revoke_invites", json!({"conversationId": id}))
         .await;
     assert_eq!(revoked["revoked"], 1);
-    let mut told: Vec<Value> = Vec::new();
+    let mut received: Vec<Value> = Vec::new();
     let long = "x".repeat(9_000);
     for token in [
         created["token"].as_str().unwrap(),
@@ -65,14 +65,14 @@ async fn invalid_invitation_tokens_are_indistinguishable() {
         &long,
     ] {
         for event in ["preview_invite", "join_invite"] {
-            told.push(
+            received.push(
                 bob.refused(event, json!({"token": token}), "NOT_FOUND")
                     .await,
             );
         }
     }
-    told.dedup();
-    assert_eq!(told.len(), 1, "{told:?}");
+    received.dedup();
+    assert_eq!(received.len(), 1, "{received:?}");
 }
 
 #[tokio::test]
@@ -96,9 +96,11 @@ async fn the_owner_alone_invites_within_bounds() {
         ("uses", json!(0)),
         ("uses", json!(10_001)),
     ] {
-        let mut asked = json!({"conversationId": id});
-        asked[field] = value;
-        let error = ann.refused("create_invite", asked, "INVALID_PAYLOAD").await;
+        let mut request = json!({"conversationId": id});
+        request[field] = value;
+        let error = ann
+            .refused("create_invite", request, "INVALID_PAYLOAD")
+            .await;
         assert_eq!(error["details"], json!({"field": field}));
     }
     for _ in 0..20 {

@@ -110,12 +110,12 @@ fn a_flood_of_joins_writes_its_burst_and_a_line_a_second() {
     }
     let lines = |server: &Guarded| {
         let log = server.binary.log();
-        let is_coming = |line: &&str| line.contains("connected ") && line.contains("socket=");
-        log.lines().filter(is_coming).count()
+        let is_connect_line = |line: &&str| line.contains("connected ") && line.contains("socket=");
+        log.lines().filter(is_connect_line).count()
     };
     until(|| lines(&server) >= 100);
-    let pause = Duration::from_millis(1100);
-    std::thread::sleep(pause); // What is waited for is the time itself.
+    let delay = Duration::from_millis(1100);
+    std::thread::sleep(delay); // What is waited for is the time itself.
     client.send_text("40");
     next_answer(&mut client).unwrap();
     let left_out = |line: &str| {
@@ -164,12 +164,12 @@ async fn flood_of_one_user_does_not_delay_webhooks_of_other_users() {
     );
 
     hook.plan(Reply::Answer(200, ""));
-    let is_told = || {
+    let is_limited = || {
         let requests = hook.requests();
         requests.iter().any(|body| body.contains("it is stored"))
     };
     let start = Instant::now();
-    while !is_told() {
+    while !is_limited() {
         assert!(start.elapsed() < Duration::from_secs(60), "never reported");
         tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
     }

@@ -14,11 +14,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn join_during_in_doubt_commit_repeats_no_known_message() {
     let database = Database::apart();
-    let servers = ["20s", "8s"].map(|patience| {
+    let servers = ["20s", "8s"].map(|timeout| {
         database.server_with(&[
             ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
             ("ROOMCAST_STORE__WRITERS", "1"),
-            ("ROOMCAST_STORE__STATEMENT_TIMEOUT", patience),
+            ("ROOMCAST_STORE__STATEMENT_TIMEOUT", timeout),
         ])
     });
     let mut ann = servers[0].guest("ann").await;

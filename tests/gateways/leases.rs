@@ -18,7 +18,7 @@ fn server(database: &Database) -> ServerProcess {
 }
 
 /// Starts two servers on one database, with Ann at the first, and Bob, who sees her, at the second.
-async fn apart() -> (Database, ServerProcess, ServerProcess, Client, Client) {
+async fn two_servers() -> (Database, ServerProcess, ServerProcess, Client, Client) {
     let database = Database::new();
     let first = server(&database);
     let second = server(&database);
@@ -32,13 +32,13 @@ async fn apart() -> (Database, ServerProcess, ServerProcess, Client, Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_a_killed_server_disappear_from_presence() {
-    let (database, first, _second, mut ann, mut bob) = apart().await;
+    let (database, first, _second, mut ann, mut bob) = two_servers().await;
     until_present(&mut ann, &["ann", "bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "2").await;
 
     drop(first);
-    let gone = bob.event("user_disconnected").await;
-    assert_eq!(gone["userId"], ann.user_id());
+    let departure = bob.event("user_disconnected").await;
+    assert_eq!(departure["userId"], ann.user_id());
     until_present(&mut bob, &["bob"]).await;
     until(|| database.sql("SELECT count(*) FROM nodes") == "1").await;
     until(|| database.sql("SELECT count(*) FROM presences") == "1").await;
@@ -46,7 +46,7 @@ async fn users_of_a_killed_server_disappear_from_presence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn suspended_server_publishes_all_users_after_lease_expiry() {
-    let (database, first, _second, mut ann, mut bob) = apart().await;
+    let (database, first, _second, mut ann, mut bob) = two_servers().await;
     let node = "SELECT node_id FROM presences WHERE name = 'ann'";
     let before = database.sql(node);
 

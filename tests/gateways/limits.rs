@@ -125,10 +125,13 @@ async fn unacknowledged_flood_gets_one_error_event_a_second() {
         let typing = json!({"conversationId": LOBBY, "isTyping": true});
         ann.emit("typing", typing).await;
     }
-    let told = ann.events_until_now("error").await.len();
+    let errors = ann.events_until_now("error").await.len();
     // The test may start in the middle of a second.
     let seconds = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
-    assert!((1..=seconds).contains(&told), "{told} times in {seconds} s");
+    assert!(
+        (1..=seconds).contains(&errors),
+        "{errors} times in {seconds} s"
+    );
     // A requested answer is always sent.
     for _ in 0..20 {
         let typing = json!({"conversationId": LOBBY, "isTyping": true});

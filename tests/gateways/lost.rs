@@ -13,7 +13,7 @@ use crate::support::http::metric_text;
 
 const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
 const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
-const BEHIND: &str = "roomcast_publications_pending";
+const PENDING: &str = "roomcast_publications_pending";
 const LAG: &str = "roomcast_follower_lag_seconds{follower=\"publications\"}";
 
 /// Returns the value of a metric.
@@ -36,14 +36,14 @@ async fn metric_is(server: &ServerProcess, row: &str, expected: f64) {
 }
 
 /// Publishes a number and waits until a client has received it.
-async fn publish_to(sql: &tokio_postgres::Client, client: &mut Client, n: i64) {
+async fn publish_and_expect(sql: &tokio_postgres::Client, client: &mut Client, n: i64) {
     publish(sql, "n", &n.to_string()).await;
     assert_eq!(client.event("n").await, json!(n));
 }
 
 /// Deletes publications up to this position. The retention of an hour is simulated by changing
 /// their times.
-async fn forget(database: &Database, through: i64) {
+async fn delete_retained(database: &Database, through: i64) {
     database.sql(&format!(
         "UPDATE publications SET numbered_at = now() - interval '2 h' WHERE position <= {through}"
     ));
@@ -61,33 +61,36 @@ async fn forget(database: &Database, through: i64) {
 async fn publications_deleted_before_emission_count_as_lost() {
     let database = Database::new();
     // The client stays connected however long the server is suspended.
-    let patient = [("ROOMCAST_ENGINE__PING_TIMEOUT", "10min")];
-    let (held_up, other) = (database.server_with(&patient), database.server_with(&[]));
+    let long_timeout = [("ROOMCAST_ENGINE__PING_TIMEOUT", "10min")];
+    let (held_up, other) = (
+        database.server_with(&long_timeout),
+        database.server_with(&[]),
+    );
     let sql = database.client().await;
     let mut ann = held_up.guest("ann").await;
     let mut bob = other.guest("bob").await;
-    publish_to(&sql, &mut bob, 1).await;
+    publish_and_expect(&sql, &mut bob, 1).await;
     assert_eq!(ann.event("n").await, json!(1));
 
     held_up.pause();
     for n in 2..=4 {
-        publish_to(&sql, &mut bob, n).await;
+        publish_and_expect(&sql, &mut bob, n).await;
     }
-    forget(&database, 3).await;
+    delete_retained(&database, 3).await;
     held_up.resume();
     assert_eq!(ann.event("n").await, json!(4));
     metric_is(&held_up, LOST, 2.0).await;
 
     // Also if everything that it has missed is deleted.
     held_up.pause();
-    publish_to(&sql, &mut bob, 5).await;
-    forget(&database, 5).await;
+    publish_and_expect(&sql, &mut bob, 5).await;
+    delete_retained(&database, 5).await;
     held_up.resume();
     metric_is(&held_up, LOST, 3.0).await;
-    publish_to(&sql, &mut bob, 6).await;
+    publish_and_expect(&sql, &mut bob, 6).await;
     assert_eq!(ann.event("n").await, json!(6));
     metric_is(&held_up, EMITTED, 3.0).await;
-    metric_is(&held_up, BEHIND, 0.0).await;
+    metric_is(&held_up, PENDING, 0.0).await;
     metric_is(&held_up, LOST, 3.0).await;
     held_up.expect_log(&["publications were deleted before this server emitted them"]);
     metric_is(&other, EMITTED, 6.0).await;
@@ -115,7 +118,7 @@ async fn unemitted_publications_count_as_pending_and_late_ones_in_lag() {
     )
     .await
     .unwrap();
-    metric_is(&server, BEHIND, 3.0).await;
+    metric_is(&server, PENDING, 3.0).await;
     let start = Instant::now();
     while readiness(&server).await["publications"] != json!("unavailable") {
         assert!(start.elapsed() < DEADLINE);
@@ -133,7 +136,7 @@ async fn unemitted_publications_count_as_pending_and_late_ones_in_lag() {
     for n in 1..=3 {
         assert_eq!(ann.event("n").await, json!(n));
     }
-    metric_is(&server, BEHIND, 0.0).await;
+    metric_is(&server, PENDING, 0.0).await;
     metric_is(&server, EMITTED, 3.0).await;
     metric_is(&server, LAG, 0.0).await;
     metric_is(&server, LOST, 0.0).await;

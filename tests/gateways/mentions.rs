@@ -56,9 +56,9 @@ async fn mentions_drop_their_oldest_and_leave_services_their_limit() {
         mentions.push(mention(&mut ann, &id).await);
     }
     for dropped in &mentions[..2] {
-        let told = bob.event("notification:withdrawn").await;
-        assert_eq!(told["notificationId"], **dropped);
-        assert_eq!(told["reason"], "replaced");
+        let received = bob.event("notification:withdrawn").await;
+        assert_eq!(received["notificationId"], **dropped);
+        assert_eq!(received["reason"], "replaced");
     }
     // Mentions do not count against the limit of services.
     must(&server.binary, "/notifications", notice("n2", "low")).await;
@@ -181,8 +181,8 @@ async fn mark_read_at_one_server_acknowledges_for_tabs_at_another() {
     for _ in 0..3 {
         mentions.push(mention(&mut ann, &id).await);
     }
-    let told = tab.event("notification:new").await;
-    assert_eq!(told["notificationId"], mentions[0]);
+    let received = tab.event("notification:new").await;
+    assert_eq!(received["notificationId"], mentions[0]);
     bob.must("mark_read", json!({"conversationId": id, "seq": 3}))
         .await;
     assert!(open(&mut bob).await.is_empty());

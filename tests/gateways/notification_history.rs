@@ -16,8 +16,8 @@ fn notice(id: &str) -> Value {
     })
 }
 
-async fn history(ann: &mut Client, asked: Value) -> Value {
-    ann.must("notifications:history", asked).await
+async fn history(ann: &mut Client, request: Value) -> Value {
+    ann.must("notifications:history", request).await
 }
 
 fn ids(page: &Value) -> Vec<&str> {

@@ -135,16 +135,16 @@ async fn large_batches_are_split_and_do_not_close_slow_clients() {
         ann.event("notification:new").await["notificationId"],
         "first"
     );
-    let (mut told, mut events) = (Vec::new(), 0);
-    while told.len() < MANY {
+    let (mut received, mut events) = (Vec::new(), 0);
+    while received.len() < MANY {
         let batch = ann.event("notification:batch").await;
         let bytes = batch.to_string().len();
         assert!(bytes <= MOST_BYTES, "{bytes}");
-        told.extend(ids(&batch));
+        received.extend(ids(&batch));
         events += 1;
     }
     assert!(events >= MANY * (11 << 10) / MOST_BYTES, "{events}");
-    let order = told.iter().map(|id| id[..3].parse().unwrap());
+    let order = received.iter().map(|id| id[..3].parse().unwrap());
     assert_eq!(order.collect::<Vec<usize>>(), (0..MANY).collect::<Vec<_>>());
     assert_eq!(
         ann.event("notification:new").await["notificationId"],
@@ -166,9 +166,9 @@ async fn notification_is_sent_again_until_any_tab_acknowledges_it() {
     assert_eq!(known, ["n1", "n2"]);
 
     let first = ann.must("notification:ack", ack("n1")).await;
-    let told = tab.event("notification:acked").await;
-    assert_eq!(told["notificationId"], "n1");
-    assert_eq!(told["timestamp"], first["timestamp"]);
+    let received = tab.event("notification:acked").await;
+    assert_eq!(received["notificationId"], "n1");
+    assert_eq!(received["timestamp"], first["timestamp"]);
     let again = tab.must("notification:ack", ack("n1")).await;
     assert_eq!(again["timestamp"], first["timestamp"], "the first counts");
     assert!(ann.events_until_now("notification:acked").await.is_empty());
@@ -281,9 +281,9 @@ async fn the_same_notification_is_stored_once_and_a_user_has_a_limited_number() 
     );
     ann.must("notification:ack", ack("n1")).await;
     notify(&server, "n3", "urgent").await;
-    let told = ann.events_until_now("notification:new").await;
-    let told: Vec<_> = told.iter().map(|one| &one["notificationId"]).collect();
-    assert_eq!(told, ["n1", "n2", "n3"]);
+    let received = ann.events_until_now("notification:new").await;
+    let received: Vec<_> = received.iter().map(|one| &one["notificationId"]).collect();
+    assert_eq!(received, ["n1", "n2", "n3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,8 +351,8 @@ async fn on_connect_setting_sends_notifications_to_each_connection() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__ON_CONNECT", "true")]);
     notify(&server, "n1", "low").await;
     let mut ann = client(&server.binary, "ann", "user").await;
-    let told = ann.event("notifications:subscribed").await;
-    assert_eq!(ids(&told["snapshot"]), ["n1"]);
+    let received = ann.event("notifications:subscribed").await;
+    assert_eq!(ids(&received["snapshot"]), ["n1"]);
     notify(&server, "n2", "urgent").await;
     assert_eq!(ann.event("notification:new").await["notificationId"], "n2");
 }
@@ -425,8 +425,8 @@ async fn tabs_at_all_servers_get_notifications_and_one_ack_suffices() {
         }
     }
     let first = tabs[0].must("notification:ack", ack("n0")).await;
-    let told = tabs[1].event("notification:acked").await;
-    assert_eq!(told["timestamp"], first["timestamp"]);
+    let received = tabs[1].event("notification:acked").await;
+    assert_eq!(received["timestamp"], first["timestamp"]);
     let again = tabs[1].must("notification:ack", ack("n0")).await;
     assert_eq!(again["timestamp"], first["timestamp"]);
 }

@@ -217,16 +217,16 @@ async fn deletion_that_waits_for_a_message_is_emitted_once() {
         SELECT gen_random_uuid(), $ID, 1, 'eve', 'Eve', 'unseen', 'user', '{}', NULL, now();
         UPDATE conversations SET last_seq = 1 WHERE id = $ID; COMMIT";
     all.sql(insert);
-    let gone = all.ann.must("delete_conversation", about).await;
-    assert_eq!(gone["conversationId"], id);
-    let told = loop {
-        let told = next(&mut all.bob).await;
+    let deleted = all.ann.must("delete_conversation", about).await;
+    assert_eq!(deleted["conversationId"], id);
+    let received = loop {
+        let received = next(&mut all.bob).await;
         // A server that reads before the deletion emits the message first.
-        if told != "message \"unseen\"" {
-            break told;
+        if received != "message \"unseen\"" {
+            break received;
         }
     };
-    assert_eq!(told, format!("gone by {:?}", all.ann.user_id()));
+    assert_eq!(received, format!("gone by {:?}", all.ann.user_id()));
     for client in [&mut all.ann, &mut all.bob] {
         let again = client.events_until_now("conversation_deleted").await;
         assert!(again.is_empty(), "{again:?}");
@@ -363,8 +363,8 @@ async fn number_of_retained_changes_is_bounded() {
         "DO $$ BEGIN FOR n IN 1..1100 LOOP
              UPDATE conversations SET title = n::text WHERE id = $ID; END LOOP; END $$",
     );
-    let kept = "SELECT min(number), max(number) FROM conversation_changes";
-    assert_eq!(all.sql(kept), "101|1100");
+    let bounds = "SELECT min(number), max(number) FROM conversation_changes";
+    assert_eq!(all.sql(bounds), "101|1100");
     let start = Instant::now();
     while next(&mut all.bob).await != "\"1100\" of 2" {
         assert!(start.elapsed() < DEADLINE);

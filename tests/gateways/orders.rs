@@ -14,19 +14,19 @@ use crate::server::UNLIMITED;
 use crate::trades::{FILLED, Hook, Reply, header, order, states, trader, webhook};
 
 /// Returns an order with an id of its client.
-fn order_under(id: &str) -> Value {
+fn order_with_id(id: &str) -> Value {
     let mut order = order("AAPL");
     order["clientTradeId"] = json!(id);
     order
 }
 
 /// Returns the keys of the requests that a hook received.
-fn keys(hook: &Hook) -> Vec<String> {
+fn request_keys(hook: &Hook) -> Vec<String> {
     let requests = hook.requests();
-    let keys = requests
+    let request_keys = requests
         .iter()
         .map(|request| header(request, "idempotency-key").unwrap());
-    keys.collect()
+    request_keys.collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,13 +36,13 @@ async fn repeated_order_executes_once_with_the_same_answer() {
     let url = hook.url();
     let server = start(&webhook(&url));
     let mut ann = trader(&server).await;
-    let first = ann.must("execute:trade", order_under("one")).await;
+    let first = ann.must("execute:trade", order_with_id("one")).await;
     assert_eq!(
         ann.event("trade:executed").await["tradeId"],
         first["tradeId"]
     );
     let failed = ann
-        .refused("execute:trade", order_under("two"), "CONFLICT")
+        .refused("execute:trade", order_with_id("two"), "CONFLICT")
         .await;
     assert_eq!(failed["details"]["reason"], "REJECTED");
     assert_ne!(ann.event("trade:error").await["tradeId"], first["tradeId"]);
@@ -50,15 +50,15 @@ async fn repeated_order_executes_once_with_the_same_answer() {
     let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY], &webhook(&url)].concat());
     let mut back = trader(&server).await;
     for ann in [&mut back, &mut trader(&server).await] {
-        let again = ann.must("execute:trade", order_under("one")).await;
+        let again = ann.must("execute:trade", order_with_id("one")).await;
         assert_eq!(again, first);
-        let told = ann.event("trade:executed").await;
+        let received = ann.event("trade:executed").await;
         assert_eq!(
-            (&told["tradeId"], &told["timestamp"]),
+            (&received["tradeId"], &received["timestamp"]),
             (&first["tradeId"], &first["timestamp"])
         );
         let again = ann
-            .refused("execute:trade", order_under("two"), "CONFLICT")
+            .refused("execute:trade", order_with_id("two"), "CONFLICT")
             .await;
         assert_eq!(again, failed);
         assert!(ann.events_until_now("trade:update").await.is_empty());
@@ -67,7 +67,7 @@ async fn repeated_order_executes_once_with_the_same_answer() {
     // From another user, or without an id, it is a new trade.
     hook.plan(Reply::Answer(200, FILLED));
     let mut bob = client(&server.binary, "bob", "admin").await;
-    let other = bob.must("execute:trade", order_under("one")).await;
+    let other = bob.must("execute:trade", order_with_id("one")).await;
     assert_ne!(other["tradeId"], first["tradeId"]);
     let other = back.must("execute:trade", order("AAPL")).await;
     assert_ne!(other["tradeId"], first["tradeId"]);
@@ -79,7 +79,7 @@ async fn different_order_with_a_used_id_and_invalid_id_are_refused() {
     let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100,MSFT=100")]);
     let mut ann = trader(&server).await;
     let with = |field: &str, value: Value| {
-        let mut order = order_under("one");
+        let mut order = order_with_id("one");
         order[field] = value;
         order
     };
@@ -102,7 +102,7 @@ async fn different_order_with_a_used_id_and_invalid_id_are_refused() {
     }
     for wrong in ["", "a\n", &"x".repeat(129)] {
         let error = ann
-            .refused("execute:trade", order_under(wrong), "INVALID_PAYLOAD")
+            .refused("execute:trade", order_with_id(wrong), "INVALID_PAYLOAD")
             .await;
         assert_eq!(error["details"]["field"], "clientTradeId");
     }
@@ -123,9 +123,9 @@ async fn order_repeated_during_execution_waits_for_the_outcome() {
     let server = start(&webhook(&url));
     let mut ann = trader(&server).await;
     let mut tab = client(&server.binary, "ann", "admin").await;
-    let first = ann.request("execute:trade", order_under("one")).await;
-    let second = ann.request("execute:trade", order_under("one")).await;
-    let third = tab.request("execute:trade", order_under("one")).await;
+    let first = ann.request("execute:trade", order_with_id("one")).await;
+    let second = ann.request("execute:trade", order_with_id("one")).await;
+    let third = tab.request("execute:trade", order_with_id("one")).await;
     until(|| hook.requests().len() == 1);
     hook.let_go();
     let first = ann.answer(first).await;
@@ -134,8 +134,11 @@ async fn order_repeated_during_execution_waits_for_the_outcome() {
     assert_eq!(tab.answer(third).await, first);
     states(&mut ann, &["pending", "executed"]).await;
     assert!(ann.events_until_now("trade:update").await.is_empty());
-    let keys = keys(&hook);
-    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    let request_keys = request_keys(&hook);
+    assert!(
+        request_keys.len() == 2 && request_keys[0] == request_keys[1],
+        "{request_keys:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,19 +149,22 @@ async fn unfinished_order_of_a_dead_server_resumes_when_repeated() {
     variables.push(("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"));
     let server = start(&variables);
     let mut ann = trader(&server).await;
-    ann.emit("execute:trade", order_under("one")).await;
+    ann.emit("execute:trade", order_with_id("one")).await;
     let pending = states(&mut ann, &["pending"]).await;
     until(|| hook.requests().len() == 1);
     hook.plan(Reply::Answer(200, FILLED));
     let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY], &variables].concat());
     let mut ann = trader(&server).await;
-    let told = ann.must("execute:trade", order_under("one")).await;
-    assert_eq!(told["tradeId"], pending["tradeId"]);
-    let keys = keys(&hook);
-    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    let received = ann.must("execute:trade", order_with_id("one")).await;
+    assert_eq!(received["tradeId"], pending["tradeId"]);
+    let request_keys = request_keys(&hook);
+    assert!(
+        request_keys.len() == 2 && request_keys[0] == request_keys[1],
+        "{request_keys:?}"
+    );
     // The trade in the repeated event is the same.
-    let again = ann.must("execute:trade", order_under("one")).await;
-    assert_eq!(again, told);
+    let again = ann.must("execute:trade", order_with_id("one")).await;
+    assert_eq!(again, received);
     assert_eq!(hook.requests().len(), 2);
 }
 
@@ -171,16 +177,16 @@ async fn failed_order_may_be_repeated_under_its_id() {
     let mut ann = trader(&server).await;
     let trade = crate::market::trade("t", "pending");
     must(&server.binary, "/trades", trade).await;
-    ann.refused("execute:trade", order_under("one"), "CONFLICT")
+    ann.refused("execute:trade", order_with_id("one"), "CONFLICT")
         .await;
     let trade = crate::market::trade("t", "canceled");
     must(&server.binary, "/trades", trade).await;
-    ann.must("execute:trade", order_under("one")).await;
+    ann.must("execute:trade", order_with_id("one")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_orders_execute_at_a_time_and_more_are_refused() {
-    const PLACES: usize = 64;
+    const SLOTS: usize = 64;
     let hook = Hook::start(&[Reply::Hang]);
     let url = hook.url();
     let mut variables = webhook(&url);
@@ -188,28 +194,28 @@ async fn sixty_four_orders_execute_at_a_time_and_more_are_refused() {
     let server = start(&variables);
     let mut ann = client(&server.binary, "ann", "admin").await;
     let mut bob = client(&server.binary, "bob", "admin").await;
-    for _ in 0..PLACES / 2 {
+    for _ in 0..SLOTS / 2 {
         ann.emit("execute:trade", order("AAPL")).await;
         bob.emit("execute:trade", order("AAPL")).await;
     }
-    until(|| hook.requests().len() == PLACES);
+    until(|| hook.requests().len() == SLOTS);
     let error = bob
         .refused("execute:trade", order("AAPL"), "RATE_LIMITED")
         .await;
     assert!(error["retryAfter"].is_u64(), "{error}");
-    let told = bob.event("trade:error").await;
+    let received = bob.event("trade:error").await;
     assert_eq!(
-        (&told["code"], &told["tradeId"]),
+        (&received["code"], &received["tradeId"]),
         (&json!("RATE_LIMITED"), &Value::Null)
     );
-    assert_eq!(hook.requests().len(), PLACES);
+    assert_eq!(hook.requests().len(), SLOTS);
 }
 
 /// Number of consecutive failures that open the circuit.
 const FAILURES: usize = 5;
 
 /// Returns the variables of a server that sends each order once, and does not retry during a test.
-fn asking_once(url: &str) -> Vec<(&str, &str)> {
+fn single_attempt(url: &str) -> Vec<(&str, &str)> {
     let mut variables = webhook(url);
     variables.extend([
         ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "1"),
@@ -221,44 +227,47 @@ fn asking_once(url: &str) -> Vec<(&str, &str)> {
 
 /// Sends orders until the circuit is open, and returns the number of requests to the hook.
 async fn open_circuit(ann: &mut Client, hook: &Hook) -> usize {
-    let mut asked = 0;
+    let mut requests = 0;
     loop {
         let error = ann
             .refused("execute:trade", order("AAPL"), "CONFLICT")
             .await;
         match error["details"]["reason"].as_str() {
-            Some("OUTCOME_UNKNOWN") => asked += 1,
+            Some("OUTCOME_UNKNOWN") => requests += 1,
             Some("EXECUTOR_UNAVAILABLE") => break,
             other => panic!("{other:?}"),
         }
-        assert_eq!(hook.requests().len(), asked);
+        assert_eq!(hook.requests().len(), requests);
         // The delays grow with each failure, up to ten seconds.
-        assert!(asked < 4 * FAILURES, "it is asked however often it fails");
+        assert!(
+            requests < 4 * FAILURES,
+            "it is asked however often it fails"
+        );
     }
-    assert!(asked >= FAILURES, "{asked}");
-    assert_eq!(hook.requests().len(), asked, "nobody was asked");
-    asked
+    assert!(requests >= FAILURES, "{requests}");
+    assert_eq!(hook.requests().len(), requests, "nobody was asked");
+    requests
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_webhook_failures_open_the_circuit_and_orders_fail_fast() {
     let hook = Hook::start(&[Reply::Answer(500, "")]);
     let url = hook.url();
-    let server = start(&asking_once(&url));
+    let server = start(&single_attempt(&url));
     let mut ann = trader(&server).await;
-    let asked = open_circuit(&mut ann, &hook).await;
-    for _ in 0..asked {
-        let told = ann.event("trade:error").await;
-        assert_eq!(told["code"], "OUTCOME_UNKNOWN");
+    let requests = open_circuit(&mut ann, &hook).await;
+    for _ in 0..requests {
+        let received = ann.event("trade:error").await;
+        assert_eq!(received["code"], "OUTCOME_UNKNOWN");
         states(&mut ann, &["pending"]).await;
     }
-    let told = ann.event("trade:error").await;
+    let received = ann.event("trade:error").await;
     assert_eq!(
-        (&told["code"], &told["symbol"]),
+        (&received["code"], &received["symbol"]),
         (&json!("EXECUTOR_UNAVAILABLE"), &json!("AAPL"))
     );
     let failed = states(&mut ann, &["pending", "failed"]).await;
-    assert_eq!(failed["tradeId"], told["tradeId"]);
+    assert_eq!(failed["tradeId"], received["tradeId"]);
     server.binary.expect_log(&[
         "the executor of trades",
         "circuit breaker opened, requests are suspended",
@@ -269,10 +278,10 @@ async fn five_webhook_failures_open_the_circuit_and_orders_fail_fast() {
 async fn one_order_probes_an_open_circuit_and_success_closes_it() {
     let hook = Hook::start(&[Reply::Answer(500, "")]);
     let url = hook.url();
-    let server = start(&asking_once(&url));
+    let server = start(&single_attempt(&url));
     let mut ann = client(&server.binary, "ann", "admin").await;
     let mut bob = client(&server.binary, "bob", "admin").await;
-    let asked = open_circuit(&mut ann, &hook).await;
+    let requests = open_circuit(&mut ann, &hook).await;
     hook.plan(Reply::Hang);
     // One order is sent to the hook after a while. Earlier orders are refused without a request to
     // the hook.
@@ -283,7 +292,7 @@ async fn one_order_probes_an_open_circuit_and_success_closes_it() {
                 let reason = &answer["error"]["details"]["reason"];
                 assert_eq!(reason, "EXECUTOR_UNAVAILABLE", "{answer}");
             }
-            () = requested(&hook, asked + 1) => break id,
+            () = until_requests(&hook, requests + 1) => break id,
         }
         sleep(Duration::from_millis(20)).await; // The pace of asking.
     };
@@ -293,7 +302,7 @@ async fn one_order_probes_an_open_circuit_and_success_closes_it() {
             .await;
         assert_eq!(error["details"]["reason"], "EXECUTOR_UNAVAILABLE");
     }
-    assert_eq!(hook.requests().len(), asked + 1, "one finds out");
+    assert_eq!(hook.requests().len(), requests + 1, "one finds out");
     hook.plan(Reply::Answer(200, FILLED));
     hook.answer_hanging(200, FILLED);
     let executed = ann.answer(probe).await;
@@ -313,14 +322,14 @@ async fn one_order_probes_an_open_circuit_and_success_closes_it() {
     }
     hook.plan(Reply::Answer(200, FILLED));
     bob.must("execute:trade", order("AAPL")).await;
-    assert_eq!(hook.requests().len(), asked + 1 + 3 * FAILURES);
+    assert_eq!(hook.requests().len(), requests + 1 + 3 * FAILURES);
     server
         .binary
         .expect_log(&["the executor of trades", "requests resume"]);
 }
 
 /// Waits until a hook has received this many requests.
-async fn requested(hook: &Hook, count: usize) {
+async fn until_requests(hook: &Hook, count: usize) {
     while hook.requests().len() < count {
         sleep(Duration::from_millis(10)).await; // Poll interval.
     }
@@ -357,11 +366,14 @@ async fn another_server_resumes_an_order_of_a_dead_server() {
     // simulated.
     let aged = "UPDATE journal_entries SET created_at = created_at - interval '1 h' WHERE journal = 'executions'";
     database.sql(aged);
-    let told = tab.event("trade:executed").await;
-    assert_eq!(told["tradeId"], pending["tradeId"]);
+    let received = tab.event("trade:executed").await;
+    assert_eq!(received["tradeId"], pending["tradeId"]);
     states(&mut tab, &["pending", "executed"]).await;
-    let keys = keys(&hook);
-    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    let request_keys = request_keys(&hook);
+    assert!(
+        request_keys.len() == 2 && request_keys[0] == request_keys[1],
+        "{request_keys:?}"
+    );
     assert!(tab.events_until_now("trade:executed").await.is_empty());
 }
 
@@ -385,6 +397,6 @@ async fn another_server_emits_an_outcome_stored_by_a_dead_server() {
              body = (body::jsonb - 'settled')::text
          WHERE journal = 'executions'",
     );
-    let told = tab.event("trade:executed").await;
-    assert_eq!(told["tradeId"], first["tradeId"]);
+    let received = tab.event("trade:executed").await;
+    assert_eq!(received["tradeId"], first["tradeId"]);
 }

@@ -120,12 +120,12 @@ impl Outage {
     async fn until_readiness(&self, status: u16) {
         let (address, start) = (self.binary.address(), Instant::now());
         loop {
-            let asked = move || RawClient::connect(address).get("/health/ready").status;
-            let told = tokio::task::spawn_blocking(asked).await.unwrap();
-            if told == status {
+            let request = move || RawClient::connect(address).get("/health/ready").status;
+            let current = tokio::task::spawn_blocking(request).await.unwrap();
+            if current == status {
                 return;
             }
-            assert!(start.elapsed() < DEADLINE, "{told}");
+            assert!(start.elapsed() < DEADLINE, "{current}");
             tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
         }
     }
@@ -175,13 +175,13 @@ async fn suspended_database_refuses_messages_until_it_resumes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn senders_are_answered_during_a_stall_and_late_rows_stored_once() {
     // The server would wait for an hour; its clients do not.
-    let patient = [
+    let long_timeouts = [
         ("ROOMCAST_STORE__ANSWER_TIMEOUT", "2s"),
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__CONNECT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
     ];
-    let mut outage = Outage::start(&[SHORT_TIMEOUTS, patient].concat()).await;
+    let mut outage = Outage::start(&[SHORT_TIMEOUTS, long_timeouts].concat()).await;
     outage.postgres.pause();
     for n in 0..5 {
         let message = retriable(&n.to_string());
@@ -319,14 +319,17 @@ async fn failure_at_commit_refuses_only_the_invalid_messages() {
              FOR EACH ROW WHEN (NEW.content = 'bad') EXECUTE FUNCTION bad()",
     );
     outage.refuses("bad").await;
-    let mut asked = Vec::new();
+    let mut requests = Vec::new();
     for text in ["a", "bad", "b", "bad", "c"] {
-        asked.push((outage.ann.request("message", content(text)).await, text));
+        requests.push((outage.ann.request("message", content(text)).await, text));
     }
     let mut stored = Vec::new();
-    for _ in &asked {
+    for _ in &requests {
         let (id, answer) = outage.ann.any_answer().await.unwrap();
-        let (_, text) = asked.iter().find(|(asked, _)| *asked == id).unwrap();
+        let (_, text) = requests
+            .iter()
+            .find(|(requests, _)| *requests == id)
+            .unwrap();
         assert_eq!(answer["success"], *text != "bad", "{answer}");
         if answer["success"] == true {
             stored.push(answer["message"].clone());

@@ -28,9 +28,9 @@ async fn sender_times_out_on_a_hanging_store_and_a_repeat_gets_the_row() {
     let read = json!({"conversationId": LOBBY, "seq": 1});
     ann.refused("mark_read", read, "STORE_UNAVAILABLE").await;
     ann.emit("message", message.clone()).await;
-    let told = ann.event("error").await;
+    let error = ann.event("error").await;
     assert_eq!(
-        (&told["code"], &told["status"]),
+        (&error["code"], &error["status"]),
         (&json!("STORE_UNAVAILABLE"), &json!(503))
     );
     assert!(

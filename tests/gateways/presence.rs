@@ -57,9 +57,9 @@ async fn a_lost_user_is_announced_after_the_grace() {
     let bob = server.in_lobby("bob").await;
     let id = bob.user_id();
     bob.vanish();
-    let gone = ann.event("user_disconnected").await;
+    let departure = ann.event("user_disconnected").await;
     assert_eq!(
-        (&gone["userId"], &gone["type"]),
+        (&departure["userId"], &departure["type"]),
         (&json!(id), &json!("system"))
     );
     assert_eq!(ann.events_until_now("user_left").await, [Value::Null; 0]);

@@ -26,7 +26,7 @@ fn symbols(symbols: &[&str]) -> Value {
 }
 
 /// Returns symbol and price of each.
-fn told(prices: &Value) -> Vec<(&str, f64)> {
+fn received(prices: &Value) -> Vec<(&str, f64)> {
     let prices = prices.as_array().unwrap().iter();
     prices
         .map(|one| {
@@ -95,8 +95,8 @@ async fn follower_of_a_symbol_gets_the_last_price_and_each_update() {
 
     let left = ann.must("unsubscribe:prices", symbols(&["AAPL"])).await;
     assert_eq!(left["rooms"], json!(["prices:AAPL"]));
-    let told = ann.event("prices:unsubscribed").await;
-    assert_eq!(told["rooms"], left["rooms"]);
+    let received = ann.event("prices:unsubscribed").await;
+    assert_eq!(received["rooms"], left["rooms"]);
     ann.events_until_now("price:update").await;
     must(binary, "/prices", price("AAPL", 193)).await;
     must(binary, "/prices", price("BTC/USD", 60001)).await;
@@ -104,7 +104,10 @@ async fn follower_of_a_symbol_gets_the_last_price_and_each_update() {
     updates_until(&mut bob, "AAPL", 193.0).await;
     // Subscribing again returns the newest price.
     let again = ann.must("subscribe:prices", symbols(&["AAPL"])).await;
-    assert_eq!(self::told(&again["snapshot"]["prices"]), [("AAPL", 193.0)]);
+    assert_eq!(
+        self::received(&again["snapshot"]["prices"]),
+        [("AAPL", 193.0)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +128,7 @@ async fn burst_of_prices_sends_the_first_and_the_last() {
     must(binary, "/prices", json!({ "prices": more })).await;
     let mut bob = client(binary, "bob", "user").await;
     let answer = bob.must("subscribe:prices", symbols(&["A"])).await;
-    assert_eq!(told(&answer["snapshot"]["prices"]), [("A", 1100.0)]);
+    assert_eq!(received(&answer["snapshot"]["prices"]), [("A", 1100.0)]);
     updates_until(&mut ann, "A", 1100.0).await;
     must(binary, "/prices", price("A", 1101)).await;
     for client in [&mut ann, &mut bob] {
@@ -162,7 +165,7 @@ async fn subscriber_during_publications_ends_with_the_last_price() {
     );
     for mut one in clients {
         let subscribed = one.event("prices:subscribed").await;
-        let mut last: HashMap<_, _> = told(&subscribed["snapshot"]["prices"])
+        let mut last: HashMap<_, _> = received(&subscribed["snapshot"]["prices"])
             .into_iter()
             .map(|(symbol, price)| (symbol.to_owned(), price))
             .collect();
@@ -302,14 +305,14 @@ async fn stopped_server_has_stored_the_newest_price_of_each_symbol() {
         let answer = ann.must("subscribe:prices", symbols(names)).await;
         answer["snapshot"]["prices"].clone()
     };
-    assert_eq!(told(&last(&server, &["one"]).await), [("one", 1.0)]);
+    assert_eq!(received(&last(&server, &["one"]).await), [("one", 1.0)]);
     for n in 1..=50 {
         let prices = [price("a", n), price("b", n + 1), price("one", n)];
         must(&server.binary, "/prices", json!({ "prices": prices })).await;
     }
     let server = server.stopped_and_started(&variables);
     assert_eq!(
-        told(&last(&server, &["a", "b", "one"]).await),
+        received(&last(&server, &["a", "b", "one"]).await),
         [("a", 50.0), ("b", 51.0), ("one", 50.0)]
     );
     let mut root = client(&server.binary, "root", "admin").await;
@@ -348,7 +351,7 @@ async fn prices_reach_followers_at_all_servers() {
     let mut bob = client(&late, "bob", "user").await;
     let answer = bob.must("subscribe:prices", symbols(&["A", "B"])).await;
     assert_eq!(
-        told(&answer["snapshot"]["prices"]),
+        received(&answer["snapshot"]["prices"]),
         [("A", 500.0), ("B", 4.0)]
     );
     // When two servers receive prices of one symbol concurrently, both end with the same price.
@@ -357,7 +360,7 @@ async fn prices_reach_followers_at_all_servers() {
         publish(&servers[1], "/prices", price("A", 602)),
     );
     assert_eq!((first.0, second.0), (200, 200));
-    let known = async |binary| {
+    let current = async |binary| {
         let mut carl = client(binary, "carl", "user").await;
         let answer = carl.must("subscribe:prices", symbols(&["A"])).await;
         answer["snapshot"]["prices"][0]["price"].as_f64().unwrap()
@@ -369,7 +372,7 @@ async fn prices_reach_followers_at_all_servers() {
             let last: f64 = database.sql(stored).trim().parse().unwrap();
             let mut others = Vec::new();
             for binary in servers.iter().chain([&late]) {
-                others.push(known(binary).await);
+                others.push(current(binary).await);
             }
             if others == [last; 3] {
                 break last;
@@ -476,12 +479,12 @@ async fn publish_until_killed(address: SocketAddr, kill: impl FnOnce()) -> HashM
 }
 
 /// Returns the prices of these symbols, as a client receives them.
-async fn known(binary: &crate::server::ServerProcess, wanted: &[&str]) -> HashMap<String, f64> {
+async fn current(binary: &crate::server::ServerProcess, names: &[&str]) -> HashMap<String, f64> {
     let mut found = HashMap::new();
-    for some in wanted.chunks(100) {
+    for some in names.chunks(100) {
         let mut one = client(binary, "ann", "user").await;
         let answer = one.must("subscribe:prices", symbols(some)).await;
-        let prices = told(&answer["snapshot"]["prices"]);
+        let prices = received(&answer["snapshot"]["prices"]);
         found.extend(
             prices
                 .into_iter()
@@ -494,8 +497,8 @@ async fn known(binary: &crate::server::ServerProcess, wanted: &[&str]) -> HashMa
 /// Checks that no acknowledged price is missing. A newer price whose answer was in flight may have
 /// replaced it.
 async fn has_all(binary: &crate::server::ServerProcess, acknowledged: &HashMap<String, f64>) {
-    let wanted: Vec<_> = acknowledged.keys().map(String::as_str).collect();
-    let found = known(binary, &wanted).await;
+    let names: Vec<_> = acknowledged.keys().map(String::as_str).collect();
+    let found = current(binary, &names).await;
     for (symbol, price) in acknowledged {
         let stored = found.get(symbol).copied().unwrap_or_default();
         assert!(

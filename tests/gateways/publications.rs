@@ -36,8 +36,8 @@ async fn numbers(client: &mut Client) -> Vec<i64> {
 /// Returns the readiness report for load balancers.
 pub(crate) async fn readiness(server: &ServerProcess) -> Value {
     let address = server.address();
-    let asked = move || RawClient::connect(address).get("/health/ready").body;
-    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    let request = move || RawClient::connect(address).get("/health/ready").body;
+    let answer = tokio::task::spawn_blocking(request).await.unwrap();
     serde_json::from_str(&answer).unwrap()
 }
 
@@ -77,7 +77,7 @@ async fn committed_publication_reaches_its_audience_at_every_server() {
         assert_eq!(ann.packet_of("news").await, r#"42["news",null]"#);
         // The earlier event is not for Bob, and the first was never committed.
         assert!(bob.event("news").await.is_null());
-        assert!(bob.kept().is_empty(), "{:?}", bob.kept());
+        assert!(bob.queued_events().is_empty(), "{:?}", bob.queued_events());
     }
 }
 
@@ -143,7 +143,7 @@ async fn concurrent_transactions_have_the_same_order_at_every_server() {
             numbers(client).await,
             (1..=WRITERS * EACH).collect::<Vec<_>>()
         );
-        free.push(client.kept());
+        free.push(client.queued_events());
     }
     assert_eq!(free[0], free[1], "one order");
     assert_eq!(free[0].len() as i64, WRITERS * EACH, "each once");
@@ -178,7 +178,7 @@ async fn named_server_resumes_after_restart_and_skips_old_publications() {
         }
     }
     let server = database.server_with(&named);
-    server_says(
+    expect_log_line(
         &server,
         "resuming with publications made while this server was down",
     );
@@ -204,12 +204,12 @@ async fn server_killed_while_emitting_loses_few_and_repeats_none() {
     ];
     let mut server = database.server_with(&named);
     let sql = database.client().await;
-    let (mut got, mut published) = (Vec::new(), 0);
+    let (mut batches, mut published) = (Vec::new(), 0);
     for round in 0..=ROUNDS {
         let mut ann = server.guest("ann").await;
         if round == ROUNDS {
             publish(&sql, "n", "-1").await;
-            got.push(numbers(&mut ann).await);
+            batches.push(numbers(&mut ann).await);
             break;
         }
         // Many pages, so that the server is killed while it emits.
@@ -218,25 +218,25 @@ async fn server_killed_while_emitting_loses_few_and_repeats_none() {
         let statement = "SELECT count(roomcast_publish_to_everyone('n', to_jsonb(n)))
                          FROM generate_series($1::bigint, $2::bigint) n";
         sql.query(statement, &[&first, &published]).await.unwrap();
-        let mut told = Vec::new();
-        while told
+        let mut received = Vec::new();
+        while received
             .last()
             .is_none_or(|last| *last < first + 100 * round as i64)
         {
-            told.push(ann.event("n").await.as_i64().unwrap());
+            received.push(ann.event("n").await.as_i64().unwrap());
         }
         drop(server);
         // Data in flight still arrives.
         while let Some(packet) = ann.packet_if_any().await {
             let number = packet.strip_prefix("42[\"n\",").unwrap().strip_suffix(']');
-            told.push(number.unwrap().parse().unwrap());
+            received.push(number.unwrap().parse().unwrap());
         }
-        got.push(told);
+        batches.push(received);
         server = database.server_with(&named);
     }
     let mut last = 0;
-    for (round, told) in got.iter().enumerate() {
-        for (place, n) in told.iter().enumerate() {
+    for (round, received) in batches.iter().enumerate() {
+        for (place, n) in received.iter().enumerate() {
             // Within the life of a server there are no gaps.
             let most = if place == 0 && round > 0 { FEW } else { 0 };
             let lost = n - last - 1;
@@ -256,13 +256,13 @@ async fn unnamed_server_warns_that_it_cannot_resume_publications() {
     publish(&database.client().await, "n", "1").await;
     assert_eq!(ann.event("n").await, json!(1));
     assert!(!first.early_log().contains(warning), "nobody had published");
-    server_says(&database.server_with(&[]), warning);
+    expect_log_line(&database.server_with(&[]), warning);
     let named = database.server_with(&[("ROOMCAST_NODE__ID", "a")]);
     assert!(!named.early_log().contains(warning));
 }
 
 /// Waits until the server has logged this text, before it listened or since.
-fn server_says(server: &ServerProcess, text: &str) {
+fn expect_log_line(server: &ServerProcess, text: &str) {
     if !server.early_log().contains(text) {
         server.expect_log(&[text]);
     }
@@ -471,9 +471,9 @@ async fn server_without_publication_right_warns_and_works_otherwise() {
         .concat(),
     );
     server.expect_log(&["permission denied"]);
-    let told = readiness(&server).await;
+    let report = readiness(&server).await;
     assert_eq!(
-        (&told["status"], &told["publications"]),
+        (&report["status"], &report["publications"]),
         (&json!("ok"), &json!("unavailable"))
     );
     let mut ann = server.guest("ann").await;

@@ -107,23 +107,23 @@ async fn list_has_current_items_of_only_its_user_or_channel() {
         (&trades["trades"], &trades["revision"]),
         (&json!([executed]), &json!(2))
     );
-    let told = ann.event("signal:new").await;
+    let received = ann.event("signal:new").await;
     let gold = get(&server, "/signals?channelId=gold");
     assert_eq!(
         (&gold["signals"], &gold["revision"]),
-        (&json!([told]), &json!(3))
+        (&json!([received]), &json!(3))
     );
     let all = all_pages(&server, "/signals?limit=2", SIGNALS, || {});
     assert_eq!(all, [vec!["s3", "s2"], vec!["s1"]]);
-    let told = ann.event("notification:new").await;
+    let received = ann.event("notification:new").await;
     let listed = get(&server, "/users/ann/notifications");
-    assert_eq!(listed["notifications"], json!([told]));
-    let mut told = ann.event("portfolio:update").await;
-    let revision = told.as_object_mut().unwrap().remove("revision");
+    assert_eq!(listed["notifications"], json!([received]));
+    let mut received = ann.event("portfolio:update").await;
+    let revision = received.as_object_mut().unwrap().remove("revision");
     let read = get(&server, "/users/ann/portfolio");
     assert_eq!(
         (&read["portfolio"], &read["revision"]),
-        (&told, &revision.unwrap())
+        (&received, &revision.unwrap())
     );
 
     // Acknowledged notifications are no longer in the list.

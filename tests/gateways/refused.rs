@@ -20,7 +20,7 @@ fn about_the_lobby(rest: &str) -> String {
 /// Sends each request and expects that nothing is done and the field is named.
 async fn refused(client: &mut Client, wrong: &[Wrong]) {
     for (event, field, arguments) in wrong {
-        let answer = client.ask_literally(event, arguments).await;
+        let answer = client.ask_raw(event, arguments).await;
         let error = &answer["error"];
         assert_eq!(
             error["code"], "INVALID_PAYLOAD",
@@ -111,7 +111,7 @@ async fn lone_surrogates_are_refused_in_every_text() {
     // lost.
     let sent = |id: &str| message(&format!(r#","clientMessageId":"{id}""#));
     for (id, success) in [(r"\ud800", false), (r"\ufffd", true), (r"\ud801", false)] {
-        let answer = ann.ask_literally("message", &sent(id)).await;
+        let answer = ann.ask_raw("message", &sent(id)).await;
         assert_eq!(answer["success"], success, "{id}: {answer}");
     }
 }
@@ -250,7 +250,7 @@ async fn arguments_of_the_wrong_kind_never_succeed() {
     }
     refused(&mut ann, &wrong).await;
     let whole = about_the_lobby(r#","beforeSeq":50.0,"limit":2e2"#);
-    let page = ann.ask_literally("message_history", &whole).await;
+    let page = ann.ask_raw("message_history", &whole).await;
     assert_eq!(page["success"], true, "{page}");
 }
 
@@ -297,17 +297,17 @@ async fn an_event_that_is_unknown_is_answered() {
         ann.refused(event, json!({}), "NOT_FOUND").await;
     }
     ann.emit("no such event", json!({})).await;
-    let told = ann.event("error").await;
-    assert_eq!(told["type"], "subscription");
+    let error = ann.event("error").await;
+    assert_eq!(error["type"], "subscription");
     assert_eq!(
-        (&told["code"], &told["event"]),
+        (&error["code"], &error["event"]),
         (&json!("NOT_FOUND"), &json!("no such event"))
     );
     // An invalid event without an acknowledgement is reported by an event, with the field as well.
     ann.emit("message", json!({"conversationId": LOBBY})).await;
-    let told = ann.event("error").await;
+    let error = ann.event("error").await;
     assert_eq!(
-        (&told["code"], &told["details"]["field"]),
+        (&error["code"], &error["details"]["field"]),
         (&json!("INVALID_PAYLOAD"), &json!("content"))
     );
 }

@@ -32,7 +32,7 @@ fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> Str
 }
 
 /// Returns a token signed with a shared secret, which may have a name.
-fn by_secret(secret: &str, kid: Option<&str>, claims: &Value) -> String {
+fn sign_with(secret: &str, kid: Option<&str>, claims: &Value) -> String {
     let mut header = json!({"alg": "HS256", "typ": "JWT"});
     if let Some(kid) = kid {
         header["kid"] = kid.into();
@@ -85,7 +85,7 @@ async fn end_sockets(server: &ServerProcess, token: &str, role: &str) {
 #[tokio::test]
 async fn a_replaced_token_secret_refuses_old_tokens_and_accepts_new_ones() {
     let server = Server::start(&[(SECRET, OLD)]);
-    let [old, new] = [OLD, NEW].map(|secret| by_secret(secret, None, &claims("ann", "user")));
+    let [old, new] = [OLD, NEW].map(|secret| sign_with(secret, None, &claims("ann", "user")));
     enters(&server.binary, &old).await.unwrap();
     assert_refused(enters(&server.binary, &new).await);
     let server = server.stopped_and_started(&[(SECRET, NEW)]);
@@ -106,16 +106,16 @@ async fn a_key_removed_from_the_file_is_refused_and_its_sockets_are_ended() {
     write("old", OLD);
     let keys = ("ROOMCAST_AUTH__JWT__KEYS_FILE", file.to_str().unwrap());
     let server = Server::start(&[keys]);
-    let old = by_secret(OLD, Some("old"), &claims("ann", "user"));
+    let old = sign_with(OLD, Some("old"), &claims("ann", "user"));
     let mut ann = enters(&server.binary, &old).await.unwrap();
-    let coach = by_secret(OLD, Some("old"), &claims("carl", "coach"));
+    let coach = sign_with(OLD, Some("old"), &claims("carl", "coach"));
     let mut carl = enters(&server.binary, &coach).await.unwrap();
     write("new", NEW);
     server.binary.expect_log(&["key file reloaded"]);
     assert_refused(enters(&server.binary, &old).await);
     // Her socket stays connected until it is ended.
     ann.must("join_conversation", json!(LOBBY)).await;
-    let service = by_secret(NEW, Some("new"), &claims("backend", "service"));
+    let service = sign_with(NEW, Some("new"), &claims("backend", "service"));
     end_sockets(&server.binary, &service, "user").await;
     assert_eq!(ann.event("error").await["code"], "TOKEN_REVOKED");
     assert_refused(enters(&server.binary, &old).await);
@@ -124,7 +124,7 @@ async fn a_key_removed_from_the_file_is_refused_and_its_sockets_are_ended() {
     end_sockets(&server.binary, &service, "coach").await;
     assert_eq!(carl.event("error").await["code"], "TOKEN_REVOKED");
     // The revocation expires, so that the same user reconnects with a new token.
-    let new = by_secret(NEW, Some("new"), &claims("ann", "user"));
+    let new = sign_with(NEW, Some("new"), &claims("ann", "user"));
     let start = std::time::Instant::now();
     while enters(&server.binary, &new).await.is_err() {
         assert!(start.elapsed().as_secs() < 20, "never let in again");
@@ -233,8 +233,9 @@ async fn a_waiting_delivery_is_signed_with_the_new_webhook_secret() {
     until(|| !hook.requests().is_empty());
     assert!(is_signed_with(&hook.requests()[0], OLD));
     let server = server.stopped_and_started(&variables(NEW));
-    let of_new = |requests: Vec<String>| requests.iter().any(|one| is_signed_with(one, NEW));
-    until(|| of_new(hook.requests()));
+    let any_signed_with_new =
+        |requests: Vec<String>| requests.iter().any(|one| is_signed_with(one, NEW));
+    until(|| any_signed_with_new(hook.requests()));
     // The receiver knows the new secret now.
     hook.plan(Reply::Answer(204, ""));
     let delivered = "roomcast_webhook_deliveries_total{result=\"delivered\"}";
@@ -253,12 +254,12 @@ async fn scrape(server: &ServerProcess, token: &str) -> u16 {
     let request = format!(
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
-    let asked = tokio::task::spawn_blocking(move || {
+    let task = tokio::task::spawn_blocking(move || {
         let mut client = RawClient::connect(address);
         client.send(request);
         client.response().status
     });
-    asked.await.unwrap()
+    task.await.unwrap()
 }
 
 #[tokio::test]

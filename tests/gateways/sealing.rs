@@ -41,10 +41,10 @@ async fn intrude(adapter: impl Adapter) -> Intruder {
         .adapter(adapter)
         .node(options)
         .namespace("/", |namespace| namespace.on("x", async |_: Event| {}));
-    let told = Arc::clone(&received);
+    let log = Arc::clone(&received);
     io = io.namespace("/roomcast", |namespace| {
         namespace.on_server_side("news", move |event: ServerSide| {
-            told.lock().unwrap().push(event.arg(0).unwrap());
+            log.lock().unwrap().push(event.arg(0).unwrap());
             std::future::ready(())
         })
     });
@@ -118,8 +118,8 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
     // Events of the real servers arrive in order, and no others.
     let message = json!({"conversationId": LOBBY, "content": "the canary"});
     ann.must("message", message).await;
-    let told = bob.event("message").await;
-    assert_eq!(told["content"], "the canary");
+    let received = bob.event("message").await;
+    assert_eq!(received["content"], "the canary");
     for client in [&mut ann, &mut bob] {
         assert_eq!(
             client.events_until_now("forged").await,

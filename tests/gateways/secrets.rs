@@ -18,8 +18,8 @@ fn production(url: &str) -> Vec<(&'static str, &str)> {
 /// Creates the tables in a new database.
 fn migrated() -> Database {
     let database = Database::apart();
-    let (works, said) = run(&["migrate"], &[("ROOMCAST_STORE", database.url())]);
-    assert!(works, "{said}");
+    let (works, output) = run(&["migrate"], &[("ROOMCAST_STORE", database.url())]);
+    assert!(works, "{output}");
     database
 }
 
@@ -70,11 +70,11 @@ fn production_refuses_secrets_that_other_roles_can_read_or_replace() {
     ] {
         database.sql(grant);
         let variables = production(database.url());
-        let (works, said) = run(&[], &variables);
-        let is_refused = said.contains("could read or replace") && said.contains(role);
+        let (works, output) = run(&[], &variables);
+        let is_refused = output.contains("could read or replace") && output.contains(role);
         assert!(
-            !works && is_refused && !said.contains("listening on"),
-            "{grant}: {said}"
+            !works && is_refused && !output.contains("listening on"),
+            "{grant}: {output}"
         );
         // In development the problem is only logged, and servers with their own secret do not use
         // the table.
@@ -120,10 +120,10 @@ fn server_that_owns_no_tables_needs_only_select_on_secrets() {
     variables.push(("ROOMCAST_ADAPTER__URL", &url));
     drop(ServerProcess::start(database.folder(), &variables));
     database.sql("DELETE FROM cluster_secrets");
-    let (works, said) = run(&[], &variables);
+    let (works, output) = run(&[], &variables);
     assert!(
-        !works && said.contains("cluster_secrets has no secret: run `roomcast migrate`"),
-        "{said}"
+        !works && output.contains("cluster_secrets has no secret: run `roomcast migrate`"),
+        "{output}"
     );
     // The command creates another secret.
     assert!(run(&["migrate"], &[("ROOMCAST_STORE", database.url())]).0);
@@ -139,10 +139,10 @@ fn servers_of_a_database_share_one_secret_that_no_command_shows() {
         [(); 3].map(|()| database.server_with(&[("ROOMCAST_ADAPTER__URL", database.url())]));
     assert_eq!(database.sql(count).trim(), "1 32");
     drop(servers);
-    let (works, said) = run(&["print-config"], &[("ROOMCAST_ADAPTER__SECRET", SECRET)]);
+    let (works, output) = run(&["print-config"], &[("ROOMCAST_ADAPTER__SECRET", SECRET)]);
     assert!(
-        works && !said.contains(SECRET) && said.contains("(hidden)"),
-        "{said}"
+        works && !output.contains(SECRET) && output.contains("(hidden)"),
+        "{output}"
     );
 }
 
@@ -163,9 +163,9 @@ fn production_logs_once_how_to_revoke_connect_from_public() {
         Some(line[start..end].replace("\\\"", "\""))
     };
     let server = database.server_with(&production(&url));
-    let said = statement(&server).unwrap();
+    let revoke = statement(&server).unwrap();
     drop(server);
-    database.sql(&said);
+    database.sql(&revoke);
     let server = database.server_with(&production(&url));
     assert_eq!(statement(&server), None);
 }

@@ -175,10 +175,10 @@ fn opaque_or_wildcard_origins_prevent_startup() {
             .output()
             .unwrap();
         assert!(!output.status.success(), "{origins}");
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(
-            said.contains("credentials to any origin"),
-            "{origins}: {said}"
+            output.contains("credentials to any origin"),
+            "{origins}: {output}"
         );
     }
 }

@@ -83,9 +83,9 @@ async fn one_request_notifies_many_users_and_states_each_outcome() {
     assert_eq!(outcomes(&answer), expected);
     assert_eq!(answer["stored"], 2);
     assert_eq!(answer["notification"]["notificationId"], "n1");
-    let told = ann.event("notification:new").await;
+    let received = ann.event("notification:new").await;
     assert_eq!(
-        (&told["notificationId"], &told["title"]),
+        (&received["notificationId"], &received["title"]),
         (&json!("n1"), &json!("A title"))
     );
     // A repetition stores it for no user twice.
@@ -174,9 +174,9 @@ async fn withdrawn_notification_ends_in_every_tab_and_frees_its_slot() {
         (&answer["notificationId"], &answer["withdrawn"]),
         (&json!("n1"), &json!(1))
     );
-    let told = ann.event("notification:withdrawn").await;
+    let received = ann.event("notification:withdrawn").await;
     assert_eq!(
-        (&told["notificationId"], &told["reason"]),
+        (&received["notificationId"], &received["reason"]),
         (&json!("n1"), &json!("withdrawn"))
     );
     while ann.event("notifications:unread").await["unread"] != 0 {}
@@ -228,7 +228,7 @@ async fn sending_and_withdrawing_at_one_server_reach_tabs_at_another() {
     must(&servers[0], PATH, notice("n1", users.clone())).await;
     assert_eq!(ann.event("notification:new").await["notificationId"], "n1");
     must(&servers[0], WITHDRAW, withdrawn("n1", &users)).await;
-    let told = ann.event("notification:withdrawn").await;
-    assert_eq!(told["notificationId"], "n1");
+    let received = ann.event("notification:withdrawn").await;
+    assert_eq!(received["notificationId"], "n1");
     assert!(known(&mut ann).await.is_empty());
 }

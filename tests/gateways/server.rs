@@ -44,8 +44,8 @@ impl ServerProcess {
     /// Returns all metrics as text.
     pub(crate) async fn metrics(&self) -> String {
         let address = self.admin();
-        let asked = move || crate::support::RawClient::connect(address).get("/metrics");
-        tokio::task::spawn_blocking(asked).await.unwrap().body
+        let request = move || crate::support::RawClient::connect(address).get("/metrics");
+        tokio::task::spawn_blocking(request).await.unwrap().body
     }
 
     /// Waits until this metric is as expected, because metrics may lag behind what a client sees.

@@ -101,12 +101,12 @@ async fn commands_end_quietly_if_their_output_is_closed() {
         let arguments: Vec<_> = command.split(' ').collect();
         let is_found = !command.starts_with("export");
         let Output { status, stderr, .. } = run(&arguments, &folder, &url, Stdio::piped());
-        let said = String::from_utf8(stderr).unwrap();
+        let log = String::from_utf8(stderr).unwrap();
         assert!(
-            !said.contains("panicked") && !said.contains("Broken pipe"),
-            "{command}: {said}"
+            !log.contains("panicked") && !log.contains("Broken pipe"),
+            "{command}: {log}"
         );
-        assert_eq!(status.success(), is_found, "{command}: {status} {said}");
+        assert_eq!(status.success(), is_found, "{command}: {status} {log}");
         // A panic ends a process with exit code 101.
         let status = run(&arguments, &folder, &url, closed().into()).status;
         assert!(matches!(status.code(), Some(0..=2)), "{command}: {status}");

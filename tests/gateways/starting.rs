@@ -29,10 +29,10 @@ pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let told = [stdout, stderr].concat();
-    let told = String::from_utf8(told).unwrap();
-    assert!(!status.success(), "{told}");
-    told
+    let output = [stdout, stderr].concat();
+    let output = String::from_utf8(output).unwrap();
+    assert!(!status.success(), "{output}");
+    output
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn second_server_on_a_database_file_is_refused_naming_the_first() {
     let first = ServerProcess::start(folder.path(), &[]);
     let by = format!("process {} at {}", first.pid(), first.address());
     for path in ["sqlite:chat.db", "sqlite:./chat.db"] {
-        let told = fails(folder.path(), &[("ROOMCAST_STORE", path)]);
-        assert!(told.contains(&by), "no {by} in {told}");
+        let output = fails(folder.path(), &[("ROOMCAST_STORE", path)]);
+        assert!(output.contains(&by), "no {by} in {output}");
     }
     // Other processes can read the database at the same time.
     let export = Command::new(env!("CARGO_BIN_EXE_roomcast"))
@@ -62,10 +62,10 @@ fn server_with_a_port_in_use_creates_no_database() {
     let folder = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let told = fails(folder.path(), &[("ROOMCAST_LISTEN", &address)]);
+    let output = fails(folder.path(), &[("ROOMCAST_LISTEN", &address)]);
     assert!(
-        told.contains(&format!("cannot listen on {address}")),
-        "{told}"
+        output.contains(&format!("cannot listen on {address}")),
+        "{output}"
     );
     let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert!(made.is_empty(), "{made:?}");
@@ -79,8 +79,8 @@ fn a_default_start_warns_of_nothing_and_ends_with_the_address() {
         let log = server.early_log();
         let noisy = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
         assert_eq!(log.lines().find(noisy), None, "{log}");
-        let told = log.lines().filter(|line| line.contains("V1__chat")).count();
-        assert_eq!(told, usize::from(migrations), "{log}");
+        let lines = log.lines().filter(|line| line.contains("V1__chat")).count();
+        assert_eq!(lines, usize::from(migrations), "{log}");
         assert!(!log.contains("refinery"), "{log}");
         let last = log.lines().last().unwrap();
         let end = format!("listening on http://{}", server.address());
@@ -114,8 +114,8 @@ async fn log_files_do_not_grow_without_end() {
         // The limit, and the line that reached it.
         assert!((1..1000).contains(&size), "{name} has {size} bytes");
     }
-    let told = fails(folder.path(), &[("ROOMCAST_LOG__FILES", "0")]);
-    assert!(told.contains("log.files"), "{told}");
+    let output = fails(folder.path(), &[("ROOMCAST_LOG__FILES", "0")]);
+    assert!(output.contains("log.files"), "{output}");
 }
 
 fn mode(path: &Path) -> u32 {
@@ -126,7 +126,7 @@ fn mode(path: &Path) -> u32 {
 pub(crate) fn as_another_user(program: &str) -> Command {
     let mut command = Command::new(program);
     if geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
+        command.uid(OTHER_USER).gid(OTHER_USER);
     }
     command
 }
@@ -216,13 +216,13 @@ fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
     fs::write(&path, format!("{ended} at 127.0.0.1:3000")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     let mut locking = lock(&path);
-    let told = fails(folder.path(), &[]);
-    let user = geteuid().is_root().then_some(NOBODY);
+    let output = fails(folder.path(), &[]);
+    let user = geteuid().is_root().then_some(OTHER_USER);
     let user = user.unwrap_or_else(|| geteuid().as_raw());
     let holder = format!("process {} (`flock` of user {user})", locking.id());
     assert!(
-        told.contains(&holder) && !told.contains(&ended),
-        "no {holder} in {told}"
+        output.contains(&holder) && !output.contains(&ended),
+        "no {holder} in {output}"
     );
     drop(locking.stdin.take());
     locking.wait().unwrap();
@@ -264,9 +264,9 @@ fn a_database_of_another_user_is_refused() {
         .env("XDG_STATE_HOME", folder.path())
         .output()
         .unwrap();
-    let told = String::from_utf8(stdout).unwrap();
-    let owner = format!("it belongs to user 0 and this process runs as user {NOBODY}");
-    assert!(!status.success() && told.contains(&owner), "{told}");
+    let output = String::from_utf8(stdout).unwrap();
+    let owner = format!("it belongs to user 0 and this process runs as user {OTHER_USER}");
+    assert!(!status.success() && output.contains(&owner), "{output}");
 }
 
 #[test]
@@ -280,17 +280,17 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
     fs::set_permissions(&below, Permissions::from_mode(0o777)).unwrap();
     let real = fs::canonicalize(&below).unwrap();
     let remedy = format!("run `chmod o-w {}`", real.display());
-    let told = fails(&below, &[production]);
+    let output = fails(&below, &[production]);
     assert!(
-        told.contains("store.url") && told.contains(&remedy),
-        "{told}"
+        output.contains("store.url") && output.contains(&remedy),
+        "{output}"
     );
-    let told = fails(&below, &[production, log, ("ROOMCAST_STORE", "memory:")]);
+    let output = fails(&below, &[production, log, ("ROOMCAST_STORE", "memory:")]);
     assert!(
-        told.contains("log.file") && told.contains(&remedy),
-        "{told}"
+        output.contains("log.file") && output.contains(&remedy),
+        "{output}"
     );
-    assert!(fs::read_dir(&below).unwrap().next().is_none(), "{told}");
+    assert!(fs::read_dir(&below).unwrap().next().is_none(), "{output}");
     // In development it is a warning. A user who can write to a parent folder can replace the
     // folder.
     let home = TempDir::new().unwrap();
@@ -303,4 +303,4 @@ fn a_folder_open_to_every_user_is_refused_in_production() {
 }
 
 /// The user id of `nobody`.
-const NOBODY: u32 = 65534;
+const OTHER_USER: u32 = 65534;

@@ -76,9 +76,9 @@ async fn later_user_reads_statuses_by_joining_or_by_request() {
     let joined = bob.must("join_conversation", json!(id)).await;
     assert_eq!(joined["statuses"], json!([said]));
     let ask = json!({"conversationId": id});
-    let asked = bob.must("statuses", ask.clone()).await;
+    let requests = bob.must("statuses", ask.clone()).await;
     let expected = json!({"success": true, "conversationId": id, "statuses": [said]});
-    assert_eq!(asked, expected);
+    assert_eq!(requests, expected);
     eve.refused("statuses", ask, "NOT_FOUND").await;
     // Presence is independent of statuses.
     ann.must("join_conversation", json!(id)).await;
@@ -86,8 +86,8 @@ async fn later_user_reads_statuses_by_joining_or_by_request() {
     assert_eq!(here["count"], 2);
     // For a conversation without members, the answer has the users who have joined.
     ann.must("join_conversation", json!(LOBBY)).await;
-    let asked = bob.must("statuses", json!({"conversationId": LOBBY})).await;
-    assert_eq!(asked["statuses"], json!([said]));
+    let requests = bob.must("statuses", json!({"conversationId": LOBBY})).await;
+    assert_eq!(requests["statuses"], json!([said]));
 }
 
 #[tokio::test]
@@ -130,13 +130,13 @@ async fn latest_of_concurrent_statuses_wins_in_all_tabs() {
     let mut times = BTreeSet::new();
     let (mut newest, mut count) = (Value::Null, 0);
     for round in 0..5 {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for (n, tab) in tabs.iter_mut().enumerate() {
             let text = format!("{round} {n}");
             let status = json!({"status": "busy", "text": text});
-            asked.push(tab.request("set_status", status).await);
+            requests.push(tab.request("set_status", status).await);
         }
-        for (tab, id) in tabs.iter_mut().zip(asked) {
+        for (tab, id) in tabs.iter_mut().zip(requests) {
             let answer = tab.answer(id).await;
             let time = answer["timestamp"].as_str().unwrap().to_owned();
             assert!(times.insert(time), "{answer}");
@@ -199,12 +199,12 @@ async fn concurrent_statuses_at_two_servers_converge() {
         let mut tabs = [first.guest("ann").await, second.guest("ann").await];
         let mut times = BTreeSet::new();
         for round in 0..20 {
-            let mut asked = Vec::new();
+            let mut requests = Vec::new();
             for (n, tab) in tabs.iter_mut().enumerate() {
                 let status = json!({"status": "busy", "text": format!("{round} {n}")});
-                asked.push(tab.request("set_status", status).await);
+                requests.push(tab.request("set_status", status).await);
             }
-            for (tab, id) in tabs.iter_mut().zip(asked) {
+            for (tab, id) in tabs.iter_mut().zip(requests) {
                 let answer = tab.answer(id).await;
                 assert_eq!(answer["success"], true, "{answer}");
                 let time = answer["timestamp"].as_str().unwrap().to_owned();
@@ -214,10 +214,10 @@ async fn concurrent_statuses_at_two_servers_converge() {
         for watcher in &mut watchers {
             let mut last = String::new();
             while Some(&last) != times.last() {
-                let told = watcher.event("status").await["timestamp"].clone();
-                let told = told.as_str().unwrap().to_owned();
-                assert!(told > last, "each server tells them in their order");
-                last = told;
+                let received = watcher.event("status").await["timestamp"].clone();
+                let received = received.as_str().unwrap().to_owned();
+                assert!(received > last, "each server tells them in their order");
+                last = received;
             }
         }
     }
@@ -248,9 +248,9 @@ async fn status_arrives_within_the_promise_during_an_adapter_outage() {
     for one in &mut people {
         said.insert(say(one, "busy", Some("cut off")).await.to_string());
     }
-    let mut told = BTreeSet::new();
-    while told.len() < said.len() {
-        told.insert(bob.event("status").await.to_string());
+    let mut received = BTreeSet::new();
+    while received.len() < said.len() {
+        received.insert(bob.event("status").await.to_string());
     }
     // The promise is six seconds; a slow or busy machine may take longer.
     assert!(
@@ -258,7 +258,7 @@ async fn status_arrives_within_the_promise_during_an_adapter_outage() {
         "{:?}",
         start.elapsed()
     );
-    assert_eq!(told, said);
+    assert_eq!(received, said);
     broker.restart();
     for server in [&first, &second] {
         server.until_joined(true).await;
@@ -324,11 +324,11 @@ async fn statuses_of_an_isolated_server_arrive_within_the_promise() {
         for one in &mut people {
             said.insert(say(one, "busy", Some(round)).await.to_string());
         }
-        let mut told = BTreeSet::new();
-        while told.len() < said.len() {
-            told.insert(bob.event("status").await.to_string());
+        let mut received = BTreeSet::new();
+        while received.len() < said.len() {
+            received.insert(bob.event("status").await.to_string());
         }
-        assert_eq!(told, said);
+        assert_eq!(received, said);
         // The promise is six seconds; a slow or busy machine may take longer.
         let took = start.elapsed();
         assert!(took < Duration::from_secs(20), "{round}: {took:?}");

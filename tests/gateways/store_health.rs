@@ -23,8 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Returns whether the server is ready. If it is not, the store must be the reason.
 async fn is_ready(address: SocketAddr) -> bool {
-    let asked = move || RawClient::connect(address).get("/health/ready");
-    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    let request = move || RawClient::connect(address).get("/health/ready");
+    let answer = tokio::task::spawn_blocking(request).await.unwrap();
     let (status, store) = match answer.status {
         200 => (200, r#""store":"ok""#),
         _ => (503, r#""store":"unavailable""#),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 #[cfg(feature = "postgres")]
-use crate::feed::until_gone;
+use crate::feed::until_disconnected;
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
 use crate::server::{LOBBY, ServerProcess, UNLIMITED};
@@ -36,8 +36,8 @@ fn kill(folder: &Path, name: &str) {
 /// Returns status and body of the readiness report.
 async fn readiness(server: &ServerProcess) -> (u16, Value) {
     let address = server.address();
-    let asked = move || RawClient::connect(address).get("/health/ready");
-    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    let request = move || RawClient::connect(address).get("/health/ready");
+    let answer = tokio::task::spawn_blocking(request).await.unwrap();
     (answer.status, serde_json::from_str(&answer.body).unwrap())
 }
 
@@ -53,13 +53,13 @@ async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
     for name in names {
         kill(folder, name);
         loop {
-            let (status, told) = readiness(server).await;
-            let tasks = told["tasks"].as_array().unwrap();
+            let (status, report) = readiness(server).await;
+            let tasks = report["tasks"].as_array().unwrap();
             if tasks.iter().any(|task| task["name"] == *name) {
-                assert_eq!((status, &told["status"]), (503, &json!("unavailable")));
+                assert_eq!((status, &report["status"]), (503, &json!("unavailable")));
                 break;
             }
-            assert!(start.elapsed() < DEADLINE, "{name}: {told}");
+            assert!(start.elapsed() < DEADLINE, "{name}: {report}");
         }
         server.expect_log(&["ended unexpectedly", name, "killed by a test"]);
         server.expect_log(&["background task restarted", name]);
@@ -68,8 +68,8 @@ async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
         assert_eq!(bob.event("message").await["content"], *name);
     }
     loop {
-        let (status, told) = readiness(server).await;
-        if status == 200 && told["tasks"] == json!([]) {
+        let (status, report) = readiness(server).await;
+        if status == 200 && report["tasks"] == json!([]) {
             break;
         }
         assert!(start.elapsed() < DEADLINE);
@@ -161,7 +161,7 @@ async fn killed_task_for_a_shared_store_is_restarted() {
         "INSERT INTO revocations VALUES ('user', '{}', '2100-01-01', now())",
         carl.user_id()
     ));
-    until_gone(&mut carl).await;
+    until_disconnected(&mut carl).await;
     server.terminate();
 }
 
@@ -186,14 +186,14 @@ async fn mention_is_delivered_after_task_or_process_restart() {
     server.expect_log(&["ended unexpectedly", "journals", "killed by a test"]);
     let both = mention(&[bob.user_id(), carl.clone()]);
     let sent = ann.must("message", both).await;
-    let told = bob.event("notification:new").await;
+    let received = bob.event("notification:new").await;
     let notification = |sent: &Value| {
         json!(format!(
             "mention:{}",
             sent["message"]["id"].as_str().unwrap()
         ))
     };
-    assert_eq!(told["notificationId"], notification(&sent));
+    assert_eq!(received["notificationId"], notification(&sent));
     let last = ann.must("message", mention(&[carl])).await;
     drop(server);
     let next = ServerProcess::start(folder.path(), &variables);

@@ -165,8 +165,8 @@ async fn new_certificate_applies_without_restart_unless_invalid() {
     let folder = TempDir::new().unwrap();
     let first = issue(&folder);
     // This client connects before, and sends nothing until the end.
-    let patient = ("ROOMCAST_ENGINE__HEADER_TIMEOUT", "1h");
-    let binary = ServerProcess::start(folder.path(), &[VARIABLES[0], VARIABLES[1], patient]);
+    let long_timeout = ("ROOMCAST_ENGINE__HEADER_TIMEOUT", "1h");
+    let binary = ServerProcess::start(folder.path(), &[VARIABLES[0], VARIABLES[1], long_timeout]);
     let mut old = connect(binary.address(), &first, &BOTH, &[]).await.unwrap();
 
     fs::write(folder.path().join("cert.pem"), "this is no certificate").unwrap();
@@ -414,8 +414,8 @@ fn unusable_certificate_prevents_the_start() {
             "cert.pem",
         ),
     ] {
-        let (works, said) = check(variables);
-        assert!(!works && said.contains(part), "{part}: {said}");
-        assert!(!said.contains("BEGIN"), "{said}");
+        let (works, output) = check(variables);
+        assert!(!works && output.contains(part), "{part}: {output}");
+        assert!(!output.contains("BEGIN"), "{output}");
     }
 }

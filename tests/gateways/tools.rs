@@ -41,8 +41,8 @@ fn run_program(
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let said = String::from_utf8([stdout, stderr].concat()).unwrap();
-    (status.code().unwrap(), said)
+    let output = String::from_utf8([stdout, stderr].concat()).unwrap();
+    (status.code().unwrap(), output)
 }
 
 /// Starts a server that sends these bytes on each connection, and returns its address.
@@ -75,11 +75,11 @@ fn misspelt_log_level_is_refused_with_the_nearest_level() {
         ("info,roomcats=debug", "did you mean `roomcast`?"),
     ] {
         for command in ["check-config", "serve"] {
-            let (code, said) = run(folder.path(), command, &[("ROOMCAST_LOG__LEVEL", level)]);
-            assert_eq!(code, 2, "{command} {level}: {said}");
+            let (code, output) = run(folder.path(), command, &[("ROOMCAST_LOG__LEVEL", level)]);
+            assert_eq!(code, 2, "{command} {level}: {output}");
             assert!(
-                said.contains("log.level: ") && said.contains(reason),
-                "{said}"
+                output.contains("log.level: ") && output.contains(reason),
+                "{output}"
             );
         }
     }
@@ -99,11 +99,11 @@ fn tool_reports_a_server_that_is_not_nats() {
     ] {
         let address = greeting(bytes);
         let emit = format!("emit * news 1 --unsealed --adapter nats://{address}");
-        let (code, said) = run(folder.path(), &emit, &[]);
+        let (code, output) = run(folder.path(), &emit, &[]);
         let fault = format!("the server at {address} {reason}");
         assert!(
-            code == 1 && said.contains(&fault) && !said.contains("TLS"),
-            "{said}"
+            code == 1 && output.contains(&fault) && !output.contains("TLS"),
+            "{output}"
         );
     }
 }
@@ -111,10 +111,10 @@ fn tool_reports_a_server_that_is_not_nats() {
 #[test]
 fn connections_are_tried_without_changing_anything() {
     let folder = TempDir::new().unwrap();
-    let (code, said) = run(folder.path(), "check-config --connect", &[]);
+    let (code, output) = run(folder.path(), "check-config --connect", &[]);
     assert!(
-        code == 0 && said.contains("ok      store.url: sqlite:chat.db"),
-        "{said}"
+        code == 0 && output.contains("ok      store.url: sqlite:chat.db"),
+        "{output}"
     );
     let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert!(made.is_empty(), "{made:?}");
@@ -123,7 +123,7 @@ fn connections_are_tried_without_changing_anything() {
     let url = |path: &str| format!("http://{down}/{path}?key=canary");
     let (keys, hooks, backend, market) = (url("keys"), url("hooks"), url("me"), url("orders"));
     fs::write(folder.path().join("chat.db"), "this is no database at all").unwrap();
-    let (code, said) = run(
+    let (code, output) = run(
         folder.path(),
         "check-config --connect",
         &[
@@ -139,8 +139,8 @@ fn connections_are_tried_without_changing_anything() {
             ("ROOMCAST_MARKET__WEBHOOK__ALLOW_PRIVATE", "true"),
         ],
     );
-    assert_eq!(code, 1, "{said}");
-    assert!(!said.contains("canary"), "{said}");
+    assert_eq!(code, 1, "{output}");
+    assert!(!output.contains("canary"), "{output}");
     for (key, fault, remedy) in [
         (
             "store.url",
@@ -160,10 +160,10 @@ fn connections_are_tried_without_changing_anything() {
             "check market.webhook.url",
         ),
     ] {
-        let line = said
+        let line = output
             .lines()
             .find(|line| line.starts_with(&format!("failed  {key}: ")));
-        let line = line.unwrap_or_else(|| panic!("no {key} in {said}"));
+        let line = line.unwrap_or_else(|| panic!("no {key} in {output}"));
         assert!(line.contains(fault) && line.contains(remedy), "{line}");
     }
 }
@@ -194,12 +194,12 @@ fn an_adapter_that_does_not_work_is_named_with_the_remedy() {
             ("ROOMCAST_STORE", &*store),
             ("ROOMCAST_ADAPTER__URL", &*url),
         ];
-        let (code, said) = run(folder.path(), "check-config --connect", &variables);
-        assert!(code == 1 && !said.contains("canary"), "{url}: {said}");
+        let (code, output) = run(folder.path(), "check-config --connect", &variables);
+        assert!(code == 1 && !output.contains("canary"), "{url}: {output}");
         let outcome = if fault.is_some() { "failed" } else { "ok    " };
         let start = format!("{outcome}  adapter.url: ");
-        let line = said.lines().find(|line| line.starts_with(&start));
-        let line = line.unwrap_or_else(|| panic!("{url}: {said}"));
+        let line = output.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("{url}: {output}"));
         if let Some(fault) = fault {
             let remedy = "check the address and the credentials in adapter.url";
             assert!(line.contains(fault) && line.contains(remedy), "{line}");
@@ -237,27 +237,30 @@ fn files_without_rights_are_named_with_the_remedy() {
     // Root ignores modes, so the modes are those for another user.
     set_mode(&closed, 0o555);
     set_mode(&keys, 0o000);
-    let (code, said) = check();
+    let (code, output) = check();
     let fault = format!("auth.jwt.keys_file: {}: Permission denied", keys.display());
-    assert!(code == 2 && said.contains(&fault), "{said}");
+    assert!(code == 2 && output.contains(&fault), "{output}");
 
     set_mode(&keys, 0o444);
-    let (code, said) = check();
-    assert_eq!(code, 1, "{said}");
+    let (code, output) = check();
+    assert_eq!(code, 1, "{output}");
     let start = format!("failed  log.file: {}: ", log.display());
-    let line = said.lines().find(|line| line.starts_with(&start));
-    let line = line.unwrap_or_else(|| panic!("no {start} in {said}"));
+    let line = output.lines().find(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("no {start} in {output}"));
     for part in [
         &*format!("{}: Permission denied", closed.display()),
         "the right to write there",
     ] {
         assert!(line.contains(part), "{part} in {line}");
     }
-    assert!(said.contains("ok      auth.jwt.keys_file: "), "{said}");
+    assert!(output.contains("ok      auth.jwt.keys_file: "), "{output}");
 
     set_mode(&closed, 0o1777);
-    let (code, said) = check();
-    assert!(code == 0 && said.contains("ok      log.file: "), "{said}");
+    let (code, output) = check();
+    assert!(
+        code == 0 && output.contains("ok      log.file: "),
+        "{output}"
+    );
 }
 
 #[test]
@@ -272,12 +275,12 @@ fn reachable_services_are_reported_as_ok() {
         ("ROOMCAST_WEBHOOKS__ALLOW_PRIVATE", "true"),
         ("ROOMCAST_LOG__FILE", log.to_str().unwrap()),
     ];
-    let (code, said) = run(folder.path(), "check-config --connect", &variables);
-    assert_eq!(code, 0, "{said}");
+    let (code, output) = run(folder.path(), "check-config --connect", &variables);
+    assert_eq!(code, 0, "{output}");
     for key in ["store.url", "webhooks.url", "log.file"] {
         assert!(
-            said.contains(&format!("ok      {key}: ")),
-            "{key} in {said}"
+            output.contains(&format!("ok      {key}: ")),
+            "{key} in {output}"
         );
     }
     server.terminate();
@@ -302,17 +305,20 @@ fn commands_trust_the_certificates_of_a_file() {
     let url = format!("https://localhost:{}", server.address().port());
     for command in ["nodes", "sockets", "emit * news 1", "call GET /rooms"] {
         let plain = format!("{command} --url {url}");
-        let (code, said) = run(folder.path(), &plain, &[KEY]);
+        let (code, output) = run(folder.path(), &plain, &[KEY]);
         assert!(
-            code == 1 && said.contains("certificate"),
-            "{command}: {said}"
+            code == 1 && output.contains("certificate"),
+            "{command}: {output}"
         );
-        let (code, said) = run(folder.path(), &format!("{plain} --cacert cert.pem"), &[KEY]);
-        assert_eq!(code, 0, "{command}: {said}");
+        let (code, output) = run(folder.path(), &format!("{plain} --cacert cert.pem"), &[KEY]);
+        assert_eq!(code, 0, "{command}: {output}");
     }
     let missing = format!("nodes --url {url} --cacert none.pem");
-    let (code, said) = run(folder.path(), &missing, &[KEY]);
-    assert!(code == 1 && said.contains("--cacert none.pem: "), "{said}");
+    let (code, output) = run(folder.path(), &missing, &[KEY]);
+    assert!(
+        code == 1 && output.contains("--cacert none.pem: "),
+        "{output}"
+    );
 }
 
 #[cfg(feature = "postgres")]
@@ -334,33 +340,33 @@ fn role_without_migration_right_gets_the_missing_right_named() {
     let right = "the role bare lacks the right CREATE on the schema public";
     let grant = "`GRANT USAGE, CREATE ON SCHEMA public TO bare`";
     for command in ["migrate", "check-config --connect"] {
-        let (code, said) = store(&bare, command);
+        let (code, output) = store(&bare, command);
         assert!(
-            code == 1 && said.contains(right) && said.contains(grant),
-            "{said}"
+            code == 1 && output.contains(right) && output.contains(grant),
+            "{output}"
         );
     }
     sql(
         "GRANT USAGE, CREATE ON SCHEMA public TO bare; GRANT USAGE, CREATE ON SCHEMA public TO \"The Owner\"",
     );
-    let (code, said) = store(&owner, "migrate");
-    assert_eq!(code, 0, "{said}");
-    let (code, said) = store(&owner, "check-config --connect");
+    let (code, output) = store(&owner, "migrate");
+    assert_eq!(code, 0, "{output}");
+    let (code, output) = store(&owner, "check-config --connect");
     assert!(
-        code == 0 && said.contains("ok      store.url") && said.contains("ok      adapter.url"),
-        "{said}"
+        code == 0 && output.contains("ok      store.url") && output.contains("ok      adapter.url"),
+        "{output}"
     );
     // The tables belong to another role now.
     for command in ["migrate", "check-config --connect"] {
-        let (code, said) = store(&bare, command);
+        let (code, output) = store(&bare, command);
         let remedy =
             "run `roomcast migrate` as \"The Owner\" and give this server `store.migrate = false`";
-        assert!(code == 1 && said.contains(remedy), "{command}: {said}");
+        assert!(code == 1 && output.contains(remedy), "{command}: {output}");
     }
     let down = format!("postgres://bare:x@{}/{name}", nowhere());
-    let (code, said) = store(&down, "check-config --connect");
+    let (code, output) = store(&down, "check-config --connect");
     assert!(
-        code == 1 && said.contains("failed  store.url") && !said.contains(":x@"),
-        "{said}"
+        code == 1 && output.contains("failed  store.url") && !output.contains(":x@"),
+        "{output}"
     );
 }

@@ -35,8 +35,8 @@ fn ids<'a>(list: &'a Value, id: &str) -> Vec<&'a str> {
 
 /// Subscribes to signals, and returns the snapshot.
 async fn signals(client: &mut Client, channel: Option<&str>) -> Value {
-    let asked = json!({ "channelId": channel });
-    client.must("subscribe:signals", asked).await["snapshot"].clone()
+    let request = json!({ "channelId": channel });
+    client.must("subscribe:signals", request).await["snapshot"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,8 +177,8 @@ async fn trade_without_known_outcome_is_not_withdrawn() {
 
 /// Subscribes to the price of a symbol, and returns the prices in the snapshot.
 async fn prices(client: &mut Client, symbol: &str) -> Vec<f64> {
-    let asked = json!({"symbols": [symbol]});
-    let answer = client.must("subscribe:prices", asked).await;
+    let request = json!({"symbols": [symbol]});
+    let answer = client.must("subscribe:prices", request).await;
     let prices = answer["snapshot"]["prices"].as_array().unwrap().iter();
     prices.map(|one| one["price"].as_f64().unwrap()).collect()
 }
@@ -295,34 +295,39 @@ async fn continuing_client_learns_of_missed_withdrawals() {
     }
     must(binary, "/signals", signal("s3", Some("gold"))).await;
     must(binary, "/trades", trade("s3", "pending")).await;
-    for (kind, id, mut asked) in [
+    for (kind, id, mut request) in [
         ("signals", "signalId", json!({"channelId": "gold"})),
         ("signals", "signalId", json!({})),
         ("trades", "tradeId", json!({"userId": "ann"})),
     ] {
-        let whole = ann.must(&format!("subscribe:{kind}"), asked.clone()).await["snapshot"].clone();
+        let whole = ann
+            .must(&format!("subscribe:{kind}"), request.clone())
+            .await["snapshot"]
+            .clone();
         assert_eq!(whole["withdrawn"], Value::Null, "{whole}");
         for (since, withdrawn) in [
             (2, json!(["s1", "s2"])),
             (3, json!(["s2"])),
             (4, Value::Null),
         ] {
-            asked["sinceRevision"] = json!(since);
-            let snapshot =
-                ann.must(&format!("subscribe:{kind}"), asked.clone()).await["snapshot"].clone();
+            request["sinceRevision"] = json!(since);
+            let snapshot = ann
+                .must(&format!("subscribe:{kind}"), request.clone())
+                .await["snapshot"]
+                .clone();
             assert_eq!(snapshot["withdrawn"], withdrawn, "{snapshot}");
             assert_eq!(ids(&snapshot[kind], id), ["s3"]);
         }
         // A page has the newest first, and a withdrawal takes a place on it.
-        let mut asked = json!({"sinceRevision": 2, "limit": 2});
-        let page = ann.must(&format!("{kind}:history"), asked.clone()).await;
+        let mut request = json!({"sinceRevision": 2, "limit": 2});
+        let page = ann.must(&format!("{kind}:history"), request.clone()).await;
         assert_eq!(ids(&page[kind], id), ["s3"]);
         assert_eq!(
             (&page["withdrawn"], &page["hasMore"]),
             (&json!(["s2"]), &json!(true))
         );
-        asked["cursor"] = page["cursor"].clone();
-        let page = ann.must(&format!("{kind}:history"), asked).await;
+        request["cursor"] = page["cursor"].clone();
+        let page = ann.must(&format!("{kind}:history"), request).await;
         assert_eq!(page[kind], json!([]));
         assert_eq!(
             (&page["withdrawn"], &page["hasMore"]),

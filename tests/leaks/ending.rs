@@ -22,22 +22,22 @@ macro_rules! endings {
 
 endings! {
     // Before HTTP.
-    TlsNotFinished, TlsGone, TlsBroken, TlsLost, ProxySilent, ProxyHalfHeader, ProxyGone, ProxyBroken,
-    ProxyThenGone,
+    TlsNotFinished, TlsDisconnected, TlsBroken, TlsLost, ProxySilent, ProxyHalfHeader, ProxyDisconnected, ProxyBroken,
+    ProxyHeaderThenDisconnected,
     // HTTP.
-    HeadersMissing, BodyMissing, PollingAbandoned, PollGone, PollingGoodbye, UpgradeNotProbed,
-    UpgradeNotFinished, UpgradedThenGone,
+    HeadersMissing, BodyMissing, PollingAbandoned, PollDisconnected, PollingClose, UpgradeNotProbed,
+    UpgradeNotFinished, UpgradedThenDisconnected,
     // The connection.
-    Silence, HalfOpen, DeafServer, DeafClient, CloseFrame, EndOfStream, Reset,
+    Silence, HalfOpen, ServerReceivesNothing, ClientReceivesNothing, CloseFrame, EndOfStream, Reset,
     // Identity and authentication.
     NoNamespace, Refused, ForgedToken, Revoked, TokenExpires,
     // Handlers.
     ConnectHandlerPanics, EventHandlerPanics, DisconnectedByHandler, LeavesNamespace, AckTimesOut,
-    GoneBeforeAck, RoomAckOfAbsentees,
+    DisconnectedBeforeAck, RoomAckUnanswered,
     // Invalid input, and clients that do not read.
     AttachmentsMissing, BrokenPacket, TooSlow, TooFast,
     // Reconnection.
-    Recovered, RecoversNothing,
+    Recovered, RecoversUnknownSession,
 }
 
 impl Ending {
@@ -45,17 +45,17 @@ impl Ending {
     pub(crate) fn applies(self, kind: Kind) -> bool {
         match self {
             Self::TlsNotFinished
-            | Self::TlsGone
+            | Self::TlsDisconnected
             | Self::TlsBroken
             | Self::TlsLost
             | Self::ProxySilent
             | Self::ProxyHalfHeader
-            | Self::ProxyGone
+            | Self::ProxyDisconnected
             | Self::ProxyBroken
-            | Self::ProxyThenGone => kind != Kind::Mounted,
+            | Self::ProxyHeaderThenDisconnected => kind != Kind::Mounted,
             // The outer server decides about a deadline for headers.
             Self::HeadersMissing => kind != Kind::Mounted,
-            Self::Recovered | Self::RecoversNothing => kind == Kind::Recovery,
+            Self::Recovered | Self::RecoversUnknownSession => kind == Kind::Recovery,
             _ => true,
         }
     }
@@ -65,20 +65,20 @@ impl Ending {
         kind == Kind::Recovery
             || !matches!(
                 self,
-                Self::TlsGone
+                Self::TlsDisconnected
                     | Self::TlsBroken
                     | Self::TlsLost
-                    | Self::ProxyGone
+                    | Self::ProxyDisconnected
                     | Self::ProxyBroken
-                    | Self::ProxyThenGone
-                    | Self::PollingGoodbye
-                    | Self::UpgradedThenGone
+                    | Self::ProxyHeaderThenDisconnected
+                    | Self::PollingClose
+                    | Self::UpgradedThenDisconnected
                     | Self::CloseFrame
                     | Self::EndOfStream
                     | Self::Reset
                     | Self::Refused
                     | Self::DisconnectedByHandler
-                    | Self::GoneBeforeAck
+                    | Self::DisconnectedBeforeAck
                     | Self::AttachmentsMissing
                     | Self::BrokenPacket
                     | Self::TooSlow
@@ -90,7 +90,7 @@ impl Ending {
     pub(crate) fn batch(self) -> usize {
         match self {
             // Two threads for each.
-            Self::HalfOpen | Self::DeafServer | Self::DeafClient => 250,
+            Self::HalfOpen | Self::ServerReceivesNothing | Self::ClientReceivesNothing => 250,
             // The kernel buffers much data for each.
             Self::TooSlow => 100,
             _ => 1000,
@@ -101,17 +101,20 @@ impl Ending {
     pub(crate) fn evidence(self) -> Option<&'static str> {
         Some(match self {
             Self::TlsNotFinished => "roomcast_tls_handshakes_failed_total{reason=\"timeout\"}",
-            Self::TlsGone | Self::TlsBroken => {
+            Self::TlsDisconnected | Self::TlsBroken => {
                 "roomcast_tls_handshakes_failed_total{reason=\"error\"}"
             }
-            Self::ProxySilent | Self::ProxyHalfHeader | Self::ProxyGone | Self::ProxyBroken => {
-                "proxied_proxy_headers_rejected_total"
+            Self::ProxySilent
+            | Self::ProxyHalfHeader
+            | Self::ProxyDisconnected
+            | Self::ProxyBroken => "proxied_proxy_headers_rejected_total",
+            Self::ProxyHeaderThenDisconnected => {
+                "proxied_sessions_closed_total{reason=\"transport_close\"}"
             }
-            Self::ProxyThenGone => "proxied_sessions_closed_total{reason=\"transport_close\"}",
             Self::Silence
             | Self::HalfOpen
-            | Self::DeafServer
-            | Self::DeafClient
+            | Self::ServerReceivesNothing
+            | Self::ClientReceivesNothing
             | Self::PollingAbandoned => "roomcast_sessions_closed_total{reason=\"ping_timeout\"}",
             Self::UpgradeNotProbed | Self::UpgradeNotFinished => {
                 "roomcast_upgrades_total{result=\"failed\"}"
@@ -128,178 +131,177 @@ impl Ending {
             Self::TooSlow => "roomcast_sessions_closed_total{reason=\"overflow\"}",
             Self::TooFast => "roomcast_violations_total{limit=\"flood\"}",
             Self::Recovered => "roomcast_recoveries_total{result=\"recovered\"}",
-            Self::RecoversNothing => "roomcast_recovery_sessions_expired_total",
+            Self::RecoversUnknownSession => "roomcast_recovery_sessions_expired_total",
             _ => return None,
         })
     }
 
     /// Runs one client up to its end, or to the point where the server must end it.
-    pub(crate) fn live(self, target: &Target, kept: &mut HeldConnections) {
+    pub(crate) fn run(self, target: &Target, held: &mut HeldConnections) {
         let server = &target.server;
         match self {
-            Self::TlsNotFinished => kept.keep(target.knock_at_tls()).send(HALF_HELLO),
-            Self::TlsGone => target.knock_at_tls().send(HALF_HELLO),
-            Self::TlsBroken => kept
-                .keep(target.knock_at_tls())
+            Self::TlsNotFinished => held.hold(target.connect_tls_port()).send(HALF_HELLO),
+            Self::TlsDisconnected => target.connect_tls_port().send(HALF_HELLO),
+            Self::TlsBroken => held
+                .hold(target.connect_tls_port())
                 .send("GET / HTTP/1.1\r\n\r\n"),
             // Without the TLS close alert.
             Self::TlsLost => drop(target.enter_with_tls()),
             Self::ProxySilent => {
-                kept.keep(target.knock_behind_balancer());
+                held.hold(target.connect_proxy_port());
             }
             Self::ProxyHalfHeader => {
-                kept.keep(target.knock_behind_balancer())
-                    .send("PROXY TCP4 ");
+                held.hold(target.connect_proxy_port()).send("PROXY TCP4 ");
             }
-            Self::ProxyGone => target.knock_behind_balancer().send("PROXY TCP4 127"),
+            Self::ProxyDisconnected => target.connect_proxy_port().send("PROXY TCP4 127"),
             Self::ProxyBroken => {
-                let client = kept.keep(target.knock_behind_balancer());
+                let client = held.hold(target.connect_proxy_port());
                 client.send("GET /socket.io/ HTTP/1.1\r\n\r\n");
             }
-            Self::ProxyThenGone => {
-                let mut client = target.knock_behind_balancer();
+            Self::ProxyHeaderThenDisconnected => {
+                let mut client = target.connect_proxy_port();
                 client.send("PROXY TCP4 127.0.0.1 127.0.0.1 50000 3000\r\n");
-                kept.enter_by(client);
-                kept.sockets.pop();
+                held.enter_over(client);
+                held.sockets.pop();
             }
             Self::HeadersMissing => {
-                let client = kept.keep(server.connect());
+                let client = held.hold(server.connect());
                 client.send("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: ");
             }
             Self::BodyMissing => {
                 let request = format!(
                     "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n42[",
-                    kept.poll(target).target
+                    held.poll(target).target
                 );
-                kept.keep(server.connect()).send(request);
+                held.hold(server.connect()).send(request);
             }
             Self::PollingAbandoned => {
-                kept.poll(target);
+                held.poll(target);
             }
-            Self::PollGone => drop(kept.poll(target).start_poll()),
-            Self::PollingGoodbye => {
-                kept.poll(target);
-                kept.sessions.pop().unwrap().leave();
+            Self::PollDisconnected => drop(held.poll(target).start_poll()),
+            Self::PollingClose => {
+                held.poll(target);
+                held.sessions.pop().unwrap().leave();
             }
             Self::UpgradeNotProbed => {
-                let socket = kept.poll(target).attach();
-                kept.keep(socket);
+                let socket = held.poll(target).attach();
+                held.hold(socket);
             }
             Self::UpgradeNotFinished => {
-                let socket = kept.poll(target).attach();
-                let socket = kept.keep(socket);
+                let socket = held.poll(target).attach();
+                let socket = held.hold(socket);
                 socket.send_text("2probe");
                 socket.expect_text("3probe");
             }
-            Self::UpgradedThenGone => drop(kept.poll(target).upgraded()),
+            Self::UpgradedThenDisconnected => drop(held.poll(target).upgraded()),
             Self::Silence => {
-                kept.enter(target);
+                held.enter(target);
             }
             Self::HalfOpen => {
-                let (client, way) = SilentProxy::connect(server.address());
-                kept.enter_by(client);
-                way.silence_client();
-                way.silence_server();
-                kept.sockets.pop();
+                let (client, proxy) = SilentProxy::connect(server.address());
+                held.enter_over(client);
+                proxy.silence_client();
+                proxy.silence_server();
+                held.sockets.pop();
             }
-            Self::DeafServer => {
-                let (client, way) = SilentProxy::connect(server.address());
-                let client = kept.enter_by(client);
-                way.silence_client();
+            Self::ServerReceivesNothing => {
+                let (client, proxy) = SilentProxy::connect(server.address());
+                let client = held.enter_over(client);
+                proxy.silence_client();
                 client.send_text("3");
             }
-            Self::DeafClient => {
-                let (client, way) = SilentProxy::connect(server.address());
-                let client = kept.enter_by(client);
-                way.silence_server();
+            Self::ClientReceivesNothing => {
+                let (client, proxy) = SilentProxy::connect(server.address());
+                let client = held.enter_over(client);
+                proxy.silence_server();
                 client.send_text(r#"42["greet"]"#);
             }
-            Self::CloseFrame => kept.enter(target).send(masked(0x88, [0x03, 0xe8])),
-            Self::EndOfStream => kept.enter(target).shutdown_write(),
+            Self::CloseFrame => held.enter(target).send(masked(0x88, [0x03, 0xe8])),
+            Self::EndOfStream => held.enter(target).shutdown_write(),
             Self::Reset => {
                 // Unread input makes the kernel reset the connection.
-                let client = kept.enter(target);
+                let client = held.enter(target);
                 client.send_text(r#"421["join","room"]"#);
                 assert!(client.has_unread_input());
-                kept.sockets.pop();
+                held.sockets.pop();
             }
             Self::NoNamespace => {
-                kept.keep(server.connect()).open_websocket("/socket.io/");
+                held.hold(server.connect()).open_websocket("/socket.io/");
             }
-            Self::Refused => drop(ask_for(target, "40/refused,", "44/refused,")),
+            Self::Refused => drop(request_namespace(target, "40/refused,", "44/refused,")),
             Self::ForgedToken => {
                 let forged = format!("40/members,{{\"token\":\"{}A\"}}", token("eve", 60));
-                kept.keep(ask_for(target, &forged, "44/members,"));
+                held.hold(request_namespace(target, &forged, "44/members,"));
             }
             Self::Revoked => {
                 static USERS: AtomicUsize = AtomicUsize::new(0);
                 let user = format!("user {}", USERS.fetch_add(1, Ordering::Relaxed));
                 let member = format!("40/members,{{\"token\":\"{}\"}}", token(&user, 600));
-                let mut client = ask_for(target, &member, "40/members,");
+                let mut client = request_namespace(target, &member, "40/members,");
                 client.send_text("40");
                 assert!(message(&mut client).starts_with("40{"));
                 client.send_text(format!("420[\"revoke\",\"{user}\"]"));
-                let told = [(); 3].map(|()| message(&mut client));
-                assert!(told.contains(&"430[true]".to_owned()), "{told:?}");
-                assert!(told.contains(&"41/members,".to_owned()), "{told:?}");
-                kept.keep(client);
+                let messages = [(); 3].map(|()| message(&mut client));
+                assert!(messages.contains(&"430[true]".to_owned()), "{messages:?}");
+                assert!(messages.contains(&"41/members,".to_owned()), "{messages:?}");
+                held.hold(client);
             }
             Self::TokenExpires => {
                 // On a slow machine the token may expire before it arrives.
                 let member = format!("40/members,{{\"token\":\"{}\"}}", token("ann", 2));
-                kept.keep(ask_for(target, &member, "4"));
+                held.hold(request_namespace(target, &member, "4"));
             }
             Self::ConnectHandlerPanics => {
-                let client = kept.keep(server.connect());
+                let client = held.hold(server.connect());
                 client.open_websocket("/socket.io/");
                 client.send_text("40/panics,");
             }
-            Self::EventHandlerPanics => kept.enter(target).send_text(r#"42["panic"]"#),
-            Self::DisconnectedByHandler => kept.enter(target).send_text(r#"42["bye",true]"#),
-            Self::LeavesNamespace => kept.enter(target).send_text("41"),
-            Self::AckTimesOut => kept.enter(target).send_text(r#"42["ask",50]"#),
-            Self::GoneBeforeAck => {
-                let client = kept.enter(target);
+            Self::EventHandlerPanics => held.enter(target).send_text(r#"42["panic"]"#),
+            Self::DisconnectedByHandler => held.enter(target).send_text(r#"42["bye",true]"#),
+            Self::LeavesNamespace => held.enter(target).send_text("41"),
+            Self::AckTimesOut => held.enter(target).send_text(r#"42["ask",50]"#),
+            Self::DisconnectedBeforeAck => {
+                let client = held.enter(target);
                 client.send_text(r#"42["ask",60000]"#);
                 let question = message(client);
                 assert!(question.ends_with(r#"["question"]"#), "{question}");
-                kept.sockets.pop();
+                held.sockets.pop();
             }
-            Self::RoomAckOfAbsentees => kept.enter(target).send_text(r#"42["ask_room","room"]"#),
+            Self::RoomAckUnanswered => held.enter(target).send_text(r#"42["ask_room","room"]"#),
             Self::AttachmentsMissing => {
-                let client = kept.enter(target);
+                let client = held.enter(target);
                 client.send_text(r#"451-["x",{"_placeholder":true,"num":0}]"#);
             }
-            Self::BrokenPacket => kept.enter(target).send_text("42[nonsense"),
+            Self::BrokenPacket => held.enter(target).send_text("42[nonsense"),
             Self::TooSlow => {
                 let client = RawClient::connect_with_buffer(server.address(), 4096);
-                kept.enter_by(client).send_text(r#"42["flood"]"#);
+                held.enter_over(client).send_text(r#"42["flood"]"#);
             }
             Self::TooFast => {
                 let packet = masked(0x81, r#"42["x"]"#);
-                kept.enter(target).send(packet.repeat(400));
+                held.enter(target).send(packet.repeat(400));
             }
             Self::Recovered => {
                 let (pid, offset) = lost(target);
                 let offer = format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
-                drop(ask_for(target, &offer, "40{"));
+                drop(request_namespace(target, &offer, "40{"));
             }
-            Self::RecoversNothing => {
+            Self::RecoversUnknownSession => {
                 let (_, offset) = lost(target);
                 let offer = format!("40{{\"pid\":\"nobody\",\"offset\":\"{offset}\"}}");
-                drop(ask_for(target, &offer, "40{"));
+                drop(request_namespace(target, &offer, "40{"));
             }
         }
     }
 }
 
 /// Connects a client, requests a namespace and checks the start of the answer.
-fn ask_for(target: &Target, packet: &str, answer: &str) -> RawClient {
+fn request_namespace(target: &Target, packet: &str, answer: &str) -> RawClient {
     let mut client = target.server.connect();
     client.open_websocket("/socket.io/");
     client.send_text(packet);
-    let said = message(&mut client);
-    assert!(said.starts_with(answer), "{said}");
+    let answer_text = message(&mut client);
+    assert!(answer_text.starts_with(answer), "{answer_text}");
     client
 }
 

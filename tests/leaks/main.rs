@@ -59,24 +59,24 @@ fn matrix(kind: Kind) {
     play_mixed(&target, &endings, some);
     thread::sleep(Duration::from_secs(1)); // The allocator returns the memory that this has freed.
     let memory = target.server.resident_bytes();
-    match asked() {
+    match requested_cycles() {
         None => {
             for &ending in endings.iter().filter(|ending| !ending.is_awaited(kind)) {
-                play_alone(&target, ending, some(0));
+                play_one(&target, ending, some(0));
             }
             play_mixed(&target, &endings, some);
         }
         Some(cycles) => {
             for &ending in &endings {
-                play_alone(&target, ending, cycles);
+                play_one(&target, ending, cycles);
             }
             for _ in 0..cycles.div_ceil(MIXED) {
                 play_mixed(&target, &endings, |_| MIXED);
             }
         }
     }
-    assert_ended_as_meant(&target, &endings);
-    back(&target, files, memory);
+    assert_evidence(&target, &endings);
+    await_released(&target, files, memory);
     assert!(target.server.is_running(), "{}", target.server.log());
 }
 
@@ -84,16 +84,16 @@ fn matrix(kind: Kind) {
 fn chosen(kind: Kind) -> Vec<Ending> {
     let name = env::var("LEAK_ENDING").ok();
     let endings = ENDINGS.iter().copied().filter(|ending| {
-        let is_asked = name
+        let is_requested = name
             .as_ref()
             .is_none_or(|name| *name == format!("{ending:?}"));
-        is_asked && ending.applies(kind)
+        is_requested && ending.applies(kind)
     });
     endings.collect()
 }
 
 /// Returns the requested number of cycles of each ending.
-fn asked() -> Option<usize> {
+fn requested_cycles() -> Option<usize> {
     let cycles = env::var("LEAK_CYCLES").ok()?;
     Some(cycles.parse().unwrap())
 }
@@ -111,13 +111,13 @@ fn some(index: usize) -> usize {
 const MIXED: usize = 50;
 
 /// Plays an ending at least `cycles` times.
-fn play_alone(target: &Target, ending: Ending, cycles: usize) {
+fn play_one(target: &Target, ending: Ending, cycles: usize) {
     let batch = ending.batch();
     for _ in 0..cycles.div_ceil(batch) {
-        let kept = live(target, &vec![ending; batch.min(cycles)]);
+        let held = run(target, &vec![ending; batch.min(cycles)]);
         // The clients stay until the server has released every one of them.
         settle(target, &format!("{ending:?}"));
-        drop(kept);
+        drop(held);
     }
 }
 
@@ -127,23 +127,23 @@ fn play_mixed(target: &Target, endings: &[Ending], cycles: impl Fn(usize) -> usi
     let lives: Vec<_> = numbered
         .flat_map(|(index, &ending)| vec![ending; cycles(index)])
         .collect();
-    let kept = live(target, &lives);
+    let held = run(target, &lives);
     settle(target, "a mixture");
-    drop(kept);
+    drop(held);
 }
 
 /// Runs clients, a few at the same time, up to their end or to the point where the server must end
 /// them.
-fn live(target: &Target, lives: &[Ending]) -> Vec<HeldConnections> {
+fn run(target: &Target, lives: &[Ending]) -> Vec<HeldConnections> {
     const THREADS: usize = 4;
     thread::scope(|scope| {
         let part = |first| {
             move || {
-                let mut kept = HeldConnections::default();
+                let mut held = HeldConnections::default();
                 for ending in lives.iter().skip(first).step_by(THREADS) {
-                    ending.live(target, &mut kept);
+                    ending.run(target, &mut held);
                 }
-                kept
+                held
             }
         };
         let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(part(first))).collect();
@@ -157,25 +157,25 @@ fn live(target: &Target, lives: &[Ending]) -> Vec<HeldConnections> {
 /// Waits until every gauge is that of a server with one client, which reads the metrics.
 fn settle(target: &Target, what: &str) {
     let start = Instant::now();
-    for patience in 1.. {
+    for attempt in 1.. {
         let metrics = target.metrics();
         let is_gauge = |row: &&str| {
             let name = ["roomcast_", "proxied_"]
                 .iter()
-                .find_map(|of| row.strip_prefix(of));
+                .find_map(|prefix| row.strip_prefix(prefix));
             name.is_some_and(|name| GAUGES.iter().any(|gauge| name.starts_with(gauge)))
         };
         let left: Vec<_> = metrics
             .lines()
             .filter(is_gauge)
-            .filter(|row| !ASKING.contains(row) && !row.ends_with(" 0"))
+            .filter(|row| !POLLING_CLIENT.contains(row) && !row.ends_with(" 0"))
             .collect();
         if left.is_empty() {
             return;
         }
         assert!(start.elapsed() < 3 * DEADLINE, "{what} leaves {left:?}");
         // Poll interval, which grows because polling costs the server time as well.
-        thread::sleep(Duration::from_millis(20) * patience.min(20));
+        thread::sleep(Duration::from_millis(20) * attempt.min(20));
     }
 }
 
@@ -194,14 +194,14 @@ const GAUGES: [&str; 11] = [
     "idempotent_answers ",
 ];
 /// What the client that polls adds to the gauges.
-const ASKING: [&str; 3] = [
+const POLLING_CLIENT: [&str; 3] = [
     "roomcast_connections 1",
     "roomcast_sessions{transport=\"websocket\"} 1",
     "roomcast_sockets 1",
 ];
 
 /// Asserts with the server's metrics that the endings happened as intended.
-fn assert_ended_as_meant(target: &Target, endings: &[Ending]) {
+fn assert_evidence(target: &Target, endings: &[Ending]) {
     let metrics = target.metrics();
     for ending in endings {
         let Some(row) = ending.evidence() else {
@@ -215,7 +215,7 @@ fn assert_ended_as_meant(target: &Target, endings: &[Ending]) {
 }
 
 /// Waits until the number of files is the same again, and memory within a tenth.
-fn back(target: &Target, files: usize, memory: usize) {
+fn await_released(target: &Target, files: usize, memory: usize) {
     let start = Instant::now();
     loop {
         let (now, left) = (target.server.resident_bytes(), target.server.open_files());

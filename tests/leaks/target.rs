@@ -66,12 +66,12 @@ impl Target {
     }
 
     /// Connects to the TLS address and sends nothing.
-    pub(crate) fn knock_at_tls(&self) -> RawClient {
+    pub(crate) fn connect_tls_port(&self) -> RawClient {
         RawClient::connect(self.address(1))
     }
 
     /// Connects to the address for a load balancer and sends nothing.
-    pub(crate) fn knock_behind_balancer(&self) -> RawClient {
+    pub(crate) fn connect_proxy_port(&self) -> RawClient {
         RawClient::connect(self.address(2))
     }
 
@@ -134,18 +134,18 @@ pub(crate) struct HeldConnections {
 
 impl HeldConnections {
     /// Holds a connection.
-    pub(crate) fn keep(&mut self, client: RawClient) -> &mut RawClient {
+    pub(crate) fn hold(&mut self, client: RawClient) -> &mut RawClient {
         self.sockets.push(client);
         self.sockets.last_mut().unwrap()
     }
 
     /// Connects a client to `/` that joins a room.
     pub(crate) fn enter(&mut self, target: &Target) -> &mut RawClient {
-        self.enter_by(target.server.connect())
+        self.enter_over(target.server.connect())
     }
 
     /// Does the same on this connection.
-    pub(crate) fn enter_by(&mut self, mut client: RawClient) -> &mut RawClient {
+    pub(crate) fn enter_over(&mut self, mut client: RawClient) -> &mut RawClient {
         client.open_socket();
         client.send_text(r#"420["join","room"]"#);
         // Events to the room can arrive before the answer to the join.
@@ -154,7 +154,7 @@ impl HeldConnections {
             answer = message(&mut client);
         }
         assert_eq!(answer, "430[true]");
-        self.keep(client)
+        self.hold(client)
     }
 
     /// Opens a polling session in `/`.

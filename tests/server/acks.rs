@@ -54,7 +54,7 @@ fn server() -> Local {
 
 #[test]
 fn return_value_of_a_handler_is_the_acknowledgement() {
-    let (mut client, _) = server().connect_kept();
+    let (mut client, _) = server().connect_with_server();
     for (event, answer) in [
         ("421[\"nothing\"]", "431[]"),
         ("422[\"one\"]", "432[{\"a\":1}]"),
@@ -75,7 +75,7 @@ fn return_value_of_a_handler_is_the_acknowledgement() {
 
 #[test]
 fn events_without_id_or_handler_are_not_answered() {
-    let (mut client, _) = server().connect_kept();
+    let (mut client, _) = server().connect_with_server();
     for event in [
         "42[\"one\"]",
         "421[\"silent\"]",
@@ -90,7 +90,7 @@ fn events_without_id_or_handler_are_not_answered() {
 
 #[test]
 fn failures_are_error_acknowledgements() {
-    let (mut client, _) = server().connect_kept();
+    let (mut client, _) = server().connect_with_server();
     let error = |code: &str, message: &str| {
         format!("{{\"success\":false,\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}")
     };
@@ -209,11 +209,11 @@ fn watchers_see_every_event_and_answer_none() {
 
 /// Starts a server whose sockets send requests as the event `ask` specifies, and report the
 /// outcome.
-fn asking(config: Config) -> Local {
+fn requesting_server(config: Config) -> Local {
     let io = Io::builder().config(config).namespace("/", |namespace| {
         namespace.on("ask", async |event: Event, millis: u64| {
-            let asking = event.socket.timeout(Duration::from_millis(millis));
-            let answer = asking.emit_with_ack::<u8>("question", 42).await;
+            let requesting_server = event.socket.timeout(Duration::from_millis(millis));
+            let answer = requesting_server.emit_with_ack::<u8>("question", 42).await;
             let shown = answer.map_or_else(|error| error.to_string(), |answer| answer.to_string());
             event.socket.emit("answer", shown);
         })
@@ -223,7 +223,7 @@ fn asking(config: Config) -> Local {
 
 #[test]
 fn client_acknowledges_an_event_of_the_server() {
-    let server = asking(Config::default());
+    let server = requesting_server(Config::default());
     let (mut client, _) = server.connect();
     client.send_text("42[\"ask\",20000]");
     client.expect_text("420[\"question\",42]");
@@ -242,7 +242,7 @@ fn client_acknowledges_an_event_of_the_server() {
 
 #[test]
 fn late_double_and_foreign_answers_are_ignored_and_counted() {
-    let server = asking(Config::default());
+    let server = requesting_server(Config::default());
     let (mut client, _) = server.connect();
     let (mut stranger, _) = server.connect();
     client.send_text("42[\"ask\",1]");
@@ -281,7 +281,7 @@ fn acknowledgement_has_a_default_timeout() {
 
 #[test]
 fn only_so_many_answers_may_be_outstanding() {
-    let server = asking(Config::default().max_pending_acks(1));
+    let server = requesting_server(Config::default().max_pending_acks(1));
     let (mut client, _) = server.connect();
     client.send_text("42[\"ask\",20000]");
     client.expect_text("420[\"question\",42]");
@@ -294,13 +294,13 @@ fn only_so_many_answers_may_be_outstanding() {
 #[test]
 fn pending_acknowledgement_fails_when_the_client_leaves() {
     let outcome = Arc::new(Mutex::new(None));
-    let kept = Arc::clone(&outcome);
+    let stored = Arc::clone(&outcome);
     let io = Io::builder().namespace("/", |namespace| {
         namespace.on("ask", move |event: Event| {
-            let kept = Arc::clone(&kept);
+            let stored = Arc::clone(&stored);
             async move {
                 let answer = event.socket.emit_with_ack::<u8>("question", ()).await;
-                *kept.lock().unwrap() = Some(answer);
+                *stored.lock().unwrap() = Some(answer);
             }
         })
     });
@@ -382,7 +382,7 @@ fn emit_returns_its_outcome() {
 
 impl Local {
     /// Returns a client in `/` together with its server.
-    fn connect_kept(self) -> ((crate::support::RawClient, Self), String) {
+    fn connect_with_server(self) -> ((crate::support::RawClient, Self), String) {
         let (client, id) = self.connect();
         ((client, self), id)
     }
@@ -390,7 +390,7 @@ impl Local {
 
 #[test]
 fn escaped_event_name_is_decoded() {
-    let (mut client, _) = server().connect_kept();
+    let (mut client, _) = server().connect_with_server();
     client.0.send_text("421[\"n\\u006fthing\"]");
     assert_eq!(text(&mut client.0), "431[]");
 }

@@ -96,11 +96,11 @@ fn an_upgrade_ends_on_the_websocket_and_loses_nothing() {
         options.transports = Transports::Upgrade;
         let mut connection = Connection::open(&options).await.unwrap();
         let mut answered = 0;
-        let mut asked = 0;
-        while connection.is_upgrading() || answered < asked {
+        let mut requests = 0;
+        while connection.is_upgrading() || answered < requests {
             if connection.is_upgrading() {
-                connection.request("echo", &asked).unwrap();
-                asked += 1;
+                connection.request("echo", &requests).unwrap();
+                requests += 1;
             }
             let packet = connection.next().await.unwrap();
             assert_eq!(packet.args.get::<u64>(0).unwrap(), answered);
@@ -214,7 +214,7 @@ async fn other_server_is_reported_in_one_line() {
         (b"\x00\x01\x02\xff", ""),
     ];
     for transports in [Transports::WebSocket, Transports::Polling] {
-        for (answer, said) in cases {
+        for (answer, reason) in cases {
             let client = Client::builder(other_server(answer)).transports(transports);
             let error = client.connect().await.unwrap_err();
             assert!(
@@ -223,7 +223,7 @@ async fn other_server_is_reported_in_one_line() {
             );
             let line = error.to_string();
             assert!(
-                line.contains(said) && !line.contains(char::is_control),
+                line.contains(reason) && !line.contains(char::is_control),
                 "{line:?}"
             );
         }

@@ -17,7 +17,7 @@ struct ReportSender(Mutex<mpsc::Sender<(&'static str, DisconnectReason)>>);
 
 /// Returns the reason that both handlers report after `act` on a client in `/`.
 fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
-    let (sender, said) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let io = Io::builder()
         .config(config)
         .state(ReportSender(Mutex::new(sender)))
@@ -33,8 +33,9 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
                 .on("drop", async |event: Event| event.socket.drop_connection())
                 .on(
                     "disconnecting",
-                    async |_: Event, reason: DisconnectReason, said: State<ReportSender>| {
-                        said.0
+                    async |_: Event, reason: DisconnectReason, reports: State<ReportSender>| {
+                        reports
+                            .0
                             .lock()
                             .unwrap()
                             .send(("disconnecting", reason))
@@ -43,9 +44,14 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
                 )
                 .on(
                     "disconnect",
-                    async |event: Event, reason: DisconnectReason, said: State<ReportSender>| {
+                    async |event: Event, reason: DisconnectReason, reports: State<ReportSender>| {
                         assert_eq!(event.socket.disconnect_reason(), Some(reason));
-                        said.0.lock().unwrap().send(("disconnect", reason)).unwrap();
+                        reports
+                            .0
+                            .lock()
+                            .unwrap()
+                            .send(("disconnect", reason))
+                            .unwrap();
                     },
                 )
         });
@@ -53,13 +59,16 @@ fn reason(config: Config, act: impl FnOnce(&Local, RawClient)) -> String {
     let (client, _) = server.connect();
     act(&server, client);
     let deadline = crate::support::DEADLINE;
-    let (first, second) = (said.recv_timeout(deadline), said.recv_timeout(deadline));
+    let (first, second) = (
+        reports.recv_timeout(deadline),
+        reports.recv_timeout(deadline),
+    );
     let (Ok(("disconnecting", a)), Ok(("disconnect", b))) = (first, second) else {
         panic!("{first:?} {second:?}");
     };
     assert_eq!(a, b);
     drop(server);
-    assert!(said.try_recv().is_err(), "told twice");
+    assert!(reports.try_recv().is_err(), "told twice");
     b.to_string()
 }
 

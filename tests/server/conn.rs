@@ -148,9 +148,9 @@ fn connection_watchers_can_be_removed_and_end_with_it() {
         .socket(roomcast::SocketId::parse(&id).unwrap());
     let conn = socket.unwrap().conn();
     let (held, own) = (Arc::new(()), conn.clone());
-    let kept = Arc::clone(&held);
+    let alive = Arc::clone(&held);
     let first = conn
-        .on_event(move |_| assert_eq!((&kept, own.sockets().len()).1, 1))
+        .on_event(move |_| assert_eq!((&alive, own.sockets().len()).1, 1))
         .unwrap();
     let log = Log::default();
     let lines = Arc::clone(&log);

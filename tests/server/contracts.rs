@@ -147,9 +147,9 @@ async fn request_handlers_take_further_parameters() {
         Ack(scale.x - more.unwrap_or(0))
     });
     socket.connect().await.unwrap();
-    let asked = (Scale { x: 2 }, 5);
+    let args = (Scale { x: 2 }, 5);
     assert_eq!(socket.request(Scale { x: 2 }).await.unwrap(), 6);
-    let answer = socket.emit_with_ack::<i32>("scale", asked.clone()).await;
+    let answer = socket.emit_with_ack::<i32>("scale", args.clone()).await;
     assert_eq!(answer.unwrap(), 11);
     // An argument that the parameter cannot hold is refused before the handler runs.
     let wrong = (Scale { x: 2 }, "five");
@@ -161,6 +161,6 @@ async fn request_handlers_take_further_parameters() {
 
     let here = server.io().sockets().remove(0);
     assert_eq!(here.request(Scale { x: 2 }).await.unwrap(), 2);
-    let answer = here.emit_with_ack::<i32>("scale", asked).await;
+    let answer = here.emit_with_ack::<i32>("scale", args).await;
     assert_eq!(answer.unwrap(), -3);
 }

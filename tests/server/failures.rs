@@ -184,9 +184,9 @@ async fn encode_error_contains_the_serde_message() {
     let map = std::collections::BTreeMap::from([(vec![1], 1)]);
     let words = "the event cannot be encoded: serialisation failed: key must be a string";
     assert_eq!(socket.emit("x", &map).ok().unwrap_err().to_string(), words);
-    let asked = socket.emit_with_ack::<u8>("x", &map).await.unwrap_err();
-    assert_eq!(asked.to_string(), words);
-    assert_eq!(Refusal::from(asked).reason(), &words[29..]);
+    let error = socket.emit_with_ack::<u8>("x", &map).await.unwrap_err();
+    assert_eq!(error.to_string(), words);
+    assert_eq!(Refusal::from(error).reason(), &words[29..]);
 }
 
 #[test]
@@ -222,23 +222,23 @@ fn missing_state_of_middleware_fails_the_build() {
     assert_eq!(io.build().unwrap_err(), BuildError::MissingState("u16"));
 
     // An implementation of the trait declares its own states.
-    struct Nobody;
-    impl Authenticate for Nobody {
+    struct RefusingAuth;
+    impl Authenticate for RefusingAuth {
         async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {
             Err(Refusal::unauthenticated("nobody"))
         }
     }
-    let io = Io::builder().namespace("/", |namespace| namespace.authenticate(Nobody));
+    let io = Io::builder().namespace("/", |namespace| namespace.authenticate(RefusingAuth));
     assert!(io.build().is_ok());
 }
 
 #[tokio::test]
 async fn connection_lines_have_level_debug_unless_configured() {
-    for is_wanted in [false, true] {
+    for is_enabled in [false, true] {
         let log = Log::of("roomcast::socket");
         let _logging = tracing::subscriber::set_default(log.clone());
         let mut io = Io::builder();
-        if is_wanted {
+        if is_enabled {
             io = io.log_connections();
         }
         io = io
@@ -252,7 +252,7 @@ async fn connection_lines_have_level_debug_unless_configured() {
         refused.unwrap_err();
         server.client().connect().await.unwrap().disconnect().await;
         let lines = log.take();
-        let expected = match is_wanted {
+        let expected = match is_enabled {
             true => Level::INFO,
             false => Level::DEBUG,
         };
@@ -268,7 +268,7 @@ async fn connection_lines_have_level_debug_unless_configured() {
                 "{message}: {lines:?}"
             );
         }
-        if !is_wanted {
+        if !is_enabled {
             assert!(
                 lines.iter().all(|(level, _)| *level >= Level::DEBUG),
                 "{lines:?}"

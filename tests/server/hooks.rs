@@ -22,8 +22,8 @@ use crate::{
 
 #[test]
 fn a_session_is_opened_only_if_the_hook_allows_it() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
     let server = Local::serve(builder(Config::default()).allow_request(
         move |request: EngineRequest| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -57,11 +57,11 @@ fn a_session_is_opened_only_if_the_hook_allows_it() {
     let open = get(&server, &format!("{POLLING}&token=good"), "");
     assert_eq!(open.status, 200);
     let target = format!("{POLLING}&sid={}", sid_of(&open.body));
-    assert_eq!(asked.load(Ordering::Relaxed), 5);
+    assert_eq!(calls.load(Ordering::Relaxed), 5);
     // The hook does not run for further requests of a session.
     let posted = RawClient::connect(server.address()).request("POST", &target, "40");
     assert_eq!(posted.status, 200);
-    assert_eq!(asked.load(Ordering::Relaxed), 5);
+    assert_eq!(calls.load(Ordering::Relaxed), 5);
 }
 
 #[test]
@@ -107,21 +107,23 @@ fn panicking_hook_refuses_and_the_server_continues() {
 #[test]
 fn sessions_beyond_the_hook_limit_are_refused_immediately() {
     let config = Config::default().max_pending_requests(1);
-    let (asked, is_asked) = mpsc::channel();
+    let (call_sender, call_receiver) = mpsc::channel();
     let server = Local::serve(builder(config).allow_request(move |_: EngineRequest| {
-        asked.send(()).unwrap();
+        call_sender.send(()).unwrap();
         std::future::pending::<Result<(), ()>>()
     }));
     let mut first = RawClient::connect(server.address());
     first.send_get(POLLING);
-    is_asked.recv().unwrap();
+    call_receiver.recv().unwrap();
     assert_eq!(get(&server, POLLING, "").status, 503);
     // A client that disconnects frees its place.
     drop(first);
     until(|| {
         let mut next = RawClient::connect(server.address());
         next.send_get(POLLING);
-        is_asked.recv_timeout(Duration::from_millis(50)).is_ok()
+        call_receiver
+            .recv_timeout(Duration::from_millis(50))
+            .is_ok()
     });
 }
 
@@ -185,7 +187,7 @@ fn headers_are_added_to_the_first_answer_and_to_all() {
 
 #[test]
 fn refused_requests_are_reported_with_code_and_context() {
-    let (tell, told) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let server = Local::serve(
         builder(Config::default().cors(Cors::default().enforce(true)))
             .allow_request(
@@ -202,7 +204,8 @@ fn refused_requests_are_reported_with_code_and_context() {
             )
             .on_connection_error(move |error| {
                 let context = serde_json::to_value(&error.context).unwrap();
-                tell.send((error.code, error.message.clone(), context))
+                sender
+                    .send((error.code, error.message.clone(), context))
                     .unwrap();
             }),
     );
@@ -210,7 +213,7 @@ fn refused_requests_are_reported_with_code_and_context() {
     let sid = sid_of(&open).to_owned();
     let query = |query: &str| get(&server, &format!("/socket.io/?{query}"), "");
     let expect = |code: u16, message: &str, context: serde_json::Value| {
-        assert_eq!(told.recv().unwrap(), (code, message.to_owned(), context));
+        assert_eq!(reports.recv().unwrap(), (code, message.to_owned(), context));
     };
 
     query("EIO=4&transport=x");
@@ -253,15 +256,16 @@ fn refused_requests_are_reported_with_code_and_context() {
     query("EIO=2&transport=polling");
     let context = json!({"name": "UNSUPPORTED_PROTOCOL_VERSION", "protocol": "2"});
     expect(5, "Unsupported protocol version", context);
-    assert!(told.try_recv().is_err());
+    assert!(reports.try_recv().is_err());
 }
 
 #[test]
 fn origin_with_invalid_characters_is_code_3() {
-    let (tell, told) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let server = Local::serve(
         builder(Config::default()).on_connection_error(move |error| {
-            tell.send(serde_json::to_value(&error.context).unwrap())
+            sender
+                .send(serde_json::to_value(&error.context).unwrap())
                 .unwrap();
         }),
     );
@@ -274,5 +278,5 @@ fn origin_with_invalid_characters_is_code_3() {
         (400, r#"{"code":3,"message":"Bad request"}"#)
     );
     let context = json!({"name": "INVALID_ORIGIN", "origin": "a\u{fffd}b"});
-    assert_eq!(told.recv().unwrap(), context);
+    assert_eq!(reports.recv().unwrap(), context);
 }

@@ -252,7 +252,7 @@ fn watchers_see_every_event_sent_to_their_client() {
     it.server.io.to("room").except("none").emit("room", true);
     it.socket.broadcast().emit("others", ());
     it.server.io.to("elsewhere").emit("elsewhere", ());
-    let asked = it.socket.emit_with_ack::<Args>("asked", 2);
+    let pending = it.socket.emit_with_ack::<Args>("asked", 2);
     let acks = it
         .server
         .io
@@ -285,7 +285,7 @@ fn watchers_see_every_event_sent_to_their_client() {
     it.socket.emit("last", ());
     assert_eq!(log.lock().unwrap().last().unwrap(), "b last []");
     assert_eq!(log.lock().unwrap().len(), 3);
-    drop((asked, acks));
+    drop((pending, acks));
 }
 
 #[test]
@@ -333,11 +333,11 @@ fn listeners_are_limited_and_end_with_the_socket() {
     let it = Watched::new(io);
     let socket = &it.socket;
     let held = Arc::new(());
-    let kept = Arc::clone(&held);
+    let alive = Arc::clone(&held);
     let own = socket.clone();
     // A listener that holds its own socket does not keep it alive.
     let listening = socket.on("x", move |_: Event| {
-        let _ = (&kept, &own);
+        let _ = (&alive, &own);
         async {}
     });
     assert!(listening.is_ok());

@@ -396,11 +396,11 @@ fn guard_without_client_addresses_refuses_all_with_the_remedy() {
     );
     assert_eq!(client.response().status, 500);
 
-    let told = Mounted::of(guarded(), |io, listener| {
+    let answer = Mounted::of(guarded(), |io, listener| {
         let app = app(&io).into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, app).into_future()
     });
-    let mut client = told.connect();
+    let mut client = answer.connect();
     client.open_websocket("/socket.io/");
     join(&mut client, "");
 }

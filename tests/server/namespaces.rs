@@ -411,9 +411,9 @@ fn first_predicate_accepting_a_name_defines_the_namespace() {
 
 #[test]
 fn existing_namespace_is_joined_without_calling_its_predicate() {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let mut io = Io::builder();
-    let count = Arc::clone(&asked);
+    let count = Arc::clone(&calls);
     io = io.namespaces_async(
         move |_: Connect| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -434,13 +434,13 @@ fn existing_namespace_is_joined_without_calling_its_predicate() {
     let (mut one, mut two) = (server.open(), server.open());
     join(&mut one, "/x,");
     join(&mut two, "/x,");
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(early.emit("hi", ()).queued, 2);
     // Middleware runs for each client.
     let mut three = server.open();
     three.send_text("40/x,{\"name\":\"ann\"}");
     three.expect_text("44/x,{\"message\":\"no names\"}");
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -182,8 +182,8 @@ async fn connect_pending_in_middleware_of_a_removed_namespace_is_refused() {
     let io = Io::builder().namespace("/", |namespace| namespace);
     let server = serve(io).await;
     let io = server.io();
-    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (begun, waiting) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let (started, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begun, waiting) = (Arc::clone(&started), Arc::clone(&go_on));
     let lenient = move |namespace: NamespaceBuilder| {
         namespace.middleware(move |_: Connect| {
             let (begun, waiting) = (Arc::clone(&begun), Arc::clone(&waiting));
@@ -197,7 +197,7 @@ async fn connect_pending_in_middleware_of_a_removed_namespace_is_refused() {
     io.add_namespace("/x", lenient).unwrap();
     let connecting = server.client().namespace("/x");
     let connecting = tokio::spawn(connecting.connect());
-    asked.notified().await;
+    started.notified().await;
     assert!(io.remove_namespace("/x"));
     io.add_namespace("/x", |namespace| {
         namespace.middleware(async |_: Connect| Err::<(), _>(Refusal::new("NO", "members only")))

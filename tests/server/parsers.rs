@@ -81,8 +81,8 @@ async fn server(parser: Parser) -> TestServer {
                     async |_: Event, _: roomcast::Value, rest: Args| Ack(rest),
                 )
                 .on("ask", async |event: Event| {
-                    let asked = event.socket.emit_with_ack::<Upload>("question", upload());
-                    asked
+                    let answer = event.socket.emit_with_ack::<Upload>("question", upload());
+                    answer
                         .await
                         .map(Ack)
                         .map_err(|error| Refusal::new("ASK", error.to_string()))
@@ -190,8 +190,8 @@ async fn requests_and_broadcasts_reach_both_parsers() {
         for client in [&mut ann, &mut bob] {
             assert_eq!(client.event::<Upload>("told").await.unwrap(), upload());
         }
-        let server_asks = server.io().timeout(Duration::from_secs(10));
-        let mut answers = server_asks.emit_with_acks::<u8>("number?", ());
+        let with_timeout = server.io().timeout(Duration::from_secs(10));
+        let mut answers = with_timeout.emit_with_acks::<u8>("number?", ());
         for client in [&mut ann, &mut bob] {
             let question = client.next().await.unwrap();
             client.ack(&question, 5).await.unwrap();
@@ -228,29 +228,29 @@ async fn connect_refusal_has_its_data() {
 }
 
 /// Connects a client in the room that has received an event, and returns that event's offset.
-async fn told(server: &TestServer) -> (Client, String) {
+async fn received(server: &TestServer) -> (Client, String) {
     let mut client = server.client().connect().await.unwrap();
     let _: Args = client.emit_with_ack("tell", "room").await.unwrap();
-    let told: Args = client.event("told").await.unwrap();
-    assert_eq!(told.len(), 3);
-    (client, told.get(2).unwrap())
+    let received: Args = client.event("told").await.unwrap();
+    assert_eq!(received.len(), 3);
+    (client, received.get(2).unwrap())
 }
 
 #[tokio::test]
 async fn reconnecting_client_gets_missed_events() {
     for parser in PARSERS {
         let server = server(parser).await;
-        let (client, offset) = told(&server).await;
+        let (client, offset) = received(&server).await;
         let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
         drop(client);
         let recoverable = || server.io().metrics().gauge(Gauge::RecoverySessions);
-        let away = async {
+        let disconnecting = async {
             while recoverable() == 0 {
                 tokio::task::yield_now().await;
             }
         };
-        let away = tokio::time::timeout(Duration::from_secs(20), away).await;
-        away.expect("the client is away");
+        let disconnecting = tokio::time::timeout(Duration::from_secs(20), disconnecting).await;
+        disconnecting.expect("the client is away");
 
         let room = server.io().to("room");
         let bytes = Bytes::from_static(&[7; 300]);
@@ -280,7 +280,7 @@ async fn reconnecting_client_gets_missed_events() {
 async fn invalid_offer_starts_a_new_session() {
     for parser in PARSERS {
         let server = server(parser).await;
-        let (client, offset) = told(&server).await;
+        let (client, offset) = received(&server).await;
         let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
         for offer in [
             json!({}),

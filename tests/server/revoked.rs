@@ -51,8 +51,8 @@ async fn concurrent_revocation_checks_notify_a_client_once() {
         for finder in finders {
             finder.join().unwrap();
         }
-        let told: Value = client.event("error").await.unwrap();
-        assert_eq!(told["code"], "TOKEN_REVOKED");
+        let error: Value = client.event("error").await.unwrap();
+        assert_eq!(error["code"], "TOKEN_REVOKED");
         assert!(client.next().await.is_err(), "nothing follows but the end");
     }
 }

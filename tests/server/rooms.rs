@@ -81,15 +81,15 @@ fn a_socket_is_not_in_its_own_audience() {
 #[test]
 fn rooms_exist_in_disconnecting_and_are_left_in_disconnect() {
     let server = server();
-    let (mut stays, _) = server.connect();
-    let (mut goes, _) = server.connect();
-    for client in [&mut stays, &mut goes] {
+    let (mut staying, _) = server.connect();
+    let (mut leaving, _) = server.connect();
+    for client in [&mut staying, &mut leaving] {
         client.send_text("421[\"join\",\"r\"]");
         client.expect_text("431[]");
     }
-    drop(goes);
-    stays.expect_text("42[\"leaving\",[\"r\"]]");
-    stays.expect_text("42[\"left\",0]");
+    drop(leaving);
+    staying.expect_text("42[\"leaving\",[\"r\"]]");
+    staying.expect_text("42[\"left\",0]");
     assert_eq!(server.io.to("r").count(), 1);
 }
 

@@ -27,7 +27,7 @@ struct ReportSender(Mutex<mpsc::Sender<DisconnectReport>>);
 
 /// Starts a server that reports why clients have disconnected.
 fn server(config: Config) -> (Local, mpsc::Receiver<DisconnectReport>) {
-    let (sender, said) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let io = Io::builder()
         .config(config)
         .state(ReportSender(Mutex::new(sender)))
@@ -36,14 +36,14 @@ fn server(config: Config) -> (Local, mpsc::Receiver<DisconnectReport>) {
                 "disconnect",
                 async |event: Event,
                        reason: DisconnectReason,
-                       why: Option<String>,
-                       said: State<ReportSender>| {
-                    let gone = (event.socket.id(), reason, why);
-                    said.0.lock().unwrap().send(gone).unwrap();
+                       detail: Option<String>,
+                       reports: State<ReportSender>| {
+                    let report = (event.socket.id(), reason, detail);
+                    reports.0.lock().unwrap().send(report).unwrap();
                 },
             )
         });
-    (Local::serve(io), said)
+    (Local::serve(io), reports)
 }
 
 /// Connects a client in a room, and returns its address and socket id.
@@ -87,7 +87,7 @@ fn read_in_order(client: &mut RawClient, last: usize) {
 #[test]
 fn slow_client_is_disconnected_with_a_reason_alone() {
     const EVENTS: usize = 1000;
-    let (server, said) = server(
+    let (server, reports) = server(
         Config::default()
             .outbox_bytes(300_000)
             .close_timeout(Duration::from_millis(500)),
@@ -118,19 +118,22 @@ fn slow_client_is_disconnected_with_a_reason_alone() {
             }
         }
     });
-    let (id, reason, why) = said.recv_timeout(DEADLINE).unwrap();
+    let (id, reason, detail) = reports.recv_timeout(DEADLINE).unwrap();
     assert_eq!((id, reason), (stalled_id, DisconnectReason::Overflow));
-    assert_eq!(why.unwrap(), "more than outbox_bytes waited for the client");
+    assert_eq!(
+        detail.unwrap(),
+        "more than outbox_bytes waited for the client"
+    );
     let metrics = server.io.metrics();
     assert_eq!(metrics.counter(Counter::SlowClientsDisconnected), 1);
     assert_eq!(metrics.counter(Counter::ClosedOverflow), 1);
     until(|| metrics.gauge(Gauge::OutboxBytes) == 0);
-    assert!(said.try_recv().is_err(), "somebody else was cut");
+    assert!(reports.try_recv().is_err(), "somebody else was cut");
 }
 
 #[test]
 fn disconnected_slow_client_received_a_prefix_without_gaps() {
-    let (server, said) = server(Config::default().outbox_bytes(300_000));
+    let (server, reports) = server(Config::default().outbox_bytes(300_000));
     let (mut client, _, _) = member(&server, "room");
     let payload = "x".repeat(10_000);
     let mut sent = 0;
@@ -139,7 +142,7 @@ fn disconnected_slow_client_received_a_prefix_without_gaps() {
     }
     assert_eq!(server.io.to("room").emit("n", (sent, &payload)).queued, 0);
     assert_eq!(
-        said.recv_timeout(DEADLINE).unwrap().1,
+        reports.recv_timeout(DEADLINE).unwrap().1,
         DisconnectReason::Overflow
     );
     // The client reads again: everything sent so far from the first event on, then the reason for
@@ -165,7 +168,7 @@ fn disconnected_slow_client_received_a_prefix_without_gaps() {
 #[test]
 fn kernel_buffers_no_more_than_configured() {
     let held = |config: Config| {
-        let (server, _said) = server(config.outbox_bytes(32 << 20));
+        let (server, _reports) = server(config.outbox_bytes(32 << 20));
         let (_stalled, address, id) = member(&server, "room");
         let payload = "x".repeat(10_000);
         for _ in 0..1500 {
@@ -211,7 +214,7 @@ fn kernel_buffers_no_more_than_configured() {
 
 #[test]
 fn total_limit_disconnects_clients_with_most_pending_data() {
-    let (server, said) = server(
+    let (server, reports) = server(
         Config::default()
             .outbox_bytes(4 << 20)
             .total_outbox_bytes(6 << 20)
@@ -231,7 +234,7 @@ fn total_limit_disconnects_clients_with_most_pending_data() {
     let metrics = server.io.metrics();
     let mut sent = 0;
     // Up to the limit at which the clients with most pending data are disconnected.
-    while said.try_recv().is_err() && metrics.gauge(Gauge::OutboxBytes) < (6 << 20) / 16 * 15 {
+    while reports.try_recv().is_err() && metrics.gauge(Gauge::OutboxBytes) < (6 << 20) / 16 * 15 {
         sent += 1;
         assert!(sent < 2000, "nothing waits for it");
         let _ = server.io.to(heavy[1].2).emit("n", &payload);
@@ -244,7 +247,7 @@ fn total_limit_disconnects_clients_with_most_pending_data() {
 
 #[test]
 fn a_slow_client_gets_the_last_events_of_a_stream_in_order() {
-    let (server, _said) = server(Config::default());
+    let (server, _reports) = server(Config::default());
     let (mut client, _, id) = member(&server, "room");
     let payload = "x".repeat(10_000);
     let mut queued = 0;
@@ -325,7 +328,7 @@ fn burst_awaiting_drained_arrives_completely() {
 
 #[test]
 fn drained_waits_up_to_a_deadline_or_disconnect() {
-    let (server, _said) = server(
+    let (server, _reports) = server(
         Config::default()
             .outbox_bytes(64 << 20)
             .send_buffer_bytes(16 << 10),

@@ -25,8 +25,8 @@ async fn server() -> TestServer {
                     .set_data(Name(Mutex::new(name.unwrap_or_default())));
             })
             .on("rename", async |event: Event, name: String| {
-                let known = event.socket.data::<Name>();
-                *known.expect("it was set at connect").0.lock().unwrap() = name;
+                let stored = event.socket.data::<Name>();
+                *stored.expect("it was set at connect").0.lock().unwrap() = name;
             })
             .on_contract(async |event: Event, moved: Moved| {
                 event.socket.broadcast().send(&moved);

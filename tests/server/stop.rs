@@ -6,7 +6,7 @@ use crate::support::{Frame, Polling, RawClient, ServerProcess, websocket::masked
 
 /// The server must not wait for its grace or any other deadline: each is so long that the test
 /// would time out.
-const PATIENT: [(&str, &str); 2] = [
+const LONG_TIMEOUTS: [(&str, &str); 2] = [
     ("GRACE", "3600"),
     (
         "CONFIG",
@@ -17,7 +17,7 @@ const PATIENT: [(&str, &str); 2] = [
 /// Starts a server, lets `prepare` bring a session into some state, and stops the server. Then
 /// `finish` continues with the session.
 fn stop_with<T>(prepare: impl FnOnce(&ServerProcess) -> T, finish: impl FnOnce(T)) {
-    let mut server = ServerProcess::example_with("hostile", &PATIENT);
+    let mut server = ServerProcess::example_with("hostile", &LONG_TIMEOUTS);
     let session = prepare(&server);
     server.signal(Signal::TERM);
     finish(session);

@@ -149,7 +149,7 @@ fn heartbeats_continue_after_their_task_has_panicked() {
     until(|| servers.iter().all(|server| server.io.nodes().len() == 2));
     kill(&servers[0].io, "nodes");
     let name = servers[0].io.node().unwrap();
-    let heard = || {
+    let heartbeat_age = || {
         let nodes = servers[1].io.nodes();
         nodes
             .into_iter()
@@ -158,7 +158,7 @@ fn heartbeats_continue_after_their_task_has_panicked() {
             .heard
     };
     let since = Instant::now();
-    until(|| heard() < since.elapsed());
+    until(|| heartbeat_age() < since.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

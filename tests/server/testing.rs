@@ -226,14 +226,14 @@ async fn tuples_are_received_as_they_are_sent_in_both_directions() {
     );
 
     let socket = server.io().of("/").socket(client.id()).unwrap();
-    let asked = socket.emit_with_ack::<(u8, String)>("question", ());
+    let request = socket.emit_with_ack::<(u8, String)>("question", ());
     let question = client.next().await.unwrap();
     client.ack(&question, (5, "x")).await.unwrap();
-    assert_eq!(asked.await.unwrap(), (5, "x".to_owned()));
-    let mut asked = server.io().emit_with_acks::<(u8, Vec<u8>)>("all", ());
+    assert_eq!(request.await.unwrap(), (5, "x".to_owned()));
+    let mut request = server.io().emit_with_acks::<(u8, Vec<u8>)>("all", ());
     let question = client.next().await.unwrap();
     client.ack(&question, (5, [1, 2].as_slice())).await.unwrap();
-    let (_, answer) = asked.next().await.unwrap();
+    let (_, answer) = request.next().await.unwrap();
     assert_eq!(answer.unwrap(), (5, vec![1, 2]));
     socket.emit("place", (3, 4));
     assert_eq!(client.event::<(i32, i32)>("place").await.unwrap(), (3, 4));
@@ -245,9 +245,9 @@ async fn absence_of_events_can_be_asserted() {
     let mut client = server.client().connect().await.unwrap();
     client.nothing_within(Duration::ZERO).await.unwrap();
     server.io().emit("surprise", 1);
-    let came = client.nothing_within(Duration::from_secs(10)).await;
+    let result = client.nothing_within(Duration::from_secs(10)).await;
     assert_eq!(
-        came.unwrap_err().to_string(),
+        result.unwrap_err().to_string(),
         "the unexpected event `surprise` arrived"
     );
     client.emit("out", ()).await.unwrap();

@@ -80,8 +80,8 @@ async fn main() -> Result<(), roomcast::Error> {
             async |connect: Connect| {
                 // Admits a client that names this namespace in its auth data.
                 tokio::task::yield_now().await;
-                let wanted: Option<Value> = connect.auth().ok();
-                let tenant = wanted
+                let requested: Option<Value> = connect.auth().ok();
+                let tenant = requested
                     .as_ref()
                     .and_then(|auth| auth.get("tenant")?.as_str());
                 tenant == Some(connect.namespace())
@@ -267,8 +267,8 @@ impl Journal {
 
     fn of(&self, kind: &str) -> Vec<Value> {
         let all = self.0.lock();
-        let of_kind = all.iter().filter(|(known, _)| *known == kind);
-        of_kind.map(|(_, entry)| entry.clone()).collect()
+        let same_kind = all.iter().filter(|(known, _)| *known == kind);
+        same_kind.map(|(_, entry)| entry.clone()).collect()
     }
 
     fn note_lifecycle(&self, event: &Lifecycle<'_>) {

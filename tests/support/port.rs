@@ -19,13 +19,13 @@ const FIRST: u16 = 20_000;
 /// The port is outside the range from which the kernel assigns ports, if that range leaves any.
 /// Each port is returned once, and each process starts elsewhere.
 pub fn free_port() -> u16 {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    static RESERVED: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(first_of_the_kernel().saturating_sub(FIRST));
     // Spreads the starts of consecutive process ids.
     let start = process::id().wrapping_mul(211);
     for _ in 0..count {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (start.wrapping_add(given) % count) as u16;
+        let offset = RESERVED.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (start.wrapping_add(offset) % count) as u16;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

@@ -41,8 +41,8 @@ impl RedisServer {
         let soon = "--cluster-node-timeout 3000 --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0";
         let nodes = Self::clustered(soon, 1);
         let is_synchronous = |node: &Self| {
-            let told = node.ask(&["info", "replication"]);
-            told.contains("role:master") || told.contains("master_link_status:up")
+            let output = node.ask(&["info", "replication"]);
+            output.contains("role:master") || output.contains("master_link_status:up")
         };
         let start = Instant::now();
         while !nodes.iter().all(is_synchronous) {
@@ -112,8 +112,8 @@ impl RedisServer {
     pub fn ask(&self, args: &[&str]) -> String {
         let port = self.port().to_string();
         let mut cli = Command::new("redis-cli");
-        let told = cli.args(["-p", &port]).args(args).output().unwrap();
-        String::from_utf8(told.stdout).unwrap()
+        let output = cli.args(["-p", &port]).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Subscribes to a channel or a pattern.
@@ -123,12 +123,12 @@ impl RedisServer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let told = BufReader::new(cli.stdout.take().unwrap());
+        let output = BufReader::new(cli.stdout.take().unwrap());
         let (tell, lines) = mpsc::channel();
         // The thread ends when its input ends or the receiver is dropped.
         thread::spawn(move || {
-            let mut told = told.lines().map_while(Result::ok);
-            told.try_for_each(|line| tell.send(line))
+            let mut output = output.lines().map_while(Result::ok);
+            output.try_for_each(|line| tell.send(line))
         });
         let mut listening = Subscription { cli, lines };
         // The answer confirms the command, the name and the number of subscriptions.

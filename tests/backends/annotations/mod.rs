@@ -110,7 +110,7 @@ impl Harness {
     }
 
     /// Returns the bodies of a user's notifications.
-    async fn told(&self, user: &str) -> Vec<String> {
+    async fn notifications(&self, user: &str) -> Vec<String> {
         let journal = format!("test:{user}");
         let current = Current {
             journal: &journal,

@@ -110,17 +110,20 @@ async fn mentioned_user_is_notified_once_and_only_if_message_is_stored(backend: 
     };
     assert_eq!(again.mentions, all);
     let body = format!("1 {}", message.content);
-    let told = [body];
-    assert_eq!(harness.told("bob").await, told);
-    assert_eq!(harness.told("carl").await, told);
-    assert!(harness.told("ann").await.is_empty(), "who has written it");
+    let expected = [body];
+    assert_eq!(harness.notifications("bob").await, expected);
+    assert_eq!(harness.notifications("carl").await, expected);
+    assert!(
+        harness.notifications("ann").await.is_empty(),
+        "who has written it"
+    );
 
     let refused = harness
         .insert(mentioning(text(id, "ann", "x"), &["bob", "eve"]))
         .await;
     assert!(matches!(refused, Insert::NoMember(1)), "{refused:?}");
-    assert_eq!(harness.told("bob").await.len(), 1);
-    assert!(harness.told("eve").await.is_empty());
+    assert_eq!(harness.notifications("bob").await.len(), 1);
+    assert!(harness.notifications("eve").await.is_empty());
     let edited = harness.edit(&message, "other words").await;
     assert_eq!(edited.mentions, all);
     // A user with the maximum number of entries gets no more, and the message is stored.
@@ -129,7 +132,7 @@ async fn mentioned_user_is_notified_once_and_only_if_message_is_stored(backend: 
             .stored(mentioning(text(id, "ann", "again"), &["bob"]))
             .await;
     }
-    assert_eq!(harness.told("bob").await.len(), 3);
+    assert_eq!(harness.notifications("bob").await.len(), 3);
     // Many messages at the same time, for the same users in different orders.
     let sends = (0..40).map(|n| {
         let users: &[&str] = if n % 2 == 0 {
@@ -175,13 +178,13 @@ async fn only_users_who_want_notifications_get_them(backend: Backend) {
     harness
         .stored(mentioning(text(id, "ann", "one"), &["bob", "carl", "dan"]))
         .await;
-    for (user, level, told) in [
+    for (user, level, count) in [
         ("ann", Level::All, 0),
         ("bob", Level::None, 0),
         ("carl", Level::Mentions, 1),
         ("dan", Level::All, 1),
     ] {
-        assert_eq!(harness.told(user).await.len(), told, "{user}");
+        assert_eq!(harness.notifications(user).await.len(), count, "{user}");
         let opening = store.opening(id, Some(user)).await.unwrap().unwrap();
         assert_eq!(opening.notification_level, level, "{user}");
         let list = store.conversations(user, None, 9).await.unwrap();
@@ -195,5 +198,5 @@ async fn only_users_who_want_notifications_get_them(backend: Backend) {
     harness
         .stored(mentioning(text(id, "ann", "two"), &["bob"]))
         .await;
-    assert_eq!(harness.told("bob").await, ["2 two"]);
+    assert_eq!(harness.notifications("bob").await, ["2 two"]);
 }

@@ -34,7 +34,7 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
                     continue;
                 };
-                tokio::spawn(pass_on(client, server, own.clone()));
+                tokio::spawn(forward(client, server, own.clone()));
             }
         });
         proxy
@@ -47,7 +47,7 @@ impl Proxy {
     }
 }
 
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
+async fn forward(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
     let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut committing = false;
     loop {
@@ -85,7 +85,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
 }
 
 /// Starts a store behind a proxy that can hold back answers.
-async fn behind_proxy() -> (Proxy, Harness) {
+async fn connect_over_proxy() -> (Proxy, Harness) {
     let (config, _) = postgres();
     let port = shared().port();
     let proxy = Proxy::start(port).await;
@@ -99,7 +99,7 @@ async fn behind_proxy() -> (Proxy, Harness) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commit_with_a_lost_reply_is_looked_up_and_acknowledged() {
-    let (proxy, harness) = behind_proxy().await;
+    let (proxy, harness) = connect_over_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     for seq in 1..=5 {
         proxy.swallow.store(true, Ordering::Relaxed);
@@ -114,7 +114,7 @@ async fn commit_with_a_lost_reply_is_looked_up_and_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_commits_of_every_kind_are_looked_up() {
-    let (proxy, harness) = behind_proxy().await;
+    let (proxy, harness) = connect_over_proxy().await;
     let id = harness.conversation(&["ann"]).await;
     let ann = || Actor {
         user_id: "ann".into(),
@@ -122,7 +122,7 @@ async fn lost_commits_of_every_kind_are_looked_up() {
     };
     let message = harness.send(id, "ann", "text").await;
     // First the commit is lost, then its answer.
-    for (cut, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
+    for (fault, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
         let doubts = harness.metrics.counter(Counter::StoreDoubts);
         let edit = Edit {
             message_id: message.id,
@@ -142,13 +142,13 @@ async fn lost_commits_of_every_kind_are_looked_up() {
             limit: 1000,
         };
         let store = &harness.store;
-        let cut_off = || cut.store(true, Ordering::Relaxed);
-        let expect = |what: &str, done: bool| assert_eq!(done, stored, "{what}");
+        let lose_reply = || fault.store(true, Ordering::Relaxed);
+        let expect = |step: &str, done: bool| assert_eq!(done, stored, "{step}");
 
-        cut_off();
+        lose_reply();
         let edited = store.edit_message(edit, Origin::default()).await;
         expect("edit", matches!(edited, Ok(Change::Done(_))));
-        cut_off();
+        lose_reply();
         let added = store.change_member(member(false), Origin::default()).await;
         expect("add", matches!(added, Ok(Change::Done(_))));
         assert_eq!(store.is_member(id, "bob").await.unwrap(), stored);
@@ -156,7 +156,7 @@ async fn lost_commits_of_every_kind_are_looked_up() {
             let added = store.change_member(member(false), Origin::default()).await;
             assert!(matches!(added, Ok(Change::Done(_))));
         }
-        cut_off();
+        lose_reply();
         let removed = store.change_member(member(true), Origin::default()).await;
         expect("remove", matches!(removed, Ok(Change::Done(_))));
         assert_eq!(store.is_member(id, "bob").await.unwrap(), !stored);
@@ -164,7 +164,7 @@ async fn lost_commits_of_every_kind_are_looked_up() {
             let removed = store.change_member(member(true), Origin::default()).await;
             assert!(matches!(removed, Ok(Change::Done(_))));
         }
-        cut_off();
+        lose_reply();
         let new = roomcast_server::store::NewConversation {
             id: Uuid::new_v4(),
             title: None,
@@ -174,29 +174,29 @@ async fn lost_commits_of_every_kind_are_looked_up() {
         };
         let made = store.insert_conversation(new.clone()).await;
         expect("conversation", made.is_ok());
-        let is_there = store.conversation(new.id).await.unwrap().is_some();
-        assert_eq!(is_there, stored);
-        cut_off();
+        let exists = store.conversation(new.id).await.unwrap().is_some();
+        assert_eq!(exists, stored);
+        lose_reply();
         let read = MarkRead {
             conversation_id: id,
             user_id: "ann".into(),
             seq: 1,
         };
         expect("read", store.mark_read(read).await.is_ok());
-        cut_off();
+        lose_reply();
         let deleted = store.delete_message(delete, Origin::default()).await;
         expect("delete", matches!(deleted, Ok(Change::Done(_))));
         let versions = store.versions(message.id).await.unwrap().len();
         assert_eq!(versions, if stored { 2 } else { 0 });
-        cut_off();
+        lose_reply();
         let deletion = DeleteConversation {
             conversation_id: id,
             by: ann(),
         };
-        let gone = store.delete_conversation(deletion, Origin::default()).await;
-        expect("end", matches!(gone, Ok(Change::Done(_))));
-        let is_there = store.conversation(id).await.unwrap().is_some();
-        assert_eq!(is_there, !stored);
+        let deletion_result = store.delete_conversation(deletion, Origin::default()).await;
+        expect("end", matches!(deletion_result, Ok(Change::Done(_))));
+        let exists = store.conversation(id).await.unwrap().is_some();
+        assert_eq!(exists, !stored);
         assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
     }
 }

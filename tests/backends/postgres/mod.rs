@@ -42,8 +42,8 @@ async fn two_servers_on_one_database_leave_no_gap() {
         let harness = Arc::clone(if sender % 2 == 0 { &first } else { &second });
         tasks.spawn(async move {
             let mut last = [0; 3];
-            for turn in 0..12 {
-                let room = (sender + turn) % 3;
+            for round in 0..12 {
+                let room = (sender + round) % 3;
                 let message = harness.send(rooms[room], "ann", "x").await;
                 assert!(message.seq > last[room]);
                 last[room] = message.seq;
@@ -90,8 +90,8 @@ async fn one_message_sent_to_two_servers_is_stored_once() {
         first.open_conversation().await,
         first.open_conversation().await,
     );
-    for turn in 0..20 {
-        let id = format!("m{turn}");
+    for round in 0..20 {
+        let id = format!("m{round}");
         let sends = [
             first
                 .store

@@ -8,8 +8,8 @@ async fn inserts_into_formerly_empty_tables_scan_no_whole_table() {
     let (config, _) = postgres();
     let harness = Harness::new((config.clone(), None)).await;
     let room = harness.open_conversation().await;
-    for turn in 0..MESSAGES {
-        let message = retriable(room, "ann", &format!("m{turn}"));
+    for round in 0..MESSAGES {
+        let message = retriable(room, "ann", &format!("m{round}"));
         let sent = harness.store.insert_message(message, Origin::default());
         assert!(matches!(sent.await, Ok(Insert::Stored(_))));
     }
@@ -90,14 +90,14 @@ async fn server_works_while_a_newer_version_extends_the_tables() {
 }
 
 /// Executes every kind of statement on tables that grow.
-async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
+async fn use_everything(harness: &Harness, id: Uuid, round: u32) {
     let store = &harness.store;
     let ann = || Actor {
         user_id: "ann".into(),
         is_admin: false,
     };
     for n in 0..8 {
-        let key = format!("{turn}.{n}");
+        let key = format!("{round}.{n}");
         let first = store.insert_message(retriable(id, "ann", &key), Origin::default());
         let Insert::Stored(message) = first.await.unwrap() else {
             panic!("stored before");
@@ -107,7 +107,7 @@ async fn use_everything(harness: &Harness, id: Uuid, turn: u32) {
         let edit = Edit {
             message_id: message.id,
             by: ann(),
-            content: format!("edited {turn}"),
+            content: format!("edited {round}"),
             version: None,
         };
         let edited = store.edit_message(edit, Origin::default()).await.unwrap();

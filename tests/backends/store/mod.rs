@@ -108,8 +108,8 @@ async fn many_senders_at_once_leave_no_gap(backend: Backend) {
         let harness = Arc::clone(&harness);
         tasks.spawn(async move {
             let mut last = [0, 0];
-            for turn in 0..EACH {
-                let room = usize::try_from((sender + turn) % 2).unwrap();
+            for round in 0..EACH {
+                let room = usize::try_from((sender + round) % 2).unwrap();
                 let message = harness.send(rooms[room], &format!("u{sender}"), "x").await;
                 assert!(
                     message.seq > last[room],

@@ -51,8 +51,8 @@ async fn should_work_with_acks() {
 async fn should_receive_date_with_ack() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
-    let asked = socket.emit_with_ack::<String>("getAckDate", json!({"test": true}));
-    assert!(within(asked).await.unwrap().contains('T'));
+    let request = socket.emit_with_ack::<String>("getAckDate", json!({"test": true}));
+    assert!(within(request).await.unwrap().contains('T'));
 }
 
 #[tokio::test]

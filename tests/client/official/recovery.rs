@@ -14,6 +14,6 @@ async fn should_have_an_accessible_socket_id_equal_to_the_server_side_socket_id_
     next(&mut connects).await;
     assert_eq!(socket.id(), id);
     assert!(socket.recovered());
-    let asked: String = within(socket.emit_with_ack("getId", ())).await.unwrap();
-    assert_eq!(Some(asked), id);
+    let server_id: String = within(socket.emit_with_ack("getId", ())).await.unwrap();
+    assert_eq!(Some(server_id), id);
 }

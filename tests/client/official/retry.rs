@@ -72,14 +72,14 @@ async fn should_not_drain_the_queue_while_the_socket_is_disconnected() {
     // On a slow machine the first answer is late. The event is repeated then, but not more often.
     let mut answer = answer;
     for id in 0..4 {
-        let asked = tokio::select! {
+        let request = tokio::select! {
             answered = &mut answer => {
                 assert!(id > 0, "answered before it was sent");
                 return assert_eq!(answered.unwrap().unwrap(), 1);
             }
-            asked = session.next() => asked,
+            request = session.next() => request,
         };
-        assert_eq!(asked, format!("42{id}[\"echo\",1]"));
+        assert_eq!(request, format!("42{id}[\"echo\",1]"));
         session.send(&format!("43{id}[1]")).await;
     }
     assert_eq!(within(answer).await.unwrap().unwrap(), 1);

@@ -54,8 +54,8 @@ async fn fire_a_connect_error_event_when_the_connection_cannot_be_established() 
     let socket = suite.client("").path("/none/").socket().unwrap();
     let mut errors = socket.stream("connect_error");
     let error = within(socket.connect()).await.unwrap_err();
-    let told: ConnectError = value(&mut errors).await;
-    assert_eq!(told.message, error.to_string());
+    let reported: ConnectError = value(&mut errors).await;
+    assert_eq!(reported.message, error.to_string());
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn fire_a_connect_error_event_on_open_timeout() {
         let socket = client.connect_timeout(Duration::ZERO).socket().unwrap();
         let mut errors = socket.stream("connect_error");
         socket.open();
-        let told: ConnectError = value(&mut errors).await;
-        assert_eq!(told.message, "timeout");
+        let reported: ConnectError = value(&mut errors).await;
+        assert_eq!(reported.message, "timeout");
     }
 }
 
@@ -178,8 +178,8 @@ async fn should_fire_an_error_event_on_middleware_failure_from_custom_namespace(
     let mut errors = socket.stream("connect_error");
     let error = within(socket.connect()).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
-    let told: ConnectError = value(&mut errors).await;
-    assert_eq!(told.message, "Auth failed (custom namespace)");
+    let reported: ConnectError = value(&mut errors).await;
+    assert_eq!(reported.message, "Auth failed (custom namespace)");
 }
 
 #[tokio::test]

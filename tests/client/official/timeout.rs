@@ -18,8 +18,8 @@ fn is_timeout<T>(answer: &Result<T, ClientError>) -> bool {
 async fn should_timeout_after_the_given_delay_when_socket_is_not_connected() {
     let fake = Fake::start().await;
     let socket = Client::builder(fake.url()).socket().unwrap();
-    let asked = socket.timeout(SOON).emit_with_ack::<()>("event", ());
-    assert!(is_timeout(&within(asked).await));
+    let request = socket.timeout(SOON).emit_with_ack::<()>("event", ());
+    assert!(is_timeout(&within(request).await));
     // The event is no longer sent.
     socket.open();
     let mut session = fake.connected().await;
@@ -31,18 +31,18 @@ async fn should_timeout_after_the_given_delay_when_socket_is_not_connected() {
 async fn should_timeout_when_the_server_does_not_acknowledge_the_event() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
-    let asked = socket.timeout(SOON).emit_with_ack::<()>("unknown", ());
-    assert!(is_timeout(&within(asked).await));
+    let request = socket.timeout(SOON).emit_with_ack::<()>("unknown", ());
+    assert!(is_timeout(&within(request).await));
 }
 
 #[tokio::test]
 async fn should_timeout_when_the_server_does_not_acknowledge_the_event_in_time() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
-    let asked = socket
+    let request = socket
         .timeout(Duration::ZERO)
         .emit_with_ack::<u8>("echo", 42);
-    assert!(is_timeout(&within(asked).await));
+    assert!(is_timeout(&within(request).await));
     let late: u8 = within(socket.emit_with_ack("echo", 43)).await.unwrap();
     assert_eq!(late, 43);
 }
@@ -51,8 +51,8 @@ async fn should_timeout_when_the_server_does_not_acknowledge_the_event_in_time()
 async fn should_not_timeout_when_the_server_does_acknowledge_the_event() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
-    let asked = socket.timeout(LATE).emit_with_ack::<u8>("echo", 42);
-    assert_eq!(within(asked).await.unwrap(), 42);
+    let request = socket.timeout(LATE).emit_with_ack::<u8>("echo", 42);
+    assert_eq!(within(request).await.unwrap(), 42);
 }
 
 #[tokio::test]
@@ -69,8 +69,8 @@ async fn should_use_the_default_timeout_value() {
 async fn should_ack_with_an_error_upon_disconnection() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
-    let asked = socket.timeout(LATE).emit_with_ack::<()>("unknown", "a");
-    let (answer, ()) = within(async { tokio::join!(asked, socket.disconnect()) }).await;
+    let request = socket.timeout(LATE).emit_with_ack::<()>("unknown", "a");
+    let (answer, ()) = within(async { tokio::join!(request, socket.disconnect()) }).await;
     assert!(
         matches!(
             answer,
@@ -87,8 +87,8 @@ async fn should_ack_with_an_error_upon_disconnection_with_the_default_timeout() 
     let suite = Suite::start().await;
     let client = suite.client("").ack_timeout(LATE);
     let socket = within(client.connect()).await.unwrap();
-    let asked = socket.emit_with_ack::<()>("unknown", "a");
-    let (answer, ()) = within(async { tokio::join!(asked, socket.disconnect()) }).await;
+    let request = socket.emit_with_ack::<()>("unknown", "a");
+    let (answer, ()) = within(async { tokio::join!(request, socket.disconnect()) }).await;
     assert!(
         matches!(
             answer,
@@ -105,8 +105,8 @@ async fn should_not_discard_an_unsent_ack() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
     within(socket.disconnect()).await;
-    let asked = socket.emit_with_ack::<String>("echo", "a");
-    let (answer, connected) = within(async { tokio::join!(asked, socket.connect()) }).await;
+    let request = socket.emit_with_ack::<String>("echo", "a");
+    let (answer, connected) = within(async { tokio::join!(request, socket.connect()) }).await;
     connected.unwrap();
     assert_eq!(answer.unwrap(), "a");
 }

@@ -18,10 +18,10 @@ async fn members_are_notified_of_a_conversation_made_by_a_service() {
     let service = Caller::service(&server);
     let mut bob = user(&server, "bob").await;
     let id = conversation(&service).await;
-    let told = bob.event("conversation_updated").await;
-    assert_eq!(told["conversation"]["id"], id.as_str());
+    let received = bob.event("conversation_updated").await;
+    assert_eq!(received["conversation"]["id"], id.as_str());
     let read = service.get(&format!("/conversations/{id}")).await;
-    assert_eq!(read["conversation"], told["conversation"]);
+    assert_eq!(read["conversation"], received["conversation"]);
     assert_eq!(read["conversation"]["ownerId"], "ann");
     assert_eq!(read["conversation"]["memberIds"], json!(["ann", "bob"]));
     assert_eq!(
@@ -95,8 +95,8 @@ async fn message_of_a_service_reaches_joined_members_once() {
         .await;
     let deleted = service.must(200, "DELETE", &message, Value::Null).await;
     assert_eq!(deleted["message"]["content"], "");
-    let told = bob.event("message_deleted").await;
-    assert_eq!(told["deletedBy"], "backend");
+    let received = bob.event("message_deleted").await;
+    assert_eq!(received["deletedBy"], "backend");
     assert!(bob.events_until_now("message").await.is_empty());
     assert!(bob.events_until_now("message_edited").await.is_empty());
 }
@@ -180,9 +180,9 @@ async fn member_and_title_changes_by_services_reach_joined_members() {
             json!(["ann", "bob", "carl"])
         );
     }
-    let told = bob.event("conversation_updated").await;
+    let received = bob.event("conversation_updated").await;
     assert_eq!(
-        told["conversation"]["memberIds"],
+        received["conversation"]["memberIds"],
         json!(["ann", "bob", "carl"])
     );
     for _ in 0..2 {

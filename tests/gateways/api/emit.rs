@@ -66,13 +66,16 @@ async fn emit_waits_for_acknowledgements_and_returns_received_answers() {
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
     let mut bob = user(&server, "bob").await;
-    let asked = |timeout: u64| json!({"event": "ready?", "args": [1], "users": ["ann", "bob"], "ackTimeout": timeout});
+    let request = |timeout: u64| json!({"event": "ready?", "args": [1], "users": ["ann", "bob"], "ackTimeout": timeout});
     let answering = async {
         let (_, id) = ann.event_to_answer("ready?").await;
         ann.send(&format!("43{}[\"yes\",{{\"a\":1}}]", id.unwrap()))
             .await;
     };
-    let (answer, ()) = tokio::join!(service.must(200, "POST", "/emit", asked(10_000)), answering);
+    let (answer, ()) = tokio::join!(
+        service.must(200, "POST", "/emit", request(10_000)),
+        answering
+    );
     let acknowledged = &answer["acknowledged"];
     assert_eq!(acknowledged["answers"][0]["args"], json!(["yes", {"a": 1}]));
     assert!(acknowledged["answers"][0]["socketId"].is_string());
@@ -92,7 +95,10 @@ async fn emit_waits_for_acknowledgements_and_returns_received_answers() {
             client.acknowledge(id.unwrap()).await;
         }
     };
-    let (answer, ()) = tokio::join!(service.must(200, "POST", "/emit", asked(10_000)), answering);
+    let (answer, ()) = tokio::join!(
+        service.must(200, "POST", "/emit", request(10_000)),
+        answering
+    );
     assert_eq!(answer["acknowledged"]["answered"], 2);
     assert_eq!(answer["acknowledged"]["timedOut"], false);
 }
@@ -144,8 +150,11 @@ async fn emitted_market_event_is_treated_as_by_its_own_route() {
         let body = json!({"event": event, "everyone": true, "args": [argument]});
         let answer = service.must(200, "POST", "/emit", body.clone()).await;
         assert_eq!(answer["published"][field], value, "{event}");
-        let told = ann.event(event).await;
-        assert_eq!((&told[field], &told["revision"]), (&value, &json!(1)));
+        let received = ann.event(event).await;
+        assert_eq!(
+            (&received[field], &received["revision"]),
+            (&value, &json!(1))
+        );
         for (wrong, with) in [
             ("args", json!([])),
             ("args", json!([argument, argument])),

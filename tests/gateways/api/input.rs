@@ -102,13 +102,13 @@ async fn unknown_fields_and_parameters_are_refused() {
     for (method, path, _) in routes(&document) {
         let whole = full(&path);
         let sign = if whole.contains('?') { '&' } else { '?' };
-        let asked = format!("{whole}{sign}nobody=1");
+        let query = format!("{whole}{sign}nobody=1");
         let body = body(&method, &path);
-        let given = serde_json::from_str(&body).unwrap_or_default();
+        let body_json = serde_json::from_str(&body).unwrap_or_default();
         let error = service
-            .refused(400, "INVALID_PAYLOAD", (&method, &asked, given))
+            .refused(400, "INVALID_PAYLOAD", (&method, &query, body_json))
             .await;
-        assert_eq!(error["details"]["field"], "nobody", "{method} {asked}");
+        assert_eq!(error["details"]["field"], "nobody", "{method} {query}");
         if !body.is_empty() {
             continue;
         }
@@ -127,8 +127,8 @@ async fn request_with_extra_parameters_is_not_executed() {
     let server = start();
     let service = Caller::service(&server);
     let mut ann = user(&server, "ann").await;
-    for asked in ["?room=lobby", "?room", "?%00", "?&room=lobby"] {
-        let path = format!("/users/ann/sockets{asked}");
+    for query in ["?room=lobby", "?room", "?%00", "?&room=lobby"] {
+        let path = format!("/users/ann/sockets{query}");
         service
             .refused(400, "INVALID_PAYLOAD", ("DELETE", &path, Value::Null))
             .await;

@@ -58,7 +58,7 @@ async fn keyed_creation_runs_once_and_repeats_its_answer_after_restart() {
         assert_eq!(again.header("cache-control"), Some("no-store"));
         first.push(answer);
     }
-    for event in TOLD {
+    for event in EMITTED_EVENTS {
         assert_eq!(ann.event(event).await["revision"], 1, "{event}");
         assert!(ann.events_until_now(event).await.is_empty(), "{event}");
     }
@@ -182,7 +182,7 @@ async fn keyed_changes_and_removals_run_once() {
     let pins = format!("{conversation}/pins");
     let status = "/users/ann/status";
     let title = |title: &str| json!({"title": title});
-    let says = |status: &str| json!({"status": status});
+    let status_body = |status: &str| json!({"status": status});
     // Requests with a key, a request without a key that undoes each, and a request that shows that
     // it stays undone.
     for (method, path, body, undo, undone, shown) in [
@@ -219,7 +219,14 @@ async fn keyed_changes_and_removals_run_once() {
             &messages,
         ),
         ("PUT", &pin, Value::Null, "DELETE", Value::Null, &pins),
-        ("PUT", status, says("busy"), "PUT", says("away"), status),
+        (
+            "PUT",
+            status,
+            status_body("busy"),
+            "PUT",
+            status_body("away"),
+            status,
+        ),
     ] {
         let keyed = service.with_key(&format!("{method}-{path}"));
         let text = if body.is_null() {
@@ -396,8 +403,8 @@ async fn next_attempt_finds_what_a_lost_attempt_has_created() {
         ("signal:new", 2),
         ("notification:new", 2),
     ] {
-        let told = ann.events_until_now(event).await;
-        assert_eq!(told.len(), times, "{event}: {told:?}");
+        let received = ann.events_until_now(event).await;
+        assert_eq!(received.len(), times, "{event}: {received:?}");
     }
 }
 
@@ -408,7 +415,7 @@ const FOLLOWED: [(&str, &str); 4] = [
     ("subscribe:signals", "{}"),
     ("subscribe:notifications", "{}"),
 ];
-const TOLD: [&str; 4] = [
+const EMITTED_EVENTS: [&str; 4] = [
     "trade:update",
     "portfolio:update",
     "signal:new",

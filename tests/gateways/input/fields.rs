@@ -5,7 +5,7 @@ use super::*;
 /// A field of an event, with accepted values, and refused values with their error codes.
 pub(super) struct Field {
     pub(super) name: &'static str,
-    pub(super) taken: Vec<Value>,
+    pub(super) accepted: Vec<Value>,
     pub(super) refused: Vec<(Value, &'static str)>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn ids() -> Vec<(Value, &'static str)> {
         json!("conversation:00000000-0000-4000-8000-000000000001"),
         json!("x".repeat(100_000)),
     ]));
-    refused.push((json!(SOMEBODY), NOT_FOUND));
+    refused.push((json!(UNKNOWN_USER), NOT_FOUND));
     refused.push((json!(Uuid::nil()), NOT_FOUND));
     refused.push((json!(Uuid::max()), NOT_FOUND));
     refused
@@ -70,7 +70,7 @@ pub(super) fn ids() -> Vec<(Value, &'static str)> {
 pub(super) fn conversation_id() -> Field {
     Field {
         name: "conversationId",
-        taken: vec![json!(LOBBY), json!(LOBBY.to_uppercase())],
+        accepted: vec![json!(LOBBY), json!(LOBBY.to_uppercase())],
         refused: ids(),
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn seq(name: &'static str) -> Field {
     ]));
     Field {
         name,
-        taken: vec![
+        accepted: vec![
             Value::Null,
             json!(0),
             json!(1),
@@ -120,7 +120,7 @@ pub(super) fn content() -> Field {
     }
     Field {
         name: "content",
-        taken: vec![
+        accepted: vec![
             json!("x"),
             json!("x".repeat(9_999)),
             json!("😀".repeat(10_000)),
@@ -153,7 +153,7 @@ pub(super) fn user_id(name: &'static str) -> Field {
     ]));
     Field {
         name,
-        taken: vec![
+        accepted: vec![
             json!("x"),
             json!("x".repeat(128)),
             json!("😀".repeat(128)),
@@ -183,7 +183,7 @@ pub(super) fn cases() -> Vec<Case> {
                 content(),
                 Field {
                     name: "type",
-                    taken: vec![Value::Null, json!("user")],
+                    accepted: vec![Value::Null, json!("user")],
                     refused: {
                         let mut refused = other_types(&["null"]);
                         refused.extend(invalid([json!("User"), json!("system"), json!("")]));
@@ -194,7 +194,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "metadata",
-                    taken: vec![
+                    accepted: vec![
                         Value::Null,
                         json!({}),
                         metadata(4095),
@@ -224,7 +224,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "clientMessageId",
-                    taken: vec![
+                    accepted: vec![
                         Value::Null,
                         json!("x"),
                         json!("x".repeat(127)),
@@ -242,12 +242,12 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "confirmDelivery",
-                    taken: vec![Value::Null, json!(true), json!(false)],
+                    accepted: vec![Value::Null, json!(true), json!(false)],
                     refused: other_types(&["null", "bool"]),
                 },
                 Field {
                     name: "replyTo",
-                    taken: vec![Value::Null],
+                    accepted: vec![Value::Null],
                     refused: {
                         let wrong = ids().into_iter().map(|(id, _)| id);
                         invalid(wrong.filter(|id| !id.is_null()))
@@ -255,11 +255,11 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "mentions",
-                    taken: {
+                    accepted: {
                         let many: Vec<_> = (0..20).map(|n| n.to_string()).collect();
-                        let mut taken = vec![Value::Null, json!([]), json!(many)];
-                        taken.extend(user_id("").taken.into_iter().map(|id| json!([id])));
-                        taken
+                        let mut accepted = vec![Value::Null, json!([]), json!(many)];
+                        accepted.extend(user_id("").accepted.into_iter().map(|id| json!([id])));
+                        accepted
                     },
                     refused: {
                         let many: Vec<_> = (0..21).map(|n| n.to_string()).collect();
@@ -292,7 +292,7 @@ pub(super) fn cases() -> Vec<Case> {
                 conversation_id(),
                 Field {
                     name: "isTyping",
-                    taken: vec![json!(true), json!(false)],
+                    accepted: vec![json!(true), json!(false)],
                     refused: other_types(&["bool"]),
                 },
             ],
@@ -307,7 +307,7 @@ pub(super) fn cases() -> Vec<Case> {
                 seq("afterSeq"),
                 Field {
                     name: "limit",
-                    taken: vec![Value::Null, json!(1), json!(199), json!(200)],
+                    accepted: vec![Value::Null, json!(1), json!(199), json!(200)],
                     refused: {
                         let mut refused = other_types(&["null", "number"]);
                         refused.extend(invalid([
@@ -335,7 +335,7 @@ pub(super) fn cases() -> Vec<Case> {
             fields: vec![
                 Field {
                     name: "status",
-                    taken: ["online", "away", "busy", "offline"]
+                    accepted: ["online", "away", "busy", "offline"]
                         .map(Value::from)
                         .into(),
                     refused: {
@@ -346,7 +346,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "text",
-                    taken: vec![
+                    accepted: vec![
                         Value::Null,
                         json!("x"),
                         json!("x".repeat(80)),
@@ -388,7 +388,7 @@ pub(super) fn cases() -> Vec<Case> {
             required: &["conversationId", "seq"],
             fields: vec![conversation_id(), {
                 let mut seq = seq("seq");
-                seq.taken.remove(0);
+                seq.accepted.remove(0);
                 seq.refused.push((Value::Null, INVALID));
                 seq
             }],
@@ -406,7 +406,7 @@ pub(super) fn cases() -> Vec<Case> {
             fields: vec![
                 Field {
                     name: "title",
-                    taken: vec![Value::Null, json!("t"), json!("ä".repeat(200)), json!(" ")],
+                    accepted: vec![Value::Null, json!("t"), json!("ä".repeat(200)), json!(" ")],
                     refused: {
                         let mut refused = other_types(&["null", "string"]);
                         refused.extend(invalid([
@@ -422,11 +422,11 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "memberIds",
-                    taken: {
+                    accepted: {
                         let many: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
-                        let mut taken = vec![json!([]), json!(many), json!(["x", "x"])];
-                        taken.extend(user_id("").taken.into_iter().map(|id| json!([id])));
-                        taken
+                        let mut accepted = vec![json!([]), json!(many), json!(["x", "x"])];
+                        accepted.extend(user_id("").accepted.into_iter().map(|id| json!([id])));
+                        accepted
                     },
                     refused: {
                         let many: Vec<_> = (0..1001).map(|n| n.to_string()).collect();
@@ -447,7 +447,7 @@ pub(super) fn cases() -> Vec<Case> {
             fields: vec![
                 Field {
                     name: "query",
-                    taken: vec![
+                    accepted: vec![
                         json!("x"),
                         json!("x".repeat(200)),
                         json!(vec!["x"; 16].join(" ")),
@@ -468,7 +468,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "conversationId",
-                    taken: vec![Value::Null, json!(LOBBY), json!(LOBBY.to_uppercase())],
+                    accepted: vec![Value::Null, json!(LOBBY), json!(LOBBY.to_uppercase())],
                     refused: {
                         let mut refused = ids();
                         refused.retain(|(id, _)| !id.is_null());
@@ -477,7 +477,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "beforeId",
-                    taken: vec![Value::Null, json!(SOMEBODY), json!(Uuid::nil())],
+                    accepted: vec![Value::Null, json!(UNKNOWN_USER), json!(Uuid::nil())],
                     refused: {
                         let mut refused = ids();
                         refused.retain(|(id, code)| !id.is_null() && *code == INVALID);
@@ -486,7 +486,7 @@ pub(super) fn cases() -> Vec<Case> {
                 },
                 Field {
                     name: "limit",
-                    taken: vec![Value::Null, json!(1), json!(200)],
+                    accepted: vec![Value::Null, json!(1), json!(200)],
                     refused: invalid([json!(0), json!(201), json!("1"), json!(-1)]),
                 },
             ],

@@ -11,7 +11,7 @@ use fields::{Case, Field, cases, content, ids, invalid, other_types, user_id};
 
 const INVALID: &str = "INVALID_PAYLOAD";
 const NOT_FOUND: &str = "NOT_FOUND";
-const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
+const UNKNOWN_USER: &str = "11111111-1111-4111-8111-111111111111";
 
 #[tokio::test]
 async fn each_field_is_accepted_up_to_its_limit_and_refused_beyond() {
@@ -40,7 +40,7 @@ async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
         let id = message.as_str().unwrap();
         Field {
             name: "messageId",
-            taken: vec![json!(id), json!(id.to_uppercase())],
+            accepted: vec![json!(id), json!(id.to_uppercase())],
             refused: ids(),
         }
     };
@@ -48,13 +48,13 @@ async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
         let id = own.as_str().unwrap();
         Field {
             name: "conversationId",
-            taken: vec![json!(id), json!(id.to_uppercase())],
+            accepted: vec![json!(id), json!(id.to_uppercase())],
             refused: ids(),
         }
     };
     let version = Field {
         name: "version",
-        taken: vec![Value::Null],
+        accepted: vec![Value::Null],
         refused: {
             let mut refused = other_types(&["null", "number"]);
             refused.extend(invalid([
@@ -76,7 +76,7 @@ async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
             message_id(),
             Field {
                 name: "emoji",
-                taken: vec![json!("\u{2764}\u{FE0F}"), json!("\u{1F1E9}\u{1F1EA}")],
+                accepted: vec![json!("\u{2764}\u{FE0F}"), json!("\u{1F1E9}\u{1F1EA}")],
                 refused: {
                     let mut refused = other_types(&[]);
                     refused.extend(invalid([
@@ -104,7 +104,7 @@ async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
             required: &["messageId"],
             fields: vec![Field {
                 name: "messageId",
-                taken: vec![json!(id), json!(id.to_uppercase())],
+                accepted: vec![json!(id), json!(id.to_uppercase())],
                 refused: ids(),
             }],
         }
@@ -132,7 +132,7 @@ async fn change_fields_are_accepted_up_to_limit_and_refused_beyond() {
                 conversation_id(),
                 Field {
                     name: "level",
-                    taken: vec![json!("all"), json!("mentions"), json!("none")],
+                    accepted: vec![json!("all"), json!("mentions"), json!("none")],
                     refused: {
                         let mut refused = other_types(&[]);
                         refused.extend(invalid([json!(""), json!("All"), json!("all ")]));
@@ -185,13 +185,13 @@ async fn check(ann: &mut Client, case: &Case) {
         "conversationid": 7, "success": false});
     let unknown: Map<String, Value> = unknown.as_object().unwrap().clone();
     more.as_object_mut().unwrap().extend(unknown);
-    taken(ann, event, more).await;
+    accepted(ann, event, more).await;
 
     for field in fields {
-        for value in &field.taken {
+        for value in &field.accepted {
             let mut payload = right.clone();
             payload[field.name] = value.clone();
-            taken(ann, event, payload).await;
+            accepted(ann, event, payload).await;
         }
         for (value, code) in &field.refused {
             let mut payload = right.clone();
@@ -212,7 +212,7 @@ async fn check(ann: &mut Client, case: &Case) {
     }
 }
 
-async fn taken(ann: &mut Client, event: &str, payload: Value) {
+async fn accepted(ann: &mut Client, event: &str, payload: Value) {
     let answer = ann.ask(event, payload.clone()).await;
     assert_eq!(
         answer["success"],
@@ -287,8 +287,8 @@ async fn text_is_not_normalised() {
     let conversation = &made["conversation"];
     assert_eq!(conversation["title"], DECOMPOSED);
     assert_eq!(conversation["memberIds"].as_array().unwrap().len(), 3);
-    let gone = json!({"conversationId": conversation["id"], "userId": COMPOSED});
-    let left = ann.must("remove_member", gone).await;
+    let removal = json!({"conversationId": conversation["id"], "userId": COMPOSED});
+    let left = ann.must("remove_member", removal).await;
     let left = left["conversation"]["memberIds"]
         .as_array()
         .unwrap()
@@ -346,8 +346,8 @@ async fn member_removed_while_typing_stops_typing_and_gets_no_events() {
     // All tabs are notified, including tabs that have not joined.
     for one in [&mut bob, &mut tab] {
         loop {
-            let told = one.event("conversation_updated").await;
-            if told["conversation"]["memberIds"] == json!([ann.user_id()]) {
+            let received = one.event("conversation_updated").await;
+            if received["conversation"]["memberIds"] == json!([ann.user_id()]) {
                 break;
             }
         }

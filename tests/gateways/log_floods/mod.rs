@@ -16,12 +16,12 @@ use crate::support::{Polling, RawClient};
 /// Number of times that each refusal is caused.
 const FLOOD: usize = 400;
 /// A conversation that does not exist.
-const FOREIGN: &str = "00000000-0000-4000-8000-0000000000ff";
+const UNKNOWN_CONVERSATION: &str = "00000000-0000-4000-8000-0000000000ff";
 
 /// Events whose refusal is logged: a part of the line, the event and its payload.
 fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
-    let message = json!({"conversationId": FOREIGN, "content": "hi"});
-    let history = json!({"conversationId": FOREIGN});
+    let message = json!({"conversationId": UNKNOWN_CONVERSATION, "content": "hi"});
+    let history = json!({"conversationId": UNKNOWN_CONVERSATION});
     let rename = json!({"conversationId": LOBBY, "title": "mine"});
     let executes = json!({"tradeId": "t", "symbol": "X", "side": "buy", "quantity": 1});
     vec![
@@ -129,7 +129,7 @@ fn polling_guest(server: &crate::guard::Server) -> Polling {
 }
 
 /// Checks that the lines about disconnected clients are at most a burst and one per second.
-fn assert_cut(server: &crate::guard::Server, part: &str, metric: &str, start: Instant) {
+fn assert_disconnected(server: &crate::guard::Server, part: &str, metric: &str, start: Instant) {
     until(|| server.metric(metric) == CLIENTS as i64);
     until(|| lines_of(&server.binary.log(), part) > 0);
     let most = 20 + start.elapsed().as_secs() as usize + 2;
@@ -155,7 +155,7 @@ fn floods_of_slow_clients_write_few_lines() {
         session.post(requests.join("\x1e"));
     }
     let metric = "roomcast_slow_clients_disconnected_total{budget=\"connection\"}";
-    assert_cut(
+    assert_disconnected(
         &server,
         "session closed: the client receives too slowly",
         metric,
@@ -179,7 +179,7 @@ fn floods_of_clients_that_send_too_fast_write_few_lines() {
         let _ = client.try_send(crate::support::websocket::masked(0x81, "3").repeat(200));
     }
     let metric = "roomcast_violations_total{limit=\"flood\"}";
-    assert_cut(
+    assert_disconnected(
         &server,
         "session closed: the client sends too fast",
         metric,

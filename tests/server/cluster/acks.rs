@@ -80,10 +80,10 @@ fn leaving_or_late_member_is_an_answer_without_a_value() {
                 got.push((socket, answer.unwrap_err()));
             }
         });
-        let gone = got
+        let left = got
             .iter()
             .find(|(_, error)| matches!(error, AckError::Disconnected));
-        assert_eq!(gone.unwrap().0, Some(clients[1].1));
+        assert_eq!(left.unwrap().0, Some(clients[1].1));
         let late = got
             .iter()
             .filter(|(_, error)| matches!(error, AckError::Timeout));
@@ -101,7 +101,7 @@ fn leaving_or_late_member_is_an_answer_without_a_value() {
 fn silent_server_is_named_in_the_result() {
     let servers = Servers::joined(3, quiet);
     let mut clients = members(&servers, 3);
-    servers.hub().cut(&servers.node(1));
+    servers.hub().isolate(&servers.node(1));
     let mut answers = ask(&servers, Duration::from_secs(10));
     for i in [0, 2] {
         let client = &mut clients[i].0;
@@ -121,9 +121,9 @@ fn silent_server_is_named_in_the_result() {
 #[test]
 fn server_that_leaves_during_a_request_is_not_awaited() {
     let servers = Servers::joined(3, quiet);
-    servers.hub().cut(&servers.node(1));
+    servers.hub().isolate(&servers.node(1));
     let mut answers = ask(&servers, Duration::from_secs(3600));
-    servers.hub().tell_left(&servers.node(1));
+    servers.hub().send_leave(&servers.node(1));
     assert!(servers[0].runtime.block_on(answers.next()).is_none());
     assert_eq!(answers.missing().nodes, [servers.node(1)]);
     assert_ne!(Members::Count(1), Members::Known(Vec::new()));
@@ -133,7 +133,7 @@ fn server_that_leaves_during_a_request_is_not_awaited() {
 fn reordered_and_duplicate_answers_count_once() {
     let servers = Servers::joined(3, quiet);
     let mut clients = members(&servers, 9);
-    servers.hub().double();
+    servers.hub().duplicate();
     servers.hub().shuffle(3);
     let mut answers = ask(&servers, DEADLINE);
     for (client, _) in &mut clients {

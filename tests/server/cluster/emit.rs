@@ -216,15 +216,15 @@ fn local_events_stay_on_their_server() {
     let servers = Servers::joined(2, quiet);
     let (mut here, _) = servers[0].connect();
     let (mut there, _) = servers[1].connect();
-    let carried = servers.hub().carried();
+    let delivered = servers.hub().delivered();
     let local = || servers[0].io.local();
     assert_eq!(local().emit("here", ()).queued, 1);
     local().join("x");
-    let asked = servers[0].io.to("x").ask::<u8>("ready?", ());
-    assert_eq!(asked.expected(), 1);
+    let request = servers[0].io.to("x").ask::<u8>("ready?", ());
+    assert_eq!(request.expected(), 1);
     let fetched = servers[0].runtime.block_on(local().fetch_sockets());
     assert_eq!(fetched.sockets.len(), 1);
-    assert_eq!(servers.hub().carried(), carried);
+    assert_eq!(servers.hub().delivered(), delivered);
     servers[0].io.emit("all", ());
     here.expect_text("42[\"here\"]");
     here.expect_text("420[\"ready?\"]");
@@ -270,7 +270,7 @@ fn duplicate_and_reordered_envelopes_are_applied_once() {
     for n in 0..50 {
         servers[1].io.emit("n", n);
     }
-    hub.double();
+    hub.duplicate();
     hub.shuffle(7);
     hub.release();
     servers.settle();
@@ -332,7 +332,7 @@ fn conflated_events_publish_only_the_newest_to_all_servers() {
     let [(mut here, _), (mut there, _)] = [0, 1].map(|i| servers[i].connect());
     servers.settle();
     let io = &servers[0].io;
-    let carried = servers.hub().carried();
+    let delivered = servers.hub().delivered();
     for price in 1..=9 {
         let hour = Duration::from_secs(3600);
         io.conflate_every("price", hour).emit("price", price);
@@ -340,7 +340,7 @@ fn conflated_events_publish_only_the_newest_to_all_servers() {
     for client in [&mut here, &mut there] {
         client.expect_text("42[\"price\",1]");
     }
-    assert_eq!(servers.hub().carried() - carried, 1);
+    assert_eq!(servers.hub().delivered() - delivered, 1);
     let closed = io.close(Duration::from_secs(5));
     servers[0].runtime.block_on(closed);
     for client in [&mut here, &mut there] {
@@ -371,13 +371,13 @@ fn adapter_is_notified_when_rooms_open_and_close() {
     servers[0].io.in_([a_id, b_id]).join(["x", "y"]);
     servers[0].io.in_(c_id).join("z");
     servers.settle();
-    let carried = servers.hub().carried();
+    let delivered = servers.hub().delivered();
     servers[2].io.to("x").emit("x", ());
     servers[2].io.to("z").emit("z", ());
     a.expect_text("42[\"x\"]");
     b.expect_text("42[\"x\"]");
     assert_eq!(
-        servers.hub().carried() - carried,
+        servers.hub().delivered() - delivered,
         2,
         "nobody needs the rest"
     );
@@ -386,18 +386,18 @@ fn adapter_is_notified_when_rooms_open_and_close() {
     drop(c);
     until(|| servers[2].io.of("/").count() == 0);
     servers.settle();
-    let carried = servers.hub().carried();
+    let delivered = servers.hub().delivered();
     servers[2].io.to("x").emit("x", 2);
     servers[0].io.to("z").emit("z", ());
     b.expect_text("42[\"x\",2]");
     servers.settle();
-    assert_eq!(servers.hub().carried() - carried, 1);
+    assert_eq!(servers.hub().delivered() - delivered, 1);
     a.send_text("41");
     until(|| servers[0].io.of("/").count() == 0);
     servers[1].io.in_(b_id).leave(["x", "y"]);
-    let carried = servers.hub().carried();
+    let delivered = servers.hub().delivered();
     servers[2].io.to("y").emit("y", ());
-    assert_eq!(servers.hub().carried(), carried);
+    assert_eq!(servers.hub().delivered(), delivered);
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn unsent_events_are_counted_and_reach_local_clients() {
     let (mut client, _) = servers[0].connect();
     assert_eq!(servers[0].io.adapter_health(), Some(Health::Ready));
     assert_eq!(Servers::alone(quiet)[0].io.adapter_health(), None);
-    servers.hub().tell_left(&servers.node(0));
+    servers.hub().send_leave(&servers.node(0));
     assert_eq!(servers[0].io.emit("hi", ()).queued, 1);
     client.expect_text("42[\"hi\"]");
     assert!(matches!(
@@ -431,13 +431,13 @@ fn a_server_that_closes_leaves_the_cluster() {
 fn room_watchers_see_changes_of_other_servers() {
     use std::sync::{Arc, Mutex};
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&seen);
+    let rooms = Arc::clone(&seen);
     let servers = Servers::joined(2, move |mut io: Builder| {
         io = io.namespace("/", |namespace| namespace);
-        let told = Arc::clone(&told);
+        let rooms = Arc::clone(&rooms);
         io = io.on_event(move |event: &Lifecycle<'_>| {
             if let Lifecycle::RoomJoined { room, .. } | Lifecycle::RoomLeft { room, .. } = event {
-                told.lock().unwrap().push(room.as_str().to_owned());
+                rooms.lock().unwrap().push(room.as_str().to_owned());
             }
         });
         io

@@ -108,7 +108,7 @@ fn sockets_are_known_with_their_rooms_handshake_data_and_server() {
 fn servers_that_do_not_answer_are_named() {
     let servers = Servers::joined(3, quiet);
     let clients: Vec<_> = (0..3).map(|i| servers[i].connect()).collect();
-    servers.hub().cut(&servers.node(2));
+    servers.hub().isolate(&servers.node(2));
     let timeout = Duration::from_secs(10);
     let all = servers[0].io.timeout(timeout);
     let fetched = servers[0].runtime.block_on(all.fetch_sockets());
@@ -130,7 +130,7 @@ fn long_list_is_joined_from_parts_in_any_order() {
     let servers = Servers::joined(2, quiet);
     let clients: Vec<_> = (0..250).map(|_| servers[1].connect()).collect();
     servers.hub().shuffle(11);
-    servers.hub().double();
+    servers.hub().duplicate();
     let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
     assert!(fetched.missing.is_empty());
     let found: BTreeSet<_> = fetched.sockets.iter().map(|socket| socket.id()).collect();
@@ -200,7 +200,7 @@ fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
         assert_eq!(rooms, [(Room::from("all"), 2), (Room::from("room"), 2)]);
         let remote = fetched.sockets.iter().find(|socket| socket.id() == id);
         let remote = remote.unwrap().clone();
-        let asked = {
+        let request = {
             let remote = remote.clone();
             servers[0]
                 .runtime
@@ -210,7 +210,7 @@ fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
         let ack = question.strip_prefix("42").unwrap();
         let number = ack.split('[').next().unwrap();
         far.send_text(format!("43{number}[7,\"x\"]"));
-        let answer = servers[0].runtime.block_on(asked).unwrap();
+        let answer = servers[0].runtime.block_on(request).unwrap();
         assert_eq!(answer.unwrap(), (7, "x".to_owned()));
         far.send_text("41");
         until(|| servers[1].io.of("/").socket(id).is_none());

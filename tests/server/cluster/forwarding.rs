@@ -181,7 +181,7 @@ fn polling_sessions_survive_an_outage_longer_than_the_lease() {
         .each_ref()
         .map(|server| server.io.node().unwrap().clone());
     for name in &names {
-        hub.cut(name);
+        hub.isolate(name);
     }
     let silent = || {
         let nodes = there.io.nodes();
@@ -189,15 +189,15 @@ fn polling_sessions_survive_an_outage_longer_than_the_lease() {
         other.map(|node| node.heard)
     };
     // A heartbeat after that time would have reported that the other server has left.
-    until(|| silent().is_none_or(|heard| heard > lease + every * 4));
+    until(|| silent().is_none_or(|age| age > lease + every * 4));
     echo(1);
     for name in &names {
-        hub.mend(name);
+        hub.reconnect(name);
     }
-    until(|| silent().is_some_and(|heard| heard < lease));
+    until(|| silent().is_some_and(|age| age < lease));
     echo(2);
     // A server that is silent while all others receive heartbeats expires after its lease.
-    hub.cut(&names[0]);
+    hub.isolate(&names[0]);
     until(|| silent().is_none());
     let unowned = elsewhere().get(&session.target);
     assert_eq!(unowned.status, 400);

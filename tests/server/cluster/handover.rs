@@ -28,12 +28,12 @@ use crate::{
 
 /// Configures a server that hands over clients unless they are in `secret`. The socket leaves
 /// `news` first, and the position 7 goes along.
-fn vouching(io: Builder) -> Builder {
+fn handing_over(io: Builder) -> Builder {
     // A machine that stands still for a while decides nothing.
-    vouching_within(io, Duration::from_secs(10))
+    handing_over_within(io, Duration::from_secs(10))
 }
 
-fn vouching_within(io: Builder, timeout: Duration) -> Builder {
+fn handing_over_within(io: Builder, timeout: Duration) -> Builder {
     recovering_within(io, timeout)
         .handover(|socket| {
             let may_go = !socket.is_in("secret");
@@ -42,10 +42,10 @@ fn vouching_within(io: Builder, timeout: Duration) -> Builder {
         })
         .namespace("/", |namespace| {
             namespace.on("arrived", async |event: Event| {
-                let said = event.socket.arrival().cloned();
+                let arrival = event.socket.arrival().cloned();
                 event.socket.join("news").ok();
                 event.socket.arrived();
-                Ack(said)
+                Ack(arrival)
             })
         })
 }
@@ -110,8 +110,8 @@ impl Person {
                 }
             }
         };
-        let text_of = |name: &str| answer[name].as_str().unwrap().to_owned();
-        let (sid, pid) = (text_of("sid"), text_of("pid"));
+        let id_of = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let (sid, pid) = (id_of("sid"), id_of("pid"));
         let person = Self {
             client,
             sid,
@@ -136,7 +136,7 @@ impl Person {
         serde_json::from_str(answer).unwrap()
     }
 
-    fn away(&self) -> LostClient {
+    fn as_lost(&self) -> LostClient {
         LostClient {
             sid: self.sid.clone(),
             pid: self.pid.clone(),
@@ -146,12 +146,12 @@ impl Person {
 
     /// Breaks the connection and waits until the server has noticed.
     fn lose(self, server: &Local) -> LostClient {
-        let kept = || server.io.metrics().gauge(Gauge::RecoverySessions);
-        let before = kept();
-        let away = self.away();
+        let sessions = || server.io.metrics().gauge(Gauge::RecoverySessions);
+        let before = sessions();
+        let lost = self.as_lost();
         drop(self.client);
-        until(|| kept() > before);
-        away
+        until(|| sessions() > before);
+        lost
     }
 }
 
@@ -167,7 +167,7 @@ impl LostClient {
     }
 
     /// Reconnects at a server, and returns the client and the events before the connect answer.
-    fn come(&self, server: &Local) -> (Person, Vec<Value>) {
+    fn reconnect(&self, server: &Local) -> (Person, Vec<Value>) {
         let (mut person, events) = Person::enter(server, &self.offer());
         if events.is_empty() {
             person.offset.clone_from(&self.offset);
@@ -186,7 +186,7 @@ fn await_all_peers(servers: &Servers) {
 }
 
 fn three() -> Servers {
-    let servers = Servers::joined(3, vouching);
+    let servers = Servers::joined(3, handing_over);
     await_all_peers(&servers);
     servers
 }
@@ -199,19 +199,19 @@ fn moves_between_servers(servers: &Servers) {
     let sid = person.sid.clone();
     person.client.send_text("42[\"share\",{\"color\":\"red\"}]");
     assert_eq!(person.ask("who"), json!([false, ["news", "room"]]));
-    let away = person.lose(&servers[0]);
+    let lost = person.lose(&servers[0]);
     servers[0]
         .io
         .to("room")
         .local()
         .emit("n", (1.5, "é", json!({"b": 1, "a": null})));
     servers[0].io.to("news").local().emit("n", 2);
-    let (mut person, events) = away.come(&servers[1]);
+    let (mut person, events) = lost.reconnect(&servers[1]);
     assert_eq!(
         events,
         [json!(["n", 1.5, "é", {"b": 1, "a": null}]), json!(["n", 2])]
     );
-    assert_eq!((&person.sid, &person.pid), (&sid, &away.pid));
+    assert_eq!((&person.sid, &person.pid), (&sid, &lost.pid));
     assert_eq!(person.ask("who"), json!([true, ["room"]]));
     assert_eq!(person.ask("arrived"), json!([{ "last": 7 }]));
     assert_eq!(person.ask("who"), json!([true, ["news", "room"]]));
@@ -219,46 +219,46 @@ fn moves_between_servers(servers: &Servers) {
     assert_eq!(person.next(), json!(["n", 3]));
     // Nothing is missed on the way to the third server and back to the first, so the offset stays
     // the same.
-    let mut away = person.lose(&servers[1]);
+    let mut lost = person.lose(&servers[1]);
     for at in [2, 0] {
-        let (mut person, events) = away.come(&servers[at]);
+        let (mut person, events) = lost.reconnect(&servers[at]);
         assert!(
-            events.is_empty() && person.pid == away.pid,
+            events.is_empty() && person.pid == lost.pid,
             "at {at}: {events:?}"
         );
         person.ask("arrived");
-        away = person.lose(&servers[at]);
+        lost = person.lose(&servers[at]);
     }
     // The first server recovers its own session, although the offset is from another server.
     servers[0].io.to("news").local().emit("n", 4);
-    let (mut person, events) = away.come(&servers[0]);
+    let (mut person, events) = lost.reconnect(&servers[0]);
     assert_eq!(events, [json!(["n", 4])]);
     assert_eq!(person.sid, sid);
     assert_eq!(person.ask("arrived"), json!([null]));
-    let mut away = person.lose(&servers[0]);
+    let mut lost = person.lose(&servers[0]);
     // The client receives no events, so it offers an offset of the first server throughout, even
     // when it returns there.
-    let offset = away.offset.clone();
+    let offset = lost.offset.clone();
     for at in [1, 0, 0, 2, 0, 1, 2, 0] {
-        let (mut person, events) = away.come(&servers[at]);
+        let (mut person, events) = lost.reconnect(&servers[at]);
         assert!(
             events.is_empty() && person.sid == sid,
             "at {at}: {events:?}"
         );
         person.ask("arrived");
-        away = person.lose(&servers[at]);
-        assert_eq!(away.offset, offset);
+        lost = person.lose(&servers[at]);
+        assert_eq!(lost.offset, offset);
     }
     servers[0].io.to("room").local().emit("n", 5);
     for at in [0, 1, 0] {
-        let (mut person, events) = away.come(&servers[at]);
+        let (mut person, events) = lost.reconnect(&servers[at]);
         assert_eq!(events, [json!(["n", 5])], "at {at}");
         person.ask("arrived");
         // The client has not read this event.
         person.offset.clone_from(&offset);
-        away = person.lose(&servers[at]);
+        lost = person.lose(&servers[at]);
     }
-    let (person, _) = away.come(&servers[1]);
+    let (person, _) = lost.reconnect(&servers[1]);
     assert_eq!(person.sid, sid);
     for server in &servers.servers {
         assert_eq!(server.io.metrics().gauge(Gauge::RecoverySessions), 0);
@@ -269,19 +269,24 @@ fn moves_between_servers(servers: &Servers) {
 fn client_moving_between_servers_misses_nothing() {
     moves_between_servers(&three());
     for wire in [Wire::Classic, Wire::Sharded, Wire::Streams] {
-        moves_between_servers(&Servers::on_redis(RedisServer::shared(), 3, wire, vouching));
+        moves_between_servers(&Servers::on_redis(
+            RedisServer::shared(),
+            3,
+            wire,
+            handing_over,
+        ));
     }
-    moves_between_servers(&Servers::on_postgres(3, vouching));
-    moves_between_servers(&Servers::on_nats(NatsServer::shared(), 3, vouching));
+    moves_between_servers(&Servers::on_postgres(3, handing_over));
+    moves_between_servers(&Servers::on_nats(NatsServer::shared(), 3, handing_over));
 }
 
 #[test]
 fn client_that_seems_connected_is_handed_over() {
     let servers = three();
     let old = Person::new(&servers[0]);
-    let away = old.away();
-    let (person, _) = away.come(&servers[1]);
-    assert_eq!(person.sid, away.sid);
+    let lost = old.as_lost();
+    let (person, _) = lost.reconnect(&servers[1]);
+    assert_eq!(person.sid, lost.sid);
     until(|| servers[0].io.count() == 0);
     drop(old);
 }
@@ -289,38 +294,38 @@ fn client_that_seems_connected_is_handed_over() {
 #[test]
 fn late_handover_request_does_not_take_a_client_that_has_arrived() {
     let hub = Hub::new();
-    let servers = Servers::joined_by(hub.clone(), 3, vouching);
+    let servers = Servers::joined_by(hub.clone(), 3, handing_over);
     await_all_peers(&servers);
-    let mut away = Person::new(&servers[0]).lose(&servers[0]);
-    let (late, carried) = (servers.node(2), hub.carried());
-    hub.be_late(&late, true);
+    let mut lost = Person::new(&servers[0]).lose(&servers[0]);
+    let (late, delivered) = (servers.node(2), hub.delivered());
+    hub.set_late(&late, true);
     // The first server hands the client over, recovers it later, and hands it over again, to the
     // server that has not read the first request yet.
     for at in [1, 0, 2] {
-        let (mut person, _) = away.come(&servers[at]);
-        assert_eq!(person.pid, away.pid, "at {at}");
+        let (mut person, _) = lost.reconnect(&servers[at]);
+        assert_eq!(person.pid, lost.pid, "at {at}");
         person.ask("arrived");
-        away = person.lose(&servers[at]);
+        lost = person.lose(&servers[at]);
     }
-    let (mut person, _) = away.come(&servers[2]);
-    assert_eq!(person.pid, away.pid);
+    let (mut person, _) = lost.reconnect(&servers[2]);
+    assert_eq!(person.pid, lost.pid);
     // Four answers, then the two of the late server.
-    until(|| hub.carried() == carried + 4);
-    hub.be_late(&late, false);
-    until(|| hub.carried() == carried + 6);
+    until(|| hub.delivered() == delivered + 4);
+    hub.set_late(&late, false);
+    until(|| hub.delivered() == delivered + 6);
     assert_eq!(person.ask("who"), json!([true, ["news", "room"]]));
 }
 
 #[test]
 fn client_stays_at_the_server_it_reached_last() {
     let servers = three();
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    let (mut first, _) = away.come(&servers[1]);
-    assert_eq!(first.pid, away.pid);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    let (mut first, _) = lost.reconnect(&servers[1]);
+    assert_eq!(first.pid, lost.pid);
     // The application has confirmed the arrival.
     first.ask("arrived");
-    let (second, _) = away.come(&servers[2]);
-    assert_eq!(second.pid, away.pid);
+    let (second, _) = lost.reconnect(&servers[2]);
+    assert_eq!(second.pid, lost.pid);
     until(|| [0, 1, 2].map(|at| servers[at].io.count()) == [0, 0, 1]);
 }
 
@@ -328,15 +333,15 @@ fn client_stays_at_the_server_it_reached_last() {
 fn one_of_two_concurrent_servers_gets_the_client() {
     let servers = three();
     for _ in 0..5 {
-        let away = Person::new(&servers[0]).lose(&servers[0]);
+        let lost = Person::new(&servers[0]).lose(&servers[0]);
         // The application never confirms the arrival at the faster server, so the client cannot be
         // taken from there.
         let same = thread::scope(|scope| {
-            let came = [1, 2].map(|at| {
-                let (away, server) = (&away, &servers[at]);
-                scope.spawn(move || away.come(server).0.pid == away.pid)
+            let results = [1, 2].map(|at| {
+                let (lost, server) = (&lost, &servers[at]);
+                scope.spawn(move || lost.reconnect(server).0.pid == lost.pid)
             });
-            came.map(|came| came.join().unwrap())
+            results.map(|results| results.join().unwrap())
         });
         assert_eq!(same.into_iter().filter(|same| *same).count(), 1);
     }
@@ -346,7 +351,7 @@ fn one_of_two_concurrent_servers_gets_the_client() {
 fn client_taken_over_early_still_gets_its_connect_answer() {
     let holds = Arc::new(AtomicBool::new(false));
     let build = |io| {
-        let mut io = vouching(io);
+        let mut io = handing_over(io);
         let holds = Arc::clone(&holds);
         io = io.namespace("/", |namespace| {
             namespace.on_connect(move |event: Event| {
@@ -363,25 +368,25 @@ fn client_taken_over_early_still_gets_its_connect_answer() {
     };
     let servers = Servers::joined(3, build);
     await_all_peers(&servers);
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     holds.store(true, Ordering::Relaxed);
     let mut first = servers[1].open();
-    first.send_text(format!("40{}", away.offer()));
+    first.send_text(format!("40{}", lost.offer()));
     until(|| !holds.load(Ordering::Relaxed));
-    let (second, _) = away.come(&servers[2]);
-    assert_eq!(second.pid, away.pid);
-    let told = text(&mut first);
-    let told: Value = serde_json::from_str(told.strip_prefix("40").unwrap()).unwrap();
-    assert_eq!(told["pid"], away.pid);
+    let (second, _) = lost.reconnect(&servers[2]);
+    assert_eq!(second.pid, lost.pid);
+    let received = text(&mut first);
+    let received: Value = serde_json::from_str(received.strip_prefix("40").unwrap()).unwrap();
+    assert_eq!(received["pid"], lost.pid);
     assert!(matches!(first.message(), Frame::Close(_)));
 }
 
 #[test]
 fn disconnect_handlers_start_before_the_handover() {
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::new(Mutex::new(Vec::new()));
     let build = |io| {
-        let mut io = vouching(io);
-        let (ending, begun, going_on) = (told.clone(), told.clone(), told.clone());
+        let mut io = handing_over(io);
+        let (ending, begun, going_on) = (calls.clone(), calls.clone(), calls.clone());
         io = io
             .on_event(move |event: &Lifecycle<'_>| {
                 if let Lifecycle::Disconnected { .. } = event {
@@ -414,15 +419,15 @@ fn disconnect_handlers_start_before_the_handover() {
     await_all_peers(&servers);
     let mut people = Vec::new();
     for seems_connected in [false, true] {
-        told.lock().unwrap().clear();
+        calls.lock().unwrap().clear();
         let old = Person::new(&servers[0]);
-        let away = old.away();
+        let lost = old.as_lost();
         // A connection that is kept open stays silent in between.
         people.extend(seems_connected.then_some(old));
-        let (person, _) = away.come(&servers[1]);
-        assert_eq!(person.sid, away.sid);
-        until(|| told.lock().unwrap().len() == 2);
-        assert_eq!(*told.lock().unwrap(), ["disconnect", "connection"]);
+        let (person, _) = lost.reconnect(&servers[1]);
+        assert_eq!(person.sid, lost.sid);
+        until(|| calls.lock().unwrap().len() == 2);
+        assert_eq!(*calls.lock().unwrap(), ["disconnect", "connection"]);
         people.push(person);
     }
 }
@@ -430,19 +435,19 @@ fn disconnect_handlers_start_before_the_handover() {
 #[test]
 fn handover_waits_for_the_arrival_handler_up_to_a_timeout() {
     let servers = three();
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    let (mut first, _) = away.come(&servers[1]);
-    assert_eq!(first.pid, away.pid);
-    assert_ne!(away.come(&servers[2]).0.pid, away.pid);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    let (mut first, _) = lost.reconnect(&servers[1]);
+    assert_eq!(first.pid, lost.pid);
+    assert_ne!(lost.reconnect(&servers[2]).0.pid, lost.pid);
     assert_eq!(first.ask("who"), json!([true, ["room"]]));
     let second = thread::scope(|scope| {
-        let coming = scope.spawn(|| away.come(&servers[2]).0);
+        let joining = scope.spawn(|| lost.reconnect(&servers[2]).0);
         until(|| servers[2].io.metrics().gauge(Gauge::ClusterRequests) > 0);
         // The client may be taken over before its handler has answered.
         first.client.send_text("42[\"arrived\"]");
-        coming.join().unwrap()
+        joining.join().unwrap()
     });
-    assert_eq!(second.pid, away.pid);
+    assert_eq!(second.pid, lost.pid);
 }
 
 #[test]
@@ -451,8 +456,8 @@ fn panicking_handover_hook_hands_over_no_client_and_leaks_none() {
         recovering(io).handover(|_| panic!("it cannot say where the client stands"))
     });
     await_all_peers(&servers);
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    assert_ne!(lost.reconnect(&servers[1]).0.pid, lost.pid);
     let metrics = servers[0].io.metrics();
     until(|| metrics.gauge(Gauge::Rooms) == 0 && metrics.gauge(Gauge::RecoverySessions) == 0);
     assert_eq!(metrics.counter(Counter::HandlerPanics), 1);
@@ -461,11 +466,11 @@ fn panicking_handover_hook_hands_over_no_client_and_leaks_none() {
 #[test]
 fn client_that_cannot_be_handed_over_gets_a_new_session() {
     let servers = three();
-    let is_fresh = |away: &LostClient, at: usize| {
-        let (mut person, events) = away.come(&servers[at]);
+    let is_fresh = |lost: &LostClient, at: usize| {
+        let (mut person, events) = lost.reconnect(&servers[at]);
         assert!(events.is_empty());
         assert_eq!(person.ask("who"), json!([false, []]));
-        person.pid != away.pid
+        person.pid != lost.pid
     };
     // The application hands over no client in this room.
     let mut person = Person::new(&servers[0]);
@@ -474,59 +479,59 @@ fn client_that_cannot_be_handed_over_gets_a_new_session() {
     assert!(is_fresh(&person.lose(&servers[0]), 1));
     // The secret of another session, the offset of an unknown server, and an event that is not
     // stored.
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     let other = |pid: &str, offset: &str| LostClient {
         sid: String::new(),
         pid: pid.into(),
         offset: offset.into(),
     };
-    assert!(is_fresh(&other("AAAAAAAAAAAAAAAAAAAA", &away.offset), 1));
-    let (number, tag) = away.offset.split_once('.').unwrap();
-    assert!(is_fresh(&other(&away.pid, &format!("{number}.zzzzzz")), 1));
-    assert!(is_fresh(&other(&away.pid, &format!("C.{tag}")), 1));
+    assert!(is_fresh(&other("AAAAAAAAAAAAAAAAAAAA", &lost.offset), 1));
+    let (number, tag) = lost.offset.split_once('.').unwrap();
+    assert!(is_fresh(&other(&lost.pid, &format!("{number}.zzzzzz")), 1));
+    assert!(is_fresh(&other(&lost.pid, &format!("C.{tag}")), 1));
     // Failed requests have consumed nothing.
-    assert_eq!(away.come(&servers[0]).0.pid, away.pid);
+    assert_eq!(lost.reconnect(&servers[0]).0.pid, lost.pid);
     // Binary events are not handed over.
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     let bytes = roomcast::types::Bytes::from_static(b"x");
     servers[0].io.to("room").local().emit("n", bytes);
-    assert!(is_fresh(&away, 1));
+    assert!(is_fresh(&lost, 1));
 }
 
 #[test]
 fn clients_are_not_handed_over_without_a_handover_hook() {
     let servers = Servers::joined(2, recovering);
     await_all_peers(&servers);
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
-    assert_eq!(away.come(&servers[0]).0.pid, away.pid);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    assert_ne!(lost.reconnect(&servers[1]).0.pid, lost.pid);
+    assert_eq!(lost.reconnect(&servers[0]).0.pid, lost.pid);
 }
 
 #[test]
 fn silent_server_is_awaited_for_the_configured_timeout() {
     let hub = Hub::new();
     let timeout = Duration::from_millis(2500);
-    let build = |io| vouching_within(io, timeout);
+    let build = |io| handing_over_within(io, timeout);
     let servers = Servers::joined_by(hub.clone(), 2, build);
     await_all_peers(&servers);
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    hub.cut(&servers.node(0));
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    hub.isolate(&servers.node(0));
     let begin = Instant::now();
-    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+    assert_ne!(lost.reconnect(&servers[1]).0.pid, lost.pid);
     assert!(begin.elapsed() >= timeout);
 }
 
 #[test]
 fn client_lost_before_arrival_completes_gets_a_new_session() {
     let servers = three();
-    let away = Person::new(&servers[0]).lose(&servers[0]);
-    let (person, _) = away.come(&servers[1]);
-    assert_eq!(person.pid, away.pid);
-    let again = person.away();
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
+    let (person, _) = lost.reconnect(&servers[1]);
+    assert_eq!(person.pid, lost.pid);
+    let again = person.as_lost();
     drop(person.client);
     until(|| servers[1].io.count() == 0);
     for server in &servers.servers {
-        assert_ne!(again.come(server).0.pid, away.pid);
+        assert_ne!(again.reconnect(server).0.pid, lost.pid);
     }
 }
 
@@ -552,33 +557,33 @@ fn handover_authenticates_again_and_refuses_another_user() {
 
     let is_banned = Arc::new(AtomicBool::new(false));
     let build = |io| {
-        vouching(io).namespace("/", |namespace| {
+        handing_over(io).namespace("/", |namespace| {
             namespace.authenticate(Names(Arc::clone(&is_banned)))
         })
     };
     let servers = Servers::joined(2, build);
     await_all_peers(&servers);
-    let lost = || {
+    let lose_client = || {
         let (mut person, _) = Person::enter(&servers[0], "{\"name\":\"ann\"}");
         servers[0].io.to(&*person.sid).local().emit("hello", ());
         person.next();
         let sid = person.sid.clone();
-        let away = person.lose(&servers[0]);
+        let lost = person.lose(&servers[0]);
         servers[0].io.to(&*sid).local().emit("for ann", ());
-        away
+        lost
     };
-    let offer = |away: &LostClient, name: &str| {
-        json!({"pid": away.pid, "offset": away.offset, "name": name}).to_string()
+    let offer = |lost: &LostClient, name: &str| {
+        json!({"pid": lost.pid, "offset": lost.offset, "name": name}).to_string()
     };
-    let away = lost();
-    let (person, events) = Person::enter(&servers[1], &offer(&away, "eve"));
-    assert!(person.pid != away.pid && events.is_empty());
-    let away = lost();
-    let (person, events) = Person::enter(&servers[1], &offer(&away, "ann"));
-    assert_eq!((person.pid, events), (away.pid, vec![json!(["for ann"])]));
-    let away = lost();
+    let lost = lose_client();
+    let (person, events) = Person::enter(&servers[1], &offer(&lost, "eve"));
+    assert!(person.pid != lost.pid && events.is_empty());
+    let lost = lose_client();
+    let (person, events) = Person::enter(&servers[1], &offer(&lost, "ann"));
+    assert_eq!((person.pid, events), (lost.pid, vec![json!(["for ann"])]));
+    let lost = lose_client();
     is_banned.store(true, Ordering::Relaxed);
     let mut client = servers[1].open();
-    client.send_text(format!("40{}", offer(&away, "ann")));
+    client.send_text(format!("40{}", offer(&lost, "ann")));
     assert!(text(&mut client).starts_with("44"));
 }

@@ -34,7 +34,7 @@ struct HubInner {
     /// If set, delivered envelopes count as not sealed.
     is_plain: AtomicBool,
     /// Held while a heartbeat is delivered, so that none arrives after the end of its server.
-    beating: Mutex<()>,
+    heartbeat_lock: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -44,26 +44,26 @@ struct HubState {
     links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
     /// Heartbeats, leave messages and requests for clients in flight. Faults that a test injects
     /// into envelopes do not affect them. Only those from and to isolated servers are lost.
-    beats: VecDeque<(NodeId, NodeId, Bytes)>,
+    heartbeats: VecDeque<(NodeId, NodeId, Bytes)>,
     /// Number of deliveries in progress.
     busy: usize,
     /// Nothing is delivered while set.
-    held: bool,
+    is_holding: bool,
     /// Everything is delivered twice while set.
-    doubled: bool,
+    is_duplicating: bool,
     /// Queued envelopes are delivered in random order while set.
-    shuffled: bool,
+    is_shuffling: bool,
     /// Number of envelopes to lose from now on.
     losing: usize,
     follows_rooms: bool,
     random: Random,
-    carried: usize,
+    delivered: usize,
 }
 
 struct Node {
     inbox: Inbox,
     rooms: HashSet<(String, String)>,
-    is_cut: bool,
+    is_isolated: bool,
     /// Heartbeats and requests for clients wait until this is unset.
     is_late: bool,
 }
@@ -107,8 +107,8 @@ impl Hub {
     }
 
     /// Returns the adapter of one server.
-    pub(super) fn adapter(&self) -> Link {
-        Link {
+    pub(super) fn adapter(&self) -> HubAdapter {
+        HubAdapter {
             hub: self.clone(),
             node: Arc::default(),
         }
@@ -118,9 +118,9 @@ impl Hub {
         self.0.state.lock().unwrap()
     }
 
-    fn beating(&self) -> MutexGuard<'_, ()> {
-        let beating = self.0.beating.lock();
-        beating.unwrap_or_else(PoisonError::into_inner)
+    fn heartbeat_lock(&self) -> MutexGuard<'_, ()> {
+        let heartbeat_lock = self.0.heartbeat_lock.lock();
+        heartbeat_lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut HubState)) {
@@ -131,22 +131,23 @@ impl Hub {
     /// Delivers what may be delivered, and lets other threads run in between.
     fn work(&self) {
         let state = self.state();
-        let turn = std::time::Duration::from_millis(20);
-        let is_idle =
-            |state: &mut HubState| state.next_beat().is_none() && (state.held || state.is_empty());
+        let interval = std::time::Duration::from_millis(20);
+        let is_idle = |state: &mut HubState| {
+            state.next_heartbeat().is_none() && (state.is_holding || state.is_empty())
+        };
         let (state, _) = self
             .0
             .changed
-            .wait_timeout_while(state, turn, is_idle)
+            .wait_timeout_while(state, interval, is_idle)
             .unwrap();
-        let is_held = state.held;
+        let is_held = state.is_holding;
         drop(state);
-        let beating = self.beating();
-        let beat = self.state().take_beat();
-        if let Some((inbox, bytes)) = beat {
+        let heartbeat_lock = self.heartbeat_lock();
+        let heartbeat = self.state().take_heartbeat();
+        if let Some((inbox, bytes)) = heartbeat {
             self.deliver(&inbox, bytes);
         }
-        drop(beating);
+        drop(heartbeat_lock);
         if !is_held {
             self.step(None);
         }
@@ -175,7 +176,7 @@ impl Hub {
     pub(super) fn settle(&self) {
         let state = self.state();
         assert!(
-            !state.held || state.is_empty(),
+            !state.is_holding || state.is_empty(),
             "what is held never arrives"
         );
         let is_busy = |state: &mut HubState| state.busy > 0 || !state.is_empty();
@@ -183,19 +184,19 @@ impl Hub {
     }
 
     pub(super) fn hold(&self) {
-        self.change(|state| state.held = true);
+        self.change(|state| state.is_holding = true);
     }
 
     pub(super) fn release(&self) {
-        self.change(|state| state.held = false);
+        self.change(|state| state.is_holding = false);
     }
 
-    pub(super) fn double(&self) {
-        self.change(|state| state.doubled = true);
+    pub(super) fn duplicate(&self) {
+        self.change(|state| state.is_duplicating = true);
     }
 
     pub(super) fn shuffle(&self, seed: u64) {
-        self.change(|state| (state.shuffled, state.random) = (true, Random::new(seed)));
+        self.change(|state| (state.is_shuffling, state.random) = (true, Random::new(seed)));
     }
 
     pub(super) fn lose(&self, envelopes: usize) {
@@ -203,20 +204,20 @@ impl Hub {
     }
 
     /// Isolates a server: it is still listed, but no longer reached.
-    pub(super) fn cut(&self, node: &NodeId) {
-        self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = true);
+    pub(super) fn isolate(&self, node: &NodeId) {
+        self.change(|state| state.nodes.get_mut(node).unwrap().is_isolated = true);
     }
 
     /// Ends the isolation of a server.
-    pub(super) fn mend(&self, node: &NodeId) {
+    pub(super) fn reconnect(&self, node: &NodeId) {
         // Reported before the server counts as reached, as real adapters do.
         let inbox = self.state().nodes[node].inbox.clone();
         inbox.report_gap();
-        self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = false);
+        self.change(|state| state.nodes.get_mut(node).unwrap().is_isolated = false);
     }
 
     /// Sets whether heartbeats and requests for clients are delayed on their way to a server.
-    pub(super) fn be_late(&self, node: &NodeId, is_late: bool) {
+    pub(super) fn set_late(&self, node: &NodeId, is_late: bool) {
         self.change(|state| state.nodes.get_mut(node).unwrap().is_late = is_late);
     }
 
@@ -227,9 +228,9 @@ impl Hub {
     }
 
     /// Reports to all servers that a server has left.
-    pub(super) fn tell_left(&self, node: &NodeId) {
+    pub(super) fn send_leave(&self, node: &NodeId) {
         let mut inboxes = Vec::new();
-        let _beating = self.beating();
+        let _lock = self.heartbeat_lock();
         self.change(|state| {
             state.nodes.remove(node);
             inboxes.extend(state.nodes.values().map(|node| node.inbox.clone()));
@@ -240,8 +241,8 @@ impl Hub {
     }
 
     /// Returns the number of envelopes transported, counted once per receiver.
-    pub(super) fn carried(&self) -> usize {
-        self.state().carried
+    pub(super) fn delivered(&self) -> usize {
+        self.state().delivered
     }
 }
 
@@ -250,14 +251,14 @@ impl HubState {
         self.links.values().all(VecDeque::is_empty)
     }
 
-    fn next_beat(&self) -> Option<usize> {
+    fn next_heartbeat(&self) -> Option<usize> {
         let is_late = |node| self.nodes.get(node).is_some_and(|node| node.is_late);
-        self.beats.iter().position(|(_, to, _)| !is_late(to))
+        self.heartbeats.iter().position(|(_, to, _)| !is_late(to))
     }
 
-    fn take_beat(&mut self) -> Option<(Inbox, Bytes)> {
-        let (from, to, bytes) = self.beats.remove(self.next_beat()?)?;
-        let reached = |node| self.nodes.get(node).filter(|node| !node.is_cut);
+    fn take_heartbeat(&mut self) -> Option<(Inbox, Bytes)> {
+        let (from, to, bytes) = self.heartbeats.remove(self.next_heartbeat()?)?;
+        let reached = |node| self.nodes.get(node).filter(|node| !node.is_isolated);
         let (Some(_), Some(to)) = (reached(&from), reached(&to)) else {
             return None;
         };
@@ -272,7 +273,7 @@ impl HubState {
         }
         let chosen = random.below(full.len());
         let ((_, to), queue) = full.swap_remove(chosen);
-        let place = if self.shuffled {
+        let place = if self.is_shuffling {
             random.below(queue.len())
         } else {
             0
@@ -280,7 +281,7 @@ impl HubState {
         let bytes = queue.remove(place).unwrap();
         let node = self.nodes.get(to);
         let times = match node {
-            Some(node) if !node.is_cut => 1 + usize::from(self.doubled),
+            Some(node) if !node.is_isolated => 1 + usize::from(self.is_duplicating),
             _ => 0,
         };
         // A server that has left receives nothing, but its envelope is removed from the queue.
@@ -302,18 +303,18 @@ impl HubState {
             }
             _ => self.nodes.keys().cloned().collect(),
         };
-        let is_beat = matches!(&envelope.message, Message::Publication(publication)
+        let is_heartbeat = matches!(&envelope.message, Message::Publication(publication)
             if publication.namespace.as_str() == "/.roomcast");
         for to in receivers.into_iter().filter(|to| to != from) {
-            if is_beat {
-                self.beats.push_back((from.clone(), to, bytes.clone()));
+            if is_heartbeat {
+                self.heartbeats.push_back((from.clone(), to, bytes.clone()));
                 continue;
             }
             if self.losing > 0 {
                 self.losing -= 1;
                 continue;
             }
-            self.carried += 1;
+            self.delivered += 1;
             let queue = self.links.entry((from.clone(), to)).or_default();
             queue.push_back(bytes.clone());
         }
@@ -322,12 +323,12 @@ impl HubState {
 }
 
 /// The adapter of one server.
-pub(super) struct Link {
+pub(super) struct HubAdapter {
     hub: Hub,
     node: Arc<OnceLock<NodeId>>,
 }
 
-impl Link {
+impl HubAdapter {
     fn node(&self) -> &NodeId {
         self.node.get().unwrap()
     }
@@ -344,13 +345,13 @@ impl Link {
     }
 }
 
-impl Adapter for Link {
+impl Adapter for HubAdapter {
     fn receive(&self, inbox: Inbox) {
         self.node.set(inbox.node().clone()).unwrap();
         let node = Node {
             inbox,
             rooms: HashSet::new(),
-            is_cut: false,
+            is_isolated: false,
             is_late: false,
         };
         self.hub.change(|state| {
@@ -374,14 +375,14 @@ impl Adapter for Link {
 
     fn health(&self) -> Health {
         match self.hub.state().nodes.get(self.node()) {
-            Some(node) if !node.is_cut => Health::Ready,
+            Some(node) if !node.is_isolated => Health::Ready,
             _ => Health::Down("cut off".to_owned()),
         }
     }
 
     fn close(&self) -> BoxFuture<()> {
         let (hub, node) = (self.hub.clone(), self.node().clone());
-        Box::pin(async move { hub.tell_left(&node) })
+        Box::pin(async move { hub.send_leave(&node) })
     }
 
     fn follows_rooms(&self) -> bool {
@@ -389,16 +390,16 @@ impl Adapter for Link {
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {
-        self.turn(namespace, room, true);
+        self.set_room_open(namespace, room, true);
     }
 
     fn room_closed(&self, namespace: &str, room: &Room) {
-        self.turn(namespace, room, false);
+        self.set_room_open(namespace, room, false);
     }
 }
 
-impl Link {
-    fn turn(&self, namespace: &str, room: &Room, is_open: bool) {
+impl HubAdapter {
+    fn set_room_open(&self, namespace: &str, room: &Room, is_open: bool) {
         let key = (namespace.to_owned(), room.as_str().to_owned());
         self.hub.change(|state| {
             let Some(node) = state.nodes.get_mut(self.node()) else {

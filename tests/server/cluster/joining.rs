@@ -77,10 +77,10 @@ fn join_by_one_server_precedes_events_of_a_notified_server() {
             servers[0].io.of("/").server_side_emit("joined", n).unwrap();
         }
         // One half comes from the client's own server.
-        let mut heard: Vec<_> = (0..400).map(|_| text(&mut client)).collect();
-        heard.sort_unstable();
+        let mut received: Vec<_> = (0..400).map(|_| text(&mut client)).collect();
+        received.sort_unstable();
         let mut expected: Vec<_> = (0..400).map(|n| format!("42[\"n\",{}]", n / 2)).collect();
         expected.sort_unstable();
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
 }

@@ -80,11 +80,14 @@ fn each(test: impl Fn(Servers)) {
 /// Waits until all servers have received everything sent so far from Redis.
 fn settle(servers: &Servers) {
     servers.settle();
-    servers.servers.iter().for_each(|server| heard(server, ""));
+    servers
+        .servers
+        .iter()
+        .for_each(|server| assert_receives(server, ""));
 }
 
 /// Waits until a server has received its own messages.
-fn heard(server: &Local, offer: &str) {
+fn assert_receives(server: &Local, offer: &str) {
     let (mut client, _, answer) = enter(server, offer);
     let id = answer["sid"].as_str().unwrap();
     server.io.to(id).emit("heard", ());
@@ -128,11 +131,11 @@ impl Person {
     fn new(server: &Local) -> Self {
         let (client, events, answer) = enter(server, "");
         assert!(events.is_empty());
-        let text_of = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let id_of = |name: &str| answer[name].as_str().unwrap().to_owned();
         let mut person = Self {
             client,
-            sid: text_of("sid"),
-            pid: text_of("pid"),
+            sid: id_of("sid"),
+            pid: id_of("pid"),
             offset: String::new(),
         };
         person.client.send_text("421[\"join\",\"room\"]");
@@ -153,18 +156,18 @@ impl Person {
     }
 
     /// Breaks the connection and waits until other servers can find the session.
-    fn lose_kept(self, server: &Local) -> LostClient {
-        let away = self.lose(server);
-        let keys = ["", "sealed:"].map(|form| format!("sio:session:{form}{}", away.pid));
+    fn lose_stored(self, server: &Local) -> LostClient {
+        let lost = self.lose(server);
+        let keys = ["", "sealed:"].map(|form| format!("sio:session:{form}{}", lost.pid));
         until(|| {
             let mut cli = Command::new("redis-cli");
-            let asked = cli
+            let reply = cli
                 .args(["-u", &own().url(), "EXISTS"])
                 .args(&keys)
                 .output();
-            asked.unwrap().stdout.starts_with(b"1")
+            reply.unwrap().stdout.starts_with(b"1")
         });
-        away
+        lost
     }
 
     /// Breaks the connection and waits until the server has noticed.
@@ -191,7 +194,7 @@ struct LostClient {
 impl LostClient {
     /// Reconnects and returns the client with the events before the answer, or an error if it got a
     /// new session.
-    fn come(&self, server: &Local) -> Result<(Person, Vec<Value>), RawClient> {
+    fn reconnect(&self, server: &Local) -> Result<(Person, Vec<Value>), RawClient> {
         let (client, events, answer) = enter(server, &self.offer);
         if answer["sid"] != *self.sid {
             assert!(events.is_empty(), "{events:?}");
@@ -200,9 +203,9 @@ impl LostClient {
         }
         assert_eq!(answer["pid"], *self.pid);
         let read: Vec<_> = events.iter().map(|event| read(event)).collect();
-        let known: Value = serde_json::from_str(&self.offer).unwrap();
+        let offered: Value = serde_json::from_str(&self.offer).unwrap();
         let last = read.last().map(|(_, offset)| offset.clone());
-        let offset = last.unwrap_or_else(|| known["offset"].as_str().unwrap().to_owned());
+        let offset = last.unwrap_or_else(|| offered["offset"].as_str().unwrap().to_owned());
         let events = read.into_iter().map(|(args, _)| args).collect();
         let (sid, pid) = (self.sid.clone(), self.pid.clone());
         let person = Person {
@@ -222,20 +225,20 @@ fn client_recovers_missed_events_and_identity_at_another_server() {
         person.client.send_text("42[\"share\",{\"name\":\"Ann\"}]");
         person.client.send_text("42[\"direct\",1]");
         assert_eq!(person.next(), json!(["n", "direct", 1]));
-        let away = person.lose_kept(&servers[0]);
+        let lost = person.lose_stored(&servers[0]);
         for n in 0..3 {
             servers[n].io.to("room").emit("n", n);
             servers[n].io.to("other").emit("n", "other");
             servers[n]
                 .io
                 .to("room")
-                .except(&*away.sid)
+                .except(&*lost.sid)
                 .emit("n", "except");
             servers[n].io.to("room").volatile().emit("n", "volatile");
             servers[n].io.emit("all", n);
         }
         settle(&servers);
-        let (mut person, events) = away.come(&servers[1]).ok().unwrap();
+        let (mut person, events) = lost.reconnect(&servers[1]).ok().unwrap();
         let expected = [0, 1, 2].map(|n| [json!(["n", n]), json!(["all", n])]);
         let mut sorted = events.clone();
         sorted.sort_by_key(Value::to_string);
@@ -244,15 +247,15 @@ fn client_recovers_missed_events_and_identity_at_another_server() {
         assert_eq!(sorted, all);
         // The events of each server are in order.
         for parity in [0, 1] {
-            let of_one = |args: &&Value| args[1].as_i64().unwrap() % 2 == parity;
-            let got: Vec<_> = events.iter().filter(of_one).collect();
+            let is_from_server = |args: &&Value| args[1].as_i64().unwrap() % 2 == parity;
+            let got: Vec<_> = events.iter().filter(is_from_server).collect();
             let all = expected.concat();
-            assert_eq!(got, all.iter().filter(of_one).collect::<Vec<_>>());
+            assert_eq!(got, all.iter().filter(is_from_server).collect::<Vec<_>>());
         }
         person.client.send_text("422[\"who\"]");
         person.client.expect_text("432[true,[\"room\"]]");
-        let here = servers[1].io.local().in_(&*person.sid);
-        let found = servers[1].runtime.block_on(here.fetch_sockets());
+        let socket = servers[1].io.local().in_(&*person.sid);
+        let found = servers[1].runtime.block_on(socket.fetch_sockets());
         let data: Value = found.sockets[0].data().unwrap();
         assert_eq!(data, json!({"name": "Ann"}));
         servers[0].io.to("room").emit("end", ());
@@ -307,9 +310,9 @@ fn moving_client_gets_events_once_and_in_order() {
                 for _ in 0..10 {
                     take(&person.next());
                 }
-                let away = person.lose_kept(&servers[at]);
+                let lost = person.lose_stored(&servers[at]);
                 at += usize::from(at % 3 != 2) + 1;
-                let (back, events) = away.come(&servers[at]).ok().unwrap();
+                let (back, events) = lost.reconnect(&servers[at]).ok().unwrap();
                 events.iter().for_each(take);
                 person = back;
             }
@@ -389,25 +392,25 @@ fn client_at_a_lagging_server_gets_no_duplicates() {
     let servers = Servers::on_redis(own(), 1, Wire::Journal, recovering);
     let url = format!("redis://127.0.0.1:{}", between.port);
     let redis = Wire::Journal.on(Redis::new(&url).unwrap().key(&servers.key));
-    let behind = Local::serve(recovering(Io::builder().adapter(redis)));
+    let lagging = Local::serve(recovering(Io::builder().adapter(redis)));
     let mut person = Person::new(&servers[0]);
-    until(|| behind.io.nodes().len() == 2);
+    until(|| lagging.io.nodes().len() == 2);
     // Without the stream it would send the next event without an offset.
-    until(|| behind.io.adapter_health() == Some(Health::Ready));
-    heard(&behind, "");
+    until(|| lagging.io.adapter_health() == Some(Health::Ready));
+    assert_receives(&lagging, "");
 
     between.hold(true);
     for n in 0..5 {
         servers[0].io.to("room").emit("n", n);
         assert_eq!(person.next(), json!(["n", n]));
     }
-    let away = person.lose_kept(&servers[0]);
+    let lost = person.lose_stored(&servers[0]);
     let (mut person, events) = thread::scope(|scope| {
-        let coming = scope.spawn(|| away.come(&behind).ok().unwrap());
+        let joining = scope.spawn(|| lost.reconnect(&lagging).ok().unwrap());
         // A server that did not wait would admit the client in this time.
         thread::sleep(Duration::from_millis(300));
         between.hold(false);
-        coming.join().unwrap()
+        joining.join().unwrap()
     });
     assert!(events.is_empty(), "{events:?}");
     servers[0].io.to("room").emit("n", 5);
@@ -418,16 +421,16 @@ fn client_at_a_lagging_server_gets_no_duplicates() {
 fn one_of_concurrent_servers_gets_the_session() {
     each(|servers| {
         for _ in 0..10 {
-            let away = Person::new(&servers[0]).lose_kept(&servers[0]);
+            let lost = Person::new(&servers[0]).lose_stored(&servers[0]);
             let both = thread::scope(|scope| {
-                let asked = [0, 1].map(|i| {
-                    let (away, server) = (&away, &servers[i]);
-                    scope.spawn(move || away.come(server))
+                let recoveries = [0, 1].map(|i| {
+                    let (lost, server) = (&lost, &servers[i]);
+                    scope.spawn(move || lost.reconnect(server))
                 });
-                asked.map(|asked| asked.join().unwrap())
+                recoveries.map(|recoveries| recoveries.join().unwrap())
             });
             // Both are still connected: a client that left would leave the session to the other.
-            assert_eq!(both.iter().filter(|came| came.is_ok()).count(), 1);
+            assert_eq!(both.iter().filter(|result| result.is_ok()).count(), 1);
         }
     });
 }
@@ -440,14 +443,14 @@ fn a_client_of_redis_deletes_sessions_and_restores_captured_ones() {
         assert_eq!(own().ask(&["RENAME", from, to]).trim(), "OK");
     };
     for is_restored in [false, true] {
-        let away = Person::new(&servers[0]).lose_kept(&servers[0]);
-        let key = format!("sio:session:sealed:{}", away.pid);
-        let captured = format!("captured:{}", away.pid);
+        let lost = Person::new(&servers[0]).lose_stored(&servers[0]);
+        let key = format!("sio:session:sealed:{}", lost.pid);
+        let captured = format!("captured:{}", lost.pid);
         rename(&key, &captured);
         if is_restored {
             rename(&captured, &key);
         }
-        assert_eq!(away.come(&servers[1]).is_ok(), is_restored);
+        assert_eq!(lost.reconnect(&servers[1]).is_ok(), is_restored);
     }
 }
 
@@ -456,35 +459,35 @@ fn client_that_cannot_get_all_events_gets_a_new_session() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 2, Wire::Journal, recovering);
     // The stream was trimmed.
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     servers[0].io.to("room").emit("n", 1);
     settle(&servers);
     redis.command(&["XTRIM", &servers.key, "MAXLEN"], b"0");
-    assert!(away.come(&servers[1]).is_err());
+    assert!(lost.reconnect(&servers[1]).is_err());
     // More events than one client is sent.
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     for n in 0..2100 {
         servers[0].io.to("room").emit("n", n);
     }
     settle(&servers);
-    assert!(away.come(&servers[1]).is_err());
+    assert!(lost.reconnect(&servers[1]).is_err());
     // The client was disconnected by the server in the meantime.
-    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let lost = Person::new(&servers[0]).lose(&servers[0]);
     let recoverable = || servers[0].io.metrics().gauge(Gauge::RecoverySessions);
     let before = recoverable();
-    servers[1].io.in_(&*away.sid).close_connections();
+    servers[1].io.in_(&*lost.sid).close_connections();
     until(|| recoverable() < before);
     settle(&servers);
-    assert!(away.come(&servers[1]).is_err());
+    assert!(lost.reconnect(&servers[1]).is_err());
 }
 
 #[test]
 fn socket_removed_from_a_room_is_recovered_without_it() {
     each(|servers| {
-        let away = Person::new(&servers[0]).lose_kept(&servers[0]);
-        servers[1].io.in_(&*away.sid).leave("room");
+        let lost = Person::new(&servers[0]).lose_stored(&servers[0]);
+        servers[1].io.in_(&*lost.sid).leave("room");
         settle(&servers);
-        let (mut person, _) = away.come(&servers[1]).ok().unwrap();
+        let (mut person, _) = lost.reconnect(&servers[1]).ok().unwrap();
         person.client.send_text("422[\"who\"]");
         person.client.expect_text("432[true,[]]");
     });
@@ -518,7 +521,7 @@ fn another_user_gets_nothing_of_a_session_at_another_server() {
     until(|| servers[0].io.metrics().gauge(Gauge::RecoverySessions) == 1);
     servers[0].io.emit("secret", ());
     servers.settle();
-    heard(&servers[1], "{\"token\":\"eve\"}");
+    assert_receives(&servers[1], "{\"token\":\"eve\"}");
     let (_, events, other) = enter(&servers[1], &offer("bob"));
     assert!(events.is_empty() && other["sid"] != answer["sid"]);
     // The session is still available to its user.
@@ -532,14 +535,14 @@ fn clients_of_a_stopped_server_are_recovered_at_another() {
         let person = Person::new(&servers[0]);
         let close = servers[0].io.close(Duration::from_secs(5));
         servers[0].runtime.block_on(close);
-        let away = LostClient {
+        let lost = LostClient {
             sid: person.sid.clone(),
             pid: person.pid.clone(),
             offer: person.offer(),
         };
         servers[1].io.to("room").emit("n", 1);
-        heard(&servers[1], "");
-        let (_, events) = away.come(&servers[1]).ok().unwrap();
+        assert_receives(&servers[1], "");
+        let (_, events) = lost.reconnect(&servers[1]).ok().unwrap();
         assert_eq!(events, [json!(["n", 1])]);
     });
 }
@@ -553,8 +556,8 @@ fn local_clients_work_and_recover_during_a_redis_outage() {
     until(|| servers[0].io.adapter_health() != Some(Health::Ready));
     servers[0].io.to("room").emit("alone", ());
     person.client.expect_text("42[\"alone\"]");
-    let away = person.lose(&servers[0]);
-    let (mut person, _) = away.come(&servers[0]).ok().unwrap();
+    let lost = person.lose(&servers[0]);
+    let (mut person, _) = lost.reconnect(&servers[0]).ok().unwrap();
     servers[0].io.to("room").emit("still", ());
     person.client.expect_text("42[\"still\"]");
 }

@@ -32,7 +32,7 @@ impl Game {
             Hub::following_rooms()
         };
         hub.hold();
-        hub.double();
+        hub.duplicate();
         let servers = Servers::joined_by(hub, SERVERS, quiet);
         let connect = |i: usize| {
             let (client, sid) = servers[i].connect();
@@ -106,9 +106,9 @@ impl Game {
         io.in_(names(&all)).except(names(&others)).leave(name(room));
         self.flush();
         let others = self.members(&others);
-        let gone: BTreeSet<_> = self.members(&all).difference(&others).copied().collect();
+        let left: BTreeSet<_> = self.members(&all).difference(&others).copied().collect();
         let members = self.model.entry(room).or_default();
-        members.retain(|client| !gone.contains(client));
+        members.retain(|client| !left.contains(client));
     }
 
     fn broadcast(&mut self) {
@@ -170,9 +170,9 @@ impl Game {
             }
         }
         for i in 0..SERVERS {
-            let here = |client: &&usize| *client % SERVERS == i;
+            let at_server = |client: &&usize| *client % SERVERS == i;
             let sizes = self.model.iter().map(|(room, members)| {
-                let size = members.iter().filter(here).count();
+                let size = members.iter().filter(at_server).count();
                 (Room::from(name(*room)), size)
             });
             let expected: BTreeSet<_> = sizes.filter(|(_, size)| *size > 0).collect();

@@ -100,8 +100,8 @@ fn is_ready(server: &Local) -> bool {
 /// Returns the number of clients of a NATS server.
 fn clients(port: u16) -> u64 {
     let answer = RawClient::connect(([127, 0, 0, 1], port).into()).get("/connz");
-    let told: Value = serde_json::from_str(&answer.body).unwrap();
-    told["num_connections"].as_u64().unwrap()
+    let report: Value = serde_json::from_str(&answer.body).unwrap();
+    report["num_connections"].as_u64().unwrap()
 }
 
 /// Returns the numbers of the events `n` that a client receives before the event `end`.
@@ -140,17 +140,17 @@ fn servers_fail_over_to_another_nats_and_read_missed_messages() {
         })
         .find_map(|(server, is_there)| is_there.then_some(server))
         .unwrap();
-    let (is_cut_off, _) = operator.serve(&dies.url());
+    let (is_isolated, _) = operator.serve(&dies.url());
     drop(operator);
-    let receivers = [&stays, &moves, &is_cut_off];
-    let mut heard = receivers.map(|server| server.connect().0);
+    let receivers = [&stays, &moves, &is_isolated];
+    let mut clients = receivers.map(|server| server.connect().0);
     sends.io.emit("n", 0);
-    for client in &mut heard {
+    for client in &mut clients {
         client.expect_text("42[\"n\",0]");
     }
 
     dies.kill();
-    until(|| !is_ready(&is_cut_off));
+    until(|| !is_ready(&is_isolated));
     // While the stream has no leader, it stores nothing, and events count as lost.
     let received = |server: &Local| server.io.metrics().counter(Counter::ClusterReceived);
     let before = [&stays, &moves].map(received);
@@ -162,21 +162,24 @@ fn servers_fail_over_to_another_nats_and_read_missed_messages() {
         thread::sleep(PACE); // The pace of what is sent.
     }
     sends.io.emit("end", 0);
-    let [at_stays, at_moves, at_cut_off] = &mut heard;
-    let came = numbers(at_stays);
-    assert!(came.is_sorted_by(|a, b| a < b), "{came:?}");
+    let [at_stays, at_moves, at_isolated] = &mut clients;
+    let arrived = numbers(at_stays);
+    assert!(arrived.is_sorted_by(|a, b| a < b), "{arrived:?}");
     let lost = sends.io.metrics().counter(Counter::ClusterLost);
-    assert!(came.len() as u64 + lost >= emitted, "{lost} and {came:?}");
-    assert_eq!(numbers(at_moves), came);
+    assert!(
+        arrived.len() as u64 + lost >= emitted,
+        "{lost} and {arrived:?}"
+    );
+    assert_eq!(numbers(at_moves), arrived);
     // Its connection worked. It reconnected because the stream delivered nothing.
     assert!(stays.io.adapter_backlog().unwrap().breaks > 0);
 
     // It reads what the stream has stored for it when its own NATS server is back.
     dies.restart();
-    until(|| is_ready(&is_cut_off));
-    assert_eq!(numbers(at_cut_off), came);
+    until(|| is_ready(&is_isolated));
+    assert_eq!(numbers(at_isolated), arrived);
     sends.io.emit("back", 0);
-    for client in &mut heard {
+    for client in &mut clients {
         client.expect_text("42[\"back\",0]");
     }
 }

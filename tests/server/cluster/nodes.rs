@@ -29,9 +29,9 @@ fn names(io: &Io) -> Vec<NodeId> {
 #[test]
 fn servers_know_peers_by_id_and_are_notified_of_changes() {
     let hub = Hub::new();
-    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let events: Arc<Mutex<Vec<String>>> = Arc::default();
     let serve = |id: &str, address: &str| {
-        let told = Arc::clone(&told);
+        let events = Arc::clone(&events);
         let options = NodeOptions::default().id(id).address(address).version("7");
         let mut io = quiet(Io::builder().adapter(hub.adapter()).node(options));
         let own = id.to_owned();
@@ -41,7 +41,7 @@ fn servers_know_peers_by_id_and_are_notified_of_changes() {
                 Lifecycle::NodeLeft { node } => format!("{own} -{}", node.id),
                 _ => return,
             };
-            told.lock().unwrap().push(line);
+            events.lock().unwrap().push(line);
         });
         Local::serve(io)
     };
@@ -64,13 +64,13 @@ fn servers_know_peers_by_id_and_are_notified_of_changes() {
     a.runtime.block_on(a.io.close(Duration::from_secs(10)));
     until(|| names(&b.io) == [b.io.node().unwrap().clone()]);
     // The application is notified shortly after the server has disappeared from the list.
-    until(|| told.lock().unwrap().iter().any(|line| line == "b -a"));
-    let told = told.lock().unwrap();
+    until(|| events.lock().unwrap().iter().any(|line| line == "b -a"));
+    let events = events.lock().unwrap();
     for line in ["a +b", "b +a", "b -a"] {
         assert_eq!(
-            told.iter().filter(|told| *told == line).count(),
+            events.iter().filter(|events| *events == line).count(),
             1,
-            "{told:?}"
+            "{events:?}"
         );
     }
 }
@@ -79,9 +79,9 @@ fn servers_know_peers_by_id_and_are_notified_of_changes() {
 fn silent_server_expires_is_not_awaited_and_rejoins() {
     let servers = Servers::joined(3, |io: Builder| quiet(io).node(hurried()));
     until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
-    servers.hub().cut(&servers.node(1));
-    let asked = servers[0].io.timeout(Duration::from_secs(3600));
-    let fetched = servers[0].runtime.block_on(asked.fetch_sockets());
+    servers.hub().isolate(&servers.node(1));
+    let request = servers[0].io.timeout(Duration::from_secs(3600));
+    let fetched = servers[0].runtime.block_on(request.fetch_sockets());
     assert_eq!(fetched.missing.nodes, [servers.node(1)]);
     until(|| servers[2].io.nodes().len() == 2);
     // It receives no heartbeats either, and knows that this proves nothing about its peers.
@@ -98,7 +98,7 @@ fn silent_server_expires_is_not_awaited_and_rejoins() {
         .metrics()
         .counter(Counter::ClusterRequestsTimedOut);
     assert_eq!(late, 0);
-    servers.hub().mend(&servers.node(1));
+    servers.hub().reconnect(&servers.node(1));
     until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
 }
 
@@ -107,23 +107,23 @@ fn isolated_server_reports_the_messages_it_missed() {
     let servers = Servers::joined(2, |io: Builder| quiet(io).node(hurried()));
     until(|| (0..2).all(|i| servers[i].io.nodes().len() == 2));
     let (mut client, _) = servers[1].connect();
-    servers.hub().cut(&servers.node(1));
+    servers.hub().isolate(&servers.node(1));
     for n in 0..100 {
         servers[0].io.emit("n", n);
     }
     servers.hub().settle();
-    servers.hub().mend(&servers.node(1));
+    servers.hub().reconnect(&servers.node(1));
     servers[0].io.emit("back", ());
     assert_eq!(text(&mut client), "42[\"back\"]");
     let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
     assert_eq!((gaps(1).count, gaps(1).is_cut_off), (1, false));
     assert_eq!(gaps(0), Default::default());
-    let told = || {
+    let has_heartbeats = || {
         let nodes = servers[0].io.nodes();
         let mut nodes = nodes.iter().filter(|node| !node.is_this);
         nodes.any(|node| node.load.gaps == 1 && node.load.cut_off > Duration::ZERO)
     };
-    until(told);
+    until(has_heartbeats);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
         );
         let io = io.build().unwrap();
         if i == 1 {
-            hub.cut(io.node().unwrap());
+            hub.isolate(io.node().unwrap());
         }
         io
     };
@@ -173,7 +173,7 @@ fn one_of_two_servers_with_the_same_id_ends_when_they_meet() {
         runtime.spawn(server.run())
     };
     let running = [&a, &b].map(run);
-    hub.mend(b.node().unwrap());
+    hub.reconnect(b.node().unwrap());
     until(|| a.node_taken().is_some() || b.node_taken().is_some());
     let ended = usize::from(a.node_taken().is_none());
     until(|| running[ended].is_finished());

@@ -47,17 +47,17 @@ fn namespace_channels_alone_deliver_room_events_to_every_server() {
             channels(&servers, "shardchannels").contains(&room),
             has_rooms
         );
-        let heard = || servers[2].io.metrics().counter(Counter::ClusterReceived);
-        let before = heard();
+        let received = || servers[2].io.metrics().counter(Counter::ClusterReceived);
+        let before = received();
         for n in 0..200 {
             servers[0].io.to("room").emit("n", n);
             client.expect_text(&format!("42[\"n\",{n}]"));
         }
         if has_rooms {
             // A server without members receives only heartbeats.
-            assert!(heard() < before + 100);
+            assert!(received() < before + 100);
         } else {
-            until(|| heard() >= before + 200);
+            until(|| received() >= before + 200);
         }
     }
 }
@@ -80,7 +80,7 @@ fn node_server_is_answered_on_its_own_channel_if_configured() {
         let key = &servers.key;
         let common = format!("{key}-response#/#");
         let mut answers = redis.listen("psubscribe", &format!("{common}*"));
-        for (asked, expected) in [
+        for (fields, expected) in [
             (
                 r#""type":5,"opts":{"rooms":[],"except":[]}"#,
                 match is_own {
@@ -91,9 +91,9 @@ fn node_server_is_answered_on_its_own_channel_if_configured() {
             // Node's adapter itself ignores the option for these requests.
             (r#""type":6,"data":["question"]"#, common.clone()),
         ] {
-            let asked = format!(r#"{{"uid":"asker","requestId":"1",{asked}}}"#);
+            let fields = format!(r#"{{"uid":"asker","requestId":"1",{fields}}}"#);
             let requests = format!("{key}-request#/#");
-            redis.command(&["publish", &requests], asked.as_bytes());
+            redis.command(&["publish", &requests], fields.as_bytes());
             let [_, _, channel, _] = answers.next();
             assert_eq!(channel, expected);
         }
@@ -121,7 +121,7 @@ fn answers_to_stream_requests_use_sharded_channels() {
 #[test]
 fn stream_has_the_configured_name_and_maximum_length() {
     let redis = RedisServer::shared();
-    for (most, kept) in [(100, 100..300), (10_000, 1_000..2_000)] {
+    for (most, lengths) in [(100, 100..300), (10_000, 1_000..2_000)] {
         let name = format!("stream of {most}");
         let servers = servers(2, |redis| redis.streams().stream_name(&name).max_len(most));
         let (mut client, _) = servers[1].connect();
@@ -132,7 +132,10 @@ fn stream_has_the_configured_name_and_maximum_length() {
             }
         }
         let length = redis.ask(&["xlen", &name]);
-        assert!(kept.contains(&length.trim().parse().unwrap()), "{length}");
+        assert!(
+            lengths.contains(&length.trim().parse().unwrap()),
+            "{length}"
+        );
         assert_eq!(redis.ask(&["exists", &servers.key]).trim(), "0");
     }
 }

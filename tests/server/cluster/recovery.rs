@@ -48,7 +48,7 @@ fn offsets_are_those_of_the_server_that_sends_to_the_client() {
     }
     drop(clients);
 
-    let come = |at: usize, pid: &str, offset: &str| {
+    let recovers = |at: usize, pid: &str, offset: &str| {
         let mut client = with[at].open();
         let offer = format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
         let own = enter(&mut client, &offer);
@@ -57,18 +57,18 @@ fn offsets_are_those_of_the_server_that_sends_to_the_client() {
         own == pid
     };
     assert!(
-        !come(1, &pids[0], &offsets[0]),
+        !recovers(1, &pids[0], &offsets[0]),
         "the session is on another server"
     );
     assert!(
-        !come(0, &pids[0], &offsets[1]),
+        !recovers(0, &pids[0], &offsets[1]),
         "the offset is of another server"
     );
-    assert!(come(0, &pids[0], &offsets[0]));
+    assert!(recovers(0, &pids[0], &offsets[0]));
 }
 
 /// Returns whether a client that reconnects at a server with this offset is recovered.
-fn goes_on(server: &Local, pid: &str, offset: &str) -> bool {
+fn is_recovered(server: &Local, pid: &str, offset: &str) -> bool {
     let mut client = server.open();
     let offer = format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
     let own = enter(&mut client, &offer);
@@ -82,7 +82,7 @@ fn goes_on(server: &Local, pid: &str, offset: &str) -> bool {
 
 /// Returns the secret and the last offset of a client that has received an event and lost its
 /// connection.
-fn away(server: &Local) -> (String, String) {
+fn disconnected_session(server: &Local) -> (String, String) {
     let mut client = server.open();
     let pid = enter(&mut client, "");
     server.io.local().emit("hi", 1);
@@ -94,8 +94,8 @@ fn away(server: &Local) -> (String, String) {
 /// nothing is missing.
 fn recovers_again(server: &Local) {
     until(|| {
-        let (pid, offset) = away(server);
-        goes_on(server, &pid, &offset)
+        let (pid, offset) = disconnected_session(server);
+        is_recovered(server, &pid, &offset)
     });
 }
 
@@ -104,26 +104,26 @@ fn isolated_server_recovers_no_session_with_a_gap() {
     let servers = Servers::joined(2, recovering);
     let (own, node) = (&servers[0], servers.node(0));
     recovers_again(own);
-    let (during, after) = (away(own), away(own));
-    servers.hub().cut(&node);
+    let (during, after) = (disconnected_session(own), disconnected_session(own));
+    servers.hub().isolate(&node);
     servers[1].io.emit("missed", ());
     servers.settle();
     assert!(
-        !goes_on(own, &during.0, &during.1),
+        !is_recovered(own, &during.0, &during.1),
         "what others send now never comes"
     );
-    let meanwhile = away(own);
-    servers.hub().mend(&node);
-    for (pid, offset) in [after, meanwhile] {
+    let during_isolation = disconnected_session(own);
+    servers.hub().reconnect(&node);
+    for (pid, offset) in [after, during_isolation] {
         assert!(
-            !goes_on(own, &pid, &offset),
+            !is_recovered(own, &pid, &offset),
             "something is missing behind what it has"
         );
     }
     recovers_again(own);
-    let (pid, offset) = away(&servers[1]);
+    let (pid, offset) = disconnected_session(&servers[1]);
     assert!(
-        goes_on(&servers[1], &pid, &offset),
+        is_recovered(&servers[1], &pid, &offset),
         "the other server was not cut off"
     );
 }
@@ -133,7 +133,7 @@ fn sessions_are_not_recovered_after_a_peer_lost_messages() {
     let servers = Servers::joined(2, recovering);
     let own = &servers[0];
     recovers_again(own);
-    let before = away(own);
+    let before = disconnected_session(own);
     let mut witness = own.open();
     enter(&mut witness, "");
     servers.hub().drop_one(&servers.node(1));
@@ -147,7 +147,7 @@ fn sessions_are_not_recovered_after_a_peer_lost_messages() {
     // An event after the heartbeat shows that the server has processed it.
     servers[1].io.emit("fence", ());
     text(&mut witness);
-    assert!(!goes_on(own, &before.0, &before.1));
+    assert!(!is_recovered(own, &before.0, &before.1));
     recovers_again(own);
 }
 
@@ -158,13 +158,13 @@ fn sessions_from_before_a_redis_outage_are_not_recovered() {
         let servers = Servers::on_redis(&redis, 2, wire, recovering);
         let own = &servers[0];
         recovers_again(own);
-        let (during, after) = (away(own), away(own));
+        let (during, after) = (disconnected_session(own), disconnected_session(own));
         redis.kill();
         until(|| own.io.adapter_health() != Some(Health::Ready));
-        assert!(!goes_on(own, &during.0, &during.1));
+        assert!(!is_recovered(own, &during.0, &during.1));
         redis.restart();
         until(|| own.io.adapter_health() == Some(Health::Ready));
-        assert!(!goes_on(own, &after.0, &after.1));
+        assert!(!is_recovered(own, &after.0, &after.1));
         recovers_again(own);
     }
 }

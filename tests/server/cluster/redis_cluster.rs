@@ -57,7 +57,7 @@ const ROOMS: usize = 24;
 struct Rooms {
     servers: Servers,
     clients: [RawClient; 3],
-    said: usize,
+    sent: usize,
 }
 
 impl Rooms {
@@ -74,25 +74,25 @@ impl Rooms {
         Self {
             servers,
             clients,
-            said: 0,
+            sent: 0,
         }
     }
 
     /// Sends an event from each server to each room and to all; each client must receive each event
     /// once.
-    fn all_hear_all(&mut self) {
-        self.said += 1;
+    fn assert_all_connected(&mut self) {
+        self.sent += 1;
         let mut expected = BTreeSet::new();
         for i in 0..3 {
             let io = &self.servers[i].io;
             for n in 0..ROOMS {
-                let said = format!("{} of {i} in {n}", self.said);
-                io.to(format!("room {n}")).emit("said", &said);
-                expected.insert(format!("42[\"said\",\"{said}\"]"));
+                let sent = format!("{} of {i} in {n}", self.sent);
+                io.to(format!("room {n}")).emit("said", &sent);
+                expected.insert(format!("42[\"said\",\"{sent}\"]"));
             }
-            let said = format!("{} of {i} to all", self.said);
-            io.emit("said", &said);
-            expected.insert(format!("42[\"said\",\"{said}\"]"));
+            let sent = format!("{} of {i} to all", self.sent);
+            io.emit("said", &sent);
+            expected.insert(format!("42[\"said\",\"{sent}\"]"));
         }
         for client in &mut self.clients {
             let mut missing = expected.clone();
@@ -109,8 +109,8 @@ impl Rooms {
     }
 
     /// Waits until each of these servers has lost its connections and is ready again.
-    fn until_back(&self, who: &[usize], before: [u64; 3]) {
-        until(|| who.iter().all(|i| self.breaks()[*i] > before[*i]));
+    fn until_back(&self, indices: &[usize], before: [u64; 3]) {
+        until(|| indices.iter().all(|i| self.breaks()[*i] > before[*i]));
         let health = |i: usize| self.servers[i].io.adapter_health();
         until(|| (0..3).all(|i| health(i) == Some(Health::Ready)));
         self.servers.settle();
@@ -149,7 +149,7 @@ fn servers_reconnect_through_the_replica_of_a_killed_redis_node() {
         .map(|wire| Rooms::open(&url, wire))
         .collect();
     for rooms in &mut all {
-        rooms.all_hear_all();
+        rooms.assert_all_connected();
     }
     let before: Vec<_> = all.iter().map(Rooms::breaks).collect();
     let key = &all[1].servers.key;
@@ -158,11 +158,11 @@ fn servers_reconnect_through_the_replica_of_a_killed_redis_node() {
     let rest = || nodes.iter().filter(|node| node.port() != victim.port());
     let is_master = |node: &RedisServer| node.ask(&["role"]).starts_with("master");
     until(|| rest().filter(|node| is_master(node)).count() == 3);
-    let knows = |node: &RedisServer| node.ask(&["cluster", "info"]).contains("cluster_state:ok");
-    until(|| rest().all(knows));
+    let is_ready = |node: &RedisServer| node.ask(&["cluster", "info"]).contains("cluster_state:ok");
+    until(|| rest().all(is_ready));
     for (rooms, before) in all.iter_mut().zip(before) {
         rooms.until_back(&[0, 1, 2], before);
-        rooms.all_hear_all();
+        rooms.assert_all_connected();
     }
 }
 
@@ -182,19 +182,19 @@ fn servers_follow_a_slot_that_moves_to_another_redis_node() {
             .unwrap();
         let slot = from.ask(&["cluster", "keyslot", &channel]);
         let id = to.ask(&["cluster", "myid"]);
-        let giver = from.ask(&["cluster", "myid"]);
-        let (slot, taker, giver) = (slot.trim(), id.trim(), giver.trim());
+        let source = from.ask(&["cluster", "myid"]);
+        let (slot, destination, source) = (slot.trim(), id.trim(), source.trim());
         // A node that was not importing a slot gets no newer epoch for it, and its claim loses
         // against the old owner's.
         for (node, state, other) in [
-            (to, "importing", giver),
-            (from, "migrating", taker),
-            (to, "node", taker),
+            (to, "importing", source),
+            (from, "migrating", destination),
+            (to, "node", destination),
             // The previous owner notifies its subscribers.
-            (from, "node", taker),
+            (from, "node", destination),
         ] {
-            let told = node.ask(&["cluster", "setslot", slot, state, other]);
-            assert_eq!(told.trim(), "OK");
+            let reply = node.ask(&["cluster", "setslot", slot, state, other]);
+            assert_eq!(reply.trim(), "OK");
         }
         if channel == own {
             // The client library may follow the channel before it is notified of the move, so the
@@ -206,7 +206,7 @@ fn servers_follow_a_slot_that_moves_to_another_redis_node() {
             });
         } else {
             rooms.until_back(&[0, 1, 2], before);
-            rooms.all_hear_all();
+            rooms.assert_all_connected();
         }
     }
 }

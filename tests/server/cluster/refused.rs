@@ -23,7 +23,7 @@ fn breaks(servers: &Servers, i: usize) -> u64 {
 }
 
 /// Starts a NATS server whose user `mute` may connect and subscribe, but not publish.
-fn nats_with_a_mute_user(folder: &TempDir, options: &str) -> NatsServer {
+fn nats_without_publish_permission(folder: &TempDir, options: &str) -> NatsServer {
     let file = folder.path().join("nats.conf");
     let users = r#"authorization { users = [
         { user: all, password: p },
@@ -80,7 +80,7 @@ fn events_refused_by_a_full_redis_are_lost_without_disconnect() {
 fn events_forbidden_by_nats_are_counted_without_disconnect() {
     for options in ["", "-js"] {
         let folder = TempDir::new().unwrap();
-        let nats = nats_with_a_mute_user(&folder, options);
+        let nats = nats_without_publish_permission(&folder, options);
         let url = nats_url(&nats, "mute");
         let servers = Servers::serve_and_meet(1, |key| Nats::new(&url).unwrap().key(key), quiet);
         let mut client = servers[0].connect().0;
@@ -101,9 +101,9 @@ fn refusal(emitter: impl Into<Emitter>, payload: usize) -> String {
     let emitter = Emitter::new(emitter);
     emitter.emit("news", "x".repeat(payload)).unwrap();
     let closed = tokio::runtime::Handle::current().block_on(emitter.close());
-    let told = closed.unwrap_err();
-    assert_eq!((told.messages, emitter.lost()), (1, 1));
-    told.why
+    let error = closed.unwrap_err();
+    assert_eq!((error.messages, emitter.lost()), (1, 1));
+    error.why
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn emitter_gets_an_error_for_unsent_events() {
     let _inside = runtime.enter();
     for options in ["", "-js"] {
         let folder = TempDir::new().unwrap();
-        let nats = nats_with_a_mute_user(&folder, options);
+        let nats = nats_without_publish_permission(&folder, options);
         let why = refusal(Nats::new(&nats_url(&nats, "mute")).unwrap(), 1);
         assert!(why.contains("Permissions Violation"), "{why}");
     }
@@ -147,7 +147,7 @@ fn emitter_close_succeeds_if_everything_was_sent() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     let folder = TempDir::new().unwrap();
-    let plain = nats_with_a_mute_user(&folder, "");
+    let plain = nats_without_publish_permission(&folder, "");
     let redis = RedisServer::shared().url();
     for emitter in [
         Emitter::new(Nats::new(&nats_url(&plain, "all")).unwrap()),
@@ -193,6 +193,6 @@ fn emitter_creates_a_missing_nats_stream() {
     until(|| emitter.lost() == 1);
     emitter.emit("after", ()).unwrap();
     until(|| messages() == Some(1));
-    let told = runtime.block_on(emitter.close()).unwrap_err();
-    assert_eq!(told.messages, 1);
+    let error = runtime.block_on(emitter.close()).unwrap_err();
+    assert_eq!(error.messages, 1);
 }

@@ -15,7 +15,7 @@ use roomcast::{
 
 use super::{
     Servers,
-    hub::{Hub, Link},
+    hub::{Hub, HubAdapter},
 };
 use crate::local::until;
 
@@ -57,8 +57,8 @@ fn a_server_without_an_answer_is_not_waited_for() {
     let panics = servers[1].io.metrics().counter(Counter::HandlerPanics);
     assert_eq!(panics, 1);
     let main = servers[0].io.of("/none");
-    let asked = main.server_side_emit_with_acks::<u32>("double", 1);
-    assert!(servers[0].runtime.block_on(asked).unwrap().is_empty());
+    let request = main.server_side_emit_with_acks::<u32>("double", 1);
+    assert!(servers[0].runtime.block_on(request).unwrap().is_empty());
     let wrong = servers[0].io.of("/");
     let wrong = wrong.server_side_emit_with_acks::<String>("double", 1);
     let wrong = servers[0].runtime.block_on(wrong);
@@ -91,9 +91,9 @@ fn events_between_servers_start_in_their_order() {
 }
 
 /// A hub whose servers have little time to answer.
-struct Hurried(Link);
+struct ShortTimeout(HubAdapter);
 
-impl Adapter for Hurried {
+impl Adapter for ShortTimeout {
     fn receive(&self, inbox: Inbox) {
         self.0.receive(inbox);
     }
@@ -131,7 +131,7 @@ impl Adapter for Hurried {
 fn timeout_returns_the_received_answers() {
     let hub = Hub::new();
     let serve = |_| {
-        let io = roomcast::Io::builder().adapter(Hurried(hub.adapter()));
+        let io = roomcast::Io::builder().adapter(ShortTimeout(hub.adapter()));
         crate::local::Local::serve(counting(io))
     };
     let servers = Servers {
@@ -140,7 +140,7 @@ fn timeout_returns_the_received_answers() {
         key: String::new(),
     };
     assert_eq!(ask(&servers, "double").unwrap(), [42, 42]);
-    hub.cut(&servers.node(2));
+    hub.isolate(&servers.node(2));
     let Err(ServerSideError::Timeout(partial)) = ask(&servers, "double") else {
         panic!("one server cannot answer");
     };
@@ -151,15 +151,15 @@ fn timeout_returns_the_received_answers() {
 #[test]
 fn requests_on_a_closed_adapter_return_an_error() {
     let servers = Servers::joined(2, counting);
-    servers.hub().tell_left(&servers.node(0));
-    let told = servers[0].io.of("/").server_side_emit("double", 1);
+    servers.hub().send_leave(&servers.node(0));
+    let error = servers[0].io.of("/").server_side_emit("double", 1);
     assert!(matches!(
-        told,
+        error,
         Err(ServerSideError::Adapter(AdapterError::Closed))
     ));
-    let asked = ask(&servers, "double");
+    let request = ask(&servers, "double");
     assert!(matches!(
-        asked,
+        request,
         Err(ServerSideError::Adapter(AdapterError::Closed))
     ));
 }

@@ -129,8 +129,8 @@ fn malformed_stream_entries_are_only_counted() {
 
 #[test]
 fn large_events_arrive_in_their_order_among_small_ones() {
-    let patient = |io: Builder| quiet(io.config(Config::default().outbox_bytes(64 << 20)));
-    let servers = Servers::on_redis(RedisServer::shared(), 2, Wire::Streams, patient);
+    let large_outbox = |io: Builder| quiet(io.config(Config::default().outbox_bytes(64 << 20)));
+    let servers = Servers::on_redis(RedisServer::shared(), 2, Wire::Streams, large_outbox);
     let (mut client, _) = servers[1].connect();
     let large = "x".repeat(3 << 20);
     for n in 0..60 {

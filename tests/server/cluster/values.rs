@@ -219,8 +219,8 @@ fn change_listener_gets_the_changed_keys_of_its_keyspace() {
             put(name, key);
         }
         for expected in ["a", "c:d"] {
-            let heard = servers[1].runtime.block_on(changes.next());
-            assert_eq!(heard.as_deref(), Some(expected));
+            let changed_key = servers[1].runtime.block_on(changes.next());
+            assert_eq!(changed_key.as_deref(), Some(expected));
         }
     });
 }

@@ -129,13 +129,13 @@ fn d6_memory_follows_what_was_received_and_has_a_deadline() {
                 client.send(header(b"\x82\xff\x00\x00\x00\x00\x00\x0f\x42\x40"));
                 client.send("x");
             }
-            let mut patient = socket(server);
-            assert_alive(&mut patient);
+            let mut waiting = socket(server);
+            assert_alive(&mut waiting);
             assert_growth(server, before, MANY * 16_384);
             for client in &mut clients {
                 client.expect_close();
             }
-            assert_alive(&mut patient);
+            assert_alive(&mut waiting);
         },
     );
     // Neither single bytes nor pings between fragments extend the deadline of a message.

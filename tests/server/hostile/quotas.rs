@@ -48,8 +48,8 @@ fn a15_a_flood_of_pongs_is_throttled_then_disconnected() {
 
 #[test]
 fn a_burst_is_read_later_and_not_dropped() {
-    let patient = QUOTAS.replace("300ms", "20s");
-    attack_with(&patient, |server| {
+    let long_timeout = QUOTAS.replace("300ms", "20s");
+    attack_with(&long_timeout, |server| {
         let mut client = socket(server);
         let burst: Vec<u8> = (0..2000)
             .flat_map(|i| masked(0x81, format!(r#"42{i}["echo",{i}]"#)))

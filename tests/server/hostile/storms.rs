@@ -165,12 +165,12 @@ fn server_out_of_descriptors_keeps_running_and_accepts_later() {
         let crowd: Vec<RawClient> = (0..40).map(|_| server.connect()).collect();
         let failed = "roomcast_accept_errors_total";
         let start = Instant::now();
-        let mut asked = 0_u64;
+        let mut requests = 0_u64;
         let mut counted = 0;
         while counted == 0 {
             assert!(start.elapsed() < DEADLINE, "it has descriptors for all");
             counted = metric(&metrics_by(&mut client), failed);
-            asked += 1;
+            requests += 1;
         }
         for _ in 0..20 {
             assert_alive(&mut client);
@@ -183,7 +183,7 @@ fn server_out_of_descriptors_keeps_running_and_accepts_later() {
         let counted = metric(&metrics(server), failed);
         assert!(
             counted <= most,
-            "{counted} times, {most} allowed, asked {asked} times"
+            "{counted} times, {most} allowed, asked {requests} times"
         );
     });
 }
@@ -200,6 +200,6 @@ fn client_that_reads_no_answers_is_throttled_then_disconnected() {
         }
         assert_growth(server, before, 1 << 20);
         let name = "roomcast_requests_rejected_total{reason=\"timeout\"}";
-        server.until(name, |cut| cut == 1);
+        server.until(name, |count| count == 1);
     });
 }

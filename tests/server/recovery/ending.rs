@@ -8,11 +8,11 @@ fn memory_is_returned_after_the_recovery_window() {
     let (client, mut session) = member(&server);
     lose(&server, client);
     server.io.to("room").emit("n", "x".repeat(1000));
-    assert!(kept_bytes(&server) > 1000);
+    assert!(stored_bytes(&server) > 1000);
     until(|| recoverable(&server) == 0);
-    until(|| kept_bytes(&server) == 0);
+    until(|| stored_bytes(&server) == 0);
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
-    assert!(!come_back(&server, &mut session).2);
+    assert!(!reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn blocking_disconnect_handler_delays_recovery_only_briefly() {
     let (client, mut session) = member(&server);
     drop(client);
     begun.recv().unwrap();
-    let (_client, missed, is_same) = come_back(&server, &mut session);
+    let (_client, missed, is_same) = reconnect(&server, &mut session);
     assert!(!is_same && missed.is_empty());
     assert_eq!(recoverable(&server), 0);
     drop(release);
@@ -54,7 +54,7 @@ fn client_disconnected_by_its_own_handler_is_not_recovered() {
     drop(client);
     until(|| server.io.metrics().gauge(Gauge::Rooms) == 0);
     assert_eq!(recoverable(&server), 0);
-    assert!(!come_back(&server, &mut session).2);
+    assert!(!reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn session_of_a_refused_client_expires_on_time() {
     until(|| recoverable(&server) == 0);
     open.send_replace(true);
     client.expect_text("44{\"message\":\"no\"}");
-    until(|| recoverable(&server) == 0 && kept_bytes(&server) == 0);
+    until(|| recoverable(&server) == 0 && stored_bytes(&server) == 0);
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
 }
 
@@ -105,7 +105,7 @@ fn oldest_session_ends_when_the_limit_is_exceeded() {
     }
     let back: Vec<_> = sessions
         .iter_mut()
-        .map(|session| come_back(&server, session))
+        .map(|session| reconnect(&server, session))
         .collect();
     let recovered: Vec<bool> = back.iter().map(|(_, _, is_same)| *is_same).collect();
     assert_eq!(recovered, [false, true, true]);
@@ -124,7 +124,7 @@ fn client_that_missed_too_much_gets_a_new_session() {
             for _ in 0..missed {
                 server.io.to("room").emit("n", "x".repeat(size));
             }
-            let (_client, got, is_same) = come_back(&server, &mut session);
+            let (_client, got, is_same) = reconnect(&server, &mut session);
             assert_eq!(is_same, recovers);
             assert_eq!(got.len(), if recovers { missed } else { 0 });
         }
@@ -148,10 +148,10 @@ fn total_limit_drops_the_session_with_most_missed_bytes() {
     for _ in 0..3 {
         server.io.to(&*little.sid).emit("n", "x".repeat(8000));
     }
-    until(|| kept_bytes(&server) <= 100_000);
-    let (_client, got, is_same) = come_back(&server, &mut little);
+    until(|| stored_bytes(&server) <= 100_000);
+    let (_client, got, is_same) = reconnect(&server, &mut little);
     assert_eq!((got.len(), is_same), (3, true));
-    let (_other, got, is_same) = come_back(&server, &mut much);
+    let (_other, got, is_same) = reconnect(&server, &mut much);
     assert_eq!((got.len(), is_same), (0, false));
 }
 
@@ -169,14 +169,14 @@ fn pong_frees_received_events() {
     session.expect(&mut client, "42[\"n\",1]");
     // Answers a ping.
     client.send_text("421[\"who\"]");
-    while kept_bytes(&server) > 0 {
+    while stored_bytes(&server) > 0 {
         if client.wait() == Some(true) && text_or_ping(&mut client) == "2" {
             client.send_text("3");
         }
     }
     lose(&server, client);
     server.io.to("room").emit("n", 2);
-    let (_client, missed, is_same) = come_back(&server, &mut session);
+    let (_client, missed, is_same) = reconnect(&server, &mut session);
     assert!(is_same);
     assert_eq!(missed, ["42[\"n\",2]"]);
 }

@@ -132,12 +132,12 @@ fn recoverable(server: &Local) -> i64 {
     server.io.metrics().gauge(Gauge::RecoverySessions)
 }
 
-fn kept_bytes(server: &Local) -> i64 {
+fn stored_bytes(server: &Local) -> i64 {
     server.io.metrics().gauge(Gauge::RecoveryBytes)
 }
 
 /// Reconnects and returns the events before the answer, without their offsets.
-fn come_back(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, bool) {
+fn reconnect(server: &Local, session: &mut Session) -> (RawClient, Vec<String>, bool) {
     let mut client = server.open();
     let (events, new) = enter(&mut client, "", &session.offer());
     let is_same = new.pid == session.pid && new.sid == session.sid;
@@ -175,8 +175,8 @@ fn event_has_one_offset_unless_volatile_or_acknowledged() {
     assert_eq!(bare(&event), "42[\"all\",1]");
     assert_ne!(offset(&event), session.offset.unwrap());
     // Repeated until it is sent immediately.
-    let b_alone = server.io.to(&*session.sid).volatile();
-    until(|| b_alone.clone().emit("volatile", 2).queued == 1);
+    let only_b = server.io.to(&*session.sid).volatile();
+    until(|| only_b.clone().emit("volatile", 2).queued == 1);
     b.expect_text("42[\"volatile\",2]");
     let asking = server.io.to(&*session.sid);
     let _acks = asking.emit_with_acks::<u8>("ask", 3);
@@ -204,7 +204,7 @@ fn reconnecting_client_recovers_events_and_identity() {
     server.io.except("room").emit("n", "not us");
     server.io.to("room").volatile().emit("n", "volatile");
     server.io.emit("n", 4);
-    let (mut client, missed, is_same) = come_back(&server, &mut session);
+    let (mut client, missed, is_same) = reconnect(&server, &mut session);
     assert!(is_same);
     let expected = [
         "42[\"n\",2]",
@@ -220,7 +220,7 @@ fn reconnecting_client_recovers_events_and_identity() {
     assert_eq!(recoverable(&server), 0);
     // Again, without missed events.
     lose(&server, client);
-    let (_client, missed, is_same) = come_back(&server, &mut session);
+    let (_client, missed, is_same) = reconnect(&server, &mut session);
     assert!(is_same && missed.is_empty());
 }
 
@@ -252,7 +252,7 @@ fn old_socket_handle_works_after_recovery() {
     let old = server.io.of("/").socket(id).unwrap();
     lose(&server, client);
     old.emit("n", 1);
-    let (mut client, missed, _) = come_back(&server, &mut session);
+    let (mut client, missed, _) = reconnect(&server, &mut session);
     assert_eq!(missed, ["42[\"n\",1]"]);
     old.emit("n", 2);
     session.expect(&mut client, "42[\"n\",2]");
@@ -289,7 +289,7 @@ fn malformed_offers_start_a_new_session_without_an_error() {
     }
     // No other client is affected.
     let mut session = session;
-    let back = come_back(&server, &mut session);
+    let back = reconnect(&server, &mut session);
     assert!(back.2);
     assert!(server.io.of("/").count() >= 2);
     drop((other, back));
@@ -303,7 +303,7 @@ fn namespace_does_not_recover_sessions_of_another_namespace() {
     lose(&server, client);
     let (events, new) = enter(&mut server.open(), "/other,", &session.offer());
     assert!(events.is_empty() && new.pid != session.pid);
-    assert!(come_back(&server, &mut session).2);
+    assert!(reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn client_that_seems_connected_recovers_and_replaces_it() {
     let server = serve();
     let (mut old, mut session) = member(&server);
     server.io.to("room").emit("n", 1);
-    let (mut client, missed, is_same) = come_back(&server, &mut session);
+    let (mut client, missed, is_same) = reconnect(&server, &mut session);
     assert!(is_same);
     assert_eq!(missed, ["42[\"n\",1]"]);
     old.expect_close();
@@ -356,7 +356,7 @@ fn client_that_left_or_was_disconnected_is_not_recovered() {
             client.expect_close();
         }
         until(|| server.io.count() == 0);
-        let (_client, missed, is_same) = come_back(&server, &mut session);
+        let (_client, missed, is_same) = reconnect(&server, &mut session);
         // A bad Socket.IO packet ends in `forced close`, as in the official server; a bad Engine.IO
         // packet in `parse error`.
         assert_eq!(is_same, packet == "4x", "{packet}");
@@ -371,7 +371,7 @@ fn session_closed_by_the_server_is_recovered() {
     client.send_text("42[\"drop\"]");
     client.expect_close();
     until(|| recoverable(&server) == 1);
-    assert!(come_back(&server, &mut session).2);
+    assert!(reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn client_with_ping_timeout_is_recovered() {
     session.expect(&mut client, "42[\"welcome\"]");
     client.expect_unanswered_close();
     until(|| recoverable(&server) == 1);
-    assert!(come_back(&server, &mut session).2);
+    assert!(reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn every_namespace_of_a_connection_is_recovered_by_itself() {
     until(|| recoverable(&server) == 2);
     server.io.emit("n", 1);
     room.emit("m", 2);
-    let (mut client, missed, is_same) = come_back(&server, &mut main);
+    let (mut client, missed, is_same) = reconnect(&server, &mut main);
     assert!(is_same);
     assert_eq!(missed, ["42[\"n\",1]"]);
     let (missed, new) = enter(&mut client, "/made-1,", &made.offer());
@@ -473,7 +473,7 @@ fn on_demand_namespace_stays_for_recoverable_clients() {
     assert_eq!(server.io.of("/made").count(), 1);
     drop(second);
     until(|| recoverable(&server) == 0 && server.io.of("/made").count() == 0);
-    assert_eq!(kept_bytes(&server), 0);
+    assert_eq!(stored_bytes(&server), 0);
 }
 
 #[test]
@@ -483,13 +483,13 @@ fn recoverable_clients_can_leave_rooms_and_be_disconnected() {
     lose(&server, client);
     server.io.to("room").leave("room");
     server.io.to("room").emit("n", "secret");
-    let (client, missed, is_same) = come_back(&server, &mut session);
+    let (client, missed, is_same) = reconnect(&server, &mut session);
     assert!(is_same && missed.is_empty());
     lose(&server, client);
     server.io.to(&*session.sid).disconnect();
     assert_eq!(recoverable(&server), 0);
-    assert_eq!(kept_bytes(&server), 0);
-    assert!(!come_back(&server, &mut session).2);
+    assert_eq!(stored_bytes(&server), 0);
+    assert!(!reconnect(&server, &mut session).2);
 }
 
 #[test]
@@ -501,7 +501,7 @@ fn stopping_server_keeps_no_session() {
     let grace = Duration::from_secs(20);
     server.runtime.block_on(server.io.close(grace));
     assert_eq!(recoverable(&server), 0);
-    assert_eq!(kept_bytes(&server), 0);
+    assert_eq!(stored_bytes(&server), 0);
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
 }
 

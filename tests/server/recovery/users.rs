@@ -33,7 +33,7 @@ impl Authenticate for Names {
     }
 }
 
-fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
+fn serve_with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
     let banned = Arc::new(Mutex::new(HashSet::new()));
     let mut io = on(Recovery::default());
     let names = Names(Arc::clone(&banned));
@@ -56,7 +56,7 @@ fn named(server: &Local, name: &str) -> (RawClient, Session) {
     (client, session)
 }
 
-fn offer_of(session: &Session, name: &str) -> String {
+fn connect_payload(session: &Session, name: &str) -> String {
     session
         .offer()
         .replace('}', &format!(",\"name\":\"{name}\"}}"))
@@ -64,24 +64,24 @@ fn offer_of(session: &Session, name: &str) -> String {
 
 #[test]
 fn user_banned_while_disconnected_is_not_recovered() {
-    let (server, banned) = with_names();
+    let (server, banned) = serve_with_names();
     let (client, session) = named(&server, "ann");
     lose(&server, client);
     server.io.emit("secret", ());
     banned.lock().unwrap().insert("ann".into());
     let mut client = server.open();
-    client.send_text(format!("40{}", offer_of(&session, "ann")));
+    client.send_text(format!("40{}", connect_payload(&session, "ann")));
     client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
     // A user who is admitted again starts a new session: the ban has ended the old one.
     banned.lock().unwrap().clear();
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    let (missed, new) = enter(&mut server.open(), "", &connect_payload(&session, "ann"));
     assert_ne!(new.sid, session.sid);
     assert!(missed.is_empty());
 }
 
 #[test]
 fn lifted_ban_has_ended_the_session() {
-    let (server, banned) = with_names();
+    let (server, banned) = serve_with_names();
     let (client, session) = named(&server, "ann");
     let (other, others) = named(&server, "bob");
     lose(&server, client);
@@ -90,51 +90,51 @@ fn lifted_ban_has_ended_the_session() {
     banned.lock().unwrap().insert("ann".into());
     assert_eq!(server.io.revalidate(), 0, "nobody who is there");
     banned.lock().unwrap().clear();
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    let (missed, new) = enter(&mut server.open(), "", &connect_payload(&session, "ann"));
     assert!(missed.is_empty() && new.sid != session.sid);
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&others, "bob"));
+    let (missed, new) = enter(&mut server.open(), "", &connect_payload(&others, "bob"));
     assert!(missed.len() == 1 && new.sid == others.sid);
 }
 
 #[test]
 fn user_banned_while_its_client_is_leaving_has_no_session() {
-    let (server, banned) = with_names();
+    let (server, banned) = serve_with_names();
     let (client, session) = named(&server, "ann");
     banned.lock().unwrap().insert("ann".into());
     drop(client);
     until(|| server.io.clients_count() == 0);
     assert_eq!(recoverable(&server), 0);
     banned.lock().unwrap().clear();
-    let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    let (_, new) = enter(&mut server.open(), "", &connect_payload(&session, "ann"));
     assert_ne!(new.sid, session.sid);
 }
 
 #[test]
 fn lost_role_ends_the_session_and_new_role_keeps_it() {
-    for (before, after, goes_on) in [
+    for (before, after, is_recovered) in [
         ("ann/user", "ann/user", true),
         ("ann/user", "ann/user+admin", true),
         ("ann/user+admin", "ann/user", false),
         ("ann/user", "ann/admin", false),
     ] {
-        let (server, _) = with_names();
+        let (server, _) = serve_with_names();
         let (client, session) = named(&server, before);
         lose(&server, client);
         server.io.emit("secret", ());
-        let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, after));
-        assert_eq!(new.sid == session.sid, goes_on, "{before} to {after}");
-        assert_eq!(missed.len() == 1, goes_on, "{before} to {after}");
+        let (missed, new) = enter(&mut server.open(), "", &connect_payload(&session, after));
+        assert_eq!(new.sid == session.sid, is_recovered, "{before} to {after}");
+        assert_eq!(missed.len() == 1, is_recovered, "{before} to {after}");
     }
 }
 
 #[test]
 fn another_user_gets_nothing_of_a_session() {
-    let (server, _) = with_names();
+    let (server, _) = serve_with_names();
     let (client, session) = named(&server, "ann");
     lose(&server, client);
     server.io.emit("secret", ());
     let mut client = server.open();
-    let (missed, new) = enter(&mut client, "", &offer_of(&session, "bob"));
+    let (missed, new) = enter(&mut client, "", &connect_payload(&session, "bob"));
     assert!(missed.is_empty());
     assert!(new.sid != session.sid && new.pid != session.pid);
     client.send_text("421[\"name\"]");
@@ -144,14 +144,14 @@ fn another_user_gets_nothing_of_a_session() {
 #[test]
 fn recovery_skips_middleware_only_if_configured() {
     for skip_middlewares in [true, false] {
-        let asked = Arc::new(Mutex::new(0_u32));
+        let calls = Arc::new(Mutex::new(0_u32));
         let io = on(Recovery::default().skip_middlewares(skip_middlewares))
-            .shared_state(Arc::clone(&asked))
+            .shared_state(Arc::clone(&calls))
             .namespace("/", |namespace| {
                 namespace.middleware(async |connect: Connect| {
-                    let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
-                    *asked += 1;
-                    if *asked > 1 {
+                    let mut calls = connect.state::<Mutex<u32>>().lock().unwrap();
+                    *calls += 1;
+                    if *calls > 1 {
                         return Err(Refusal::new("", "no"));
                     }
                     Ok(())
@@ -204,10 +204,10 @@ fn middleware_sees_whether_a_client_is_recovered() {
         );
         let mut bob = server.open();
         if has_authenticator {
-            let (_, new) = enter(&mut bob, "", &offer_of(&session, "bob"));
+            let (_, new) = enter(&mut bob, "", &connect_payload(&session, "bob"));
             assert_ne!(new.sid, session.sid);
         }
-        let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+        let (_, new) = enter(&mut server.open(), "", &connect_payload(&session, "ann"));
         assert_eq!(new.sid, session.sid);
         let expected: &[bool] = match has_authenticator {
             false => &[false, false, true],
@@ -219,18 +219,18 @@ fn middleware_sees_whether_a_client_is_recovered() {
 
 #[test]
 fn namespace_handlers_see_a_client_leave_and_recover() {
-    let (sender, said) = std::sync::mpsc::channel();
-    struct Said(Mutex<std::sync::mpsc::Sender<String>>);
+    let (sender, reports) = std::sync::mpsc::channel();
+    struct ReportSender(Mutex<std::sync::mpsc::Sender<String>>);
     let say = |event: &Event| {
-        let said: &Said = event.state();
+        let reports: &ReportSender = event.state();
         let rooms = event.socket.rooms().len();
         let recovered = event.socket.recovered();
         let name = event.name().to_owned();
-        let told = format!("{name} {recovered} {rooms}");
-        said.0.lock().unwrap().send(told).unwrap();
+        let report = format!("{name} {recovered} {rooms}");
+        reports.0.lock().unwrap().send(report).unwrap();
     };
     let io = on(Recovery::default())
-        .state(Said(Mutex::new(sender)))
+        .state(ReportSender(Mutex::new(sender)))
         .namespace("/", |namespace| {
             namespace
                 .on_connect(move |event: Event| async move { say(&event) })
@@ -238,19 +238,19 @@ fn namespace_handlers_see_a_client_leave_and_recover() {
                     "disconnecting",
                     move |event: Event| async move { say(&event) },
                 )
-                .on("disconnect", async |_: Event, _: State<Said>| {})
+                .on("disconnect", async |_: Event, _: State<ReportSender>| {})
         });
     let server = Local::serve(io);
     let (client, mut session) = member(&server);
     lose(&server, client);
-    let (client, ..) = come_back(&server, &mut session);
+    let (client, ..) = reconnect(&server, &mut session);
     lose(&server, client);
-    let said: Vec<String> = said.try_iter().collect();
+    let reports: Vec<String> = reports.try_iter().collect();
     let expected = [
         "connect false 0",
         "disconnecting false 1",
         "connect true 1",
         "disconnecting true 1",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(reports, expected);
 }

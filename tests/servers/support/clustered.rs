@@ -114,16 +114,17 @@ async fn fetch(event: Event, room: String) -> Ack<Anything> {
         return Ack(Anything::String("timeout".to_owned()));
     }
     found.sockets.sort_by_key(|socket| socket.id());
-    let told = found.sockets.iter().map(|socket| {
+    let sockets = found.sockets.iter().map(|socket| {
         let mut rooms: Vec<_> = socket.rooms().iter().map(|room| room.as_str()).collect();
         rooms.sort_unstable();
-        let mut told = Anything::from(json!({"id": socket.id(), "rooms": rooms, "data": {}}));
-        if let (Anything::Object(told), Some(data)) = (&mut told, socket.data()) {
-            told.insert("data".to_owned(), data);
+        let mut socket_json =
+            Anything::from(json!({"id": socket.id(), "rooms": rooms, "data": {}}));
+        if let (Anything::Object(socket_json), Some(data)) = (&mut socket_json, socket.data()) {
+            socket_json.insert("data".to_owned(), data);
         }
-        told
+        socket_json
     });
-    Ack(Anything::Array(told.collect()))
+    Ack(Anything::Array(sockets.collect()))
 }
 
 async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {
@@ -139,8 +140,8 @@ async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {
 /// Returns the answers of all other servers, or the partial answers as an error.
 async fn answers(event: &Event, rest: Args) -> Result<Vec<Anything>, Vec<Anything>> {
     let namespace = event.namespace();
-    let asked = namespace.server_side_emit_with_acks("question", rest);
-    asked.await.map_err(|error| {
+    let acks = namespace.server_side_emit_with_acks("question", rest);
+    acks.await.map_err(|error| {
         if let ServerSideError::Timeout(partial) = error {
             partial.answers()
         } else {
