@@ -40,9 +40,9 @@ for (const [client, io] of clients) {
 
     test("a request times out if no answer arrives", async (t) => {
       const socket = await connect(t, io, server.url);
-      const asked = next(socket, "silence");
+      const request = next(socket, "silence");
       const outcome = ask(socket, "ask-timeout", "silence", 100);
-      await asked;
+      await request;
       assert.equal(await outcome, "timeout");
       socket.on("reply", (answer) => answer());
       assert.equal(await ask(socket, "ask-timeout", "reply", 20_000), "answered");

@@ -2,7 +2,7 @@
 // server and at two.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { admin, call, enter, io, keyed, logged, server, soon } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, open, outcome, startServer, until } from "./support.mjs";
@@ -11,24 +11,24 @@ import { token } from "./tokens.mjs";
 /** Connects an admin to the namespace and records its notifications. */
 async function watch(t, url) {
   const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
-  const told = { "admin:refusals": [], "admin:alert": [], "admin:node": [] };
-  for (const name of Object.keys(told)) {
+  const received = { "admin:refusals": [], "admin:alert": [], "admin:node": [] };
+  for (const name of Object.keys(received)) {
     socket.on(name, (event) => {
-      checkHeard(name, event);
-      told[name].push(event);
+      checkReceived(name, event);
+      received[name].push(event);
     });
   }
   await next(socket, "connect");
-  return { socket, told };
+  return { socket, received };
 }
 
 /** The number of refusals of this type and reason in an admin's notifications. */
-function refused({ told }, type, reason) {
-  const all = told["admin:refusals"].flatMap(({ refusals }) => refusals);
+function refused({ received }, type, reason) {
+  const all = received["admin:refusals"].flatMap(({ refusals }) => refusals);
   return all.filter((one) => one.type === type && one.reason === reason).reduce((sum, { count }) => sum + count, 0);
 }
 
-const alerts = ({ told }) => told["admin:alert"].map(({ part, state }) => `${part} ${state}`);
+const alerts = ({ received }) => received["admin:alert"].map(({ part, state }) => `${part} ${state}`);
 
 test("users without the role admin are refused, whatever their permissions", async (t) => {
   const { url } = await server(t);
@@ -66,9 +66,9 @@ test("admins receive the counts of refusals, once a second", async (t) => {
   assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, "Bearer a.b.c")).status, 401);
   await until(() => refused(root, "permission", "no role grants it") === 2, "who may not call");
   await until(() => refused(root, "authentication", "malformed") === 2, "who is nobody");
-  const [first] = root.told["admin:refusals"];
+  const [first] = root.received["admin:refusals"];
   assert.ok(first.node && Date.parse(first.timestamp));
-  assert.ok(root.told["admin:refusals"].length < 10, "coalesced");
+  assert.ok(root.received["admin:refusals"].length < 10, "coalesced");
 });
 
 test("an admin kicks users and sockets, blocks networks and reads statistics", async (t) => {
@@ -79,9 +79,9 @@ test("an admin kicks users and sockets, blocks networks and reads statistics", a
   for (const sub of ["ann", "ann", "bob"]) {
     people.push((await enter(t, url, { auth: { token: token({ sub }) }, reconnection: false })).socket);
   }
-  const gone = Promise.all(people.slice(0, 2).map((socket) => next(socket, "disconnect")));
+  const disconnects = Promise.all(people.slice(0, 2).map((socket) => next(socket, "disconnect")));
   assert.deepEqual(await ask(root, "admin:kick", { userId: "ann" }), { success: true, disconnected: 2, missing: 0 });
-  await gone;
+  await disconnects;
   const bob = next(people[2], "disconnect");
   // A stock client loses its id when it is disconnected.
   const socketId = people[2].id;
@@ -113,14 +113,14 @@ test("an admin kicks users and sockets, blocks networks and reads statistics", a
   await logged(started, new RegExp(`admin:kick by="root" whom=Socket\\(.*${socketId}`));
   await logged(started, /admin:block by="root" network="192\.0\.2\.0\/24"/);
   let figures;
-  const isAlone = async () => {
-    const { success, ...told } = await ask(root, "admin:stats", {});
-    checkAnswered("admin:stats", {}, { success, ...told });
-    figures = told;
-    return told.sessions.total === 1;
+  const isOnlySession = async () => {
+    const { success, ...received } = await ask(root, "admin:stats", {});
+    checkAnswered("admin:stats", {}, { success, ...received });
+    figures = received;
+    return received.sessions.total === 1;
   };
   // Disconnected clients are counted until their connections have ended.
-  await until(isAlone, () => `the end of all other sessions: ${JSON.stringify(figures)}`);
+  await until(isOnlySession, () => `the end of all other sessions: ${JSON.stringify(figures)}`);
   assert.deepEqual([figures.store, figures.adapter, figures.nodes, figures.sessions.total], ["ok", "none", 1, 1]);
   const other = await call(url, "GET", "/api/v1/stats");
   assert.deepEqual(Object.keys(figures).sort(), Object.keys(other.body).sort());
@@ -131,18 +131,18 @@ test("an admin is disconnected by a revocation but not by a lesser token", async
   const service = `Bearer ${token({ sub: "backend", roles: ["service"] })}`;
   for (const what of [{ role: "admin" }, { userId: "root" }]) {
     const { socket } = await watch(t, url);
-    const gone = next(socket, "disconnect");
+    const disconnects = next(socket, "disconnect");
     const error = next(socket, "error");
     const { status } = await call(url, "POST", "/api/v1/revocations", what, service);
     assert.equal(status, 200);
     assert.equal((await error)[0].code, "TOKEN_REVOKED");
-    assert.deepEqual((await gone)[0], "io server disconnect");
+    assert.deepEqual((await disconnects)[0], "io server disconnect");
     const again = open(t, io, `${url}/admin`, { auth: { token: admin() } });
     assert.equal((await next(again, "connect_error"))[0].data.code, "UNAUTHENTICATED");
     const shortened = await call(url, "POST", "/api/v1/revocations", { ...what, until: soon().text }, service);
     assert.equal(shortened.status, 200, JSON.stringify(shortened));
-    const comesIn = async () => !(await outcome(open(t, io, `${url}/admin`, { auth: { token: admin() } })));
-    await until(comesIn, "the end of the revocation");
+    const isAdmitted = async () => !(await outcome(open(t, io, `${url}/admin`, { auth: { token: admin() } })));
+    await until(isAdmitted, "the end of the revocation");
   }
   const { socket } = await watch(t, url);
   const answer = await ask(socket, "auth:refresh", { token: token({ sub: "root", roles: ["user"] }) });
@@ -159,18 +159,18 @@ test("admins receive refusals, node changes and alerts of both servers", async (
   const root = await watch(t, here.url);
   const there = await startServer(env("there"));
   t.after(() => there.stop("SIGKILL"));
-  const changes = () => root.told["admin:node"].map(({ node, change }) => `${node} ${change}`);
+  const changes = () => root.received["admin:node"].map(({ node, change }) => `${node} ${change}`);
   await until(() => changes().includes("there joined"), "the other");
   const guest = await connect(t, io, there.url, { auth: { name: "a guest" }, reconnection: false });
   const denied = await ask(guest, "create_conversation", { title: "x", memberIds: [] });
   assert.equal(denied.error.code, "FORBIDDEN");
   await until(() => refused(root, "permission", "no role grants it") === 1, "what the other has denied");
-  assert.equal(root.told["admin:refusals"].at(-1).node, "there");
+  assert.equal(root.received["admin:refusals"].at(-1).node, "there");
   // Kicks a user who is connected to the other server.
   const { socket } = await enter(t, there.url, { auth: { token: token({ sub: "ann" }) }, reconnection: false });
-  const gone = next(socket, "disconnect");
+  const disconnects = next(socket, "disconnect");
   assert.deepEqual(await ask(root.socket, "admin:kick", { userId: "ann" }), { success: true, disconnected: 1, missing: 0 });
-  await gone;
+  await disconnects;
   await there.stop();
   await until(() => changes().includes("there left"), "the other to go");
   assert.deepEqual(changes(), ["there joined", "there draining", "there left"]);

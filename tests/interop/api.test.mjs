@@ -67,9 +67,9 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
       assert.deepEqual(presence, { userId: "ann", connections: 2, conversations: [LOBBY], missing: 0 });
     }
     const [first, second, bob] = sockets;
-    const gone = [first, second].map(farewell);
+    const disconnects = [first, second].map(farewell);
     assert.deepEqual(await must(here.url, "DELETE", "/users/ann/sockets"), { disconnected: 2, missing: 0 });
-    await Promise.all(gone);
+    await Promise.all(disconnects);
     const last = farewell(bob);
     await must(here.url, "DELETE", `/sockets/${bob.id}`);
     await last;
@@ -105,25 +105,25 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     const [here, there] = await pair(t);
     const { socket } = await enter(t, there.url, person("ann"));
     const run = (...args) => command(args, keyed);
-    const heard = () => Promise.all([next(socket, "news")]);
-    let news = heard();
+    const received = () => Promise.all([next(socket, "news")]);
+    let news = received();
     const emitted = run("emit", "user:ann", "news", '{"a":1}', '"b"', "--url", here.url);
     assert.equal(emitted.status, 0, emitted.stderr);
     assert.deepEqual(JSON.parse(emitted.stdout), { queued: 0 });
     assert.deepEqual(await news, [[{ a: 1 }, "b"]]);
-    news = heard();
+    news = received();
     // The secret with which the servers seal is in the store.
     const stored = { ...keyed, ROOMCAST_STORE: postgres.url };
     const through = command(["emit", "*", "news", "7", "--adapter", postgres.url], stored);
     assert.equal(through.status, 0, through.stderr);
     assert.deepEqual(await news, [[7]]);
-    news = heard();
+    news = received();
     const configured = command(["emit", "*", "news", "8", "--adapter"], stored);
     assert.equal(configured.status, 0, configured.stderr);
     assert.deepEqual(await news, [[8]]);
     // The command blocks this process, so the client cannot answer.
-    const asked = run("emit", "user:ann", "ready?", "--ack", "200", "--url", here.url);
-    const { expected, answered, timedOut } = JSON.parse(asked.stdout).acknowledged;
+    const output = run("emit", "user:ann", "ready?", "--ack", "200", "--url", here.url);
+    const { expected, answered, timedOut } = JSON.parse(output.stdout).acknowledged;
     assert.deepEqual([expected, answered, timedOut], [1, 0, true]);
     const sockets = run("sockets", "--user", "ann", "--url", here.url);
     assert.equal(JSON.parse(sockets.stdout).id, socket.id);

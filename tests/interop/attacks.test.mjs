@@ -31,8 +31,8 @@ before(async () => {
 
 // A bystander is not affected by the attack.
 afterEach(async () => {
-  const said = await ask(bystander, "message", { conversationId: LOBBY, content: "still here" });
-  assert.equal(said.success, true, JSON.stringify(said));
+  const answer = await ask(bystander, "message", { conversationId: LOBBY, content: "still here" });
+  assert.equal(answer.success, true, JSON.stringify(answer));
 });
 
 after(async () => {
@@ -77,7 +77,7 @@ async function session() {
 }
 
 /** Expects that a session ends: its polls are refused before long. */
-async function gone({ poll }) {
+async function untilSessionEnds({ poll }) {
   const ended = async () => {
     while ((await poll()).status !== 400) await sleep(20); // Poll interval.
   };
@@ -99,7 +99,7 @@ describe("table A", () => {
     for (const open of ["[", '{"a":']) {
       const attacked = await session();
       await attacked.post(`42["message",${open.repeat(100_000)}`);
-      await gone(attacked);
+      await untilSessionEnds(attacked);
     }
     const id = `"conversationId":"${LOBBY}","content":"x"`;
     const keys = Array.from({ length: 20_000 }, (_, n) => `"k${n}":0`).join(",");

@@ -54,7 +54,7 @@ async function application(t, { secrets = [SECRET], port = 0 } = {}) {
   });
 }
 
-const knows = (app, env = {}) => ({
+const backendVariables = (app, env = {}) => ({
   ROOMCAST_AUTH__BACKEND__URL: `${app.url}/me`,
   ROOMCAST_AUTH__BACKEND__SECRETS: SECRET,
   ROOMCAST_AUTH__BACKEND__ALLOW_PRIVATE: "true",
@@ -67,7 +67,7 @@ const knows = (app, env = {}) => ({
 const by = (cookie) => ({ extraHeaders: { cookie } });
 
 /** Returns the error of a client that is refused. */
-async function turnedAway(t, url, cookie) {
+async function refusalOf(t, url, cookie) {
   const socket = open(t, io, url, { extraHeaders: { cookie, origin: url } });
   socket.once("connect", () => assert.fail("was let in"));
   const [error] = await next(socket, "connect_error");
@@ -77,7 +77,7 @@ async function turnedAway(t, url, cookie) {
 describe("sessions of a Node backend", () => {
   test("a user of the backend is the same user here until logout", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app));
+    const { url } = await server(t, backendVariables(app));
     const [ann, bob] = [await app.login("ann"), await app.login("bob")];
     const { socket, session } = await enter(t, url, by(ann));
     assert.deepEqual(session, {
@@ -89,21 +89,21 @@ describe("sessions of a Node backend", () => {
     });
     const other = await enter(t, url, by(`theme=dark; ${bob}; x=y`));
     assert.equal(other.session.userId, "bob");
-    const cut = farewell(socket);
+    const disconnected = farewell(socket);
     await app.logout(ann);
-    assertRevoked(socket, await cut);
+    assertRevoked(socket, await disconnected);
     await refused(t, url, by(ann), "a session that has ended");
     assert.ok(other.socket.connected);
   });
 
   test("a session whose user or roles change is disconnected", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app));
+    const { url } = await server(t, backendVariables(app));
     const cookie = await app.login("ann");
     const { socket } = await enter(t, url, by(cookie));
-    const cut = farewell(socket);
+    const disconnected = farewell(socket);
     app.me = (_, response) => response.json({ userId: "ann", roles: ["coach"] });
-    assertRevoked(socket, await cut);
+    assertRevoked(socket, await disconnected);
     // An answer counts for a moment before the application is asked again.
     const { session } = await enter(t, url, by(cookie));
     assert.deepEqual(session.roles, ["coach"]);
@@ -111,7 +111,7 @@ describe("sessions of a Node backend", () => {
 
   test("an unsigned cookie is refused without a request and makes no guest", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
+    const { url } = await server(t, backendVariables(app, { ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
     const cookie = await app.login("ann");
     const id = decodeURIComponent(cookie).slice("connect.sid=s:".length).split(".")[0];
     const sign = (secret) => createHmac("sha256", secret).update(id).digest("base64").replace(/=+$/, "");
@@ -135,7 +135,7 @@ describe("sessions of a Node backend", () => {
 
   test("a session without a user is refused, and the answer is cached", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" }));
+    const { url } = await server(t, backendVariables(app, { ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" }));
     const cookie = await app.visit();
     app.asked = 0;
     for (let i = 0; i < 5; i++) await refused(t, url, by(cookie), "a visitor");
@@ -152,7 +152,7 @@ describe("sessions of a Node backend", () => {
       ROOMCAST_AUTH__BACKEND__RECHECK: "1m",
       ROOMCAST_AUTH__BACKEND__CACHE: "1m",
     };
-    const { url } = await server(t, knows(app, env));
+    const { url } = await server(t, backendVariables(app, env));
     const cookie = await app.login("ann");
     const all = Array.from({ length: 20 }, () => enter(t, url, by(cookie)));
     await until(() => app.asked === 1, "the question");
@@ -164,7 +164,7 @@ describe("sessions of a Node backend", () => {
 
   test("the cookie is refused from a page of another origin", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app, { ALLOWED_ORIGINS: "https://app.example", ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
+    const { url } = await server(t, backendVariables(app, { ALLOWED_ORIGINS: "https://app.example", ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
     const cookie = await app.login("ann");
     // A stock client in Node sends no origin, and neither does a form in an old browser.
     for (const headers of [{}, { "sec-fetch-site": "cross-site" }]) {
@@ -187,7 +187,7 @@ describe("sessions of a Node backend", () => {
 
   test("an invalid user record is refused, and other users are admitted", async (t) => {
     const app = await application(t);
-    const started = await server(t, knows(app));
+    const started = await server(t, backendVariables(app));
     const { url } = started;
     const invalid = [
       { userId: "bob", name: "Bob\u0007" },
@@ -211,11 +211,11 @@ describe("sessions of a Node backend", () => {
   test("during a backend outage new users are refused and others stay a while", async (t) => {
     const app = await application(t, { port: await lastingPort() });
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "5s", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__OUTAGE_GRACE: "3s" };
-    const started = await server(t, knows(app, env));
+    const started = await server(t, backendVariables(app, env));
     const { url } = started;
     const [ann, bob] = [await app.login("ann"), await app.login("bob")];
     const { socket } = await enter(t, url, by(ann));
-    const cut = farewell(socket);
+    const disconnected = farewell(socket);
     const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
     const answers = [
       (_, response) => response.sendStatus(500),
@@ -226,13 +226,13 @@ describe("sessions of a Node backend", () => {
     ];
     for (const answer of answers) {
       app.me = answer;
-      assert.deepEqual(await turnedAway(t, url, bob), unavailable, String(answer));
+      assert.deepEqual(await refusalOf(t, url, bob), unavailable, String(answer));
     }
     app.stop();
-    assert.deepEqual(await turnedAway(t, url, bob), unavailable);
+    assert.deepEqual(await refusalOf(t, url, bob), unavailable);
     await logged(started, /could not look up a session at the auth backend/);
     // After this time without an answer it is unknown whether Ann has signed out.
-    const { told } = await cut;
+    const { told } = await disconnected;
     assert.equal(told[0].code, "TOKEN_EXPIRED");
     assert.ok((await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}')) >= answers.length);
     const again = await application(t, { port: app.port });
@@ -244,7 +244,7 @@ describe("sessions of a Node backend", () => {
   test("with a full session cache, new users are refused without a request", async (t) => {
     const app = await application(t);
     const env = { ROOMCAST_AUTH__BACKEND__SESSIONS: "2", ROOMCAST_AUTH__BACKEND__RECHECK: "1m", ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" };
-    const { url } = await server(t, knows(app, env));
+    const { url } = await server(t, backendVariables(app, env));
     for (let n = 0; n < 5; n++) await refused(t, url, by(await app.visit()), "a visitor");
     const [ann, bob, carl] = [await app.login("ann"), await app.login("bob"), await app.login("carl")];
     const first = await enter(t, url, by(ann));
@@ -254,7 +254,7 @@ describe("sessions of a Node backend", () => {
     const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
     for (const cookie of [carl, await app.visit()]) {
       const asked = app.asked;
-      assert.deepEqual(await turnedAway(t, url, cookie), unavailable);
+      assert.deepEqual(await refusalOf(t, url, cookie), unavailable);
       assert.equal(app.asked, asked, "nobody is asked");
     }
     // Known users can open another tab, and stay connected.
@@ -279,7 +279,7 @@ describe("sessions of a Node backend", () => {
       });
     };
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "1m", ROOMCAST_AUTH__BACKEND__RECHECK: "1h", ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0" };
-    const { url } = await server(t, knows(app, env));
+    const { url } = await server(t, backendVariables(app, env));
     const users = Array.from({ length: MOST + 6 }, (_, n) => `user${n}`);
     const cookies = await Promise.all(users.map((user) => app.login(user)));
     const entering = Promise.all(cookies.map((cookie) => enter(t, url, by(cookie))));
@@ -304,10 +304,10 @@ describe("sessions of a Node backend", () => {
     const me = app.me;
     app.me = () => {}; // Never answers.
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "2s", ROOMCAST_AUTH__BACKEND__RECHECK: "1h", ROOMCAST_AUTH__BACKEND__CACHE: "1h" };
-    const { url } = await server(t, knows(app, env));
+    const { url } = await server(t, backendVariables(app, env));
     const cookies = await Promise.all(Array.from({ length: 70 }, (_, n) => app.login(`user${n}`)));
     const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
-    const answers = await Promise.all(cookies.map((cookie) => turnedAway(t, url, cookie)));
+    const answers = await Promise.all(cookies.map((cookie) => refusalOf(t, url, cookie)));
     assert.deepEqual(answers, cookies.map(() => unavailable));
     // Requests after the first time out together, not one after another.
     assert.ok(app.asked < cookies.length, `${app.asked}`);
@@ -326,14 +326,14 @@ describe("sessions of a Node backend", () => {
 
   test("a user revoked here is refused despite a valid backend session", async (t) => {
     const app = await application(t);
-    const { url } = await server(t, knows(app));
+    const { url } = await server(t, backendVariables(app));
     const cookie = await app.login("ann");
     const { socket } = await enter(t, url, by(cookie));
-    const cut = farewell(socket);
+    const disconnected = farewell(socket);
     const id = decodeURIComponent(cookie).slice("connect.sid=s:".length).split(".")[0];
     const { status } = await call(url, "POST", "/api/v1/revocations", { sessionId: id }, `Bearer ${admin()}`);
     assert.ok(status < 300, String(status));
-    assertRevoked(socket, await cut);
+    assertRevoked(socket, await disconnected);
     await refused(t, url, by(cookie), "a session that was revoked");
   });
 

@@ -123,12 +123,12 @@ for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
       const before = await clientsAt(leaving);
       assert.ok(before > 0 && before < sockets.length);
       const reasons = [];
-      const [failures, told] = [[], []];
+      const [failures, unexpected] = [[], []];
       for (const socket of sockets) {
         const transport = () => socket.io.engine.transport.name;
         socket.on("disconnect", (reason, details) => {
           reasons.push(reason);
-          if (reason !== "transport close") told.push({ reason, transport: transport(), details, status: details?.context?.status });
+          if (reason !== "transport close") unexpected.push({ reason, transport: transport(), details, status: details?.context?.status });
         });
         socket.io.on("reconnect_error", (error) => failures.push(error.message));
       }
@@ -142,7 +142,7 @@ for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
       assert.equal(await stopped, 0);
       assert.deepEqual([...statuses], [200]);
       await until(async () => sockets.every(({ connected }) => connected), "all to be back");
-      assert.equal(reasons.length, before, `each has moved once: ${JSON.stringify(told)}`);
+      assert.equal(reasons.length, before, `each has moved once: ${JSON.stringify(unexpected)}`);
       // A client that polls at the end of the window finds no connection.
       assert.ok(reasons.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
       assert.deepEqual(failures, []);
@@ -172,13 +172,13 @@ for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
       const affected = await clientsAt(dying);
       const early = sockets.filter(({ connected }) => !connected).length;
       assert.deepEqual([early, affected + (await clientsAt(nodes[1]))], [0, sockets.length], "each is connected once");
-      const gone = new Set();
-      for (const socket of sockets) socket.on("disconnect", () => gone.add(socket));
+      const disconnected = new Set();
+      for (const socket of sockets) socket.on("disconnect", () => disconnected.add(socket));
       assert.equal(await dying.stop("SIGKILL"), "SIGKILL");
-      const left = () => sockets.filter((socket) => !gone.has(socket)).map(({ io, connected }) => `${io.engine.transport.name} ${connected}`);
-      await until(() => gone.size >= affected, () => `the end of its clients: ${gone.size} of ${affected}, not ${left()}`);
+      const left = () => sockets.filter((socket) => !disconnected.has(socket)).map(({ io, connected }) => `${io.engine.transport.name} ${connected}`);
+      await until(() => disconnected.size >= affected, () => `the end of its clients: ${disconnected.size} of ${affected}, not ${left()}`);
       await until(() => sockets.every(({ connected }) => connected), "all to be back");
-      assert.equal(gone.size, affected, "the others stay");
+      assert.equal(disconnected.size, affected, "the others stay");
     });
   });
 }

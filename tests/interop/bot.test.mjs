@@ -16,9 +16,9 @@ test("the bot answers !ping and stops on SIGINT", async (t) => {
   const ada = open(t, io, server.url, { auth: { name: "Ada" } });
   await next(ada, "session");
   assert.equal((await ask(ada, "join_conversation", LOBBY)).success, true);
-  const heard = next(ada, "message");
+  const received = next(ada, "message");
   assert.equal((await ask(ada, "message", { conversationId: LOBBY, content: "!ping" })).success, true);
-  const [message] = await heard;
+  const [message] = await received;
   assert.deepEqual([message.userName, message.content], ["Bot", "pong"]);
   assert.equal(await bot.stop("SIGINT"), 0);
 });

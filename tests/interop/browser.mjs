@@ -103,11 +103,11 @@ test("messages are shown as text, whatever they contain", async (t) => {
 for (const family of Object.keys(FONTS)) {
   for (const size of ["16px", "18.9px"]) {
     const name = `scrolling up loads history and keeps the place, with ${family} of ${size}`;
-    test(name, (t) => keepsThePlace(t, family, size));
+    test(name, (t) => keepsScrollPosition(t, family, size));
   }
 }
 
-async function keepsThePlace(t, family, size) {
+async function keepsScrollPosition(t, family, size) {
   const prefix = `history ${family} ${size}`;
   await fill(t, prefix, 120);
   const browser = await launchWith(t, family);

@@ -113,7 +113,7 @@ function check(validate, value, what) {
 }
 
 /** Checks that a received event matches the catalogue. */
-export function checkHeard(event, payload) {
+export function checkReceived(event, payload) {
   check(checker("serverToClient", event, "payload"), payload, event);
   seen.serverToClient.add(event);
 }

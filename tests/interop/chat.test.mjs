@@ -26,7 +26,7 @@ for (const [client, io] of clients) {
       test(`a message is stored, acknowledged and received over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", { transports: [transport] });
         const bob = await guest(t, io, "Bob", { transports: [transport] });
-        const heard = next(bob.socket, "message");
+        const received = next(bob.socket, "message");
         ada.socket.on("message", () => assert.fail("the sending socket hears itself"));
         const content = "hello <b>Bob</b>\n🦀";
         const answer = await ask(ada.socket, "message", { conversationId: LOBBY, content });
@@ -40,7 +40,7 @@ for (const [client, io] of clients) {
         assert.equal(message.userName, "Ada");
         assert.equal(message.type, "user");
         assert.ok(message.seq >= 1);
-        assert.deepEqual(await heard, [message]);
+        assert.deepEqual(await received, [message]);
       });
     }
 
@@ -106,9 +106,9 @@ for (const [client, io] of clients) {
     test("other users receive typing", async (t) => {
       const ada = await guest(t, io, "Ada");
       const bob = await guest(t, io, "Bob", { transports: ["websocket"] });
-      const heard = next(bob.socket, "typing");
+      const received = next(bob.socket, "typing");
       assert.deepEqual(await ask(ada.socket, "typing", { conversationId: LOBBY, isTyping: true }), { success: true });
-      const [typing] = await heard;
+      const [typing] = await received;
       assert.match(typing.timestamp, TIME);
       assert.equal(typing.userId, ada.session.userId);
       assert.equal(typing.name, "Ada");
@@ -118,12 +118,12 @@ for (const [client, io] of clients) {
 
     test("joins and departures are announced, and presence lists the users", async (t) => {
       const ada = await guest(t, io, "Ada");
-      const told = [];
+      const announced = [];
       // Clients of earlier tests may still be leaving.
-      for (const event of ["user_joined", "user_left"]) ada.socket.on(event, (news) => told.push([event, news]));
+      for (const event of ["user_joined", "user_left"]) ada.socket.on(event, (news) => announced.push([event, news]));
       const news = async (event, { session }) => {
-        const of = () => told.find(([name, { userId }]) => name === event && userId === session.userId);
-        await until(of, () => `${event} of ${session.userId}: ${JSON.stringify(told)}`);
+        const of = () => announced.find(([name, { userId }]) => name === event && userId === session.userId);
+        await until(of, () => `${event} of ${session.userId}: ${JSON.stringify(announced)}`);
         return of()[1];
       };
       const bob = await guest(t, io, "Bob");

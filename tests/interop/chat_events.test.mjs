@@ -1,7 +1,7 @@
 // Every event of the chat with every field, as stock clients see them.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { ask, clients, next, open, startServer, until, within } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
@@ -28,7 +28,7 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
   // All events from the start, in order.
   for (const event of EVENTS) {
     socket.on(event, (...args) => {
-      checkHeard(event, args[0]);
+      checkReceived(event, args[0]);
       events.push([event, ...args]);
     });
   }
@@ -127,11 +127,11 @@ for (const [client, io] of clients) {
         ]) await refused(eve, "NOT_FOUND", event, payload);
         await refused(bob, "FORBIDDEN", "add_member", { conversationId, userId: eve.userId });
 
-        const said = await must(bob, "set_status", { status: "away", text: "at lunch \u{1f957}" });
-        keys(said, ["success", "userId", "status", "text", "timestamp"]);
-        assert.match(said.timestamp, TIME);
-        const { success: _, ...status } = said;
-        assert.deepEqual(status, { userId: bob.userId, status: "away", text: "at lunch \u{1f957}", timestamp: said.timestamp });
+        const statusAnswer = await must(bob, "set_status", { status: "away", text: "at lunch \u{1f957}" });
+        keys(statusAnswer, ["success", "userId", "status", "text", "timestamp"]);
+        assert.match(statusAnswer.timestamp, TIME);
+        const { success: _, ...status } = statusAnswer;
+        assert.deepEqual(status, { userId: bob.userId, status: "away", text: "at lunch \u{1f957}", timestamp: statusAnswer.timestamp });
         assert.deepEqual(await ada.event("status"), status);
         assert.deepEqual(await must(ada, "statuses", { conversationId }), { success: true, conversationId, statuses: [status] });
         const tab = await bob.tab(options);
@@ -180,8 +180,8 @@ for (const [client, io] of clients) {
         const deleted = await must(bob, "delete_message", { messageId });
         keys(deleted.message, [...MESSAGE, "editedAt", "deletedAt"]);
         assert.deepEqual([deleted.message.content, deleted.message.metadata], ["", {}]);
-        const gone = await ada.event("message_deleted");
-        assert.deepEqual(gone, { conversationId, messageId, seq: 1, deletedAt: deleted.message.deletedAt, deletedBy: bob.userId });
+        const deletion = await ada.event("message_deleted");
+        assert.deepEqual(deletion, { conversationId, messageId, seq: 1, deletedAt: deleted.message.deletedAt, deletedBy: bob.userId });
         const history = await must(ada, "message_history", { conversationId });
         assert.deepEqual(history, { success: true, messages: [deleted.message], hasMore: false });
         await refused(bob, "NOT_FOUND", "edit_message", { messageId, content: "x" });
@@ -191,8 +191,8 @@ for (const [client, io] of clients) {
         assert.deepEqual(added.conversation.memberIds, [ada.userId, bob.userId, eve.userId].sort());
         assert.ok(added.conversation.updatedAt >= conversation.updatedAt);
         for (const one of [bob, eve]) {
-          const told = await one.event("conversation_updated", (news) => news.conversation.memberIds.length === 3);
-          assert.deepEqual(told.conversation, added.conversation);
+          const received = await one.event("conversation_updated", (news) => news.conversation.memberIds.length === 3);
+          assert.deepEqual(received.conversation, added.conversation);
         }
         const removed = await must(ada, "remove_member", { conversationId, userId: bob.userId });
         await bob.event("conversation_updated", (news) => !news.conversation.memberIds.includes(bob.userId));
@@ -306,7 +306,7 @@ for (const [client, io] of clients) {
         const conversationId = conversation.id;
         for (const one of [ada, bob]) await must(one, "join_conversation", conversationId);
         const { message: first } = await must(ada, "message", { conversationId, content: "who comes?" });
-        const told = new Promise((done) => bob.socket.once("notification:new", done));
+        const received = new Promise((done) => bob.socket.once("notification:new", done));
         await must(bob, "subscribe:notifications", {});
         const { message: reply } = await must(ada, "message", {
           conversationId, content: "you?", replyTo: first.id, mentions: [bob.userId],
@@ -314,8 +314,8 @@ for (const [client, io] of clients) {
         keys(reply, [...MESSAGE, "replyTo", "mentions"]);
         assert.deepEqual(reply.replyTo, { id: first.id, seq: 1, userId: ada.userId, userName: "Ada", excerpt: "who comes?" });
         assert.deepEqual(await bob.event("message", ({ seq }) => seq === 2), reply);
-        const notification = await within(told, "a notification");
-        checkHeard("notification:new", notification);
+        const notification = await within(received, "a notification");
+        checkReceived("notification:new", notification);
         assert.equal(notification.actionUrl, `/#/c/${conversationId}/2`);
 
         const emoji = "\u{1F469}\u{200D}\u{1F680}";
@@ -361,8 +361,8 @@ for (const [client, io] of clients) {
         assert.deepEqual([preview.isMember, preview.expiresAt], [false, expiresAt]);
         const joined = await must(bob, "join_invite", { token });
         assert.deepEqual(joined.conversation.memberIds.toSorted(), [ada.userId, bob.userId].toSorted());
-        const told = await ada.event("conversation_updated", ({ conversation }) => conversation.memberIds.length === 2);
-        assert.equal(told.conversation.id, conversationId);
+        const received = await ada.event("conversation_updated", ({ conversation }) => conversation.memberIds.length === 2);
+        assert.equal(received.conversation.id, conversationId);
         await refused(eve, "NOT_FOUND", "join_invite", { token });
         const other = await must(ada, "create_invite", { conversationId });
         assert.ok((await must(ada, "revoke_invites", { conversationId })).revoked >= 1);

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkHeard, checksAll } from "./catalog.mjs";
+import { checkReceived, checksAll } from "./catalog.mjs";
 import { by, conversation, news, nothing, person, postgres, startServers } from "./chat_servers.mjs";
-import { QUICK, cutOff, startLink } from "./link.mjs";
+import { QUICK, disconnectLink, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
@@ -28,7 +28,7 @@ const OUTAGES = [
   { seconds: 60, isSwallowed: false },
 ];
 /** Maximum time for an outage and the recovery of a breaker on a slow machine. */
-const PATIENCE = 120_000;
+const TIMEOUT = 120_000;
 
 /** Starts a server whose path to its database can be broken. */
 async function startApart(t, joined, { pooler, ...env } = {}) {
@@ -40,8 +40,8 @@ async function startApart(t, joined, { pooler, ...env } = {}) {
 }
 
 /** Sends a message every 100 ms while `goesOn` returns true, and records the `seq` of each. */
-async function sendWhile(ann, conversationId, sent, goesOn) {
-  while (goesOn()) {
+async function sendWhile(ann, conversationId, sent, isRunning) {
+  while (isRunning()) {
     const { message } = await ann.must("message", { conversationId, content: `number ${sent.length}` });
     sent.push(message.seq);
     await sleep(100); // Send interval.
@@ -87,9 +87,9 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   const allowed = sent.length;
   // This needs only the membership, and the server cannot read its database instead.
   const isOut = async (one) => (await ask(one.socket, "presence", { conversationId })).success === false;
-  await until(() => isOut(bob), "the sockets to leave behind the gap", PATIENCE);
+  await until(() => isOut(bob), "the sockets to leave behind the gap", TIMEOUT);
   // The revocation arrives through the adapter: the database is still unreachable.
-  await until(() => !rex.socket.connected, "the revoked user to be disconnected", PATIENCE);
+  await until(() => !rex.socket.connected, "the revoked user to be disconnected", TIMEOUT);
   await ann.must("typing", { conversationId, isTyping: true });
   while (sent.length < burst) {
     const some = Array.from({ length: 100 }, (_, n) => ann.must("message", { conversationId, content: `burst ${n}` }));
@@ -99,12 +99,12 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   if (isSwallowed) there.link.resume({ isBroken: true });
   else there.link.restore();
 
-  await until(() => eve.all("message").length >= sent.length, () => `${sent.length} messages, not ${eve.all("message").length}`, PATIENCE);
+  await until(() => eve.all("message").length >= sent.length, () => `${sent.length} messages, not ${eve.all("message").length}`, TIMEOUT);
   assert.deepEqual(eve.all("message").map(({ seq }) => seq), sent, "each once and in order");
   const isLong = seconds > BOUND || burst > MOST;
   assert.deepEqual(eve.all("conversation:interrupted"), isLong ? [{ conversationId }] : []);
-  if (isLong) checkHeard("conversation:interrupted", eve.all("conversation:interrupted")[0]);
-  await until(() => packaged.seqs.length >= sent.length && !packaged.feed.isInterrupted, "the client package", PATIENCE);
+  if (isLong) checkReceived("conversation:interrupted", eve.all("conversation:interrupted")[0]);
+  await until(() => packaged.seqs.length >= sent.length && !packaged.feed.isInterrupted, "the client package", TIMEOUT);
   assert.deepEqual(packaged.seqs, sent, "the client package: each once and in order");
   assert.deepEqual(packaged.shown, isLong ? [true, false] : []);
   let retained;
@@ -168,7 +168,7 @@ test("a server without an adapter shows a removed user nothing later", async (t)
   steps = 20;
   await sendWhile(ann, conversationId, sent, () => steps-- > 0);
   there.link.restore();
-  await until(() => eve.all("message").length === sent.length, "all messages", PATIENCE);
+  await until(() => eve.all("message").length === sent.length, "all messages", TIMEOUT);
   assert.ok(bob.all("message").length <= 5);
 });
 
@@ -186,7 +186,7 @@ test("a removed, disconnected user gets nothing later, even after pruning", asyn
   let steps = 3;
   await sendWhile(ann, conversationId, sent, () => steps-- > 0);
   for (const one of [bob, eve]) await until(() => one.all("message").length === 3, `the first messages for ${one.name}`);
-  await cutOff(bob);
+  await disconnectLink(bob);
   // He can be recovered as the same socket for longer than that.
   await until(() => eve.all("user_disconnected").some(({ userId }) => userId === bob.name), "the end of the grace");
   there.link.cut();
@@ -195,7 +195,7 @@ test("a removed, disconnected user gets nothing later, even after pruning", asyn
   steps = 5;
   await sendWhile(ann, conversationId, sent, () => steps-- > 0);
   there.link.restore();
-  await until(() => eve.all("message").length === sent.length, "all messages", PATIENCE);
+  await until(() => eve.all("message").length === sent.length, "all messages", TIMEOUT);
   const back = next(bob.socket, "connect");
   link.restore();
   await back;

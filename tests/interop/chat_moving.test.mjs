@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
-import { QUICK, cutOff, move, startLink } from "./link.mjs";
+import { QUICK, disconnectLink, move, startLink } from "./link.mjs";
 import { call, io, soon } from "./people.mjs";
 import { startBroker } from "./processes.mjs";
 import { startRedis } from "./redis.mjs";
@@ -27,7 +27,7 @@ let unused = 2;
 
 let made = 0;
 /** Connects a client through a link to a server. */
-async function behindLink(t, server, { localAddress, ...options } = {}) {
+async function personOverLink(t, server, { localAddress, ...options } = {}) {
   const link = await startLink(server.url, localAddress);
   t.after(() => link.close());
   const quick = { ...QUICK, ...options };
@@ -75,7 +75,7 @@ function whatever(servers) {
   for (const transports of [["websocket"], ["polling"]]) {
     test(`a client that moves between busy servers over ${transports} misses nothing`, async (t) => {
       const [here, there, third] = servers();
-      const ann = await behindLink(t, here, { transports });
+      const ann = await personOverLink(t, here, { transports });
       const { id } = ann.socket;
       const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
       const conversationId = await conversation([bob, ann, carl]);
@@ -112,8 +112,8 @@ function whatever(servers) {
       for (const one of [bob, carl]) {
         // No member was notified that she left.
         for (const event of ["user_left", "user_disconnected"]) {
-          const gone = one.all(event).filter(({ userId }) => userId === ann.name);
-          assert.deepEqual(gone, [], `${event} at ${one.name}`);
+          const departures = one.all(event).filter(({ userId }) => userId === ann.name);
+          assert.deepEqual(departures, [], `${event} at ${one.name}`);
         }
       }
       await until(async () => (await present(bob, conversationId)).length === 3, "all to be there");
@@ -123,7 +123,7 @@ function whatever(servers) {
   for (const transports of [["websocket"], ["polling"]]) {
     test(`a client that requests more on reconnect over ${transports} gets all once in order`, async (t) => {
       const [here, there, third] = servers();
-      const ann = await behindLink(t, here, { transports });
+      const ann = await personOverLink(t, here, { transports });
       const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
       const [conversationId, quiet] = [await conversation([bob, ann, carl]), await conversation([bob, ann, carl])];
       for (const one of [bob, ann, carl]) {
@@ -138,12 +138,12 @@ function whatever(servers) {
       for (const to of [there, third, here, there, third, here, third, there]) {
         const before = counted();
         await until(() => counted() > before + 10 && seqsIn(conversationId).length > 0, "some messages");
-        const asked = [];
+        const requests = [];
         await move(ann, to, async () => {
           // A stock client buffers these, and sends them before the application learns that it was
           // recovered.
           const lastSeq = Math.max(...seqsIn(conversationId));
-          const ask = (event, payload) => asked.push(ann.must(event, payload));
+          const ask = (event, payload) => requests.push(ann.must(event, payload));
           ask("join_conversation", { conversationId, lastSeq });
           ask("mark_read", { conversationId, seq: lastSeq });
           ask("message", { conversationId, content: "I am back" });
@@ -153,8 +153,8 @@ function whatever(servers) {
           await until(() => counted() > enough, "what she misses");
         });
         assert.equal(ann.socket.recovered, true, afresh(servers()) || "recovered");
-        const [first, , said, , again] = await Promise.all(asked);
-        own.push(said.message.seq);
+        const [first, , sentAnswer, , again] = await Promise.all(requests);
+        own.push(sentAnswer.message.seq);
         for (const { messages, hasMore } of [first, again]) assert.deepEqual([messages, hasMore], [[], false]);
         // A server may receive the last messages only after she has joined again there.
         const known = seqsIn(quiet);
@@ -175,7 +175,7 @@ function whatever(servers) {
 
   test("a member removed while moving receives no later events and has left", async (t) => {
     const [here, there] = servers();
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const bob = await person(t, there, other("bob", ann));
     const conversationId = await conversation([bob, ann]);
     await ann.must("join_conversation", { conversationId });
@@ -188,7 +188,7 @@ function whatever(servers) {
     });
     assert.equal(ann.socket.recovered, true);
     await bob.must("message", { conversationId, content: "nor this" });
-    await until(() => news(ann, conversationId).some((told) => !told.includes(ann.name)), "the removal");
+    await until(() => news(ann, conversationId).some((members) => !members.includes(ann.name)), "the removal");
     const refused = await ask(ann.socket, "message_history", { conversationId });
     assert.equal(refused.error.code, "NOT_FOUND");
     assert.deepEqual(seqs(ann), [1, 2]);
@@ -199,15 +199,15 @@ function whatever(servers) {
   test("a client revoked or blocked while moving is refused and not recovered", async (t) => {
     const [here, there] = servers();
     const localAddress = `127.0.1.${unused++}`;
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
-    const [dora, eve] = [await behindLink(t, here), await behindLink(t, here, { localAddress })];
+    const [dora, eve] = [await personOverLink(t, here), await personOverLink(t, here, { localAddress })];
     const away = [ann, dora, eve];
     const conversationId = await conversation([carl, bob, ...away]);
     for (const one of [carl, bob, ...away]) await one.must("join_conversation", { conversationId });
     await carl.must("message", { conversationId, content: "before" });
     for (const one of away) await until(() => seqs(one).length === 1, "the first message");
-    for (const one of away) await cutOff(one);
+    for (const one of away) await disconnectLink(one);
     await bob.must("message", { conversationId, content: "while away" });
     const told = async (server, path, body) => {
       const answer = await call(server.url, "POST", `/api/v1/${path}`, body);
@@ -256,7 +256,7 @@ function whatever(servers) {
 
   test("updates of conversations that are not joined reach a moving client", async (t) => {
     const [here, there] = servers();
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const bob = await person(t, there, other("bob", ann));
     const known = await conversation([bob, ann], "known");
     await until(() => news(ann, known).length === 1, "the first conversation");
@@ -267,15 +267,15 @@ function whatever(servers) {
     });
     assert.equal(ann.socket.recovered, true);
     await until(() => news(ann, fresh).length > 0, "the new conversation");
-    await until(() => news(ann, known).some((told) => !told.includes(ann.name)), "the removal");
+    await until(() => news(ann, known).some((members) => !members.includes(ann.name)), "the removal");
   });
 
   test("of two connections with one offer, the later replaces the earlier", async (t) => {
     const [here, there, third] = servers();
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const conversationId = await conversation([ann]);
     await ann.must("join_conversation", { conversationId });
-    await cutOff(ann);
+    await disconnectLink(ann);
     const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
     assert.ok(pid && offset);
     const come = async (server) => (await person(t, server, ann.name, { auth: { ...auth, pid, offset } })).socket;
@@ -295,7 +295,7 @@ function whatever(servers) {
 
   test("a client that got nothing at another server recovers at its first one", async (t) => {
     const [here, there] = servers();
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const bob = await person(t, there, other("bob", ann));
     const conversationId = await conversation([bob, ann]);
     for (const one of [ann, bob]) await one.must("join_conversation", { conversationId });
@@ -321,10 +321,10 @@ function whatever(servers) {
 
   test("simultaneous connections with one offer are both answered, one stays", async (t) => {
     const [here, there, third] = servers();
-    const ann = await behindLink(t, here);
+    const ann = await personOverLink(t, here);
     const conversationId = await conversation([ann]);
     await ann.must("join_conversation", { conversationId });
-    await cutOff(ann);
+    await disconnectLink(ann);
     const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
     const come = async ({ url }) => {
       const socket = open(t, io, url, { auth: { ...auth, pid, offset }, transports: ["websocket"] });
@@ -369,7 +369,7 @@ describe("several servers", { concurrency: 2 }, () => {
 test("a client of a killed server catches up by lastSeq in a new session", async (t) => {
   const [here, there] = await startServers(t, 2, whatIsThere, RECOVERY);
   await acquainted([here, there]);
-  const ann = await behindLink(t, here);
+  const ann = await personOverLink(t, here);
   const bob = await person(t, there, other("bob", ann));
   const conversationId = await conversation([bob, ann]);
   await ann.must("join_conversation", { conversationId });
@@ -393,7 +393,7 @@ test("clients of a drained server are recovered at another server", async (t) =>
   const env = { ...RECOVERY, ROOMCAST_SERVER__DRAIN: "20s" };
   const [here, there] = await startServers(t, 2, whatIsThere, env);
   await acquainted([here, there]);
-  const people = await Promise.all(Array.from({ length: 5 }, () => behindLink(t, here)));
+  const people = await Promise.all(Array.from({ length: 5 }, () => personOverLink(t, here)));
   const bob = await person(t, there, other("bob", people[0]));
   const conversationId = await conversation([bob, ...people]);
   for (const one of [bob, ...people]) await one.must("join_conversation", { conversationId });
@@ -418,7 +418,7 @@ test("clients of a drained server are recovered at another server", async (t) =>
 
 test("without an adapter a client starts a new session at another server", async (t) => {
   const [here, there] = await startServers(t, 2, nothing, RECOVERY);
-  const ann = await behindLink(t, here);
+  const ann = await personOverLink(t, here);
   const conversationId = await conversation([ann]);
   await ann.must("join_conversation", { conversationId });
   await move(ann, there);

@@ -45,13 +45,13 @@ async function conversation(t, options) {
   const made = await must(bob.socket, "create_conversation", { memberIds: [ann.userId] });
   const conversationId = made.conversation.id;
   await must(ann.socket, "join_conversation", { conversationId });
-  const heard = [];
-  ann.socket.on("message", (message) => heard.push(message.seq));
-  return { link, ann, bob, conversationId, heard };
+  const received = [];
+  ann.socket.on("message", (message) => received.push(message.seq));
+  return { link, ann, bob, conversationId, received };
 }
 
 /** Waits until a conversation has no present users. */
-async function nobody(socket, conversationId) {
+async function untilEmpty(socket, conversationId) {
   const empty = async () => {
     while ((await must(socket, "presence", { conversationId })).count > 0);
   };
@@ -63,17 +63,17 @@ const send = (socket, conversationId, content) => must(socket, "message", { conv
 for (const transports of [["websocket"], ["polling"]]) {
   describe(`with recovery, over ${transports}`, () => {
     test("a recovered client has missed nothing and is in its conversations", async (t) => {
-      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      const { link, ann, bob, conversationId, received } = await conversation(t, { transports });
       const { id } = ann.socket;
       await send(bob.socket, conversationId, "before");
       const lost = next(ann.socket, "disconnect");
       link.cut();
       await lost;
-      await nobody(bob.socket, conversationId);
+      await untilEmpty(bob.socket, conversationId);
       await send(bob.socket, conversationId, "while away");
-      const told = next(bob.socket, "message_delivered");
+      const report = next(bob.socket, "message_delivered");
       await must(bob.socket, "message", { conversationId, content: "confirmed", confirmDelivery: true });
-      const [{ delivered, timedOut }] = await told;
+      const [{ delivered, timedOut }] = await report;
       assert.deepEqual([delivered, timedOut], [0, true]);
       const back = next(ann.socket, "connect");
       link.restore();
@@ -81,16 +81,16 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.equal(ann.socket.recovered, true);
       assert.equal(ann.socket.id, id);
       await send(bob.socket, conversationId, "afterwards");
-      while (heard.length < 4) await next(ann.socket, "message");
-      assert.deepEqual(heard, [1, 2, 3, 4]);
+      while (received.length < 4) await next(ann.socket, "message");
+      assert.deepEqual(received, [1, 2, 3, 4]);
       const { users } = await must(bob.socket, "presence", { conversationId });
       assert.deepEqual(users.map(({ userId, connections }) => [userId, connections]), [[ann.userId, 1]]);
     });
 
     test("a client that joins before it knows of its recovery gets all once", async (t) => {
-      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      const { link, ann, bob, conversationId, received } = await conversation(t, { transports });
       await send(bob.socket, conversationId, "before");
-      while (heard.length < 1) await next(ann.socket, "message");
+      while (received.length < 1) await next(ann.socket, "message");
       const lost = next(ann.socket, "disconnect");
       link.cut();
       await lost;
@@ -102,12 +102,12 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.equal(ann.socket.recovered, true);
       assert.deepEqual([messages, hasMore], [[], false]);
       await send(bob.socket, conversationId, "afterwards");
-      while (heard.length < 4) await next(ann.socket, "message");
-      assert.deepEqual(heard, [1, 2, 3, 4]);
+      while (received.length < 4) await next(ann.socket, "message");
+      assert.deepEqual(received, [1, 2, 3, 4]);
     });
 
     test("a client that missed the join answer gets earlier messages on a retry", async (t) => {
-      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      const { link, ann, bob, conversationId, received } = await conversation(t, { transports });
       await must(ann.socket, "leave_conversation", conversationId);
       for (const content of ["one", "two"]) await send(bob.socket, conversationId, content);
       link.holdAnswers();
@@ -124,17 +124,17 @@ for (const transports of [["websocket"], ["polling"]]) {
       const { messages } = await joined;
       assert.equal(ann.socket.recovered, true);
       assert.deepEqual(messages.map(({ seq }) => seq), [1, 2]);
-      while (heard.length < 1) await next(ann.socket, "message");
-      assert.deepEqual(heard, [3]);
+      while (received.length < 1) await next(ann.socket, "message");
+      assert.deepEqual(received, [3]);
     });
 
     test("a recovered client gets nothing of a conversation it was removed from", async (t) => {
-      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      const { link, ann, bob, conversationId, received } = await conversation(t, { transports });
       await send(bob.socket, conversationId, "before");
       const lost = next(ann.socket, "disconnect");
       link.cut();
       await lost;
-      await nobody(bob.socket, conversationId);
+      await untilEmpty(bob.socket, conversationId);
       await must(bob.socket, "remove_member", { conversationId, userId: ann.userId });
       await send(bob.socket, conversationId, "not for her");
       const back = next(ann.socket, "connect");
@@ -143,7 +143,7 @@ for (const transports of [["websocket"], ["polling"]]) {
       await send(bob.socket, conversationId, "nor this");
       const refused = await ask(ann.socket, "message_history", { conversationId });
       assert.equal(refused.error.code, "NOT_FOUND");
-      assert.deepEqual(heard, [1]);
+      assert.deepEqual(received, [1]);
       assert.equal((await must(bob.socket, "presence", { conversationId })).count, 0);
     });
   });

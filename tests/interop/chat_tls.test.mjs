@@ -15,14 +15,14 @@ import { lastingPort, metric, metricIs, until } from "./support.mjs";
 const certificates = () => ["DNS:localhost,IP:127.0.0.1", "DNS:localhost"].map(vouched);
 
 /** Returns the TLS options of Redis for a certificate, each with this prefix. */
-const told = ({ cert, key, ca }, before, more) =>
+const tlsOptions = ({ cert, key, ca }, before, more) =>
   Object.entries({ "cert-file": cert, "key-file": key, "ca-cert-file": ca, "auth-clients": "no", ...more })
     .map(([name, value]) => `${before}tls-${name} ${value}`);
 
 /** Starts a Redis that is reached only over TLS, at `port`. */
 async function startSecure(t, files, options = "", more = {}) {
   const [port, bus] = [await lastingPort(), await lastingPort()];
-  const own = told(files, "--", { port, replication: "yes", ...more });
+  const own = tlsOptions(files, "--", { port, replication: "yes", ...more });
   const redis = await startRedis([...own, options.replace("BUS", bus)].join(" "));
   t.after(() => redis.end());
   // The port without TLS was only for detecting its start.
@@ -50,7 +50,7 @@ test("a sentinel over TLS names a Redis over TLS, and another after failover", a
   const master = await startSecure(t, files);
   const replica = await startSecure(t, files, `--replicaof 127.0.0.1 ${master.port}`);
   const port = await lastingPort();
-  const sentinel = await startBroker("sentinel", [master.port, ...told(files, "", { port, replication: "yes" })].join("\n"));
+  const sentinel = await startBroker("sentinel", [master.port, ...tlsOptions(files, "", { port, replication: "yes" })].join("\n"));
   t.after(() => sentinel.end());
   const url = `rediss+sentinel://127.0.0.1:${port}/main`;
   const servers = await startServers(t, 2, { ROOMCAST_ADAPTER__URL: url, SSL_CERT_FILE: files.ca });

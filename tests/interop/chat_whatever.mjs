@@ -114,8 +114,8 @@ export function whatever(servers, { isJoined }) {
       const { people, conversationId } = await gathered(t, servers(), names);
       const [ann, bob, carl] = people;
       const tab = await person(t, servers()[1], ann.name);
-      const said = await ann.must("set_status", { status: "busy", text: "in a meeting" });
-      const { success, ...status } = said;
+      const answer = await ann.must("set_status", { status: "busy", text: "in a meeting" });
+      const { success, ...status } = answer;
       assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
       for (const one of [bob, carl, tab]) {
         await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
@@ -180,23 +180,23 @@ export function whatever(servers, { isJoined }) {
     const tab = await person(t, here, bob.name);
     const eve = await person(t, there, `eve ${isJoined}`);
     const id = await conversation([ann, bob], "One");
-    const told = async (one, expected) => {
+    const expectNews = async (one, expected) => {
       await until(() => news(one, id).length >= expected.length, `${expected.at(-1)} for ${one.name}`);
       assert.deepEqual(news(one, id), expected);
     };
     const [both, all] = [[ann.name, bob.name], [ann.name, bob.name, eve.name]].map((names) => names.join(" "));
     const expected = [`One of ${both}`];
-    for (const one of [bob, tab]) await told(one, expected);
+    for (const one of [bob, tab]) await expectNews(one, expected);
     await ann.must("rename_conversation", { conversationId: id, title: "Two" });
     expected.push(`Two of ${both}`);
-    for (const one of [bob, tab]) await told(one, expected);
+    for (const one of [bob, tab]) await expectNews(one, expected);
     await ann.must("add_member", { conversationId: id, userId: eve.name });
-    await told(eve, [`Two of ${all}`]);
+    await expectNews(eve, [`Two of ${all}`]);
     await ann.must("remove_member", { conversationId: id, userId: bob.name });
     expected.push(`Two of ${ann.name} ${eve.name}`);
-    for (const one of [bob, tab]) await told(one, expected);
+    for (const one of [bob, tab]) await expectNews(one, expected);
     await ann.must("delete_conversation", { conversationId: id });
-    await told(eve, [`Two of ${all}`, "deleted"]);
+    await expectNews(eve, [`Two of ${all}`, "deleted"]);
     // A later event shows that no other has arrived.
     const later = await conversation([ann, bob, eve]);
     for (const one of [bob, tab, eve]) await until(() => news(one, later).length > 0, "the next conversation");
@@ -214,7 +214,7 @@ export function whatever(servers, { isJoined }) {
     for (let n = 0; n < 10; n++) await ann.must("message", { conversationId, content: "after" });
     await until(() => carl.all("message").length === 11, "all messages");
     // Bob is notified of the removal after the last message that he gets.
-    await until(() => news(bob, conversationId).some((told) => !told.includes(bob.name)), "the removal");
+    await until(() => news(bob, conversationId).some((members) => !members.includes(bob.name)), "the removal");
     const fence = await conversation([ann, bob]);
     await until(() => news(bob, fence).length === 1, "the next conversation");
     assert.deepEqual(bob.all("message").map(({ content }) => content), ["before"]);
@@ -236,7 +236,7 @@ export function whatever(servers, { isJoined }) {
     const all = [ann, witness, removed, revoked, blocked];
     const conversationId = await conversation(all);
     for (const one of all) await one.must("join_conversation", { conversationId });
-    const heard = (one) => one.all("message").length + one.all("typing").length;
+    const received = (one) => one.all("message").length + one.all("typing").length;
     let isOver = false;
     const speaking = (async () => {
       for (let n = 0; !isOver; n++) {
@@ -246,23 +246,23 @@ export function whatever(servers, { isJoined }) {
       }
     })();
     try {
-      for (const one of all.slice(1)) await until(() => heard(one) > 0, `what is said, at ${one.name}`);
-      const gone = farewell(revoked.socket);
+      for (const one of all.slice(1)) await until(() => received(one) > 0, `what is said, at ${one.name}`);
+      const disconnected = farewell(revoked.socket);
       await ann.must("remove_member", { conversationId, userId: removed.name });
-      const isRemoved = () => news(removed, conversationId).some((told) => !told.includes(removed.name));
+      const isRemoved = () => news(removed, conversationId).some((members) => !members.includes(removed.name));
       await until(isRemoved, "the removal", PROMISED);
       const revocation = await call(here.url, "POST", "/api/v1/revocations", { userId: revoked.name });
       assert.equal(revocation.status, 200, JSON.stringify(revocation));
       await until(() => !revoked.socket.connected, "the revocation", PROMISED);
-      assertRevoked(revoked.socket, await gone);
+      assertRevoked(revoked.socket, await disconnected);
       const block = await call(here.url, "POST", "/api/v1/blocks", { cidr: localAddress, reason: "tests" });
       assert.equal(block.status, 201, JSON.stringify(block));
       await until(() => !blocked.socket.connected, "the block", PROMISED);
       const out = [removed, revoked, blocked];
-      const before = out.map(heard);
-      const seen = heard(witness);
-      await until(() => heard(witness) >= seen + 10, "what is said after that");
-      assert.deepEqual(out.map(heard), before);
+      const before = out.map(received);
+      const seen = received(witness);
+      await until(() => received(witness) >= seen + 10, "what is said after that");
+      assert.deepEqual(out.map(received), before);
       assert.equal((await ask(removed.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
     } finally {
       isOver = true;
@@ -277,13 +277,13 @@ export function whatever(servers, { isJoined }) {
     // From here on each server knows the users at the other.
     await acquainted(people, conversationId);
     const events = ["user_joined", "user_left", "user_disconnected"];
-    const heard = () => ann.heard.filter(([event, { userId }]) => events.includes(event) && userId === bob.name);
-    const told = [];
-    const from = heard().length;
+    const presenceEvents = () => ann.heard.filter(([event, { userId }]) => events.includes(event) && userId === bob.name);
+    const order = [];
+    const from = presenceEvents().length;
     const tells = async (event) => {
-      told.push(event);
-      await until(() => heard().length >= from + told.length, event);
-      assert.deepEqual(heard().slice(from).map(([event]) => event), told);
+      order.push(event);
+      await until(() => presenceEvents().length >= from + order.length, event);
+      assert.deepEqual(presenceEvents().slice(from).map(([event]) => event), order);
     };
     await bob.must("leave_conversation", { conversationId });
     await tells(isJoined ? "user_left" : "user_disconnected");

@@ -25,16 +25,16 @@ test("a server logs once that it cannot receive multi-stream Node servers", asyn
   const redis = await startRedis();
   t.after(() => redis.end());
   const adapter = { ROOMCAST_ADAPTER__URL: `redis-streams://${redis.address}`, ROOMCAST_ADAPTER__STREAM_NAME: "events" };
-  const said = async () => {
+  const readLog = async () => {
     const [server] = await startServers(t, 1, adapter);
     assert.equal(await server.stop(), 0);
     return server.output().match(/.*streamCount above 1.*/g) ?? [];
   };
   await redis.command("XADD", "events", "*", "uid", "x");
   await redis.command("SET", "events-0", "no stream");
-  assert.deepEqual(await said(), []);
+  assert.deepEqual(await readLog(), []);
   await redis.command("XADD", "events-1", "*", "uid", "x");
-  const [warning, ...more] = await said();
+  const [warning, ...more] = await readLog();
   assert.match(warning, /name="?events-1/);
   assert.deepEqual(more, []);
 });

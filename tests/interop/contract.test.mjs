@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import oldest from "socket.io-client-v4-0";
 import parser from "socket.io-msgpack-parser";
-import { ask, clients, connect, next, open, startExample, untilHeard, within } from "./support.mjs";
+import { ask, clients, connect, next, open, startExample, untilReceived, within } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -28,7 +28,7 @@ for (const [listener, offset, settings] of listeners) {
         const join = (t, namespace = "", more = {}) => connect(t, io, url() + namespace, { ...options, ...more });
 
         /** Returns the arguments of the next event, without the offset of a recoverable session. */
-        const hear = async (socket, name) => {
+        const nextArgs = async (socket, name) => {
           const args = await next(socket, name);
           if (listener === "recovery") assert.equal(typeof args.pop(), "string");
           return args;
@@ -51,7 +51,7 @@ for (const [listener, offset, settings] of listeners) {
         test("sent values are understood and returned", async (t) => {
           const socket = await join(t);
           assert.deepEqual(await ask(socket, "echo", ...rest), rest);
-          const echoed = hear(socket, "echo");
+          const echoed = nextArgs(socket, "echo");
           socket.emit("echo", ...rest);
           assert.deepEqual(await echoed, rest);
           const bin = { t: "bin", n: 4, sum: 510 };
@@ -68,12 +68,12 @@ for (const [listener, offset, settings] of listeners) {
           assert.deepEqual(await ask(socket, "bin", 600), Buffer.from(Array.from({ length: 600 }, (_, i) => i % 256)));
           assert.equal((await ask(socket, "bin", 0)).length, 0);
           for (const name of ["plain", "packed"]) {
-            const heard = hear(socket, "said");
+            const received = nextArgs(socket, "said");
             socket.emit(name, "said", ...rest);
-            assert.deepEqual(await heard, rest);
+            assert.deepEqual(await received, rest);
           }
           // A volatile event carries no offset, and is lost if it arrives between two polls.
-          assert.deepEqual(await untilHeard(socket, "said", 1, "two"), [1, "two"]);
+          assert.deepEqual(await untilReceived(socket, "said", 1, "two"), [1, "two"]);
         });
 
         test("server requests are answered or time out", async (t) => {
@@ -91,7 +91,7 @@ for (const [listener, offset, settings] of listeners) {
           const socket = await join(t);
           const items = [];
           socket.on("item", (i, text) => items.push([i, text]));
-          const done = hear(socket, "done");
+          const done = nextArgs(socket, "done");
           socket.emit("stream", 300, 10);
           assert.deepEqual(await done, [300]);
           assert.deepEqual(items, Array.from({ length: 300 }, (_, i) => [i, "xxxxxxxxxx"]));
@@ -104,7 +104,7 @@ for (const [listener, offset, settings] of listeners) {
           assert.deepEqual(await ask(one, "join", "a"), ["a", room]);
           assert.deepEqual(await ask(one, "leave", "a"), [room]);
           await ask(two, "join", room);
-          const said = [one, two, three].map((socket) => {
+          const events = [one, two, three].map((socket) => {
             const list = [];
             socket.on("said", (what) => list.push(what));
             return list;
@@ -114,7 +114,7 @@ for (const [listener, offset, settings] of listeners) {
           one.emit("except", room, "said", one.id);
           one.emit("to", three.id, "said", "you");
           for (const socket of [one, two, three, one, two, three]) await ask(socket, "echo", 0);
-          assert.deepEqual(said, [["in"], ["to", "in"], [one.id, "you"]]);
+          assert.deepEqual(events, [["in"], ["to", "in"], [one.id, "you"]]);
           one.on("vote", (answer) => answer(bytes, "more"));
           two.on("vote", (answer) => answer());
           const [complete, answers] = await ask(three, "bcast-ack", room, 20_000, "vote");
@@ -167,10 +167,10 @@ for (const [listener, offset, settings] of listeners) {
             const chat = socket.io.socket("/chat");
             await next(chat, "connect");
             const { id } = socket;
-            const gone = next(socket, "disconnect");
+            const disconnected = next(socket, "disconnect");
             how(socket, chat);
-            const [heard] = await gone;
-            return [heard, await reason(observer, id), chat.connected];
+            const [received] = await disconnected;
+            return [received, await reason(observer, id), chat.connected];
           };
           assert.deepEqual(await end((socket) => socket.disconnect()), [
             "io client disconnect",
@@ -182,8 +182,8 @@ for (const [listener, offset, settings] of listeners) {
             "server namespace disconnect",
             true,
           ]);
-          const [heard, why] = await end((socket) => socket.emit("kick", true));
-          assert.deepEqual([heard, why], ["io server disconnect", "server namespace disconnect"]);
+          const [received, why] = await end((socket) => socket.emit("kick", true));
+          assert.deepEqual([received, why], ["io server disconnect", "server namespace disconnect"]);
           assert.deepEqual((await end((socket) => socket.emit("drop"))).slice(1), ["forced close", false]);
           assert.deepEqual((await end((socket) => socket.io.engine.close())).slice(1), ["transport close", false]);
           const broken = await end((socket) => socket.io.engine.write("x"));

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import Ajv from "ajv/dist/2020.js";
-import { catalog, checkAnswered, checkHeard, eventsOf, schemaOf, strict } from "./catalog.mjs";
+import { catalog, checkAnswered, checkReceived, eventsOf, schemaOf, strict } from "./catalog.mjs";
 import { admin, call, io, server } from "./people.mjs";
 import { ask, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
@@ -114,7 +114,7 @@ async function observer(t, url, auth) {
   socket.onAny((event, payload) => {
     seen.events.add(event);
     try {
-      checkHeard(event, payload);
+      checkReceived(event, payload);
     } catch (error) {
       seen.wrong.push(error.message.slice(0, 500));
     }

@@ -97,9 +97,9 @@ for (const [client, io] of clients) {
         const bytes = (...values) => Buffer.from(values);
         const values = [bytes(1, 2, 255), { list: [bytes(), "text", bytes(0)] }];
         assert.deepEqual(await ask(socket, "echo", ...values), values);
-        const told = [next(socket, "told"), next(other, "told")];
+        const events = [next(socket, "told"), next(other, "told")];
         socket.emit("all", ...values);
-        for (const heard of told) assert.deepEqual(await heard, values);
+        for (const event of events) assert.deepEqual(await event, values);
       });
     }
   });

@@ -12,7 +12,7 @@ after(() => server.stop());
 /** Repeats after a second, for as long as a test lasts. */
 const repeating = { retries: 10_000, ackTimeout: 1_000, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
-async function connectBehindLink(t, options = {}) {
+async function connectOverLink(t, options = {}) {
   const link = await startLink(server.url);
   t.after(() => link.close());
   const socket = await connect(t, io, link.url, { ...repeating, auth: { user: "ann" }, ...options });
@@ -37,7 +37,7 @@ function countSent(socket, name) {
 
 for (const transports of [["polling"], ["websocket"]]) {
   test(`a lost acknowledgement is sent again over ${transports}`, async (t) => {
-    const { link, socket, runs } = await connectBehindLink(t, { transports });
+    const { link, socket, runs } = await connectOverLink(t, { transports });
     const sent = countSent(socket, "order");
     const id = `lost-${transports}`;
     link.holdAnswers();
@@ -53,7 +53,7 @@ for (const transports of [["polling"], ["websocket"]]) {
   });
 
   test(`a repeat waits for an order in progress over ${transports}`, async (t) => {
-    const { socket, runs } = await connectBehindLink(t, { transports });
+    const { socket, runs } = await connectOverLink(t, { transports });
     const sent = countSent(socket, "order");
     const id = `slow-${transports}`;
     assert.deepEqual(await order(socket, "order", { orderId: id, ms: 2_500 }), [id, 1]);
@@ -62,7 +62,7 @@ for (const transports of [["polling"], ["websocket"]]) {
   });
 
   test(`an order continues while its client is disconnected over ${transports}`, async (t) => {
-    const { link, socket, runs } = await connectBehindLink(t, { transports });
+    const { link, socket, runs } = await connectOverLink(t, { transports });
     const id = `away-${transports}`;
     const answer = order(socket, "order", { orderId: id, ms: 2_500 });
     await until(async () => (await runs(id)) > 0, "the order");
@@ -74,7 +74,7 @@ for (const transports of [["polling"], ["websocket"]]) {
 }
 
 test("a client that repeats a request as the same user gets the same answer", async (t) => {
-  const { socket, runs } = await connectBehindLink(t);
+  const { socket, runs } = await connectOverLink(t);
   assert.deepEqual(await order(socket, "order", { orderId: "later", ms: 0 }), ["later", 1]);
   const second = await connect(t, io, server.url, { auth: { user: "ann" } });
   assert.deepEqual(await ask(second, "order", { orderId: "later", ms: 0 }), ["later", 1]);
@@ -84,7 +84,7 @@ test("a client that repeats a request as the same user gets the same answer", as
 });
 
 test("without idempotent a repeat runs again", async (t) => {
-  const { socket, runs } = await connectBehindLink(t);
+  const { socket, runs } = await connectOverLink(t);
   const [id] = await order(socket, "plain", { orderId: "plain", ms: 100 });
   assert.equal(id, "plain");
   const slow = connect(t, io, server.url, { ...repeating, ackTimeout: 50, retries: 2, auth: { user: "ann" } });
@@ -94,7 +94,7 @@ test("without idempotent a repeat runs again", async (t) => {
 });
 
 test("a hundred orders over a failing network are each executed once", async (t) => {
-  const { link, socket, runs } = await connectBehindLink(t, { transports: ["websocket"] });
+  const { link, socket, runs } = await connectOverLink(t, { transports: ["websocket"] });
   let sent = 0;
   let breaks = 0;
   // After every fourth packet: while it is in flight, being handled, or its answer is in flight.

@@ -39,12 +39,12 @@ async function node(t, port, env = {}) {
 
 /** Waits until a server reports that it is not ready because it stops. */
 async function drains(server) {
-  const asked = () =>
+  const readiness = () =>
     fetch(`${server.url}/health/ready`).catch((error) => {
       throw new Error(`${error.cause}\n${server.output()}`);
     });
-  await until(async () => (await asked()).status === 503, "the end of readiness");
-  assert.equal((await (await asked()).json()).draining, true);
+  await until(async () => (await readiness()).status === 503, "the end of readiness");
+  assert.equal((await (await readiness()).json()).draining, true);
 }
 
 test("clients of a drained node move within the window and miss nothing", async (t) => {
@@ -59,11 +59,11 @@ test("clients of a drained node move within the window and miss nothing", async 
   const options = (n) => ({ transports: kinds[n % 3], agent: agentOf(t, n), recovery: recoveryOf(n), ...times });
   const members = await enter(t, url, random, MEMBERS, options);
   const writing = members.filter((_, n) => n % 4 === 0).map((member) => member.send(randomness(random() * 2 ** 32)));
-  const there = async ({ url }) => await metric(url, "roomcast_sockets");
+  const socketsAt = async ({ url }) => await metric(url, "roomcast_sockets");
   let counts;
   // The creator of the conversations is disconnecting.
-  const areAlone = async () => (counts = await Promise.all(nodes.map(there))).reduce((one, other) => one + other) === MEMBERS;
-  await until(areAlone, () => `nobody but the members: ${counts}`);
+  const onlyMembersLeft = async () => (counts = await Promise.all(nodes.map(socketsAt))).reduce((one, other) => one + other) === MEMBERS;
+  await until(onlyMembersLeft, () => `nobody but the members: ${counts}`);
   const [before] = counts;
   assert.ok(counts.every((count) => count > MEMBERS / 10), `both have clients: ${counts}`);
 
@@ -76,8 +76,8 @@ test("clients of a drained node move within the window and miss nothing", async 
   assert.ok(Number(refused.headers.get("retry-after")) > 0);
   assert.equal(await stopped, 0);
   let arrived;
-  const areThere = async () => (arrived = await there(staying)) === MEMBERS && areBack(members);
-  await until(areThere, () => `all of them at the other node: ${arrived}`);
+  const haveArrived = async () => (arrived = await socketsAt(staying)) === MEMBERS && areBack(members);
+  await until(haveArrived, () => `all of them at the other node: ${arrived}`);
 
   const { left, back, reasons } = moves.end();
   assert.equal(left.length, before, "each has moved once");
@@ -103,10 +103,10 @@ test("a second signal stops a draining server immediately", async (t) => {
   await next(socket, "session");
   const first = server.stop();
   await drains(server);
-  const gone = next(socket, "disconnect");
+  const disconnected = next(socket, "disconnect");
   assert.equal(await server.stop(), 1);
   assert.equal(await first, 1);
-  assert.deepEqual((await gone)[0], "transport close");
+  assert.deepEqual((await disconnected)[0], "transport close");
   assert.match(server.output(), /received a second signal during shutdown/);
 });
 

@@ -19,7 +19,7 @@ const MEMBERS = 50;
 const seconds = Number(process.env.FAULTS_SECONDS ?? 20);
 
 /** Timeouts shorter than the faults. */
-const impatient = {
+const shortTimeouts = {
   ROOMCAST_STORE__CONNECT_TIMEOUT: "1s",
   ROOMCAST_STORE__STATEMENT_TIMEOUT: "1s",
   ROOMCAST_STORE__RETRY_TIMEOUT: "1s",
@@ -29,7 +29,7 @@ const impatient = {
 test("nothing is lost or doubled while PostgreSQL and the server fail", async (t) => {
   const postgres = await startPostgres();
   t.after(() => postgres.end());
-  const env = { ROOMCAST_STORE: postgres.url, ...impatient };
+  const env = { ROOMCAST_STORE: postgres.url, ...shortTimeouts };
   await run(t, env, seconds, (random) => faultsOfPostgres(postgres, random), () => {
     const rows = postgres.query(
       "SELECT c.id, c.last_seq, count(m.seq), coalesce(max(m.seq), 0), count(DISTINCT m.client_message_id) " +

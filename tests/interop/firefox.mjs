@@ -17,7 +17,7 @@ const places = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
  * Decides only how long a failing test waits, in milliseconds. A browser next to a busy test may be
  * slow.
  */
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 const PREFERENCES = { "remote.active-protocols": 1, "datareporting.policy.dataSubmissionEnabled": false, "app.update.enabled": false, "browser.shell.checkDefaultBrowser": false };
 
 /** Keys that are no characters, as WebDriver encodes them. */
@@ -34,22 +34,22 @@ export async function launchFirefox() {
   const profile = mkdtempSync(join(tmpdir(), "roomcast-firefox-"));
   writeFileSync(join(profile, "user.js"), Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${value});`).join("\n"));
   const firefox = launch(program, ["--headless", "--profile", profile, "--remote-debugging-port", "0"]);
-  const address = await firefox.found((line) => /WebDriver BiDi listening on (ws:\S+)/.exec(line)?.[1], "listen", 2 * PATIENCE);
+  const address = await firefox.found((line) => /WebDriver BiDi listening on (ws:\S+)/.exec(line)?.[1], "listen", 2 * TIMEOUT);
   const socket = new WebSocket(`${address}/session`);
-  await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi", PATIENCE);
+  await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi", TIMEOUT);
   const answers = new Map();
   const listeners = new Set();
   socket.on("message", (text) => {
-    const said = JSON.parse(text);
-    if (said.type === "event") for (const listener of listeners) listener(said);
-    else answers.get(said.id)?.(said);
+    const message = JSON.parse(text);
+    if (message.type === "event") for (const listener of listeners) listener(message);
+    else answers.get(message.id)?.(message);
   });
   let count = 0;
   const command = async (method, params = {}) => {
     const id = (count += 1);
     const answered = new Promise((done) => answers.set(id, done));
     socket.send(JSON.stringify({ id, method, params }));
-    const answer = await within(answered, method, PATIENCE);
+    const answer = await within(answered, method, TIMEOUT);
     answers.delete(id);
     if (answer.type === "error") throw new Error(`${method}: ${answer.error}: ${answer.message}`);
     return answer.result;
@@ -112,7 +112,7 @@ export class FirefoxVisitor {
 
   /** Waits for an expression to be true. */
   async sees(expression, what = expression) {
-    await until(() => this.evaluate(`Boolean(${expression})`), what, PATIENCE);
+    await until(() => this.evaluate(`Boolean(${expression})`), what, TIMEOUT);
   }
 
   /** Waits for an element with this text, or whose text starts with it. */

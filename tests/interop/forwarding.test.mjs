@@ -85,19 +85,19 @@ for (const adapter of ["redis", "postgres"]) {
       const kinds = [["polling"], ["polling", "websocket"], ["websocket"]];
       // So many upgrade that it is unlikely that each reaches its own node by chance.
       const sockets = await Promise.all(Array.from({ length: 30 }, (_, n) => come(t, url, kinds[[0, 1, 1, 1, 2][n % 5]])));
-      let gone = 0;
-      const heard = sockets.map((socket) => {
+      let disconnects = 0;
+      const messages = sockets.map((socket) => {
         const contents = [];
-        socket.on("disconnect", () => (gone += 1));
+        socket.on("disconnect", () => (disconnects += 1));
         socket.on("message", ({ content }) => contents.push(content));
         return contents;
       });
       const large = "x".repeat(3000);
       for (let n = 0; n < 5; n += 1) await Promise.all(sockets.map((socket, from) => say(socket, `${n} of ${from} ${large}`)));
       const others = (sockets.length - 1) * 5;
-      await until(() => heard.every(({ length }) => length >= others), "all that was said");
-      for (const contents of heard) assert.equal(new Set(contents).size, contents.length, "nothing comes twice");
-      assert.equal(gone, 0, "nobody was disconnected");
+      await until(() => messages.every(({ length }) => length >= others), "all that was said");
+      for (const contents of messages) assert.equal(new Set(contents).size, contents.length, "nothing comes twice");
+      assert.equal(disconnects, 0, "nobody was disconnected");
       assert.ok((await sum(nodes, FORWARDED)) > 0);
       const received = await Promise.all(nodes.map(({ url }) => metric(url, RECEIVED)));
       assert.ok(received.every((count) => count > 0), `each is handed some: ${received}`);
@@ -128,9 +128,9 @@ async function enduring(t, url, transports) {
   const socket = open(t, io, url, { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100, transports });
   const failed = new Promise((_, fail) => socket.once("connect_error", fail));
   await Promise.race([next(socket, "session"), failed]);
-  const client = { socket, gone: 0, heard: [] };
-  socket.on("disconnect", () => (client.gone += 1));
-  socket.on("message", ({ content }) => client.heard.push(content));
+  const client = { socket, disconnects: 0, messages: [] };
+  socket.on("disconnect", () => (client.disconnects += 1));
+  socket.on("message", ({ content }) => client.messages.push(content));
   assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
   return client;
 }
@@ -142,10 +142,10 @@ test("no client is disconnected if all forwarding slots are in use", async (t) =
   const clients = await Promise.all(Array.from({ length: 60 }, (_, n) => enduring(t, url, kinds[n % 2])));
   for (let n = 0; n < 3; n += 1) await Promise.all(clients.map(({ socket }, from) => say(socket, `${n} of ${from}`)));
   const others = (clients.length - 1) * 3;
-  await until(() => clients.every(({ heard }) => heard.length >= others), "all that was said");
-  for (const { heard } of clients) assert.equal(new Set(heard).size, heard.length, "nothing comes twice");
-  const gone = clients.reduce((count, client) => count + client.gone, 0);
-  assert.equal(gone, 0, "nobody was disconnected");
+  await until(() => clients.every(({ messages }) => messages.length >= others), "all that was said");
+  for (const { messages } of clients) assert.equal(new Set(messages).size, messages.length, "nothing comes twice");
+  const disconnects = clients.reduce((count, client) => count + client.disconnects, 0);
+  assert.equal(disconnects, 0, "nobody was disconnected");
   assert.ok((await sum(nodes, "roomcast_tunnels_refused_total")) > 0, "some WebSockets found no room");
   assert.equal(await sum(nodes, 'roomcast_requests_forwarded_total{result="full"}'), 0);
 });
@@ -157,15 +157,15 @@ test("polling clients stay connected while the broker is down past the lease", a
   const clients = await Promise.all(Array.from({ length: 12 }, () => enduring(t, url, ["polling"])));
   const stay = async (until) => {
     await Promise.all(clients.map(({ socket }, n) => say(socket, `${until} ${n}`)));
-    assert.equal(clients.reduce((count, { gone }) => count + gone, 0), 0, until);
+    assert.equal(clients.reduce((count, { disconnects }) => count + disconnects, 0), 0, until);
     assert.equal(await sum(nodes, 'roomcast_requests_rejected_total{reason="session_of_no_known_server"}'), 0, until);
   };
   const others = (is) => async () => {
     const scraped = await Promise.all(nodes.map(({ url }) => metricsOf(url)));
     // The queried node has no heartbeat age of its own; the others are all silent or all not.
     return scraped.every((text) => {
-      const heard = [...text.matchAll(/^roomcast_node_heartbeat_age_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));
-      return heard.length === nodes.length && heard.sort((a, b) => a - b).slice(1).every(is);
+      const ages = [...text.matchAll(/^roomcast_node_heartbeat_age_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));
+      return ages.length === nodes.length && ages.sort((a, b) => a - b).slice(1).every(is);
     });
   };
   await stay("before");

@@ -30,8 +30,8 @@ test("a client that repeats bad tokens is blocked, alone and for a while", async
   const { url } = await server(t, limits);
   const innocent = from(t, url, "127.0.0.3", { auth: { token: token() } });
   await next(innocent, "session");
-  let gone;
-  innocent.on("disconnect", (reason) => (gone = reason));
+  let disconnectReason;
+  innocent.on("disconnect", (reason) => (disconnectReason = reason));
 
   const guilty = from(t, url, "127.0.0.2", { auth: { token: token({}, "another secret, of the right length") } });
   for (let n = 0; n < 5; n++) {
@@ -56,7 +56,7 @@ test("a client that repeats bad tokens is blocked, alone and for a while", async
     }
   };
   await within(again(), "the end of the block");
-  assert.equal(gone, undefined);
+  assert.equal(disconnectReason, undefined);
 });
 
 test("a client whose token has expired is refused but not blocked", async (t) => {

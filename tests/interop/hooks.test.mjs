@@ -116,14 +116,14 @@ for (const [client, io] of clients) {
       await ask(one, "join", [room]);
       await ask(two, "join", [room]);
       await ask(one, "dismiss", room, room);
-      const told = await journal(one, "lifecycle", (entry) => entry[1] === room, 6);
-      assert.deepEqual(told.slice(0, 3), [
+      const recorded = await journal(one, "lifecycle", (entry) => entry[1] === room, 6);
+      assert.deepEqual(recorded.slice(0, 3), [
         ["create-room", room],
         ["join-room", room, one.id],
         ["join-room", room, two.id],
       ]);
-      assert.deepEqual(told.slice(3, 5).map(([what]) => what), ["leave-room", "leave-room"]);
-      assert.deepEqual(told[5], ["delete-room", room]);
+      assert.deepEqual(recorded.slice(3, 5).map(([what]) => what), ["leave-room", "leave-room"]);
+      assert.deepEqual(recorded[5], ["delete-room", room]);
     });
 
     test("on-demand namespaces admit permitted clients and end with the last one", async (t) => {
@@ -135,14 +135,14 @@ for (const [client, io] of clients) {
       const auth = { tenant: name };
       const [one, two] = await Promise.all([1, 2].map(() => connect(t, io, server.url + name, { ...options, auth })));
       assert.ok((await ask(main, "namespaces")).includes(name));
-      const heard = next(one, "scattered");
+      const received = next(one, "scattered");
       two.emit("scatter", [], [], "within");
-      assert.deepEqual(await heard, ["within"]);
+      assert.deepEqual(await received, ["within"]);
       one.disconnect();
       assert.deepEqual(await ask(two, "echo", "still there"), "still there");
       two.disconnect();
-      const told = await journal(main, "lifecycle", (entry) => entry[1] === name, 2);
-      assert.deepEqual(told, [["created", name], ["removed", name]]);
+      const recorded = await journal(main, "lifecycle", (entry) => entry[1] === name, 2);
+      assert.deepEqual(recorded, [["created", name], ["removed", name]]);
       assert.ok(!(await ask(main, "namespaces")).includes(name));
       const again = await connect(t, io, server.url + name, { ...options, auth });
       assert.deepEqual(await ask(again, "echo", 1), 1);
@@ -166,7 +166,7 @@ for (const [client, io] of clients) {
       await ask(both, "join", [first, second]);
       await ask(muted, "join", [second, quiet]);
       await ask(outside, "join", [silent]);
-      const heard = sockets.map((socket) => {
+      const received = sockets.map((socket) => {
         const list = [];
         socket.on("scattered", (text) => list.push(text));
         return list;
@@ -175,16 +175,16 @@ for (const [client, io] of clients) {
       sender.emit("scatter", [], [first, silent], "all but");
       sender.emit("scatter", [first], [first], "nobody");
       for (const socket of [...sockets, ...sockets]) await ask(socket, "echo", 0);
-      assert.deepEqual(heard, [[], ["rooms"], ["rooms"], ["all but"], []]);
+      assert.deepEqual(received, [[], ["rooms"], ["rooms"], ["all but"], []]);
     });
 
     test("flags combine in any order", async (t) => {
       const [sender, one] = await Promise.all([join(t), join(t)]);
       const room = fresh("flags");
       await Promise.all([sender, one].map((socket) => ask(socket, "join", [room])));
-      const heard = [[], []];
-      sender.on("flags", (...args) => heard[0].push(args));
-      one.on("flags", (...args) => heard[1].push(args));
+      const received = [[], []];
+      sender.on("flags", (...args) => received[0].push(args));
+      one.on("flags", (...args) => received[1].push(args));
       const args = ["text", Buffer.from("bytes")];
       let emitted = 0;
       // The volatile event is lost if another is still in flight, which clients cannot know.
@@ -192,10 +192,10 @@ for (const [client, io] of clients) {
         sender.emit("flags", room, ...args);
         emitted += 1;
         for (const socket of [sender, one, sender, one]) await ask(socket, "echo", 0);
-        return heard[0].length > 0 && heard[1].length > emitted;
+        return received[0].length > 0 && received[1].length > emitted;
       }, "what may be lost");
-      for (const got of heard.flat()) assert.deepEqual(got, args);
-      assert.ok(heard[0].length <= emitted && heard[1].length <= 2 * emitted, `${emitted}: ${heard.map(({ length }) => length)}`);
+      for (const got of received.flat()) assert.deepEqual(got, args);
+      assert.ok(received[0].length <= emitted && received[1].length <= 2 * emitted, `${emitted}: ${received.map(({ length }) => length)}`);
     });
 
     test("sockets are found, moved and disconnected by the server", async (t) => {
@@ -256,8 +256,8 @@ for (const [client, io] of clients) {
     test("an upgrade is reported", async (t) => {
       // Watched from the connection on, which is before the end of its upgrade.
       const socket = await join(t, { query: { kind: "watched" } });
-      const told = await journal(socket, "conn", ([id, [what]]) => id === socket.id && what === "upgrade");
-      assert.deepEqual(told, [[socket.id, ["upgrade", "websocket"]]]);
+      const recorded = await journal(socket, "conn", ([id, [what]]) => id === socket.id && what === "upgrade");
+      assert.deepEqual(recorded, [[socket.id, ["upgrade", "websocket"]]]);
       assert.equal(socket.io.engine.transport.name, "websocket");
     });
 
@@ -291,9 +291,9 @@ for (const [client, io] of clients) {
         const [error] = await next(refused, "connect_error");
         assert.equal(error.type, "TransportError");
         const watcher = await join(t);
-        const told = await journal(watcher, "connection_error", (entry) => entry[0] === who);
+        const recorded = await journal(watcher, "connection_error", (entry) => entry[0] === who);
         const context = { name: "FORBIDDEN", message: "because I say so" };
-        assert.deepEqual(told, [[who, 4, "Forbidden", context]]);
+        assert.deepEqual(recorded, [[who, 4, "Forbidden", context]]);
       });
     }
   });
@@ -335,7 +335,7 @@ test("invalid requests are reported with their fault", async (t) => {
     assert.equal(answer.status, 400);
     const body = await answer.json();
     assert.equal(body.code, code);
-    const told = await journal(socket, "connection_error", (entry) => entry[0] === who);
-    assert.deepEqual(told, [[who, code, body.message, context]]);
+    const recorded = await journal(socket, "connection_error", (entry) => entry[0] === who);
+    assert.deepEqual(recorded, [[who, code, body.message, context]]);
   }
 });

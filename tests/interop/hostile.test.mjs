@@ -34,9 +34,9 @@ after(async () => {
 
 /** Checks that messages of the bystanders reach each other. */
 async function chat(title) {
-  const [teller, ...others] = bystanders;
+  const [sender, ...others] = bystanders;
   const content = `${title} ${Math.random()}`;
-  const heard = others.map((socket) =>
+  const receipts = others.map((socket) =>
     within(
       new Promise((done) => {
         const listen = (message) => {
@@ -49,14 +49,14 @@ async function chat(title) {
       `${content} at a bystander`,
     ),
   );
-  assert.equal((await ask(teller, "message", { conversationId: LOBBY, content })).success, true);
-  await Promise.all(heard);
+  assert.equal((await ask(sender, "message", { conversationId: LOBBY, content })).success, true);
+  await Promise.all(receipts);
 }
 
 describe("upgrades of stock clients", () => {
   for (const [name, client] of clients) {
     test(`B11: nothing is lost, doubled or reordered while a client upgrades (${name})`, async () => {
-      const asked = [];
+      const requests = [];
       const socket = client(server.url, { forceNew: true, reconnection: false, auth: { name: "Bob" } });
       try {
         await next(socket, "connect");
@@ -64,12 +64,12 @@ describe("upgrades of stock clients", () => {
         const upgraded = engine.transport.name === "websocket" || next(engine, "upgrade");
         const order = [];
         for (let n = 0; n < 200; n++) {
-          asked.push(ask(socket, "presence", n).then(() => order.push(n)));
+          requests.push(ask(socket, "presence", n).then(() => order.push(n)));
           if (n % 10 === 0) await new Promise((done) => setImmediate(done));
         }
         await chat(name);
         await upgraded;
-        await Promise.all(asked);
+        await Promise.all(requests);
         assert.deepEqual(
           order,
           Array.from({ length: 200 }, (_, n) => n),

@@ -65,10 +65,10 @@ test("long answers are compressed unless their event says otherwise", async () =
     const target = await open();
     const text = "x".repeat(bytes);
     await fetch(target, { method: "POST", body: `42["${event}","n","${text}"]` });
-    const [polled, heard] = await poll(target, { headers: { "accept-encoding": "gzip, deflate" } });
+    const [polled, message] = await poll(target, { headers: { "accept-encoding": "gzip, deflate" } });
     assert.equal(polled.headers.get("content-encoding"), encoding);
     // fetch() decodes the content.
-    assert.equal(heard, `42["n","${text}"]`);
+    assert.equal(message, `42["n","${text}"]`);
   }
 });
 

@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server } from "./people.mjs";
 import { ask, metricsOf, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
@@ -214,9 +214,9 @@ describe("bad input", () => {
   });
 
   test("F4: addresses in a token are not fetched", async (t) => {
-    let asked = 0;
+    let requests = 0;
     const trap = createServer((_, response) => {
-      asked += 1;
+      requests += 1;
       response.end("{}");
     });
     await new Promise((done) => trap.listen(0, "127.0.0.1", done));
@@ -225,7 +225,7 @@ describe("bad input", () => {
     const { url } = await server(t);
     const header = { jku: address, x5u: address, jwk: pair("RS256", "own").jwk, kid: "own" };
     await refused(t, url, { auth: { token: token({ iss: address }, SECRET, header) } });
-    assert.equal(asked, 0);
+    assert.equal(requests, 0);
   });
 
   test("no token and no session id is ever in the log", async (t) => {
@@ -292,7 +292,7 @@ describe("live connections", () => {
     const socket = open(t, io, url, { auth: { token: token({ exp }) }, reconnection: true });
     // Its warning time is longer than its life, so it is sent immediately.
     const [expiring] = await next(socket, "auth:expiring");
-    checkHeard("auth:expiring", expiring);
+    checkReceived("auth:expiring", expiring);
     assert.equal(expiring.expiresAt, new Date(exp * 1000).toISOString());
     for (const [offer, code] of [
       [{ token: token({ sub: "bob" }) }, "FORBIDDEN"],
@@ -315,7 +315,7 @@ describe("live connections", () => {
     await warned;
     const { told, reason } = await farewell(socket);
     assert.ok(Date.now() / 1000 >= later + 1, "not before its end and the grace");
-    checkHeard("error", told[0]);
+    checkReceived("error", told[0]);
     assert.deepEqual(told, [
       { type: "auth", code: "TOKEN_EXPIRED", message: "the credentials have expired", status: 401 },
     ]);
@@ -340,8 +340,8 @@ describe("live connections", () => {
     const ann = (await enter(t, url, { auth: { token: token() } })).socket;
     const bob = (await enter(t, url, { auth: { token: token({ sub: "bob" }) } })).socket;
     for (const socket of [ann, bob]) assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
-    const heard = [];
-    ann.on("message", ({ content }) => heard.push(content));
+    const received = [];
+    ann.on("message", ({ content }) => received.push(content));
     const say = (content) => ask(bob, "message", { conversationId: LOBBY, content });
     await say("before");
     const left = next(bob, "user_left");
@@ -353,7 +353,7 @@ describe("live connections", () => {
     const last = new Promise((done) => ann.on("message", ({ content }) => content === "after" && done()));
     await say("after");
     await within(last, "the last message");
-    assert.deepEqual(heard, ["before", "after"]);
+    assert.deepEqual(received, ["before", "after"]);
   });
 
   test("a flood of refreshes is limited like any other event", async (t) => {
@@ -373,9 +373,9 @@ describe("live connections", () => {
   test("a client reconnects by itself after a shutdown of the server", async (t) => {
     const started = await startServer(keyed);
     const { socket } = await enter(t, started.url, { auth: { token: token() }, reconnection: true });
-    const gone = farewell(socket);
+    const disconnected = farewell(socket);
     assert.equal(await started.stop(), 0);
-    const { told, reason } = await gone;
+    const { told, reason } = await disconnected;
     assert.deepEqual(told, []);
     assert.match(reason, /^transport (close|error)$/);
     assert.equal(socket.active, true);
@@ -398,9 +398,9 @@ describe("sessions", () => {
     assert.ok(Date.parse(expiresAt) > Date.now());
     const viaCookie = await enter(t, url, { extraHeaders: { cookie: `roomcast_session=${sessionId}` } });
     assert.equal(viaCookie.session.userId, "eve");
-    const gone = Promise.all([farewell(viaAuth.socket), farewell(viaCookie.socket)]);
+    const disconnected = Promise.all([farewell(viaAuth.socket), farewell(viaCookie.socket)]);
     assert.equal((await call(url, "DELETE", `/api/v1/sessions/${sessionId}`, undefined, service)).status, 204);
-    for (const { told, reason } of await gone) {
+    for (const { told, reason } of await disconnected) {
       assert.equal(told[0].code, "TOKEN_REVOKED");
       assert.equal(reason, "io server disconnect");
     }

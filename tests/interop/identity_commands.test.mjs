@@ -34,8 +34,8 @@ describe("explain", () => {
     const revoked = command(args, { ...keyed, ...env });
     assert.equal(revoked.status, 0, revoked.stderr);
     assert.match(revoked.stdout, /^refused: the user is revoked\n/);
-    const asked = ["explain", "--user", "ann", "--event", "message", "--room", LOBBY, "--role", "coach"];
-    const own = command(asked, { ...keyed, ...env });
+    const flags = ["explain", "--user", "ann", "--event", "message", "--room", LOBBY, "--role", "coach"];
+    const own = command(flags, { ...keyed, ...env });
     assert.match(own.stdout, /^allowed: auth\.roles\.user\.permissions: chat:send/, own.stderr);
     assert.equal((await call(url, "GET", "/api/v1/explain?user=ann")).status, 400);
   });
@@ -45,8 +45,8 @@ describe("explain", () => {
     const { url } = await server(t, env);
     const { socket } = await enter(t, url, { auth: { token: token() } });
     const { conversation } = await ask(socket, "create_conversation", { memberIds: ["bob"] });
-    const said = await ask(socket, "message", { conversationId: conversation.id, content: "hi" });
-    const message = said.message.id;
+    const sent = await ask(socket, "message", { conversationId: conversation.id, content: "hi" });
+    const message = sent.message.id;
     await enter(t, url, { auth: { token: token({ sub: "mod", roles: ["admin"] }) } });
     const why = async (user, event, more = {}) => {
       const query = new URLSearchParams({ user, event, message, ...more });
@@ -86,9 +86,9 @@ describe("explain", () => {
     await enter(t, url, { auth: { token: token({ sub: "bot", roles: ["service"] }) } });
     assert.deepEqual((await kick("bot")).allowed, false);
     assert.match((await kick("bot")).rule, /^none of the roles grants admin, which \/admin wants$/);
-    const asked = (...more) => command(["explain", "--event", "edit_message", ...more], { ...keyed, ...env }).stdout;
-    assert.match(asked("--user", "bob", "--message", message), /^refused: the message's author.*`ann` wrote it\n/);
-    assert.match(asked("--user", "ann", "--message", message), /^allowed: .*the user wrote it\n/);
+    const explain = (...more) => command(["explain", "--event", "edit_message", ...more], { ...keyed, ...env }).stdout;
+    assert.match(explain("--user", "bob", "--message", message), /^refused: the message's author.*`ann` wrote it\n/);
+    assert.match(explain("--user", "ann", "--message", message), /^allowed: .*the user wrote it\n/);
     const offered = await ask(socket, "delete_message", { messageId: message });
     assert.equal(offered.success, true, JSON.stringify(offered));
     assert.deepEqual((await why("ann", "edit_message"))[0], false, "a deleted message is not edited");
@@ -106,8 +106,8 @@ describe("explain", () => {
     };
     const { url } = await server(t, env);
     const { socket } = await enter(t, url, { auth: { name: "Ada" } });
-    const said = await ask(socket, "message", { conversationId: LOBBY, content: "hi" });
-    assert.equal(said.error.code, "FORBIDDEN");
+    const sent = await ask(socket, "message", { conversationId: LOBBY, content: "hi" });
+    assert.equal(sent.error.code, "FORBIDDEN");
     assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
     const operator = `Bearer ${token({ roles: ["operator"] })}`;
     assert.equal((await call(url, "POST", "/api/v1/sessions", { userId: "x", ttlSeconds: 9 }, operator)).status, 201);

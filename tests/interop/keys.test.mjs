@@ -179,8 +179,8 @@ describe("a key server", () => {
       await refused(t, url, { auth: { token: first.token({}, { kid: `unknown ${n}` }) } });
     }
     // This process may record a request late, but never early.
-    const asked = keys.asked.map((at) => at - begun);
-    assert.ok(asked.every((at, n) => at >= 4900 * n), `asked after ${asked} ms`);
+    const times = keys.asked.map((at) => at - begun);
+    assert.ok(times.every((at, n) => at >= 4900 * n), `asked after ${times} ms`);
     assert.equal(keys.most, 1);
   });
 
@@ -223,8 +223,8 @@ describe("a key server", () => {
       await refused(t, started.url, { auth: { token: pair("EdDSA", "any").token() } });
     }
     // This process may record a request late, but never early.
-    const asked = keys.asked.map((at) => at - begun);
-    asked.forEach((at, n) => assert.ok(at >= 990 * (2 ** n - 1), `${asked} ms`));
+    const times = keys.asked.map((at) => at - begun);
+    times.forEach((at, n) => assert.ok(at >= 990 * (2 ** n - 1), `${times} ms`));
     assert.equal(keys.most, 1);
   });
 

@@ -125,7 +125,7 @@ export async function startLink(url, localAddress) {
 export const QUICK = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 };
 
 /** Cuts the link of a client, and waits until the client has noticed. */
-export async function cutOff({ socket, link }) {
+export async function disconnectLink({ socket, link }) {
   const lost = next(socket, "disconnect");
   link.cut();
   await lost;
@@ -133,7 +133,7 @@ export async function cutOff({ socket, link }) {
 
 /** Cuts the link of a client, and reconnects it at another server after an action. */
 export async function move(one, to, meanwhile = async () => {}) {
-  await cutOff(one);
+  await disconnectLink(one);
   await meanwhile();
   const back = next(one.socket, "connect");
   one.link.restore(to.url);

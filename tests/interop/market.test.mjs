@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { describe, test } from "node:test";
-import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
+import { checkAnswered, checkReceived, checksAll } from "./catalog.mjs";
 import { startLink } from "./link.mjs";
 import { call, enter, io, server } from "./people.mjs";
 import { ask, next, until } from "./support.mjs";
@@ -32,11 +32,11 @@ async function user(t, url, sub, roles = ["user"], options = {}) {
 }
 
 /** Records all events of these names, in order. */
-function heard(socket, ...names) {
+function record(socket, ...names) {
   const events = [];
   for (const name of names) {
     socket.on(name, (body) => {
-      checkHeard(name, body);
+      checkReceived(name, body);
       events.push([name, body]);
     });
   }
@@ -54,7 +54,7 @@ describe("the market", () => {
   test("a client follows trades, portfolio and signals by documented events", async (t) => {
     const { url } = await server(t);
     const ann = await user(t, url, "ann");
-    const events = heard(ann, "trades:subscribed", "portfolio:subscribed", "signals:subscribed");
+    const events = record(ann, "trades:subscribed", "portfolio:subscribed", "signals:subscribed");
     assert.equal((await must(ann, "subscribe:trades", { userId: "ann" })).room, "trades:ann");
     assert.equal((await must(ann, "subscribe:portfolio", { userId: "ann" })).room, "portfolio:ann");
     assert.equal((await must(ann, "subscribe:signals")).room, "signals");
@@ -68,7 +68,7 @@ describe("the market", () => {
         ["signals:subscribed", "signals:gold"],
       ],
     );
-    heard(ann, "trade:update", "portfolio:update", "signal:new");
+    record(ann, "trade:update", "portfolio:update", "signal:new");
     const updates = [next(ann, "trade:update"), next(ann, "portfolio:update"), next(ann, "signal:new")];
     await publish(url, "/trades", trade("t1", "executed", 190.5));
     const positions = [{ symbol: "AAPL", quantity: 2, avgPrice: 190.5 }];
@@ -80,7 +80,7 @@ describe("the market", () => {
     assert.deepEqual(rest, { ...trade("t1", "executed", 190.5), revision: 1 });
     assert.deepEqual([portfolio.totalValue, portfolio.positions], [381, positions]);
     assert.deepEqual([advice.signalId, advice.action, advice.entryPrice], ["s1", "hold", null]);
-    const ends = heard(ann, "trades:unsubscribed", "portfolio:unsubscribed", "signals:unsubscribed");
+    const ends = record(ann, "trades:unsubscribed", "portfolio:unsubscribed", "signals:unsubscribed");
     await must(ann, "unsubscribe:trades", { userId: "ann" });
     await must(ann, "unsubscribe:portfolio", { userId: "ann" });
     await must(ann, "unsubscribe:signals", {});
@@ -100,18 +100,18 @@ describe("the market", () => {
     await publish(url, "/trades", trade("t1", "executed", 190.5));
     for (let number = 1; number <= 203; number += 1) await publish(url, "/signals", signal(`s${number}`, "gold"));
     const ann = await user(t, url, "ann");
-    const updates = heard(ann, "signal:new");
+    const updates = record(ann, "signal:new");
     const changed = await must(ann, "subscribe:trades", { userId: "ann", sinceRevision: trades.snapshot.revision });
     assert.deepEqual(changed.snapshot.trades.map(({ tradeId, status }) => [tradeId, status]), [["t1", "executed"]]);
-    const asked = { channelId: "gold", sinceRevision: signals.snapshot.revision };
-    const { snapshot } = await must(ann, "subscribe:signals", asked);
-    assert.deepEqual([snapshot.hasMore, snapshot.sinceRevision], [true, asked.sinceRevision]);
+    const since = { channelId: "gold", sinceRevision: signals.snapshot.revision };
+    const { snapshot } = await must(ann, "subscribe:signals", since);
+    assert.deepEqual([snapshot.hasMore, snapshot.sinceRevision], [true, since.sinceRevision]);
     await publish(url, "/signals", signal("s204", "gold"));
     // The pages of what did not fit, the newest first.
     const missed = snapshot.signals.map(({ signalId }) => signalId);
     let { cursor } = snapshot;
     while (cursor !== undefined) {
-      const page = await must(ann, "signals:history", { ...asked, cursor, limit: 2 });
+      const page = await must(ann, "signals:history", { ...since, cursor, limit: 2 });
       assert.equal(page.hasMore, page.cursor !== undefined);
       missed.unshift(...page.signals.map(({ signalId }) => signalId).reverse());
       cursor = page.cursor;
@@ -133,9 +133,9 @@ describe("the market", () => {
     for (const event of ["subscribe:trades", "subscribe:portfolio"]) {
       const answer = await ask(ann, event, { userId: "bob" });
       assert.deepEqual([answer.success, answer.error.code], [false, "FORBIDDEN"]);
-      const told = next(ann, "error");
+      const received = next(ann, "error");
       ann.emit(event, { userId: "bob" });
-      const [error] = await told;
+      const [error] = await received;
       assert.deepEqual([error.type, error.code, error.event], ["auth", "FORBIDDEN", event]);
     }
   });
@@ -154,10 +154,10 @@ describe("the market", () => {
     for (const [env, price] of [[{ ROOMCAST_MARKET__PRICES: "AAPL=190.5" }, 190.5], [webhook, 7]]) {
       const { url } = await server(t, env);
       const root = await user(t, url, "root", ["admin"]);
-      heard(root, "trade:executed", "trade:error");
-      const told = next(root, "trade:executed");
+      record(root, "trade:executed", "trade:error");
+      const received = next(root, "trade:executed");
       const answer = await must(root, "execute:trade", { symbol: "AAPL", side: "sell", quantity: 0.5 });
-      const [{ tradeId, timestamp, ...rest }] = await told;
+      const [{ tradeId, timestamp, ...rest }] = await received;
       assert.deepEqual(rest, { symbol: "AAPL", side: "sell", quantity: 0.5, executedPrice: price });
       assert.equal(answer.tradeId, tradeId);
       const failed = next(root, "trade:error");
@@ -179,7 +179,7 @@ describe("the market", () => {
     const back = next(ann, "session");
     ann.connect();
     await back;
-    const events = heard(ann, "trades:subscribed", "trade:update");
+    const events = record(ann, "trades:subscribed", "trade:update");
     await must(ann, "subscribe:trades", { userId: "ann" });
     await publish(url, "/trades", trade("t2", "failed"));
     await until(() => events.length === 2, "the update");
@@ -195,7 +195,7 @@ describe("the market", () => {
       t.after(() => link.close());
       const options = { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
       const ann = await user(t, link.url, "ann", ["user"], options);
-      const events = heard(ann, "trades:subscribed", "trade:update", "signal:new");
+      const events = record(ann, "trades:subscribed", "trade:update", "signal:new");
       await must(ann, "subscribe:trades", { userId: "ann" });
       await must(ann, "subscribe:signals", { channelId: "gold" });
       await must(ann, "subscribe:portfolio", { userId: "ann" });
@@ -236,7 +236,7 @@ describe("the market", () => {
       const tokenFor = (channels) => token({ sub: "ann", roles: ["user"], channels });
       const options = { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
       const { socket: ann } = await enter(t, link.url, { auth: { token: tokenFor(["vip-1"]) }, ...options });
-      const events = heard(ann, "signals:unsubscribed", "signal:new");
+      const events = record(ann, "signals:unsubscribed", "signal:new");
       for (const channelId of ["vip-1", "oil"]) await must(ann, "subscribe:signals", { channelId });
       await publish(url, "/signals", signal("s1", "vip-1"));
       await until(() => events.length === 1, "the signal");
@@ -277,7 +277,7 @@ describe("withdrawn market data", () => {
     await publish(url, "/signals", signal("s1", "gold"));
     await publish(url, "/prices", { symbol: "BTC/USD", price: 60000 });
     const ann = await user(t, url, "ann");
-    const events = heard(ann, "trade:withdrawn", "signal:withdrawn", "price:withdrawn");
+    const events = record(ann, "trade:withdrawn", "signal:withdrawn", "price:withdrawn");
     const follow = async () => [
       (await must(ann, "subscribe:trades", { userId: "ann" })).snapshot.trades.length,
       (await must(ann, "subscribe:signals", { channelId: "gold" })).snapshot.signals.length,
@@ -300,7 +300,7 @@ describe("prices", () => {
     const { url } = await server(t);
     await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
     const ann = await user(t, url, "ann");
-    heard(ann, "prices:subscribed", "prices:unsubscribed", "price:update");
+    record(ann, "prices:subscribed", "prices:unsubscribed", "price:update");
     const subscribed = next(ann, "prices:subscribed");
     const { rooms, snapshot } = await must(ann, "subscribe:prices", { symbols: ["AAPL", "BTC/USD"] });
     assert.deepEqual(rooms, ["prices:AAPL", "prices:BTC/USD"]);
@@ -335,7 +335,7 @@ describe("prices", () => {
   test("an unpublished symbol expires, and later subscribers get no price", async (t) => {
     const { url } = await server(t, { ROOMCAST_MARKET__SYMBOL_EXPIRY: "1s" });
     const ann = await user(t, url, "ann");
-    heard(ann, "price:withdrawn");
+    record(ann, "price:withdrawn");
     await must(ann, "subscribe:prices", { symbols: ["AAPL"] });
     const ended = next(ann, "price:withdrawn");
     await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
@@ -384,7 +384,7 @@ describe("notifications", () => {
     const { url } = await server(t, { ROOMCAST_NOTIFICATIONS__WINDOW: "10s" });
     await publish(url, "/notifications", notice("n1", "low"));
     const ann = await user(t, url, "ann");
-    heard(ann, "notifications:subscribed", "notifications:unsubscribed");
+    record(ann, "notifications:subscribed", "notifications:unsubscribed");
     const subscribed = next(ann, "notifications:subscribed");
     const { room, snapshot } = await must(ann, "subscribe:notifications");
     assert.equal(room, "notifications:ann");
@@ -392,7 +392,7 @@ describe("notifications", () => {
     assert.deepEqual(snapshot.notifications.map(({ notificationId }) => notificationId), ["n1"]);
     const tab = await user(t, url, "ann");
     await must(tab, "subscribe:notifications", {});
-    const events = heard(tab, "notification:new", "notification:batch", "notification:acked");
+    const events = record(tab, "notification:new", "notification:batch", "notification:acked");
     for (const id of ["n2", "n3", "n4"]) await publish(url, "/notifications", notice(id, "normal"));
     await publish(url, "/notifications", notice("n5", "urgent"));
     await until(() => events.length === 3, "the batch");
@@ -404,9 +404,9 @@ describe("notifications", () => {
         ["notification:batch", ["n3", "n4"]],
       ],
     );
-    const told = next(tab, "notification:acked");
+    const received = next(tab, "notification:acked");
     const { timestamp } = await must(ann, "notification:ack", { notificationId: "n1" });
-    assert.deepEqual(await told, [{ notificationId: "n1", timestamp }]);
+    assert.deepEqual(await received, [{ notificationId: "n1", timestamp }]);
     assert.equal((await ask(ann, "notification:ack", { notificationId: "none" })).error.code, "NOT_FOUND");
     const ended = next(ann, "notifications:unsubscribed");
     await must(ann, "unsubscribe:notifications");
@@ -421,7 +421,7 @@ describe("notifications", () => {
     for (const id of ["n1", "n2", "n3"]) await publish(url, "/notifications", notice(id, "normal"));
     const ann = await user(t, url, "ann");
     const tab = await user(t, url, "ann");
-    const events = heard(tab, "notifications:acked", "notifications:unread", "notification:withdrawn");
+    const events = record(tab, "notifications:acked", "notifications:unread", "notification:withdrawn");
     for (const socket of [ann, tab]) assert.equal((await must(socket, "subscribe:notifications")).snapshot.unread, 3);
     await publish(url, "/notifications/withdraw", { notificationId: "n1", userIds: ["ann"] });
     assert.equal((await must(ann, "notification:ack_all", {})).acknowledged, 2);
@@ -448,7 +448,7 @@ describe("notifications", () => {
     const options = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50, transports: ["websocket"] };
     const socket = io(link.url, { forceNew: true, auth: { token: token({ sub: "ann", roles: ["user"] }) }, ...options });
     t.after(() => socket.disconnect());
-    const events = heard(socket, "notifications:subscribed", "notification:new");
+    const events = record(socket, "notifications:subscribed", "notification:new");
     await until(() => events.length === 1, "the subscription");
     await publish(url, "/notifications", notice("n1", "normal"));
     await until(() => events.length === 2, "the first");
@@ -478,7 +478,7 @@ describe("notifications", () => {
       const follow = async (url) => {
         const socket = io(url, { forceNew: true, auth: { token: token({ sub: "ann", roles: ["user"] }) }, ...options });
         t.after(() => socket.disconnect());
-        const events = heard(socket, "notifications:subscribed", "notification:new", "notification:batch");
+        const events = record(socket, "notifications:subscribed", "notification:new", "notification:batch");
         await until(() => events.length === 1, "the subscription");
         return { socket, events };
       };
@@ -486,7 +486,7 @@ describe("notifications", () => {
       // Another tab, which stays connected, shows what was sent so far.
       const { events: seen } = await follow(url);
       const ids = (events) => events.flatMap(([, one]) => one.notifications ?? [one]).map((one) => one.notificationId);
-      const told = (events) => ids(events.filter(([name]) => name !== "notifications:subscribed"));
+      const received = (events) => ids(events.filter(([name]) => name !== "notifications:subscribed"));
       const tell = async (...ids) => {
         for (const id of ids) await publish(url, "/notifications", notice(id, "normal"));
       };
@@ -501,21 +501,21 @@ describe("notifications", () => {
         assert.equal(socket.recovered, true);
       };
       await tell("n1");
-      await until(() => told(events).length === 1, "the first");
+      await until(() => received(events).length === 1, "the first");
       await away(async () => {
         await tell("n2", "n3", "n4", "n5");
-        await until(() => told(seen).length === 5, "the batch in the other tab");
+        await until(() => received(seen).length === 5, "the batch in the other tab");
       });
-      await until(() => told(events).length === 5, "what was told meanwhile");
+      await until(() => received(events).length === 5, "what was told meanwhile");
       assert.ok(events.some(([name]) => name === "notification:batch"), "a batch was replayed");
       // These are pending when the client is back, unless the machine stalled for longer than the
       // window.
       await away(() => tell("n6", "n7", "n8"));
-      await until(() => told(events).length === 8, "what waited");
+      await until(() => received(events).length === 8, "what waited");
       await publish(url, "/notifications", notice("last", "urgent"));
       for (const one of [events, seen]) {
-        await until(() => told(one).includes("last"), "the last");
-        assert.deepEqual(told(one), ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "last"]);
+        await until(() => received(one).includes("last"), "the last");
+        assert.deepEqual(received(one), ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "last"]);
         assert.equal(one.filter(([name]) => name === "notifications:subscribed").length, 1);
       }
     });

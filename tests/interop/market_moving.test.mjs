@@ -2,7 +2,7 @@
 // server by a link. The servers share one PostgreSQL and are connected by it alone or by Redis.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { checkAnswered, checkHeard } from "./catalog.mjs";
+import { checkAnswered, checkReceived } from "./catalog.mjs";
 import { by, person, startServers, whatIsThere } from "./chat_servers.mjs";
 import { QUICK, move, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
@@ -37,7 +37,7 @@ async function follower(t, server, options = {}) {
   const events = [];
   for (const event of FOLLOWED) {
     socket.on(event, (body) => {
-      checkHeard(event, body);
+      checkReceived(event, body);
       events.push([event, body]);
     });
   }
@@ -80,7 +80,7 @@ async function publishAll(server, { name }, n) {
  * Checks the events of one kind in order: snapshots, and updates with revisions larger than all
  * before. Each id occurs once.
  */
-function account(events, { begun, told, of, id, isAll }) {
+function account(events, { begun, updateEvent, of, id, isAll }) {
   const known = new Set();
   const updated = new Set();
   let last = 0;
@@ -91,7 +91,7 @@ function account(events, { begun, told, of, id, isAll }) {
       last = revision;
       for (const one of Object.values(rest).flat()) if (typeof one === "object" && one !== null) known.add(id(one));
     }
-    const updates = event === told ? [body] : event === "notification:batch" && told === "notification:new" ? body.notifications : [];
+    const updates = event === updateEvent ? [body] : event === "notification:batch" && updateEvent === "notification:new" ? body.notifications : [];
     for (const update of updates.filter(of)) {
       assert.ok(isAll ? update.revision === last + 1 : update.revision > last, `${event} ${update.revision} follows ${last}`);
       last = update.revision;
@@ -146,19 +146,19 @@ function whatever(servers) {
       await until(() => has("signal:new", ({ signalId }) => signalId === `${numbers.at(-1)} long`), "the last signal");
       await until(() => last("price:update")?.price === n, "the last price");
       await until(() => last("portfolio:update")?.totalValue === n, "the newest portfolio");
-      const trades = { begun: "trades:subscribed", told: "trade:update", of: () => true, id: ({ tradeId }) => tradeId, isAll: true };
+      const trades = { begun: "trades:subscribed", updateEvent: "trade:update", of: () => true, id: ({ tradeId }) => tradeId, isAll: true };
       assert.deepEqual([...account(ann.events, trades)].sort(), [...numbers].sort());
-      const notifications = { ...trades, begun: "notifications:subscribed", told: "notification:new", id: (one) => one.notificationId };
+      const notifications = { ...trades, begun: "notifications:subscribed", updateEvent: "notification:new", id: (one) => one.notificationId };
       assert.deepEqual([...account(ann.events, notifications)].sort(), [...numbers].sort());
       const rooms = new Set(ann.events.filter(([event]) => event === "signals:subscribed").map(([, { room }]) => room));
       assert.equal(rooms.size, 2);
       for (const [called] of CHANNELS) {
         const of = (body) => (body.room ? body.room === "signals:gold" : body.channelId === "gold") === (called === "gold");
-        const signals = { begun: "signals:subscribed", told: "signal:new", of, id: ({ signalId }) => signalId };
+        const signals = { begun: "signals:subscribed", updateEvent: "signal:new", of, id: ({ signalId }) => signalId };
         const own = [...account(ann.events, signals)].filter((known) => known.startsWith(`${ann.name} `));
         assert.deepEqual(own.sort(), numbers.map((number) => `${number} ${called}`).sort());
       }
-      const portfolios = { begun: "portfolio:subscribed", told: "portfolio:update", of: () => true, id: (one) => one.revision };
+      const portfolios = { begun: "portfolio:subscribed", updateEvent: "portfolio:update", of: () => true, id: (one) => one.revision };
       account(ann.events.filter(([, body]) => body.revision !== undefined), portfolios);
       // Each server has started with a snapshot of everything.
       for (const event of FOLLOWED.filter((name) => name.endsWith(":subscribed"))) {

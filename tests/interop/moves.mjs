@@ -9,17 +9,17 @@ export function watchMoves(members) {
   const begin = performance.now();
   const moves = { left: [], back: [], reasons: [], end };
   const listeners = members.map(({ socket }) => {
-    let isHere = true;
+    let isConnected = true;
     const disconnect = (reason) => {
       // A client that was not admitted yet has not left: HAProxy answers 408 after ten seconds
       // without a request.
-      if (!isHere) return;
-      isHere = false;
+      if (!isConnected) return;
+      isConnected = false;
       moves.left.push(performance.now() - begin);
       moves.reasons.push(reason);
     };
     const connect = () => {
-      isHere = true;
+      isConnected = true;
       moves.back.push(performance.now() - begin);
     };
     socket.on("disconnect", disconnect).on("connect", connect);
@@ -27,7 +27,7 @@ export function watchMoves(members) {
   });
   /** Stops recording. */
   function end() {
-    for (const forget of listeners) forget();
+    for (const unsubscribe of listeners) unsubscribe();
     return moves;
   }
   return moves;

@@ -65,9 +65,9 @@ for (const [client, io] of clients) {
       const second = await connect(t, io, `${server.url}/dyn-102`);
       assert.equal((await ask(first, "whoami")).nsp, "/dyn-101");
       first.on("hello", () => assert.fail("another namespace"));
-      const heard = next(second, "hello");
+      const received = next(second, "hello");
       second.emit("in", second.id, "hello");
-      await heard;
+      await received;
       const wrong = open(t, io, `${server.url}/dyn-abc`);
       assert.equal((await next(wrong, "connect_error"))[0].message, "Invalid namespace");
     });

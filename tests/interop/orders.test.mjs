@@ -76,8 +76,8 @@ describe("an order under a clientTradeId", () => {
     const first = await startServer(stored);
     t.after(() => first.stop("SIGKILL"));
     const { socket } = await enter(t, first.url, repeating);
-    const told = [];
-    socket.on("trade:executed", ({ tradeId }) => told.push(tradeId));
+    const received = [];
+    socket.on("trade:executed", ({ tradeId }) => received.push(tradeId));
     const answered = order(socket, "one");
     await until(() => orders.length === 1, "the executor being asked");
     await first.stop("SIGKILL");
@@ -91,6 +91,6 @@ describe("an order under a clientTradeId", () => {
     const again = await order(socket, "one");
     assert.deepEqual([again.tradeId, again.timestamp], [answer.tradeId, answer.timestamp]);
     assert.equal(orders.length, 2);
-    assert.deepEqual(new Set(told), new Set([answer.tradeId]));
+    assert.deepEqual(new Set(received), new Set([answer.tradeId]));
   });
 });

@@ -3,7 +3,7 @@
 // conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { client, everywhere, look, lookEverywhere, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
+import { client, everywhere, checkLook, checkLookEverywhere, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
 import { startServer } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -14,7 +14,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   const b = await signIn(t, bob, `Bob ${self}`, options);
   const { page } = a;
   const key = (...keys) => keys.reduce((before, name) => before.then(() => page.keyboard.press(name)), Promise.resolve());
-  const see = (name, visitor = a) => look(visitor, `story-${self}-${name}`);
+  const see = (name, visitor = a) => checkLook(visitor, `story-${self}-${name}`);
   await b.say(`hello from ${self}`);
   await a.message(`hello from ${self}`).waitFor();
 
@@ -135,7 +135,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
     return link.contains(document.elementFromPoint(x + width / 2, y + height / 2));
   };
   assert.equal(await ada.conversation("Lobby").evaluate(isFree), true);
-  await look(ada, `removed-${self}`);
+  await checkLook(ada, `removed-${self}`);
   await ada.conversation(`Club ${self}`).waitFor({ state: "detached" });
   // A wide window shows the conversation with the newest message; a phone shows the list.
   if (!isPhone) await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
@@ -149,7 +149,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   // is no answer.
   const question = ada.page.getByRole("alert").filter({ hasText: `This page does not know a user named ${eve}.` });
   await question.waitFor();
-  await look(ada, `picker-${self}`);
+  await checkLook(ada, `picker-${self}`);
   const chosen = ada.page.getByRole("list", { name: "Chosen people" }).getByRole("listitem");
   await question.getByRole("button", { name: "Cancel" }).click();
   await question.waitFor({ state: "detached" });
@@ -167,7 +167,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.page.getByText("Members · 1").waitFor();
   await ada.page.getByRole("button", { name: "Delete" }).click();
   await ada.page.getByRole("button", { name: "Really delete for all members" }).waitFor();
-  await look(ada, `delete-${self}`);
+  await checkLook(ada, `delete-${self}`);
   await ada.page.getByRole("button", { name: "Really delete for all members" }).click();
   await ada.page.getByRole("dialog").waitFor({ state: "detached" });
   await ada.conversation(eve).waitFor({ state: "detached" });
@@ -224,7 +224,7 @@ test("a server that does not answer is called slow until it answers", async (t) 
   ada.link.holdAnswers();
   await ada.say("answered late");
   await ada.saw("status", "The server is slow…");
-  await lookEverywhere(ada, "slow");
+  await checkLookEverywhere(ada, "slow");
   ada.link.releaseAnswers();
   await ada.message("answered late", "stored").waitFor();
   await ada.isOver("WebSocket");

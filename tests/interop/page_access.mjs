@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultyServer, message } from "./faulty.mjs";
-import { DESK, LOBBY, client, everywhere, keyed, look, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, LOBBY, client, everywhere, keyed, checkLook, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -26,7 +26,7 @@ test("messages that are sent, failed, held or waiting are accessible", async (t)
   server.faults.message = (give) => (release = give);
   await ada.say("under way");
   await ada.message("under way", "sending").waitFor();
-  await look(ada, "access-sending");
+  await checkLook(ada, "access-sending");
   await until(() => release !== undefined, "the message");
   server.faults = {};
   release();
@@ -37,22 +37,22 @@ test("messages that are sent, failed, held or waiting are accessible", async (t)
   await ada.message("refused", "failed").waitFor();
   const log = ada.page.getByRole("log", { name: "New messages" });
   await log.getByText("refused: Not sent. You are not allowed to do that.").waitFor();
-  await lookEverywhere(ada, "access-failed");
+  await checkLookEverywhere(ada, "access-failed");
   server.faults.message = failing("STORE_UNAVAILABLE", 60_000);
   await ada.say("unconfirmed");
   await ada.message("unconfirmed", "unconfirmed").waitFor();
-  await lookEverywhere(ada, "access-unconfirmed");
+  await checkLookEverywhere(ada, "access-unconfirmed");
   const other = await meet(t, (server) => (server.faults.message = failing("RATE_LIMITED", 60_000)));
   await other.ada.isOnline();
   await other.ada.say("held");
   await other.ada.message("held", "held").waitFor();
-  await lookEverywhere(other.ada, "access-held");
+  await checkLookEverywhere(other.ada, "access-held");
   other.ada.link.cut();
   await other.ada.isOffline();
   await other.ada.say("written offline");
   await other.ada.message("written offline", "waiting").waitFor();
   await other.ada.page.getByText("The server is unreachable. What you write will be sent after the reconnect.").waitFor();
-  await lookEverywhere(other.ada, "access-offline");
+  await checkLookEverywhere(other.ada, "access-offline");
   noComplaints(ada, other.ada);
 });
 
@@ -66,7 +66,7 @@ test("a disabled field shows the reason, and an accessible bar the remedy", asyn
     assert.equal(await ada.page.getByRole("button", { name: "Send" }).isDisabled(), true);
   };
   await off("Connecting…");
-  await lookEverywhere(ada, "access-connecting");
+  await checkLookEverywhere(ada, "access-connecting");
   server.isSilent = false;
   server.drop();
   await ada.isOnline();
@@ -76,12 +76,12 @@ test("a disabled field shows the reason, and an accessible bar the remedy", asyn
   const bar = (text) => ada.page.getByRole("alert").filter({ hasText: text });
   await bar("The server closed this connection.").waitFor();
   await off("You are not connected");
-  await lookEverywhere(ada, "access-closed");
+  await checkLookEverywhere(ada, "access-closed");
   server.refusing = "FORBIDDEN";
   await bar("The server closed").getByRole("button", { name: "Connect again" }).press("Enter");
   await bar("You are not allowed to do that.").waitFor();
   await off("You are not connected");
-  await lookEverywhere(ada, "access-refused");
+  await checkLookEverywhere(ada, "access-refused");
   server.refusing = undefined;
   await bar("You are not allowed").getByRole("button", { name: "Try again" }).press("Enter");
   await ada.isOnline();
@@ -96,7 +96,7 @@ test("an unknown conversation is reported and accessible", async (t) => {
   await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-00000000dead"));
   await ada.page.getByText("This conversation does not exist, or you are not a member of it.").waitFor();
   await ada.page.locator('#composer:disabled[placeholder="You cannot write here"]').waitFor();
-  await lookEverywhere(ada, "access-absent");
+  await checkLookEverywhere(ada, "access-absent");
   noComplaints(ada);
 });
 
@@ -110,7 +110,7 @@ test("an undo, the form for a token and an invitation are accessible", async (t)
   await ada.page.getByLabel("Token").press("Enter");
   await ada.page.getByText("This does not look like a token.").waitFor();
   await ada.page.getByRole("heading", { name: "Sign in" }).waitFor();
-  await lookEverywhere(ada, "access-token");
+  await checkLookEverywhere(ada, "access-token");
   await ada.page.getByLabel("Token").fill(tokenOf("ada-rules", "Ada Rules"));
   await ada.page.getByLabel("Token").press("Enter");
   await ada.isOnline();
@@ -122,10 +122,10 @@ test("an undo, the form for a token and an invitation are accessible", async (t)
   await ada.page.getByRole("button", { name: "Undo" }).waitFor();
   // Undo is available for a few seconds; on a slow machine the message may be deleted by the last
   // check.
-  await lookEverywhere(ada, "access-undo");
+  await checkLookEverywhere(ada, "access-undo");
   await ada.page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
   await ada.page.getByRole("dialog", { name: "Invitation" }).getByText("You are already a member.").waitFor();
-  await lookEverywhere(ada, "access-invitation");
+  await checkLookEverywhere(ada, "access-invitation");
   noComplaints(ada);
 });
 
@@ -134,7 +134,7 @@ everywhere("people are invited, added and removed, and leave the page, by keyboa
   const name = `Eve ${self}`;
   const ada = await signIn(t, sub, "Ada Keys", { ...options, permissions: ["clipboard-read", "clipboard-write"] });
   const { page } = ada;
-  const see = (what) => look(ada, `keys-${self}-${what}`);
+  const see = (what) => checkLook(ada, `keys-${self}-${what}`);
   const key = async (...names) => {
     for (const name of names) await page.keyboard.press(name);
   };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { DESK, LOBBY, PHONE, client, keyed, lookEverywhere, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
+import { DESK, LOBBY, PHONE, client, keyed, checkLookEverywhere, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
 import { ask, startServer, until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -46,11 +46,11 @@ const PNG = readFileSync(new URL("../../web/public/icon-192.png", import.meta.ur
  * and an address that redirects to `elsewhere`.
  */
 async function pictures(t, elsewhere) {
-  const asked = [];
+  const requests = [];
   let release;
   const released = new Promise((done) => (release = done));
   const server = createServer(async ({ url, headers }, response) => {
-    asked.push({ url, headers });
+    requests.push({ url, headers });
     if (url === "/away") return response.writeHead(302, { location: elsewhere }).end();
     if (url !== "/real.png") return response.writeHead(404).end();
     await released;
@@ -62,7 +62,7 @@ async function pictures(t, elsewhere) {
     server.close();
   });
   const { port } = server.address();
-  return { asked, port, origin: `http://127.0.0.1:${port}`, release };
+  return { requests, port, origin: `http://127.0.0.1:${port}`, release };
 }
 
 test("pictures of a listed origin are shown at their size, others are links", async (t) => {
@@ -99,7 +99,7 @@ test("pictures of a listed origin are shown at their size, others are links", as
   const box = (content) => ada.message(content).locator("a.image-link.has-picture");
   const real = box("real").locator("img");
   const isLoaded = () => real.evaluate(({ complete, naturalWidth }) => complete && naturalWidth > 0);
-  await until(() => listed.asked.some((request) => request.url === "/real.png"), "the question for the picture");
+  await until(() => listed.requests.some((request) => request.url === "/real.png"), "the question for the picture");
   const { x, y, width, height } = await box("real").boundingBox();
   assert.equal(await isLoaded(), false);
   assert.equal(height, 192);
@@ -137,10 +137,10 @@ test("pictures of a listed origin are shown at their size, others are links", as
     `${other.origin}/refused.png`,
   );
   assert.equal(refused, "img-src");
-  assert.deepEqual(other.asked, []);
-  assert.deepEqual(listed.asked.filter(({ headers }) => headers.referer !== undefined), []);
+  assert.deepEqual(other.requests, []);
+  assert.deepEqual(listed.requests.filter(({ headers }) => headers.referer !== undefined), []);
   assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
-  await lookEverywhere(ada, "pictures");
+  await checkLookEverywhere(ada, "pictures");
   const expected = /Content Security Policy|status of 404/;
   assert.deepEqual(ada.complaints.filter((complaint) => !expected.test(complaint)), []);
 });
@@ -154,7 +154,7 @@ test("no picture is loaded if no origin is listed", async (t) => {
   const ada = await signIn(t, "ada-unlisted", "Ada Unlisted");
   await ada.message("a picture").locator("a.image-link").getByText(`Image on 127.0.0.1:${server.port}`).waitFor();
   assert.equal(await ada.page.locator(".bubble img, .has-picture").count(), 0);
-  assert.deepEqual(server.asked, []);
+  assert.deepEqual(server.requests, []);
 
   // The page shows no pictures of its own server, whatever the server sends.
   const own = ada.link.url;
@@ -225,9 +225,9 @@ for (const [kind, long] of Object.entries(LONG)) {
         range.selectNodeContents(line.lastChild);
         return { text: range.toString(), right: range.getBoundingClientRect().right };
       });
-      const said = await measured.jsonValue();
+      const measurement = await measured.jsonValue();
       clearInterval(typing);
-      assert.deepEqual([said.text, said.right <= viewport.width], [" is typing…", true]);
+      assert.deepEqual([measurement.text, measurement.right <= viewport.width], [" is typing…", true]);
       await fits(".header", 80, "h1");
       await fits(".message .head", 28, ".author");
       await fits("li.system", 45, "bdi");
@@ -244,8 +244,8 @@ for (const [kind, long] of Object.entries(LONG)) {
       await must(eve, "remove_member", { conversationId: other, userId: `ada-${self}` });
       await page.locator(".notice").filter({ hasText: "was deleted, or you are no longer" }).waitFor();
       await fits(".notice", 130, "bdi");
-      const told = await page.getByText("told in a notice", { exact: true }).last().boundingBox();
-      assert.ok(told.x + told.width <= viewport.width, JSON.stringify(told));
+      const rect = await page.getByText("told in a notice", { exact: true }).last().boundingBox();
+      assert.ok(rect.x + rect.width <= viewport.width, JSON.stringify(rect));
       if (where === "phone") await page.evaluate(() => (location.hash = "#/"));
       await fits(".conversation", 64, ".conversation-title");
       assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), viewport.width);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { violations } from "./axe.mjs";
-import { DESK, client, keyed, look, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
+import { DESK, client, keyed, checkLook, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
 import { connect, next, open, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -64,7 +64,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await section(root, "Alerts").getByText("Nothing has failed since this page was opened.").waitFor();
       await section(root, "Refusals").getByText("Nothing was refused since this page was opened.").waitFor();
       await section(root, "Rooms").getByText("No socket is in a room.").waitFor();
-      await look(root, `dashboard-${self}-empty`);
+      await checkLook(root, `dashboard-${self}-empty`);
 
       const people = [];
       for (const name of ["ann", "bob", "bob"]) people.push(await client(t, name, name, server.url));
@@ -93,7 +93,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) 
       await next(stranger, "connect_error");
       await section(root, "Refusals").getByRole("row", { name: /^authentication malformed/ }).waitFor();
       await section(root, "Refusals").getByRole("list").getByText("authentication: malformed").first().waitFor();
-      await look(root, `dashboard-${self}-busy`);
+      await checkLook(root, `dashboard-${self}-busy`);
       await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
       await root.screenshot(`dashboard-${self}-end`);
       noComplaints(root);
@@ -119,22 +119,22 @@ test("a user is found by keyboard and disconnected after confirmation", async (t
   for (const text of ["127.0.0.1", "WebSocket"]) await row.getByText(text, { exact: true }).waitFor();
   await row.locator("summary").press("Enter");
   await row.getByText(`user:${sub}`, { exact: true }).waitFor();
-  await look(root, "dashboard-user");
+  await checkLook(root, "dashboard-user");
 
   // Escape leaves everything unchanged.
   const dialog = page.getByRole("dialog", { name: "Disconnect a user" });
   await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
   await dialog.waitFor();
-  await look(root, "dashboard-kick");
+  await checkLook(root, "dashboard-kick");
   await page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
   assert.deepEqual(clients.map(({ connected }) => connected), [true, true]);
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Disconnect this user");
 
-  const gone = Promise.all(clients.map((socket) => next(socket, "disconnect")));
+  const disconnected = Promise.all(clients.map((socket) => next(socket, "disconnect")));
   await page.keyboard.press("Enter");
   await dialog.getByRole("button", { name: "Disconnect" }).press("Enter");
-  await gone;
+  await disconnected;
   await page.getByRole("status").getByText("2 connections closed.").waitFor();
   await user.waitFor({ state: "detached" });
   noComplaints(root);
@@ -153,7 +153,7 @@ test("an address is blocked with a reason after confirmation", async (t) => {
     const dialog = page.getByRole("dialog", { name: "Block an address" });
     await dialog.getByRole("button", { name: "Block" }).press("Enter");
     await dialog.getByText("Enter a reason. Other admins see it.").waitFor();
-    await look(root, `dashboard-block-${viewport.width}`);
+    await checkLook(root, `dashboard-block-${viewport.width}`);
     // Escape closes the window, also from a field with a text, and blocks nothing.
     await dialog.getByLabel("Reason").fill("begun");
     await page.keyboard.press("Escape");
@@ -165,11 +165,11 @@ test("an address is blocked with a reason after confirmation", async (t) => {
       assert.equal(mallory.connected, true);
       continue;
     }
-    const gone = next(mallory, "disconnect");
+    const disconnected = next(mallory, "disconnect");
     await dialog.getByLabel("Reason").fill("a flood");
     await dialog.getByLabel("For how long").selectOption("1 day");
     await dialog.getByLabel("Reason").press("Enter");
-    await gone;
+    await disconnected;
     await page.getByRole("status").getByText(/^192\.0\.2\.7(\/32)? is blocked until /).waitFor();
     const { blocks } = await (await fetch(`${server.url}/api/v1/blocks`, { headers: { authorization: `Bearer ${admin()}` } })).json();
     assert.deepEqual(blocks.map(({ reason }) => reason), ["a flood"]);
@@ -180,13 +180,13 @@ test("an address is blocked with a reason after confirmation", async (t) => {
 test("a user who is not an admin sees one sentence, and requests no figures", async (t) => {
   for (const roles of [["user"], ["service"]]) {
     const visitor = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: NARROW });
-    const asked = [];
-    visitor.page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    const requests = [];
+    visitor.page.on("request", (request) => requests.push(new URL(request.url()).pathname));
     await visitor.giveToken(token({ sub: `no-admin-${roles}`, roles }));
     await visitor.page.getByRole("alert").getByText("This page is for admins, and your role does not permit access.").waitFor();
     assert.equal(await visitor.page.locator(".desk, .card, table").count(), 0);
-    assert.deepEqual(asked.filter((path) => path.startsWith("/api") || path.startsWith("/health")), []);
-    await look(visitor, `dashboard-forbidden-${roles}`);
+    assert.deepEqual(requests.filter((path) => path.startsWith("/api") || path.startsWith("/health")), []);
+    await checkLook(visitor, `dashboard-forbidden-${roles}`);
     // The same applies to the next visit, and the chat of this tab continues with the same token.
     await visitor.page.reload();
     await visitor.page.getByRole("alert").getByText("This page is for admins").waitFor();
@@ -204,7 +204,7 @@ test("a required token stays in its tab and is deleted by signing out", async (t
   const addresses = [];
   page.on("request", (request) => addresses.push(request.url()));
   await page.getByRole("heading", { name: "Dashboard" }).waitFor();
-  await look(root, "dashboard-entry");
+  await checkLook(root, "dashboard-entry");
   await root.giveToken("this-is-no-token");
   await page.getByRole("alert").getByText("This token is invalid or has expired.").waitFor();
   assert.deepEqual(await violations(root), []);
@@ -261,7 +261,7 @@ test("without a connection the page shows the age of its figures and resumes", a
   await page.locator("[data-state=live]").waitFor();
   root.link.cut();
   await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are from \S.*\. Trying again…$/).waitFor();
-  await look(root, "dashboard-lost");
+  await checkLook(root, "dashboard-lost");
   assert.equal(await page.getByRole("button", { name: "Find" }).isDisabled(), true);
   // The earlier figures are still shown.
   assert.ok(Number(await total(root, "Connections").textContent()) > 0);
@@ -313,9 +313,9 @@ test("parts that a role does not permit say so and are not requested again", asy
   await section(root, "Rooms").getByText("Your role does not permit this (api:rooms).").waitFor();
   await find(root, "ann");
   await page.getByRole("status").getByText("Your role does not permit that.").waitFor();
-  await look(root, "dashboard-watcher");
-  const asked = [];
-  page.on("request", (request) => request.url().includes("/api/") && asked.push(request.url()));
+  await checkLook(root, "dashboard-watcher");
+  const requests = [];
+  page.on("request", (request) => request.url().includes("/api/") && requests.push(request.url()));
   await sleep(5_000); // No request may be sent in this time.
-  assert.deepEqual(asked, []);
+  assert.deepEqual(requests, []);
 });

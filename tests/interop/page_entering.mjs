@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { io } from "socket.io-client";
-import { LOBBY, everywhere, keyed, look, lookEverywhere, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
+import { LOBBY, everywhere, keyed, checkLook, checkLookEverywhere, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
 import { connect, startServer } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -14,7 +14,7 @@ test("without guests, a token or the address of the login is requested", async (
   assert.equal(await ada.page.getByLabel("Your name").count(), 0);
   await ada.giveToken("not.a.token");
   await ada.page.getByRole("alert").getByText(/did not accept your credentials/).waitFor();
-  await lookEverywhere(ada, "entry-refused");
+  await checkLookEverywhere(ada, "entry-refused");
   await ada.giveToken(tokenOf("ada", "Ada Token"));
   await ada.isOnline();
   await ada.page.getByRole("button", { name: "Sign out" }).click();
@@ -24,7 +24,7 @@ test("without guests, a token or the address of the login is requested", async (
   t.after(() => led.stop());
   const bob = await Visitor.open(t, shared.browser, led.url);
   assert.equal(await bob.page.getByRole("link", { name: "Sign in" }).getAttribute("href"), "/login?a=1&b=2");
-  await lookEverywhere(bob, "entry-login");
+  await checkLookEverywhere(bob, "entry-login");
 });
 
 test("a user with a cookie is signed in without a form", async (t) => {
@@ -44,7 +44,7 @@ everywhere("a guest comes in, changes the name without a reload, and begins no c
   const name = page.getByRole("textbox", { name: "Your name" });
   await name.fill("x".repeat(41));
   await page.getByText("At most 40 characters, please.").waitFor();
-  await look(ada, `entry-${self}`);
+  await checkLook(ada, `entry-${self}`);
   await name.fill(`Before ${self}`);
   await name.press("Enter");
   await ada.isOnline();
@@ -53,7 +53,7 @@ everywhere("a guest comes in, changes the name without a reload, and begins no c
   assert.equal(await page.getByRole("button", { name: "New conversation" }).count(), 0);
   await page.getByRole("button", { name: "Change your name" }).press("Enter");
   await page.getByRole("dialog", { name: "Change your name" }).waitFor();
-  await look(ada, `name-${self}`);
+  await checkLook(ada, `name-${self}`);
   await name.fill(`After ${self}`);
   await name.press("Enter");
   await page.locator(".self-name").getByText(`After ${self}`, { exact: true }).waitFor();
@@ -76,6 +76,6 @@ everywhere("a guest comes in, changes the name without a reload, and begins no c
   assert.ok(shown.length >= 2 && new Set(shown).size > 1, `${shown}`);
   if (isPhone) await page.getByRole("button", { name: /^Who is here/ }).press("Enter");
   await ada.person(same).first().waitFor();
-  await look(ada, `same-${self}`);
+  await checkLook(ada, `same-${self}`);
   noComplaints(ada);
 });

@@ -7,7 +7,7 @@ import { noComplaints, shared } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-const isTold = { editedAt: "2026-01-02T00:00:00.000Z" };
+const edited = { editedAt: "2026-01-02T00:00:00.000Z" };
 
 /** Opens the page as a guest of a faulty server with these messages. */
 async function enter(t, stored, faults = {}) {
@@ -87,11 +87,11 @@ test("own messages with late or lost answers are stored and shown once", async (
 test("an older version of a message from any source changes nothing", async (t) => {
   const { server, ada } = await enter(t, range(1, 4));
   await shows(ada, textsOf(range(1, 4)));
-  server.emit("message_edited", message(2, { version: 3, content: "newest of 2", ...isTold }));
-  server.emit("message_edited", message(2, { version: 2, content: "older of 2", ...isTold }));
+  server.emit("message_edited", message(2, { version: 3, content: "newest of 2", ...edited }));
+  server.emit("message_edited", message(2, { version: 2, content: "older of 2", ...edited }));
   server.emit("message", message(2));
-  server.emit("message_deleted", { conversationId: message(3).conversationId, messageId: message(3).id, seq: 3, deletedAt: isTold.editedAt, deletedBy: "bob" });
-  server.emit("message_edited", message(3, { version: 2, content: "late of 3", ...isTold }));
+  server.emit("message_deleted", { conversationId: message(3).conversationId, messageId: message(3).id, seq: 3, deletedAt: edited.editedAt, deletedBy: "bob" });
+  server.emit("message_edited", message(3, { version: 2, content: "late of 3", ...edited }));
   server.emit("message", message(5, { content: "after all" }));
   server.stored.push(message(5, { content: "after all" }));
   const expected = ["text 1", "newest of 2edited", "This message was deleted.", "text 4", "after all"];

@@ -3,7 +3,7 @@
 // are far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, PHONE, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
+import { DESK, PHONE, client, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -168,7 +168,7 @@ test("scrolling through ten thousand messages counts the frames", async (t) => {
     }),
   );
   const tasks = events.filter(({ name, dur }) => name === "RunTask" && dur > 0).map(({ dur }) => dur / 1_000);
-  const named = (wanted) => events.filter(({ name }) => name === wanted).length;
+  const named = (expectedName) => events.filter(({ name }) => name === expectedName).length;
   /** Returns the time per frame that the main thread has spent on events of these names. */
   const spent = (...names) => (events.filter(({ name, ph }) => ph === "X" && names.includes(name)).reduce((sum, { dur = 0 }) => sum + dur, 0) / 1_000 / steps.length).toFixed(1);
   const frames = steps.toSorted((one, other) => one - other);
@@ -206,7 +206,7 @@ test("the browser notifies of messages out of view, if permitted", async (t) => 
   assert.equal(await ada.page.evaluate(() => Notification.permission), "granted");
   await bell.click();
   await ada.page.getByRole("button", { name: "Notifications are on" }).waitFor();
-  await lookEverywhere(ada, "notifications-on");
+  await checkLookEverywhere(ada, "notifications-on");
   await ada.page.keyboard.press("Escape");
   const hide = (state) =>
     ada.page.evaluate((state) => {
@@ -220,9 +220,9 @@ test("the browser notifies of messages out of view, if permitted", async (t) => 
   await hide("hidden");
   await must(bob, "message", { conversationId: id, content: "out of **view**" });
   await until(async () => (await shown()).length > 0, "the notification");
-  const [told] = await shown();
-  assert.deepEqual([told.title, told.tag], ["Bell", id]);
-  assert.match(told.body, /^Bob Notify: out of/);
+  const [shownNotice] = await shown();
+  assert.deepEqual([shownNotice.title, shownNotice.tag], ["Bell", id]);
+  assert.match(shownNotice.body, /^Bob Notify: out of/);
   // A click on the notification leads to the message.
   await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-000000000001"));
   await hide("visible");

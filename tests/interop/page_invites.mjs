@@ -1,6 +1,6 @@
 // Invitation links that make users members of conversations, in real Chromium pages.
 import assert from "node:assert/strict";
-import { client, everywhere, look, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { client, everywhere, checkLook, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** The address of the page behind the link of another visitor. */
@@ -21,7 +21,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   const address = await ada.page.evaluate(() => navigator.clipboard.readText());
   assert.equal(await ada.page.getByLabel(/^Valid until/).inputValue(), address);
   assert.match(address, /\/#\/i\/[\w-]{43}$/);
-  await look(ada, `${self}-owner`);
+  await checkLook(ada, `${self}-owner`);
 
   // A visitor without a name must enter one first.
   const bob = await Visitor.open(t, shared.browser, shared.server.url, { ...options, path: address.slice(address.indexOf("/#")) });
@@ -29,7 +29,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   const dialog = bob.page.getByRole("dialog", { name: "Invitation" });
   await dialog.getByText(`Club ${self}`).waitFor();
   await dialog.getByText("1 member.").waitFor();
-  await look(bob, `${self}-guest`);
+  await checkLook(bob, `${self}-guest`);
   await dialog.getByRole("button", { name: "Join" }).press("Enter");
   await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
   await bob.message("welcome to the club").waitFor();
@@ -54,7 +54,7 @@ everywhere("the owner makes a link by which others see what they join, and join 
   const eve = await signIn(t, `eve-${self}`, `Eve ${self}`, options);
   await eve.page.goto(at(eve, address));
   await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("This invitation is invalid or has expired.").waitFor();
-  await look(eve, `${self}-revoked`);
+  await checkLook(eve, `${self}-revoked`);
   await eve.page.getByRole("dialog").getByRole("button", { name: "Close", exact: true }).last().click();
   await eve.page.getByRole("dialog").waitFor({ state: "detached" });
   assert.equal(await eve.conversation(`Club ${self}`).count(), 0);

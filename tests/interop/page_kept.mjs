@@ -2,7 +2,7 @@
 // conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, LOBBY, client, everywhere, keyed, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, LOBBY, client, everywhere, keyed, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { metric, startServer, until } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -113,7 +113,7 @@ test("a text without room in the queue stays in the field, with the reason", asy
   while ((await reason.count()) === 0 && index < 200) await ada.say(text((index += 1)));
   await reason.waitFor();
   assert.equal(await ada.composer.inputValue(), text(index));
-  await lookEverywhere(ada, "queue-full");
+  await checkLookEverywhere(ada, "queue-full");
   // It is kept like any other draft.
   await ada.composer.fill("shorter");
   await reason.waitFor({ state: "detached" });
@@ -154,9 +154,9 @@ test("changes with delayed answers are repeated and never called undone", async 
   await ada.page.getByLabel("Notify me of").selectOption("none");
   await ada.page.getByText("There is no connection. The change will be made after the reconnect.").waitFor();
   const other = await client(t, "ada-unsure", "Ada Unsure");
-  const told = new Promise((done) => other.once("notification_level", ({ level }) => done(level)));
+  const newLevel = new Promise((done) => other.once("notification_level", ({ level }) => done(level)));
   ada.link.restore();
-  assert.equal(await told, "none");
+  assert.equal(await newLevel, "none");
   assert.equal(await ada.page.getByText("Not changed").count(), 0);
   noComplaints(ada);
 });
@@ -282,11 +282,11 @@ test("the newest of a hundred long queued messages is in view once sent", async 
   await ada.page.evaluate(() => {
     globalThis.farthest = 0;
     const scroller = document.querySelector(".scroller");
-    const look = () => {
+    const checkLook = () => {
       globalThis.farthest = Math.max(globalThis.farthest, scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight);
-      requestAnimationFrame(look);
+      requestAnimationFrame(checkLook);
     };
-    look();
+    checkLook();
   });
   ada.link.restore();
   await ada.page.locator("li.message[data-state=stored][data-seq='101']").waitFor();

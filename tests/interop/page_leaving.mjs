@@ -1,13 +1,13 @@
 // Signing out with unsent messages: what happens to them, in this tab and in others.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, client, checkLookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** Returns the number of queue entries that a browser stores, for all users. */
-const kept = ({ page }) => page.evaluate(async () => {
+const queuedCount = ({ page }) => page.evaluate(async () => {
   const database = await new Promise((done, fail) => {
     const opening = indexedDB.open("roomcast");
     opening.onsuccess = () => done(opening.result);
@@ -32,13 +32,13 @@ test("signing out with unsent messages asks first and deletes a guest's data", a
   await Promise.all([guest.isOffline(), second.isOffline()]);
   await guest.say("a secret of the guest", "another secret");
   await second.say("a secret of the other tab");
-  await until(async () => (await kept(guest)) === 3, "the queue to be kept");
+  await until(async () => (await queuedCount(guest)) === 3, "the queue to be kept");
   await guest.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by a guest" }).focus();
   await guest.page.keyboard.press("Delete");
   const dialog = ({ page }) => page.getByRole("dialog", { name: "Sign out" });
   await guest.page.getByRole("button", { name: "Sign out" }).click();
   await dialog(guest).getByText("2 messages and 1 change are not sent yet.").waitFor();
-  await lookEverywhere(guest, "sign-out");
+  await checkLookEverywhere(guest, "sign-out");
   await dialog(guest).getByRole("button", { name: "Wait" }).click();
   await dialog(guest).waitFor({ state: "detached" });
   await guest.message("another secret", "waiting").waitFor();
@@ -50,7 +50,7 @@ test("signing out with unsent messages asks first and deletes a guest's data", a
   await dialog(second).getByText("1 message is not sent yet.").waitFor();
   await dialog(second).getByRole("button", { name: "Discard and sign out" }).click();
   await second.page.getByLabel("Your name").waitFor();
-  await until(async () => (await kept(guest)) === 0, "nothing to be kept");
+  await until(async () => (await queuedCount(guest)) === 0, "nothing to be kept");
   assert.deepEqual(await guest.page.evaluate(() => Object.keys(localStorage).filter((key) => key !== "roomcast.theme")), []);
 
   // The next guest is another user, and sends none of it.
@@ -76,13 +76,13 @@ test("a tab of a signed-out guest leaves nothing when closed without answer", as
   await second.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by the second tab" }).focus();
   await second.page.keyboard.press("Delete");
   await second.say("a secret of the second tab");
-  await until(async () => (await kept(guest)) >= 1, "the queue to be kept");
+  await until(async () => (await queuedCount(guest)) >= 1, "the queue to be kept");
   await guest.page.getByRole("button", { name: "Sign out" }).click();
   await guest.page.getByLabel("Your name").waitFor();
   const dialog = second.page.getByRole("dialog", { name: "Sign out" });
   await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
   await dialog.getByText("You have signed out in another tab: unsent entries are lost when this tab is closed.").waitFor();
-  await lookEverywhere(second, "signed-out-elsewhere");
+  await checkLookEverywhere(second, "signed-out-elsewhere");
   await dialog.getByRole("button", { name: "Wait" }).click();
   await dialog.waitFor({ state: "detached" });
   // The user may continue to write in the waiting tab; that is not kept either.
@@ -95,7 +95,7 @@ test("a tab of a signed-out guest leaves nothing when closed without answer", as
   await until(async () => (await names()).includes("roomcast.guestKey"), "the next guest");
   await second.page.close({ runBeforeUnload: true });
   await until(() => second.page.isClosed(), "the end of the tab");
-  await until(async () => (await kept(guest)) === 0, "nothing to be kept");
+  await until(async () => (await queuedCount(guest)) === 0, "nothing to be kept");
   assert.deepEqual(await names(), ["roomcast.guestKey", "roomcast.name"]);
   guest.link.restore();
   await guest.isOnline();
@@ -131,7 +131,7 @@ test("a tab of a signed-out guest sends its queue and admits the next guest", as
   // This signs out no other user.
   await guest.say("still here");
   await guest.message("still here", "stored").waitFor();
-  await until(async () => (await kept(guest)) === 0, "nothing to be kept");
+  await until(async () => (await queuedCount(guest)) === 0, "nothing to be kept");
   noComplaints(guest, second);
 });
 

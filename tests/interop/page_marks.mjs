@@ -23,7 +23,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       const key = async (...names) => {
         for (const name of names) await page.keyboard.press(name);
       };
-      const look = async (name) => {
+      const checkLook = async (name) => {
         assert.deepEqual(await violations(ada), [], name);
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), viewport.width);
         await ada.screenshot(`marks-${self}-${name}`);
@@ -33,12 +33,12 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByText("Reply to").waitFor();
       await page.keyboard.type("I do, with @bo");
       await page.getByRole("option", { name: "Bob Marks" }).waitFor();
-      await look("completion");
+      await checkLook("completion");
       await key("Enter");
       await page.keyboard.type("and Eve");
-      const told = new Promise((done) => bob.once("message", (message) => done(message)));
+      const received = new Promise((done) => bob.once("message", (message) => done(message)));
       await key("Enter");
-      const answer = await told;
+      const answer = await received;
       assert.deepEqual([answer.content, answer.replyTo.id, answer.mentions], ["I do, with @Bob Marks and Eve", question.id, [other]]);
       await page.locator(".quoted").getByText("Who brings the cake?").waitFor();
       await page.locator(".mention").getByText("@Bob Marks").waitFor();
@@ -50,7 +50,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.getByLabel("Another emoji").fill("no emoji");
       await key("Enter");
       await page.getByText("Enter exactly one emoji.").waitFor();
-      await look("picker");
+      await checkLook("picker");
       await page.getByLabel("Another emoji").fill("🎂");
       await key("Enter");
       const cake = page.getByRole("button", { name: "🎂 1" });
@@ -66,7 +66,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await bubble(ada, "Who brings the cake?").focus();
       await key("p");
       await page.locator(".pin-bar").getByText("Who brings the cake?").waitFor();
-      await look("marks");
+      await checkLook("marks");
       await page.reload();
       await ada.isOnline();
       await page.getByRole("button", { name: "👍 1" }).waitFor();
@@ -74,7 +74,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.locator("li.message.is-marked").getByText("Who brings the cake?", { exact: true }).waitFor();
       await page.locator(".pin-bar .link-button").press("Enter");
       await page.getByRole("dialog", { name: "Pinned messages" }).waitFor();
-      await look("pins");
+      await checkLook("pins");
       await page.getByRole("button", { name: "Unpin the message of Bob Marks" }).press("Enter");
       await page.getByText("No message is pinned.").waitFor();
       await key("Escape");

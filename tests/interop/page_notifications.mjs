@@ -21,7 +21,7 @@ async function notify(userId, notificationId, more = {}) {
 const bell = ({ page }, count) => page.getByRole("button", { name: count === undefined ? "Notifications" : `Notifications, ${count} new`, exact: true });
 const item = ({ page }, id) => page.locator(`[data-notification="${id}"]`);
 /** Returns the notifications that the server still has for a user. */
-const kept = async (socket) => (await must(socket, "subscribe:notifications", {})).snapshot.notifications.map(({ notificationId }) => notificationId);
+const storedIds = async (socket) => (await must(socket, "subscribe:notifications", {})).snapshot.notifications.map(({ notificationId }) => notificationId);
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
@@ -37,7 +37,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await ada.page.getByRole("dialog", { name: "Notifications" }).waitFor();
       assert.deepEqual(await violations(ada), []);
       await ada.screenshot(`${sub}-new`);
-      await until(async () => (await kept(other)).length === 0, "both to be acknowledged");
+      await until(async () => (await storedIds(other)).length === 0, "both to be acknowledged");
       await item(ada, `${sub}-1`).and(ada.page.locator(".is-read")).waitFor();
       const report = item(ada, `${sub}-1`).getByRole("link", { name: "Open example.org “Your report is ready”", exact: true });
       assert.equal(await report.getAttribute("rel"), "noopener noreferrer");
@@ -88,7 +88,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
     await everything.press("Enter");
     // The first of 60 requests would have caused an event of its own.
     await acked;
-    await until(async () => (await kept(other)).length === 0, "all to be acknowledged");
+    await until(async () => (await storedIds(other)).length === 0, "all to be acknowledged");
     await ada.page.keyboard.press("Escape");
     await bell(ada).first().waitFor();
     await ada.page.locator(".bell:visible").press("Enter");
@@ -157,6 +157,6 @@ test("two hundred notifications and hostile ones stay within the list", async (t
   await ada.screenshot("notifications-many");
   const other = await client(t, sub, "Same User");
   await ada.page.getByRole("button", { name: "Mark all as read" }).click();
-  await until(async () => (await kept(other)).length === 0, "all to be acknowledged", 60_000);
+  await until(async () => (await storedIds(other)).length === 0, "all to be acknowledged", 60_000);
   noComplaints(ada);
 });

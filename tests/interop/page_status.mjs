@@ -19,7 +19,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       const second = await signIn(t, sub, "Ada Status");
       const { page } = ada;
       await page.getByRole("heading", { name: "Bob Status" }).waitFor();
-      const look = async (name) => {
+      const checkLook = async (name) => {
         assert.deepEqual(await violations(ada), [], name);
         await ada.screenshot(`status-${self}-${name}`);
       };
@@ -40,7 +40,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       assert.equal(await page.getByRole("button", { name: "Save" }).isDisabled(), true);
       await page.keyboard.press("Control+a");
       await page.keyboard.type("writing, back at \u05d0 5");
-      await look("dialog");
+      await checkLook("dialog");
       await page.keyboard.press("Enter");
       await page.getByRole("dialog").waitFor({ state: "detached" });
       await page.locator(".self .user-status.is-busy").waitFor();
@@ -54,13 +54,13 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       // Another user's status is shown in the list of conversations and among the present users.
       await must(bob, "set_status", { status: "away", text: "at lunch" });
       await page.locator("a.conversation").filter({ hasText: "Bob Status" }).locator(".user-status.is-away").waitFor();
-      await look("list");
+      await checkLook("list");
       await page.locator("a.conversation").filter({ hasText: "Bob Status" }).press("Enter");
       await page.getByRole("heading", { name: "Bob Status" }).waitFor();
       if (where === "phone") await page.getByRole("button", { name: "Who is here: 2 people" }).press("Enter");
       await shown(ada, other, "away").getByText("at lunch").waitFor();
       await shown(ada, sub, "busy").waitFor();
-      await look("people");
+      await checkLook("people");
       await must(bob, "set_status", { status: "offline" });
       await shown(ada, other, "offline").waitFor();
       noComplaints(ada, second);

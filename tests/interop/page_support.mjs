@@ -44,7 +44,7 @@ export function everywhere(what, act) {
  * Checks that the page breaks no rule of WCAG and is no wider than the window. Saves a screenshot
  * for people.
  */
-export async function look(visitor, name) {
+export async function checkLook(visitor, name) {
   assert.deepEqual(await violations(visitor), [], name);
   const { width } = visitor.page.viewportSize();
   assert.equal(await visitor.page.evaluate(() => document.documentElement.scrollWidth), width, name);
@@ -55,7 +55,7 @@ export async function look(visitor, name) {
  * Checks a state that no key press of the visitor causes, in each size and colour scheme, including
  * the system's.
  */
-export async function lookEverywhere(visitor, name) {
+export async function checkLookEverywhere(visitor, name) {
   const { page } = visitor;
   const before = page.viewportSize();
   const isDark = await page.evaluate(() => matchMedia("(prefers-color-scheme: dark)").matches);
@@ -64,7 +64,7 @@ export async function lookEverywhere(visitor, name) {
     const { viewport, forcedColors = "none", colorScheme } = options;
     await page.setViewportSize(viewport);
     await page.emulateMedia({ colorScheme, forcedColors });
-    await look(visitor, `${name}-${self}`);
+    await checkLook(visitor, `${name}-${self}`);
   }
   await page.setViewportSize(before);
   await page.emulateMedia({ colorScheme: isDark ? "dark" : "light", forcedColors: "none" });
@@ -100,8 +100,8 @@ export const watchPage = () => {
   globalThis.shifts = [];
   const elementOf = ({ node }) => (node?.closest ? node : node?.parentElement);
   const isInButton = (source) => elementOf(source)?.closest("button");
-  const told = ({ x, y, width, height }) => [x, y, width, height].join(" ");
-  const describe = (source) => `${elementOf(source)?.outerHTML.slice(0, 100)} from ${told(source.previousRect)} to ${told(source.currentRect)}`;
+  const formatRect = ({ x, y, width, height }) => [x, y, width, height].join(" ");
+  const describe = (source) => `${elementOf(source)?.outerHTML.slice(0, 100)} from ${formatRect(source.previousRect)} to ${formatRect(source.currentRect)}`;
   new PerformanceObserver((list) => {
     for (const { value, hadRecentInput, sources } of list.getEntries()) {
       if (!hadRecentInput && !sources.every(isInButton)) globalThis.shifts.push({ value, moved: sources.map(describe) });

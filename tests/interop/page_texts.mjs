@@ -1,7 +1,7 @@
 // What a conversation shows of texts, their authors, typing and new messages, in every size and
 // colour scheme.
 import assert from "node:assert/strict";
-import { client, everywhere, look, make, must, noComplaints, signIn } from "./page_support.mjs";
+import { client, everywhere, checkLook, make, must, noComplaints, signIn } from "./page_support.mjs";
 import { until } from "./support.mjs";
 
 const MARKDOWN = [
@@ -21,7 +21,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   await must(bob, "message", { conversationId: id, content: "a picture", metadata: { imageUrl: "https://pictures.example/a.png" } });
   const ada = await signIn(t, sub, "Ada Texts", options);
   const { page } = ada;
-  const see = (name) => look(ada, `texts-${self}-${name}`);
+  const see = (name) => checkLook(ada, `texts-${self}-${name}`);
   const key = async (...names) => {
     for (const name of names) await page.keyboard.press(name);
   };
@@ -110,7 +110,7 @@ everywhere("a link whose label looks like another host shows where it leads", as
   await page.locator("#composer").fill(shown("https://bank.example"));
   await page.locator("#composer").press("Enter");
   await page.locator(".is-own .link-host").waitFor();
-  await look(ada, `links-${self}`);
+  await checkLook(ada, `links-${self}`);
   noComplaints(ada);
 });
 
@@ -126,7 +126,7 @@ everywhere("in a long group its author and day stay in view, as does the newest 
   await page.locator(".place:not([hidden])").getByText("Bob Group").waitFor();
   assert.match(await page.locator(".place").textContent(), /^(Today|Yesterday) · Bob Group$/);
   await page.getByRole("button", { name: "To the newest" }).waitFor();
-  await look(ada, `group-${self}`);
+  await checkLook(ada, `group-${self}`);
 
   await page.getByRole("button", { name: "To the newest" }).press("Enter");
   await page.locator(".jump").waitFor({ state: "hidden" });
@@ -141,7 +141,7 @@ everywhere("in a long group its author and day stay in view, as does the newest 
   await ada.composer.fill("a line\n".repeat(12));
   await until(isInView, "the newest message over a field of twelve lines");
   assert.equal(await page.locator(".jump").isHidden(), true);
-  await look(ada, `composer-${self}`);
+  await checkLook(ada, `composer-${self}`);
   noComplaints(ada);
 });
 
@@ -177,7 +177,7 @@ everywhere("the newest conversation is opened, with a line above what is unread"
   await page.message("old 1").waitFor();
   const lines = await page.page.locator("li.unread, li.message .bubble").allTextContents();
   assert.deepEqual(lines, ["old 1", "old 2", "New messages", "new 1"]);
-  await look(page, `unread-${self}`);
+  await checkLook(page, `unread-${self}`);
   noComplaints(page);
 });
 
@@ -206,6 +206,6 @@ everywhere("a message in another conversation is told, counted, and one press aw
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   await must(bob, "message", { conversationId: id, content: "and here" });
   await ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: and here" }).waitFor();
-  await look(ada, `told-${self}`);
+  await checkLook(ada, `told-${self}`);
   noComplaints(ada);
 });

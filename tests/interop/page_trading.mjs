@@ -38,14 +38,14 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       const sub = `trader-${where}-${colorScheme}`;
       const ada = await open(t, sub, ["admin"], { viewport, colorScheme });
       const { page } = ada;
-      const look = async (name) => {
+      const checkLook = async (name) => {
         assert.deepEqual(await violations(ada), [], name);
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), viewport.width);
         await ada.screenshot(`trading-${where}-${colorScheme}-${name}`);
       };
       await section(ada, "Trades").getByText("No trades yet.").waitFor();
       await section(ada, "Portfolio").getByText("There is no portfolio yet.").waitFor();
-      await look("empty");
+      await checkLook("empty");
 
       await publish("/portfolios", { userId: sub, totalValue: 12_480.5, cash: 850, positions: [{ symbol: "AAPL", quantity: 40, avgPrice: 187.25 }, { symbol: "BTC/USD", quantity: -0.0625, avgPrice: 64_120 }] });
       await section(ada, "Portfolio").getByText("12,480.50").waitFor();
@@ -76,7 +76,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       const confirm = order.getByRole("button", { name: "Sell 1.5 MSFT now" });
       await confirm.waitFor();
       assert.equal(await confirm.evaluate((button) => button === document.activeElement), true);
-      await look("asked");
+      await checkLook("asked");
       await page.keyboard.press("Enter");
       await order.getByText("Sell 1.5 MSFT: executed at 410.").waitFor();
       await page.locator(".ledger li[data-status=executed]").getByText("1.5 × 410", { exact: true }).waitFor();
@@ -87,7 +87,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await order.getByRole("button", { name: "Sell 1.5 NONE now" }).waitFor();
       await page.keyboard.press("Enter");
       await order.getByText("NONE: not executed. The server has no price for it.").waitFor();
-      await look("filled");
+      await checkLook("filled");
       noComplaints(ada);
     });
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FaultyServer, message } from "./faulty.mjs";
-import { DESK, LOBBY, PHONE, client, everywhere, look, lookEverywhere, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
+import { DESK, LOBBY, PHONE, client, everywhere, checkLook, checkLookEverywhere, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -66,7 +66,7 @@ for (const hasTouch of [true, false]) {
           return text !== "own tools" || y + height <= list.y + list.height;
         }, "the tools of the newest message to be in view");
       }
-      await look(ada, `tools-${viewport.width}-${hasTouch ? "finger" : "mouse"}`);
+      await checkLook(ada, `tools-${viewport.width}-${hasTouch ? "finger" : "mouse"}`);
       noComplaints(ada);
     }
   });
@@ -96,7 +96,7 @@ everywhere("notices cover nothing that is read, in a conversation, the list, a w
   const none = async (selector, what) => {
     await notice.first().waitFor();
     assert.deepEqual(await covered(page.locator(".notices:visible").filter({ has: notice }), selector), [], what);
-    await look(ada, `notices-${what}-${self}`);
+    await checkLook(ada, `notices-${what}-${self}`);
     for (let count = await notice.count(); count > 0; count -= 1) await page.getByRole("button", { name: "Dismiss" }).first().click();
     await notice.waitFor({ state: "detached" });
   };
@@ -228,7 +228,7 @@ test("files that are pasted or dropped are refused, and texts are accepted", asy
     if (type === "drop") assert.equal(await give("dragover", target, ["file"]), true, "the browser would go to the file");
     assert.equal(await give(type, target, ["file"]), true, `${type} on ${target}`);
     await reason.waitFor();
-    if (target === "#composer") await lookEverywhere(ada, `files-${type}`);
+    if (target === "#composer") await checkLookEverywhere(ada, `files-${type}`);
     await page.getByRole("button", { name: "Dismiss" }).click();
     await reason.waitFor({ state: "detached" });
   }
@@ -259,14 +259,14 @@ everywhere("while the page is offline no user is present, and a message that wai
 
   await ada.say("first", "secnd", "third", "withdrawn");
   await ada.message("withdrawn", "waiting").waitFor();
-  await look(ada, `waiting-${self}`);
+  await checkLook(ada, `waiting-${self}`);
   await ada.message("withdrawn").getByRole("button", { name: "Withdraw" }).click();
   await ada.message("withdrawn").waitFor({ state: "detached" });
   await ada.message("secnd").getByRole("button", { name: "Edit" }).click();
   await page.getByText("Editing a message").waitFor();
   assert.equal(await ada.composer.inputValue(), "secnd");
   await ada.composer.fill("second");
-  await look(ada, `changing-${self}`);
+  await checkLook(ada, `changing-${self}`);
   await ada.composer.press("Enter");
   await ada.message("second", "waiting").waitFor();
   assert.deepEqual((await ada.texts()).slice(-3), ["first", "second", "third"]);
@@ -297,7 +297,7 @@ test("messages sent too fast say so and can be changed and withdrawn", async (t)
   await ada.say("fast one", "fast two", "fast three");
   for (const text of ["fast one", "fast two", "fast three"]) await ada.message(text, "held").getByText("You are sending too fast").waitFor();
   assert.equal(await ada.page.getByText("Waiting for the connection").count(), 0);
-  await lookEverywhere(ada, "too-fast");
+  await checkLookEverywhere(ada, "too-fast");
   await ada.message("fast one").getByRole("button", { name: "Withdraw" }).click();
   await ada.message("fast one").waitFor({ state: "detached" });
   noComplaints(ada);

@@ -37,10 +37,10 @@ test("the documented publication reaches a user's tabs at two servers once", asy
   t.after(() => postgres.end());
   const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
   const servers = [await server(t, alone), await server(t, alone)];
-  const heard = [];
+  const received = [];
   const join = async (sub, { url }, transports) => {
     const socket = await connect(t, io, url, { auth: { token: token({ sub }) }, transports });
-    socket.on("order:shipped", ({ order }) => heard.push(`${sub} ${order}`));
+    socket.on("order:shipped", ({ order }) => received.push(`${sub} ${order}`));
     return socket;
   };
   await join("ann", servers[0], ["polling"]);
@@ -53,8 +53,8 @@ test("the documented publication reaches a user's tabs at two servers once", asy
   const end = next(bob, "end");
   await client.query("SELECT roomcast_publish_to_everyone('end')");
   assert.deepEqual(await end, []);
-  await until(() => heard.length >= 2, "both tabs");
-  assert.deepEqual(heard, ["ann 7", "ann 7"]);
+  await until(() => received.length >= 2, "both tabs");
+  assert.deepEqual(received, ["ann 7", "ann 7"]);
 });
 
 test("a client of a restarted server gets missed publications once in order", async (t) => {
@@ -70,18 +70,18 @@ test("a client of a restarted server gets missed publications once in order", as
   let running = await startServer(env);
   t.after(() => running.stop("SIGKILL"));
   const socket = await connect(t, io, `http://127.0.0.1:${port}`, options);
-  const heard = [];
-  socket.on("n", (n) => heard.push(n));
+  const received = [];
+  socket.on("n", (n) => received.push(n));
   const client = await backend(t, postgres);
   const publish = (n) => client.query("SELECT roomcast_publish_to_everyone('n', to_jsonb($1::int))", [n]);
   for (let n = 0; n < 10; n++) await publish(n);
-  await until(() => heard.length === 10, "those before");
-  const gone = next(socket, "disconnect");
+  await until(() => received.length === 10, "those before");
+  const disconnected = next(socket, "disconnect");
   await running.stop("SIGKILL");
-  await gone;
+  await disconnected;
   for (let n = 10; n < 20; n++) await publish(n);
   running = await startServer(env);
   for (let n = 20; n < 30; n++) await publish(n);
-  await until(() => heard.length >= 30, "those after");
-  assert.deepEqual(heard, Array.from({ length: 30 }, (_, n) => n));
+  await until(() => received.length >= 30, "those after");
+  assert.deepEqual(received, Array.from({ length: 30 }, (_, n) => n));
 });

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
 import parser from "socket.io-msgpack-parser";
-import { ask, connect, next, startExample, until, untilHeard } from "./support.mjs";
+import { ask, connect, next, startExample, until, untilReceived } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
 let server, url, packed;
@@ -18,7 +18,7 @@ after(() => server.stop());
 const again = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
 /** Connects a client through a link that can be cut, and waits for its first event. */
-async function connectBehindLink(t, options = {}) {
+async function connectOverLink(t, options = {}) {
   const link = await startLink(options.parser ? packed : url);
   t.after(() => link.close());
   const socket = await connect(t, v4, link.url, { ...again, ...options });
@@ -42,7 +42,7 @@ const cases = [["polling"], ["websocket"], ["polling", "websocket"]].flatMap((tr
 for (const [wire, options] of cases) {
   describe(`${wire} over ${options.transports.join(" and ")}`, () => {
     test("a client continues after its network broke", async (t) => {
-      const { link, socket, numbers } = await connectBehindLink(t, options);
+      const { link, socket, numbers } = await connectOverLink(t, options);
       const other = await connect(t, v4, options.parser ? packed : url, { parser: options.parser });
       const { id } = socket;
       const lost = next(socket, "disconnect");
@@ -63,7 +63,7 @@ for (const [wire, options] of cases) {
     });
 
     test("a client continues after the server dropped it repeatedly", async (t) => {
-      const { socket, numbers } = await connectBehindLink(t, options);
+      const { socket, numbers } = await connectOverLink(t, options);
       const { id } = socket;
       for (let n = 1; n < 5; n++) {
         const back = next(socket, "connect");
@@ -80,7 +80,7 @@ for (const [wire, options] of cases) {
 }
 
 test("every namespace of a connection continues", async (t) => {
-  const { link, socket } = await connectBehindLink(t);
+  const { link, socket } = await connectOverLink(t);
   const chat = socket.io.socket("/chat");
   await next(chat, "connect");
   await ask(chat, "join", "room");
@@ -107,8 +107,8 @@ test("a client that never received an event starts a new session", async (t) => 
 });
 
 test("a volatile event that ends in a text causes a new session", async (t) => {
-  const { socket } = await connectBehindLink(t, { transports: ["websocket"] });
-  await untilHeard(socket, "blip", "no offset");
+  const { socket } = await connectOverLink(t, { transports: ["websocket"] });
+  await untilReceived(socket, "blip", "no offset");
   const back = next(socket, "connect");
   socket.emit("drop");
   await back;
@@ -116,7 +116,7 @@ test("a volatile event that ends in a text causes a new session", async (t) => {
 });
 
 test("a client that disconnected itself starts a new session", async (t) => {
-  const { socket } = await connectBehindLink(t);
+  const { socket } = await connectOverLink(t);
   const { id } = socket;
   socket.disconnect().connect();
   await next(socket, "connect");
@@ -125,7 +125,7 @@ test("a client that disconnected itself starts a new session", async (t) => {
 });
 
 test("a client that the server disconnected starts a new session", async (t) => {
-  const { socket } = await connectBehindLink(t);
+  const { socket } = await connectOverLink(t);
   const lost = next(socket, "disconnect");
   socket.emit("kick", false);
   await lost;
@@ -135,7 +135,7 @@ test("a client that the server disconnected starts a new session", async (t) => 
 });
 
 test("a client that returns after the retention starts a new session", async (t) => {
-  const { link, socket } = await connectBehindLink(t, { transports: ["websocket"] });
+  const { link, socket } = await connectOverLink(t, { transports: ["websocket"] });
   const other = await connect(t, v4, url);
   const { id } = socket;
   const lost = next(socket, "disconnect");
@@ -164,13 +164,13 @@ test("a client without recovery support reconnects as a new client", async (t) =
 });
 
 test("the offset of a packed event follows its arguments, whatever they are", async (t) => {
-  const { link, socket } = await connectBehindLink(t, { parser });
+  const { link, socket } = await connectOverLink(t, { parser });
   const other = await connect(t, v4, packed, { parser });
   const values = [[], ["text"], [Buffer.of(1, 2)], [new Date(0), null], [{ deep: [Buffer.alloc(300)] }, "text"], Array(20).fill(1)];
-  const heard = [];
-  socket.on("values", (...args) => heard.push(args));
+  const received = [];
+  socket.on("values", (...args) => received.push(args));
   for (const args of values) other.emit("in", "room", "values", ...args);
-  await until(() => heard.length === values.length, "the values");
+  await until(() => received.length === values.length, "the values");
   const back = next(socket, "connect");
   link.cut();
   for (const args of values) other.emit("in", "room", "values", ...args);
@@ -178,15 +178,15 @@ test("the offset of a packed event follows its arguments, whatever they are", as
   link.restore();
   await back;
   assert.equal(socket.recovered, true);
-  await until(() => heard.length === 2 * values.length, "the missed values");
-  const offsets = heard.map((args) => args.pop());
+  await until(() => received.length === 2 * values.length, "the missed values");
+  const offsets = received.map((args) => args.pop());
   assert.equal(new Set(offsets).size, offsets.length);
   assert.ok(offsets.every((offset) => typeof offset === "string"));
-  assert.deepEqual(heard, [...values, ...values]);
+  assert.deepEqual(received, [...values, ...values]);
 });
 
 test("acknowledgements carry no offset", async (t) => {
-  const { socket } = await connectBehindLink(t);
+  const { socket } = await connectOverLink(t);
   assert.deepEqual(await ask(socket, "echo", "a", "b"), ["a", "b"]);
   socket.on("sum", (...args) => args.pop()(args));
   assert.deepEqual(await ask(socket, "ask", "sum", 2, 3), [2, 3]);

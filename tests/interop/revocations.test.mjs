@@ -30,10 +30,10 @@ describe("revocations", () => {
       for (const [n, [kind, [value, own]]] of Object.entries(people).entries()) {
         const transports = [["polling"], ["websocket"]][n % 2];
         const { socket } = await enter(t, before.url, { auth: { token: own }, reconnection: true, transports });
-        const gone = farewell(socket);
+        const disconnects = farewell(socket);
         const answer = await call(before.url, "POST", "/api/v1/revocations", { [kind]: value });
         assert.equal(answer.status, 200, JSON.stringify(answer));
-        assertRevoked(socket, await gone);
+        assertRevoked(socket, await disconnects);
         await refused(t, before.url, { auth: { token: own } }, kind);
       }
       assert.equal(bystander.socket.connected, true);
@@ -52,29 +52,29 @@ describe("revocations", () => {
     const { socket: ann } = await enter(t, url, { auth: { token: token() } });
     await ask(ann, "join_conversation", { conversationId: LOBBY });
     /** The current text, and how many such messages were sent. */
-    let [said, count, isOver] = ["at first", 0, false];
+    let [marker, count, isOver] = ["at first", 0, false];
     // Several at a time, so that some are always in flight.
     const speaking = Array.from({ length: 4 }, async () => {
       while (!isOver) {
-        const content = said;
+        const content = marker;
         assert.equal((await ask(ann, "message", { conversationId: LOBBY, content })).success, true);
-        if (content === said) count += 1;
+        if (content === marker) count += 1;
       }
     });
     /** Connects a user until `shutOut` has been answered. */
-    const hearsUntil = async (name, options, shutOut) => {
+    const receivesUntil = async (name, options, shutOut) => {
       const { socket } = await enter(t, url, options);
-      const gone = farewell(socket);
-      const heard = [];
-      socket.on("message", ({ content }) => heard.push(content));
+      const disconnects = farewell(socket);
+      const contents = [];
+      socket.on("message", ({ content }) => contents.push(content));
       await ask(socket, "join_conversation", { conversationId: LOBBY });
-      [said, count] = [`before the end of ${name}`, 0];
-      await until(() => heard.includes(said), `what is said to ${name}`);
+      [marker, count] = [`before the end of ${name}`, 0];
+      await until(() => contents.includes(marker), `what is said to ${name}`);
       await shutOut();
-      [said, count] = [`after the end of ${name}`, 0];
-      await gone;
+      [marker, count] = [`after the end of ${name}`, 0];
+      await disconnects;
       await until(() => count >= 20, "what is said after that");
-      assert.ok(!heard.includes(said), name);
+      assert.ok(!contents.includes(marker), name);
     };
     try {
       for (const transport of ["polling", "websocket"]) {
@@ -87,11 +87,11 @@ describe("revocations", () => {
         for (const [kind, having] of Object.entries(claims)) {
           const name = `${kind}-${transport}`;
           const options = { auth: { token: token({ sub: `who has ${name}`, ...having(name) }) }, transports: [transport] };
-          await hearsUntil(name, options, () => revoke(url, { [kind]: name }));
+          await receivesUntil(name, options, () => revoke(url, { [kind]: name }));
         }
       }
       const elsewhere = { auth: { token: token({ sub: "bob" }) }, transports: ["websocket"], localAddress: "127.0.0.2" };
-      await hearsUntil("a network", elsewhere, async () => {
+      await receivesUntil("a network", elsewhere, async () => {
         const answer = await call(url, "POST", "/api/v1/blocks", { cidr: "127.0.0.2", reason: "tests" });
         assert.equal(answer.status, 201, JSON.stringify(answer));
       });
@@ -107,17 +107,17 @@ describe("revocations", () => {
     const guest = { auth: { name: "Gil", guestKey: "0123456789abcdef" }, reconnection: true };
     const { socket, session } = await enter(t, url, guest);
     const member = await enter(t, url, { auth: { token: token() } });
-    const gone = farewell(socket);
+    const disconnects = farewell(socket);
     const answer = await revoke(url, { role: "guest" });
     assert.deepEqual([answer.until, answer.disconnected], [null, 1]);
-    assertRevoked(socket, await gone);
+    assertRevoked(socket, await disconnects);
     await refused(t, url, { auth: { name: "Gil" } });
     assert.equal(member.socket.connected, true);
     const query = new URLSearchParams({ user: session.userId, event: "message" });
     const why = (await call(url, "GET", `/api/v1/explain?${query}`)).body;
     assert.deepEqual([why.allowed, why.rule], [false, "the role `guest` is revoked"]);
-    const told = command(["explain", "--user", session.userId, "--event", "message"], { ...keyed, ...env });
-    assert.match(told.stdout, /^refused: the role `guest` is revoked\n/, told.stderr);
+    const output = command(["explain", "--user", session.userId, "--event", "message"], { ...keyed, ...env });
+    assert.match(output.stdout, /^refused: the role `guest` is revoked\n/, output.stderr);
     await revoke(url, { role: "guest", until: soon().text });
     const back = async () => {
       while ((await call(url, "GET", `/api/v1/explain?${query}`)).body.allowed === false) {
@@ -174,8 +174,8 @@ describe("revocations", () => {
       const first = next(socket, "message");
       await ask(other.socket, "message", { conversationId: LOBBY, content: "before" });
       await first;
-      const told = [];
-      socket.on("message", ({ message }) => told.push(message?.content));
+      const received = [];
+      socket.on("message", ({ message }) => received.push(message?.content));
       const lost = next(socket, "disconnect");
       socket.io.skipReconnect = true;
       socket.io.engine.close();
@@ -188,7 +188,7 @@ describe("revocations", () => {
       socket.connect();
       await back;
       assert.equal((await ask(socket, "conversations", {})).success, true, "everything before it has come");
-      return [socket.recovered, told.length];
+      return [socket.recovered, received.length];
     };
     assert.deepEqual(await away("ann", {}, () => {}), [true, 1], "with the same rights it goes on");
     assert.deepEqual(await away("bob", { roles: ["user"] }, () => {}), [false, 0]);
@@ -285,10 +285,10 @@ describe("revocations", () => {
       const made = await call(before.url, "POST", "/api/v1/sessions", { userId: "eve", ttlSeconds: 3600 });
       ({ sessionId } = made.body);
       const { socket } = await enter(t, before.url, { auth: { sessionId } });
-      const gone = farewell(socket);
+      const disconnects = farewell(socket);
       const { until, disconnected } = await revoke(before.url, { sessionId });
       assert.ok(Date.parse(until) >= Date.parse(made.body.expiresAt) && disconnected === 1);
-      assert.equal((await gone).told[0].code, "TOKEN_REVOKED");
+      assert.equal((await disconnects).told[0].code, "TOKEN_REVOKED");
       await refused(t, before.url, { auth: { sessionId } });
       // A later revocation with an earlier end does not restore the session.
       const end = soon();

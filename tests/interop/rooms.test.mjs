@@ -1,7 +1,7 @@
 // Rooms: their members, the events that members receive, and leaving.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, connect, startExample, untilHeard } from "./support.mjs";
+import { ask, clients, connect, startExample, untilReceived } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -12,7 +12,7 @@ async function trio(t, io) {
   const sockets = await Promise.all(
     ["polling", "websocket", "websocket"].map((transport) => connect(t, io, server.url, { transports: [transport] })),
   );
-  const heard = sockets.map((socket) => {
+  const received = sockets.map((socket) => {
     const list = [];
     socket.on("news", (text) => list.push(text));
     return list;
@@ -22,7 +22,7 @@ async function trio(t, io) {
   const settle = async () => {
     for (const socket of [...sockets, ...sockets]) await ask(socket, "echo", 0);
   };
-  return { sockets, heard, settle };
+  return { sockets, received, settle };
 }
 
 for (const [client, io] of clients) {
@@ -37,7 +37,7 @@ for (const [client, io] of clients) {
     });
 
     test("`in` reaches all members, `to` all but the sender, `except` the others", async (t) => {
-      const { sockets, heard, settle } = await trio(t, io);
+      const { sockets, received, settle } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       await ask(sockets[0], "join", room);
       await ask(sockets[1], "join", room);
@@ -47,34 +47,34 @@ for (const [client, io] of clients) {
       await settle();
       sockets[2].emit("to", room, "news", "from outside");
       await settle();
-      assert.deepEqual(heard, [["in", "from outside"], ["in", "to", "from outside"], []]);
+      assert.deepEqual(received, [["in", "from outside"], ["in", "to", "from outside"], []]);
     });
 
     test("`except` reaches the namespace without the members", async (t) => {
-      const { sockets, heard, settle } = await trio(t, io);
+      const { sockets, received, settle } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       await ask(sockets[1], "join", room);
       sockets[0].emit("except", room, "news", "others");
       await settle();
-      assert.deepEqual(heard, [["others"], [], ["others"]]);
+      assert.deepEqual(received, [["others"], [], ["others"]]);
     });
 
     test("a socket is in the room of its own id", async (t) => {
-      const { sockets, heard, settle } = await trio(t, io);
+      const { sockets, received, settle } = await trio(t, io);
       sockets[0].emit("to", sockets[1].id, "news", "private");
       await settle();
-      assert.deepEqual(heard, [[], ["private"], []]);
+      assert.deepEqual(received, [[], ["private"], []]);
     });
 
     test("a socket receives nothing from a room that it has left", async (t) => {
-      const { sockets, heard, settle } = await trio(t, io);
+      const { sockets, received, settle } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       await ask(sockets[1], "join", room);
       await ask(sockets[1], "leave", room);
       await ask(sockets[2], "join", room);
       sockets[0].emit("in", room, "news", 1);
       await settle();
-      assert.deepEqual(heard, [[], [], [1]]);
+      assert.deepEqual(received, [[], [], [1]]);
     });
 
     test("a disconnected socket is in no room", async (t) => {
@@ -91,19 +91,19 @@ for (const [client, io] of clients) {
     });
 
     test("all members see one order of concurrent senders", async (t) => {
-      const { sockets, heard, settle } = await trio(t, io);
+      const { sockets, received, settle } = await trio(t, io);
       const room = `room of ${sockets[0].id}`;
       for (const socket of sockets) await ask(socket, "join", room);
       for (let i = 0; i < 200; i++) sockets.forEach((socket, s) => socket.emit("in", room, "news", `${s}:${i}`));
       await settle();
-      assert.equal(heard[0].length, 600);
-      assert.deepEqual(heard[1], heard[0]);
-      assert.deepEqual(heard[2], heard[0]);
+      assert.equal(received[0].length, 600);
+      assert.deepEqual(received[1], received[0]);
+      assert.deepEqual(received[2], received[0]);
     });
 
     test("volatile events arrive if nothing delays them", async (t) => {
       const socket = await connect(t, io, server.url, { transports: ["websocket"] });
-      assert.deepEqual(await untilHeard(socket, "blip", 7), [7]);
+      assert.deepEqual(await untilReceived(socket, "blip", 7), [7]);
     });
   });
 }

@@ -10,7 +10,7 @@ before(async () => (server = await startExample("client_suite")));
 after(() => server.stop());
 
 /** Returns the arguments without the offset of a recoverable session. */
-const hear = async (socket, name) => {
+const nextArgs = async (socket, name) => {
   const args = await next(socket, name);
   assert.equal(typeof args.pop(), "string");
   return args;
@@ -35,9 +35,9 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
     test("events are answered with events", async (t) => {
       const socket = await join(t);
       const answer = (name, reply, ...args) => {
-        const heard = hear(socket, reply);
+        const event = nextArgs(socket, reply);
         socket.emit(name, ...args);
-        return heard;
+        return event;
       };
       assert.deepEqual(await answer("hi", "hi"), []);
       assert.deepEqual(await answer("false", "false"), [false]);
@@ -56,15 +56,15 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
     test("the server's own request can be answered", async (t) => {
       const socket = await join(t);
       socket.on("ack", (answer) => answer(5, { test: true }));
-      const got = hear(socket, "got it");
+      const got = nextArgs(socket, "got it");
       socket.emit("ack", () => assert.fail("this one is never answered"));
       await got;
       socket.off("ack");
       socket.on("ack", (answer) => answer(6));
       socket.once("got it", () => assert.fail("that was the wrong answer"));
-      const asked = next(socket, "ack");
+      const request = next(socket, "ack");
       socket.emit("ack");
-      await asked;
+      await request;
       await ask(socket, "echo", 0);
     });
 
@@ -108,7 +108,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       const more = { query: { "&a": "&=?a", e: "f" }, auth: { a: "b" }, extraHeaders: { origin: "http://x.example" } };
       const seen = [await ask(await join(t, "", more), "getHandshake")];
       const abc = open(t, io, `${server.url}/abc`, { transports, ...more });
-      seen.push((await hear(abc, "handshake"))[0]);
+      seen.push((await nextArgs(abc, "handshake"))[0]);
       for (const handshake of seen) {
         assert.equal(handshake.query["&a"], "&=?a");
         assert.equal(handshake.query.e, "f");
@@ -146,9 +146,9 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       const more = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 20 };
       const [silent, informed] = await Promise.all([join(t, "", more), join(t, "", more)]);
       const ids = [silent.id, informed.id];
-      const heard = hear(informed, "hi");
+      const event = nextArgs(informed, "hi");
       informed.emit("hi");
-      await heard;
+      await event;
       const back = [silent, informed].map((socket) => next(socket, "connect"));
       silent.io.engine.close();
       informed.io.engine.close();

@@ -141,24 +141,24 @@ export function next(emitter, name) {
  * Makes the `interop` server send a volatile event to the requesting socket, repeatedly until one
  * arrives. It is lost if another packet is in flight, such as a ping. Returns its arguments.
  */
-export async function untilHeard(socket, name, ...args) {
-  let heard;
-  socket.once(name, (...values) => (heard = values));
+export async function untilReceived(socket, name, ...args) {
+  let received;
+  socket.once(name, (...values) => (received = values));
   await until(async () => {
     socket.emit("volatile", name, ...args);
     await ask(socket, "echo", 0);
-    return heard !== undefined;
+    return received !== undefined;
   }, `an event ${name} that may be lost`);
-  return heard;
+  return received;
 }
 
 /** Returns the outcome of an attempt to connect: nothing if it succeeds, or the error. */
 export function outcome(socket) {
-  const told = new Promise((done) => {
+  const connected = new Promise((done) => {
     socket.once("connect", () => done(undefined));
     socket.once("connect_error", done);
   });
-  return within(told, "connect or a refusal");
+  return within(connected, "connect or a refusal");
 }
 
 /** Emits and waits for the acknowledgement: its only argument, or the list of arguments. */

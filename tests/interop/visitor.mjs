@@ -18,7 +18,7 @@ const options =
  * Decides only how long a failing test waits, in milliseconds. A browser next to a busy test may be
  * slow.
  */
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 
 /**
  * Starts Chromium, with a separate environment if one is given; `CHROMIUM` in the environment names
@@ -28,7 +28,7 @@ export async function launch(env) {
   const executablePath = process.env.CHROMIUM ?? places.find((place) => existsSync(place));
   if (executablePath === undefined) throw new Error(`no Chromium at ${places.join(", ")}; CHROMIUM may name one`);
   await mkdir(screenshots, { recursive: true });
-  return chromium.launch({ executablePath, headless: true, args: options.split(" "), env, timeout: 2 * PATIENCE });
+  return chromium.launch({ executablePath, headless: true, args: options.split(" "), env, timeout: 2 * TIMEOUT });
 }
 
 /** Returns the Engine.IO session of a request. */
@@ -95,7 +95,7 @@ export class Visitor {
   static async open(test, browser, url, { path = "/", ...options } = {}) {
     const link = await startLink(url);
     const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
-    context.setDefaultTimeout(PATIENCE);
+    context.setDefaultTimeout(TIMEOUT);
     await context.addInitScript(stretchTime);
     const visitor = new Visitor(context, await context.newPage(), link);
     test.after(async () => {
@@ -152,7 +152,7 @@ export class Visitor {
     await this.page.locator(".status[data-state=online]").waitFor();
     await this.page.locator(".scroller[aria-busy=false]").waitFor();
     await this.page.locator('link[href*="/assets/out-"]').waitFor({ state: "attached" });
-    await until(() => this.#loading.size === 0, "the windows of the page", PATIENCE);
+    await until(() => this.#loading.size === 0, "the windows of the page", TIMEOUT);
   }
 
   /**

@@ -80,15 +80,15 @@ describe("webhooks", () => {
     const { id } = socket;
     socket.disconnect();
     await until(() => hook.events().length >= 6, "six events");
-    const told = Object.fromEntries(hook.events().map(({ event, data }) => [event, data]));
-    assert.deepEqual(Object.keys(told).sort(), events.split(",").sort());
-    assert.deepEqual([told.connect.socketId, told.connect.guest, told.connect.recovered], [id, true, false]);
-    assert.deepEqual([told.disconnect.socketId, told.disconnect.reason], [id, "client namespace disconnect"]);
-    assert.deepEqual(told["room:occupied"], { room: `conversation:${LOBBY}` });
-    assert.deepEqual(told["room:vacated"], { room: `conversation:${LOBBY}` });
+    const reported = Object.fromEntries(hook.events().map(({ event, data }) => [event, data]));
+    assert.deepEqual(Object.keys(reported).sort(), events.split(",").sort());
+    assert.deepEqual([reported.connect.socketId, reported.connect.guest, reported.connect.recovered], [id, true, false]);
+    assert.deepEqual([reported.disconnect.socketId, reported.disconnect.reason], [id, "client namespace disconnect"]);
+    assert.deepEqual(reported["room:occupied"], { room: `conversation:${LOBBY}` });
+    assert.deepEqual(reported["room:vacated"], { room: `conversation:${LOBBY}` });
     const { success, ...answer } = sent;
-    assert.deepEqual([told.message.payload.content, told.message.answer], ["hello", answer]);
-    assert.deepEqual([told["signal:new"].signalId, told["signal:new"].revision], ["s1", 1]);
+    assert.deepEqual([reported.message.payload.content, reported.message.answer], ["hello", answer]);
+    assert.deepEqual([reported["signal:new"].signalId, reported["signal:new"].revision], ["s1", 1]);
     for (const { headers, json, method } of hook.requests) {
       assert.equal(method, "POST");
       assert.match(json.id, /^[0-9a-f-]{36}$/);
@@ -125,21 +125,21 @@ describe("webhooks", () => {
     }
     await publish(url, "s1");
     socket.disconnect();
-    const told = (event) => hook.events().filter((one) => one.event === event).map(({ data }) => data);
-    await until(() => told("disconnect").length > 0, () => JSON.stringify(hook.events()));
-    assert.deepEqual([told("connect")[0].userId, told("disconnect")[0].userId], ["ann", "ann"]);
+    const reported = (event) => hook.events().filter((one) => one.event === event).map(({ data }) => data);
+    await until(() => reported("disconnect").length > 0, () => JSON.stringify(hook.events()));
+    assert.deepEqual([reported("connect")[0].userId, reported("disconnect")[0].userId], ["ann", "ann"]);
     const room = `conversation:${conversation.id}`;
-    for (const event of ["room:occupied", "room:vacated"]) assert.ok(told(event).some((data) => data.room === room), event);
-    const [{ timestamp, ...update }, ...more] = told("trade:update");
+    for (const event of ["room:occupied", "room:vacated"]) assert.ok(reported(event).some((data) => data.room === room), event);
+    const [{ timestamp, ...update }, ...more] = reported("trade:update");
     assert.match(timestamp, /Z$/);
     assert.deepEqual([update, more], [{ ...trade, revision: 1 }, []]);
-    const [{ userId, totalValue, positions, revision }] = told("portfolio:update");
+    const [{ userId, totalValue, positions, revision }] = reported("portfolio:update");
     assert.deepEqual([userId, totalValue, positions, revision], ["ann", 5, [], 1]);
-    assert.deepEqual(told("signal:new").map(({ signalId }) => signalId), ["s1"]);
+    assert.deepEqual(reported("signal:new").map(({ signalId }) => signalId), ["s1"]);
     const mentioned = `mention:${sent.message.id}`;
-    await until(() => told("notification:new").length >= 3, () => JSON.stringify(hook.events()));
+    await until(() => reported("notification:new").length >= 3, () => JSON.stringify(hook.events()));
     assert.deepEqual(
-      told("notification:new").map((one) => [one.userId, one.notificationId, one.title, one.revision]).sort(),
+      reported("notification:new").map((one) => [one.userId, one.notificationId, one.title, one.revision]).sort(),
       [
         ["ann", "n1", "T", 1],
         ["bob", mentioned, "ann mentioned you", 1],
@@ -160,10 +160,10 @@ describe("webhooks", () => {
         assert.equal(status, 200, JSON.stringify(answer));
       }
     }
-    await until(() => serverEvents().every((event) => told(event).length > 0), () => JSON.stringify(hook.events()));
-    assert.deepEqual(told("trade:withdrawn").map(({ tradeId }) => tradeId), ["t2"]);
-    assert.deepEqual(told("signal:withdrawn").map(({ signalId }) => signalId), ["s1"]);
-    assert.deepEqual(told("notification:withdrawn").map((one) => [one.userId, one.notificationId, one.reason]), [["ann", "n2", "withdrawn"]]);
+    await until(() => serverEvents().every((event) => reported(event).length > 0), () => JSON.stringify(hook.events()));
+    assert.deepEqual(reported("trade:withdrawn").map(({ tradeId }) => tradeId), ["t2"]);
+    assert.deepEqual(reported("signal:withdrawn").map(({ signalId }) => signalId), ["s1"]);
+    assert.deepEqual(reported("notification:withdrawn").map((one) => [one.userId, one.notificationId, one.reason]), [["ann", "n2", "withdrawn"]]);
   });
 
   test("pass the documented verification examples with either of two secrets", async (t) => {

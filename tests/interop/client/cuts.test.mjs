@@ -273,27 +273,27 @@ describe("the client package", { concurrency: true }, () => {
     const link = await linked(t, server.url);
     let user = "ada";
     const auth = () => ({ token: token({ sub: user }) });
-    const somebody = await new Chatter(t, link.url, { auth }).entered();
+    const chatter = await new Chatter(t, link.url, { auth }).entered();
     link.cut();
-    await somebody.is("offline");
-    const [secret] = somebody.say("a secret of Ada");
+    await chatter.is("offline");
+    const [secret] = chatter.say("a secret of Ada");
     user = "bob";
     link.restore();
-    somebody.manager.retry();
-    await until(() => somebody.manager.session.userId === "bob", "Bob");
-    await somebody.entered();
-    somebody.say("by Bob");
-    await somebody.has(["by Bob"]);
+    chatter.manager.retry();
+    await until(() => chatter.manager.session.userId === "bob", "Bob");
+    await chatter.entered();
+    chatter.say("by Bob");
+    await chatter.has(["by Bob"]);
     user = "ada";
     link.cut();
-    await somebody.is("offline");
+    await chatter.is("offline");
     link.restore();
-    somebody.manager.retry();
+    chatter.manager.retry();
     const { message } = await within(secret.answered, "the message of Ada");
     assert.equal(message.userId, "ada");
     assert.deepEqual(await stored(t, server.url), ["by Bob", "a secret of Ada"]);
     const cut = ["offline", "connecting", "online"];
-    assert.deepEqual(somebody.states, ["connecting", "online", ...cut, ...cut]);
+    assert.deepEqual(chatter.states, ["connecting", "online", ...cut, ...cut]);
   });
 
   test("reports how many clients received a message", async (t) => {

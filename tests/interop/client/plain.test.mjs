@@ -20,14 +20,14 @@ const plain = { sessionEvent: false, idField: "key" };
 describe("with the official server, the client package", { concurrency: true }, () => {
   test("gets answers, refusals and events", async (t) => {
     const port = await lastingPort();
-    const told = [];
+    const notes = [];
     serve(t, port, (io) =>
       io.on("connection", (socket) => {
         socket.on("add", (numbers, answer) => answer(numbers.reduce((sum, number) => sum + number, 0)));
         socket.on("time", (answer) => answer("now"));
         socket.on("forbidden", (_, answer) => answer({ success: false, error: { code: "FORBIDDEN", message: "no" } }));
         socket.on("silent", () => {});
-        socket.on("note", (text) => told.push(text));
+        socket.on("note", (text) => notes.push(text));
       }),
     );
     const client = manager(t, `http://127.0.0.1:${port}`, plain);
@@ -39,7 +39,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.equal(await client.request("time", undefined), "now");
     await assert.rejects(client.request("forbidden", {}), { name: "RequestError", code: "FORBIDDEN" });
     client.tell("note", "hello");
-    await until(() => told.length === 1, "the note");
+    await until(() => notes.length === 1, "the note");
     await assert.rejects(client.request("silent", {}, 50), { code: "TIMED_OUT" });
     assert.equal(client.status.state, "unresponsive");
     await client.request("add", [1]);

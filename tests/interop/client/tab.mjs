@@ -39,12 +39,12 @@ async function diagnosis() {
     const opening = indexedDB.open("roomcast");
     opening.onsuccess = () => done(opening.result);
   });
-  const kept = await new Promise((done) => {
+  const stored = await new Promise((done) => {
     const request = database.transaction("queue").objectStore("queue").getAll();
     request.onsuccess = () => done(request.result.map(({ owner, tab, order }) => [owner, tab, order].join(" ")));
   });
   const names = (locks) => locks.map(({ name, clientId }) => `${name} ${clientId}`);
-  return { seen, entries: manager.queue.entries, log: manager.log, kept, held: names(held), pending: names(pending) };
+  return { seen, entries: manager.queue.entries, log: manager.log, stored, held: names(held), pending: names(pending) };
 }
 
 /** Starts a site with the package; its port gives it its own origin. */

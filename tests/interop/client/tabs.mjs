@@ -130,7 +130,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.say(...texts("reload", 5));
     assert.deepEqual(await tab.settled(), ["online", "offline"]);
     // Written to disk, as `stored` in IndexedDB.
-    await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 5)`);
+    await tab.is(`client.indexedDbStorage().load("reload").then((stored) => stored.length === 5)`);
     // The page can be loaded again while the server is still unreachable.
     await context.route(`${server.url}/**`, (route) => route.abort());
     await context.setOffline(false);
@@ -141,7 +141,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const expected = texts("reload", 6);
     assert.deepEqual(await tab.contents(6, "reload"), expected);
     await assertStored(t, other, "reload", expected);
-    await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 0)`);
+    await tab.is(`client.indexedDbStorage().load("reload").then((stored) => stored.length === 0)`);
     assert.deepEqual(await tab.settled(), ["offline", "online"]);
   });
 
@@ -154,7 +154,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await first.hasState("offline");
     await second.hasState("offline");
     await first.say(...texts("closed", 3));
-    await second.is(`client.indexedDbStorage().load("closed").then((kept) => kept.length === 3)`);
+    await second.is(`client.indexedDbStorage().load("closed").then((stored) => stored.length === 3)`);
     await first.page.close();
     await context.setOffline(false);
     const expected = texts("closed", 3);
