@@ -281,7 +281,7 @@ async fn reader_older_than_retained_changes_is_notified() {
     assert!(feed.read(&old, ALL).await.unwrap().is_none());
     assert!(feed.read(&new, ALL).await.unwrap().is_some());
 
-    // Of too many changes the newest are kept, unless an older transaction is still open.
+    // Beyond the limit only the newest changes stay, unless an older transaction is still open.
     let start = feed.end().await.unwrap();
     late.batch_execute(&format!("BEGIN; {}", revoke("late", 2035)))
         .await

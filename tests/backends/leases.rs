@@ -204,7 +204,7 @@ async fn until_expired(leases: &Leases, node: Uuid, room: Uuid) {
     let poll = async {
         let is_there = |seen: Vec<PresenceEntry>| seen.iter().any(|one| one.connections > 0);
         while is_there(leases.remote_presence(node, &[room]).await.unwrap()) {
-            sleep(Duration::from_millis(5)).await; // The pace of asking.
+            sleep(Duration::from_millis(5)).await; // Poll interval.
         }
     };
     timeout(Duration::from_secs(60), poll).await.unwrap();

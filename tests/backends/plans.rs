@@ -228,7 +228,7 @@ impl LongConversation {
              AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         while self.sql(others) != "0" {
             assert!(start.elapsed() < DEADLINE, "connections do not end");
-            sleep(Duration::from_millis(20)).await; // The pace of asking.
+            sleep(Duration::from_millis(20)).await; // Poll interval.
         }
         let number = |sql: &str| self.sql(sql).parse().unwrap();
         let of_index = |index: &str| {

@@ -51,7 +51,7 @@ async fn are_removed(backend: Backend, servers: usize) {
         for server in &mut servers {
             assert!(server.is_running(), "a server has ended");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     assert_eq!(harness.send(id, "ann", "new").await.seq, 8);
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{Outcome, bench, count, local::Local};
 
-/// What the server does wrong with a message, chosen by the message's number.
+/// A fault of the server in a message, chosen by the message's number.
 #[derive(Clone, Copy)]
 enum Mistake {
     Drop,

@@ -1,4 +1,4 @@
-//! What the server has processed when `disconnect` returns.
+//! Events and packets that the server has processed when `disconnect` returns.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const ALL: [Transports; 3] = [
     Transports::Upgrade,
 ];
 
-/// What the server of the suite has recorded.
+/// The recorded events of the server of the suite.
 #[derive(Debug, Deserialize)]
 struct Notes {
     marks: Vec<u32>,

@@ -62,7 +62,7 @@ fn until_unknown(server: &ServerProcess, session: &Polling) {
         .starts_with(r#"{"code":3"#)
     {
         assert!(start.elapsed() < DEADLINE, "the session lives on");
-        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+        thread::sleep(Duration::from_millis(5)); // Poll interval.
     }
     assert_unknown(session);
 }

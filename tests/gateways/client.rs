@@ -107,7 +107,7 @@ impl Client {
     }
 
     /// Repeats a request until the server's store, which may be too slow for it, has executed it.
-    /// Waits as long as the server asks for, as clients do.
+    /// Waits for the retry time of the server, as clients do.
     pub(crate) async fn retry_until_stored(&mut self, event: &str, payload: Value) -> Value {
         let start = Instant::now();
         loop {
@@ -121,7 +121,7 @@ impl Client {
             );
             assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
             let wait = answer["error"]["retryAfter"].as_u64().unwrap();
-            // As long as the server asks for.
+            // Retry time of the server.
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }

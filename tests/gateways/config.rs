@@ -264,7 +264,7 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, Stri
         if start.elapsed() > DEADLINE {
             process.kill().unwrap();
         }
-        std::thread::sleep(Duration::from_millis(2)); // The pace of asking.
+        std::thread::sleep(Duration::from_millis(2)); // Poll interval.
     }
     let output = process.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].concat();

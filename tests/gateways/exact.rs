@@ -1,4 +1,4 @@
-//! What services publish is accepted unchanged or refused: numbers, times, sizes and encodings of
+//! Data of services is accepted unchanged or refused: numbers, times, sizes and encodings of
 //! bodies.
 
 use serde_json::{Value, json};

@@ -29,7 +29,7 @@ async fn until_admitted(server: &ServerProcess, name: &str) {
     let start = Instant::now();
     while !is_admitted(server, name).await {
         assert!(start.elapsed() < DEADLINE);
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 
@@ -43,7 +43,7 @@ async fn until_blocks(server: &ServerProcess, count: usize) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{metrics}");
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 
@@ -112,7 +112,7 @@ async fn revocations_do_not_wait_for_conversation_changes() {
     let start = Instant::now();
     while database.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
         assert!(start.elapsed() < DEADLINE, "nobody reads them");
-        sleep(Duration::from_millis(10)).await; // The pace of asking.
+        sleep(Duration::from_millis(10)).await; // Poll interval.
     }
     database.sql(&revoke(&ann.user_id()));
     until_disconnected(&mut ann).await;

@@ -156,7 +156,7 @@ pub(crate) fn until(mut what: impl FnMut() -> bool) {
     let start = Instant::now();
     while !what() {
         assert!(start.elapsed() < DEADLINE, "it never happens");
-        std::thread::sleep(Duration::from_millis(10)); // The pace of asking.
+        std::thread::sleep(Duration::from_millis(10)); // Poll interval.
     }
 }
 

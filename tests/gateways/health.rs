@@ -1,4 +1,4 @@
-//! What the server reports about its connections.
+//! The server's reports about its connections.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
@@ -290,6 +290,6 @@ async fn until(is_so: impl AsyncFn() -> bool) {
     while !is_so().await {
         assert!(start.elapsed().as_secs() < 60, "it does not come about");
         let pace = std::time::Duration::from_millis(20);
-        tokio::time::sleep(pace).await; // The pace of asking.
+        tokio::time::sleep(pace).await; // Poll interval.
     }
 }

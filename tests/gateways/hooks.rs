@@ -99,7 +99,7 @@ async fn assert_made_once(hook: &Hook, alive: &[&ServerProcess], end: impl FnOnc
             break;
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", received(hook));
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     let received = received(hook);
     let signals: Vec<_> = received.iter().map(|one| &*one.signal).collect();

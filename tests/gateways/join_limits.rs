@@ -171,7 +171,7 @@ async fn flood_of_one_user_does_not_delay_webhooks_of_other_users() {
     let start = Instant::now();
     while !is_limited() {
         assert!(start.elapsed() < Duration::from_secs(60), "never reported");
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 

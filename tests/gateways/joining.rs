@@ -58,7 +58,7 @@ async fn join_during_in_doubt_commit_repeats_no_known_message() {
     let start = Instant::now();
     while bob.ask("join_conversation", join.clone()).await["success"] != true {
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     let message = json!({"conversationId": id, "content": "second"});
     ann.must("message", message).await;
@@ -79,6 +79,6 @@ async fn suspend_sleeping_commit(database: &Database) -> Pid {
             return process;
         }
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(5)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(5)).await; // Poll interval.
     }
 }

@@ -89,7 +89,7 @@ async fn until_present(client: &mut Client, names: &[&str]) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{answer}");
-        sleep(Duration::from_millis(50)).await; // The pace of asking.
+        sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }
 
@@ -97,7 +97,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < DEADLINE);
-        sleep(Duration::from_millis(50)).await; // The pace of asking.
+        sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }
 

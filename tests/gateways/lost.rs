@@ -31,7 +31,7 @@ async fn metric_is(server: &ServerProcess, row: &str, expected: f64) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{row} is {value}");
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 
@@ -53,7 +53,7 @@ async fn delete_retained(database: &Database, through: i64) {
     let left = format!("SELECT count(*) FROM publications WHERE position <= {through}");
     while database.sql(&left) != "0" {
         assert!(start.elapsed() < DEADLINE, "{}", database.sql(&left));
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 
@@ -122,12 +122,12 @@ async fn unemitted_publications_count_as_pending_and_late_ones_in_lag() {
     let start = Instant::now();
     while readiness(&server).await["publications"] != json!("unavailable") {
         assert!(start.elapsed() < DEADLINE);
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     metric_is(&server, EMITTED, 0.0).await;
     while metric(&server, LAG).await < 2.0 {
         assert!(start.elapsed() < DEADLINE);
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 
     database.sql(&format!(

@@ -298,7 +298,7 @@ async fn expired_notifications_are_not_sent() {
         if known.len() < 2 {
             break (ann, known);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     };
     assert_eq!(known, ["n2"]);
     ann.refused("notification:ack", ack("n1"), "NOT_FOUND")

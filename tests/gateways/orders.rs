@@ -294,7 +294,7 @@ async fn one_order_probes_an_open_circuit_and_success_closes_it() {
             }
             () = until_requests(&hook, requests + 1) => break id,
         }
-        sleep(Duration::from_millis(20)).await; // The pace of asking.
+        sleep(Duration::from_millis(20)).await; // Poll interval.
     };
     for _ in 0..3 {
         let error = bob

@@ -103,7 +103,7 @@ impl Outage {
         self.bob.event("typing").await;
     }
 
-    /// Waits until messages are stored again, and retries as the server asks.
+    /// Waits until messages are stored again, and retries after the retry time.
     async fn works_again(&mut self, text: &str, seq: u64) {
         let message = self.until_stored(retriable(text)).await;
         assert_eq!(message["seq"], seq, "{message}");
@@ -126,7 +126,7 @@ impl Outage {
                 return;
             }
             assert!(start.elapsed() < DEADLINE, "{current}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
         }
     }
 

@@ -1,4 +1,4 @@
-//! How long a sender waits for a store that neither works nor fails.
+//! Maximum time that a sender waits for a store that neither works nor fails.
 
 use serde_json::json;
 

@@ -37,7 +37,7 @@ async fn until_unknown(client: &mut Client, symbol: &str) {
     let begin = Instant::now();
     while !known(client, &[symbol]).await.is_empty() {
         assert!(begin.elapsed() < DEADLINE, "{symbol} is still known");
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 
@@ -98,7 +98,7 @@ async fn expired_symbols_free_their_slots() {
     let begin = Instant::now();
     while publish(binary, "/prices", price("NEW", 1.0)).await.0 != 200 {
         assert!(begin.elapsed() < DEADLINE, "no place was freed");
-        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
     // The store has places for as many other symbols.
     for thousand in 0..9 {
@@ -152,6 +152,6 @@ async fn symbol_expires_at_every_server_of_a_database() {
             "the store has {} symbols",
             rows.len()
         );
-        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }

@@ -377,7 +377,7 @@ async fn prices_reach_followers_at_all_servers() {
             if others == [last; 3] {
                 break last;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
         }
     };
     let last = tokio::time::timeout(DEADLINE, agreed).await.unwrap();

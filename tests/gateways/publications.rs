@@ -377,7 +377,7 @@ async fn publication_that_cannot_be_emitted_is_refused_or_set_aside() {
             break reasons;
         }
         assert!(start.elapsed() < DEADLINE, "{reasons}");
-        sleep(Duration::from_millis(10)).await; // The pace of asking.
+        sleep(Duration::from_millis(10)).await; // Poll interval.
     };
     let fields: Vec<_> = reasons
         .lines()
@@ -486,7 +486,7 @@ async fn server_without_publication_right_warns_and_works_otherwise() {
     let start = Instant::now();
     while readiness(&server).await["publications"] != json!("ok") {
         assert!(start.elapsed() < DEADLINE);
-        sleep(Duration::from_millis(50)).await; // The pace of asking.
+        sleep(Duration::from_millis(50)).await; // Poll interval.
     }
     publish(&database.client().await, "n", "1").await;
     assert_eq!(ann.event("n").await, json!(1));

@@ -1,4 +1,4 @@
-//! What services read over HTTP: pages of trades, signals and notifications, and portfolios.
+//! Data that services read over HTTP: pages of trades, signals and notifications, and portfolios.
 
 use serde_json::{Value, json};
 

@@ -73,7 +73,7 @@ async fn until_sql(database: &Database, query: &str, expected: &str) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{query}: {found}");
-        sleep(Duration::from_millis(100)).await; // The pace of asking.
+        sleep(Duration::from_millis(100)).await; // Poll interval.
     }
 }
 

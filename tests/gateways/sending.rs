@@ -58,8 +58,8 @@ async fn one_request_notifies_many_users_and_states_each_outcome() {
     let mut ann = client(binary, "ann", "user").await;
     let mut bob = client(binary, "bob", "user").await;
     assert!(known(&mut ann).await.is_empty());
-    // Of five users, one has no room, one has a different notification with this id, one has
-    // acknowledged it, and one has it already.
+    // The request names five users: one has no room, one has a different notification with this
+    // id, one has acknowledged it, and one has it already.
     for id in ["a", "b"] {
         must(binary, PATH, notice(id, json!("full"))).await;
     }

@@ -57,7 +57,7 @@ impl ServerProcess {
                 return;
             }
             assert!(start.elapsed().as_secs() < 20, "{name} is {found}");
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
         }
     }
 
@@ -71,7 +71,7 @@ impl ServerProcess {
                 "the adapter is up: {}",
                 !is_joined
             );
-            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+            tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
         }
     }
 

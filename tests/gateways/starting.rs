@@ -188,7 +188,7 @@ fn files_are_private_whatever_the_umask_and_the_files_before() {
                 .map(|f| (f, f.exists().then(|| mode(f))))
                 .collect();
             assert!(begin.elapsed() < crate::support::DEADLINE, "{modes:?}");
-            std::thread::sleep(std::time::Duration::from_millis(10)); // The pace of asking.
+            std::thread::sleep(std::time::Duration::from_millis(10)); // Poll interval.
         }
         // A killed server leaves all its files.
         command.kill().unwrap();

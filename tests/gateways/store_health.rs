@@ -47,7 +47,7 @@ async fn until_ready(address: SocketAddr, ready: bool) -> Duration {
     let start = Instant::now();
     while is_ready(address).await != ready {
         assert!(start.elapsed() < DEADLINE, "never {ready}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     start.elapsed()
 }

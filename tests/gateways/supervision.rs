@@ -73,7 +73,7 @@ async fn survives(server: &ServerProcess, folder: &Path, names: &[&str]) {
             break;
         }
         assert!(start.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }
 

@@ -1,4 +1,4 @@
-//! Of values that replace each other, the value with the latest `timestamp` counts, whatever the
+//! Among values that replace each other, the value with the latest `timestamp` counts, whatever the
 //! order of publication.
 
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ async fn older_portfolio_changes_nothing_and_returns_the_newer() {
         (&stored["portfolio"], &stored["revision"]),
         (&newer, &json!(1))
     );
-    // Of values with the same time the last counts, so a repetition does no harm.
+    // Among values with the same time the last counts, so a repetition does no harm.
     must(binary, "/portfolios", portfolio(3, at(10))).await;
     assert_eq!(ann.event("portfolio:update").await["totalValue"], 3.0);
     assert!(ann.events_until_now("portfolio:update").await.is_empty());

@@ -183,7 +183,7 @@ async fn new_certificate_applies_without_restart_unless_invalid() {
         .is_err()
     {
         assert!(start.elapsed() < DEADLINE, "never used");
-        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
     assert!(connect(binary.address(), &first, &BOTH, &[]).await.is_err());
     // The earlier client stays connected.
@@ -286,7 +286,7 @@ async fn b14_slow_handshakes_of_one_address_delay_no_other_address() {
             break;
         }
         assert!(start.elapsed() < DEADLINE, "{running:?} handshakes");
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
     // When these end, waiting connections of the address are served.
     let own = connect_from("127.0.0.2", address).await;
@@ -346,7 +346,7 @@ async fn b14_a_handshake_that_never_ends_is_ended() {
             break;
         }
         assert!(start.elapsed() < DEADLINE, "{metrics}");
-        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(20)).await; // Poll interval.
     }
 }
 

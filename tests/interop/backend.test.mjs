@@ -104,7 +104,7 @@ describe("sessions of a Node backend", () => {
     const disconnected = farewell(socket);
     app.me = (_, response) => response.json({ userId: "ann", roles: ["coach"] });
     assertRevoked(socket, await disconnected);
-    // An answer counts for a moment before the application is asked again.
+    // An answer counts for a moment before the application is queried again.
     const { session } = await enter(t, url, by(cookie));
     assert.deepEqual(session.roles, ["coach"]);
   });

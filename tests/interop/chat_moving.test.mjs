@@ -158,7 +158,7 @@ function whatever(servers) {
         for (const { messages, hasMore } of [first, again]) assert.deepEqual([messages, hasMore], [[], false]);
         // A server may receive the last messages only after she has joined again there.
         const known = seqsIn(quiet);
-        // She has left it, although she asked to leave while she was being added to it again.
+        // She has left it, although she requested to leave while she was being added to it again.
         for (const one of [bob, carl]) await one.must("message", { conversationId: quiet, content: "not for her" });
         const { message } = await bob.must("message", { conversationId, content: "behind that" });
         await until(() => seqsIn(conversationId).includes(message.seq), "what is said behind that");

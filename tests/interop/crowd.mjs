@@ -62,7 +62,7 @@ async function insist(socket, name, command) {
   const isAnswered = async () => {
     answer = await ask(socket, name, command);
     const isAway = answer.error?.code === "STORE_UNAVAILABLE";
-    if (isAway) await sleep(answer.error.retryAfter); // As long as the server asks for.
+    if (isAway) await sleep(answer.error.retryAfter); // Retry time of the server.
     return !isAway;
   };
   await until(isAnswered, () => `a good answer to ${name}, which was ${JSON.stringify(answer)}`);

@@ -101,7 +101,7 @@ test("a hundred orders over a failing network are each executed once", async (t)
   socket.onAnyOutgoing(() => {
     if (++sent % 4 > 0) return;
     const pause = breaks++ % 8;
-    // How far the packet has come when the network breaks.
+    // The position of the packet when the network breaks.
     setTimeout(() => {
       link.cut();
       link.restore();

@@ -1,4 +1,4 @@
-// What an application can observe, change or refuse, as official clients notice it.
+// Everything an application can observe, change or refuse, as official clients notice it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { DEADLINE, ask, clients, connect, next, open, startExample, until } from "./support.mjs";

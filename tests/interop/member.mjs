@@ -4,16 +4,16 @@
 // with its last `seq` unless it was recovered. It records everything that contradicts the promises.
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What a member has seen of a conversation. */
+/** The view of a conversation that a member has. */
 class Timeline {
   /** Everything seen, live, by catching up or in an acknowledgement: `seq` → id. */
   seen = new Map();
   /** Everything up to here was seen. */
   last = 0;
-  /** What arrived live, on any connection. */
+  /** Messages that arrived live, on any connection. */
   live = new Set();
   newestLive = 0;
-  /** What arrived last on this connection. */
+  /** The last message that arrived on this connection. */
   newestHere = 0;
   /**
    * The numbers of joins that are not answered yet: stock clients repeat them on the next
@@ -24,9 +24,9 @@ class Timeline {
    * The smallest number with which this connection may have joined: nothing up to it is sent again.
    */
   asked = Infinity;
-  /** Where this connection had caught up, or undefined before it has joined. */
+  /** The position up to which this connection had caught up, or undefined before it has joined. */
   from = undefined;
-  /** What did not arrive live on a connection that had joined. */
+  /** Messages that did not arrive live on a connection that had joined. */
   missing = new Set();
 
   /** Starts a new connection, which has joined nothing yet. */
@@ -80,7 +80,7 @@ export class Member {
   /** Increases with each connection that starts a new session. */
   #connection = 0;
   #stopped = false;
-  /** What it has seen and requested lately. */
+  /** Recent events and requests of the member. */
   #story = [];
 
   /**

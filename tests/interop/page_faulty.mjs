@@ -96,7 +96,7 @@ test("an older version of a message from any source changes nothing", async (t) 
   server.stored.push(message(5, { content: "after all" }));
   const expected = ["text 1", "newest of 2edited", "This message was deleted.", "text 4", "after all"];
   await shows(ada, expected);
-  // What is read after a reconnect is just as old, and changes nothing either.
+  // Data that is read after a reconnect is just as old, and changes nothing either.
   const joins = server.asked.filter((name) => name === "message_history").length;
   ada.link.cut();
   await ada.isOffline();

@@ -1,4 +1,4 @@
-// What the page keeps for its user, whatever happens to the tab, the network and the list of
+// Data that the page retains for its user, whatever happens to the tab, the network and the list of
 // conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What a conversation shows of texts, their authors, typing and new messages, in every size and
+// The display of texts, their authors, typing and new messages, in every size and
 // colour scheme.
 import assert from "node:assert/strict";
 import { client, everywhere, checkLook, make, must, noComplaints, signIn } from "./page_support.mjs";

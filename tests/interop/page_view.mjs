@@ -1,4 +1,4 @@
-// What the page shows during other actions: nothing covers what is read, one Escape closes one
+// The page during other actions: nothing covers what is read, one Escape closes one
 // window, and what is stated is true.
 import assert from "node:assert/strict";
 import { test } from "node:test";

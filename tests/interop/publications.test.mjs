@@ -1,4 +1,4 @@
-// What a backend publishes in its own transactions, as in docs/publications.md, with the official
+// Publications by a backend in its own transactions, as in docs/publications.md, with the official
 // clients. A client that reconnects by itself receives everything once, also while its server is
 // restarted.
 import assert from "node:assert/strict";

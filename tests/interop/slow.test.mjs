@@ -44,7 +44,7 @@ describe("a client that does not read", () => {
     }
     assert.deepEqual(items, [...Array(sent).keys()]);
     assert.equal(await counted(neighbour, 'roomcast_sessions_closed_total{reason="overflow"}'), 1);
-    // Of the pending data, only the rest of a partly sent event is left.
+    // Only the rest of a partly sent event is left of the pending data.
     assert.ok((await counted(neighbour, "roomcast_outbox_bytes")) < 20_000);
 
     frozen.resume();

@@ -33,7 +33,7 @@ async function start(command, args, env, address) {
 export const example = (name) => join(built, "examples", name);
 
 /**
- * What tests need of a server beyond its contract: its listeners have names, and clients on a busy
+ * Settings that tests need beyond the contract of a server: its listeners have names, and clients on a busy
  * machine have time for a pong.
  */
 const beyond = { LISTENER_NAMES: "1" };

@@ -59,7 +59,7 @@ export function stretchTime() {
 }
 
 export class Visitor {
-  /** What went wrong in the page: script errors and violations of the security policy. */
+  /** Faults of the page: script errors and violations of the security policy. */
   complaints = [];
   /** The Engine.IO sessions that the page has closed over polling. */
   #closed = new Set();

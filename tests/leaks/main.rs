@@ -193,7 +193,7 @@ const GAUGES: [&str; 11] = [
     "tls_handshakes ",
     "idempotent_answers ",
 ];
-/// What the client that polls adds to the gauges.
+/// Amounts that the polling client adds to the gauges.
 const POLLING_CLIENT: [&str; 3] = [
     "roomcast_connections 1",
     "roomcast_sessions{transport=\"websocket\"} 1",
@@ -226,7 +226,7 @@ fn await_released(target: &Target, files: usize, memory: usize) {
             start.elapsed() < Duration::from_secs(60),
             "{left} files open, {files} before; {now} bytes resident, {memory} before"
         );
-        thread::sleep(Duration::from_millis(100)); // The pace of asking.
+        thread::sleep(Duration::from_millis(100)); // Poll interval.
     }
 }
 

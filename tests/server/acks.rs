@@ -329,7 +329,7 @@ fn room_request_sends_one_frame_and_returns_partial_results() {
     }
     clients[0].0.send_text("430[1]");
     clients[0].0.send_text("430[2]");
-    clients[3].0.send_text("430[3]"); // Was not asked.
+    clients[3].0.send_text("430[3]"); // Has no pending request.
     clients[1].0.send_text("41");
     let mut got = Vec::new();
     server.runtime.block_on(async {

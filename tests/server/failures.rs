@@ -17,7 +17,7 @@ use tracing::{
     span,
 };
 
-/// What the hook has received: event, code, cause, whether the client was notified.
+/// The failures that the hook has received: event, code, cause, whether the client was notified.
 #[derive(Default)]
 struct Seen(Mutex<Vec<(String, String, String, bool)>>);
 

@@ -1,4 +1,4 @@
-//! What the application knows about its sockets, and bulk operations on them.
+//! Queries of the application about its sockets, and bulk operations on them.
 
 use std::{
     sync::Mutex,

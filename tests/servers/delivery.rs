@@ -14,7 +14,7 @@ use roomcast::{
 };
 use serde::Deserialize;
 
-/// How often each order was executed.
+/// Number of executions of each order.
 #[derive(Default)]
 struct Runs(Mutex<HashMap<String, u32>>);
 

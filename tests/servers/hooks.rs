@@ -256,7 +256,7 @@ async fn fetch(event: Event, room: String) -> Ack<Vec<Value>> {
     Ack(found.iter().map(describe).collect())
 }
 
-/// What has happened, for clients to read.
+/// The journal of events, for clients to read.
 #[derive(Default)]
 struct Journal(Mutex<Vec<(&'static str, Value)>>);
 

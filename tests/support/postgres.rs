@@ -66,7 +66,7 @@ impl Postgres {
         let start = Instant::now();
         while all.iter().any(|&pid| is_running(pid)) {
             assert!(start.elapsed() < DEADLINE, "PostgreSQL does not die");
-            thread::sleep(Duration::from_millis(1)); // The pace of asking.
+            thread::sleep(Duration::from_millis(1)); // Poll interval.
         }
     }
 

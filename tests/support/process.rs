@@ -182,7 +182,7 @@ impl ServerProcess {
                 return;
             }
             assert!(start.elapsed() < DEADLINE, "{row} is {found}: {metrics}");
-            thread::sleep(Duration::from_millis(2)); // The pace of asking.
+            thread::sleep(Duration::from_millis(2)); // Poll interval.
         }
     }
 
@@ -208,7 +208,7 @@ impl ServerProcess {
                 return;
             }
             assert!(start.elapsed() < DEADLINE, "no {parts:?} in {log}");
-            thread::sleep(Duration::from_millis(10)); // The pace of asking.
+            thread::sleep(Duration::from_millis(10)); // Poll interval.
         }
     }
 
@@ -243,7 +243,7 @@ impl ServerProcess {
         let start = Instant::now();
         while self.is_running() {
             assert!(start.elapsed() < 3 * DEADLINE, "does not stop");
-            thread::sleep(Duration::from_millis(5)); // The pace of asking.
+            thread::sleep(Duration::from_millis(5)); // Poll interval.
         }
         self.child.wait().unwrap().code()
     }

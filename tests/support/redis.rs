@@ -47,7 +47,7 @@ impl RedisServer {
         let start = Instant::now();
         while !nodes.iter().all(is_synchronous) {
             assert!(start.elapsed() < DEADLINE, "the replicas are not ready");
-            thread::sleep(Duration::from_millis(20)); // The pace of asking.
+            thread::sleep(Duration::from_millis(20)); // Poll interval.
         }
         nodes
     }

@@ -239,7 +239,7 @@ async fn change_undone_by_a_crash_is_refused_after_later_commits() {
     let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
     let eaten = async {
         while proxy.eat.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(5)).await; // The pace of asking.
+            sleep(Duration::from_millis(5)).await; // Poll interval.
         }
     };
     timeout(DEADLINE, eaten)

@@ -408,7 +408,7 @@ async fn stored_more(harness: &Harness, id: Uuid) {
     let before = harness.emitted_to(id).len();
     let more = async {
         while harness.emitted_to(id).len() < before + 20 {
-            sleep(Duration::from_millis(10)).await; // The pace of asking.
+            sleep(Duration::from_millis(10)).await; // Poll interval.
         }
     };
     timeout(DEADLINE, more).await.expect("messages are stored");
@@ -432,7 +432,7 @@ async fn refused(harness: &Harness, id: Uuid) {
 async fn healthy(harness: &Harness) {
     let good = async {
         while !harness.store.is_healthy() {
-            sleep(Duration::from_millis(10)).await; // The pace of asking.
+            sleep(Duration::from_millis(10)).await; // Poll interval.
         }
     };
     timeout(DEADLINE, good)

@@ -32,7 +32,7 @@ async fn until_ignored(server: &ServerProcess, before: usize, more: usize) {
             return;
         }
         assert!(start.elapsed().as_secs() < 60, "{ignored} of {more}");
-        tokio::time::sleep(Duration::from_millis(50)).await; // The pace of asking.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Poll interval.
     }
 }
 

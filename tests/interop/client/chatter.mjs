@@ -97,7 +97,7 @@ export class Chatter {
   #awaited = 0;
   /** The messages of the conversation, in the order of delivery. */
   messages = [];
-  /** How often the conversation was reset. */
+  /** Number of resets of the conversation. */
   resets = 0;
 
   constructor(t, url, options) {

@@ -88,7 +88,7 @@ impl Operator {
             if let Some((_, host)) = new.next() {
                 return (server, host);
             }
-            thread::sleep(PACE); // The pace of asking.
+            thread::sleep(PACE); // Poll interval.
         }
     }
 }

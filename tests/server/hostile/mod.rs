@@ -123,7 +123,7 @@ fn settle(server: &ServerProcess) {
             start.elapsed() < DEADLINE,
             "gauges (expected, found): {wrong:?}"
         );
-        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+        thread::sleep(Duration::from_millis(20)); // Poll interval.
     }
 }
 

@@ -486,7 +486,7 @@ async fn health(database: &Database, store: &Store) -> Result<(), String> {
     database.sql("DROP TRIGGER full_disk ON roomcast_schema");
     let again = async {
         while !store.is_healthy() {
-            sleep(Duration::from_millis(10)).await; // The pace of asking.
+            sleep(Duration::from_millis(10)).await; // Poll interval.
         }
     };
     let found = timeout(DEADLINE, again).await;

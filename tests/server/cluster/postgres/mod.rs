@@ -334,7 +334,7 @@ fn role_without_row_right_sends_short_events_until_granted() {
             return true;
         }
         assert_eq!(first, "42[\"small\"]");
-        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+        thread::sleep(Duration::from_millis(20)); // Poll interval.
         false
     });
     assert!(has_come);

@@ -1,4 +1,4 @@
-//! What a client of the broker can do without the secret, by the rights that the broker gives it.
+//! Abilities of a broker client without the secret, by the rights that the broker grants it.
 
 use std::time::Duration;
 
