@@ -299,7 +299,7 @@ describe("sessions of a Node backend", () => {
     assert.deepEqual([app.asked, most], [users.length, MOST]);
   });
 
-  test("clients queued behind unanswered requests are refused, later admitted", async (t) => {
+  test("clients queued after unanswered requests are refused, later admitted", async (t) => {
     const app = await application(t);
     const me = app.me;
     app.me = () => {}; // Never answers.

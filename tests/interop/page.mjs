@@ -7,7 +7,7 @@ import { client, everywhere, checkLook, checkLookEverywhere, make, must, noCompl
 import { startServer } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-everywhere("two people meet, write, change and find messages by keyboard alone", async (t, { self, options: variant }) => {
+everywhere("two users write, change and find messages by keyboard alone", async (t, { self, options: variant }) => {
   const [ada, bob] = [`ada-${self}`, `bob-${self}`];
   const options = { ...variant, permissions: ["clipboard-read", "clipboard-write"] };
   const a = await signIn(t, ada, `Ada ${self}`, options);
@@ -118,7 +118,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   noComplaints(a, b);
 });
 
-everywhere("a conversation goes from the list of who is removed, and its owner deletes it for everybody", async (t, { self, isPhone, options }) => {
+everywhere("a removed or deleted conversation leaves the lists of its users", async (t, { self, isPhone, options }) => {
   const sub = `ada-members-${self}`;
   const ada = await signIn(t, sub, "Ada Members", options);
   const bob = await client(t, "bob-members", "Bob Members");

@@ -129,7 +129,7 @@ test("an undo, the form for a token and an invitation are accessible", async (t)
   noComplaints(ada);
 });
 
-everywhere("people are invited, added and removed, and leave the page, by keyboard alone", async (t, { self, isPhone, options }) => {
+everywhere("users are invited, added and removed, and sign out, by keyboard alone", async (t, { self, isPhone, options }) => {
   const [sub, other] = [`ada-keys-${self}`, `eve-keys-${self}`];
   const name = `Eve ${self}`;
   const ada = await signIn(t, sub, "Ada Keys", { ...options, permissions: ["clipboard-read", "clipboard-write"] });

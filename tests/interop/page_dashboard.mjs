@@ -303,7 +303,7 @@ test("figures are polled only while the tab is visible", async (t) => {
   noComplaints(root);
 });
 
-test("parts that a role does not permit say so and are not requested again", async (t) => {
+test("parts that a role does not permit show this and are requested once", async (t) => {
   const server = await startServer({ ...keyed, ROOMCAST_AUTH__ROLES__WATCHER__PERMISSIONS: "admin" });
   t.after(() => server.stop());
   const root = await watch(t, token({ sub: "watcher", roles: ["watcher"] }), { url: server.url });

@@ -38,7 +38,7 @@ test("a user with a cookie is signed in without a form", async (t) => {
   noComplaints(ada);
 });
 
-everywhere("a guest comes in, changes the name without a reload, and begins no conversation", async (t, { self, isPhone, options }) => {
+everywhere("a guest enters and changes the name, and creates no conversation", async (t, { self, isPhone, options }) => {
   const ada = await Visitor.open(t, shared.browser, shared.server.url, options);
   const { page } = ada;
   const name = page.getByRole("textbox", { name: "Your name" });

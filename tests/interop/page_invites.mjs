@@ -6,7 +6,7 @@ import { Visitor } from "./visitor.mjs";
 /** The address of the page behind the link of another visitor. */
 const at = ({ link }, address) => link.url + address.slice(address.indexOf("/#"));
 
-everywhere("the owner makes a link by which others see what they join, and join it", async (t, { self: variant, options }) => {
+everywhere("an invitation link shows the conversation and admits its users", async (t, { self: variant, options }) => {
   const self = `invite-${variant}`;
   const ada = await signIn(t, `ada-${self}`, `Ada ${self}`, { ...options, permissions: ["clipboard-read", "clipboard-write"] });
   const owner = await client(t, `ada-${self}`, `Ada ${self}`);

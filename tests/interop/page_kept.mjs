@@ -301,7 +301,7 @@ test("the newest of a hundred long queued messages is in view once sent", async 
   noComplaints(ada);
 });
 
-everywhere("who is at the newest message stays there when the field shrinks and grows between two frames", async (t, { self, options }) => {
+everywhere("the newest message stays in view when the field shrinks and grows", async (t, { self, options }) => {
   const bob = await client(t, "bob-field", "Bob Field");
   await make(bob, "Field", [`ada-field-${self}`], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
   const ada = await signIn(t, `ada-field-${self}`, "Ada Field", options);

@@ -21,7 +21,7 @@ const queuedCount = ({ page }) => page.evaluate(async () => {
   return count;
 });
 
-test("signing out with unsent messages asks first and deletes a guest's data", async (t) => {
+test("signing out with unsent messages is confirmed and deletes guest data", async (t) => {
   const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Leaving");
   const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
   await second.page.goto(guest.link.url);

@@ -14,7 +14,7 @@ const MARKDOWN = [
 const RIGHT = "\u05e9\u05dc\u05d5\u05dd, world";
 const LONG = Array.from({ length: 60 }, (_, index) => `line ${index}.`).join("\n");
 
-everywhere("texts of every kind are shown as they are meant, and gone through by keyboard", async (t, { self, options }) => {
+everywhere("texts of every kind are formatted and navigable by keyboard", async (t, { self, options }) => {
   const sub = `ada-texts-${self}`;
   const bob = await client(t, "bob-texts", "Bob Texts");
   const id = await make(bob, `Texts ${self}`, [sub], MARKDOWN, RIGHT, LONG);
@@ -84,7 +84,7 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   noComplaints(ada);
 });
 
-everywhere("a link whose label looks like another host shows where it leads", async (t, { self, options }) => {
+everywhere("a link with a label like another host shows its destination", async (t, { self, options }) => {
   const sub = `ada-links-${self}`;
   const evil = "https://evil.example/bank.example";
   const misleading = ["bank.example", "https://bank.example/login", "https://bank.example@evil.example", "b\u0430nk.example", "bank\u3002example", "https:\u2215\u2215bank.example", "\u202eelpmaxe.knab"];
@@ -114,7 +114,7 @@ everywhere("a link whose label looks like another host shows where it leads", as
   noComplaints(ada);
 });
 
-everywhere("in a long group its author and day stay in view, as does the newest message over what is written", async (t, { self, options }) => {
+everywhere("author and day of a long group and the newest message stay in view", async (t, { self, options }) => {
   const sub = `ada-group-${self}`;
   const bob = await client(t, "bob-group", "Bob Group");
   const id = await make(bob, `Group ${self}`, [sub], ...Array.from({ length: 40 }, (_, index) => `group ${index}`));
@@ -145,7 +145,7 @@ everywhere("in a long group its author and day stay in view, as does the newest 
   noComplaints(ada);
 });
 
-everywhere("what is being written stays with its conversation, beyond a reload", async (t, { self, options }) => {
+everywhere("a draft stays with its conversation and survives a reload", async (t, { self, options }) => {
   const sub = `ada-draft-${self}`;
   const ada = await signIn(t, sub, "Ada Draft", options);
   const bob = await client(t, "bob-draft", "Bob Draft");
@@ -165,7 +165,7 @@ everywhere("what is being written stays with its conversation, beyond a reload",
   assert.equal(await ada.composer.inputValue(), "for the Lobby");
 });
 
-everywhere("the newest conversation is opened, with a line above what is unread", async (t, { self, options }) => {
+everywhere("the newest conversation opens with a line above unread messages", async (t, { self, options }) => {
   const sub = `ada-newest-${self}`;
   const bob = await client(t, "bob-newest", "Bob Newest");
   const id = await make(bob, "Old", [sub], "old 1", "old 2");
@@ -181,7 +181,7 @@ everywhere("the newest conversation is opened, with a line above what is unread"
   noComplaints(page);
 });
 
-everywhere("a message in another conversation is told, counted, and one press away", async (t, { self, options }) => {
+everywhere("a message in another conversation is announced, counted and linked", async (t, { self, options }) => {
   const sub = `ada-told-${self}`;
   const bob = await client(t, "bob-told", "Bob Told");
   const id = await make(bob, "Elsewhere", [sub], "first");

@@ -86,7 +86,7 @@ test("a tap on a link follows it while another message shows its tools", async (
   noComplaints(ada);
 });
 
-everywhere("notices cover nothing that is read, in a conversation, the list, a window and the trading page", async (t, { self, isPhone, options }) => {
+everywhere("notices cover no conversation, list, window or trading content", async (t, { self, isPhone, options }) => {
   const sub = `ada-notices-${self}`;
   const bob = await client(t, "bob-notices", "Bob Notices");
   const id = await make(bob, `Notices ${self}`, [sub], ...Array.from({ length: 40 }, (_, index) => `to be read ${index}`));
@@ -239,7 +239,7 @@ test("files that are pasted or dropped are refused, and texts are accepted", asy
   noComplaints(ada);
 });
 
-everywhere("while the page is offline no user is present, and a message that waits is changed and withdrawn", async (t, { self, isPhone, options }) => {
+everywhere("offline, no user is present and a queued message can be changed", async (t, { self, isPhone, options }) => {
   const sub = `ada-offline-${self}`;
   const bob = await client(t, `bob-offline-${self}`, "Bob Offline");
   const id = await make(bob, `Offline ${self}`, [sub], "before");
@@ -286,7 +286,7 @@ everywhere("while the page is offline no user is present, and a message that wai
   noComplaints(ada);
 });
 
-test("messages sent too fast say so and can be changed and withdrawn", async (t) => {
+test("messages sent too fast show this and can be changed and withdrawn", async (t) => {
   const server = await FaultyServer.start(t, shared.server.url);
   server.stored = [message(1)];
   server.faults.message = (give) => give({ success: false, error: { type: "rateLimit", code: "RATE_LIMITED", message: "no", retryAfter: 60_000 } });

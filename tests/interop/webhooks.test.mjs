@@ -318,7 +318,7 @@ describe("webhooks of two servers of one database", () => {
   before(async () => (postgres = await startPostgres()));
   after(() => postgres?.end());
 
-  test("are each sent by one server, also if the other server left them behind", async (t) => {
+  test("are each sent by one server, also if the other one left them pending", async (t) => {
     // No request is answered before both servers have sent one, so that neither has sent everything
     // before the other starts.
     const held = [];
