@@ -98,7 +98,7 @@ export function launch(command, args, { env, input, isInteractive = input !== un
 }
 
 /** How many lasting ports this process has tried. */
-let looked = 0;
+let triedPorts = 0;
 
 /**
  * Reserves a port for this process until it ends: it binds the UDP port of that number, which no
@@ -121,7 +121,7 @@ function claim(port) {
  */
 export async function lastingPort() {
   for (;;) {
-    const port = 20_000 + (((process.pid % 500) * 20 + looked++) % 10_000);
+    const port = 20_000 + (((process.pid % 500) * 20 + triedPorts++) % 10_000);
     if (!(await claim(port))) continue;
     const server = createServer();
     const free = await new Promise((done) => {

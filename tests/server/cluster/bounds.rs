@@ -12,7 +12,7 @@ use roomcast::{
     options::Recovery,
 };
 
-use super::{Servers, Wire, postgres_url, quiet, scenarios::noted};
+use super::{Servers, Wire, postgres_url, quiet, scenarios::forwarding_notes};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -48,8 +48,8 @@ fn expect(client: &mut RawClient, event: &str, argument: &str) {
 
 fn refuses_what_is_too_large<A: Adapter>(adapter: impl Fn(&str) -> A, is_journaled: bool) {
     let build = |io: Builder| match is_journaled {
-        true => noted(io.recovery(Recovery::default())),
-        false => noted(io),
+        true => forwarding_notes(io.recovery(Recovery::default())),
+        false => forwarding_notes(io),
     };
     let servers = Servers::serve_and_meet(2, adapter, build);
     let (mut near, near_id) = connect(&servers[0]);

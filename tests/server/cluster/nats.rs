@@ -12,7 +12,7 @@ use roomcast::{
 use super::{
     Servers, quiet,
     scenarios::{
-        events_arrive_in_order, noted, publishes_only_to_others, reaches_everything, reason,
+        events_arrive_in_order, forwarding_notes, publishes_only_to_others, reaches_everything, reason,
         survives_outage,
     },
 };
@@ -77,7 +77,7 @@ fn server_reads_missed_messages_after_an_outage() {
 #[test]
 fn emitter_reaches_clients_and_servers() {
     let nats = NatsServer::shared();
-    let servers = Servers::on_nats(nats, 2, noted);
+    let servers = Servers::on_nats(nats, 2, forwarding_notes);
     let adapter = Nats::new(&nats.url()).unwrap().key(&servers.key);
     reaches_everything(&servers, || Emitter::new(adapter));
 }

@@ -26,7 +26,7 @@ use super::{
     Servers, Wire, quiet,
     scenarios::{
         binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
-        noted, queue_precedes_the_end, reaches_everything, survives_outage, with_namespaces,
+        forwarding_notes, queue_precedes_the_end, reaches_everything, survives_outage, with_namespaces,
     },
 };
 use crate::{
@@ -203,7 +203,7 @@ fn namespaces_with_special_names_are_apart() {
 fn emitter_reaches_clients_and_servers() {
     for wire in Wire::ALL {
         let shared = RedisServer::shared();
-        let servers = Servers::on_redis(shared, 2, wire, noted);
+        let servers = Servers::on_redis(shared, 2, wire, forwarding_notes);
         let redis = wire.on(Redis::new(&shared.url()).unwrap().key(&servers.key));
         reaches_everything(&servers, || Emitter::new(redis));
     }

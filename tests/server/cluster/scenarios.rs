@@ -152,7 +152,7 @@ pub(super) fn last_event_arrives(servers: &Servers, emitter: impl FnOnce() -> Em
 }
 
 /// Adds a handler that forwards the event `note` of other servers to clients.
-pub(super) fn noted(mut io: Builder) -> Builder {
+pub(super) fn forwarding_notes(mut io: Builder) -> Builder {
     io = io.namespace("/", |namespace| {
         namespace.on_server_side("note", async |event: ServerSide| {
             let namespace = event.namespace();
@@ -162,7 +162,7 @@ pub(super) fn noted(mut io: Builder) -> Builder {
     io
 }
 
-/// A program that is no server does everything that it can to the clients of two [`noted`] servers.
+/// A program that is no server does everything that it can to the clients of two [`forwarding_notes`] servers.
 pub(super) fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     let (mut a, a_id) = servers[0].connect();
     let (mut b, b_id) = servers[1].connect();

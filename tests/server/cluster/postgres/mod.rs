@@ -19,7 +19,7 @@ use super::{
     Servers, postgres_url, quiet,
     scenarios::{
         binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
-        noted, publishes_only_to_others, queue_precedes_the_end, reaches_everything, reason,
+        forwarding_notes, publishes_only_to_others, queue_precedes_the_end, reaches_everything, reason,
         survives_outage, with_namespaces,
     },
 };
@@ -273,7 +273,7 @@ fn namespace_names_are_distinct_and_escaped_in_sql() {
 
 #[test]
 fn emitter_reaches_clients_and_servers_through_postgresql() {
-    let servers = Servers::on_postgres(2, noted);
+    let servers = Servers::on_postgres(2, forwarding_notes);
     let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
     reaches_everything(&servers, || Emitter::new(postgres));
 }

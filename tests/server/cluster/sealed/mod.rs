@@ -20,7 +20,7 @@ use roomcast::{
 use self::tap::{Captured, Tap};
 use super::{
     Servers, Wire, postgres_url,
-    scenarios::{noted, reaches_everything},
+    scenarios::{forwarding_notes, reaches_everything},
     secrets,
 };
 use crate::{
@@ -106,7 +106,7 @@ impl Cluster {
             Transport::Redis(Wire::Journal) => Io::builder().recovery(Recovery::default()),
             Transport::Redis(_) | Transport::Postgres | Transport::Nats => Io::builder(),
         };
-        noted(match self.transport {
+        forwarding_notes(match self.transport {
             Transport::Redis(wire) => io.adapter(formed!(self.redis(wire), form)),
             Transport::Postgres => io.adapter(formed!(self.postgres(), form)),
             Transport::Nats => io.adapter(formed!(self.nats(), form)),
