@@ -13,7 +13,7 @@ options! {
         /// Whether clients on this machine are exempt from all limits except the block list. A
         /// proxy on this machine belongs in [`Proxies`](crate::limit::Proxies) instead. Default
         /// `true`.
-        exempt_loopback: bool = true;
+        exempt_loopback: bool = true, limit_loopback: false;
         /// Connections that an address may open in a burst, and again within each
         /// `connects_window`. An IPv6 address counts as its /64. Default 60.
         connects: u32 = 60;

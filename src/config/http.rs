@@ -21,10 +21,10 @@ options! {
         origins: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = Vec::new();
         /// Whether these origins may send cookies and authorization. Must not be combined with `*`.
         /// Default `false`.
-        credentials: bool = false;
+        credentials: bool = false, allow_credentials: true;
         /// Whether requests from other origins, including WebSockets, are refused with 403. Default
         /// `false`, as in the official server: they are answered without CORS headers.
-        enforce: bool = false;
+        enforce: bool = false, enforce: true;
         /// Methods that a preflight allows. Default `GET,HEAD,PUT,PATCH,POST,DELETE`.
         methods: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = texts(["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"]);
         /// Headers that a preflight allows. Default: the requested headers.
@@ -39,7 +39,7 @@ options! {
         /// Whether preflights are processed like other requests (Engine.IO answers `400`) instead
         /// of immediately. Useful if a router around the service answers them. Default `false`.
         #[serde(alias = "preflightContinue")]
-        preflight_continue: bool = false;
+        preflight_continue: bool = false, preflight_continue: true;
         /// Status of the response to a preflight, 200 to 299. Default 204.
         #[serde(alias = "optionsSuccessStatus")]
         options_success_status: u16 = 204;
@@ -61,7 +61,7 @@ options! {
         path: String, as impl Into<String>, by Into::into = "/".into();
         /// Whether the cookie is hidden from scripts. Default `true`.
         #[serde(alias = "httpOnly")]
-        http_only: bool = true;
+        http_only: bool = true, without_http_only: false;
         /// Which requests from other sites include the cookie. Default [`SameSite::Lax`].
         #[serde(alias = "sameSite")]
         same_site: Option<SameSite>, as impl Into<Option<SameSite>>, by Into::into = Some(SameSite::Lax);
@@ -75,10 +75,10 @@ options! {
         /// The `Domain` attribute. Default: only the server's own host.
         domain: Option<String>, as impl Into<String>, by some_text = None;
         /// Whether the cookie is sent over HTTPS only. Default `false`.
-        secure: bool = false;
+        secure: bool = false, secure: true;
         /// Whether the cookie is stored separately for each site that embeds the page (CHIPS).
         /// Default `false`.
-        partitioned: bool = false;
+        partitioned: bool = false, partitioned: true;
         /// Which cookies a browser evicts first when it has too many. Default: not sent.
         priority: Option<Priority>, as impl Into<Option<Priority>>, by Into::into = None;
     }

@@ -3,7 +3,8 @@
 //!
 //! [`Config`] holds the options of one [`Io`](crate::Io), with the official server's names and
 //! defaults. [`AddressLimits`] holds the limits per client address. The structs are non-exhaustive:
-//! start from the default and call the setters, which are named like the fields.
+//! start from the default and call the setters, which are named like the fields. The setter of a
+//! `bool` takes no argument, and its name says how it differs from the default.
 
 mod addresses;
 mod check;
@@ -25,7 +26,7 @@ pub use self::{
 
 /// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO.
 ///
-/// Each option has a setter of the same name; related options form a group.
+/// Each option has a setter; related options form a group.
 /// [`Io::builder`](crate::Io::builder) checks the values in `build`. In files there are no groups.
 /// There, durations have a unit (`"25s"`, `"500ms"`) and sizes are in bytes. Names of the official
 /// server are also accepted (`pingInterval`).
@@ -75,7 +76,7 @@ groups! {
         /// Whether the path ends with a slash, as clients send it by default. If `false`, requests
         /// are accepted with and without the slash. Default `true`.
         #[serde(alias = "addTrailingSlash")]
-        add_trailing_slash: bool = true;
+        add_trailing_slash: bool = true, optional_trailing_slash: false;
         /// What pages of other sites may do. Default `None`, as in the official server: no CORS
         /// headers and no origin checks.
         cors: Option<Cors>, as impl Into<Option<Cors>>, by Into::into = None;
@@ -91,11 +92,11 @@ groups! {
         /// [`client_files`](crate::Builder::client_files) are served below the path (for example
         /// `/socket.io/socket.io.js`). Default `true`.
         #[serde(alias = "serveClient")]
-        serve_client: bool = true;
+        serve_client: bool = true, without_client_files: false;
         /// Whether upgrade requests (WebSocket or other) outside of the path are refused if the
         /// router does not answer within `destroy_upgrade_timeout`. Default `true`.
         #[serde(alias = "destroyUpgrade")]
-        destroy_upgrade: bool = true;
+        destroy_upgrade: bool = true, keep_unanswered_upgrades: false;
         /// The timeout of `destroy_upgrade`. Default 1 s.
         #[serde(alias = "destroyUpgradeTimeout", with = "humantime_serde")]
         destroy_upgrade_timeout: Duration = Duration::from_secs(1);
@@ -141,7 +142,7 @@ groups! {
         transports: Vec<Transport>, as impl Into<Vec<Transport>>, by Into::into = vec![Transport::Polling, Transport::WebSocket];
         /// Whether a polling session may be upgraded to WebSocket. Default `true`.
         #[serde(alias = "allowUpgrades")]
-        allow_upgrades: bool = true;
+        allow_upgrades: bool = true, without_upgrades: false;
         /// How long an upgrade may take before its WebSocket is closed; the polling session
         /// continues. Default 10 s.
         #[serde(alias = "upgradeTimeout", with = "humantime_serde")]
@@ -246,7 +247,7 @@ groups! {
         /// Whether a namespace created on demand is removed when its last client leaves. Default
         /// `true`. The official server keeps such namespaces by default, so that clients decide how
         /// many exist.
-        cleanup_empty_child_namespaces: bool = true;
+        cleanup_empty_child_namespaces: bool = true, keep_empty_child_namespaces: false;
         /// Maximum number of listeners that the application may register on one connected socket.
         /// Default 256.
         max_listeners_per_socket: usize = 256;

@@ -2,14 +2,16 @@
 
 /// Defines an option struct with its defaults, its form in files and a setter for each field.
 ///
-/// A setter takes the field's type, or `$arg`, which `$by` converts to the field's type.
+/// A setter takes the field's type, or `$arg`, which `$by` converts to the field's type. The setter
+/// of a `bool` has the name `$flag` and takes no argument: it sets `$set`, the opposite of the
+/// default.
 macro_rules! options {
     (
         $(#[$outer:meta])*
         $Name:ident {
             $(
                 $(#[$inner:meta])*
-                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr;
+                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr $(, $flag:ident: $set:literal)?;
             )*
         }
     ) => {
@@ -28,14 +30,10 @@ macro_rules! options {
         }
 
         impl $Name {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](field@Self::", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, value: $crate::config::options::argument!($type $(, $arg)?)) -> Self {
-                    self.$field = $crate::config::options::value!(value $(, $by)?);
-                    self
-                }
-            )*
+            $($crate::config::options::setter! {
+                concat!("[`", stringify!($field), "`](field@Self::", stringify!($field), ")");
+                $field; $field: $type $(, as $arg, by $by)? $(, $flag: $set)?
+            })*
         }
     };
 }
@@ -49,7 +47,7 @@ macro_rules! groups {
             $(
                 $(#[doc = $doc:literal])*
                 $(#[serde($($serde:tt)*)])?
-                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr;
+                $field:ident: $type:ty $(, as $arg:ty, by $by:path)? = $default:expr $(, $flag:ident: $set:literal)?;
             )*
         }
     )*) => {
@@ -69,14 +67,10 @@ macro_rules! groups {
         )*
 
         impl Config {
-            $($(
-                #[doc = concat!("Sets [`", stringify!($Group), "::", stringify!($field), "`].")]
-                #[must_use]
-                pub fn $field(mut self, value: $crate::config::options::argument!($type $(, $arg)?)) -> Self {
-                    self.$group.$field = $crate::config::options::value!(value $(, $by)?);
-                    self
-                }
-            )*)*
+            $($($crate::config::options::setter! {
+                concat!("[`", stringify!($Group), "::", stringify!($field), "`]");
+                $group.$field; $field: $type $(, as $arg, by $by)? $(, $flag: $set)?
+            })*)*
         }
 
         /// The flat form of [`Config`] in files.
@@ -109,25 +103,30 @@ macro_rules! groups {
     };
 }
 
-macro_rules! argument {
-    ($type:ty) => {
-        $type
+/// Defines the setter of the field at `$place`; `$link` is its link in the documentation.
+macro_rules! setter {
+    ($link:expr; $($place:ident).+; $field:ident: $type:ty, $flag:ident: $set:literal) => {
+        #[doc = concat!("Sets ", $link, " to `", stringify!($set), "`.")]
+        #[must_use]
+        pub fn $flag(mut self) -> Self {
+            self.$($place).+ = $set;
+            self
+        }
     };
-    ($type:ty, $arg:ty) => {
-        $arg
+    ($link:expr; $($place:ident).+; $field:ident: $type:ty) => {
+        $crate::config::options::setter! { $link; $($place).+; $field: $type, as $type, by From::from }
+    };
+    ($link:expr; $($place:ident).+; $field:ident: $type:ty, as $arg:ty, by $by:path) => {
+        #[doc = concat!("Sets ", $link, ".")]
+        #[must_use]
+        pub fn $field(mut self, value: $arg) -> Self {
+            self.$($place).+ = $by(value);
+            self
+        }
     };
 }
 
-macro_rules! value {
-    ($value:ident) => {
-        $value
-    };
-    ($value:ident, $by:path) => {
-        $by($value)
-    };
-}
-
-pub(super) use {argument, groups, options, value};
+pub(super) use {groups, options, setter};
 
 /// Converts the argument of a setter whose field is a list of strings.
 pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {

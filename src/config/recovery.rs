@@ -13,7 +13,7 @@ options! {
     Recovery {
         /// Whether clients may recover sessions. Default `true`. In the binary `false`: a chat
         /// client catches up by message sequence numbers, which also works after a server restart.
-        enabled: bool = true;
+        enabled: bool = true, disabled: false;
         /// How long a client may be disconnected. `maxDisconnectionDuration` of the official
         /// server. Default 2 min.
         #[serde(with = "humantime_serde")]
@@ -41,20 +41,11 @@ options! {
         max_total_bytes: usize = 256 << 20;
         /// Whether recovering clients skip the [middleware](crate::NamespaceBuilder::middleware).
         /// Authentication is never skipped. Default `true`, as in the official server.
-        skip_middlewares: bool = true;
+        skip_middlewares: bool = true, run_middlewares: false;
     }
 }
 
 impl Recovery {
-    /// Returns options that disable recovery.
-    #[must_use]
-    pub fn disabled() -> Self {
-        Self {
-            enabled: false,
-            ..Self::default()
-        }
-    }
-
     /// Checks the values against the size of outboxes, in bytes.
     ///
     /// # Errors

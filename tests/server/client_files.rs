@@ -186,6 +186,6 @@ fn no_other_file_is_served() {
     );
     assert_eq!(posted.status, 405);
     assert_eq!(get(&server, POLLING, "").status, 200);
-    let off = serve(Config::default().serve_client(false));
+    let off = serve(Config::default().without_client_files());
     assert_eq!(get(&off, "/socket.io/socket.io.js", "").status, 404);
 }

@@ -189,7 +189,7 @@ fn headers_are_added_to_the_first_answer_and_to_all() {
 fn refused_requests_are_reported_with_code_and_context() {
     let (sender, reports) = mpsc::channel();
     let server = Local::serve(
-        builder(Config::default().cors(Cors::default().enforce(true)))
+        builder(Config::default().cors(Cors::default().enforce()))
             .allow_request(
                 async |request: EngineRequest| match request.query_value("deny") {
                     Some(_) => Err("because"),

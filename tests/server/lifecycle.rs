@@ -105,7 +105,10 @@ fn connects_and_disconnects_are_reported_in_order() {
 #[test]
 fn on_demand_namespace_is_reported_on_creation_and_removal() {
     for cleanup in [true, false] {
-        let config = Config::default().cleanup_empty_child_namespaces(cleanup);
+        let config = match cleanup {
+            true => Config::default(),
+            false => Config::default().keep_empty_child_namespaces(),
+        };
         let (mut io, log) = watch(Io::builder().config(config));
         io = io.namespaces(|name| name.starts_with("/tenant-"), |namespace| namespace);
         let server = Local::serve(io);

@@ -355,7 +355,7 @@ fn client_files_are_served_below_the_path() {
         Config::default().cors(Cors::default().origins(["*"])),
         |io, listener| axum::serve(listener, Router::new().layer(io.layer())).into_future(),
     );
-    let off = Mounted::new(Config::default().serve_client(false), |io, listener| {
+    let off = Mounted::new(Config::default().without_client_files(), |io, listener| {
         axum::serve(listener, Router::new().layer(io.layer())).into_future()
     });
     let file = nested.connect().get("/live/socket.io.min.js");

@@ -62,7 +62,7 @@ fn the_path_is_answered_with_its_slash_and_on_request_without() {
     ] {
         assert_eq!(get(&server, other, "").status, 404, "{other}");
     }
-    let server = serve(Config::default().path("/chat").add_trailing_slash(false));
+    let server = serve(Config::default().path("/chat").optional_trailing_slash());
     for own in [
         "/chat?EIO=4&transport=polling",
         "/chat/?EIO=4&transport=polling",
@@ -95,9 +95,9 @@ fn options_have_the_official_names_too() {
     .unwrap();
     let expected = Config::default()
         .path("/x/")
-        .add_trailing_slash(false)
+        .optional_trailing_slash()
         .transports([Transport::WebSocket])
-        .allow_upgrades(false)
+        .without_upgrades()
         .ping_interval(Duration::from_secs(1))
         .ping_timeout(Duration::from_secs(2))
         .upgrade_timeout(Duration::from_secs(3))
@@ -107,7 +107,7 @@ fn options_have_the_official_names_too() {
         .cookie(
             Cookie::default()
                 .name("n")
-                .http_only(false)
+                .without_http_only()
                 .same_site(SameSite::Strict)
                 .max_age(Duration::from_secs(7)),
         )
@@ -116,11 +116,11 @@ fn options_have_the_official_names_too() {
                 .origins(["a"])
                 .allowed_headers([] as [&str; 0])
                 .max_age(Duration::from_secs(8))
-                .preflight_continue(true)
+                .preflight_continue()
                 .options_success_status(200),
         )
-        .serve_client(false)
-        .destroy_upgrade(false)
+        .without_client_files()
+        .keep_unanswered_upgrades()
         .destroy_upgrade_timeout(Duration::from_secs(9));
     assert_eq!(config, expected);
 }
@@ -150,7 +150,7 @@ fn the_defaults_are_the_official_ones() {
 #[test]
 fn upgrades_are_offered_only_if_they_are_possible() {
     for config in [
-        Config::default().allow_upgrades(false),
+        Config::default().without_upgrades(),
         Config::default().transports([Transport::Polling]),
     ] {
         let server = serve(config);
@@ -190,12 +190,12 @@ fn a_cookie_has_the_attributes_it_was_given() {
             Cookie::default()
                 .name("node")
                 .path(String::new())
-                .http_only(false)
+                .without_http_only()
                 .same_site(SameSite::None)
                 .max_age(Duration::from_secs(60))
                 .domain("example.com")
-                .secure(true)
-                .partitioned(true),
+                .secure()
+                .partitioned(),
         ),
     );
     let open = get(&server, POLLING, "");
@@ -285,7 +285,7 @@ fn cors_headers_follow_the_options() {
             Config::default().cors(
                 Cors::default()
                     .origins(["https://*.example.com"])
-                    .credentials(true)
+                    .allow_credentials()
                     .exposed_headers(["x-b"])
                     .max_age(Duration::from_secs(600)),
             ),
@@ -362,21 +362,18 @@ fn upgrade_without_a_router_answer_is_refused_after_timeout() {
     let router = axum::Router::new()
         .route("/never", axum::routing::get(std::future::pending::<&str>))
         .route("/late", axum::routing::get(late));
-    let upgrade = |is_on: bool, target: &str| {
+    let upgrade = |config: Config, target: &str| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let io = builder(
-            Config::default()
-                .destroy_upgrade(is_on)
-                .destroy_upgrade_timeout(Duration::from_millis(50)),
-        );
+        let io = builder(config.destroy_upgrade_timeout(Duration::from_millis(50)));
         let server = Server::new(io.build().unwrap()).router(router.clone());
         let server = runtime.block_on(server.bind("127.0.0.1:0")).unwrap();
         let address = server.local_addrs()[0];
         runtime.spawn(server.run());
         RawClient::connect(address).upgrade(target)
     };
-    let refused = upgrade(true, "/never");
+    let refused = upgrade(Config::default(), "/never");
     assert_eq!(refused.parts(), (400, ""));
     assert_eq!(refused.header("connection"), Some("close"));
-    assert_eq!(upgrade(false, "/late").parts(), (200, "late"));
+    let keeping = Config::default().keep_unanswered_upgrades();
+    assert_eq!(upgrade(keeping, "/late").parts(), (200, "late"));
 }

@@ -33,7 +33,7 @@ async fn main() -> Result<(), roomcast::Error> {
         .config(
             Config::default()
                 .path("/live/")
-                .add_trailing_slash(false)
+                .optional_trailing_slash()
                 .connect_timeout(Duration::from_secs(10))
                 .ping_interval(Duration::from_millis(500))
                 .cookie(Cookie::default()),

@@ -76,7 +76,7 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
                 .cors(
                     Cors::default()
                         .origins(["http://allowed.example"])
-                        .credentials(true),
+                        .allow_credentials(),
                 )
                 // A handler may queue any amount, as in the Node server.
                 .outbox_bytes(256 << 20),

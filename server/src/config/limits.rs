@@ -140,8 +140,12 @@ impl Limits {
     #[must_use]
     pub fn addresses(&self) -> AddressLimits {
         let limits = self.in_force();
-        AddressLimits::default()
-            .exempt_loopback(limits.exempt_loopback)
+        let exempting = AddressLimits::default();
+        let standard = match limits.exempt_loopback {
+            true => exempting,
+            false => exempting.limit_loopback(),
+        };
+        standard
             .connects(limits.connects.unwrap_or_default())
             .connects_window(limits.connects_window)
             .connections_per_address(limits.connections_per_address.unwrap_or_default())

@@ -86,7 +86,7 @@ impl Default for Settings {
                 .joins_per_minute(60),
             auth: Auth::default(),
             limits: Limits::default(),
-            recovery: Recovery::disabled(),
+            recovery: Recovery::default().disabled(),
             chat: Chat::default(),
             presence: Presence::default(),
             market: Market::default(),

@@ -47,8 +47,8 @@ pub(super) fn engine_config(settings: &Settings) -> Config {
     }
     let cors = Cors::default()
         .origins(&settings.server.allowed_origins)
-        .credentials(true)
-        .enforce(true);
+        .allow_credentials()
+        .enforce();
     let engine = settings.engine.clone().cors(cors).cookie(cookie);
     engine.recovery(Some(settings.recovery.clone()).filter(|on| on.enabled))
 }

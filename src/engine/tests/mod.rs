@@ -257,8 +257,8 @@ async fn foreign_pages_are_refused_where_that_is_enforced() {
         Config::default().cors(
             crate::config::Cors::default()
                 .origins(["http://allowed.example"])
-                .credentials(true)
-                .enforce(true),
+                .allow_credentials()
+                .enforce(),
         ),
     );
     let open = |method: &str, headers: &str| {

@@ -162,11 +162,9 @@ async fn good_requests_are_answered_as_by_hyper() {
 async fn requests_of_other_sites_are_answered_as_by_hyper() {
     let cors = Cors::default()
         .origins(["http://a.example"])
-        .credentials(true);
-    for enforce in [false, true] {
-        let config = Config::default()
-            .cors(cors.clone().enforce(enforce))
-            .max_payload(5);
+        .allow_credentials();
+    for cors in [cors.clone(), cors.enforce()] {
+        let config = Config::default().cors(cors).max_payload(5);
         compare(&config, &good(), WHOLE).await;
         let config = config.max_payload(Config::default().session.max_payload);
         compare(&config, &sequences(), WHOLE).await;

@@ -34,7 +34,7 @@ fn loopback_is_exempt_unless_disabled() {
     for _ in 0..100 {
         drop(exempting.admit(LOOPBACK).unwrap());
     }
-    let guard = guard(&strict.exempt_loopback(false));
+    let guard = guard(&strict.limit_loopback());
     for _ in 0..5 {
         drop(guard.admit(LOOPBACK).unwrap());
     }

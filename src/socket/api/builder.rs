@@ -88,7 +88,8 @@ impl Builder {
     }
 
     /// Sets the JavaScript client builds to serve below the path, unless
-    /// [`Config::serve_client`](crate::Config::serve_client) is off. Default is none.
+    /// [`Config::without_client_files`](crate::Config::without_client_files) is set. Default is
+    /// none.
     pub fn client_files(mut self, files: ClientFiles) -> Self {
         self.client_files = files;
         self
@@ -194,7 +195,7 @@ impl Builder {
     }
 
     /// Defines namespaces on demand: they are created with their first client and removed with
-    /// their last one ([`Config::cleanup_empty_child_namespaces`]).
+    /// their last one, unless [`Config::keep_empty_child_namespaces`] is set.
     ///
     /// `accept` receives the name with its leading slash, if no namespace of that name exists. The
     /// first definition that accepts a name applies. [Middleware](NamespaceBuilder::middleware)

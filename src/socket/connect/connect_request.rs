@@ -119,8 +119,8 @@ impl Connect {
     /// Returns whether the client is about to recover its previous socket, like `socket.recovered`
     /// in middleware of the official server.
     ///
-    /// It is `false` during authentication. Middleware can use it unless
-    /// [`Recovery::skip_middlewares`](crate::options::Recovery::skip_middlewares) skips it.
+    /// It is `false` during authentication. Recovering clients reach middleware only after
+    /// [`Recovery::run_middlewares`](crate::options::Recovery::run_middlewares).
     ///
     /// If the missed events exceed the limit while middleware waits, the client gets a new session,
     /// and [`Socket::recovered`](crate::Socket::recovered) is `false`.

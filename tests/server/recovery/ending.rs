@@ -62,7 +62,7 @@ fn session_of_a_refused_client_expires_on_time() {
     let (open, opened) = tokio::sync::watch::channel(false);
     let io = on(Recovery::default()
         .window(Duration::from_secs(10))
-        .skip_middlewares(false))
+        .run_middlewares())
     .namespace("/", |namespace| {
         namespace.middleware(move |connect: Connect| {
             let mut opened = opened.clone();

@@ -145,7 +145,11 @@ fn another_user_gets_nothing_of_a_session() {
 fn recovery_skips_middleware_only_if_configured() {
     for skip_middlewares in [true, false] {
         let calls = Arc::new(Mutex::new(0_u32));
-        let io = on(Recovery::default().skip_middlewares(skip_middlewares))
+        let recovery = match skip_middlewares {
+            true => Recovery::default(),
+            false => Recovery::default().run_middlewares(),
+        };
+        let io = on(recovery)
             .shared_state(Arc::clone(&calls))
             .namespace("/", |namespace| {
                 namespace.middleware(async |connect: Connect| {
@@ -178,8 +182,7 @@ fn recovery_skips_middleware_only_if_configured() {
 fn middleware_sees_whether_a_client_is_recovered() {
     let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
     for has_authenticator in [false, true] {
-        let mut io =
-            on(Recovery::default().skip_middlewares(false)).shared_state(Arc::clone(&seen));
+        let mut io = on(Recovery::default().run_middlewares()).shared_state(Arc::clone(&seen));
         io = io.namespace("/", |namespace| {
             namespace.middleware(async |connect: Connect| {
                 let seen = connect.state::<Mutex<Vec<bool>>>();

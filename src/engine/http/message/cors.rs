@@ -242,7 +242,7 @@ mod tests {
     fn cors() -> Cors {
         Cors::default()
             .origins(["http://allowed.example"])
-            .credentials(true)
+            .allow_credentials()
     }
 
     fn preflight(cors: &Cors, origin: &str) -> Response<()> {
@@ -320,7 +320,7 @@ mod tests {
         ] {
             let mut cors = Cors::default()
                 .origins(["http://good.example", origin])
-                .credentials(true);
+                .allow_credentials();
             let fault = cors.fault().unwrap_or_default();
             assert!(fault.contains("credentials to any origin"), "{origin}");
             cors.credentials = false;
@@ -332,7 +332,7 @@ mod tests {
                 "https://app-*.example.com:8443",
                 "http://localhost:*",
             ])
-            .credentials(true);
+            .allow_credentials();
         assert_eq!(cors.fault(), None);
     }
 
@@ -463,7 +463,7 @@ mod tests {
             assert_eq!(value(&response, name).as_deref(), Some(expected), "{name}");
         }
         assert_eq!(value(&response, "vary"), None);
-        let passed_on = cors.preflight_continue(true);
+        let passed_on = cors.preflight_continue();
         let verdict = OriginCheck::Silent;
         let nothing: Option<Response<()>> =
             passed_on.preflight(&Method::OPTIONS, &HeaderMap::new(), &verdict);
@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn options_that_contradict_are_a_fault() {
         for wrong in [
-            Cors::default().origins(["*"]).credentials(true),
+            Cors::default().origins(["*"]).allow_credentials(),
             Cors::default().options_success_status(404),
             Cors::default().exposed_headers(["x\n"]),
         ] {

@@ -26,8 +26,8 @@ impl Io {
     /// Returns a `tower` service that treats every request as Socket.IO, to mount under a path of
     /// another server.
     ///
-    /// The rest of the path is ignored, except for the files of
-    /// [`serve_client`](crate::Config::serve_client).
+    /// The rest of the path is ignored, except for the
+    /// [files of the client](crate::Builder::client_files).
     ///
     /// WebSockets require that the outer server supports HTTP/1 upgrades, as `axum::serve` does.
     ///
