@@ -29,6 +29,11 @@ fn every_dependency_of_the_compile_tests_has_a_reason() {
     compare("tests/compile/Cargo.toml");
 }
 
+#[test]
+fn every_dependency_of_the_api_snapshot_has_a_reason() {
+    compare("tests/public_api/Cargo.toml");
+}
+
 fn compare(manifest: &str) {
     let (declaration, document) = (read(manifest), read("docs/dependencies.md"));
     let named = declared(&declaration);

@@ -213,12 +213,12 @@ lock_files() {
 # The library alone, without features and with each of them, since features unify where the server is
 # built beside it; and the server with each of its parts. Nothing is unused anywhere, and no link of the
 # documentation leads to what a feature would have to bring. docs.rs builds it with an unstable feature.
+# The public API is that of its snapshot.
 features() {
-  local set rustdoc="$CARGO_TARGET_DIR/tests/rustdoc"
-  mkdir -p "${rustdoc%/*}"
-  printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >"$rustdoc" && chmod +x "$rustdoc" || return 1
-  RUSTDOC="$rustdoc" RUSTDOCFLAGS='--cfg docsrs -D warnings' \
+  local set
+  RUSTDOC="$PWD/tests/runner/rustdoc" RUSTDOCFLAGS='--cfg docsrs -D warnings' \
     cargo doc -p roomcast-protocol -p roomcast --no-deps --all-features || return 1
+  cargo test -p roomcast-public-api-tests --test public_api || return 1
   RUSTDOCFLAGS='-D warnings' cargo doc -p roomcast --no-deps || return 1
   for set in '' axum client client-tls client-webpki-roots forwarding msgpack nats postgres redis tls; do
     cargo clippy -p roomcast --lib --features "$set" -- -D warnings || return 1
