@@ -6,9 +6,15 @@
 
 use std::io;
 
+use parking_lot::MutexGuard;
 use roomcast_protocol::engine::CloseReason;
 
-use super::{handle::Outbox, worker::Flush};
+use super::{
+    handle::{Outbox, OutboxInner},
+    queue::Queue,
+    worker::Flush,
+};
+use crate::engine::transport::Stream;
 
 /// Number of batches written for one session before other sessions continue.
 const MAX_BATCHES: usize = 4;
@@ -17,16 +23,35 @@ impl Outbox {
     /// Writes queued frames, in as few calls as the sink allows. At most one caller at a time
     /// writes, including the frames of other callers. Returns the number of bytes sent.
     pub(in crate::engine) fn flush(&self) -> usize {
-        let mut left = 0;
         let mut queue = self.lock();
         queue.begin_flush();
+        if !queue.has_work() {
+            return 0;
+        }
+        match queue.stream() {
+            Some(stream) => self.write_to(&stream, queue),
+            None => self.answer_poll(queue),
+        }
+    }
+
+    /// Writes queued frames like [`flush`](Self::flush), for the driver, which has the stream of
+    /// the session.
+    pub(in crate::engine) fn flush_to(&self, stream: &Stream) -> usize {
+        let mut queue = self.lock();
+        queue.begin_flush();
+        self.write_to(stream, queue)
+    }
+
+    fn write_to<'a>(
+        &'a self,
+        stream: &Stream,
+        mut queue: MutexGuard<'a, Queue<OutboxInner>>,
+    ) -> usize {
+        let mut left = 0;
         for _ in 0..MAX_BATCHES {
             if !queue.has_work() {
                 return left;
             }
-            let Some(stream) = queue.stream() else {
-                return self.answer_poll(queue);
-            };
             let Some(mut batch) = queue.take_batch(self.memory()) else {
                 return left;
             };
@@ -34,7 +59,7 @@ impl Outbox {
             // queue. None of them writes, because the batch is being written.
             drop(queue);
 
-            let outcome = batch.write(&stream, self.metrics(), self.memory());
+            let outcome = batch.write(stream, self.metrics(), self.memory());
             left += batch.written;
 
             queue = self.lock();

@@ -61,7 +61,7 @@ impl Ending {
                     {
                         return Poll::Pending;
                     }
-                    driver.outbox.flush();
+                    driver.outbox.flush_to(stream);
                     if driver.outbox.lock().is_blocked() {
                         if driver.wait_writable(stream, cx).is_ready() {
                             cx.waker().wake_by_ref();

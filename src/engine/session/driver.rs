@@ -193,7 +193,11 @@ impl Driver {
         }
         self.run_handlers(cx);
         self.leave(now);
-        self.outbox.flush();
+        match &state.stream {
+            Some(stream) => self.outbox.flush_to(stream),
+            // The session polls, or its WebSocket was attached during this iteration.
+            None => self.outbox.flush(),
+        };
     }
 
     /// Ends the session after its outbox was closed elsewhere, because of a full queue or a broken
