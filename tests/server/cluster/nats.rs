@@ -12,8 +12,8 @@ use roomcast::{
 use super::{
     Servers, quiet,
     scenarios::{
-        events_arrive_in_order, forwarding_notes, publishes_only_to_others, reaches_everything, reason,
-        survives_outage,
+        events_arrive_in_order, forwarding_notes, publishes_only_to_others, reaches_everything,
+        reason, survives_outage,
     },
 };
 use crate::{

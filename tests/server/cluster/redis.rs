@@ -25,8 +25,9 @@ use serde_json::Value;
 use super::{
     Servers, Wire, quiet,
     scenarios::{
-        binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
-        forwarding_notes, queue_precedes_the_end, reaches_everything, survives_outage, with_namespaces,
+        binary_arrives, doubling, events_arrive_in_order, forwarding_notes, last_event_arrives,
+        namespaces_are_apart, queue_precedes_the_end, reaches_everything, survives_outage,
+        with_namespaces,
     },
 };
 use crate::{

@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use super::{
     Servers, postgres_url, quiet,
     scenarios::{
-        binary_arrives, doubling, events_arrive_in_order, last_event_arrives, namespaces_are_apart,
-        forwarding_notes, publishes_only_to_others, queue_precedes_the_end, reaches_everything, reason,
-        survives_outage, with_namespaces,
+        binary_arrives, doubling, events_arrive_in_order, forwarding_notes, last_event_arrives,
+        namespaces_are_apart, publishes_only_to_others, queue_precedes_the_end, reaches_everything,
+        reason, survives_outage, with_namespaces,
     },
 };
 use crate::{
