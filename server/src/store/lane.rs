@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Entry;
-use super::change::Committed;
-use super::rows::{Origin, Revision};
+use super::change::{Committed, Revision};
+use super::write::Origin;
 
 /// The stored changes, in commit order within each conversation. Each store has one instance.
 #[derive(Debug)]

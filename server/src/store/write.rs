@@ -7,18 +7,31 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
+use roomcast_protocol::Sid;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::StoreError;
 use super::change::{
-    Annotate, Annotated, Change, Committed, Delete, DeleteConversation, Edit, MarkRead,
-    MemberChange, Notice, ReadMark, Removal, Rename,
+    Annotate, Annotated, Change, Committed, Conversation, Delete, DeleteConversation, Edit, Insert,
+    MarkRead, MemberChange, Message, NewConversation, NewMessage, Notice, ReadMark, Removal,
+    Rename, Revision,
 };
 use super::lane::Commit;
-use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
+
+/// The origin of a message, which the store passes to the emitter unchanged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin {
+    /// The socket that sent it and that does not receive it.
+    pub socket: Option<Sid>,
+    /// Whether that socket asks which users received it.
+    pub confirm: bool,
+    /// When the server began to process it.
+    pub received: Option<Instant>,
+}
 
 /// A kind of change.
 pub(super) trait Operation {

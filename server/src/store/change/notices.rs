@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::rows::Message;
+use super::super::change::Message;
 use super::super::{Append, Appended, Entry};
 
 /// Creates the journal entries that notify mentioned users of a message.

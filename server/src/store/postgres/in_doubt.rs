@@ -10,11 +10,10 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::queries::signed;
+use super::sql::signed;
 use crate::store::Time;
-use crate::store::change::Committed;
 use crate::store::change::annotations::postgres::detail;
-use crate::store::rows::Revision;
+use crate::store::change::{Committed, Revision};
 use crate::store::write::Done;
 
 /// An in-doubt transaction, with everything that is needed to find its outcome.

@@ -13,8 +13,8 @@ use super::health::Health;
 use super::in_doubt::InDoubtCommit;
 use crate::metrics::{Counter, Metrics};
 use crate::store::StoreError;
+use crate::store::change::Revision;
 use crate::store::lane::Commit;
-use crate::store::rows::Revision;
 use crate::store::write::{Done, Write};
 
 /// An order that waits in a lane.

@@ -12,11 +12,11 @@ pub(super) mod group;
 mod health;
 mod in_doubt;
 mod lane;
-pub(super) mod queries;
 pub(super) mod reading;
 mod remote_commits;
 mod search_index;
 mod shared;
+pub(super) mod sql;
 mod texts;
 
 use std::sync::Arc;
@@ -36,11 +36,10 @@ pub(super) use self::{
     connecting::{check, migrate, try_out},
     shared::secrets::{cluster_secrets, public_connect_revocation},
 };
-use super::change::{Authorship, Committed, Cursor, List, Search};
+use super::change::{Committed, Revision};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes};
-use super::rows::{Membership, Messages, Page, Revision, Version};
 use super::write::Write;
-use super::{OpenError, StoreError, Time};
+use super::{OpenError, StoreError};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::supervisor::Supervisor;
@@ -172,88 +171,7 @@ impl Postgres {
     }
 
     pub(super) async fn id(&self) -> Result<Uuid, StoreError> {
-        read!(self, client => queries::store_id(client))
-    }
-
-    pub(super) async fn membership(
-        &self,
-        conversation: Uuid,
-        user: Option<&str>,
-    ) -> Result<Option<Membership>, StoreError> {
-        read!(self, client => queries::membership(client, conversation, user))
-    }
-
-    pub(super) async fn is_member(
-        &self,
-        conversation: Uuid,
-        user: &str,
-    ) -> Result<bool, StoreError> {
-        read!(self, client => queries::is_member(client, conversation, Some(user)))
-    }
-
-    pub(super) async fn conversations(
-        &self,
-        user: &str,
-        before: Option<Cursor>,
-        limit: usize,
-    ) -> Result<List, StoreError> {
-        read!(self, client => queries::conversations(client, user, before, limit))
-    }
-
-    pub(super) async fn conversation_ids(
-        &self,
-        user: &str,
-        limit: usize,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        read!(self, client => queries::conversation_ids(client, user, limit))
-    }
-
-    pub(super) async fn contacts(
-        &self,
-        user: &str,
-        most_members: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        read!(self, client => queries::contacts(client, user, most_members, limit))
-    }
-
-    pub(super) async fn messages(
-        &self,
-        conversation: Uuid,
-        user: Option<&str>,
-        page: Page,
-        limit: usize,
-    ) -> Result<Option<Messages>, StoreError> {
-        read!(self, client => queries::messages(client, conversation, user, page, limit))
-    }
-
-    pub(super) async fn search(
-        &self,
-        user: &str,
-        search: Search,
-        limit: usize,
-    ) -> Result<Option<Messages>, StoreError> {
-        read!(self, client => queries::search(client, user, &search, limit))
-    }
-
-    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        read!(self, client => queries::versions(client, message))
-    }
-
-    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
-        read!(self, client => queries::authorship(client, message))
-    }
-
-    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
-        read!(self, client => queries::conversation_of(client, message))
-    }
-
-    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
-        read!(self, client => queries::expire(client, time, limit))
-    }
-
-    pub(super) async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
-        read!(self, client => queries::purge(client, time, limit))
+        read!(self, client => sql::store_id(client))
     }
 
     pub(super) fn is_healthy(&self) -> bool {

@@ -11,13 +11,15 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Postgres;
-use super::queries::{
-    membership, message, message_columns, messages, metadata, signed, time, unsigned,
-};
 use super::reading::{once, read};
+use super::sql::{signed, time, unsigned};
 use crate::store::change::annotations::postgres::show;
-use crate::store::change::{Committed, DeletedConversation};
-use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
+use crate::store::change::conversations::postgres::membership;
+use crate::store::change::messages::postgres::{message, message_columns, messages, metadata};
+use crate::store::change::{
+    Committed, Conversation, DeletedConversation, Membership, Message, Revision,
+};
+use crate::store::page::{Messages, Page};
 use crate::store::{
     MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, Missed, RecentChange, StoreError, Time,
 };

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 use super::SharedBackend;
-use crate::store::change::Committed;
-use crate::store::rows::{Membership, Page, Revision};
+use crate::store::change::{Committed, Membership, Revision};
+use crate::store::page::Page;
 use crate::store::{Store, StoreError};
 
 /// Changes that were committed in a conversation after a revision.

@@ -2,10 +2,8 @@
 //!
 //! The database is in WAL mode, so readers and the writer do not wait for each other.
 
-mod changes;
 #[cfg(test)]
 mod plans;
-mod queries;
 mod reader;
 pub(super) mod sql;
 mod writer;
@@ -20,16 +18,15 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::Access;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
-use super::change::{Authorship, Cursor, List, Search};
+
 use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES};
-use super::rows::{Membership, Messages, Page, Version};
+
 use super::write::{Write, request};
-use super::{OpenError, StoreError, Time, migrate};
+use super::{OpenError, StoreError, migrate};
 use crate::config::private_files;
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
@@ -142,109 +139,6 @@ impl Sqlite {
 
     fn order(&self, order: Order) -> Result<(), StoreError> {
         Ok(self.0.orders.try_send(order)?)
-    }
-
-    pub(super) async fn membership(
-        &self,
-        conversation: Uuid,
-        user: Option<&str>,
-    ) -> Result<Option<Membership>, StoreError> {
-        let user = user.map(str::to_owned);
-        self.read(move |connection| sql::membership(connection, conversation, user.as_deref()))
-            .await
-    }
-
-    pub(super) async fn is_member(
-        &self,
-        conversation: Uuid,
-        user: &str,
-    ) -> Result<bool, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| sql::is_member(connection, conversation, &user))
-            .await
-    }
-
-    pub(super) async fn conversations(
-        &self,
-        user: &str,
-        before: Option<Cursor>,
-        limit: usize,
-    ) -> Result<List, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| queries::conversations(connection, &user, before, limit))
-            .await
-    }
-
-    pub(super) async fn conversation_ids(
-        &self,
-        user: &str,
-        limit: usize,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| queries::conversation_ids(connection, &user, limit))
-            .await
-    }
-
-    pub(super) async fn contacts(
-        &self,
-        user: &str,
-        most_members: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| queries::contacts(connection, &user, most_members, limit))
-            .await
-    }
-
-    pub(super) async fn messages(
-        &self,
-        conversation: Uuid,
-        user: Option<&str>,
-        page: Page,
-        limit: usize,
-    ) -> Result<Option<Messages>, StoreError> {
-        let user = user.map(str::to_owned);
-        self.read(move |connection| {
-            // One transaction reads membership and messages, so that a removed user gets
-            // nothing newer than the removal.
-            let transaction = connection.unchecked_transaction()?;
-            if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
-                return Ok(None);
-            }
-            queries::messages(&transaction, conversation, page, limit, user.as_deref()).map(Some)
-        })
-        .await
-    }
-
-    pub(super) async fn search(
-        &self,
-        user: &str,
-        search: Search,
-        limit: usize,
-    ) -> Result<Option<Messages>, StoreError> {
-        let user = user.to_owned();
-        self.read(move |connection| queries::search(connection, &user, &search, limit))
-            .await
-    }
-
-    pub(super) async fn versions(&self, message: Uuid) -> Result<Vec<Version>, StoreError> {
-        self.read(move |connection| queries::versions(connection, message))
-            .await
-    }
-
-    pub(super) async fn conversation_of(&self, message: Uuid) -> Result<Option<Uuid>, StoreError> {
-        self.read(move |connection| queries::conversation_of(connection, message))
-            .await
-    }
-
-    pub(super) async fn authorship(&self, message: Uuid) -> Result<Option<Authorship>, StoreError> {
-        self.read(move |connection| queries::authorship(connection, message))
-            .await
-    }
-
-    pub(super) async fn expire(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |connection| changes::expire(connection, time, limit))
-            .await
     }
 
     pub(super) fn is_healthy(&self) -> bool {

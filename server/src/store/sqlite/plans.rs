@@ -4,13 +4,14 @@ use rusqlite::{Connection, StatementStatus, ToSql, params};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::queries::{ASCENDING, DESCENDING, SEARCH, UNREAD, messages, search};
 use super::sql::Id;
 use crate::config;
 use crate::store::change::annotations::sqlite::OTHERS_READ;
 use crate::store::change::deletion::sqlite::{PURGE, purge};
+use crate::store::change::messages::sqlite::{ASCENDING, DESCENDING, SEARCH, messages, search};
+use crate::store::change::read_marks::sqlite::UNREAD;
 use crate::store::change::{Search, words};
-use crate::store::rows::Page;
+use crate::store::page::Page;
 
 /// The number of messages in one conversation. Messages of other conversations are interleaved.
 const LENGTH: i32 = 20_000;

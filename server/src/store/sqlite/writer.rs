@@ -9,13 +9,16 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{changes, sql};
 use crate::metrics::{Counter, Metrics};
+use crate::store::change::Revision;
 use crate::store::change::annotations::sqlite as annotations;
+use crate::store::change::conversations::sqlite as conversations;
 use crate::store::change::deletion::sqlite as deletion;
+use crate::store::change::members::sqlite as members;
+use crate::store::change::messages::sqlite as messages;
+use crate::store::change::read_marks::sqlite as read_marks;
 use crate::store::in_progress::InProgress;
 use crate::store::lane::{Commit, Lanes};
-use crate::store::rows::Revision;
 use crate::store::write::{Done, MemberOperation, PendingAnswer, Reply, Write, request};
 use crate::store::{StoreError, Time};
 
@@ -301,34 +304,38 @@ enum Applied {
 /// Applies a change and returns its outcome with the revision of its conversation.
 fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<Applied> {
     let done = match write {
-        Write::Message(new) => new.done(sql::insert_message(connection, &new.operation, now)?),
-        Write::Conversation(new) => {
-            new.done(sql::insert_conversation(connection, &new.operation, now)?)
-        }
-        Write::Edit(edit) => edit.done(changes::edit(connection, &edit.operation, now)?),
-        Write::Delete(delete) => delete.done(changes::delete(connection, &delete.operation, now)?),
+        Write::Message(new) => new.done(messages::insert_message(connection, &new.operation, now)?),
+        Write::Conversation(new) => new.done(conversations::insert_conversation(
+            connection,
+            &new.operation,
+            now,
+        )?),
+        Write::Edit(edit) => edit.done(messages::edit(connection, &edit.operation, now)?),
+        Write::Delete(delete) => delete.done(messages::delete(connection, &delete.operation, now)?),
         Write::Annotate(annotate) => {
             annotate.done(annotations::annotate(connection, &annotate.operation, now)?)
         }
         Write::Member(member) => {
             let MemberOperation { change, invite } = &member.operation;
             let invite = invite.as_deref();
-            member.done(changes::change_member(connection, change, invite, now)?)
+            member.done(members::change_member(connection, change, invite, now)?)
         }
-        Write::Rename(rename) => rename.done(changes::rename(connection, &rename.operation, now)?),
+        Write::Rename(rename) => {
+            rename.done(conversations::rename(connection, &rename.operation, now)?)
+        }
         Write::Deletion(deletion) => {
             let outcome = deletion::delete_conversation(connection, &deletion.operation, now)?;
             deletion.done(outcome)
         }
-        Write::Read(read) => read.done(changes::mark_read(connection, &read.operation)?),
+        Write::Read(read) => read.done(read_marks::mark_read(connection, &read.operation)?),
     };
     let conversation = write.conversation_id();
     if done.is_change() {
         // The number is assigned in the change's transaction; no concurrent transaction assigns
         // numbers.
-        sql::count_change(connection, conversation)?;
+        conversations::count_change(connection, conversation)?;
     }
-    let known = sql::revision(connection, conversation)?;
+    let known = conversations::revision(connection, conversation)?;
     Ok(Applied::Change {
         conversation,
         done,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Actor, Change};
-use crate::store::rows::Message;
+use crate::store::change::Message;
 use crate::store::write::Write;
 use crate::store::{Backend, Origin, Store, StoreError, Time};
 

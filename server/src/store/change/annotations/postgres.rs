@@ -1,7 +1,7 @@
 //! Reactions, pins and notification levels, and the parts of a shown message that are not in its
 //! row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::ClientWrapper;
@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use crate::store::change::members::postgres::is_member;
+use crate::store::change::messages::postgres as messages;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Opening, Pin, Quote, Reaction,
-    ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, Opening, Pin, Quote,
+    Reaction, ReactionCounts,
 };
+use crate::store::page::Messages;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::queries::{
-    is_member, message, message_columns, optional_time, time, unsigned,
-};
+use crate::store::postgres::sql::{optional_time, time, unsigned};
 use crate::store::postgres::{Postgres, change, read};
-use crate::store::rows::{Message, Messages};
 use crate::store::{StoreError, Time};
 
 /// The columns of a quote, from the table `m`, with an excerpt of 200 characters as in all stores.
@@ -110,6 +110,25 @@ async fn set_level(
         .execute(&statement, &[&conversation, &user, &level.as_str()])
         .await?;
     Ok(stored > 0)
+}
+
+/// Returns which of these pairs of a conversation and a user have turned notifications off.
+pub(in crate::store) async fn silent(
+    client: &ClientWrapper,
+    conversations: &[Uuid],
+    users: &[&str],
+) -> Result<HashSet<(Uuid, String)>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT conversation_id, user_id FROM notification_levels
+             WHERE level = 'none' AND (conversation_id, user_id) IN (
+                 SELECT * FROM unnest($1::uuid[], $2::text[]))",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&conversations, &users]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// Adds quotes and reactions to the messages of a page, as `reader` sees them.
@@ -224,17 +243,7 @@ pub(in crate::store) async fn annotate(
     annotate: &Annotate,
     now: Time,
 ) -> Result<Change<Arc<Annotated>>, Error> {
-    let statement = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages WHERE id = $1"
-        ))
-        .await?;
-    let row = client
-        .query_opt(&statement, &[&annotate.message_id])
-        .await?;
-    let Some(message) = row.as_ref().map(message).transpose()? else {
+    let Some(message) = messages::find(client, annotate.message_id).await? else {
         return Ok(Change::Absent);
     };
     let Some(room) = locked.rooms.get(&message.conversation_id) else {

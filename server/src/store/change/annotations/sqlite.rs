@@ -7,14 +7,17 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::store::change::annotations::EXCERPT_CHARS;
+use crate::store::change::conversations::sqlite::owner;
+use crate::store::change::members::sqlite::{is_member, last_seq};
+use crate::store::change::messages::sqlite as messages;
 use crate::store::change::{
-    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Opening, Pin, Quote, Reaction,
-    ReactionCounts,
+    Annotate, Annotated, Annotation, Change, Level, MAX_PINS, Message, NewMessage, Opening, Pin,
+    Quote, Reaction, ReactionCounts,
 };
-use crate::store::rows::{Message, Messages, NewMessage};
+use crate::store::page::Messages;
 use crate::store::shared::journals::sqlite as journals;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{self, Id, last_seq, signed, unsigned};
+use crate::store::sqlite::sql::{Id, signed, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -249,7 +252,7 @@ pub(in crate::store) fn references(
     new: &NewMessage,
 ) -> rusqlite::Result<Result<Option<Quote>, Option<usize>>> {
     for (place, user) in new.mentions.iter().enumerate() {
-        if !sql::is_member(connection, new.conversation_id, user)? {
+        if !is_member(connection, new.conversation_id, user)? {
             return Ok(Err(Some(place)));
         }
     }
@@ -292,22 +295,14 @@ pub(in crate::store) fn annotate(
     annotate: &Annotate,
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Annotated>>> {
-    let message = connection
-        .prepare_cached("SELECT * FROM messages WHERE id = ?1")?
-        .query_row([Id(annotate.message_id)], sql::message)
-        .optional()?;
-    let Some(message) = message else {
+    let Some(message) = messages::find(connection, annotate.message_id)? else {
         return Ok(Change::Absent);
     };
     let id = message.conversation_id;
-    let owner = connection
-        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL")?
-        .query_row([Id(id)], |row| row.get::<_, Option<String>>(0))
-        .optional()?;
-    let Some(owner) = owner else {
+    let Some(owner) = owner(connection, id)? else {
         return Ok(Change::Absent);
     };
-    let is_member = sql::is_member(connection, id, &annotate.by.user_id)?;
+    let is_member = is_member(connection, id, &annotate.by.user_id)?;
     if let Some(refused) = annotate.refused(owner.as_deref(), is_member) {
         return Ok(refused);
     }

@@ -1,14 +1,27 @@
-//! Deletes conversations.
+//! Deletes conversations and purges their remains.
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use crate::store::Time;
+use crate::store::change::conversations::postgres::read_back;
 use crate::store::change::invites::postgres as invites;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::group::changes::read_back;
+use crate::store::postgres::sql::EXPIRE_LOCK;
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
+
+impl Postgres {
+    pub(in crate::store) async fn purge(
+        &self,
+        time: Time,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => purge(client, time, limit))
+    }
+}
 
 /// Deletes a conversation. Its row stays locked.
 pub(in crate::store) async fn delete_conversation(
@@ -74,4 +87,41 @@ async fn deleted_before(
         Ok(deletion.repeated(owner.as_deref(), deleted))
     };
     row.map_or(Ok(Change::Absent), read)
+}
+
+/// Removes part of the remains of deleted conversations, referring rows first, unless another
+/// server is doing so.
+async fn purge(client: &ClientWrapper, before: Time, limit: usize) -> Result<u64, Error> {
+    const MESSAGES: &str =
+        "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT m.id FROM conversations c JOIN messages m ON m.conversation_id = c.id
+             WHERE c.deleted_at IS NOT NULL LIMIT $2)
+         DELETE FROM messages USING old, mine WHERE mine.locked AND messages.id = old.id";
+    const READS: &str =
+        "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT r.conversation_id, r.user_id FROM conversations c
+                 JOIN reads r ON r.conversation_id = c.id
+             WHERE c.deleted_at IS NOT NULL LIMIT $2)
+         DELETE FROM reads USING old, mine WHERE mine.locked
+             AND reads.conversation_id = old.conversation_id AND reads.user_id = old.user_id";
+    // A server of the previous version may have stored messages since the deletion.
+    const ROWS: &str = "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+         old AS MATERIALIZED (
+             SELECT c.id FROM conversations c WHERE c.deleted_at < $3
+                 AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id) LIMIT $2)
+         DELETE FROM conversations USING old, mine WHERE mine.locked AND conversations.id = old.id";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // Each call removes rows of one kind, in small transactions that hardly disturb writers.
+    for sql in [MESSAGES, READS] {
+        let statement = client.prepare_cached(sql).await?;
+        let removed = client.execute(&statement, &[&EXPIRE_LOCK, &limit]).await?;
+        if removed > 0 {
+            return Ok(removed);
+        }
+    }
+    let statement = client.prepare_cached(ROWS).await?;
+    let parameters: [&(dyn ToSql + Sync); 3] = [&EXPIRE_LOCK, &limit, &before.timestamp()];
+    client.execute(&statement, &parameters).await
 }

@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::store::change::conversations::sqlite::read_conversation;
 use crate::store::change::invites::sqlite as invites;
+use crate::store::change::members::sqlite::is_member;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{self, Id};
+use crate::store::sqlite::sql::Id;
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -57,11 +59,11 @@ pub(in crate::store) fn delete_conversation(
         };
         return Ok(deletion.repeated(owner, deleted));
     }
-    let is_member = sql::is_member(connection, id, &deletion.by.user_id)?;
+    let is_member = is_member(connection, id, &deletion.by.user_id)?;
     if let Some(refused) = deletion.refused(owner, found.is_open, is_member) {
         return Ok(refused);
     }
-    let member_ids = sql::read_conversation(connection, id)?.member_ids;
+    let member_ids = read_conversation(connection, id)?.member_ids;
     connection
         .prepare_cached(
             "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",

@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use crate::store::StoreError;
 use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
-use crate::store::postgres::queries::time;
+use crate::store::postgres::sql::time;
 use crate::store::postgres::{Postgres, change};
 
 impl Postgres {

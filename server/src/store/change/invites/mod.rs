@@ -8,7 +8,8 @@ pub(in crate::store) mod sqlite;
 use uuid::Uuid;
 
 use super::{Actor, Change, MemberChange};
-use crate::store::rows::{Conversation, Origin};
+use crate::store::change::Conversation;
+use crate::store::write::Origin;
 use crate::store::write::{MemberOperation, Write};
 use crate::store::{Backend, Store, StoreError, Time};
 

@@ -8,8 +8,6 @@
 //! Other changes run one by one. Triggers number them, so that servers of the previous version
 //! number them too.
 
-pub(in crate::store) mod changes;
-mod insert;
 mod references;
 
 use std::collections::{HashMap, HashSet};
@@ -25,19 +23,22 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row, Statement};
 use uuid::Uuid;
 
-use self::changes::{
-    change_member, change_text, changes_of, insert_conversation, mark_read, remove_text, rename,
-};
-use self::insert::Rows;
 use self::references::References;
 use super::failure::Failure;
 use super::in_doubt::{InDoubtCommit, Witness};
-use super::queries::{message, message_columns, signed, unsigned};
+use super::sql::{signed, unsigned};
 use crate::store::Time;
 use crate::store::change::annotations::postgres::{annotate, show};
+use crate::store::change::conversations::postgres::{changes_of, insert_conversation, rename};
 use crate::store::change::deletion::postgres::delete_conversation;
-use crate::store::change::{Committed, MemberChange};
-use crate::store::rows::{Insert, Message, NewConversation, NewMessage, Revision};
+use crate::store::change::members::postgres::change_member;
+use crate::store::change::messages::postgres::{
+    NewRows, change_text, message, message_columns, remove_text,
+};
+use crate::store::change::read_marks::postgres::mark_read;
+use crate::store::change::{
+    Committed, Insert, MemberChange, Message, NewConversation, NewMessage, Revision,
+};
 use crate::store::write::{Done, MemberOperation, Write};
 use roomcast::internal::chain;
 
@@ -68,7 +69,7 @@ pub(super) async fn transact(
     // The changes are made one after the other, which is the order of their numbers and of their
     // emission. Only the message rows are inserted together at the end, because no earlier
     // statement reads them.
-    let mut rows = Rows::default();
+    let mut rows = NewRows::default();
     for (write, done) in group.iter().zip(&mut done) {
         let applied = apply(client, &mut locked, write, now, &mut rows);
         let Some(outcome) = within(patience, applied).await.map_err(before)? else {
@@ -120,7 +121,7 @@ async fn apply(
     locked: &mut LockedRows,
     write: &Write,
     now: Time,
-    rows: &mut Rows,
+    rows: &mut NewRows,
 ) -> Result<Option<Done>, Error> {
     let id = write.conversation_id();
     if !matches!(
@@ -253,7 +254,7 @@ pub(in crate::store) struct LockedRows {
 }
 
 pub(in crate::store) struct Room {
-    last_seq: u64,
+    pub(in crate::store) last_seq: u64,
     /// `last_seq` as stored in the row.
     stored_seq: u64,
     /// The number of changes other than messages, as stored in the row.
@@ -438,7 +439,7 @@ impl LockedRows {
     }
 
     /// Assigns a `seq` to a message, unless it is a repetition or the sender may not send it.
-    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> Insert {
+    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut NewRows) -> Insert {
         if !self.admits(new.conversation_id, &new.user_id) {
             return Insert::Absent;
         }

@@ -6,11 +6,11 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::super::queries::{message, message_columns};
 use super::LockedRows;
 use crate::store::Append;
-use crate::store::change::{Notice, Quote};
-use crate::store::rows::{Message, NewMessage};
+use crate::store::change::annotations::postgres as annotations;
+use crate::store::change::messages::postgres as messages;
+use crate::store::change::{Message, NewMessage, Notice, Quote};
 use crate::store::shared::journals::postgres as journals;
 use crate::store::write::Write;
 
@@ -41,30 +41,13 @@ impl References {
             }
         }
         if !originals.is_empty() {
-            let statement = client
-                .prepare_cached(concat!(
-                    "SELECT ",
-                    message_columns!(),
-                    " FROM messages WHERE id = ANY($1)"
-                ))
-                .await?;
-            for row in client.query(&statement, &[&originals]).await? {
-                // The conversations are locked, so the messages cannot change before the commit.
-                references.learn(&message(&row)?);
+            // The conversations are locked, so the messages cannot change before the commit.
+            for original in messages::find_all(client, &originals).await? {
+                references.learn(&original);
             }
         }
         if !users.is_empty() {
-            let statement = client
-                .prepare_cached(
-                    "SELECT conversation_id, user_id FROM notification_levels
-                     WHERE level = 'none' AND (conversation_id, user_id) IN (
-                         SELECT * FROM unnest($1::uuid[], $2::text[]))",
-                )
-                .await?;
-            for row in client.query(&statement, &[&homes, &users]).await? {
-                let silent = (row.try_get(0)?, row.try_get(1)?);
-                references.silent.insert(silent);
-            }
+            references.silent = annotations::silent(client, &homes, &users).await?;
         }
         Ok(references)
     }

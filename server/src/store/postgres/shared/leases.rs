@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use crate::store::postgres::queries::time;
+use crate::store::postgres::sql::time;
 use crate::store::postgres::{Postgres, read};
 use crate::store::{PresenceEntry, StoreError};
 

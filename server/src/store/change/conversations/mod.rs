@@ -1,0 +1,321 @@
+//! Conversations: their rows, their order in a list, and their titles.
+
+#[cfg(feature = "postgres")]
+pub(in crate::store) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(in crate::store) mod sqlite;
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::{Actor, Change, Level};
+use crate::store::write::Write;
+use crate::store::{Backend, Origin, Store, StoreError, Time};
+
+/// A conversation: its row, and its JSON on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationInfo")]
+pub struct Conversation {
+    /// The id of the conversation.
+    pub id: Uuid,
+    /// The title of the conversation, if it has one.
+    pub title: Option<String>,
+    /// The user who made the conversation; nobody if it was the server.
+    pub owner_id: Option<String>,
+    /// The members in the order of their ids; empty if the conversation is open to everyone.
+    pub member_ids: Vec<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When its title or members last changed.
+    pub updated_at: Time,
+}
+
+/// A conversation to be stored.
+#[derive(Clone, Debug)]
+pub struct NewConversation {
+    /// The id of the conversation.
+    pub id: Uuid,
+    /// The title of the conversation, if it has one.
+    pub title: Option<String>,
+    /// The owner, who is a member even if `member_ids` does not contain the owner's id.
+    pub owner_id: Option<String>,
+    /// The members; duplicates are ignored.
+    pub member_ids: Vec<String>,
+    /// Whether every user counts as a member.
+    pub is_open: bool,
+}
+
+impl NewConversation {
+    /// Returns the conversation that exists from the start in development, open to everyone.
+    #[must_use]
+    pub fn lobby() -> Self {
+        Self {
+            id: Uuid::from_u128(0x00000000_0000_4000_8000_000000000001),
+            title: Some("Lobby".into()),
+            owner_id: None,
+            member_ids: Vec::new(),
+            is_open: true,
+        }
+    }
+}
+
+/// A conversation as one of its members sees it.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+    /// The number of changes that are not messages.
+    pub changes: u64,
+    /// Whether every user counts as a member.
+    pub is_open: bool,
+}
+
+impl Membership {
+    /// Returns the revision of the conversation.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision {
+            seq: self.last_seq,
+            changes: self.changes,
+        }
+    }
+}
+
+/// The position of a conversation in its history.
+///
+/// Every commit in a conversation takes one step under one lock. A new message increases `seq`; an
+/// edit, a deletion, a new title or a member change increases `changes`. So the revisions of a
+/// conversation are totally ordered, by these fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_structs, reason = "a position in an order")]
+pub struct Revision {
+    /// The `seq` of the newest message.
+    pub seq: u64,
+    /// The number of the newest change.
+    pub changes: u64,
+}
+
+/// A new title for a conversation.
+#[derive(Clone, Debug)]
+pub struct Rename {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The new title.
+    pub title: String,
+    /// The user who asks for the change: the owner or an admin.
+    pub by: Actor,
+}
+
+impl Rename {
+    /// Returns why the change is refused, if it is. `is_member` refers to the user who asks.
+    pub(in crate::store) fn refused<T>(
+        &self,
+        owner: Option<&str>,
+        is_member: bool,
+    ) -> Option<Change<T>> {
+        self.by.refused(owner, is_member)
+    }
+}
+
+/// One of a user's conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListedConversation")]
+pub struct ListedConversation {
+    /// The conversation.
+    #[serde(flatten)]
+    pub conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    pub last_seq: u64,
+    /// The last `seq` that the user has read.
+    pub read_seq: u64,
+    /// Messages of others after that which are not deleted; counted up to 1,000.
+    pub unread: u64,
+    /// Of what the user wants to be notified in it.
+    pub notification_level: Level,
+}
+
+/// A page of a user's conversations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationPage")]
+pub struct List {
+    /// The conversations, those with the newest changes of title or members first.
+    pub conversations: Vec<ListedConversation>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cursor: Option<Cursor>,
+    /// Whether the user has more.
+    pub has_more: bool,
+}
+
+/// The last conversation of a page: the next page has those that changed before it. One that
+/// changes meanwhile comes to the front of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "String")]
+#[expect(clippy::exhaustive_structs, reason = "a position in an order")]
+pub struct Cursor {
+    /// When its title or members last changed.
+    pub updated_at: Time,
+    /// The id of the conversation.
+    pub id: Uuid,
+}
+
+impl Cursor {
+    /// Returns the position of a conversation.
+    pub(in crate::store) fn of(conversation: &Conversation) -> Self {
+        Self {
+            updated_at: conversation.updated_at,
+            id: conversation.id,
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.updated_at, self.id)
+    }
+}
+
+/// The error for a text that is not a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "it has no fields")]
+pub struct InvalidCursor;
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    /// Parses what [`Display`](fmt::Display) has written, and no other spelling of it.
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (updated_at, id) = text.split_once('_').ok_or(InvalidCursor)?;
+        let cursor = Self {
+            updated_at: updated_at.parse().map_err(|_| InvalidCursor)?,
+            id: id.parse().map_err(|_| InvalidCursor)?,
+        };
+        // A cursor has only one spelling, so clients cannot construct other positions.
+        (cursor.to_string() == text)
+            .then_some(cursor)
+            .ok_or(InvalidCursor)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Store {
+    /// Stores a conversation unless its id exists, and returns the stored conversation.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_conversation(
+        &self,
+        conversation: NewConversation,
+    ) -> Result<Conversation, StoreError> {
+        let (id, origin) = (conversation.id, Origin::default());
+        let made = self.submit(conversation, id, origin, Write::Conversation);
+        self.then_notify_feed(made).await
+    }
+
+    /// Changes the title of a conversation and waits until that is emitted. Only the owner or an
+    /// admin may do so.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn rename_conversation(
+        &self,
+        rename: Rename,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        let conversation_id = rename.conversation_id;
+        self.submit(rename, conversation_id, origin, Write::Rename)
+            .await
+    }
+
+    /// Returns a conversation as `user` sees it, or `None` if it is unknown or `user` is not a
+    /// member.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn membership(
+        &self,
+        conversation: Uuid,
+        user: &str,
+    ) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.membership(conversation, Some(user))).await)
+    }
+
+    /// Returns a conversation regardless of membership, or `None` if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn conversation(&self, conversation: Uuid) -> Result<Option<Membership>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.membership(conversation, None)).await)
+    }
+
+    /// Returns at most `limit` of the conversations that `user` is a member of, with unread counts.
+    ///
+    /// Starts after `before`, if given.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.conversations(user, before, limit)).await)
+    }
+
+    /// Returns the ids of at most `limit` conversations that `user` is a member of.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversation_ids(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        each!(self, backend => self.with_answer_timeout(backend.conversation_ids(user, limit)).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursor_parses_only_its_own_spelling() {
+        let text = "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e";
+        let cursor: Cursor = text.parse().unwrap();
+        assert_eq!(cursor.to_string(), text);
+        for wrong in [
+            "",
+            "_",
+            "x",
+            "2025-01-31T12:00:00Z_0f8fad5b-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0F8FAD5B-d9cb-469f-a165-70867728950e",
+            "2025-01-31T12:00:00.000Z_0f8fad5b-d9cb-469f-a165-70867728950e_",
+            "2025-01-31T12:00:00.000Z 0f8fad5b-d9cb-469f-a165-70867728950e",
+        ] {
+            assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
+        }
+    }
+}

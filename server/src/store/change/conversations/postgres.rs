@@ -1,0 +1,248 @@
+//! The SQL of conversations.
+
+use std::pin::pin;
+
+use deadpool_postgres::ClientWrapper;
+use futures_util::TryStreamExt;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use crate::store::change::{
+    Change, Conversation, Cursor, Level, List, ListedConversation, MAX_UNREAD_COUNT, Membership,
+    NewConversation, Rename,
+};
+use crate::store::page::PageBuilder;
+use crate::store::postgres::group::LockedRows;
+use crate::store::postgres::sql::{one_more, signed, time, unsigned};
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
+
+impl Postgres {
+    pub(in crate::store) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Membership>, StoreError> {
+        read!(self, client => membership(client, conversation, user))
+    }
+
+    pub(in crate::store) async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        read!(self, client => conversations(client, user, before, limit))
+    }
+
+    pub(in crate::store) async fn conversation_ids(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        read!(self, client => conversation_ids(client, user, limit))
+    }
+}
+
+/// Stores a conversation unless its id exists, and reads it. Returns also whether it is new.
+pub(in crate::store) async fn insert_conversation(
+    client: &ClientWrapper,
+    new: &NewConversation,
+    now: Time,
+) -> Result<(Conversation, bool), Error> {
+    let insert = client
+        .prepare_cached(
+            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO NOTHING",
+        )
+        .await?;
+    let values: [&(dyn ToSql + Sync); 5] = [
+        &new.id,
+        &new.title,
+        &new.owner_id,
+        &new.is_open,
+        &now.timestamp(),
+    ];
+    let is_new = client.execute(&insert, &values).await? > 0;
+    if is_new {
+        let members: Vec<&str> = new
+            .owner_id
+            .iter()
+            .chain(&new.member_ids)
+            .map(String::as_str)
+            .collect();
+        let insert = client
+            .prepare_cached(
+                "INSERT INTO members (conversation_id, user_id, joined_at)
+                 SELECT $1, unnest($2::text[]), $3 ON CONFLICT (conversation_id, user_id) DO NOTHING",
+            )
+            .await?;
+        client
+            .execute(&insert, &[&new.id, &members, &now.timestamp()])
+            .await?;
+    }
+    Ok((read_back(client, new.id).await?, is_new))
+}
+
+pub(in crate::store) async fn read_back(
+    client: &ClientWrapper,
+    id: Uuid,
+) -> Result<Conversation, Error> {
+    let read = client
+        .prepare_cached(
+            "SELECT id, title, owner_id, created_at, updated_at,
+                 ARRAY(SELECT user_id FROM members WHERE conversation_id = $1
+                     ORDER BY user_id) AS member_ids FROM conversations WHERE id = $1",
+        )
+        .await?;
+    let row = client.query_one(&read, &[&id]).await?;
+    read_conversation(&row)
+}
+
+/// Returns the number of changes of a conversation, not counting messages.
+pub(in crate::store) async fn changes_of(client: &ClientWrapper, id: Uuid) -> Result<u64, Error> {
+    let read = client
+        .prepare_cached("SELECT changes FROM conversations WHERE id = $1")
+        .await?;
+    let row = client.query_one(&read, &[&id]).await?;
+    row.try_get(0).map(unsigned)
+}
+
+/// Changes the title of a conversation.
+pub(in crate::store) async fn rename(
+    client: &ClientWrapper,
+    locked: &LockedRows,
+    rename: &Rename,
+    now: Time,
+) -> Result<Change<Conversation>, Error> {
+    let id = rename.conversation_id;
+    let Some(room) = locked.rooms.get(&id) else {
+        return Ok(Change::Absent);
+    };
+    let is_member = locked.admits(id, &rename.by.user_id);
+    if let Some(refused) = rename.refused(room.owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    let statement = client
+        .prepare_cached(
+            "UPDATE conversations SET title = $2, updated_at = $3
+             WHERE id = $1 AND title IS DISTINCT FROM $2",
+        )
+        .await?;
+    let changed = client
+        .execute(&statement, &[&id, &rename.title, &now.timestamp()])
+        .await?;
+    let conversation = read_back(client, id).await?;
+    Ok(if changed > 0 {
+        Change::Done(conversation)
+    } else {
+        Change::Unchanged(conversation)
+    })
+}
+
+pub(in crate::store) async fn membership(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> Result<Option<Membership>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id, title, owner_id, last_seq, changes, is_open, created_at, updated_at,
+                 ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
+                     AS member_ids
+             FROM conversations
+             WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&conversation, &user])
+        .await?;
+    row.map(|row| {
+        Ok(Membership {
+            conversation: read_conversation(&row)?,
+            last_seq: unsigned(row.try_get("last_seq")?),
+            changes: unsigned(row.try_get("changes")?),
+            is_open: row.try_get("is_open")?,
+        })
+    })
+    .transpose()
+}
+
+async fn conversations(
+    client: &ClientWrapper,
+    user: &str,
+    before: Option<Cursor>,
+    limit: usize,
+) -> Result<List, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT c.id, c.title, c.owner_id, c.last_seq, c.created_at, c.updated_at,
+                 coalesce(r.seq, 0) AS read_seq, l.level,
+                 ARRAY(SELECT m.user_id FROM members m WHERE m.conversation_id = c.id
+                     ORDER BY m.user_id) AS member_ids,
+                 (SELECT count(*) FROM (SELECT 1 FROM messages m
+                     WHERE m.conversation_id = c.id AND m.seq > coalesce(r.seq, 0)
+                         AND m.user_id <> $1 AND m.deleted_at IS NULL LIMIT $3) u) AS unread
+             FROM conversations c
+                 LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
+                 LEFT JOIN notification_levels l ON l.conversation_id = c.id AND l.user_id = $1
+             WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open) AND c.deleted_at IS NULL
+                 AND ($4::timestamptz IS NULL OR (c.updated_at, c.id) < ($4, $5::uuid))
+             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2",
+        )
+        .await?;
+    let (limits, most) = (one_more(limit), signed(MAX_UNREAD_COUNT));
+    let (time, id) = (
+        before.map(|before| before.updated_at.timestamp()),
+        before.map(|before| before.id),
+    );
+    let parameters: [&(dyn ToSql + Sync); 5] = [&user, &limits, &most, &time, &id];
+    let mut rows = pin!(client.query_raw(&statement, parameters).await?);
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.try_next().await? {
+        let listed = ListedConversation {
+            conversation: read_conversation(&row)?,
+            last_seq: unsigned(row.try_get("last_seq")?),
+            read_seq: unsigned(row.try_get("read_seq")?),
+            unread: unsigned(row.try_get("unread")?),
+            notification_level: Level::of(row.try_get("level")?),
+        };
+        if !builder.push(listed) {
+            break;
+        }
+    }
+    Ok(builder.finish())
+}
+
+async fn conversation_ids(
+    client: &ClientWrapper,
+    user: &str,
+    limit: usize,
+) -> Result<Vec<Uuid>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id FROM conversations
+             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
+             LIMIT $2",
+        )
+        .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = client.query(&statement, &[&user, &limit]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Converts a row with the column `member_ids` to a conversation.
+fn read_conversation(row: &Row) -> Result<Conversation, Error> {
+    Ok(Conversation {
+        id: row.try_get("id")?,
+        title: row.try_get("title")?,
+        owner_id: row.try_get("owner_id")?,
+        member_ids: row.try_get("member_ids")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}

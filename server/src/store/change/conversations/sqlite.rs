@@ -1,0 +1,250 @@
+//! The SQL of conversations.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use crate::store::change::members::sqlite::{is_member, last_seq};
+use crate::store::change::read_marks::sqlite::unread;
+use crate::store::change::{
+    Change, Conversation, Cursor, Level, List, ListedConversation, Membership, NewConversation,
+    Rename, Revision,
+};
+use crate::store::page::PageBuilder;
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::{Id, one_more, unsigned};
+use crate::store::{StoreError, Time};
+
+impl Sqlite {
+    pub(in crate::store) async fn membership(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Membership>, StoreError> {
+        let user = user.map(str::to_owned);
+        self.read(move |connection| membership(connection, conversation, user.as_deref()))
+            .await
+    }
+
+    pub(in crate::store) async fn conversations(
+        &self,
+        user: &str,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<List, StoreError> {
+        let user = user.to_owned();
+        self.read(move |connection| conversations(connection, &user, before, limit))
+            .await
+    }
+
+    pub(in crate::store) async fn conversation_ids(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let user = user.to_owned();
+        self.read(move |connection| conversation_ids(connection, &user, limit))
+            .await
+    }
+}
+
+/// Stores a conversation unless its id exists, and reads it.
+pub(in crate::store) fn insert_conversation(
+    connection: &Connection,
+    new: &NewConversation,
+    now: Time,
+) -> rusqlite::Result<Conversation> {
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            Id(new.id),
+            new.title,
+            new.owner_id,
+            new.is_open,
+            now
+        ])?;
+    if inserted > 0 {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO members (conversation_id, user_id, joined_at)
+             VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+        )?;
+        for user in new.owner_id.iter().chain(&new.member_ids) {
+            insert.execute(params![Id(new.id), user, now])?;
+        }
+    }
+    read_conversation(connection, new.id)
+}
+
+pub(in crate::store) fn read_conversation(
+    connection: &Connection,
+    id: Uuid,
+) -> rusqlite::Result<Conversation> {
+    let member_ids = connection
+        .prepare_cached("SELECT user_id FROM members WHERE conversation_id = ?1 ORDER BY user_id")?
+        .query_map([Id(id)], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    connection
+        .prepare_cached(
+            "SELECT title, owner_id, created_at, updated_at FROM conversations WHERE id = ?1",
+        )?
+        .query_row([Id(id)], |row| {
+            Ok(Conversation {
+                id,
+                title: row.get("title")?,
+                owner_id: row.get("owner_id")?,
+                member_ids,
+                created_at: row.get("created_at")?,
+                updated_at: row.get("updated_at")?,
+            })
+        })
+}
+
+pub(in crate::store) fn rename(
+    connection: &Connection,
+    rename: &Rename,
+    now: Time,
+) -> rusqlite::Result<Change<Conversation>> {
+    let id = Id(rename.conversation_id);
+    let found = connection
+        .prepare_cached(
+            "SELECT owner_id, title FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
+        )?
+        .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((owner, title)): Option<(Option<String>, Option<String>)> = found else {
+        return Ok(Change::Absent);
+    };
+    let is_member = is_member(connection, rename.conversation_id, &rename.by.user_id)?;
+    if let Some(refused) = rename.refused(owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    if title.as_ref() == Some(&rename.title) {
+        return read_conversation(connection, rename.conversation_id).map(Change::Unchanged);
+    }
+    connection
+        .prepare_cached("UPDATE conversations SET title = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id, rename.title, now])?;
+    read_conversation(connection, rename.conversation_id).map(Change::Done)
+}
+
+/// Returns a conversation as a user sees it, or `None` if it is unknown or the user is not a
+/// member.
+fn membership(
+    connection: &Connection,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> rusqlite::Result<Option<Membership>> {
+    // One transaction reads revision and members, so that they are consistent.
+    let transaction = connection.unchecked_transaction()?;
+    if last_seq(&transaction, conversation, user)?.is_none() {
+        return Ok(None);
+    }
+    let Some((revision, is_open)) = revision(&transaction, conversation)? else {
+        return Ok(None);
+    };
+    Ok(Some(Membership {
+        conversation: read_conversation(&transaction, conversation)?,
+        last_seq: revision.seq,
+        changes: revision.changes,
+        is_open,
+    }))
+}
+
+/// Returns the owner of a conversation, if it has one, or `None` if it is unknown.
+pub(in crate::store) fn owner(
+    connection: &Connection,
+    conversation: Uuid,
+) -> rusqlite::Result<Option<Option<String>>> {
+    connection
+        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL")?
+        .query_row([Id(conversation)], |row| row.get(0))
+        .optional()
+}
+
+/// Returns the revision of a conversation, and whether it is open to everyone.
+pub(in crate::store) fn revision(
+    connection: &Connection,
+    conversation: Uuid,
+) -> rusqlite::Result<Option<(Revision, bool)>> {
+    connection
+        .prepare_cached("SELECT last_seq, changes, is_open FROM conversations WHERE id = ?1")?
+        .query_row([Id(conversation)], |row| {
+            let revision = Revision {
+                seq: unsigned(row.get(0)?),
+                changes: unsigned(row.get(1)?),
+            };
+            Ok((revision, row.get(2)?))
+        })
+        .optional()
+}
+
+/// Counts a change that is not a message.
+pub(in crate::store) fn count_change(
+    connection: &Connection,
+    conversation: Uuid,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE conversations SET changes = changes + 1 WHERE id = ?1")?
+        .execute([Id(conversation)])?;
+    Ok(())
+}
+
+/// Returns a user's conversations, most recently changed first.
+fn conversations(
+    connection: &Connection,
+    user: &str,
+    before: Option<Cursor>,
+    limit: usize,
+) -> rusqlite::Result<List> {
+    // One transaction reads all rows, so that they are consistent.
+    let transaction = connection.unchecked_transaction()?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq, level
+         FROM conversations LEFT JOIN reads
+             ON reads.conversation_id = conversations.id AND reads.user_id = ?1
+         LEFT JOIN notification_levels
+             ON notification_levels.conversation_id = conversations.id
+                 AND notification_levels.user_id = ?1
+         WHERE (id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
+                 OR id IN (SELECT id FROM conversations WHERE is_open))
+             AND (?3 IS NULL OR (updated_at, id) < (?3, ?4))
+         ORDER BY updated_at DESC, id DESC LIMIT ?2",
+    )?;
+    let (time, id) = (
+        before.map(|before| before.updated_at),
+        before.map(|before| Id(before.id)),
+    );
+    let mut rows = statement.query(params![user, one_more(limit), time, id])?;
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.next()? {
+        let id = row.get::<_, Id>("id")?.0;
+        let read_seq = row.get("read_seq")?;
+        let listed = ListedConversation {
+            conversation: read_conversation(&transaction, id)?,
+            last_seq: unsigned(row.get("last_seq")?),
+            read_seq: unsigned(read_seq),
+            unread: unread(&transaction, id, user, read_seq)?,
+            notification_level: Level::of(row.get::<_, Option<String>>("level")?.as_deref()),
+        };
+        if !builder.push(listed) {
+            break;
+        }
+    }
+    Ok(builder.finish())
+}
+
+fn conversation_ids(
+    connection: &Connection,
+    user: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Uuid>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT conversation_id FROM members WHERE user_id = ?1
+         UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let ids = statement.query_map(params![user, limit], |row| row.get::<_, Id>(0))?;
+    ids.map(|id| id.map(|id| id.0)).collect()
+}

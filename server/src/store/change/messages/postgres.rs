@@ -1,0 +1,536 @@
+//! The SQL of messages: storing, changing, reading and searching them.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use deadpool_postgres::ClientWrapper;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row, RowStream};
+use uuid::Uuid;
+
+use crate::store::change::annotations::postgres::{show, shown_page};
+use crate::store::change::members::postgres::is_member;
+use crate::store::change::{
+    Actor, Authorship, Change, Delete, Edit, Message, MessageKind, Search, Version,
+};
+use crate::store::page::{Messages, Page, PageBuilder};
+use crate::store::postgres::group::LockedRows;
+use crate::store::postgres::sql::{EXPIRE_LOCK, one_more, optional_time, signed, time, unsigned};
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
+
+/// The columns of a message. Queries name columns everywhere: a prepared statement with `*` fails
+/// once a newer server adds a column.
+macro_rules! message_columns {
+    () => {
+        "id, conversation_id, seq, user_id, user_name, content, type, metadata, reply_to, mentions, \
+         version, created_at, edited_at, deleted_at"
+    };
+}
+
+pub(in crate::store) use message_columns;
+
+impl Postgres {
+    pub(in crate::store) async fn messages(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        read!(self, client => messages(client, conversation, user, page, limit))
+    }
+
+    pub(in crate::store) async fn search(
+        &self,
+        user: &str,
+        search: Search,
+        limit: usize,
+    ) -> Result<Option<Messages>, StoreError> {
+        read!(self, client => self::search(client, user, &search, limit))
+    }
+
+    pub(in crate::store) async fn versions(
+        &self,
+        message: Uuid,
+    ) -> Result<Vec<Version>, StoreError> {
+        read!(self, client => versions(client, message))
+    }
+
+    pub(in crate::store) async fn conversation_of(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<Uuid>, StoreError> {
+        read!(self, client => conversation_of(client, message))
+    }
+
+    pub(in crate::store) async fn authorship(
+        &self,
+        message: Uuid,
+    ) -> Result<Option<Authorship>, StoreError> {
+        read!(self, client => authorship(client, message))
+    }
+
+    pub(in crate::store) async fn expire(
+        &self,
+        time: Time,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => expire(client, time, limit))
+    }
+}
+
+/// The columns of the messages that a group inserts.
+#[derive(Default)]
+pub(in crate::store) struct NewRows {
+    ids: Vec<Uuid>,
+    conversation_ids: Vec<Uuid>,
+    seqs: Vec<i64>,
+    user_ids: Vec<String>,
+    user_names: Vec<String>,
+    contents: Vec<String>,
+    kinds: Vec<&'static str>,
+    metadata: Vec<String>,
+    client_message_ids: Vec<Option<String>>,
+    replies_to: Vec<Option<Uuid>>,
+    /// JSON lists, because a PostgreSQL array cannot contain arrays of different lengths.
+    mentions: Vec<Option<String>>,
+}
+
+impl NewRows {
+    pub(in crate::store) fn push(&mut self, message: &Message, client_message_id: Option<String>) {
+        self.ids.push(message.id);
+        self.conversation_ids.push(message.conversation_id);
+        self.seqs.push(signed(message.seq));
+        self.user_ids.push(message.user_id.clone());
+        self.user_names.push(message.user_name.clone());
+        self.contents.push(message.content.clone());
+        self.kinds.push(message.kind.as_str());
+        self.metadata.push(message.metadata.get().to_owned());
+        self.client_message_ids.push(client_message_id);
+        self.replies_to.push(message.answers);
+        let mentions = (!message.mentions.is_empty()).then_some(&message.mentions);
+        let list = mentions.map(|all| serde_json::to_string(all).expect("texts are JSON"));
+        self.mentions.push(list);
+    }
+
+    pub(in crate::store) async fn insert(
+        &self,
+        client: &ClientWrapper,
+        now: Time,
+    ) -> Result<(), Error> {
+        // Groups with read marks only are common and need no round trip.
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let statement = client
+            .prepare_cached(
+                "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
+                     metadata, client_message_id, reply_to, mentions, created_at)
+                 SELECT *, $12::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
+                     $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                     $10::uuid[], $11::text[])",
+            )
+            .await?;
+        client
+            .execute(
+                &statement,
+                &[
+                    &self.ids,
+                    &self.conversation_ids,
+                    &self.seqs,
+                    &self.user_ids,
+                    &self.user_names,
+                    &self.contents,
+                    &self.kinds,
+                    &self.metadata,
+                    &self.client_message_ids,
+                    &self.replies_to,
+                    &self.mentions,
+                    &now.timestamp(),
+                ],
+            )
+            .await
+            .map(|_| ())
+    }
+}
+
+pub(in crate::store) async fn change_text(
+    client: &ClientWrapper,
+    locked: &LockedRows,
+    edit: &Edit,
+    now: Time,
+) -> Result<Change<Arc<Message>>, Error> {
+    let old = match changeable(client, locked, edit.message_id, &edit.by).await? {
+        Ok(message) if Edit::is_possible(message.deleted_at.is_some()) => message,
+        Ok(_) => return Ok(Change::Absent),
+        Err(refused) => return Ok(refused),
+    };
+    if edit.version.is_some_and(|version| version != old.version) {
+        return Ok(Change::Conflict);
+    }
+    let new = old.edited(edit.content.clone(), now);
+    replace(client, &old, &new, &edit.by, now).await?;
+    Ok(Change::Done(Arc::new(new)))
+}
+
+pub(in crate::store) async fn remove_text(
+    client: &ClientWrapper,
+    locked: &LockedRows,
+    delete: &Delete,
+    now: Time,
+) -> Result<Change<Arc<Message>>, Error> {
+    let old = match changeable(client, locked, delete.message_id, &delete.by).await? {
+        Ok(message) if message.deleted_at.is_none() => message,
+        Ok(message) => return Ok(Change::Unchanged(Arc::new(message))),
+        Err(refused) => return Ok(refused),
+    };
+    let new = old.deleted(now);
+    replace(client, &old, &new, &delete.by, now).await?;
+    Ok(Change::Done(Arc::new(new)))
+}
+
+/// Returns a message that `by` may change, or the refusal. The lock of the conversation keeps it
+/// unchanged.
+async fn changeable(
+    client: &ClientWrapper,
+    locked: &LockedRows,
+    id: Uuid,
+    by: &Actor,
+) -> Result<Result<Message, Change<Arc<Message>>>, Error> {
+    let Some(message) = find(client, id).await? else {
+        return Ok(Err(Change::Absent));
+    };
+    let mut found = [Arc::new(message)];
+    show(client, &mut found, None).await?;
+    let [message] = found;
+    let message = Arc::unwrap_or_clone(message);
+    if !locked.rooms.contains_key(&message.conversation_id) {
+        return Ok(Err(Change::Absent));
+    }
+    let is_member = locked.admits(message.conversation_id, &by.user_id);
+    Ok(match message.refuses(by, is_member) {
+        Some(refused) => Err(refused),
+        None => Ok(message),
+    })
+}
+
+async fn replace(
+    client: &ClientWrapper,
+    old: &Message,
+    new: &Message,
+    by: &Actor,
+    now: Time,
+) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH kept AS (
+                 INSERT INTO message_versions
+                     (message_id, version, content, metadata, replaced_at, replaced_by)
+                 SELECT id, version, content, metadata, $7, $8 FROM messages WHERE id = $1)
+             UPDATE messages SET content = $2, metadata = $3, version = $4, edited_at = $5,
+                 deleted_at = $6 WHERE id = $1",
+        )
+        .await?;
+    let optional = |time: Option<Time>| time.map(Time::timestamp);
+    let version = i32::try_from(new.version).unwrap_or(i32::MAX);
+    let (edited, deleted): (Option<Timestamp>, Option<Timestamp>) =
+        (optional(new.edited_at), optional(new.deleted_at));
+    client
+        .execute(
+            &statement,
+            &[
+                &old.id,
+                &new.content,
+                &new.metadata.get(),
+                &version,
+                &edited,
+                &deleted,
+                &now.timestamp(),
+                &by.user_id,
+            ],
+        )
+        .await
+        .map(|_| ())
+}
+
+/// Returns the row of a message, without its quote and reactions.
+pub(in crate::store) async fn find(
+    client: &ClientWrapper,
+    id: Uuid,
+) -> Result<Option<Message>, Error> {
+    let statement = client
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id = $1"
+        ))
+        .await?;
+    let row = client.query_opt(&statement, &[&id]).await?;
+    row.as_ref().map(message).transpose()
+}
+
+/// Returns the rows of the existing messages among these ids.
+pub(in crate::store) async fn find_all(
+    client: &ClientWrapper,
+    ids: &[Uuid],
+) -> Result<Vec<Message>, Error> {
+    let statement = client
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id = ANY($1)"
+        ))
+        .await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter().map(message).collect()
+}
+
+/// Returns a page of messages, or `None` if the conversation is unknown or the user is not a
+/// member.
+pub(in crate::store) async fn messages(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+    page: Page,
+    limit: usize,
+) -> Result<Option<Messages>, Error> {
+    const ASCENDING: &str = concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM messages WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq LIMIT $4"
+    );
+    const DESCENDING: &str = concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM messages WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+          ORDER BY seq DESC LIMIT $4"
+    );
+    let (after, before, descending) = match page {
+        Page::Newest => (0, i64::MAX, true),
+        Page::Before(seq) => (0, signed(seq), true),
+        Page::After(seq) => (signed(seq), i64::MAX, false),
+        Page::Between { after, through } => {
+            (signed(after), signed(through.saturating_add(1)), false)
+        }
+    };
+    let statement = client
+        // Separate statements instead of a condition let each use the index in its own direction.
+        .prepare_cached(if descending { DESCENDING } else { ASCENDING })
+        .await?;
+    let limits = one_more(limit);
+    let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
+    // Rows are streamed, because a page may end by its size long before its limit.
+    let rows = client.query_raw(&statement, parameters).await?;
+    let found = collect(rows, limit, descending).await?;
+    let found = shown_page(client, found, user, descending).await?;
+    // Membership is checked last, so that a user who was removed in the meantime does not get later
+    // messages.
+    Ok(is_member(client, conversation, user)
+        .await?
+        .then_some(found))
+}
+
+/// Returns the newest messages that contain all the words.
+async fn search(
+    client: &ClientWrapper,
+    user: &str,
+    search: &Search,
+    limit: usize,
+) -> Result<Option<Messages>, Error> {
+    let conversations = match search.conversation {
+        None => own(client, user).await?,
+        Some(id) if is_member(client, id, Some(user)).await? => vec![id],
+        Some(_) => return Ok(None),
+    };
+    if search.words.is_empty() || conversations.is_empty() {
+        return Ok(Some(Messages::default()));
+    }
+    let (words, limits) = (search.words.join(" "), one_more(limit));
+    // The search is not prepared: the best plan depends on how common the words are and how many
+    // messages these conversations have.
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&words, Type::TEXT),
+        (&search.before, Type::UUID),
+        (&conversations, Type::UUID_ARRAY),
+        (&limits, Type::INT8),
+    ];
+    let rows = client.query_typed_raw(SEARCH, parameters).await?;
+    let found = collect(rows, limit, true).await?;
+    let mut found = shown_page(client, found, Some(user), true).await?;
+    // Membership is checked again, so that a user who was removed in the meantime does not get
+    // later messages.
+    let still = match search.conversation {
+        None => own(client, user).await?,
+        Some(id) if is_member(client, id, Some(user)).await? => vec![id],
+        Some(_) => return Ok(None),
+    };
+    found
+        .messages
+        .retain(|message| still.contains(&message.conversation_id));
+    Ok(Some(found))
+}
+
+const SEARCH: &str = concat!(
+    "SELECT ",
+    message_columns!(),
+    " FROM messages
+     WHERE roomcast_words(content) @@ plainto_tsquery('pg_catalog.simple', $1)
+         AND ($2::uuid IS NULL OR id < $2) AND conversation_id = ANY($3)
+     ORDER BY id DESC LIMIT $4",
+);
+
+/// Returns the conversations that a user may read.
+async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id FROM members JOIN conversations ON id = conversation_id
+             WHERE user_id = $1 AND deleted_at IS NULL
+             UNION SELECT id FROM conversations WHERE is_open",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&user]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
+             WHERE message_id = $1 ORDER BY version",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&message]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Version {
+                version: version(row)?,
+                content: row.try_get("content")?,
+                metadata: metadata(row)?,
+                replaced_at: time(row, "replaced_at")?,
+                replaced_by: row.try_get("replaced_by")?,
+            })
+        })
+        .collect()
+}
+
+async fn conversation_of(client: &ClientWrapper, message: Uuid) -> Result<Option<Uuid>, Error> {
+    let statement = client
+        .prepare_cached("SELECT conversation_id FROM messages WHERE id = $1")
+        .await?;
+    let row = client.query_opt(&statement, &[&message]).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+async fn authorship(client: &ClientWrapper, message: Uuid) -> Result<Option<Authorship>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
+             FROM messages m JOIN conversations c ON c.id = m.conversation_id
+             WHERE m.id = $1 AND c.deleted_at IS NULL",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&message]).await?;
+    let read = |row: Row| {
+        Ok(Authorship {
+            conversation_id: row.try_get(0)?,
+            user_id: row.try_get(1)?,
+            is_deleted: row.try_get(2)?,
+        })
+    };
+    row.map(read).transpose()
+}
+
+/// Removes the oldest messages of each affected conversation, unless another server is doing so.
+async fn expire(client: &ClientWrapper, before: Time, limit: usize) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
+             old AS MATERIALIZED (
+                 SELECT conversation_id, max(seq) AS seq FROM (
+                     SELECT conversation_id, seq FROM messages
+                     WHERE id < $2 AND created_at < $3 ORDER BY id LIMIT $4) oldest
+                 GROUP BY conversation_id)
+             DELETE FROM messages USING old, mine
+             WHERE mine.locked AND messages.conversation_id = old.conversation_id
+                 AND messages.seq <= old.seq",
+        )
+        .await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &EXPIRE_LOCK,
+                // The bound on the id lets the primary key find old messages, because ids ascend
+                // with time.
+                &before.first_id(),
+                &before.timestamp(),
+                &i64::try_from(limit).unwrap_or(i64::MAX),
+            ],
+        )
+        .await
+}
+
+/// Streams rows until the page is full, so that no surplus rows are held in memory.
+async fn collect(rows: RowStream, limit: usize, descending: bool) -> Result<Messages, Error> {
+    let mut rows = pin!(rows);
+    let mut builder = PageBuilder::new(limit);
+    while let Some(row) = rows.try_next().await? {
+        if !builder.push(Arc::new(message(&row)?)) {
+            break;
+        }
+    }
+    Ok(builder.finish(descending))
+}
+
+pub(in crate::store) fn message(row: &Row) -> Result<Message, Error> {
+    Ok(Message {
+        id: row.try_get("id")?,
+        conversation_id: row.try_get("conversation_id")?,
+        seq: unsigned(row.try_get("seq")?),
+        user_id: row.try_get("user_id")?,
+        user_name: row.try_get("user_name")?,
+        content: row.try_get("content")?,
+        // A check constraint allows no other kind.
+        kind: match row.try_get("type")? {
+            "ai" => MessageKind::Ai,
+            _ => MessageKind::User,
+        },
+        metadata: metadata(row)?,
+        reply_to: None,
+        mentions: mentions(row)?,
+        reactions: Vec::new(),
+        answers: row.try_get("reply_to")?,
+        version: version(row)?,
+        created_at: time(row, "created_at")?,
+        edited_at: optional_time(row, "edited_at")?,
+        deleted_at: optional_time(row, "deleted_at")?,
+    })
+}
+
+/// Returns the column `metadata`. Invalid JSON, which only another program can have written,
+/// becomes an empty object.
+pub(in crate::store) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
+    let text: String = row.try_get("metadata")?;
+    Ok(RawValue::from_string(text).unwrap_or_else(|error| {
+        roomcast::throttled_log!(warn, %error, "a message's metadata is not JSON");
+        RawValue::from_string("{}".into()).expect("an empty object is JSON")
+    }))
+}
+
+/// Returns the column `mentions`. Invalid JSON, which only another program can have written,
+/// becomes an empty list.
+fn mentions(row: &Row) -> Result<Vec<String>, Error> {
+    let list: Option<&str> = row.try_get("mentions")?;
+    Ok(list
+        .and_then(|list| serde_json::from_str(list).ok())
+        .unwrap_or_default())
+}
+
+fn version(row: &Row) -> Result<u32, Error> {
+    let version: i32 = row.try_get("version")?;
+    Ok(u32::try_from(version).unwrap_or(0))
+}
