@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use serde_json::value::RawValue;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
@@ -15,11 +14,12 @@ use super::reading::{once, read};
 use super::sql::{signed, time, unsigned};
 use crate::store::change::annotations::postgres::show;
 use crate::store::change::conversations::postgres::membership;
-use crate::store::change::messages::postgres::{message, message_columns, messages, metadata};
+use crate::store::change::messages::postgres::{find_all, messages, metadata};
 use crate::store::change::{
     Committed, Conversation, DeletedConversation, Membership, Message, Revision,
 };
 use crate::store::page::{Messages, Page};
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::{
     MAX_RECENT_CHANGES, MAX_REMOVED_CHANGES, Missed, RecentChange, StoreError, Time,
 };
@@ -61,18 +61,19 @@ async fn revisions(
     client: &ClientWrapper,
     conversations: &[Uuid],
 ) -> Result<Vec<(Uuid, Revision)>, Error> {
-    let statement = client
-        .prepare_cached("SELECT id, last_seq, changes FROM conversations WHERE id = ANY($1)")
-        .await?;
-    let rows = client.query(&statement, &[&conversations]).await?;
-    let read = |row: &Row| {
-        let revision = Revision {
-            seq: unsigned(row.try_get("last_seq")?),
-            changes: unsigned(row.try_get("changes")?),
-        };
-        Ok((row.try_get("id")?, revision))
-    };
-    rows.iter().map(read).collect()
+    client
+        .query_cached(
+            "SELECT id, last_seq, changes FROM conversations WHERE id = ANY($1)",
+            &[&conversations],
+            |row| {
+                let revision = Revision {
+                    seq: unsigned(row.try_get("last_seq")?),
+                    changes: unsigned(row.try_get("changes")?),
+                };
+                Ok((row.try_get("id")?, revision))
+            },
+        )
+        .await
 }
 
 /// Returns about `limit` steps after one revision, up to and including `through`, which is
@@ -142,19 +143,11 @@ async fn closed(
     client: &ClientWrapper,
     conversation: Uuid,
 ) -> Result<Option<(u64, Committed)>, Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT changes, deleted_at, deleted_by, member_ids
-             FROM conversations LEFT JOIN conversation_changes
-                 ON conversation_id = id AND kind = 'closed'
-             WHERE id = $1 AND deleted_at IS NOT NULL",
-        )
-        .await?;
-    let read = |row: Row| {
+    let read = |row: &Row| {
         let member_ids: Option<Vec<String>> = row.try_get("member_ids")?;
         let deleted = DeletedConversation {
             conversation_id: conversation,
-            deleted_at: time(&row, "deleted_at")?,
+            deleted_at: time(row, "deleted_at")?,
             deleted_by: row.try_get("deleted_by")?,
         };
         let event = Committed::ConversationDeleted {
@@ -163,8 +156,16 @@ async fn closed(
         };
         Ok((unsigned(row.try_get("changes")?), event))
     };
-    let row = client.query_opt(&statement, &[&conversation]).await?;
-    row.map(read).transpose()
+    client
+        .query_opt_cached(
+            "SELECT changes, deleted_at, deleted_by, member_ids
+             FROM conversations LEFT JOIN conversation_changes
+                 ON conversation_id = id AND kind = 'closed'
+             WHERE id = $1 AND deleted_at IS NOT NULL",
+            &[&conversation],
+            read,
+        )
+        .await
 }
 
 /// A step as it is stored.
@@ -215,16 +216,14 @@ fn merge(
 
 /// Removes changes that are older than any server's gap should be. Returns how many.
 async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
                  SELECT conversation_id, number FROM conversation_changes
                  WHERE changed_at < now() - interval '1 hour'
                  ORDER BY changed_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+            &[&signed(MAX_REMOVED_CHANGES)],
         )
-        .await?;
-    client
-        .execute(&statement, &[&signed(MAX_REMOVED_CHANGES)])
         .await
 }
 
@@ -234,8 +233,9 @@ async fn recent(
     user: &str,
     within: Duration,
 ) -> Result<Vec<RecentChange>, Error> {
-    let statement = client
-        .prepare_cached(
+    let (seconds, limit) = (within.as_secs_f64(), signed(MAX_RECENT_CHANGES));
+    client
+        .query_cached(
             "SELECT conversation_id, number, seq FROM conversation_changes c
              WHERE changed_at > now() - make_interval(secs => $2) AND (
                  kind IN ('added', 'removed') AND user_id = $1
@@ -245,18 +245,16 @@ async fn recent(
              UNION ALL SELECT id, 0, 0 FROM conversations JOIN members ON conversation_id = id
              WHERE user_id = $1 AND created_at > now() - make_interval(secs => $2)
              ORDER BY conversation_id, number LIMIT $3",
+            &[&user, &seconds, &limit],
+            |row| {
+                Ok(RecentChange {
+                    conversation: row.try_get("conversation_id")?,
+                    number: unsigned(row.try_get("number")?),
+                    seq: unsigned(row.try_get("seq")?),
+                })
+            },
         )
-        .await?;
-    let (seconds, limit) = (within.as_secs_f64(), signed(MAX_RECENT_CHANGES));
-    let rows = client.query(&statement, &[&user, &seconds, &limit]).await?;
-    let read = |row: &Row| {
-        Ok(RecentChange {
-            conversation: row.try_get("conversation_id")?,
-            number: unsigned(row.try_get("number")?),
-            seq: unsigned(row.try_get("seq")?),
-        })
-    };
-    rows.iter().map(read).collect()
+        .await
 }
 
 /// A row of a conversation change.
@@ -281,29 +279,27 @@ async fn changes(
     if after.changes >= through.changes {
         return Ok(Vec::new());
     }
-    let statement = client
-        .prepare_cached(
+    let (after, through) = (signed(after.changes), signed(through.changes));
+    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+    client
+        .query_cached(
             "SELECT number, seq, kind, message_id, version, user_id, detail
              FROM conversation_changes
              WHERE conversation_id = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4",
+            &[&conversation, &after, &through, &limit],
+            |row| {
+                Ok(Change {
+                    detail: row.try_get("detail")?,
+                    number: unsigned(row.try_get("number")?),
+                    seq: unsigned(row.try_get("seq")?),
+                    kind: row.try_get("kind")?,
+                    message: row.try_get("message_id")?,
+                    version: row.try_get("version")?,
+                    user: row.try_get("user_id")?,
+                })
+            },
         )
-        .await?;
-    let (after, through) = (signed(after.changes), signed(through.changes));
-    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &through, &limit];
-    let rows = client.query(&statement, &parameters).await?;
-    let read = |row: &Row| {
-        Ok(Change {
-            detail: row.try_get("detail")?,
-            number: unsigned(row.try_get("number")?),
-            seq: unsigned(row.try_get("seq")?),
-            kind: row.try_get("kind")?,
-            message: row.try_get("message_id")?,
-            version: row.try_get("version")?,
-            user: row.try_get("user_id")?,
-        })
-    };
-    rows.iter().map(read).collect()
+        .await
 }
 
 /// The current state of a conversation, for recipients of an earlier step.
@@ -330,18 +326,16 @@ impl CurrentConversation {
                 untitled: None,
             });
         };
-        let statement = client
-            .prepare_cached(
+        let removed: Option<i64> = client
+            .query_one_cached(
                 "SELECT max(number) FROM conversation_changes
                  WHERE conversation_id = $1 AND number > $2 AND kind = 'removed' AND number < (
                      SELECT max(number) FROM conversation_changes
                      WHERE conversation_id = $1 AND kind = 'renamed')",
+                &[&conversation, &signed(after.changes)],
+                |row| row.try_get(0),
             )
             .await?;
-        let row = client
-            .query_one(&statement, &[&conversation, &signed(after.changes)])
-            .await?;
-        let removed: Option<i64> = row.try_get(0)?;
         let untitled = removed.map(|removed| {
             let untitled = Conversation {
                 title: None,
@@ -431,16 +425,8 @@ impl MessageVersions {
     }
 
     async fn read_messages(&mut self, client: &ClientWrapper, ids: &[Uuid]) -> Result<(), Error> {
-        let statement = client
-            .prepare_cached(concat!(
-                "SELECT ",
-                message_columns!(),
-                " FROM messages WHERE id = ANY($1)"
-            ))
-            .await?;
-        let rows = client.query(&statement, &[&ids]).await?;
-        let read = |row| message(row).map(Arc::new);
-        let mut messages: Vec<_> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let found = find_all(client, ids).await?.into_iter();
+        let mut messages: Vec<_> = found.map(Arc::new).collect();
         show(client, &mut messages, None).await?;
         let by_id = messages.into_iter().map(|message| (message.id, message));
         self.messages.extend(by_id);
@@ -454,23 +440,25 @@ impl MessageVersions {
         after: Revision,
         ids: &[Uuid],
     ) -> Result<(), Error> {
-        let statement = client
-            .prepare_cached(
+        let after = signed(after.changes);
+        let later = client
+            .query_cached(
                 "SELECT number, kind, message_id, version FROM conversation_changes
                  WHERE conversation_id = $1 AND number > $2 AND message_id = ANY($3)
                  ORDER BY number",
+                &[&conversation, &after, &ids],
+                |row| {
+                    let version: i32 = row.try_get("version")?;
+                    let kind: &str = row.try_get("kind")?;
+                    // A deletion does not increase the version.
+                    let before = version.saturating_sub(i32::from(kind == "edited"));
+                    let number = unsigned(row.try_get("number")?);
+                    Ok((row.try_get("message_id")?, (number, before)))
+                },
             )
             .await?;
-        let after = signed(after.changes);
-        let parameters: [&(dyn ToSql + Sync); 3] = [&conversation, &after, &ids];
-        for row in client.query(&statement, &parameters).await? {
-            let version: i32 = row.try_get("version")?;
-            let kind: &str = row.try_get("kind")?;
-            // A deletion does not increase the version.
-            let before = version.saturating_sub(i32::from(kind == "edited"));
-            let number = unsigned(row.try_get("number")?);
-            let changes: &mut Vec<_> = self.later.entry(row.try_get("message_id")?).or_default();
-            changes.push((number, before));
+        for (message, change) in later {
+            self.later.entry(message).or_default().push(change);
         }
         Ok(())
     }
@@ -481,19 +469,19 @@ impl MessageVersions {
         wanted: Vec<(Uuid, i32)>,
     ) -> Result<(), Error> {
         let (ids, versions): (Vec<Uuid>, Vec<i32>) = wanted.into_iter().unzip();
-        let statement = client
-            .prepare_cached(
+        let former = client
+            .query_cached(
                 "SELECT message_id, version, content, metadata, replaced_at FROM message_versions
                  WHERE (message_id, version) IN (SELECT * FROM unnest($1::uuid[], $2::int4[]))",
+                &[&ids, &versions],
+                |row| {
+                    let key = (row.try_get("message_id")?, row.try_get("version")?);
+                    let text = row.try_get("content")?;
+                    Ok((key, (text, metadata(row)?, time(row, "replaced_at")?)))
+                },
             )
             .await?;
-        let parameters: [&(dyn ToSql + Sync); 2] = [&ids, &versions];
-        for row in client.query(&statement, &parameters).await? {
-            let key = (row.try_get("message_id")?, row.try_get("version")?);
-            let text = row.try_get("content")?;
-            let former = (text, metadata(&row)?, time(&row, "replaced_at")?);
-            self.former.insert(key, former);
-        }
+        self.former.extend(former);
         Ok(())
     }
 

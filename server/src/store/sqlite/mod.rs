@@ -21,10 +21,8 @@ use tokio::sync::mpsc;
 
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
-
 use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES};
-
 use super::write::{Write, request};
 use super::{OpenError, StoreError, migrate};
 use crate::config::private_files;

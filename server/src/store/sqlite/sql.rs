@@ -1,16 +1,65 @@
-//! The conversion of values between rows and Rust.
+//! Cached statements, and the conversion of values between rows and Rust.
 
-use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Params, Result, Row, ToSql};
 use uuid::Uuid;
 
 use crate::store::Time;
+
+/// Runs statements that the connection prepares once.
+pub(in crate::store) trait CachedStatements {
+    /// Returns the connection.
+    fn connection(&self) -> &Connection;
+
+    /// Returns the number of changed rows.
+    fn execute_cached(&self, sql: &str, parameters: impl Params) -> Result<usize> {
+        self.connection().prepare_cached(sql)?.execute(parameters)
+    }
+
+    /// Returns all rows, each converted by `read`.
+    fn query_cached<T>(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.connection().prepare_cached(sql)?;
+        statement.query_map(parameters, read)?.collect()
+    }
+
+    /// Returns the first row.
+    fn query_one_cached<T>(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut statement = self.connection().prepare_cached(sql)?;
+        statement.query_row(parameters, read)
+    }
+
+    /// Returns the first row, or `None` if there is none.
+    fn query_opt_cached<T>(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.query_one_cached(sql, parameters, read).optional()
+    }
+}
+
+impl CachedStatements for Connection {
+    fn connection(&self) -> &Connection {
+        self
+    }
+}
 
 /// A UUID that is stored as lower-case text.
 pub(in crate::store) struct Id(pub(in crate::store) Uuid);
 
 impl ToSql for Id {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(self.0.to_string().into())
     }
 }
@@ -24,7 +73,7 @@ impl FromSql for Id {
 }
 
 impl ToSql for Time {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(self.to_string().into())
     }
 }

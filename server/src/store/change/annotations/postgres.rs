@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
@@ -17,7 +16,7 @@ use crate::store::change::{
 };
 use crate::store::page::Messages;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{optional_time, time, unsigned};
+use crate::store::postgres::sql::{CachedStatements, optional_time, time, unsigned};
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
@@ -55,34 +54,40 @@ async fn opening(
     user: Option<&str>,
 ) -> Result<Option<Opening>, Error> {
     let pins = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            quote_columns!(),
-            ", pinned_by, pinned_at FROM pins JOIN messages m ON m.id = pins.message_id
-             WHERE pins.conversation_id = $1 ORDER BY pinned_at DESC, m.seq DESC"
-        ))
+        .query_cached(
+            concat!(
+                "SELECT ",
+                quote_columns!(),
+                ", pinned_by, pinned_at FROM pins JOIN messages m ON m.id = pins.message_id
+                 WHERE pins.conversation_id = $1 ORDER BY pinned_at DESC, m.seq DESC"
+            ),
+            &[&conversation],
+            |row| {
+                Ok(Pin {
+                    message: quote(row)?,
+                    pinned_by: row.try_get("pinned_by")?,
+                    pinned_at: time(row, "pinned_at")?,
+                })
+            },
+        )
         .await?;
-    let own = client
-        .prepare_cached(
+    let (notification_level, others_read_seq) = client
+        .query_one_cached(
             "SELECT (SELECT level FROM notification_levels WHERE conversation_id = $1 AND user_id = $2) AS level,
                  (SELECT seq FROM reads WHERE conversation_id = $1 AND user_id <> $2 AND seq > 0
                   ORDER BY seq DESC LIMIT 1) AS others_read_seq",
+            &[&conversation, &user],
+            |row| {
+                let others_read_seq: Option<i64> = row.try_get("others_read_seq")?;
+                let level = Level::of(row.try_get("level")?);
+                Ok((level, others_read_seq.map(unsigned)))
+            },
         )
         .await?;
-    let pins = client.query(&pins, &[&conversation]).await?;
-    let own = client.query_one(&own, &[&conversation, &user]).await?;
-    let others_read_seq: Option<i64> = own.try_get("others_read_seq")?;
-    let pin = |row: &Row| {
-        Ok::<_, Error>(Pin {
-            message: quote(row)?,
-            pinned_by: row.try_get("pinned_by")?,
-            pinned_at: time(row, "pinned_at")?,
-        })
-    };
     let opening = Opening {
-        pins: pins.iter().map(pin).collect::<Result<_, _>>()?,
-        notification_level: Level::of(own.try_get("level")?),
-        others_read_seq: others_read_seq.map(unsigned),
+        pins,
+        notification_level,
+        others_read_seq,
     };
     // Membership is checked last, so that a user who was removed in the meantime does not get later
     // messages.
@@ -97,17 +102,15 @@ async fn set_level(
     user: &str,
     level: Level,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let stored = client
+        .execute_cached(
             "INSERT INTO notification_levels (conversation_id, user_id, level)
              SELECT id, $2, $3 FROM conversations
              WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
              ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+            &[&conversation, &user, &level.as_str()],
         )
-        .await?;
-    let stored = client
-        .execute(&statement, &[&conversation, &user, &level.as_str()])
         .await?;
     Ok(stored > 0)
 }
@@ -118,17 +121,16 @@ pub(in crate::store) async fn silent(
     conversations: &[Uuid],
     users: &[&str],
 ) -> Result<HashSet<(Uuid, String)>, Error> {
-    let statement = client
-        .prepare_cached(
+    let silent = client
+        .query_cached(
             "SELECT conversation_id, user_id FROM notification_levels
              WHERE level = 'none' AND (conversation_id, user_id) IN (
                  SELECT * FROM unnest($1::uuid[], $2::text[]))",
+            &[&conversations, &users],
+            |row| Ok((row.try_get(0)?, row.try_get(1)?)),
         )
         .await?;
-    let rows = client.query(&statement, &[&conversations, &users]).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
+    Ok(silent.into_iter().collect())
 }
 
 /// Adds quotes and reactions to the messages of a page, as `reader` sees them.
@@ -182,8 +184,8 @@ async fn reactions(
         return Ok(found);
     }
     // A reaction names at most ten users.
-    let statement = client
-        .prepare_cached(
+    let reactions = client
+        .query_cached(
             "SELECT e.message_id, e.emoji, e.count,
                  ARRAY(SELECT r.user_id FROM message_reactions r
                      WHERE r.message_id = e.message_id AND r.emoji = e.emoji
@@ -192,17 +194,20 @@ async fn reactions(
                      WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS own
              FROM message_emojis e WHERE e.message_id = ANY($1)
              ORDER BY e.message_id, e.first_at, e.emoji",
+            &[&messages, &reader],
+            |row| {
+                let reaction = Reaction {
+                    emoji: row.try_get("emoji")?,
+                    count: unsigned(row.try_get("count")?),
+                    user_ids: row.try_get("user_ids")?,
+                    own: row.try_get("own")?,
+                };
+                Ok((row.try_get("message_id")?, reaction))
+            },
         )
         .await?;
-    for row in client.query(&statement, &[&messages, &reader]).await? {
-        let reaction = Reaction {
-            emoji: row.try_get("emoji")?,
-            count: unsigned(row.try_get("count")?),
-            user_ids: row.try_get("user_ids")?,
-            own: row.try_get("own")?,
-        };
-        let of_it = found.entry(row.try_get("message_id")?).or_default();
-        of_it.push(reaction);
+    for (message, reaction) in reactions {
+        found.entry(message).or_default().push(reaction);
     }
     Ok(found)
 }
@@ -211,17 +216,18 @@ async fn quotes(client: &ClientWrapper, ids: &[Uuid]) -> Result<HashMap<Uuid, Qu
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let statement = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            quote_columns!(),
-            " FROM messages m WHERE m.id = ANY($1)"
-        ))
+    let quotes = client
+        .query_cached(
+            concat!(
+                "SELECT ",
+                quote_columns!(),
+                " FROM messages m WHERE m.id = ANY($1)"
+            ),
+            &[&ids],
+            |row| Ok((row.try_get("id")?, quote(row)?)),
+        )
         .await?;
-    let rows = client.query(&statement, &[&ids]).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("id")?, quote(row)?)))
-        .collect()
+    Ok(quotes.into_iter().collect())
 }
 
 fn quote(row: &Row) -> Result<Quote, Error> {
@@ -261,11 +267,11 @@ pub(in crate::store) async fn annotate(
         Annotation::Unreact(emoji) => unreact(client, annotate, &message, emoji, now).await?,
         Annotation::Pin => pin(client, annotate, &message, now).await?,
         Annotation::Unpin => {
-            let statement = client
-                .prepare_cached("DELETE FROM pins WHERE message_id = $1")
-                .await?;
             let unpinned = annotate.unpinned(&message, now);
-            match client.execute(&statement, &[&message.id]).await? {
+            match client
+                .execute_cached("DELETE FROM pins WHERE message_id = $1", &[&message.id])
+                .await?
+            {
                 0 => Change::Unchanged(unpinned),
                 _ => Change::Done(unpinned),
             }
@@ -274,13 +280,13 @@ pub(in crate::store) async fn annotate(
     // The step is written in the same transaction, so that other servers read the change in the
     // order of the conversation.
     if let Change::Done(annotated) = &changed {
-        let statement = client
-            .prepare_cached("SELECT roomcast_take_annotation($1, $2, $3, $4)")
-            .await?;
         let version = i32::try_from(message.version).unwrap_or(i32::MAX);
         let (id, detail) = (message.conversation_id, detail(annotated));
         client
-            .execute(&statement, &[&id, &message.id, &version, &detail])
+            .execute_cached(
+                "SELECT roomcast_take_annotation($1, $2, $3, $4)",
+                &[&id, &message.id, &version, &detail],
+            )
             .await?;
     }
     Ok(changed)
@@ -306,23 +312,19 @@ async fn react(
     if !standing.has_room() {
         return Ok(Change::Conflict);
     }
-    let count = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "INSERT INTO message_emojis AS e (message_id, emoji, count, first_at)
              VALUES ($1, $2, 1, $3)
              ON CONFLICT (message_id, emoji) DO UPDATE SET count = e.count + 1",
+            &[&message.id, &emoji, &now.timestamp()],
         )
         .await?;
     client
-        .execute(&count, &[&message.id, &emoji, &now.timestamp()])
-        .await?;
-    let insert = client
-        .prepare_cached(
+        .execute_cached(
             "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES ($1, $2, $3)",
+            &[&message.id, &emoji, &annotate.by.user_id],
         )
-        .await?;
-    client
-        .execute(&insert, &[&message.id, &emoji, &annotate.by.user_id])
         .await?;
     let count = standing.count + 1;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
@@ -340,23 +342,23 @@ async fn unreact(
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
     }
-    let delete = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "DELETE FROM message_reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3",
+            &[&message.id, &emoji, &annotate.by.user_id],
         )
         .await?;
-    client
-        .execute(&delete, &[&message.id, &emoji, &annotate.by.user_id])
-        .await?;
     let count = standing.count.saturating_sub(1);
-    let changed = client
-        .prepare_cached(if count == 0 {
-            "DELETE FROM message_emojis WHERE message_id = $1 AND emoji = $2"
-        } else {
-            "UPDATE message_emojis SET count = count - 1 WHERE message_id = $1 AND emoji = $2"
-        })
+    client
+        .execute_cached(
+            if count == 0 {
+                "DELETE FROM message_emojis WHERE message_id = $1 AND emoji = $2"
+            } else {
+                "UPDATE message_emojis SET count = count - 1 WHERE message_id = $1 AND emoji = $2"
+            },
+            &[&message.id, &emoji],
+        )
         .await?;
-    client.execute(&changed, &[&message.id, &emoji]).await?;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
 
@@ -365,28 +367,26 @@ async fn standing(
     annotate: &Annotate,
     emoji: &str,
 ) -> Result<ReactionCounts, Error> {
-    let statement = client
-        .prepare_cached(
+    let rows = client
+        .query_cached(
             "SELECT e.emoji = $3 AS is_it, e.count, EXISTS (SELECT 1 FROM message_reactions r
                  WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS own
              FROM message_emojis e WHERE e.message_id = $1",
-        )
-        .await?;
-    let rows = client
-        .query(
-            &statement,
             &[&annotate.message_id, &annotate.by.user_id, &emoji],
+            |row| {
+                let is_it: bool = row.try_get("is_it")?;
+                Ok((is_it, unsigned(row.try_get("count")?), row.try_get("own")?))
+            },
         )
         .await?;
     let mut standing = ReactionCounts {
         emojis: rows.len(),
         ..ReactionCounts::default()
     };
-    for row in &rows {
-        let is_own: bool = row.try_get("own")?;
+    for (is_it, count, is_own) in rows {
         standing.own += usize::from(is_own);
-        if row.try_get("is_it")? {
-            standing.count = unsigned(row.try_get("count")?);
+        if is_it {
+            standing.count = count;
             standing.is_there = is_own;
         }
     }
@@ -399,34 +399,31 @@ async fn pin(
     message: &Message,
     now: Time,
 ) -> Result<Change<Arc<Annotated>>, Error> {
-    let statement = client
-        .prepare_cached(
+    let pins = client
+        .query_cached(
             "SELECT message_id, pinned_by, pinned_at FROM pins WHERE conversation_id = $1",
+            &[&message.conversation_id],
+            |row| {
+                let id: Uuid = row.try_get("message_id")?;
+                Ok((id, row.try_get("pinned_by")?, time(row, "pinned_at")?))
+            },
         )
         .await?;
-    let rows = client
-        .query(&statement, &[&message.conversation_id])
-        .await?;
-    for row in &rows {
-        if row.try_get::<_, Uuid>("message_id")? == message.id {
-            let at: Timestamp = row.try_get("pinned_at")?;
-            let pinned = Annotate::pinned(message, row.try_get("pinned_by")?, at.into());
-            return Ok(Change::Unchanged(pinned));
-        }
+    let count = pins.len();
+    if let Some((_, by, at)) = pins.into_iter().find(|(id, _, _)| *id == message.id) {
+        return Ok(Change::Unchanged(Annotate::pinned(message, by, at)));
     }
-    if rows.len() >= MAX_PINS {
+    if count >= MAX_PINS {
         return Ok(Change::Conflict);
     }
     let by = &annotate.by.user_id;
-    let insert = client
-        .prepare_cached(
-            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
-             VALUES ($1, $2, $3, $4)",
-        )
-        .await?;
     let at = now.timestamp();
     client
-        .execute(&insert, &[&message.id, &message.conversation_id, by, &at])
+        .execute_cached(
+            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
+             VALUES ($1, $2, $3, $4)",
+            &[&message.id, &message.conversation_id, by, &at],
+        )
         .await?;
     Ok(Change::Done(Annotate::pinned(message, by.clone(), now)))
 }

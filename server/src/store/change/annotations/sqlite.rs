@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 use crate::store::change::annotations::EXCERPT_CHARS;
@@ -17,7 +17,7 @@ use crate::store::change::{
 use crate::store::page::Messages;
 use crate::store::shared::journals::sqlite as journals;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{Id, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, signed, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -54,21 +54,20 @@ fn opening(
     if last_seq(&transaction, conversation, user)?.is_none() {
         return Ok(None);
     }
-    let pins = transaction
-        .prepare_cached(
-            "SELECT id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt, edited_at, deleted_at,
-                 pinned_by, pinned_at
-             FROM pins JOIN messages ON messages.id = pins.message_id
-             WHERE pins.conversation_id = ?1 ORDER BY pinned_at DESC, seq DESC",
-        )?
-        .query_map(params![Id(conversation), EXCERPT_CHARS], |row| {
+    let pins = transaction.query_cached(
+        "SELECT id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt, edited_at, deleted_at,
+             pinned_by, pinned_at
+         FROM pins JOIN messages ON messages.id = pins.message_id
+         WHERE pins.conversation_id = ?1 ORDER BY pinned_at DESC, seq DESC",
+        params![Id(conversation), EXCERPT_CHARS],
+        |row| {
             Ok(Pin {
                 message: quote(row)?,
                 pinned_by: row.get("pinned_by")?,
                 pinned_at: row.get("pinned_at")?,
             })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+        },
+    )?;
     let (notification_level, others_read_seq) = match user {
         Some(user) => (
             level(&transaction, conversation, user)?,
@@ -92,12 +91,9 @@ fn others_read_seq(
     conversation: Uuid,
     user: &str,
 ) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached(OTHERS_READ)?
-        .query_row(params![Id(conversation), user], |row| {
-            row.get(0).map(unsigned)
-        })
-        .optional()
+    connection.query_opt_cached(OTHERS_READ, params![Id(conversation), user], |row| {
+        row.get(0).map(unsigned)
+    })
 }
 
 /// Returns a user's notification level.
@@ -106,12 +102,11 @@ pub(in crate::store) fn level(
     conversation: Uuid,
     user: &str,
 ) -> rusqlite::Result<Level> {
-    let level: Option<String> = connection
-        .prepare_cached(
-            "SELECT level FROM notification_levels WHERE conversation_id = ?1 AND user_id = ?2",
-        )?
-        .query_row(params![Id(conversation), user], |row| row.get(0))
-        .optional()?;
+    let level: Option<String> = connection.query_opt_cached(
+        "SELECT level FROM notification_levels WHERE conversation_id = ?1 AND user_id = ?2",
+        params![Id(conversation), user],
+        |row| row.get(0),
+    )?;
     Ok(Level::of(level.as_deref()))
 }
 
@@ -124,12 +119,11 @@ fn set_level(
     if last_seq(connection, conversation, Some(user))?.is_none() {
         return Ok(false);
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO notification_levels (conversation_id, user_id, level) VALUES (?1, ?2, ?3)
-             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
-        )?
-        .execute(params![Id(conversation), user, level.as_str()])?;
+    connection.execute_cached(
+        "INSERT INTO notification_levels (conversation_id, user_id, level) VALUES (?1, ?2, ?3)
+         ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+        params![Id(conversation), user, level.as_str()],
+    )?;
     Ok(true)
 }
 
@@ -187,48 +181,40 @@ fn reactions(
     message: Uuid,
     reader: Option<&str>,
 ) -> rusqlite::Result<Vec<Reaction>> {
-    let mut reactions = connection
-        .prepare_cached(
-            "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
-                 WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
-             FROM message_emojis WHERE message_id = ?1 ORDER BY first_at, emoji",
-        )?
-        .query_map(params![Id(message), reader], |row| {
+    let mut reactions = connection.query_cached(
+        "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
+             WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
+         FROM message_emojis WHERE message_id = ?1 ORDER BY first_at, emoji",
+        params![Id(message), reader],
+        |row| {
             Ok(Reaction {
                 emoji: row.get(0)?,
                 count: unsigned(row.get(1)?),
                 user_ids: Vec::new(),
                 own: row.get(2)?,
             })
-        })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+        },
+    )?;
     for reaction in &mut reactions {
-        reaction.user_ids = connection
-            .prepare_cached(
-                "SELECT user_id FROM message_reactions WHERE message_id = ?1 AND emoji = ?2
-                 ORDER BY user_id LIMIT ?3",
-            )?
-            .query_map(
-                params![Id(message), reaction.emoji, MAX_NAMED_USERS],
-                |row| row.get(0),
-            )?
-            .collect::<rusqlite::Result<_>>()?;
+        reaction.user_ids = connection.query_cached(
+            "SELECT user_id FROM message_reactions WHERE message_id = ?1 AND emoji = ?2
+             ORDER BY user_id LIMIT ?3",
+            params![Id(message), reaction.emoji, MAX_NAMED_USERS],
+            |row| row.get(0),
+        )?;
     }
     Ok(reactions)
 }
 
 /// Returns the quote of a message, and its conversation.
 fn found(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<(Uuid, Quote)>> {
-    connection
-        .prepare_cached(
-            "SELECT id, conversation_id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt,
-                 edited_at, deleted_at
-             FROM messages WHERE id = ?1",
-        )?
-        .query_row(params![Id(id), EXCERPT_CHARS], |row| {
-            Ok((row.get::<_, Id>("conversation_id")?.0, quote(row)?))
-        })
-        .optional()
+    connection.query_opt_cached(
+        "SELECT id, conversation_id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt,
+             edited_at, deleted_at
+         FROM messages WHERE id = ?1",
+        params![Id(id), EXCERPT_CHARS],
+        |row| Ok((row.get::<_, Id>("conversation_id")?.0, quote(row)?)),
+    )
 }
 
 fn quote(row: &Row<'_>) -> rusqlite::Result<Quote> {
@@ -315,8 +301,7 @@ pub(in crate::store) fn annotate(
         Annotation::Pin => pin(connection, annotate, &message, now),
         Annotation::Unpin => {
             let removed = connection
-                .prepare_cached("DELETE FROM pins WHERE message_id = ?1")?
-                .execute([Id(message.id)])?;
+                .execute_cached("DELETE FROM pins WHERE message_id = ?1", [Id(message.id)])?;
             let unpinned = annotate.unpinned(&message, now);
             Ok(match removed {
                 0 => Change::Unchanged(unpinned),
@@ -341,17 +326,15 @@ fn react(
     if !standing.has_room() {
         return Ok(Change::Conflict);
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO message_emojis (message_id, emoji, count, first_at) VALUES (?1, ?2, 1, ?3)
-             ON CONFLICT (message_id, emoji) DO UPDATE SET count = count + 1",
-        )?
-        .execute(params![Id(message.id), emoji, now])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3)",
-        )?
-        .execute(params![Id(message.id), emoji, annotate.by.user_id])?;
+    connection.execute_cached(
+        "INSERT INTO message_emojis (message_id, emoji, count, first_at) VALUES (?1, ?2, 1, ?3)
+         ON CONFLICT (message_id, emoji) DO UPDATE SET count = count + 1",
+        params![Id(message.id), emoji, now],
+    )?;
+    connection.execute_cached(
+        "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3)",
+        params![Id(message.id), emoji, annotate.by.user_id],
+    )?;
     let count = standing.count + 1;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
@@ -368,20 +351,17 @@ fn unreact(
         let as_it_is = annotate.reacted(message, emoji, standing.count, now);
         return Ok(Change::Unchanged(as_it_is));
     }
-    connection
-        .prepare_cached(
-            "DELETE FROM message_reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3",
-        )?
-        .execute(params![Id(message.id), emoji, annotate.by.user_id])?;
+    connection.execute_cached(
+        "DELETE FROM message_reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3",
+        params![Id(message.id), emoji, annotate.by.user_id],
+    )?;
     let count = standing.count.saturating_sub(1);
     let changed = if count == 0 {
         "DELETE FROM message_emojis WHERE message_id = ?1 AND emoji = ?2"
     } else {
         "UPDATE message_emojis SET count = count - 1 WHERE message_id = ?1 AND emoji = ?2"
     };
-    connection
-        .prepare_cached(changed)?
-        .execute(params![Id(message.id), emoji])?;
+    connection.execute_cached(changed, params![Id(message.id), emoji])?;
     Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
 }
 
@@ -415,31 +395,28 @@ fn pin(
     message: &Message,
     now: Time,
 ) -> rusqlite::Result<Change<Arc<Annotated>>> {
-    let known: Option<(String, Time)> = connection
-        .prepare_cached("SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1")?
-        .query_row([Id(message.id)], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let known: Option<(String, Time)> = connection.query_opt_cached(
+        "SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1",
+        [Id(message.id)],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     if let Some((by, at)) = known {
         return Ok(Change::Unchanged(Annotate::pinned(message, by, at)));
     }
-    let pins: i64 = connection
-        .prepare_cached("SELECT count(*) FROM pins WHERE conversation_id = ?1")?
-        .query_row([Id(message.conversation_id)], |row| row.get(0))?;
+    let pins: i64 = connection.query_one_cached(
+        "SELECT count(*) FROM pins WHERE conversation_id = ?1",
+        [Id(message.conversation_id)],
+        |row| row.get(0),
+    )?;
     if pins >= signed(MAX_PINS as u64) {
         return Ok(Change::Conflict);
     }
     let by = annotate.by.user_id.clone();
-    connection
-        .prepare_cached(
-            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
-             VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute(params![
-            Id(message.id),
-            Id(message.conversation_id),
-            by,
-            now
-        ])?;
+    connection.execute_cached(
+        "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
+         VALUES (?1, ?2, ?3, ?4)",
+        params![Id(message.id), Id(message.conversation_id), by, now],
+    )?;
     Ok(Change::Done(Annotate::pinned(message, by, now)))
 }
 

@@ -6,6 +6,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::store::change::blocks::BlockChange;
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 use roomcast::network::{Block, BlockSource};
@@ -34,19 +35,14 @@ impl Postgres {
 async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error> {
     match change {
         BlockChange::Insert(block) => {
-            let statement = client
-                .prepare_cached(
+            let created_at = Time::from(block.created_at).timestamp();
+            let expires_at = block.expires_at.map(|time| Time::from(time).timestamp());
+            client
+                .execute_cached(
                     "INSERT INTO blocks (id, cidr, reason, source, created_at, expires_at)
                      VALUES ($1, $2, $3, $4, $5, $6)
                      ON CONFLICT (cidr) DO UPDATE SET id = $1, reason = $3, source = $4,
                          created_at = $5, expires_at = $6",
-                )
-                .await?;
-            let created_at = Time::from(block.created_at).timestamp();
-            let expires_at = block.expires_at.map(|time| Time::from(time).timestamp());
-            client
-                .execute(
-                    &statement,
                     &[
                         &block.id,
                         &block.cidr.to_string(),
@@ -59,10 +55,9 @@ async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error
                 .await?;
         }
         BlockChange::Delete(ids) => {
-            let statement = client
-                .prepare_cached("DELETE FROM blocks WHERE id = ANY($1)")
+            client
+                .execute_cached("DELETE FROM blocks WHERE id = ANY($1)", &[ids])
                 .await?;
-            client.execute(&statement, &[ids]).await?;
         }
     }
     Ok(())
@@ -71,30 +66,28 @@ async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error
 /// Returns all blocks, oldest first. Blocks that cannot be parsed are left out; only another
 /// program can have written them.
 async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
-    let statement = client
-        .prepare_cached(
+    let blocks = client
+        .query_cached(
             "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
              ORDER BY created_at, id",
+            &[],
+            block,
         )
         .await?;
-    let rows = client.query(&statement, &[]).await?;
-    rows.iter()
-        .filter_map(|row| block(row).transpose())
-        .collect()
+    Ok(blocks.into_iter().flatten().collect())
 }
 
 /// Returns the existing blocks among these ids.
 async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
-    let statement = client
-        .prepare_cached(
+    let blocks = client
+        .query_cached(
             "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
              WHERE id = ANY($1) ORDER BY created_at, id",
+            &[&ids],
+            block,
         )
         .await?;
-    let rows = client.query(&statement, &[&ids]).await?;
-    rows.iter()
-        .filter_map(|row| block(row).transpose())
-        .collect()
+    Ok(blocks.into_iter().flatten().collect())
 }
 
 fn block(row: &Row) -> Result<Option<Block>, Error> {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::store::change::blocks::BlockChange;
 use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::CachedStatements;
 use crate::store::{StoreError, Time};
 use roomcast::network::{Block, BlockSource};
 
@@ -30,20 +31,19 @@ impl Sqlite {
 fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> {
     match change {
         BlockChange::Insert(block) => {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO blocks
-                         (id, cidr, reason, source, created_at, expires_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute(params![
+            connection.execute_cached(
+                "INSERT OR REPLACE INTO blocks
+                     (id, cidr, reason, source, created_at, expires_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
                     block.id.to_string(),
                     block.cidr.to_string(),
                     block.reason,
                     block.source.name(),
                     Time::from(block.created_at),
                     block.expires_at.map(Time::from),
-                ])?;
+                ],
+            )?;
         }
         BlockChange::Delete(ids) => {
             let mut delete = connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?;
@@ -57,10 +57,7 @@ fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> 
 
 /// Returns all blocks, oldest first.
 fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
-    connection
-        .prepare_cached("SELECT * FROM blocks ORDER BY created_at, id")?
-        .query_map([], row)?
-        .collect()
+    connection.query_cached("SELECT * FROM blocks ORDER BY created_at, id", [], row)
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Block> {

@@ -14,7 +14,7 @@ use crate::store::change::{
 };
 use crate::store::page::PageBuilder;
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{one_more, signed, time, unsigned};
+use crate::store::postgres::sql::{CachedStatements, one_more, signed, time, unsigned};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -51,20 +51,20 @@ pub(in crate::store) async fn insert_conversation(
     new: &NewConversation,
     now: Time,
 ) -> Result<(Conversation, bool), Error> {
-    let insert = client
-        .prepare_cached(
+    let inserted = client
+        .execute_cached(
             "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO NOTHING",
+            &[
+                &new.id,
+                &new.title,
+                &new.owner_id,
+                &new.is_open,
+                &now.timestamp(),
+            ],
         )
         .await?;
-    let values: [&(dyn ToSql + Sync); 5] = [
-        &new.id,
-        &new.title,
-        &new.owner_id,
-        &new.is_open,
-        &now.timestamp(),
-    ];
-    let is_new = client.execute(&insert, &values).await? > 0;
+    let is_new = inserted > 0;
     if is_new {
         let members: Vec<&str> = new
             .owner_id
@@ -72,14 +72,12 @@ pub(in crate::store) async fn insert_conversation(
             .chain(&new.member_ids)
             .map(String::as_str)
             .collect();
-        let insert = client
-            .prepare_cached(
+        client
+            .execute_cached(
                 "INSERT INTO members (conversation_id, user_id, joined_at)
                  SELECT $1, unnest($2::text[]), $3 ON CONFLICT (conversation_id, user_id) DO NOTHING",
+                &[&new.id, &members, &now.timestamp()],
             )
-            .await?;
-        client
-            .execute(&insert, &[&new.id, &members, &now.timestamp()])
             .await?;
     }
     Ok((read_back(client, new.id).await?, is_new))
@@ -89,24 +87,23 @@ pub(in crate::store) async fn read_back(
     client: &ClientWrapper,
     id: Uuid,
 ) -> Result<Conversation, Error> {
-    let read = client
-        .prepare_cached(
+    client
+        .query_one_cached(
             "SELECT id, title, owner_id, created_at, updated_at,
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1
                      ORDER BY user_id) AS member_ids FROM conversations WHERE id = $1",
+            &[&id],
+            read_conversation,
         )
-        .await?;
-    let row = client.query_one(&read, &[&id]).await?;
-    read_conversation(&row)
+        .await
 }
 
 /// Returns the number of changes of a conversation, not counting messages.
 pub(in crate::store) async fn changes_of(client: &ClientWrapper, id: Uuid) -> Result<u64, Error> {
-    let read = client
-        .prepare_cached("SELECT changes FROM conversations WHERE id = $1")
-        .await?;
-    let row = client.query_one(&read, &[&id]).await?;
-    row.try_get(0).map(unsigned)
+    let sql = "SELECT changes FROM conversations WHERE id = $1";
+    client
+        .query_one_cached(sql, &[&id], |row| row.try_get(0).map(unsigned))
+        .await
 }
 
 /// Changes the title of a conversation.
@@ -124,14 +121,12 @@ pub(in crate::store) async fn rename(
     if let Some(refused) = rename.refused(room.owner.as_deref(), is_member) {
         return Ok(refused);
     }
-    let statement = client
-        .prepare_cached(
+    let changed = client
+        .execute_cached(
             "UPDATE conversations SET title = $2, updated_at = $3
              WHERE id = $1 AND title IS DISTINCT FROM $2",
+            &[&id, &rename.title, &now.timestamp()],
         )
-        .await?;
-    let changed = client
-        .execute(&statement, &[&id, &rename.title, &now.timestamp()])
         .await?;
     let conversation = read_back(client, id).await?;
     Ok(if changed > 0 {
@@ -146,28 +141,25 @@ pub(in crate::store) async fn membership(
     conversation: Uuid,
     user: Option<&str>,
 ) -> Result<Option<Membership>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT id, title, owner_id, last_seq, changes, is_open, created_at, updated_at,
                  ARRAY(SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id)
                      AS member_ids
              FROM conversations
              WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
+            &[&conversation, &user],
+            |row| {
+                Ok(Membership {
+                    conversation: read_conversation(row)?,
+                    last_seq: unsigned(row.try_get("last_seq")?),
+                    changes: unsigned(row.try_get("changes")?),
+                    is_open: row.try_get("is_open")?,
+                })
+            },
         )
-        .await?;
-    let row = client
-        .query_opt(&statement, &[&conversation, &user])
-        .await?;
-    row.map(|row| {
-        Ok(Membership {
-            conversation: read_conversation(&row)?,
-            last_seq: unsigned(row.try_get("last_seq")?),
-            changes: unsigned(row.try_get("changes")?),
-            is_open: row.try_get("is_open")?,
-        })
-    })
-    .transpose()
+        .await
 }
 
 async fn conversations(
@@ -222,17 +214,17 @@ async fn conversation_ids(
     user: &str,
     limit: usize,
 ) -> Result<Vec<Uuid>, Error> {
-    let statement = client
-        .prepare_cached(
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    client
+        .query_cached(
             "SELECT id FROM conversations
              WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
                  UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
              LIMIT $2",
+            &[&user, &limit],
+            |row| row.try_get(0),
         )
-        .await?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&user, &limit]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+        .await
 }
 
 /// Converts a row with the column `member_ids` to a conversation.

@@ -1,6 +1,6 @@
 //! The SQL of conversations.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::members::sqlite::{is_member, last_seq};
@@ -11,7 +11,7 @@ use crate::store::change::{
 };
 use crate::store::page::PageBuilder;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{Id, one_more, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, one_more, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -53,18 +53,11 @@ pub(in crate::store) fn insert_conversation(
     new: &NewConversation,
     now: Time,
 ) -> rusqlite::Result<Conversation> {
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
-            Id(new.id),
-            new.title,
-            new.owner_id,
-            new.is_open,
-            now
-        ])?;
+    let inserted = connection.execute_cached(
+        "INSERT INTO conversations (id, title, owner_id, is_open, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (id) DO NOTHING",
+        params![Id(new.id), new.title, new.owner_id, new.is_open, now],
+    )?;
     if inserted > 0 {
         let mut insert = connection.prepare_cached(
             "INSERT INTO members (conversation_id, user_id, joined_at)
@@ -81,15 +74,15 @@ pub(in crate::store) fn read_conversation(
     connection: &Connection,
     id: Uuid,
 ) -> rusqlite::Result<Conversation> {
-    let member_ids = connection
-        .prepare_cached("SELECT user_id FROM members WHERE conversation_id = ?1 ORDER BY user_id")?
-        .query_map([Id(id)], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
-    connection
-        .prepare_cached(
-            "SELECT title, owner_id, created_at, updated_at FROM conversations WHERE id = ?1",
-        )?
-        .query_row([Id(id)], |row| {
+    let member_ids = connection.query_cached(
+        "SELECT user_id FROM members WHERE conversation_id = ?1 ORDER BY user_id",
+        [Id(id)],
+        |row| row.get(0),
+    )?;
+    connection.query_one_cached(
+        "SELECT title, owner_id, created_at, updated_at FROM conversations WHERE id = ?1",
+        [Id(id)],
+        |row| {
             Ok(Conversation {
                 id,
                 title: row.get("title")?,
@@ -98,7 +91,8 @@ pub(in crate::store) fn read_conversation(
                 created_at: row.get("created_at")?,
                 updated_at: row.get("updated_at")?,
             })
-        })
+        },
+    )
 }
 
 pub(in crate::store) fn rename(
@@ -107,12 +101,11 @@ pub(in crate::store) fn rename(
     now: Time,
 ) -> rusqlite::Result<Change<Conversation>> {
     let id = Id(rename.conversation_id);
-    let found = connection
-        .prepare_cached(
-            "SELECT owner_id, title FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
-        )?
-        .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let found = connection.query_opt_cached(
+        "SELECT owner_id, title FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
+        [&id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     let Some((owner, title)): Option<(Option<String>, Option<String>)> = found else {
         return Ok(Change::Absent);
     };
@@ -123,9 +116,10 @@ pub(in crate::store) fn rename(
     if title.as_ref() == Some(&rename.title) {
         return read_conversation(connection, rename.conversation_id).map(Change::Unchanged);
     }
-    connection
-        .prepare_cached("UPDATE conversations SET title = ?2, updated_at = ?3 WHERE id = ?1")?
-        .execute(params![id, rename.title, now])?;
+    connection.execute_cached(
+        "UPDATE conversations SET title = ?2, updated_at = ?3 WHERE id = ?1",
+        params![id, rename.title, now],
+    )?;
     read_conversation(connection, rename.conversation_id).map(Change::Done)
 }
 
@@ -157,10 +151,11 @@ pub(in crate::store) fn owner(
     connection: &Connection,
     conversation: Uuid,
 ) -> rusqlite::Result<Option<Option<String>>> {
-    connection
-        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL")?
-        .query_row([Id(conversation)], |row| row.get(0))
-        .optional()
+    connection.query_opt_cached(
+        "SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL",
+        [Id(conversation)],
+        |row| row.get(0),
+    )
 }
 
 /// Returns the revision of a conversation, and whether it is open to everyone.
@@ -168,16 +163,17 @@ pub(in crate::store) fn revision(
     connection: &Connection,
     conversation: Uuid,
 ) -> rusqlite::Result<Option<(Revision, bool)>> {
-    connection
-        .prepare_cached("SELECT last_seq, changes, is_open FROM conversations WHERE id = ?1")?
-        .query_row([Id(conversation)], |row| {
+    connection.query_opt_cached(
+        "SELECT last_seq, changes, is_open FROM conversations WHERE id = ?1",
+        [Id(conversation)],
+        |row| {
             let revision = Revision {
                 seq: unsigned(row.get(0)?),
                 changes: unsigned(row.get(1)?),
             };
             Ok((revision, row.get(2)?))
-        })
-        .optional()
+        },
+    )
 }
 
 /// Counts a change that is not a message.
@@ -185,9 +181,10 @@ pub(in crate::store) fn count_change(
     connection: &Connection,
     conversation: Uuid,
 ) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE conversations SET changes = changes + 1 WHERE id = ?1")?
-        .execute([Id(conversation)])?;
+    connection.execute_cached(
+        "UPDATE conversations SET changes = changes + 1 WHERE id = ?1",
+        [Id(conversation)],
+    )?;
     Ok(())
 }
 
@@ -240,11 +237,10 @@ fn conversation_ids(
     user: &str,
     limit: usize,
 ) -> rusqlite::Result<Vec<Uuid>> {
-    let mut statement = connection.prepare_cached(
+    connection.query_cached(
         "SELECT conversation_id FROM members WHERE user_id = ?1
          UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let ids = statement.query_map(params![user, limit], |row| row.get::<_, Id>(0))?;
-    ids.map(|id| id.map(|id| id.0)).collect()
+        params![user, i64::try_from(limit).unwrap_or(i64::MAX)],
+        |row| row.get(0).map(|Id(id)| id),
+    )
 }

@@ -1,15 +1,13 @@
 //! Deletes conversations and purges their remains.
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Error;
 
 use crate::store::change::conversations::postgres::read_back;
 use crate::store::change::invites::postgres as invites;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::EXPIRE_LOCK;
+use crate::store::postgres::sql::{CachedStatements, EXPIRE_LOCK, time};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -40,19 +38,16 @@ pub(in crate::store) async fn delete_conversation(
     }
     // The members are read before they are deleted, because they must be notified.
     let member_ids = read_back(client, id).await?.member_ids;
-    let update = client
-        .prepare_cached(
-            "UPDATE conversations SET title = NULL, deleted_at = $2, deleted_by = $3 WHERE id = $1",
-        )
-        .await?;
     let by = &deletion.by.user_id;
     client
-        .execute(&update, &[&id, &now.timestamp(), by])
+        .execute_cached(
+            "UPDATE conversations SET title = NULL, deleted_at = $2, deleted_by = $3 WHERE id = $1",
+            &[&id, &now.timestamp(), by],
+        )
         .await?;
-    let delete = client
-        .prepare_cached("DELETE FROM members WHERE conversation_id = $1")
+    client
+        .execute_cached("DELETE FROM members WHERE conversation_id = $1", &[&id])
         .await?;
-    client.execute(&delete, &[&id]).await?;
     invites::remove(client, id, now).await?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
@@ -68,25 +63,22 @@ async fn deleted_before(
     client: &ClientWrapper,
     deletion: &DeleteConversation,
 ) -> Result<Change<Removal>, Error> {
-    let statement = client
-        .prepare_cached(
+    let deleted = client
+        .query_opt_cached(
             "SELECT owner_id, deleted_at, deleted_by FROM conversations
              WHERE id = $1 AND deleted_at IS NOT NULL",
+            &[&deletion.conversation_id],
+            |row| {
+                let deleted = DeletedConversation {
+                    conversation_id: deletion.conversation_id,
+                    deleted_at: time(row, "deleted_at")?,
+                    deleted_by: row.try_get("deleted_by")?,
+                };
+                Ok(deletion.repeated(row.try_get("owner_id")?, deleted))
+            },
         )
         .await?;
-    let row = client
-        .query_opt(&statement, &[&deletion.conversation_id])
-        .await?;
-    let read = |row: Row| {
-        let owner: Option<String> = row.try_get("owner_id")?;
-        let deleted = DeletedConversation {
-            conversation_id: deletion.conversation_id,
-            deleted_at: row.try_get::<_, Timestamp>("deleted_at")?.into(),
-            deleted_by: row.try_get("deleted_by")?,
-        };
-        Ok(deletion.repeated(owner.as_deref(), deleted))
-    };
-    row.map_or(Ok(Change::Absent), read)
+    Ok(deleted.unwrap_or(Change::Absent))
 }
 
 /// Removes part of the remains of deleted conversations, referring rows first, unless another
@@ -115,13 +107,12 @@ async fn purge(client: &ClientWrapper, before: Time, limit: usize) -> Result<u64
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     // Each call removes rows of one kind, in small transactions that hardly disturb writers.
     for sql in [MESSAGES, READS] {
-        let statement = client.prepare_cached(sql).await?;
-        let removed = client.execute(&statement, &[&EXPIRE_LOCK, &limit]).await?;
+        let removed = client.execute_cached(sql, &[&EXPIRE_LOCK, &limit]).await?;
         if removed > 0 {
             return Ok(removed);
         }
     }
-    let statement = client.prepare_cached(ROWS).await?;
-    let parameters: [&(dyn ToSql + Sync); 3] = [&EXPIRE_LOCK, &limit, &before.timestamp()];
-    client.execute(&statement, &parameters).await
+    client
+        .execute_cached(ROWS, &[&EXPIRE_LOCK, &limit, &before.timestamp()])
+        .await
 }

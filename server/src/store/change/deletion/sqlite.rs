@@ -1,13 +1,13 @@
 //! Deletes conversations and purges their remains.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::store::change::conversations::sqlite::read_conversation;
 use crate::store::change::invites::sqlite as invites;
 use crate::store::change::members::sqlite::is_member;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::Id;
+use crate::store::sqlite::sql::{CachedStatements, Id};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -34,19 +34,18 @@ pub(in crate::store) fn delete_conversation(
     now: Time,
 ) -> rusqlite::Result<Change<Removal>> {
     let id = deletion.conversation_id;
-    let found = connection
-        .prepare_cached(
-            "SELECT owner_id, is_open, deleted_at, deleted_by FROM conversations WHERE id = ?1",
-        )?
-        .query_row([Id(id)], |row| {
+    let found = connection.query_opt_cached(
+        "SELECT owner_id, is_open, deleted_at, deleted_by FROM conversations WHERE id = ?1",
+        [Id(id)],
+        |row| {
             let (at, by): (Option<Time>, Option<String>) = (row.get(2)?, row.get(3)?);
             Ok(FoundConversation {
                 owner: row.get(0)?,
                 is_open: row.get(1)?,
                 deleted: at.zip(by),
             })
-        })
-        .optional()?;
+        },
+    )?;
     let Some(found) = found else {
         return Ok(Change::Absent);
     };
@@ -64,14 +63,11 @@ pub(in crate::store) fn delete_conversation(
         return Ok(refused);
     }
     let member_ids = read_conversation(connection, id)?.member_ids;
-    connection
-        .prepare_cached(
-            "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",
-        )?
-        .execute(params![Id(id), now, deletion.by.user_id])?;
-    connection
-        .prepare_cached("DELETE FROM members WHERE conversation_id = ?1")?
-        .execute([Id(id)])?;
+    connection.execute_cached(
+        "UPDATE conversations SET title = NULL, deleted_at = ?2, deleted_by = ?3 WHERE id = ?1",
+        params![Id(id), now, deletion.by.user_id],
+    )?;
+    connection.execute_cached("DELETE FROM members WHERE conversation_id = ?1", [Id(id)])?;
     invites::remove(connection, id, now)?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
@@ -95,27 +91,25 @@ pub(in crate::store) fn purge(
     limit: usize,
 ) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
+    let messages = connection.execute_cached(PURGE, [limit])?;
     // Each call removes rows of one kind, so that the writer returns to its queue.
     if messages > 0 {
         return Ok(messages as u64);
     }
-    let reads = connection
-        .prepare_cached(
-            "DELETE FROM reads WHERE (conversation_id, user_id) IN (
-                 SELECT reads.conversation_id, reads.user_id FROM conversations JOIN reads
-                     ON reads.conversation_id = conversations.id
-                 WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)",
-        )?
-        .execute([limit])?;
+    let reads = connection.execute_cached(
+        "DELETE FROM reads WHERE (conversation_id, user_id) IN (
+             SELECT reads.conversation_id, reads.user_id FROM conversations JOIN reads
+                 ON reads.conversation_id = conversations.id
+             WHERE conversations.deleted_at IS NOT NULL LIMIT ?1)",
+        [limit],
+    )?;
     if reads > 0 {
         return Ok(reads as u64);
     }
-    let rows = connection
-        .prepare_cached(
-            "DELETE FROM conversations WHERE id IN (
-                 SELECT id FROM conversations WHERE deleted_at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![time, limit])?;
+    let rows = connection.execute_cached(
+        "DELETE FROM conversations WHERE id IN (
+             SELECT id FROM conversations WHERE deleted_at < ?1 LIMIT ?2)",
+        params![time, limit],
+    )?;
     Ok(rows as u64)
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use crate::store::StoreError;
 use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
-use crate::store::postgres::sql::time;
+use crate::store::postgres::sql::{CachedStatements, time};
 use crate::store::postgres::{Postgres, change};
 
 impl Postgres {
@@ -23,19 +23,14 @@ impl Postgres {
 async fn apply(client: &ClientWrapper, change: &DeliveryChange) -> Result<DeliveryOutcome, Error> {
     match change {
         DeliveryChange::Insert { delivery, most } => {
-            let statement = client
-                .prepare_cached(
+            let created_at = delivery.created_at.timestamp();
+            let most = i64::try_from(*most).unwrap_or(i64::MAX);
+            let inserted = client
+                .execute_cached(
                     "INSERT INTO webhook_deliveries (id, body, created_at, due_at)
                      SELECT $1, $2, $3, $3
                      WHERE (SELECT count(*) FROM webhook_deliveries WHERE id <> $1) < $4
                      ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-                )
-                .await?;
-            let created_at = delivery.created_at.timestamp();
-            let most = i64::try_from(*most).unwrap_or(i64::MAX);
-            let inserted = client
-                .execute(
-                    &statement,
                     &[&delivery.id, &delivery.body, &created_at, &most],
                 )
                 .await?;
@@ -43,50 +38,48 @@ async fn apply(client: &ClientWrapper, change: &DeliveryChange) -> Result<Delive
         }
         DeliveryChange::Take { now, until } => {
             // Concurrent servers take different deliveries.
-            let statement = client
-                .prepare_cached(
+            let taken = client
+                .query_opt_cached(
                     "UPDATE webhook_deliveries SET due_at = $2, attempts = attempts + 1
                      WHERE id = (SELECT id FROM webhook_deliveries WHERE due_at <= $1
                                  ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
                      RETURNING id, body, created_at, attempts",
+                    &[&now.timestamp(), &until.timestamp()],
+                    |row| {
+                        let attempts: i32 = row.try_get(3)?;
+                        Ok(TakenDelivery {
+                            delivery: Delivery {
+                                id: row.try_get(0)?,
+                                body: row.try_get(1)?,
+                                created_at: time(row, "created_at")?,
+                            },
+                            attempts: u32::try_from(attempts).unwrap_or_default(),
+                        })
+                    },
                 )
                 .await?;
-            let row = client
-                .query_opt(&statement, &[&now.timestamp(), &until.timestamp()])
-                .await?;
-            let Some(row) = row else {
-                return Ok(DeliveryOutcome::default());
-            };
-            let attempts: i32 = row.try_get(3)?;
-            return Ok(DeliveryOutcome::taken(Some(TakenDelivery {
-                delivery: Delivery {
-                    id: row.try_get(0)?,
-                    body: row.try_get(1)?,
-                    created_at: time(&row, "created_at")?,
-                },
-                attempts: u32::try_from(attempts).unwrap_or_default(),
-            })));
+            return Ok(DeliveryOutcome::taken(taken));
         }
         DeliveryChange::End { id, attempts } => {
-            let statement = client
-                .prepare_cached("DELETE FROM webhook_deliveries WHERE id = $1 AND attempts = $2")
-                .await?;
             let attempts = i32::try_from(*attempts).unwrap_or(i32::MAX);
-            client.execute(&statement, &[id, &attempts]).await?;
+            client
+                .execute_cached(
+                    "DELETE FROM webhook_deliveries WHERE id = $1 AND attempts = $2",
+                    &[id, &attempts],
+                )
+                .await?;
         }
         DeliveryChange::Postpone {
             id,
             attempts,
             due_at,
         } => {
-            let statement = client
-                .prepare_cached(
-                    "UPDATE webhook_deliveries SET due_at = $3 WHERE id = $1 AND attempts = $2",
-                )
-                .await?;
             let attempts = i32::try_from(*attempts).unwrap_or(i32::MAX);
             client
-                .execute(&statement, &[id, &attempts, &due_at.timestamp()])
+                .execute_cached(
+                    "UPDATE webhook_deliveries SET due_at = $3 WHERE id = $1 AND attempts = $2",
+                    &[id, &attempts, &due_at.timestamp()],
+                )
                 .await?;
         }
     }

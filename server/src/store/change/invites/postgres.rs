@@ -5,6 +5,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::store::change::Invite;
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
@@ -40,8 +41,12 @@ async fn insert(
     limit: usize,
     now: Time,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let uses_left = invite
+        .uses_left
+        .map(|uses| i32::try_from(uses).unwrap_or(i32::MAX));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let inserted = client
+        .execute_cached(
             "WITH ended AS (
                  DELETE FROM invites
                  WHERE conversation_id = $2 AND (expires_at <= $6 OR uses_left = 0))
@@ -51,15 +56,6 @@ async fn insert(
                  WHERE conversation_id = $2 AND token_hash <> $1 AND expires_at > $6
                      AND uses_left IS DISTINCT FROM 0) < $7
              ON CONFLICT (token_hash) DO UPDATE SET expires_at = excluded.expires_at",
-        )
-        .await?;
-    let uses_left = invite
-        .uses_left
-        .map(|uses| i32::try_from(uses).unwrap_or(i32::MAX));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let inserted = client
-        .execute(
-            &statement,
             &[
                 &invite.token_hash,
                 &invite.conversation_id,
@@ -80,18 +76,16 @@ async fn find(
     token_hash: &str,
     now: Time,
 ) -> Result<Option<Invite>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT token_hash, conversation_id, created_by, expires_at, uses_left
              FROM invites JOIN conversations ON conversations.id = conversation_id
              WHERE token_hash = $1 AND expires_at > $2 AND uses_left IS DISTINCT FROM 0
                  AND deleted_at IS NULL",
+            &[&token_hash, &now.timestamp()],
+            invite,
         )
-        .await?;
-    let row = client
-        .query_opt(&statement, &[&token_hash, &now.timestamp()])
-        .await?;
-    row.as_ref().map(invite).transpose()
+        .await
 }
 
 fn invite(row: &Row) -> Result<Invite, Error> {
@@ -113,15 +107,13 @@ pub(in crate::store) async fn take(
     conversation: Uuid,
     now: Time,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let taken = client
+        .execute_cached(
             "UPDATE invites SET uses_left = uses_left - 1
              WHERE token_hash = $1 AND conversation_id = $2 AND expires_at > $3
                  AND uses_left IS DISTINCT FROM 0",
+            &[&token_hash, &conversation, &now.timestamp()],
         )
-        .await?;
-    let taken = client
-        .execute(&statement, &[&token_hash, &conversation, &now.timestamp()])
         .await?;
     Ok(taken > 0)
 }
@@ -132,17 +124,15 @@ pub(in crate::store) async fn remove(
     conversation: Uuid,
     now: Time,
 ) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    let valid: i64 = client
+        .query_one_cached(
             "WITH removed AS (
                  DELETE FROM invites WHERE conversation_id = $1 RETURNING expires_at, uses_left)
              SELECT count(*) FROM removed
              WHERE expires_at > $2 AND uses_left IS DISTINCT FROM 0",
+            &[&conversation, &now.timestamp()],
+            |row| row.try_get(0),
         )
         .await?;
-    let row = client
-        .query_one(&statement, &[&conversation, &now.timestamp()])
-        .await?;
-    let valid: i64 = row.try_get(0)?;
     Ok(valid.try_into().unwrap_or(0))
 }

@@ -1,11 +1,11 @@
 //! The SQL of invitations.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::Invite;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{Id, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -45,37 +45,34 @@ fn insert(
     now: Time,
 ) -> rusqlite::Result<bool> {
     let id = Id(invite.conversation_id);
-    connection
-        .prepare_cached(
-            "DELETE FROM invites WHERE conversation_id = ?1 AND (expires_at <= ?2 OR uses_left = 0)",
-        )?
-        .execute(params![id, now])?;
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO invites (token_hash, conversation_id, created_by, expires_at, uses_left)
-             SELECT ?1, ?2, ?3, ?4, ?5
-             WHERE (SELECT count(*) FROM invites WHERE conversation_id = ?2) < ?6",
-        )?
-        .execute(params![
+    connection.execute_cached(
+        "DELETE FROM invites WHERE conversation_id = ?1 AND (expires_at <= ?2 OR uses_left = 0)",
+        params![id, now],
+    )?;
+    let inserted = connection.execute_cached(
+        "INSERT INTO invites (token_hash, conversation_id, created_by, expires_at, uses_left)
+         SELECT ?1, ?2, ?3, ?4, ?5
+         WHERE (SELECT count(*) FROM invites WHERE conversation_id = ?2) < ?6",
+        params![
             invite.token_hash,
             id,
             invite.created_by,
             invite.expires_at,
             invite.uses_left,
             i64::try_from(limit).unwrap_or(i64::MAX)
-        ])?;
+        ],
+    )?;
     Ok(inserted > 0)
 }
 
 /// Returns a valid invitation to an existing conversation.
 fn find(connection: &Connection, token_hash: &str, now: Time) -> rusqlite::Result<Option<Invite>> {
-    connection
-        .prepare_cached(
-            "SELECT invites.* FROM invites JOIN conversations ON conversations.id = conversation_id
-             WHERE token_hash = ?1 AND expires_at > ?2 AND uses_left IS NOT 0
-                 AND deleted_at IS NULL",
-        )?
-        .query_row(params![token_hash, now], |row| {
+    connection.query_opt_cached(
+        "SELECT invites.* FROM invites JOIN conversations ON conversations.id = conversation_id
+         WHERE token_hash = ?1 AND expires_at > ?2 AND uses_left IS NOT 0
+             AND deleted_at IS NULL",
+        params![token_hash, now],
+        |row| {
             Ok(Invite {
                 token_hash: row.get("token_hash")?,
                 conversation_id: row.get::<_, Id>("conversation_id")?.0,
@@ -83,8 +80,8 @@ fn find(connection: &Connection, token_hash: &str, now: Time) -> rusqlite::Resul
                 expires_at: row.get("expires_at")?,
                 uses_left: row.get("uses_left")?,
             })
-        })
-        .optional()
+        },
+    )
 }
 
 /// Uses an invitation for a new member of a conversation. Returns `false` if it is not valid.
@@ -94,13 +91,12 @@ pub(in crate::store) fn take(
     conversation: Uuid,
     now: Time,
 ) -> rusqlite::Result<bool> {
-    let taken = connection
-        .prepare_cached(
-            "UPDATE invites SET uses_left = uses_left - 1
-             WHERE token_hash = ?1 AND conversation_id = ?2 AND expires_at > ?3
-                 AND uses_left IS NOT 0",
-        )?
-        .execute(params![token_hash, Id(conversation), now])?;
+    let taken = connection.execute_cached(
+        "UPDATE invites SET uses_left = uses_left - 1
+         WHERE token_hash = ?1 AND conversation_id = ?2 AND expires_at > ?3
+             AND uses_left IS NOT 0",
+        params![token_hash, Id(conversation), now],
+    )?;
     Ok(taken > 0)
 }
 
@@ -110,14 +106,15 @@ pub(in crate::store) fn remove(
     conversation: Uuid,
     now: Time,
 ) -> rusqlite::Result<u64> {
-    let valid: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM invites
-             WHERE conversation_id = ?1 AND expires_at > ?2 AND uses_left IS NOT 0",
-        )?
-        .query_row(params![Id(conversation), now], |row| row.get(0))?;
-    connection
-        .prepare_cached("DELETE FROM invites WHERE conversation_id = ?1")?
-        .execute([Id(conversation)])?;
+    let valid: i64 = connection.query_one_cached(
+        "SELECT count(*) FROM invites
+         WHERE conversation_id = ?1 AND expires_at > ?2 AND uses_left IS NOT 0",
+        params![Id(conversation), now],
+        |row| row.get(0),
+    )?;
+    connection.execute_cached(
+        "DELETE FROM invites WHERE conversation_id = ?1",
+        [Id(conversation)],
+    )?;
     Ok(unsigned(valid))
 }

@@ -5,6 +5,7 @@ use tokio_postgres::Error;
 
 use crate::store::StoreError;
 use crate::store::change::keys::{Attempt, KeyChange, KeyState, found};
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, change};
 
 impl Postgres {
@@ -25,14 +26,12 @@ async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<KeyState, E
             attempt,
             answer: Some(answer),
         } => {
-            let statement = client
-                .prepare_cached(
-                    "UPDATE api_keys SET status = $3, body = $4 WHERE key = $1 AND attempt = $2",
-                )
-                .await?;
             let status = i32::from(answer.status);
             client
-                .execute(&statement, &[key, attempt, &status, &answer.body])
+                .execute_cached(
+                    "UPDATE api_keys SET status = $3, body = $4 WHERE key = $1 AND attempt = $2",
+                    &[key, attempt, &status, &answer.body],
+                )
                 .await?;
         }
         KeyChange::End {
@@ -40,21 +39,21 @@ async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<KeyState, E
             attempt,
             answer: None,
         } => {
-            let statement = client
-                .prepare_cached("DELETE FROM api_keys WHERE key = $1 AND attempt = $2")
-                .await?;
-            client.execute(&statement, &[key, attempt]).await?;
-        }
-        KeyChange::Sweep { now, keep } => {
-            let statement = client
-                .prepare_cached(
-                    "DELETE FROM api_keys WHERE expires_at <= greatest($1,
-                         (SELECT expires_at FROM api_keys ORDER BY expires_at DESC LIMIT 1 OFFSET $2))",
+            client
+                .execute_cached(
+                    "DELETE FROM api_keys WHERE key = $1 AND attempt = $2",
+                    &[key, attempt],
                 )
                 .await?;
+        }
+        KeyChange::Sweep { now, keep } => {
             let keep = i64::try_from(*keep).unwrap_or(i64::MAX);
             client
-                .execute(&statement, &[&now.timestamp(), &keep])
+                .execute_cached(
+                    "DELETE FROM api_keys WHERE expires_at <= greatest($1,
+                         (SELECT expires_at FROM api_keys ORDER BY expires_at DESC LIMIT 1 OFFSET $2))",
+                    &[&now.timestamp(), &keep],
+                )
                 .await?;
         }
     }
@@ -62,8 +61,8 @@ async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<KeyState, E
 }
 
 async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<KeyState, Error> {
-    let statement = client
-        .prepare_cached(
+    let taken = client
+        .execute_cached(
             "INSERT INTO api_keys (key, request, attempt, locked_until, expires_at)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (key) DO UPDATE SET request = $2, attempt = $3, locked_until = $4,
@@ -71,11 +70,6 @@ async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<KeyState, Er
              WHERE api_keys.expires_at <= $6 OR api_keys.attempt = $3
                  OR (api_keys.status IS NULL AND api_keys.locked_until <= $6
                      AND api_keys.request = $2)",
-        )
-        .await?;
-    let taken = client
-        .execute(
-            &statement,
             &[
                 &attempt.key,
                 &attempt.request,
@@ -89,14 +83,17 @@ async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<KeyState, Er
     if taken > 0 {
         return Ok(KeyState::First);
     }
-    let statement = client
-        .prepare_cached("SELECT request, status, body FROM api_keys WHERE key = $1")
+    let state = client
+        .query_opt_cached(
+            "SELECT request, status, body FROM api_keys WHERE key = $1",
+            &[&attempt.key],
+            |row| {
+                let status: Option<i32> = row.try_get(1)?;
+                let status = status.map(|status| u16::try_from(status).unwrap_or_default());
+                Ok(found(attempt, row.try_get(0)?, status, row.try_get(2)?))
+            },
+        )
         .await?;
-    let Some(row) = client.query_opt(&statement, &[&attempt.key]).await? else {
-        // The row was removed between the two statements. The caller retries and then gets the key.
-        return Ok(KeyState::Running);
-    };
-    let status: Option<i32> = row.try_get(1)?;
-    let status = status.map(|status| u16::try_from(status).unwrap_or_default());
-    Ok(found(attempt, row.try_get(0)?, status, row.try_get(2)?))
+    // The row may be removed between the two statements. The caller retries and then gets the key.
+    Ok(state.unwrap_or(KeyState::Running))
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
 use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
@@ -52,18 +53,13 @@ async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutc
     let mut outcome = LoginOutcome::default();
     let changed = match change {
         LoginChange::Insert(login) => {
-            let statement = client
-                .prepare_cached(
+            client
+                .execute_cached(
                     "INSERT INTO sessions
                          (id_hash, user_id, roles, data, ttl_s, created_at, expires_at)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (id_hash) DO UPDATE SET user_id = $2, roles = $3, data = $4,
                          ttl_s = $5, created_at = $6, expires_at = $7",
-                )
-                .await?;
-            client
-                .execute(
-                    &statement,
                     &[
                         &login.id_hash,
                         &login.user_id,
@@ -80,57 +76,52 @@ async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutc
             id_hash,
             expires_at,
         } => {
-            let statement = client
-                .prepare_cached("UPDATE sessions SET expires_at = $2 WHERE id_hash = $1")
-                .await?;
             client
-                .execute(&statement, &[id_hash, &expires_at.timestamp()])
+                .execute_cached(
+                    "UPDATE sessions SET expires_at = $2 WHERE id_hash = $1",
+                    &[id_hash, &expires_at.timestamp()],
+                )
                 .await?
         }
         LoginChange::Delete { id_hash } => {
-            let statement = client
-                .prepare_cached(
+            outcome.deleted = client
+                .query_opt_cached(
                     "DELETE FROM sessions WHERE id_hash = $1
                      RETURNING id_hash, user_id, roles, data, ttl_s, created_at, expires_at",
+                    &[id_hash],
+                    row,
                 )
                 .await?;
-            let deleted = client.query_opt(&statement, &[id_hash]).await?;
-            outcome.deleted = deleted.as_ref().map(row).transpose()?;
             u64::from(outcome.deleted.is_some())
         }
         LoginChange::Revoke(new) => {
-            let statement = client
-                .prepare_cached(
-                    "INSERT INTO revocations (kind, value, until, created_at)
-                     VALUES ($1, $2, $3, $4) ON CONFLICT (kind, value) DO UPDATE SET until = $3",
-                )
-                .await?;
             let now = Time::now().timestamp();
             client
-                .execute(
-                    &statement,
+                .execute_cached(
+                    "INSERT INTO revocations (kind, value, until, created_at)
+                     VALUES ($1, $2, $3, $4) ON CONFLICT (kind, value) DO UPDATE SET until = $3",
                     &[&new.kind, &new.value, &new.until.timestamp(), &now],
                 )
                 .await?
         }
         LoginChange::Restore { kind, value } => {
-            let statement = client
-                .prepare_cached("DELETE FROM revocations WHERE kind = $1 AND value = $2")
-                .await?;
-            client.execute(&statement, &[kind, value]).await?
+            client
+                .execute_cached(
+                    "DELETE FROM revocations WHERE kind = $1 AND value = $2",
+                    &[kind, value],
+                )
+                .await?
         }
         LoginChange::Sweep { now } => {
-            let statement = client
-                .prepare_cached(
+            let swept: i64 = client
+                .query_one_cached(
                     "WITH logins AS (DELETE FROM sessions WHERE expires_at <= $1 RETURNING 1),
                          revoked AS (DELETE FROM revocations WHERE until <= $1 RETURNING 1)
                      SELECT (SELECT count(*) FROM logins) + (SELECT count(*) FROM revoked)",
+                    &[&now.timestamp()],
+                    |row| row.try_get(0),
                 )
                 .await?;
-            let swept: i64 = client
-                .query_one(&statement, &[&now.timestamp()])
-                .await?
-                .try_get(0)?;
             u64::try_from(swept).unwrap_or(0)
         }
     };
@@ -140,36 +131,38 @@ async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutc
 
 /// Returns a login session by the hash of its id.
 async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
              WHERE id_hash = $1",
+            &[&id_hash],
+            row,
         )
-        .await?;
-    let found = client.query_opt(&statement, &[&id_hash]).await?;
-    found.as_ref().map(row).transpose()
+        .await
 }
 
 /// Returns the login sessions of a user, oldest first.
 async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
-    let statement = client
-        .prepare_cached(
+    let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
+    client
+        .query_cached(
             "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
              WHERE user_id = $1 ORDER BY created_at LIMIT $2",
+            &[&user, &limit],
+            row,
         )
-        .await?;
-    let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&user, &limit]).await?;
-    rows.iter().map(row).collect()
+        .await
 }
 
 /// Returns all revocations.
 async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
-    let statement = client
-        .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")
-        .await?;
-    let rows = client.query(&statement, &[]).await?;
-    rows.iter().map(revocation).collect()
+    client
+        .query_cached(
+            "SELECT kind, value, until FROM revocations ORDER BY kind, value",
+            &[],
+            revocation,
+        )
+        .await
 }
 
 /// Returns the existing revocations among these pairs of kind and value.
@@ -178,15 +171,15 @@ async fn revocations_named(
     kinds: &[&str],
     values: &[&str],
 ) -> Result<Vec<Revocation>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "SELECT r.kind, r.value, r.until FROM revocations r
              JOIN unnest($1::text[], $2::text[]) AS n (kind, value)
                  ON r.kind = n.kind AND r.value = n.value",
+            &[&kinds, &values],
+            revocation,
         )
-        .await?;
-    let rows = client.query(&statement, &[&kinds, &values]).await?;
-    rows.iter().map(revocation).collect()
+        .await
 }
 
 /// Returns the revocations after this one, ordered by kind and value.
@@ -196,15 +189,15 @@ async fn revocations_after(
     value: &str,
     limit: usize,
 ) -> Result<Vec<Revocation>, Error> {
-    let statement = client
-        .prepare_cached(
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    client
+        .query_cached(
             "SELECT kind, value, until FROM revocations WHERE (kind, value) > ($1, $2)
              ORDER BY kind, value LIMIT $3",
+            &[&kind, &value, &limit],
+            revocation,
         )
-        .await?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&kind, &value, &limit]).await?;
-    rows.iter().map(revocation).collect()
+        .await
 }
 
 fn revocation(row: &Row) -> Result<Revocation, Error> {

@@ -1,10 +1,11 @@
 //! The SQL of login sessions and revocations.
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
 use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::sql::CachedStatements;
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -37,14 +38,12 @@ impl Sqlite {
 fn apply(connection: &Connection, change: &LoginChange) -> rusqlite::Result<LoginOutcome> {
     let mut outcome = LoginOutcome::default();
     outcome.changed = match change {
-        LoginChange::Insert(login) => connection
-            .prepare_cached(
-                "INSERT INTO sessions (id_hash, user_id, roles, data, ttl_s, created_at, expires_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT (id_hash) DO UPDATE SET user_id = ?2, roles = ?3, data = ?4,
-                     ttl_s = ?5, created_at = ?6, expires_at = ?7",
-            )?
-            .execute(params![
+        LoginChange::Insert(login) => connection.execute_cached(
+            "INSERT INTO sessions (id_hash, user_id, roles, data, ttl_s, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (id_hash) DO UPDATE SET user_id = ?2, roles = ?3, data = ?4,
+                 ttl_s = ?5, created_at = ?6, expires_at = ?7",
+            params![
                 login.id_hash,
                 login.user_id,
                 serde_json::to_string(&login.roles).unwrap_or_default(),
@@ -52,36 +51,34 @@ fn apply(connection: &Connection, change: &LoginChange) -> rusqlite::Result<Logi
                 i64::try_from(login.ttl_s).unwrap_or(i64::MAX),
                 login.created_at,
                 login.expires_at,
-            ])?,
+            ],
+        )?,
         LoginChange::Touch {
             id_hash,
             expires_at,
-        } => connection
-            .prepare_cached("UPDATE sessions SET expires_at = ?2 WHERE id_hash = ?1")?
-            .execute(params![id_hash, expires_at])?,
+        } => connection.execute_cached(
+            "UPDATE sessions SET expires_at = ?2 WHERE id_hash = ?1",
+            params![id_hash, expires_at],
+        )?,
         LoginChange::Delete { id_hash } => {
             // The row is read first, within the transaction that deletes it.
             outcome.deleted = login(connection, id_hash)?;
-            connection
-                .prepare_cached("DELETE FROM sessions WHERE id_hash = ?1")?
-                .execute([id_hash])?
+            connection.execute_cached("DELETE FROM sessions WHERE id_hash = ?1", [id_hash])?
         }
-        LoginChange::Revoke(new) => connection
-            .prepare_cached(
-                "INSERT INTO revocations (kind, value, until, created_at)
-                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (kind, value) DO UPDATE SET until = ?3",
-            )?
-            .execute(params![new.kind, new.value, new.until, Time::now()])?,
-        LoginChange::Restore { kind, value } => connection
-            .prepare_cached("DELETE FROM revocations WHERE kind = ?1 AND value = ?2")?
-            .execute([kind, value])?,
+        LoginChange::Revoke(new) => connection.execute_cached(
+            "INSERT INTO revocations (kind, value, until, created_at)
+             VALUES (?1, ?2, ?3, ?4) ON CONFLICT (kind, value) DO UPDATE SET until = ?3",
+            params![new.kind, new.value, new.until, Time::now()],
+        )?,
+        LoginChange::Restore { kind, value } => connection.execute_cached(
+            "DELETE FROM revocations WHERE kind = ?1 AND value = ?2",
+            [kind, value],
+        )?,
         LoginChange::Sweep { now } => {
-            let logins = connection
-                .prepare_cached("DELETE FROM sessions WHERE expires_at <= ?1")?
-                .execute([now])?;
-            let revocations = connection
-                .prepare_cached("DELETE FROM revocations WHERE until <= ?1")?
-                .execute([now])?;
+            let logins =
+                connection.execute_cached("DELETE FROM sessions WHERE expires_at <= ?1", [now])?;
+            let revocations =
+                connection.execute_cached("DELETE FROM revocations WHERE until <= ?1", [now])?;
             logins + revocations
         }
     };
@@ -90,32 +87,31 @@ fn apply(connection: &Connection, change: &LoginChange) -> rusqlite::Result<Logi
 
 /// Returns a login session by the hash of its id.
 fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
-    connection
-        .prepare_cached("SELECT * FROM sessions WHERE id_hash = ?1")?
-        .query_row([id_hash], row)
-        .optional()
+    connection.query_opt_cached("SELECT * FROM sessions WHERE id_hash = ?1", [id_hash], row)
 }
 
 /// Returns the login sessions of a user, oldest first.
 fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
-    connection
-        .prepare_cached("SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2")?
-        .query_map(params![user, MAX_OF_USER as i64], row)?
-        .collect()
+    connection.query_cached(
+        "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2",
+        params![user, MAX_OF_USER as i64],
+        row,
+    )
 }
 
 /// Returns all revocations.
 fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
-    connection
-        .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")?
-        .query_map([], |row| {
+    connection.query_cached(
+        "SELECT kind, value, until FROM revocations ORDER BY kind, value",
+        [],
+        |row| {
             Ok(Revocation {
                 kind: row.get("kind")?,
                 value: row.get("value")?,
                 until: row.get("until")?,
             })
-        })?
-        .collect()
+        },
+    )
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Login> {

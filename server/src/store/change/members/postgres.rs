@@ -8,6 +8,7 @@ use crate::store::change::conversations::postgres::read_back;
 use crate::store::change::invites::postgres::take;
 use crate::store::change::{Change, Conversation, MemberChange};
 use crate::store::postgres::group::LockedRows;
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -35,17 +36,16 @@ pub(in crate::store) async fn is_member(
     conversation: Uuid,
     user: Option<&str>,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let found = client
+        .query_opt_cached(
             "SELECT 1 FROM conversations
              WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR is_open OR EXISTS (
                  SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))",
+            &[&conversation, &user],
+            |_| Ok(()),
         )
         .await?;
-    let row = client
-        .query_opt(&statement, &[&conversation, &user])
-        .await?;
-    Ok(row.is_some())
+    Ok(found.is_some())
 }
 
 pub(in crate::store) async fn change_member(
@@ -71,10 +71,12 @@ pub(in crate::store) async fn change_member(
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
-        let statement = client
-            .prepare_cached("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
-            .await?;
-        client.execute(&statement, &[&id, &change.user_id]).await?
+        client
+            .execute_cached(
+                "DELETE FROM members WHERE conversation_id = $1 AND user_id = $2",
+                &[&id, &change.user_id],
+            )
+            .await?
     // The member limit is checked before the invitation is used.
     } else if is_full(client, change, room.owner.as_deref()).await? {
         return Ok(Change::Conflict);
@@ -85,39 +87,37 @@ pub(in crate::store) async fn change_member(
     {
         return Ok(Change::Absent);
     } else {
-        let statement = client
-            .prepare_cached(
+        client
+            .execute_cached(
                 "INSERT INTO members (conversation_id, user_id, joined_at)
                  VALUES ($1, $2, $3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+                &[&id, &change.user_id, &now.timestamp()],
             )
-            .await?;
-        client
-            .execute(&statement, &[&id, &change.user_id, &now.timestamp()])
             .await?
     };
     // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
         return read_back(client, id).await.map(Change::Unchanged);
     }
-    let statement = client
-        .prepare_cached("UPDATE conversations SET updated_at = $2 WHERE id = $1")
+    client
+        .execute_cached(
+            "UPDATE conversations SET updated_at = $2 WHERE id = $1",
+            &[&id, &now.timestamp()],
+        )
         .await?;
-    client.execute(&statement, &[&id, &now.timestamp()]).await?;
     read_back(client, id).await.map(Change::Done)
 }
 
 /// Makes the longest-standing other member the owner. Returns whether there is one.
 async fn transfer_ownership(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let changed = client
+        .execute_cached(
             "UPDATE conversations SET owner_id = heir.user_id FROM (
                  SELECT user_id FROM members WHERE conversation_id = $1 AND user_id <> $2
                  ORDER BY joined_at, user_id LIMIT 1) AS heir
              WHERE id = $1",
+            &[&change.conversation_id, &change.user_id],
         )
-        .await?;
-    let changed = client
-        .execute(&statement, &[&change.conversation_id, &change.user_id])
         .await?;
     Ok(changed > 0)
 }
@@ -129,20 +129,15 @@ async fn is_full(
     change: &MemberChange,
     owner: Option<&str>,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
+    client
+        .query_one_cached(
             "SELECT count(*) >= $3 AND count(*) FILTER (WHERE user_id = $2) = 0 AS is_full
              FROM members WHERE conversation_id = $1",
-        )
-        .await?;
-    let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
-    let row = client
-        .query_one(
-            &statement,
             &[&change.conversation_id, &change.user_id, &most],
+            |row| row.try_get("is_full"),
         )
-        .await?;
-    row.try_get("is_full")
+        .await
 }
 
 async fn contacts(
@@ -151,21 +146,19 @@ async fn contacts(
     most_members: usize,
     limit: usize,
 ) -> Result<Vec<String>, Error> {
+    let [most_members, limit] =
+        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
     // The count stops at the limit, however large a conversation is.
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "WITH small AS MATERIALIZED (
                  SELECT own.conversation_id FROM members own
                  WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT FROM members m
                      WHERE m.conversation_id = own.conversation_id LIMIT $2::int8 + 1) counted) <= $2)
              SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
              WHERE m.user_id <> $1 LIMIT $3",
+            &[&user, &most_members, &limit],
+            |row| row.try_get(0),
         )
-        .await?;
-    let [most_members, limit] =
-        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
-    let rows = client
-        .query(&statement, &[&user, &most_members, &limit])
-        .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+        .await
 }

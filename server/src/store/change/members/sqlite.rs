@@ -1,13 +1,13 @@
 //! The SQL of members.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::conversations::sqlite::{owner, read_conversation};
 use crate::store::change::invites::sqlite as invites;
 use crate::store::change::{Change, Conversation, MemberChange};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::Id;
+use crate::store::sqlite::sql::{CachedStatements, Id};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -49,14 +49,13 @@ pub(in crate::store) fn last_seq(
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached(
-            "SELECT last_seq FROM conversations
-             WHERE id = ?1 AND deleted_at IS NULL AND (?2 IS NULL OR is_open OR EXISTS (
-                 SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
-        )?
-        .query_row(params![Id(conversation), user], |row| row.get(0))
-        .optional()
+    connection.query_opt_cached(
+        "SELECT last_seq FROM conversations
+         WHERE id = ?1 AND deleted_at IS NULL AND (?2 IS NULL OR is_open OR EXISTS (
+             SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = ?2))",
+        params![Id(conversation), user],
+        |row| row.get(0),
+    )
 }
 
 pub(in crate::store) fn change_member(
@@ -79,9 +78,10 @@ pub(in crate::store) fn change_member(
         return Ok(Change::Conflict);
     }
     let changed = if change.removes {
-        connection
-            .prepare_cached("DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2")?
-            .execute(params![id, change.user_id])?
+        connection.execute_cached(
+            "DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2",
+            params![id, change.user_id],
+        )?
     } else if is_full(connection, change, owner.as_deref())? {
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
@@ -91,33 +91,32 @@ pub(in crate::store) fn change_member(
     {
         return Ok(Change::Absent);
     } else {
-        connection
-            .prepare_cached(
-                "INSERT INTO members (conversation_id, user_id, joined_at)
-                 VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
-            )?
-            .execute(params![id, change.user_id, now])?
+        connection.execute_cached(
+            "INSERT INTO members (conversation_id, user_id, joined_at)
+             VALUES (?1, ?2, ?3) ON CONFLICT (conversation_id, user_id) DO NOTHING",
+            params![id, change.user_id, now],
+        )?
     };
     // Nothing has changed, so the revision stays and no event is emitted.
     if changed == 0 {
         return read_conversation(connection, change.conversation_id).map(Change::Unchanged);
     }
-    connection
-        .prepare_cached("UPDATE conversations SET updated_at = ?2 WHERE id = ?1")?
-        .execute(params![id, now])?;
+    connection.execute_cached(
+        "UPDATE conversations SET updated_at = ?2 WHERE id = ?1",
+        params![id, now],
+    )?;
     read_conversation(connection, change.conversation_id).map(Change::Done)
 }
 
 /// Makes the longest-standing other member the owner. Returns whether there is one.
 fn transfer_ownership(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
-    let changed = connection
-        .prepare_cached(
-            "UPDATE conversations SET owner_id = heir.user_id FROM (
-                 SELECT user_id FROM members WHERE conversation_id = ?1 AND user_id <> ?2
-                 ORDER BY joined_at, user_id LIMIT 1) AS heir
-             WHERE id = ?1",
-        )?
-        .execute(params![Id(change.conversation_id), change.user_id])?;
+    let changed = connection.execute_cached(
+        "UPDATE conversations SET owner_id = heir.user_id FROM (
+             SELECT user_id FROM members WHERE conversation_id = ?1 AND user_id <> ?2
+             ORDER BY joined_at, user_id LIMIT 1) AS heir
+         WHERE id = ?1",
+        params![Id(change.conversation_id), change.user_id],
+    )?;
     Ok(changed > 0)
 }
 
@@ -128,15 +127,12 @@ fn is_full(
     owner: Option<&str>,
 ) -> rusqlite::Result<bool> {
     let most = i64::try_from(change.most(owner)).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(
-            "SELECT count(*) >= ?3 AND count(*) FILTER (WHERE user_id = ?2) = 0
-             FROM members WHERE conversation_id = ?1",
-        )?
-        .query_row(
-            params![Id(change.conversation_id), change.user_id, most],
-            |row| row.get(0),
-        )
+    connection.query_one_cached(
+        "SELECT count(*) >= ?3 AND count(*) FILTER (WHERE user_id = ?2) = 0
+         FROM members WHERE conversation_id = ?1",
+        params![Id(change.conversation_id), change.user_id, most],
+        |row| row.get(0),
+    )
 }
 
 fn contacts(
@@ -145,17 +141,17 @@ fn contacts(
     most_members: usize,
     limit: usize,
 ) -> rusqlite::Result<Vec<String>> {
+    let [most_members, limit] =
+        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
     // The count stops at the limit, however large a conversation is.
-    let mut statement = connection.prepare_cached(
+    connection.query_cached(
         "WITH small AS MATERIALIZED (
              SELECT own.conversation_id FROM members own
              WHERE own.user_id = ?1 AND (SELECT count(*) FROM (SELECT 1 FROM members m
                  WHERE m.conversation_id = own.conversation_id LIMIT ?2 + 1)) <= ?2)
          SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
          WHERE m.user_id <> ?1 LIMIT ?3",
-    )?;
-    let [most_members, limit] =
-        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
-    let users = statement.query_map(params![user, most_members, limit], |row| row.get(0))?;
-    users.collect()
+        params![user, most_members, limit],
+        |row| row.get(0),
+    )
 }

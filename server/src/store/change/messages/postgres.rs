@@ -18,7 +18,9 @@ use crate::store::change::{
 };
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{EXPIRE_LOCK, one_more, optional_time, signed, time, unsigned};
+use crate::store::postgres::sql::{
+    CachedStatements, EXPIRE_LOCK, one_more, optional_time, signed, time, unsigned,
+};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{StoreError, Time};
 
@@ -126,18 +128,13 @@ impl NewRows {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let statement = client
-            .prepare_cached(
+        client
+            .execute_cached(
                 "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
                      metadata, client_message_id, reply_to, mentions, created_at)
                  SELECT *, $12::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
                      $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                      $10::uuid[], $11::text[])",
-            )
-            .await?;
-        client
-            .execute(
-                &statement,
                 &[
                     &self.ids,
                     &self.conversation_ids,
@@ -225,23 +222,18 @@ async fn replace(
     by: &Actor,
     now: Time,
 ) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
+    let optional = |time: Option<Time>| time.map(Time::timestamp);
+    let version = i32::try_from(new.version).unwrap_or(i32::MAX);
+    let (edited, deleted): (Option<Timestamp>, Option<Timestamp>) =
+        (optional(new.edited_at), optional(new.deleted_at));
+    client
+        .execute_cached(
             "WITH kept AS (
                  INSERT INTO message_versions
                      (message_id, version, content, metadata, replaced_at, replaced_by)
                  SELECT id, version, content, metadata, $7, $8 FROM messages WHERE id = $1)
              UPDATE messages SET content = $2, metadata = $3, version = $4, edited_at = $5,
                  deleted_at = $6 WHERE id = $1",
-        )
-        .await?;
-    let optional = |time: Option<Time>| time.map(Time::timestamp);
-    let version = i32::try_from(new.version).unwrap_or(i32::MAX);
-    let (edited, deleted): (Option<Timestamp>, Option<Timestamp>) =
-        (optional(new.edited_at), optional(new.deleted_at));
-    client
-        .execute(
-            &statement,
             &[
                 &old.id,
                 &new.content,
@@ -262,15 +254,17 @@ pub(in crate::store) async fn find(
     client: &ClientWrapper,
     id: Uuid,
 ) -> Result<Option<Message>, Error> {
-    let statement = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages WHERE id = $1"
-        ))
-        .await?;
-    let row = client.query_opt(&statement, &[&id]).await?;
-    row.as_ref().map(message).transpose()
+    client
+        .query_opt_cached(
+            concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages WHERE id = $1"
+            ),
+            &[&id],
+            message,
+        )
+        .await
 }
 
 /// Returns the rows of the existing messages among these ids.
@@ -278,15 +272,17 @@ pub(in crate::store) async fn find_all(
     client: &ClientWrapper,
     ids: &[Uuid],
 ) -> Result<Vec<Message>, Error> {
-    let statement = client
-        .prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM messages WHERE id = ANY($1)"
-        ))
-        .await?;
-    let rows = client.query(&statement, &[&ids]).await?;
-    rows.iter().map(message).collect()
+    client
+        .query_cached(
+            concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages WHERE id = ANY($1)"
+            ),
+            &[&ids],
+            message,
+        )
+        .await
 }
 
 /// Returns a page of messages, or `None` if the conversation is unknown or the user is not a
@@ -385,69 +381,68 @@ const SEARCH: &str = concat!(
 
 /// Returns the conversations that a user may read.
 async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "SELECT id FROM members JOIN conversations ON id = conversation_id
              WHERE user_id = $1 AND deleted_at IS NULL
              UNION SELECT id FROM conversations WHERE is_open",
+            &[&user],
+            |row| row.try_get(0),
         )
-        .await?;
-    let rows = client.query(&statement, &[&user]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+        .await
 }
 
 async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
              WHERE message_id = $1 ORDER BY version",
+            &[&message],
+            |row| {
+                Ok(Version {
+                    version: version(row)?,
+                    content: row.try_get("content")?,
+                    metadata: metadata(row)?,
+                    replaced_at: time(row, "replaced_at")?,
+                    replaced_by: row.try_get("replaced_by")?,
+                })
+            },
         )
-        .await?;
-    let rows = client.query(&statement, &[&message]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Version {
-                version: version(row)?,
-                content: row.try_get("content")?,
-                metadata: metadata(row)?,
-                replaced_at: time(row, "replaced_at")?,
-                replaced_by: row.try_get("replaced_by")?,
-            })
-        })
-        .collect()
+        .await
 }
 
 async fn conversation_of(client: &ClientWrapper, message: Uuid) -> Result<Option<Uuid>, Error> {
-    let statement = client
-        .prepare_cached("SELECT conversation_id FROM messages WHERE id = $1")
-        .await?;
-    let row = client.query_opt(&statement, &[&message]).await?;
-    row.map(|row| row.try_get(0)).transpose()
+    client
+        .query_opt_cached(
+            "SELECT conversation_id FROM messages WHERE id = $1",
+            &[&message],
+            |row| row.try_get(0),
+        )
+        .await
 }
 
 async fn authorship(client: &ClientWrapper, message: Uuid) -> Result<Option<Authorship>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
              FROM messages m JOIN conversations c ON c.id = m.conversation_id
              WHERE m.id = $1 AND c.deleted_at IS NULL",
+            &[&message],
+            |row| {
+                Ok(Authorship {
+                    conversation_id: row.try_get(0)?,
+                    user_id: row.try_get(1)?,
+                    is_deleted: row.try_get(2)?,
+                })
+            },
         )
-        .await?;
-    let row = client.query_opt(&statement, &[&message]).await?;
-    let read = |row: Row| {
-        Ok(Authorship {
-            conversation_id: row.try_get(0)?,
-            user_id: row.try_get(1)?,
-            is_deleted: row.try_get(2)?,
-        })
-    };
-    row.map(read).transpose()
+        .await
 }
 
 /// Removes the oldest messages of each affected conversation, unless another server is doing so.
 async fn expire(client: &ClientWrapper, before: Time, limit: usize) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($1) AS locked),
              old AS MATERIALIZED (
                  SELECT conversation_id, max(seq) AS seq FROM (
@@ -457,11 +452,6 @@ async fn expire(client: &ClientWrapper, before: Time, limit: usize) -> Result<u6
              DELETE FROM messages USING old, mine
              WHERE mine.locked AND messages.conversation_id = old.conversation_id
                  AND messages.seq <= old.seq",
-        )
-        .await?;
-    client
-        .execute(
-            &statement,
             &[
                 &EXPIRE_LOCK,
                 // The bound on the id lets the primary key find old messages, because ids ascend

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Type, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{Connection, Row, named_params, params};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::store::change::{
 };
 use crate::store::page::{Messages, Page, PageBuilder};
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{Id, one_more, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, one_more, signed, unsigned};
 use crate::store::{StoreError, Time};
 
 impl Sqlite {
@@ -112,14 +112,12 @@ pub(in crate::store) fn insert_message(
         Err(None) => return Ok(Insert::NoOriginal),
     };
     let message = new.clone().stored(unsigned(last_seq) + 1, now, original);
-    connection
-        .prepare_cached(
-            "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
-                 metadata, client_message_id, reply_to, mentions, version, created_at)
-             VALUES (:id, :conversation_id, :seq, :user_id, :user_name, :content, :type,
-                 :metadata, :client_message_id, :reply_to, :mentions, :version, :created_at)",
-        )?
-        .execute(named_params! {
+    connection.execute_cached(
+        "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
+             metadata, client_message_id, reply_to, mentions, version, created_at)
+         VALUES (:id, :conversation_id, :seq, :user_id, :user_name, :content, :type,
+             :metadata, :client_message_id, :reply_to, :mentions, :version, :created_at)",
+        named_params! {
             ":id": Id(message.id),
             ":conversation_id": Id(message.conversation_id),
             ":seq": last_seq + 1,
@@ -133,12 +131,15 @@ pub(in crate::store) fn insert_message(
             ":mentions": (!new.mentions.is_empty()).then(|| list(&new.mentions)),
             ":version": message.version,
             ":created_at": message.created_at,
-        })?;
+        },
+    )?;
     connection
         // Only the writer assigns numbers, so reading and incrementing is safe within its
         // transaction.
-        .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
-        .execute(params![Id(message.conversation_id), last_seq + 1])?;
+        .execute_cached(
+            "UPDATE conversations SET last_seq = ?2 WHERE id = ?1",
+            params![Id(message.conversation_id), last_seq + 1],
+        )?;
     // The notifications are stored in the message's transaction, so that both or neither exist.
     notify(connection, new, &message)?;
     Ok(Insert::Stored(Arc::new(message)))
@@ -149,18 +150,16 @@ pub(in crate::store) fn find(
     connection: &Connection,
     id: Uuid,
 ) -> rusqlite::Result<Option<Message>> {
-    connection
-        .prepare_cached("SELECT * FROM messages WHERE id = ?1")?
-        .query_row([Id(id)], message)
-        .optional()
+    connection.query_opt_cached("SELECT * FROM messages WHERE id = ?1", [Id(id)], message)
 }
 
 /// Returns the message that a user sent with this client id.
 fn sent(connection: &Connection, user: &str, id: &str) -> rusqlite::Result<Option<Message>> {
-    connection
-        .prepare_cached("SELECT * FROM messages WHERE user_id = ?1 AND client_message_id = ?2")?
-        .query_row([user, id], message)
-        .optional()
+    connection.query_opt_cached(
+        "SELECT * FROM messages WHERE user_id = ?1 AND client_message_id = ?2",
+        [user, id],
+        message,
+    )
 }
 
 pub(in crate::store) fn edit(
@@ -223,33 +222,31 @@ fn replace(
     by: &Actor,
     now: Time,
 ) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO message_versions
-                 (message_id, version, content, metadata, replaced_at, replaced_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
+    connection.execute_cached(
+        "INSERT INTO message_versions
+             (message_id, version, content, metadata, replaced_at, replaced_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
             Id(old.id),
             old.version,
             old.content,
             old.metadata.get(),
             now,
             by.user_id
-        ])?;
-    connection
-        .prepare_cached(
-            "UPDATE messages SET content = ?2, metadata = ?3, version = ?4, edited_at = ?5,
-                 deleted_at = ?6 WHERE id = ?1",
-        )?
-        .execute(params![
+        ],
+    )?;
+    connection.execute_cached(
+        "UPDATE messages SET content = ?2, metadata = ?3, version = ?4, edited_at = ?5,
+             deleted_at = ?6 WHERE id = ?1",
+        params![
             Id(new.id),
             new.content,
             new.metadata.get(),
             new.version,
             new.edited_at,
             new.deleted_at
-        ])?;
+        ],
+    )?;
     Ok(())
 }
 
@@ -350,9 +347,10 @@ fn all_of(words: &[String]) -> String {
 }
 
 fn versions(connection: &Connection, message: Uuid) -> rusqlite::Result<Vec<Version>> {
-    connection
-        .prepare_cached("SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version")?
-        .query_map([Id(message)], |row| {
+    connection.query_cached(
+        "SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version",
+        [Id(message)],
+        |row| {
             Ok(Version {
                 version: row.get("version")?,
                 content: row.get("content")?,
@@ -360,52 +358,52 @@ fn versions(connection: &Connection, message: Uuid) -> rusqlite::Result<Vec<Vers
                 replaced_at: row.get("replaced_at")?,
                 replaced_by: row.get("replaced_by")?,
             })
-        })?
-        .collect()
+        },
+    )
 }
 
 fn conversation_of(connection: &Connection, message: Uuid) -> rusqlite::Result<Option<Uuid>> {
     connection
-        .prepare_cached("SELECT conversation_id FROM messages WHERE id = ?1")?
-        .query_row([Id(message)], |row| row.get::<_, Id>(0))
-        .optional()
+        .query_opt_cached(
+            "SELECT conversation_id FROM messages WHERE id = ?1",
+            [Id(message)],
+            |row| row.get::<_, Id>(0),
+        )
         .map(|id| id.map(|id| id.0))
 }
 
 fn authorship(connection: &Connection, message: Uuid) -> rusqlite::Result<Option<Authorship>> {
-    connection
-        .prepare_cached(
-            "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
-             FROM messages JOIN conversations ON conversations.id = conversation_id
-             WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
-        )?
-        .query_row([Id(message)], |row| {
+    connection.query_opt_cached(
+        "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
+         FROM messages JOIN conversations ON conversations.id = conversation_id
+         WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
+        [Id(message)],
+        |row| {
             Ok(Authorship {
                 conversation_id: row.get::<_, Id>(0)?.0,
                 user_id: row.get(1)?,
                 is_deleted: row.get(2)?,
             })
-        })
-        .optional()
+        },
+    )
 }
 
 /// Removes the oldest messages of each affected conversation.
 fn expire(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
-    let removed = connection
-        .prepare_cached(
-            "DELETE FROM messages WHERE number IN (
-                 SELECT messages.number FROM messages JOIN (
-                     SELECT conversation_id, max(seq) AS seq FROM (
-                         SELECT conversation_id, seq FROM messages
-                         WHERE id < ?1 AND created_at < ?2 ORDER BY id LIMIT ?3)
-                     GROUP BY conversation_id) AS old
-                 ON messages.conversation_id = old.conversation_id AND messages.seq <= old.seq)",
-        )?
-        .execute(params![
+    let removed = connection.execute_cached(
+        "DELETE FROM messages WHERE number IN (
+             SELECT messages.number FROM messages JOIN (
+                 SELECT conversation_id, max(seq) AS seq FROM (
+                     SELECT conversation_id, seq FROM messages
+                     WHERE id < ?1 AND created_at < ?2 ORDER BY id LIMIT ?3)
+                 GROUP BY conversation_id) AS old
+             ON messages.conversation_id = old.conversation_id AND messages.seq <= old.seq)",
+        params![
             Id(time.first_id()),
             time,
             i64::try_from(limit).unwrap_or(i64::MAX)
-        ])?;
+        ],
+    )?;
     Ok(removed as u64)
 }
 

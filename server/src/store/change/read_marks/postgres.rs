@@ -5,7 +5,7 @@ use tokio_postgres::Error;
 
 use crate::store::change::{MAX_UNREAD_COUNT, MarkRead, ReadMark};
 use crate::store::postgres::group::LockedRows;
-use crate::store::postgres::sql::{signed, unsigned};
+use crate::store::postgres::sql::{CachedStatements, signed, unsigned};
 
 pub(in crate::store) async fn mark_read(
     client: &ClientWrapper,
@@ -20,8 +20,9 @@ pub(in crate::store) async fn mark_read(
     else {
         return Ok(None);
     };
-    let statement = client
-        .prepare_cached(
+    let seq = signed(read.seq.min(room.last_seq));
+    client
+        .query_one_cached(
             "WITH before AS (SELECT seq FROM reads WHERE conversation_id = $1 AND user_id = $2),
              mark AS (
                  INSERT INTO reads (conversation_id, user_id, seq) VALUES ($1, $2, $3)
@@ -32,18 +33,14 @@ pub(in crate::store) async fn mark_read(
                  (SELECT count(*) FROM (SELECT 1 FROM messages m
                  WHERE m.conversation_id = $1 AND m.seq > mark.seq AND m.user_id <> $2
                      AND m.deleted_at IS NULL LIMIT $4) u) AS unread FROM mark",
-        )
-        .await?;
-    let seq = signed(read.seq.min(room.last_seq));
-    let row = client
-        .query_one(
-            &statement,
             &[&id, &read.user_id, &seq, &signed(MAX_UNREAD_COUNT)],
+            |row| {
+                Ok(Some(ReadMark {
+                    seq: unsigned(row.try_get("seq")?),
+                    unread: unsigned(row.try_get("unread")?),
+                    advanced: row.try_get("advanced")?,
+                }))
+            },
         )
-        .await?;
-    Ok(Some(ReadMark {
-        seq: unsigned(row.try_get("seq")?),
-        unread: unsigned(row.try_get("unread")?),
-        advanced: row.try_get("advanced")?,
-    }))
+        .await
 }

@@ -1,11 +1,11 @@
 //! The SQL of read marks.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::store::change::members::sqlite::last_seq;
 use crate::store::change::{MAX_UNREAD_COUNT, MarkRead, ReadMark};
-use crate::store::sqlite::sql::{Id, signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, Id, signed, unsigned};
 
 pub(in crate::store) fn mark_read(
     connection: &Connection,
@@ -14,26 +14,22 @@ pub(in crate::store) fn mark_read(
     let Some(last) = last_seq(connection, read.conversation_id, Some(&read.user_id))? else {
         return Ok(None);
     };
-    let before: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM reads WHERE conversation_id = ?1 AND user_id = ?2")?
-        .query_row(params![Id(read.conversation_id), read.user_id], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    let seq: i64 = connection
-        .prepare_cached(
-            "INSERT INTO reads (conversation_id, user_id, seq) VALUES (?1, ?2, ?3)
-             ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = max(seq, excluded.seq)
-             RETURNING seq",
-        )?
-        .query_row(
-            params![
-                Id(read.conversation_id),
-                read.user_id,
-                signed(read.seq).min(last)
-            ],
-            |row| row.get(0),
-        )?;
+    let before: Option<i64> = connection.query_opt_cached(
+        "SELECT seq FROM reads WHERE conversation_id = ?1 AND user_id = ?2",
+        params![Id(read.conversation_id), read.user_id],
+        |row| row.get(0),
+    )?;
+    let seq: i64 = connection.query_one_cached(
+        "INSERT INTO reads (conversation_id, user_id, seq) VALUES (?1, ?2, ?3)
+         ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = max(seq, excluded.seq)
+         RETURNING seq",
+        params![
+            Id(read.conversation_id),
+            read.user_id,
+            signed(read.seq).min(last)
+        ],
+        |row| row.get(0),
+    )?;
     Ok(Some(ReadMark {
         seq: unsigned(seq),
         unread: unread(connection, read.conversation_id, &read.user_id, seq)?,
@@ -51,7 +47,8 @@ pub(in crate::store) fn unread(
     user: &str,
     read: i64,
 ) -> rusqlite::Result<u64> {
-    connection.prepare_cached(UNREAD)?.query_row(
+    connection.query_one_cached(
+        UNREAD,
         params![Id(conversation), read, user, signed(MAX_UNREAD_COUNT)],
         |row| row.get(0).map(unsigned),
     )

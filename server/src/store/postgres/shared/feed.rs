@@ -7,6 +7,7 @@
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, read};
 use crate::store::shared::FeedCursor;
 use crate::store::{Changed, FeedMark, FeedPage, StoreError};
@@ -38,8 +39,8 @@ impl Postgres {
 /// A database restored from another database's dump has such rows. They would never become visible
 /// to a mark.
 async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_one_cached(
             "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
                  foreign_rows AS (
                      DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
@@ -47,10 +48,10 @@ async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
                      UPDATE changes_kept SET since = '0'
                      WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
              SELECT now::text AS snapshot FROM s",
+            &[],
+            |row| row.try_get("snapshot").map(FeedMark::at),
         )
-        .await?;
-    let row = client.query_one(&statement, &[]).await?;
-    Ok(FeedMark::at(row.try_get("snapshot")?))
+        .await
 }
 
 /// Returns the rows that a mark does not show, ordered by transaction, or `None` if some may have
@@ -63,6 +64,11 @@ async fn read(
     mark: &FeedMark,
     limit: usize,
 ) -> Result<Option<FeedPage>, Error> {
+    let (changed_in, id) = match &mark.reading {
+        Some(reading) => (Some(&reading.changed_in), reading.id),
+        None => (None, 0),
+    };
+    let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let statement = client
         .prepare_cached(
             "WITH s AS MATERIALIZED (
@@ -80,11 +86,6 @@ async fn read(
              ORDER BY c.changed_in, c.id",
         )
         .await?;
-    let (changed_in, id) = match &mark.reading {
-        Some(reading) => (Some(&reading.changed_in), reading.id),
-        None => (None, 0),
-    };
-    let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = client
         .query(&statement, &[&mark.snapshot, &changed_in, &id, &count])
         .await?;
@@ -135,8 +136,10 @@ async fn shorten(
     below: Option<&FeedMark>,
     most: usize,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let below = below.map(|mark| &mark.snapshot);
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let removed: i64 = client
+        .query_one_cached(
             "WITH below AS MATERIALIZED (
                  SELECT greatest(pg_snapshot_xmin($1::text::pg_snapshot), (
                      SELECT changed_in FROM changes
@@ -153,14 +156,11 @@ async fn shorten(
                  DELETE FROM changes c USING old
                  WHERE c.changed_in = old.changed_in AND c.id = old.id RETURNING 1)
              SELECT count(*) FROM gone",
+            &[&below, &most, &PAGE],
+            |row| row.try_get(0),
         )
         .await?;
-    let below = below.map(|mark| &mark.snapshot);
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let row = client
-        .query_one(&statement, &[&below, &most, &PAGE])
-        .await?;
-    Ok(row.try_get::<_, i64>(0)? >= PAGE)
+    Ok(removed >= PAGE)
 }
 
 /// The maximum number of rows that one statement removes.

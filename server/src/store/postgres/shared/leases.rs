@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use crate::store::postgres::sql::time;
+use crate::store::postgres::sql::{CachedStatements, time};
 use crate::store::postgres::{Postgres, read};
 use crate::store::{PresenceEntry, StoreError};
 
@@ -68,76 +68,87 @@ impl Postgres {
 }
 
 async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
+    let lease = milliseconds(lease);
+    client
+        .execute_cached(
             "INSERT INTO nodes (id, expires_at)
              VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
              ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+            &[&node, &lease],
         )
         .await?;
-    let lease = milliseconds(lease);
-    client.execute(&statement, &[&node, &lease]).await?;
     Ok(())
 }
 
 /// Extends a lease. An expired lease stays expired, because peers act on it.
 async fn renew(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let lease = milliseconds(lease);
+    let renewed = client
+        .execute_cached(
             "UPDATE nodes SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
              WHERE id = $1 AND expires_at > clock_timestamp()",
+            &[&node, &lease],
         )
         .await?;
-    let lease = milliseconds(lease);
-    let renewed = client.execute(&statement, &[&node, &lease]).await?;
     Ok(renewed > 0)
 }
 
 async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached("DELETE FROM nodes WHERE id = $1")
+    client
+        .execute_cached("DELETE FROM nodes WHERE id = $1", &[&node])
         .await?;
-    client.execute(&statement, &[&node]).await?;
     Ok(())
 }
 
 /// Removes servers whose leases expired. Skips rows that another server is removing, so that
 /// neither waits.
 async fn remove_expired(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
                  WHERE expires_at <= clock_timestamp() - $1 * interval '1 millisecond'
                  FOR UPDATE SKIP LOCKED)",
+            &[&milliseconds(dead_for)],
         )
-        .await?;
-    client.execute(&statement, &[&milliseconds(dead_for)]).await
+        .await
 }
 
 async fn next_end(client: &ClientWrapper, node: Uuid) -> Result<Option<Duration>, Error> {
-    let statement = client
-        .prepare_cached(
+    let seconds: Option<f64> = client
+        .query_one_cached(
             "SELECT (extract(epoch FROM min(expires_at) - statement_timestamp()))::float8
              FROM nodes WHERE id <> $1 AND expires_at > statement_timestamp()",
+            &[&node],
+            |row| row.try_get(0),
         )
         .await?;
-    let seconds: Option<f64> = client.query_one(&statement, &[&node]).await?.try_get(0)?;
     Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 async fn count(client: &ClientWrapper) -> Result<usize, Error> {
-    let statement = client
-        .prepare_cached("SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()")
+    let count: i64 = client
+        .query_one_cached(
+            "SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()",
+            &[],
+            |row| row.try_get(0),
+        )
         .await?;
-    let count: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// Stores presence entries. Locks the server's row, so that no entries are stored for a server that
 /// is being removed.
 async fn tell(client: &ClientWrapper, node: Uuid, here: &[PresenceEntry]) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let conversations: Vec<Uuid> = here.iter().map(|row| row.conversation_id).collect();
+    let users: Vec<&str> = here.iter().map(|row| row.user_id.as_str()).collect();
+    let names: Vec<&str> = here.iter().map(|row| row.name.as_str()).collect();
+    let connections: Vec<i32> = here
+        .iter()
+        .map(|row| i32::try_from(row.connections).unwrap_or(i32::MAX))
+        .collect();
+    let since: Vec<Timestamp> = here.iter().map(|row| row.since.timestamp()).collect();
+    client
+        .query_one_cached(
             "WITH node AS MATERIALIZED (
                  SELECT id FROM nodes WHERE id = $1 AND expires_at > clock_timestamp()
                  FOR KEY SHARE),
@@ -157,23 +168,10 @@ async fn tell(client: &ClientWrapper, node: Uuid, here: &[PresenceEntry]) -> Res
                  SET name = excluded.name, connections = excluded.connections,
                      since = excluded.since)
              SELECT EXISTS (SELECT 1 FROM node)",
-        )
-        .await?;
-    let conversations: Vec<Uuid> = here.iter().map(|row| row.conversation_id).collect();
-    let users: Vec<&str> = here.iter().map(|row| row.user_id.as_str()).collect();
-    let names: Vec<&str> = here.iter().map(|row| row.name.as_str()).collect();
-    let connections: Vec<i32> = here
-        .iter()
-        .map(|row| i32::try_from(row.connections).unwrap_or(i32::MAX))
-        .collect();
-    let since: Vec<Timestamp> = here.iter().map(|row| row.since.timestamp()).collect();
-    let told = client
-        .query_one(
-            &statement,
             &[&node, &conversations, &users, &names, &connections, &since],
+            |row| row.try_get(0),
         )
-        .await?;
-    told.try_get(0)
+        .await
 }
 
 async fn remote_presence(
@@ -181,8 +179,8 @@ async fn remote_presence(
     node: Uuid,
     conversations: &[Uuid],
 ) -> Result<Vec<PresenceEntry>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
                  least(coalesce(sum(p.connections) FILTER (WHERE n.is_alive), 0),
                      2147483647)::int4 AS connections,
@@ -193,22 +191,18 @@ async fn remote_presence(
              WHERE p.conversation_id = ANY($2) AND p.node_id <> $1
              GROUP BY p.conversation_id, p.user_id
              ORDER BY p.conversation_id, p.user_id LIMIT $3",
+            &[&node, &conversations, &MAX_PRESENCE_ROWS],
+            |row| {
+                Ok(PresenceEntry {
+                    conversation_id: row.try_get("conversation_id")?,
+                    user_id: row.try_get("user_id")?,
+                    name: row.try_get("name")?,
+                    connections: u32::try_from(row.try_get::<_, i32>("connections")?).unwrap_or(0),
+                    since: time(row, "since")?,
+                })
+            },
         )
-        .await?;
-    let rows = client
-        .query(&statement, &[&node, &conversations, &MAX_PRESENCE_ROWS])
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(PresenceEntry {
-                conversation_id: row.try_get("conversation_id")?,
-                user_id: row.try_get("user_id")?,
-                name: row.try_get("name")?,
-                connections: u32::try_from(row.try_get::<_, i32>("connections")?).unwrap_or(0),
-                since: time(row, "since")?,
-            })
-        })
-        .collect()
+        .await
 }
 
 pub(super) fn milliseconds(time: Duration) -> f64 {

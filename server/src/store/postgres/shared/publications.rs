@@ -11,6 +11,7 @@ use tokio_postgres::{Error, Row};
 use crate::store::postgres::Postgres;
 use crate::store::postgres::failure::{Failure, Fault};
 use crate::store::postgres::reading::once;
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::{Audience, Publication, PublicationFault, StoreError};
 
 impl Postgres {
@@ -70,13 +71,13 @@ fn denied(failure: Failure) -> PublicationFault {
 }
 
 async fn number(client: &ClientWrapper) -> Result<i64, Error> {
-    let statement = client
-        .prepare_cached("SELECT roomcast_number_publications($1)")
-        .await?;
     client
-        .query_one(&statement, &[&NUMBERING_BATCH])
-        .await?
-        .try_get(0)
+        .query_one_cached(
+            "SELECT roomcast_number_publications($1)",
+            &[&NUMBERING_BATCH],
+            |row| row.try_get(0),
+        )
+        .await
 }
 
 async fn after(
@@ -84,15 +85,15 @@ async fn after(
     position: i64,
     limit: usize,
 ) -> Result<Vec<Publication>, Error> {
-    let statement = client
-        .prepare_cached(
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    client
+        .query_cached(
             "SELECT position, target, name, event, payload::text AS payload, refused IS NOT NULL AS is_refused
              FROM publications WHERE position > $1 ORDER BY position LIMIT $2",
+            &[&position, &limit],
+            publication,
         )
-        .await?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = client.query(&statement, &[&position, &limit]).await?;
-    rows.iter().map(publication).collect()
+        .await
 }
 
 fn publication(row: &Row) -> Result<Publication, Error> {
@@ -114,12 +115,12 @@ fn publication(row: &Row) -> Result<Publication, Error> {
 }
 
 async fn refuse(client: &ClientWrapper, position: i64, reason: &str) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "UPDATE publications SET refused = left($2, 200) WHERE position = $1 AND refused IS NULL",
+            &[&position, &reason],
         )
         .await?;
-    client.execute(&statement, &[&position, &reason]).await?;
     Ok(())
 }
 
@@ -128,35 +129,33 @@ async fn refuse(client: &ClientWrapper, position: i64, reason: &str) -> Result<(
 /// If the database has lost rows, the recorded position may be past its end; then the server
 /// resumes at the end.
 async fn place(client: &ClientWrapper, node: &str, oldest: Duration) -> Result<Option<i64>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT least(h.position, greatest(n.position, (
                  SELECT max(p.position) FROM publications p
                  WHERE p.numbered_at < clock_timestamp() - $2 * interval '1 second')))
              FROM publication_nodes n CROSS JOIN publication_head h WHERE n.node = $1",
+            &[&node, &oldest.as_secs_f64()],
+            |row| row.try_get(0),
         )
-        .await?;
-    let row = client
-        .query_opt(&statement, &[&node, &oldest.as_secs_f64()])
-        .await?;
-    row.map(|row| row.try_get(0)).transpose()
+        .await
 }
 
 async fn note(client: &ClientWrapper, node: &str, position: i64) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "INSERT INTO publication_nodes (node, position, told_at) VALUES ($1, $2, clock_timestamp())
              ON CONFLICT (node) DO UPDATE SET position = $2, told_at = clock_timestamp()",
+            &[&node, &position],
         )
         .await?;
-    client.execute(&statement, &[&node, &position]).await?;
     Ok(())
 }
 
 /// Removes old publications. Skips rows that another server is removing.
 async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let removed: i64 = client
+        .query_one_cached(
             "WITH old AS MATERIALIZED (
                  SELECT id FROM publications
                  WHERE position IS NOT NULL AND refused IS NULL AND (
@@ -181,15 +180,11 @@ async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<boo
              nodes AS (
                  DELETE FROM publication_nodes WHERE told_at < clock_timestamp() - interval '1 day')
              SELECT greatest((SELECT count(*) FROM gone), (SELECT count(*) FROM free))",
-        )
-        .await?;
-    let row = client
-        .query_one(
-            &statement,
             &[&keep.as_secs_f64(), &most, &MAX_REMOVED_PUBLICATIONS],
+            |row| row.try_get(0),
         )
         .await?;
-    Ok(row.try_get::<_, i64>(0)? >= MAX_REMOVED_PUBLICATIONS)
+    Ok(removed >= MAX_REMOVED_PUBLICATIONS)
 }
 
 /// The maximum number of publications that one transaction numbers.

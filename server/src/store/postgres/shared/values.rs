@@ -11,6 +11,7 @@ use tokio_postgres::Error;
 
 use super::leases::milliseconds;
 use crate::store::StoreError;
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, read};
 
 impl Postgres {
@@ -66,18 +67,19 @@ impl Postgres {
 }
 
 async fn get(client: &ClientWrapper, key: &str) -> Result<Option<StoredValue>, Error> {
-    let statement = client
-        .prepare_cached("SELECT version, value FROM shared_values WHERE key = $1")
-        .await?;
-    let row = client.query_opt(&statement, &[&key]).await?;
-    row.map(|row| {
-        let text: &str = row.try_get(1)?;
-        Ok(StoredValue {
-            version: number(row.try_get(0)?),
-            text: text.into(),
-        })
-    })
-    .transpose()
+    client
+        .query_opt_cached(
+            "SELECT version, value FROM shared_values WHERE key = $1",
+            &[&key],
+            |row| {
+                let text: &str = row.try_get(1)?;
+                Ok(StoredValue {
+                    version: number(row.try_get(0)?),
+                    text: text.into(),
+                })
+            },
+        )
+        .await
 }
 
 /// Stores a value. Returns `None` if the maximum number of values is reached.
@@ -90,18 +92,17 @@ async fn put(
     // An existing value is updated first. An insertion counts all values, which only a new value
     // needs.
     if expected != Expected::Nothing {
-        let statement = client
-            .prepare_cached(
+        let version = version_of(expected);
+        let stored = client
+            .query_opt_cached(
                 "UPDATE shared_values SET version = nextval('shared_numbers'), value = $3
                  WHERE key = $1 AND ($2::int8 IS NULL OR version = $2) RETURNING version",
+                &[&key, &version, &text],
+                |row| row.try_get(0).map(number).map(Put::Stored),
             )
             .await?;
-        let version = version_of(expected);
-        let row = client
-            .query_opt(&statement, &[&key, &version, &text])
-            .await?;
-        if let Some(row) = row {
-            return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+        if stored.is_some() {
+            return Ok(stored);
         }
         if version.is_some() {
             // The version is read after the attempt and may be newer still. The caller reads the
@@ -109,23 +110,22 @@ async fn put(
             return Ok(Some(Put::Conflict(version_at(client, key).await?)));
         }
     }
-    let statement = client
-        .prepare_cached(
+    let may_replace = expected == Expected::Anything;
+    let most = MAX_KEYS as i64;
+    let stored = client
+        .query_opt_cached(
             "INSERT INTO shared_values AS known (key, version, value)
              SELECT $1, nextval('shared_numbers'), $3
              WHERE (SELECT count(*) FROM shared_values) < $4
              ON CONFLICT (key) DO UPDATE
              SET version = nextval('shared_numbers'), value = excluded.value WHERE $2
              RETURNING version",
+            &[&key, &may_replace, &text, &most],
+            |row| row.try_get(0).map(number).map(Put::Stored),
         )
         .await?;
-    let may_replace = expected == Expected::Anything;
-    let most = MAX_KEYS as i64;
-    let row = client
-        .query_opt(&statement, &[&key, &may_replace, &text, &most])
-        .await?;
-    if let Some(row) = row {
-        return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+    if stored.is_some() {
+        return Ok(stored);
     }
     let known = version_at(client, key).await?;
     Ok(known.map(|version| Put::Conflict(Some(version))))
@@ -134,24 +134,23 @@ async fn put(
 async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result<Put, Error> {
     let version = version_of(expected);
     if expected != Expected::Nothing {
-        let statement = client
-            .prepare_cached(
+        let removed = client
+            .execute_cached(
                 "DELETE FROM shared_values
                  WHERE key = $1 AND ($2::int8 IS NULL OR version = $2)",
+                &[&key, &version],
             )
             .await?;
-        let removed = client.execute(&statement, &[&key, &version]).await?;
         if removed == 0 && version.is_some() {
             return Ok(Put::Conflict(version_at(client, key).await?));
         }
     } else if let Some(known) = version_at(client, key).await? {
         return Ok(Put::Conflict(Some(known)));
     }
-    let statement = client
-        .prepare_cached("SELECT nextval('shared_numbers')")
-        .await?;
-    let row = client.query_one(&statement, &[]).await?;
-    Ok(Put::Stored(number(row.try_get(0)?)))
+    let sql = "SELECT nextval('shared_numbers')";
+    client
+        .query_one_cached(sql, &[], |row| row.try_get(0).map(number).map(Put::Stored))
+        .await
 }
 
 /// Returns the fencing number of the new holder, or `None` if another holder has the lock.
@@ -161,8 +160,9 @@ async fn lock(
     holder: &str,
     lease: Duration,
 ) -> Result<Option<u64>, Error> {
-    let statement = client
-        .prepare_cached(
+    let lease = milliseconds(lease);
+    client
+        .query_opt_cached(
             "INSERT INTO shared_locks (name, fence, holder, expires_at)
              VALUES ($1, nextval('shared_numbers'), $2,
                  clock_timestamp() + $3 * interval '1 millisecond')
@@ -172,13 +172,10 @@ async fn lock(
              WHERE shared_locks.expires_at <= clock_timestamp()
                  OR shared_locks.holder = excluded.holder
              RETURNING fence",
+            &[&name, &holder, &lease],
+            |row| row.try_get(0).map(number),
         )
-        .await?;
-    let lease = milliseconds(lease);
-    let row = client
-        .query_opt(&statement, &[&name, &holder, &lease])
-        .await?;
-    row.map(|row| row.try_get(0).map(number)).transpose()
+        .await
 }
 
 async fn renew(
@@ -187,25 +184,25 @@ async fn renew(
     fence: u64,
     lease: Duration,
 ) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let (fence, lease) = (signed(fence), milliseconds(lease));
+    let renewed = client
+        .execute_cached(
             "UPDATE shared_locks SET expires_at = clock_timestamp() + $3 * interval '1 millisecond'
              WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+            &[&name, &fence, &lease],
         )
         .await?;
-    let (fence, lease) = (signed(fence), milliseconds(lease));
-    let renewed = client.execute(&statement, &[&name, &fence, &lease]).await?;
     Ok(renewed > 0)
 }
 
 async fn unlock(client: &ClientWrapper, name: &str, fence: u64) -> Result<bool, Error> {
-    let statement = client
-        .prepare_cached(
+    let unlocked = client
+        .execute_cached(
             "UPDATE shared_locks SET expires_at = '-infinity'
              WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+            &[&name, &signed(fence)],
         )
         .await?;
-    let unlocked = client.execute(&statement, &[&name, &signed(fence)]).await?;
     Ok(unlocked > 0)
 }
 

@@ -7,6 +7,7 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
+use crate::store::postgres::sql::CachedStatements;
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
@@ -103,16 +104,11 @@ pub(in crate::store) async fn append(
         let appended = append_all(client, std::iter::once(append)).await?;
         return Ok(appended.into_iter().next().unwrap_or(Appended::Full));
     }
-    let statement = client
-        .prepare_cached(
+    let expires_at = append.expires_at.map(Time::timestamp);
+    client
+        .query_one_cached(
             "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
              FROM roomcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .await?;
-    let expires_at = append.expires_at.map(Time::timestamp);
-    let row = client
-        .query_one(
-            &statement,
             &[
                 &append.journal,
                 &append.key,
@@ -125,9 +121,9 @@ pub(in crate::store) async fn append(
                 &append.needs_open,
                 &i64::from(append.most_open),
             ],
+            appended,
         )
-        .await?;
-    appended(&row)
+        .await
 }
 
 /// Appends entries in order in one statement, each under the lock of its journal's row and within
@@ -136,13 +132,6 @@ pub(in crate::store) async fn append_all(
     client: &ClientWrapper,
     appends: impl Iterator<Item = &Append> + Clone,
 ) -> Result<Vec<Appended>, Error> {
-    let statement = client
-        .prepare_cached(
-            "SELECT outcome, revision, key, body, category, is_open, created_at, expires_at
-             FROM roomcast_append_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-             ORDER BY place",
-        )
-        .await?;
     let journals = column(appends.clone(), |append| append.journal.as_str());
     let keys = column(appends.clone(), |append| append.key.as_str());
     let bodies = column(appends.clone(), |append| append.body.as_str());
@@ -172,9 +161,11 @@ pub(in crate::store) async fn append_all(
         Quota::Dropping { expires_at, .. } => Some(expires_at.timestamp()),
         Quota::All | Quota::Without(_) => None,
     });
-    let rows = client
-        .query(
-            &statement,
+    client
+        .query_cached(
+            "SELECT outcome, revision, key, body, category, is_open, created_at, expires_at
+             FROM roomcast_append_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ORDER BY place",
             &[
                 &journals,
                 &keys,
@@ -191,9 +182,9 @@ pub(in crate::store) async fn append_all(
                 &dropped_bodies,
                 &dropped_ends,
             ],
+            appended,
         )
-        .await?;
-    rows.iter().map(appended).collect()
+        .await
 }
 
 fn column<'a, T>(
@@ -224,17 +215,14 @@ fn appended(row: &Row) -> Result<Appended, Error> {
 
 /// Replaces open entries under the lock of the journal's row, in one statement.
 async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option<u64>>, Error> {
-    let statement = client
-        .prepare_cached("SELECT roomcast_replace($1, $2, $3, $4, $5)")
-        .await?;
     let (keys, bodies): (Vec<&str>, Vec<&str>) = replace
         .entries
         .iter()
         .map(|(key, body)| (key.as_str(), body.as_str()))
         .unzip();
-    let row = client
-        .query_one(
-            &statement,
+    let revisions: Vec<i64> = client
+        .query_one_cached(
+            "SELECT roomcast_replace($1, $2, $3, $4, $5)",
             &[
                 &replace.journal,
                 &keys,
@@ -242,9 +230,9 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
                 &replace.created_at.timestamp(),
                 &i64::from(replace.most_open),
             ],
+            |row| row.try_get(0),
         )
         .await?;
-    let revisions: Vec<i64> = row.try_get(0)?;
     // The function returns 0 for an entry that it did not store.
     let revision = |number: i64| Some(unsigned(number)).filter(|revision| *revision > 0);
     Ok(revisions.into_iter().map(revision).collect())
@@ -255,8 +243,8 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
 /// If another server replaced the entry while the statement waited for the lock, nothing is stored.
 /// The revision number is then skipped.
 async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "WITH taken AS (
                  UPDATE journals SET revision = revision + 1
                  WHERE name = $1 AND EXISTS (SELECT FROM journal_entries
@@ -271,11 +259,6 @@ async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, E
              fed AS (
                  INSERT INTO changes (topic, key) SELECT 'journals', revision::text || ':' || $1 FROM amended)
              SELECT * FROM amended",
-        )
-        .await?;
-    let row = client
-        .query_opt(
-            &statement,
             &[
                 &amend.journal,
                 &amend.key,
@@ -285,15 +268,15 @@ async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, E
                 &amend.created_at.timestamp(),
                 &amend.expires_at.map(Time::timestamp),
             ],
+            entry,
         )
-        .await?;
-    row.as_ref().map(entry).transpose()
+        .await
 }
 
 /// Returns current entries and the revision. One statement reads both, so that they are consistent.
 async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalView, Error> {
-    let statement = client
-        .prepare_cached(
+    let rows = client
+        .query_cached(
             "SELECT j.at, e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at
              FROM (SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0) AS at) j
              LEFT JOIN LATERAL (
@@ -311,11 +294,6 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                       AND NOT ($7 AND is_open) AND NOT starts_with(body, $8)
                   ORDER BY revision DESC LIMIT $4)) e ON true
              ORDER BY e.revision",
-        )
-        .await?;
-    let rows = client
-        .query(
-            &statement,
             &[
                 &current.journal,
                 &current.category,
@@ -326,14 +304,17 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                 &current.is_closed,
                 &current.excluded_prefix(),
             ],
+            |row| {
+                let number: Option<i64> = row.try_get("revision")?;
+                let entry = number.map(|_| entry(row)).transpose()?;
+                Ok((unsigned(row.try_get("at")?), entry))
+            },
         )
         .await?;
     let mut view = JournalView::default();
-    for row in &rows {
-        view.revision = unsigned(row.try_get("at")?);
-        if row.try_get::<_, Option<i64>>("revision")?.is_some() {
-            view.entries.push(entry(row)?);
-        }
+    for (revision, entry) in rows {
+        view.revision = revision;
+        view.entries.extend(entry);
     }
     Ok(view)
 }
@@ -341,17 +322,15 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
 /// Returns the revision and the number of open entries. One statement reads both, so that they are
 /// consistent.
 async fn count_open(client: &ClientWrapper, journal: &str, now: Time) -> Result<(u64, u64), Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_one_cached(
             "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0),
                  (SELECT count(*) FROM journal_entries
                   WHERE journal = $1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > $2))",
+            &[&journal, &now.timestamp()],
+            |row| Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?))),
         )
-        .await?;
-    let row = client
-        .query_one(&statement, &[&journal, &now.timestamp()])
-        .await?;
-    Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?)))
+        .await
 }
 
 /// Returns the entries between two revisions.
@@ -362,44 +341,37 @@ async fn after(
     through: u64,
     limit: usize,
 ) -> Result<Vec<Entry>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_cached(
             "SELECT revision, key, body, category, is_open, created_at, expires_at
              FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
              ORDER BY revision LIMIT $4",
-        )
-        .await?;
-    let rows = client
-        .query(
-            &statement,
             &[&journal, &signed(after), &signed(through), &count(limit)],
+            entry,
         )
-        .await?;
-    rows.iter().map(entry).collect()
+        .await
 }
 
 /// Returns the current entry of a key.
 async fn current(client: &ClientWrapper, journal: &str, key: &str) -> Result<Option<Entry>, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .query_opt_cached(
             "SELECT revision, key, body, category, is_open, created_at, expires_at
              FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
+            &[&journal, &key],
+            entry,
         )
-        .await?;
-    let row = client.query_opt(&statement, &[&journal, &key]).await?;
-    row.as_ref().map(entry).transpose()
+        .await
 }
 
 /// Removes closed entries before a revision.
 async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "DELETE FROM journal_entries
              WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
+            &[&journal, &signed(before)],
         )
-        .await?;
-    client
-        .execute(&statement, &[&journal, &signed(before)])
         .await?;
     Ok(())
 }
@@ -413,17 +385,12 @@ async fn expire(
     before: Time,
     withdrawn_before: Time,
 ) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
+    client
+        .execute_cached(
             "DELETE FROM journal_entries
              WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
                  OR (starts_with(body, $4) AND created_at < $3))",
-        )
-        .await?;
-    let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
-    client
-        .execute(
-            &statement,
             &[&journal, &before, &withdrawn_before, &WITHDRAWAL],
         )
         .await
@@ -431,8 +398,8 @@ async fn expire(
 
 /// Removes some expired, replaced and old entries. Skips rows that another server is removing.
 async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Error> {
-    let statement = client
-        .prepare_cached(
+    client
+        .execute_cached(
             "WITH over AS MATERIALIZED (
                  SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
                  LIMIT $4 FOR UPDATE SKIP LOCKED),
@@ -446,11 +413,6 @@ async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Erro
              old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
              DELETE FROM journal_entries e USING old
              WHERE e.journal = old.journal AND e.revision = old.revision",
-        )
-        .await?;
-    client
-        .execute(
-            &statement,
             &[
                 &sweep.now.timestamp(),
                 &sweep.replaced_before.timestamp(),

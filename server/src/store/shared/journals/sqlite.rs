@@ -1,9 +1,9 @@
 //! The SQL of journals.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::sql::{signed, unsigned};
+use crate::store::sqlite::sql::{CachedStatements, signed, unsigned};
 use crate::store::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
     StoreError, Time, WITHDRAWAL,
@@ -215,23 +215,19 @@ fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusql
         } else {
             "DELETE FROM journal_entries WHERE journal = ?1 AND revision = ?2"
         };
-        connection
-            .prepare_cached(gives_way)?
-            .execute(params![append.journal, signed(known.revision)])?;
+        connection.execute_cached(gives_way, params![append.journal, signed(known.revision)])?;
     }
-    let revision: i64 = connection
-        .prepare_cached(
-            "INSERT INTO journals (name, revision) VALUES (?1, 1)
-             ON CONFLICT (name) DO UPDATE SET revision = revision + 1 RETURNING revision",
-        )?
-        .query_row([&append.journal], |row| row.get(0))?;
-    connection
-        .prepare_cached(
-            "INSERT INTO journal_entries
-                 (journal, revision, key, body, category, is_open, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+    let revision: i64 = connection.query_one_cached(
+        "INSERT INTO journals (name, revision) VALUES (?1, 1)
+         ON CONFLICT (name) DO UPDATE SET revision = revision + 1 RETURNING revision",
+        [&append.journal],
+        |row| row.get(0),
+    )?;
+    connection.execute_cached(
+        "INSERT INTO journal_entries
+             (journal, revision, key, body, category, is_open, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
             append.journal,
             revision,
             append.key,
@@ -240,7 +236,8 @@ fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusql
             append.is_open,
             append.created_at,
             append.expires_at,
-        ])?;
+        ],
+    )?;
     Ok(Entry {
         revision: unsigned(revision),
         key: append.key.clone(),
@@ -257,18 +254,15 @@ fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool>
     match &append.quota {
         Quota::All => Ok(!is_full(connection, append)?),
         Quota::Without(prefix) => {
-            let open: u32 = connection
-                .prepare_cached(
-                    "SELECT count(*) FROM (SELECT 1 FROM journal_entries
-                     WHERE journal = ?1 AND is_current AND is_open
-                         AND (expires_at IS NULL OR expires_at > ?2)
-                         AND substr(key, 1, length(?3)) <> ?3
-                     LIMIT ?4)",
-                )?
-                .query_row(
-                    params![append.journal, append.created_at, prefix, append.most_open],
-                    |row| row.get(0),
-                )?;
+            let open: u32 = connection.query_one_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM journal_entries
+                 WHERE journal = ?1 AND is_current AND is_open
+                     AND (expires_at IS NULL OR expires_at > ?2)
+                     AND substr(key, 1, length(?3)) <> ?3
+                 LIMIT ?4)",
+                params![append.journal, append.created_at, prefix, append.most_open],
+                |row| row.get(0),
+            )?;
             Ok(open < append.most_open)
         }
         Quota::Dropping {
@@ -276,24 +270,20 @@ fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool>
             body,
             expires_at,
         } => {
-            let oldest: Vec<String> = connection
-                .prepare_cached(
-                    "SELECT key FROM journal_entries
-                     WHERE journal = ?1 AND is_current AND is_open
-                         AND (expires_at IS NULL OR expires_at > ?2)
-                         AND substr(key, 1, length(?3)) = ?3
-                     ORDER BY revision DESC LIMIT -1 OFFSET ?4",
-                )?
-                .query_map(
-                    params![
-                        append.journal,
-                        append.created_at,
-                        prefix,
-                        append.most_open.saturating_sub(1)
-                    ],
-                    |row| row.get(0),
-                )?
-                .collect::<Result<_, _>>()?;
+            let oldest: Vec<String> = connection.query_cached(
+                "SELECT key FROM journal_entries
+                 WHERE journal = ?1 AND is_current AND is_open
+                     AND (expires_at IS NULL OR expires_at > ?2)
+                     AND substr(key, 1, length(?3)) = ?3
+                 ORDER BY revision DESC LIMIT -1 OFFSET ?4",
+                params![
+                    append.journal,
+                    append.created_at,
+                    prefix,
+                    append.most_open.saturating_sub(1)
+                ],
+                |row| row.get(0),
+            )?;
             for key in oldest {
                 self::append(connection, &append.closing(key, body.clone(), *expires_at))?;
             }
@@ -307,25 +297,22 @@ fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool>
 /// Expired entries are excluded only if the total reaches the limit: an index alone answers the
 /// first query, and the second reads rows.
 fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
-    let open: u32 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM journal_entries INDEXED BY journal_entries_open
-             WHERE journal = ?1 AND is_current AND is_open LIMIT ?2)",
-        )?
-        .query_row(params![append.journal, append.most_open], |row| row.get(0))?;
+    let open: u32 = connection.query_one_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM journal_entries INDEXED BY journal_entries_open
+         WHERE journal = ?1 AND is_current AND is_open LIMIT ?2)",
+        params![append.journal, append.most_open],
+        |row| row.get(0),
+    )?;
     if open < append.most_open {
         return Ok(false);
     }
-    let open: u32 = connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM journal_entries
-             WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2)
-             LIMIT ?3)",
-        )?
-        .query_row(
-            params![append.journal, append.created_at, append.most_open],
-            |row| row.get(0),
-        )?;
+    let open: u32 = connection.query_one_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM journal_entries
+         WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2)
+         LIMIT ?3)",
+        params![append.journal, append.created_at, append.most_open],
+        |row| row.get(0),
+    )?;
     Ok(open >= append.most_open)
 }
 
@@ -333,10 +320,11 @@ fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
 fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<JournalView> {
     // Only a transaction makes the entries and the revision consistent.
     let transaction = connection.unchecked_transaction()?;
-    let revision: Option<i64> = transaction
-        .prepare_cached("SELECT revision FROM journals WHERE name = ?1")?
-        .query_row([current.journal], |row| row.get(0))
-        .optional()?;
+    let revision: Option<i64> = transaction.query_opt_cached(
+        "SELECT revision FROM journals WHERE name = ?1",
+        [current.journal],
+        |row| row.get(0),
+    )?;
     let mut entries = Vec::new();
     for (open_only, limit) in [(true, current.open), (false, current.newest)] {
         let condition = if open_only {
@@ -348,8 +336,8 @@ fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<Jour
         } else {
             NEWEST
         };
-        let mut statement = transaction.prepare_cached(condition)?;
-        let found = statement.query_map(
+        let found = transaction.query_cached(
+            condition,
             params![
                 current.journal,
                 current.category,
@@ -360,9 +348,7 @@ fn view(connection: &Connection, current: &Current<'_>) -> rusqlite::Result<Jour
             ],
             entry,
         )?;
-        for found in found {
-            entries.push(found?);
-        }
+        entries.extend(found);
     }
     entries.sort_by_key(|entry: &Entry| entry.revision);
     // Open entries may also be among the newest entries.
@@ -395,15 +381,13 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
 /// Returns the revision and the number of open entries. One statement reads both, so that they are
 /// consistent.
 fn count_open(connection: &Connection, journal: &str, now: Time) -> rusqlite::Result<(u64, u64)> {
-    connection
-        .prepare_cached(
-            "SELECT coalesce((SELECT revision FROM journals WHERE name = ?1), 0),
-                 (SELECT count(*) FROM journal_entries
-                  WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2))",
-        )?
-        .query_row(params![journal, now], |row| {
-            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
-        })
+    connection.query_one_cached(
+        "SELECT coalesce((SELECT revision FROM journals WHERE name = ?1), 0),
+             (SELECT count(*) FROM journal_entries
+              WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2))",
+        params![journal, now],
+        |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
+    )
 }
 
 /// Returns the entries between two revisions.
@@ -414,41 +398,35 @@ fn after(
     through: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<Entry>> {
-    connection
-        .prepare_cached(
-            "SELECT * FROM journal_entries WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
-             ORDER BY revision LIMIT ?4",
-        )?
-        .query_map(
-            params![
-                journal,
-                signed(after),
-                signed(through),
-                i64::try_from(limit).unwrap_or(i64::MAX)
-            ],
-            entry,
-        )?
-        .collect()
+    connection.query_cached(
+        "SELECT * FROM journal_entries WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
+         ORDER BY revision LIMIT ?4",
+        params![
+            journal,
+            signed(after),
+            signed(through),
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        ],
+        entry,
+    )
 }
 
 /// Returns the current entry of a key.
 fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Result<Option<Entry>> {
-    connection
-        .prepare_cached(
-            "SELECT * FROM journal_entries WHERE journal = ?1 AND key = ?2 AND is_current",
-        )?
-        .query_row([journal, key], entry)
-        .optional()
+    connection.query_opt_cached(
+        "SELECT * FROM journal_entries WHERE journal = ?1 AND key = ?2 AND is_current",
+        [journal, key],
+        entry,
+    )
 }
 
 /// Removes closed entries before a revision.
 fn trim(connection: &Connection, journal: &str, before: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
-        )?
-        .execute(params![journal, signed(before)])?;
+    connection.execute_cached(
+        "DELETE FROM journal_entries
+         WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
+        params![journal, signed(before)],
+    )?;
     Ok(())
 }
 
@@ -459,13 +437,12 @@ fn expire(
     before: Time,
     withdrawn_before: Time,
 ) -> rusqlite::Result<u64> {
-    let expired = connection
-        .prepare_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
-                 OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
-        )?
-        .execute(params![journal, before, withdrawn_before, WITHDRAWAL])?;
+    let expired = connection.execute_cached(
+        "DELETE FROM journal_entries
+         WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
+             OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
+        params![journal, before, withdrawn_before, WITHDRAWAL],
+    )?;
     Ok(expired as u64)
 }
 
@@ -485,9 +462,7 @@ fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64>
                  (SELECT journal, revision FROM journal_entries WHERE {condition} LIMIT ?2)"
         );
         let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
-        removed += connection
-            .prepare_cached(&sql)?
-            .execute(params![time, limit])? as u64;
+        removed += connection.execute_cached(&sql, params![time, limit])? as u64;
     }
     Ok(removed)
 }
