@@ -28,7 +28,7 @@ macro_rules! read {
             let $client: &deadpool_postgres::ClientWrapper = &lent.client;
             let answer = tokio::time::timeout($store.patience(), $query).await;
             if let Some(value) = $store.take_back(lent, answer, &mut tries)? {
-                break Ok(value);
+                break Ok::<_, $crate::store::StoreError>(value);
             }
         }
     }};

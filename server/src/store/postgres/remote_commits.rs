@@ -43,16 +43,43 @@ impl Postgres {
         read!(self, client => missed(client, conversation, after, through, limit))
     }
 
+    /// Returns the recent changes that concern a user, in the order of each conversation.
     pub(in crate::store) async fn recent_changes(
         &self,
         user: &str,
         within: Duration,
     ) -> Result<Vec<RecentChange>, StoreError> {
-        read!(self, client => recent(client, user, within))
+        let (seconds, limit) = (within.as_secs_f64(), signed(MAX_RECENT_CHANGES));
+        read!(self, client => client.query_cached(
+            "SELECT conversation_id, number, seq FROM conversation_changes c
+             WHERE changed_at > now() - make_interval(secs => $2) AND (
+                 kind IN ('added', 'removed') AND user_id = $1
+                 OR kind = 'closed' AND $1 = ANY (member_ids)
+                 OR kind = 'renamed' AND EXISTS (SELECT FROM members m
+                     WHERE m.conversation_id = c.conversation_id AND m.user_id = $1))
+             UNION ALL SELECT id, 0, 0 FROM conversations JOIN members ON conversation_id = id
+             WHERE user_id = $1 AND created_at > now() - make_interval(secs => $2)
+             ORDER BY conversation_id, number LIMIT $3",
+            &[&user, &seconds, &limit],
+            |row| {
+                Ok(RecentChange {
+                    conversation: row.try_get("conversation_id")?,
+                    number: unsigned(row.try_get("number")?),
+                    seq: unsigned(row.try_get("seq")?),
+                })
+            },
+        ))
     }
 
+    /// Removes changes that are older than any server's gap should be. Returns how many.
     pub(in crate::store) async fn forget_changes(&self) -> Result<u64, StoreError> {
-        read!(self, client => forget(client))
+        read!(self, client => client.execute_cached(
+            "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
+                 SELECT conversation_id, number FROM conversation_changes
+                 WHERE changed_at < now() - interval '1 hour'
+                 ORDER BY changed_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+            &[&signed(MAX_REMOVED_CHANGES)],
+        ))
     }
 }
 
@@ -212,49 +239,6 @@ fn merge(
         steps.push((reached, Step::Change(change)));
     }
     (steps, reached)
-}
-
-/// Removes changes that are older than any server's gap should be. Returns how many.
-async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
-    client
-        .execute_cached(
-            "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
-                 SELECT conversation_id, number FROM conversation_changes
-                 WHERE changed_at < now() - interval '1 hour'
-                 ORDER BY changed_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
-            &[&signed(MAX_REMOVED_CHANGES)],
-        )
-        .await
-}
-
-/// Returns the recent changes that concern a user, in the order of each conversation.
-async fn recent(
-    client: &ClientWrapper,
-    user: &str,
-    within: Duration,
-) -> Result<Vec<RecentChange>, Error> {
-    let (seconds, limit) = (within.as_secs_f64(), signed(MAX_RECENT_CHANGES));
-    client
-        .query_cached(
-            "SELECT conversation_id, number, seq FROM conversation_changes c
-             WHERE changed_at > now() - make_interval(secs => $2) AND (
-                 kind IN ('added', 'removed') AND user_id = $1
-                 OR kind = 'closed' AND $1 = ANY (member_ids)
-                 OR kind = 'renamed' AND EXISTS (SELECT FROM members m
-                     WHERE m.conversation_id = c.conversation_id AND m.user_id = $1))
-             UNION ALL SELECT id, 0, 0 FROM conversations JOIN members ON conversation_id = id
-             WHERE user_id = $1 AND created_at > now() - make_interval(secs => $2)
-             ORDER BY conversation_id, number LIMIT $3",
-            &[&user, &seconds, &limit],
-            |row| {
-                Ok(RecentChange {
-                    conversation: row.try_get("conversation_id")?,
-                    number: unsigned(row.try_get("number")?),
-                    seq: unsigned(row.try_get("seq")?),
-                })
-            },
-        )
-        .await
 }
 
 /// A row of a conversation change.

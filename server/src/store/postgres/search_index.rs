@@ -15,8 +15,8 @@ use tokio_postgres::error::SqlState;
 
 use super::lane::discard_connection;
 
-/// Updates the index after every [`INDEX_UPDATE_THRESHOLD`] stored messages until all lanes have ended. Each update
-/// may take `patience`.
+/// Updates the index after every [`INDEX_UPDATE_THRESHOLD`] stored messages until all lanes have
+/// ended. Each update may take `patience`.
 pub(super) async fn update_index_periodically(
     mut stored: watch::Receiver<u64>,
     pool: Pool,

@@ -36,13 +36,22 @@ impl Postgres {
         read!(self, client => opening(client, conversation, user))
     }
 
+    /// Stores a member's notification level.
     pub(in crate::store) async fn set_level(
         &self,
         conversation: Uuid,
         user: &str,
         level: Level,
     ) -> Result<bool, StoreError> {
-        change!(self, client => set_level(client, conversation, user, level))
+        change!(self, client => client.execute_cached(
+            "INSERT INTO notification_levels (conversation_id, user_id, level)
+             SELECT id, $2, $3 FROM conversations
+             WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
+             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+            &[&conversation, &user, &level.as_str()],
+        ))
+        .map(|stored| stored > 0)
     }
 }
 
@@ -93,26 +102,6 @@ async fn opening(
     // messages.
     let is_member = is_member(client, conversation, user).await?;
     Ok(is_member.then_some(opening))
-}
-
-/// Stores a member's notification level.
-async fn set_level(
-    client: &ClientWrapper,
-    conversation: Uuid,
-    user: &str,
-    level: Level,
-) -> Result<bool, Error> {
-    let stored = client
-        .execute_cached(
-            "INSERT INTO notification_levels (conversation_id, user_id, level)
-             SELECT id, $2, $3 FROM conversations
-             WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
-                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
-             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
-            &[&conversation, &user, &level.as_str()],
-        )
-        .await?;
-    Ok(stored > 0)
 }
 
 /// Returns which of these pairs of a conversation and a user have turned notifications off.

@@ -19,15 +19,30 @@ impl Postgres {
         change!(self, client => apply(client, &change))
     }
 
+    /// Returns all blocks, oldest first. Blocks that cannot be parsed are left out; only another
+    /// program can have written them.
     pub(in crate::store) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
-        read!(self, client => list(client))
+        read!(self, client => client.query_cached(
+            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
+             ORDER BY created_at, id",
+            &[],
+            block,
+        ))
+        .map(|blocks| blocks.into_iter().flatten().collect())
     }
 
+    /// Returns the existing blocks among these ids.
     pub(in crate::store) async fn blocks_named(
         &self,
         ids: &[Uuid],
     ) -> Result<Vec<Block>, StoreError> {
-        read!(self, client => named(client, ids))
+        read!(self, client => client.query_cached(
+            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
+             WHERE id = ANY($1) ORDER BY created_at, id",
+            &[&ids],
+            block,
+        ))
+        .map(|blocks| blocks.into_iter().flatten().collect())
     }
 }
 
@@ -61,33 +76,6 @@ async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error
         }
     }
     Ok(())
-}
-
-/// Returns all blocks, oldest first. Blocks that cannot be parsed are left out; only another
-/// program can have written them.
-async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
-    let blocks = client
-        .query_cached(
-            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
-             ORDER BY created_at, id",
-            &[],
-            block,
-        )
-        .await?;
-    Ok(blocks.into_iter().flatten().collect())
-}
-
-/// Returns the existing blocks among these ids.
-async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
-    let blocks = client
-        .query_cached(
-            "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
-             WHERE id = ANY($1) ORDER BY created_at, id",
-            &[&ids],
-            block,
-        )
-        .await?;
-    Ok(blocks.into_iter().flatten().collect())
 }
 
 fn block(row: &Row) -> Result<Option<Block>, Error> {

@@ -22,8 +22,12 @@ impl Sqlite {
             .await
     }
 
+    /// Returns all blocks, oldest first.
     pub(in crate::store) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
-        self.read(list).await
+        self.read(move |connection| {
+            connection.query_cached("SELECT * FROM blocks ORDER BY created_at, id", [], row)
+        })
+        .await
     }
 }
 
@@ -53,11 +57,6 @@ fn apply(connection: &Connection, change: &BlockChange) -> rusqlite::Result<()> 
         }
     }
     Ok(())
-}
-
-/// Returns all blocks, oldest first.
-fn list(connection: &Connection) -> rusqlite::Result<Vec<Block>> {
-    connection.query_cached("SELECT * FROM blocks ORDER BY created_at, id", [], row)
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Block> {

@@ -41,7 +41,15 @@ impl Postgres {
         user: &str,
         limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
-        read!(self, client => conversation_ids(client, user, limit))
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        read!(self, client => client.query_cached(
+            "SELECT id FROM conversations
+             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
+             LIMIT $2",
+            &[&user, &limit],
+            |row| row.try_get(0),
+        ))
     }
 }
 
@@ -207,24 +215,6 @@ async fn conversations(
         }
     }
     Ok(builder.finish())
-}
-
-async fn conversation_ids(
-    client: &ClientWrapper,
-    user: &str,
-    limit: usize,
-) -> Result<Vec<Uuid>, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    client
-        .query_cached(
-            "SELECT id FROM conversations
-             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
-                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
-             LIMIT $2",
-            &[&user, &limit],
-            |row| row.try_get(0),
-        )
-        .await
 }
 
 /// Converts a row with the column `member_ids` to a conversation.

@@ -42,8 +42,15 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
         let user = user.to_owned();
-        self.read(move |connection| conversation_ids(connection, &user, limit))
-            .await
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT conversation_id FROM members WHERE user_id = ?1
+                 UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
+                params![user, i64::try_from(limit).unwrap_or(i64::MAX)],
+                |row| row.get(0).map(|Id(id)| id),
+            )
+        })
+        .await
     }
 }
 
@@ -230,17 +237,4 @@ fn conversations(
         }
     }
     Ok(builder.finish())
-}
-
-fn conversation_ids(
-    connection: &Connection,
-    user: &str,
-    limit: usize,
-) -> rusqlite::Result<Vec<Uuid>> {
-    connection.query_cached(
-        "SELECT conversation_id FROM members WHERE user_id = ?1
-         UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
-        params![user, i64::try_from(limit).unwrap_or(i64::MAX)],
-        |row| row.get(0).map(|Id(id)| id),
-    )
 }

@@ -18,33 +18,65 @@ impl Postgres {
         change!(self, client => apply(client, &change))
     }
 
+    /// Returns a login session by the hash of its id.
     pub(in crate::store) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
-        read!(self, client => login(client, id_hash))
+        read!(self, client => client.query_opt_cached(
+            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
+             WHERE id_hash = $1",
+            &[&id_hash],
+            row,
+        ))
     }
 
+    /// Returns the login sessions of a user, oldest first.
     pub(in crate::store) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
-        read!(self, client => of_user(client, user))
+        let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
+        read!(self, client => client.query_cached(
+            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
+             WHERE user_id = $1 ORDER BY created_at LIMIT $2",
+            &[&user, &limit],
+            row,
+        ))
     }
 
+    /// Returns all revocations.
     pub(in crate::store) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        read!(self, client => revocations(client))
+        read!(self, client => client.query_cached(
+            "SELECT kind, value, until FROM revocations ORDER BY kind, value",
+            &[],
+            revocation,
+        ))
     }
 
+    /// Returns the existing revocations among these pairs of kind and value.
     pub(in crate::store) async fn revocations_named(
         &self,
         kinds: &[&str],
         values: &[&str],
     ) -> Result<Vec<Revocation>, StoreError> {
-        read!(self, client => revocations_named(client, kinds, values))
+        read!(self, client => client.query_cached(
+            "SELECT r.kind, r.value, r.until FROM revocations r
+             JOIN unnest($1::text[], $2::text[]) AS n (kind, value)
+                 ON r.kind = n.kind AND r.value = n.value",
+            &[&kinds, &values],
+            revocation,
+        ))
     }
 
+    /// Returns the revocations after this one, ordered by kind and value.
     pub(in crate::store) async fn revocations_after(
         &self,
         kind: &str,
         value: &str,
         limit: usize,
     ) -> Result<Vec<Revocation>, StoreError> {
-        read!(self, client => revocations_after(client, kind, value, limit))
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        read!(self, client => client.query_cached(
+            "SELECT kind, value, until FROM revocations WHERE (kind, value) > ($1, $2)
+             ORDER BY kind, value LIMIT $3",
+            &[&kind, &value, &limit],
+            revocation,
+        ))
     }
 }
 
@@ -127,77 +159,6 @@ async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutc
     };
     outcome.changed = usize::try_from(changed).unwrap_or(usize::MAX);
     Ok(outcome)
-}
-
-/// Returns a login session by the hash of its id.
-async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
-    client
-        .query_opt_cached(
-            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
-             WHERE id_hash = $1",
-            &[&id_hash],
-            row,
-        )
-        .await
-}
-
-/// Returns the login sessions of a user, oldest first.
-async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
-    let limit = i64::try_from(MAX_OF_USER).unwrap_or(i64::MAX);
-    client
-        .query_cached(
-            "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
-             WHERE user_id = $1 ORDER BY created_at LIMIT $2",
-            &[&user, &limit],
-            row,
-        )
-        .await
-}
-
-/// Returns all revocations.
-async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
-    client
-        .query_cached(
-            "SELECT kind, value, until FROM revocations ORDER BY kind, value",
-            &[],
-            revocation,
-        )
-        .await
-}
-
-/// Returns the existing revocations among these pairs of kind and value.
-async fn revocations_named(
-    client: &ClientWrapper,
-    kinds: &[&str],
-    values: &[&str],
-) -> Result<Vec<Revocation>, Error> {
-    client
-        .query_cached(
-            "SELECT r.kind, r.value, r.until FROM revocations r
-             JOIN unnest($1::text[], $2::text[]) AS n (kind, value)
-                 ON r.kind = n.kind AND r.value = n.value",
-            &[&kinds, &values],
-            revocation,
-        )
-        .await
-}
-
-/// Returns the revocations after this one, ordered by kind and value.
-async fn revocations_after(
-    client: &ClientWrapper,
-    kind: &str,
-    value: &str,
-    limit: usize,
-) -> Result<Vec<Revocation>, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    client
-        .query_cached(
-            "SELECT kind, value, until FROM revocations WHERE (kind, value) > ($1, $2)
-             ORDER BY kind, value LIMIT $3",
-            &[&kind, &value, &limit],
-            revocation,
-        )
-        .await
 }
 
 fn revocation(row: &Row) -> Result<Revocation, Error> {

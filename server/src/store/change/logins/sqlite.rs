@@ -23,14 +23,35 @@ impl Sqlite {
             .await
     }
 
+    /// Returns the login sessions of a user, oldest first.
     pub(in crate::store) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
         let user = user.to_owned();
-        self.read(move |connection| of_user(connection, &user))
-            .await
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2",
+                params![user, MAX_OF_USER as i64],
+                row,
+            )
+        })
+        .await
     }
 
+    /// Returns all revocations.
     pub(in crate::store) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        self.read(revocations).await
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT kind, value, until FROM revocations ORDER BY kind, value",
+                [],
+                |row| {
+                    Ok(Revocation {
+                        kind: row.get("kind")?,
+                        value: row.get("value")?,
+                        until: row.get("until")?,
+                    })
+                },
+            )
+        })
+        .await
     }
 }
 
@@ -88,30 +109,6 @@ fn apply(connection: &Connection, change: &LoginChange) -> rusqlite::Result<Logi
 /// Returns a login session by the hash of its id.
 fn login(connection: &Connection, id_hash: &str) -> rusqlite::Result<Option<Login>> {
     connection.query_opt_cached("SELECT * FROM sessions WHERE id_hash = ?1", [id_hash], row)
-}
-
-/// Returns the login sessions of a user, oldest first.
-fn of_user(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Login>> {
-    connection.query_cached(
-        "SELECT * FROM sessions WHERE user_id = ?1 ORDER BY created_at LIMIT ?2",
-        params![user, MAX_OF_USER as i64],
-        row,
-    )
-}
-
-/// Returns all revocations.
-fn revocations(connection: &Connection) -> rusqlite::Result<Vec<Revocation>> {
-    connection.query_cached(
-        "SELECT kind, value, until FROM revocations ORDER BY kind, value",
-        [],
-        |row| {
-            Ok(Revocation {
-                kind: row.get("kind")?,
-                value: row.get("value")?,
-                until: row.get("until")?,
-            })
-        },
-    )
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Login> {

@@ -27,7 +27,19 @@ impl Postgres {
         most_members: usize,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        read!(self, client => contacts(client, user, most_members, limit))
+        let [most_members, limit] =
+            [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
+        // The count stops at the limit, however large a conversation is.
+        read!(self, client => client.query_cached(
+            "WITH small AS MATERIALIZED (
+                 SELECT own.conversation_id FROM members own
+                 WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT FROM members m
+                     WHERE m.conversation_id = own.conversation_id LIMIT $2::int8 + 1) counted) <= $2)
+             SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
+             WHERE m.user_id <> $1 LIMIT $3",
+            &[&user, &most_members, &limit],
+            |row| row.try_get(0),
+        ))
     }
 }
 
@@ -136,29 +148,6 @@ async fn is_full(
              FROM members WHERE conversation_id = $1",
             &[&change.conversation_id, &change.user_id, &most],
             |row| row.try_get("is_full"),
-        )
-        .await
-}
-
-async fn contacts(
-    client: &ClientWrapper,
-    user: &str,
-    most_members: usize,
-    limit: usize,
-) -> Result<Vec<String>, Error> {
-    let [most_members, limit] =
-        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
-    // The count stops at the limit, however large a conversation is.
-    client
-        .query_cached(
-            "WITH small AS MATERIALIZED (
-                 SELECT own.conversation_id FROM members own
-                 WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT FROM members m
-                     WHERE m.conversation_id = own.conversation_id LIMIT $2::int8 + 1) counted) <= $2)
-             SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
-             WHERE m.user_id <> $1 LIMIT $3",
-            &[&user, &most_members, &limit],
-            |row| row.try_get(0),
         )
         .await
 }

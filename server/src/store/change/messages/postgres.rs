@@ -59,21 +59,50 @@ impl Postgres {
         &self,
         message: Uuid,
     ) -> Result<Vec<Version>, StoreError> {
-        read!(self, client => versions(client, message))
+        read!(self, client => client.query_cached(
+            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
+             WHERE message_id = $1 ORDER BY version",
+            &[&message],
+            |row| {
+                Ok(Version {
+                    version: version(row)?,
+                    content: row.try_get("content")?,
+                    metadata: metadata(row)?,
+                    replaced_at: time(row, "replaced_at")?,
+                    replaced_by: row.try_get("replaced_by")?,
+                })
+            },
+        ))
     }
 
     pub(in crate::store) async fn conversation_of(
         &self,
         message: Uuid,
     ) -> Result<Option<Uuid>, StoreError> {
-        read!(self, client => conversation_of(client, message))
+        read!(self, client => client.query_opt_cached(
+            "SELECT conversation_id FROM messages WHERE id = $1",
+            &[&message],
+            |row| row.try_get(0),
+        ))
     }
 
     pub(in crate::store) async fn authorship(
         &self,
         message: Uuid,
     ) -> Result<Option<Authorship>, StoreError> {
-        read!(self, client => authorship(client, message))
+        read!(self, client => client.query_opt_cached(
+            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
+             FROM messages m JOIN conversations c ON c.id = m.conversation_id
+             WHERE m.id = $1 AND c.deleted_at IS NULL",
+            &[&message],
+            |row| {
+                Ok(Authorship {
+                    conversation_id: row.try_get(0)?,
+                    user_id: row.try_get(1)?,
+                    is_deleted: row.try_get(2)?,
+                })
+            },
+        ))
     }
 
     pub(in crate::store) async fn expire(
@@ -388,53 +417,6 @@ async fn own(client: &ClientWrapper, user: &str) -> Result<Vec<Uuid>, Error> {
              UNION SELECT id FROM conversations WHERE is_open",
             &[&user],
             |row| row.try_get(0),
-        )
-        .await
-}
-
-async fn versions(client: &ClientWrapper, message: Uuid) -> Result<Vec<Version>, Error> {
-    client
-        .query_cached(
-            "SELECT version, content, metadata, replaced_at, replaced_by FROM message_versions
-             WHERE message_id = $1 ORDER BY version",
-            &[&message],
-            |row| {
-                Ok(Version {
-                    version: version(row)?,
-                    content: row.try_get("content")?,
-                    metadata: metadata(row)?,
-                    replaced_at: time(row, "replaced_at")?,
-                    replaced_by: row.try_get("replaced_by")?,
-                })
-            },
-        )
-        .await
-}
-
-async fn conversation_of(client: &ClientWrapper, message: Uuid) -> Result<Option<Uuid>, Error> {
-    client
-        .query_opt_cached(
-            "SELECT conversation_id FROM messages WHERE id = $1",
-            &[&message],
-            |row| row.try_get(0),
-        )
-        .await
-}
-
-async fn authorship(client: &ClientWrapper, message: Uuid) -> Result<Option<Authorship>, Error> {
-    client
-        .query_opt_cached(
-            "SELECT m.conversation_id, m.user_id, m.deleted_at IS NOT NULL
-             FROM messages m JOIN conversations c ON c.id = m.conversation_id
-             WHERE m.id = $1 AND c.deleted_at IS NULL",
-            &[&message],
-            |row| {
-                Ok(Authorship {
-                    conversation_id: row.try_get(0)?,
-                    user_id: row.try_get(1)?,
-                    is_deleted: row.try_get(2)?,
-                })
-            },
         )
         .await
 }

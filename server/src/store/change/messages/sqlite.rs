@@ -58,8 +58,22 @@ impl Sqlite {
         &self,
         message: Uuid,
     ) -> Result<Vec<Version>, StoreError> {
-        self.read(move |connection| versions(connection, message))
-            .await
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version",
+                [Id(message)],
+                |row| {
+                    Ok(Version {
+                        version: row.get("version")?,
+                        content: row.get("content")?,
+                        metadata: metadata(row)?,
+                        replaced_at: row.get("replaced_at")?,
+                        replaced_by: row.get("replaced_by")?,
+                    })
+                },
+            )
+        })
+        .await
     }
 
     pub(in crate::store) async fn conversation_of(
@@ -74,17 +88,48 @@ impl Sqlite {
         &self,
         message: Uuid,
     ) -> Result<Option<Authorship>, StoreError> {
-        self.read(move |connection| authorship(connection, message))
-            .await
+        self.read(move |connection| {
+            connection.query_opt_cached(
+                "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
+                 FROM messages JOIN conversations ON conversations.id = conversation_id
+                 WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
+                [Id(message)],
+                |row| {
+                    Ok(Authorship {
+                        conversation_id: row.get::<_, Id>(0)?.0,
+                        user_id: row.get(1)?,
+                        is_deleted: row.get(2)?,
+                    })
+                },
+            )
+        })
+        .await
     }
 
+    /// Removes the oldest messages of each affected conversation.
     pub(in crate::store) async fn expire(
         &self,
         time: Time,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.write(move |connection| expire(connection, time, limit))
-            .await
+        self.write(move |connection| {
+            let removed = connection.execute_cached(
+                "DELETE FROM messages WHERE number IN (
+                     SELECT messages.number FROM messages JOIN (
+                         SELECT conversation_id, max(seq) AS seq FROM (
+                             SELECT conversation_id, seq FROM messages
+                             WHERE id < ?1 AND created_at < ?2 ORDER BY id LIMIT ?3)
+                         GROUP BY conversation_id) AS old
+                     ON messages.conversation_id = old.conversation_id AND messages.seq <= old.seq)",
+                params![
+                    Id(time.first_id()),
+                    time,
+                    i64::try_from(limit).unwrap_or(i64::MAX)
+                ],
+            )?;
+            Ok(removed as u64)
+        })
+        .await
     }
 }
 
@@ -346,22 +391,6 @@ fn all_of(words: &[String]) -> String {
     query
 }
 
-fn versions(connection: &Connection, message: Uuid) -> rusqlite::Result<Vec<Version>> {
-    connection.query_cached(
-        "SELECT * FROM message_versions WHERE message_id = ?1 ORDER BY version",
-        [Id(message)],
-        |row| {
-            Ok(Version {
-                version: row.get("version")?,
-                content: row.get("content")?,
-                metadata: metadata(row)?,
-                replaced_at: row.get("replaced_at")?,
-                replaced_by: row.get("replaced_by")?,
-            })
-        },
-    )
-}
-
 fn conversation_of(connection: &Connection, message: Uuid) -> rusqlite::Result<Option<Uuid>> {
     connection
         .query_opt_cached(
@@ -370,41 +399,6 @@ fn conversation_of(connection: &Connection, message: Uuid) -> rusqlite::Result<O
             |row| row.get::<_, Id>(0),
         )
         .map(|id| id.map(|id| id.0))
-}
-
-fn authorship(connection: &Connection, message: Uuid) -> rusqlite::Result<Option<Authorship>> {
-    connection.query_opt_cached(
-        "SELECT conversation_id, user_id, messages.deleted_at IS NOT NULL
-         FROM messages JOIN conversations ON conversations.id = conversation_id
-         WHERE messages.id = ?1 AND conversations.deleted_at IS NULL",
-        [Id(message)],
-        |row| {
-            Ok(Authorship {
-                conversation_id: row.get::<_, Id>(0)?.0,
-                user_id: row.get(1)?,
-                is_deleted: row.get(2)?,
-            })
-        },
-    )
-}
-
-/// Removes the oldest messages of each affected conversation.
-fn expire(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
-    let removed = connection.execute_cached(
-        "DELETE FROM messages WHERE number IN (
-             SELECT messages.number FROM messages JOIN (
-                 SELECT conversation_id, max(seq) AS seq FROM (
-                     SELECT conversation_id, seq FROM messages
-                     WHERE id < ?1 AND created_at < ?2 ORDER BY id LIMIT ?3)
-                 GROUP BY conversation_id) AS old
-             ON messages.conversation_id = old.conversation_id AND messages.seq <= old.seq)",
-        params![
-            Id(time.first_id()),
-            time,
-            i64::try_from(limit).unwrap_or(i64::MAX)
-        ],
-    )?;
-    Ok(removed as u64)
 }
 
 pub(in crate::store) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {

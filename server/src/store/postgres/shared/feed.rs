@@ -13,8 +13,22 @@ use crate::store::shared::FeedCursor;
 use crate::store::{Changed, FeedMark, FeedPage, StoreError};
 
 impl Postgres {
+    /// Returns the end of the feed and deletes rows of future transactions.
+    ///
+    /// A database restored from another database's dump has such rows. They would never become
+    /// visible to a mark.
     pub(in crate::store) async fn feed_end(&self) -> Result<FeedMark, StoreError> {
-        read!(self, client => end(client))
+        read!(self, client => client.query_one_cached(
+            "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
+                 foreign_rows AS (
+                     DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
+                 foreign_mark AS (
+                     UPDATE changes_kept SET since = '0'
+                     WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
+             SELECT now::text AS snapshot FROM s",
+            &[],
+            |row| row.try_get("snapshot").map(FeedMark::at),
+        ))
     }
 
     pub(in crate::store) async fn read_feed(
@@ -25,33 +39,40 @@ impl Postgres {
         read!(self, client => read(client, mark, limit))
     }
 
+    /// Removes one page of rows that the mark shows or that exceed `most`. Returns whether there is
+    /// more.
+    ///
+    /// Rows of transactions that are not older than a running one are retained, because no reader
+    /// has read all of them.
     pub(in crate::store) async fn shorten_feed(
         &self,
         below: Option<&FeedMark>,
         most: usize,
     ) -> Result<bool, StoreError> {
-        read!(self, client => shorten(client, below, most))
+        let below = below.map(|mark| &mark.snapshot);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        read!(self, client => client.query_one_cached(
+            "WITH below AS MATERIALIZED (
+                 SELECT greatest(pg_snapshot_xmin($1::text::pg_snapshot), (
+                     SELECT changed_in FROM changes
+                     WHERE changed_in < pg_snapshot_xmin(pg_current_snapshot())
+                     ORDER BY changed_in DESC, id DESC OFFSET $2 LIMIT 1)) AS changed_in),
+             told AS (
+                 UPDATE changes_kept SET since = below.changed_in
+                 FROM below WHERE since < below.changed_in),
+             old AS MATERIALIZED (
+                 SELECT c.changed_in, c.id FROM changes c
+                 WHERE c.changed_in < (SELECT changed_in FROM below)
+                 ORDER BY c.changed_in, c.id LIMIT $3 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM changes c USING old
+                 WHERE c.changed_in = old.changed_in AND c.id = old.id RETURNING 1)
+             SELECT count(*) FROM gone",
+            &[&below, &most, &PAGE],
+            |row| row.try_get(0),
+        ))
+        .map(|removed: i64| removed >= PAGE)
     }
-}
-
-/// Returns the end of the feed and deletes rows of future transactions.
-///
-/// A database restored from another database's dump has such rows. They would never become visible
-/// to a mark.
-async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
-    client
-        .query_one_cached(
-            "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
-                 foreign_rows AS (
-                     DELETE FROM changes WHERE changed_in >= (SELECT pg_snapshot_xmax(now) FROM s)),
-                 foreign_mark AS (
-                     UPDATE changes_kept SET since = '0'
-                     WHERE since > (SELECT pg_snapshot_xmax(now) FROM s))
-             SELECT now::text AS snapshot FROM s",
-            &[],
-            |row| row.try_get("snapshot").map(FeedMark::at),
-        )
-        .await
 }
 
 /// Returns the rows that a mark does not show, ordered by transaction, or `None` if some may have
@@ -124,43 +145,6 @@ async fn read(
         next,
         has_more,
     }))
-}
-
-/// Removes one page of rows that the mark shows or that exceed `most`. Returns whether there is
-/// more.
-///
-/// Rows of transactions that are not older than a running one are retained, because no reader has
-/// read all of them.
-async fn shorten(
-    client: &ClientWrapper,
-    below: Option<&FeedMark>,
-    most: usize,
-) -> Result<bool, Error> {
-    let below = below.map(|mark| &mark.snapshot);
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let removed: i64 = client
-        .query_one_cached(
-            "WITH below AS MATERIALIZED (
-                 SELECT greatest(pg_snapshot_xmin($1::text::pg_snapshot), (
-                     SELECT changed_in FROM changes
-                     WHERE changed_in < pg_snapshot_xmin(pg_current_snapshot())
-                     ORDER BY changed_in DESC, id DESC OFFSET $2 LIMIT 1)) AS changed_in),
-             told AS (
-                 UPDATE changes_kept SET since = below.changed_in
-                 FROM below WHERE since < below.changed_in),
-             old AS MATERIALIZED (
-                 SELECT c.changed_in, c.id FROM changes c
-                 WHERE c.changed_in < (SELECT changed_in FROM below)
-                 ORDER BY c.changed_in, c.id LIMIT $3 FOR UPDATE SKIP LOCKED),
-             gone AS (
-                 DELETE FROM changes c USING old
-                 WHERE c.changed_in = old.changed_in AND c.id = old.id RETURNING 1)
-             SELECT count(*) FROM gone",
-            &[&below, &most, &PAGE],
-            |row| row.try_get(0),
-        )
-        .await?;
-    Ok(removed >= PAGE)
 }
 
 /// The maximum number of rows that one statement removes.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::store::postgres::sql::{CachedStatements, time};
@@ -17,138 +15,90 @@ impl Postgres {
         node: Uuid,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        read!(self, client => take(client, node, lease))
+        let lease = milliseconds(lease);
+        read!(self, client => client.execute_cached(
+            "INSERT INTO nodes (id, expires_at)
+             VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
+             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
+            &[&node, &lease],
+        ))
+        .map(drop)
     }
 
+    /// Extends a lease. An expired lease stays expired, because peers act on it.
     pub(in crate::store) async fn renew_lease(
         &self,
         node: Uuid,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        read!(self, client => renew(client, node, lease))
+        let lease = milliseconds(lease);
+        read!(self, client => client.execute_cached(
+            "UPDATE nodes SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
+             WHERE id = $1 AND expires_at > clock_timestamp()",
+            &[&node, &lease],
+        ))
+        .map(|renewed| renewed > 0)
     }
 
     pub(in crate::store) async fn end_lease(&self, node: Uuid) -> Result<(), StoreError> {
-        read!(self, client => end(client, node))
+        read!(self, client => client.execute_cached("DELETE FROM nodes WHERE id = $1", &[&node]))
+            .map(drop)
     }
 
+    /// Removes servers whose leases expired. Skips rows that another server is removing, so that
+    /// neither waits.
     pub(in crate::store) async fn remove_expired_nodes(
         &self,
         dead_for: Duration,
     ) -> Result<u64, StoreError> {
-        read!(self, client => remove_expired(client, dead_for))
+        read!(self, client => client.execute_cached(
+            "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
+                 WHERE expires_at <= clock_timestamp() - $1 * interval '1 millisecond'
+                 FOR UPDATE SKIP LOCKED)",
+            &[&milliseconds(dead_for)],
+        ))
     }
 
     pub(in crate::store) async fn count_leases(&self) -> Result<usize, StoreError> {
-        read!(self, client => count(client))
+        read!(self, client => client.query_one_cached(
+            "SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()",
+            &[],
+            |row| row.try_get(0),
+        ))
+        .map(|count: i64| usize::try_from(count).unwrap_or_default())
     }
 
     pub(in crate::store) async fn next_end(
         &self,
         node: Uuid,
     ) -> Result<Option<Duration>, StoreError> {
-        read!(self, client => next_end(client, node))
+        read!(self, client => client.query_one_cached(
+            "SELECT (extract(epoch FROM min(expires_at) - statement_timestamp()))::float8
+             FROM nodes WHERE id <> $1 AND expires_at > statement_timestamp()",
+            &[&node],
+            |row| row.try_get(0),
+        ))
+        .map(|seconds: Option<f64>| {
+            seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        })
     }
 
+    /// Stores presence entries. Locks the server's row, so that no entries are stored for a server
+    /// that is being removed.
     pub(in crate::store) async fn publish_presence(
         &self,
         node: Uuid,
         here: &[PresenceEntry],
     ) -> Result<bool, StoreError> {
-        read!(self, client => tell(client, node, here))
-    }
-
-    pub(in crate::store) async fn remote_presence(
-        &self,
-        node: Uuid,
-        conversations: &[Uuid],
-    ) -> Result<Vec<PresenceEntry>, StoreError> {
-        read!(self, client => remote_presence(client, node, conversations))
-    }
-}
-
-async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(), Error> {
-    let lease = milliseconds(lease);
-    client
-        .execute_cached(
-            "INSERT INTO nodes (id, expires_at)
-             VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
-             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at",
-            &[&node, &lease],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Extends a lease. An expired lease stays expired, because peers act on it.
-async fn renew(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<bool, Error> {
-    let lease = milliseconds(lease);
-    let renewed = client
-        .execute_cached(
-            "UPDATE nodes SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
-             WHERE id = $1 AND expires_at > clock_timestamp()",
-            &[&node, &lease],
-        )
-        .await?;
-    Ok(renewed > 0)
-}
-
-async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
-    client
-        .execute_cached("DELETE FROM nodes WHERE id = $1", &[&node])
-        .await?;
-    Ok(())
-}
-
-/// Removes servers whose leases expired. Skips rows that another server is removing, so that
-/// neither waits.
-async fn remove_expired(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
-    client
-        .execute_cached(
-            "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
-                 WHERE expires_at <= clock_timestamp() - $1 * interval '1 millisecond'
-                 FOR UPDATE SKIP LOCKED)",
-            &[&milliseconds(dead_for)],
-        )
-        .await
-}
-
-async fn next_end(client: &ClientWrapper, node: Uuid) -> Result<Option<Duration>, Error> {
-    let seconds: Option<f64> = client
-        .query_one_cached(
-            "SELECT (extract(epoch FROM min(expires_at) - statement_timestamp()))::float8
-             FROM nodes WHERE id <> $1 AND expires_at > statement_timestamp()",
-            &[&node],
-            |row| row.try_get(0),
-        )
-        .await?;
-    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
-}
-
-async fn count(client: &ClientWrapper) -> Result<usize, Error> {
-    let count: i64 = client
-        .query_one_cached(
-            "SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()",
-            &[],
-            |row| row.try_get(0),
-        )
-        .await?;
-    Ok(usize::try_from(count).unwrap_or_default())
-}
-
-/// Stores presence entries. Locks the server's row, so that no entries are stored for a server that
-/// is being removed.
-async fn tell(client: &ClientWrapper, node: Uuid, here: &[PresenceEntry]) -> Result<bool, Error> {
-    let conversations: Vec<Uuid> = here.iter().map(|row| row.conversation_id).collect();
-    let users: Vec<&str> = here.iter().map(|row| row.user_id.as_str()).collect();
-    let names: Vec<&str> = here.iter().map(|row| row.name.as_str()).collect();
-    let connections: Vec<i32> = here
-        .iter()
-        .map(|row| i32::try_from(row.connections).unwrap_or(i32::MAX))
-        .collect();
-    let since: Vec<Timestamp> = here.iter().map(|row| row.since.timestamp()).collect();
-    client
-        .query_one_cached(
+        let conversations: Vec<Uuid> = here.iter().map(|row| row.conversation_id).collect();
+        let users: Vec<&str> = here.iter().map(|row| row.user_id.as_str()).collect();
+        let names: Vec<&str> = here.iter().map(|row| row.name.as_str()).collect();
+        let connections: Vec<i32> = here
+            .iter()
+            .map(|row| i32::try_from(row.connections).unwrap_or(i32::MAX))
+            .collect();
+        let since: Vec<Timestamp> = here.iter().map(|row| row.since.timestamp()).collect();
+        read!(self, client => client.query_one_cached(
             "WITH node AS MATERIALIZED (
                  SELECT id FROM nodes WHERE id = $1 AND expires_at > clock_timestamp()
                  FOR KEY SHARE),
@@ -170,17 +120,15 @@ async fn tell(client: &ClientWrapper, node: Uuid, here: &[PresenceEntry]) -> Res
              SELECT EXISTS (SELECT 1 FROM node)",
             &[&node, &conversations, &users, &names, &connections, &since],
             |row| row.try_get(0),
-        )
-        .await
-}
+        ))
+    }
 
-async fn remote_presence(
-    client: &ClientWrapper,
-    node: Uuid,
-    conversations: &[Uuid],
-) -> Result<Vec<PresenceEntry>, Error> {
-    client
-        .query_cached(
+    pub(in crate::store) async fn remote_presence(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+    ) -> Result<Vec<PresenceEntry>, StoreError> {
+        read!(self, client => client.query_cached(
             "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
                  least(coalesce(sum(p.connections) FILTER (WHERE n.is_alive), 0),
                      2147483647)::int4 AS connections,
@@ -201,8 +149,8 @@ async fn remote_presence(
                     since: time(row, "since")?,
                 })
             },
-        )
-        .await
+        ))
+    }
 }
 
 pub(super) fn milliseconds(time: Duration) -> f64 {

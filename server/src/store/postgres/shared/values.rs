@@ -11,7 +11,7 @@ use tokio_postgres::Error;
 
 use super::leases::milliseconds;
 use crate::store::StoreError;
-use crate::store::postgres::sql::CachedStatements;
+use crate::store::postgres::sql::{CachedStatements, signed};
 use crate::store::postgres::{Postgres, read};
 
 impl Postgres {
@@ -39,13 +39,27 @@ impl Postgres {
         read!(self, client => remove(client, key, expected))
     }
 
+    /// Returns the fencing number of the new holder, or `None` if another holder has the lock.
     pub(in crate::store) async fn lock_shared(
         &self,
         name: &str,
         holder: &str,
         lease: Duration,
     ) -> Result<Option<u64>, StoreError> {
-        read!(self, client => lock(client, name, holder, lease))
+        let lease = milliseconds(lease);
+        read!(self, client => client.query_opt_cached(
+            "INSERT INTO shared_locks (name, fence, holder, expires_at)
+             VALUES ($1, nextval('shared_numbers'), $2,
+                 clock_timestamp() + $3 * interval '1 millisecond')
+             ON CONFLICT (name) DO UPDATE
+             SET fence = nextval('shared_numbers'), holder = excluded.holder,
+                 expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+             WHERE shared_locks.expires_at <= clock_timestamp()
+                 OR shared_locks.holder = excluded.holder
+             RETURNING fence",
+            &[&name, &holder, &lease],
+            |row| row.try_get(0).map(number),
+        ))
     }
 
     pub(in crate::store) async fn renew_shared(
@@ -54,7 +68,13 @@ impl Postgres {
         fence: u64,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        read!(self, client => renew(client, name, fence, lease))
+        let (fence, lease) = (signed(fence), milliseconds(lease));
+        read!(self, client => client.execute_cached(
+            "UPDATE shared_locks SET expires_at = clock_timestamp() + $3 * interval '1 millisecond'
+             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+            &[&name, &fence, &lease],
+        ))
+        .map(|renewed| renewed > 0)
     }
 
     pub(in crate::store) async fn unlock_shared(
@@ -62,7 +82,12 @@ impl Postgres {
         name: &str,
         fence: u64,
     ) -> Result<bool, StoreError> {
-        read!(self, client => unlock(client, name, fence))
+        read!(self, client => client.execute_cached(
+            "UPDATE shared_locks SET expires_at = '-infinity'
+             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+            &[&name, &signed(fence)],
+        ))
+        .map(|unlocked| unlocked > 0)
     }
 }
 
@@ -153,59 +178,6 @@ async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result
         .await
 }
 
-/// Returns the fencing number of the new holder, or `None` if another holder has the lock.
-async fn lock(
-    client: &ClientWrapper,
-    name: &str,
-    holder: &str,
-    lease: Duration,
-) -> Result<Option<u64>, Error> {
-    let lease = milliseconds(lease);
-    client
-        .query_opt_cached(
-            "INSERT INTO shared_locks (name, fence, holder, expires_at)
-             VALUES ($1, nextval('shared_numbers'), $2,
-                 clock_timestamp() + $3 * interval '1 millisecond')
-             ON CONFLICT (name) DO UPDATE
-             SET fence = nextval('shared_numbers'), holder = excluded.holder,
-                 expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-             WHERE shared_locks.expires_at <= clock_timestamp()
-                 OR shared_locks.holder = excluded.holder
-             RETURNING fence",
-            &[&name, &holder, &lease],
-            |row| row.try_get(0).map(number),
-        )
-        .await
-}
-
-async fn renew(
-    client: &ClientWrapper,
-    name: &str,
-    fence: u64,
-    lease: Duration,
-) -> Result<bool, Error> {
-    let (fence, lease) = (signed(fence), milliseconds(lease));
-    let renewed = client
-        .execute_cached(
-            "UPDATE shared_locks SET expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
-            &[&name, &fence, &lease],
-        )
-        .await?;
-    Ok(renewed > 0)
-}
-
-async fn unlock(client: &ClientWrapper, name: &str, fence: u64) -> Result<bool, Error> {
-    let unlocked = client
-        .execute_cached(
-            "UPDATE shared_locks SET expires_at = '-infinity'
-             WHERE name = $1 AND fence = $2 AND expires_at > clock_timestamp()",
-            &[&name, &signed(fence)],
-        )
-        .await?;
-    Ok(unlocked > 0)
-}
-
 async fn version_at(client: &ClientWrapper, key: &str) -> Result<Option<u64>, Error> {
     let known = get(client, key).await?;
     Ok(known.map(|entry| entry.version))
@@ -216,10 +188,6 @@ fn version_of(expected: Expected) -> Option<i64> {
         Expected::Version(version) => Some(signed(version)),
         Expected::Anything | Expected::Nothing | _ => None,
     }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Numbers of the sequence are positive.

@@ -7,7 +7,7 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use crate::store::postgres::sql::CachedStatements;
+use crate::store::postgres::sql::{CachedStatements, signed, unsigned};
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{
     Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
@@ -40,22 +40,37 @@ impl Postgres {
         read!(self, client => view(client, &current))
     }
 
+    /// Removes closed entries before a revision.
     pub(in crate::store) async fn trim_journal(
         &self,
         journal: &str,
         before: u64,
     ) -> Result<(), StoreError> {
-        read!(self, client => trim(client, journal, before))
+        read!(self, client => client.execute_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
+            &[&journal, &signed(before)],
+        ))
+        .map(drop)
     }
 
+    /// Returns the revision and the number of open entries. One statement reads both, so that they
+    /// are consistent.
     pub(in crate::store) async fn count_open(
         &self,
         journal: &str,
         now: Time,
     ) -> Result<(u64, u64), StoreError> {
-        read!(self, client => count_open(client, journal, now))
+        read!(self, client => client.query_one_cached(
+            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0),
+                 (SELECT count(*) FROM journal_entries
+                  WHERE journal = $1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > $2))",
+            &[&journal, &now.timestamp()],
+            |row| Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?))),
+        ))
     }
 
+    /// Returns the entries between two revisions.
     pub(in crate::store) async fn journal_after(
         &self,
         journal: &str,
@@ -63,35 +78,107 @@ impl Postgres {
         through: u64,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        read!(self, client => self::after(client, journal, after, through, limit))
+        read!(self, client => client.query_cached(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
+             ORDER BY revision LIMIT $4",
+            &[&journal, &signed(after), &signed(through), &count(limit)],
+            entry,
+        ))
     }
 
+    /// Returns the current entry of a key.
     pub(in crate::store) async fn journal_entry(
         &self,
         journal: &str,
         key: &str,
     ) -> Result<Option<Entry>, StoreError> {
-        read!(self, client => current(client, journal, key))
+        read!(self, client => client.query_opt_cached(
+            "SELECT revision, key, body, category, is_open, created_at, expires_at
+             FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
+            &[&journal, &key],
+            entry,
+        ))
     }
 
+    /// Removes open entries appended before a time, and open withdrawals appended before another
+    /// time.
+    ///
+    /// An entry that another server replaces concurrently stays.
     pub(in crate::store) async fn expire_journal(
         &self,
         journal: &str,
         before: Time,
         withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
-        read!(self, client => expire(client, journal, before, withdrawn_before))
+        let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
+        read!(self, client => client.execute_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
+                 OR (starts_with(body, $4) AND created_at < $3))",
+            &[&journal, &before, &withdrawn_before, &WITHDRAWAL],
+        ))
     }
 
+    /// Replaces the current entry of a key under the lock of the journal's row, in one statement.
+    ///
+    /// If another server replaced the entry while the statement waited for the lock, nothing is
+    /// stored. The revision number is then skipped.
     pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
-        read!(self, client => self::amend(client, &amend))
+        read!(self, client => client.query_opt_cached(
+            "WITH taken AS (
+                 UPDATE journals SET revision = revision + 1
+                 WHERE name = $1 AND EXISTS (SELECT FROM journal_entries
+                     WHERE journal = $1 AND key = $2 AND is_current AND revision = $3)
+                 RETURNING revision),
+             amended AS (
+                 UPDATE journal_entries e
+                 SET revision = t.revision, body = $4, is_open = $5, created_at = $6, expires_at = $7
+                 FROM taken t
+                 WHERE e.journal = $1 AND e.key = $2 AND e.is_current AND e.revision = $3
+                 RETURNING e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at),
+             fed AS (
+                 INSERT INTO changes (topic, key) SELECT 'journals', revision::text || ':' || $1 FROM amended)
+             SELECT * FROM amended",
+            &[
+                &amend.journal,
+                &amend.key,
+                &signed(amend.replaces),
+                &amend.body,
+                &amend.is_open,
+                &amend.created_at.timestamp(),
+                &amend.expires_at.map(Time::timestamp),
+            ],
+            entry,
+        ))
     }
 
+    /// Removes some expired, replaced and old entries. Skips rows that another server is removing.
     pub(in crate::store) async fn sweep_journals(
         &self,
         sweep: JournalSweep,
     ) -> Result<u64, StoreError> {
-        read!(self, client => self::sweep(client, &sweep))
+        read!(self, client => client.execute_cached(
+            "WITH over AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             replaced AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries WHERE NOT is_current AND created_at < $2
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             closed AS MATERIALIZED (
+                 SELECT journal, revision FROM journal_entries
+                 WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
+                 LIMIT $4 FOR UPDATE SKIP LOCKED),
+             old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
+             DELETE FROM journal_entries e USING old
+             WHERE e.journal = old.journal AND e.revision = old.revision",
+            &[
+                &sweep.now.timestamp(),
+                &sweep.replaced_before.timestamp(),
+                &sweep.closed_before.timestamp(),
+                &count(sweep.limit),
+            ],
+        ))
     }
 }
 
@@ -238,41 +325,6 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
     Ok(revisions.into_iter().map(revision).collect())
 }
 
-/// Replaces the current entry of a key under the lock of the journal's row, in one statement.
-///
-/// If another server replaced the entry while the statement waited for the lock, nothing is stored.
-/// The revision number is then skipped.
-async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, Error> {
-    client
-        .query_opt_cached(
-            "WITH taken AS (
-                 UPDATE journals SET revision = revision + 1
-                 WHERE name = $1 AND EXISTS (SELECT FROM journal_entries
-                     WHERE journal = $1 AND key = $2 AND is_current AND revision = $3)
-                 RETURNING revision),
-             amended AS (
-                 UPDATE journal_entries e
-                 SET revision = t.revision, body = $4, is_open = $5, created_at = $6, expires_at = $7
-                 FROM taken t
-                 WHERE e.journal = $1 AND e.key = $2 AND e.is_current AND e.revision = $3
-                 RETURNING e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at),
-             fed AS (
-                 INSERT INTO changes (topic, key) SELECT 'journals', revision::text || ':' || $1 FROM amended)
-             SELECT * FROM amended",
-            &[
-                &amend.journal,
-                &amend.key,
-                &signed(amend.replaces),
-                &amend.body,
-                &amend.is_open,
-                &amend.created_at.timestamp(),
-                &amend.expires_at.map(Time::timestamp),
-            ],
-            entry,
-        )
-        .await
-}
-
 /// Returns current entries and the revision. One statement reads both, so that they are consistent.
 async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalView, Error> {
     let rows = client
@@ -319,110 +371,6 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
     Ok(view)
 }
 
-/// Returns the revision and the number of open entries. One statement reads both, so that they are
-/// consistent.
-async fn count_open(client: &ClientWrapper, journal: &str, now: Time) -> Result<(u64, u64), Error> {
-    client
-        .query_one_cached(
-            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0),
-                 (SELECT count(*) FROM journal_entries
-                  WHERE journal = $1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > $2))",
-            &[&journal, &now.timestamp()],
-            |row| Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?))),
-        )
-        .await
-}
-
-/// Returns the entries between two revisions.
-async fn after(
-    client: &ClientWrapper,
-    journal: &str,
-    after: u64,
-    through: u64,
-    limit: usize,
-) -> Result<Vec<Entry>, Error> {
-    client
-        .query_cached(
-            "SELECT revision, key, body, category, is_open, created_at, expires_at
-             FROM journal_entries WHERE journal = $1 AND revision > $2 AND revision <= $3
-             ORDER BY revision LIMIT $4",
-            &[&journal, &signed(after), &signed(through), &count(limit)],
-            entry,
-        )
-        .await
-}
-
-/// Returns the current entry of a key.
-async fn current(client: &ClientWrapper, journal: &str, key: &str) -> Result<Option<Entry>, Error> {
-    client
-        .query_opt_cached(
-            "SELECT revision, key, body, category, is_open, created_at, expires_at
-             FROM journal_entries WHERE journal = $1 AND key = $2 AND is_current",
-            &[&journal, &key],
-            entry,
-        )
-        .await
-}
-
-/// Removes closed entries before a revision.
-async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), Error> {
-    client
-        .execute_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
-            &[&journal, &signed(before)],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Removes open entries appended before a time, and open withdrawals appended before another time.
-///
-/// An entry that another server replaces concurrently stays.
-async fn expire(
-    client: &ClientWrapper,
-    journal: &str,
-    before: Time,
-    withdrawn_before: Time,
-) -> Result<u64, Error> {
-    let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
-    client
-        .execute_cached(
-            "DELETE FROM journal_entries
-             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
-                 OR (starts_with(body, $4) AND created_at < $3))",
-            &[&journal, &before, &withdrawn_before, &WITHDRAWAL],
-        )
-        .await
-}
-
-/// Removes some expired, replaced and old entries. Skips rows that another server is removing.
-async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Error> {
-    client
-        .execute_cached(
-            "WITH over AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries WHERE expires_at <= $1
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             replaced AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries WHERE NOT is_current AND created_at < $2
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             closed AS MATERIALIZED (
-                 SELECT journal, revision FROM journal_entries
-                 WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
-                 LIMIT $4 FOR UPDATE SKIP LOCKED),
-             old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
-             DELETE FROM journal_entries e USING old
-             WHERE e.journal = old.journal AND e.revision = old.revision",
-            &[
-                &sweep.now.timestamp(),
-                &sweep.replaced_before.timestamp(),
-                &sweep.closed_before.timestamp(),
-                &count(sweep.limit),
-            ],
-        )
-        .await
-}
-
 fn entry(row: &Row) -> Result<Entry, Error> {
     Ok(Entry {
         revision: unsigned(row.try_get("revision")?),
@@ -435,15 +383,6 @@ fn entry(row: &Row) -> Result<Entry, Error> {
             .try_get::<_, Option<Timestamp>>("expires_at")?
             .map(Time::from),
     })
-}
-
-/// Converts a signed integer of PostgreSQL; a revision is never negative.
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn count(number: usize) -> i64 {

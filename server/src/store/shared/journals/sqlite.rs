@@ -67,14 +67,22 @@ impl Sqlite {
         .await
     }
 
+    /// Removes closed entries before a revision.
     pub(in crate::store) async fn trim_journal(
         &self,
         journal: &str,
         before: u64,
     ) -> Result<(), StoreError> {
         let journal = journal.to_owned();
-        self.write(move |connection| trim(connection, &journal, before))
-            .await
+        self.write(move |connection| {
+            connection.execute_cached(
+                "DELETE FROM journal_entries
+                 WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
+                params![journal, signed(before)],
+            )?;
+            Ok(())
+        })
+        .await
     }
 
     pub(in crate::store) async fn count_open(
@@ -87,6 +95,7 @@ impl Sqlite {
             .await
     }
 
+    /// Returns the entries between two revisions.
     pub(in crate::store) async fn journal_after(
         &self,
         journal: &str,
@@ -95,8 +104,21 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let journal = journal.to_owned();
-        self.read(move |connection| self::after(connection, &journal, after, through, limit))
-            .await
+        self.read(move |connection| {
+            connection.query_cached(
+                "SELECT * FROM journal_entries
+                 WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
+                 ORDER BY revision LIMIT ?4",
+                params![
+                    journal,
+                    signed(after),
+                    signed(through),
+                    i64::try_from(limit).unwrap_or(i64::MAX)
+                ],
+                entry,
+            )
+        })
+        .await
     }
 
     pub(in crate::store) async fn journal_entry(
@@ -122,6 +144,8 @@ impl Sqlite {
             .await
     }
 
+    /// Removes open entries appended before a time, and open withdrawals appended before another
+    /// time.
     pub(in crate::store) async fn expire_journal(
         &self,
         journal: &str,
@@ -129,8 +153,16 @@ impl Sqlite {
         withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
         let journal = journal.to_owned();
-        self.write(move |connection| expire(connection, &journal, before, withdrawn_before))
-            .await
+        self.write(move |connection| {
+            let expired = connection.execute_cached(
+                "DELETE FROM journal_entries
+                 WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
+                     OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
+                params![journal, before, withdrawn_before, WITHDRAWAL],
+            )?;
+            Ok(expired as u64)
+        })
+        .await
     }
 }
 
@@ -390,27 +422,6 @@ fn count_open(connection: &Connection, journal: &str, now: Time) -> rusqlite::Re
     )
 }
 
-/// Returns the entries between two revisions.
-fn after(
-    connection: &Connection,
-    journal: &str,
-    after: u64,
-    through: u64,
-    limit: usize,
-) -> rusqlite::Result<Vec<Entry>> {
-    connection.query_cached(
-        "SELECT * FROM journal_entries WHERE journal = ?1 AND revision > ?2 AND revision <= ?3
-         ORDER BY revision LIMIT ?4",
-        params![
-            journal,
-            signed(after),
-            signed(through),
-            i64::try_from(limit).unwrap_or(i64::MAX)
-        ],
-        entry,
-    )
-}
-
 /// Returns the current entry of a key.
 fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Result<Option<Entry>> {
     connection.query_opt_cached(
@@ -418,32 +429,6 @@ fn current(connection: &Connection, journal: &str, key: &str) -> rusqlite::Resul
         [journal, key],
         entry,
     )
-}
-
-/// Removes closed entries before a revision.
-fn trim(connection: &Connection, journal: &str, before: u64) -> rusqlite::Result<()> {
-    connection.execute_cached(
-        "DELETE FROM journal_entries
-         WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
-        params![journal, signed(before)],
-    )?;
-    Ok(())
-}
-
-/// Removes open entries appended before a time, and open withdrawals appended before another time.
-fn expire(
-    connection: &Connection,
-    journal: &str,
-    before: Time,
-    withdrawn_before: Time,
-) -> rusqlite::Result<u64> {
-    let expired = connection.execute_cached(
-        "DELETE FROM journal_entries
-         WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
-             OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
-        params![journal, before, withdrawn_before, WITHDRAWAL],
-    )?;
-    Ok(expired as u64)
 }
 
 /// Removes some expired, replaced and old entries.
