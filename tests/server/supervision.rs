@@ -155,7 +155,7 @@ fn heartbeats_continue_after_their_task_has_panicked() {
             .into_iter()
             .find(|node| node.name == *name)
             .unwrap()
-            .heard
+            .heartbeat_age
     };
     let since = Instant::now();
     until(|| heartbeat_age() < since.elapsed());

@@ -40,8 +40,8 @@ impl Joined {
         if self.journal.is_some() {
             return false;
         }
-        let is_cut_off = || !self.adapter.replays_missed() && self.health() != Health::Ready;
+        let is_isolated = || !self.adapter.replays_missed() && self.health() != Health::Ready;
         let noticed = self.gaps.noticed.load(Ordering::Acquire);
-        noticed != self.gaps.marked.load(Ordering::Acquire) || is_cut_off()
+        noticed != self.gaps.marked.load(Ordering::Acquire) || is_isolated()
     }
 }

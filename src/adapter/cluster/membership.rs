@@ -81,7 +81,7 @@ impl Joined {
     }
 
     /// Processes an event in the namespace of heartbeats.
-    pub(super) fn hear(
+    pub(super) fn receive_heartbeat(
         &self,
         from: &NodeId,
         kind: &Kind,
@@ -93,7 +93,7 @@ impl Joined {
         match &**event {
             nodes::BEAT => match self
                 .registry
-                .hear(from, Heartbeat::read(args)?.authenticated(was_sealed))
+                .receive_heartbeat(from, Heartbeat::read(args)?.authenticated(was_sealed))
             {
                 HeartbeatOutcome::Again => {}
                 // The lost envelopes may have been for clients of this server.

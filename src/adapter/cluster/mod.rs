@@ -173,7 +173,13 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Called when another server requests the state of a client that connected to it. The receiver
     /// must also reply if it has no such client.
-    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: HandoverRequest);
+    fn handover_requested(
+        &self,
+        cluster: &Arc<Joined>,
+        from: &NodeId,
+        request: u64,
+        handover: HandoverRequest,
+    );
 }
 
 impl Joined {
@@ -323,7 +329,7 @@ impl Joined {
     /// Sends an operation to the other servers and returns a request that waits for their replies.
     /// The servers that are members now must answer. Returns `None` if too many requests are
     /// pending.
-    pub(crate) fn ask(
+    pub(crate) fn send_request(
         self: &Arc<Self>,
         mut publication: Publication,
         timeout: Duration,
@@ -483,16 +489,19 @@ impl Deliver for Joined {
         if let Message::Publication(publication) = &message
             && publication.namespace == *nodes::NAMESPACE
         {
-            let heard = match (&publication.kind, publication.request) {
+            let processed = match (&publication.kind, publication.request) {
                 (Kind::ServerSideWithAck { event, args }, Some(request))
                     if **event == *nodes::TAKE =>
                 {
-                    let wanted = HandoverRequest::read(args);
-                    wanted.map(|wanted| self.receiver.wanted(&self, &node, request, wanted))
+                    let handover = HandoverRequest::read(args);
+                    handover.map(|handover| {
+                        self.receiver
+                            .handover_requested(&self, &node, request, handover)
+                    })
                 }
-                (kind, _) => self.hear(&node, kind, was_sealed),
+                (kind, _) => self.receive_heartbeat(&node, kind, was_sealed),
             };
-            if let Err(error) = heard {
+            if let Err(error) = processed {
                 self.ignore(&error);
             }
             return;

@@ -43,7 +43,7 @@ struct Pending {
     /// The servers that must answer, once known.
     expected: Option<Servers>,
     /// The servers that have left the cluster since the request was sent.
-    gone: Vec<NodeId>,
+    departed: Vec<NodeId>,
     /// The current number of servers, if servers are counted and one has left. The first count may
     /// not have included the server that left: Redis no longer counts a killed server, long before
     /// its lease expires.
@@ -74,7 +74,7 @@ pub(crate) struct Request {
     pending: Arc<Mutex<Pending>>,
     membership: Option<Membership>,
     /// Requests the servers that would have to answer now.
-    ask_again: Option<Box<dyn Fn() -> Membership + Send + Sync>>,
+    query_again: Option<Box<dyn Fn() -> Membership + Send + Sync>>,
     deadline: Instant,
     /// Created by the first poll, because sending a request needs no runtime, but waiting does.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -110,7 +110,7 @@ impl Requests {
             number,
             pending,
             membership: None,
-            ask_again: None,
+            query_again: None,
             deadline: Instant::now() + timeout.min(LONGEST_TIMEOUT),
             sleep: None,
             is_late: false,
@@ -171,8 +171,8 @@ impl Pending {
             .nodes
             .get(node)
             .is_some_and(|progress| progress.is_done());
-        if !is_done && !self.gone.contains(node) && self.gone.len() < MAX_NODES {
-            self.gone.push(node.clone());
+        if !is_done && !self.departed.contains(node) && self.departed.len() < MAX_NODES {
+            self.departed.push(node.clone());
             self.counts = !matches!(self.expected, Some(Servers::Known(_)));
         }
     }
@@ -189,12 +189,12 @@ impl Pending {
         // A broker may count a server slightly longer than it is connected, so one count may not be
         // final.
         let is_counted = matches!(self.expected, Some(Servers::Count(_)));
-        self.counts = is_counted && !self.gone.is_empty();
+        self.counts = is_counted && !self.departed.is_empty();
     }
 
     /// Returns whether all replies have arrived: each server that must answer is done or has left.
     fn is_complete(&self) -> bool {
-        let has_left = |node: &NodeId| self.gone.contains(node);
+        let has_left = |node: &NodeId| self.departed.contains(node);
         let mut begun = self.nodes.iter();
         let missing = self.missing(Progress::is_done);
         let is_here =
@@ -237,13 +237,13 @@ impl Request {
     pub(super) fn expect(
         &mut self,
         mut membership: Membership,
-        ask_again: Box<dyn Fn() -> Membership + Send + Sync>,
+        query_again: Box<dyn Fn() -> Membership + Send + Sync>,
     ) {
         match (&mut membership).now_or_never() {
             Some(known) => self.pending.lock().learn(known),
             None => self.membership = Some(membership),
         }
-        self.ask_again = Some(ask_again);
+        self.query_again = Some(query_again);
     }
 
     /// Polls the pending membership query. After a server has left, starts a new count.
@@ -256,7 +256,7 @@ impl Request {
                 self.membership = None;
                 self.pending.lock().learn(known);
             }
-            let Some(ask_again) = &self.ask_again else {
+            let Some(query_again) = &self.query_again else {
                 return;
             };
             let mut pending = self.pending.lock();
@@ -266,10 +266,10 @@ impl Request {
             pending.counts = false;
             // The adapter is called without the lock.
             drop(pending);
-            let asked = ask_again();
+            let query = query_again();
             self.membership = Some(Box::pin(async move {
                 sleep(RECOUNT).await;
-                asked.await
+                query.await
             }));
         }
     }
@@ -400,12 +400,12 @@ mod tests {
         let (requests, mut request) = request(1, 1);
         let number = request.number();
         requests.left(&node("killed long ago"));
-        let others = async {
+        let replying = async {
             // Longer than several counts take.
             sleep(4 * RECOUNT).await;
             answer(&requests, number, "slow");
         };
-        let (next, ()) = tokio::join!(request.next(), others);
+        let (next, ()) = tokio::join!(request.next(), replying);
         assert!(next.is_none());
         assert!(request.missing().is_empty(), "{:?}", request.missing());
     }

@@ -6,13 +6,13 @@ use std::{
     hash::Hash,
 };
 
-/// The wanted channels with their targets, and the subscribed channels. There are as many as
-/// namespaces plus, if rooms have channels, open rooms.
+/// The channels to subscribe to with their targets, and the subscribed channels. There are as many
+/// as namespaces plus, if rooms have channels, open rooms.
 #[derive(Debug)]
 pub(crate) struct Channels<Name, Target> {
-    wanted: HashMap<Name, Target>,
+    targets: HashMap<Name, Target>,
     subscribed: HashSet<Name>,
-    /// The channels for which `wanted` and `subscribed` may differ.
+    /// The channels for which `targets` and `subscribed` may differ.
     changed: HashSet<Name>,
     /// Incremented with every change.
     version: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Channels<Name, Target> {
 impl<Name, Target> Default for Channels<Name, Target> {
     fn default() -> Self {
         Self {
-            wanted: HashMap::new(),
+            targets: HashMap::new(),
             subscribed: HashSet::new(),
             changed: HashSet::new(),
             version: 0,
@@ -32,17 +32,17 @@ impl<Name, Target> Default for Channels<Name, Target> {
 impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
     /// Adds a channel. A channel that was briefly unwanted is subscribed again, even if `take` was
     /// not called in between, because the caller expects a new confirmation.
-    pub(crate) fn want(&mut self, name: Name, target: Target) {
+    pub(crate) fn add(&mut self, name: Name, target: Target) {
         self.version += 1;
         if !self.changed.insert(name.clone()) {
             self.subscribed.remove(&name);
         }
-        self.wanted.insert(name, target);
+        self.targets.insert(name, target);
     }
 
     pub(crate) fn forget(&mut self, name: Name) {
         self.version += 1;
-        self.wanted.remove(&name);
+        self.targets.remove(&name);
         self.changed.insert(name);
     }
 
@@ -50,7 +50,7 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
     pub(crate) fn reset(&mut self) {
         self.version += 1;
         self.subscribed.clear();
-        self.changed = self.wanted.keys().cloned().collect();
+        self.changed = self.targets.keys().cloned().collect();
     }
 
     /// Returns up to `most` channels to subscribe (`true`) or unsubscribe (`false`). From now on,
@@ -62,10 +62,10 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
             // The change counts as done before the request to the broker. A change during the
             // request is added again, and the next call returns it.
             self.changed.remove(&name);
-            let wanted = self.wanted.contains_key(&name);
-            let is_off = !wanted && self.subscribed.remove(&name);
-            if is_off || wanted && !self.subscribed.contains(&name) {
-                changes.push((name, wanted));
+            let is_target = self.targets.contains_key(&name);
+            let is_off = !is_target && self.subscribed.remove(&name);
+            if is_off || is_target && !self.subscribed.contains(&name) {
+                changes.push((name, is_target));
             }
         }
         changes
@@ -92,7 +92,7 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         Name: Borrow<Key>,
         Key: Eq + Hash + ?Sized,
     {
-        self.wanted.get(name).cloned()
+        self.targets.get(name).cloned()
     }
 
     #[cfg_attr(
@@ -112,14 +112,14 @@ mod tests {
     fn channel_wanted_again_during_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
         let name = "room";
-        channels.want(name, ());
+        channels.add(name, ());
         let on = channels.take(9);
         channels.note(on);
         assert!(channels.is_subscribed(&name));
         channels.forget(name);
         let off = channels.take(9);
         assert_eq!(off, [(name, false)]);
-        channels.want(name, ());
+        channels.add(name, ());
         // The confirmation of the earlier subscription has no effect.
         assert!(!channels.is_subscribed(&name));
         channels.note(off);
@@ -132,25 +132,25 @@ mod tests {
     #[test]
     fn channel_wanted_again_before_unsubscribe_is_subscribed_again() {
         let mut channels = Channels::default();
-        channels.want("room", ());
+        channels.add("room", ());
         let on = channels.take(9);
         channels.note(on);
         channels.forget("room");
-        channels.want("room", ());
+        channels.add("room", ());
         assert_eq!(channels.take(9), [("room", true)]);
     }
 
     #[test]
     fn earlier_changes_settle_although_later_changes_are_pending() {
         let mut channels = Channels::default();
-        channels.want("a", ());
-        channels.want("b", ());
+        channels.add("a", ());
+        channels.add("b", ());
         assert_eq!(channels.take(1).len(), 1);
         assert_eq!(channels.settled(), None);
         let last = channels.take(1);
         let settled = channels.settled();
         assert_eq!(settled, Some(channels.version()));
-        channels.want("c", ());
+        channels.add("c", ());
         channels.note(last);
         assert!(settled < Some(channels.version()));
     }

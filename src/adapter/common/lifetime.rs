@@ -84,11 +84,11 @@ impl Lifetime {
 }
 
 /// The delays between failed connections. Each is twice as long as the previous delay, up to 2 s.
-pub(super) struct Pauses(Duration);
+pub(super) struct RetryDelays(Duration);
 
-impl Pauses {
+impl RetryDelays {
     pub(super) const fn new() -> Self {
-        Self(FIRST_PAUSE)
+        Self(MIN_RETRY_DELAY)
     }
 
     /// Resets to the shortest delay after a connection that worked.
@@ -101,9 +101,9 @@ impl Pauses {
         // Servers that lost the broker together must not reconnect together, so each delay is
         // random.
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
-        let pausing = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-        pausing.await.is_err()
+        let waiting = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);
+        self.0 = (self.0 * 2).min(MAX_RETRY_DELAY);
+        waiting.await.is_err()
     }
 }
 
@@ -117,20 +117,20 @@ impl ProbeTimer {
     /// Waits for the next check. Returns whether a missing probe is significant. If this server
     /// itself stalled, it has not read the messages of that time yet. Two late checks in a row are
     /// significant nevertheless.
-    pub(in crate::adapter) async fn next(&mut self, pause: Duration) -> bool {
+    pub(in crate::adapter) async fn next(&mut self, delay: Duration) -> bool {
         let begin = Instant::now();
-        sleep(pause).await;
-        let is_late = begin.elapsed() > 2 * pause;
-        let tells = !is_late || self.was_late;
+        sleep(delay).await;
+        let is_late = begin.elapsed() > 2 * delay;
+        let is_significant = !is_late || self.was_late;
         self.was_late = is_late;
-        tells
+        is_significant
     }
 }
 
 /// The first delay.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The maximum delay.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 /// How long messages are held after a broken connection. Other servers may wait this long before
 /// they reconnect to the same broker, including the time that a connection takes on a busy machine.
 pub(super) const HOLD_TIMEOUT: Duration = Duration::from_millis(3500);
@@ -144,44 +144,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stalled_server_ignores_a_missing_probe_once() {
         const SECOND: Duration = Duration::from_secs(1);
-        let mut turns = ProbeTimer::default();
-        assert!(turns.next(SECOND).await);
+        let mut timer = ProbeTimer::default();
+        assert!(timer.next(SECOND).await);
         for expected in [false, true, true] {
-            let turn = turns.next(SECOND);
-            tokio::pin!(turn);
-            assert!(timeout(Duration::ZERO, turn.as_mut()).await.is_err());
+            let check = timer.next(SECOND);
+            tokio::pin!(check);
+            assert!(timeout(Duration::ZERO, check.as_mut()).await.is_err());
             tokio::time::advance(6 * SECOND).await;
-            assert_eq!(turn.await, expected);
+            assert_eq!(check.await, expected);
         }
-        assert!(turns.next(SECOND).await);
+        assert!(timer.next(SECOND).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn reconnect_delays_double_up_to_2s_with_jitter_and_reset_on_success() {
         let mut drawn = Vec::new();
         for _ in 0..20 {
-            let mut pauses = Pauses::new();
+            let mut delays = RetryDelays::new();
             for longest in [100, 200, 400, 800, 1600, 2000, 2000, 100, 200] {
                 if drawn.len() % 9 == 7 {
-                    pauses.reset();
+                    delays.reset();
                 }
                 let begin = Instant::now();
-                assert!(pauses.wait(pin!(std::future::pending())).await);
-                let pause = begin.elapsed();
+                assert!(delays.wait(pin!(std::future::pending())).await);
+                let delay = begin.elapsed();
                 let longest = Duration::from_millis(longest);
                 // The clock of these tests has a resolution of one millisecond.
                 let margin = Duration::from_millis(2);
                 assert!(
-                    pause + margin >= longest / 2 && pause <= longest + margin,
-                    "{pause:?}"
+                    delay + margin >= longest / 2 && delay <= longest + margin,
+                    "{delay:?}"
                 );
-                drawn.push(pause);
+                drawn.push(delay);
             }
         }
         let mut longest = drawn.iter().skip(5).step_by(9).collect::<Vec<_>>();
         longest.sort_unstable();
         longest.dedup();
         assert!(longest.len() > 10, "{longest:?}");
-        assert!(!Pauses::new().wait(pin!(std::future::ready(()))).await);
+        assert!(!RetryDelays::new().wait(pin!(std::future::ready(()))).await);
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    lifetime::{HOLD_TIMEOUT, Lifetime, Pauses},
+    lifetime::{HOLD_TIMEOUT, Lifetime, RetryDelays},
     queue::{Limits, Outgoing, Queue},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(in crate::adapter) struct Outbound<M> {
     health: Mutex<Health>,
     /// When the current connection was established.
     reached: Mutex<Option<Instant>>,
-    told: Mutex<ConnectionLog>,
+    connection_log: Mutex<ConnectionLog>,
     refusals: LogThrottle,
     /// The reason why the broker last refused a message.
     refusal: Mutex<Option<String>>,
@@ -97,17 +97,17 @@ impl ConnectionLog {
 #[derive(Debug, Default)]
 struct Echo {
     /// When the probe in flight was sent.
-    said: Option<Instant>,
+    sent_at: Option<Instant>,
     /// The round-trip time of the last probe.
-    took: Option<Duration>,
+    round_trip: Option<Duration>,
 }
 
 impl Echo {
     fn lag(&self) -> Option<Duration> {
-        let under_way = self.said.map(|said| said.elapsed());
+        let in_flight = self.sent_at.map(|sent_at| sent_at.elapsed());
         // Until a probe has returned, the lag is unknown.
-        self.took
-            .map(|took| took.max(under_way.unwrap_or_default()))
+        self.round_trip
+            .map(|round_trip| round_trip.max(in_flight.unwrap_or_default()))
     }
 }
 
@@ -245,7 +245,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
             // A task that panicked leaves an outdated health.
             *outbound.health.lock() = untried();
             *outbound.reached.lock() = None;
-            let mut pauses = Pauses::new();
+            let mut delays = RetryDelays::new();
             let is_empty = || {
                 let mut lanes = outbound.lanes.iter();
                 lanes.all(|lane| lane.queue.lock().len() == 0)
@@ -264,9 +264,9 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 }
                 // A connection that breaks immediately must not cause reconnects without delay.
                 if outbound.down(&why) {
-                    pauses.reset();
+                    delays.reset();
                 }
-                if !pauses.wait(given_up.as_mut()).await {
+                if !delays.wait(given_up.as_mut()).await {
                     break;
                 }
             }
@@ -308,7 +308,7 @@ impl<M: Outgoing + Send> Outbound<M> {
             passing: Mutex::default(),
             health: Mutex::new(untried()),
             reached: Mutex::default(),
-            told: Mutex::new(ConnectionLog::new()),
+            connection_log: Mutex::new(ConnectionLog::new()),
             refusals: LogThrottle::every(LINES),
             refusal: Mutex::default(),
             echo: Mutex::default(),
@@ -387,31 +387,31 @@ impl<M: Outgoing + Send> Outbound<M> {
     /// Records that a loopback probe is sent, if none is in flight.
     pub(in crate::adapter) fn probe_sent(&self) {
         let mut echo = self.echo.lock();
-        echo.said.get_or_insert_with(Instant::now);
+        echo.sent_at.get_or_insert_with(Instant::now);
     }
 
     /// Records that a loopback probe has returned.
     pub(in crate::adapter) fn probe_returned(&self) {
         let mut echo = self.echo.lock();
-        if let Some(said) = echo.said.take() {
-            echo.took = Some(said.elapsed());
+        if let Some(sent_at) = echo.sent_at.take() {
+            echo.round_trip = Some(sent_at.elapsed());
         }
     }
 
     fn log_connected(&self) {
-        let mut told = self.told.lock();
-        if told.is_up.replace(true) != Some(true) {
+        let mut connection_log = self.connection_log.lock();
+        if connection_log.is_up.replace(true) != Some(true) {
             tracing::info!(broker = self.broker, "connected to the broker");
         }
     }
 
     fn log_disconnected(&self, why: &str) {
-        let mut told = self.told.lock();
+        let mut connection_log = self.connection_log.lock();
         // A disconnect that the throttle suppressed is logged after a later attempt to connect.
-        if told.is_up != Some(false)
-            && let Some(disconnects) = told.breaks.add(1)
+        if connection_log.is_up != Some(false)
+            && let Some(disconnects) = connection_log.breaks.add(1)
         {
-            told.is_up = Some(false);
+            connection_log.is_up = Some(false);
             tracing::warn!(
                 broker = self.broker,
                 error = why,

@@ -71,7 +71,7 @@ impl SoleServer {
     }
 
     /// Records that this server no longer receives messages.
-    pub(in crate::adapter) fn cut_off(&self) {
+    pub(in crate::adapter) fn disconnected(&self) {
         let mut known = self.known.lock();
         (known.listens, known.connected) = (None, None);
         self.until.store(0, Ordering::Release);
@@ -170,7 +170,7 @@ mod tests {
         alone.listens();
         pass(&alone, 20).await;
         assert!(alone.is_certain());
-        alone.cut_off();
+        alone.disconnected();
         assert!(!alone.is_certain());
         pass(&alone, 20).await;
         assert!(!alone.is_certain(), "it does not listen");

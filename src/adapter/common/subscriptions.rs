@@ -38,7 +38,7 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Subscriptions<Name, Target> {
     pub(in crate::adapter) fn listen(&self, name: Name, target: Option<Target>) {
         let mut channels = self.channels.lock();
         match target {
-            Some(target) => channels.want(name, target),
+            Some(target) => channels.add(name, target),
             None => channels.forget(name),
         }
         drop(channels);
@@ -53,10 +53,10 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Subscriptions<Name, Target> {
 
     /// Waits until all channels that are wanted now are subscribed.
     pub(in crate::adapter) async fn followed(&self) {
-        let wanted = self.channels.lock().version();
+        let target_version = self.channels.lock().version();
         let mut settled = self.settled.subscribe();
         // The sender is a field of this value, so waiting cannot fail.
-        let _ = settled.wait_for(|version| *version >= wanted).await;
+        let _ = settled.wait_for(|version| *version >= target_version).await;
     }
 
     /// Resets the subscriptions, because a new connection has none.

@@ -202,7 +202,7 @@ pub struct Gaps {
     /// last known to be reachable. The server checks this with each heartbeat.
     pub time: Duration,
     /// Whether the server is isolated now.
-    pub is_cut_off: bool,
+    pub is_isolated: bool,
 }
 
 /// The receiver of messages from other servers, given to an adapter. Cloning is cheap and does not

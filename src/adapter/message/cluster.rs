@@ -21,7 +21,7 @@ pub(crate) mod kind {
     /// heartbeat.
     pub(crate) const FIRST_HEARTBEAT: u64 = 1;
     pub(crate) const HEARTBEAT: u64 = 2;
-    pub(crate) const FAREWELL: u64 = 13;
+    pub(crate) const SERVER_LEAVE: u64 = 13;
     pub(crate) const BROADCAST: u64 = 3;
     pub(super) const JOIN: u64 = 4;
     pub(super) const LEAVE: u64 = 5;
@@ -137,7 +137,7 @@ pub(crate) fn pulse(own: &str, nsp: &Nsp, pulse: Pulse) -> Bytes {
     let kind = match pulse {
         Pulse::Hello => kind::FIRST_HEARTBEAT,
         Pulse::Alive => kind::HEARTBEAT,
-        Pulse::Bye => kind::FAREWELL,
+        Pulse::Bye => kind::SERVER_LEAVE,
     };
     let message = Tree::Map(vec![
         ("type", Tree::Number(kind)),
@@ -151,10 +151,10 @@ pub(crate) fn pulse(own: &str, nsp: &Nsp, pulse: Pulse) -> Bytes {
 pub(crate) fn response(
     own: &NodeId,
     nsp: &Nsp,
-    asked: &Request,
+    request: &Request,
     response: &Response,
 ) -> Result<Bytes, WireError> {
-    let (kind, data, parser) = answer(asked, response, None)?;
+    let (kind, data, parser) = answer(request, response, None)?;
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
@@ -162,16 +162,16 @@ pub(crate) fn response(
 pub(crate) fn packed_response(
     own: &NodeId,
     nsp: &Nsp,
-    asked: &Request,
+    request: &Request,
     response: &Response,
 ) -> Result<Bytes, WireError> {
-    let (kind, data, parser) = answer(asked, response, Some(Parser::MessagePack))?;
+    let (kind, data, parser) = answer(request, response, Some(Parser::MessagePack))?;
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
 /// Encodes a response to a Node server as the parts of a message.
-pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Parts, WireError> {
-    let (kind, data, parser) = answer(asked, response, None)?;
+pub(crate) fn response_parts(request: &Request, response: &Response) -> Result<Parts, WireError> {
+    let (kind, data, parser) = answer(request, response, None)?;
     let bytes = data.write(parser);
     let data = Body { parser, bytes };
     Ok(Parts { kind, data })
@@ -180,7 +180,7 @@ pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Par
 /// Encodes a response with this parser. Without a parser it uses JSON, or MessagePack if the
 /// response contains binary.
 fn answer<'a>(
-    asked: &'a Request,
+    request: &'a Request,
     response: &Response,
     parser: Option<Parser>,
 ) -> Result<(u64, Tree<'a>, Parser), WireError> {
@@ -193,14 +193,14 @@ fn answer<'a>(
         Response::Acknowledgement(args) => (kind::ACK, "packet", first(Some(args), parser)?),
         Response::Answer(args) => (kind::ANSWER, "packet", first(Some(args), parser)?),
         Response::Sockets(lists) => {
-            let list = Args::document(Parser::Json, sockets(lists, asked.ids_only)?);
+            let list = Args::document(Parser::Json, sockets(lists, request.ids_only)?);
             let list = list.map_err(|_| malformed("sockets"))?;
             (kind::FETCHED, "sockets", first(Some(&list), parser)?)
         }
         Response::Rooms(_) => return Err(WireError::UnknownKind),
     };
     let data = Tree::Map(vec![
-        ("requestId", Tree::Text(&asked.id)),
+        ("requestId", Tree::Text(&request.id)),
         (name, Tree::Raw(body.bytes)),
     ]);
     Ok((kind, data, body.parser))
@@ -220,7 +220,7 @@ pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMess
     let pulse = match kind {
         kind::FIRST_HEARTBEAT => Some(Pulse::Hello),
         kind::HEARTBEAT => Some(Pulse::Alive),
-        kind::FAREWELL => Some(Pulse::Bye),
+        kind::SERVER_LEAVE => Some(Pulse::Bye),
         _ => None,
     };
     if let Some(pulse) = pulse {
@@ -242,7 +242,7 @@ pub(crate) fn read_parts(
     let data = data.ok_or(malformed("data"))?;
     let id = request_name(data.get("requestId"))?;
     // Answers to requests of other servers also arrive here; they are ignored.
-    let said = |said: fn(Args) -> PeerReply, name| {
+    let reply_as = |wrap: fn(Args) -> PeerReply, name| {
         let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
             return Ok(ParsedMessage::Nothing);
         };
@@ -250,7 +250,7 @@ pub(crate) fn read_parts(
         Ok(ParsedMessage::Answer(
             number,
             Some(node.clone()),
-            said(args),
+            wrap(args),
         ))
     };
     let does = match kind {
@@ -276,9 +276,9 @@ pub(crate) fn read_parts(
                 None => Kind::ServerSide { event, args },
             }
         }
-        kind::FETCHED => return said(PeerReply::Sockets, "sockets"),
-        kind::ANSWER => return said(PeerReply::Answer, "packet"),
-        kind::ACK => return said(PeerReply::Acknowledgement, "packet"),
+        kind::FETCHED => return reply_as(PeerReply::Sockets, "sockets"),
+        kind::ANSWER => return reply_as(PeerReply::Answer, "packet"),
+        kind::ACK => return reply_as(PeerReply::Acknowledgement, "packet"),
         kind::COUNT => {
             let count = get(data.get("clientCount")).ok_or(malformed("clientCount"))?;
             return Ok(match id.as_deref().and_then(|id| own_request(own, id)) {
@@ -298,12 +298,12 @@ pub(crate) fn read_parts(
         Opts::read(data.get("opts"))?.apply(&mut publication);
     }
     let uid = uid.unwrap_or_default();
-    Ok(ParsedMessage::asked(node, publication, uid, id))
+    Ok(ParsedMessage::with_request(node, publication, uid, id))
 }
 
 impl ParsedMessage {
     /// Creates a publication. If it has an id, it is a request.
-    pub(crate) fn asked(
+    pub(crate) fn with_request(
         node: NodeId,
         mut publication: Publication,
         uid: String,
@@ -404,13 +404,13 @@ mod tests {
             let message = write("me", &publication).unwrap();
             let expected = format!(r#"{{"type":{number},"data":{data},"uid":"me","nsp":"/n"}}"#);
             assert_eq!(message, expected);
-            let heard = read(&node("you"), &Nsp::from("/n"), message.clone()).unwrap();
-            let ParsedMessage::Publication(from, heard, None) = heard else {
-                panic!("{heard:?}");
+            let parsed = read(&node("you"), &Nsp::from("/n"), message.clone()).unwrap();
+            let ParsedMessage::Publication(from, parsed, None) = parsed else {
+                panic!("{parsed:?}");
             };
-            assert_eq!((from, heard.request), (node("me"), publication.request));
+            assert_eq!((from, parsed.request), (node("me"), publication.request));
             assert_eq!(
-                format!("{:?}", heard.kind),
+                format!("{:?}", parsed.kind),
                 format!("{:?}", publication.kind)
             );
             let own = read(&node("me"), &Nsp::from("/n"), message.clone());
@@ -433,12 +433,12 @@ mod tests {
         };
         let message = write("me", &Publication::new(Nsp::ROOT, kind)).unwrap();
         assert_eq!(message[0], 0x84);
-        let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
-        let ParsedMessage::Publication(_, heard, _) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&node("you"), &Nsp::ROOT, message).unwrap();
+        let ParsedMessage::Publication(_, parsed, _) = parsed else {
+            panic!("{parsed:?}");
         };
-        let Kind::ServerSide { args, .. } = heard.kind else {
-            panic!("{heard:?}");
+        let Kind::ServerSide { args, .. } = parsed.kind else {
+            panic!("{parsed:?}");
         };
         assert_eq!(args.get::<Bytes>(1).unwrap(), &b"\x00\xff"[..]);
         let packed = args_of(&json!([1, "é"]));
@@ -462,9 +462,9 @@ mod tests {
     fn questions_of_node_are_answered_under_their_names() {
         let question = json!({"type": 7, "data": {"opts": {"rooms": [], "except": []}, "requestId": "f00"},
                               "uid": "0123456789abcdef", "nsp": "/"});
-        let heard = read(&node("me"), &Nsp::ROOT, question.to_string().into()).unwrap();
-        let ParsedMessage::Publication(_, publication, Some(request)) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&node("me"), &Nsp::ROOT, question.to_string().into()).unwrap();
+        let ParsedMessage::Publication(_, publication, Some(request)) = parsed else {
+            panic!("{parsed:?}");
         };
         assert_eq!(
             (publication.request, &*request.uid, &*request.id),
@@ -487,32 +487,34 @@ mod tests {
             answer,
             json!({"type": 8, "data": {"requestId": "f00", "sockets": [socket]}, "uid": "me", "nsp": "/"})
         );
-        let ours = Request {
+        let request = Request {
             id: request_id("you", 3),
             ..request
         };
-        for said in [
+        for reply in [
             Response::Count(2),
             Response::Acknowledgement(args(Parser::Json, &json!(["a", "b"]))),
             Response::Answer(Args::default()),
         ] {
-            let answer = response(&node("me"), &Nsp::ROOT, &ours, &said).unwrap();
-            let heard = read(&node("you"), &Nsp::ROOT, answer.clone()).unwrap();
-            assert!(matches!(heard, ParsedMessage::Answer(3, Some(from), _) if from == node("me")));
-            let heard = read(&node("third"), &Nsp::ROOT, answer).unwrap();
-            assert!(matches!(heard, ParsedMessage::Nothing));
+            let answer = response(&node("me"), &Nsp::ROOT, &request, &reply).unwrap();
+            let parsed = read(&node("you"), &Nsp::ROOT, answer.clone()).unwrap();
+            assert!(
+                matches!(parsed, ParsedMessage::Answer(3, Some(from), _) if from == node("me"))
+            );
+            let parsed = read(&node("third"), &Nsp::ROOT, answer).unwrap();
+            assert!(matches!(parsed, ParsedMessage::Nothing));
         }
     }
 
     #[test]
     fn servers_say_that_they_are_there_as_node_says_it() {
-        for (said, kind) in [(Pulse::Hello, 1), (Pulse::Alive, 2), (Pulse::Bye, 13)] {
-            let message = pulse("me", &Nsp::ROOT, said);
+        for (pulse_kind, kind) in [(Pulse::Hello, 1), (Pulse::Alive, 2), (Pulse::Bye, 13)] {
+            let message = pulse("me", &Nsp::ROOT, pulse_kind);
             let expected = format!(r#"{{"type":{kind},"uid":"me","nsp":"/"}}"#);
             assert_eq!(message, expected);
-            let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
+            let parsed = read(&node("you"), &Nsp::ROOT, message).unwrap();
             assert!(
-                matches!(heard, ParsedMessage::Pulse(from, pulse) if from == node("me") && pulse == said)
+                matches!(parsed, ParsedMessage::Pulse(from, pulse) if from == node("me") && pulse == pulse_kind)
             );
         }
     }
@@ -522,9 +524,9 @@ mod tests {
         let data = r#"{"packet":{"type":2,"data":["e"],"nsp":"/x"},"opts":{"rooms":[],"flags":{},"except":[]}}"#;
         let message = format!(r#"{{"type":3,"data":{data},"uid":"emitter"}}"#);
         let chat = Nsp::from("/x");
-        let heard = read(&node("me"), &chat, message.into()).unwrap();
+        let parsed = read(&node("me"), &chat, message.into()).unwrap();
         assert!(
-            matches!(heard, ParsedMessage::Publication(_, heard, None) if heard.namespace == chat)
+            matches!(parsed, ParsedMessage::Publication(_, parsed, None) if parsed.namespace == chat)
         );
     }
 
@@ -541,8 +543,8 @@ mod tests {
             r#"{"type":4,"uid":"x","nsp":"/","data":{"rooms":["a"]}}"#,
             r#"{"type":11,"uid":"x","nsp":"/","data":{"requestId":"roomcast:me:1"}}"#,
         ] {
-            let heard = read(&node("me"), &Nsp::ROOT, message.into());
-            assert!(heard.is_err(), "{message}: {heard:?}");
+            let parsed = read(&node("me"), &Nsp::ROOT, message.into());
+            assert!(parsed.is_err(), "{message}: {parsed:?}");
         }
     }
 
@@ -550,11 +552,11 @@ mod tests {
     fn a_million_numbers_of_messages_keep_their_value() {
         floats::pass_a_million(|args| {
             let message = write("other", &floats::broadcast(args)).unwrap();
-            let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
-            let ParsedMessage::Publication(_, heard, None) = heard else {
-                panic!("{heard:?}");
+            let parsed = read(&node("you"), &Nsp::ROOT, message).unwrap();
+            let ParsedMessage::Publication(_, parsed, None) = parsed else {
+                panic!("{parsed:?}");
             };
-            floats::broadcast_args(&heard)
+            floats::broadcast_args(&parsed)
         });
     }
 }

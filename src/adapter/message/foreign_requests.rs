@@ -86,7 +86,7 @@ impl ForeignRequests {
         // The upper bit marks the numbers that are assigned here, so the counter wraps below it.
         table.last = (table.last + 1) & !FOREIGN_REQUEST_BIT;
         let number = table.last | FOREIGN_REQUEST_BIT;
-        let patience = publication.timeout.unwrap_or_default().min(LONGEST);
+        let timeout = publication.timeout.unwrap_or_default().min(LONGEST);
         let open = Open {
             question: RequestOrigin {
                 namespace: publication.namespace.clone(),
@@ -102,7 +102,7 @@ impl ForeignRequests {
                 | Kind::Disconnect { .. }
                 | Kind::ServerSide { .. } => ExpectedResponse::Answer,
             },
-            until: now + patience + SPARE,
+            until: now + timeout + SPARE,
             total: None,
             items: 0,
             sockets: Vec::new(),

@@ -43,9 +43,9 @@ use crate::adapter::{
 
 /// Processes incoming messages. An emitter only counts lost messages.
 pub(super) trait Listener: Send + Sync {
-    /// Processes a message, in the order in which messages were sent. `_kept` is the time at which
+    /// Processes a message, in the order in which messages were sent. `_stored_at` is the time at which
     /// the stream stored it, in milliseconds since 1970.
-    fn hear(&self, _subject: &str, _payload: Bytes, _kept: Option<u64>) {}
+    fn receive(&self, _subject: &str, _payload: Bytes, _stored_at: Option<u64>) {}
     /// Processes a pulse. Returns whether this server sent it.
     fn handle_pulse(&self, _payload: Bytes) -> bool {
         false
@@ -54,11 +54,11 @@ pub(super) trait Listener: Send + Sync {
     fn report_gap(&self) {}
     /// Called when this number of incoming or outgoing messages is lost.
     fn lost(&self, messages: u64);
-    /// Called when messages arrive from now on. `_keeps` is true if they are also stored for
+    /// Called when messages arrive from now on. `_is_stored` is true if they are also stored for
     /// disconnected servers.
-    fn listening(&self, _keeps: bool) {}
+    fn listening(&self, _is_stored: bool) {}
     /// Called when the connection has ended.
-    fn cut_off(&self) {}
+    fn disconnected(&self) {}
     /// Called every second.
     fn tick(&self) {}
 }
@@ -117,14 +117,14 @@ pub(crate) struct BrokerLink {
     pub(super) subjects: Arc<Subjects>,
     pub(super) outbound: Outbound<Message>,
     /// When the last pulse of this server returned on the current connection.
-    heard: Mutex<Option<Instant>>,
+    last_probe: Mutex<Option<Instant>>,
     /// The position up to which the stream was read.
     cursor: Mutex<Option<Cursor>>,
     listener: Weak<dyn Listener>,
     /// Whether this program receives messages.
     listens: bool,
     /// Whether this NATS stores messages, as far as is known.
-    pub(super) keeps: AtomicBool,
+    pub(super) is_stored: AtomicBool,
     /// The maximum size of a payload in bytes that this NATS accepts. Unlimited until the first
     /// connection.
     pub(super) max_payload: AtomicUsize,
@@ -155,11 +155,11 @@ impl BrokerLink {
             address,
             subjects,
             outbound: Outbound::new("NATS", limits),
-            heard: Mutex::new(None),
+            last_probe: Mutex::new(None),
             cursor: Mutex::new(None),
             listener,
             listens,
-            keeps: AtomicBool::new(false),
+            is_stored: AtomicBool::new(false),
             max_payload: AtomicUsize::new(usize::MAX),
             acknowledged: AtomicU64::new(0),
             forbidden: watch::Sender::new(0),
@@ -191,7 +191,7 @@ impl Broker for BrokerLink {
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
-        *self.heard.lock() = None;
+        *self.last_probe.lock() = None;
         let (broken, breaks) = watch::channel(None);
         let (draining, mut drained) = watch::channel(false);
         let link = Arc::downgrade(self);
@@ -263,7 +263,7 @@ impl Broker for BrokerLink {
             let _ = timeout(SECOND, drained.wait_for(|is_draining| *is_draining)).await;
         }
         if let Some(listener) = self.listener.upgrade() {
-            listener.cut_off();
+            listener.disconnected();
         }
         ended
     }
@@ -278,17 +278,17 @@ impl BrokerLink {
         // A new stream starts at 1 again.
         self.acknowledged.store(0, Ordering::Relaxed);
         let context = jetstream::new(client.clone());
-        let kept = self.stream(&context).await?;
-        let keeps = kept.is_some().then_some(&context);
+        let stream = self.stream(&context).await?;
+        let storing = stream.is_some().then_some(&context);
         // A program that only sends receives no pulses, so the connection alone must suffice.
         if !self.listens {
-            self.up(keeps.is_some());
-            return self.publish_all(client, keeps).await;
+            self.up(storing.is_some());
+            return self.publish_all(client, storing).await;
         }
         let pulses = client.subscribe(self.subjects.pulse.clone()).await;
         let mut pulses = pulses.map_err(|error| chain(&error))?;
         let reading = async {
-            match &kept {
+            match &stream {
                 Some(stream) => self.read(stream).await,
                 None => self.read_live(client).await,
             }
@@ -298,16 +298,16 @@ impl BrokerLink {
                 let listener = self.listener.upgrade();
                 if listener.is_some_and(|listener| listener.handle_pulse(pulse.payload)) {
                     // NATS only counts as reachable after a pulse of this server has returned.
-                    *self.heard.lock() = Some(Instant::now());
+                    *self.last_probe.lock() = Some(Instant::now());
                     self.outbound.probe_returned();
-                    self.up(keeps.is_some());
+                    self.up(storing.is_some());
                 }
             }
             CLOSED.to_owned()
         };
         tokio::select! {
             // When the first part ends, the whole connection is closed and reconnects.
-            ended = self.publish_all(client, keeps) => ended,
+            ended = self.publish_all(client, storing) => ended,
             why = reading => Err(why),
             why = feeling => Err(why),
             why = self.watch_probes() => Err(why),
@@ -376,7 +376,7 @@ impl BrokerLink {
             };
             let Ok(info) = message.info() else { continue };
             let number = info.stream_sequence;
-            let kept = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).ok();
+            let stored_at = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).ok();
             // Messages that exceeded the age or size limit are no longer in the stream.
             self.lost(number.saturating_sub(last + 1));
             last = last.max(number);
@@ -385,7 +385,7 @@ impl BrokerLink {
             *self.cursor.lock() = Some(Cursor { created, last });
             let message = message.message;
             // A message without a known time does not count as new.
-            self.hear(&message.subject, message.payload, kept.or(Some(0)));
+            self.receive(&message.subject, message.payload, stored_at.or(Some(0)));
         }
         CLOSED.to_owned()
     }
@@ -402,20 +402,20 @@ impl BrokerLink {
         }
         self.listening(false);
         while let Some(message) = messages.next().await {
-            self.hear(&message.subject, message.payload, None);
+            self.receive(&message.subject, message.payload, None);
         }
         CLOSED.to_owned()
     }
 
-    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
+    fn receive(&self, subject: &str, payload: Bytes, stored_at: Option<u64>) {
         if let Some(listener) = self.listener.upgrade() {
-            guarded(|| listener.hear(subject, payload, kept));
+            guarded(|| listener.receive(subject, payload, stored_at));
         }
     }
 
-    fn listening(&self, keeps: bool) {
+    fn listening(&self, is_stored: bool) {
         if let Some(listener) = self.listener.upgrade() {
-            listener.listening(keeps);
+            listener.listening(is_stored);
         }
     }
 
@@ -424,22 +424,22 @@ impl BrokerLink {
     async fn watch_probes(&self) -> String {
         let since = Instant::now();
         let mut stalled = StallDetector::since(since);
-        let mut turns = ProbeTimer::default();
+        let mut timer = ProbeTimer::default();
         loop {
             self.outbound.probe_sent();
             if let Some(listener) = self.listener.upgrade() {
                 listener.tick();
             }
-            let tells = turns.next(SECOND).await;
-            let heard = self.heard.lock().unwrap_or(since);
-            if tells && heard.elapsed() > PROBE_TIMEOUT {
+            let is_significant = timer.next(SECOND).await;
+            let last_probe = self.last_probe.lock().unwrap_or(since);
+            if is_significant && last_probe.elapsed() > PROBE_TIMEOUT {
                 return "NATS no longer delivers messages".to_owned();
             }
             let read = self.cursor.lock().map(|cursor| cursor.last);
             let acknowledged = self.acknowledged.load(Ordering::Relaxed);
             let has_stalled =
                 read.is_some_and(|read| stalled.is(read, acknowledged, Instant::now()));
-            if tells && has_stalled {
+            if is_significant && has_stalled {
                 return "the stream no longer delivers messages".to_owned();
             }
         }
@@ -463,11 +463,11 @@ impl BrokerLink {
 
     /// Returns whether messages that are sent while this server is disconnected arrive later.
     pub(super) fn replays_missed(&self) -> bool {
-        self.keeps.load(Ordering::Relaxed)
+        self.is_stored.load(Ordering::Relaxed)
     }
 
-    fn up(&self, keeps: bool) {
-        let goes_on = self.keeps.swap(keeps, Ordering::Relaxed) && keeps;
+    fn up(&self, is_stored: bool) {
+        let goes_on = self.is_stored.swap(is_stored, Ordering::Relaxed) && is_stored;
         // This is called before NATS counts as reachable, so that no session is recovered in
         // between. After the first connection, the stream is read from the last position of this
         // server.
@@ -477,7 +477,7 @@ impl BrokerLink {
         {
             listener.report_gap();
         }
-        if self.outbound.up() && !keeps {
+        if self.outbound.up() && !is_stored {
             tracing::warn!(
                 "this NATS has no JetStream: a server misses messages that are sent while it is disconnected"
             );

@@ -11,7 +11,7 @@ use super::{
 use crate::adapter::{WireError, common::Broker as _, envelope::NodeId};
 
 impl Listener for NatsState {
-    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
+    fn receive(&self, subject: &str, payload: Bytes, stored_at: Option<u64>) {
         match self.subjects.receiver(subject) {
             None => {}
             // An envelope for a room that is not open on this server is not decoded.
@@ -19,7 +19,7 @@ impl Listener for NatsState {
             Some(Receiver::All | Receiver::Room(_)) => {
                 match self
                     .protection
-                    .open(subjects::place(subject), payload, kept)
+                    .open(subjects::place(subject), payload, stored_at)
                 {
                     Ok(opened) => self.protection.deliver(&self.inbox, opened),
                     Err(error) => self.inbox.ignore(&error),
@@ -67,22 +67,22 @@ impl Listener for NatsState {
         self.inbox.lost(messages);
     }
 
-    fn listening(&self, keeps: bool) {
-        self.members.listening(keeps);
-        self.say(HELLO);
+    fn listening(&self, is_stored: bool) {
+        self.members.listening(is_stored);
+        self.send_pulse(HELLO);
         // Stored messages also reach servers that reconnect later.
-        if keeps || self.members.are_back() {
+        if is_stored || self.members.are_back() {
             self.link.outbound().release();
         }
     }
 
-    fn cut_off(&self) {
-        self.members.cut_off();
+    fn disconnected(&self) {
+        self.members.disconnected();
     }
 
     fn tick(&self) {
-        self.say(ALIVE);
-        for node in self.members.gone() {
+        self.send_pulse(ALIVE);
+        for node in self.members.expire() {
             self.inbox.left(&node);
         }
     }
@@ -97,11 +97,11 @@ impl NatsState {
                 }
             }
             HELLO => {
-                self.members.heard(node);
+                self.members.record_pulse(node);
                 // The new server must know this server before the next regular pulse.
-                self.say(ALIVE);
+                self.send_pulse(ALIVE);
             }
-            _ => self.members.heard(node),
+            _ => self.members.record_pulse(node),
         }
     }
 }

@@ -23,7 +23,7 @@ struct Inner {
     /// Since when this server listens.
     since: Option<Instant>,
     /// When the last pulse of each peer arrived.
-    heard: HashMap<NodeId, Instant>,
+    last_pulse: HashMap<NodeId, Instant>,
     /// The peers without a pulse since this server was disconnected.
     missed: HashSet<NodeId>,
 }
@@ -39,27 +39,27 @@ impl Default for Members {
 
 impl Members {
     /// Records that this server is subscribed from now on, maybe again. Existing peers have time to
-    /// answer. If a stream `keeps` messages, they are also for disconnected servers, so this server
-    /// never counts as alone.
-    pub(super) fn listening(&self, keeps: bool) {
-        if keeps {
-            self.alone.cut_off();
+    /// answer. If a stream stores messages (`is_stored`), they are also for disconnected servers,
+    /// so this server never counts as alone.
+    pub(super) fn listening(&self, is_stored: bool) {
+        if is_stored {
+            self.alone.disconnected();
         } else {
             self.alone.listens();
         }
         let now = Instant::now();
         let mut table = self.table.lock();
         table.since = Some(now);
-        for heard in table.heard.values_mut() {
-            *heard = now;
+        for last_pulse in table.last_pulse.values_mut() {
+            *last_pulse = now;
         }
     }
 
     /// Records that this server no longer receives messages.
-    pub(super) fn cut_off(&self) {
-        self.alone.cut_off();
+    pub(super) fn disconnected(&self) {
+        self.alone.disconnected();
         let mut table = self.table.lock();
-        table.missed = table.heard.keys().cloned().collect();
+        table.missed = table.last_pulse.keys().cloned().collect();
     }
 
     /// Returns whether all peers from before the disconnect have sent a pulse, or have left.
@@ -73,12 +73,12 @@ impl Members {
     }
 
     /// Records a pulse of a peer.
-    pub(super) fn heard(&self, node: NodeId) {
+    pub(super) fn record_pulse(&self, node: NodeId) {
         self.alone.peer_message_received();
         let mut table = self.table.lock();
         table.missed.remove(&node);
-        if table.heard.len() < MAX_NODES || table.heard.contains_key(&node) {
-            table.heard.insert(node, Instant::now());
+        if table.last_pulse.len() < MAX_NODES || table.last_pulse.contains_key(&node) {
+            table.last_pulse.insert(node, Instant::now());
         }
     }
 
@@ -87,22 +87,23 @@ impl Members {
         self.alone.peer_message_received();
         let mut table = self.table.lock();
         table.missed.remove(node);
-        table.heard.remove(node).is_some()
+        table.last_pulse.remove(node).is_some()
     }
 
     /// Returns the peers.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.table.lock().heard.keys().cloned().collect()
+        self.table.lock().last_pulse.keys().cloned().collect()
     }
 
     /// Removes and returns the peers that have been silent for too long.
-    pub(super) fn gone(&self) -> Vec<NodeId> {
+    pub(super) fn expire(&self) -> Vec<NodeId> {
         let now = Instant::now();
-        let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PEER_TIMEOUT;
+        let is_expired =
+            |_: &NodeId, last_pulse: &mut Instant| now.duration_since(*last_pulse) > PEER_TIMEOUT;
         let mut table = self.table.lock();
         table
-            .heard
-            .extract_if(is_gone)
+            .last_pulse
+            .extract_if(is_expired)
             .map(|(node, _)| node)
             .collect()
     }
@@ -123,17 +124,17 @@ mod tests {
     async fn silent_peer_expires_unless_this_server_was_disconnected() {
         let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
         let members = Members::default();
-        members.heard(x.clone());
-        members.heard(y.clone());
+        members.record_pulse(x.clone());
+        members.record_pulse(y.clone());
         tokio::time::advance(Duration::from_secs(8)).await;
-        members.heard(y.clone());
+        members.record_pulse(y.clone());
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(members.gone(), std::slice::from_ref(&x));
+        assert_eq!(members.expire(), std::slice::from_ref(&x));
         assert_eq!(members.nodes(), std::slice::from_ref(&y));
         tokio::time::advance(Duration::from_secs(60)).await;
-        members.cut_off();
+        members.disconnected();
         members.listening(true);
-        assert_eq!(members.gone(), []);
+        assert_eq!(members.expire(), []);
         assert!(!members.are_back());
         assert!(members.bye(&y));
         assert!(members.are_back());

@@ -249,16 +249,16 @@ fn server(url: &str) -> Result<ServerAddr, InvalidUrl> {
 
 /// Returns the user and the password of all servers, or a token and no password.
 fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), InvalidUrl> {
-    let [first, others @ ..] = servers else {
+    let [first, rest @ ..] = servers else {
         return Err(InvalidUrl("it is malformed"));
     };
-    let named = |server: &ServerAddr| {
+    let credentials = |server: &ServerAddr| {
         let [user, password] =
             [server.username(), server.password()].map(|part| part.map(str::to_owned));
         (user, password)
     };
-    let who = named(first);
-    if others.iter().any(|server| named(server) != who) {
+    let expected = credentials(first);
+    if rest.iter().any(|server| credentials(server) != expected) {
         return Err(InvalidUrl(
             "all servers must have the same user and password",
         ));
@@ -271,7 +271,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
         let malformed = |_| InvalidUrl("the user or the password is not UTF-8");
         part.map(decode).transpose().map_err(malformed)
     };
-    Ok((plain(who.0)?, plain(who.1)?))
+    Ok((plain(expected.0)?, plain(expected.1)?))
 }
 
 /// The state of an adapter that was attached to a server.
@@ -368,7 +368,7 @@ impl BrokerState for NatsState {
         // Without a connection, the leave message would stay in the queue, and closing would wait
         // for it.
         if self.link.health() == Health::Ready {
-            self.say(BYE);
+            self.send_pulse(BYE);
         }
     }
 
@@ -411,7 +411,7 @@ impl NatsState {
     }
 
     /// Sends a pulse. If it is lost, peers treat this server as silent.
-    fn say(&self, word: u8) {
+    fn send_pulse(&self, word: u8) {
         let message = Message {
             subject: self.subjects.pulse.clone(),
             payload: pulse(word, self.inbox.node()),
@@ -458,8 +458,8 @@ mod tests {
     #[test]
     fn what_servers_say_of_themselves_is_read_by_every_later_version() {
         for (word, payload) in [(HELLO, b"hn-1"), (ALIVE, b"an-1"), (BYE, b"bn-1")] {
-            let (said, node) = read_pulse(payload).unwrap();
-            assert_eq!((said, node.as_str()), (word, "n-1"));
+            let (read, node) = read_pulse(payload).unwrap();
+            assert_eq!((read, node.as_str()), (word, "n-1"));
             assert_eq!(pulse(word, &node), payload.as_slice());
         }
         for wrong in [&b""[..], b"h", b"h\xff"] {

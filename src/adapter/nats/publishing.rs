@@ -25,7 +25,7 @@ impl BrokerLink {
         if is {
             self.outbound.refused(1, why);
             // With JetStream, the missing acknowledgement is counted instead.
-            if !self.keeps.load(Ordering::Relaxed) {
+            if !self.is_stored.load(Ordering::Relaxed) {
                 self.lost(1);
             }
             self.forbidden.send_modify(|count| *count += 1);
@@ -56,24 +56,24 @@ impl BrokerLink {
     ) -> Result<(), String> {
         let mut has_begun = context.is_none();
         while let Some(mut batch) = self.next().await {
-            let mut doubtful = InFlightMessages::new(envelopes(&batch), |lost| self.lost(lost));
+            let mut in_flight = InFlightMessages::new(envelopes(&batch), |lost| self.lost(lost));
             // A new stream may not accept messages yet. The first message is retried until it is
             // accepted, and the other messages follow in order.
             let first = batch.iter().position(|message| !message.is_pulse);
             if let Some(first) = first.filter(|_| !has_begun) {
                 has_begun = true;
-                let others = batch.split_off(first + 1);
+                let rest = batch.split_off(first + 1);
                 self.publish_batch(
                     client,
                     context,
                     batch,
-                    &mut doubtful,
+                    &mut in_flight,
                     Some(StreamRetry::new()),
                 )
                 .await?;
-                batch = others;
+                batch = rest;
             }
-            self.publish_batch(client, context, batch, &mut doubtful, None)
+            self.publish_batch(client, context, batch, &mut in_flight, None)
                 .await?;
         }
         // The client has its own buffer, and the program may end when this returns.
@@ -86,11 +86,11 @@ impl BrokerLink {
         client: &Client,
         context: Option<&Context>,
         batch: Vec<Message>,
-        doubtful: &mut InFlightMessages<impl Fn(u64)>,
+        in_flight: &mut InFlightMessages<impl Fn(u64)>,
         settling: Option<StreamRetry>,
     ) -> Result<(), String> {
         let most = self.max_payload.load(Ordering::Relaxed);
-        let mut doubtful_here = 0;
+        let mut sent_unstored = 0;
         let mut forbidden = self.forbidden.subscribe();
         let forbidden_before = *forbidden.borrow_and_update();
         let mut first = None;
@@ -120,13 +120,13 @@ impl BrokerLink {
                 None => {
                     let published = client.publish(subject, payload).await;
                     published.map_err(|error| chain(&error))?;
-                    doubtful_here += u64::from(!is_pulse);
+                    sent_unstored += u64::from(!is_pulse);
                 }
             }
         }
         // The whole batch is sent before the first acknowledgement is awaited, so all
         // acknowledgements take one round trip.
-        let patience = Instant::now() + ACK_TIMEOUT;
+        let deadline = Instant::now() + ACK_TIMEOUT;
         while !acknowledged.is_empty() {
             // Forbidden messages are never acknowledged.
             let refused = *forbidden.borrow_and_update() - forbidden_before;
@@ -136,13 +136,13 @@ impl BrokerLink {
             let answer = tokio::select! {
                 answer = acknowledged.next() => answer,
                 _ = forbidden.changed() => continue,
-                () = sleep_until(patience) => return Err(SILENT.to_owned()),
+                () = sleep_until(deadline) => return Err(SILENT.to_owned()),
             };
             match answer {
-                Some(Ok(kept)) => {
+                Some(Ok(stored)) => {
                     self.acknowledged
-                        .fetch_max(kept.sequence, Ordering::Relaxed);
-                    doubtful.arrived(1);
+                        .fetch_max(stored.sequence, Ordering::Relaxed);
+                    in_flight.arrived(1);
                 }
                 Some(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
                     let why = chain(&error);
@@ -162,10 +162,10 @@ impl BrokerLink {
                 None => break,
             }
         }
-        if doubtful_here > 0 {
+        if sent_unstored > 0 {
             Self::confirm(client).await?;
             // Forbidden messages were counted when NATS reported them.
-            doubtful.arrived(doubtful_here);
+            in_flight.arrived(sent_unstored);
         }
         Ok(())
     }

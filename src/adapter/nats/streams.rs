@@ -34,7 +34,7 @@ impl StreamRetry {
 
     /// Waits for a short time, and returns whether to retry.
     pub(super) async fn should_retry(&self) -> bool {
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
         Instant::now() < self.0
     }
 }
@@ -74,4 +74,4 @@ fn is_overlap(error: &CreateStreamError) -> bool {
 /// How long a new stream may take until all servers can use it.
 const STREAM_READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay between retries.
-const PAUSE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -93,8 +93,8 @@ impl NatsValues {
     {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
-            let kept = inner.line.lock().clone();
-            let line = match kept {
+            let cached = inner.line.lock().clone();
+            let line = match cached {
                 Some(line) => line,
                 // Concurrent callers may each establish a connection; the last connection is kept.
                 None => {

@@ -35,7 +35,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
         let last = Instant::now();
         let due = last + registry.options.heartbeat;
         let soon = async {
-            registry.wanted.notified().await;
+            registry.heartbeat_due.notified().await;
             // No session is recovered until the gap is marked, so this does not wait for the
             // heartbeat.
             if let Some(joined) = cluster.upgrade() {

@@ -90,18 +90,18 @@ impl From<Forwarding> for Texts {
 
 /// Reads the value if it has this version. Returns `None` for other versions: requests are not
 /// forwarded to such a server, but the rest of its heartbeat counts.
-pub(super) fn of_this_version<'de, D: Deserializer<'de>>(
+pub(super) fn read_this_version<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Forwarding>, D::Error> {
-    let Some(said) = Option::<Value>::deserialize(from)? else {
+    let Some(value) = Option::<Value>::deserialize(from)? else {
         return Ok(None);
     };
-    match said
+    match value
         .get("v")
         .map_or_else(|| Some(u64::from(VERSION)), Value::as_u64)
     {
         Some(v) if v == u64::from(VERSION) => {
-            let forwarding = serde_json::from_value(said);
+            let forwarding = serde_json::from_value(value);
             forwarding.map(Some).map_err(D::Error::custom)
         }
         Some(_) => Ok(None),

@@ -92,8 +92,8 @@ impl HandoverState {
 }
 
 /// Encodes a value as one string argument that contains JSON, which all transports support.
-fn write(what: &impl Serialize) -> Option<Args> {
-    let text = serde_json::to_string(what).ok()?;
+fn write(message: &impl Serialize) -> Option<Args> {
+    let text = serde_json::to_string(message).ok()?;
     if text.len() > MAX_BYTES {
         return None;
     }
@@ -117,7 +117,7 @@ const MAX_BYTES: usize = 512 << 10;
 mod tests {
     use super::*;
 
-    fn given(bytes: usize) -> HandoverState {
+    fn state(bytes: usize) -> HandoverState {
         let saved = serde_json::json!({
             "sid": "AAAAAAAAAAAAAAAAAAAA", "pid": "secret", "rooms": ["lobby"], "data": {"a": 1},
         });
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn handover_state_round_trips() {
-        let sent = given(3);
+        let sent = state(3);
         let read = HandoverState::read(&sent.answer().unwrap()).unwrap();
         assert_eq!(read.saved.pid, "secret");
         assert_eq!(read.saved.rooms, sent.saved.rooms);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_no_answer_is_none() {
-        assert!(given(MAX_BYTES).answer().is_none());
+        assert!(state(MAX_BYTES).answer().is_none());
         assert!(HandoverState::read(&Args::default()).is_none());
         let other = write(&"a text").unwrap();
         assert!(HandoverState::read(&other).is_none());
@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_question_names_the_client() {
-        let wanted = HandoverRequest {
+        let request = HandoverRequest {
             pid: "p".into(),
             offset: "B.aaaaaa".into(),
             namespace: "/".into(),
         };
-        let Kind::ServerSideWithAck { event, args } = wanted.publication().unwrap().kind else {
+        let Kind::ServerSideWithAck { event, args } = request.publication().unwrap().kind else {
             panic!("no question");
         };
         assert_eq!(&*event, TAKE);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BEAT, BYE, CHANGED, NAMESPACE,
-    forwarding::{Forwarding, of_this_version},
+    forwarding::{Forwarding, read_this_version},
     node::{Load, Node, NodeOptions, is_id, is_shown},
 };
 use crate::adapter::{
@@ -34,7 +34,7 @@ pub(in crate::adapter) struct Heartbeat {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "of_this_version"
+        deserialize_with = "read_this_version"
     )]
     pub(super) forwarding: Option<Forwarding>,
     /// The names of other servers with the same id. If a server finds its own name here, the
@@ -69,8 +69,8 @@ struct Figures {
     lost: u64,
     #[serde(skip_serializing_if = "is_zero")]
     gaps: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    cut_off_millis: u64,
+    #[serde(rename = "cutOffMillis", skip_serializing_if = "is_zero")]
+    gap_millis: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -108,7 +108,7 @@ impl Heartbeat {
                 adapter_lag_micros: micros(load.adapter_lag),
                 lost: load.lost,
                 gaps: load.gaps,
-                cut_off_millis: millis(load.cut_off),
+                gap_millis: millis(load.gap_time),
             },
             is_authentic: true,
         }
@@ -156,9 +156,9 @@ impl Heartbeat {
                 adapter_lag: Duration::from_micros(load.adapter_lag_micros),
                 lost: load.lost,
                 gaps: load.gaps,
-                cut_off: Duration::from_millis(load.cut_off_millis),
+                gap_time: Duration::from_millis(load.gap_millis),
             },
-            heard: Duration::ZERO,
+            heartbeat_age: Duration::ZERO,
             is_this: false,
         }
     }

@@ -12,7 +12,7 @@ pub(super) struct Isolation {
     /// When the peers were last known to be reachable, or `None` if they never were.
     last: Option<Instant>,
     /// Whether the peers are unreachable now. The gap since `last` is already counted.
-    is_cut: bool,
+    is_isolated: bool,
     /// When the adapter last reported the end of an outage.
     back: Option<Instant>,
     count: u64,
@@ -28,20 +28,20 @@ impl Isolation {
             // An adapter reports the end of an outage slightly before it becomes ready.
             let is_coming = |back| now.saturating_duration_since(back) < READY_DELAY;
             if !self.back.is_some_and(is_coming) {
-                self.cut();
+                self.begin();
             }
             return;
         }
-        if self.is_cut {
+        if self.is_isolated {
             self.back(now);
         }
         // `last` never decreases, because messages that are older than an earlier lag have arrived.
         self.last = self.last.max(now.checked_sub(lag)).or(Some(now));
     }
 
-    fn cut(&mut self) {
-        if self.last.is_some() && !self.is_cut {
-            self.is_cut = true;
+    fn begin(&mut self) {
+        if self.last.is_some() && !self.is_isolated {
+            self.is_isolated = true;
             self.count += 1;
             tracing::warn!("this server is isolated from its peers and misses their messages");
         }
@@ -51,7 +51,7 @@ impl Isolation {
     /// may be missing.
     pub(super) fn back(&mut self, now: Instant) {
         // An outage between two checks also counts as a gap. At the start, nothing was missed.
-        self.cut();
+        self.begin();
         self.back = Some(now);
         let Some(last) = self.last.replace(now) else {
             return;
@@ -62,16 +62,16 @@ impl Isolation {
             "this server was isolated from its peers, their messages may be missing"
         );
         self.time += time;
-        self.is_cut = false;
+        self.is_isolated = false;
     }
 
     pub(super) fn gaps(&self, now: Instant) -> Gaps {
-        let since = self.last.filter(|_| self.is_cut);
+        let since = self.last.filter(|_| self.is_isolated);
         let open = since.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         Gaps {
             count: self.count,
             time: self.time + open,
-            is_cut_off: self.is_cut,
+            is_isolated: self.is_isolated,
         }
     }
 }
@@ -102,21 +102,21 @@ mod tests {
         for seconds in [5, 6, 7] {
             reach.record(false, Duration::ZERO, at(seconds));
             let gaps = reach.gaps(at(seconds));
-            assert_eq!((gaps.count, gaps.is_cut_off), (1, true));
+            assert_eq!((gaps.count, gaps.is_isolated), (1, true));
             assert_eq!(gaps.time, SECOND * (seconds - 3));
         }
         reach.back(at(8));
         reach.record(true, Duration::ZERO, at(9));
         let gaps = reach.gaps(at(20));
         assert_eq!(
-            (gaps.count, gaps.time, gaps.is_cut_off),
+            (gaps.count, gaps.time, gaps.is_isolated),
             (1, SECOND * 5, false)
         );
         // An outage starts and ends between two checks.
         reach.back(at(10));
         let gaps = reach.gaps(at(20));
         assert_eq!(
-            (gaps.count, gaps.time, gaps.is_cut_off),
+            (gaps.count, gaps.time, gaps.is_isolated),
             (2, SECOND * 6, false)
         );
     }
@@ -145,11 +145,11 @@ mod tests {
         reach.back(start + 2 * SECOND);
         reach.record(false, Duration::ZERO, start + 2 * SECOND);
         let gaps = reach.gaps(start + 2 * SECOND);
-        assert_eq!((gaps.count, gaps.is_cut_off), (1, false));
+        assert_eq!((gaps.count, gaps.is_isolated), (1, false));
         assert_eq!(gaps.time, 2 * SECOND);
         // The peers are still unreachable after all.
         reach.record(false, Duration::ZERO, start + 3 * SECOND);
         let gaps = reach.gaps(start + 3 * SECOND);
-        assert_eq!((gaps.count, gaps.is_cut_off), (2, true));
+        assert_eq!((gaps.count, gaps.is_isolated), (2, true));
     }
 }

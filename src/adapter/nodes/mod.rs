@@ -60,7 +60,7 @@ pub(crate) struct Registry {
     forwarding: Option<Forwarding>,
     started: SystemTime,
     since: Instant,
-    others: Mutex<HashMap<NodeId, KnownNode>>,
+    peers: Mutex<HashMap<NodeId, KnownNode>>,
     /// Since when this server has received messages of peers without interruption. Earlier silence
     /// of a peer proves nothing.
     hears_since: Mutex<Instant>,
@@ -76,7 +76,7 @@ pub(crate) struct Registry {
     /// warning about them.
     misrouted: (AtomicU64, LogThrottle),
     /// Notified when a new server should receive a heartbeat before the next one is due.
-    wanted: Notify,
+    heartbeat_due: Notify,
     /// Throttles the log about servers that have the same id and do not seal.
     namesakes: LogThrottle,
     taken: watch::Sender<Option<NodeIdConflict>>,
@@ -117,7 +117,7 @@ struct KnownNode {
     /// Since when the id belongs to this peer, as far as only the names decide.
     rival_since: Option<Instant>,
     /// When its last heartbeat arrived, plus the time for which this server stood still since then.
-    heard: Instant,
+    last_heartbeat: Instant,
 }
 
 /// The result of a heartbeat.
@@ -140,7 +140,7 @@ impl Registry {
             forwarding: None,
             started: SystemTime::now(),
             since: Instant::now(),
-            others: Mutex::default(),
+            peers: Mutex::default(),
             hears_since: Mutex::new(Instant::now()),
             lag: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -151,7 +151,7 @@ impl Registry {
                 AtomicU64::new(0),
                 LogThrottle::every(MISROUTED_LOG_INTERVAL),
             ),
-            wanted: Notify::new(),
+            heartbeat_due: Notify::new(),
             namesakes: LogThrottle::every(ID_CONFLICT_LOG_INTERVAL),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
@@ -177,18 +177,18 @@ impl Registry {
     ) -> Option<(Arc<str>, [u8; 32], Option<Duration>)> {
         // This scans all peers, but there are at most a thousand, and only requests for other
         // servers get here.
-        let others = self.others.lock();
-        let mut others = others.values();
-        others.find_map(|known| {
+        let peers = self.peers.lock();
+        let mut peers = peers.values();
+        peers.find_map(|known| {
             let forwarding = known
                 .forwarding
                 .filter(|forwarding| forwarding.tag == tag && forwarding.proves_itself)?;
-            let (uptime, told) = known.uptime;
+            let (uptime, received_at) = known.uptime;
             // After a delayed heartbeat, the peer seems younger than it is until its next
             // heartbeat.
             let uptime = forwarding
                 .is_timed
-                .then(|| uptime.saturating_add(told.elapsed()));
+                .then(|| uptime.saturating_add(received_at.elapsed()));
             Some((known.node.address.clone()?, forwarding.key, uptime))
         })
     }
@@ -203,14 +203,14 @@ impl Registry {
     /// version.
     #[cfg(feature = "forwarding")]
     pub(crate) fn has_untimed(&self) -> bool {
-        let others = self.others.lock();
-        let mut forwarding = others.values().filter_map(|known| known.forwarding);
+        let peers = self.peers.lock();
+        let mut forwarding = peers.values().filter_map(|known| known.forwarding);
         forwarding.any(|forwarding| !forwarding.is_timed)
     }
 
     /// Returns whether the name of a peer satisfies the predicate.
     pub(crate) fn has(&self, is_it: impl Fn(&NodeId) -> bool) -> bool {
-        self.others.lock().keys().any(is_it)
+        self.peers.lock().keys().any(is_it)
     }
 
     pub(super) const fn name(&self) -> &NodeId {
@@ -227,8 +227,8 @@ impl Registry {
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let now = Instant::now();
         let mut nodes = vec![self.own()];
-        nodes.extend(self.others.lock().values().map(|known| Node {
-            heard: now.duration_since(known.heard),
+        nodes.extend(self.peers.lock().values().map(|known| Node {
+            heartbeat_age: now.duration_since(known.last_heartbeat),
             ..known.node.clone()
         }));
         nodes.sort_by(|a, b| (&a.id, b.started, &a.name).cmp(&(&b.id, a.started, &b.name)));
@@ -260,16 +260,16 @@ impl Registry {
                 adapter_lag: backlog.lag.unwrap_or_default(),
                 lost: self.lost.load(Ordering::Relaxed),
                 gaps: gaps.count,
-                cut_off: gaps.time,
+                gap_time: gaps.time,
             },
-            heard: Duration::ZERO,
+            heartbeat_age: Duration::ZERO,
             is_this: true,
         }
     }
 
     /// Requests a heartbeat before the next one is due.
     pub(super) fn beat_soon(&self) {
-        self.wanted.notify_one();
+        self.heartbeat_due.notify_one();
     }
 
     /// Adds envelopes that this server sent or should have received, and that are lost.
@@ -297,8 +297,8 @@ impl Registry {
         let (before, log_throttle) = &self.misrouted;
         let all = self.metrics.counter(Counter::RejectedSession);
         let more = all.saturating_sub(before.swap(all, Ordering::Relaxed));
-        let has_others = !self.others.lock().is_empty();
-        has_others.then(|| log_throttle.add(more)).flatten()
+        let has_peers = !self.peers.lock().is_empty();
+        has_peers.then(|| log_throttle.add(more)).flatten()
     }
 
     /// Records that messages of peers up to now may be missing.
@@ -315,8 +315,8 @@ impl Registry {
         let rivals = match self.options.id {
             None => Vec::new(),
             Some(_) => {
-                let others = self.others.lock();
-                let rivals = others.values().filter(|known| known.is_rival);
+                let peers = self.peers.lock();
+                let rivals = peers.values().filter(|known| known.is_rival);
                 let names = rivals.map(|known| known.node.name.as_str().into());
                 names.take(heartbeat::MAX_RIVALS).collect()
             }
@@ -325,8 +325,8 @@ impl Registry {
     }
 
     /// Processes a heartbeat of another server.
-    pub(super) fn hear(&self, from: &NodeId, beat: Heartbeat) -> HeartbeatOutcome {
-        let heard = Instant::now();
+    pub(super) fn receive_heartbeat(&self, from: &NodeId, beat: Heartbeat) -> HeartbeatOutcome {
+        let last_heartbeat = Instant::now();
         let rivalry = self.rivalry(from, &beat);
         let is_rival = rivalry != Rivalry::None;
         // A heartbeat that does not name this server may have been recorded before its start and
@@ -337,12 +337,12 @@ impl Registry {
             address: beat.address.clone(),
         };
         let forwarding = beat.forwarding;
-        let uptime = (beat.uptime(), heard);
+        let uptime = (beat.uptime(), last_heartbeat);
         let node = beat.node(from.clone());
-        let mut rival_since = (rivalry == Rivalry::Unclear && knows_this).then_some(heard);
-        let mut others = self.others.lock();
-        let count = others.len();
-        let is = match others.entry(from.clone()) {
+        let mut rival_since = (rivalry == Rivalry::Unclear && knows_this).then_some(last_heartbeat);
+        let mut peers = self.peers.lock();
+        let count = peers.len();
+        let is = match peers.entry(from.clone()) {
             Entry::Occupied(mut known) => {
                 let lost = node.load.lost;
                 rival_since = rival_since.map(|now| known.get().rival_since.unwrap_or(now));
@@ -352,7 +352,7 @@ impl Registry {
                     uptime,
                     is_rival,
                     rival_since,
-                    heard,
+                    last_heartbeat,
                 });
                 match lost > before.node.load.lost {
                     true => HeartbeatOutcome::Losing,
@@ -367,17 +367,18 @@ impl Registry {
                     uptime,
                     is_rival,
                     rival_since,
-                    heard,
+                    last_heartbeat,
                 });
                 // One permit suffices for all new servers, because all of them receive the same
                 // heartbeat.
-                self.wanted.notify_one();
+                self.heartbeat_due.notify_one();
                 HeartbeatOutcome::New(Box::new(node))
             }
         };
-        drop(others);
-        let patience = self.options.heartbeat * YIELD_AFTER_HEARTBEATS;
-        let is_settled = rival_since.is_some_and(|since| heard.duration_since(since) >= patience);
+        drop(peers);
+        let max_rivalry = self.options.heartbeat * YIELD_AFTER_HEARTBEATS;
+        let is_settled =
+            rival_since.is_some_and(|since| last_heartbeat.duration_since(since) >= max_rivalry);
         if (rivalry == Rivalry::Younger && knows_this) || is_settled {
             self.yield_id(taken);
         }
@@ -421,9 +422,9 @@ impl Registry {
 
     /// Removes a peer that sent a leave message, or that left according to the adapter.
     pub(super) fn forget(&self, node: &NodeId) -> Option<Node> {
-        let known = self.others.lock().remove(node)?;
+        let known = self.peers.lock().remove(node)?;
         Some(Node {
-            heard: known.heard.elapsed(),
+            heartbeat_age: known.last_heartbeat.elapsed(),
             ..known.node
         })
     }
@@ -442,17 +443,17 @@ impl Registry {
         if since.elapsed() <= lease {
             return Vec::new();
         }
-        let mut others = self.others.lock();
-        let silent = others
+        let mut peers = self.peers.lock();
+        let silent = peers
             .values()
-            .filter(|known| known.heard.elapsed() > lease)
+            .filter(|known| known.last_heartbeat.elapsed() > lease)
             .map(|known| Node {
-                heard: known.heard.elapsed(),
+                heartbeat_age: known.last_heartbeat.elapsed(),
                 ..known.node.clone()
             });
         let silent: Vec<_> = silent.collect();
         for node in &silent {
-            others.remove(&node.name);
+            peers.remove(&node.name);
         }
         silent
     }
@@ -464,8 +465,8 @@ impl Registry {
         self.lag.store(micros, Ordering::Relaxed);
         if late > self.options.heartbeat {
             let now = Instant::now();
-            for known in self.others.lock().values_mut() {
-                known.heard = (known.heard + late).min(now);
+            for known in self.peers.lock().values_mut() {
+                known.last_heartbeat = (known.last_heartbeat + late).min(now);
             }
         }
     }
@@ -490,20 +491,20 @@ impl Registry {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Calls `speak` unless this server has left. After its leave message, peers would take a
+    /// Calls `send` unless this server has left. After its leave message, peers would take a
     /// heartbeat for a return.
-    pub(super) fn unless_left(&self, speak: impl FnOnce()) {
+    pub(super) fn unless_left(&self, send: impl FnOnce()) {
         let _speaking = self.speaking.lock();
         if !self.is_closed() {
-            speak();
+            send();
         }
     }
 
     /// Records that this server leaves. The first call sends the leave message.
-    pub(super) fn close(&self, say_goodbye: impl FnOnce()) {
+    pub(super) fn close(&self, send_leave: impl FnOnce()) {
         let _speaking = self.speaking.lock();
         if !self.is_closed.swap(true, Ordering::Relaxed) {
-            say_goodbye();
+            send_leave();
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Node {
     /// The load of the server.
     pub load: Load,
     /// The time since its last heartbeat.
-    pub heard: Duration,
+    pub heartbeat_age: Duration,
     /// Whether this is the server that returned the list.
     pub is_this: bool,
 }
@@ -60,7 +60,7 @@ pub struct Load {
     /// messages.
     pub gaps: u64,
     /// The total duration of these gaps.
-    pub cut_off: Duration,
+    pub gap_time: Duration,
 }
 
 /// What a server announces about itself, and how often; for

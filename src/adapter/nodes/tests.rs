@@ -52,7 +52,7 @@ async fn misrouted_requests_are_logged_once_a_minute_if_peers_exist() {
     };
     // Requests for sessions of a server that was restarted.
     assert_eq!(come(5), None);
-    registry.hear(&other("x"), beat(|_| {}).unwrap());
+    registry.receive_heartbeat(&other("x"), beat(|_| {}).unwrap());
     assert_eq!(come(0), None);
     assert_eq!(come(2), Some(2));
     assert_eq!(come(2), None);
@@ -70,27 +70,27 @@ async fn misrouted_requests_are_logged_once_a_minute_if_peers_exist() {
 fn known_peer_can_forward_requests_until_the_server_leaves() {
     let forwarding = Forwarding::random();
     let options = NodeOptions::default().address("http://h:1");
-    let told = registry(options.clone()).with_forwarding(Some(forwarding));
-    let publication = told.beat().publication().unwrap();
+    let sender = registry(options.clone()).with_forwarding(Some(forwarding));
+    let publication = sender.beat().publication().unwrap();
     let Kind::ServerSide { args, .. } = publication.kind else {
         panic!("{publication:?}");
     };
-    let heard = registry(options);
+    let receiver = registry(options);
     let plain = Heartbeat::read(&args).unwrap().authenticated(false);
-    heard.hear(&other("x"), plain);
+    receiver.receive_heartbeat(&other("x"), plain);
     assert!(
-        heard.owner(forwarding.tag).is_none(),
+        receiver.owner(forwarding.tag).is_none(),
         "anybody could have sent it"
     );
     let sealed = Heartbeat::read(&args).unwrap().authenticated(true);
-    heard.hear(&other("x"), sealed);
-    let (address, key, uptime) = heard.owner(forwarding.tag).unwrap();
+    receiver.receive_heartbeat(&other("x"), sealed);
+    let (address, key, uptime) = receiver.owner(forwarding.tag).unwrap();
     assert_eq!((&*address, key), ("http://h:1", forwarding.key));
-    assert!(uptime.unwrap() <= told.uptime() + Duration::from_millis(1));
-    assert!(!heard.has_untimed());
-    assert!(heard.owner(Forwarding::random().tag).is_none());
-    heard.forget(&other("x"));
-    assert!(heard.owner(forwarding.tag).is_none());
+    assert!(uptime.unwrap() <= sender.uptime() + Duration::from_millis(1));
+    assert!(!receiver.has_untimed());
+    assert!(receiver.owner(Forwarding::random().tag).is_none());
+    receiver.forget(&other("x"));
+    assert!(receiver.owner(forwarding.tag).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,21 +98,21 @@ fn known_peer_can_forward_requests_until_the_server_leaves() {
 async fn uptime_of_peer_advances_between_heartbeats() {
     let registry = registry(NodeOptions::default());
     let key = "A".repeat(43);
-    let heard = |timed: Value| {
+    let announce = |timed: Value| {
         let forwarding = json!({"tag": "AAAAAAA_", "key": key, "timed": timed, "proves": true});
-        let heard = beat(|beat| beat["forwarding"] = forwarding).unwrap();
-        registry.hear(&other("x"), heard);
+        let beat = beat(|beat| beat["forwarding"] = forwarding).unwrap();
+        registry.receive_heartbeat(&other("x"), beat);
     };
     let uptime = || {
         let (.., uptime) = registry.owner(roomcast_protocol::Tag::parse("AAAAAAA_")?)?;
         uptime
     };
-    heard(json!(true));
+    announce(json!(true));
     advance(Duration::from_secs(3)).await;
     assert_eq!(uptime(), Some(Duration::from_secs(8)));
     assert!(!registry.has_untimed());
     // Servers of the previous version do not send the field `timed`.
-    heard(json!(false));
+    announce(json!(false));
     assert_eq!(uptime(), None);
     assert!(registry.has_untimed());
     registry.forget(&other("x"));
@@ -183,16 +183,16 @@ fn a_heartbeat_is_taken_whole_or_not_at_all() {
 #[tokio::test(start_paused = true)]
 async fn peer_without_heartbeat_expires_unless_this_server_stalled() {
     let registry = registry(NodeOptions::default());
-    let hear = |name: &str| registry.hear(&other(name), beat(|_| {}).unwrap());
-    assert!(matches!(hear("x"), HeartbeatOutcome::New(_)));
-    assert!(matches!(hear("x"), HeartbeatOutcome::Again));
+    let receive = |name: &str| registry.receive_heartbeat(&other(name), beat(|_| {}).unwrap());
+    assert!(matches!(receive("x"), HeartbeatOutcome::New(_)));
+    assert!(matches!(receive("x"), HeartbeatOutcome::Again));
     advance(Duration::from_secs(6)).await;
-    assert!(matches!(hear("y"), HeartbeatOutcome::New(_)));
+    assert!(matches!(receive("y"), HeartbeatOutcome::New(_)));
     advance(Duration::from_secs(6)).await;
-    let gone = registry.expire();
-    assert_eq!(gone.len(), 1);
+    let expired = registry.expire();
+    assert_eq!(expired.len(), 1);
     assert_eq!(
-        (&gone[0].name, gone[0].heard),
+        (&expired[0].name, expired[0].heartbeat_age),
         (&other("x"), Duration::from_secs(12))
     );
     assert!(registry.expire().is_empty());
@@ -207,8 +207,8 @@ async fn peer_without_heartbeat_expires_unless_this_server_stalled() {
 #[tokio::test(start_paused = true)]
 async fn no_peer_expires_while_isolated_nor_for_one_lease_after() {
     let registry = registry(NodeOptions::default());
-    registry.hear(&other("x"), beat(|_| {}).unwrap());
-    registry.hear(&other("y"), beat(|_| {}).unwrap());
+    registry.receive_heartbeat(&other("x"), beat(|_| {}).unwrap());
+    registry.receive_heartbeat(&other("y"), beat(|_| {}).unwrap());
     for _ in 0..30 {
         advance(Duration::from_secs(1)).await;
         registry.restart_lease();
@@ -217,14 +217,17 @@ async fn no_peer_expires_while_isolated_nor_for_one_lease_after() {
     // This server receives messages again, and one peer has left in the meantime.
     for _ in 0..10 {
         advance(Duration::from_secs(1)).await;
-        registry.hear(&other("x"), beat(|_| {}).unwrap());
+        registry.receive_heartbeat(&other("x"), beat(|_| {}).unwrap());
         assert!(registry.expire().is_empty());
     }
     advance(Duration::from_secs(1)).await;
-    let gone = registry.expire();
-    assert_eq!(gone.len(), 1);
-    let heard = Duration::from_secs(41);
-    assert_eq!((&gone[0].name, gone[0].heard), (&other("y"), heard));
+    let expired = registry.expire();
+    assert_eq!(expired.len(), 1);
+    let heartbeat_age = Duration::from_secs(41);
+    assert_eq!(
+        (&expired[0].name, expired[0].heartbeat_age),
+        (&other("y"), heartbeat_age)
+    );
 }
 
 /// Returns a heartbeat of a server with this uptime in milliseconds, which lists this server as a
@@ -249,13 +252,13 @@ async fn younger_of_two_servers_with_the_same_id_yields() {
     ] {
         let registry = registry(options.clone());
         advance(Duration::from_millis(own)).await;
-        registry.hear(&other(name), aged(uptime, "own~a"));
+        registry.receive_heartbeat(&other(name), aged(uptime, "own~a"));
         assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
     }
     let forged = registry(options);
     for n in 0..20 {
         let beat = aged(60_000 + n, "own~a").authenticated(false);
-        forged.hear(&other("x"), beat);
+        forged.receive_heartbeat(&other("x"), beat);
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(forged.taken(), None, "nothing has sealed it");
@@ -263,14 +266,14 @@ async fn younger_of_two_servers_with_the_same_id_yields() {
     let replayed = registry(NodeOptions::default().id("a"));
     for n in 0..20 {
         let beat = aged(60_000 + n, "before~a");
-        replayed.hear(&other("x"), beat);
+        replayed.receive_heartbeat(&other("x"), beat);
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(replayed.taken(), None, "they are of before its start");
     let rivals = replayed.beat().rivals;
     assert!(rivals.iter().map(|name| &**name).eq(["x"]));
     let random = registry(NodeOptions::default());
-    random.hear(&other("x"), aged(60_000, "own"));
+    random.receive_heartbeat(&other("x"), aged(60_000, "own"));
     assert_eq!(random.taken(), None);
 }
 
@@ -288,10 +291,16 @@ async fn contest(apart: u64, older: &str, younger: &str, delays: [u64; 2]) -> [b
     let millis = |registry: &Registry| registry.since.elapsed().as_millis() as u64;
     for _ in 0..20 {
         let [from_first, from_second] = delays;
-        let (told, heard) = (millis(&first), millis(&second));
-        second.hear(&first.name, aged(told.saturating_sub(from_first), younger));
+        let (first_uptime, second_uptime) = (millis(&first), millis(&second));
+        second.receive_heartbeat(
+            &first.name,
+            aged(first_uptime.saturating_sub(from_first), younger),
+        );
         if second.taken().is_none() {
-            first.hear(&second.name, aged(heard.saturating_sub(from_second), older));
+            first.receive_heartbeat(
+                &second.name,
+                aged(second_uptime.saturating_sub(from_second), older),
+            );
         } else {
             first.forget(&second.name);
         }
@@ -324,15 +333,15 @@ async fn exactly_one_of_two_equal_ids_yields_despite_late_heartbeats() {
 fn there_are_no_more_nodes_than_are_remembered() {
     let registry = registry(NodeOptions::default());
     for n in 0..MAX_NODES {
-        let heard = registry.hear(&other(&n.to_string()), beat(|_| {}).unwrap());
-        assert!(matches!(heard, HeartbeatOutcome::New(_)));
+        let outcome = registry.receive_heartbeat(&other(&n.to_string()), beat(|_| {}).unwrap());
+        assert!(matches!(outcome, HeartbeatOutcome::New(_)));
     }
-    let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
-    assert!(matches!(heard, HeartbeatOutcome::TooMany));
+    let outcome = registry.receive_heartbeat(&other("one more"), beat(|_| {}).unwrap());
+    assert!(matches!(outcome, HeartbeatOutcome::TooMany));
     assert!(registry.forget(&other("0")).is_some());
     assert!(registry.forget(&other("0")).is_none());
-    let heard = registry.hear(&other("one more"), beat(|_| {}).unwrap());
-    assert!(matches!(heard, HeartbeatOutcome::New(_)));
+    let outcome = registry.receive_heartbeat(&other("one more"), beat(|_| {}).unwrap());
+    assert!(matches!(outcome, HeartbeatOutcome::New(_)));
 }
 
 #[test]
@@ -354,16 +363,16 @@ fn options_that_make_no_sense_are_refused() {
 #[test]
 fn losses_of_peer_are_reported_once_and_its_backlog_is_listed() {
     let registry = registry(NodeOptions::default());
-    let told = |lost: u64| {
+    let beat_with = |lost: u64| {
         let beat = beat(|beat| {
             beat["load"] = json!({"lost": lost, "adapterQueued": 3, "adapterLagMicros": 5})
         });
-        registry.hear(&other("x"), beat.unwrap())
+        registry.receive_heartbeat(&other("x"), beat.unwrap())
     };
-    assert!(matches!(told(0), HeartbeatOutcome::New(_)));
-    assert!(matches!(told(0), HeartbeatOutcome::Again));
-    assert!(matches!(told(2), HeartbeatOutcome::Losing));
-    assert!(matches!(told(2), HeartbeatOutcome::Again));
+    assert!(matches!(beat_with(0), HeartbeatOutcome::New(_)));
+    assert!(matches!(beat_with(0), HeartbeatOutcome::Again));
+    assert!(matches!(beat_with(2), HeartbeatOutcome::Losing));
+    assert!(matches!(beat_with(2), HeartbeatOutcome::Again));
     let nodes = registry.nodes();
     let load = nodes.iter().find(|node| !node.is_this).unwrap().load;
     assert_eq!(
@@ -384,7 +393,7 @@ fn corpus_handovers_decode_and_encode_unchanged() {
     };
     let (mut read, mut numbers) = (Vec::new(), Vec::new());
     // The encoded value contains all fields of the original, and may contain newer fields.
-    let assert_said_again = |text: &str, again: Option<Args>| {
+    let assert_encodes_again = |text: &str, again: Option<Args>| {
         let again: String = again.unwrap().get(0).unwrap();
         let [before, again]: [Value; 2] =
             [text, &*again].map(|text| serde_json::from_str(text).unwrap());
@@ -399,24 +408,24 @@ fn corpus_handovers_decode_and_encode_unchanged() {
         for text in [text, &more] {
             match is {
                 "wanted" => {
-                    let wanted = HandoverRequest::read(&args(text)).unwrap();
-                    let said = (&*wanted.pid, &*wanted.offset, &*wanted.namespace);
-                    assert_eq!(said, ("secret", "B.aaaaaa", "/"));
-                    let Kind::ServerSideWithAck { args, .. } = wanted.publication().unwrap().kind
+                    let request = HandoverRequest::read(&args(text)).unwrap();
+                    let fields = (&*request.pid, &*request.offset, &*request.namespace);
+                    assert_eq!(fields, ("secret", "B.aaaaaa", "/"));
+                    let Kind::ServerSideWithAck { args, .. } = request.publication().unwrap().kind
                     else {
                         panic!("no question");
                     };
-                    assert_said_again(text, Some(args));
+                    assert_encodes_again(text, Some(args));
                 }
                 "given" => {
-                    let given = HandoverState::read(&args(text)).unwrap();
-                    assert_eq!((&*given.saved.pid, &*given.name), ("secret", "Ann"));
-                    assert_eq!(given.saved.rooms.len(), 2);
-                    assert!(given.saved.roomcast.is_some() && given.expires_at.is_some());
-                    assert_eq!(given.missed[0].args.get(), r#"[1,{"b":null}]"#);
-                    assert_eq!(given.arrival, json!([7]));
-                    assert_said_again(text, given.answer());
-                    let answered = given.answered.iter();
+                    let state = HandoverState::read(&args(text)).unwrap();
+                    assert_eq!((&*state.saved.pid, &*state.name), ("secret", "Ann"));
+                    assert_eq!(state.saved.rooms.len(), 2);
+                    assert!(state.saved.roomcast.is_some() && state.expires_at.is_some());
+                    assert_eq!(state.missed[0].args.get(), r#"[1,{"b":null}]"#);
+                    assert_eq!(state.arrival, json!([7]));
+                    assert_encodes_again(text, state.answer());
+                    let answered = state.answered.iter();
                     numbers.extend(answered.map(|question| question.request));
                 }
                 // The chat has its own test for these lines.
@@ -435,10 +444,10 @@ fn corpus_handovers_decode_and_encode_unchanged() {
 #[test]
 fn no_heartbeat_is_sent_after_the_leave_message() {
     let registry = registry(NodeOptions::default());
-    let said = std::cell::RefCell::new(Vec::new());
-    registry.unless_left(|| said.borrow_mut().push("beat"));
-    registry.close(|| said.borrow_mut().push("bye"));
-    registry.unless_left(|| said.borrow_mut().push("beat"));
-    registry.close(|| said.borrow_mut().push("bye"));
-    assert_eq!(said.into_inner(), ["beat", "bye"]);
+    let sent = std::cell::RefCell::new(Vec::new());
+    registry.unless_left(|| sent.borrow_mut().push("beat"));
+    registry.close(|| sent.borrow_mut().push("bye"));
+    registry.unless_left(|| sent.borrow_mut().push("beat"));
+    registry.close(|| sent.borrow_mut().push("bye"));
+    assert_eq!(sent.into_inner(), ["beat", "bye"]);
 }

@@ -43,7 +43,7 @@ impl Unanswered {
         self.nodes.is_empty() && self.unnamed == 0 && self.error.is_none()
     }
 
-    pub(crate) const fn nobody() -> Self {
+    pub(crate) const fn none() -> Self {
         Self {
             nodes: Vec::new(),
             unnamed: 0,

@@ -73,7 +73,7 @@ impl<E, A, R> Kind<E, A, R> {
         args: impl FnOnce(A) -> Result<A2, X>,
         rooms: impl FnOnce(R) -> R2,
     ) -> Result<Kind<E2, A2, R2>, X> {
-        let both = |name, given| Ok((event(name), args(given)?));
+        let both = |name, value| Ok((event(name), args(value)?));
         Ok(match self {
             Self::Broadcast { event, args } => {
                 let (event, args) = both(event, args)?;
@@ -83,8 +83,8 @@ impl<E, A, R> Kind<E, A, R> {
                 let (event, args) = both(event, args)?;
                 Kind::BroadcastWithAck { event, args }
             }
-            Self::Join(given) => Kind::Join(rooms(given)),
-            Self::Leave(given) => Kind::Leave(rooms(given)),
+            Self::Join(value) => Kind::Join(rooms(value)),
+            Self::Leave(value) => Kind::Leave(rooms(value)),
             Self::Disconnect { close } => Kind::Disconnect { close },
             Self::FetchSockets => Kind::FetchSockets,
             Self::ServerSide { event, args } => {

@@ -45,7 +45,7 @@ pub(crate) enum Target {
 
 /// Processes incoming messages. An emitter only counts lost messages.
 pub(crate) trait Listener: Send + Sync {
-    fn hear(&self, _target: Target, _heard: ReceivedMessage) {}
+    fn receive(&self, _target: Target, _arrived: ReceivedMessage) {}
     /// Reports a message that cannot be decoded.
     fn ignore(&self, _error: &WireError) {}
     fn lost(&self, messages: u64);
@@ -55,9 +55,9 @@ pub(crate) trait Listener: Send + Sync {
     /// listener.
     fn caught_up(&self) {}
     /// Called when the connection has ended.
-    fn cut_off(&self) {}
+    fn disconnected(&self) {}
     /// Sends some of the pending heartbeats and greetings. Returns whether more are pending.
-    fn speak(&self) -> bool {
+    fn send_due_pulses(&self) -> bool {
         false
     }
     /// Called every second while connected.
@@ -93,9 +93,9 @@ pub(crate) struct BrokerLink {
     pub(super) limits: Limits,
     pub(super) subscriptions: Subscriptions<Arc<str>, Target>,
     /// Notified when the listener has heartbeats or greetings to send.
-    spoken: Notify,
+    pulse_requests: Notify,
     /// When the last loopback probe returned on the current connection.
-    pub(super) heard: Mutex<Option<Instant>>,
+    pub(super) last_probe: Mutex<Option<Instant>>,
     /// The loopback probes in flight.
     pub(super) probes: Probes,
     /// Opens notifications and rows.
@@ -130,8 +130,8 @@ impl BrokerLink {
             outbound: Outbound::new("PostgreSQL", limits),
             limits,
             subscriptions,
-            spoken: Notify::new(),
-            heard: Mutex::new(None),
+            pulse_requests: Notify::new(),
+            last_probe: Mutex::new(None),
             probes: Probes::new(openers.notifications.opener().is_some()),
             openers,
             listener,
@@ -174,7 +174,7 @@ impl BrokerLink {
 
     /// Requests that the listener sends its pending heartbeats and greetings.
     pub(crate) fn request_pulses(&self) {
-        self.spoken.notify_one();
+        self.pulse_requests.notify_one();
     }
 }
 
@@ -197,20 +197,20 @@ impl Broker for BrokerLink {
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
-        *self.heard.lock() = None;
+        *self.last_probe.lock() = None;
         let connecting = async {
             let (speaker, speaking) = self.address.connect(&self.table).await?;
-            let others = match &self.own {
+            let inbound_lines = match &self.own {
                 Some(own) => {
                     let apart = self.address.connect(&self.table).await?;
                     Some((own, apart, self.address.connect(&self.table).await?))
                 }
                 None => None,
             };
-            Ok::<_, String>((speaker, speaking, others))
+            Ok::<_, String>((speaker, speaking, inbound_lines))
         };
         // Connecting may take long, and an adapter that closes must not wait for it.
-        let (speaker, speaking, others) = tokio::select! {
+        let (speaker, speaking, inbound_lines) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
         };
@@ -220,7 +220,8 @@ impl Broker for BrokerLink {
             Err(error) => chain(&error),
         };
         let spoken_together = spoken(speaking);
-        let Some(((uid, own), (apart, speaking_apart), (listener, listening))) = others else {
+        let Some(((uid, own), (apart, speaking_apart), (listener, listening))) = inbound_lines
+        else {
             return tokio::select! {
                 why = spoken_together => Err(why),
                 ended = self.speak(&speaker) => ended,
@@ -259,7 +260,7 @@ impl Broker for BrokerLink {
             ended = working => ended,
         };
         self.lost(inbound.iter().map(|inbound| inbound.len() as u64).sum());
-        self.tell(|listener| listener.cut_off());
+        self.with_listener(|listener| listener.disconnected());
         ended
     }
 }
@@ -297,14 +298,14 @@ impl BrokerLink {
 
     pub(super) fn lost(&self, messages: u64) {
         if messages > 0 {
-            self.tell(|listener| listener.lost(messages));
+            self.with_listener(|listener| listener.lost(messages));
         }
     }
 
     /// Calls the listener. A panic of the listener does not end the connection.
-    pub(super) fn tell(&self, what: impl FnOnce(&dyn Listener)) {
+    pub(super) fn with_listener(&self, call: impl FnOnce(&dyn Listener)) {
         if let Some(listener) = self.listener.upgrade() {
-            guarded(|| what(&*listener));
+            guarded(|| call(&*listener));
         }
     }
 
@@ -312,11 +313,11 @@ impl BrokerLink {
     /// servers that wait for it.
     async fn send_pulses(&self) -> String {
         loop {
-            self.spoken.notified().await;
+            self.pulse_requests.notified().await;
             let mut has_more = true;
             while has_more {
                 has_more = false;
-                self.tell(|listener| has_more = listener.speak());
+                self.with_listener(|listener| has_more = listener.send_due_pulses());
                 // Requests of further servers during this delay are answered by one message.
                 sleep(PULSE_BATCH_DELAY).await;
             }
@@ -325,16 +326,16 @@ impl BrokerLink {
 
     async fn publish_all(&self, line: &BrokerConnection, is_apart: bool) -> Result<(), String> {
         while let Some(batch) = self.next_of(is_apart).await {
-            let mut doubtful = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
+            let mut in_flight = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
             match self.publish_together(line, &batch).await? {
-                Ok(()) => doubtful.all_arrived(),
+                Ok(()) => in_flight.all_arrived(),
                 // The transaction was rolled back. One message was refused, and the other messages
                 // must not be lost.
                 Err(_) if batch.len() > 1 => {
                     for message in &batch {
                         let alone = std::slice::from_ref(message);
                         match self.publish_together(line, alone).await? {
-                            Ok(()) => doubtful.arrived(1),
+                            Ok(()) => in_flight.arrived(1),
                             Err(why) => self.outbound.refused(1, &why),
                         }
                     }
@@ -385,7 +386,7 @@ impl BrokerLink {
                     Target::Envelopes => None,
                 });
                 // Callers of `followed` must find that greetings are pending.
-                self.tell(|listener| listener.listening(namespaces.collect()));
+                self.with_listener(|listener| listener.listening(namespaces.collect()));
             });
             if is_last {
                 return Ok(());
@@ -406,20 +407,20 @@ impl BrokerLink {
     /// and a connection may be dead without an error.
     async fn watch_probes(&self, line: &BrokerConnection, own: &str) -> String {
         let since = Instant::now();
-        let mut turns = ProbeTimer::default();
+        let mut timer = ProbeTimer::default();
         loop {
             self.outbound.probe_sent();
             if let Ok(Err(why)) | Err(why) = line.notify([(own, &*self.probes.next())]).await {
                 return why;
             }
-            let tells = turns.next(PROBE_INTERVAL).await;
-            let heard = *self.heard.lock();
-            match heard {
-                Some(heard) if tells && heard.elapsed() > PROBE_TIMEOUT => {
+            let is_significant = timer.next(PROBE_INTERVAL).await;
+            let last_probe = *self.last_probe.lock();
+            match last_probe {
+                Some(last_probe) if is_significant && last_probe.elapsed() > PROBE_TIMEOUT => {
                     return "PostgreSQL no longer delivers messages".to_owned();
                 }
-                Some(_) => self.tell(|listener| listener.tick()),
-                None if tells && since.elapsed() > PROBE_TIMEOUT => {
+                Some(_) => self.with_listener(|listener| listener.tick()),
+                None if is_significant && since.elapsed() > PROBE_TIMEOUT => {
                     // This server cannot detect that peers are connected again, so it does not hold
                     // messages for them.
                     self.outbound.release();

@@ -80,10 +80,10 @@ impl Outgoing for Message {
 /// The result of fetching a row.
 #[derive(Debug)]
 pub(crate) enum Attachment {
-    Here(Bytes),
+    Found(Bytes),
     TooLarge,
     /// The row does not exist or cannot be read.
-    Gone,
+    Missing,
 }
 
 impl Table {
@@ -243,13 +243,13 @@ impl BrokerConnection {
             Ok(row) => row,
             Err(why) => {
                 crate::throttled_log!(warn, why, "could not read an attachment of another server");
-                return Ok(Attachment::Gone);
+                return Ok(Attachment::Missing);
             }
         };
         Ok(match row.map(|row| row.try_get::<_, Option<Vec<u8>>>(0)) {
-            Some(Ok(Some(payload))) => Attachment::Here(payload.into()),
+            Some(Ok(Some(payload))) => Attachment::Found(payload.into()),
             Some(Ok(None)) => Attachment::TooLarge,
-            Some(Err(_)) | None => Attachment::Gone,
+            Some(Err(_)) | None => Attachment::Missing,
         })
     }
 
@@ -289,9 +289,9 @@ impl BrokerConnection {
 /// Waits for the response of the database. The outer error is a broken connection or a timeout; the
 /// inner error is a refused statement.
 async fn answered<T>(
-    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    response: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<Result<T, String>, String> {
-    match timeout(RESPONSE, asked).await {
+    match timeout(RESPONSE, response).await {
         Ok(Ok(answer)) => Ok(Ok(answer)),
         Ok(Err(error)) if is_refusal(&error) => Ok(Err(chain(&error))),
         Ok(Err(error)) => Err(chain(&error)),
@@ -302,13 +302,13 @@ async fn answered<T>(
 /// Returns whether an error refuses one statement on a connection that remains usable. If the
 /// server is read-only or shuts down, the connection ends, and the link connects to another server.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    let Some(told) = error.as_db_error() else {
+    let Some(refusal) = error.as_db_error() else {
         return false;
     };
-    let is_over = told
+    let is_over = refusal
         .parsed_severity()
         .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic));
-    let code = told.code();
+    let code = refusal.code();
     !(error.is_closed()
         || is_over
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
@@ -317,9 +317,9 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 
 /// Waits for the response of the database. A refused statement also counts as a broken connection.
 async fn timely<T>(
-    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    response: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, String> {
-    answered(asked).await?
+    answered(response).await?
 }
 
 const SILENT: &str = "PostgreSQL does not answer";

@@ -10,12 +10,12 @@ use super::{
 use crate::adapter::WireError;
 
 impl Listener for PostgresState {
-    fn hear(&self, target: Target, arrived: Arrived) {
+    fn receive(&self, target: Target, arrived: Arrived) {
         let read = match (target, arrived) {
             (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {
-                self.heard(&nsp, payload, false)
+                self.process(&nsp, payload, false)
             }
-            (Target::Namespace(nsp), Arrived::Opened(payload)) => self.heard(&nsp, payload, true),
+            (Target::Namespace(nsp), Arrived::Opened(payload)) => self.process(&nsp, payload, true),
             (Target::Envelopes, Arrived::Opened(message)) => {
                 self.deliver(message, true);
                 Ok(())
@@ -53,14 +53,14 @@ impl Listener for PostgresState {
         self.members.alone.probe_returned();
     }
 
-    fn cut_off(&self) {
-        self.members.cut_off();
+    fn disconnected(&self) {
+        self.members.disconnected();
     }
 
-    fn speak(&self) -> bool {
+    fn send_due_pulses(&self) -> bool {
         let (pulses, has_more) = self.members.pulses(PULSES);
         for (nsp, pulse) in pulses {
-            self.say(&nsp, pulse);
+            self.send_pulse(&nsp, pulse);
         }
         has_more
     }

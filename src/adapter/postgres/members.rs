@@ -18,7 +18,7 @@ pub(crate) struct Members {
     /// The maximum time without a message of this server in a namespace.
     interval: Duration,
     /// The maximum silence of a peer, after which it has left.
-    patience: Duration,
+    peer_timeout: Duration,
     table: Mutex<Inner>,
     /// Whether there are no peers in any namespace.
     pub(crate) alone: SoleServer,
@@ -32,7 +32,7 @@ struct Inner {
     /// The namespaces in which this server must send a greeting.
     unmet: HashSet<Nsp>,
     /// The namespaces in which this server must send a heartbeat.
-    owed: HashSet<Nsp>,
+    due: HashSet<Nsp>,
 }
 
 #[derive(Debug, Default)]
@@ -40,9 +40,9 @@ struct Namespace {
     /// When this server greeted its peers, after it last subscribed.
     since: Option<Instant>,
     /// When this server last sent a message.
-    said: Option<Instant>,
+    last_sent: Option<Instant>,
     /// When the last message of each peer arrived.
-    heard: HashMap<NodeId, Instant>,
+    last_message: HashMap<NodeId, Instant>,
     /// The peers without a message since this server was disconnected.
     missed: HashSet<NodeId>,
     /// Servers that have published and not announced that they listen.
@@ -50,14 +50,14 @@ struct Namespace {
 }
 
 impl Members {
-    pub(crate) fn new(interval: Duration, patience: Duration) -> Self {
+    pub(crate) fn new(interval: Duration, peer_timeout: Duration) -> Self {
         Self {
             interval,
-            patience,
+            peer_timeout,
             table: Mutex::default(),
-            // A server sends a heartbeat in each interval, and expires after `patience`. Both are
+            // A server sends a heartbeat in each interval, and expires after `peer_timeout`. Both are
             // multiplied for safety.
-            alone: SoleServer::new(interval * 3, patience * 30),
+            alone: SoleServer::new(interval * 3, peer_timeout * 30),
             greeted: Notify::new(),
         }
     }
@@ -74,11 +74,11 @@ impl Members {
     pub(crate) fn close(&self, nsp: &Nsp) -> Vec<NodeId> {
         let mut table = self.table.lock();
         table.unmet.remove(nsp);
-        table.owed.remove(nsp);
+        table.due.remove(nsp);
         let closed = table.namespaces.remove(nsp).unwrap_or_default();
         // Tasks that wait for the greeting check again, and find that the namespace is closed.
         self.greeted.notify_waiters();
-        table.gone(closed.heard.into_keys())
+        table.departed(closed.last_message.into_keys())
     }
 
     pub(crate) fn namespaces(&self) -> Vec<Nsp> {
@@ -94,18 +94,18 @@ impl Members {
         let table = &mut *table;
         if let Some(namespace) = table.namespaces.get_mut(nsp) {
             namespace.since = None;
-            for heard in namespace.heard.values_mut() {
-                *heard = now;
+            for last_message in namespace.last_message.values_mut() {
+                *last_message = now;
             }
             table.unmet.insert(nsp.clone());
         }
     }
 
     /// Records that this server no longer receives messages.
-    pub(crate) fn cut_off(&self) {
-        self.alone.cut_off();
+    pub(crate) fn disconnected(&self) {
+        self.alone.disconnected();
         for namespace in self.table.lock().namespaces.values_mut() {
-            namespace.missed = namespace.heard.keys().cloned().collect();
+            namespace.missed = namespace.last_message.keys().cloned().collect();
         }
     }
 
@@ -118,27 +118,27 @@ impl Members {
     }
 
     /// Records that this server has sent a message.
-    pub(crate) fn said(&self, nsp: &Nsp) {
+    pub(crate) fn record_sent(&self, nsp: &Nsp) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
-            namespace.said = Some(Instant::now());
+            namespace.last_sent = Some(Instant::now());
         }
     }
 
     /// Records that a peer listens: it has sent a greeting or a heartbeat, or an answer.
-    pub(crate) fn heard(&self, nsp: &Nsp, node: &NodeId) {
+    pub(crate) fn record_message(&self, nsp: &Nsp, node: &NodeId) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.strangers.remove(node);
             namespace.missed.remove(node);
-            note(&mut namespace.heard, node);
+            note(&mut namespace.last_message, node);
         }
     }
 
     /// Records a greeting of a peer, which expects a heartbeat.
     pub(crate) fn greeted(&self, nsp: &Nsp, node: &NodeId) {
-        self.heard(nsp, node);
+        self.record_message(nsp, node);
         let mut table = self.table.lock();
         if table.namespaces.contains_key(nsp) {
-            table.owed.insert(nsp.clone());
+            table.due.insert(nsp.clone());
         }
     }
 
@@ -150,7 +150,7 @@ impl Members {
         let Some(namespace) = table.namespaces.get_mut(nsp) else {
             return false;
         };
-        if let Some(last) = namespace.heard.get_mut(node) {
+        if let Some(last) = namespace.last_message.get_mut(node) {
             *last = Instant::now();
             return false;
         }
@@ -166,36 +166,36 @@ impl Members {
         for nsp in unmet {
             table.unmet.remove(&nsp);
             // A greeting also serves as a heartbeat.
-            table.owed.remove(&nsp);
+            table.due.remove(&nsp);
             if let Some(namespace) = table.namespaces.get_mut(&nsp) {
                 namespace.since.get_or_insert_with(Instant::now);
                 pulses.push((nsp, Pulse::Hello));
             }
         }
-        let owed: Vec<_> = table
-            .owed
+        let due: Vec<_> = table
+            .due
             .iter()
             .take(most - pulses.len())
             .cloned()
             .collect();
-        for nsp in owed {
-            table.owed.remove(&nsp);
+        for nsp in due {
+            table.due.remove(&nsp);
             pulses.push((nsp, Pulse::Alive));
         }
         // Tasks that wait for the greeting check again, and find its time.
         self.greeted.notify_waiters();
-        (pulses, !table.unmet.is_empty() || !table.owed.is_empty())
+        (pulses, !table.unmet.is_empty() || !table.due.is_empty())
     }
 
     /// Removes a peer that leaves a namespace. Returns it if it is in no other namespace.
     pub(crate) fn bye(&self, nsp: &Nsp, node: &NodeId) -> Vec<NodeId> {
         let mut table = self.table.lock();
         let namespace = table.namespaces.get_mut(nsp);
-        let was_there = namespace.and_then(|namespace| {
+        let was_member = namespace.and_then(|namespace| {
             namespace.missed.remove(node);
-            namespace.heard.remove(node)
+            namespace.last_message.remove(node)
         });
-        table.gone(was_there.map(|_| node.clone()))
+        table.departed(was_member.map(|_| node.clone()))
     }
 
     pub(crate) fn is_open(&self, nsp: &Nsp) -> bool {
@@ -223,7 +223,7 @@ impl Members {
         let table = self.table.lock();
         let namespace = table.namespaces.get(nsp).into_iter();
         namespace
-            .flat_map(|nsp| nsp.heard.keys().cloned())
+            .flat_map(|nsp| nsp.last_message.keys().cloned())
             .collect()
     }
 
@@ -234,36 +234,39 @@ impl Members {
         let mut lost = HashSet::new();
         let mut table = self.table.lock();
         let table = &mut *table;
-        let is_there = |heard: &Instant| now.duration_since(*heard) <= self.patience;
+        let is_present =
+            |last_message: &Instant| now.duration_since(*last_message) <= self.peer_timeout;
         for (nsp, namespace) in &mut table.namespaces {
-            namespace.strangers.retain(|_, heard| is_there(heard));
-            namespace.heard.retain(|node, heard| {
-                let is_there = is_there(heard);
-                if !is_there {
+            namespace
+                .strangers
+                .retain(|_, last_message| is_present(last_message));
+            namespace.last_message.retain(|node, last_message| {
+                let is_present = is_present(last_message);
+                if !is_present {
                     lost.insert(node.clone());
                 }
-                is_there
+                is_present
             });
             let is_silent = namespace
-                .said
-                .is_none_or(|said| now.duration_since(said) >= self.interval);
+                .last_sent
+                .is_none_or(|last_sent| now.duration_since(last_sent) >= self.interval);
             if is_silent && namespace.since.is_some() {
-                table.owed.insert(nsp.clone());
+                table.due.insert(nsp.clone());
             }
         }
-        table.gone(lost)
+        table.departed(lost)
     }
 }
 
 impl Inner {
     /// Returns the servers among these that are in no namespace.
-    fn gone(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
-        let is_there = |node: &NodeId| {
+    fn departed(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+        let is_present = |node: &NodeId| {
             let mut namespaces = self.namespaces.values();
-            namespaces.any(|nsp| nsp.heard.contains_key(node))
+            namespaces.any(|nsp| nsp.last_message.contains_key(node))
         };
-        let is_gone = |node: &NodeId| !is_there(node);
-        nodes.into_iter().filter(is_gone).collect()
+        let is_departed = |node: &NodeId| !is_present(node);
+        nodes.into_iter().filter(is_departed).collect()
     }
 }
 
@@ -308,7 +311,7 @@ mod tests {
         let (pulses, has_more) = members.pulses(99);
         assert!(!has_more);
         for (nsp, _) in &pulses {
-            members.said(nsp);
+            members.record_sent(nsp);
         }
         pulses
     }
@@ -321,31 +324,31 @@ mod tests {
         assert_eq!(pulses(&members), [], "it does not listen yet");
         members.listening(&a);
         assert_eq!(pulses(&members), [(a.clone(), Pulse::Hello)]);
-        members.heard(&a, &x);
-        members.heard(&a, &y);
-        members.heard(&b, &y);
+        members.record_message(&a, &x);
+        members.record_message(&a, &y);
+        members.record_message(&b, &y);
         assert_eq!(members.nodes(&b), [], "it is not open here");
         assert_eq!(members.tick(), []);
         assert_eq!(pulses(&members), []);
         tokio::time::advance(6 * SECOND).await;
-        members.heard(&a, &y);
+        members.record_message(&a, &y);
         assert_eq!(members.tick(), []);
         assert_eq!(pulses(&members), [(a.clone(), Pulse::Alive)]);
         tokio::time::advance(6 * SECOND).await;
         assert_eq!(members.tick(), slice::from_ref(&x));
         assert_eq!(members.nodes(&a), slice::from_ref(&y));
         tokio::time::advance(60 * SECOND).await;
-        members.cut_off();
+        members.disconnected();
         members.listening(&a);
         assert_eq!(members.tick(), []);
         assert!(!members.are_back());
         members.open(&b);
-        members.heard(&b, &y);
+        members.record_message(&b, &y);
         assert!(
             !members.are_back(),
             "it may not listen in all namespaces yet"
         );
-        members.heard(&a, &y);
+        members.record_message(&a, &y);
         assert!(members.are_back());
         assert_eq!(members.bye(&a, &y), [], "it is elsewhere yet");
         assert_eq!(members.bye(&a, &x), [], "it has left before");
@@ -366,8 +369,8 @@ mod tests {
             assert_eq!(members.tick(), []);
         }
         assert_eq!(members.nodes(&a), []);
-        members.heard(&a, &x);
-        members.heard(&a, &y);
+        members.record_message(&a, &x);
+        members.record_message(&a, &y);
         for _ in 0..20 {
             assert!(
                 !members.published(&a, &x),

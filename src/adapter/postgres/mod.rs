@@ -258,7 +258,7 @@ pub(super) struct PostgresState {
     key: String,
     members: Members,
     sender: Sender,
-    asked: ForeignRequests,
+    foreign_requests: ForeignRequests,
 }
 
 impl BrokerAdapter for Postgres {
@@ -272,14 +272,14 @@ impl BrokerAdapter for Postgres {
         let state = Arc::new_cyclic(|state: &Weak<PostgresState>| {
             let own = own_channel(&self.key, inbox.node());
             let own = (inbox.node().to_string(), own);
-            let (interval, patience) = self.heartbeat;
+            let (interval, peer_timeout) = self.heartbeat;
             PostgresState {
                 link: Arc::new(self.link(Some(own), state.clone())),
                 inbox: inbox.clone(),
                 key: self.key.clone(),
-                members: Members::new(interval, patience),
+                members: Members::new(interval, peer_timeout),
                 sender: Sender::new(inbox.node().as_str(), &self.key, &self.sealing),
-                asked: ForeignRequests::default(),
+                foreign_requests: ForeignRequests::default(),
             }
         });
         let link = state.link.outbound();
@@ -339,7 +339,7 @@ impl BrokerState for PostgresState {
         // for them.
         if self.link.health() == Health::Ready {
             for nsp in self.members.namespaces() {
-                self.say(&nsp, Pulse::Bye);
+                self.send_pulse(&nsp, Pulse::Bye);
             }
         }
     }
@@ -356,7 +356,7 @@ impl BrokerState for PostgresState {
     }
 
     fn namespace_closed(&self, nsp: Nsp) {
-        self.say(&nsp, Pulse::Bye);
+        self.send_pulse(&nsp, Pulse::Bye);
         for node in self.members.close(&nsp) {
             self.inbox.left(&node);
         }
@@ -368,7 +368,7 @@ impl BrokerState for PostgresState {
 
 impl NodeCompatible for PostgresState {
     fn foreign_requests(&self) -> &ForeignRequests {
-        &self.asked
+        &self.foreign_requests
     }
 
     fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
@@ -396,7 +396,7 @@ impl NodeCompatible for PostgresState {
 impl PostgresState {
     fn write(&self, nsp: &Nsp, written: Bytes, is_pulse: bool) -> Result<(), AdapterError> {
         self.sender.send(&self.link, nsp, written, is_pulse)?;
-        self.members.said(nsp);
+        self.members.record_sent(nsp);
         Ok(())
     }
 
@@ -410,17 +410,17 @@ impl PostgresState {
 
     /// Sends a heartbeat, greeting or leave message. If it is lost, peers treat this server as
     /// silent.
-    fn say(&self, nsp: &Nsp, pulse: Pulse) {
+    fn send_pulse(&self, nsp: &Nsp, pulse: Pulse) {
         let _ = self.write(nsp, write_pulse(&self.sender.name, nsp, pulse), true);
     }
 
-    fn heard(&self, nsp: &Nsp, payload: Bytes, was_sealed: bool) -> Result<(), WireError> {
+    fn process(&self, nsp: &Nsp, payload: Bytes, was_sealed: bool) -> Result<(), WireError> {
         let own = self.inbox.node();
-        let heard = read_message(own, nsp, payload)?;
+        let parsed = read_message(own, nsp, payload)?;
         let protection = &self.link.openers.notifications;
         if let ParsedMessage::Publication(node, ..)
         | ParsedMessage::Answer(_, Some(node), _)
-        | ParsedMessage::Pulse(node, _) = &heard
+        | ParsedMessage::Pulse(node, _) = &parsed
             && !protection.admits(node, was_sealed)
         {
             return Ok(());
@@ -429,7 +429,7 @@ impl PostgresState {
             was_sealed,
             ..Envelope::new(node, None, message)
         };
-        match heard {
+        match parsed {
             // Only the classic wire format of Redis contains requests for rooms.
             ParsedMessage::Nothing | ParsedMessage::Rooms(_) => {}
             ParsedMessage::Publication(node, mut publication, request) => {
@@ -441,17 +441,17 @@ impl PostgresState {
                     }
                 }
                 if let Some(request) = request {
-                    publication.request = Some(self.asked.open(request, &publication));
+                    publication.request = Some(self.foreign_requests.open(request, &publication));
                 }
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            ParsedMessage::Answer(question, node, said) => {
+            ParsedMessage::Answer(question, node, reply) => {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 self.members.alone.peer_message_received();
-                self.members.heard(nsp, &node);
+                self.members.record_message(nsp, &node);
                 self.inbox
-                    .deliver(envelope(node, said.reply(own, question)));
+                    .deliver(envelope(node, reply.reply(own, question)));
             }
             ParsedMessage::Pulse(node, pulse) => self.handle_pulse(nsp, &node, pulse),
         }
@@ -474,7 +474,7 @@ impl PostgresState {
                 self.members.greeted(nsp, node);
                 self.link.request_pulses();
             }
-            Pulse::Alive => self.members.heard(nsp, node),
+            Pulse::Alive => self.members.record_message(nsp, node),
             Pulse::Bye => {
                 for node in self.members.bye(nsp, node) {
                     self.inbox.left(&node);

@@ -43,7 +43,7 @@ impl BrokerLink {
         let [together, apart] = inbound;
         let (channel, text) = (notification.channel(), notification.payload());
         if channel == own && self.probes.has_returned(text.as_bytes()) {
-            *self.heard.lock() = Some(Instant::now());
+            *self.last_probe.lock() = Some(Instant::now());
             self.outbound.probe_returned();
             self.outbound.up();
             // The probe is processed after all earlier messages. If the queue is full, the next
@@ -69,10 +69,12 @@ impl BrokerLink {
                             self.lost(1);
                         }
                     }
-                    Err(error) => self.tell(|listener| listener.ignore(&error)),
+                    Err(error) => self.with_listener(|listener| listener.ignore(&error)),
                 }
             }
-            None => self.tell(|listener| listener.ignore(&WireError::Malformed("channel"))),
+            None => {
+                self.with_listener(|listener| listener.ignore(&WireError::Malformed("channel")))
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl BrokerLink {
                     // Earlier messages in the other queue must have been processed too. If not, the
                     // next probe has the same effect.
                     if apart.is_read() {
-                        self.tell(|listener| listener.caught_up());
+                        self.with_listener(|listener| listener.caught_up());
                     }
                     continue;
                 }
@@ -121,20 +123,24 @@ impl BrokerLink {
         let text = match message {
             Waiting::Probe => return Ok(()),
             Waiting::Opened(message) => {
-                self.tell(|listener| listener.hear(target, ReceivedMessage::Opened(message)));
+                self.with_listener(|listener| {
+                    listener.receive(target, ReceivedMessage::Opened(message))
+                });
                 return Ok(());
             }
             Waiting::Row { id, name } => {
                 let opened = match line.fetch(id).await? {
-                    Attachment::Here(row) => self.openers.open_row(self.place(&target), &name, row),
+                    Attachment::Found(row) => {
+                        self.openers.open_row(self.place(&target), &name, row)
+                    }
                     Attachment::TooLarge => Err(WireError::TooLarge),
-                    Attachment::Gone => {
+                    Attachment::Missing => {
                         self.lost(1);
                         return Ok(());
                     }
                 };
-                self.tell(|listener| match opened {
-                    Ok(message) => listener.hear(target, ReceivedMessage::Opened(message)),
+                self.with_listener(|listener| match opened {
+                    Ok(message) => listener.receive(target, ReceivedMessage::Opened(message)),
                     Err(error) => listener.ignore(&error),
                 });
                 return Ok(());
@@ -144,11 +150,13 @@ impl BrokerLink {
         let header = match wire::header(&text) {
             Ok(Some(header)) => header,
             Ok(None) => {
-                self.tell(|listener| listener.hear(target, ReceivedMessage::Text(text.into())));
+                self.with_listener(|listener| {
+                    listener.receive(target, ReceivedMessage::Text(text.into()))
+                });
                 return Ok(());
             }
             Err(error) => {
-                self.tell(|listener| listener.ignore(&error));
+                self.with_listener(|listener| listener.ignore(&error));
                 return Ok(());
             }
         };
@@ -161,10 +169,12 @@ impl BrokerLink {
             return Ok(());
         }
         let fetched = line.fetch(header.id).await?;
-        self.tell(|listener| match fetched {
-            Attachment::Here(payload) => listener.hear(target, ReceivedMessage::Attached(payload)),
+        self.with_listener(|listener| match fetched {
+            Attachment::Found(payload) => {
+                listener.receive(target, ReceivedMessage::Attached(payload))
+            }
             Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
-            Attachment::Gone => listener.lost(1),
+            Attachment::Missing => listener.lost(1),
         });
         Ok(())
     }

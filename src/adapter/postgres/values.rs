@@ -30,32 +30,32 @@ struct PostgresValuesInner {
     table: Table,
     /// The key of the adapter, to which the rows belong.
     scope: String,
-    places: Semaphore,
-    idle: Mutex<Vec<Kept>>,
+    permits: Semaphore,
+    idle: Mutex<Vec<IdleConnection>>,
 }
 
 /// A connection. It makes progress while its driver is polled, which is only during a query.
-struct Kept {
+struct IdleConnection {
     line: BrokerConnection,
     driver: Driver,
 }
 
 /// Runs a query on a connection, as a future.
-macro_rules! ask {
-    ($values:expr, $scope:ident, $client:ident => $asked:expr) => {{
+macro_rules! run_query {
+    ($values:expr, $scope:ident, $client:ident => $query:expr) => {{
         let inner = Arc::clone(&$values.0);
         Box::pin(async move {
-            let (_place, mut kept) = inner.begin().await?;
-            let Kept { line, driver } = &mut kept;
+            let (_permit, mut connection) = inner.begin().await?;
+            let IdleConnection { line, driver } = &mut connection;
             let ($scope, $client) = (&*inner.scope, line.client());
             let answer = tokio::select! {
-                answer = $asked => answer,
+                answer = $query => answer,
                 ended = driver => {
                     let why = ended.err().map(|error| chain(&error));
                     return Err(ValueError::Unavailable(why.unwrap_or_else(closed)));
                 }
             };
-            inner.end(kept, answer)
+            inner.end(connection, answer)
         })
     }};
 }
@@ -66,7 +66,7 @@ impl PostgresValues {
             address,
             table,
             scope: scope.to_owned(),
-            places: Semaphore::new(MAX_CONNECTIONS),
+            permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
         }))
     }
@@ -74,34 +74,38 @@ impl PostgresValues {
 
 impl PostgresValuesInner {
     /// Returns a connection that works as far as is known, and its permit.
-    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Kept), ValueError> {
-        let place = self.places.acquire().await;
-        let place = place.map_err(|_| ValueError::Unavailable(closed()))?;
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, IdleConnection), ValueError> {
+        let permit = self.permits.acquire().await;
+        let permit = permit.map_err(|_| ValueError::Unavailable(closed()))?;
         loop {
-            let kept = self.idle.lock().pop();
-            let Some(mut kept) = kept else {
-                return Ok((place, self.connect().await?));
+            let connection = self.idle.lock().pop();
+            let Some(mut connection) = connection else {
+                return Ok((permit, self.connect().await?));
             };
             // The driver of a connection that was closed in the meantime is ready.
-            if (&mut kept.driver).now_or_never().is_none() {
-                return Ok((place, kept));
+            if (&mut connection.driver).now_or_never().is_none() {
+                return Ok((permit, connection));
             }
         }
     }
 
     /// Returns a connection to the idle list if the server has responded, even with an error.
-    fn end<T>(&self, kept: Kept, answer: Result<T, Error>) -> Result<T, ValueError> {
+    fn end<T>(
+        &self,
+        connection: IdleConnection,
+        answer: Result<T, Error>,
+    ) -> Result<T, ValueError> {
         let is_good = match &answer {
             Ok(_) => true,
             Err(error) => error.as_db_error().is_some() && !error.is_closed(),
         };
         if is_good {
-            self.idle.lock().push(kept);
+            self.idle.lock().push(connection);
         }
         answer.map_err(|error| unavailable(&error))
     }
 
-    async fn connect(&self) -> Result<Kept, ValueError> {
+    async fn connect(&self) -> Result<IdleConnection, ValueError> {
         let connected = self.address.connect(&self.table).await;
         let (line, mut driver) = connected.map_err(ValueError::Unavailable)?;
         let prepared = tokio::select! {
@@ -109,14 +113,14 @@ impl PostgresValuesInner {
             _ = &mut driver => Err(ValueError::Unavailable(closed())),
         };
         prepared?;
-        Ok(Kept { line, driver })
+        Ok(IdleConnection { line, driver })
     }
 }
 
 impl ValueStore for PostgresValues {
     fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         let key = key.to_owned();
-        ask!(self, scope, client => get(client, scope, &key))
+        run_query!(self, scope, client => get(client, scope, &key))
     }
 
     fn put(
@@ -126,13 +130,13 @@ impl ValueStore for PostgresValues {
         text: Option<Arc<str>>,
     ) -> BoxFuture<Result<Put, ValueError>> {
         let key = key.to_owned();
-        let asked: BoxFuture<Result<Option<Put>, ValueError>> = ask!(self, scope, client => async {
+        let query: BoxFuture<Result<Option<Put>, ValueError>> = run_query!(self, scope, client => async {
             match &text {
                 Some(text) => put(client, scope, &key, expected, text).await,
                 None => remove(client, scope, &key, expected).await.map(Some),
             }
         });
-        Box::pin(async move { asked.await?.ok_or(ValueError::Full) })
+        Box::pin(async move { query.await?.ok_or(ValueError::Full) })
     }
 
     fn lock(
@@ -142,7 +146,7 @@ impl ValueStore for PostgresValues {
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
-        ask!(self, scope, client => lock(client, scope, &name, &holder, lease))
+        run_query!(self, scope, client => lock(client, scope, &name, &holder, lease))
     }
 
     fn renew(
@@ -152,12 +156,12 @@ impl ValueStore for PostgresValues {
         lease: Duration,
     ) -> BoxFuture<Result<bool, ValueError>> {
         let name = name.to_owned();
-        ask!(self, scope, client => renew(client, scope, &name, fence, lease))
+        run_query!(self, scope, client => renew(client, scope, &name, fence, lease))
     }
 
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
         let name = name.to_owned();
-        ask!(self, scope, client => unlock(client, scope, &name, fence))
+        run_query!(self, scope, client => unlock(client, scope, &name, fence))
     }
 }
 

@@ -233,11 +233,11 @@ mod tests {
             let Body::Attached { payload, .. } = message("other", 1, written).unwrap() else {
                 panic!("it is too long for a notification");
             };
-            let heard = read_message(&own, &Nsp::ROOT, payload).unwrap();
-            let ParsedMessage::Publication(_, heard, None) = heard else {
-                panic!("{heard:?}");
+            let parsed = read_message(&own, &Nsp::ROOT, payload).unwrap();
+            let ParsedMessage::Publication(_, parsed, None) = parsed else {
+                panic!("{parsed:?}");
             };
-            floats::broadcast_args(&heard)
+            floats::broadcast_args(&parsed)
         });
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    channels::{How, Name, Target},
+    channels::{ChannelKind, Name, Target},
     connection::{BrokerConnection, OnPush, RedisAddress, Refusal, Sent},
     own_messages::OwnMessages,
     streams::{self, Event, Reader, Stream},
@@ -35,7 +35,7 @@ use crate::adapter::{
 /// Processes incoming messages. An emitter only counts lost messages.
 pub(crate) trait Listener: Send + Sync {
     /// Processes a message on a channel.
-    fn hear(&self, _target: Target, _channel: &[u8], _payload: Bytes) {}
+    fn receive(&self, _target: Target, _channel: &[u8], _payload: Bytes) {}
     /// Processes an entry of the stream.
     fn read(&self, _entry: streams::Read) {}
     fn lost(&self, messages: u64);
@@ -47,7 +47,7 @@ pub(crate) trait Listener: Send + Sync {
 pub(crate) struct BrokerLink {
     place: RedisAddress,
     /// The type of the channels that this server publishes to, and of its own channel.
-    how: How,
+    channel_kind: ChannelKind,
     /// The channel on which this server receives its own probes.
     own: String,
     outbound: Outbound<Sent>,
@@ -55,7 +55,7 @@ pub(crate) struct BrokerLink {
     /// The connection for queries, while Redis is connected.
     line: Mutex<Option<BrokerConnection>>,
     /// When the last probe of this server returned.
-    heard: Mutex<Instant>,
+    last_probe: Mutex<Instant>,
     listener: Weak<dyn Listener>,
     /// The reader of the stream, if there is one.
     reader: Option<Reader>,
@@ -73,21 +73,21 @@ pub(crate) struct BrokerLink {
 impl BrokerLink {
     pub(crate) fn new(
         place: RedisAddress,
-        how: How,
+        channel_kind: ChannelKind,
         own: String,
         limits: Limits,
         listener: Weak<dyn Listener>,
     ) -> Self {
         let subscriptions = Subscriptions::new();
-        subscriptions.listen((how, own.clone().into()), Some(Target::Envelopes));
+        subscriptions.listen((channel_kind, own.clone().into()), Some(Target::Envelopes));
         Self {
             place,
-            how,
+            channel_kind,
             own,
             outbound: Outbound::new("Redis", limits),
             subscriptions,
             line: Mutex::new(None),
-            heard: Mutex::new(Instant::now()),
+            last_probe: Mutex::new(Instant::now()),
             listener,
             reader: None,
             probes: Probes::new(false),
@@ -133,11 +133,11 @@ impl BrokerLink {
     }
 
     /// Returns how many other servers subscribe to a channel.
-    pub(crate) async fn others(&self, channel: String) -> Result<usize, AdapterError> {
+    pub(crate) async fn count_peers(&self, channel: String) -> Result<usize, AdapterError> {
         let mut line = self.line().ok_or(AdapterError::Timeout)?;
-        let all = line.subscribers(self.how, &channel).await;
+        let all = line.subscribers(self.channel_kind, &channel).await;
         let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
-        let name = (self.how, channel.into());
+        let name = (self.channel_kind, channel.into());
         // This server is subtracted only if its own subscription is part of the count.
         let is_among = self.subscriptions.is_subscribed(&name);
         Ok(all.saturating_sub(usize::from(is_among)))
@@ -213,7 +213,7 @@ impl Broker for BrokerLink {
             ended = reading => Err(text(ended)),
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
             ended = self.keep_subscribed(subscriber) => Err(text(ended)),
-            ended = self.count_others(publisher.clone()) => Err(text(ended)),
+            ended = self.watch_peers(publisher.clone()) => Err(text(ended)),
             why = self.watch_probes(publisher) => Err(why),
             () = broken.notified() => Err("the connection is closed".to_owned()),
         }
@@ -223,12 +223,12 @@ impl Broker for BrokerLink {
 impl BrokerLink {
     fn event(&self, event: Event) {
         if let Some(listener) = self.listener.upgrade() {
-            streams::tell(&*listener, event);
+            streams::notify(&*listener, event);
         }
     }
 
     fn up(&self, line: BrokerConnection) -> Connected<'_> {
-        *self.heard.lock() = Instant::now();
+        *self.last_probe.lock() = Instant::now();
         *self.line.lock() = Some(line);
         self.outbound.up();
         Connected(self)
@@ -246,7 +246,7 @@ impl BrokerLink {
         while let Some(batch) = self.next().await {
             // If sending fails or this future is dropped, the batch is counted as lost.
             let doubtful = InFlightMessages::new(batch.len() as u64, |lost| self.lost(lost));
-            let refusals = line.send(self.how, &batch).await?;
+            let refusals = line.send(self.channel_kind, &batch).await?;
             doubtful.all_arrived();
             self.refused(batch, &refusals);
         }
@@ -287,12 +287,12 @@ impl BrokerLink {
 
     /// Counts the subscribers every second. After a disconnect, holds messages until the earlier
     /// number is reached.
-    async fn count_others(&self, mut line: BrokerConnection) -> redis::RedisError {
+    async fn watch_peers(&self, mut line: BrokerConnection) -> redis::RedisError {
         let Some(channel) = &self.census else {
             return std::future::pending().await;
         };
         loop {
-            let listening = match line.subscribers(self.how, channel).await {
+            let listening = match line.subscribers(self.channel_kind, channel).await {
                 Ok(listening) => listening,
                 Err(error) => return error,
             };
@@ -309,11 +309,11 @@ impl BrokerLink {
     /// Sends probes and checks that they return. Redis may accept messages and deliver none, and a
     /// connection may be dead without an error.
     async fn watch_probes(&self, mut line: BrokerConnection) -> String {
-        let mut turns = ProbeTimer::default();
+        let mut timer = ProbeTimer::default();
         loop {
             let message = [Sent::Message(self.own.clone(), self.probes.next().into())];
             self.outbound.probe_sent();
-            match line.send(self.how, &message).await {
+            match line.send(self.channel_kind, &message).await {
                 Ok(refusals) => {
                     if let Some(refusal) = refusals.first() {
                         return refusal.error.to_string();
@@ -321,7 +321,8 @@ impl BrokerLink {
                 }
                 Err(error) => return error.to_string(),
             }
-            if turns.next(PROBE_INTERVAL).await && self.heard.lock().elapsed() > PROBE_TIMEOUT {
+            if timer.next(PROBE_INTERVAL).await && self.last_probe.lock().elapsed() > PROBE_TIMEOUT
+            {
                 return "Redis delivers nothing".to_owned();
             }
         }
@@ -345,16 +346,16 @@ impl BrokerLink {
             Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
             Some(_) | None => None,
         };
-        let how = if info.kind == PushKind::Message {
-            How::Plain
+        let channel_kind = if info.kind == PushKind::Message {
+            ChannelKind::Plain
         } else if info.kind == PushKind::PMessage {
-            How::Pattern
+            ChannelKind::Pattern
         } else if info.kind == PushKind::SMessage {
-            How::Sharded
+            ChannelKind::Sharded
         } else {
             let is_unasked = info.kind == PushKind::SUnsubscribe
                 && next().is_some_and(|name| {
-                    let name = (How::Sharded, name);
+                    let name = (ChannelKind::Sharded, name);
                     let subscriptions = &self.subscriptions;
                     subscriptions.is_subscribed(&name) && subscriptions.target(&name).is_some()
                 });
@@ -370,9 +371,9 @@ impl BrokerLink {
             return;
         };
         // A pattern push carries the pattern first, then the matched channel.
-        let channel = match how {
-            How::Pattern => next(),
-            How::Plain | How::Sharded => Some(name.clone()),
+        let channel = match channel_kind {
+            ChannelKind::Pattern => next(),
+            ChannelKind::Plain | ChannelKind::Sharded => Some(name.clone()),
         };
         let (Some(channel), Some(payload)) = (channel, next()) else {
             return;
@@ -380,7 +381,7 @@ impl BrokerLink {
         if self.sent.as_ref().is_some_and(|own| own.has_sent(&payload)) {
             return;
         }
-        let target = self.subscriptions.target(&(how, name));
+        let target = self.subscriptions.target(&(channel_kind, name));
         // The cluster client queues messages without a limit, and continues to deliver them after
         // its connection has ended. Relaxed ordering suffices: a message in the moment of the
         // change counts as earlier.
@@ -390,12 +391,12 @@ impl BrokerLink {
             Some(Target::Envelopes) if is_over && self.probes.has_returned(&payload) => {}
             Some(_) if is_over => self.lost(1),
             Some(Target::Envelopes) if self.probes.has_returned(&payload) => {
-                *self.heard.lock() = Instant::now();
+                *self.last_probe.lock() = Instant::now();
                 self.outbound.probe_returned();
             }
             Some(target) => {
                 if let Some(listener) = self.listener.upgrade() {
-                    listener.hear(target, &channel, payload);
+                    listener.receive(target, &channel, payload);
                 }
             }
             // Messages from before this server left the channel may still arrive.
@@ -450,7 +451,7 @@ mod tests {
     }
 
     impl Listener for ReceivedCounts {
-        fn hear(&self, _: Target, _: &[u8], _: Bytes) {
+        fn receive(&self, _: Target, _: &[u8], _: Bytes) {
             self.messages.fetch_add(1, Ordering::Relaxed);
         }
 
@@ -461,8 +462,8 @@ mod tests {
 
     #[test]
     fn messages_after_disconnect_count_as_lost_except_own() {
-        let heard = Arc::new(ReceivedCounts::default());
-        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&heard);
+        let counts = Arc::new(ReceivedCounts::default());
+        let listener: Arc<dyn Listener> = Arc::<ReceivedCounts>::clone(&counts);
         let (place, _) = RedisAddress::parse("redis://localhost").unwrap();
         let limits = Limits {
             messages: 1,
@@ -470,29 +471,35 @@ mod tests {
             message_bytes: 1,
         };
         let own = "own".to_owned();
-        let link = BrokerLink::new(place, How::Plain, own, limits, Arc::downgrade(&listener));
+        let link = BrokerLink::new(
+            place,
+            ChannelKind::Plain,
+            own,
+            limits,
+            Arc::downgrade(&listener),
+        );
         let link = Arc::new(link.ignore_own(OwnMessages::new("me", None)));
         let pair = Arc::new(ConnectionPair::default());
         let on_push = link.on_push(&pair);
-        let say = |channel: &str, payload: &[u8]| {
+        let push = |channel: &str, payload: &[u8]| {
             let data = [channel.as_bytes(), payload].map(|part| Value::BulkString(part.to_vec()));
             on_push(PushInfo {
                 kind: PushKind::Message,
                 data: data.into(),
             });
             let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-            (load(&heard.messages), load(&heard.lost))
+            (load(&counts.messages), load(&counts.lost))
         };
-        let long_ago = *link.heard.lock();
-        assert_eq!(say("own", b"an envelope"), (1, 0));
-        assert_eq!(say("own", b""), (1, 0));
-        let last = *link.heard.lock();
+        let long_ago = *link.last_probe.lock();
+        assert_eq!(push("own", b"an envelope"), (1, 0));
+        assert_eq!(push("own", b""), (1, 0));
+        let last = *link.last_probe.lock();
         assert!(last > long_ago);
         drop(Ending(&pair));
-        assert_eq!(say("own", b""), (1, 0));
-        assert_eq!(*link.heard.lock(), last);
-        assert_eq!(say("own", b"\x93\xa2me of this server"), (1, 0));
-        assert_eq!(say("left", b"a message"), (1, 0));
-        assert_eq!(say("own", b"an envelope"), (1, 1));
+        assert_eq!(push("own", b""), (1, 0));
+        assert_eq!(*link.last_probe.lock(), last);
+        assert_eq!(push("own", b"\x93\xa2me of this server"), (1, 0));
+        assert_eq!(push("left", b"a message"), (1, 0));
+        assert_eq!(push("own", b"an envelope"), (1, 1));
     }
 }

@@ -44,13 +44,13 @@ pub(crate) enum Target {
 
 /// The type of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum How {
+pub(crate) enum ChannelKind {
     Plain,
     Pattern,
     Sharded,
 }
 
-impl How {
+impl ChannelKind {
     pub(crate) const fn command(self, on: bool) -> &'static str {
         match (self, on) {
             (Self::Plain, true) => "SUBSCRIBE",
@@ -64,7 +64,7 @@ impl How {
 }
 
 /// A channel or a pattern.
-pub(crate) type Name = (How, Bytes);
+pub(crate) type Name = (ChannelKind, Bytes);
 
 /// Escapes the special characters of patterns in a text.
 pub(crate) fn escape(text: &str) -> String {

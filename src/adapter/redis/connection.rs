@@ -19,7 +19,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 
 use super::{
-    channels::{How, Name},
+    channels::{ChannelKind, Name},
     streams::{Info, Stream, StreamEntry},
 };
 use crate::adapter::{Publication, common::Outgoing};
@@ -110,12 +110,12 @@ impl Sent {
         }
     }
 
-    fn command(&self, how: How) -> Cmd {
+    fn command(&self, channel_kind: ChannelKind) -> Cmd {
         match self {
             Self::Message(channel, payload) => {
-                let name = match how {
-                    How::Sharded => "SPUBLISH",
-                    How::Plain | How::Pattern => "PUBLISH",
+                let name = match channel_kind {
+                    ChannelKind::Sharded => "SPUBLISH",
+                    ChannelKind::Plain | ChannelKind::Pattern => "PUBLISH",
                 };
                 let bytes = name.len() + channel.len() + payload.len();
                 let mut command = Cmd::with_capacity(3, bytes);
@@ -328,7 +328,11 @@ fn sentinel(
 impl BrokerConnection {
     /// Sends messages in order. An error ends the connection. Returns the messages that Redis
     /// refused individually.
-    pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<Vec<Refusal>> {
+    pub(crate) async fn send(
+        &mut self,
+        channel_kind: ChannelKind,
+        messages: &[Sent],
+    ) -> RedisResult<Vec<Refusal>> {
         let mut refusals = Vec::new();
         let mut take = |index: usize, answer: RedisResult<Value>| {
             match answer {
@@ -344,12 +348,14 @@ impl BrokerConnection {
         };
         match (self, messages) {
             // A single message needs no list of responses.
-            (Self::One(line), [message]) => take(0, message.command(how).query_async(line).await)?,
+            (Self::One(line), [message]) => {
+                take(0, message.command(channel_kind).query_async(line).await)?
+            }
             (Self::One(line), _) => {
                 // All messages are sent in one pipeline, and Redis responds in the same order.
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
-                    all.add_command(message.command(how));
+                    all.add_command(message.command(channel_kind));
                 }
                 let answers: Vec<RedisResult<Value>> =
                     all.ignore_errors().query_async(line).await?;
@@ -361,7 +367,7 @@ impl BrokerConnection {
             // channel.
             (Self::Cluster(line), _) => {
                 for (index, message) in messages.iter().enumerate() {
-                    take(index, message.command(how).query_async(line).await)?;
+                    take(index, message.command(channel_kind).query_async(line).await)?;
                 }
             }
         }
@@ -377,18 +383,18 @@ impl BrokerConnection {
     ) -> RedisResult<Value> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(count);
-        let patience = u64::try_from(BLOCK.as_millis()).unwrap_or_default();
-        command.arg("BLOCK").arg(patience);
+        let block_millis = u64::try_from(BLOCK.as_millis()).unwrap_or_default();
+        command.arg("BLOCK").arg(block_millis);
         command.arg("STREAMS").arg(stream).arg(after);
-        self.ask(&command).await
+        self.query(&command).await
     }
 
     /// Returns the metadata of a stream, which may not exist.
     pub(crate) async fn stream_info(&mut self, stream: &str) -> RedisResult<Info> {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(stream);
-        let told = match self.ask(&command).await {
-            Ok(told) => told,
+        let info = match self.query(&command).await {
+            Ok(info) => info,
             // In Redis, a stream does not exist before its first entry.
             Err(error) if error.detail() == Some("no such key") => {
                 return Ok(Info {
@@ -398,12 +404,12 @@ impl BrokerConnection {
             }
             Err(error) => return Err(error),
         };
-        let told: HashMap<String, Value> = redis::from_redis_value(told)?;
+        let info: HashMap<String, Value> = redis::from_redis_value(info)?;
         let number = |name| {
-            let value = told.get(name).cloned();
+            let value = info.get(name).cloned();
             value.and_then(|value| redis::from_redis_value(value).ok())
         };
-        let last_id = told.get("last-generated-id").cloned();
+        let last_id = info.get("last-generated-id").cloned();
         Ok(Info {
             last_id: redis::from_redis_value(last_id.unwrap_or(Value::Nil))?,
             length: number("length").unwrap_or_default(),
@@ -411,7 +417,7 @@ impl BrokerConnection {
         })
     }
 
-    pub(crate) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(line) => command.query_async(line).await,
             Self::Cluster(line) => command.query_async(line).await,
@@ -423,21 +429,21 @@ impl BrokerConnection {
         match self {
             Self::One(line) => {
                 let mut all = Pipeline::with_capacity(changes.len());
-                for ((how, name), on) in changes {
-                    all.cmd(how.command(*on)).arg(&name[..]);
+                for ((channel_kind, name), on) in changes {
+                    all.cmd(channel_kind.command(*on)).arg(&name[..]);
                 }
                 all.query_async::<Value>(line).await.map(drop)
             }
             Self::Cluster(line) => {
-                for ((how, name), on) in changes {
+                for ((channel_kind, name), on) in changes {
                     let name = &name[..];
-                    match (how, on) {
-                        (How::Plain, true) => line.subscribe(name).await?,
-                        (How::Plain, false) => line.unsubscribe(name).await?,
-                        (How::Pattern, true) => line.psubscribe(name).await?,
-                        (How::Pattern, false) => line.punsubscribe(name).await?,
-                        (How::Sharded, true) => line.ssubscribe(name).await?,
-                        (How::Sharded, false) => line.sunsubscribe(name).await?,
+                    match (channel_kind, on) {
+                        (ChannelKind::Plain, true) => line.subscribe(name).await?,
+                        (ChannelKind::Plain, false) => line.unsubscribe(name).await?,
+                        (ChannelKind::Pattern, true) => line.psubscribe(name).await?,
+                        (ChannelKind::Pattern, false) => line.punsubscribe(name).await?,
+                        (ChannelKind::Sharded, true) => line.ssubscribe(name).await?,
+                        (ChannelKind::Sharded, false) => line.sunsubscribe(name).await?,
                     }
                 }
                 Ok(())
@@ -446,11 +452,15 @@ impl BrokerConnection {
     }
 
     /// Returns the number of subscribers of a channel.
-    pub(crate) async fn subscribers(&mut self, how: How, channel: &str) -> RedisResult<usize> {
+    pub(crate) async fn subscribers(
+        &mut self,
+        channel_kind: ChannelKind,
+        channel: &str,
+    ) -> RedisResult<usize> {
         let mut question: Cmd = redis::cmd("PUBSUB");
-        question.arg(match how {
-            How::Sharded => "SHARDNUMSUB",
-            How::Plain | How::Pattern => "NUMSUB",
+        question.arg(match channel_kind {
+            ChannelKind::Sharded => "SHARDNUMSUB",
+            ChannelKind::Plain | ChannelKind::Pattern => "NUMSUB",
         });
         question.arg(channel);
         type Counts = Vec<(Vec<u8>, usize)>;

@@ -26,7 +26,7 @@ impl From<Redis> for Emitter {
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
         let link = BrokerLink::new(
             redis.place.clone(),
-            redis.wire.how(),
+            redis.wire.channel_kind(),
             own.unwrap_or_default(),
             redis.limits,
             listener,

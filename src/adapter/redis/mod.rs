@@ -313,11 +313,12 @@ impl BrokerAdapter for Redis {
 
     fn attach(&self, inbox: Inbox) -> Arc<RedisState> {
         let shared = Arc::new_cyclic(|shared: &Weak<RedisState>| {
-            let how = self.wire.how();
+            let channel_kind = self.wire.channel_kind();
             let own = own_channel(&self.key, inbox.node());
             let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
-            let link = BrokerLink::new(self.place.clone(), how, own, self.limits, listener);
+            let link =
+                BrokerLink::new(self.place.clone(), channel_kind, own, self.limits, listener);
             let sealers = Sealers::new(&self.sealing, &self.key).map(Arc::new);
             let own = OwnMessages::new(inbox.node().as_str(), sealers.clone());
             let link = link.ignore_own(own).sealing(sealers.is_some());
@@ -340,7 +341,7 @@ impl BrokerAdapter for Redis {
                 wire: self.wire,
                 stream: Arc::new(self.stream()),
                 specific: self.specific,
-                asked: Default::default(),
+                foreign_requests: Default::default(),
                 unnamed: Default::default(),
                 heartbeats: Default::default(),
                 joins: Default::default(),
@@ -412,10 +413,13 @@ impl BrokerState for RedisState {
             Wire::Classic => Scope::Requests,
             Wire::Sharded(_) | Wire::Streams { .. } => Scope::Events,
         };
-        let others = self.link.others(scope.channel(&self.key, &nsp)).await?;
+        let subscribed = self
+            .link
+            .count_peers(scope.channel(&self.key, &nsp))
+            .await?;
         // Servers with version 0.2 of the streams adapter subscribe to no channel, and are only
         // known by their heartbeats.
-        Ok(Servers::Count(others + self.heartbeats.count(&nsp)))
+        Ok(Servers::Count(subscribed + self.heartbeats.count(&nsp)))
     }
 
     async fn followed(self: Arc<Self>) {
@@ -424,7 +428,7 @@ impl BrokerState for RedisState {
 
     fn leave(&self) {
         for nsp in self.heartbeats.namespaces() {
-            self.say_farewell(&nsp);
+            self.send_leave(&nsp);
         }
     }
 
@@ -434,19 +438,19 @@ impl BrokerState for RedisState {
     }
 
     fn namespace_opened(&self, nsp: Nsp) {
-        self.turn_namespace(nsp, true);
+        self.open_namespace(nsp);
     }
 
     fn namespace_closed(&self, nsp: Nsp) {
-        self.turn_namespace(nsp, false);
+        self.close_namespace(nsp);
     }
 
     fn room_opened(&self, namespace: &str, room: &Room) {
-        self.turn_room(namespace, room, true);
+        self.open_room(namespace, room);
     }
 
     fn room_closed(&self, namespace: &str, room: &Room) {
-        self.turn_room(namespace, room, false);
+        self.close_room(namespace, room);
     }
 }
 

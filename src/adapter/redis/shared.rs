@@ -14,7 +14,7 @@ use super::{
     Subscriptions, Wire,
     anonymous::AnonymousAnswers,
     broker::{BrokerLink, Listener},
-    channels::{How, Route, Scope, Target, escape},
+    channels::{ChannelKind, Route, Scope, Target, escape},
     classic,
     connection::Sent,
     recent_joins::RecentJoins,
@@ -46,7 +46,7 @@ pub(crate) struct RedisState {
     pub(super) key: String,
     pub(super) stream: Arc<Stream>,
     pub(super) specific: bool,
-    pub(super) asked: ForeignRequests,
+    pub(super) foreign_requests: ForeignRequests,
     pub(super) unnamed: AnonymousAnswers,
     pub(super) heartbeats: Heartbeats,
     pub(super) joins: RecentJoins,
@@ -65,99 +65,126 @@ pub(crate) struct RedisState {
 }
 
 impl Wire {
-    pub(super) const fn how(self) -> How {
+    pub(super) const fn channel_kind(self) -> ChannelKind {
         match self {
-            Self::Classic | Self::Streams { is_sharded: false } => How::Plain,
-            Self::Sharded(_) | Self::Streams { is_sharded: true } => How::Sharded,
+            Self::Classic | Self::Streams { is_sharded: false } => ChannelKind::Plain,
+            Self::Sharded(_) | Self::Streams { is_sharded: true } => ChannelKind::Sharded,
         }
     }
 }
 
 impl RedisState {
     /// Returns the channels of a namespace.
-    fn channels_of(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
+    fn channels_of(&self, nsp: &Nsp) -> Vec<(Scope, ChannelKind, String)> {
         let channel = |scope: Scope| scope.channel(&self.key, nsp);
         let own = |scope: Scope| format!("{}{}#", channel(scope), self.inbox.node());
         match self.wire {
             Wire::Classic => vec![
                 (
                     Scope::Events,
-                    How::Pattern,
+                    ChannelKind::Pattern,
                     escape(&channel(Scope::Events)) + "*",
                 ),
-                (Scope::Requests, How::Plain, channel(Scope::Requests)),
-                (Scope::Responses, How::Plain, channel(Scope::Responses)),
-                (Scope::OwnResponses, How::Plain, own(Scope::Responses)),
+                (
+                    Scope::Requests,
+                    ChannelKind::Plain,
+                    channel(Scope::Requests),
+                ),
+                (
+                    Scope::Responses,
+                    ChannelKind::Plain,
+                    channel(Scope::Responses),
+                ),
+                (
+                    Scope::OwnResponses,
+                    ChannelKind::Plain,
+                    own(Scope::Responses),
+                ),
             ],
             Wire::Sharded(_) | Wire::Streams { .. } => {
-                let how = self.wire.how();
+                let channel_kind = self.wire.channel_kind();
                 vec![
-                    (Scope::Events, how, channel(Scope::Events)),
-                    (Scope::OwnResponses, how, own(Scope::Events)),
+                    (Scope::Events, channel_kind, channel(Scope::Events)),
+                    (Scope::OwnResponses, channel_kind, own(Scope::Events)),
                 ]
             }
         }
     }
 
-    /// Opens or closes a namespace.
-    pub(super) fn turn_namespace(&self, nsp: Nsp, on: bool) {
-        for (scope, how, name) in self.channels_of(&nsp) {
-            let route = Route {
+    /// Subscribes to the channels of a namespace.
+    pub(super) fn open_namespace(&self, nsp: Nsp) {
+        for (scope, channel_kind, name) in self.channels_of(&nsp) {
+            let target = Target::Namespace(Route {
                 namespace: nsp.clone(),
                 scope,
-            };
-            let target = on.then_some(Target::Namespace(route));
-            self.link.subscriptions.listen((how, name.into()), target);
+            });
+            self.link
+                .subscriptions
+                .listen((channel_kind, name.into()), Some(target));
         }
-        if on {
-            self.open.lock().insert(nsp);
-        } else {
-            self.open.lock().remove(&nsp);
-            self.say_farewell(&nsp);
+        self.open.lock().insert(nsp);
+    }
+
+    /// Unsubscribes from the channels of a namespace.
+    pub(super) fn close_namespace(&self, nsp: Nsp) {
+        for (_, channel_kind, name) in self.channels_of(&nsp) {
+            self.link
+                .subscriptions
+                .listen((channel_kind, name.into()), None);
         }
+        self.open.lock().remove(&nsp);
+        self.send_leave(&nsp);
     }
 
     /// Sends a leave message to servers that count their peers by heartbeats.
-    pub(super) fn say_farewell(&self, nsp: &Nsp) {
-        let farewell = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
-        if let Some(entry) = farewell {
-            self.tell(entry);
+    pub(super) fn send_leave(&self, nsp: &Nsp) {
+        let leave = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
+        if let Some(entry) = leave {
+            self.send_entry(entry);
         }
     }
 
-    fn tell(&self, entry: StreamEntry) {
+    fn send_entry(&self, entry: StreamEntry) {
         let stream = Arc::clone(&self.stream);
         // The loss of a heartbeat is harmless, because another heartbeat follows.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
-    /// Opens or closes the channel of a room, if it has one.
-    pub(super) fn turn_room(&self, namespace: &str, room: &Room, on: bool) {
+    /// Subscribes to the channel of a room, if it has one.
+    pub(super) fn open_room(&self, namespace: &str, room: &Room) {
         let nsp = Nsp::from(namespace);
         if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
-            let route = Route {
+            let target = Target::Namespace(Route {
                 namespace: nsp,
                 scope: Scope::Events,
-            };
-            let target = on.then_some(Target::Namespace(route));
-            let name = (How::Sharded, name.into());
-            self.link.subscriptions.listen(name, target);
+            });
+            let name = (ChannelKind::Sharded, name.into());
+            self.link.subscriptions.listen(name, Some(target));
         }
     }
 
-    fn heard(&self, route: &Route, opened: Opened) -> Result<(), WireError> {
+    /// Unsubscribes from the channel of a room, if it has one.
+    pub(super) fn close_room(&self, namespace: &str, room: &Room) {
+        let nsp = Nsp::from(namespace);
+        if let Some(name) = room_channel(self.wire, &self.key, &nsp, room) {
+            let name = (ChannelKind::Sharded, name.into());
+            self.link.subscriptions.listen(name, None);
+        }
+    }
+
+    fn process(&self, route: &Route, opened: Opened) -> Result<(), WireError> {
         let own = self.inbox.node();
         let Opened {
             message: payload,
             was_sealed,
         } = opened;
-        let heard = match self.wire {
+        let parsed = match self.wire {
             Wire::Classic => classic::read(own, route, payload)?,
             Wire::Sharded(_) | Wire::Streams { .. } => {
                 read_message(own, &route.namespace, payload)?
             }
         };
-        let is_admitted = match &heard {
+        let is_admitted = match &parsed {
             ParsedMessage::Publication(node, ..) | ParsedMessage::Answer(_, Some(node), _) => {
                 self.channels.admits(node, was_sealed)
             }
@@ -169,7 +196,7 @@ impl RedisState {
         if !is_admitted {
             return Ok(());
         }
-        self.deliver(&route.namespace, heard, None, was_sealed)
+        self.deliver(&route.namespace, parsed, None, was_sealed)
     }
 
     /// Opens an entry of the stream. Returns whether the entry must be processed.
@@ -184,8 +211,8 @@ impl RedisState {
         if !self.journals && sealers.is_some_and(|sealers| sealers.have_sealed_entry(&sealed)) {
             return Ok(false);
         }
-        let kept = Position::parse(&entry.id).map_or(0, |position| position.time);
-        let opened = opener.open(sealing::place(&self.stream), sealed, Some(kept))?;
+        let stored_at = Position::parse(&entry.id).map_or(0, |position| position.time);
+        let opened = opener.open(sealing::place(&self.stream), sealed, Some(stored_at))?;
         sealing::unpack(entry, opened)?;
         entry.is_marked = false;
         Ok(true)
@@ -220,9 +247,9 @@ impl RedisState {
             if NodeId::new(&uid).is_none() {
                 return Err(WireError::Malformed("uid"));
             }
-            let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
-            if let Some(entry) = told {
-                self.tell(entry);
+            let response = self.heartbeats.record(own.as_str(), &nsp, &uid, kind);
+            if let Some(entry) = response {
+                self.send_entry(entry);
             }
             return Ok(());
         }
@@ -232,21 +259,21 @@ impl RedisState {
         {
             return Ok(());
         }
-        let heard = entry.message_of(data, own, &nsp)?;
-        if let ParsedMessage::Publication(_, _, Some(_)) = &heard {
+        let parsed = entry.message_of(data, own, &nsp)?;
+        if let ParsedMessage::Publication(_, _, Some(_)) = &parsed {
             // A server that sends a request over the stream expects the answer there.
-            let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
-            if let Some(entry) = told {
-                self.tell(entry);
+            let response = self.heartbeats.record(own.as_str(), &nsp, &uid, kind);
+            if let Some(entry) = response {
+                self.send_entry(entry);
             }
         }
-        self.deliver(&nsp, heard, position, was_sealed)
+        self.deliver(&nsp, parsed, position, was_sealed)
     }
 
     fn deliver(
         &self,
         nsp: &Nsp,
-        heard: ParsedMessage,
+        parsed: ParsedMessage,
         position: Option<Position>,
         was_sealed: bool,
     ) -> Result<(), WireError> {
@@ -255,31 +282,31 @@ impl RedisState {
             ..Envelope::new(node, None, message)
         };
         let own = self.inbox.node();
-        match heard {
+        match parsed {
             // Heartbeats on streams were handled earlier, and the other wire formats of Redis have
             // none.
             ParsedMessage::Nothing | ParsedMessage::Pulse(..) => {}
             ParsedMessage::Publication(node, mut publication, request) => {
                 note_joins(self.wire, &self.key, &self.joins, &publication);
                 if let Some(request) = request {
-                    publication.request = Some(self.asked.open(request, &publication));
+                    publication.request = Some(self.foreign_requests.open(request, &publication));
                 }
                 publication.position = position;
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(envelope(node, message));
             }
-            ParsedMessage::Answer(question, node, said) => {
-                let node = node.or_else(|| self.unnamed.name(question, &said));
+            ParsedMessage::Answer(question, node, reply) => {
+                let node = node.or_else(|| self.unnamed.name(question, &reply));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 self.inbox
-                    .deliver(envelope(node, said.reply(own, question)));
+                    .deliver(envelope(node, reply.reply(own, question)));
             }
-            ParsedMessage::Rooms(request) => self.tell_rooms(nsp, request),
+            ParsedMessage::Rooms(request) => self.reply_rooms(nsp, request),
         }
         Ok(())
     }
 
-    fn tell_rooms(&self, nsp: &Nsp, request: Request) {
+    fn reply_rooms(&self, nsp: &Nsp, request: Request) {
         let rooms = Response::Rooms(self.inbox.rooms(nsp.as_str()));
         let namespace = nsp.clone();
         if let Err(error) = self.respond(&RequestOrigin { namespace, request }, &rooms) {
@@ -290,7 +317,7 @@ impl RedisState {
 
 impl NodeCompatible for RedisState {
     fn foreign_requests(&self) -> &ForeignRequests {
-        &self.asked
+        &self.foreign_requests
     }
 
     fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
@@ -360,16 +387,16 @@ impl NodeCompatible for RedisState {
 }
 
 impl Listener for RedisState {
-    fn hear(&self, target: Target, channel: &[u8], payload: Bytes) {
+    fn receive(&self, target: Target, channel: &[u8], payload: Bytes) {
         let opened = self.channels.open(channel, payload, None);
-        let heard = opened.and_then(|opened| match target {
+        let parsed = opened.and_then(|opened| match target {
             Target::Envelopes => {
                 self.channels.deliver(&self.inbox, opened);
                 Ok(())
             }
-            Target::Namespace(route) => self.heard(&route, opened),
+            Target::Namespace(route) => self.process(&route, opened),
         });
-        if let Err(error) = heard {
+        if let Err(error) = parsed {
             self.inbox.ignore(&error);
         }
     }
@@ -490,8 +517,8 @@ pub(super) fn fuzz(data: &[u8]) {
         let _ = data.rooms(kind);
     }
     let streamed = entry.message(&own, &Nsp::ROOT);
-    for heard in classic.into_iter().chain([sharded, streamed]) {
-        if let Ok(ParsedMessage::Publication(node, publication, _)) = heard {
+    for parsed in classic.into_iter().chain([sharded, streamed]) {
+        if let Ok(ParsedMessage::Publication(node, publication, _)) = parsed {
             // For example, publications with invalid strings cannot be encoded again.
             let _ = classic::write("key", node.as_str(), &publication);
             let _ = write_message(node.as_str(), &publication);

@@ -48,10 +48,10 @@ impl RedisValues {
     ) -> BoxFuture<Result<T, ValueError>> {
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(keys.len()).arg(keys).arg(args);
-        self.ask(command)
+        self.query(command)
     }
 
-    fn ask<T: FromRedisValue + Send + 'static>(
+    fn query<T: FromRedisValue + Send + 'static>(
         &self,
         command: Cmd,
     ) -> BoxFuture<Result<T, ValueError>> {
@@ -59,8 +59,8 @@ impl RedisValues {
         Box::pin(async move {
             let unavailable = |error: RedisError| ValueError::Unavailable(error.to_string());
             // The connection is cloned, so that no lock is held while it waits for Redis.
-            let kept = inner.line.lock().clone();
-            let mut line = match kept {
+            let cached = inner.line.lock().clone();
+            let mut line = match cached {
                 Some(line) => line,
                 // Concurrent callers may each establish a connection; the last connection is kept.
                 None => {
@@ -68,7 +68,7 @@ impl RedisValues {
                     inner.line.lock().insert(made).clone()
                 }
             };
-            let answer = line.ask(&command).await;
+            let answer = line.query(&command).await;
             let answer = answer.and_then(|value| Ok(redis::from_redis_value::<T>(value)?));
             if answer.as_ref().err().is_some_and(is_broken) {
                 *inner.line.lock() = None;
@@ -125,16 +125,16 @@ impl ValueStore for RedisValues {
     fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         let mut command = redis::cmd("HGET");
         command.arg(self.name("values")).arg(key);
-        let asked = self.ask::<Option<String>>(command);
+        let query_result = self.query::<Option<String>>(command);
         Box::pin(async move {
             let malformed = || ValueError::Decode("no version".to_owned());
-            let read = |kept: String| {
-                let (version, text) = kept.split_once(':').ok_or_else(malformed)?;
+            let read = |stored: String| {
+                let (version, text) = stored.split_once(':').ok_or_else(malformed)?;
                 let version = version.parse().map_err(|_| malformed())?;
                 let text = text.into();
                 Ok(StoredValue { version, text })
             };
-            asked.await?.map(read).transpose()
+            query_result.await?.map(read).transpose()
         })
     }
 
@@ -154,9 +154,10 @@ impl ValueStore for RedisValues {
         let is_there = if text.is_some() { "1" } else { "0" };
         let (text, most) = (text.as_deref().unwrap_or_default(), MAX_KEYS.to_string());
         let keys = [self.name("values"), self.name("last")];
-        let asked = self.run::<(i64, u64)>(PUT, &keys, &[key, &expected, is_there, text, &most]);
+        let query_result =
+            self.run::<(i64, u64)>(PUT, &keys, &[key, &expected, is_there, text, &most]);
         Box::pin(async move {
-            Ok(match asked.await? {
+            Ok(match query_result.await? {
                 (1, version) => Put::Stored(version),
                 (0, 0) => Put::Conflict(None),
                 (0, version) => Put::Conflict(Some(version)),
@@ -172,8 +173,8 @@ impl ValueStore for RedisValues {
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
         let keys = [self.name(&format!("lock:{name}")), self.name("last")];
-        let asked = self.run::<u64>(LOCK, &keys, &[holder, &lease.as_millis().to_string()]);
-        Box::pin(async move { Ok(Some(asked.await?).filter(|fence| *fence > 0)) })
+        let query_result = self.run::<u64>(LOCK, &keys, &[holder, &lease.as_millis().to_string()]);
+        Box::pin(async move { Ok(Some(query_result.await?).filter(|fence| *fence > 0)) })
     }
 
     fn renew(

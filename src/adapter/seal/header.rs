@@ -76,10 +76,10 @@ impl Header {
 
 /// Splits off `N` bytes. They always exist, because the header has a fixed length.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let Some((part, behind)) = rest.split_first_chunk::<N>() else {
+    let Some((part, rest_after)) = rest.split_first_chunk::<N>() else {
         return [0; N];
     };
-    *rest = behind;
+    *rest = rest_after;
     *part
 }
 

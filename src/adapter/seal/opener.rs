@@ -63,7 +63,7 @@ impl Opener {
         }
     }
 
-    /// Opens a message that arrived at a place. `kept` is the time at which the broker stored it,
+    /// Opens a message that arrived at a place. `stored_at` is the time at which the broker stored it,
     /// in milliseconds since 1970, if it did. Only in this case, the message of a new sender may be
     /// old.
     ///
@@ -75,10 +75,10 @@ impl Opener {
         &self,
         place: &[u8],
         message: Bytes,
-        kept: Option<u64>,
+        stored_at: Option<u64>,
     ) -> Result<Bytes, WireError> {
         let header = self.check(&message)?;
-        let arrived = || kept.unwrap_or_else(header::now);
+        let arrived = || stored_at.unwrap_or_else(header::now);
         let mut senders = self.senders.lock();
         if let Some(sender) = senders.get_mut(&header.incarnation) {
             if sender.id != header.key {
@@ -204,7 +204,7 @@ pub(in crate::adapter) struct Reading<'a> {
 
 #[cfg(feature = "redis")]
 impl Reading<'_> {
-    /// Opens an entry that the broker stored at the time `kept`, in milliseconds since 1970.
+    /// Opens an entry that the broker stored at the time `stored_at`, in milliseconds since 1970.
     ///
     /// # Errors
     ///
@@ -213,10 +213,10 @@ impl Reading<'_> {
         &mut self,
         place: &[u8],
         entry: Bytes,
-        kept: u64,
+        stored_at: u64,
     ) -> Result<Bytes, WireError> {
         let header = self.opener.check(&entry)?;
-        if !is_fresh(&header, kept) {
+        if !is_fresh(&header, stored_at) {
             return Err(WireError::Unopened(Unopened::Stale));
         }
         let name = (header.incarnation, header.counter);

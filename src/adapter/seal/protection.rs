@@ -60,7 +60,7 @@ impl Protection {
         &self,
         place: &[u8],
         message: Bytes,
-        kept: Option<u64>,
+        stored_at: Option<u64>,
     ) -> Result<Opened, WireError> {
         let Some(sealed) = self
             .0
@@ -73,7 +73,7 @@ impl Protection {
                 was_sealed,
             });
         };
-        let message = sealed.opener.open(place, message, kept)?;
+        let message = sealed.opener.open(place, message, stored_at)?;
         let was_sealed = true;
         Ok(Opened {
             message,

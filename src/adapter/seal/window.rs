@@ -10,7 +10,7 @@ pub(super) struct Window {
     /// One bit for each of the most recent counters, at the index `counter % WINDOW`. If it is
     /// `None`, every counter from the first to the highest was opened. This suffices for a sender
     /// whose messages arrive in order.
-    opened: Option<Box<[u64; WORDS]>>,
+    opened: Option<Box<[u64; BITMAP_WORDS]>>,
 }
 
 impl Window {
@@ -53,7 +53,7 @@ impl Window {
                 return;
             }
             // A message is missing or was late, so from now on each counter has its bit.
-            let mut opened = Box::new([0; WORDS]);
+            let mut opened = Box::new([0; BITMAP_WORDS]);
             let oldest = self.highest.saturating_sub(WINDOW - 1).max(self.first);
             for known in oldest..=self.highest {
                 set(&mut opened, known);
@@ -80,7 +80,7 @@ impl Window {
     }
 }
 
-fn set(opened: &mut [u64; WORDS], counter: u64) {
+fn set(opened: &mut [u64; BITMAP_WORDS], counter: u64) {
     let (word, bit) = place(counter);
     if let Some(word) = opened.get_mut(word) {
         *word |= bit;
@@ -96,7 +96,7 @@ const fn place(counter: u64) -> (usize, u64) {
 /// How many counters are tracked individually: as many as messages that an adapter queues by
 /// default. A message that other queues have overtaken still counts as new.
 pub(super) const WINDOW: u64 = 1 << 16;
-const WORDS: usize = (WINDOW / 64) as usize;
+const BITMAP_WORDS: usize = (WINDOW / 64) as usize;
 
 #[cfg(test)]
 mod tests {

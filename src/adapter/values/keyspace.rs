@@ -271,7 +271,7 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
         loop {
             // `recv` is cancel safe, so it may race against the timer.
             tokio::select! {
-                heard = self.changed.recv() => match heard {
+                change = self.changed.recv() => match change {
                     Ok(key) if key == self.key => return,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => return,

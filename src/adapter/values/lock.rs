@@ -154,7 +154,7 @@ impl ReleaseTask {
             let taking = values.0.store.lock(&lock.name, &lock.holder, SHORTEST);
             if values.within(taking).await.is_err() {
                 doubts.0.lock().locks.push_back(lock);
-                sleep(PAUSE).await;
+                sleep(RETRY_DELAY).await;
             }
         }
     }
@@ -212,7 +212,7 @@ impl Lock {
 /// The maximum number of locks that are queued for release.
 pub(super) const MAX_IN_DOUBT: usize = 1024;
 /// The delay before the next attempt to release a lock while the store does not respond.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The minimum lease.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// The maximum lease.

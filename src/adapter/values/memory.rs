@@ -128,8 +128,8 @@ impl ValueStore for Memory {
         fence: u64,
         lease: Duration,
     ) -> BoxFuture<Result<bool, ValueError>> {
-        let mut kept = self.0.lock();
-        let held = kept.held(name, fence);
+        let mut table = self.0.lock();
+        let held = table.held(name, fence);
         let is_held = held.is_some();
         if let Some(held) = held {
             held.until = Instant::now() + lease;
@@ -138,10 +138,10 @@ impl ValueStore for Memory {
     }
 
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
-        let mut kept = self.0.lock();
-        let is_held = kept.held(name, fence).is_some();
+        let mut table = self.0.lock();
+        let is_held = table.held(name, fence).is_some();
         if is_held {
-            kept.locks.remove(name);
+            table.locks.remove(name);
         }
         Box::pin(ready(Ok(is_held)))
     }

@@ -200,21 +200,24 @@ impl Values {
 
     /// Notifies watchers of a key, on this server and its peers.
     fn announce(&self, key: &str) {
-        self.heard(key);
+        self.notify_watchers(key);
         if let Some(joined) = self.0.cluster.joined() {
             joined.announce(key);
         }
     }
 
     /// Notifies watchers on this server that a key has changed.
-    pub(crate) fn heard(&self, key: &str) {
+    pub(crate) fn notify_watchers(&self, key: &str) {
         // Sending fails if there are no watchers, which is not an error.
         let _ = self.0.changed.send(key.into());
     }
 
-    async fn within<T>(&self, asked: BoxFuture<Result<T, ValueError>>) -> Result<T, ValueError> {
+    async fn within<T>(
+        &self,
+        operation: BoxFuture<Result<T, ValueError>>,
+    ) -> Result<T, ValueError> {
         // The store may still have performed the operation. `Unavailable` documents this.
-        match timeout(STORE_TIMEOUT, asked).await {
+        match timeout(STORE_TIMEOUT, operation).await {
             Ok(answer) => answer,
             Err(_) => Err(ValueError::Unavailable("it takes too long".to_owned())),
         }

@@ -32,9 +32,9 @@ async fn a_change_is_made_if_what_is_there_is_expected() {
     assert_eq!((read.version, read.value), (second, 2));
     let old = values.remove("a", Expected::Version(first)).await.unwrap();
     assert_eq!(old, Put::Conflict(Some(second)));
-    let gone = values.remove("a", Expected::Anything).await.unwrap();
-    let Put::Stored(third) = gone else {
-        panic!("{gone:?}");
+    let removed = values.remove("a", Expected::Anything).await.unwrap();
+    let Put::Stored(third) = removed else {
+        panic!("{removed:?}");
     };
     assert_eq!(values.get("a").await.unwrap(), None);
     let none = values
@@ -135,21 +135,21 @@ async fn keys_values_and_their_number_are_bounded() {
 #[tokio::test(start_paused = true)]
 async fn change_is_seen_immediately_if_announced_else_within_5s() {
     let servers = servers(2);
-    let [here, there] = [0, 1].map(|i: usize| servers[i].keyspace::<u32>("n", 1, same));
+    let [first, second] = [0, 1].map(|i: usize| servers[i].keyspace::<u32>("n", 1, same));
     let (mut near, mut far) = (
-        here.watch("a").await.unwrap(),
-        there.watch("a").await.unwrap(),
+        first.watch("a").await.unwrap(),
+        second.watch("a").await.unwrap(),
     );
     let start = tokio::time::Instant::now();
-    here.put("b", Expected::Anything, &0).await.unwrap();
-    here.put("a", Expected::Anything, &1).await.unwrap();
+    first.put("b", Expected::Anything, &0).await.unwrap();
+    first.put("a", Expected::Anything, &1).await.unwrap();
     assert_eq!(near.changed().await.unwrap().unwrap().value, 1);
     assert_eq!(start.elapsed(), Duration::ZERO);
     // It reads the value before it waits.
     assert_eq!(far.changed().await.unwrap().unwrap().value, 1);
     let seen = tokio::spawn(async move { far.changed().await.map(|_| start.elapsed()) });
     tokio::time::sleep(SECOND).await; // It waits by then.
-    here.remove("a", Expected::Anything).await.unwrap();
+    first.remove("a", Expected::Anything).await.unwrap();
     assert_eq!(near.changed().await.unwrap(), None);
     assert_eq!(seen.await.unwrap().unwrap(), 5 * SECOND);
 }
@@ -266,7 +266,7 @@ async fn lock_with_lost_response_is_released_or_acquired_by_retry() {
 async fn in_doubt_locks_are_released_one_request_at_a_time_after_outage() {
     #[derive(Default)]
     struct StoreState {
-        is_away: AtomicBool,
+        is_unavailable: AtomicBool,
         now: AtomicUsize,
     }
 
@@ -279,28 +279,28 @@ async fn in_doubt_locks_are_released_one_request_at_a_time_after_outage() {
     }
 
     let lease = 24 * 60 * 60 * SECOND;
-    let (memory, asked) = (Memory::default(), Arc::<StoreState>::default());
+    let (memory, state) = (Memory::default(), Arc::<StoreState>::default());
     // While the store is unavailable, it performs requests but never responds.
-    let known = Arc::clone(&asked);
+    let known = Arc::clone(&state);
     let stall = move || -> BoxFuture<()> {
         known.now.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(Arc::clone(&known));
         Box::pin(async move {
-            if counted.0.is_away.load(Ordering::Relaxed) {
+            if counted.0.is_unavailable.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         })
     };
     let values = Values::new(Box::new(Stalling(memory.clone(), stall)), Cluster::Local);
-    asked.is_away.store(true, Ordering::Relaxed);
+    state.is_unavailable.store(true, Ordering::Relaxed);
     for n in 0..lock::MAX_IN_DOUBT * 2 {
         // The caller gives up almost immediately.
         let name = n.to_string();
         let tried = timeout(SECOND / 1000, values.try_lock(&name, lease)).await;
         assert!(tried.is_err());
-        assert!(asked.now.load(Ordering::Relaxed) <= 1, "{n}");
+        assert!(state.now.load(Ordering::Relaxed) <= 1, "{n}");
     }
-    asked.is_away.store(false, Ordering::Relaxed);
+    state.is_unavailable.store(false, Ordering::Relaxed);
     let other = Values::new(Box::new(memory), Cluster::Local);
     // The queued locks are released long before their leases expire.
     let start = tokio::time::Instant::now();

@@ -210,11 +210,14 @@ fn envelopes() -> Vec<(&'static str, Envelope)> {
         (name, Envelope::new(node("a"), Some(7), message))
     };
     let replies = replies().into_iter();
-    let said = |(name, reply)| {
+    let reply_envelope = |(name, reply)| {
         let message = Message::Reply(reply);
         (name, Envelope::new(node("a"), None, message))
     };
-    publications.map(sent).chain(replies.map(said)).collect()
+    publications
+        .map(sent)
+        .chain(replies.map(reply_envelope))
+        .collect()
 }
 
 /// Reverses `escape_ascii`.
@@ -242,8 +245,8 @@ fn bytes_of(escaped: &str) -> Vec<u8> {
 #[test]
 fn corpus_envelopes_decode_and_encode_unchanged() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/envelopes.txt");
-    let kept = fs::read_to_string(&path).unwrap();
-    let lines = kept.lines().filter(|line| !line.starts_with('#'));
+    let existing = fs::read_to_string(&path).unwrap();
+    let lines = existing.lines().filter(|line| !line.starts_with('#'));
     let lines: BTreeMap<&str, &str> = lines.map(|line| line.split_once('\t').unwrap()).collect();
     let envelopes = envelopes();
     let mut missing = String::new();
@@ -258,7 +261,7 @@ fn corpus_envelopes_decode_and_encode_unchanged() {
         assert_eq!(written, *line, "{name}: a line more, and not another one");
     }
     if !missing.is_empty() {
-        fs::write(&path, kept + &missing).unwrap();
+        fs::write(&path, existing + &missing).unwrap();
         panic!("these were not in the corpus, and are now:\n{missing}");
     }
     assert_eq!(

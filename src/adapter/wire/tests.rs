@@ -247,9 +247,9 @@ fn more_rooms_than_a_header_holds_are_refused_before_they_are_sent() {
 #[test]
 fn a_million_numbers_of_envelopes_keep_their_value() {
     floats::pass_a_million(|args| {
-        let Message::Publication(heard) = again(&sent(floats::broadcast(args))).message else {
+        let Message::Publication(decoded) = again(&sent(floats::broadcast(args))).message else {
             panic!("no publication");
         };
-        floats::broadcast_args(&heard)
+        floats::broadcast_args(&decoded)
     });
 }

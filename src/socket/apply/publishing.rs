@@ -129,7 +129,7 @@ fn publish<A: Arguments>(
             let io = target_namespace.io();
             let _runtime = io.as_ref().and_then(Io::enter_runtime);
             let timeout = operation.target.flags.timeout;
-            match joined.ask(publication, timeout.unwrap_or_else(|| joined.timeout())) {
+            match joined.send_request(publication, timeout.unwrap_or_else(|| joined.timeout())) {
                 Some(Ok(request)) => RemoteOutcome::Requested(request),
                 Some(Err(error)) => RemoteOutcome::Failed(Unpublished::Adapter(error)),
                 None => {

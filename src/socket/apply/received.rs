@@ -132,11 +132,17 @@ impl Receiver for Applier {
 
     fn value_changed(&self, key: &str) {
         if let Some(values) = self.io.upgrade().and_then(|io| io.values()) {
-            values.heard(key);
+            values.notify_watchers(key);
         }
     }
 
-    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: HandoverRequest) {
+    fn handover_requested(
+        &self,
+        cluster: &Arc<Joined>,
+        from: &NodeId,
+        request: u64,
+        handover: HandoverRequest,
+    ) {
         let asker = RemoteRequester {
             cluster: Arc::clone(cluster),
             node: from.clone(),
@@ -161,8 +167,8 @@ impl Receiver for Applier {
             let _serving = serving;
             // A server that shuts down does not leave before it has answered.
             let _answering = table.question();
-            let has_client = || table.has(&wanted);
-            let given = table.give(&wanted, &question, &io).await;
+            let has_client = || table.has(&handover);
+            let given = table.give(&handover, &question, &io).await;
             match given.and_then(|given| given.answer()) {
                 Some(answer) => asker.send_item(Some(1), Item::Answer(answer)),
                 None if has_client() => {

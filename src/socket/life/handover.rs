@@ -128,7 +128,8 @@ impl IncomingClient {
             namespace: nsp.as_str().to_owned(),
         };
         let publication = wanted.publication();
-        let request = publication.and_then(|publication| joined.ask(publication, patience));
+        let request =
+            publication.and_then(|publication| joined.send_request(publication, patience));
         let Some(Ok(mut request)) = request else {
             return HandoverLookup::Nothing;
         };

@@ -138,7 +138,7 @@ impl<R: Argument> Acks<R> {
     /// Complete after [`next`](Self::next) returns `None`. Always empty without a cluster.
     #[must_use]
     pub fn missing(&self) -> &Unanswered {
-        static NOBODY: Unanswered = Unanswered::nobody();
+        static NOBODY: Unanswered = Unanswered::none();
         self.others
             .as_ref()
             .map_or(&NOBODY, |others| &others.missing)

@@ -186,7 +186,7 @@ fn polling_sessions_survive_an_outage_longer_than_the_lease() {
     let silent = || {
         let nodes = there.io.nodes();
         let other = nodes.iter().find(|node| !node.is_this);
-        other.map(|node| node.heard)
+        other.map(|node| node.heartbeat_age)
     };
     // A heartbeat after that time would have reported that the other server has left.
     until(|| silent().is_none_or(|age| age > lease + every * 4));

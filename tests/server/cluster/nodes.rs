@@ -91,7 +91,7 @@ fn silent_server_expires_is_not_awaited_and_rejoins() {
     assert!(
         silent
             .into_iter()
-            .all(|node| node.heard > Duration::from_secs(5))
+            .all(|node| node.heartbeat_age > Duration::from_secs(5))
     );
     let late = servers[0]
         .io
@@ -116,12 +116,12 @@ fn isolated_server_reports_the_messages_it_missed() {
     servers[0].io.emit("back", ());
     assert_eq!(text(&mut client), "42[\"back\"]");
     let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
-    assert_eq!((gaps(1).count, gaps(1).is_cut_off), (1, false));
+    assert_eq!((gaps(1).count, gaps(1).is_isolated), (1, false));
     assert_eq!(gaps(0), Default::default());
     let has_heartbeats = || {
         let nodes = servers[0].io.nodes();
         let mut nodes = nodes.iter().filter(|node| !node.is_this);
-        nodes.any(|node| node.load.gaps == 1 && node.load.cut_off > Duration::ZERO)
+        nodes.any(|node| node.load.gaps == 1 && node.load.gap_time > Duration::ZERO)
     };
     until(has_heartbeats);
 }

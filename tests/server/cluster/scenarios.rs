@@ -243,13 +243,13 @@ pub(super) fn survives_outage(
         a.expect_text(&format!("42[\"alone\",{n}]"));
     }
     // Each server detects the gap once per heartbeat.
-    until(|| catch_up || (gaps(0).is_cut_off && gaps(1).is_cut_off));
+    until(|| catch_up || (gaps(0).is_isolated && gaps(1).is_isolated));
     restart();
     until(|| !is_down(0) && !is_down(1));
     for gaps in [gaps(0), gaps(1)] {
         assert_eq!(gaps.count > 0, !catch_up, "{gaps:?}");
         assert_eq!(gaps.time.is_zero(), catch_up, "{gaps:?}");
-        assert!(!gaps.is_cut_off);
+        assert!(!gaps.is_isolated);
     }
     // Servers report it to each other.
     let told = || {

@@ -95,7 +95,7 @@ impl From<adapter::Node> for Node {
             version: node.version,
             address: node.address,
             started_at: format!("{started:.3}"),
-            heartbeat_age_ms: millis(node.heard),
+            heartbeat_age_ms: millis(node.heartbeat_age),
             this: node.is_this,
             load: Load {
                 connections: load.connections,
@@ -107,7 +107,7 @@ impl From<adapter::Node> for Node {
                 busy: load.busy,
                 lost: load.lost,
                 gaps: load.gaps,
-                gap_ms: millis(load.cut_off),
+                gap_ms: millis(load.gap_time),
             },
         }
     }

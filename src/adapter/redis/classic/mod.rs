@@ -230,18 +230,18 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage
     }
     let node = node(uid.as_deref())?;
     let uid = uid.unwrap_or_default();
-    let wanted = || id.clone().ok_or(malformed("requestId"));
+    let id_or_error = || id.clone().ok_or(malformed("requestId"));
     let kind = get(request.get("type")).ok_or(malformed("type"))?;
     let does = match kind {
         kind::ALL_ROOMS => {
-            let (id, ids_only) = (wanted()?, false);
+            let (id, ids_only) = (id_or_error()?, false);
             return Ok(ParsedMessage::Rooms(Request { uid, id, ids_only }));
         }
         kind::SOCKETS => {
             let rooms = names(request.get("rooms"))?;
             let mut publication = Publication::new(nsp.clone(), Kind::FetchSockets);
             publication.rooms = Some(rooms).filter(|rooms| !rooms.is_empty());
-            let (id, ids_only) = (wanted()?, true);
+            let (id, ids_only) = (id_or_error()?, true);
             let request = Request { uid, id, ids_only };
             return Ok(ParsedMessage::Publication(
                 node,
@@ -255,7 +255,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage
             close: get(request.get("close")).unwrap_or(false),
         },
         kind::FETCH => {
-            wanted()?;
+            id_or_error()?;
             Kind::FetchSockets
         }
         kind::SERVER_SIDE => {
@@ -264,7 +264,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage
                 Some(_) => Kind::ServerSideWithAck { event, args },
                 None => Kind::ServerSide { event, args },
             };
-            return Ok(ParsedMessage::asked(
+            return Ok(ParsedMessage::with_request(
                 node,
                 Publication::new(nsp.clone(), kind),
                 uid,
@@ -272,7 +272,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage
             ));
         }
         kind::BROADCAST => {
-            wanted()?;
+            id_or_error()?;
             let packet = request.get("packet").and_then(|packet| packet.entries(0));
             let Some((event, args)) = of_packet(nsp, &packet.ok_or(malformed("packet"))?)? else {
                 return Ok(ParsedMessage::Nothing);
@@ -284,7 +284,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<ParsedMessage
     let is_question = matches!(does, Kind::FetchSockets | Kind::BroadcastWithAck { .. });
     let mut publication = Publication::new(nsp.clone(), does);
     Opts::read(request.get("opts"))?.apply(&mut publication);
-    Ok(ParsedMessage::asked(
+    Ok(ParsedMessage::with_request(
         node,
         publication,
         uid,
@@ -300,7 +300,7 @@ fn read_response(own: &NodeId, payload: Bytes) -> Result<ParsedMessage, WireErro
         return Ok(ParsedMessage::Nothing);
     };
     let value = |name| response.get(name).cloned().unwrap_or_default();
-    let said = match get(response.get("type")) {
+    let reply = match get(response.get("type")) {
         Some(kind::COUNT) => {
             let count = get(response.get("clientCount"));
             PeerReply::Count(count.ok_or(malformed("clientCount"))?)
@@ -310,7 +310,7 @@ fn read_response(own: &NodeId, payload: Bytes) -> Result<ParsedMessage, WireErro
         None if response.contains_key("sockets") => PeerReply::Sockets(value("sockets")),
         Some(_) | None => return Err(WireError::UnknownKind),
     };
-    Ok(ParsedMessage::Answer(number, None, said))
+    Ok(ParsedMessage::Answer(number, None, reply))
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ fn an_event_is_written_byte_for_byte_as_node_writes_it() {
 #[test]
 fn events_of_servers_and_of_emitters_are_read() {
     for (bytes, uid) in [(EVENT, "abc123"), (OF_EMITTER, "emitter")] {
-        let heard = read(&own(), &route(Scope::Events), hex(bytes)).unwrap();
-        let ParsedMessage::Publication(node, publication, None) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&own(), &route(Scope::Events), hex(bytes)).unwrap();
+        let ParsedMessage::Publication(node, publication, None) = parsed else {
+            panic!("{parsed:?}");
         };
         assert_eq!(node.as_str(), uid);
         assert_eq!(publication.rooms, Some(vec!["room1".into()]));
@@ -69,24 +69,24 @@ fn events_of_servers_and_of_emitters_are_read() {
         );
     }
     let own = NodeId::new("abc123").unwrap();
-    let heard = read(&own, &route(Scope::Events), hex(EVENT));
-    assert!(matches!(heard, Ok(ParsedMessage::Nothing)), "its own");
+    let parsed = read(&own, &route(Scope::Events), hex(EVENT));
+    assert!(matches!(parsed, Ok(ParsedMessage::Nothing)), "its own");
     let other = Route {
         namespace: Nsp::from("/other"),
         scope: Scope::Events,
     };
-    let heard = read(&own, &other, hex(OF_EMITTER));
+    let parsed = read(&own, &other, hex(OF_EMITTER));
     assert!(
-        matches!(heard, Ok(ParsedMessage::Nothing)),
+        matches!(parsed, Ok(ParsedMessage::Nothing)),
         "another namespace's"
     );
 }
 
 #[test]
 fn a_question_to_clients_is_read_and_answered_byte_for_byte() {
-    let heard = read(&own(), &route(Scope::Requests), hex(QUESTION)).unwrap();
-    let ParsedMessage::Publication(_, publication, Some(request)) = heard else {
-        panic!("{heard:?}");
+    let parsed = read(&own(), &route(Scope::Requests), hex(QUESTION)).unwrap();
+    let ParsedMessage::Publication(_, publication, Some(request)) = parsed else {
+        panic!("{parsed:?}");
     };
     assert!(matches!(publication.kind, Kind::BroadcastWithAck { .. }));
     assert_eq!(publication.timeout, Some(Duration::from_millis(100)));
@@ -107,9 +107,14 @@ fn a_question_to_clients_is_read_and_answered_byte_for_byte() {
 
 #[test]
 fn a_question_of_this_server_is_the_same_message() {
-    let (event, given) = ("q".into(), args(&json!([])));
-    let mut publication =
-        Publication::new(Nsp::ROOT, Kind::BroadcastWithAck { event, args: given });
+    let (event, payload) = ("q".into(), args(&json!([])));
+    let mut publication = Publication::new(
+        Nsp::ROOT,
+        Kind::BroadcastWithAck {
+            event,
+            args: payload,
+        },
+    );
     publication.timeout = Some(Duration::from_millis(100));
     publication.request = Some(7);
     let (channel, payload) = write("socket.io", "abc123", &publication).unwrap();
@@ -129,13 +134,13 @@ fn a_question_of_this_server_is_the_same_message() {
         ),
     ] {
         let payload = packed.unwrap_or_else(|| Bytes::from(json));
-        let heard = read(&node, &route(Scope::Responses), payload.clone()).unwrap();
+        let parsed = read(&node, &route(Scope::Responses), payload.clone()).unwrap();
         assert!(
-            matches!(heard, ParsedMessage::Answer(7, None, _)),
-            "{heard:?}"
+            matches!(parsed, ParsedMessage::Answer(7, None, _)),
+            "{parsed:?}"
         );
-        let heard = read(&own(), &route(Scope::Responses), payload).unwrap();
-        assert!(matches!(heard, ParsedMessage::Nothing), "{heard:?}");
+        let parsed = read(&own(), &route(Scope::Responses), payload).unwrap();
+        assert!(matches!(parsed, ParsedMessage::Nothing), "{parsed:?}");
     }
 }
 
@@ -173,11 +178,11 @@ fn requests_are_written_as_node_writes_them() {
             namespace: Nsp::from("/chat"),
             scope: Scope::Requests,
         };
-        let heard = read(&own(), &route, payload).map(|heard| format!("{heard:?}"));
+        let parsed = read(&own(), &route, payload).map(|parsed| format!("{parsed:?}"));
         assert_eq!(
-            heard.is_ok(),
+            parsed.is_ok(),
             !rest.contains(r#""type":5"#),
-            "a question has an id: {heard:?}"
+            "a question has an id: {parsed:?}"
         );
     }
 }
@@ -196,11 +201,11 @@ fn what_slow_clients_may_lose_is_told_to_servers_of_this_kind() {
         publication.delivery = delivery.clone();
         publication.compress = false;
         let (_, payload) = write("k", "a", &publication).unwrap();
-        let heard = read(&own(), &route(Scope::Events), payload).unwrap();
-        let ParsedMessage::Publication(_, heard, _) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&own(), &route(Scope::Events), payload).unwrap();
+        let ParsedMessage::Publication(_, parsed, _) = parsed else {
+            panic!("{parsed:?}");
         };
-        assert_eq!((heard.delivery, heard.compress), (delivery, false));
+        assert_eq!((parsed.delivery, parsed.compress), (delivery, false));
     }
 }
 
@@ -209,9 +214,9 @@ fn rooms_may_be_numbers_and_what_is_undefined_counts_as_missing() {
     let message =
         json!(["x", {"type": 2, "data": [7, "a"]}, {"rooms": [1, "b", 2.5], "flags": null}]);
     let payload = rmp_serde::to_vec(&message).unwrap();
-    let heard = read(&own(), &route(Scope::Events), payload.into()).unwrap();
-    let ParsedMessage::Publication(_, publication, _) = heard else {
-        panic!("{heard:?}");
+    let parsed = read(&own(), &route(Scope::Events), payload.into()).unwrap();
+    let ParsedMessage::Publication(_, publication, _) = parsed else {
+        panic!("{parsed:?}");
     };
     assert_eq!(
         publication.rooms,
@@ -239,8 +244,8 @@ fn garbage_is_refused() {
         packed(json!(["", {"type": 2, "data": ["e"]}, opts])),
         packed(json!(["x".repeat(65), {"type": 2, "data": ["e"]}, opts])),
     ] {
-        let heard = read(&own(), &route(Scope::Events), payload.clone());
-        assert!(heard.is_err(), "{payload:?}: {heard:?}");
+        let parsed = read(&own(), &route(Scope::Events), payload.clone());
+        assert!(parsed.is_err(), "{payload:?}: {parsed:?}");
     }
     for payload in [
         "{",
@@ -256,8 +261,8 @@ fn garbage_is_refused() {
             "x".repeat(257)
         ),
     ] {
-        let heard = read(&own(), &route(Scope::Requests), payload.to_owned().into());
-        assert!(heard.is_err(), "{payload}: {heard:?}");
+        let parsed = read(&own(), &route(Scope::Requests), payload.to_owned().into());
+        assert!(parsed.is_err(), "{payload}: {parsed:?}");
     }
     for payload in [
         "{",
@@ -265,12 +270,12 @@ fn garbage_is_refused() {
         r#"{"requestId":"roomcast:own:1"}"#,
         r#"{"requestId":"roomcast:own:1","type":8}"#,
     ] {
-        let heard = read(&own(), &route(Scope::Responses), payload.into());
-        assert!(heard.is_err(), "{payload}: {heard:?}");
+        let parsed = read(&own(), &route(Scope::Responses), payload.into());
+        assert!(parsed.is_err(), "{payload}: {parsed:?}");
     }
-    let others = r#"{"requestId":"roomcast:else:1","type":8,"clientCount":1}"#;
+    let foreign_answer = r#"{"requestId":"roomcast:else:1","type":8,"clientCount":1}"#;
     assert!(matches!(
-        read(&own(), &route(Scope::Responses), others.into()),
+        read(&own(), &route(Scope::Responses), foreign_answer.into()),
         Ok(ParsedMessage::Nothing)
     ));
 }
@@ -279,11 +284,11 @@ fn garbage_is_refused() {
 fn a_million_numbers_of_events_keep_their_value() {
     floats::pass_a_million(|args| {
         let (_, payload) = write("socket.io", "other", &floats::broadcast(args)).unwrap();
-        let heard = read(&own(), &route(Scope::Events), payload).unwrap();
-        let ParsedMessage::Publication(_, heard, None) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&own(), &route(Scope::Events), payload).unwrap();
+        let ParsedMessage::Publication(_, parsed, None) = parsed else {
+            panic!("{parsed:?}");
         };
-        floats::broadcast_args(&heard)
+        floats::broadcast_args(&parsed)
     });
 }
 
@@ -292,9 +297,9 @@ fn a_million_numbers_of_acknowledgements_keep_their_value() {
     floats::pass_a_million(|args| {
         let response = Response::Acknowledgement(args);
         let payload = write_response("roomcast:own:1", false, &response).unwrap();
-        let heard = read(&own(), &route(Scope::Responses), payload).unwrap();
-        let ParsedMessage::Answer(1, None, PeerReply::Acknowledgement(args)) = heard else {
-            panic!("{heard:?}");
+        let parsed = read(&own(), &route(Scope::Responses), payload).unwrap();
+        let ParsedMessage::Answer(1, None, PeerReply::Acknowledgement(args)) = parsed else {
+            panic!("{parsed:?}");
         };
         args
     });

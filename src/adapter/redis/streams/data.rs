@@ -109,9 +109,9 @@ mod tests {
         for opts in [json!({"rooms": []}), json!({"rooms": null}), json!({})] {
             assert_eq!(rooms(3, &event(&opts)), Some(Vec::new()), "{opts}");
         }
-        let mut asks_nothing = event(&opts);
-        asks_nothing["requestId"] = Value::Null;
-        assert!(rooms(3, &asks_nothing).is_some());
+        let mut without_request = event(&opts);
+        without_request["requestId"] = Value::Null;
+        assert!(rooms(3, &without_request).is_some());
     }
 
     #[test]

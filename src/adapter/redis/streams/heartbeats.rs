@@ -16,38 +16,41 @@ use crate::adapter::message::kind;
 
 /// The servers that sent a heartbeat recently, and when this server last sent one.
 #[derive(Debug, Default)]
-pub(crate) struct Heartbeats(Mutex<HashMap<Nsp, HeardServers>>);
+pub(crate) struct Heartbeats(Mutex<HashMap<Nsp, Peers>>);
 
 #[derive(Debug, Default)]
-struct HeardServers {
-    others: HashMap<String, Instant>,
-    told: Option<Instant>,
+struct Peers {
+    last_heartbeat: HashMap<String, Instant>,
+    last_sent: Option<Instant>,
 }
 
 impl Heartbeats {
     /// Records a heartbeat or a request of a server. Returns the response to send, if any.
-    pub(crate) fn heard(&self, own: &str, nsp: &Nsp, uid: &str, heard: u64) -> Option<StreamEntry> {
+    pub(crate) fn record(&self, own: &str, nsp: &Nsp, uid: &str, kind: u64) -> Option<StreamEntry> {
         let now = Instant::now();
         let mut all = self.0.lock();
-        if heard == kind::FAREWELL {
+        if kind == kind::SERVER_LEAVE {
             if let Some(known) = all.get_mut(nsp) {
-                known.others.remove(uid);
+                known.last_heartbeat.remove(uid);
             }
             return None;
         }
         let known = all.entry(nsp.clone()).or_default();
         known.forget(now);
-        if known.others.len() < MAX_SERVERS || known.others.contains_key(uid) {
-            known.others.insert(uid.to_owned(), now);
+        if known.last_heartbeat.len() < MAX_SERVERS || known.last_heartbeat.contains_key(uid) {
+            known.last_heartbeat.insert(uid.to_owned(), now);
         }
-        let pause = match heard {
-            kind::FIRST_HEARTBEAT => FIRST_PAUSE,
+        let delay = match kind {
+            kind::FIRST_HEARTBEAT => FIRST_HEARTBEAT_DELAY,
             _ => HEARTBEAT_INTERVAL,
         };
-        if known.told.is_some_and(|told| now - told < pause) {
+        if known
+            .last_sent
+            .is_some_and(|last_sent| now - last_sent < delay)
+        {
             return None;
         }
-        known.told = Some(now);
+        known.last_sent = Some(now);
         Some(StreamEntry::bare(own, nsp, name(kind::HEARTBEAT)))
     }
 
@@ -56,7 +59,7 @@ impl Heartbeats {
         let mut all = self.0.lock();
         all.get_mut(nsp).map_or(0, |known| {
             known.forget(Instant::now());
-            known.others.len()
+            known.last_heartbeat.len()
         })
     }
 
@@ -64,14 +67,14 @@ impl Heartbeats {
     pub(crate) fn knows(&self, nsp: &Nsp, uid: &str) -> bool {
         let all = self.0.lock();
         all.get(nsp)
-            .is_some_and(|known| known.others.contains_key(uid))
+            .is_some_and(|known| known.last_heartbeat.contains_key(uid))
     }
 
     /// Removes a closed namespace. Returns the leave message to send, if any.
     pub(crate) fn closed(&self, own: &str, nsp: &Nsp) -> Option<StreamEntry> {
         let known = self.0.lock().remove(nsp)?;
-        known.told?;
-        Some(StreamEntry::bare(own, nsp, name(kind::FAREWELL)))
+        known.last_sent?;
+        Some(StreamEntry::bare(own, nsp, name(kind::SERVER_LEAVE)))
     }
 
     /// Returns all namespaces with such servers, including former servers.
@@ -80,9 +83,9 @@ impl Heartbeats {
     }
 }
 
-impl HeardServers {
+impl Peers {
     fn forget(&mut self, now: Instant) {
-        self.others.retain(|_, heard| now - *heard < PEER_TIMEOUT);
+        self.last_heartbeat.retain(|_, at| now - *at < PEER_TIMEOUT);
     }
 }
 
@@ -94,6 +97,6 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The minimum delay before a response to a first heartbeat. Several first heartbeats within this
 /// time get one response.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_HEARTBEAT_DELAY: Duration = Duration::from_millis(500);
 /// The maximum number of servers per namespace that are counted.
 const MAX_SERVERS: usize = 1024;

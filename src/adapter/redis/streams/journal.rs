@@ -312,7 +312,7 @@ async fn range(
     command.arg(stream).arg(from).arg(to);
     command.arg("COUNT").arg(count);
     let failed = |error| AdapterError::Transport(Arc::new(error));
-    let answer = line.ask(&command).await.map_err(failed)?;
+    let answer = line.query(&command).await.map_err(failed)?;
     let list: Vec<Value> = redis::from_redis_value(answer).map_err(|error| failed(error.into()))?;
     let entries: redis::RedisResult<_> = list.into_iter().map(entry).collect();
     entries.map_err(failed)

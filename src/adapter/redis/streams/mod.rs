@@ -17,7 +17,7 @@ pub(crate) use self::{
     data::Data,
     heartbeats::Heartbeats,
     journal::RedisJournal,
-    reader::{Event, Info, Reader, tell},
+    reader::{Event, Info, Reader, notify},
 };
 use crate::adapter::{
     WireError,
@@ -148,10 +148,10 @@ pub(crate) fn write(own: &str, publication: &Publication) -> Result<StreamEntry,
 pub(crate) fn write_response(
     own: &NodeId,
     nsp: &Nsp,
-    asked: &Request,
+    request: &Request,
     response: &Response,
 ) -> Result<StreamEntry, WireError> {
-    let parts = response_parts(asked, response)?;
+    let parts = response_parts(request, response)?;
     Ok(StreamEntry::of(own.as_str(), nsp, name(parts.kind), parts))
 }
 
@@ -230,7 +230,7 @@ impl Read {
 pub(crate) const fn is_heartbeat(kind: u64) -> bool {
     matches!(
         kind,
-        kind::FIRST_HEARTBEAT | kind::HEARTBEAT | kind::FAREWELL
+        kind::FIRST_HEARTBEAT | kind::HEARTBEAT | kind::SERVER_LEAVE
     )
 }
 
@@ -242,10 +242,10 @@ mod tests {
     use super::*;
     use crate::adapter::wire::floats;
 
-    fn kind(args: &serde_json::Value, asks: bool) -> Kind {
+    fn kind(args: &serde_json::Value, is_request: bool) -> Kind {
         let args = Args::document(Parser::Json, args.to_string().into()).unwrap();
         let (event, args) = ("e".into(), args.items(0).unwrap());
-        match asks {
+        match is_request {
             true => Kind::BroadcastWithAck { event, args },
             false => Kind::Broadcast { event, args },
         }
@@ -269,8 +269,8 @@ mod tests {
             expected.map(|(name, value)| (name, value.to_owned()))
         );
         // As a number, it is the same type.
-        let asks = Publication::new(Nsp::ROOT, kind(&json!([1]), true));
-        assert_eq!(write("me", &asks).unwrap().kind, "03");
+        let request = Publication::new(Nsp::ROOT, kind(&json!([1]), true));
+        assert_eq!(write("me", &request).unwrap().kind, "03");
     }
 
     #[test]
@@ -286,12 +286,12 @@ mod tests {
             read.set(name.as_bytes(), value.to_vec());
         }
         let own = NodeId::new("me").unwrap();
-        let Ok(ParsedMessage::Publication(node, heard, None)) = read.message(&own, &Nsp::ROOT)
+        let Ok(ParsedMessage::Publication(node, parsed, None)) = read.message(&own, &Nsp::ROOT)
         else {
             panic!("no publication");
         };
         assert_eq!(node.as_str(), "other");
-        let Kind::Broadcast { args, .. } = &heard.kind else {
+        let Kind::Broadcast { args, .. } = &parsed.kind else {
             panic!("no event");
         };
         assert_eq!(args.get::<Bytes>(0).unwrap(), &b"\x00\xff"[..]);
@@ -310,11 +310,11 @@ mod tests {
             for (name, value) in entry.fields() {
                 read.set(name.as_bytes(), value.to_vec());
             }
-            let Ok(ParsedMessage::Publication(_, heard, None)) = read.message(&own, &Nsp::ROOT)
+            let Ok(ParsedMessage::Publication(_, parsed, None)) = read.message(&own, &Nsp::ROOT)
             else {
                 panic!("no publication");
             };
-            floats::broadcast_args(&heard)
+            floats::broadcast_args(&parsed)
         });
     }
 }

@@ -68,7 +68,7 @@ impl Reader {
             let name = format!("{}-{number}", self.stream.name);
             let mut question = redis::cmd("TYPE");
             // Without permission for this command, there is no warning.
-            let Ok(answer) = line.ask(question.arg(&name)).await else {
+            let Ok(answer) = line.query(question.arg(&name)).await else {
                 return;
             };
             if redis::from_redis_value::<String>(answer).is_ok_and(|kind| kind == "stream") {
@@ -157,7 +157,7 @@ pub(crate) enum Event {
 }
 
 /// Passes an event to a listener. A panic of the listener does not end the reader.
-pub(crate) fn tell(listener: &dyn Listener, event: Event) {
+pub(crate) fn notify(listener: &dyn Listener, event: Event) {
     guarded(|| match event {
         Event::Entry(entry) => listener.read(entry),
         Event::Lost(0) => {}

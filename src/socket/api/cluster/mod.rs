@@ -422,7 +422,7 @@ fn node_rows(node: &Node) -> [(&'static str, &'static str, f64); 14] {
         (
             "roomcast_node_heartbeat_age_seconds",
             "Time since the last heartbeat of the server.",
-            node.heard.as_secs_f64(),
+            node.heartbeat_age.as_secs_f64(),
         ),
         (
             "roomcast_node_adapter_queued",
@@ -452,7 +452,7 @@ fn node_rows(node: &Node) -> [(&'static str, &'static str, f64); 14] {
         (
             "roomcast_node_gap_seconds",
             "Total time for which the server was isolated since it started.",
-            load.cut_off.as_secs_f64(),
+            load.gap_time.as_secs_f64(),
         ),
     ]
 }

@@ -73,7 +73,7 @@ impl NodeGaps {
         Self {
             name: node.name.clone(),
             gaps: node.load.gaps.saturating_add(node.load.lost),
-            silent: node.heard,
+            silent: node.heartbeat_age,
         }
     }
 }
