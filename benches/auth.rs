@@ -105,9 +105,9 @@ fn permissions(bench: &mut Criterion) {
             .iter()
             .all(|by| roles.allow(by, Permission::ChatSend))
     );
-    let mut turn = people.iter().cycle();
+    let mut next_user = people.iter().cycle();
     bench.bench_function("auth/permission", |b| {
-        b.iter(|| roles.allow(black_box(turn.next().unwrap()), Permission::ChatSend));
+        b.iter(|| roles.allow(black_box(next_user.next().unwrap()), Permission::ChatSend));
     });
     // This is a user whose permissions were not checked before, or were evicted.
     let stranger = Principal::new("stranger").with_role("user");

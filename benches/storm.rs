@@ -35,7 +35,7 @@ struct Plan {
     /// The number of established clients.
     clients: u64,
     /// Their requests per second, all together.
-    asks: u64,
+    requests: u64,
     /// The length of a phase, in seconds.
     seconds: u64,
     /// The number of phases of each kind for every rate.
@@ -50,7 +50,7 @@ impl Plan {
     fn read() -> Self {
         Self {
             clients: number("STORM_CLIENTS", 200),
-            asks: number("STORM_ASKS", 1000),
+            requests: number("STORM_ASKS", 1000),
             seconds: number("STORM_SECONDS", 10),
             rounds: number("STORM_ROUNDS", 3),
             rates: env::var("STORM_RATES")
@@ -85,7 +85,7 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn measure(plan: &Plan) {
     println!(
         "{} clients, {} asks/s, {} phases of {} s each; times in µs; tokens from {} addresses",
-        plan.clients, plan.asks, plan.rounds, plan.seconds, plan.addresses
+        plan.clients, plan.requests, plan.rounds, plan.seconds, plan.addresses
     );
     println!(
         "guard    tokens/s  refused/s  turned away/s  log lines/s    p50 quiet  storm    p99 quiet  storm    p99 ratio"
@@ -97,18 +97,18 @@ async fn measure(plan: &Plan) {
         let clients = establish(server.address, plan).await;
         for &rate in &plan.rates {
             let (mut quiet, mut stormy) = (Vec::new(), Vec::new());
-            let mut told = TokenCounts::default();
+            let mut counts = TokenCounts::default();
             for _ in 0..plan.rounds {
-                quiet.extend(ask(&clients, plan).await);
+                quiet.extend(send_requests(&clients, plan).await);
                 let before = server.lines.load(Ordering::Relaxed);
                 let child = Storm::start(server.address, rate);
                 // The storm needs a moment to start.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                stormy.extend(ask(&clients, plan).await);
-                told.add(&child.end());
-                told.lines += server.lines.load(Ordering::Relaxed) - before;
+                stormy.extend(send_requests(&clients, plan).await);
+                counts.add(&child.end());
+                counts.lines += server.lines.load(Ordering::Relaxed) - before;
             }
-            told.print(name, rate, plan, &mut quiet, &mut stormy);
+            counts.print(name, rate, plan, &mut quiet, &mut stormy);
         }
     }
 }
@@ -132,17 +132,17 @@ async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Socket, Value)>
 }
 
 /// Sends requests for one phase. Returns the latency of each response in microseconds.
-async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
-    let (sender, mut times) = mpsc::channel((plan.asks * plan.seconds) as usize);
+async fn send_requests(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
+    let (sender, mut times) = mpsc::channel((plan.requests * plan.seconds) as usize);
     let start = Instant::now();
-    let pause = Duration::from_nanos(1_000_000_000 / plan.asks.max(1));
-    let mut turn = clients.iter().cycle();
-    for n in 0..plan.asks * plan.seconds {
-        tokio::time::sleep_until((start + pause * n as u32).into()).await;
-        let client = Arc::clone(turn.next().expect("there are clients"));
+    let interval = Duration::from_nanos(1_000_000_000 / plan.requests.max(1));
+    let mut next_client = clients.iter().cycle();
+    for n in 0..plan.requests * plan.seconds {
+        tokio::time::sleep_until((start + interval * n as u32).into()).await;
+        let client = Arc::clone(next_client.next().expect("there are clients"));
         let sender = sender.clone();
         tokio::spawn(async move {
-            let asked = Instant::now();
+            let sent_at = Instant::now();
             let (client, conversation) = &*client;
             let answer: Value = client
                 .emit_with_ack("presence", (conversation,))
@@ -150,7 +150,7 @@ async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
                 .expect("established clients stay");
             assert_eq!(answer["success"], true, "{answer}");
             // The channel has room for all.
-            let _ = sender.try_send(asked.elapsed().as_micros() as u64);
+            let _ = sender.try_send(sent_at.elapsed().as_micros() as u64);
         });
     }
     drop(sender);
@@ -165,7 +165,7 @@ async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
 #[derive(Default)]
 struct TokenCounts {
     refused: u64,
-    turned_away: u64,
+    dropped: u64,
     lines: u64,
 }
 
@@ -174,7 +174,7 @@ impl TokenCounts {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>());
         let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
         self.refused += next();
-        self.turned_away += next();
+        self.dropped += next();
     }
 
     fn print(&self, guard: &str, rate: u64, plan: &Plan, quiet: &mut [u64], stormy: &mut [u64]) {
@@ -189,15 +189,15 @@ impl TokenCounts {
         };
         let (before, during) = (at(quiet, 0.99), at(stormy, 0.99));
         let ratio = during as f64 / before.max(1) as f64;
-        let verdict = if ratio <= 1.25 || during <= before + 1000 {
+        let result = if ratio <= 1.25 || during <= before + 1000 {
             "within"
         } else {
             "BEYOND"
         };
         println!(
-            "{guard:<8} {rate:>8} {:>10} {:>14} {:>12} {:>12} {:>6} {before:>12} {during:>6} {ratio:>12.2}  {verdict}",
+            "{guard:<8} {rate:>8} {:>10} {:>14} {:>12} {:>12} {:>6} {before:>12} {during:>6} {ratio:>12.2}  {result}",
             self.refused / seconds,
-            self.turned_away / seconds,
+            self.dropped / seconds,
             self.lines / seconds,
             at(quiet, 0.5),
             at(stormy, 0.5),
@@ -303,7 +303,7 @@ impl Storm {
 /// turned away before.
 async fn storm(target: SocketAddr, plan: &Plan) {
     let rate = number("STORM_RATE", 100);
-    let told: Arc<[AtomicU64; 2]> = Arc::default();
+    let counts: Arc<[AtomicU64; 2]> = Arc::default();
     let in_flight = Arc::new(Semaphore::new(512));
     let start = Instant::now();
     let duration = Duration::from_secs(plan.seconds + 1);
@@ -315,10 +315,10 @@ async fn storm(target: SocketAddr, plan: &Plan) {
             let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
                 continue;
             };
-            let (told, from) = (Arc::clone(&told), n % plan.addresses.max(1));
+            let (counts, from) = (Arc::clone(&counts), n % plan.addresses.max(1));
             tokio::spawn(async move {
-                if let Ok(was_heard) = offer(target, from, n).await {
-                    told[usize::from(!was_heard)].fetch_add(1, Ordering::Relaxed);
+                if let Ok(was_read) = offer(target, from, n).await {
+                    counts[usize::from(!was_read)].fetch_add(1, Ordering::Relaxed);
                 }
                 drop(permit);
             });
@@ -326,8 +326,8 @@ async fn storm(target: SocketAddr, plan: &Plan) {
         offered = due;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let [refused, turned_away] = [0, 1].map(|n: usize| told[n].load(Ordering::Relaxed));
-    println!("{refused} {turned_away}");
+    let [refused, dropped] = [0, 1].map(|n: usize| counts[n].load(Ordering::Relaxed));
+    println!("{refused} {dropped}");
 }
 
 /// Sends one token on its own connection. Returns `false` if the server refused the connection

@@ -102,9 +102,9 @@ impl Adapter for Member {
         if let Some(node) = self.node.get() {
             let mut members = self.bus.members.lock();
             members.retain(|member| member.node() != node);
-            let others: Vec<Inbox> = members.clone();
+            let peers: Vec<Inbox> = members.clone();
             drop(members);
-            others.iter().for_each(|member| member.left(node));
+            peers.iter().for_each(|member| member.left(node));
         }
         Box::pin(async {})
     }

@@ -86,22 +86,22 @@ fn main() {
         println!("chat: measured by `cargo bench --bench chat` only");
         return;
     }
-    let asked = BenchArguments(words);
+    let arguments = BenchArguments(words);
     let cores = processor::cores();
     println!(
         "server on core {}, generator on {}, PostgreSQL on {}",
         cores.server, cores.generator, cores.database
     );
     println!("{HEAD}");
-    if asked.wants("postgres", &STORES) {
+    if arguments.selects("postgres", &STORES) {
         let database = Postgres::start_durable();
         for process in database.processes() {
             processor::pin(process, &cores.database);
         }
-        measure("PostgreSQL", &asked, Some(&database));
+        measure("PostgreSQL", &arguments, Some(&database));
     }
-    if asked.wants("sqlite", &STORES) {
-        measure("SQLite", &asked, None);
+    if arguments.selects("sqlite", &STORES) {
+        measure("SQLite", &arguments, None);
     }
 }
 
@@ -121,7 +121,7 @@ impl BenchArguments {
     }
 
     /// Returns whether a choice is selected: by its name, or because no choice of `all` is named.
-    fn wants(&self, word: &str, all: &[&str]) -> bool {
+    fn selects(&self, word: &str, all: &[&str]) -> bool {
         self.has(word) || !all.iter().any(|word| self.has(word))
     }
 
@@ -131,12 +131,12 @@ impl BenchArguments {
 }
 
 /// Measures the selected figures on a store, each rate on a new database.
-fn measure(store: &str, asked: &BenchArguments, database: Option<&Postgres>) {
+fn measure(store: &str, arguments: &BenchArguments, database: Option<&Postgres>) {
     let url = || database.map_or_else(|| "sqlite:chat.db".to_owned(), Postgres::database);
     let cases = FIGURES.into_iter().zip([PROCESSING, SUSTAINED, LAST]);
-    for (_, mut case) in cases.filter(|(name, _)| asked.wants(name, &FIGURES)) {
-        let mut rates = asked.rates();
-        if asked.has("quick") {
+    for (_, mut case) in cases.filter(|(name, _)| arguments.selects(name, &FIGURES)) {
+        let mut rates = arguments.rates();
+        if arguments.has("quick") {
             (case.warmup, case.duration, case.rates) = (1, 2, &[20]);
             case.words = "--clients 20 --rooms 2";
         }
@@ -146,7 +146,7 @@ fn measure(store: &str, asked: &BenchArguments, database: Option<&Postgres>) {
         for rate in rates {
             let outcome = play(&case, rate, &url(), database);
             println!("{}", outcome.row(&case, store, rate));
-            if !outcome.is_kept(rate) {
+            if !outcome.is_sustained(rate) {
                 break;
             }
         }
@@ -209,7 +209,7 @@ impl Outcome {
     }
 
     /// Returns whether the server kept up with this rate without errors.
-    fn is_kept(&self, rate: u32) -> bool {
+    fn is_sustained(&self, rate: u32) -> bool {
         let seconds = self.number("/options/durationSeconds");
         let acknowledged = self.number("/acks/count") / seconds;
         self.report["complete"] == true
@@ -225,7 +225,7 @@ impl Outcome {
             Some(p99) => format!("≤ {}", p99.as_millis()),
             None => "none".to_owned(),
         };
-        let trouble = match (self.is_kept(rate), self.report["problems"].get(0)) {
+        let trouble = match (self.is_sustained(rate), self.report["problems"].get(0)) {
             (true, _) => String::new(),
             (false, Some(problem)) => format!(" (not kept: {problem})"),
             (false, None) => " (not kept)".to_owned(),

@@ -20,8 +20,8 @@ pub fn load(server: &Server, words: &str, cores: &str) -> Value {
         .output()
         .expect("setpriv, taskset and the binary are there");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        panic!("no report: {error}: {said}")
+        let log = String::from_utf8_lossy(&output.stderr);
+        panic!("no report: {error}: {log}")
     })
 }
 
@@ -52,8 +52,8 @@ impl Processing {
     /// Returns the bound that this share does not exceed, if there were any messages.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let all = self.0.last()?.1;
-        let wanted = (share * all as f64).ceil() as u64;
-        let found = self.0.iter().find(|(_, count)| *count >= wanted)?;
+        let needed_count = (share * all as f64).ceil() as u64;
+        let found = self.0.iter().find(|(_, count)| *count >= needed_count)?;
         Some(found.0).filter(|_| all > 0)
     }
 }

@@ -26,12 +26,12 @@ pub struct Plan {
 /// The results. Times count from when a message was due.
 pub struct Figures {
     /// The latency to the members on the sender's server.
-    pub here: Vec<Duration>,
+    pub local: Vec<Duration>,
     /// The latency to the members on the other server.
-    pub there: Vec<Duration>,
+    pub remote: Vec<Duration>,
     /// For each message, the time from the last member on the sender's server to the last on the
     /// other server, if that was later.
-    pub behind: Vec<Duration>,
+    pub lag: Vec<Duration>,
     pub lost: usize,
     /// The processor time of both servers, in seconds.
     pub cpu: f64,
@@ -64,8 +64,8 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
             for n in 0..plan.members {
                 let room = n % plan.rooms;
                 let connection = enter(server, room).await;
-                let heard = hear(connection, ended.clone());
-                members.spawn(async move { (at, room, heard.await) });
+                let received = receive(connection, ended.clone());
+                members.spawn(async move { (at, room, received.await) });
             }
         }
     });
@@ -92,7 +92,7 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
     });
     let first = WARM_UP * plan.rate;
     let worked = || processor::worked(&servers.each_ref().map(Server::process));
-    let (cpu, resident, heard) = runtime.block_on(async {
+    let (cpu, resident, received) = runtime.block_on(async {
         tokio::time::sleep_until(due(first).into()).await;
         let before = worked();
         tokio::time::sleep_until(due(count).into()).await;
@@ -104,39 +104,39 @@ pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
     });
     let _ = sent.recv();
     let mut figures = Figures {
-        here: Vec::new(),
-        there: Vec::new(),
-        behind: Vec::new(),
+        local: Vec::new(),
+        remote: Vec::new(),
+        lag: Vec::new(),
         lost: 0,
         cpu,
         resident,
     };
     let mut last = [vec![None; count], vec![None; count]];
-    for (at, room, heard) in heard {
+    for (at, room, received) in received {
         let expected = (first..count).filter(|n| n % plan.rooms == room).count();
-        let measured = heard.iter().filter(|(n, _)| *n >= first);
-        let mut got = 0;
+        let measured = received.iter().filter(|(n, _)| *n >= first);
+        let mut received_count = 0;
         for &(n, when) in measured {
             assert_eq!(n % plan.rooms, room, "in the wrong room");
             let time = when.saturating_duration_since(due(n));
-            let is_here = room % 2 == at;
-            let times = if is_here {
-                &mut figures.here
+            let is_local = room % 2 == at;
+            let times = if is_local {
+                &mut figures.local
             } else {
-                &mut figures.there
+                &mut figures.remote
             };
             times.push(time);
-            let latest = &mut last[usize::from(!is_here)][n];
+            let latest = &mut last[usize::from(!is_local)][n];
             *latest = (*latest).max(Some(when));
-            got += 1;
+            received_count += 1;
         }
-        figures.lost += expected - got;
+        figures.lost += expected - received_count;
     }
-    let [here, there] = last;
-    let both = here.iter().zip(&there);
-    let both = both.filter_map(|(here, there)| Some(((*here)?, (*there)?)));
-    figures.behind = both
-        .map(|(here, there)| there.saturating_duration_since(here))
+    let [local, remote] = last;
+    let both = local.iter().zip(&remote);
+    let both = both.filter_map(|(local, remote)| Some(((*local)?, (*remote)?)));
+    figures.lag = both
+        .map(|(local, remote)| remote.saturating_duration_since(local))
         .collect();
     figures
 }
@@ -148,32 +148,32 @@ async fn enter(server: &Server, room: usize) -> Connection {
         ..Options::new(format!("http://{}", server.address()))
     };
     let mut connection = Connection::open(&options).await.unwrap();
-    let asked = connection
+    let message_id = connection
         .request("join", &(format!("room {room}"),))
         .unwrap();
     loop {
         let packet = connection.next().await.unwrap();
-        if packet.kind == Kind::Ack && packet.id == Some(asked) {
+        if packet.kind == Kind::Ack && packet.id == Some(message_id) {
             return connection;
         }
     }
 }
 
 /// Records messages until the run ends. Each must arrive once, and in order.
-async fn hear(mut connection: Connection, mut ended: watch::Receiver<bool>) -> ReceivedMessages {
-    let mut heard = ReceivedMessages::new();
+async fn receive(mut connection: Connection, mut ended: watch::Receiver<bool>) -> ReceivedMessages {
+    let mut received = ReceivedMessages::new();
     loop {
         let packet = tokio::select! {
             packet = connection.next() => packet.unwrap(),
-            _ = ended.changed() => return heard,
+            _ = ended.changed() => return received,
         };
         let now = Instant::now();
         let payload = packet.args.raw(0).unwrap();
         assert_eq!(payload.len(), PAYLOAD + 2, "shorter or longer than it was");
         let number = std::str::from_utf8(&payload[1..=DIGITS]).unwrap();
         let number = number.parse().unwrap();
-        let before = heard.last().map(|(before, _)| *before);
-        assert!(before < Some(number), "{number} behind {before:?}");
-        heard.push((number, now));
+        let before = received.last().map(|(before, _)| *before);
+        assert!(before < Some(number), "{number} after {before:?}");
+        received.push((number, now));
     }
 }

@@ -91,13 +91,13 @@ fn main() {
 
 fn latency(adapter: &str, plan: &Plan) {
     let broker = Broker::start(adapter);
-    let servers = [(); 2].map(|()| Server::start(Kind::Ours, broker.url()));
+    let servers = [(); 2].map(|()| Server::start(Kind::Roomcast, broker.url()));
     let mut figures = load::play(&servers, plan);
     println!(
         "| {adapter} | {} | {} | {} | {} |",
-        show(&mut figures.here),
-        show(&mut figures.there),
-        show(&mut figures.behind),
+        show(&mut figures.local),
+        show(&mut figures.remote),
+        show(&mut figures.lag),
         figures.lost,
     );
 }
@@ -112,18 +112,18 @@ fn compare(plan: &Plan) {
         "| servers | deliveries/s | CPU s of both | CPU µs/delivery | MiB of both | at the sender's server p50, p99 ms | at the other p50, p99 ms | lost |\n|---|---|---|---|---|---|---|---|"
     );
     for _ in 0..ROUNDS {
-        for kind in [Kind::Node, Kind::Ours] {
+        for kind in [Kind::Node, Kind::Roomcast] {
             let servers = [(); 2].map(|()| Server::start(kind, broker.url()));
             let mut figures = load::play(&servers, plan);
             let Figures { cpu, resident, .. } = figures;
-            let deliveries = figures.here.len() + figures.there.len();
+            let deliveries = figures.local.len() + figures.remote.len();
             println!(
                 "| {kind:?} | {:.0} | {cpu:.2} | {:.2} | {:.0} | {} | {} | {} |",
                 deliveries as f64 / plan.seconds as f64,
                 cpu / deliveries as f64 * 1e6,
                 resident as f64 / f64::from(1 << 20),
-                show(&mut figures.here),
-                show(&mut figures.there),
+                show(&mut figures.local),
+                show(&mut figures.remote),
                 figures.lost,
             );
         }

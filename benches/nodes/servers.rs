@@ -15,7 +15,7 @@ use crate::processor;
 /// The implementation of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    Ours,
+    Roomcast,
     Node,
 }
 
@@ -30,7 +30,7 @@ impl Server {
     pub fn start(kind: Kind, adapter: &str) -> Self {
         let cores = processor::cores();
         let mut command = match kind {
-            Kind::Ours => processor::command(&cores.server, contract().to_str().unwrap()),
+            Kind::Roomcast => processor::command(&cores.server, contract().to_str().unwrap()),
             Kind::Node => {
                 let mut command = processor::command(&cores.server, "node");
                 command.arg(concat!(

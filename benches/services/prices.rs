@@ -58,7 +58,7 @@ const SETTINGS: [(&str, &str); 3] = [
     ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"),
 ];
 
-/// How a client reads while prices are published.
+/// The reading behaviour of a client while prices are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reading {
     All,
@@ -182,11 +182,11 @@ impl Run {
         let times = self.times.borrow();
         let all: u64 = times.iter().sum();
         let at = |part: f64| {
-            let wanted = (all as f64 * part).ceil() as u64;
+            let needed_count = (all as f64 * part).ceil() as u64;
             let mut seen = 0;
             let slot = times.iter().position(|count| {
                 seen += count;
-                seen >= wanted.max(1)
+                seen >= needed_count.max(1)
             });
             slot.map_or(f64::NAN, |slot| (slot + 1) as f64 / 10.0)
         };

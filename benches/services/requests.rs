@@ -49,7 +49,7 @@ struct Case {
     name: &'static str,
     route: &'static str,
     body: fn(user: usize) -> String,
-    heard: &'static str,
+    replies: &'static str,
 }
 
 const CASES: [Case; 2] = [
@@ -60,7 +60,7 @@ const CASES: [Case; 2] = [
             let text = "x".repeat(64);
             format!(r#"{{"event":"news","users":["user-{user}"],"args":["{text}"]}}"#)
         },
-        heard: "42[\"news\",",
+        replies: "42[\"news\",",
     },
     Case {
         name: "notifications",
@@ -71,7 +71,7 @@ const CASES: [Case; 2] = [
                 r#"{{"userId":"user-{user}","type":"info","priority":"urgent","title":"T","message":"{text}"}}"#
             )
         },
-        heard: "\"notificationId\":",
+        replies: "\"notificationId\":",
     },
 ];
 
@@ -121,10 +121,10 @@ const SETTINGS: [(&str, &str); 2] = [
 ];
 
 async fn play(server: &Server, case: &'static Case, connections: usize, seconds: u64) {
-    let heard = Rc::new(Cell::new(0));
+    let replies = Rc::new(Cell::new(0));
     for user in 0..USERS {
         let stream = connect(server.address(), user).await;
-        tokio::task::spawn_local(listen(stream, case.heard, Rc::clone(&heard)));
+        tokio::task::spawn_local(listen(stream, case.replies, Rc::clone(&replies)));
     }
     let bearer = token(&["--sub", "backend", "--role", "service"]);
     let start = Instant::now() + WARM_UP;
@@ -144,7 +144,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
     let cpu = worked() - before;
     let times: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
-    while heard.get() < times.len() && Instant::now() < deadline {
+    while replies.get() < times.len() && Instant::now() < deadline {
         // The polling interval.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -164,7 +164,7 @@ async fn play(server: &Server, case: &'static Case, connections: usize, seconds:
         at(0.99),
         cpu / seconds as f64,
         cpu / count * 1e6,
-        times.len() as i64 - heard.get() as i64,
+        times.len() as i64 - replies.get() as i64,
     );
 }
 
@@ -235,7 +235,7 @@ async fn connect(address: SocketAddr, user: usize) -> Stream {
 }
 
 /// Counts the received events for as long as the run lasts.
-async fn listen(mut stream: Stream, what: &'static str, heard: Rc<Cell<usize>>) {
+async fn listen(mut stream: Stream, pattern: &'static str, replies: Rc<Cell<usize>>) {
     while let Some(Ok(message)) = stream.next().await {
         let Ok(text) = message.to_text() else {
             continue;
@@ -243,6 +243,6 @@ async fn listen(mut stream: Stream, what: &'static str, heard: Rc<Cell<usize>>) 
         if text == "2" {
             stream.send(Message::text("3")).await.unwrap();
         }
-        heard.set(heard.get() + text.matches(what).count());
+        replies.set(replies.get() + text.matches(pattern).count());
     }
 }

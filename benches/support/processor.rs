@@ -17,14 +17,14 @@ pub struct Cores {
 /// Returns the assignment: the server has the first core for itself.
 pub fn cores() -> Cores {
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let others = match last {
+    let rest = match last {
         0 => "0".to_owned(),
         last => format!("1-{last}"),
     };
     Cores {
         server: "0".to_owned(),
         generator: last.to_string(),
-        database: others,
+        database: rest,
     }
 }
 

@@ -4,7 +4,7 @@
 #[path = "../../protocol/tests/frames/both.rs"]
 mod both;
 
-use both::{compare, ours};
+use both::{compare, decode};
 use libfuzzer_sys::fuzz_target;
 use roomcast_protocol::websocket::Role;
 
@@ -19,8 +19,8 @@ fuzz_target!(|input: &[u8]| {
     } else {
         Role::Client
     };
-    let whole = ours(role, [input], MAX);
-    assert_eq!(whole, ours(role, input.chunks(1), MAX), "cut at every byte");
-    assert_eq!(whole, ours(role, input.chunks(7), MAX));
+    let whole = decode(role, [input], MAX);
+    assert_eq!(whole, decode(role, input.chunks(1), MAX), "cut at every byte");
+    assert_eq!(whole, decode(role, input.chunks(7), MAX));
     compare(role, input, MAX);
 });

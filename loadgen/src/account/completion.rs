@@ -8,7 +8,7 @@ use crate::load::Plan;
 /// The arrivals of each message; those of several threads can be merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Completion {
-    /// The arrivals of each message, by its position in the run; at most [`MAX_TURNS`].
+    /// The arrivals of each message, by its position in the run; at most [`MAX_MESSAGES`].
     messages: Vec<Arrivals>,
     /// The clients of each room that stayed connected to the end.
     pub(crate) receivers: Vec<u32>,
@@ -25,14 +25,17 @@ struct Arrivals {
 
 impl Completion {
     /// Records that a message has reached another receiver.
-    pub(crate) fn note(&mut self, turn: u64, time: Duration) {
-        let Some(turn) = usize::try_from(turn).ok().filter(|&turn| turn < MAX_TURNS) else {
+    pub(crate) fn note(&mut self, index: u64, time: Duration) {
+        let Some(index) = usize::try_from(index)
+            .ok()
+            .filter(|&index| index < MAX_MESSAGES)
+        else {
             return;
         };
-        if self.messages.len() <= turn {
-            self.messages.resize(turn + 1, Arrivals::default());
+        if self.messages.len() <= index {
+            self.messages.resize(index + 1, Arrivals::default());
         }
-        if let Some(arrivals) = self.messages.get_mut(turn) {
+        if let Some(arrivals) = self.messages.get_mut(index) {
             arrivals.count += 1;
             let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             arrivals.longest = arrivals.longest.max(time);
@@ -43,14 +46,14 @@ impl Completion {
     pub(crate) fn merge(&mut self, other: &Self) {
         let length = self.messages.len().max(other.messages.len());
         self.messages.resize(length, Arrivals::default());
-        for (mine, theirs) in self.messages.iter_mut().zip(&other.messages) {
-            mine.count += theirs.count;
-            mine.longest = mine.longest.max(theirs.longest);
+        for (own, merged) in self.messages.iter_mut().zip(&other.messages) {
+            own.count += merged.count;
+            own.longest = own.longest.max(merged.longest);
         }
         let length = self.receivers.len().max(other.receivers.len());
         self.receivers.resize(length, 0);
-        for (mine, theirs) in self.receivers.iter_mut().zip(&other.receivers) {
-            *mine += theirs;
+        for (own, merged) in self.receivers.iter_mut().zip(&other.receivers) {
+            *own += merged;
         }
         self.includes_own |= other.includes_own;
     }
@@ -59,8 +62,8 @@ impl Completion {
     pub(crate) fn times(&self, plan: &Plan) -> Times {
         let mut times = Times::new();
         let schedule = plan.schedule();
-        for (turn, arrivals) in self.messages.iter().enumerate() {
-            let (sender, number) = (turn % schedule.senders, turn / schedule.senders);
+        for (index, arrivals) in self.messages.iter().enumerate() {
+            let (sender, number) = (index % schedule.senders, index / schedule.senders);
             let members = self.receivers.get(plan.room_of(sender));
             let members = members.copied().unwrap_or_default();
             let expected = members.saturating_sub(u32::from(!self.includes_own));
@@ -74,7 +77,7 @@ impl Completion {
 }
 
 /// The maximum number of messages whose receivers are counted; more would take too much memory.
-const MAX_TURNS: usize = 4_000_000;
+const MAX_MESSAGES: usize = 4_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +85,7 @@ mod tests {
     use crate::load::{Scenario, small_plan};
 
     #[test]
-    fn a_message_is_complete_when_the_last_one_of_all_threads_has_it() {
+    fn message_is_complete_when_the_last_receiver_of_all_threads_has_it() {
         const MS: Duration = Duration::from_millis(1);
         let mut plan = small_plan(Scenario::Fanout);
         (plan.clients, plan.senders) = (4, 2);
@@ -91,8 +94,8 @@ mod tests {
                 receivers: vec![receivers],
                 ..Completion::default()
             };
-            for &(turn, time) in times {
-                half.note(turn, MS * time);
+            for &(index, time) in times {
+                half.note(index, MS * time);
             }
             half
         };
@@ -110,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn turns_beyond_the_limit_are_not_counted() {
+    fn messages_beyond_the_limit_are_not_counted() {
         let mut completion = Completion::default();
         completion.note(u64::MAX, Duration::ZERO);
-        completion.note(MAX_TURNS as u64, Duration::ZERO);
+        completion.note(MAX_MESSAGES as u64, Duration::ZERO);
         assert!(completion.messages.is_empty());
     }
 }

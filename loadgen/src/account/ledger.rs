@@ -13,13 +13,13 @@ pub(crate) struct Track {
     uncounted: u64,
 }
 
-/// How a message arrived.
+/// The order in which a message arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// The message arrived after all received messages that were sent before it.
     InOrder,
     /// The message arrived after a message that was sent later.
-    Late,
+    OutOfOrder,
     /// The message has arrived before.
     Duplicate,
 }
@@ -47,7 +47,7 @@ impl Track {
             return Arrival::Duplicate;
         }
         self.received += 1;
-        Arrival::Late
+        Arrival::OutOfOrder
     }
 
     /// Returns the number of different messages received.
@@ -91,7 +91,7 @@ const MAX_MISSING: usize = 65_536;
 mod tests {
     use super::*;
 
-    fn taken(numbers: &[u64]) -> (Track, Vec<Arrival>) {
+    fn arrivals_of(numbers: &[u64]) -> (Track, Vec<Arrival>) {
         let mut track = Track::default();
         let arrivals = numbers.iter().map(|&number| track.take(number)).collect();
         (track, arrivals)
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn messages_in_order_have_no_faults() {
-        let (track, arrivals) = taken(&[0, 1, 2]);
+        let (track, arrivals) = arrivals_of(&[0, 1, 2]);
         assert_eq!(arrivals, [Arrival::InOrder; 3]);
         assert_eq!(
             (track.received(), track.holes(&[]), track.tail(3, &[])),
@@ -108,17 +108,17 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_never_comes_is_a_hole_or_a_tail() {
-        let (track, _) = taken(&[1, 4]);
+    fn missing_message_counts_as_hole_or_tail() {
+        let (track, _) = arrivals_of(&[1, 4]);
         assert_eq!(track.holes(&[]), 3);
         assert_eq!(track.tail(7, &[]), 2);
         assert_eq!(Track::default().tail(7, &[]), 7);
     }
 
     #[test]
-    fn a_message_behind_a_later_one_is_late_and_no_loss() {
-        let (track, arrivals) = taken(&[0, 2, 1, 3]);
-        assert_eq!(arrivals[2], Arrival::Late);
+    fn message_after_a_later_one_is_out_of_order_not_lost() {
+        let (track, arrivals) = arrivals_of(&[0, 2, 1, 3]);
+        assert_eq!(arrivals[2], Arrival::OutOfOrder);
         assert_eq!(
             (track.received(), track.holes(&[]), track.tail(4, &[])),
             (4, 0, 0)
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_again_is_a_duplicate() {
-        let (track, arrivals) = taken(&[0, 1, 1, 0, 3, 2, 2]);
+    fn repeated_message_is_a_duplicate() {
+        let (track, arrivals) = arrivals_of(&[0, 1, 1, 0, 3, 2, 2]);
         let doubled = arrivals
             .iter()
             .filter(|&&a| a == Arrival::Duplicate)
@@ -136,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_not_lost() {
-        let (track, _) = taken(&[0, 3]);
+    fn unsent_messages_do_not_count_as_lost() {
+        let (track, _) = arrivals_of(&[0, 3]);
         assert_eq!(track.holes(&[1, 2]), 0);
         assert_eq!(track.holes(&[2]), 1);
         assert_eq!(track.tail(7, &[2, 4, 6, 9]), 1);
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn holes_beyond_the_limit_still_count() {
         let sent = MAX_MISSING as u64 + 10;
-        let (mut track, _) = taken(&[sent]);
+        let (mut track, _) = arrivals_of(&[sent]);
         assert_eq!(track.holes(&[]), sent);
-        assert_eq!(track.take(sent - 1), Arrival::Late);
+        assert_eq!(track.take(sent - 1), Arrival::OutOfOrder);
         assert_eq!(track.holes(&[]), sent - 1);
     }
 }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_and_memory_stand_in_proc() {
+    fn time_and_memory_are_read_from_proc() {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 5 6 7";
         let status = "Name:\tx\nVmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads:\t1\n";
         let process = Process::parse(stat, status, 100).unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_can_be_looked_at() {
+    fn own_process_is_measurable() {
         let me = Process::own().unwrap();
         assert!(me.rss > 0);
     }

@@ -92,7 +92,7 @@ pub(crate) struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Slow {
     pub(crate) clients: u64,
-    pub(crate) cut: u64,
+    pub(crate) disconnected: u64,
     pub(crate) expected: u64,
     pub(crate) received: u64,
     /// Messages that are missing although later messages arrived.
@@ -136,9 +136,9 @@ impl Stats {
         self.failed.add(&other.failed);
         self.dropped.add(&other.dropped);
         self.completion.merge(&other.completion);
-        let (mine, theirs) = (&mut self.faults, &other.faults);
-        let (slow, their_slow) = (&mut self.slow, &other.slow);
-        for (mine, theirs) in [
+        let (own, merged) = (&mut self.faults, &other.faults);
+        let (slow, merged_slow) = (&mut self.slow, &other.slow);
+        for (own, merged) in [
             (&mut self.sent, other.sent),
             (&mut self.unsent, other.unsent),
             (&mut self.expected, other.expected),
@@ -146,19 +146,19 @@ impl Stats {
             (&mut self.missed, other.missed),
             (&mut self.opened, other.opened),
             (&mut self.pings, other.pings),
-            (&mut mine.lost, theirs.lost),
-            (&mut mine.duplicate, theirs.duplicate),
-            (&mut mine.out_of_order, theirs.out_of_order),
-            (&mut mine.corrupt, theirs.corrupt),
-            (&mut mine.misrouted, theirs.misrouted),
-            (&mut mine.unanswered, theirs.unanswered),
-            (&mut slow.clients, their_slow.clients),
-            (&mut slow.cut, their_slow.cut),
-            (&mut slow.expected, their_slow.expected),
-            (&mut slow.received, their_slow.received),
-            (&mut slow.holes, their_slow.holes),
+            (&mut own.lost, merged.lost),
+            (&mut own.duplicate, merged.duplicate),
+            (&mut own.out_of_order, merged.out_of_order),
+            (&mut own.corrupt, merged.corrupt),
+            (&mut own.misrouted, merged.misrouted),
+            (&mut own.unanswered, merged.unanswered),
+            (&mut slow.clients, merged_slow.clients),
+            (&mut slow.disconnected, merged_slow.disconnected),
+            (&mut slow.expected, merged_slow.expected),
+            (&mut slow.received, merged_slow.received),
+            (&mut slow.holes, merged_slow.holes),
         ] {
-            *mine += theirs;
+            *own += merged;
         }
     }
 }
@@ -172,16 +172,19 @@ mod tests {
         let mut one = Stats::new(Duration::from_secs(1));
         one.sent = 1;
         one.faults.lost = 2;
-        one.slow.cut = 3;
+        one.slow.disconnected = 3;
         one.dropped.count("x");
         let mut both = one.clone();
         both.merge(&one);
-        assert_eq!((both.sent, both.faults.lost, both.slow.cut), (2, 4, 6));
+        assert_eq!(
+            (both.sent, both.faults.lost, both.slow.disconnected),
+            (2, 4, 6)
+        );
         assert_eq!(both.dropped.0["x"], 2);
     }
 
     #[test]
-    fn a_tally_has_a_bound() {
+    fn tally_is_bounded() {
         let mut tally = Tally::default();
         for i in 0..1000 {
             tally.count(&i.to_string());

@@ -74,7 +74,7 @@ impl<'a> Book<'a> {
         };
         match track.take(stamp.number) {
             Arrival::InOrder => stored.found += 1,
-            Arrival::Late => {
+            Arrival::OutOfOrder => {
                 stored.found += 1;
                 stored.out_of_order += 1;
             }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_is_there_once_and_in_order() {
+    fn acknowledged_messages_are_stored_once_and_in_order() {
         let totals = [total(2, &[], &[]), total(9, &[], &[]), total(3, &[1], &[2])];
         let stored = found(&totals, &[(1, 0, 0), (2, 2, 0), (3, 0, 1)]);
         assert_eq!((stored.found, stored.faults()), (3, 0));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_a_fault() {
+    fn every_other_history_is_a_fault() {
         let totals = [total(3, &[], &[]), total(0, &[], &[]), total(2, &[1], &[])];
         let all = [(1, 0, 0), (2, 0, 1), (3, 0, 2), (4, 2, 0)];
         let with = |change: fn(&mut Vec<StoredRow>)| {

@@ -82,13 +82,13 @@ impl Timeline {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
-            match (mine, theirs) {
+        for (own, merged) in self.buckets.iter_mut().zip(&other.buckets) {
+            match (own, merged) {
                 (_, None) => {}
-                (Some(mine), Some(theirs)) => {
-                    let _ = mine.add(&**theirs);
+                (Some(own), Some(merged)) => {
+                    let _ = own.add(&**merged);
                 }
-                (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+                (own @ None, Some(merged)) => *own = Some(merged.clone()),
             }
         }
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn times_out_of_bounds_are_kept_at_the_bound() {
+    fn times_out_of_bounds_are_clamped() {
         let mut times = Times::new();
         times.record(Duration::MAX);
         times.record(Duration::ZERO);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_counts_where_things_were_due_and_merges() {
+    fn timeline_counts_messages_at_their_due_time_and_merges() {
         let mut first = Timeline::new(Duration::from_secs(3));
         first.record(MS * 500, MS);
         first.record(MS * 2999, MS * 4);

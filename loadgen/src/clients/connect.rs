@@ -46,8 +46,8 @@ pub(super) async fn play(worker: &Rc<Worker>) {
         });
     }
     let all = async { while visits.join_next().await.is_some() {} };
-    let patience = plan.client.connect_timeout + plan.drain;
-    let _ = timeout(patience, all).await;
+    let time_limit = plan.client.connect_timeout + plan.drain;
+    let _ = timeout(time_limit, all).await;
     settle(worker);
     worker.shared.meet().await;
 }

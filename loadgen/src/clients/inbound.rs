@@ -124,7 +124,7 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     };
     match track.take(stamp.number) {
         Arrival::InOrder => {}
-        Arrival::Late => stats.faults.out_of_order += 1,
+        Arrival::OutOfOrder => stats.faults.out_of_order += 1,
         Arrival::Duplicate => {
             stats.faults.duplicate += 1;
             return;
@@ -138,8 +138,8 @@ fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
         && !member.is_slow
     {
         let time = now.saturating_duration_since(start + due);
-        let turn = stamp.number * schedule.senders as u64 + stamp.sender as u64;
-        stats.completion.note(turn, time);
+        let index = stamp.number * schedule.senders as u64 + stamp.sender as u64;
+        stats.completion.note(index, time);
         stats.latency.record(time);
         stats.timeline.record(due - plan.warmup, time);
     }

@@ -201,7 +201,7 @@ fn account(worker: &Worker) {
         }
         if member.is_slow {
             stats.slow.clients += 1;
-            stats.slow.cut += u64::from(state.has_ended);
+            stats.slow.disconnected += u64::from(state.has_ended);
             stats.slow.expected += expected;
             stats.slow.received += received;
             if !state.has_ended {

@@ -36,8 +36,8 @@ pub(crate) fn reason(error: Option<&Value>) -> String {
 /// Returns the `seq` of the message in an event, if there is one.
 pub(crate) fn seq(args: &Args) -> Option<u64> {
     let json = args.raw(0)?;
-    let behind = position(json, NAME)? + NAME.len();
-    let digits = json.get(behind..)?.iter();
+    let start = position(json, NAME)? + NAME.len();
+    let digits = json.get(start..)?.iter();
     // Nineteen digits fit into 64 bits.
     let digits = digits.take_while(|byte| byte.is_ascii_digit()).take(19);
     digits.fold(None, |value: Option<u64>, digit| {

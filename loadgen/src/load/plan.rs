@@ -241,7 +241,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_its_reason() {
+    fn invalid_options_are_refused_with_a_reason() {
         let refused = |scenario, change: fn(&mut Plan), reason: &str| {
             let mut plan = small_plan(scenario);
             change(&mut plan);

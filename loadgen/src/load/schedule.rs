@@ -35,14 +35,14 @@ pub(crate) struct Tick {
 impl Schedule {
     /// Returns when a message is due.
     pub(crate) fn due(&self, sender: usize, number: u64) -> Duration {
-        let turn = number as f64 * self.senders as f64 + sender as f64;
-        Duration::try_from_secs_f64(turn / self.rate).unwrap_or(Duration::MAX)
+        let index = number as f64 * self.senders as f64 + sender as f64;
+        Duration::try_from_secs_f64(index / self.rate).unwrap_or(Duration::MAX)
     }
 
     /// Returns the total number of messages of a sender.
     pub(crate) fn messages(&self, sender: usize) -> u64 {
-        let turns = self.length.as_secs_f64() * self.rate - sender as f64;
-        (turns / self.senders as f64).ceil().max(0.0) as u64
+        let messages = self.length.as_secs_f64() * self.rate - sender as f64;
+        (messages / self.senders as f64).ceil().max(0.0) as u64
     }
 
     /// Returns the messages of the senders `worker`, `worker + workers`, … in the order of their
@@ -99,13 +99,13 @@ mod tests {
     }
 
     #[test]
-    fn senders_take_turns_at_even_distances() {
+    fn senders_alternate_at_even_intervals() {
         let ticks: Vec<_> = schedule(4.0, 3, 1).ticks(0, 1).collect();
-        let told: Vec<_> = ticks
+        let order: Vec<_> = ticks
             .iter()
             .map(|tick| (tick.sender, tick.number, tick.due.as_millis()))
             .collect();
-        assert_eq!(told, [(0, 0, 0), (1, 0, 250), (2, 0, 500), (0, 1, 750)]);
+        assert_eq!(order, [(0, 0, 0), (1, 0, 250), (2, 0, 500), (0, 1, 750)]);
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_messages_is_known_before_they_are_sent() {
+    fn number_of_messages_is_known_in_advance() {
         for (rate, senders, seconds) in [(4.0, 3, 1), (1000.0, 7, 2), (0.5, 10, 4), (3.3, 2, 5)] {
             let schedule = schedule(rate, senders, seconds);
             for sender in 0..senders {

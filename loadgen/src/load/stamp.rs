@@ -82,8 +82,8 @@ impl Stamps {
 
     /// Parses the text after the mark. The payload must end at the end of its JSON string.
     fn read(&self, rest: &[u8]) -> Option<Stamp> {
-        let (sender, behind) = number(rest, b':')?;
-        let (number, padding) = number(behind, b';')?;
+        let (sender, rest_after) = number(rest, b':')?;
+        let (number, padding) = number(rest_after, b';')?;
         let header = self.mark.len() + (rest.len() - padding.len());
         let expected = self.padding(number, header);
         let found = padding.get(..expected.len())?;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_of_other_runs_are_nothing() {
+    fn payloads_of_other_runs_are_ignored() {
         let text = Stamps::new(0xffff, 48).write(STAMP);
         assert_eq!(
             stamps().find(&args(&format!("[\"msg\",\"{text}\"]"))),
@@ -184,16 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_cut_or_lengthened_payload_is_corrupt() {
+    fn changed_truncated_or_extended_payload_is_corrupt() {
         let text = stamps().write(STAMP);
-        let cut = &text[..47];
+        let truncated = &text[..47];
         for wrong in [
             text.replace("345;", "346;"),
             text.replace("12:345;", "12:345"),
             text.replace("rcb:0000be9c:12", "rcb:0000be9c:-12"),
             text.replace("12:345", "99999999999999999999999:345"),
             format!("{text}x"),
-            cut.to_owned(),
+            truncated.to_owned(),
             "rcb:0000be9c:".to_owned(),
         ] {
             let json = format!("[\"msg\",\"{wrong}\"]");

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_has_its_given_name_or_one_of_ours() {
+    fn room_has_configured_or_generated_name() {
         let mut chat = Preset::Chat.vocabulary();
         assert_eq!(chat.room(0), None, "none that people may be in");
         chat.rooms = vec!["one".into()];

@@ -49,14 +49,14 @@ pub(super) async fn prepare(
         let new = json!({"title": "roomcast bench", "memberIds": members});
         let Made {
             conversation: Conversation { id },
-        } = ask(plan, &mut owner, "create_conversation", new).await?;
+        } = request(plan, &mut owner, "create_conversation", new).await?;
         // The conversation is recorded before anything else can fail, so that it is deleted in any
         // case.
         made.push(id.clone());
         for user in later {
             check_interrupt(interrupts)?;
             let member = json!({"conversationId": id, "userId": user});
-            let _: Value = ask(plan, &mut owner, "add_member", member).await?;
+            let _: Value = request(plan, &mut owner, "add_member", member).await?;
         }
         let _ = owner.close().await;
     }
@@ -87,7 +87,7 @@ pub(super) async fn remove(
         }
         let mut owner = enter(plan, room).await?;
         let about = json!({"conversationId": id});
-        let _: Value = ask(plan, &mut owner, "delete_conversation", about).await?;
+        let _: Value = request(plan, &mut owner, "delete_conversation", about).await?;
         let _ = owner.close().await;
     }
     Ok(())
@@ -156,7 +156,7 @@ pub(super) async fn verify(
                 "afterSeq": book.last_seq,
                 "limit": PAGE,
             });
-            let page: Page = ask(plan, &mut reader, "message_history", from).await?;
+            let page: Page = request(plan, &mut reader, "message_history", from).await?;
             let is_last = !page.has_more || page.messages.is_empty();
             for row in page.messages {
                 book.enter(row.seq, &row.content, stamps, &mut stored);
@@ -177,7 +177,7 @@ async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
 }
 
 /// Sends a request, and sends it again later if the server asks for that.
-async fn ask<T: DeserializeOwned>(
+async fn request<T: DeserializeOwned>(
     plan: &Plan,
     connection: &mut Connection,
     event: &str,

@@ -100,10 +100,10 @@ async fn check_cast(
         false => sender.emit(&call.event, &spoken),
     };
     sent.map_err(|error| error.to_string())?;
-    let heard = until(plan, receiver, |packet| {
+    let received = until(plan, receiver, |packet| {
         (stamps.find(&packet.args) != PayloadCheck::Nothing).then_some(())
     });
-    let said = until(plan, sender, |packet| match packet.kind {
+    let reply = until(plan, sender, |packet| match packet.kind {
         Kind::Ack => refusal(&packet.args),
         Kind::Event if matches!(packet.event_name(), "error" | "exception") => {
             let error = packet.args.get::<Value>(0).ok();
@@ -112,7 +112,7 @@ async fn check_cast(
         Kind::Event | Kind::Connect | Kind::Disconnect | Kind::ConnectError => None,
     });
     tokio::select! {
-        heard = heard => match heard? {
+        received = received => match received? {
             Some(()) => Ok(()),
             None => Err(format!(
                 "{:?} of one client did not reach another one in its room (see --event, --join and \
@@ -120,28 +120,28 @@ async fn check_cast(
                 call.event
             )),
         },
-        Some(reason) = async { said.await.ok().flatten() } => {
+        Some(reason) = async { reply.await.ok().flatten() } => {
             Err(format!("the server refuses {:?}: {reason}", call.event))
         }
     }
 }
 
-/// Returns the first packet that `wanted` accepts, or `None` if it does not arrive in time.
+/// Returns the first packet that `find` accepts, or `None` if it does not arrive in time.
 async fn until<T>(
     plan: &Plan,
     connection: &mut Connection,
-    mut wanted: impl FnMut(&Packet) -> Option<T>,
+    mut find: impl FnMut(&Packet) -> Option<T>,
 ) -> Result<Option<T>, String> {
     let found = async {
         loop {
             let packet = connection.next().await.map_err(|error| error.to_string())?;
-            if let Some(found) = wanted(&packet) {
+            if let Some(found) = find(&packet) {
                 return Ok(Some(found));
             }
         }
     };
-    let patience = plan.client.connect_timeout.min(REPLY_TIMEOUT);
-    timeout(patience, found).await.unwrap_or(Ok(None))
+    let time_limit = plan.client.connect_timeout.min(REPLY_TIMEOUT);
+    timeout(time_limit, found).await.unwrap_or(Ok(None))
 }
 
 const FIRST: Stamp = Stamp {

@@ -35,8 +35,8 @@ pub enum BenchError {
 impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Plan(what) | Self::Internal(what) => f.write_str(what),
-            Self::Server(url, what) => write!(f, "{url}: {what}"),
+            Self::Plan(reason) | Self::Internal(reason) => f.write_str(reason),
+            Self::Server(url, reason) => write!(f, "{url}: {reason}"),
         }
     }
 }
@@ -75,8 +75,8 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
     let failed = |error: String| BenchError::Server(url.clone(), error);
     let resolved = plan.client.clone().resolve().await;
     plan.client = resolved.map_err(|error| {
-        if let ClientError::Options(what) = error {
-            return BenchError::Plan(what);
+        if let ClientError::Options(reason) = error {
+            return BenchError::Plan(reason);
         }
         failed(error.to_string())
     })?;
@@ -102,8 +102,8 @@ async fn watch(plan: &Plan, title: &str) -> Result<Report, BenchError> {
             report.add_problem(why);
             Ok(report)
         }
-        Err(BenchError::Server(url, what)) => {
-            Err(BenchError::Server(url, format!("{what}; {why}")))
+        Err(BenchError::Server(url, reason)) => {
+            Err(BenchError::Server(url, format!("{reason}; {why}")))
         }
         Err(error) => Err(BenchError::Internal(format!("{error}; {why}"))),
     }

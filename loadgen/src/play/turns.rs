@@ -8,15 +8,15 @@ use crate::{load::Plan, report::Comparison};
 /// # Errors
 /// If one of the servers cannot be measured at all.
 pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison, BenchError> {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut first_reports, mut second_reports) = (Vec::new(), Vec::new());
     'rounds: for round in 1..=rounds {
-        let mut turns = [(first, &mut ours), (second, &mut theirs)];
+        let mut order = [(first, &mut first_reports), (second, &mut second_reports)];
         // The first server changes with each round, so that a machine that becomes slower or faster
         // favours neither.
         if round % 2 == 0 {
-            turns.reverse();
+            order.reverse();
         }
-        for (plan, reports) in turns {
+        for (plan, reports) in order {
             let report = run(plan, &format!("{round}/{rounds} {}", plan.client.url))?;
             let is_stopped = report.is_stopped();
             reports.push(report);
@@ -25,5 +25,9 @@ pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison,
             }
         }
     }
-    Ok(Comparison::new(first.scenario, ours, theirs))
+    Ok(Comparison::new(
+        first.scenario,
+        first_reports,
+        second_reports,
+    ))
 }

@@ -232,7 +232,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_round_that_only_one_server_had_makes_it_incomplete() {
+    fn round_of_only_one_server_makes_comparison_incomplete() {
         let (one, two) = (report(|_| {}), report(|_| {}));
         let comparison = Comparison::new(Scenario::Fanout, vec![one.clone(), one], vec![two]);
         assert!(!comparison.complete);

@@ -245,7 +245,7 @@ impl Report {
                 .and_then(|stored| stored.as_ref().ok().copied()),
             slow: (plan.scenario == Scenario::Slow).then_some(SlowClients {
                 clients: stats.slow.clients,
-                cut: stats.slow.cut,
+                cut: stats.slow.disconnected,
                 expected: stats.slow.expected,
                 received: stats.slow.received,
                 holes: stats.slow.holes,
@@ -327,7 +327,7 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
         let most = tally.iter().max_by_key(|(_, count)| **count);
         most.map(|(reason, _)| reason.clone()).unwrap_or_default()
     };
-    for (count, what, tally) in [
+    for (count, fault, tally) in [
         (
             stats.failed.total(),
             "clients could not connect",
@@ -340,21 +340,24 @@ fn problems(plan: &Plan, stats: &Stats, stopped: bool) -> Vec<String> {
         ),
     ] {
         if count > 0 {
-            problems.push(format!("{count} {what}, mostly: {}", first(&tally.0)));
+            problems.push(format!("{count} {fault}, mostly: {}", first(&tally.0)));
         }
     }
-    let dropped = stats.dropped.total().saturating_sub(stats.slow.cut);
+    let dropped = stats
+        .dropped
+        .total()
+        .saturating_sub(stats.slow.disconnected);
     if dropped > 0 {
         let reason = first(&stats.dropped.0);
         problems.push(format!("{dropped} connections were lost, mostly: {reason}"));
     }
     if stats.unsent > 0 {
-        let what = if plan.scenario == Scenario::Connect {
+        let fault = if plan.scenario == Scenario::Connect {
             "clients found no place in time"
         } else {
             "messages could not be sent"
         };
-        problems.push(format!("{} {what}", stats.unsent));
+        problems.push(format!("{} {fault}", stats.unsent));
     }
     if let Some(Err(reason)) = &stats.stored {
         problems.push(format!("what is stored could not be read: {reason}"));
@@ -419,7 +422,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_incomplete_run_says_what_is_missing() {
+    fn incomplete_run_lists_what_is_missing() {
         let report = report(|stats| {
             stats.dropped.count("transport close");
             stats.failed.count("cannot connect");

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_needs_nothing_from_elsewhere() {
+    fn page_loads_no_external_resources() {
         for html in [page(&report(|_| {})), comparison(&compared::comparison())] {
             assert!(html.starts_with("<!doctype html>") && html.contains("<svg"));
             for foreign in ["<script", "<link", "src=", "@import", "url("] {

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_maximum_stands_right_behind_the_finest_percentile() {
+    fn maximum_is_drawn_right_after_the_finest_percentile() {
         let place = |share| Scale::Nines.place(share, 0.99);
         assert!(place(0.9) < place(0.99) && place(0.99) < place(1.0));
         assert!(place(1.0) < 3.0);

@@ -37,7 +37,7 @@ pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgumentError>
     }
 }
 
-/// What the type has requested so far.
+/// The requests of the type so far.
 #[derive(Default)]
 struct Progress {
     is_tuple: Cell<bool>,

@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_taken_apart_without_being_parsed() {
+    fn document_is_split_without_being_parsed() {
         let json = serde_json::json!({"a": [1, "é", {"b": null}], "c": {"d": [], "a\"": true}});
         let text: Bytes = json.to_string().into();
         for (parser, document) in [(Parser::Json, text), (Parser::MessagePack, packed(&json))] {
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_refused() {
+    fn invalid_documents_are_refused() {
         for text in [&b""[..], b"{", b"{}x", b"{\"a\":}", b"\"\xff\""] {
             let document = Args::document(Parser::Json, Bytes::copy_from_slice(text));
             assert!(document.is_err(), "{text:?}");

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reason_is_cut_at_a_character() {
+    fn long_close_reason_is_truncated_at_a_character() {
         let mut out = Vec::new();
         encode_close(&mut out, CloseCode::NORMAL, &"é".repeat(100), None);
         assert_eq!(out[..4], *b"\x88\x7c\x03\xe8");

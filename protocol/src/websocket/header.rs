@@ -335,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn encoded_headers_decode_to_the_same_values(
             fin: bool,
             opcode in prop::sample::select(&OPCODES[..]),
             len in len(),

@@ -21,8 +21,8 @@ pub fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
 /// Returns the key for the bytes that follow `offset` bytes of payload.
 #[must_use]
 pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
-    let turn = 8 * (offset % 4) as u32;
-    u32::from_be_bytes(key).rotate_left(turn).to_be_bytes()
+    let bits = 8 * (offset % 4) as u32;
+    u32::from_be_bytes(key).rotate_left(bits).to_be_bytes()
 }
 
 /// Appends `data` masked with `key`.
@@ -67,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn masking_is_the_definition(data: Vec<u8>, key: [u8; 4], offset in 0_usize..9) {
+        fn masking_matches_the_definition(data: Vec<u8>, key: [u8; 4], offset in 0_usize..9) {
             let mut masked = data.clone();
             apply(&mut masked, key, offset);
             prop_assert_eq!(&masked, &naive(&data, key, offset));
@@ -76,7 +76,7 @@ mod tests {
         }
 
         #[test]
-        fn masking_in_pieces_is_masking_at_once(data: Vec<u8>, key: [u8; 4], cut: prop::sample::Index) {
+        fn masking_in_pieces_equals_masking_the_whole(data: Vec<u8>, key: [u8; 4], cut: prop::sample::Index) {
             let cut = cut.index(data.len() + 1);
             let mut pieces = data.clone();
             let (left, right) = pieces.split_at_mut(cut);

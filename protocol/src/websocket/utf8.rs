@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_may_come_in_pieces() {
+    fn character_may_be_split_across_pieces() {
         for text in ["κόσμε", "€", "😀", "\u{10ffff}", "\u{d7ff}\u{e000}"] {
             assert_eq!(fails_at(text.as_bytes()), None);
         }

@@ -50,7 +50,7 @@ sections! {
 const ROWS: usize = 354;
 
 #[test]
-fn no_row_of_the_tables_is_lost_and_their_names_are_distinct() {
+fn no_table_row_is_lost_and_names_are_distinct() {
     let cases: Vec<Case> = FILES.iter().flat_map(|file| row::cases(file)).collect();
     let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), ROWS);

@@ -87,7 +87,7 @@ fn acknowledgement_roundtrips_in_every_form() {
 
 /// `Bytes` accept text and lists of numbers there, because serde has buffered them.
 #[test]
-fn binary_refuses_texts_and_number_lists_in_types_that_are_read_ahead() {
+fn binary_refuses_texts_and_number_lists_in_buffered_types() {
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(tag = "type")]
     enum Internal {

@@ -183,7 +183,7 @@ fn f8_paths_carry_no_markup_and_no_line_breaks() {
 }
 
 #[test]
-fn parts_of_an_error_can_be_asked_for() {
+fn error_exposes_its_parts() {
     let error = args(r#"0,{"room":7}"#).get::<Send>(1).unwrap_err();
     assert_eq!(
         (error.index(), error.path(), error.message()),
@@ -223,7 +223,7 @@ fn handlers_take_arguments_by_position() {
 }
 
 #[test]
-fn skipping_more_than_there_is_leaves_nothing() {
+fn skipping_more_arguments_than_exist_leaves_none() {
     let args = args("1,2");
     assert_eq!(args.skip(0).len(), 2);
     assert_eq!(args.skip(1).raw(0), Some(&b"2"[..]));
@@ -436,7 +436,7 @@ fn binary_reaches_tagged_untagged_and_flattened_types() {
 }
 
 #[test]
-fn any_value_keeps_its_binary_and_is_sent_as_it_came() {
+fn any_value_keeps_its_binary_and_is_sent_unchanged() {
     let args = binary(
         r#"1,{"a":{"_placeholder":true,"num":0},"num":-1.5},[{"num":0,"_placeholder":true},null,"t",true]"#,
         &[&[5]],
@@ -482,7 +482,7 @@ fn binary_is_no_json() {
 }
 
 #[test]
-fn arguments_are_passed_on_as_they_came() {
+fn arguments_are_forwarded_unchanged() {
     let args = args(r#"1 , {"b":1.50,"a":"\u0041"},12345678901234567890123"#);
     let frame = encode::event("/", None, "y", &args).unwrap();
     assert_eq!(
@@ -501,7 +501,7 @@ fn arguments_are_passed_on_as_they_came() {
 }
 
 #[test]
-fn attachments_are_passed_on_with_the_arguments_that_need_them() {
+fn attachments_are_forwarded_with_the_arguments_that_use_them() {
     let args = binary(
         r#"{"_placeholder":true,"num":0},[{"_placeholder":true,"num":1}],2"#,
         &[&[1], &[2]],

@@ -60,7 +60,7 @@ fn written(event: &str) -> Result<Vec<(Opcode, Vec<u8>)>, EncodeError> {
 }
 
 #[test]
-fn custom_parsers_write_a_text_and_binary_messages_behind_it() {
+fn custom_parsers_write_a_text_followed_by_binary_messages() {
     let text = (Opcode::Text, b"4text".to_vec());
     let binary = (Opcode::Binary, b"binary".to_vec());
     assert_eq!(written("x").unwrap(), [text, binary.clone()]);

@@ -60,7 +60,7 @@ fn every_packet_has_its_official_text() {
 }
 
 #[test]
-fn a_session_without_upgrades_says_so() {
+fn session_without_upgrades_announces_none() {
     let open = Packet::Open(Open {
         sid: Sid::from_random([0; 15]).into(),
         upgrades: Vec::new(),
@@ -130,7 +130,7 @@ fn base64_is_read_with_and_without_padding() {
 }
 
 #[test]
-fn an_empty_binary_message_is_the_letter_alone() {
+fn empty_binary_message_is_the_letter_alone() {
     assert_eq!(encode(&binary(b"")), "b");
     assert_eq!(decode_payload(b"b"), [Ok(binary(b""))]);
 }

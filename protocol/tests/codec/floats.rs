@@ -111,7 +111,7 @@ fn a_million_numbers_in_raw_text_keep_their_value() {
 }
 
 #[test]
-fn a_million_numbers_passed_on_between_formats_keep_their_value() {
+fn a_million_numbers_forwarded_between_formats_keep_their_value() {
     for (from, to) in [
         (Parser::Json, Parser::Json),
         (Parser::Json, Parser::MessagePack),
@@ -172,7 +172,7 @@ fn numbers_beside_binary_and_in_untagged_types_keep_their_value() {
 
 /// Every text of a number has the value that the standard library parses, however it is written.
 #[test]
-fn texts_of_every_length_mean_the_nearest_number() {
+fn texts_of_every_length_parse_to_the_nearest_number() {
     let mut texts: Vec<String> = [
         "1e23",
         "1E+5",

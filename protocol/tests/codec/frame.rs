@@ -137,7 +137,7 @@ fn a_frame_made_while_another_is_encoded_is_whole() {
 }
 
 #[test]
-fn nothing_of_a_failed_encoding_is_left_behind() {
+fn failed_encoding_leaves_no_bytes() {
     struct Fails;
     impl serde::Serialize for Fails {
         fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

@@ -112,7 +112,7 @@ fn event_options_are_ignored() {
 }
 
 #[test]
-fn an_event_may_ask_for_an_acknowledgement() {
+fn event_may_request_an_acknowledgement() {
     let packet = decode(hex("85 a474797065 02 a464617461 93 a3616464 01 02 \
          a76f7074696f6e73 81 a8636f6d7072657373 c3 a26964 00 a36e7370 a12f"))
     .unwrap();
@@ -231,7 +231,7 @@ fn reserved_names_and_nameless_namespaces_are_not_sent() {
 }
 
 #[test]
-fn what_javascript_writes_is_read_as_its_json() {
+fn output_of_javascript_is_read_as_its_json() {
     // [date, undefined, {u: undefined, v: 1}]
     let args = args("d700 000000dd9d5a0c95 d40000 82 a175 d40000 a176 01", 3);
     assert_eq!(args.get(0), Ok("2000-02-29T12:34:56.789Z".to_owned()));
@@ -341,7 +341,7 @@ fn an_event_may_be_named_by_an_integer() {
 }
 
 #[test]
-fn of_two_entries_with_one_key_the_last_counts() {
+fn last_of_two_entries_with_one_key_counts() {
     let packet = decode(hex(
         "84 a474797065 02 a36e7370 a12f a464617461 91 a178 a464617461 91 a179",
     ))
@@ -369,7 +369,7 @@ fn invalid_utf8_is_an_argument_error_and_not_forwarded() {
 }
 
 #[test]
-fn arguments_are_passed_on_without_being_read() {
+fn arguments_are_forwarded_without_being_read() {
     let received = args(
         "d700 000000dd9d5a0c95 d40000 c403010203 cb3ff8000000000000",
         4,
@@ -495,7 +495,7 @@ fn errors_name_the_argument_and_the_path_as_with_json() {
 }
 
 #[test]
-fn text_is_no_packet_here() {
+fn text_is_no_messagepack_packet() {
     let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
     let refused = decoder.text(Bytes::from_static(br#"2["x"]"#));
     assert_eq!(refused.unwrap_err(), DecodeError::UnexpectedText);

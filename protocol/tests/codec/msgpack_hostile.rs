@@ -229,14 +229,14 @@ fn lengths_beyond_the_message_are_refused_before_anything_is_allocated() {
 #[test]
 fn trailing_bytes_are_refused() {
     let packet = "82 a474797065 00 a36e7370 a12f";
-    for behind in ["00", "c0", packet] {
-        let error = refused(&format!("{packet}{behind}"));
+    for suffix in ["00", "c0", packet] {
+        let error = refused(&format!("{packet}{suffix}"));
         assert_eq!(error, DecodeError::TrailingBytes);
     }
 }
 
 #[test]
-fn every_cut_of_a_packet_is_refused() {
+fn every_truncated_packet_is_refused() {
     let frame = Parser::MessagePack
         .event(
             "/admin",

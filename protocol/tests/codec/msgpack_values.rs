@@ -120,19 +120,19 @@ fn unpacked<T: DeserializeOwned>(bytes: &[u8]) -> T {
 
 proptest! {
     #[test]
-    fn values_are_written_byte_for_byte_as_by_another_implementation(value in everything()) {
+    fn values_are_encoded_byte_for_byte_as_by_rmp_serde(value in everything()) {
         let nested = Everything { something: Some(Box::new(value.clone())), ..value };
         prop_assert_eq!(packed(&nested), oracle(&nested));
     }
 
     #[test]
-    fn values_are_read_as_another_implementation_reads_them(value in everything()) {
+    fn values_are_decoded_as_by_rmp_serde(value in everything()) {
         let bytes = oracle(&value);
-        let ours: Everything = unpacked(&bytes);
-        let mut theirs = rmp_serde::Deserializer::new(&bytes[..]).with_human_readable();
-        let theirs = Everything::deserialize(&mut theirs).unwrap();
-        prop_assert_eq!(&ours, &theirs);
-        prop_assert_eq!(ours, value);
+        let actual: Everything = unpacked(&bytes);
+        let mut expected = rmp_serde::Deserializer::new(&bytes[..]).with_human_readable();
+        let expected = Everything::deserialize(&mut expected).unwrap();
+        prop_assert_eq!(&actual, &expected);
+        prop_assert_eq!(actual, value);
     }
 
     #[test]
@@ -177,7 +177,7 @@ fn lengths_that_serde_does_not_know_are_filled_in_later() {
 }
 
 #[test]
-fn keys_are_what_json_makes_strings_of() {
+fn keys_are_values_that_json_converts_to_strings() {
     #[derive(Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
     enum Color {
         Red,

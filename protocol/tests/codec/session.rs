@@ -207,7 +207,7 @@ fn heartbeats_keep_a_session_open_for_a_day() {
 }
 
 #[test]
-fn the_first_ping_comes_an_interval_after_the_open_packet() {
+fn first_ping_follows_the_open_packet_after_one_interval() {
     let (mut session, now) = server(Transport::WebSocket);
     assert_eq!(session.poll_timeout(), Some(now + secs(25)));
     assert_eq!(session.handle_timeout(now + secs(24)), Action::None);
@@ -218,7 +218,7 @@ fn the_first_ping_comes_an_interval_after_the_open_packet() {
 }
 
 #[test]
-fn a_cut_network_is_noticed_by_both_ends() {
+fn interrupted_network_is_noticed_by_both_ends() {
     let mut pair = Pair::new(Transport::WebSocket);
     pair.run_until(secs(30));
     pair.is_cut = true;
@@ -230,7 +230,7 @@ fn a_cut_network_is_noticed_by_both_ends() {
 }
 
 #[test]
-fn a_late_driver_still_pings_before_it_gives_up() {
+fn late_driver_still_pings_before_it_times_out() {
     let (mut session, now) = server(Transport::WebSocket);
     let late = now + secs(1_000);
     assert_eq!(
@@ -269,7 +269,7 @@ fn externally_sent_ping_is_reported_before_its_pong() {
 }
 
 #[test]
-fn messages_do_not_stand_in_for_a_pong() {
+fn messages_do_not_count_as_a_pong() {
     let (mut session, now) = server(Transport::WebSocket);
     session.handle_timeout(now + secs(25));
     session.handle_packet(now + secs(44), Source::Current, text("x"));
@@ -278,7 +278,7 @@ fn messages_do_not_stand_in_for_a_pong() {
 }
 
 #[test]
-fn a14_a_ping_of_a_client_has_the_wrong_direction() {
+fn a14_ping_of_a_client_is_refused() {
     for packet in [Packet::Ping(Probe::None), Packet::Ping(Probe::Probe)] {
         let (mut session, now) = server(Transport::Polling);
         let close = Action::Close(CloseReason::TransportError);
@@ -436,7 +436,7 @@ fn b8_an_upgrade_that_does_not_finish_leaves_the_polling_session_alive() {
 }
 
 #[test]
-fn b8_the_heartbeat_goes_on_during_an_upgrade() {
+fn b8_heartbeat_continues_during_an_upgrade() {
     let (mut session, now) = server(Transport::Polling);
     assert!(session.handle_attach(now + secs(20)));
     let ping = Action::Reply(Packet::Ping(Probe::None));
@@ -511,7 +511,7 @@ fn a_client_drops_a_candidate_that_answers_wrongly() {
 }
 
 #[test]
-fn a_candidate_that_goes_away_ends_the_upgrade() {
+fn disconnected_candidate_ends_the_upgrade() {
     let (mut session, now) = server(Transport::Polling);
     assert!(session.handle_attach(now));
     session.handle_packet(now, Source::Candidate, Packet::Ping(Probe::Probe));

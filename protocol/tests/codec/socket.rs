@@ -107,7 +107,7 @@ fn an_event_has_a_name_and_arguments() {
 }
 
 #[test]
-fn an_event_may_ask_for_an_acknowledgement() {
+fn event_may_request_an_acknowledgement() {
     assert_eq!(decode(r#"212["foo"]"#).id, Some(12));
     assert_eq!(decode(r#"2/admin,0["foo"]"#).id, Some(0));
     assert_eq!(decode(r#"218446744073709551615["foo"]"#).id, Some(u64::MAX));
@@ -324,7 +324,7 @@ fn c2_reserved_names_cannot_be_emitted() {
 }
 
 #[test]
-fn a_namespace_that_could_not_be_read_is_not_written() {
+fn unreadable_namespace_is_not_written() {
     for nsp in ["", "chat", "/a,b", ",", "//,"] {
         for result in [encode::event(nsp, None, "x", &()), encode::disconnect(nsp)] {
             assert!(
@@ -336,7 +336,7 @@ fn a_namespace_that_could_not_be_read_is_not_written() {
 }
 
 #[test]
-fn c4_more_attachments_than_stock_peers_take_are_not_sent() {
+fn c4_more_attachments_than_stock_peers_accept_are_not_sent() {
     let ten = vec![Bytes::from_static(b"x"); encode::MAX_ATTACHMENTS];
     let frame = encode::event("/", None, "x", &ten).unwrap();
     assert!(wire(&frame).starts_with("4510-["));
@@ -347,7 +347,7 @@ fn c4_more_attachments_than_stock_peers_take_are_not_sent() {
 }
 
 #[test]
-fn failing_serialisation_is_told() {
+fn failing_serialisation_is_reported() {
     let map = std::collections::BTreeMap::from([(vec![1], 1)]);
     let error = encode::event("/", None, "x", &map).unwrap_err();
     assert_eq!(

@@ -34,8 +34,8 @@ pub(crate) enum Seen {
 
 /// Decodes `input` with both and panics if they disagree. Messages are at most `max` bytes.
 pub(crate) fn compare(role: Role, input: &[u8], max: usize) {
-    let (seen, error) = ours(role, [input], max);
-    let (plain, refused) = theirs(role, input.to_vec(), max);
+    let (seen, error) = decode(role, [input], max);
+    let (plain, refused) = decode_with_tungstenite(role, input.to_vec(), max);
     match error {
         None if matches!(seen.last(), Some(Seen::Close(Some((1014, _))))) => {
             let before = seen.split_last().map(|(_, before)| before);
@@ -50,13 +50,13 @@ pub(crate) fn compare(role: Role, input: &[u8], max: usize) {
         Some(_) => {
             let mut padded = input.to_vec();
             padded.resize(input.len() + max + 14, 0);
-            assert_eq!(theirs(role, padded, max), (seen, true));
+            assert_eq!(decode_with_tungstenite(role, padded, max), (seen, true));
         }
     }
 }
 
 /// Decodes `segments` one after the other. Returns the messages and the error that ended them.
-pub(crate) fn ours<'a>(
+pub(crate) fn decode<'a>(
     role: Role,
     segments: impl IntoIterator<Item = &'a [u8]>,
     max: usize,
@@ -108,7 +108,7 @@ impl Write for Wire {
 }
 
 /// Decodes with tungstenite. Returns the messages, and whether it refused the rest.
-fn theirs(role: Role, input: Vec<u8>, max: usize) -> (Vec<Seen>, bool) {
+fn decode_with_tungstenite(role: Role, input: Vec<u8>, max: usize) -> (Vec<Seen>, bool) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(max))
         .max_frame_size(Some(max))

@@ -165,7 +165,7 @@ fn d6_a_header_alone_holds_no_heap() {
 }
 
 #[test]
-fn d6_a_message_leaves_nothing_behind() {
+fn d6_complete_message_leaves_no_memory() {
     let mut decoder = server();
     for _ in 0..3 {
         for piece in masked(true, Opcode::Binary, &[7; 5000]).chunks(999) {

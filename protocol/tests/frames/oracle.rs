@@ -7,7 +7,7 @@ use roomcast_protocol::websocket::{Fragment, Opcode, Role, encode_frame};
 use tungstenite::{Message, WebSocket, protocol::Role as TheirRole};
 
 use crate::{
-    both::{Seen, compare, ours},
+    both::{Seen, compare, decode},
     support::KEY,
 };
 
@@ -25,7 +25,7 @@ fn read_alike(role: Role, input: &[u8], pieces: &[Index]) {
     let segments = starts
         .zip(ends)
         .map(|(start, end)| input.get(start..end).unwrap_or_default());
-    assert_eq!(ours(role, segments, MAX), ours(role, [input], MAX));
+    assert_eq!(decode(role, segments, MAX), decode(role, [input], MAX));
     compare(role, input, MAX);
 }
 
@@ -181,7 +181,7 @@ proptest! {
             message.encode(key, &mut input);
         }
         let role = role_of(key.is_some());
-        prop_assert_eq!(ours(role, [&input[..]], MAX).1, None);
+        prop_assert_eq!(decode(role, [&input[..]], MAX).1, None);
         read_alike(role, &input, &pieces);
     }
 
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn what_tungstenite_writes_is_read(texts in prop::collection::vec(".{0,200}", 0..5), server: bool) {
+    fn output_of_tungstenite_is_read(texts in prop::collection::vec(".{0,200}", 0..5), server: bool) {
         let role = if server { TheirRole::Client } else { TheirRole::Server };
         let mut socket = WebSocket::from_raw_socket(Cursor::new(Vec::new()), role, None);
         for text in &texts {
@@ -236,6 +236,6 @@ proptest! {
         }
         let input = socket.get_ref().get_ref();
         let expected = texts.into_iter().map(|text| Seen::Text(text.into_bytes())).collect();
-        prop_assert_eq!(ours(role_of(server), [&input[..]], MAX), (expected, None));
+        prop_assert_eq!(decode(role_of(server), [&input[..]], MAX), (expected, None));
     }
 }

@@ -252,14 +252,14 @@ impl Scanner<'_> {
     fn next_special(&mut self) -> Option<u8> {
         let mut rest = self.text.get(self.at..)?;
         // Reads whole vectors while they contain no special byte, then eight bytes at a time.
-        while let Some((chunk, behind)) = rest.split_first_chunk::<32>() {
+        while let Some((chunk, remainder)) = rest.split_first_chunk::<32>() {
             let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b < 0x20);
             if chunk.iter().fold(false, |any, &b| any | is_special(b)) {
                 break;
             }
-            rest = behind;
+            rest = remainder;
         }
-        while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
+        while let Some((chunk, remainder)) = rest.split_first_chunk::<8>() {
             let word = u64::from_le_bytes(*chunk);
             let special = has_zero(word ^ (REPEAT_BYTE * u64::from(b'"')))
                 | has_zero(word ^ (REPEAT_BYTE * u64::from(b'\\')))
@@ -271,7 +271,7 @@ impl Scanner<'_> {
                 self.at = self.text.len() - rest.len() + (bits / 8) as usize;
                 return Some((word >> bits) as u8);
             }
-            rest = behind;
+            rest = remainder;
         }
         let length = rest
             .iter()

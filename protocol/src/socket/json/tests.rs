@@ -13,7 +13,7 @@ fn elements(text: &str) -> Result<Vec<&str>, DecodeError> {
 }
 
 #[test]
-fn top_level_elements_are_found_without_the_space_around_them() {
+fn top_level_elements_are_found_without_surrounding_space() {
     assert_eq!(elements("[]"), Ok(vec![]));
     assert_eq!(elements(" [ \t\r\n] "), Ok(vec![]));
     assert_eq!(elements("[1]"), Ok(vec!["1"]));
@@ -45,7 +45,7 @@ fn more_elements_than_fit_inline_are_found() {
 }
 
 #[test]
-fn what_is_no_json_is_refused() {
+fn invalid_json_is_refused() {
     for text in [
         "",
         " ",
@@ -105,7 +105,7 @@ fn what_is_no_json_is_refused() {
 }
 
 #[test]
-fn control_characters_are_found_at_every_place_of_a_word() {
+fn control_characters_are_found_at_every_position_of_a_word() {
     for at in 0..24 {
         for (special, allowed) in [('\u{1f}', false), ('\u{20}', true), ('\u{7f}', true)] {
             let mut inside = "é".repeat(2) + &"x".repeat(24);
@@ -234,12 +234,12 @@ proptest! {
 
     #[test]
     fn the_scan_accepts_what_serde_json_accepts(text in text()) {
-        let ours = elements(&text);
-        let theirs = serde_json::from_str::<IgnoredAny>(&text);
-        prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?} {:?}", text, ours, theirs);
+        let actual = elements(&text);
+        let expected = serde_json::from_str::<IgnoredAny>(&text);
+        prop_assert_eq!(actual.is_ok(), expected.is_ok(), "{:?} {:?} {:?}", text, actual, expected);
         if let Ok(raw) = serde_json::from_str::<Vec<&RawValue>>(&text) {
             let raw: Vec<_> = raw.iter().map(|raw| raw.get()).collect();
-            prop_assert_eq!(ours.unwrap(), raw);
+            prop_assert_eq!(actual.unwrap(), raw);
         }
     }
 

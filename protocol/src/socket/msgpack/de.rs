@@ -64,7 +64,7 @@ pub(in crate::socket) struct Deserializer<'de> {
 }
 
 impl<'de> Deserializer<'de> {
-    /// Reads the value at `span`. `has_undefined` tells whether `undefined` may occur in the
+    /// Reads the value at `span`. `has_undefined` states whether `undefined` may occur in the
     /// message.
     pub(in crate::socket) fn new(message: &'de [u8], span: Span, has_undefined: bool) -> Self {
         Self {

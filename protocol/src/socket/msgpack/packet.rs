@@ -105,7 +105,7 @@ enum Data {
 
 impl Fields {
     fn read(message: &[u8], max_depth: usize) -> Result<Self, DecodeError> {
-        let mut reader = Reader::of_packet(message);
+        let mut reader = Reader::for_packet(message);
         let mut fields = Self::default();
         let Token::Map(count) = reader.token()? else {
             return Err(DecodeError::InvalidPayload);

@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Creates a reader of a packet, in which timestamps are unknown extensions.
-    pub(super) fn of_packet(data: &'a [u8]) -> Self {
+    pub(super) fn for_packet(data: &'a [u8]) -> Self {
         Self {
             takes_timestamps: false,
             ..Self::new(data, 0)
@@ -88,9 +88,9 @@ impl<'a> Reader<'a> {
             while count < most
                 && let [marker, ..] = rest
                 && marker == first
-                && let Some(behind) = rest.get(length..)
+                && let Some(remainder) = rest.get(length..)
             {
-                rest = behind;
+                rest = remainder;
                 count += 1;
             }
         }

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_once_it_is_whole() {
+    fn response_is_read_once_it_is_complete() {
         let input = [ANSWER.as_bytes(), b"\x81\x00"].concat();
         for end in 0..ANSWER.len() {
             assert_eq!(read_answer(&input[..end], KEY), Ok(None));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_answer_is_refused_by_what_is_wrong() {
+    fn invalid_response_is_refused_with_its_fault() {
         let with = |from: &str, to: &str| read_answer(ANSWER.replace(from, to).as_bytes(), KEY);
         assert_eq!(with("101", "200"), Err(AnswerError::Status(200)));
         assert_eq!(with("101", "1o1"), Err(AnswerError::Malformed));

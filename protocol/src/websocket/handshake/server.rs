@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_another_version_asks_for_an_upgrade_of_the_client() {
+    fn b4_another_version_requires_a_client_upgrade() {
         for version in [
             None,
             Some("12"),
